@@ -376,6 +376,21 @@ def test_tokens_of_sentencepiece_are_read_as_their_text() -> None:
     assert row.is_violated
 
 
+def test_what_alone_can_follow_comes_in_the_tokens_of_its_tokenizer() -> None:
+    """A mask allows only these, so other tokens of the same text are a violation."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate(["</s>", *letters, "ab"])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")]))
+    tokenizer.add_special_tokens(["</s>"])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    row = row_of(GrammarFormat(grammar='start: ("x" | "y") "abc"'), tokenizer.to_str(), 0)
+    assert not row.add(vocabulary["x"])
+    assert row.forced()[0] == vocabulary["ab"]
+    assert row.add(vocabulary["a"])
+    assert row.is_violated
+
+
 def test_rows_whose_prompts_begin_alike_share_that_beginning(tiny: CTranslate2Generator) -> None:
     """It is computed once for a rerun, within a tenant; two tenants share nothing."""
     seen: list[int] = []
