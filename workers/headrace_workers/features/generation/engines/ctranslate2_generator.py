@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import ctranslate2
 import numpy as np
+from tokenizers import Tokenizer
 
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import Unparsable
@@ -74,6 +75,7 @@ class CTranslate2Generator:
         self._placement = placement
         self._prompts = prompts
         self._tokenizer = prompts.tokenizer
+        self._decode = _decoder(prompts.tokenizer)
         self._prefixes = Prefixes(prompts.beginning, most_tokens=prefix_tokens)
         check_vocabulary(folder, prompts.tokenizer)
         self._end_ids = end_ids(folder, prompts.tokenizer)
@@ -172,14 +174,11 @@ class CTranslate2Generator:
             prompt = self._constrain(self._prepare(index, request), request)
             if isinstance(prompt, HeadraceError):
                 answers[index] = prompt
-            elif request.sampling.seed is not None and request.sampling.temperature > 0:
-                seeded.append(prompt)
             else:
-                plain.append(prompt)
+                (seeded if prompt.is_seeded else plain).append(prompt)
         beginnings = self._prefixes.of([requests[each.index] for each in plain], [each.tokens for each in plain])
         plain = [replace(each, beginning=begin) for each, begin in zip(plain, beginnings, strict=True)]
-        prompts = _await_grammars([*plain, *seeded])
-        answers.update(self._answer_all(prompts))
+        answers.update(self._answer_all(_await_grammars([*plain, *seeded])))
         return [answers[index] for index in range(len(requests))]
 
     def choice_probabilities(
@@ -464,8 +463,12 @@ class CTranslate2Generator:
         """Over how many steps a run may keep its logits."""
         return max(1, _LOGITS_BYTES // (4 * self._vocabulary_size))
 
-    def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+def _decoder(tokenizer: Tokenizer) -> Callable[[list[int]], str]:
+    """Return what decodes for callbacks. They must not hold the engine: its own thread, which may put a callback away
+    last, cannot end it.
+    """
+    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def _await_grammars(prompts: list[Prompt]) -> list[Prompt]:
