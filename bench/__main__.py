@@ -38,6 +38,7 @@ NAMES = (
     "moderation",
     "rules",
     "judge",
+    "structured",
     "fidelity",
     "remote",
     "lookup-large",

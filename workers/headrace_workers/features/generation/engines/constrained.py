@@ -35,8 +35,14 @@ _COMPILE_SECONDS: Final = 10.0  # that a grammar may take to compile
 _COMPILERS: Final = 4  # threads, so that a grammar that takes long holds up no other
 _SECONDS_IN_A_BATCH: Final = 0.05  # of CPU that a grammar may take from the other rows of its batch
 _SECONDS: Final = 10.0  # of CPU that a grammar may take for one answer
-# One kilobyte or two a state of the lexer; fuel is about 14,000 steps a millisecond.
-_LIMITS: Final = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+
+
+def limits(max_lexer_states: int = 50_000) -> LLParserLimits:
+    """Return the bounds of one grammar: a state of its lexer takes a kilobyte or two. Else they are the library's."""
+    return LLParserLimits(max_lexer_states=max_lexer_states, verbose_errors=False)
+
+
+_LIMITS = limits()
 
 
 def grammar_for(request: Request, dialect: Dialect) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import ctranslate2
 import numpy as np
+from tokenizers import Tokenizer
 
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import Unparsable
@@ -58,6 +59,7 @@ from headrace_workers.features.generation.structured.tools import offered
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
 _LOGITS_BYTES = 64 * 1024 * 1024
+_WORTH_KEEPING = 32  # tokens of each answer for which a batch of constrained rows keeps logits from the beginning
 _COMPILE_FIRST = 0.1  # seconds for which a call waits for its grammars, before it computes the rows whose are compiled
 _COMPILE_LOOK = 0.02  # seconds between two looks at the others
 
@@ -74,6 +76,7 @@ class CTranslate2Generator:
         self._placement = placement
         self._prompts = prompts
         self._tokenizer = prompts.tokenizer
+        self._decode = _decoder(prompts.tokenizer)
         self._prefixes = Prefixes(prompts.beginning, most_tokens=prefix_tokens)
         check_vocabulary(folder, prompts.tokenizer)
         self._end_ids = end_ids(folder, prompts.tokenizer)
@@ -172,14 +175,11 @@ class CTranslate2Generator:
             prompt = self._constrain(self._prepare(index, request), request)
             if isinstance(prompt, HeadraceError):
                 answers[index] = prompt
-            elif request.sampling.seed is not None and request.sampling.temperature > 0:
-                seeded.append(prompt)
             else:
-                plain.append(prompt)
+                (seeded if prompt.is_seeded else plain).append(prompt)
         beginnings = self._prefixes.of([requests[each.index] for each in plain], [each.tokens for each in plain])
         plain = [replace(each, beginning=begin) for each, begin in zip(plain, beginnings, strict=True)]
-        prompts = _await_grammars([*plain, *seeded])
-        answers.update(self._answer_all(prompts))
+        answers.update(self._answer_all(_await_grammars([*plain, *seeded])))
         return [answers[index] for index in range(len(requests))]
 
     def choice_probabilities(
@@ -262,7 +262,11 @@ class CTranslate2Generator:
 
     def _first_runs(self, prompts: Sequence[Prompt]) -> Iterable[tuple[Callable[[list[Prompt]], Any], list[Prompt]]]:
         for batch in self._batches([prompt for prompt in prompts if not prompt.is_seeded]):
-            yield self._answer, batch
+            # Where logits may be kept for a while, a first violation needs no second look at its prompt.
+            keeps = (
+                all(prompt.constrained for prompt in batch) and steps_of(batch, self._vocabulary_size) >= _WORTH_KEEPING
+            )
+            yield self._go_on if keeps else self._answer, batch
         for prompt in prompts:
             if prompt.is_seeded:
                 yield self._draw, [prompt]
@@ -460,8 +464,12 @@ class CTranslate2Generator:
         """Over how many steps a run may keep its logits."""
         return max(1, _LOGITS_BYTES // (4 * self._vocabulary_size))
 
-    def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+def _decoder(tokenizer: Tokenizer) -> Callable[[list[int]], str]:
+    """Return what decodes for callbacks. They must not hold the engine: its own thread, which may put a callback away
+    last, cannot end it.
+    """
+    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def _await_grammars(prompts: list[Prompt]) -> list[Prompt]:

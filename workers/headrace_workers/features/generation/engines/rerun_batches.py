@@ -17,6 +17,7 @@ from headrace_workers.features.generation.engines.prefixes import NONE, Beginnin
 
 _KEPT_BYTES: Final = 128 * 1024 * 1024  # of the logits that a batch keeps
 _READ_BYTES: Final = 512 * 1024 * 1024  # of the logits of the positions that it reads
+_APART: Final = 32  # tokens by which the rows of a batch are longer than its shortest, together: these cost a step each
 _WORTH_SHARING: Final = 64  # tokens that prompts begin with: these prompts have batches of their own
 
 
@@ -94,7 +95,7 @@ def next_rerun(
         max_tokens=min(max_tokens, _READ_BYTES // (4 * vocabulary_size)),
         max_rows=max_rows,
         workers=workers,
-        max_steps=max(1, _KEPT_BYTES // (8 * vocabulary_size)),  # the other half is for the answers
+        max_steps=_APART,
     )
     return [alike[index] for index in max(plan, key=len)]
 
