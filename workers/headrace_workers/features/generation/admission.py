@@ -10,8 +10,8 @@ from headrace_schemas.errors import InvalidRecord, PromptTooLong
 from headrace_workers.core.admission.check import AdmissionCheck, KnownModels
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.structured.in_prompt import with_format
-from headrace_workers.features.generation.structured.schemas import check_format, is_known
-from headrace_workers.features.generation.structured.tools import check_size, check_tools, offered
+from headrace_workers.features.generation.structured.schemas import check_format, check_tools_schemas, is_known
+from headrace_workers.features.generation.structured.tools import check_choice, check_size, offered
 
 _USUAL: Final = {name: getattr(Sampling(), name) for name in Sampling.model_fields if name != "max_tokens"}
 TURN_TOKENS: Final = 32  # that a template may add to a message
@@ -67,7 +67,9 @@ class PromptCheck(AdmissionCheck):
             return None
         if job.output is not None:
             check_format(job.output)
-        check_tools(job, self._models.knows_tools)
+        if job.tools:
+            check_tools_schemas(job.tools)
+        check_choice(job, self._models.knows_tools)
         try:
             prompt = self._models.prompt_tokens(
                 job.first_model, with_format(job.conversation, job), job.tenant, offered(job.tools, job.tool_choice)

@@ -8,7 +8,8 @@ import hashlib
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
+from headrace_schemas.tool import Tool
+from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
 from headrace_workers.features.generation.structured.compiling import why_not_compiled
 from headrace_workers.features.generation.structured.dialects import (
     LEGACY,
@@ -35,6 +38,7 @@ from headrace_workers.features.generation.structured.grammar import grammar_of
 from headrace_workers.features.generation.structured.lark_rules import unending_rule
 from headrace_workers.features.generation.structured.satisfiable import why_unsatisfiable
 from headrace_workers.features.generation.structured.subschemas import OutsideReference, Subschemas
+from headrace_workers.features.generation.structured.tools import Dialect, arguments_schema, as_json
 from headrace_workers.features.generation.structured.validity import LARGE_PATTERN, check_of
 
 MAX_CHAIN: Final = 200  # subschemas that apply to one value because the one before them does
@@ -71,7 +75,31 @@ def check_schema(schema: dict[str, Any], param: str) -> None:
 
     Raise Unavailable where the machine is too busy to tell.
     """
-    _raise(_result(_text_of(schema), lambda: _fault_of(schema)), param)
+    _raise(_result(_text_of(schema), lambda: _fault_of(schema) or _of_compiler(schema)), param)
+
+
+def check_tools_schemas(tools: Sequence[Tool]) -> None:
+    """Raise InvalidRecord, which names the tool, where no arguments can be held to its parameters. All are compiled
+    together, so that many tools take no longer than one schema.
+
+    Raise Unavailable where the machine is too busy to tell.
+    """
+    schemas: dict[str, dict[str, Any]] = {}
+    for place, tool in enumerate(tools):
+        param = f"tools[{place}].parameters"
+        kind = tool.parameters.get("type", "object")
+        if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+            raise InvalidRecord(
+                f"the parameters of the tool {tool.name} have the type {as_json(kind)}: arguments are an object, so "
+                'say "type": "object"',
+                param=f"{param}/type",
+                code="invalid_value",
+            )
+        schemas[param] = schema = arguments_schema(tool)
+        _raise(_result(f"part {_text_of(schema)}", partial(_fault_of, schema)), param)
+    grammar = grammar_of_call(tools, "required", Dialect.JSON)
+    fault = _result(grammar, lambda: None if (words := why_not_compiled(grammar)) is None else ((), words))
+    _raise(fault, next(iter(schemas)) if len(schemas) == 1 else "tools")
 
 
 def is_known(output: OutputFormat) -> bool:
@@ -137,7 +165,7 @@ def _fault_of(schema: dict[str, Any]) -> _Fault | None:
         )
     except OutsideReference as error:
         return (), str(error)
-    return fault or _of_validator(schema) or _of_compiler(schema)
+    return fault or _of_validator(schema)
 
 
 def _of_references(subschemas: Subschemas) -> _Fault | None:
@@ -230,7 +258,6 @@ def _compiles(pattern: str, size: int) -> bool:
 
 
 def _of_validator(schema: dict[str, Any]) -> _Fault | None:
-
     try:
         check_of(schema)
     except jsonschema_rs.ValidationError as error:

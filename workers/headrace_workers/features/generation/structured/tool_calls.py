@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, NoReturn
 
-import jsonschema_rs
-
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ports import Completion
-from headrace_workers.features.generation.structured.tool_schemas import validator_of
-from headrace_workers.features.generation.structured.tools import OPEN, as_json, must_call, offered
+from headrace_workers.features.generation.structured.tools import OPEN, arguments_schema, as_json, must_call, offered
+from headrace_workers.features.generation.structured.validity import check_of
 
 _NAMED: Final = ("arguments", "parameters")  # what a call's arguments are called, by dialect
 _SHOWN: Final = 200  # characters of a fault that a library found
@@ -136,16 +134,11 @@ def _fault(tool: Tool, value: Any) -> Unparsable | None:
         return Unparsable(f"the arguments of {tool.name} are nested too deep: the limit is {_DEEPEST} levels")
     try:
         as_json(value).encode()
-        validator_of(tool).validate(value)
-    except jsonschema_rs.ValidationError as error:
-        place = "".join(f"/{str(each).replace('~', '~0').replace('/', '~1')}" for each in error.instance_path)
-        rule = next((each for each in reversed(error.schema_path) if isinstance(each, str)), "")
-        reason = f"the arguments of {tool.name} are not valid by its parameters ({rule})"
-        return Unparsable(reason, place=place[:MAX_SHORT_TEXT])
+        check_of(arguments_schema(tool)).run(value)
     except UnicodeEncodeError:
         return Unparsable(f"the arguments of {tool.name} hold half of a character (a lone surrogate)")
-    except ValueError:  # a number that the validator does not read
-        return Unparsable(f"the arguments of {tool.name} cannot be checked")
+    except Unparsable as fault:
+        return Unparsable(f"the arguments of {tool.name} are not valid: {fault}", place=fault.place)
     return None
 
 

@@ -80,16 +80,9 @@ def check_size(tools: Sequence[Tool]) -> None:
         )
 
 
-def check_tools(job: GenerationJob, knows_tools: Callable[[str], bool]) -> None:
-    """Raise InvalidRecord where arguments cannot be held to a tool's schema, or a model of the job cannot choose
-    whether to call one. Not quick.
-    """
-    if not job.tools:
-        return
-    from headrace_workers.features.generation.structured.tool_schemas import check_schemas
-
-    check_schemas(job.tools)
-    if job.tool_choice not in (None, "auto"):
+def check_choice(job: GenerationJob, knows_tools: Callable[[str], bool]) -> None:
+    """Raise InvalidRecord where a model of the job cannot choose whether to call a tool."""
+    if not job.tools or job.tool_choice not in (None, "auto"):
         return
     if unable := next((alias for alias in job.chain if not knows_tools(alias)), None):
         raise InvalidRecord(

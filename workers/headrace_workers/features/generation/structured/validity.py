@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
@@ -22,6 +23,14 @@ from headrace_workers.features.generation.structured.dialects import in_its_dial
 from headrace_workers.features.generation.structured.grammar import grammar_of
 
 _DIGITS: Final = 4_000  # of a number; Python reads none of more than 4,300
+# Rules whose message names no part of the answer; values are masked in all of them.
+_NAMES_NOTHING: Final = frozenset(
+    {
+        "const", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "maximum", "maxItems", "maxLength",
+        "maxProperties", "minimum", "minItems", "minLength", "minProperties", "multipleOf", "pattern", "required",
+        "type", "uniqueItems",
+    }
+)  # fmt: skip
 _LONGEST: Final = 300  # characters of a message
 LARGE_PATTERN: Final = 250_000  # bytes of a pattern when it is compiled; no pattern may have more
 _KEPT: Final = 128  # validators
@@ -45,7 +54,11 @@ def failure_of(output: OutputFormat, text: str, finish_reason: str) -> Unparsabl
 
 
 class SchemaCheck:
-    """The check of documents by a JSON Schema. Raises jsonschema-rs's errors where it is none."""
+    """The check of documents by a JSON Schema. Raises jsonschema-rs's errors where it is none.
+
+    Nobody has moderated an answer that fails its check. So the reason, and the place, hold words of the schema alone: a
+    name that the model made up is `*`.
+    """
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._validator = jsonschema_rs.validator_for(
@@ -56,6 +69,7 @@ class SchemaCheck:
             mask=_MASK,
         )
         self._cost = CheckCost(schema)
+        self._names = frozenset(_names(schema))
 
     def run(self, document: Any) -> None:
         """Raise Unparsable where a document does not keep to the schema."""
@@ -64,12 +78,27 @@ class SchemaCheck:
                 raise Unparsable("the answer has too many levels to be checked by its schema", place="")
             self._validator.validate(document)
         except jsonschema_rs.ValidationError as error:
-            where = pointer(tuple(map(str, error.instance_path)))
-            words = error.message.strip().splitlines()[0][:_LONGEST]
+            steps = (str(each) if isinstance(each, int) or each in self._names else "*" for each in error.instance_path)
+            where = pointer(tuple(steps))
+            rule = next((each for each in reversed(error.schema_path) if isinstance(each, str)), "")
+            words = error.message.strip().splitlines()[0][:_LONGEST] if rule in _NAMES_NOTHING else f"it breaks {rule}"
             message = f"the answer does not keep to its schema at {where[:_LONGEST] or 'its root'}: {words}"
             raise Unparsable(message, place=where[:MAX_SHORT_TEXT]) from None
         except ValueError as error:  # nested too deeply for it, or half of a surrogate pair
             raise Unparsable(f"the answer cannot be checked by its schema: {str(error)[:_LONGEST]}", place="") from None
+
+
+def _names(schema: Any) -> Iterator[str]:
+    """Yield the names of properties that a schema knows."""
+    waiting = [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            properties = node.get("properties")
+            yield from properties if isinstance(properties, dict) else ()
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
 
 
 _checks: OrderedDict[bytes, SchemaCheck] = OrderedDict()  # by digest of their schema; the oldest is forgotten first
