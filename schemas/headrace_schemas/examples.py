@@ -51,7 +51,7 @@ _JOB_ID: Final = derive_job_id(_TENANT, _KEY)
 _MODEL: Final = "smollm2-135m-instruct"
 _NOON: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _ANSWER: Final = Answer(
-    text="Write to ann@example.com: the mill needs water [1], and it rained [4].",
+    text="Write to ann@headrace.io: the mill needs water [1], and it rained [4].",
     finish_reason="stop",
     model=_MODEL,
     quantization="int8",
@@ -155,7 +155,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
     ModerationJob(
         tenant=_TENANT,
         idempotency_key="review-4711",
-        input="Write to ann@example.com: the flour was good.",
+        input="Write to ann@headrace.io: the flour was good.",
         metadata={"order": "4711"},
     ),
     CancelJob(job_id=_JOB_ID, tenant=_TENANT, reason="the customer has left"),

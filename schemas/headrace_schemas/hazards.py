@@ -37,7 +37,7 @@ HAZARDS: Final = (
         "personal_data",
         mlcommons=("prv",),
         llama_guard=("S7",),
-        kinds=("email", "phone", "card", "iban", "ip_address", "ssn", "itin", "nino"),
+        kinds=("email", "phone", "card", "iban", "ip_address", "ssn", "itin", "nino", "national_id", "birth_date"),
     ),
     Hazard("secrets", kinds=("secret",)),
     Hazard("prompt_injection"),

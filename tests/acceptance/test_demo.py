@@ -26,12 +26,12 @@ def test_the_examples_through_a_real_model(tmp_path, smollm2_home):
         jobs += islice(alike, None if kind == "moderation" else 2)
     printed, results = answered(tmp_path, smollm2_home, jobs)
     actions = Counter(result["moderation"]["action"] for result in results)
-    assert (actions["redact"] >= 3, actions["block"]) == (True, 1)
+    assert (actions["redact"] >= 4, actions["block"]) == (True, 0)
     assert [line.split()[0] for line in printed.splitlines() if line.strip()[:1].isdigit()][: len(jobs)] == [
         str(number) for number in range(1, len(jobs) + 1)
     ]
-    assert f"{len(jobs)} jobs: {len(jobs) - 1} completed, 1 blocked by moderation." in printed
-    assert "withheld 1 (profanity)" in printed
+    assert f"{len(jobs)} jobs: {len(jobs)} completed" in printed
+    assert "[PROFANITY]" in printed
     assert max(map(len, printed.splitlines())) <= 100
 
 

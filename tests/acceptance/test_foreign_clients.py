@@ -84,7 +84,7 @@ def test_the_shell_asks_for_a_verdict(up, client_env):
     """kcat publishes a moderation job without a key; what was found is in its receipt, and the text is not."""
     if shutil.which("kcat") is None:
         pytest.skip("kcat is needed (Debian: kcat)")
-    text = "Write to ann@example.com, please."
+    text = "Write to ann@headrace.io, please."
     headers = {"specversion": "1.0", "id": "verdict-1", "type": "headrace.job.moderation.v1", "source": "/shop/shell"}
     subprocess.run(
         ["kcat", "-P", "-b", client_env["HEADRACE_KAFKA"], "-t", "headrace.jobs.moderation",
@@ -94,8 +94,8 @@ def test_the_shell_asks_for_a_verdict(up, client_env):
     job = answered(up, derive_job_id("default", "verdict-1"))
     assert job["kind"] == "moderation"
     finding = job["end"]["moderation"]["findings"][0]
-    assert (finding["category"], text[finding["start"] : finding["end"]]) == ("email", "ann@example.com")
-    assert "ann@example.com" not in json.dumps(job)
+    assert (finding["category"], text[finding["start"] : finding["end"]]) == ("email", "ann@headrace.io")
+    assert "ann@headrace.io" not in json.dumps(job)
 
 
 def test_java_asks(up, client_env, tmp_path):

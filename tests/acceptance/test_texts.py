@@ -16,7 +16,7 @@ JOBS = (
     {"kind": "embedding", "input": "How tall is the tower of the church?"},
     {"kind": "embedding", "input": "mill " * 300},
     {"kind": "embedding", "input": "a", "model": "other"},
-    {"kind": "moderation", "input": "Write to ann@example.com, please."},
+    {"kind": "moderation", "input": "Write to ann@headrace.io, please."},
     {"kind": "moderation", "input": "Write to nobody."},
     {"prompt": "An answer, too."},
 )
@@ -52,7 +52,7 @@ def test_a_file_of_all_kinds(shell):
     assert f"no embedder is called 'other'; there is: {MINILM}" in found[5]["reason"]
     assert [found[line]["moderation"]["action"] for line in (6, 7)] == ["redact", "allow"]
     assert found[6]["moderation"]["findings"][0]["category"] == "email"
-    assert "ann@example.com" not in json.dumps(found[6])
+    assert "ann@headrace.io" not in json.dumps(found[6])
     assert found[8]["answer"]["text"] == "An answer, too."
 
 

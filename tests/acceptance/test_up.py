@@ -67,12 +67,12 @@ def assert_trials(shell: Shell) -> list[str]:
     return [printed for _, printed in found]
 
 
-def test_a_blocked_and_a_redacted_answer(stack):
-    """An e-mail address is replaced, and what the policy blocks has no text."""
-    (redacted,) = lines(stack.run("submit", "--prompt", "write to ann@example.com", "--wait", "--json"))
+def test_redacted_answers(stack):
+    """An e-mail address and a profane word are replaced."""
+    (redacted,) = lines(stack.run("submit", "--prompt", "write to ann@headrace.io", "--wait", "--json"))
     assert redacted["answer"]["text"] == "write to [EMAIL]"
-    (blocked,) = lines(stack.run("submit", "--prompt", "you are a fucking idiot", "--wait", "--json"))
-    assert (blocked["status"], "text" in blocked["answer"]) == ("blocked", False)
+    (masked,) = lines(stack.run("submit", "--prompt", "you are an idiot", "--wait", "--json"))
+    assert masked["answer"]["text"] == "you are an [PROFANITY]"
 
 
 def test_a_file_is_submitted_whole_or_not_at_all(stack):

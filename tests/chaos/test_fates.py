@@ -130,8 +130,8 @@ def states_of(deployment: Deployment, *job_ids: str) -> set[str]:
 
 @pytest.mark.luck
 def test_what_moderation_stops_goes_nowhere(deployment):
-    """Redacted and blocked texts are in no event downstream of moderation, also when its worker dies over them."""
-    secrets = ("river.keeper@example.org", "4111 1111 1111 1111", "you are a fucking idiot")
+    """Redacted texts are in no event downstream of moderation, also when its worker dies over them."""
+    secrets = ("river.keeper@headrace.io", "4111 1111 1111 1111", "idiot")
     texts = [f"%%sleep:{BREATH}%% write this down: {secrets[n % 3]} ({n})" for n in range(150)]
     ids = deployment.publish(texts, fresh_key("secret"), criteria=JUDGED)
     deployment.catch_at_work("moderate")

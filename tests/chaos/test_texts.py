@@ -13,7 +13,7 @@ from headrace_workers.features.knowledge.embedders.hashed import make_hash_embed
 
 pytestmark = pytest.mark.chaos
 
-SECRET = "river.keeper@example.org"
+SECRET = "river.keeper@headrace.io"
 COUNT = 300  # of each kind
 
 

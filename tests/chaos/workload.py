@@ -28,7 +28,7 @@ _CLIENT = {
     "delivery_timeout_ms": 3_000,
 }  # fmt: skip
 _LARGE_EVERY = 701  # jobs: of so many, one's output is too large, while a fault says so
-_SECRET = "river.keeper@example.org"  # every tenth answer would show it, did moderation not stop it
+_SECRET = "river.keeper@headrace.io"  # every tenth answer would show it, did moderation not stop it
 
 
 class Workload:

@@ -40,13 +40,14 @@ def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_text_is_checked_wherever_it_comes_from(policy, tmp_path, capsys, monkeypatch) -> None:
     """As it stands, in a file, or from a pipe."""
-    text = "The falcon flies. Write to ann@example.com."
+    text = "The falcon flies. Write to ann@headrace.io."
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     answers = [told(capsys, "check", given) for given in (text, str(tmp_path / "text.txt"), "-")]
     assert answers[0] == answers[1] == answers[2]
     assert (answers[0]["action"], answers[0]["text"]) == ("block", None)
-    assert answers[0]["categories"] == {"blocklist": True, "personal_data": True, "profanity": False, "secrets": False}
+    found = {name for name, is_found in answers[0]["categories"].items() if is_found}
+    assert found == {"blocklist", "personal_data"}
     assert "violence" in answers[0]["not_covered"]
     shop = told(capsys, "check", text, "--tenant", "shop")
     assert (shop["action"], shop["text"]) == ("redact", "The falcon flies. Write to [EMAIL].")
@@ -54,9 +55,9 @@ def test_a_text_is_checked_wherever_it_comes_from(policy, tmp_path, capsys, monk
 
 def test_a_person_sees_what_was_found_and_what_nobody_looked_for(policy, capsys) -> None:
     """As a table; control characters steer no terminal."""
-    assert run(["moderation", "check", "re: falcon, ann@example.com"]) == 0
+    assert run(["moderation", "check", "re: falcon, ann@headrace.io"]) == 0
     out, err = capsys.readouterr()
-    assert "ann@example.com" in out
+    assert "ann@headrace.io" in out
     assert "personal_data" in out
     assert "not covered: harassment, " in err
     assert "block, by policy" in err
@@ -86,7 +87,7 @@ def test_a_file_that_is_not_there_is_told(capsys) -> None:
     for name in ("answers/first.txt", "first.txt"):
         assert run(["moderation", "check", name]) == 0
         assert f"{name} is not a file here" in capsys.readouterr().err
-    for text in ("ann@example.com", "Well.", "first. Second"):
+    for text in ("ann@headrace.io", "Well.", "first. Second"):
         assert run(["moderation", "check", text]) == 0
         assert "is not a file here" not in capsys.readouterr().err
     assert run(["moderation", "check", "either/or is a question"]) == 0
@@ -165,7 +166,7 @@ def test_what_was_said_is_counted_by_time_and_category(call, ledger) -> None:
 
 ANSWERS = (
     ("fine", "allow", False, "The heron stands."),
-    ("released", "allow", True, "Write to ann@example.com."),
+    ("released", "allow", True, "Write to ann@headrace.io."),
     ("redacted", "redact", True, "Write to [EMAIL]."),
     ("blocked", "block", True, None),
     ("new", "allow", False, "Project falcon is late."),

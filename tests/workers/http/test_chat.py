@@ -40,7 +40,7 @@ def test_a_conversation_is_answered(client: openai.OpenAI):
 
 def test_a_text_is_moderated(client: openai.OpenAI):
     """What the policy redacts is redacted, in a stream as well."""
-    messages = [{"role": "user", "content": "Write to ann@example.com."}]
+    messages = [{"role": "user", "content": "Write to ann@headrace.io."}]
     found = client.chat.completions.create(model="echo", messages=messages)
     assert "[EMAIL]" in found.choices[0].message.content
     with client.chat.completions.stream(model="echo", messages=messages) as stream:

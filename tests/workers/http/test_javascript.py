@@ -32,7 +32,7 @@ while (["queued", "in_progress"].includes(response.status)) {
 }
 told.response = [response.status, response.output_text];
 
-const moderation = await client.moderations.create({ input: "Write to ann@example.com." });
+const moderation = await client.moderations.create({ input: "Write to ann@headrace.io." });
 told.moderation = [moderation.results[0].flagged, moderation.results[0].categories.personal_data];
 
 told.models = [];

@@ -20,7 +20,7 @@ from headrace_workers.features.moderation.step import moderate
 
 JOB = GenerationJob(model="m", prompt="Who?", criteria=(Contains(text="write"),))
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
-RAW, REDACTED = "Write to jo@example.com.", "Write to [EMAIL]."
+RAW, REDACTED = "Write to jo@headrace.io.", "Write to [EMAIL]."
 MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
 KNOWN = {
     "text": RAW,

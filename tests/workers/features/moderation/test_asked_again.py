@@ -18,7 +18,7 @@ from headrace_workers.features.moderation.policy import Policy, Rule
 from headrace_workers.features.moderation.step import moderate
 
 ASKED = "Who is it?"
-BAD, WORSE, GOOD = "Write to ann@example.com.", "Card 4111 1111 1111 1111, ann@example.com.", "I may not say."
+BAD, WORSE, GOOD = "Write to ann@headrace.io.", "Card 4111 1111 1111 1111, ann@headrace.io.", "I may not say."
 RULES = {name: Rule("allow") for name in PersonalDataDetector.categories}
 AGAIN = Policy(RULES | {"email": Rule("block", again=True), "card": Rule("block")})
 

@@ -17,8 +17,8 @@ from headrace_workers.features.moderation.windows import OVERLAP, SIZE
 
 LONGEST_EMAIL = f"{'jo.' * 21}j@{'mail.' * 50}co.uk"  # 64 characters, an @, 255
 PERSONAL = (
-    "jo@example.com", LONGEST_EMAIL, "+44 20 7946 0958", "4111 1111 1111 1111", "GB82 WEST 1234 5698 7654 32",
-    "192.168.17.250",
+    "jo@headrace.io", LONGEST_EMAIL, "+44 20 7946 0958", "4111 1111 1111 1111", "GB82 WEST 1234 5698 7654 32",
+    "81.2.169.142",
 )  # fmt: skip
 
 

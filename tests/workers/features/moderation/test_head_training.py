@@ -61,6 +61,14 @@ def test_too_little_is_not_learnt(rows: list[Example], why: str) -> None:
         trained(*rows)
 
 
+def test_siblings_are_one_source() -> None:
+    """Copies under another source's name do not count as a second source."""
+    rows = [*examples("a", 100, 50)]
+    copies = [row.model_copy(update={"source": "b"}) for row in rows]
+    with pytest.raises(ConfigurationError, match="200 positives from 1 sources"):
+        trained(*rows, *copies)
+
+
 def test_what_nobody_said_is_unknown() -> None:
     """A text that is labelled for hate alone says nothing of violence."""
     silent = [Example(text="river", source="c", labels={"hate": False}) for _ in range(50)]
@@ -70,10 +78,12 @@ def test_what_nobody_said_is_unknown() -> None:
 
 def test_the_card_says_what_there_is_to_know() -> None:
     """Sources, figures with intervals, what was not trained, and what it was never measured on."""
-    rows = [*examples("a | b", 80, 80), *examples("b", 80, 80)]
+    rows = [*examples("a | c", 80, 80), *examples("b", 80, 80)]
     text = card(trained(*rows), rows, "head.npz")
     assert "Trained on prompts, unmeasured on outputs" in text
-    assert "| a \\| b | CC0-1.0, not stated | 160 | 80 | violence 80 |" in text
+    (of_it,) = [line for line in text.splitlines() if line.startswith("| a \\| c | CC0-1.0, not stated | 160 | ")]
+    assert of_it.endswith(" | 80 | violence 80 |")
+    assert int(of_it.split(" | ")[3]) < 160, "siblings count once"
     assert "| `violence` | 160 | 160 | " in text
     assert "of 160 |" in text
     assert "- `hate`: 0 positives from 0 sources, of 100 from 2 at least" in text

@@ -81,7 +81,7 @@ FINDING = Finding(category="email", detector="d", score=1.0, start=0, end=1, act
 
 def test_carries_over_what_the_output_said() -> None:
     """Only the text and the verdict are moderation's; the rest is the output's."""
-    given_ = output("jo@example.com")
+    given_ = output("jo@headrace.io")
     (outcome,) = moderate([task(given_)], moderator=Scripted(says("[EMAIL]", (FINDING,), "redact")))
     assert isinstance(outcome, Done)
     event = outcome.event
@@ -191,7 +191,7 @@ def brought(text: str, **fields: object) -> Task:
 @pytest.mark.parametrize("action", ["allow", "redact", "review", "block"])
 def test_a_text_that_was_brought_gets_its_verdict(action: Action) -> None:
     """The receipt has what was found, and neither the text nor what would be shown of it."""
-    given_ = brought("jo@example.com", tenant="shop", idempotency_key="k", metadata={"a": "b"})
+    given_ = brought("jo@headrace.io", tenant="shop", idempotency_key="k", metadata={"a": "b"})
     (outcome,) = moderate([given_], moderator=Scripted(says("[EMAIL]", (FINDING,), action)))
     assert isinstance(outcome, Ended)
     result = outcome.event
@@ -201,7 +201,7 @@ def test_a_text_that_was_brought_gets_its_verdict(action: Action) -> None:
     )  # fmt: skip
     assert result.moderation == ModerationVerdict(action=action, findings=(FINDING,))
     assert (result.answer, result.embedding, result.metadata, result.accepted_at) == (None, None, {"a": "b"}, NOW)
-    assert b"jo@example.com" not in encode_value(result)
+    assert b"jo@headrace.io" not in encode_value(result)
     assert b"[EMAIL]" not in encode_value(result)
 
 

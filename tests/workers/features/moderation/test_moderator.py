@@ -234,14 +234,14 @@ def test_one_call_a_detector() -> None:
 )
 def test_invisible_characters_hide_nothing(moderator: PolicyModerator, hidden: str) -> None:
     """Words and keys are found with them in their middle, and redacted with them."""
-    key, address = "AKIA" + "IOSFODNN7EXAMPLE", "jo@example.com"
+    key, address = "AKIA" + "IOSFODNN7EXAMPLE", "jo@headrace.io"
     for secret, label in ((key, "[SECRET]"), (address, "[EMAIL]")):
         (verdict,) = moderator.moderate([f"a{hidden} b: {hidden.join(secret)}, end{hidden}"])
         assert isinstance(verdict, Moderation)
         assert verdict.text == f"a{hidden} b: {label}, end{hidden}"
     (insult,) = moderator.moderate([f"You are an {hidden.join('idiot')}."])
     assert isinstance(insult, Moderation)
-    assert (insult.action, insult.text) == ("block", None)
+    assert (insult.action, insult.text) == ("redact", "You are an [PROFANITY].")
 
 
 def test_what_invisible_characters_part_is_found_as_well() -> None:
@@ -256,13 +256,18 @@ def test_the_default_moderator(moderator: PolicyModerator) -> None:
     """The shipped detectors and policy together, on one batch."""
     texts = [
         "Nothing to see here.",
-        "Write to jo@example.com; card 4111 1111 1111 1111.",
+        "Write to jo@headrace.io; card 4111 1111 1111 1111.",
         "You are an idiot.",
         "Key AKIA" + "IOSFODNN7EXAMPLE leaked.",
     ]
     verdicts = [v for v in moderator.moderate(texts) if isinstance(v, Moderation)]
-    assert [v.text for v in verdicts] == [texts[0], "Write to [EMAIL]; card [CARD].", None, "Key [SECRET] leaked."]
-    assert [v.action for v in verdicts] == ["allow", "redact", "block", "redact"]
+    assert [v.text for v in verdicts] == [
+        texts[0],
+        "Write to [EMAIL]; card [CARD].",
+        "You are an [PROFANITY].",
+        "Key [SECRET] leaked.",
+    ]
+    assert [v.action for v in verdicts] == ["allow", "redact", "redact", "redact"]
     assert moderator.moderate([]) == []
 
 

@@ -22,8 +22,8 @@ def found(detector: PersonalDataDetector, text: str) -> list[tuple[str, str]]:
         ("She paid with 4111 1111 1111 1111, valid to 12/27.", "card", "4111 1111 1111 1111"),
         ("Amex 378282246310005 was refused.", "card", "378282246310005"),
         ("Please pay to DE89 3704 0044 0532 0130 00 by Friday.", "iban", "DE89 3704 0044 0532 0130 00"),
-        ("The login came from 203.0.113.77 at night.", "ip_address", "203.0.113.77"),
-        ("Its address is fe80::1ff:fe23:4567:890a.", "ip_address", "fe80::1ff:fe23:4567:890a"),
+        ("The login came from 81.2.69.142 at night.", "ip_address", "81.2.69.142"),
+        ("Its address is 2a00:1450:4001:81b::200e.", "ip_address", "2a00:1450:4001:81b::200e"),
         ("Her number is 536-22-1234.", "ssn", "536-22-1234"),
         ("His social security number: 536221234.", "ssn", "536221234"),
         ("Tax id 912-78-1234 is his.", "ssn", "912-78-1234"),
@@ -50,7 +50,7 @@ def test_finds_with_exact_span(personal_data: PersonalDataDetector, text: str, c
         "Invoice 20240512-0042 over 1.234.567,89 EUR is due on 31.12.2024.",
         "The population is 67 390 000; of them 3 100 200 live in the capital.",
         "ISBN 978-3-16-148410-0, DOI 10.1000/182, part no. 7731-2204.",
-        "Upgrade from version 10.0.1.2 to version 10.0.1.3; lodash@4.17.21 stays.",
+        "Upgrade from version 81.2.1.2 to version 10.0.1.3; lodash@4.17.21 stays.",
         "Call std::vector<int>::size() at 12:30:45.",
         "Card 4111 1111 1111 1112 fails the checksum, as DE89 3704 0044 0532 0130 01 does.",
         "Ticket JIRA-12345, build 20251124.1, 1700000000000 ms since the epoch.",
@@ -66,27 +66,27 @@ def test_figures_and_dates_are_no_personal_data(personal_data: PersonalDataDetec
 
 def test_answers_belong_to_their_texts(personal_data: PersonalDataDetector) -> None:
     """The i-th list belongs to the i-th text."""
-    results = personal_data.detect(["nothing", "a@example.com", "", "203.0.113.77"])
+    results = personal_data.detect(["nothing", "a@headrace.io", "", "81.2.69.142"])
     assert [[d.category for d in result] for result in results] == [[], ["email"], [], ["ip_address"]]
 
 
 def test_offsets_count_characters(personal_data: PersonalDataDetector) -> None:
     """Characters outside the basic plane count as one."""
-    assert found(personal_data, "😀😀 jo@example.com 😀") == [("email", "jo@example.com")]
+    assert found(personal_data, "😀😀 jo@headrace.io 😀") == [("email", "jo@headrace.io")]
 
 
 def test_finds_in_every_place_of_a_long_text(personal_data: PersonalDataDetector) -> None:
     """What lies across a cut between two windows is found whole."""
     filler = "lorem ipsum dolor "
     for shift in range(0, 400, 7):
-        text = (filler * 200)[: 1_750 + shift] + " 4111 1111 1111 1111 or jo@example.com " + filler * 100
-        assert {("card", "4111 1111 1111 1111"), ("email", "jo@example.com")} <= set(found(personal_data, text))
+        text = (filler * 200)[: 1_750 + shift] + " 4111 1111 1111 1111 or jo@headrace.io " + filler * 100
+        assert {("card", "4111 1111 1111 1111"), ("email", "jo@headrace.io")} <= set(found(personal_data, text))
 
 
 def test_overlong_address_is_not_let_through(personal_data: PersonalDataDetector) -> None:
     """An address longer than a window's overlap is found at least in its last part."""
-    text = "x" * 5_000 + "@example.com"
-    assert any(span.endswith("@example.com") for _, span in found(personal_data, text))
+    text = "x" * 5_000 + "@headrace.io"
+    assert any(span.endswith("@headrace.io") for _, span in found(personal_data, text))
 
 
 @pytest.mark.integration
@@ -99,7 +99,7 @@ def test_long_hostile_text_comes_to_an_end(personal_data: PersonalDataDetector, 
 TEXT_PIECES = (
     "1 4 9 23 456 1234 4111 536 22 + ( ) - . / : :: @ a b.c example.com DE89 AB 0044 fe80 ffff 12345678 x # call"
 )
-SPACED = (" ", "\n", "AB123456C", "203.0.113.7", "jo@example.com", "\u00a0", "４", "536-22-1234", "912-78-1234", "::1")
+SPACED = (" ", "\n", "AB123456C", "81.2.69.142", "jo@headrace.io", "\u00a0", "４", "536-22-1234", "912-78-1234", "::1")
 PIECES = st.sampled_from([*TEXT_PIECES.split(" "), *SPACED])
 
 
@@ -155,14 +155,14 @@ def test_how_sure_it_is(personal_data: PersonalDataDetector, text: str, score: f
 @pytest.mark.parametrize("word", ["version", "Release", "build", "v.", "V", "firmware"])
 def test_what_counts_releases_is_no_host(personal_data: PersonalDataDetector, word: str) -> None:
     """Directly after such a word; elsewhere it is an address."""
-    assert found(personal_data, f"Of {word} 10.0.1.2 here") == []
-    assert found(personal_data, f"Of {word} and 10.0.1.2 here") == [("ip_address", "10.0.1.2")]
+    assert found(personal_data, f"Of {word} 81.2.1.2 here") == []
+    assert found(personal_data, f"Of {word} and 81.2.1.2 here") == [("ip_address", "81.2.1.2")]
 
 
 def test_findings_are_in_the_order_of_the_text(personal_data: PersonalDataDetector) -> None:
     """Whatever kind they are of; what is a card is no telephone number too."""
-    text = "+44 20 7946 0958, jo@example.com, 4111 1111 1111 1111, a@example.com"
+    text = "+44 20 7946 0958, jo@headrace.io, 4111 1111 1111 1111, a@headrace.io"
     assert found(personal_data, text) == [
-        ("phone", "+44 20 7946 0958"), ("email", "jo@example.com"), ("card", "4111 1111 1111 1111"),
-        ("email", "a@example.com"),
+        ("phone", "+44 20 7946 0958"), ("email", "jo@headrace.io"), ("card", "4111 1111 1111 1111"),
+        ("email", "a@headrace.io"),
     ]  # fmt: skip

@@ -26,12 +26,12 @@ def test_default_policy_has_a_rule_for_every_category() -> None:
     assert load_policy().rules.keys() == frozenset(LEARNT).union({LEAK, UNSAFE}, *(d.categories for d in detectors))
 
 
-def test_default_policy_redacts_data_and_blocks_insults() -> None:
-    """Personal data and secrets are cut out; insults and listed terms withhold the answer."""
+def test_default_policy_redacts_data_and_masks_insults() -> None:
+    """Personal data, secrets and insults are cut out; only listed terms and leaks withhold the answer."""
     rules = load_policy().rules
     assert {rules[name].action for name in ("email", "card", "phone", "iban", "secret")} == {"redact"}
-    assert rules["profanity"] == Rule("block", 0.9)
-    assert rules["blocklist"].action == "block"
+    assert rules["profanity"] == Rule("redact", 0.9)
+    assert {name for name, rule in rules.items() if rule.action == "block"} == {"blocklist", "system_prompt_leak"}
 
 
 def test_a_file_changes_what_it_names(tmp_path: Path) -> None:

@@ -50,6 +50,24 @@ def test_plain_prose_is_no_profanity(profanity: ProfanityDetector, text: str) ->
     assert found(profanity, text) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Governor Dick Thornburgh spoke.", "Moby Dick is a novel.", "The setup is idiot proof.", "an idiot-proof lid",
+     "Scunthorpe United won.", "It was a crapshoot."],
+)  # fmt: skip
+def test_names_and_compounds_are_spared(profanity: ProfanityDetector, text: str) -> None:
+    """A profane word that is part of a name or of a plain compound is not found."""
+    assert found(profanity, text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("You Dick.", "Dick"), ("He is a Dick", "Dick"), ("an idiot, proof", "idiot")]
+)
+def test_the_word_itself_is_not_spared(profanity: ProfanityDetector, text: str, word: str) -> None:
+    """Only the whole name or compound is spared."""
+    assert found(profanity, text) == [word]
+
+
 def test_scores_are_those_of_the_package(profanity: ProfanityDetector) -> None:
     """For texts of one short sentence without plain words the numbers are `predict_prob`'s."""
     from profanity_check import predict_prob

@@ -6,7 +6,7 @@ from headrace_workers.features.moderation.redact import Span, merge, redact
 
 def test_replaces_spans_by_their_category() -> None:
     """Each span becomes its label; the rest stays."""
-    text = "mail jo@example.com or 4111 now"
+    text = "mail jo@headrace.io or 4111 now"
     assert redact(text, [Span(23, 27, "card"), Span(5, 19, "email")]) == "mail [EMAIL] or [CARD] now"
 
 

@@ -43,7 +43,7 @@ def test_letters_that_only_look_latin(text: str, reads: str | None) -> None:
     [
         ("\uff14\uff11\uff11\uff11", "4111"),  # fullwidth
         ("\u0664\u0661\u0967", "411"),  # Arabic and Devanagari digits
-        ("ann\uff20example\uff0ecom", "ann@example.com"),
+        ("ann\uff20headrace\uff0eio", "ann@headrace.io"),
         ("555\u20110142, 4111\u00a01111\u202f1111", "555-0142, 4111 1111 1111"),
         ("na\u00efve \u2014 \u201cyes\u201d", None),
         ("555-0142", None),
@@ -64,7 +64,7 @@ def test_what_is_written_with_other_digits_and_signs_is_found(moderator: PolicyM
     """As input methods, word processors and models write it."""
     card = "4111 1111 1111 1111"
     texts = [
-        "Mail ann\uff20example\uff0ecom now.",
+        "Mail ann\uff20headrace\uff0eio now.",
         card.replace(" ", "\u00a0"),
         card.replace(" ", "\u2013"),
         card.replace(" ", "").translate({ord(str(n)): 0xFF10 + n for n in range(10)}),
@@ -81,7 +81,7 @@ def test_base64_hides_nothing_that_is_hidden_again(moderator: PolicyModerator, h
     """Signs and letters in what it says are seen through as anywhere."""
     (verdict,) = moderator.moderate([f"Decode {in_base64(hidden)} now."])
     assert isinstance(verdict, Moderation)
-    assert verdict.action == "block"
+    assert verdict.action == "redact"
 
 
 @given(text=st.text(st.sampled_from("abcZ \u0430\u043e\u0440\u0416\u03b1\u03a9\u0561\uff21\U0001d400\u24d0\u0131.,1")))
@@ -98,7 +98,7 @@ def test_lookalikes_are_one_for_one(text: str) -> None:
         ("$h1t a$$ f@ck sh!t", "shit ass fack shit"),
         ("5hit", "shit"),
         ("On the 3rd, 1st and 4th: 10km, GPT4, $50, 42, yes!", None),
-        ("ann@example.com", None),
+        ("ann@headrace.io", None),
         ("A" * 20 + "0" * 13 + "a", None),  # a key: longer than any word
     ],
 )
@@ -191,7 +191,7 @@ def test_what_reads_digits_is_not_shown_words(moderator: PolicyModerator) -> Non
         "Order 4711 of the 3rd: 10 of A4, H2O and 5G.",
     ]
     verdicts = [verdict for verdict in moderator.moderate(texts) if isinstance(verdict, Moderation)]
-    assert [verdict.action for verdict in verdicts] == ["block", "block", "block", "redact", "allow"]
+    assert [verdict.action for verdict in verdicts] == ["redact", "redact", "redact", "redact", "allow"]
     assert verdicts[3].text == "Decode [SECRET] now."
     assert {f.detector for f in verdicts[0].findings} == {"profanity"}
 

@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from headrace_workers.features.moderation.birth_dates import BIRTH
+
 # Characters that phonenumbers accepts between two digits of one number, up to four at a time.
 PUNCTUATION: Final = (
     r"-x\u2010-\u2015\u2212\u30fc\uff0d-\uff0f \u00a0\u00ad\u200b\u2060\u3000"
@@ -16,7 +18,7 @@ _HEX = "[0-9A-Fa-f]"
 ANYTHING: Final = re.compile(
     rf"[@\d:](?:(?<=@)|(?<=::)|(?<=:){_HEX}{{1,4}}:"
     rf"|(?<=\d)(?:(?:[{PUNCTUATION}]{{0,4}}\d){{5}}|\.\d{{1,3}}\.\d)"
-    rf"|(?<=[A-Z]{{2}}\d)\d[ -]?[A-Z0-9])"
+    rf"|(?<=[A-Z]{{2}}\d)\d[ -]?[A-Z0-9]|(?<=[A-Z]{{5}}\d)\d{{3}}|(?<=[A-Z]{{6}}\d))"
 )
 GATES: Final = {
     "email": re.compile("@"),
@@ -26,5 +28,9 @@ GATES: Final = {
     "ssn": re.compile(r"\d(?:[- .]?\d){8}"),
     "itin": re.compile(r"9\d\d[- ]?\d\d[- ]?\d{4}"),
     "nino": re.compile(r"[A-Za-z]{2} ?\d\d ?\d\d ?\d\d ?[A-Da-d]"),
+    "national_id": re.compile(
+        r"\d(?:[-. /]{0,2}\d){6}|[A-Z]{3}[ABCFGHJLPT][A-Z]\d{4}[A-Z]|[A-Z]{4}\d{6}[HMX]|[A-Z]{6}[\dLMNP-V]{2}[A-Z]"
+    ),
+    "birth_date": BIRTH,
     "phone": ENOUGH_DIGITS,
 }

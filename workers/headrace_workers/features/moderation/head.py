@@ -20,17 +20,20 @@ _AT_ONCE: Final = 256  # parts
 class HeadDetector:
     """Finds the head's categories. The score is its probability for a part of the text, which is the span."""
 
-    name = "head"
     reads_words = True
 
-    def __init__(self, head: Head, embedder: Embedder) -> None:
-        """Use a head. Raise ConfigurationError where it was trained over vectors of another embedder."""
+    def __init__(self, head: Head, embedder: Embedder, name: str = "head") -> None:
+        """Use a head, which verdicts call `name`.
+
+        Raise ConfigurationError where it was trained over vectors of another embedder.
+        """
         if embedder.id != head.embedder or embedder.dimensions != head.weights.shape[1]:
             raise ConfigurationError(
                 f"the moderation head was trained over {head.embedder}, and the embedder here is {embedder.id}: "
                 "train it again (`headrace moderation train`), or set HEADRACE_EMBEDDER"
             )
         self._head, self._embedder = head, embedder
+        self.name = name
         self.categories = frozenset(head.categories)
         self.version = with_part(head.version)
 

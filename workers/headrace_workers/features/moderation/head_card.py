@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from headrace_workers.features.moderation.examples import Example, sources_of
 from headrace_workers.features.moderation.head import SCORE_FLOOR
 from headrace_workers.features.moderation.head_training import Trained
+from headrace_workers.features.moderation.siblings import families
 from headrace_workers.features.quality.interval import Estimate, Undefined
 
 
@@ -28,14 +29,18 @@ def _about(trained: Trained, file: str) -> Iterator[str]:
 def _data(examples: Sequence[Example]) -> Iterator[str]:
     yield "## Data"
     yield ""
-    yield "| source | licence | texts | benign | positives |"
-    yield "|---|---|---|---|---|"
+    yield "| source | licence | texts | without siblings | benign | positives |"
+    yield "|---|---|---|---|---|---|"
+    family = dict(zip(map(id, examples), families([example.text for example in examples]), strict=True))
     for source, own in sources_of(list(examples)).items():
         counts = Counter(name for example in own for name, of_it in example.labels.items() if of_it)
         positives = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())) or "none"
         licences = ", ".join(sorted({example.licence for example in own}))
+        alone = len({family[id(example)] for example in own})
         benign = sum(example.benign for example in own)
-        yield f"| {_cell(source)} | {_cell(licences)} | {len(own):,} | {benign:,} | {positives} |"
+        yield f"| {_cell(source)} | {_cell(licences)} | {len(own):,} | {alone:,} | {benign:,} | {positives} |"
+    yield ""
+    yield "Siblings are texts of one template, or copies. They count under the source of the first of them."
     yield ""
 
 

@@ -13,6 +13,7 @@ from headrace_workers.features.moderation.examples import LEARNT, Example
 from headrace_workers.features.moderation.fitting import Bools, Floats, fit
 from headrace_workers.features.moderation.head import SCORE_FLOOR
 from headrace_workers.features.moderation.head_file import Head
+from headrace_workers.features.moderation.siblings import origins
 from headrace_workers.features.quality.detection_rates import DetectionRates, rates
 
 LEAST_POSITIVES: Final = 100
@@ -45,7 +46,9 @@ def train(examples: Sequence[Example], vectors: NDArray[np.float32], embedder: s
 
     `vectors` has a row for each example, made by the embedder of this id. Figures are from heads that were trained
     without the sources that they were asked about: rows of one source are alike, and a random split would flatter.
+    Siblings of one template count as one source.
     """
+    origin = np.array(origins([example.text for example in examples], [example.source for example in examples]))
     figures: dict[str, Figures] = {}
     left_out: dict[str, str] = {}
     fitted: list[tuple[Floats, float]] = []
@@ -53,7 +56,7 @@ def train(examples: Sequence[Example], vectors: NDArray[np.float32], embedder: s
         labels = [example.label(category) for example in examples]
         known = np.array([label is not None for label in labels])
         positive = np.array([label is True for label in labels])[known]
-        sources = np.array([example.source for example in examples])[known]
+        sources = origin[known]
         if (reason := _too_few(positive, sources)) is not None:
             left_out[category] = reason
             continue
@@ -65,6 +68,12 @@ def train(examples: Sequence[Example], vectors: NDArray[np.float32], embedder: s
     weights = np.array([weights for weights, _ in fitted], dtype=np.float32)
     bias = np.array([bias for _, bias in fitted], dtype=np.float32)
     return Trained(Head(tuple(figures), weights, bias, embedder), figures, left_out)
+
+
+def folds_of(examples: Sequence[Example], category: str) -> NDArray[np.int64]:
+    """Return the fold of each example. Sources, and siblings of one template, are never in two folds."""
+    positive = np.array([example.label(category) is True for example in examples])
+    return _folds(positive, np.array(origins([each.text for each in examples], [each.source for each in examples])))
 
 
 def _too_few(positive: Bools, sources: NDArray[np.str_]) -> str | None:

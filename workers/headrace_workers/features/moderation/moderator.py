@@ -28,7 +28,7 @@ from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.text_views import Look, looks_at
 
 # Something for every detector to look at, so that all of them load what they need.
-_SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
+_SAMPLE = "Write to jo@headrace.io or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
 
 
 def no_guard(alias: str) -> Generator:
@@ -167,8 +167,9 @@ def shipped_detectors() -> list[Detector]:
     from headrace_workers.features.moderation.personal_data import PersonalDataDetector
     from headrace_workers.features.moderation.profanity import ProfanityDetector
     from headrace_workers.features.moderation.secrets import SecretsDetector
+    from headrace_workers.features.moderation.severe import SevereDetector
 
-    return [PersonalDataDetector(), SecretsDetector(), ProfanityDetector()]
+    return [PersonalDataDetector(), SecretsDetector(), ProfanityDetector(), SevereDetector()]
 
 
 def with_policy(detectors: Sequence[Detector], policy: Policy, aids: Aids | None = None) -> PolicyModerator:

@@ -1,11 +1,14 @@
 """Builders of the moderators of prompts, passages and answers in a worker."""
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace_schemas.errors import UnknownModel
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.log import Action, log
 from headrace_workers.core.once import once
 from headrace_workers.core.ports import Detector, Moderator
 from headrace_workers.core.progress import Progress
@@ -85,12 +88,10 @@ def _screener(settings: Settings, aids: "Aids", detectors: list[Detector]) -> "t
     """Return what looks at prompts, for what outputs are looked at for and for orders that are not the operator's, and
     what knows which prompts it let pass.
     """
-    from headrace_workers.features.knowledge.suspicious import suspicions
-    from headrace_workers.features.moderation.injection import InjectionDetector
     from headrace_workers.features.moderation.seen_prompts import SeenPrompts, always
     from headrace_workers.features.moderation.watching import WatchedModerator
 
-    looking = [*detectors, InjectionDetector(suspicions)]
+    looking = [*detectors, *_injection_detectors(aids)]
     follows = _follows(settings, aids, looking, partial(policy_here, settings), "prompts")
     standing = follows.standing if isinstance(follows, WatchedModerator) else always
     return _ready(settings, follows), SeenPrompts(standing)
@@ -98,13 +99,30 @@ def _screener(settings: Settings, aids: "Aids", detectors: list[Detector]) -> "t
 
 def _passage_screener(settings: Settings, aids: "Aids") -> Moderator:
     """Return what looks at passages: for orders to the model alone."""
-    from headrace_workers.features.knowledge.suspicious import suspicions
-    from headrace_workers.features.moderation.injection import InjectionDetector
 
     def policy(path: Path) -> Policy:
         return policy_here(settings, path).of_passages
 
-    return _ready(settings, _follows(settings, aids, [InjectionDetector(suspicions)], policy, "passages"))
+    return _ready(settings, _follows(settings, aids, _injection_detectors(aids), policy, "passages"))
+
+
+def _injection_detectors(aids: "Aids") -> list[Detector]:
+    """Return what looks for orders to the model: patterns, and the head that ships, where its embedder is here."""
+    from headrace_workers.features.knowledge.suspicious import suspicions
+    from headrace_workers.features.moderation.head import HeadDetector
+    from headrace_workers.features.moderation.head_file import injection_head
+    from headrace_workers.features.moderation.injection import InjectionDetector
+
+    head, patterns = injection_head(), InjectionDetector(suspicions)
+    try:
+        embedder = aids.embedder()
+    except UnknownModel:
+        embedder = None
+    if embedder is not None and embedder.id == head.embedder:
+        return [patterns, HeadDetector(head, embedder, "injection_head")]
+    log("moderation", logging.WARNING, Action.DETECTOR_FAILED, "prompt injection is looked for by patterns alone: the "
+        "head that ships needs its embedder here", embedder=head.embedder)  # fmt: skip
+    return [patterns]
 
 
 def _follows(

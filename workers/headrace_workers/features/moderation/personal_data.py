@@ -9,6 +9,7 @@ from typing import Final
 from headrace_workers.core.ports import Detection
 from headrace_workers.features.moderation.detector_versions import version_of
 from headrace_workers.features.moderation.gates import ANYTHING, GATES
+from headrace_workers.features.moderation.national_ids import WORDS, national_ids
 from headrace_workers.features.moderation.windows import outermost, windows
 
 # A weak pattern (nine digits: a social security number?) scores below this, unless a word of the recognizer's context
@@ -23,7 +24,7 @@ _VERSION = re.compile(r"(?i)\b(?:version|release|build|firmware|section|clause|c
 
 # Findings of these rules are hidden from the rules after them: a card number is no telephone number, and trying it
 # as one in eight countries is slow.
-_CERTAIN: Final = frozenset({"card", "iban", "ip_address"})
+_CERTAIN: Final = frozenset({"card", "iban", "ip_address", "national_id", "birth_date"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,17 @@ class _Rule:
     gate: re.Pattern[str]
     recognize: Callable[[str], Iterator[tuple[int, int, float]]]
     context: re.Pattern[str] | None  # words that make a doubtful finding likely
+    identifies_nobody: Callable[[str], bool]  # such as an address that is reserved for examples
 
 
 class PersonalDataDetector:
-    """Finds e-mail addresses, telephone, card, account, social security and tax numbers, and IP addresses."""
+    """Finds e-mail and IP addresses, dates of birth, and telephone, card, account, tax and national numbers."""
 
     name = "personal_data"
     reads_words = False
-    categories = frozenset({"email", "phone", "card", "iban", "ip_address", "ssn", "itin", "nino"})
+    categories = frozenset(
+        {"email", "phone", "card", "iban", "ip_address", "ssn", "itin", "nino", "national_id", "birth_date"}
+    )
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         """Return the personal data in each text. The recognizers are loaded by the first call."""
@@ -57,7 +61,7 @@ class PersonalDataDetector:
         return _load()
 
     def _detect(self, text: str) -> list[Detection]:
-        if not ANYTHING.search(text):
+        if not (ANYTHING.search(text) or GATES["birth_date"].search(text)):
             return []
         found: dict[str, dict[tuple[int, int], float]] = {}  # category, span, score
         for offset, window in windows(text):
@@ -66,9 +70,10 @@ class PersonalDataDetector:
                 if not rule.gate.search(rest):
                     continue
                 for start, end, score in _findings(rule, rest):
-                    scores = found.setdefault(rule.category, {})
-                    span = offset + start, offset + end
-                    scores[span] = max(score, scores.get(span, 0.0))
+                    if not rule.identifies_nobody(rest[start:end]):
+                        scores = found.setdefault(rule.category, {})
+                        span = offset + start, offset + end
+                        scores[span] = max(score, scores.get(span, 0.0))
                     if rule.category in _CERTAIN:
                         rest = rest[:start] + "A" * (end - start) + rest[end:]
         kept = [
@@ -81,6 +86,7 @@ class PersonalDataDetector:
 _CONTEXTS: Final = {
     "ip_address": ("ip", "ipv4", "ipv6"),
     "ssn": ("social", "security", "ssn", "ssns", "ssid"),
+    "national_id": WORDS,
     "itin": ("individual", "taxpayer", "itin", "tax", "payer", "taxid", "tin"),
     "phone": ("phone", "number", "telephone", "cell", "cellphone", "mobile", "call"),
 }
@@ -90,6 +96,7 @@ _CONTEXTS: Final = {
 def _load() -> list[_Rule]:
     """Return the rules, which all detectors of a process share."""
     from headrace_workers.features.moderation import personal_patterns as patterns
+    from headrace_workers.features.moderation.birth_dates import birth_dates
     from headrace_workers.features.moderation.telephone_numbers import telephone_numbers
 
     recognizers = {
@@ -100,10 +107,19 @@ def _load() -> list[_Rule]:
         "ssn": patterns.social_security_numbers,
         "itin": patterns.taxpayer_numbers,
         "nino": patterns.national_insurance_numbers,
+        "national_id": national_ids,
+        "birth_date": birth_dates,
         "phone": telephone_numbers,
     }
+    reserved = {"email": patterns.is_example_address, "ip_address": patterns.is_not_global}
     return [
-        _Rule(category, GATES[category], recognize, _pattern_of(_CONTEXTS.get(category, ())))
+        _Rule(
+            category,
+            GATES[category],
+            recognize,
+            _pattern_of(_CONTEXTS.get(category, ())),
+            reserved.get(category, lambda _: False),
+        )
         for category, recognize in recognizers.items()
     ]
 

@@ -79,6 +79,10 @@ _NINO: Final[tuple[tuple[Any, float], ...]] = (
 )
 
 
+# Domains for examples and for local names: RFC 2606 and 6762.
+_RESERVED: Final = ("example", "test", "invalid", "localhost", "local", "example.com", "example.net", "example.org")
+
+
 def email_addresses(text: str) -> Spans:
     """Yield addresses. One under a public suffix is certain; `lodash@4.17.21` is none."""
     for match in _EMAIL.finditer(text):
@@ -148,3 +152,14 @@ def _matches(patterns: tuple[tuple[Any, float], ...], text: str) -> Spans:
     for pattern, score in patterns:
         for match in pattern.finditer(text):
             yield *match.span(), score
+
+
+def is_example_address(address: str) -> bool:
+    """Return True for mail to a domain that is reserved for examples, tests or local names."""
+    domain = address.rpartition("@")[2].lower()
+    return any(domain == reserved or domain.endswith(f".{reserved}") for reserved in _RESERVED)
+
+
+def is_not_global(address: str) -> bool:
+    """Return True for an IP address or network that is private, reserved or for documents (RFC 1918, 5737, 3849)."""
+    return not ipaddress.ip_interface(address).ip.is_global

@@ -30,6 +30,16 @@ WINDOW_WORDS: Final = 4
 _CATEGORY: Final = "profanity"
 _STOPS: Final = re.compile(r"[.!?…:;\n]+")
 _WORD: Final = re.compile(r"\b\w\w+\b")  # as the classifier's own vectorizer
+# Compounds, and names beside another capitalised word, in which a profane word says nothing profane.
+_NAMES: Final = r"(?:Dick|Fanny|Willy|Randy|Hooker|Butts?|Wang|Cox|Dyke|Gaylord|Weiner)"
+_SPARED: Final = re.compile(
+    r"\b(?i:(?:idiot|stupid|fool)[- ]?proof(?:ed|ing|s)?|idiot[- ](?:lights?|boards?|savants?)|crap[- ]?shoots?"
+    r"|dumb[- ]?(?:bells?|waiters?|struck|terminals?)|tit[- ]for[- ]tat|(?:blue|great|coal)[- ]tits?"
+    r"|screw[- ]?(?:drivers?|caps?|tops?)|booby[- ]?(?:traps?|trapped|prizes?)|pussy[- ]?(?:cats?|willows?)"
+    r"|jackass[- ]penguins?|bastard[- ](?:files?|swords?))\b"
+    rf"|\b{_NAMES}(?=[ ][A-Z][a-z]|,[ ]Jr)"
+    rf"|\b(?!(?:You|He|She|It|What|The|An?|Such|My|Your|Is|Hey)\b)[A-Z][a-z]+[ ]{_NAMES}\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,7 @@ class ProfanityDetector:
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         """Return the profanities in each text. The model is loaded by the first call."""
+        texts = [_SPARED.sub(_unknown, text) for text in texts]
         found: list[list[Detection]] = [[] for _ in texts]
         model = self._model
         joined, of_sentences, of_texts = _joined_texts(texts)
@@ -103,6 +114,11 @@ class ProfanityDetector:
     @cached_property
     def _model(self) -> _Model:
         return load(plain_words())
+
+
+def _unknown(spared: re.Match[str]) -> str:
+    """Return as many characters, which the classifier does not know as words."""
+    return "_" * len(spared[0])
 
 
 def _joined_texts(texts: Sequence[str]) -> tuple[list[str], list[int], list[int]]:

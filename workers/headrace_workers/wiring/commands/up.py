@@ -177,7 +177,7 @@ def trials(model: str, named: str = "") -> list[tuple[str, str]]:
     answer = _ANSWERS.get(model, f"(the answer of {model})")
     return [
         (f'headrace submit{named} --prompt "{_QUESTION}" --wait', answer),
-        ('headrace moderation check "Write to anna@example.com."', "email  redact   1.00  9-25  personal_data"),
+        ('headrace moderation check "Write to anna@headrace.io."', "email  redact   1.00  9-25  personal_data"),
         ("headrace status", "active  done  dead  cancelled"),
     ]
 

@@ -160,7 +160,7 @@ def test_an_answer_that_is_not_allowed_is_made_again_by_all_at_once_and_one_fill
 
 def of_jo(opening):
     """A question whose answer, which repeats it, moderation finds a mail address in."""
-    return f"{opening} reset the password of jo@example.com?"
+    return f"{opening} reset the password of jo@headrace.io?"
 
 
 @pytest.mark.parametrize("end", ["redacted", "held", "blocked", "cancelled"])

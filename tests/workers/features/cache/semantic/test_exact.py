@@ -94,7 +94,7 @@ def test_many_that_ask_at_a_time_cost_one_generation(flow, asks):
 
 def test_an_answer_that_is_not_allowed_as_it_is_frees_all_who_wait_at_once(flow, asks):
     """It is never given to others: they run by themselves, and not one after another."""
-    jobs = flow.send(*(asks("Write to jo@example.com.", idempotency_key=str(n)) for n in range(5)))
+    jobs = flow.send(*(asks("Write to jo@headrace.io.", idempotency_key=str(n)) for n in range(5)))
     flow.run("recall")
     flow.run("model.echo")
     flow.run("moderate")

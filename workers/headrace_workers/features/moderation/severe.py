@@ -1,0 +1,155 @@
+"""Finds plain statements of three severe kinds in English: calls for violence against a group of people, encouragement
+of self-harm, and sexual content about children. The rules put precision first: they miss what is said in other words.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.detector_versions import with_part
+from headrace_workers.features.moderation.limits import MAX_DETECTIONS
+
+_SCORE: Final = 1.0
+_HATE: Final = "hate/threatening"
+_SELF_HARM: Final = "self-harm/instructions"
+_MINORS: Final = "sexual/minors"
+
+# White space in a pattern means nothing. ~ is what may stand between two words, and @ a word: no character is in both.
+_PARTS: Final = {
+    "~": r"[\s,\"'“”’]{1,3}",
+    "@": r"[^\W_](?:[^\W_]|-){0,19}",
+    "GROUP": r"(?:immigrants|migrants|refugees|foreigners|asylum[ ]seekers|jews|muslims|islamists?|christians|hindus"
+    r"|sikhs|blacks|whites|asians|arabs|africans|mexicans|latinos|chinese|indians|pakistanis|gypsies|roma|gays|lesbians"
+    r"|homosexuals|queers|trannies|faggots|niggers|kikes|spics|chinks|pakis|muzzies|ragheads|wetbacks|women"
+    r"|(?:black|white|brown|gay|trans|transgender|disabled|jewish|muslim|asian|queer|old|mentally[ ]ill)[ ]"
+    r"(?:people|folks?|men|women|kids|children)|(?:the[ ])?(?:disabled|handicapped))",
+    "KILLED": r"(?:gassed|exterminated|killed|shot|lynched|hanged|hung|slaughtered|burned|burnt|wiped~out|eradicated"
+    r"|eliminated|stoned|executed|murdered|beheaded|castrated|sterili[sz]ed|put~down|put~to~death|beaten|raped|drowned"
+    r"|culled|annihilated|shot~dead|tortured)",
+    "KILL": r"(?:gas|exterminate|kill|shoot|lynch|hang|slaughter|burn|wipe~out|eradicate|murder|behead|annihilate|stab"
+    r"|rape|bomb|drown|execute)",
+    "YOURSELF": r"(?:(?:kill|hang|cut|drown|shoot|starve|poison|hurt|harm)~yourself|end~(?:your~(?:own~)?life|it~all)"
+    r"|take~your~own~life|commit~suicide|slit~your~(?:own~)?wrists|jump~(?:off|in~front~of)~(?:a|the)~"
+    r"(?:bridge|roof|train|cliff|building))",
+    "MINOR": r"(?:child|children|kids?|minors?|toddlers?|infants?|preteens?|schoolgirls?|schoolboys?|lolis?|underage~@"
+    r"|(?:little|young|prepubescent)~(?:girls?|boys?)|(?:[1-9]|1[0-7]|five|six|seven|eight|nine|ten|eleven|twelve"
+    r"|thirteen|fourteen|fifteen|sixteen)[- ]years?[- ]olds?)",
+}
+
+_WRITTEN: Final[tuple[tuple[str, str], ...]] = (
+    (
+        _HATE,
+        r"\b GROUP ~ (?: @~ ){0,8} (?: should | must | need~to | needs~to | ought~to | deserve~to | have~to | has~to )"
+        r" ~ (?: all~ | simply~ | just~ )? be ~ (?: all~ )? KILLED \b",
+    ),
+    (_HATE, r"\b GROUP ~ (?: @~ ){0,6} (?: should | must | need~to | ought~to | deserve~to ) ~ (?: all~ )? die \b"),
+    (
+        _HATE,
+        r"\b (?: we | you | they | i | somebody | someone | let[’']?s | let~us | please | just | time )"
+        r" ~ (?: @~ ){0,4} KILL ~ (?: @~ ){0,4} GROUP \b",
+    ),
+    (_HATE, r"\b KILL ~ (?: all | every | these | those ) ~ (?: of~ | the~ | those~ | these~ | @~ ){0,3} GROUP \b"),
+    (_HATE, r"\b death~to~ (?: all~ | the~ ){0,2} GROUP \b"),
+    (
+        _HATE,
+        r"\b only~good~ (?: jew | muslim | immigrant | migrant | refugee | arab | black | gay | woman"
+        r" | @ ~ (?: person | man | woman ) ) ~is~a~dead~ @ \b",
+    ),
+    (
+        _SELF_HARM,
+        r"\b (?: you~ (?: should | must | need~to | ought~to | might~as~well | could~just ) | go | just | please"
+        r" | why~don[’']?t~you | do~ (?: us | everyone | the~world ) ~ (?: all~ )? a~favou?r~and )"
+        r" ~ (?: (?: go | and | just | all )~ ){0,3} YOURSELF \b",
+    ),
+    (_SELF_HARM, r"(?: ^ | [;:,] ) [\s\"'“‘]{0,3} YOURSELF \b"),
+    (
+        _SELF_HARM,
+        r"\b (?: best | easiest | quickest | painless | effective | good ) ~ (?: @~ ){0,2} (?: ways? | methods? ) ~"
+        r"(?: to | of | for ) ~ (?: kill (?: ing )? ~ (?: your | my ) self | commit (?: ting )? ~suicide"
+        r" | end (?: ing )? ~ (?: your | my )~ (?: own~ )? life ) \b",
+    ),
+    (
+        _SELF_HARM,
+        r"\b (?: the~world | everyone | everybody | we | they | your~family ) ~ (?: would | will | [’']?d ) ~"
+        r" (?: all~ )? be ~ (?: much~ | so~ )? better~off~"
+        r" (?: without~you | if~you~ (?: were~ )? (?: dead | died ) ) \b",
+    ),
+    (_SELF_HARM, r"\b you~ (?: should | deserve~to | ought~to ) ~ (?: just~ )? die \b"),
+    (
+        _MINORS,
+        r"\b (?: have | having | want | wants | enjoy | love | loves | like | likes ) ~ (?: @~ ){0,3}"
+        r" sex (?: ual~@ )? ~with~ (?: @~ ){0,2} MINOR \b",
+    ),
+    (
+        _MINORS,
+        r"\b (?: how~ (?: to | do~i | can~i | could~i | would~i ) | ways~to | tips~ (?: on | for | to )"
+        r" | i~ (?: want | like | love | wish )~to | help~me | let~me | teach~me~to ) ~ (?: @~ ){0,3}"
+        r" (?: rape | molest | seduce | fuck | grope | sexually~@ | undress ) (?: ing )? ~ (?: @~ ){0,3} MINOR \b",
+    ),
+    (
+        _MINORS,
+        r"\b (?: send | share | find | download | watch | trade | sell | buy | give | make | create | write | generate"
+        r" | show | where~ (?: can | do )~i | looking~for ) ~ (?: @~ ){0,6} (?: (?: child | kiddie | underage | preteen"
+        r" | toddler | loli | kid ) [ -] (?: porn [a-z]{0,8} | erotica | nudes | sex ) | (?: nude | naked | sexual"
+        r" | sexually~@ | erotic | porn [a-z]{0,8} | explicit ) ~ (?: @~ ){0,5} MINOR ) \b",
+    ),
+    (
+        _MINORS,
+        r"\b MINOR \b [^.!?\n]{0,80} \b (?: moaned | moans | moaning | orgasm | orgasmed | aroused | horny | her~pussy"
+        r" | his~cock | seductively ) \b",
+    ),
+)
+
+# A sentence that reports, refuses or warns is no call.
+_REPORTED: Final = re.compile(
+    r"\b(?:no[ ]one|nobody|not|never|n[’']t|wrong|false|illegal|crime|crimes|criminal|criminals|charged?|charges"
+    r"|convicted|arrested|accused|sentenced|police|court|prosecutors?|law|laws|prevent|preventing|prevention|protect"
+    r"|protecting|against|report|reported|reporting|condemn(?:s|ed)?|claim(?:s|ed)?|says?|said|saying|argued?|believed?"
+    r"|tweet(?:s|ed)?|wrote|chant(?:s|ed|ing)?|threaten(?:s|ed|ing)?|survivors?|victims?|trafficking|hotline|film|movie|novel)\b",
+    re.IGNORECASE,
+)
+_SENTENCE: Final = re.compile(r"[^.!?\n]+")
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    for name in ("GROUP", "KILLED", "KILL", "YOURSELF", "MINOR", "~", "@"):
+        pattern = pattern.replace(name, _PARTS[name])
+    return re.compile(pattern, re.IGNORECASE | re.MULTILINE | re.VERBOSE)
+
+
+_PATTERNS: Final = tuple((category, _compiled(pattern)) for category, pattern in _WRITTEN)
+# A sentence without one of these matches no pattern.
+_GATE: Final = re.compile(
+    r"gas|exterminat|kill|sh[o]+t|lynch|h[au]ng|slaughter|burn|wipe|eradicat|eliminat|stone|execut|murder|behead|castrat"
+    r"|sterili|put |beaten|rape|drown|cull|annihilat|tortur|stab|bomb|die|death|dead|yourself|life|end it|suicide|wrist"
+    r"|jump|better|sex|molest|seduc|fuck|grop|undress|porn|erotic|nude|naked|explicit|moan|orgasm|arous|horny|pussy"
+    r"|cock",
+    re.IGNORECASE,
+)
+
+
+class SevereDetector:
+    """Finds calls for violence against groups, encouragement of self-harm, and sexual content about children."""
+
+    name = "severe"
+    reads_words = True
+    categories = frozenset({_HATE, _SELF_HARM, _MINORS})
+
+    def __init__(self) -> None:
+        self.version = with_part("patterns")
+
+    def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
+        """Return the severe statements in each text."""
+        return [[*islice(_found(text), MAX_DETECTIONS)] for text in texts]
+
+
+def _found(text: str) -> Iterator[Detection]:
+    for sentence in _SENTENCE.finditer(text):
+        said, begin = sentence[0], sentence.start()
+        if not _GATE.search(said) or _REPORTED.search(said):
+            continue
+        for category, pattern in _PATTERNS:
+            for match in pattern.finditer(said):
+                yield Detection(category, _SCORE, begin + match.start(), begin + match.end())
