@@ -14,7 +14,7 @@ from typing import Final
 from bench.kept import FOLDER
 from headrace_schemas.errors import Unavailable
 
-# A wheel that differs is refused: its figures could not be compared. None: wheels of platforms, whose data are the same.
+# A wheel that differs is refused: its figures could not be compared. None: wheels of platforms have the same data.
 WHEELS: Final = {
     "chatterbot-corpus==1.2.2": "de6a3cf16fcc735f82e459e5e9436fdedd8b996198c4ad06d2c9db58363d4126",
     "contradish==1.34.0": "1246385f9c8ad00dd22f2e6da78e72d85451b32427f4b6f5646f8d18f4ae3826",

@@ -1,8 +1,9 @@
 """Documents that nobody here wrote, sentences that they support, and what a seeded rule makes of each.
 
-The documents are of six domains. A supported sentence is one of the document, changed as answers change what they quote:
-what stands in brackets and a relative clause at the end are left out, a phrase at the beginning goes to the end, small
-numbers in figures become words and the other way, `is not` becomes `isn't`. No person has reworded them.
+The documents are of six domains. A supported sentence is one of the document, changed as answers change what
+they quote:
+what stands in brackets and a relative clause at the end are left out, a phrase at the beginning goes to the end,
+small numbers in figures become words and the other way, `is not` becomes `isn't`. No person has reworded them.
 """
 
 import re
@@ -31,10 +32,27 @@ _LEAST_SENTENCES: Final = 6
 _CLAIMS: Final = 4  # of them
 _OF_DOMAIN: Final = 60  # documents
 _MOST: Final = 200  # sentences of a kind; twice as many supported ones
-_WORDS: Final = (
-    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen twenty"
-).split()
+_WORDS: Final = [
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
 _NUMBER: Final = re.compile(r"(?<![\w.,$-])\d[\d,.]*\d(?![\w-])|(?<![\w.,$-])\d(?![\w.,-])")
 _SMALL: Final = re.compile(rf"(?<![\w-])({'|'.join(_WORDS)})(?![\w-])")
 _NAME: Final = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{2,}(?: [A-Z][a-z]+){0,2}\b")
@@ -64,7 +82,7 @@ def pairs(seed: int = 0) -> list[Pair]:
         same = [line for other in documents[domain] if other is not lines for line in other if line not in context]
         far = [line for name, texts in documents.items() if name != domain for text in texts for line in text]
         names = sorted({name for line in same for name in _NAME.findall(line)})
-        if len(names) < 5:  # noqa: PLR2004 - a domain without names takes those of the others
+        if len(names) < 5:
             names = sorted({name for line in far for name in _NAME.findall(line)})
         for line in random.sample(lines, _CLAIMS):
             claim = _reworded(line, random)
@@ -121,7 +139,7 @@ def _new_number(number: str, context: str, random: Random) -> str:
                 return new
             continue
         new = "".join(str(random.randint(1, 9)) if sign.isdigit() else sign for sign in number)
-        word = _WORDS[int(new) - 2] if new.isdigit() and 2 <= int(new) <= 20 else new  # noqa: PLR2004
+        word = _WORDS[int(new) - 2] if new.isdigit() and 2 <= int(new) <= 20 else new
         if new not in lowered and word not in lowered:
             return new
     return number
@@ -134,17 +152,16 @@ def _instead(claim: str, match: re.Match[str], new: str) -> str:
 def _reworded(line: str, random: Random) -> str:
     line = re.sub(r" ?\([^()]*\)", "", line)
     shorter = re.sub(r", (?:which|who|where|whose) [^,]*\.$", ".", line)
-    line = shorter if len(shorter.split()) >= 8 else line  # noqa: PLR2004
+    line = shorter if len(shorter.split()) >= 8 else line
     if begins := re.fullmatch(r"((?:In|At|On|After|Before|During|By|If|When|For) [^,.]{3,60}), (.+)\.", line):
         first, rest = begins.groups()
         if "," not in rest:
             line = f"{rest[0].upper()}{rest[1:]} {first[0].lower()}{first[1:]}."
-    if random.random() < 0.5:  # noqa: PLR2004
+    if random.random() < 0.5:
         line = re.sub(r"(?<![\w.,$-])([2-9]|1\d|20)(?= [a-z])", lambda at: _WORDS[int(at.group()) - 2], line)
     else:
         line = _SMALL.sub(lambda at: str(_WORDS.index(at.group()) + 2), line)
-    line = re.sub(r"\b(is|are|was|were|has|have|had|could|should|does|do|did) not\b", r"\1n't", line)
-    return line
+    return re.sub(r"\b(is|are|was|were|has|have|had|could|should|does|do|did) not\b", r"\1n't", line)
 
 
 def _drawn(texts: Sequence[str], random: Random) -> list[list[str]]:
@@ -161,7 +178,7 @@ def _lines(text: str) -> list[str]:
     """Whole sentences of 8 to 45 words, without markup."""
     plain = re.sub(r"\s+", " ", text)
     cut = re.split(r"(?<=[a-z0-9)][.!?]) (?=[A-Z])", plain)
-    return list(dict.fromkeys(each.strip() for each in cut if 8 <= len(each.split()) <= 45 and each.endswith(".")))  # noqa: PLR2004
+    return list(dict.fromkeys(each.strip() for each in cut if 8 <= len(each.split()) <= 45 and each.endswith(".")))
 
 
 def _news() -> list[str]:
