@@ -29,6 +29,7 @@ VETO: Final = (
     -8.0
 )  # log-odds: a number, a unit or a name that is nowhere, or another matter, leaves no doubt, however near the rest is
 WORST_DOUBT: Final = -1.26
+_SUREST: Final = 6.0  # log-odds that a veto outweighs
 _NEAR: Final = 0.55  # cosine; reworded sentences are seldom farther from what they say
 _OTHER_MATTER: Final = (0.45, 0.5)  # cosine below, and share of new words at least
 _CHANGED: Final = {
@@ -87,7 +88,9 @@ def support(found: Doubts) -> Support:
     weights = (FAR, NEW_WORDS)
     log_odds = CONSTANT + sum(weight * value for weight, value in zip(weights, evidence_features(found), strict=True))
     doubts = unusual(np.array([found.nearer[kind] for kind in KINDS]))
-    log_odds += WORST_DOUBT * float(worst(doubts)) + VETO * vetoes(found)
+    log_odds += WORST_DOUBT * float(worst(doubts))
+    if vetoes(found):
+        log_odds = min(log_odds, _SUREST) + VETO * vetoes(found)
     at = int(doubts.argmax())
     return Support(
         1.0 / (1.0 + math.exp(-log_odds)), _reason(found, KINDS[at], float(doubts[at])), checked=vetoes(found) > 0
