@@ -26,6 +26,7 @@ NAMES = (
     "lookup",
     "burst",
     "retrieval",
+    "relevance-floor",
     "saving",
     "embedding",
     "batch",

@@ -215,6 +215,13 @@ class Unsupported(OutgoingValue):
     stop: Annotated[Count, Field(description="Where it ends.")]
     support: Annotated[Unit, Field(description="The probability that it is supported after all.")]
     reason: Annotated[ShortText, Field(description="What speaks against it.")]
+    checked: Annotated[
+        bool,
+        Field(
+            description="True if the score counts it: a number, a unit or a name that is nowhere, another matter, or a "
+            "wrong citation. False for a hint, which people should look at."
+        ),
+    ]
 
 
 class Score(OutgoingValue):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace_workers.features.judging.groundedness.ground import Groundedness
 
 _NAME: Final = Grounded().criterion
+_NOT_CHECKED: Final = "not checked: denials, swapped roles, inventions within the topic"
 
 
 class _Nothing(NamedTuple):
@@ -116,14 +117,18 @@ def _score(found: "Groundedness") -> Score:
     if not found.sentences:
         reason = "the answer says nothing that could be looked up"
         return Score(criterion=_NAME, not_judged=NotJudged.NOTHING_SAID, reason=reason)
-    beyond = f"{found.beyond} more sentences were not looked up" if found.beyond else None
+    beyond = f"; {found.beyond} more sentences were not looked up" if found.beyond else ""
     named = tuple(
         Unsupported(
-            start=each.start, stop=each.stop, support=round(each.probability, 3), reason=each.reason[:MAX_SHORT_TEXT]
+            start=each.start,
+            stop=each.stop,
+            support=round(each.probability, 3),
+            reason=each.reason[:MAX_SHORT_TEXT],
+            checked=each.checked,
         )
         for each in found.unsupported[:MAX_UNSUPPORTED]
     )
-    return Score(criterion=_NAME, value=found.share, unsupported=named, note=beyond)
+    return Score(criterion=_NAME, value=found.share, unsupported=named, note=_NOT_CHECKED + beyond)
 
 
 def _unscored(criterion: Grounded | Cosine, why: _Nothing) -> Score:

@@ -22,10 +22,12 @@ from headrace_schemas.attributes import AnyFilter
 from headrace_workers.core.ledger.changes import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
+from headrace_workers.core.once import once
 from headrace_workers.core.ports import Embedder
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.knowledge.embedders.embedding_cache import embed_for
 from headrace_workers.features.knowledge.passages import Hit, Passages, chunks_of
+from headrace_workers.features.knowledge.relevance_floor import embedded_questions
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.document_changes import DocumentChange
 
@@ -83,6 +85,7 @@ class Bases:
         self._needed = monotonic()  # when any was asked for last
         self._asked: Counter[BaseName] = Counter()
         self._mark: Mark | None = None  # the last change that was taken in
+        self._everyday = once(lambda: embedded_questions(embedder))
         self.begun = 0  # how often all were let go, to be followed from then on
 
     def exists(self, tenant: str, knowledge: str) -> bool:
@@ -118,13 +121,17 @@ class Bases:
             vectors = embed_for(self._embedder, [tenant] * len(queries), queries)
         return [passages.search(query, k, vector, where) for query, vector in zip(queries, vectors, strict=True)]
 
+    def floor(self, tenant: str, knowledge: str) -> float:
+        """Return the relevance floor that fits a base, which is read if need be. Unavailable without the ledger."""
+        return self._passages(BaseName(tenant, knowledge)).floor(self._everyday)
+
     def read(self, name: BaseName) -> None:
         """Have a base in memory that nobody asked for yet; at once where that is so, or where another reads it.
 
         It takes half of the time that it could, so that look-ups go on beside; all of it, once somebody asks for the
         base. Unavailable with the ledger.
         """
-        self._passages(name, wanted=False)
+        self._passages(name, wanted=False).floor(self._everyday)
 
     @property
     def room(self) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
@@ -22,6 +22,7 @@ from headrace_workers.features.knowledge.index.compaction import Limits
 from headrace_workers.features.knowledge.index.vector_checks import VectorRefused, read_vector, read_vectors
 from headrace_workers.features.knowledge.index.vector_index import VectorIndex
 from headrace_workers.features.knowledge.lexical import LexicalIndex, Matches
+from headrace_workers.features.knowledge.relevance_floor import FittingFloor
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, version_of
 from headrace_workers.features.knowledge.terms import Terms
@@ -82,6 +83,7 @@ class Passages:
         self._lexical = LexicalIndex()
         self._vectors = VectorIndex(embedder.dimensions, _LIMITS)
         self.without_vectors = 0
+        self._floor = FittingFloor()
         for documents in _by_documents(rows):
             self.update(documents)
 
@@ -154,6 +156,16 @@ class Passages:
             if whole:
                 break
         return [hits[place] for place in distinct([hit.chunk.text for hit in hits], most=k)]
+
+    def nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the cosine of each of these vectors, (n, dimensions), to the nearest passage; 0 without passages."""
+        similarities, _ = self._vectors.search(vectors, 1)
+        found: NDArray[np.float32] = np.where(np.isfinite(similarities[:, 0]), similarities[:, 0], 0)
+        return found
+
+    def floor(self, everyday: Callable[[], NDArray[np.float32]]) -> float:
+        """Return the relevance floor that fits these passages; `everyday` gives the vectors of everyday questions."""
+        return self._floor.of(len(self), lambda: self.nearest(everyday()))
 
     @property
     def chunks(self) -> list[Chunk]:

@@ -37,6 +37,9 @@ class FindsPassages(Protocol):
     def exists(self, tenant: str, knowledge: str) -> bool:
         """Return True if the tenant has such a base. Unavailable with the ledger."""
 
+    def floor(self, tenant: str, knowledge: str) -> float:
+        """Return the relevance floor that fits a base. Unavailable."""
+
 
 class CountsPrompts(Protocol):
     """The cost of prompts in tokens. Thread-safe. Thread-safe. A model that is not here has no context length, and its
@@ -66,7 +69,8 @@ def as_found(_question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
 class Retrieval:
     """Finds what answers may rest on. Thread-safe.
 
-    A passage needs the relevance `floor`, the cosine of its vector to the question's. Passages take `most_tokens` of a
+    A passage needs the relevance `floor`, the cosine of its vector to the question's; None: the one that fits its base.
+    Passages take `most_tokens` of a
     prompt at most, and never so many that it would not fit its model. `guess` counts the tokens of a text whose model
     has no tokenizer here. `bases` gives the same ones each time, or raises what keeps it from that. `rerank` puts what
     a search found into another order.
@@ -75,7 +79,7 @@ class Retrieval:
     bases: Callable[[], FindsPassages]
     counts: CountsPrompts
     guess: Callable[[str], int]
-    floor: float
+    floor: float | None
     most_tokens: int
     rerank: Callable[[str, Sequence[Hit]], Sequence[Hit]] = as_found
 
@@ -110,14 +114,17 @@ class Retrieval:
         queries = [job.question for job, _ in jobs if job.question.strip()]
         where = jobs[0][0].knowledge_filter
         hits = iter(bases.search(tenant, knowledge, queries, CANDIDATES, where=where) if queries else ())
+        floor = bases.floor(tenant, knowledge) if self.floor is None else self.floor
         return [
-            self._grounds(job, self.rerank(job.question, [hit for hit in next(hits) if hit.chunk.id not in barred]))
+            self._grounds(
+                job, self.rerank(job.question, [hit for hit in next(hits) if hit.chunk.id not in barred]), floor
+            )
             if job.question.strip()
-            else NoGrounds(self._grounding(job, reason="the question is empty"))
+            else NoGrounds(_grounding(job, floor, reason="the question is empty"))
             for job, barred in jobs
         ]
 
-    def _grounds(self, job: GenerationJob, hits: Sequence[Hit]) -> Found:
+    def _grounds(self, job: GenerationJob, hits: Sequence[Hit], floor: float) -> Found:
         best = max((relevance_of(hit) for hit in hits), default=None)
         try:
             room = self._room(job)
@@ -127,11 +134,11 @@ class Retrieval:
         packed = pack(
             [Passage(hit.chunk, relevance_of(hit)) for hit in hits],
             room,
-            self.floor,
+            floor,
             lambda passage: self._count(job.first_model, around(passage)),
         )
         if packed.nothing_relevant:
-            return NoGrounds(self._grounding(job, best, reason=self._why(job, hits, best)))
+            return NoGrounds(_grounding(job, floor, best, reason=_why(job, hits, best, floor)))
         chosen = list(packed.passages)
         while chosen:
             turn = user_turn(job.question, chosen)
@@ -144,7 +151,7 @@ class Retrieval:
                     for number, (each, hit) in enumerate(zip(chosen, of_each, strict=True), start=1)
                 )
                 return Grounds(
-                    self._grounding(job, best, citations),
+                    _grounding(job, floor, best, citations),
                     turn,
                     tokens,
                     tuple(used),
@@ -153,7 +160,7 @@ class Retrieval:
                 )
             chosen.pop()  # parts of a text have a few tokens less than the whole
         reason = "no relevant passage fits into the model's context beside the prompt and its answer"
-        return NoGrounds(self._grounding(job, best, reason=reason))
+        return NoGrounds(_grounding(job, floor, best, reason=reason))
 
     def _room(self, job: GenerationJob) -> int:
         """Return how many tokens the passages of this job's prompt may have. PromptTooLong, InvalidTemplate."""
@@ -190,28 +197,30 @@ class Retrieval:
         counted = self.counts.text_tokens(model, text)
         return self.guess(text) if counted is None else counted
 
-    def _why(self, job: GenerationJob, hits: Sequence[Hit], best: float | None) -> str:
-        """Why no passage was used."""
-        if not hits:
-            return "nothing was found" if job.knowledge_filter is None else "knowledge_filter matches no document"
-        if all(VECTORS not in hit.scores for hit in hits):
-            return "the documents were embedded by another model than the recall worker's: add them again"
-        return f"the most relevant passage has {best:.2f}; the floor is {self.floor:g}"
 
-    def _grounding(
-        self,
-        job: GenerationJob,
-        best: float | None = None,
-        citations: tuple[Citation, ...] = (),
-        reason: str | None = None,
-    ) -> Grounding:
-        return Grounding(
-            knowledge=job.knowledge or "",
-            relevance=None if best is None else round(best, 4),
-            floor=self.floor,
-            citations=citations,
-            reason=reason,
-        )
+def _why(job: GenerationJob, hits: Sequence[Hit], best: float | None, floor: float) -> str:
+    """Why no passage was used."""
+    if not hits:
+        return "nothing was found" if job.knowledge_filter is None else "knowledge_filter matches no document"
+    if all(VECTORS not in hit.scores for hit in hits):
+        return "the documents were embedded by another model than the recall worker's: add them again"
+    return f"the most relevant passage has {best:.2f}; the floor is {floor:.3g}"
+
+
+def _grounding(
+    job: GenerationJob,
+    floor: float,
+    best: float | None = None,
+    citations: tuple[Citation, ...] = (),
+    reason: str | None = None,
+) -> Grounding:
+    return Grounding(
+        knowledge=job.knowledge or "",
+        relevance=None if best is None else round(best, 4),
+        floor=floor,
+        citations=citations,
+        reason=reason,
+    )
 
 
 def relevance_of(hit: Hit) -> float:

@@ -13,9 +13,10 @@ class KnowledgeSettings(Variables):
     title: ClassVar[str] = "Knowledge"
 
     # Above 1 no passage would be used.
-    relevance: float = number(
-        0.35,
-        "Least cosine between the question and a passage that is used. See "
+    relevance: float | None = number(
+        None,
+        "Least cosine between the question and a passage that is used, for all bases. Unset: for each base the floor "
+        "that fits it, 0.35 at least. See "
         "[the relevance floor](explanation/retrieval.md#the-relevance-floor).",
         read_by=f"{_READ_BY} and `headrace bench`",
         le=1,

@@ -418,3 +418,13 @@ def test_a_follower_of_its_own_keeps_a_base_up(ledger, bases):
         assert [loop.name for loop in progress.loops] == ["follow documents"]
     finally:
         follower.stop()
+
+
+def test_a_floor_fits_its_base_and_is_read_with_it(ledger, embedder):
+    """The everyday questions are embedded once for all bases, and nothing more until a base has grown."""
+    put(ledger, {"a.md": [MILL]}, tenant="t")
+    put(ledger, {"b.md": [CLOCK]}, tenant="u")
+    bases = Bases(ledger, embedder)
+    mill, clock, again, none = (bases.floor(tenant, "k") for tenant in ("t", "u", "t", "nobody"))
+    assert none == 0.35 < mill == again != clock > 0.35
+    assert [len(texts) for texts in embedder.calls if len(texts) > 1] == [160]

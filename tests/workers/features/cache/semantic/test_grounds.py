@@ -19,6 +19,7 @@ from headrace_workers.features.generation.engines.echo import EchoGenerator, mak
 from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
 from headrace_workers.features.knowledge.bases import Bases
 from headrace_workers.features.knowledge.prompt import INSTRUCTION
+from headrace_workers.features.knowledge.relevance_floor import LEAST, everyday_questions
 from headrace_workers.features.knowledge.retrieval import Retrieval
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
@@ -161,6 +162,18 @@ def test_or_is_answered_without_as_it_says(flow, asks):
     result = ask(flow, asks("Which colour has a zebra?", without_passages="answer"))
     assert result.answer.text == "Which colour has a zebra?"
     assert "the floor is 0.5" in result.answer.grounding.reason
+
+
+def test_without_a_floor_of_its_own_each_base_has_the_one_that_fits_it(ledger, home, retrieval, asks):
+    """The receipt has it. Where everyday questions stand in the base, they are as near as can be."""
+    put(ledger, {f"{n}.md": text for n, text in enumerate(everyday_questions())}, knowledge="daily")
+    put(ledger, {"mill.md": MILL}, knowledge="docs")
+    flow = Flow(
+        ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1"), replace(retrieval, floor=None), generator=Recording()
+    )
+    fitting = Bases(ledger, EMBEDDER).floor("default", "docs")
+    assert LEAST <= ask(flow, asks()).answer.grounding.floor == fitting < 1.0
+    assert ask(flow, asks(knowledge="daily")).answer.grounding.floor == 1.0
 
 
 @pytest.mark.parametrize("prompt", ["   \n", None])

@@ -50,11 +50,13 @@ def test_what_stands_there_is_supported_in_other_words_too(sentence: str, embedd
     ],
 )
 def test_what_does_not_stand_there_is_named(sentence: str, reason: str, embedder: CountingEmbedder) -> None:
-    """Where it is in the answer, and what speaks against it."""
+    """Where it is in the answer, and what speaks against it. The share counts what was checked, and no hint."""
     good = "The museum was founded in 1926 by Clara Moss. "
     found = ground(good + sentence, [GIVEN], embedder)
     (named,) = found.unsupported
-    assert (found.sentences, found.share, named.reason) == (2, 0.5, reason)
+    counted = "nowhere" in reason or reason == "nothing in it says the same"
+    assert (found.sentences, named.reason, named.checked) == (2, reason, counted)
+    assert found.share == (0.5 if counted else 1.0)
     assert (good + sentence)[named.start : named.stop] == sentence
     assert 0.0 <= named.probability < 0.5
 
@@ -157,6 +159,26 @@ def test_a_sentence_must_stand_in_what_it_cites(sentence: str, reason: str | Non
     assert [each.reason for each in found.unsupported] == ([] if reason is None else [reason])
     if reason is not None and "cites" in reason:
         assert ground(sentence, [HOURS, FOUNDED], embedder).unsupported == ()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "reason"),
+    [
+        ("The fence is 2 metres high.", "a number that is nowhere in it: 2"),
+        ("The fence is 1.8 metres high and lasts 40 days.", None),
+        ("The fence is 1.8 miles high.", "a unit that is nowhere in it: mile"),
+        ("In May 2020 the Spanish got one fence.", None),
+        ("The United Nations made it.", None),
+        ("The Rotary Club made it.", "a name that is nowhere in it: club, rotary"),
+    ],
+)
+def test_numbers_units_and_names_are_read_in_any_form(
+    sentence: str, reason: str | None, embedder: CountingEmbedder
+) -> None:
+    """Within compounds, in words, as adjectives and as initials."""
+    given = "Spain put up a 1.8-metre fence on 3 May 2020, which stood for forty days. The UN made it."
+    counted = [each.reason for each in ground(sentence, [given], embedder).unsupported if each.checked]
+    assert counted == ([] if reason is None else [reason])
 
 
 def test_what_says_nothing_is_not_counted(embedder: CountingEmbedder) -> None:

@@ -93,17 +93,24 @@ def retrieval(
     from headrace_workers.features.knowledge.commands.knowledge import embedder_here, named
     from headrace_workers.features.knowledge.measuring.searching import Contents, answer
     from headrace_workers.features.knowledge.passages import Passages
+    from headrace_workers.features.knowledge.relevance_floor import embedded_questions
     from headrace_workers.features.knowledge.settings import KnowledgeSettings
 
     base, owner = named(name), tenant_meant(tenant)
+<<<<<<< HEAD
     floor = KnowledgeSettings.from_env().relevance
     questions = read_questions(file)
+=======
+    asked = read_questions(file)
+>>>>>>> wt-c3
     refuse_unwritable(html)
     ledger, embedder = need_ledger(), embedder_here()
     passages = Passages.of(ledger, owner, base, embedder)
     if not len(passages):
         say(f"{owner} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")
         raise typer.Exit(1)
+    set_by_hand = KnowledgeSettings.from_env().relevance
+    floor = passages.floor(lambda: embedded_questions(embedder)) if set_by_hand is None else set_by_hand
     contents = Contents(passages.chunks)
     refuse_unknown(file, questions, contents.unknown)
     with _progress("asking", len(questions)) as advance:

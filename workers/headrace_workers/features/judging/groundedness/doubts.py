@@ -16,7 +16,7 @@ from headrace_workers.features.judging.groundedness.altered_sentences import (
     other_names,
     other_numbers,
 )
-from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats
+from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats, Lacking
 from headrace_workers.features.judging.groundedness.naming import alike, hidden, names_in, with_last_words
 from headrace_workers.features.judging.groundedness.nearest_agreement import agreeing
 from headrace_workers.features.judging.groundedness.sentence_reading import Read, read
@@ -62,13 +62,12 @@ _AGREES_BY_WORDS: Final = -0.2  # and by words that deny each other
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """Of one sentence: cosine to the nearest unit of the evidence, the numbers and names that are not in the evidence,
-    and by kind how much nearer the worst change of it would be (a difference of cosines, and what words add to it).
+    """Of one sentence: cosine to the nearest unit of the evidence, what the evidence lacks of it, and by kind how much
+    nearer the worst change of it would be (a difference of cosines, and what words add to it).
     """
 
     nearness: float
-    numbers: frozenset[str]
-    names: frozenset[str]
+    lacking: Lacking
     nearer: dict[str, float]
 
 
@@ -144,7 +143,11 @@ def _with_words(claim: str, row: Floats, evidence: Evidence, nearer: dict[str, f
         nearer[DENIAL] += _OTHER_POLARITY
     sign, by_words = agreeing(claim, row, evidence)
     nearer[DENIAL] += _AGREES * sign + _AGREES_BY_WORDS * by_words
+<<<<<<< HEAD
     return Doubts(float(row[best]), sentence.numbers - evidence.numbers, names - evidence.keys, nearer)
+=======
+    return Doubts(float(row[best]), evidence.lacking(claim), nearer)
+>>>>>>> wt-c3
 
 
 def _farther(own: Iterable[str], row: Floats, there: Sequence[frozenset[str]]) -> float:

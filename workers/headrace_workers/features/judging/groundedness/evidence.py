@@ -1,5 +1,6 @@
 """The evidence of an answer, read once: sentences and their parts, with vectors."""
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +11,17 @@ from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.judging.groundedness.naming import hidden, known_names, names_in
-from headrace_workers.features.judging.groundedness.sentence_reading import Read, read
+from headrace_workers.features.judging.groundedness.sentence_reading import Read, read, written_names
 from headrace_workers.features.judging.groundedness.sentences import clauses, sentences
 
 Floats = NDArray[np.float32]
 
+_MONTHS: Final = (
+    "January February March April May June July August September October November December".split()  # noqa: SIM905
+)
+_ONE: Final = re.compile(r"\b(?:one|once|single)\b", re.IGNORECASE)
+_LEAST_FORM: Final = 4  # letters of a name that may have another ending
+_ROOT: Final = 5  # letters that words of one root have in common
 MOST_UNITS: Final = 600  # sentences and parts of them; a second of an encoder's time on one slow core
 
 
@@ -25,6 +32,16 @@ class Units:
     texts: tuple[str, ...]
     of: tuple[int, ...]
     whole: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """The numbers, units and names of a sentence that the evidence does not have, and the share of its other words."""
+
+    numbers: frozenset[str]
+    units: frozenset[str]
+    names: frozenset[str]
+    words: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +98,44 @@ class Evidence:
 
     @cached_property
     def numbers(self) -> frozenset[str]:
-        """All numbers."""
-        return frozenset().union(*(each.numbers for each in self.reads))
+        """All numbers, a single thing and the months by their names among them."""
+        text = " ".join(self.units.texts)
+        months = {str(number) for number, month in enumerate(_MONTHS, start=1) if month in text}
+        one = {"1"} if _ONE.search(text) else set()
+        return frozenset(months | one).union(*(each.numbers for each in self.reads))
+
+    def lacking(self, sentence: str) -> Lacking:
+        """Return what a sentence mentions and the evidence does not."""
+        said = read(sentence)
+        names = {name for name in said.named(self.names) - self.keys if not self._has_form(name)}
+        if names:  # by its initials: `the UN`, `the United Nations`
+            short = {name.lower() for name in names} & self._initials
+            spelt = [name for name in written_names(sentence) if _initials(name) in self.keys]
+            names -= short.union(*(read(f"of {name}").names for name in spelt))
+        words = said.words - self.keys - said.units
+        return Lacking(
+            said.numbers - self.numbers,
+            frozenset(unit for unit in said.units - self.keys if not self._has_form(unit)),
+            frozenset(names),
+            sum(not self._has_root(word) for word in words) / max(1, len(said.words)),
+        )
+
+    def _has_form(self, name: str) -> bool:
+        """Return True if it stands there with another ending: `Spain` and `Spains`, `German` and `Germany`."""
+        return len(name) >= _LEAST_FORM and any(
+            key.startswith(name) or (len(key) >= _LEAST_FORM and name.startswith(key)) for key in self.keys
+        )
+
+    def _has_root(self, word: str) -> bool:
+        return len(word) > _ROOT and word[:_ROOT] in self._roots
+
+    @cached_property
+    def _roots(self) -> frozenset[str]:
+        return frozenset(key[:_ROOT] for key in self.keys if len(key) >= _ROOT)
+
+    @cached_property
+    def _initials(self) -> frozenset[str]:
+        return frozenset(_initials(name) for names in self.written for name in names if " " in name)
 
 
 def units(texts: Sequence[str], near: Sequence[str]) -> Units:
@@ -97,6 +150,10 @@ def units(texts: Sequence[str], near: Sequence[str]) -> Units:
         found.sort(key=lambda each: -len(_keys(whole[each[1]]) & wanted))
         found = sorted(found[:MOST_UNITS], key=lambda each: each[1])
     return Units(tuple(text for text, _ in found), tuple(place for _, place in found), whole)
+
+
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in name.split()).lower()
 
 
 def _keys(text: str) -> frozenset[str]:

@@ -19,12 +19,16 @@ _AS_NEAR: Final = 1e-3  # cosine: what is computed in another group differs in t
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """A sentence of the answer, from `start` to `stop` (characters), how likely it is supported, and why not."""
+    """A sentence of the answer, from `start` to `stop` (characters), how likely it is supported, and why not.
+
+    One that is not `checked` is a hint for people: the score does not count it.
+    """
 
     start: int
     stop: int
     probability: float
     reason: str
+    checked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,9 @@ class Groundedness:
 
     @property
     def share(self) -> float:
-        """The share of its sentences that are supported; 1 for an answer that says nothing."""
-        return (self.sentences - len(self.unsupported)) / self.sentences if self.sentences else 1.0
+        """The share of its sentences that lack nothing; 1 for an answer that says nothing."""
+        counted = sum(each.checked for each in self.unsupported)
+        return (self.sentences - counted) / self.sentences if self.sentences else 1.0
 
 
 def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: bool = False) -> Groundedness:
@@ -47,8 +52,9 @@ def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: b
 
     Where they are `numbered`, from 1, a sentence that cites some must be supported by one of those.
 
-    Questions, and sentences of small words alone, say nothing. Relations and inferences are not checked: two names that
-    change places, or a sum of two numbers, pass or fail by chance.
+    Questions, and sentences of small words alone, say nothing. Checked are numbers, units and names that are nowhere in
+    the texts, sentences of another matter, and citations. Denials, swapped roles and inventions within the topic are
+    not: what speaks for one of them is a hint.
     """
     claims = [each for each in sentences(answer) if _says_something(each)]
     read_, beyond = claims[:MOST_SENTENCES], len(claims[MOST_SENTENCES:])
@@ -57,7 +63,7 @@ def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: b
     texts = [claim.text for claim in read_]
     found = units(given, texts)
     if not found.texts:
-        nothing = tuple(Unsupported(claim.start, claim.stop, 0.0, "nothing was given") for claim in read_)
+        nothing = tuple(Unsupported(claim.start, claim.stop, 0.0, "nothing was given", checked=True) for claim in read_)
         return Groundedness(len(read_), nothing, beyond)
     evidence = embedded(found, embedder)
     doubts_of = doubts(texts, evidence, embedder)
@@ -72,9 +78,9 @@ def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: b
     return Groundedness(
         len(read_),
         tuple(
-            Unsupported(claim.start, claim.stop, each.probability, each.reason)
+            Unsupported(claim.start, claim.stop, each.probability, each.reason, each.checked)
             for claim, each in zip(read_, judged, strict=True)
-            if each.probability < _ENOUGH
+            if each.checked or each.probability < _ENOUGH
         ),
         beyond,
     )
@@ -89,18 +95,18 @@ def _cited(
     """
     cites = cited(sentence, len(given))
     if cites.unknown:
-        return Support(0.0, f"it cites a passage that does not exist: {_listed(cites.unknown)}")
+        return Support(0.0, f"it cites a passage that does not exist: {_listed(cites.unknown)}", checked=True)
     if not cites.numbers:
         return None
     part = evidence.within({each.text for number in cites.numbers for each in sentences(given[number - 1])})
     words = f"the passage that it cites does not support it: {_listed(cites.numbers)}"
     if not part.units.texts:
-        return Support(0.0, words)
+        return Support(0.0, words, checked=True)
     (found,) = doubts([claim], part, embedder)
     alone = support(found)
     if alone.probability >= _ENOUGH or found.nearness > known.nearness - _AS_NEAR:
         return None
-    return Support(alone.probability, words)
+    return Support(alone.probability, words, checked=True)
 
 
 def _listed(numbers: Sequence[int]) -> str:

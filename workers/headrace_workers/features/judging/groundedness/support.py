@@ -18,17 +18,20 @@ from headrace_workers.features.judging.groundedness.doubts import DENIAL, KINDS,
 Floats = NDArray[np.float64]
 
 # Of supported sentences: mean and standard deviation of how much nearer a changed one is.
-USUAL: Final = {NAME: (-0.1201, 0.0955), NUMBER: (-0.0886, 0.0390), DENIAL: (-0.1057, 0.1182)}
+USUAL: Final = {NAME: (-0.1199, 0.0951), NUMBER: (-0.0886, 0.0393), DENIAL: (-0.1046, 0.1186)}
 # How much one of these counts: wrong numbers stand out further than wrong names, and these further than denials.
 COUNTS: Final = {NAME: 1.0, NUMBER: 0.8, DENIAL: 1.1}
 _SHARPNESS: Final = 2.0
-CONSTANT: Final = 2.6  # of the sentences that were fitted on, 12 % of the supported ones are named
-FAR: Final = -10.65
-MISSING_NUMBER: Final = -1.51
-MISSING_NAME: Final = -1.27
-WORST_DOUBT: Final = -1.31
+CONSTANT: Final = 2.58  # of the sentences that were fitted on, 12 % of the supported ones are named
+FAR: Final = -4.18
+NEW_WORDS: Final = -0.33
+VETO: Final = (
+    -8.0
+)  # log-odds: a number, a unit or a name that is nowhere, or another matter, leaves no doubt, however near the rest is
+WORST_DOUBT: Final = -1.26
+_SUREST: Final = 6.0  # log-odds that a veto outweighs
 _NEAR: Final = 0.55  # cosine; reworded sentences are seldom farther from what they say
-_MOST_MISSING: Final = 2
+_OTHER_MATTER: Final = (0.45, 0.5)  # cosine below, and share of new words at least
 _CHANGED: Final = {
     NAME: "another name fits the evidence better",
     NUMBER: "another number fits the evidence better",
@@ -40,10 +43,14 @@ _CHANGED: Final = {
 class Support:
     """The probability that a sentence is supported, and the worst doubt, in words that quote nothing of the evidence:
     no moderator has seen them.
+
+    `checked` says that the evidence lacks what the sentence says: a number, a unit, a name, or most of its words. Any
+    other doubt is a hint.
     """
 
     probability: float
     reason: str
+    checked: bool
 
 
 def unusual(nearer: Floats) -> Floats:
@@ -65,27 +72,44 @@ def worst(doubts: Floats) -> Floats:
     return np.asarray(np.logaddexp.reduce(_SHARPNESS * doubts, axis=-1) / _SHARPNESS)
 
 
-def evidence_features(found: Doubts) -> tuple[float, float, float]:
-    """Return the features beside the worst doubt: how much too far away it is, and how many numbers and names are
-    missing.
-    """
-    numbers, names = min(len(found.numbers), _MOST_MISSING), min(len(found.names), _MOST_MISSING)
-    return (max(0.0, _NEAR - found.nearness), float(numbers), float(names))
+def evidence_features(found: Doubts) -> tuple[float, float]:
+    """Return the features beside the worst doubt: how much too far away it is, and the share of words that are new."""
+    return (max(0.0, _NEAR - found.nearness), found.lacking.words)
+
+
+def vetoes(found: Doubts) -> int:
+    """Return how many kinds of things are nowhere in the evidence: numbers, units, names, the whole matter."""
+    lacking = found.lacking
+    return sum(map(bool, (lacking.numbers, lacking.units, lacking.names, _is_other_matter(found))))
 
 
 def support(found: Doubts) -> Support:
     """Return the probability that a sentence with these doubts is supported."""
-    weights = (FAR, MISSING_NUMBER, MISSING_NAME)
+    weights = (FAR, NEW_WORDS)
     log_odds = CONSTANT + sum(weight * value for weight, value in zip(weights, evidence_features(found), strict=True))
     doubts = unusual(np.array([found.nearer[kind] for kind in KINDS]))
     log_odds += WORST_DOUBT * float(worst(doubts))
+    if vetoes(found):
+        log_odds = min(log_odds, _SUREST) + VETO * vetoes(found)
     at = int(doubts.argmax())
-    return Support(1.0 / (1.0 + math.exp(-log_odds)), _reason(found, KINDS[at], float(doubts[at])))
+    return Support(
+        1.0 / (1.0 + math.exp(-log_odds)), _reason(found, KINDS[at], float(doubts[at])), checked=vetoes(found) > 0
+    )
+
+
+def _is_other_matter(found: Doubts) -> bool:
+    nearness, new = _OTHER_MATTER
+    return found.nearness < nearness and found.lacking.words >= new
 
 
 def _reason(found: Doubts, kind: str, doubt: float) -> str:
-    if found.numbers:
-        return f"a number that is nowhere in it: {', '.join(sorted(found.numbers))}"
-    if found.names:
-        return f"a name that is nowhere in it: {', '.join(sorted(found.names))}"
+    lacking = found.lacking
+    if lacking.numbers:
+        return f"a number that is nowhere in it: {', '.join(sorted(lacking.numbers))}"
+    if lacking.units:
+        return f"a unit that is nowhere in it: {', '.join(sorted(lacking.units))}"
+    if lacking.names:
+        return f"a name that is nowhere in it: {', '.join(sorted(lacking.names))}"
+    if _is_other_matter(found):
+        return "nothing in it says the same"
     return _CHANGED[kind] if doubt > 1.0 else "nothing in it says the same"

@@ -16,6 +16,7 @@ from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
 from headrace_workers.cli.output import console, flush, printable, put_json, put_view, say, table
+from headrace_workers.features.knowledge.commands import knowledge_floor
 from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ _TenantOption = Annotated[str | None, typer.Option("--tenant", help="its tenant 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     knowledge = typer.Typer(
-        help="Manage knowledge bases: add, show, search and remove documents.", no_args_is_help=True
+        help="Manage knowledge bases: add, show, search and remove documents, and choose a relevance floor.",
+        no_args_is_help=True,
     )
     knowledge.command("add")(add)
     knowledge.command("list")(list_bases)
     knowledge.command("show")(show)
     knowledge.command("search")(search)
+    knowledge.command("floor")(knowledge_floor.floor)
     knowledge.command("remove")(remove)
     app.add_typer(knowledge, name="knowledge")
 
