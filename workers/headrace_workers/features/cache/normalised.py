@@ -13,7 +13,7 @@ from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 # Signs that may belong to code, a formula, a quotation or an option. Text in other scripts than Latin has none of the
 # words below, so only its encoding and its spaces change.
-_SIGNS: Final = re.compile(r"[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029`\"“”„«»‹›‘()\[\]{}<>=*+|\\^~;]|(?<!\w)['’]|(?:^| )-")
+_SIGNS: Final = re.compile(r"[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029`\"“”„«»‹›‘()\[\]{}<>=*+|\\^~;]|(?<!\w)['’]|(?:^| )-(?! )")
 _FORMS: Final = frozenset({"<wide>", "<narrow>", "<noBreak>"})  # no sub- or superscript: `x²` is not `x2`
 _LIGATURES: Final = frozenset("ﬀﬁﬂﬃﬄﬅﬆ")
 _INVISIBLE: Final = re.compile("[\u00ad\u200b\u2060\ufeff]")
@@ -25,20 +25,27 @@ _HELPING: Final = words_of("is are was were do does did can could will would sho
 _OPENINGS: Final = (
     _QUESTIONS | _HELPING | words_of("i we explain describe list tell give show write summarise summarize find")
 )
-_GREETING: Final = re.compile(
-    r"(?:hi|hello|hey|good morning|good afternoon|good evening)"
-    r"(?: (?:team|all|everyone|everybody|folks)[,.!:]? |[,.!:] | there[,.!:] )(?P<rest>.+)",
-    re.IGNORECASE,
+_HI: Final = r"(?:hi|hello|hey|hiya|good (?:morning|afternoon|evening))"
+# After one that is addressed anything may follow, after a bare one a request, or a sentence of three words.
+_ADDRESSED: Final = re.compile(
+    _HI + r" (?:team|all|everyone|everybody|folks|guys|support)[,.!:]?(?: -)? (?P<rest>.+)", re.I
 )
+_GREETING: Final = re.compile(_HI + r"(?: there)?(?P<ends>[,.!:]?)(?: -)? (?P<rest>.+)", re.I)
 _FILLER: Final = re.compile(
-    r"(?:(?:um+|uh+|uhm|erm|hmm+|so|well|ok|okay|alright),? |please,? |quick question[,:] )(?P<rest>.+)", re.IGNORECASE
+    r"(?:(?:um+|uh+|uhm+|erm+|hmm+|so|well|ok|okay|alright|right|sorry|just wondering|quick question),? "
+    r"|(?:please|pls|plz|kindly),? |(?:just wondering|quick question|question):? )(?P<rest>.+)",
+    re.I,
 )
-_INSIDE: Final = re.compile(r", (?:umm+|uhh*|uhm|erm|hmm+), ")
-_ASKED: Final = re.compile(r"^((?:can|could|would|will) you) please(?= )", re.IGNORECASE)
+_INSIDE: Final = re.compile(r", (?:umm+|uhh*|uhm+|erm+|hmm+),? ", re.I)
+_ASKED: Final = re.compile(
+    r"^((?:can|could|would|will) (?:you|i|we|someone|anyone)) (?:please|pls|plz|kindly)(?= )", re.I
+)
 _THANKS: Final = re.compile(
-    r"(?<=[.?!])(?: (?:many )?thanks(?: in advance| a lot)?| thank you(?: very much| in advance)?)[.!]?$", re.IGNORECASE
+    r"(?<=[.?!])(?: (?:many )?(?:thanks|thx|cheers|ty)(?: in advance| a lot| so much)?"
+    r"| thank you(?: (?:very|so) much| in advance)?)[.!]*$",
+    re.I,
 )
-_PLEASE: Final = re.compile(r", please(?=[.?!]?$)", re.IGNORECASE)
+_PLEASE: Final = re.compile(r", (?:please|pls|plz|thanks|thx|thank you|asap please)(?=[.?!]*$)", re.I)
 
 # Words with another meaning in the other case, such as `Polish` and `March`.
 _CASED: Final = frozenset(word for line in lines_of("capitals") for word in line.split())
@@ -67,12 +74,26 @@ def _plain(sign: str) -> str:
 
 def _without_fillers(text: str) -> str:
     """Return the text without greetings, fillers and thanks, where a whole sentence is left."""
-    rest = text
-    while found := _GREETING.fullmatch(rest) or _FILLER.fullmatch(rest):
+    rest, opens = text, True
+    while True:
+        if found := _ADDRESSED.fullmatch(rest):
+            opens = True
+        elif found := _GREETING.fullmatch(rest):
+            opens = bool(found["ends"]) and found["rest"].count(" ") > 1 and found["rest"][0].islower()
+        elif found := _FILLER.fullmatch(rest):
+            opens = rest.lower().startswith(("please", "pls", "plz", "kindly")) and _goes_on(found["rest"])
+        else:
+            break
         rest = found["rest"]
-    text = rest if _opens(rest) else text
+    if opens or _opens(rest):
+        text = rest
     text = _ASKED.sub(r"\1", _INSIDE.sub(" ", text))
-    return _PLEASE.sub("", _THANKS.sub("", text)) if _opens(text) else text
+    return _PLEASE.sub("", _THANKS.sub("", text)) if text.count(" ") > 1 else text
+
+
+def _goes_on(text: str) -> bool:
+    """Return True if a text is an order in small letters: `please cancel it`, and not `Please Please Me`."""
+    return " " in text and text[0].islower() and not text.lower().startswith(("please", "hi ", "hello"))
 
 
 def _opens(text: str) -> bool:
