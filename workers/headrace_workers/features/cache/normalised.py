@@ -13,7 +13,9 @@ from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 # Signs that may belong to code, a formula, a quotation or an option. Text in other scripts than Latin has none of the
 # words below, so only its encoding and its spaces change.
-_SIGNS: Final = re.compile(r"[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029`\"“”„«»‹›‘()\[\]{}<>=*+|\\^~;]|(?<!\w)['’]|(?:^| )-(?! )")
+_SIGNS: Final = re.compile(
+    r"[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029`\"“”„«»‹›‘()\[\]{}<>=*+|\\^~;]|(?<!\w)['’]|(?:^| )-(?! )"
+)
 _FORMS: Final = frozenset({"<wide>", "<narrow>", "<noBreak>"})  # no sub- or superscript: `x²` is not `x2`
 _LIGATURES: Final = frozenset("ﬀﬁﬂﬃﬄﬅﬆ")
 _INVISIBLE: Final = re.compile("[\u00ad\u200b\u2060\ufeff]")
