@@ -22,6 +22,7 @@ from bench.ends import Say
 from bench.peers import gptcache_peer
 from bench.report import Report, Row, report, row, skipped
 from bench.vectors import KnownVectors
+from bench.wrong_hits_foreign import measure_foreign
 from bench.wrong_hits_held_out import free, left_out
 from bench.wrong_hits_pairs import (
     CAPITALS,
@@ -80,7 +81,8 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         pull(DEFAULT_EMBEDDER, Path(folder), "int8")
         embedder = load_embedder(Path(folder), DEFAULT_EMBEDDER)
-        rows = measure(meanings, embedder.embed, say)
+        rows = measure_foreign(embedder.embed, LEAST, say)
+        rows += measure(meanings, embedder.embed, say)
         for name, held_out in (("questions as people type them", free()), ("kinds of swaps left out", left_out())):
             rows += curve(name, held_out[: 3 * _QUICK] if quick else held_out, embedder.embed, say)
     if not importlib.util.find_spec("gptcache"):

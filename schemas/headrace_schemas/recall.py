@@ -12,23 +12,25 @@ SECONDS_OF_A_YEAR = 366 * 86_400.0
 
 
 class CacheMode(StrEnum):
-    """Cached answers that a job accepts: none, those to the very same request, or also those to the same question in
-    other words.
+    """Cached answers that a job accepts: none, those to the very same request, also those to a question that differs
+    in spaces, case or politeness alone, or also those to the same question in other words.
     """
 
     OFF = "off"
     EXACT = "exact"
+    NORMALISED = "normalised"
     SEMANTIC = "semantic"
 
 
 class CacheTier(StrEnum):
-    """Origin of an answer: a model, an earlier answer to the same request, one that was being made at that moment, or
-    one to the same question in other words.
+    """Origin of an answer: a model, an earlier answer to the same request, one that was being made at that moment, one
+    to a question that differs in spaces, case or politeness alone, or one to the same question in other words.
     """
 
     NONE = "none"
     EXACT = "exact"
     COALESCED = "coalesced"
+    NORMALISED = "normalised"
     SEMANTIC = "semantic"
 
 

@@ -76,7 +76,7 @@ def test_the_counts_are_those_of_what_was_given_and_is_kept(cache: Call, flow: F
     rows = flow.ledger.read(select(SERVES.c.saved_tokens, SERVES.c.saved_ms))
     saved, saved_ms = sum(row.saved_tokens for row in rows), sum(row.saved_ms for row in rows)
     assert json.loads(out) == {
-        "asked": 5, "answered": 2, "open": 1, "hits": {"exact": 1, "coalesced": 1, "semantic": 0},
+        "asked": 5, "answered": 2, "open": 1, "hits": {"exact": 1, "coalesced": 1, "normalised": 0, "semantic": 0},
         "saved_tokens": saved, "saved_ms": pytest.approx(saved_ms), "entries": {"live": 2, "pending": 0, "dead": 0},
         "bounds": [], "together": None, "guards": [],
     }  # fmt: skip

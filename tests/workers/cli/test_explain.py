@@ -111,8 +111,9 @@ def test_what_is_not_known_is_left_out_of_the_table():
     assert names == ["job", "outcome", "why", "cache", "waits for", "until"]
 
 
-_ASKS = Gate("asks for it", "semantic", "exact or semantic", True)
+_ASKS = Gate("asks for it", "semantic", "exact, normalised or semantic", True)
 _NEW = Gate("very same request", "not known", "answered, or being made", False)
+_FORM = Gate("same normalised question", "not known", "answered", False)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ _NEW = Gate("very same request", "not known", "answered, or being made", False)
 def test_a_miss_shows_the_gates_that_it_came_to(handed: dict[str, Any], gates: list[Gate]):
     """The last one stopped it; each has its numbers."""
     told = found(step(), handed_on(**handed))
-    assert list(told.gates) == [_ASKS, _NEW, *gates]
+    assert list(told.gates) == [_ASKS, _NEW, _FORM, *gates]
     assert told.threshold == handed.get("threshold")
 
 
@@ -146,10 +147,10 @@ def test_a_hit_shows_what_was_asked_of_it():
     )
     assert (told.outcome, told.threshold, told.age_ms) == ("hit", 0.8, 12_500)
     assert list(told.gates) == [
-        _ASKS, _NEW, Gate("similarity", 0.93, 0.8, True), Gate("guards", "none refuses", "none refuses", True),
+        _ASKS, _NEW, _FORM, Gate("similarity", 0.93, 0.8, True), Gate("guards", "none refuses", "none refuses", True),
         Gate("age, s", 12.5, 60.0, True),
     ]  # fmt: skip
-    assert [gate_row(gate)[1:] for gate in told.gates[2:]] == [
+    assert [gate_row(gate)[1:] for gate in told.gates[3:]] == [
         ("0.93", "0.8", "yes"), ("none refuses", "none refuses", "yes"), ("12.5", "60", "yes"),
     ]  # fmt: skip
 
@@ -164,10 +165,17 @@ def test_the_very_same_request_passes_no_gate_of_likeness(tier: str, how: str):
     assert gate_row(told.gates[-1]) == ("age, s", "–", "–", "yes")
 
 
+def test_a_normalised_question_passes_no_gate_of_likeness():
+    """The gate names the tier, after the very same request was not found."""
+    told = served(tier="normalised", similarity=None)
+    form = Gate("same normalised question", "answered before", "answered", True)
+    assert list(told.gates) == [_ASKS, _NEW, form, Gate("age, s", None, None, True)]
+
+
 def test_what_was_not_looked_up_shows_one_gate():
     """And what waits shows for what."""
     assert list(found(step("ready", "judge"), cache="off").gates) == [
-        Gate("asks for it", "off", "exact or semantic", False)
+        Gate("asks for it", "off", "exact, normalised or semantic", False)
     ]
     assert [gate.passed for gate in found(step("ready")).gates] == [True]
     assert list(found(step("parked", waits_for=OTHER, ready_at=9)).gates)[1:] == [

@@ -34,7 +34,7 @@ def test_who_asks_first_makes_the_answer(ledger):
     assert before <= row.asked_at <= ledger.now()
     assert row.expires_at == 2**62
     age = led.live["there"].age_ms
-    assert led.live == {"there": Entry(1_000, "there", "1000cope", "maker 1000", "q1000", b"{}", 2.5, age, 90)}
+    assert led.live == {"there": Entry(1_000, "there", "1000cope", "maker 1000", "q1000", b"{}", 2.5, age, 90, None)}
     assert before - 100 <= age <= ledger.now() - 100
     assert [row.subject for row in ledger.read(select(CHANGES.c.subject))] == [made["k"].id]
     again = ledger.of(Answers).lead([late, plain], passed=[1_000])

@@ -23,6 +23,7 @@ ENTRIES: Final = Table(
     Column("id", Serial, primary_key=True, autoincrement=True),
     Column("scope", String(64), nullable=False),  # what must be the same, the question apart: see semantic/scope.py
     Column("key", String(64), nullable=False),  # of the whole request
+    Column("normalised", String(64)),  # the same, of its normalised question; absent where nothing else may be served
     Column("tenant", String(64), nullable=False),
     Column("state", String(8), nullable=False),  # pending | live | dead
     Column("job_id", String(36), nullable=False),  # whose answer it is
@@ -38,6 +39,7 @@ ENTRIES: Final = Table(
     Column("reason", Text),  # why it died
     Index("entries_pending", "key", unique=True, postgresql_where=_PENDING, sqlite_where=_PENDING),
     Index("entries_live", "key", unique=True, postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
+    Index("entries_normalised", "normalised", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
     Index("entries_expiring", "expires_at", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
     Index("entries_tenant", "tenant", "id", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
     Index("entries_job", "job_id"),
@@ -59,7 +61,7 @@ SERVES: Final = Table(
     Column("entry_id", BigInteger, nullable=False),
     Column("tenant", String(64), nullable=False),
     Column("scope", String(64), nullable=False),
-    Column("tier", String(12), nullable=False),  # exact | coalesced | semantic
+    Column("tier", String(12), nullable=False),  # exact | coalesced | normalised | semantic
     Column("similarity", Float),
     Column("first_job", String(36), nullable=False),
     Column("saved_tokens", Integer, nullable=False),

@@ -15,8 +15,6 @@ from headrace_workers.features.cache.guards.profile import profile
         ("Books by Twain", "Books about Twain"),
         ("Walk into the shop", "Walk out of the shop"),
         ("Sit behind the tree", "Sit near the tree"),
-        ("Is a German licence valid in Japan?", "Is a Japanese licence valid in Germany?"),
-        ("Can I drive in Japan with a German licence?", "Can I use my Japanese licence in Germany?"),
         ("Work as a designer", "Work with a designer"),
         ("Convert a string to a number", "Convert a number to a string"),
     ],

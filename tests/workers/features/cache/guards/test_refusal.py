@@ -33,13 +33,13 @@ def test_most_wordings_of_one_question_pass() -> None:
 
 
 def test_of_questions_as_people_type_them_traps_are_refused() -> None:
-    """Of those in `wordings.txt` two traps of a thousand pass at most, and two in five that ask for the same."""
+    """Of those in `wordings.txt` two traps of a thousand pass at most, and a quarter of those that ask for the same."""
     same, traps = wordings()
     assert len(traps) > 1_500
     passed = [(asked, cached) for asked, cached in traps if refusal(profile(asked), profile(cached)) is None]
     assert len(passed) <= 0.002 * len(traps), passed
     served = sum(refusal(profile(asked), profile(cached)) is None for asked, cached in same)
-    assert served >= 0.4 * len(same)
+    assert served >= 0.25 * len(same)
 
 
 def test_of_questions_that_are_typed_in_a_hurry_no_trap_passes() -> None:
@@ -49,6 +49,74 @@ def test_of_questions_that_are_typed_in_a_hurry_no_trap_passes() -> None:
     assert [pair for pair in both if refusal(*map(profile, pair)) is None] == []
     served = sum(refusal(profile(asked), profile(cached)) is None for asked, cached in same)
     assert served >= 2 / 3 * len(same)
+
+
+FOUND_ELSEWHERE = (
+    ("Is a German licence valid in Japan?", "Is a Japanese licence valid in Germany?"),
+    ("Where can I eat Mexican food?", "Where can I eat food in Mexico?"),
+    ("How do I cancel my travel insurance?", "How do I cancel my insurance?"),
+    ("How do I prevent a seizure?", "How do I stop a seizure?"),
+    ("How do I cure a cold?", "How do I treat a cold?"),
+    ("Who killed Caesar?", "Who murdered Caesar?"),
+    ("What can a 5 MW laser do?", "What can a 5 mW laser do?"),
+    ("What do US voters want?", "What do us voters want?"),
+    ("How much does IT cost?", "How much does it cost?"),
+    ("How do I get a visa for Japan?", "How do I get a work visa for Japan?"),
+    ("Can I use my wife's card?", "Can my wife use my card?"),
+    ("My wife's card was used by my son, what can I do?", "My son's card was used by my wife, what can I do?"),
+    ("Can my wife's card pay for me?", "Can my card pay for my wife?"),
+    (
+        "I raise my left hand and it moves right. What do I see?",
+        "I raise my left hand and it moves left. What do I see?",
+    ),
+    (
+        "I raise my left hand and it moves right. What do I see?",
+        "I raise my right hand and it moves left. What do I see?",
+    ),
+    ("Which is a fruit? A) apple B) brick C) stone", "Which is a fruit? A) brick B) apple C) stone"),
+    ("Which is a fruit?\nA. apple\nB. brick", "Which is a fruit?\nA. brick\nB. apple"),
+    ("Which is a fruit? (1) apple (2) brick", "Which is a fruit? (1) brick (2) apple"),
+    ("Which is a fruit: apple, brick, stone?", "Which is a fruit: brick, apple, stone?"),
+    ("What is 2*(4+8)?", "What is 2*4+8?"),
+    ("What is 2*(4+8)?", "What is (2*4)+8?"),
+    ("What is 2*(4+8)?", "What is 8*(4+2)?"),
+    ("What is 2 * (4 + 8)?", "What is (2 * 4) + 8?"),
+    ("What is a - b?", "What is b - a?"),
+    ("what vitamins do cats like", "what vitamins do cats need"),
+    ("What does list[0] do?", "What does list(0) do?"),
+    ("How do I run ls -a?", "How do I run ls -A?"),
+    ("How do I get my company account back?", "How do I get my account back?"),
+    ("Are human bites dangerous?", "Are bites dangerous?"),
+    ("How do I check even numbers?", "How do I check numbers?"),
+    ("What is a good knife?", "What is a knife?"),
+    ("Which specific heat has water?", "Which heat has water?"),
+    ("Sort a b c\nd e f", "Sort a b c d e f"),
+    ("Is a dog bigger than a dog house?", "Is a dog house bigger than a house?"),
+)
+FRONTED = (
+    ("On the menu, what is vegan?", "What is vegan on the menu?"),
+    ("In Java, how do I sort a list?", "How do I sort a list in Java?"),
+    ("What is the capital of France?", "What is France's capital?"),
+    ("How do I convert a pdf?", "How do I convert a PDF?"),
+    ("How do I reset my router?", "what's the best way to reset my router"),
+    ("Who wrote Hamlet?", "Who was Hamlet written by?"),
+    ("Which is a fruit? A) apple B) brick", "Which of these is a fruit? A) apple B) brick"),
+    ("During winter, how do I protect roses?", "How do I protect roses during winter?"),
+)
+
+
+@pytest.mark.parametrize(("one", "other"), FOUND_ELSEWHERE)
+def test_pairs_that_were_once_served_wrongly_are_refused(one: str, other: str) -> None:
+    """A narrowing word, no synonym, another case, order, bracket, option or line asks for something else."""
+    assert refusal(profile(one), profile(other)) is not None
+    assert refusal(profile(other), profile(one)) is not None
+
+
+@pytest.mark.parametrize(("one", "other"), FRONTED)
+def test_a_phrase_may_stand_in_front(one: str, other: str) -> None:
+    """Order counts between shared words, and not for a phrase that moves as a whole."""
+    assert refusal(profile(one), profile(other)) is None
+    assert refusal(profile(other), profile(one)) is None
 
 
 def test_a_slip_of_the_pen_is_read_as_what_is_meant() -> None:

@@ -18,6 +18,10 @@ from headrace_workers.features.cache.guards.unmatched_words import Residual
         ("How do I use a tent?", "How do I make a tent?"),
         ("What do cats need?", "What do cats contain?"),
         ("List the causes", "Explain the causes"),
+        ("Which is the right hand?", "Which is the hand?"),
+        ("How do I draw a city map?", "How do I draw a map?"),
+        ("What interest rate time is it?", "What interest time is it?"),
+        ("Where is a travel agency?", "Where is an agency?"),
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
@@ -36,7 +40,6 @@ def test_refuses(asked: str, cached: str) -> None:
         ("Organise a party", "Organize a party"),
         ("Cancel it", "The cancellation of it"),
         ("日本の首都", "日本の首都"),
-        ("What is the right age?", "What is the age?"),
         ("What are the causes?", "List the causes"),
         ("How soon does it open?", "When does it open?"),
         ("Explain tides", "The meaning of tides"),

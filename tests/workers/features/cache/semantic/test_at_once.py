@@ -132,6 +132,7 @@ def test_who_is_behind_another_is_given_its_answer_where_that_is_young_enough(
     with writing(semantic.ledger.engine) as tx:
         tx.execute(update(ENTRIES).values(made_at=ENTRIES.c.made_at - 10_000))
     monkeypatch.setattr(semantic.ledger.of(Answers), "exact", lambda keys: {})
+    monkeypatch.setattr(semantic.ledger.of(Answers), "alike_but_for_form", lambda keys: {})
     monkeypatch.setattr(semantic.ledger.of(Answers), "lately", lambda *_: [])
     first, behind = (asks(each, cache="semantic", idempotency_key=each, **more)
                      for each, more in ((ASKED, {}), (LIKE, {"max_age": max_age})))  # fmt: skip

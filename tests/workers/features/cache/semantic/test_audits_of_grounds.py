@@ -36,7 +36,7 @@ def grounded(ledger, retrieval):  # noqa: F811
 
 def served(flow, asks, knowledge):
     """Ask something, and the same in other words: the second job, which is served."""
-    for number, prompt in enumerate((QUESTION, f"So {QUESTION}")):
+    for number, prompt in enumerate((QUESTION, f"Then {QUESTION}")):
         (job,) = flow.send(asks(prompt, cache="semantic", knowledge=knowledge, idempotency_key=str(number)))
         flow.drain()
         flow.follower.once()
@@ -53,7 +53,7 @@ def test_the_model_reads_the_passages(grounded, asks):
     assert MILL in again[-1].content
     assert again[-1].content != first[-1].content  # the other words of the same question
     (audit,) = grounded.ledger.read(select(AUDITS))
-    assert (audit.question, audit.label) == (f"So {QUESTION}", "unknown")
+    assert (audit.question, audit.label) == (f"Then {QUESTION}", "unknown")
 
 
 def test_without_passages_its_audit_is_unknown(grounded, asks):
@@ -64,7 +64,7 @@ def test_without_passages_its_audit_is_unknown(grounded, asks):
     assert grounded.run("model.echo", 1) == 0
     grounded.ledger.of(Audits).give_up()
     (audit,) = grounded.ledger.read(select(AUDITS))
-    assert (audit.kind, audit.question, audit.label) == ("hit", f"So {QUESTION}", "unknown")
+    assert (audit.kind, audit.question, audit.label) == ("hit", f"Then {QUESTION}", "unknown")
     assert [each.id for each in grounded.ledger.of(Audits).unknown(None, None, 10)] == [audit.id]
 
 

@@ -145,7 +145,7 @@ def test_a_curve_may_ask_for_less_likeness_once_the_bound_is_shown(strict, asks,
     with writing(strict.ledger.engine) as tx:
         tx.execute(update(STANDINGS).values(least=0.6, state=state))
     strict.standings.once()
-    assert tiers(strict, [ask(strict, asks, f"So {like(3)}")]) == [tier]
+    assert tiers(strict, [ask(strict, asks, f"Then {like(3)}")]) == [tier]
 
 
 @pytest.mark.parametrize("why", ["share", "far", "off", "same", "full"])
@@ -164,7 +164,7 @@ def test_not_all_is_explored(strict, asks, monkeypatch, why):
     if why == "full":
         monkeypatch.setattr(audit_rows, "MOST_OPEN", 0)
     before = len(audits(strict))
-    ask(strict, asks, {"far": "Where is the mill?", "same": asked(3)}.get(why, f"So {like(3)}"), key="later")
+    ask(strict, asks, {"far": "Where is the mill?", "same": asked(3)}.get(why, f"Then {like(3)}"), key="later")
     assert len(audits(strict)) == before
 
 

@@ -334,6 +334,7 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("scope", sa.String(length=64), nullable=False),
         sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("normalised", sa.String(length=64), nullable=True),
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("state", sa.String(length=8), nullable=False),
         sa.Column("job_id", sa.String(length=36), nullable=False),
@@ -372,6 +373,14 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         "entries",
         ["key"],
         unique=True,
+        postgresql_where=sa.text("state = 'live'"),
+        sqlite_where=sa.text("state = 'live'"),
+    )
+    op.create_index(
+        "entries_normalised",
+        "entries",
+        ["normalised"],
+        unique=False,
         postgresql_where=sa.text("state = 'live'"),
         sqlite_where=sa.text("state = 'live'"),
     )

@@ -53,6 +53,7 @@ def _hit(job_id: str, given: Any, recall: Recall | None) -> Explained:
     words = {
         "exact": "the very same request was answered before",
         "coalesced": "another job was making the answer to the very same request, and this one waited for it",
+        "normalised": "the same question was answered before, with other spaces, case or politeness",
         "semantic": "the same question was answered before, in other words",
     }
     return Explained(

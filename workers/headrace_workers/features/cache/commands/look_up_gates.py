@@ -7,13 +7,14 @@ from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.features.cache.commands.explained import Explained, Gate
 
 _BEFORE = {CacheTier.EXACT: "answered before", CacheTier.COALESCED: "being made by another job"}
+_ASKED = "exact, normalised or semantic"
 _UNSEEN = ("not asked", "open", "ended")  # nothing was looked up
 
 
 def gates(found: Explained, asks: GenerationJob | None) -> tuple[Gate, ...]:
     """Return the gates of a look-up in the order in which it reaches them. `asks` is the job, if it is still known."""
-    mode = found.cache or (None if found.outcome == "not asked" else "exact or semantic")
-    requested = Gate("asks for it", mode, "exact or semantic", found.outcome != "not asked")
+    mode = found.cache or (None if found.outcome == "not asked" else _ASKED)
+    requested = Gate("asks for it", mode, _ASKED, found.outcome != "not asked")
     return (requested,) if found.outcome in _UNSEEN else (requested, *_looked_up(found, asks))
 
 
@@ -23,7 +24,10 @@ def _looked_up(found: Explained, asks: GenerationJob | None) -> Iterator[Gate]:
         yield Gate("same question", "being made by another job", "an answer that is there", False)
         return
     yield Gate("very same request", before or "not known", "answered, or being made", before is not None)
+    normalised = found.tier == CacheTier.NORMALISED
     if before is None and found.cache != CacheMode.EXACT:
+        yield Gate("same normalised question", "answered before" if normalised else "not known", "answered", normalised)
+    if before is None and not normalised and found.cache not in (CacheMode.EXACT, CacheMode.NORMALISED):
         yield from _by_likeness(found)
     if found.outcome == "hit":
         yield Gate("age, s", _seconds(found.age_ms), None if asks is None else asks.max_age, True)

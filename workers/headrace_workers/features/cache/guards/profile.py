@@ -28,11 +28,12 @@ class Profile:
     """A question as guards see it. Made by `profile`; the caller keeps it as long as the text.
 
     `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `quoted` is what stands in quotation
-    marks, letter by letter. `kept` is what guards have read of it: see `read_once`.
+    marks, letter by letter; `text` is the whole question. `kept` is what guards have read of it: see `read_once`.
     """
 
     tokens: tuple[Token, ...]
     quoted: tuple[str, ...]
+    text: str = ""
     kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -65,7 +66,7 @@ def profile(text: str) -> Profile:
         and _MEASURED.isdisjoint([token.text.lower() for token in found])
     ):
         found = dates(measures(numerals(found)))
-    return Profile(found, quotations(parts))
+    return Profile(found, quotations(parts), text)
 
 
 def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenate[Profile, P], T]:

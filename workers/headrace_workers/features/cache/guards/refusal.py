@@ -6,6 +6,7 @@ from headrace_workers.features.cache.guards.antonyms import Antonyms
 from headrace_workers.features.cache.guards.comparatives import Comparison
 from headrace_workers.features.cache.guards.dates import Dates
 from headrace_workers.features.cache.guards.directions import Directions
+from headrace_workers.features.cache.guards.form import Form, form
 from headrace_workers.features.cache.guards.guard_protocol import Guard, Refusal
 from headrace_workers.features.cache.guards.literals import Literals
 from headrace_workers.features.cache.guards.manner import Manner
@@ -16,10 +17,12 @@ from headrace_workers.features.cache.guards.profile import Profile, have_same_re
 from headrace_workers.features.cache.guards.quantifiers import Quantifiers
 from headrace_workers.features.cache.guards.question_type import AskedFor
 from headrace_workers.features.cache.guards.roles import Roles
+from headrace_workers.features.cache.guards.shared_words import SharedWords
 from headrace_workers.features.cache.guards.units_of_measure import Units
 from headrace_workers.features.cache.guards.unmatched_words import Residual
 
 GUARDS: Final[tuple[Guard, ...]] = (
+    Form(),
     Numbers(),
     Dates(),
     Units(),
@@ -33,6 +36,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     Directions(),
     Roles(),
     Manner(),
+    SharedWords(),
     Residual(),
 )
 
@@ -43,7 +47,7 @@ def refusal(asked: Profile, cached: Profile) -> Refusal | None:
     No guard refuses a question against itself, so none runs if both read alike. A guard's exception is passed on: the
     caller treats it as a refusal and logs it.
     """
-    if have_same_reading(asked, cached):
+    if have_same_reading(asked, cached) and form(asked) == form(cached):
         return None
     for guard in GUARDS:
         reason = guard.refuse(asked, cached)

@@ -26,10 +26,10 @@ PRONOUNS: Final = words_of(
 )
 # Said or left out, a question asks the same.
 EMPTY: Final = words_of(
-    """please kindly thanks hello hi hey dear ok okay well just actually really simply basically exact exactly
-    properly correctly so then also too very quite much such own let currently current now today nowadays
+    """please kindly thanks hello hi hey dear ok okay just actually really simply basically exact exactly
+    so then also too very quite much such own let currently now nowadays
     presently if while because although though etc ever precisely specifically
-    generally typically usually normally easily quickly successfully tell"""
+    generally typically usually normally tell"""
 )
 EMPTY_OR_SMALL: Final = (
     ARTICLES

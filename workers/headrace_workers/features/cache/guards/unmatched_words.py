@@ -5,8 +5,9 @@ from typing import Final
 from headrace_workers.features.cache.guards.affixes import denies
 from headrace_workers.features.cache.guards.opposites import opposite
 from headrace_workers.features.cache.guards.paraphrases import alike
-from headrace_workers.features.cache.guards.profile import Profile, in_words
+from headrace_workers.features.cache.guards.profile import Profile, in_words, is_content, read_once
 from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.tokens import Token
 from headrace_workers.features.cache.guards.word_lists import lines_of
 
 # Beyond this, words are held together by their stems alone: pairs would cost the square.
@@ -45,15 +46,17 @@ def _stems(name: str) -> frozenset[str]:
 
 
 SPOKEN: Final = _stems("spoken")
-SORTS: Final = _stems("sorts") - SPOKEN
+_SORTS: Final = _stems("sorts")
+_FRAMING: Final = _stems("framing")
+_ORDERS: Final = _stems("orders")
 
 
 class Residual:
     """Refuses where one question has a word of content that the other lacks in any form.
 
-    A word of the frame around a question (`explain`, `way`, `need`) may stand on one side or on both. One that only
-    says what sort of answer is wanted (`city`, `year`) may stand on one side, unless the other side has another such
-    word in its place.
+    A word of the frame around a question (`explain`, `way`, `find`) may stand on one side. So may a word that says
+    what sort of answer is wanted (`city`, `year`), unless it narrows the word beside it (`a city map`), or the other
+    side has another word in its place.
     """
 
     name = "residual"
@@ -61,6 +64,32 @@ class Residual:
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Return why not, in words; None where both questions are about the same words."""
         ours, theirs = ([key for key in left if key not in SPOKEN] for left in unmatched_words(asked, cached))
-        if (ours and theirs) or not all(key in SORTS for key in (*ours, *theirs)):
+        if (ours and theirs) or not _frames(asked).issuperset(ours) or not _frames(cached).issuperset(theirs):
             return f"asks also about {in_words(ours, asked)}; the answer is also about {in_words(theirs, cached)}"
         return None
+
+
+@read_once
+def _frames(read: Profile) -> frozenset[str]:
+    """Return the keys of a question that ask for nothing more, wherever they stand in it."""
+    found, counted = set[str](), set[str]()
+    tokens = read.tokens
+    opens = True  # no word of content yet in this sentence
+    for at, token in enumerate(tokens):
+        key, opened = token.key, opens or token.starts
+        opens = opened and not is_content(token)
+        if token.kind != "word":
+            continue
+        beside = (*tokens[at - 1 : at], *tokens[at + 1 : at + 2])
+        frames = (
+            key in _FRAMING
+            or (key in _ORDERS and opened)
+            or (key in _SORTS and not any(_narrows(each) for each in beside))
+        )
+        (found if frames else counted).add(key)
+    return frozenset(found - counted)
+
+
+def _narrows(beside: Token) -> bool:
+    """Return True if a word beside makes one thing with it, as in `a city map` and `the interest rate`."""
+    return is_content(beside) and beside.key not in _FRAMING and beside.key not in _ORDERS

@@ -1,4 +1,4 @@
-"""Look-up of earlier answers: exactly in the ledger, and by similarity in memory.
+"""Look-up of earlier answers: by two keys in the ledger, and by similarity in memory.
 
 Memory lags behind the ledger by a moment, so each answer is looked up in the ledger once more before it is served. A
 recalled answer is therefore dead at once.
@@ -16,7 +16,13 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, LookupRequest, Miss, NearMiss
 from headrace_workers.features.cache.semantic.near import Behind, Likeness, Near, Vectored
 from headrace_workers.features.cache.semantic.question_indexes import Neighbour, Question
-from headrace_workers.features.cache.semantic.scope import key_of, not_by_likeness, scope_of
+from headrace_workers.features.cache.semantic.scope import (
+    key_of,
+    normalised_key_of,
+    not_by_likeness,
+    scope_of,
+    stands_alone,
+)
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Entry, Leader, NewEntry, Place
 
@@ -26,7 +32,8 @@ _LATELY: Final = 500  # changes that are looked at, beside memory
 class _Request(NamedTuple):
     asked: LookupRequest
     key: str
-    question: Question | None  # None: only the very same request may be served
+    normalised: str | None  # None: only the very same request may be served
+    question: Question | None  # None: no answer may be served by likeness
     refused: str | None  # why so
 
 
@@ -62,6 +69,7 @@ class AnswerLookup:
         for place, each in enumerate(requests):
             if (hit := self._same(each, same.get(each.key))) is not None:
                 found[place] = hit
+        found |= self._normalised({place: each for place, each in enumerate(requests) if place not in found})
         missing = self._near([(place, each) for place, each in enumerate(requests) if place not in found])
         alive = self._alive(missing)
         found |= _known(missing, alive)
@@ -88,7 +96,9 @@ class AnswerLookup:
                 refused = "no embedder is loaded: `headrace models pull all-minilm-l6-v2` gets one"
             if refused is None and self._likeness is not None:
                 question = Question(self._scope(job.first_model, asked), job.question, job.tenant)
-        return _Request(asked, self._key(job.first_model, asked), question, refused)
+        return _Request(
+            asked, self._key(job.first_model, asked), self._normalised_key(job.first_model, asked), question, refused
+        )
 
     def _placed(self, request: _Request, found: Found) -> Found:
         """Return what was found; if the job is to make an answer, with its place by each later model of its chain."""
@@ -97,13 +107,23 @@ class AnswerLookup:
             return found
         by_likeness = request.question is not None
         places = {
-            model: Place(self._key(model, asked), self._scope(model, asked) if by_likeness else "") for model in later
+            model: Place(
+                self._key(model, asked),
+                self._scope(model, asked) if by_likeness else "",
+                self._normalised_key(model, asked),
+            )
+            for model in later
         }
         return replace(found, places=places)
 
     def _key(self, model: str, asked: LookupRequest, job: GenerationJob | None = None) -> str:
         """Return the key of a request, or of another `job` in its place, with this model."""
         return key_of(job or asked.job, self._version(model), screened=asked.screened)
+
+    def _normalised_key(self, model: str, asked: LookupRequest) -> str | None:
+        if asked.mode is CacheMode.EXACT or not stands_alone(asked.job):
+            return None
+        return normalised_key_of(asked.job, self._version(model), screened=asked.screened)
 
     def _scope(self, model: str, asked: LookupRequest) -> str:
         assert self._likeness is not None  # noqa: S101 - it has no question otherwise
@@ -114,6 +134,16 @@ class AnswerLookup:
             return None
         tier = CacheTier.COALESCED if request.asked.has_waited else CacheTier.EXACT
         return _hit(request, entry, tier)
+
+    def _normalised(self, requests: Mapping[int, _Request]) -> dict[int, Found]:
+        """Return the answers to the same questions in another form: the receipt names the tier."""
+        asking = {place: each.normalised for place, each in requests.items() if each.normalised is not None}
+        known = self._ledger.of(Answers).alike_but_for_form(set(asking.values())) if asking else {}
+        return {
+            place: _hit(requests[place], entry, CacheTier.NORMALISED)
+            for place, key in asking.items()
+            if (entry := known.get(key)) is not None and not _too_old(requests[place], entry)
+        }
 
     def _near(self, requests: Sequence[tuple[int, _Request]]) -> list[_Missing]:
         asking = [request for _, request in requests if request.question is not None]
@@ -266,6 +296,7 @@ def _new(each: _Missing) -> NewEntry:
         tenant=request.asked.job.tenant,
         job_id=request.asked.job_id,
         lane=_lane(request),
+        normalised=request.normalised,
         question=request.question.text if request.question else None,
         vector=each.near.vector,
     )

@@ -6,7 +6,11 @@ from typing import Any
 
 from headrace_schemas import GenerationJob, Message, Sampling
 from headrace_schemas.grounding import WithoutPassages
+<<<<<<< HEAD
 from headrace_workers.features.generation.structured.tools import offered
+=======
+from headrace_workers.features.cache.normalised import normalised
+>>>>>>> wt-c1
 
 # An embedder reads some 250 tokens: of longer questions it would see the beginning alone.
 LONGEST_QUESTION = 800  # characters
@@ -22,6 +26,14 @@ def key_of(job: GenerationJob, model: str, *, screened: bool = False) -> str:
     return _digest({**_around(job, model, screened), "turns": turns})
 
 
+def normalised_key_of(job: GenerationJob, model: str, *, screened: bool = False) -> str:
+    """Return the key that requests share whose questions have one normalised form: SHA-256, in hexadecimal. All else
+    is the very same.
+    """
+    turns = [_turn(message) for message in job.conversation[:-1]]
+    return _digest({**_around(job, model, screened), "turns": turns, "normalised": normalised(job.question)})
+
+
 def scope_of(job: GenerationJob, model: str, embedder: str, *, screened: bool = False) -> str:
     """All but the question itself: questions of one scope may be answered for each other."""
     system = [message.content for message in job.conversation[:-1]]
@@ -30,7 +42,7 @@ def scope_of(job: GenerationJob, model: str, embedder: str, *, screened: bool = 
 
 def not_by_likeness(job: GenerationJob) -> str | None:
     """Why no answer to a question like `job.question` may be served; None where one may."""
-    if not _stands_alone(job):
+    if not stands_alone(job):
         return "a turn of a conversation may mean something else than its words"
     if offered(job.tools, job.tool_choice):
         return "a call of a tool is for the words of its own question"
@@ -43,7 +55,7 @@ def not_by_likeness(job: GenerationJob) -> str | None:
     return None
 
 
-def _stands_alone(job: GenerationJob) -> bool:
+def stands_alone(job: GenerationJob) -> bool:
     """Return True if the question comes first: earlier turns of a conversation change its meaning."""
     *before, last = job.conversation
     return last.role == "user" and all(message.role == "system" for message in before)

@@ -42,6 +42,10 @@ class Answers(LedgerStore):
         """Return the answers to these very requests that may be served, by key."""
         return entries.exact(self._reads, keys)
 
+    def alike_but_for_form(self, keys: Collection[str]) -> dict[str, entries.Entry]:
+        """Return the answers to questions with these normalised forms that may be served, by the key of the form."""
+        return entries.alike_but_for_form(self._reads, keys)
+
     def living(self, entry_ids: Collection[int]) -> dict[int, entries.Entry]:
         """Return the answers that may still be served, by id."""
         return entries.living(self._reads, entry_ids)

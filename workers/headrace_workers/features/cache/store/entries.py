@@ -27,22 +27,26 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEntry:
-    """An answer that a job is to make. `question` and `vector` are given where likeness may find it."""
+    """An answer that a job is to make. `question` and `vector` are given where likeness may find it, and `normalised`
+    where its normalised question may.
+    """
 
     scope: str
     key: str
     tenant: str
     job_id: str
     lane: int
+    normalised: str | None = None
     question: str | None = None
     vector: bytes | None = None
 
 
 class Place(NamedTuple):
-    """The key and the scope under which a request is looked up."""
+    """The keys and the scope under which a request is looked up."""
 
     key: str
     scope: str
+    normalised: str | None = None
 
 
 class Leader(NamedTuple):
@@ -65,6 +69,7 @@ class Entry(NamedTuple):
     saved_ms: float
     age_ms: int
     asked_at: int  # when its maker looked for what it rests on, in ms of the database's clock
+    normalised: str | None
 
 
 @lru_cache
@@ -86,6 +91,7 @@ def _servable(dialect: str, column: str, *, alone: bool) -> Select[Any]:
         ENTRIES.c.saved_ms,
         now_ms() - ENTRIES.c.made_at,
         func.coalesce(ENTRIES.c.asked_at, ENTRIES.c.made_at),
+        ENTRIES.c.normalised,
     ).where(
         IS_LIVE,
         by == one if alone else one_of(dialect, by, bindparam_of(dialect, by, name="wanted")),
@@ -96,6 +102,12 @@ def _servable(dialect: str, column: str, *, alone: bool) -> Select[Any]:
 def exact(where: Reads | Connection, keys: Collection[str]) -> dict[str, Entry]:
     """The live answers to these very requests, by key."""
     return {entry.key: entry for entry in _serve(where, "key", keys)}
+
+
+def alike_but_for_form(where: Reads | Connection, keys: Collection[str]) -> dict[str, Entry]:
+    """Return the live answers to questions with these normalised forms, by the key of the form: the latest of each."""
+    found = sorted(_serve(where, "normalised", keys), key=lambda entry: entry.id)
+    return {entry.normalised: entry for entry in found if entry.normalised is not None}
 
 
 def living(where: Reads | Connection, entry_ids: Collection[int]) -> dict[int, Entry]:
@@ -156,8 +168,8 @@ def _insert(connection: Connection, entry: NewEntry) -> int | None:
         insert(connection, ENTRIES)
         .values(
             scope=entry.scope, key=entry.key, tenant=entry.tenant, state="pending", job_id=entry.job_id,
-            lane=entry.lane, question=entry.question, vector=entry.vector, made_at=now_ms(), asked_at=now_ms(),
-            expires_at=NEVER,
+            lane=entry.lane, normalised=entry.normalised, question=entry.question, vector=entry.vector,
+            made_at=now_ms(), asked_at=now_ms(), expires_at=NEVER,
         )
         .on_conflict_do_nothing()
         .returning(ENTRIES.c.id)
@@ -187,7 +199,7 @@ class Admit:
         if pending is None:
             return
         uses.write(connection, self.entry_id, self.used)
-        place = self.place or Place(pending.key, pending.scope)
+        place = self.place or Place(pending.key, pending.scope, pending.normalised)
         kill(connection, [row.id for row in _live(connection, ENTRIES.c.key == place.key)], "replaced by a newer one")
         ttl = int(self.ttl_ms * random.uniform(1 - _JITTER, 1))
         connection.execute(
@@ -197,6 +209,7 @@ class Admit:
                 state="live",
                 key=place.key,
                 scope=place.scope,
+                normalised=place.normalised,
                 answer=self.answer,
                 saved_ms=self.saved_ms,
                 made_at=now_ms(),
@@ -328,8 +341,8 @@ def snapshot(connection: Connection, after: int, limit: int, *, making: bool = F
 
 
 def _pending(connection: Connection, entry_id: int) -> Any:
-    query = select(ENTRIES.c.key, ENTRIES.c.scope, ENTRIES.c.job_id).where(ENTRIES.c.id == entry_id, IS_PENDING)
-    return connection.execute(query.with_for_update()).first()
+    query = select(ENTRIES.c.key, ENTRIES.c.scope, ENTRIES.c.normalised, ENTRIES.c.job_id)
+    return connection.execute(query.where(ENTRIES.c.id == entry_id, IS_PENDING).with_for_update()).first()
 
 
 def _live(connection: Connection, where: Any, limit: int | None = None) -> Sequence[Any]:

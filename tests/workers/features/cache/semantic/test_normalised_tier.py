@@ -1,0 +1,110 @@
+"""The normalised tier: a question in another form gets the answer, and all else is as for the very same request."""
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.features.cache.semantic.conftest import tiers
+
+from headrace_schemas import Answer
+from headrace_schemas.recall import CacheMode, CacheTier
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.cache.semantic.found import Hit, LookupRequest
+from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.entries import Admit, kill
+from headrace_workers.features.cache.tables import ENTRIES, SERVES
+
+ASKED, ALIKE = "What is the capital of France?", "Hi team, what is the capital of  france"
+
+
+def first(flow, asks, **more):
+    """Answer the question once."""
+    (job,) = flow.send(asks(**{"prompt": ASKED, "cache": "normalised", **more}))
+    flow.drain()
+    return job
+
+
+def again(flow, asks, prompt=ALIKE, **more):
+    """The tier of a second job."""
+    (job,) = flow.send(asks(**{"prompt": prompt, "cache": "normalised", "idempotency_key": prompt, **more}))
+    flow.drain()
+    (tier,) = tiers(flow, [job])
+    return tier
+
+
+def test_another_form_is_answered_without_a_model_and_the_receipt_names_the_tier(flow, asks):
+    """The receipt says whose answer it is; the ledger and the counts name the tier."""
+    job = first(flow, asks)
+    assert again(flow, asks) == "normalised"
+    assert flow.generated == [job]
+    (served,) = flow.ledger.read(select(SERVES))
+    assert (served.first_job, served.tier, served.similarity, served.share) == (job, "normalised", None, None)
+    assert flow.ledger.of(Answers).counts().kept.served == {"normalised": 1}
+    assert again(flow, asks, ASKED) == "exact"
+
+
+def test_the_semantic_mode_includes_it_without_an_embedder(flow, asks):
+    """No vector is needed for it."""
+    first(flow, asks, cache="semantic")
+    assert again(flow, asks, cache="semantic") == "normalised"
+
+
+@pytest.mark.parametrize(("made", "asked"), [("exact", "normalised"), ("normalised", "exact")])
+def test_an_exact_job_neither_gives_nor_gets_in_another_form(flow, asks, made, asked):
+    """Both jobs must accept another form."""
+    first(flow, asks, cache=made)
+    assert again(flow, asks, cache=asked) == "none"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"tenant": "other"},
+        {"prompt": "What is the capital of Spain?"},
+        {"sampling": {"max_tokens": 7}},
+        {"model": "other"},
+        {"prompt": None, "messages": [{"role": "system", "content": "S"}, {"role": "user", "content": ALIKE}]},
+    ],
+)
+def test_all_else_must_be_the_same(flow, asks, other):
+    """Tenants share nothing, and neither do models, samplings and system prompts."""
+    first(flow, asks)
+    (asked,) = [asks(**{"prompt": ALIKE, "cache": "normalised", **other})]
+    (found,) = flow.cache.look_up([LookupRequest("0" * 36, asked, CacheMode.NORMALISED)])
+    assert not isinstance(found, Hit)
+    (found,) = flow.cache.look_up([LookupRequest("1" * 36, asks(ALIKE), CacheMode.NORMALISED)])
+    assert isinstance(found, Hit)
+
+
+def test_a_turn_of_a_conversation_counts_as_it_stands(flow, asks):
+    """`Thanks.` after an answer may be all that it says."""
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    first(flow, asks, prompt=None, messages=[*turns, {"role": "user", "content": ASKED}])
+    last = {"role": "user", "content": ALIKE}
+    assert again(flow, asks, prompt=None, messages=[*turns, last], idempotency_key="2") == "none"
+
+
+def test_a_dead_or_old_answer_is_not_served(flow, asks):
+    """A recalled answer is dead at once, and `max_age` holds."""
+    first(flow, asks)
+    with writing(flow.ledger.engine) as tx:
+        tx.execute(update(ENTRIES).values(made_at=ENTRIES.c.made_at - 10_000))
+    assert again(flow, asks, max_age=5.0) == "none"
+    with writing(flow.ledger.engine) as tx:
+        kill(tx, [row.id for row in flow.ledger.read(select(ENTRIES.c.id))], "wrong")
+    assert again(flow, asks, "hello team, what is the capital of france?") == "none"
+
+
+def test_the_answer_of_a_later_model_is_served_for_that_model_alone(flow, asks):
+    """It leaves the place of the model that was asked first."""
+    chain = asks(ASKED, cache="normalised", model=("echo", "other"))
+    (made,) = flow.cache.look_up([LookupRequest("0" * 36, chain, CacheMode.NORMALISED)])
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    answer = Answer(text="x", finish_reason="stop", model="other", quantization="q", usage=usage)
+    with writing(flow.ledger.engine) as tx:
+        Admit(made.entry_id, answer.model_dump_json().encode(), 1.0, 60_000, place=made.places["other"]).write(tx)
+    found = {}
+    for model in ("other", "echo"):
+        asked = LookupRequest(model.rjust(36), asks(ALIKE, cache="normalised", model=model), CacheMode.NORMALISED)
+        (found[model],) = flow.cache.look_up([asked])
+    assert isinstance(found["other"], Hit)
+    assert found["other"].tier is CacheTier.NORMALISED
+    assert not isinstance(found["echo"], Hit)
