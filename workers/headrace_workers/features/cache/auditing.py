@@ -13,6 +13,7 @@ from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage
+from headrace_workers.features.cache.audit_tables import SHADOW
 from headrace_workers.features.cache.calibration.sampling import band, chosen, twice
 from headrace_workers.features.cache.semantic.found import Hit, NearMiss
 from headrace_workers.features.cache.step import Drawn
@@ -70,7 +71,7 @@ class Auditing:
         return chosen(explored_id(job_id), self._share)
 
     def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> NewAudit:
-        """Return that audit. It needs no work: it compares the job's own answer."""
+        """Return that audit. It needs no work: it compares the job's own answer. In shadow every hit is audited."""
         return NewAudit(
             id=explored_id(job_id),
             kind=nearly.kind,
@@ -81,7 +82,7 @@ class Auditing:
             scope=nearly.scope,
             similarity=nearly.similarity,
             stratum=band(nearly.similarity),
-            share=self._share,
+            share=1.0 if nearly.kind == SHADOW else self._share,
             question=job.question,
             served=nearly.text,
         )

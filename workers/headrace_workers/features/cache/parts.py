@@ -55,7 +55,13 @@ def _cache(worker: WorkerParts) -> "AnswerLookup":
     worker.once(woken_by_changes).add(follower.woken)
     follower.start()
     Keeping(saved, questions).start()
-    standings = ScopeLimits(ledger, settings.of(CacheSettings).max_error, worker.name, progress.loop("standings"))
+    standings = ScopeLimits(
+        ledger,
+        settings.of(CacheSettings).max_error,
+        worker.name,
+        progress.loop("standings"),
+        serves_unshown=settings.of(CacheSettings).serve_unshown,
+    )
     standings.start()
     return AnswerLookup(
         ledger, version, NearestQuestions(made, known, settings.of(CacheSettings).similarity, standings.limit)

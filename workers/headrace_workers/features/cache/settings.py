@@ -48,10 +48,17 @@ class CacheSettings(Variables):
         read_by=f"{_READ_BY} and `headrace bench`",
         lt=1,
     )
+    serve_unshown: bool = variable(
+        False,
+        "Serve by likeness before audits have shown that at most HEADRACE_MAX_ERROR of it is wrong. Until then nobody "
+        "knows how many of these answers are wrong. Without it a new scope is in "
+        "[shadow](explanation/cache-bound.md): it serves the same requests alone, and audits what it would serve.",
+        read_by=_READ_BY,
+    )
     audit_share: float = number(
         0.05,
         "Share of the answers served by likeness that is generated again and compared, and of the answers nearly "
-        "served that is compared with the job's own. 0: none.",
+        "served that is compared with the job's own. 0: none. In shadow all are compared.",
         read_by=_READ_BY,
         ge=0,
         le=1,

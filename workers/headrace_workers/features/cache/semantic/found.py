@@ -47,9 +47,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearMiss:
-    """An answer that the threshold alone kept from being served (`below`), or a guard did (`refused`)."""
+    """An answer that the threshold alone kept from being served (`below`), or a guard did (`refused`), or that would be
+    served if its scope were not in shadow (`shadow`).
+    """
 
-    kind: Literal["below", "refused"]
+    kind: Literal["below", "refused", "shadow"]
     entry_id: int
     scope: str
     similarity: float

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Embedder
+from headrace_workers.features.cache.audit_tables import SHADOW
 from headrace_workers.features.cache.guards.guard_protocol import Refusal
 from headrace_workers.features.cache.guards.profile import Profile, profile
 from headrace_workers.features.cache.guards.refusal import against, refusal
@@ -36,7 +37,8 @@ class NearestQuestions:
 
     Only one whose cosine is `least` or more is served, and no guard may refuse it: cosine alone tells "enable" from
     "disable" less well than from "turn on". What audits have shown of a scope, its `limit`, may ask for more than
-    `least`, or do with less, or turn the scope off.
+    `least`, or do with less, or turn the scope off. A scope in shadow serves nothing, and explores each
+    question that it would have served.
     """
 
     def __init__(
@@ -96,9 +98,11 @@ class NearestQuestions:
         return [found[entry_id] for entry_id in sorted(found)]
 
     def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
-        """Return the nearest entries that ask the same, nearest first; none if the scope is off."""
+        """Return the nearest entries that ask the same, nearest first; none if the scope is off or in
+        shadow.
+        """
         limit = self._limit(asked.question.scope) or _NO_LIMIT
-        if limit.off is not None:
+        if limit.off is not None or limit.shadow is not None:
             return []
         question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
         near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
@@ -130,6 +134,8 @@ class NearestQuestions:
             if neighbour.similarity < least:
                 break
             against = refused(question.text, neighbour.question, question.scope)
+            if against is None and limit.shadow is not None:
+                return Near(written, None, neighbour.similarity, least, limit.shadow, Nearly(SHADOW, neighbour))
             if against is None:
                 return Near(written, neighbour, neighbour.similarity, least)
             why = why or f"{against.guard}: {against.reason}"

@@ -1,15 +1,15 @@
 """Limits of scopes in the semantic tier. A thread derives them from audits; look-ups read them from memory."""
 
 import logging
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Loop
-from headrace_workers.features.cache.calibration.bound_state import WINDOW
+from headrace_workers.features.cache.calibration.bound_state import WINDOW, clean_audits_needed
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.cache.store.standings import OFF, SHOWN, ScopeStanding
+from headrace_workers.features.cache.store.standings import NOT_YET, OFF, SHOWN, ScopeStanding
 
 _PAUSE: Final = 2.0  # s between two looks
 _LEASE_MS: Final = 30_000
@@ -23,8 +23,10 @@ class Limit(NamedTuple):
     off: str | None = None
     least: float | None = None
     shown: bool = False
+    shadow: str | None = None  # why nothing is served by likeness yet; what would be served is audited
 
 
+NOTHING_AUDITED: Final = "nothing was audited yet"
 _UNREAD: Final = Limit(off="this worker has just begun, and does not know yet whether its scope is off")
 
 
@@ -33,8 +35,12 @@ class ScopeLimits(KeepsGoing):
     call `limit`.
     """
 
-    def __init__(self, ledger: Ledger, max_error: float, worker: str, loop: Loop) -> None:
+    def __init__(
+        self, ledger: Ledger, max_error: float, worker: str, loop: Loop, *, serves_unshown: bool = False
+    ) -> None:
         super().__init__(loop)
+        self._serves_unshown = serves_unshown
+        self._shadow = None if serves_unshown else Limit(shadow=shadow_sentence(max_error))
         self._ledger = ledger
         self._max_error = max_error
         self._worker = worker
@@ -42,10 +48,10 @@ class ScopeLimits(KeepsGoing):
 
     def limit(self, scope: str) -> Limit | None:
         """Return the effect of the bound on this scope; None if nothing limits it. Before the first look all scopes are
-        off.
+        off. A scope that nothing is known of is in shadow, unless the deployment serves before a bound is shown.
         """
         limits = self._limits
-        return _UNREAD if limits is None else limits.get(scope)
+        return _UNREAD if limits is None else limits.get(scope, self._shadow)
 
     def once(self) -> int:
         """Read how all stand, and judge what is due; how many were judged. Unavailable with the ledger."""
@@ -62,10 +68,12 @@ class ScopeLimits(KeepsGoing):
         return len(scopes)
 
     def _read(self) -> None:
-        self._limits = {
-            row.scope: Limit(row.sentence if row.state == OFF else None, row.least, row.state == SHOWN)
-            for row in self._ledger.of(Audits).limiting()
-        }
+        self._limits = {row.scope: self._limit_of(row) for row in self._ledger.of(Audits).limiting()}
+
+    def _limit_of(self, row: Any) -> Limit:
+        waits = row.state == NOT_YET and row.serves_by is None and not self._serves_unshown
+        shadow = f"shadow: {row.sentence or NOTHING_AUDITED}" if waits else None
+        return Limit(row.sentence if row.state == OFF else None, row.least, row.state == SHOWN, shadow)
 
     def _judge(self, scope: str, tenant: str) -> None:
         from headrace_workers.features.cache.semantic.scope_fit import fit_due, judge
@@ -85,3 +93,9 @@ class ScopeLimits(KeepsGoing):
     def _look(self) -> None:
         self.once()
         self._stop.wait(_PAUSE)
+
+
+def shadow_sentence(max_error: float) -> str:
+    """Return why a new scope serves nothing by likeness."""
+    needed = clean_audits_needed(max_error)
+    return f"shadow: {NOTHING_AUDITED}, and it takes at least {needed:,} clean labels to serve by likeness"

@@ -69,4 +69,5 @@ class Audits(LedgerStore):
     label = durable(audit_rows.label)
     by_guard = reads(audit_counts.by_guard)
     reopen = durable(standings.reopen)
+    serve = durable(standings.serve)
     standings = reads(standings.all_of)
