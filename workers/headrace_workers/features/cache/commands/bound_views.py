@@ -117,7 +117,7 @@ def _stuck(found: "ScopeStanding") -> str:
         return ""
     return (
         f" {unknown:,} of its {audits:,} audits have no verdict, since prose can seldom be compared: without "
-        "people who label, it stays in shadow."
+        "people who label, or a model that verifies (HEADRACE_VERIFY), it stays in shadow."
     )
 
 

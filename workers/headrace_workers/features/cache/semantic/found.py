@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from headrace_schemas import Answer, Category, GenerationJob
-from headrace_schemas.recall import CacheMode, CacheTier
+from headrace_schemas.recall import CacheMode, CacheTier, Verified
 from headrace_workers.features.cache.store.entries import Place
 
 
@@ -43,6 +43,7 @@ class Hit:
     asked_at: int  # when what it rests on was looked for, in ms of the database's clock
     similarity: float | None = None
     threshold: float | None = None  # of similarity, at that moment
+    verified: Verified | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

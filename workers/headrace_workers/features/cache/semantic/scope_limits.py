@@ -3,17 +3,21 @@
 import logging
 from typing import Any, Final, NamedTuple
 
+from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
+from headrace_workers.core.ports import Relation, TextPair, Verdict, Verifier
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.cache.calibration.bound_state import WINDOW, clean_audits_needed
+from headrace_workers.features.cache.store.audit_rows import Label
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.standings import NOT_YET, OFF, SHOWN, ScopeStanding
 
 _PAUSE: Final = 2.0  # s between two looks
 _LEASE_MS: Final = 30_000
 _AT_ONCE: Final = 20  # scopes
+_VERIFIED_AT_ONCE: Final = 4  # audits: a model may take a second for each
 _DUTY: Final = "bounds"
 
 
@@ -36,9 +40,17 @@ class ScopeLimits(KeepsGoing):
     """
 
     def __init__(
-        self, ledger: Ledger, max_error: float, worker: str, loop: Loop, *, serves_unshown: bool = False
+        self,
+        ledger: Ledger,
+        max_error: float,
+        worker: str,
+        loop: Loop,
+        *,
+        serves_unshown: bool = False,
+        verifier: Verifier | None = None,
     ) -> None:
         super().__init__(loop)
+        self._verifier = verifier
         self._serves_unshown = serves_unshown
         self._shadow = None if serves_unshown else Limit(shadow=shadow_sentence(max_error))
         self._ledger = ledger
@@ -58,6 +70,8 @@ class ScopeLimits(KeepsGoing):
         self._read()  # first: nothing is served by likeness before
         audits = self._ledger.of(Audits)
         audits.give_up()
+        if self._verifier is not None and self._ledger.hold(_DUTY, self._worker, _LEASE_MS):
+            self._verify(self._verifier)
         scopes = audits.unjudged(_AT_ONCE)
         if not scopes or not self._ledger.hold(_DUTY, self._worker, _LEASE_MS):
             return 0
@@ -66,6 +80,20 @@ class ScopeLimits(KeepsGoing):
             self._progress.beat()
         self._read()
         return len(scopes)
+
+    def _verify(self, verifier: Verifier) -> None:
+        """Let the verifier label some audits that a comparison left unknown; one that it cannot tell stays unknown."""
+        audits = self._ledger.of(Audits)
+        rows = audits.unverified(_VERIFIED_AT_ONCE)
+        pairs = [TextPair(Relation.SAME_ANSWER, row.served, row.fresh, row.tenant, row.question) for row in rows]
+        for row, verdict in zip(rows, verifier.verify(pairs), strict=True):
+            self._progress.beat()
+            by = f"verifier:{verifier.name}"
+            if isinstance(verdict, Verdict):
+                label: Label = "clean" if verdict.holds else "wrong"
+                audits.verified(row.id, label, by, f"the same answer with a probability of {verdict.value:.2f}")
+            elif not verdict.category.retryable:
+                audits.verified(row.id, "unknown", by, f"the verifier gave no verdict: {reason_of(verdict)}")
 
     def _read(self) -> None:
         self._limits = {row.scope: self._limit_of(row) for row in self._ledger.of(Audits).limiting()}

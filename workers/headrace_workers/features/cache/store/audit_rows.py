@@ -149,6 +149,24 @@ def label(connection: Connection, audit_id: str, verdict: Label, by: str, *, kil
     return before
 
 
+def unverified(connection: Connection, limit: int) -> list[Row[Any]]:
+    """Return audits without a verdict of which both answers are there, and that no person or verifier has read."""
+    there = (AUDITS.c.served.is_not(None), AUDITS.c.fresh.is_not(None), AUDITS.c.labelled_by == BY_ITSELF)
+    query = select(AUDITS).where(IS_UNKNOWN, *there).order_by(_NOT_SERVED, AUDITS.c.served_at, AUDITS.c.id)
+    return list(connection.execute(query.limit(limit)))
+
+
+def verified(connection: Connection, audit_id: str, verdict: Label, by: str, reason: str) -> None:
+    """Write a verifier's label; nothing where a person was faster. An answer that was served, and is wrong, is given to
+    nobody any more. `unknown` notes that the verifier could not tell.
+    """
+    untouched = (AUDITS.c.id == audit_id, IS_UNKNOWN, AUDITS.c.labelled_by == BY_ITSELF)
+    if verdict == "wrong":
+        found = list(connection.execute(select(AUDITS.c.entry_id).where(*untouched, AUDITS.c.kind == HIT)).scalars())
+        entries.kill(connection, found, f"wrong: {by} said so of an audit")
+    connection.execute(update(AUDITS).where(*untouched).values(_labelled(verdict, by, reason)))
+
+
 def unknown(
     connection: Connection, tenant: str | None = None, scope: str | None = None, limit: int = 100
 ) -> list[Row[Any]]:

@@ -62,6 +62,9 @@ class Audits(LedgerStore):
     judge = durable(_judge)
     limiting = reads(standings.limiting)
 
+    unverified = reads(audit_rows.unverified)
+    verified = durable(audit_rows.verified)
+
     # -- people
 
     of_job = reads(audit_rows.of_job)
