@@ -13,7 +13,6 @@ from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage
-from headrace_workers.features.cache.audit_tables import SHADOW
 from headrace_workers.features.cache.calibration.sampling import band, chosen, twice
 from headrace_workers.features.cache.semantic.found import Hit, NearMiss
 from headrace_workers.features.cache.step import Drawn
@@ -82,7 +81,7 @@ class Auditing:
             scope=nearly.scope,
             similarity=nearly.similarity,
             stratum=band(nearly.similarity),
-            share=1.0 if nearly.kind == SHADOW else self._share,
+            share=1.0 if nearly.kind == "shadow" else self._share,
             question=job.question,
             served=nearly.text,
         )

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Embedder
-from headrace_workers.features.cache.audit_tables import SHADOW
 from headrace_workers.features.cache.guards.guard_protocol import Refusal
 from headrace_workers.features.cache.guards.profile import Profile, profile
 from headrace_workers.features.cache.guards.refusal import against, refusal
@@ -135,7 +134,7 @@ class NearestQuestions:
                 break
             against = refused(question.text, neighbour.question, question.scope)
             if against is None and limit.shadow is not None:
-                return Near(written, None, neighbour.similarity, least, limit.shadow, Nearly(SHADOW, neighbour))
+                return Near(written, None, neighbour.similarity, least, limit.shadow, Nearly("shadow", neighbour))
             if against is None:
                 return Near(written, neighbour, neighbour.similarity, least)
             why = why or f"{against.guard}: {against.reason}"
