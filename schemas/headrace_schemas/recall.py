@@ -34,6 +34,21 @@ class CacheTier(StrEnum):
     SEMANTIC = "semantic"
 
 
+class Verified(OutgoingValue):
+    """What a verifier said of the question whose answer was served. Its calls cost no money."""
+
+    model: Annotated[str, Field(description="The verifier.")]
+    provider: Annotated[
+        str | None, Field(description="Whose machine read both questions; absent for a machine of the deployment.")
+    ] = None
+    value: Annotated[float, Field(ge=0, le=1, description="The probability that both questions ask the same.")]
+    mass: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="How much of the probability fell on yes and no, if it is known."),
+    ] = None
+    ms: Annotated[float, Field(ge=0, description="How long the verifier's call took, in milliseconds.")]
+
+
 class Recall(OutgoingValue):
     """Result of the cache lookup, for a job that asked for it.
 
@@ -52,6 +67,7 @@ class Recall(OutgoingValue):
     refused: Annotated[
         ShortText | None, Field(description="Why the nearest known question does not count as the same.")
     ] = None
+    verified: Annotated[Verified | None, Field(description="What the verifier said, if the deployment has one.")] = None
     age: Annotated[float | None, Field(ge=0, description="The age of the answer in seconds.")] = None
     first_job: Annotated[
         str | None, Field(min_length=36, max_length=36, description="The job for which the answer was made.")

@@ -31,7 +31,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     for name, home in ((SMOLLM2, smollm2("int8", tmp_path_factory)), (MINILM, minilm("int8", tmp_path_factory))):
         (models / name).symlink_to(home / "models" / name)
     (folder / "mill.md").write_text(MILL)
-    with running(folder, "--model", SMOLLM2, "--model", "echo") as shell:
+    with running(folder, "--model", SMOLLM2, "--model", "echo", HEADRACE_SERVE_UNSHOWN="true") as shell:
         shell.run("knowledge", "add", "mill", "mill.md")
         yield shell
 

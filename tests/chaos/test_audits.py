@@ -48,7 +48,12 @@ def deployment(request, service_folder, embedded_kafka, redis_server):
         "audits",
         roles={**ROLES, "recall": ("worker", "--role", "recall")},
     )
-    told = {"HEADRACE_EMBEDDER": "hash", "HEADRACE_SIMILARITY": "0.7", "HEADRACE_AUDIT_SHARE": "1"}
+    told = {
+        "HEADRACE_EMBEDDER": "hash",
+        "HEADRACE_SIMILARITY": "0.7",
+        "HEADRACE_AUDIT_SHARE": "1",
+        "HEADRACE_SERVE_UNSHOWN": "true",
+    }
     made.extra = {"recall": told}
     made.prepare()
     make_hash_embedder(made.folder)

@@ -30,7 +30,10 @@ def deployment(request, service_folder):
         "bursts",
         roles={**ROLES, "recall": RECALL, "recall-2": RECALL},
     )
-    made.extra = {each: {"HEADRACE_EMBEDDER": "hash", "HEADRACE_SIMILARITY": "0.7"} for each in BOTH}
+    made.extra = {
+        each: {"HEADRACE_EMBEDDER": "hash", "HEADRACE_SIMILARITY": "0.7", "HEADRACE_SERVE_UNSHOWN": "true"}
+        for each in BOTH
+    }
     made.prepare()
     make_hash_embedder(made.folder)
     made.start()

@@ -18,6 +18,7 @@ from headrace_schemas import GenerationJob
 from headrace_workers.core.ports import Completion
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.auditing import Auditing
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import ENTRIES
 
 pytestmark = pytest.mark.integration
@@ -137,6 +138,25 @@ def test_a_scope_that_is_off_says_so_and_is_opened_by_hand(cache: Call, doubtful
     assert (code, json.loads(out)) == (0, {"scope": scope, "reopened": True})
     assert "is on again" in said
     assert cache("reopen", scope[:8]) == (1, "", f"{scope[:8]}: it was not off\n")
+
+
+def test_a_person_lets_a_scope_in_shadow_serve(cache: Call, semantic: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
+    """With the sentence in view that nobody knows how many answers are wrong; `stats` says why it was in shadow."""
+    serve(semantic, asks, 3, VAGUE)
+    run(semantic)
+    semantic.standings.once()
+    (stands,) = semantic.ledger.of(Audits).standings()
+    said = " ".join(cache("stats")[2].split())
+    assert "is in shadow" in said
+    assert "0 clean audits of the 299" in said
+    assert "1 of its 1 audits have no verdict" in said
+    assert cache("serve", stands.scope[:8])[0] == 2
+    code, _, said = cache("serve", stands.scope[:8], "--yes", "--by", "ann")
+    assert (code, "nobody knows how many of its answers by likeness are wrong" in said) == (0, True)
+    assert "is in shadow" not in cache("stats")[2]
+    assert cache("serve", stands.scope[:8], "--yes")[0] == 1
+    assert cache("serve", stands.scope[:8], "--stop")[0] == 0
+    assert cache("serve", "ffffffff", "--yes")[0] == 1
 
 
 def explained(cache: Call, job: str) -> tuple[dict[str, Any], str]:  # noqa: F811

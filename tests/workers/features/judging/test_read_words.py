@@ -3,9 +3,9 @@
 import pytest
 
 from headrace_schemas import Rubric
+from headrace_workers.features.generation.verifiers.scale import Unanswered, read_words
 from headrace_workers.features.judging.pairwise import PAIR
-from headrace_workers.features.judging.rubric import SCALES, read_words, scale_of
-from headrace_workers.features.judging.unjudged import Unanswered
+from headrace_workers.features.judging.rubric import SCALES, scale_of
 
 YES_NO, DIGITS = SCALES["yes_no"], SCALES["1-5"]
 

@@ -19,10 +19,12 @@ from sqlalchemy import (
 
 from headrace_workers.core.tables import METADATA
 
-# Kinds of audit: of served answers, of answers that only the threshold refused, and of answers that a guard refused.
+# Kinds of audit: of served answers, of answers that only the threshold refused, of answers that a guard refused, and of
+# answers that would be served if their scope were not in shadow.
 HIT: Final = "hit"
 BELOW: Final = "below"
 REFUSED: Final = "refused"
+SHADOW: Final = "shadow"
 
 # The conditions of the partial indexes, as queries use them.
 AWAITS_FRESH: Final = text("audits.label IS NULL")
@@ -39,7 +41,7 @@ AUDITS: Final = Table(
     "audits",
     METADATA,
     Column("id", String(36), primary_key=True),
-    Column("kind", String(8), nullable=False, server_default="hit"),  # hit | below | refused
+    Column("kind", String(8), nullable=False, server_default="hit"),  # hit | below | refused | shadow
     Column("job_id", String(36), nullable=False),  # who was served, or nearly
     Column("entry_id", BigInteger, nullable=False),
     Column("tenant", String(64), nullable=False),
@@ -81,4 +83,5 @@ STANDINGS: Final = Table(
     Column("since", BigInteger, nullable=False, server_default=text("0")),  # what was served before does not count
     Column("changed_at", BigInteger, nullable=False),
     Column("number", Integer, nullable=False, server_default=text("0")),  # of its claim: all share one alpha by these
+    Column("serves_by", String(128)),  # who let it serve before its bound was shown
 )

@@ -70,7 +70,7 @@ class Auditing:
         return chosen(explored_id(job_id), self._share)
 
     def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> NewAudit:
-        """Return that audit. It needs no work: it compares the job's own answer."""
+        """Return that audit. It needs no work: it compares the job's own answer. In shadow every hit is audited."""
         return NewAudit(
             id=explored_id(job_id),
             kind=nearly.kind,
@@ -81,7 +81,7 @@ class Auditing:
             scope=nearly.scope,
             similarity=nearly.similarity,
             stratum=band(nearly.similarity),
-            share=self._share,
+            share=1.0 if nearly.kind == "shadow" else self._share,
             question=job.question,
             served=nearly.text,
         )

@@ -40,6 +40,7 @@ def _cache(worker: WorkerParts) -> "AnswerLookup":
     from headrace_workers.features.cache.semantic.questions import Questions
     from headrace_workers.features.cache.semantic.saved import Saved
     from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
+    from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier
 
     settings, ledger, progress = worker.settings, worker.ledger, worker.progress
     version = model_versions(Registry(settings.home), ledger)
@@ -55,8 +56,13 @@ def _cache(worker: WorkerParts) -> "AnswerLookup":
     worker.once(woken_by_changes).add(follower.woken)
     follower.start()
     Keeping(saved, questions).start()
-    standings = ScopeLimits(ledger, settings.of(CacheSettings).max_error, worker.name, progress.loop("standings"))
+    own = settings.of(CacheSettings)
+    verifier = None
+    if own.verify is not None:
+        verifier = load_verifier(settings, ledger, worker.pipeline.prices, own.verify, own.verify_time)
+    standings = ScopeLimits(
+        ledger, own.max_error, worker.name, progress.loop("standings"), serves_unshown=own.serve_unshown,
+        verifier=verifier,
+    )  # fmt: skip
     standings.start()
-    return AnswerLookup(
-        ledger, version, NearestQuestions(made, known, settings.of(CacheSettings).similarity, standings.limit)
-    )
+    return AnswerLookup(ledger, version, NearestQuestions(made, known, own.similarity, standings.limit), verifier)

@@ -48,10 +48,31 @@ class CacheSettings(Variables):
         read_by=f"{_READ_BY} and `headrace bench`",
         lt=1,
     )
+    serve_unshown: bool = variable(
+        False,
+        "Serve by likeness before audits have shown that at most HEADRACE_MAX_ERROR of it is wrong. Until then nobody "
+        "knows how many of these answers are wrong. Without it a new scope is in "
+        "[shadow](explanation/cache-bound.md): it serves the same requests alone, and audits what it would serve.",
+        read_by=_READ_BY,
+    )
+    verify: str | None = variable(
+        None,
+        "The [verifier](explanation/cache-bound.md#a-verifier) that must say yes before an answer is served by "
+        "likeness, and that labels audits which a comparison leaves unknown: a model's alias, or "
+        "`sentence-transformers:` and a cross-encoder or NLI model. Measure it first, with "
+        "`headrace bench cache FILE --verify MODEL`.",
+        read_by=_READ_BY,
+    )
+    verify_time: float = number(
+        5.0,
+        "Seconds that the verifier may take for the questions of a group. If it takes longer or fails, nothing is "
+        "served by likeness.",
+        read_by=_READ_BY,
+    )
     audit_share: float = number(
         0.05,
         "Share of the answers served by likeness that is generated again and compared, and of the answers nearly "
-        "served that is compared with the job's own. 0: none.",
+        "served that is compared with the job's own. 0: none. In shadow all are compared.",
         read_by=_READ_BY,
         ge=0,
         le=1,

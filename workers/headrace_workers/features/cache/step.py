@@ -264,6 +264,7 @@ def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | N
         tier=hit.tier,
         similarity=hit.similarity,
         threshold=hit.threshold,
+        verified=hit.verified,
         age=hit.age,
         first_job=hit.first_job,
         saved_tokens=saved_tokens,

@@ -13,6 +13,7 @@ from headrace_schemas.output_format import ChoiceFormat
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.log import Action
 from headrace_workers.core.ports import Generator, NoProbabilities, Request, provider_of
+from headrace_workers.features.generation.verifiers.scale import Answer, Scale, read_answer, read_words
 from headrace_workers.features.judging import pairwise, rubric
 from headrace_workers.features.judging.receipt_scores import scored, unscored
 from headrace_workers.features.judging.subject import Subject
@@ -28,7 +29,7 @@ _IN_WORDS: Final = Sampling(max_tokens=1_024)
 T = TypeVar("T")
 Place = tuple[int, int]  # of a subject in its group, and of a criterion in its subject
 Asked = Mapping[Place, Rubric | Pairwise]
-_Answer = rubric.Answer | HeadraceError
+_Answer = Answer | HeadraceError
 Found = dict[Place, Score | HeadraceError]  # an error may pass: the subject is worth another try
 
 
@@ -38,7 +39,7 @@ class _Question:
 
     criterion: Rubric | Pairwise
     prompts: tuple[rubric.Prompt, ...]
-    scale: rubric.Scale
+    scale: Scale
     tenant: str | None
 
 
@@ -112,7 +113,7 @@ def _ask(generator: Generator, questions: Mapping[Place, _Question]) -> Found:
     return {place: _read(each, [*islice(rest, len(each.prompts))], generator) for place, each in questions.items()}
 
 
-def _answers(generator: Generator, questions: Sequence[_Question], scale: rubric.Scale) -> list[_Answer]:
+def _answers(generator: Generator, questions: Sequence[_Question], scale: Scale) -> list[_Answer]:
     """Return the answer to each prompt, by probabilities, or in words where the model gives none."""
     requests = [(prompt.messages, question.tenant) for question in questions for prompt in question.prompts]
     try:
@@ -121,11 +122,11 @@ def _answers(generator: Generator, questions: Sequence[_Question], scale: rubric
         one_of_them = ChoiceFormat(choices=tuple(scale.values))  # an engine that cannot make sure of it answers freely
         choices = [Request(messages, _IN_WORDS, tenant, output=one_of_them) for messages, tenant in requests]
         written = generator.generate(choices)
-        return [_of(lambda said: rubric.read_words(said.text, scale), each) for each in written]
-    return [_of(lambda said: rubric.read_answer(said, scale), each) for each in weighed]
+        return [_of(lambda said: read_words(said.text, scale), each) for each in written]
+    return [_of(lambda said: read_answer(said, scale), each) for each in weighed]
 
 
-def _of(read: Callable[[T], rubric.Answer], said: T | HeadraceError) -> _Answer:
+def _of(read: Callable[[T], Answer], said: T | HeadraceError) -> _Answer:
     """Return what a model's words or probabilities mean, or why they mean nothing."""
     if isinstance(said, HeadraceError):
         return said
@@ -137,7 +138,7 @@ def _of(read: Callable[[T], rubric.Answer], said: T | HeadraceError) -> _Answer:
 
 def _read(question: _Question, answers: Sequence[_Answer], generator: Generator) -> Score | HeadraceError:
     criterion, by = question.criterion, judged_by(generator)
-    read: list[rubric.Answer] = []
+    read: list[Answer] = []
     for answer in answers:
         if isinstance(answer, HeadraceError):
             return _lasting(answer, criterion, generator)

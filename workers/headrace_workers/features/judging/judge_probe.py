@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from headrace_schemas import HeadraceError, Message, Rubric, Sampling
 from headrace_workers.core.ports import Generator, Request
+from headrace_workers.features.generation.verifiers.scale import Scale, Unanswered, read_answer
 from headrace_workers.features.judging.judge_items import ITEMS, Item
 from headrace_workers.features.judging.pairwise import PAIR, build_pair, preferred
-from headrace_workers.features.judging.rubric import SCALES, Scale, build_prompt, read_answer
+from headrace_workers.features.judging.rubric import SCALES, build_prompt
 from headrace_workers.features.judging.subject import Subject
-from headrace_workers.features.judging.unjudged import Unanswered
 from headrace_workers.features.quality.detection_rates import share
 from headrace_workers.features.quality.interval import Estimate, Undefined
 

@@ -3,7 +3,8 @@
 from typing import Final
 
 from headrace_schemas import Message, Pairwise
-from headrace_workers.features.judging.rubric import INSTRUCTIONS, Prompt, Scale, as_data, room_of
+from headrace_workers.features.generation.verifiers.scale import INSTRUCTIONS, Scale, as_data
+from headrace_workers.features.judging.rubric import Prompt, room_of
 
 PAIR: Final = Scale({"A": 1.0, "B": 0.0}, "Answer with one letter: A or B.")  # the value is P(the first is better)
 FLIPPED: Final = "the judge preferred another output when their order was turned round: that is no verdict"

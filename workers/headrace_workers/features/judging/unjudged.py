@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from headrace_schemas import HeadraceError, NotJudged
 from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed
+from headrace_workers.features.generation.verifiers.scale import Unanswered
 
 
 class Unjudged(HeadraceError):
@@ -48,16 +49,12 @@ class TooLongToEmbed(Unjudged):
     not_judged = NotJudged.TOO_LONG
 
 
-class Unanswered(Unjudged):
-    """The judge did not answer in the permitted words, so that its probabilities say nothing."""
-
-    not_judged = NotJudged.UNANSWERED
-
-
 def code_of(error: HeadraceError) -> NotJudged:
     """Return the code of a score that has this error as its reason."""
     if isinstance(error, Unjudged):
         return error.not_judged
+    if isinstance(error, Unanswered):
+        return NotJudged.UNANSWERED
     if isinstance(error, ProviderNotAllowed):
         return NotJudged.NOT_ALLOWED
     return NotJudged.TOO_LONG if isinstance(error, PromptTooLong) else NotJudged.FAILED

@@ -40,7 +40,7 @@ def semantic(ledger):
     """A flow whose hits are all audited, and whose worker knows how scopes stand."""
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
-    standings = ScopeLimits(ledger, 0.01, "w", Progress().loop("standings"))
+    standings = ScopeLimits(ledger, 0.01, "w", Progress().loop("standings"), serves_unshown=True)
     nearest = NearestQuestions(embedder, known, 0.7, standings.limit)
     flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", nearest), audit_share=1.0)
     flow.follower, flow.standings = Follower(Questions(ledger, known), Progress().loop("follow")), standings
@@ -290,7 +290,7 @@ def test_a_curve_that_asks_for_more_likeness_is_kept_to(semantic, asks):
 def test_a_worker_that_has_just_begun_serves_nothing_by_likeness(semantic, asks):
     """It might be off: how scopes stand is read first."""
     ask(semantic, asks, asked(3))
-    begun = ScopeLimits(semantic.ledger, 0.01, "w2", Progress().loop("standings"))
+    begun = ScopeLimits(semantic.ledger, 0.01, "w2", Progress().loop("standings"), serves_unshown=True)
     assert "just begun" in begun.limit("any").off
     begun.once()
     assert begun.limit("any") is None
@@ -300,7 +300,7 @@ def test_one_worker_at_a_time_judges(semantic, asks):
     """The others read what it found."""
     serve(semantic, asks, 3, like(3))
     run(semantic)
-    other = ScopeLimits(semantic.ledger, 0.01, "w2", Progress().loop("standings"))
+    other = ScopeLimits(semantic.ledger, 0.01, "w2", Progress().loop("standings"), serves_unshown=True)
     assert semantic.ledger.hold("bounds", "w", 60_000)
     assert other.once() == 0
     assert semantic.standings.once() == 1

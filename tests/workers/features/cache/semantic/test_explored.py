@@ -39,7 +39,7 @@ def strictly(ledger, least):
     """The same from a similarity on."""
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
-    standings = ScopeLimits(ledger, 0.01, "w", Progress().loop("standings"))
+    standings = ScopeLimits(ledger, 0.01, "w", Progress().loop("standings"), serves_unshown=True)
     nearest = NearestQuestions(embedder, known, least, standings.limit, explored_from=0.5)
     flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", nearest), audit_share=1.0)
     flow.known = known

@@ -870,6 +870,7 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.Column("since", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.Column("number", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("serves_by", sa.String(length=128), nullable=True),
         sa.PrimaryKeyConstraint("scope"),
     )
     op.create_table(

@@ -1,4 +1,4 @@
-"""`headrace cache label` and `reopen`: what people say of answers that were audited, and of scopes that are off."""
+"""`headrace cache label`, `serve` and `reopen`: what people say of audited answers, and of scopes in shadow or off."""
 
 import getpass
 import sys
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import OneJsonOption, limit_option
 from headrace_workers.cli.output import console, flush, put_json, say, table
@@ -92,6 +93,48 @@ def reopen(
     else:
         say(f"{scope}: {'its semantic tier is on again' if opened else 'it was not off'}")
     raise typer.Exit(0 if opened else 1)
+
+
+def serve(
+    scope: Annotated[
+        str, typer.Argument(metavar="SCOPE", help="the scope or its beginning, as in `headrace cache stats`")
+    ],
+    stop: Annotated[
+        bool, typer.Option("--stop", help="put the scope back into shadow, if its bound is not shown")
+    ] = False,
+    by: Annotated[str | None, typer.Option("--by", help="your name; by default your name on this machine")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Let a scope in shadow serve by likeness before its bound is shown.
+
+    A new scope serves only the same requests. It audits each answer that it would serve by likeness, and begins to
+    serve by itself when the audits show its bound. Until then nobody knows how many of these answers are wrong. Exit
+    code 1: you said no, or nothing changed.
+
+    Example: `headrace cache serve 3fa9c1d2`
+    """
+    from headrace_workers.features.cache.store.audits import Audits
+
+    ledger = need_ledger()
+    found = ledger.of(Audits).standings(scope=_scope(scope))
+    if len(found) > 1:
+        raise ConfigurationError(f"{len(found)} scopes begin with {scope}: type more of the scope")
+    if found and not stop:
+        say(f"{found[0].sentence} Until its bound is shown nobody knows how many of its answers by likeness are wrong.")
+        if not yes:
+            be_sure("Serve them?", "the scope stays in shadow")
+    who = None if stop else by or getpass.getuser()
+    changed = bool(found) and ledger.of(Audits).serve(found[0].scope, who)
+    if as_json:
+        put_json({"scope": found[0].scope if found else None, "changed": changed, "by": who})
+    if not found:
+        say(f"{scope}: no audited scope begins with this; `headrace cache stats` shows them")
+    elif not changed:
+        say(f"{scope}: nothing changed")
+    else:
+        say(f"{scope}: {'in shadow until its bound is shown' if stop else 'it serves by likeness'}")
+    raise typer.Exit(0 if changed else 1)
 
 
 def _label_one(ledger: "Ledger", audit: str, verdict: str | None, who: str, keep: bool, as_json: bool) -> None:

@@ -1,17 +1,20 @@
 """`headrace bench`: what the cache and a knowledge base would do with questions of your own, before they do it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.html import HtmlOption, refuse_unwritable, say_where, write_page
 from headrace_workers.cli.output import console, put_json, say
 
 if TYPE_CHECKING:
     from headrace_workers.features.cache.commands.bench_views import Shown
+    from headrace_workers.features.cache.measuring.pairs import Pair
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object with everything")]
 _LimitOption = Annotated[int, typer.Option("--limit", "-n", min=0, help="show at most so many items of each list")]
@@ -36,6 +39,9 @@ def cache(
             "--max-error", min=0.0001, max=0.5, help="the accepted share of wrong answers [HEADRACE_MAX_ERROR]"
         ),
     ] = None,
+    verify: Annotated[
+        str | None, typer.Option("--verify", metavar="MODEL", help="measure this verifier on the pairs instead")
+    ] = None,
     html: HtmlOption = None,
     limit: _LimitOption = 20,
     as_json: _JsonOption = False,
@@ -45,6 +51,9 @@ def cache(
 
     A line is `{"question": …, "other": …, "same": true}`. `same` says if the answer to the other question is right for
     this one. It uses the embedder and guards of a recall worker. No ledger and no model are needed.
+
+    With --verify, a model is asked about each pair, as a recall worker with HEADRACE_VERIFY would ask it. Exit code 1:
+    the pairs do not show that it is better than chance; do not use it.
 
     Example: `headrace bench cache pairs.jsonl --html report.html`
     """
@@ -60,6 +69,9 @@ def cache(
     threshold = settings.similarity
     borne = settings.max_error if max_error is None else max_error
     pairs = read_pairs(file)
+    if verify is not None:
+        _verifier(verify, pairs, as_json)
+        return
     refuse_unwritable(html)
     embedder = embedder_here()
     texts = len({text for pair in pairs for text in (pair.question, pair.other)})
@@ -69,6 +81,27 @@ def cache(
     thresholds = sorted({*THRESHOLDS, threshold})
     measured = views.Measured(file.name, embedder.id, judged, swept(judged, thresholds), threshold, borne, limit)
     _show(views.shown(measured), html, as_json)
+
+
+def _verifier(name: str, pairs: "Sequence[Pair]", as_json: bool) -> None:
+    """Measure a verifier on these pairs, and refuse one that is no better than chance."""
+    from headrace_workers.features.cache.measuring.verifier_quality import measure
+    from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier_here
+    from headrace_workers.runtime.settings import Settings
+
+    verifier = load_verifier_here(Settings.from_env(), name)
+    with _progress("verifying", len(pairs)) as advance:
+        try:
+            found = measure(verifier, pairs, advance)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+    if as_json:
+        put_json({**asdict(found), "is_chance": found.is_chance})
+    else:
+        say(found.sentence)
+    if found.is_chance:
+        say(f"{name} is refused as a verifier: these pairs do not show that it is better than chance (0.50)")
+    raise typer.Exit(1 if found.is_chance else 0)
 
 
 def retrieval(
@@ -97,12 +130,7 @@ def retrieval(
     from headrace_workers.features.knowledge.settings import KnowledgeSettings
 
     base, owner = named(name), tenant_meant(tenant)
-<<<<<<< HEAD
-    floor = KnowledgeSettings.from_env().relevance
     questions = read_questions(file)
-=======
-    asked = read_questions(file)
->>>>>>> wt-c3
     refuse_unwritable(html)
     ledger, embedder = need_ledger(), embedder_here()
     passages = Passages.of(ledger, owner, base, embedder)

@@ -29,6 +29,7 @@ _GIVEN = {
     "hit": "it was given",
     "below": "it was not given: the threshold asks for more likeness",
     "refused": "it was not given: a guard refused it",
+    "shadow": "it was not given: its scope is in shadow",
 }
 _OWN = {"clean": "the same", "wrong": "another thing", "unknown": "other words"}
 
@@ -57,7 +58,7 @@ def bound_dict(found: "ScopeStanding") -> dict[str, Any]:
     return {
         "scope": found.scope, "tenant": found.tenant, "state": found.state, "sentence": found.sentence,
         **{name: value for name, value in found.figures.items() if name != "strata"}, "least_similarity": found.least,
-        "since": rfc3339(found.since or None), "state_since": rfc3339(found.changed_at),
+        "serves_by": found.serves_by, "since": rfc3339(found.since or None), "state_since": rfc3339(found.changed_at),
     }  # fmt: skip
 
 
@@ -97,6 +98,27 @@ def off_lines(found: Sequence["ScopeStanding"]) -> list[str]:
         for each in found
         if each.state == "off"
     ]
+
+
+def shadow_lines(found: Sequence["ScopeStanding"]) -> list[str]:
+    """Return a line for each scope in shadow: its progress, and why it cannot come out by itself, if so."""
+    return [
+        f"scope {each.scope[:_SCOPE_SHOWN]} of the tenant {each.tenant} is in shadow and serves nothing by likeness, "
+        f"unless HEADRACE_SERVE_UNSHOWN is set. {each.sentence}{_stuck(each)} `headrace cache serve "
+        f"{each.scope[:_SCOPE_SHOWN]}` lets it serve before"
+        for each in found
+        if each.state == "not yet shown" and each.serves_by is None
+    ]
+
+
+def _stuck(found: "ScopeStanding") -> str:
+    audits, unknown = (found.figures.get(name, 0) for name in ("audits", "unknown"))
+    if unknown * 2 <= audits:
+        return ""
+    return (
+        f" {unknown:,} of its {audits:,} audits have no verdict, since prose can seldom be compared: without "
+        "people who label, or a model that verifies (HEADRACE_VERIFY), it stays in shadow."
+    )
 
 
 def audit_dict(row: Any) -> dict[str, Any]:

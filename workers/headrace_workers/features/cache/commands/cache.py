@@ -12,7 +12,7 @@ from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, flush, hush_kafka, put_json, say, table
-from headrace_workers.features.cache.commands.audits import label, reopen
+from headrace_workers.features.cache.commands.audits import label, reopen, serve
 from headrace_workers.features.cache.commands.cache_stats import stats
 from headrace_workers.features.cache.commands.rerun import New, Rerun, renewed, send
 
@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     cache.command("purge")(purge)
     cache.command("wrong")(wrong)
     cache.command("label")(label)
+    cache.command("serve")(serve)
     cache.command("reopen")(reopen)
     app.add_typer(cache, name="cache")
 

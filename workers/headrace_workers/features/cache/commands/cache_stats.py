@@ -23,6 +23,7 @@ from headrace_workers.features.cache.commands.bound_views import (
     guard_rows,
     nearly_row,
     off_lines,
+    shadow_lines,
     whole_dict,
     whole_lines,
 )
@@ -96,7 +97,7 @@ def _show_bounds(stand: list["ScopeStanding"]) -> None:
         if nearly := [row for each in stand if (row := nearly_row(each)) is not None]:
             title = "what was nearly given: right / wrong / unknown"
             console(data=True).print(table(title, NEARLY_COLUMNS, nearly, right=NEARLY_RIGHT, whole=("scope",)))
-        for line in off_lines(stand):
+        for line in (*off_lines(stand), *shadow_lines(stand)):
             say(line)
 
 

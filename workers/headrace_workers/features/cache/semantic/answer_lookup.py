@@ -8,11 +8,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from headrace_schemas import Answer, GenerationJob
+from headrace_schemas import Answer, GenerationJob, HeadraceError
 from headrace_schemas.job import Lane
-from headrace_schemas.recall import CacheMode, CacheTier
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.reasons import reason_of
+from headrace_schemas.recall import CacheMode, CacheTier, Verified
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ports import Relation, TextPair, Verifier
 from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, LookupRequest, Miss, NearMiss
 from headrace_workers.features.cache.semantic.near import Behind, Likeness, Near, Vectored
 from headrace_workers.features.cache.semantic.question_indexes import Neighbour, Question
@@ -52,10 +55,19 @@ class _Missing(NamedTuple):
 
 
 class AnswerLookup:
-    """The answers of one ledger. Thread-safe. `version` tells a model and its weights by its alias."""
+    """The answers of one ledger. Thread-safe. `version` tells a model and its weights by its alias. What likeness finds
+    is served only if the `verifier` says yes, where there is one; nobody then waits for an answer to other words.
+    """
 
-    def __init__(self, ledger: Ledger, version: Callable[[str], str], likeness: Likeness | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        version: Callable[[str], str],
+        likeness: Likeness | None = None,
+        verifier: Verifier | None = None,
+    ) -> None:
         self._ledger = ledger
+        self._verifier = verifier
         self._version = version
         self._likeness = likeness
 
@@ -72,7 +84,8 @@ class AnswerLookup:
         found |= self._normalised({place: each for place, each in enumerate(requests) if place not in found})
         missing = self._near([(place, each) for place, each in enumerate(requests) if place not in found])
         alive = self._alive(missing)
-        found |= _known(missing, alive)
+        missing, known = self._verified(missing, _known(missing, alive))
+        found |= known
         found |= self._failed(missing := _but(missing, found))
         found |= self._lately(missing := _but(missing, found))
         found |= self._made(_but(missing, found), same)
@@ -161,6 +174,33 @@ class AnswerLookup:
         ids |= {each.near.nearly.found.entry_id for each in missing if each.near.nearly is not None}
         return self._ledger.of(Answers).living(ids) if ids else {}
 
+    def _verified(self, missing: list[_Missing], known: Mapping[int, Hit]) -> tuple[list[_Missing], Mapping[int, Hit]]:
+        """Return the requests with what the verifier refused, and the hits that it confirmed and that still live."""
+        if self._verifier is None or not known:
+            return missing, known
+        asked = [each for each in missing if each.place in known and each.near.found is not None]
+        verdicts = self._verifier.verify(
+            [
+                TextPair(Relation.SAME_QUESTION, each.near.found.question, job.question, job.tenant)
+                for each in asked
+                if each.near.found is not None and (job := each.request.asked.job)
+            ]
+        )
+        by = self._verifier.name, self._verifier.provider
+        alive = self._alive(asked)
+        confirmed: dict[int, Hit] = {}
+        refused: dict[int, str] = {}
+        for each, verdict in zip(asked, verdicts, strict=True):
+            hit = known[each.place]
+            if isinstance(verdict, HeadraceError):
+                refused[each.place] = f"the verifier {by[0]} gave no verdict: {reason_of(verdict)}"[:MAX_SHORT_TEXT]
+            elif not verdict.holds:
+                refused[each.place] = f"the verifier {by[0]} says that it asks for something else: {verdict.value:.2f}"
+            elif hit.entry_id in alive:
+                said = Verified(model=by[0], provider=by[1], value=verdict.value, mass=verdict.mass, ms=verdict.ms)
+                confirmed[each.place] = replace(hit, verified=said)
+        return [_without(each, refused.get(each.place)) for each in missing], confirmed
+
     def _failed(self, missing: Sequence[_Missing]) -> dict[int, Found]:
         """Return the requests whose leader failed by its own request while they waited. They would fail again, and the
         leader may have killed its workers.
@@ -183,7 +223,7 @@ class AnswerLookup:
         know.
         """
         asking = {each.place: vectored for each in missing if (vectored := each.vectored) is not None}
-        if not asking or self._likeness is None:
+        if not asking or self._likeness is None or self._verifier is not None:
             return {}
         scopes = {each.question.scope for each in asking.values()}
         changes = self._ledger.of(Answers).lately(self._likeness.followed, scopes, _LATELY)
@@ -227,7 +267,7 @@ class AnswerLookup:
             if isinstance(led := found[each.place], Miss) and led.entry_id is not None
             if not each.request.asked.has_waited and (vectored := each.vectored) is not None
         }
-        if not leading or self._likeness is None:
+        if not leading or self._likeness is None or self._verifier is not None:
             return {}
         scopes = {vectored.question.scope for vectored, _, _ in leading.values()}
         changes = self._ledger.of(Answers).lately(self._likeness.followed, scopes, _LATELY)
@@ -247,7 +287,7 @@ class AnswerLookup:
 
     def _behind(self, missing: Sequence[_Missing]) -> dict[int, Behind]:
         asking = [(each.place, vectored) for each in missing if (vectored := each.vectored) is not None]
-        if len(asking) < 2 or self._likeness is None:
+        if len(asking) < 2 or self._likeness is None or self._verifier is not None:
             return {}
         found = self._likeness.behind([vectored for _, vectored in asking])
         return {
@@ -257,7 +297,12 @@ class AnswerLookup:
         }
 
 
-def _known(missing: Sequence[_Missing], alive: Mapping[int, Entry]) -> dict[int, Found]:
+def _without(each: _Missing, refused: str | None) -> _Missing:
+    """Return a request without the question that the verifier refused for this reason; the same without a reason."""
+    return each if refused is None else each._replace(near=each.near._replace(found=None, refused=refused))
+
+
+def _known(missing: Sequence[_Missing], alive: Mapping[int, Entry]) -> dict[int, Hit]:
     """Return the live answers to the questions that memory finds."""
     return {
         each.place: hit

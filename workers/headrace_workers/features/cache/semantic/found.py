@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from headrace_schemas import Answer, Category, GenerationJob
-from headrace_schemas.recall import CacheMode, CacheTier
+from headrace_schemas.recall import CacheMode, CacheTier, Verified
 from headrace_workers.features.cache.store.entries import Place
 
 
@@ -43,13 +43,16 @@ class Hit:
     asked_at: int  # when what it rests on was looked for, in ms of the database's clock
     similarity: float | None = None
     threshold: float | None = None  # of similarity, at that moment
+    verified: Verified | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearMiss:
-    """An answer that the threshold alone kept from being served (`below`), or a guard did (`refused`)."""
+    """An answer that the threshold alone kept from being served (`below`), or a guard did (`refused`), or that would be
+    served if its scope were not in shadow (`shadow`).
+    """
 
-    kind: Literal["below", "refused"]
+    kind: Literal["below", "refused", "shadow"]
     entry_id: int
     scope: str
     similarity: float

@@ -36,7 +36,8 @@ class NearestQuestions:
 
     Only one whose cosine is `least` or more is served, and no guard may refuse it: cosine alone tells "enable" from
     "disable" less well than from "turn on". What audits have shown of a scope, its `limit`, may ask for more than
-    `least`, or do with less, or turn the scope off.
+    `least`, or do with less, or turn the scope off. A scope in shadow serves nothing, and explores each
+    question that it would have served.
     """
 
     def __init__(
@@ -96,9 +97,11 @@ class NearestQuestions:
         return [found[entry_id] for entry_id in sorted(found)]
 
     def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
-        """Return the nearest entries that ask the same, nearest first; none if the scope is off."""
+        """Return the nearest entries that ask the same, nearest first; none if the scope is off or in
+        shadow.
+        """
         limit = self._limit(asked.question.scope) or _NO_LIMIT
-        if limit.off is not None:
+        if limit.off is not None or limit.shadow is not None:
             return []
         question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
         near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
@@ -130,6 +133,8 @@ class NearestQuestions:
             if neighbour.similarity < least:
                 break
             against = refused(question.text, neighbour.question, question.scope)
+            if against is None and limit.shadow is not None:
+                return Near(written, None, neighbour.similarity, least, limit.shadow, Nearly("shadow", neighbour))
             if against is None:
                 return Near(written, neighbour, neighbour.similarity, least)
             why = why or f"{against.guard}: {against.reason}"

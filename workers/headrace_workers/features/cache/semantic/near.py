@@ -8,9 +8,11 @@ from headrace_workers.features.cache.store.entry_changes import Change
 
 
 class Nearly(NamedTuple):
-    """A known question that the threshold alone kept from being the same (`below`), or a guard did (`refused`)."""
+    """A known question that the threshold alone kept from being the same (`below`), or a guard did (`refused`), or that
+    is the same in a scope that is in shadow (`shadow`).
+    """
 
-    kind: Literal["below", "refused"]
+    kind: Literal["below", "refused", "shadow"]
     found: Neighbour
     guard: str | None = None  # of what guards refused: the one that alone did, or `several`
 

@@ -6,11 +6,8 @@ from typing import Any
 
 from headrace_schemas import GenerationJob, Message, Sampling
 from headrace_schemas.grounding import WithoutPassages
-<<<<<<< HEAD
-from headrace_workers.features.generation.structured.tools import offered
-=======
 from headrace_workers.features.cache.normalised import normalised
->>>>>>> wt-c1
+from headrace_workers.features.generation.structured.tools import offered
 
 # An embedder reads some 250 tokens: of longer questions it would see the beginning alone.
 LONGEST_QUESTION = 800  # characters

@@ -1,19 +1,23 @@
 """Limits of scopes in the semantic tier. A thread derives them from audits; look-ups read them from memory."""
 
 import logging
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
+from headrace_workers.core.ports import Relation, TextPair, Verdict, Verifier
 from headrace_workers.core.progress import Loop
-from headrace_workers.features.cache.calibration.bound_state import WINDOW
+from headrace_workers.features.cache.calibration.bound_state import WINDOW, clean_audits_needed
+from headrace_workers.features.cache.store.audit_rows import Label
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.cache.store.standings import OFF, SHOWN, ScopeStanding
+from headrace_workers.features.cache.store.standings import NOT_YET, OFF, SHOWN, ScopeStanding
 
 _PAUSE: Final = 2.0  # s between two looks
 _LEASE_MS: Final = 30_000
 _AT_ONCE: Final = 20  # scopes
+_VERIFIED_AT_ONCE: Final = 4  # audits: a model may take a second for each
 _DUTY: Final = "bounds"
 
 
@@ -23,8 +27,10 @@ class Limit(NamedTuple):
     off: str | None = None
     least: float | None = None
     shown: bool = False
+    shadow: str | None = None  # why nothing is served by likeness yet; what would be served is audited
 
 
+NOTHING_AUDITED: Final = "nothing was audited yet"
 _UNREAD: Final = Limit(off="this worker has just begun, and does not know yet whether its scope is off")
 
 
@@ -33,8 +39,20 @@ class ScopeLimits(KeepsGoing):
     call `limit`.
     """
 
-    def __init__(self, ledger: Ledger, max_error: float, worker: str, loop: Loop) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        max_error: float,
+        worker: str,
+        loop: Loop,
+        *,
+        serves_unshown: bool = False,
+        verifier: Verifier | None = None,
+    ) -> None:
         super().__init__(loop)
+        self._verifier = verifier
+        self._serves_unshown = serves_unshown
+        self._shadow = None if serves_unshown else Limit(shadow=shadow_sentence(max_error))
         self._ledger = ledger
         self._max_error = max_error
         self._worker = worker
@@ -42,16 +60,18 @@ class ScopeLimits(KeepsGoing):
 
     def limit(self, scope: str) -> Limit | None:
         """Return the effect of the bound on this scope; None if nothing limits it. Before the first look all scopes are
-        off.
+        off. A scope that nothing is known of is in shadow, unless the deployment serves before a bound is shown.
         """
         limits = self._limits
-        return _UNREAD if limits is None else limits.get(scope)
+        return _UNREAD if limits is None else limits.get(scope, self._shadow)
 
     def once(self) -> int:
         """Read how all stand, and judge what is due; how many were judged. Unavailable with the ledger."""
         self._read()  # first: nothing is served by likeness before
         audits = self._ledger.of(Audits)
         audits.give_up()
+        if self._verifier is not None and self._ledger.hold(_DUTY, self._worker, _LEASE_MS):
+            self._verify(self._verifier)
         scopes = audits.unjudged(_AT_ONCE)
         if not scopes or not self._ledger.hold(_DUTY, self._worker, _LEASE_MS):
             return 0
@@ -61,11 +81,27 @@ class ScopeLimits(KeepsGoing):
         self._read()
         return len(scopes)
 
+    def _verify(self, verifier: Verifier) -> None:
+        """Let the verifier label some audits that a comparison left unknown; one that it cannot tell stays unknown."""
+        audits = self._ledger.of(Audits)
+        rows = audits.unverified(_VERIFIED_AT_ONCE)
+        pairs = [TextPair(Relation.SAME_ANSWER, row.served, row.fresh, row.tenant, row.question) for row in rows]
+        for row, verdict in zip(rows, verifier.verify(pairs), strict=True):
+            self._progress.beat()
+            by = f"verifier:{verifier.name}"
+            if isinstance(verdict, Verdict):
+                label: Label = "clean" if verdict.holds else "wrong"
+                audits.verified(row.id, label, by, f"the same answer with a probability of {verdict.value:.2f}")
+            elif not verdict.category.retryable:
+                audits.verified(row.id, "unknown", by, f"the verifier gave no verdict: {reason_of(verdict)}")
+
     def _read(self) -> None:
-        self._limits = {
-            row.scope: Limit(row.sentence if row.state == OFF else None, row.least, row.state == SHOWN)
-            for row in self._ledger.of(Audits).limiting()
-        }
+        self._limits = {row.scope: self._limit_of(row) for row in self._ledger.of(Audits).limiting()}
+
+    def _limit_of(self, row: Any) -> Limit:
+        waits = row.state == NOT_YET and row.serves_by is None and not self._serves_unshown
+        shadow = f"shadow: {row.sentence or NOTHING_AUDITED}" if waits else None
+        return Limit(row.sentence if row.state == OFF else None, row.least, row.state == SHOWN, shadow)
 
     def _judge(self, scope: str, tenant: str) -> None:
         from headrace_workers.features.cache.semantic.scope_fit import fit_due, judge
@@ -85,3 +121,9 @@ class ScopeLimits(KeepsGoing):
     def _look(self) -> None:
         self.once()
         self._stop.wait(_PAUSE)
+
+
+def shadow_sentence(max_error: float) -> str:
+    """Return why a new scope serves nothing by likeness."""
+    needed = clean_audits_needed(max_error)
+    return f"shadow: {NOTHING_AUDITED}, and it takes at least {needed:,} clean labels to serve by likeness"

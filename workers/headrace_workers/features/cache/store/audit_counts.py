@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
-from headrace_workers.features.cache.audit_tables import AUDITS, BELOW, HIT, IS_UNJUDGED, REFUSED
+from headrace_workers.features.cache.audit_tables import AUDITS, BELOW, HIT, IS_UNJUDGED, REFUSED, SHADOW
 from headrace_workers.features.cache.store.audit_rows import are, locked
 from headrace_workers.features.cache.tables import SERVES
 
@@ -111,7 +111,9 @@ def judged(connection: Connection, seen: Seen) -> None:
 
 
 def tallies(connection: Connection, scope: str, since: int) -> list[Tally]:
-    """Return what was served of a scope since then (ms), by stratum and by the chance to be audited."""
+    """Return what a scope served since then (ms), or would have in shadow, by stratum and by the chance to be audited.
+    In shadow everything is audited, so that there are as many serves as audits.
+    """
     served = {
         (row.stratum, row.share): row.times
         for row in connection.execute(
@@ -153,7 +155,7 @@ def other_counts(connection: Connection, scope: str, since: int) -> OtherCounts:
     nearly: dict[str, dict[str, int]] = {}
     for row in connection.execute(
         select(AUDITS.c.kind, AUDITS.c.label, func.count().label("times"))
-        .where(AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind != HIT)
+        .where(AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind.in_((BELOW, REFUSED)))
         .group_by(AUDITS.c.kind, AUDITS.c.label)
     ):
         nearly.setdefault(row.kind, {})[row.label] = row.times
@@ -178,11 +180,11 @@ def pairs(connection: Connection, scope: str, since: int) -> list[Pair]:
     curve leaves them out.
     """
     query = select(AUDITS.c.similarity, AUDITS.c.label).where(
-        AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind.in_((HIT, BELOW)),
+        AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind.in_((HIT, SHADOW, BELOW)),
         AUDITS.c.label.in_(("clean", "wrong")),
     )  # fmt: skip
     return [Pair(row.similarity, row.label == "clean") for row in connection.execute(query)]
 
 
 def _hits(scope: str, since: int) -> tuple[ColumnElement[bool], ...]:
-    return (AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind == HIT)
+    return (AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind.in_((HIT, SHADOW)))

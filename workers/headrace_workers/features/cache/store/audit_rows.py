@@ -19,18 +19,18 @@ from headrace_workers.core.ledger.model_calls import WantedWork, may_work
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, clock, insert, now_ms
 from headrace_workers.core.tables import JOBS, SILENT
-from headrace_workers.features.cache.audit_tables import AUDITS, AWAITS_FRESH, HIT, IS_UNKNOWN
+from headrace_workers.features.cache.audit_tables import AUDITS, AWAITS_FRESH, HIT, IS_UNKNOWN, SHADOW
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.tables import ENTRIES
 
 Label = Literal["clean", "wrong", "unknown"]
-Kind = Literal["hit", "below", "refused"]
+Kind = Literal["hit", "below", "refused", "shadow"]
 
 MOST_OPEN: Final = 1_000  # audits of a scope that wait for their fresh answer: further hits are not audited meanwhile
 BY_ITSELF: Final = "headrace"  # who labelled, where no person did
 _AT_ONCE: Final = 500
 _FORGOTTEN: Final = {"question": None, "served": None, "fresh": None, "again": None}
-_NOT_SERVED: Final = case((AUDITS.c.kind == HIT, 0), else_=1)
+_NOT_SERVED: Final = case((AUDITS.c.kind.in_((HIT, SHADOW)), 0), else_=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +149,28 @@ def label(connection: Connection, audit_id: str, verdict: Label, by: str, *, kil
     return before
 
 
+def unverified(connection: Connection, limit: int) -> list[Row[Any]]:
+    """Return audits without a verdict of which both answers are there, and that no person or verifier has read."""
+    there = (AUDITS.c.served.is_not(None), AUDITS.c.fresh.is_not(None), AUDITS.c.labelled_by == BY_ITSELF)
+    query = select(AUDITS).where(IS_UNKNOWN, *there).order_by(_NOT_SERVED, AUDITS.c.served_at, AUDITS.c.id)
+    return list(connection.execute(query.limit(limit)))
+
+
+def verified(connection: Connection, audit_id: str, verdict: Label, by: str, reason: str) -> None:
+    """Write a verifier's label; nothing where a person was faster. An answer that was served, and is wrong, is given to
+    nobody any more. `unknown` notes that the verifier could not tell.
+    """
+    untouched = (AUDITS.c.id == audit_id, IS_UNKNOWN, AUDITS.c.labelled_by == BY_ITSELF)
+    if verdict == "wrong":
+        found = list(connection.execute(select(AUDITS.c.entry_id).where(*untouched, AUDITS.c.kind == HIT)).scalars())
+        entries.kill(connection, found, f"wrong: {by} said so of an audit")
+    connection.execute(update(AUDITS).where(*untouched).values(_labelled(verdict, by, reason)))
+
+
 def unknown(
     connection: Connection, tenant: str | None = None, scope: str | None = None, limit: int = 100
 ) -> list[Row[Any]]:
-    """Return audits that a person should label: of what was served first, and of these the oldest.
+    """Return audits that a person should label: first of what was served, or would be, and of these the oldest.
 
     `scope` is the beginning of a scope.
     """

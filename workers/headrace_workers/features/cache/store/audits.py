@@ -62,6 +62,9 @@ class Audits(LedgerStore):
     judge = durable(_judge)
     limiting = reads(standings.limiting)
 
+    unverified = reads(audit_rows.unverified)
+    verified = durable(audit_rows.verified)
+
     # -- people
 
     of_job = reads(audit_rows.of_job)
@@ -69,4 +72,5 @@ class Audits(LedgerStore):
     label = durable(audit_rows.label)
     by_guard = reads(audit_counts.by_guard)
     reopen = durable(standings.reopen)
+    serve = durable(standings.serve)
     standings = reads(standings.all_of)

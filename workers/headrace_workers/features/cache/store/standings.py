@@ -27,6 +27,7 @@ class ScopeStanding:
 
     `least` is the similarity that its curve asks for, after so many `fits`. Serves count from `since`, and the state
     holds since `changed_at` (both ms since 1970). `number` is the place of its claim among all scopes'.
+    `serves_by` is the person who let it serve before its bound was shown.
     """
 
     scope: str
@@ -39,6 +40,7 @@ class ScopeStanding:
     since: int = 0
     changed_at: int = 0
     number: int = 0
+    serves_by: str | None = None
 
 
 def of(connection: Connection, scope: str) -> ScopeStanding | None:
@@ -68,10 +70,9 @@ def all_of(connection: Connection, tenant: str | None = None, scope: str | None 
 
 
 def limiting(connection: Connection) -> list[Any]:
-    """Return scope, state, sentence and least similarity of the scopes that are off or have a curve; look-ups need
-    them."""
-    query = select(STANDINGS.c.scope, STANDINGS.c.state, STANDINGS.c.sentence, STANDINGS.c.least)
-    return list(connection.execute(query.where(or_(STANDINGS.c.state == OFF, STANDINGS.c.least.is_not(None)))))
+    """Return scope, state, sentence, least similarity and who let it serve, of all scopes; look-ups need them."""
+    columns = (STANDINGS.c.scope, STANDINGS.c.state, STANDINGS.c.sentence, STANDINGS.c.least, STANDINGS.c.serves_by)
+    return list(connection.execute(select(*columns)))
 
 
 def write(connection: Connection, now: ScopeStanding) -> None:
@@ -103,6 +104,15 @@ def reopen(connection: Connection, scope: str) -> bool:
     return connection.execute(statement).rowcount > 0
 
 
+def serve(connection: Connection, scope: str, by: str | None) -> bool:
+    """Let a scope serve by likeness before its bound is shown, or no more (`by` is None); return True if that changed
+    anything.
+    """
+    let = STANDINGS.c.serves_by.is_(None) if by is not None else STANDINGS.c.serves_by.is_not(None)
+    statement = update(STANDINGS).where(STANDINGS.c.scope == scope, let).values(serves_by=by and by[:128])
+    return connection.execute(statement).rowcount > 0
+
+
 def incidents(connection: Connection) -> Sequence[Incident]:
     """Return what `headrace status` says of scopes that are off."""
     query = select(STANDINGS).where(STANDINGS.c.state == OFF).order_by(STANDINGS.c.changed_at, STANDINGS.c.scope)
@@ -121,4 +131,5 @@ def _standing(row: Any) -> ScopeStanding:
     return ScopeStanding(
         scope=row.scope, tenant=row.tenant, state=row.state, sentence=row.sentence, figures=json.loads(row.figures),
         least=row.least, fits=row.fits, since=row.since, changed_at=row.changed_at, number=row.number,
+        serves_by=row.serves_by,
     )  # fmt: skip

@@ -143,11 +143,7 @@ def _with_words(claim: str, row: Floats, evidence: Evidence, nearer: dict[str, f
         nearer[DENIAL] += _OTHER_POLARITY
     sign, by_words = agreeing(claim, row, evidence)
     nearer[DENIAL] += _AGREES * sign + _AGREES_BY_WORDS * by_words
-<<<<<<< HEAD
-    return Doubts(float(row[best]), sentence.numbers - evidence.numbers, names - evidence.keys, nearer)
-=======
     return Doubts(float(row[best]), evidence.lacking(claim), nearer)
->>>>>>> wt-c3
 
 
 def _farther(own: Iterable[str], row: Floats, there: Sequence[frozenset[str]]) -> float:

@@ -1,0 +1,117 @@
+"""A verifier is asked before likeness serves, and labels audits that a comparison leaves unknown."""
+
+import pytest
+from sqlalchemy import select
+from tests.workers.features.cache.semantic.conftest import Flow, tiers
+from tests.workers.features.cache.semantic.test_audits import ask, asked, like
+from tests.workers.features.cache.semantic.test_explored import known
+from tests.workers.features.judging.judge_model import JudgeModel
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.progress import Progress
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.question_indexes import Known
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
+from headrace_workers.features.cache.store.audits import Audits
+from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
+from headrace_workers.testing import HashEmbedder
+
+YES, NO, MUTE = (0.8, 0.0, 0.1, 0.0), (0.1, 0.0, 0.8, 0.0), (0.0, 0.0, 0.0, 0.0)
+VAGUE = "Look under settings, then under security, and follow what it says there."
+
+
+def verifying(ledger, answer, *, serves_unshown=True):
+    """A flow whose verifier answers so; `flow.judge` is its model."""
+    embedder, judge = HashEmbedder(), JudgeModel(lambda prompt, choices: answer, alias="judge")
+    known, verifier = Known(embedder.dimensions), ModelVerifier(judge)
+    standings = ScopeLimits(
+        ledger, 0.01, "w", Progress().loop("standings"), serves_unshown=serves_unshown, verifier=verifier
+    )
+    nearest = NearestQuestions(embedder, known, 0.7, standings.limit)
+    flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", nearest, verifier), audit_share=0.0)
+    flow.follower = Follower(Questions(ledger, known), Progress().loop("follow"))
+    flow.standings, flow.judge = standings, judge
+    flow.follower.once()
+    standings.once()
+    return flow
+
+
+def test_an_answer_is_served_if_the_verifier_says_yes(ledger, asks):
+    """Its receipt names the verifier, its probability and its time; it read both questions."""
+    flow = verifying(ledger, YES)
+    known(flow, asks, 3, like(3))
+    job = ask(flow, asks, like(3))
+    assert tiers(flow, [job]) == ["semantic"]
+    said = flow.result(job).answer.recall.verified
+    assert (said.model, said.provider, round(said.value, 2), round(said.mass, 1)) == ("judge", None, 0.89, 0.9)
+    assert said.ms > 0
+    (((prompt,), _),) = flow.judge.calls
+    assert f"<question_1>\n{asked(3)}\n</question_1>" in prompt[-1].content
+    assert f"<question_2>\n{like(3)}\n</question_2>" in prompt[-1].content
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (NO, "the verifier judge says that it asks for something else: 0.11"),
+        (MUTE, "the verifier judge gave no verdict"),
+        (Unavailable("it is away"), "the verifier judge gave no verdict: it is away"),
+    ],
+)
+def test_nothing_else_than_a_yes_serves(ledger, asks, answer, why):
+    """After no, silence or a failure the job gets its own answer, which is kept for others; its receipt says why."""
+    flow = verifying(ledger, answer)
+    known(flow, asks, 3, like(3))
+    job, same = ask(flow, asks, like(3)), ask(flow, asks, like(3), key="again")
+    assert tiers(flow, [job, same]) == ["none", "exact"]
+    assert why in flow.result(job).answer.recall.refused
+
+
+def test_the_same_request_needs_no_verifier(ledger, asks):
+    """The exact tier asks nobody."""
+    flow = verifying(ledger, NO)
+    known(flow, asks, 3, like(3))
+    assert tiers(flow, [ask(flow, asks, asked(3), key="again")]) == ["exact"]
+    assert flow.judge.calls == []
+
+
+def test_nobody_waits_for_other_words_that_were_not_verified(ledger, asks):
+    """Requests in other words that come at once are each answered by their model."""
+    flow = verifying(ledger, NO)
+    jobs = flow.send(
+        asks(asked(3), cache="semantic", idempotency_key="a"), asks(like(3), cache="semantic", idempotency_key="b")
+    )
+    flow.drain()
+    assert tiers(flow, jobs) == ["none", "none"]
+
+
+@pytest.mark.parametrize(("answer", "label"), [(YES, "clean"), (NO, "wrong"), (MUTE, "unknown")])
+def test_the_verifier_labels_audits_that_a_comparison_left_unknown(ledger, asks, answer, label):
+    """By its name, once; one that it cannot tell stays for people, who overrule it."""
+    flow = verifying(ledger, answer, serves_unshown=False)
+    known(flow, asks, 3, VAGUE)
+    ask(flow, asks, like(3))
+    calls = len(flow.judge.calls)
+    flow.standings.once()
+    flow.standings.once()
+    (found,) = flow.ledger.read(select(AUDITS))
+    assert (found.kind, found.label, found.labelled_by) == ("shadow", label, "verifier:judge")
+    assert len(flow.judge.calls) == calls + 1
+    flow.ledger.of(Audits).label(found.id, "wrong", "ann")
+    flow.standings.once()
+    (found,) = flow.ledger.read(select(AUDITS))
+    assert (found.label, found.labelled_by) == ("wrong", "ann")
+
+
+def test_a_verifier_that_is_away_labels_later(ledger, asks):
+    """What may pass is no label: the audit waits for the verifier."""
+    flow = verifying(ledger, Unavailable("it is away"), serves_unshown=False)
+    known(flow, asks, 3, VAGUE)
+    ask(flow, asks, like(3))
+    flow.standings.once()
+    (found,) = flow.ledger.read(select(AUDITS))
+    assert (found.label, found.labelled_by) == ("unknown", "headrace")

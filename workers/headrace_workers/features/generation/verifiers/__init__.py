@@ -1,0 +1,1 @@
+"""Models that verify: they say whether a relation holds between two texts."""
