@@ -118,16 +118,6 @@ def test_an_answer_without_its_format_is_told_with_the_failure_and_its_place():
     assert {"failure", "place"}.isdisjoint(said(DEAD)[0]["data"])
 
 
-def test_an_answer_without_its_format_is_told_with_its_failure_and_place():
-    """A receiver decides by the failure, and reads the whole receipt only where it asked for it."""
-    end = DEAD.model_copy(update={"failure": "unparsable", "place": "/lines/3/price", "reason": "it is no number"})
-    short, _ = said(end)
-    assert (short["data"]["failure"], short["data"]["place"]) == ("unparsable", "/lines/3/price")
-    assert "receipt" not in short["data"]
-    whole, _ = said(end, whole=True)
-    assert whole["data"]["receipt"]["failure"] == "unparsable"
-
-
 def test_a_call_of_a_tool_is_told_by_its_finish_reason():
     """The call itself is in the receipt."""
     call = ToolCall(id="call_1", name="file", arguments='{"id": 3}')
