@@ -383,6 +383,13 @@ class DeadLetter(OutgoingValue):
     stage: Annotated[Name, Field(description="The stage that failed; `ingest` for a refused record.")]
     attempts: Annotated[Count, Field(description="Attempts of the step that failed.")] = 0
     cost: Annotated[Cost | None, Field(description="The cost of a job that called models before it failed.")] = None
+    usage: Annotated[
+        Usage | None,
+        Field(description="Tokens of the last call, where the model counted them and its answer was of no use."),
+    ] = None
+    accepted_at: Annotated[
+        Time | None, Field(description="When the job was accepted; absent for a record that was refused.")
+    ] = None
     topic: Annotated[str, Field(description="The topic of the original record.")]
     # The next fields come from a refused record, as far as it could be read.
     partition: Annotated[Count | None, Field(description="Its partition.")] = None

@@ -163,6 +163,8 @@ def fail(ledger: Ledger, job_id: str, failure: Failure, place: str | None = None
         failure=failure,
         place=place,
         stage="generate",
+        usage=Usage(prompt_tokens=7, completion_tokens=3),
+        accepted_at=datetime(2026, 11, 26, tzinfo=UTC),
         topic="jobs.generation",
         size=2,
         original="{}",

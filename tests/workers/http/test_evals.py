@@ -266,6 +266,24 @@ def test_a_run_is_refused_where_it_cannot_be(ai: openai.OpenAI, gateway: Gateway
         stranger.evals.runs.create(of.id, data_source=asks(inline(rows("x"))))
 
 
+@pytest.mark.parametrize(
+    ("parameter", "place"),
+    [
+        (lambda form: {"response_format": {"type": "json_schema", "json_schema": form}}, "response_format.json_schema"),
+        (lambda form: {"text": {"format": {"type": "json_schema", **form}}}, "text.format"),
+    ],
+)
+def test_a_run_whose_format_no_answer_can_have_is_refused(ai: openai.OpenAI, parameter: Any, place: str):
+    """Before anything is written, and by the place in the schema: all its items would fail."""
+    of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
+    form = {"name": "found", "schema": {"type": "object", "properties": {"id": {"pattern": "(?!a)b"}}}}
+    source = {**asks(inline(rows("x"))), "sampling_params": parameter(form)}
+    with pytest.raises(openai.BadRequestError, match="looks around") as refused:
+        ai.evals.runs.create(of.id, data_source=source)
+    assert refused.value.param == f"data_source.sampling_params.{place}.schema/properties/id/pattern"
+    assert list(ai.evals.runs.list(of.id)) == []
+
+
 def test_what_a_tenant_may_have_no_more_of_is_refused(gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
     """With 429, how much it has and what to do; nothing is left of what was sent, and asking again is in vain."""
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key("bounded"), max_retries=0) as ai:

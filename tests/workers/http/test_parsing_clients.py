@@ -109,8 +109,14 @@ def test_calls_of_responses_are_parsed(client: openai.OpenAI):
 
 def test_a_failure_is_never_a_value(client: openai.OpenAI):
     """The client raises its own error for an answer that was cut, and one by the status for other failures."""
-    with pytest.raises(openai.LengthFinishReasonError):
+    with pytest.raises(openai.LengthFinishReasonError) as length:
         client.chat.completions.parse(model=IDLE, messages=said("truncated"), response_format=Ticket)
+    completion = length.value.completion
+    assert (completion.created, completion.usage.prompt_tokens, completion.usage.completion_tokens) == (
+        1795651200,
+        7,
+        3,
+    )
     with (
         pytest.raises(openai.LengthFinishReasonError),
         client.chat.completions.stream(model=IDLE, messages=said("truncated"), response_format=Ticket) as stream,
@@ -118,6 +124,7 @@ def test_a_failure_is_never_a_value(client: openai.OpenAI):
         stream.get_final_completion()
     cut = client.responses.parse(model=IDLE, input="truncated", text_format=Ticket)
     assert (cut.output_parsed, cut.status, cut.incomplete_details.reason) == (None, "incomplete", "max_output_tokens")
+    assert (cut.usage.input_tokens, cut.usage.output_tokens) == (7, 3)
     assert client.responses.retrieve(cut.id).status == "incomplete"
     with client.responses.stream(model=IDLE, input="truncated", text_format=Ticket) as stream:
         assert [event.type for event in stream][-1] == "response.incomplete"

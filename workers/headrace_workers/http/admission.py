@@ -34,6 +34,7 @@ from headrace_workers.core.pipeline.task import Job
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller, check_named
 from headrace_workers.http.errors import KafkaOutage, LedgerOutage, Refusal, Why, stopping
+from headrace_workers.http.examinations import Examinations
 from headrace_workers.http.load_shedding import LoadShedding
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.sink import Sink
@@ -129,7 +130,7 @@ class Admission:
         self._durable = durable
         self._metrics = metrics
         self._quotas = quotas
-        self._executor = executor
+        self.examinations = Examinations()
         self._now = now
 
     async def submit(
@@ -149,7 +150,7 @@ class Admission:
         check_named(caller, jobs)
         resolved = [self._rules.resolve(job) for job in jobs]
         self._check(resolved)
-        tokens = await self._examine(resolved)
+        tokens = await self._examine(caller.tenant, resolved)
         await self._check_named(jobs)
         began, at = time.monotonic(), self._now()
         letters = [_letter(*each, at, traceparent, correlationid) for each in zip(jobs, resolved, tokens, strict=True)]
@@ -168,8 +169,8 @@ class Admission:
         for job in jobs:
             self._rules.check(job, now)
 
-    async def _examine(self, jobs: Sequence[Job]) -> list[int | None]:
-        """Examine on a thread the jobs that may have to be refused; return the tokens of the counted ones."""
+    async def _examine(self, tenant: str, jobs: Sequence[Job]) -> list[int | None]:
+        """Examine on a thread the tenant's jobs that may have to be refused; return the tokens of the counted ones."""
         doubtful = {place: job for place, job in enumerate(jobs) if self._rules.is_doubtful(job)}
         tokens: list[int | None] = [None] * len(jobs)
         if doubtful:
@@ -178,7 +179,7 @@ class Admission:
                 for place, job in doubtful.items():
                     tokens[place] = self._rules.examine_doubtful(job)
 
-            await asyncio.get_running_loop().run_in_executor(self._executor, examine)
+            await self.examinations.run(tenant, examine)
         return tokens
 
     async def _check_named(self, jobs: Sequence[Job]) -> None:

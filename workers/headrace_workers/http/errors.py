@@ -53,6 +53,7 @@ class Why(Enum):
     KAFKA_AWAY = "kafka_away", 503, "Kafka does not answer"
     KAFKA_REFUSES = "kafka_refuses", 503, "Kafka answers, and takes no such jobs"
     LEDGER_AWAY = "ledger_away", 503, "The ledger does not answer"
+    MACHINE_BUSY = "machine_busy", 503, "This machine is too busy to tell"
     NO_EMBEDDER = "no_embedder", 503, "No embedder is here"
     STORE_AWAY = "store_away", 503, "The file store does not answer"
     STOPPING = "stopping", 503, "This gateway is being stopped"

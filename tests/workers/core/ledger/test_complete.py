@@ -47,7 +47,8 @@ def dies(job_id, stage="generate"):
 def burial(job_id, stage="generate"):
     """The end of a job in `dead`."""
     return job_burial(
-        job_id=job_id, tenant="a", kind="generation", payload=b"{}", replays=0, traceparent=None, correlationid=None,
+        job_id=job_id, tenant="a", kind="generation", payload=b"{}", replays=0, accepted_at=0, traceparent=None,
+        correlationid=None,
         stage=stage, attempts=1, category=Category.PERMANENT, reason="because",
     )  # fmt: skip
 

@@ -75,6 +75,37 @@ def test_a_repetition_of_the_same_content_is_silent(ledger, sent, again, polls):
     assert ledger.active_jobs() == 1
 
 
+FORMAT = {"type": "json_schema", "json_schema": {"type": "object", "required": ["id"]}}
+TOOL = {"name": "file", "parameters": {"type": "object", "properties": {"id": {"type": "integer"}}}}
+OTHERS = {
+    "another schema": (
+        {"output": FORMAT},
+        {"output": FORMAT | {"json_schema": {"type": "object", "required": ["name"]}}},
+    ),
+    "a schema that is not in the prompt": ({"output": FORMAT}, {"output": FORMAT | {"in_prompt": False}}),
+    "a format where none was": ({}, {"output": FORMAT}),
+    "another tool": (
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"tools": [TOOL | {"parameters": {"type": "object"}}], "tool_choice": "required"},
+    ),
+    "another choice of tools": (
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"tools": [TOOL], "tool_choice": {"name": "file"}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), OTHERS.values(), ids=OTHERS)
+def test_a_key_belongs_to_one_format_and_to_one_list_of_tools(ledger, sent, before, after):
+    """A record that asks for another one is a conflict; one that asks for the same is none."""
+    first = sent(PROMPT | before)
+    ledger.ingest([first, sent(PROMPT | before)])
+    assert letters(ledger) == []
+    ledger.ingest([sent(PROMPT | after)])
+    (letter,) = letters(ledger)
+    assert (letter.category, letter.refers_to) == (Category.CONFLICT, first.id)
+
+
 def test_a_conflict_is_told_with_the_trace_of_the_record_that_came_second(ledger, sent):
     """The trace leads to the job's end."""
     first, second = (f"00-{digit * 32}-00f067aa0ba902b7-01" for digit in "12")

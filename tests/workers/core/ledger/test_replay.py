@@ -25,6 +25,7 @@ def die(ledger, claim):
         (claimed,) = ledger.read(select(STEPS.c.claim_id).where(STEPS.c.state == "leased"))
         burial = job_burial(
             job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.job_payload, replays=row.replays,
+            accepted_at=row.accepted_at,
             traceparent=None, correlationid=None, stage="generate", attempts=row.attempts,
             category=Category.PERMANENT, reason="because",
         )  # fmt: skip

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given, books, budget, costs
 from tests.workers.runtime.bridge.records import generation
 
-from headrace_schemas import Category, GenerationJob, Sampling, Usage
+from headrace_schemas import Category, DeadLetter, GenerationJob, Sampling, Usage
 from headrace_schemas.codec import decode_job
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.ledger.ledger import Ledger
@@ -61,6 +61,17 @@ def test_the_end_and_the_dead_letter_tell_the_failure_and_its_place(there: Deplo
     assert (end["category"], end["failure"], end["place"]) == ("reroutable", "unparsable", "/tall")
     (letter,) = there.ledger.dead(DeadFilter())
     assert (letter.failure, letter.place) == ("unparsable", "/tall")
+
+
+def test_the_end_tells_when_the_job_was_accepted_and_the_tokens_of_its_last_answer(there: Deployment) -> None:
+    """An answer that was of no use took time and tokens, too."""
+    there.ledger.ingest([new := there.new(output=TREE)])
+    ((accepted_at,),) = there.ledger.read(select(JOBS.c.accepted_at).where(JOBS.c.id == new.id))
+    there.run("model.echo", unparsable)
+    end = DeadLetter.model_validate(terminal(there.ledger, new.id))
+    assert end.usage == USAGE
+    assert end.accepted_at is not None
+    assert round(end.accepted_at.timestamp() * 1000) == accepted_at
 
 
 def test_metrics_count_the_jobs_by_failure(there: Deployment) -> None:

@@ -132,6 +132,7 @@ class Running:
             stage, attempts = where or ("generate", row.attempts)
             burial = job_burial(
                 job_id=row.job_id, tenant="a", kind="generation", payload=row.job_payload, replays=0,
+                accepted_at=row.accepted_at,
                 traceparent=None, correlationid=None, stage=stage, attempts=attempts, category=category, reason=reason,
             )  # fmt: skip
             return Settled(row.job_id, Dead(category, reason), burial=burial)

@@ -7,6 +7,7 @@ import pytest
 
 from headrace_schemas import Answer, Category, DeadLetter, JobCancelled, JobHeld, ModerationVerdict, Result, Usage
 from headrace_schemas.codec import encode_value
+from headrace_schemas.tool import ToolCall
 from headrace_workers.features.webhooks.payloads import Wording, name_of, of_job, of_response, response_name_of
 
 JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
@@ -115,3 +116,15 @@ def test_an_answer_without_its_format_is_told_with_the_failure_and_its_place():
     body, _ = said(DEAD.model_copy(update={"failure": "unparsable", "place": "/tall"}))
     assert (body["data"]["failure"], body["data"]["place"]) == ("unparsable", "/tall")
     assert {"failure", "place"}.isdisjoint(said(DEAD)[0]["data"])
+
+
+def test_a_call_of_a_tool_is_told_by_its_finish_reason():
+    """The call itself is in the receipt."""
+    call = ToolCall(id="call_1", name="file", arguments='{"id": 3}')
+    usage = Usage(prompt_tokens=3, completion_tokens=4)
+    answer = Answer(
+        text="", finish_reason="tool_calls", tool_calls=(call,), model="m", quantization="int8", usage=usage
+    )
+    told, _ = said(result(answer=answer), whole=True)
+    assert (told["type"], told["data"]["finish_reason"]) == ("job.completed", "tool_calls")
+    assert told["data"]["receipt"]["answer"]["tool_calls"] == [call.model_dump()]

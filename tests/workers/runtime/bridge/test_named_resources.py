@@ -8,6 +8,7 @@ from tests.workers.runtime.bridge.records import NOW, RULES, Embedder, cancel, g
 
 from headrace_schemas import Category
 from headrace_schemas.errors import Unavailable
+from headrace_workers.core.admission.check import AdmissionCheck
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.new_jobs import NewJob
@@ -103,3 +104,15 @@ def test_a_ledger_that_does_not_answer_refuses_nobody():
         of_endpoints(unknown).admit(record(generation(callback={"endpoint": THERE})))
     with pytest.raises(Unavailable):
         of_bases(unknown).admit(record(generation(knowledge="mill")))
+
+
+def test_a_record_is_read_again_where_a_check_cannot_tell():
+    """A machine that is too busy to compile a format says nothing about the job, which stays in Kafka."""
+
+    class Busy(AdmissionCheck):
+        def examine(self, _job):
+            raise Unavailable("the machine is too busy to compile the format")
+
+    admission = RecordAdmission(replace(RULES, checks=[Busy()]), NOW)
+    with pytest.raises(Unavailable):
+        admission.admit(record(generation()))

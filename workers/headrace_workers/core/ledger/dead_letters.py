@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, Topic
 from headrace_schemas.event_types import job_type
-from headrace_schemas.events import Cost
+from headrace_schemas.events import Cost, Usage
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_schemas.output_format import Failure
 from headrace_workers.core.identity import end_id
@@ -59,6 +60,8 @@ class Burial:
     sound: bool = False  # a refused record that is good in itself: it may have been taken in before
     origin: Origin = field(default_factory=Origin)
     cost: Cost | None = None  # of a job that called models
+    usage: Usage | None = None  # of its last call, where that had no answer of use
+    accepted_at: int | None = None  # ms since 1970, of a job
     failure: Failure | None = None  # why its answer does not have the format that it asks for
     place: str | None = None  # where
     error: HeadraceError | None = field(default=None, compare=False)  # that refused a record, while it is at hand
@@ -89,6 +92,10 @@ def letter(burial: Burial) -> DeadLetter:
             "stage": burial.stage,
             "attempts": burial.attempts,
             "cost": burial.cost,
+            "usage": burial.usage,
+            "accepted_at": None
+            if burial.accepted_at is None
+            else datetime.fromtimestamp(burial.accepted_at / 1000, UTC),
             "topic": str(burial.topic),
             **_origin_columns(burial.origin),
             "size": size,
@@ -221,6 +228,7 @@ def job_burial(
     kind: str,
     payload: bytes,
     replays: int,
+    accepted_at: int,
     traceparent: str | None,
     correlationid: str | None,
     stage: str,
@@ -229,6 +237,7 @@ def job_burial(
     reason: str,
     subject: str | None = None,
     cost: Cost | None = None,
+    usage: Usage | None = None,
     failure: Failure | None = None,
     place: str | None = None,
 ) -> Burial:
@@ -247,6 +256,8 @@ def job_burial(
         correlationid=correlationid,
         refers_to=subject,
         cost=cost,
+        usage=usage,
+        accepted_at=accepted_at if subject is None else None,
         failure=failure,
         place=place,
         origin=Origin(traceparent=traceparent, correlationid=correlationid),

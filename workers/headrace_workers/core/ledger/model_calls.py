@@ -66,7 +66,8 @@ def lost_calls(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
     )  # fmt: skip
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.attempts, STEPS.c.queue, STEPS.c.context,
-               JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload, JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid)
+               JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload, JOBS.c.replays, JOBS.c.accepted_at,
+               JOBS.c.traceparent, JOBS.c.correlationid)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(called)
         .order_by(STEPS.c.job_id)
@@ -98,6 +99,7 @@ def charge_lost(connection: Connection, rows: Sequence[Any], active: Mapping[str
     return [
         job_burial(
             job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.payload, replays=row.replays,
+            accepted_at=row.accepted_at,
             traceparent=row.traceparent, correlationid=row.correlationid, stage=row.stage, attempts=row.attempts,
             category=Category.QUOTA, reason=reasons[row.job_id], cost=cost_of(contexts[row.job_id]),
         )
@@ -121,7 +123,7 @@ def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.queue, STEPS.c.context, STEPS.c.tokens,
                STEPS.c.payload.is_not(None).label("answered"), JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
-               JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid)
+               JOBS.c.replays, JOBS.c.accepted_at, JOBS.c.traceparent, JOBS.c.correlationid)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(among(connection, STEPS.c.job_id, sorted(job_ids)), STEPS.c.state == "dead")
         .order_by(STEPS.c.job_id)
@@ -145,6 +147,7 @@ def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]
     return [
         job_burial(
             job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.payload, replays=row.replays,
+            accepted_at=row.accepted_at,
             traceparent=row.traceparent, correlationid=row.correlationid, stage=row.stage, attempts=0,
             category=Category.QUOTA, reason=reasons[row.job_id],
         )

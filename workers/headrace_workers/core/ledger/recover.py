@@ -284,7 +284,8 @@ def burials(
     """
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
-               JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject, STEPS.c.queue, STEPS.c.context)
+               JOBS.c.replays, JOBS.c.accepted_at, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject,
+               STEPS.c.queue, STEPS.c.context)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(where)
         .limit(_EXPIRED_AT_ONCE)

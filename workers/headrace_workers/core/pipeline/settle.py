@@ -477,6 +477,7 @@ def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost |
         kind=row.kind,
         payload=row.job_payload,
         replays=row.replays,
+        accepted_at=row.accepted_at,
         traceparent=row.traceparent,
         correlationid=row.correlationid,
         stage=stage,
@@ -485,6 +486,7 @@ def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost |
         reason=outcome.reason,
         subject=row.subject,
         cost=cost,
+        usage=outcome.usage,
         failure=outcome.failure,
         place=outcome.place,
     )

@@ -1,7 +1,7 @@
 """The data source of a run: where its rows come from, and which model is asked with what, if one is. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -45,13 +45,17 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Asks:
-    """The model that is asked, and its messages: templates that rows fill, or a field of each row that holds them."""
+    """The model that is asked, and its messages: templates that rows fill, or a field of each row that holds them.
+
+    `names` are what the request calls the fields of the format.
+    """
 
     model: str
     turns: tuple[Turn, ...]
     reference: str | None
     sampling: Sampling
     output: OutputFormat | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def messages(self, scope: Scope) -> tuple[Message, ...]:
         """Return the messages for a row. Raise ValueError, which says what is wrong with the row."""
@@ -117,44 +121,46 @@ def _asks(given: Mapping[str, Any], path: str) -> Asks:
     within = f"{path}.input_messages"
     if raw is None:
         raise missing(within)
-    sampling, output = _sampling(given.get("sampling_params") or {}, f"{path}.sampling_params")
+    sampling, output, names = _sampling(given.get("sampling_params") or {}, f"{path}.sampling_params")
     if kind == "item_reference":
         name = _REFERENCE.given(raw, within).get("item_reference")
         if not isinstance(name, str) or not name.startswith("item."):
             raise wrong(f"{within}.item_reference", "must name a field, such as item.messages")
-        return Asks(model, (), name, sampling, output)
+        return Asks(model, (), name, sampling, output, names)
     if kind != "template":
         raise unsupported(f"{within}.type", "must be template or item_reference")
     turns = _TEMPLATE.given(raw, within).get("template")
     if not isinstance(turns, list | tuple) or not 0 < len(turns) <= MAX_MESSAGES:
         raise wrong(f"{within}.template", f"must be a list of 1 to {MAX_MESSAGES} messages")
     found = tuple(_turn(each, f"{within}.template[{n}]") for n, each in enumerate(turns))
-    return Asks(model, found, None, sampling, output)
+    return Asks(model, found, None, sampling, output, names)
 
 
-def _sampling(raw: Any, path: str) -> tuple[Sampling, OutputFormat | None]:
+def _sampling(raw: Any, path: str) -> tuple[Sampling, OutputFormat | None, Mapping[str, str]]:
     given = _SAMPLING.given(raw, path)
-    output = _output(given, path)
+    output, names = _output(given, path)
     given = {name: value for name, value in given.items() if name not in _FORMATS}
     if "max_completion_tokens" in given:
         given["max_tokens"] = given.pop("max_completion_tokens")
     try:
-        return Sampling.model_validate(given), output
+        return Sampling.model_validate(given), output, names
     except ValidationError as error:
         raise wrong(path, describe(error).replace("max_tokens", "max_completion_tokens")) from None
 
 
-def _output(given: Mapping[str, Any], path: str) -> OutputFormat | None:
-    """Return the format that answers must have: by chats' parameter for it or by responses'."""
+def _output(given: Mapping[str, Any], path: str) -> tuple[OutputFormat | None, Mapping[str, str]]:
+    """Return the format that answers must have, by chats' parameter for it or by responses', and the names of its
+    fields.
+    """
     chat, text = (f"{path}.{name}" for name in _FORMATS)
     found = [each for each in (chat_format(given, chat), response_format(given, text)) if each.fields]
     if not found:
-        return None
+        return None, {}
     if len(found) > 1:
         raise wrong(chat, f"both this and {text} name a format: leave one out")
     (asked,) = found
     try:
-        return _FORMAT.validate_python(asked.fields["output"])
+        return _FORMAT.validate_python(asked.fields["output"]), asked.names
     except ValidationError as error:
         raise wrong(asked.names["output"], describe(error)) from None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from headrace_schemas import CancelJob, Envelope, HeadraceError
 from headrace_schemas.codec import decode_value
-from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.errors import InvalidRecord, Unavailable
 from headrace_schemas.event_types import kind_of, type_named, type_of
 from headrace_schemas.job import JOB_NAMESPACE, AnyJob, Lane
 from headrace_schemas.review import Review
@@ -48,8 +48,8 @@ class RecordAdmission:
     def admit_all(self, records: Sequence[Record]) -> list[Accepted]:
         """Decide about each of these records, and ask the ledger once for all that they name.
 
-        A bad record becomes a `Burial`; no content raises. Raises Unavailable where the ledger does
-        not answer.
+        A bad record becomes a `Burial`; no content raises. Raises Unavailable where the ledger does not answer, or the
+        machine is too busy to compile a format.
         """
         read = [_read(record) for record in records]
         self._named.look_up(each.job for each in read if isinstance(each, _SentJob))
@@ -66,6 +66,8 @@ class RecordAdmission:
             self._rules.check(job, self._now, sent.envelope.expirytime)
             new = self._new_job(sent, job)
             self._named.check(sent.job)
+        except Unavailable:  # the record is read again
+            raise
         except HeadraceError as error:
             return _refusal(sent.record, sent.envelope, error, sound=True)
         except (ValueError, OverflowError) as error:

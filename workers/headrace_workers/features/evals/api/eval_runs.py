@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -20,16 +21,17 @@ from headrace_workers.features.evals.api.eval_shapes import (
     number_of,
 )
 from headrace_workers.features.evals.api.evals import Reads, Writes, bounds_of, check_models, eval_of, no_eval
-from headrace_workers.features.evals.data_source import data_source_of
+from headrace_workers.features.evals.data_source import Asks, data_source_of
 from headrace_workers.features.evals.eval_plan import EvalPlan, item_schema_of, models_of
 from headrace_workers.features.evals.graders import graders_of
 from headrace_workers.features.evals.store.evals import Evals, NewRun
 from headrace_workers.features.files.api.files import file_of, stored
 from headrace_workers.features.files.file_service import Files, new_id
+from headrace_workers.features.generation.structured.schemas import check_format
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why
-from headrace_workers.http.openai_errors import wrong
+from headrace_workers.http.openai_errors import refused, wrong
 from headrace_workers.http.openai_shapes import ERRORS
 from headrace_workers.http.paging import PAGE, After, Limit, Order
 from headrace_workers.http.services import Services, Wired
@@ -51,6 +53,8 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
     plan = EvalPlan.put_together(graders, source, schema)
     models = {} if source.asks is None else {"data_source.model": source.asks.model}
     check_models(services, models | models_of(graders))
+    if source.asks is not None:
+        await _check_format(services, caller, source.asks)
     bounds = bounds_of(services)
     await services.ask(services.ledger.of(Evals).check_run, caller.tenant, bounds)  # before a file is made for it
     if source.content is not None:
@@ -161,6 +165,16 @@ async def show_item(eval_id: str, run_id: str, output_item_id: str, caller: Read
     if found is None:
         raise Refusal(Why.NOT_FOUND, "this run has no item of this id that has ended", param="output_item_id")
     return ItemShape.of(found, run)
+
+
+async def _check_format(services: Services, caller: Caller, asks: Asks) -> None:
+    """Raise Refused where no answer can have the format that all items ask for."""
+    if asks.output is None:
+        return
+    try:
+        await services.admission.examinations.run(caller.tenant, partial(check_format, asks.output))
+    except InvalidRecord as error:
+        raise refused(error, names=asks.names) from error
 
 
 def _hold(plan: EvalPlan, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from headrace_schemas import DeadLetter
 from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES, tier
 from headrace_workers.features.generation.openai.content import CHAT_PARTS, role_of, text_of
 from headrace_workers.features.generation.openai.formats import chat_format
 from headrace_workers.features.generation.openai.function_tools import calls_in, chat_calls, chat_tools, check_beside
 from headrace_workers.features.generation.openai.generation import (
     Spoken,
+    accepted_at,
     generation_job,
     model_of,
     spoken,
@@ -108,12 +110,13 @@ def read(body: Body, asker: Asker) -> Request:
             headrace=receipt(result),
         )
 
-    def cut(end: End) -> dict[str, Any]:
+    def cut(end: DeadLetter) -> dict[str, Any]:
         failure = failure_told(end)
         said = Spoken(None, "length")
         return body_of(
-            failure["job_id"], said, created=0, model=job.first_model, usage=usage_told([]), headrace=failure
-        )
+            failure["job_id"], said, created=int(accepted_at(end)), model=job.first_model,
+            usage=usage_told([end]), headrace=failure,
+        )  # fmt: skip
 
     return Request((job,), answer, stream, partial(_chunks, with_usage=with_usage), names=names, cut=cut)
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
-from headrace_schemas import DeadLetter, GenerationJob, Result
+from headrace_schemas import DeadLetter, GenerationJob, Result, Usage
 from headrace_schemas.tool import ToolCall
 from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, build, shared_fields
 from headrace_workers.features.generation.openai.request import Asker
@@ -84,16 +84,27 @@ def spoken(result: Result) -> Spoken:
     return Spoken(answer.text, answer.finish_reason)
 
 
-def is_truncated(end: End) -> bool:
+def is_truncated(end: End) -> TypeGuard[DeadLetter]:
     """Return True if a job ended since its tokens did, before its answer had the format that it asked for."""
     return isinstance(end, DeadLetter) and end.failure == "truncated"
 
 
-def usage_told(results: Sequence[Result]) -> dict[str, int]:
+def usage_told(ends: Sequence[Result | DeadLetter]) -> dict[str, int]:
     """Return the tokens that all of them took, as OpenAI's completions report them; none where no model was asked."""
-    used = [result.answer.usage for result in results if result.answer]
+    used = [usage for end in ends if (usage := _usage_of(end)) is not None]
     prompt, completion = sum(each.prompt_tokens for each in used), sum(each.completion_tokens for each in used)
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _usage_of(end: Result | DeadLetter) -> Usage | None:
+    if isinstance(end, Result):
+        return end.answer.usage if end.answer else None
+    return end.usage
+
+
+def accepted_at(end: Result | DeadLetter) -> float:
+    """Return when the job of an end was accepted, in seconds since 1970."""
+    return end.accepted_at.timestamp() if end.accepted_at else 0.0
 
 
 def model_of(result: Result, asked: Mapping[str, Any]) -> str:

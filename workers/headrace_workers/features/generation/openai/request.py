@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from headrace_schemas import DeadLetter
 from headrace_schemas.job import AnyJob, Lane
 from headrace_workers.http.openai_errors import End
 
@@ -43,4 +44,4 @@ class Request:
     chunks: Callable[[Body], Iterator[dict[str, Any]]] | None = None
     prompt: str = "messages"
     names: Mapping[str, str] = field(default_factory=dict)
-    cut: Callable[[End], dict[str, Any]] | None = None
+    cut: Callable[[DeadLetter], dict[str, Any]] | None = None

@@ -2,10 +2,17 @@
 
 from typing import Any, Final, Literal
 
-from headrace_schemas import GenerationJob, JobCancelled, Result
+from headrace_schemas import DeadLetter, GenerationJob, JobCancelled, Result
 from headrace_workers.features.generation.openai.common_fields import WISHES, tier
 from headrace_workers.features.generation.openai.file_search import annotations, search_call
-from headrace_workers.features.generation.openai.generation import Spoken, is_truncated, model_of, spoken, usage_told
+from headrace_workers.features.generation.openai.generation import (
+    Spoken,
+    accepted_at,
+    is_truncated,
+    model_of,
+    spoken,
+    usage_told,
+)
 from headrace_workers.features.generation.openai.job_receipt import receipt
 from headrace_workers.features.generation.openai.request import Body
 from headrace_workers.http.openai_errors import End, failure_told, unanswered
@@ -42,21 +49,25 @@ def ended(asked: Body, job: GenerationJob, job_id: str, end: End, created_at: fl
         return _response(asked, job, job_id, "cancelled", created_at or 0.0)
     if not isinstance(end, Result):
         if is_truncated(end):
-            response = _response(asked, job, job_id, "incomplete", created_at or 0.0)
-            return {**response, "incomplete_details": {"reason": _INCOMPLETE["length"]}, WISHES: failure_told(end)}
+            return {
+                **_response(asked, job, job_id, "incomplete", accepted_at(end) if created_at is None else created_at),
+                "incomplete_details": {"reason": _INCOMPLETE["length"]},
+                "usage": _usage(end),
+                WISHES: failure_told(end),
+            }
         refused = unanswered(end)
         code = "invalid_prompt" if refused.status == 400 else "server_error"
         error = {"code": code, "message": str(refused)}
         told = {} if end.failure is None else {WISHES: failure_told(end)}
-        return {**_response(asked, job, job_id, "failed", created_at or 0.0), "error": error, **told}
-    accepted_at = end.accepted_at.timestamp()
+        return {**_response(asked, job, job_id, "failed", created_at or accepted_at(end)), "error": error, **told}
+    began = accepted_at(end)
     said = spoken(end)
     reason = _INCOMPLETE.get(said.finish_reason)
     status = "incomplete" if reason else "completed"
     return {
-        **_response(asked, job, job_id, status, accepted_at if created_at is None else created_at),
+        **_response(asked, job, job_id, status, began if created_at is None else created_at),
         "model": model_of(end, asked),
-        "completed_at": None if reason else accepted_at + end.total_ms / 1000,
+        "completed_at": None if reason else began + end.total_ms / 1000,
         "incomplete_details": {"reason": reason} if reason else None,
         "output": _output(asked, job, end, said, status),
         "usage": _usage(end),
@@ -126,8 +137,8 @@ def _output(asked: Body, job: GenerationJob, result: Result, said: Spoken, statu
     return [*searched, message, *calls]
 
 
-def _usage(result: Result) -> dict[str, Any]:
-    usage = usage_told([result])
+def _usage(end: Result | DeadLetter) -> dict[str, Any]:
+    usage = usage_told([end])
     return {
         "input_tokens": usage["prompt_tokens"],
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},

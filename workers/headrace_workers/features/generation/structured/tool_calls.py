@@ -16,7 +16,7 @@ from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ports import Completion
 from headrace_workers.features.generation.structured.tools import OPEN, arguments_schema, as_json, must_call, offered
-from headrace_workers.features.generation.structured.validity import check_of
+from headrace_workers.features.generation.structured.validity import check_of, json_fault
 
 _NAMED: Final = ("arguments", "parameters")  # what a call's arguments are called, by dialect
 _SHOWN: Final = 200  # characters of a fault that a library found
@@ -165,7 +165,7 @@ def _read(text: str) -> tuple[Any, int]:
     try:
         return _DECODER.raw_decode(text)
     except json.JSONDecodeError as error:
-        raise _NotJson(f"{error.msg} at character {error.pos}") from None
+        raise _NotJson(json_fault(error)) from None
     except RecursionError:
         raise _NotJson("it is nested too deep") from None
     except ValueError as error:  # of ours, and of a number with more digits than Python reads

@@ -181,9 +181,7 @@ def _read(text: str) -> Any:
             text, object_pairs_hook=once, parse_constant=_refuse, parse_int=_whole, parse_float=_finite
         )
     except json.JSONDecodeError as error:
-        raise Unparsable(
-            f"the answer is no JSON document: {error.msg} at character {error.pos}", place=str(error.pos)
-        ) from None
+        raise Unparsable(f"the answer is no JSON document: {json_fault(error)}", place=str(error.pos)) from None
     except RecursionError:
         raise Unparsable("the answer is nested too deeply", place="0") from None
     except ValueError as error:
@@ -193,6 +191,11 @@ def _read(text: str) -> Any:
         place = (_pointer_to(document, owner) + pointer((name,)))[:MAX_SHORT_TEXT]
         raise Unparsable(f"the answer has the key {name[:80]!r} twice in one object", place=place)
     return document
+
+
+def json_fault(error: json.JSONDecodeError) -> str:
+    """Return what is wrong with a text that is no JSON, and where. Python's words for strings end before a place."""
+    return f"{error.msg.removesuffix(' starting at')} at character {error.pos}"
 
 
 def _pointer_to(document: Any, wanted: dict[str, Any]) -> str:
