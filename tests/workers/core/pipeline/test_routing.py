@@ -266,7 +266,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
             "max_wait", "auditing",
         ],
-        "generate": ["shown", "cancelled", "health", "generator"], "judge": [],
+        "generate": ["shown", "cancelled", "generator"], "judge": [],
         "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],
         "deliver": ["webhooks", "sender", "sealer"],
     }[role]  # fmt: skip

@@ -7,6 +7,7 @@ from headrace_schemas import GenerationJob, Sampling
 from headrace_schemas.errors import PromptTooLong
 from headrace_schemas.message import Message
 from headrace_schemas.output_format import JsonSchemaFormat
+from headrace_schemas.tool import Tool
 from headrace_workers.features.generation.admission import PromptCheck
 
 HOLDS = 100  # words of prompt
@@ -19,7 +20,9 @@ class Words(Models):
         """Return a small context."""
         return HOLDS
 
-    def prompt_tokens(self, _alias: str, messages: tuple[Message, ...], _tenant: str) -> int | None:
+    def prompt_tokens(
+        self, _alias: str, messages: tuple[Message, ...], _tenant: str, _tools: tuple[Tool, ...] = ()
+    ) -> int | None:
         """Count them."""
         tokens = sum(len(each.content.replace(",", " ").split()) for each in messages)
         if tokens >= HOLDS:

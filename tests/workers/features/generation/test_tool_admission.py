@@ -95,9 +95,9 @@ def test_tools_that_are_too_large_are_refused_at_once(models: CountingModels) ->
 def test_a_schema_that_is_none_is_refused(models: CountingModels, choice: str) -> None:
     """Whichever tool may be called: the refusal names the place."""
     wrong = Tool(name="wrong", parameters={"properties": {"a": {"type": "text"}}})
-    with pytest.raises(InvalidRecord, match="the tool wrong") as caught:
+    with pytest.raises(InvalidRecord, match="it is no JSON Schema") as caught:
         PromptCheck(models).examine(asks("tiny", choice, (WEATHER, wrong)))
-    assert caught.value.param == "tools[1].parameters"
+    assert caught.value.param == "tools[1].parameters/properties/a/type"
 
 
 @pytest.mark.parametrize("model", ["tiny", "handy"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output
 from headrace_schemas.tool import Tool, ToolCall
-from headrace_workers.core.ledger.outcome import Dead, Done, Retry
+from headrace_workers.core.ledger.outcome import Done, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.step import generate
@@ -48,10 +48,10 @@ def test_a_call_goes_out_with_the_output() -> None:
 
 
 def test_a_wrong_call_is_a_typed_failure() -> None:
-    """At temperature 0 the job is dead, with the place in the arguments; the next model of a chain is asked first."""
-    dead = outcome(Model('{"name": "set_lamp", "arguments": {"on": 1}}'), sampling={"temperature": 0.0})
-    assert isinstance(dead, Dead)
-    assert (dead.failure, dead.place) == ("unparsable", "/on")
+    """With the place in the arguments; the model repairs it once, and of a chain the next model does."""
+    again = outcome(Model('{"name": "set_lamp", "arguments": {"on": 1}}'), sampling={"temperature": 0.0})
+    assert isinstance(again, Retry)
+    assert (again.failure, again.place) == ("unparsable", "/on")
     retry = outcome(Model("It is light."), model=("small", "large"))
     assert isinstance(retry, Retry)
     assert (retry.category, retry.failure) == (Category.REROUTABLE, "unparsable")

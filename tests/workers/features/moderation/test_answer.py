@@ -25,6 +25,7 @@ MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
 KNOWN = {
     "text": RAW,
     "finish_reason": "length",
+    "tool_calls": (),  # test_call_texts.py has some
     "model": "small",
     "quantization": "int8",
     "usage": Usage(prompt_tokens=3, completion_tokens=4),

