@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from headrace_schemas.events import Usage
     from headrace_schemas.output_format import Failure
 
 
@@ -89,15 +90,23 @@ class Unparsable(HeadraceError):
     """An answer that does not have the format that its job asks for. Another model may give one that has it.
 
     `failure` is `unparsable`, `truncated` (its tokens ended first) or `unsatisfiable` (no text has the format). `place`
-    is a JSON pointer into the answer, or a position in characters.
+    is a JSON pointer into the answer, or a position in characters. `usage` counts the tokens of an answer that was
+    given up.
     """
 
     category = Category.REROUTABLE
 
-    def __init__(self, message: str, failure: "Failure" = "unparsable", place: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        failure: "Failure" = "unparsable",
+        place: str | None = None,
+        usage: "Usage | None" = None,
+    ) -> None:
         super().__init__(message)
         self.failure = failure
         self.place = place
+        self.usage = usage
 
 
 class NoAnswer(HeadraceError):

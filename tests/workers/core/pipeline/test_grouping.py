@@ -7,6 +7,8 @@ from tests.schemas.strategies import embeddings, evaluations, generations, moder
 from tests.workers.runtime.bridge.records import evaluation, generation
 
 from headrace_schemas import Message, Sampling
+from headrace_schemas.output_format import JsonObjectFormat, RegexFormat
+from headrace_schemas.tool import Tool
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import model_queue
@@ -39,6 +41,19 @@ def test_what_changes_the_call_parts_groups():
     assert group(max_tokens=200) == group(max_tokens=256) != group(max_tokens=257)
     assert group(max_tokens=1) == group(max_tokens=16)
     assert generate_group(generation(model="other"), ID) != group()
+
+
+def test_held_answers_run_apart_from_free_ones():
+    """They take longer, and the answers of a group come together. They share groups whatever their formats."""
+    tool = Tool(name="look", parameters={"type": "object"})
+    held = [
+        generation(output=JsonObjectFormat()),
+        generation(output=RegexFormat(pattern="a+")),
+        generation(tools=(tool,), tool_choice="required"),
+    ]
+    free = generation(tools=(tool,), tool_choice="none")
+    assert len({generate_group(each, ID) for each in held}) == 1
+    assert generate_group(free, ID) == group() != generate_group(held[0], ID)
 
 
 def test_a_seeded_sample_runs_alone():

@@ -91,6 +91,14 @@ def test_an_unparsable_answer_ends_the_job_with_its_failure_and_place() -> None:
     assert "integer" in dead.reason
 
 
+def test_the_tokens_of_an_answer_that_its_model_gave_up_are_charged() -> None:
+    """An engine that holds to the format may find that it cannot, in the middle of an answer."""
+    usage = Usage(prompt_tokens=9, completion_tokens=4)
+    dead = outcome_of_one(asking(), Unparsable("its grammar takes too long", usage=usage))
+    assert isinstance(dead, Dead)
+    assert dead.usage == usage
+
+
 def test_the_next_model_of_a_chain_is_asked_at_once() -> None:
     """It is shown the answer to be repaired. The attempt that failed is noted with its failure and its tokens."""
     retry = outcome_of_one(asking(model=("small", "large")), completion(INVALID))

@@ -24,11 +24,12 @@ def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
 def sampling_group(job: Job, job_id: str) -> str:
     """Return the group of jobs that agree in sampling, and write answers of about the same length.
 
-    A seeded sample must not depend on its neighbours, so it runs alone.
+    A seeded sample must not depend on its neighbours, so it runs alone. Answers that are held to a format take longer
+    than free ones, which would wait for them, since a group's answers come together.
     """
     assert isinstance(job, GenerationJob)  # noqa: S101 - no other asks for a model of its own
     s = job.sampling
-    longest = f"{max(16, 1 << (s.max_tokens - 1).bit_length())}"
+    longest = f"{max(16, 1 << (s.max_tokens - 1).bit_length())}{'|held' if _is_held(job) else ''}"
     if s.repetition_penalty is not None:
         longest = f"{longest}|r{s.repetition_penalty}"
     if s.temperature == 0:
@@ -57,9 +58,11 @@ def most_tokens(job: Job, read_bytes: int) -> int:
 
 def further_answers(job: Job) -> FurtherAnswers:
     """Return the further answer of a job that asks for a format or a call: one that lacks it may be asked for again."""
-    if isinstance(job, GenerationJob) and (job.output is not None or offered(job.tools, job.tool_choice)):
-        return FurtherAnswers(1)
-    return no_further_answers(job)
+    return FurtherAnswers(1) if isinstance(job, GenerationJob) and _is_held(job) else no_further_answers(job)
+
+
+def _is_held(job: GenerationJob) -> bool:
+    return job.output is not None or bool(offered(job.tools, job.tool_choice))
 
 
 GENERATE: Final = Stage(

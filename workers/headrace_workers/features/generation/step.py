@@ -113,7 +113,7 @@ def _outcome(task: Task, completion: Completion | HeadraceError, generator: Gene
     if isinstance(completion, ProviderBusy) and (wait := put_off(task, completion, generator.alias)) is not None:
         return wait
     if isinstance(completion, Unparsable):
-        return unparsable(task, completion, generator, ms, None, None)
+        return unparsable(task, completion, generator, ms, None, completion.usage)
     if isinstance(completion, HeadraceError):
         return without_repair(task, completion) or _failure(task, completion, generator, ms)
     return _checked(task, completion, generator, ms)

@@ -204,11 +204,15 @@ def test_a_grammar_that_takes_long_to_check_leaves_the_batch(
 def test_a_grammar_that_exceeds_a_limit_fails_alone(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of time, for one answer."""
+    """Of time, for one answer. The tokens that it took are counted."""
     monkeypatch.setattr(constrained, "_SECONDS", 0.0)
-    answers = tiny.generate([held("When?", DATE, max_tokens=40), ask("a", max_tokens=5)])
-    assert [type(each) for each in answers] == [Unparsable, Completion]
-    assert "make it simpler" in str(answers[0])
+    failed, other = tiny.generate([held("When?", DATE, max_tokens=40), ask("a", max_tokens=5)])
+    assert isinstance(other, Completion)
+    assert isinstance(failed, Unparsable)
+    assert "make it simpler" in str(failed)
+    assert failed.usage is not None
+    assert failed.usage.prompt_tokens == one(tiny, ask("When?", max_tokens=1)).prompt_tokens
+    assert failed.usage.completion_tokens > 0
 
 
 def test_too_little_memory_for_a_grammar_is_its_own_failure(
@@ -230,7 +234,9 @@ def test_a_grammar_that_cannot_be_compiled_fails_alone(tiny: CTranslate2Generato
         [held("a", RegexFormat(pattern="(")), held("b", DATE, max_tokens=40), ask("c", max_tokens=5)]
     )
     assert [type(each) for each in answers] == [Unparsable, Completion, Completion]
+    assert isinstance(answers[0], Unparsable)
     assert "invalid regex" in str(answers[0])
+    assert answers[0].usage is None  # no model was asked
 
 
 def test_a_schema_that_is_nested_too_deep_to_be_written_fails_alone(tiny: CTranslate2Generator) -> None:
@@ -413,6 +419,26 @@ def test_rows_whose_prompts_begin_alike_share_that_beginning(tiny: CTranslate2Ge
     seen.clear()
     assert done(watched.generate([replace(each, tenant=str(at)) for at, each in enumerate(asked)])) == answers
     assert set(seen) == {0}
+
+
+def test_held_rows_begin_with_prompts_of_like_length_and_apart_from_free_ones(tiny: CTranslate2Generator) -> None:
+    """A row that stops at its first token leaves the longer ones to be read a step a token."""
+    batches: list[list[int]] = []
+
+    class Watched:
+        """The engine, and the lengths of the prompts of each run."""
+
+        def generate_batch(self, prompts: list[list[str]], **options: Any) -> Any:
+            """Note them."""
+            batches.append([len(each) for each in prompts])
+            return tiny._engine.generate_batch(prompts, **options)
+
+    watched = ctranslate2_generator.copy(tiny)
+    watched._engine = Watched()
+    asked = [held("a" * length, DATE, max_tokens=1) for length in (5, 6, 7, 200, 201, 202)]
+    *_, free = done(watched.generate([*asked, ask("bb", max_tokens=1)]))
+    assert max(max(each) - min(each) for each in batches) <= 64
+    assert [free.prompt_tokens] in batches
 
 
 def test_json_that_a_schema_allows_is_read_back(smollm2: CTranslate2Generator) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
-from headrace_schemas import HeadraceError, Sampling
+from headrace_schemas import HeadraceError, Sampling, Usage
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.output_format import Failure
 from headrace_workers.core.ports import Request
@@ -116,6 +116,7 @@ class ConstrainedRow:
         self.is_violated = False
         self.is_slow = False  # its grammar takes too long to check beside other rows
         self.error: HeadraceError | None = None
+        self.is_run = False  # the model has read its prompt
         self._sampling = sampling
         self._compiling = matcher
         self._asked = time.monotonic()
@@ -208,6 +209,12 @@ class ConstrainedRow:
         self.ended = True
         self.error = Unparsable(f"the answer cannot be held to its format: {why}", failure)
 
+    def charged_error(self, prompt_tokens: int) -> HeadraceError | None:
+        """Return why no answer can come, with the tokens that it took where the model was run."""
+        if isinstance(self.error, Unparsable) and self.is_run:
+            self.error.usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=len(self.row.ids))
+        return self.error
+
     @property
     def _started(self) -> LLMatcher:
         assert self._matcher is not None  # noqa: S101 - `start` comes first
@@ -242,16 +249,16 @@ class ConstrainedRow:
         return False
 
 
-class MixedStopper:
-    """CTranslate2's callback for a batch in which some rows are constrained: True ends the token's row."""
+class ConstrainedStopper:
+    """CTranslate2's callback for a batch of constrained rows: True ends the token's row."""
 
-    def __init__(self, constrained: Sequence[ConstrainedRow | None], others: Stopper) -> None:
-        self._constrained = constrained
-        self._others = others
+    def __init__(self, rows: Sequence[ConstrainedRow]) -> None:
+        self._rows = rows
 
     def __call__(self, step: Step) -> bool:
-        row = self._constrained[step.batch_id]
-        return self._others(step) if row is None else row.add(step.token_id)
+        row = self._rows[step.batch_id]
+        row.is_run = True
+        return row.add(step.token_id)
 
 
 class SeededConstrainedRow:
@@ -278,6 +285,7 @@ class SeededConstrainedRow:
 
     def __call__(self, step: LogitsStep) -> bool:
         """Draw this step's token among those allowed; True ends the run. A token that alone can follow is not drawn."""
+        self._row.is_run = True
         forced = self._row.forced()
         logits = np.array(step.logits, dtype=np.float32).reshape(-1)
         token = forced[0] if forced else self._row.allowed(logits, self._random.random())

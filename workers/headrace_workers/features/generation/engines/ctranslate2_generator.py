@@ -29,8 +29,8 @@ from headrace_workers.features.generation.engines.batching import isolate_failur
 from headrace_workers.features.generation.engines.choice_probabilities import first_tokens, mass
 from headrace_workers.features.generation.engines.constrained import (
     ConstrainedRow,
+    ConstrainedStopper,
     Grammars,
-    MixedStopper,
     SeededConstrainedRow,
     grammar_for,
 )
@@ -60,6 +60,7 @@ from headrace_workers.features.generation.structured.tools import offered
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
 _LOGITS_BYTES = 64 * 1024 * 1024
 _WORTH_KEEPING = 32  # tokens of each answer for which a batch of constrained rows keeps logits from the beginning
+_APART = 64  # tokens by which constrained prompts of a batch are longer than its shortest, together: many stop at once
 _COMPILE_FIRST = 0.1  # seconds for which a call waits for its grammars, before it computes the rows whose are compiled
 _COMPILE_LOOK = 0.02  # seconds between two looks at the others
 
@@ -261,11 +262,11 @@ class CTranslate2Generator:
         return answers
 
     def _first_runs(self, prompts: Sequence[Prompt]) -> Iterable[tuple[Callable[[list[Prompt]], Any], list[Prompt]]]:
-        for batch in self._batches([prompt for prompt in prompts if not prompt.is_seeded]):
+        for batch in self._batches([each for each in prompts if not each.is_seeded and not each.constrained]):
+            yield self._answer, batch
+        for batch in self._batches([each for each in prompts if not each.is_seeded and each.constrained], _APART):
             # Where logits may be kept for a while, a first violation needs no second look at its prompt.
-            keeps = (
-                all(prompt.constrained for prompt in batch) and steps_of(batch, self._vocabulary_size) >= _WORTH_KEEPING
-            )
+            keeps = steps_of(batch, self._vocabulary_size) >= _WORTH_KEEPING
             yield self._go_on if keeps else self._answer, batch
         for prompt in prompts:
             if prompt.is_seeded:
@@ -280,7 +281,7 @@ class CTranslate2Generator:
             workers=workers,
         )
 
-    def _batches(self, prompts: Sequence[Prompt]) -> Iterable[list[Prompt]]:
+    def _batches(self, prompts: Sequence[Prompt], max_steps: int | None = None) -> Iterable[list[Prompt]]:
         # Requests of one call mostly agree in how tokens are chosen, and in what they begin with; the engine takes one
         # of each a batch.
         groups: dict[tuple[object, int, int], list[Prompt]] = {}
@@ -290,7 +291,7 @@ class CTranslate2Generator:
             length = 0 if prompt.sampling.repetition_penalty == 1 else len(prompt.tokens)
             groups.setdefault((prompt.choice_key, id(prompt.beginning), length), []).append(prompt)
         for group in groups.values():
-            yield from self._plan(group)
+            yield from self._plan(group, max_steps)
 
     def _plan(self, prompts: Sequence[Prompt], max_steps: int | None = None) -> list[list[Prompt]]:
         plan = plan_batches(
@@ -319,12 +320,11 @@ class CTranslate2Generator:
     def _run(self, prompts: list[Prompt], rows: list[Row], **options: Any) -> list[Any]:
         """Run one batch through the engine now. Each row records what is noted of its answer meanwhile."""
         beginning = prompts[0].beginning
-        constrained = [prompt.constrained for prompt in prompts]
-        stopper: Callable[[Any], bool] | None = Stopper(rows, self._decode)
-        if any(constrained):
-            stopper = MixedStopper(constrained, Stopper(rows, self._decode))
-        elif not needs_stopper(rows):
-            stopper = None
+        stopper: Callable[[Any], bool] | None = None
+        if constrained := [prompt.constrained for prompt in prompts if prompt.constrained]:
+            stopper = ConstrainedStopper(constrained)  # of all rows: free ones run apart
+        elif needs_stopper(rows):
+            stopper = Stopper(rows, self._decode)
         results: list[Any] = self._engine.generate_batch(
             [self._written(prompt)[len(beginning.tokens) :] for prompt in prompts],
             **{
@@ -452,7 +452,7 @@ class CTranslate2Generator:
         if row.is_given_up:
             return GivenUp()
         if constrained and constrained.error:
-            return constrained.error
+            return constrained.charged_error(len(prompt.tokens))
         # The end token is not among the ids: an answer that has all the tokens it may have was cut off, unless its
         # grammar lets it end there.
         text, stopped = cut_at_stop(self._decode(ids), prompt.sampling.stop)
