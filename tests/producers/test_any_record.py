@@ -118,7 +118,7 @@ def test_what_librdkafka_packs_is_read(kafka, tmp_path, codec):
     for file, value in zip(files, values, strict=True):
         file.write_bytes(value)
     command = [kcat, "-b", kafka.address, "-t", kafka.topic(Topic.RESULTS), "-p", "0", "-z", codec, "-P",
-               "-X", "linger.ms=500", "-X", "message.max.bytes=4000000", "-X", "max.in.flight=1"]  # fmt: skip
+               "-X", "linger.ms=500", "-X", "message.max.bytes=4000000", "-X", "enable.idempotence=true"]  # fmt: skip
     subprocess.run([*command, *map(str, files)], check=True, timeout=240)
     assert [record.value for record in read(kafka, 5)] == values
 

@@ -53,10 +53,16 @@ def deployment(service_folder: Path) -> Iterator[Deployment]:
         found.extra = {each: {"HEADRACE_EMBEDDER": EMBEDDER} for each in ("bridge", "recall")}
         found.prepare()
         make_hash_embedder(found.folder)
-        make_echo_model(found.folder, IDLE)
+        idle = make_echo_model(found.folder, IDLE)
+        (idle / "tokenizer_config.json").write_text("{}")
+        (idle / "chat_template.jinja").write_text(KNOWS_TOOLS)
         found.start("bridge", "generate", "light")
         yield found
         found.close()
+
+
+# Of a model that can choose whether to call a tool.
+KNOWS_TOOLS = '{% if tools %}<tool_call>{"name": "", "arguments": {}}</tool_call>{% endif %}'
 
 
 @contextmanager

@@ -35,9 +35,12 @@ def serve(
     progress: Progress,
     *,
     concurrency: int | None = None,
+    pipeline: Pipeline | None = None,
 ) -> int:
-    """Run a worker of these roles until SIGTERM, and return its exit code."""
-    pipeline = pipeline_of(settings)
+    """Run a worker of these roles until SIGTERM, and return its exit code. `pipeline` is that of the settings unless
+    stages of your own are to run, too.
+    """
+    pipeline = pipeline or pipeline_of(settings)
     return run_worker(
         settings,
         pipeline,
