@@ -20,7 +20,7 @@ class _Waiting(ctranslate2_generator.CTranslate2Generator):
         return super()._go_on(prompts)
 
 
-ctranslate2_generator.grammar_for = lambda _request: grammar_of(RegexFormat(pattern="[A-Z]{2}"))
+ctranslate2_generator.grammar_for = lambda *_: grammar_of(RegexFormat(pattern="[A-Z]{2}"))
 ctranslate2_generator.CTranslate2Generator = _Waiting
 
 if __name__ == "__main__":

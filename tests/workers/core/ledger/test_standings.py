@@ -33,7 +33,7 @@ def test_what_was_found_last_counts(ledger):
     write(ledger, figures={"wrong": 1, "recent": None}, sentence="later")
     same = found(ledger)
     assert (same.changed_at, same.sentence, same.figures) == (1, "later", {"wrong": 1, "recent": None})
-    assert ledger.of(Audits).limiting() == []
+    assert [row.state for row in ledger.of(Audits).limiting()] == ["not yet shown"]
     write(ledger, state="shown", least=0.93, fits=1)
     assert found(ledger).changed_at > 1
     assert [(row.scope, row.state, row.least) for row in ledger.of(Audits).limiting()] == [("ab" * 32, "shown", 0.93)]

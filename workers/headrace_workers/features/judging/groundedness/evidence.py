@@ -3,13 +3,14 @@
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Embedder
+from headrace_workers.features.cache.guards.word_lists import lines_of
 from headrace_workers.features.judging.groundedness.naming import hidden, known_names, names_in
 from headrace_workers.features.judging.groundedness.sentence_reading import Read, read, written_names
 from headrace_workers.features.judging.groundedness.sentences import clauses, sentences
@@ -23,6 +24,17 @@ _ONE: Final = re.compile(r"\b(?:one|once|single)\b", re.IGNORECASE)
 _LEAST_FORM: Final = 4  # letters of a name that may have another ending
 _ROOT: Final = 5  # letters that words of one root have in common
 MOST_UNITS: Final = 600  # sentences and parts of them; a second of an encoder's time on one slow core
+
+
+@cache
+def _namesakes() -> dict[str, set[str]]:
+    """Return for each adjective of a place the place, and for each place its adjectives."""
+    found: dict[str, set[str]] = {}
+    for line in lines_of("peoples", "headrace_workers.features.judging.groundedness"):
+        people, _, place = line.partition(" : ")
+        found.setdefault(people, set()).add(place)
+        found.setdefault(place, set()).add(people)
+    return found
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -121,7 +133,11 @@ class Evidence:
         )
 
     def _has_form(self, name: str) -> bool:
-        """Return True if it stands there with another ending: `Spain` and `Spains`, `German` and `Germany`."""
+        """Return True if it stands there as the name of its place or people (`Spanish`), or with another ending
+        (`German` and `Germany`).
+        """
+        if not self.keys.isdisjoint(_namesakes().get(name, ())):
+            return True
         return len(name) >= _LEAST_FORM and any(
             key.startswith(name) or (len(key) >= _LEAST_FORM and name.startswith(key)) for key in self.keys
         )
