@@ -15,7 +15,7 @@ LINES = [
     {"text": PROSE.upper()},
     {"text": PROSE.replace("two hundred", "three hundred")},
     {"text": "ok"},
-    {"text": f"{OTHER} Write to ann.smith@example.com for more of it."},
+    {"text": f"{OTHER} Write to ann.smith@headrace.io for more of it."},
     {"messages": [{"role": "user", "content": "What does the baker buy?"}, {"role": "assistant", "content": OTHER}]},
     {"text": "In welcher Stadt steht die Mühle, die das Mehl für die Bäcker und für den Markt der Woche mahlt?"},
     {"text": "Remember this: on which day of the week does the baker in the next village buy his flour from us?"},

@@ -74,11 +74,11 @@ def test_what_nobody_redacts_comes_back_as_it_was(text: str, value: dict[str, An
 def test_an_address_in_arguments_is_redacted() -> None:
     """In the text, in a value, in a value of a list, and in the name of a field; the rest stays as it is."""
     value = {
-        "to": "jo@example.com",
-        "texts": ["Write to jo@example.com", 1, None, {"jo@example.com": True}],
+        "to": "jo@headrace.io",
+        "texts": ["Write to jo@headrace.io", 1, None, {"jo@headrace.io": True}],
         "urgent": True,
     }
-    event = moderated(calls(value, text="I write to jo@example.com."))
+    event = moderated(calls(value, text="I write to jo@headrace.io."))
     assert event.moderation.action == "redact"
     assert event.answer.text == "I write to [EMAIL]."
     (call,) = event.answer.tool_calls
@@ -87,17 +87,17 @@ def test_an_address_in_arguments_is_redacted() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("value", ["\njo@example.com", "a\tjo@example.com", "\u006ao@example.com"])
+@pytest.mark.parametrize("value", ["\njo@headrace.io", "a\tjo@headrace.io", "\u006ao@headrace.io"])
 def test_escapes_hide_nothing(value: str) -> None:
     """The moderator reads what a tool will read, and never JSON's escapes."""
     answer = calls({"to": "x"}).tool_calls[0].model_copy(update={"arguments": json.dumps({"to": value})})
     event = moderated(calls({"to": "x"}).model_copy(update={"tool_calls": (answer,)}))
-    assert "jo@example.com" not in event.answer.tool_calls[0].arguments
+    assert "jo@headrace.io" not in event.answer.tool_calls[0].arguments
     assert "[EMAIL]" in event.answer.tool_calls[0].arguments
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("send", {"to": "x", "card": 4111111111111111}), ("strict", {"to": "jo@example.com"})]
+    ("name", "value"), [("send", {"to": "x", "card": 4111111111111111}), ("strict", {"to": "jo@headrace.io"})]
 )
 def test_a_call_that_redaction_breaks_is_withheld(name: str, value: dict[str, Any]) -> None:
     """A number that becomes a text, and an address that its tool needs: the verdict says why."""
