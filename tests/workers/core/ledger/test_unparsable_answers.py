@@ -20,6 +20,8 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.generation.metrics import unparsable_jobs
 
+pytestmark = pytest.mark.integration  # schemas are compiled in a process of their own
+
 TREE = JsonSchemaFormat(json_schema={"type": "object", "required": ["tall"]})
 USAGE = Usage(prompt_tokens=7, completion_tokens=3)
 COST = 7 * 10 + 3 * 20

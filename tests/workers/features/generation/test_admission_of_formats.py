@@ -10,6 +10,8 @@ from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_schemas.tool import Tool
 from headrace_workers.features.generation.admission import PromptCheck
 
+pytestmark = pytest.mark.integration  # schemas are compiled in a process of their own
+
 HOLDS = 100  # words of prompt
 
 

@@ -17,6 +17,8 @@ from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.testing import make_echo_model, make_tiny_model
 
+pytestmark = pytest.mark.integration  # schemas are compiled in a process of their own
+
 QWEN = Path(__file__).with_name("engines") / "templates" / "qwen2.5.jinja"
 WEATHER = Tool(name="get_weather", parameters={"type": "object", "properties": {"city": {"type": "string"}}})
 

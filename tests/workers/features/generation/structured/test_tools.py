@@ -167,6 +167,7 @@ def test_a_tool_whose_arguments_cannot_be_held_to_is_refused(
     assert caught.value.param == param
 
 
+@pytest.mark.integration  # schemas are compiled in a process of their own
 @pytest.mark.parametrize("parameters", [{}, {"type": ["object", "null"]}, {"properties": {"a": {}}}])
 def test_parameters_may_leave_out_that_they_are_an_object(parameters: dict[str, object]) -> None:
     """Arguments are an object, whatever the schema leaves open."""
