@@ -1,12 +1,10 @@
 """A language model as a verifier: it is asked a question that yes or no answers, and its first token is the verdict."""
 
 import html
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from headrace_schemas import HeadraceError, Message, Sampling
-from headrace_schemas.errors import Unavailable
 from headrace_schemas.output_format import ChoiceFormat
 from headrace_workers.core.ports import (
     Generator,
@@ -17,6 +15,7 @@ from headrace_workers.core.ports import (
     Verdict,
     provider_of,
 )
+from headrace_workers.features.generation.verifiers.answer_time import within
 from headrace_workers.features.generation.verifiers.scale import (
     INSTRUCTIONS,
     YES_NO,
@@ -73,17 +72,10 @@ class ModelVerifier:
         """Return a verdict for each pair, or why there is none."""
         if not pairs:
             return []
-        began = time.monotonic()
-        try:
-            answers = self._answers(pairs)
-        except HeadraceError as error:
-            return [error] * len(pairs)
-        except Exception as error:  # an engine raises what its library does; its text may quote users
-            return [Unavailable(f"the verifier {self.name} failed with {type(error).__name__}")] * len(pairs)
-        took = time.monotonic() - began
-        if self._most_seconds is not None and took > self._most_seconds:
-            late = f"the verifier {self.name} took {took:.1f} s; it may take {self._most_seconds:g} s"
-            return [Unavailable(late)] * len(pairs)
+        found = within(self.name, self._most_seconds, lambda: self._answers(pairs))
+        if isinstance(found, HeadraceError):
+            return [found] * len(pairs)
+        answers, took = found
         return [
             each if isinstance(each, HeadraceError) else Verdict(each.value, each.mass, took * 1000) for each in answers
         ]

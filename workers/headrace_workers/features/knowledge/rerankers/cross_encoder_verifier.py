@@ -3,15 +3,15 @@ that name).
 """
 
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
 from headrace_schemas import HeadraceError
-from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Relation, TextPair, Verdict
 from headrace_workers.features.generation.models.added_tokens import read_plainly
+from headrace_workers.features.generation.verifiers.answer_time import within
 from headrace_workers.features.knowledge.sentence_transformers_library import cannot_load, check_installed
 
 _BATCH_ROWS: Final = 32
@@ -70,7 +70,6 @@ class CrossEncoderVerifier:
         """Return a verdict for each pair. A long text is cut at its end, by the model's limit."""
         if not pairs:
             return []
-        began = time.monotonic()
         both = self._entails is not None
         texts = [(_text(each.first), _text(each.second)) for each in pairs]
         turned = [
@@ -78,14 +77,10 @@ class CrossEncoderVerifier:
             for (first, second), each in zip(texts, pairs, strict=True)
             if both and each.relation is not Relation.SUPPORTED
         ]
-        try:
-            values = self._values([*texts, *turned])
-        except Exception as error:  # the library raises whatever its parts do
-            return [Unavailable(f"the verifier {self._name} failed with {type(error).__name__}")] * len(pairs)
-        took = time.monotonic() - began
-        if self._most_seconds is not None and took > self._most_seconds:
-            late = f"the verifier {self._name} took {took:.1f} s; it may take {self._most_seconds:g} s"
-            return [Unavailable(late)] * len(pairs)
+        found = within(self._name, self._most_seconds, lambda: self._values([*texts, *turned]))
+        if isinstance(found, HeadraceError):
+            return [found] * len(pairs)
+        values, took = found
         back = iter(values[len(texts) :])
         lower = [
             min(value, next(back)) if both and each.relation is not Relation.SUPPORTED else value
