@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_workers.core.ports import Completion, Generator, HasProvider, NotAsked, Request
+from headrace_workers.core.wrapped_generator import WrappedGenerator
 from headrace_workers.features.generation.drilled import Answers, Drilled
 from headrace_workers.features.generation.model_health import ModelHealth, Permit
 
@@ -18,38 +19,18 @@ class BreakerIsOpen(NotAsked):
     """
 
 
-class MonitoredGenerator:
+class MonitoredGenerator(WrappedGenerator):
     """A generator whose breaker is kept by `health`. As thread-safe as `inner`. `monotonic` measures its calls."""
 
     def __init__(self, inner: Generator, health: ModelHealth, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._health = health
         self._monotonic = monotonic
-
-    @property
-    def alias(self) -> str:
-        """Return the name that jobs ask for it by."""
-        return self._inner.alias
 
     @property
     def provider(self) -> str | None:
         """Return whose machine answers; None for this one."""
         return self._inner.provider if isinstance(self._inner, HasProvider) else None
-
-    @property
-    def quantization(self) -> str:
-        """Return the number format that it computes in."""
-        return self._inner.quantization
-
-    @property
-    def context_length(self) -> int:
-        """Return how many tokens prompt and answer may have together."""
-        return self._inner.context_length
-
-    @property
-    def parallel(self) -> int:
-        """Return how many calls it computes side by side."""
-        return self._inner.parallel
 
     @property
     def urgent(self) -> "MonitoredGenerator":

@@ -12,6 +12,7 @@ from headrace_schemas.errors import ProviderNotAllowed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ports import Completion, Generator, NoProbabilities, Request, provider_of
 from headrace_workers.core.recent_reads import RecentReads
+from headrace_workers.core.wrapped_generator import WrappedGenerator
 from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
 
 BELIEVED_SECONDS: Final = 2.0  # for which a worker relies on a list that it has read
@@ -45,38 +46,18 @@ def bounded(generator: Generator, ledger: Ledger) -> Generator:
     return generator if provider is None else BoundedGenerator(generator, provider, allows(ledger))
 
 
-class BoundedGenerator:
+class BoundedGenerator(WrappedGenerator):
     """A generator of a provider that sees only texts of tenants who allow this provider. As thread-safe as `inner`."""
 
     def __init__(self, inner: Generator, provider: str, allows: Allows) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._provider = provider
         self._allows = allows
-
-    @property
-    def alias(self) -> str:
-        """Return the name that jobs ask for it by."""
-        return self._inner.alias
 
     @property
     def provider(self) -> str:
         """Return whose machine answers."""
         return self._provider
-
-    @property
-    def quantization(self) -> str:
-        """Return the number format that it computes in."""
-        return self._inner.quantization
-
-    @property
-    def context_length(self) -> int:
-        """Return how many tokens prompt and answer may have together."""
-        return self._inner.context_length
-
-    @property
-    def parallel(self) -> int:
-        """Return how many calls it computes side by side."""
-        return self._inner.parallel
 
     @property
     def urgent(self) -> "BoundedGenerator":
