@@ -16,13 +16,12 @@ from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ports import Completion
 from headrace_workers.features.generation.structured.tools import OPEN, arguments_schema, as_json, must_call, offered
-from headrace_workers.features.generation.structured.validity import check_of, json_fault
+from headrace_workers.features.generation.structured.validity import check_of, finite, json_fault
 
 _NAMED: Final = ("arguments", "parameters")  # what a call's arguments are called, by dialect
 _SHOWN: Final = 200  # characters of a fault that a library found
 _BEGINNING: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"([A-Za-z0-9_-]{1,64})"\s*,')
 _DEEPEST: Final = 128  # levels of arrays and objects in arguments
-_INFINITE: Final = float("inf")
 
 
 class Call(NamedTuple):
@@ -179,14 +178,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _finite(text: str) -> float:
-    if abs(number := float(text)) == _INFINITE:
-        raise ValueError("a number is too large")
-    return number
-
-
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON")
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite, parse_constant=_no_constant)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_float=finite, parse_constant=_no_constant)

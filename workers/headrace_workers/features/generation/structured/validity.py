@@ -178,7 +178,7 @@ def _read(text: str) -> Any:
 
     try:
         document = json.loads(
-            text, object_pairs_hook=once, parse_constant=_refuse, parse_int=_whole, parse_float=_finite
+            text, object_pairs_hook=once, parse_constant=_refuse, parse_int=_whole, parse_float=finite
         )
     except json.JSONDecodeError as error:
         raise Unparsable(f"the answer is no JSON document: {json_fault(error)}", place=str(error.pos)) from None
@@ -220,7 +220,8 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
-def _finite(digits: str) -> float:
+def finite(digits: str) -> float:
+    """Return a number of a JSON text. Raise ValueError for one that is too large for a double."""
     found = float(digits)
     if found in (float("inf"), float("-inf")):
         raise ValueError("a number is too large")
