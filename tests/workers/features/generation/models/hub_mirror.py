@@ -82,9 +82,8 @@ def hub_mirror(mirror: Mirror) -> Iterator[Mirror]:
             rest = mirror.content[begin:]
             span = {"Content-Range": f"bytes {begin}-{len(mirror.content) - 1}/{len(mirror.content)}"} if begin else {}
             sent = mirror.send(rest)
-            self.say(206 if begin else 200, size=max(len(rest), len(sent)), **span)
+            self.say(206 if begin else 200, size=max(len(rest), len(sent)), Connection="close", **span)
             self.wfile.write(sent)
-            self.close_connection = True
 
     with serving(Hub) as hub, serving(Store) as store:
         mirror.endpoint, mirror.store = hub, store.replace("127.0.0.1", "localhost")

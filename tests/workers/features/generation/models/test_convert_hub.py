@@ -53,10 +53,11 @@ def mirror_of(folder: Path, names: list[str], send: Callable[[str, bytes], bytes
             self.send_header("Content-Length", str(len(body)))
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+            # A client that is not told would send its next request into a connection that ends.
+            self.send_header("Connection", "close")
             self.end_headers()
             if send_body:
                 self.wfile.write(send(name, body) if name else body)
-                self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
