@@ -1,4 +1,4 @@
-"""`headrace submit` that is interrupted: what was published goes on, and that is said."""
+"""`headrace submit` that stops to wait: what was published goes on, and that is said."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from tests.services.interrupts import hear_interrupts
 from tests.services.kafka import KafkaServer
 from tests.services.records import read
 
+from headrace_producers import KafkaSettings
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 
@@ -23,8 +24,7 @@ def test_ctrl_c_while_receipts_are_waited_for_says_that_jobs_go_on(
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     (tmp_path / "jobs.jsonl").write_text('{"prompt": "a", "model": "echo"}\n' * count)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    environment |= {"HEADRACE_KAFKA": kafka.address, "HEADRACE_TOPIC_PREFIX": fresh_prefix}
+    environment = _environment(kafka)
     with subprocess.Popen(
         [sys.executable, "-m", "headrace_workers", "submit", "jobs.jsonl", "--wait"],
         cwd=tmp_path,
@@ -46,3 +46,38 @@ def test_ctrl_c_while_receipts_are_waited_for_says_that_jobs_go_on(
             True,
         )
     assert len(read(kafka, [Topic.GENERATION])) == count
+
+
+def test_a_wait_that_took_too_long_names_the_command_that_shows_the_job(
+    tmp_path: Path, embedded_kafka: KafkaServer, fresh_prefix: str
+) -> None:
+    """The user reads which command says what the job waits for."""
+    kafka = embedded_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "headrace_workers",
+            "submit",
+            "-p",
+            "a",
+            "--model",
+            "echo",
+            "--wait",
+            "--timeout",
+            "0.1",
+        ],
+        cwd=tmp_path,
+        env=_environment(kafka),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (waits, *said) = done.stderr.splitlines()
+    assert (done.returncode, said[-1].strip()) == (1, f"headrace status {waits}")
+
+
+def _environment(kafka: KafkaSettings) -> dict[str, str]:
+    there = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    return there | {"HEADRACE_KAFKA": kafka.address, "HEADRACE_TOPIC_PREFIX": kafka.prefix}

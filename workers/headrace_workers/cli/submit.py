@@ -194,9 +194,10 @@ def _wait(
         print_receipt(receipt, as_json=as_json, text=text)
         flush()
     if waiting.open:
-        say(f"{len(waiting.open)} of {len(entries)} have not ended after {timeout:g} s; they go on: `headrace results`")
+        say(f"{len(waiting.open)} of {len(entries)} have not ended after {timeout:g} s; they go on, and "
+            "`headrace results` will print their ends. What each waits for:")  # fmt: skip
         for job_id in list(waiting.open)[:10]:
-            say(f"  {job_id}")
+            say(f"  headrace status {job_id}")
         if waiting.unknown:
             say(f"the ledger does not know {waiting.unknown} of them: is a bridge running?")
         if look is not None:

@@ -160,8 +160,10 @@ def _tell_next(stack: "Stack", models: Sequence[str]) -> None:
     services = stack.services
     if services is not None and not services.durable:
         say("The broker keeps its log in memory: jobs are safe once the ledger has them, which `submit` waits for.")
-    where = f"export HEADRACE_HOME={stack.home}; " if home_of() != Path(DEFAULT_HOME) else ""
-    say("Ready. In another shell, from this folder:" if not where else f"Ready. In another shell: {where.rstrip('; ')}")
+    if home_of() == Path(DEFAULT_HOME):
+        say("Ready. In another shell, from this folder:")
+    else:
+        say(f"Ready. In another shell: export HEADRACE_HOME={shlex.quote(os.fspath(stack.home))}")
     named = "" if ProducerSettings.from_env().model in models else f" --model {models[0]}"
     for command, printed in trials(models[0], named):
         say(f"  {command}")
@@ -186,9 +188,10 @@ def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
     from headrace_workers.features.access.commands.keys import KEY_FILE, first_key
 
     first_key(home, stack.addresses.ledger)
-    file = shlex.quote(_path(home.absolute() / KEY_FILE))
+    file = home.absolute() / KEY_FILE
+    shown = shlex.quote(_path(file) if home_of() == Path(DEFAULT_HOME) else os.fspath(file))
     say("Every OpenAI client works. Set these two variables:")
-    say(f"  export OPENAI_BASE_URL={_url(port)}/v1 OPENAI_API_KEY=$(cat {file})")
+    say(f"  export OPENAI_BASE_URL={_url(port)}/v1 OPENAI_API_KEY=$(cat {shown})")
     say(f"A browser shows what there is at {_url(port)}/. Ctrl-C stops everything.")
 
 
