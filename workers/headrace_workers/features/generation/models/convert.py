@@ -11,7 +11,7 @@ from typing import Any, Final
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.features.generation.engines.engine import Kind
 from headrace_workers.features.generation.models.convert_gguf import convert_gguf
-from headrace_workers.features.generation.models.int8_weights import quantize
+from headrace_workers.features.generation.models.convert_transformers import convert_transformers
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
 from headrace_workers.features.generation.models.registry import (
     CARD_FILE,
@@ -70,8 +70,7 @@ def convert(
             if is_sentence_encoder(folder):
                 kind, context_length = "embedder", convert_sentence_encoder(folder, draft, quantization).max_tokens
             else:
-                _through_transformers(folder, draft, quantization)
-                context_length = _context_length(folder)
+                context_length = _through_transformers(folder, draft, quantization)
         card = ModelCard(
             alias=alias,
             engine="ctranslate2",
@@ -104,20 +103,15 @@ def is_made_of(home: Path, alias: str, path: Path) -> bool:
     return card.weight_range == weight_range(card.quantization)
 
 
-def _through_transformers(folder: Path, draft: Path, quantization: str) -> None:
+def _through_transformers(folder: Path, draft: Path, quantization: str) -> int:
+    """Write the model into `draft`, and return its context in tokens."""
     _need_extra()
-    from ctranslate2.converters import TransformersConverter
-
-    try:
-        # The library's own `convert` would quantize: it offers no step between reading the weights and that.
-        spec = TransformersConverter(str(folder), low_cpu_mem_usage=True)._load()
-        quantize(spec, quantization)
-        spec.save(str(draft))
-    except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise ConfigurationError(f"{folder.name} cannot be converted: {error}") from error
+    length = _context_length(folder)
+    computed = convert_transformers(folder, draft, quantization)
     copy_present(TOKENIZER_FILES, folder, draft)
     if not (draft / "tokenizer.json").is_file():
         _write_fast_tokenizer(folder, draft)
+    return length if computed is None else min(length, computed)
 
 
 def _write_fast_tokenizer(folder: Path, draft: Path) -> None:
