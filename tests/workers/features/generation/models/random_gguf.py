@@ -3,7 +3,7 @@
 `gguf` cannot write most of these formats, so the blocks are random bytes with a scale that keeps the weights small.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,15 @@ _FACTORS: dict[str, dict[int, float]] = {
 }  # fmt: skip
 
 
-def write_random_gguf(path: Path, architecture: str, kind: str, seed: int = 5) -> Path:
-    """A file of two layers with all matrices in the format `kind`, such as Q4_K."""
-    random = np.random.default_rng(seed)
-    writer = GGUFWriter(str(path), architecture)
+def write_random_gguf(
+    path: Path, architecture: str, kind: str, *, rotary_factors: Sequence[float] = (), tensors_a_part: int = 0
+) -> Path:
+    """A file of two layers with all matrices in the format `kind`, such as Q4_K.
+
+    With `tensors_a_part` it is split into parts of so many weights each.
+    """
+    random = np.random.default_rng(5)
+    writer = GGUFWriter(str(path), architecture, split_max_tensors=tensors_a_part)
     writer.add_block_count(LAYERS)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(HIDDEN)
@@ -36,9 +41,12 @@ def write_random_gguf(path: Path, architecture: str, kind: str, seed: int = 5) -
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_freq_base(20_000.0)
     writer.add_layer_norm_rms_eps(1e-6)
+    if architecture == "qwen3":
+        writer.add_key_length(HIDDEN // HEADS)
+        writer.add_value_length(HIDDEN // HEADS)
     writer.add_vocab_size(len(TOKENS))
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2" if architecture == "qwen2" else "llama-bpe")
+    writer.add_tokenizer_pre("llama-bpe" if architecture == "llama" else "qwen2")
     writer.add_token_list(TOKENS)
     writer.add_token_types([1] * (len(TOKENS) - 3) + [3] * 3)
     writer.add_token_merges(["i n", "Ġ t"])
@@ -51,6 +59,8 @@ def write_random_gguf(path: Path, architecture: str, kind: str, seed: int = 5) -
             writer.add_tensor(name, values)
         else:
             writer.add_tensor(name, *_blocks(random, shape, kind))
+    if rotary_factors:
+        writer.add_tensor("rope_freqs.weight", np.array(rotary_factors, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -71,6 +81,9 @@ def _shapes(architecture: str) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"blk.{layer}.{part}.weight", (rows, columns)
             if architecture == "qwen2" and part in ("attn_q", "attn_k", "attn_v"):
                 yield f"blk.{layer}.{part}.bias", (rows,)
+        if architecture == "qwen3":
+            yield f"blk.{layer}.attn_q_norm.weight", (HIDDEN // HEADS,)
+            yield f"blk.{layer}.attn_k_norm.weight", (HIDDEN // HEADS,)
         yield f"blk.{layer}.attn_norm.weight", (HIDDEN,)
         yield f"blk.{layer}.ffn_norm.weight", (HIDDEN,)
 

@@ -61,7 +61,7 @@ def test_a_small_llama_becomes_a_folder_that_loads(tmp_path: Path, quantization:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        ({"architecture": "gemma2"}, "'gemma2'; only 'llama' and 'qwen2'"),
+        ({"architecture": "gemma2"}, "'gemma2'; only llama, qwen2, qwen3 are read"),
         ({"architecture": "qwen2"}, "lacks 3 weights, the first is blk.0.attn_k.bias"),
         ({"without": "blk.0.ffn_up.weight"}, "lacks 1 weights, the first is blk.0.ffn_up.weight"),
         ({"extra": ("blk.0.attn_q.bias",)}, "the first is blk.0.attn_q.bias"),

@@ -1,13 +1,17 @@
-"""Every format of weights in a GGUF file: the network computes what Transformers computes from the same file."""
+"""GGUF files in every format and of every architecture: the network computes what Transformers computes from them."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.workers.features.generation.models.random_gguf import write_random_gguf
 from tests.workers.features.generation.models.test_convert import logits_of, need_torch
 
-from headrace_workers.features.generation.models.convert import convert
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.features.generation.models.convert import convert, is_made_of
+from headrace_workers.features.generation.models.registry import load_card
 
 pytestmark = pytest.mark.integration  # Transformers takes seconds to load
 
@@ -32,12 +36,14 @@ HARD_TEXTS = (
 )
 
 
-def transformers_logits(path: Path, rows: list[list[int]]) -> list[np.ndarray]:
-    """Logits of every position, by Transformers' own reading of the file, in float32."""
+def transformers_logits(path: Path, rows: list[list[int]], **config: Any) -> list[np.ndarray]:
+    """Logits of every position, by Transformers' own reading of the file, in float32; `config` is what it misses."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        str(path.parent), gguf_file=path.name, dtype=torch.float32, **config
+    ).eval()
     with torch.no_grad():
         return [model(torch.tensor([row])).logits[0].numpy() for row in rows]
 
@@ -56,14 +62,77 @@ def ids_of(home: Path, alias: str, text: str) -> list[int]:
 def test_each_format_gives_the_logits_of_transformers(architecture: str, kind: str, tmp_path: Path) -> None:
     """Both architectures in each format: q, k, v biases, the order of rotations and the blocks are read right."""
     need_torch()
-    path = write_random_gguf(tmp_path / "m.gguf", architecture, kind)
-    card = convert(str(path), "direct", tmp_path, "float32")
+    check_logits(write_random_gguf(tmp_path / "m.gguf", architecture, kind), tmp_path)
+
+
+def check_logits(path: Path, home: Path, **config: Any) -> None:
+    """The converted file computes what Transformers computes."""
+    card = convert(str(path), "direct", home, "float32")
     assert card.context_length == 128
-    ours = logits_of(tmp_path, "direct", list(TEXTS))
-    theirs = transformers_logits(path, [ids_of(tmp_path, "direct", text) for text in TEXTS])
+    ours = logits_of(home, "direct", list(TEXTS))
+    theirs = transformers_logits(path, [ids_of(home, "direct", text) for text in TEXTS], **config)
     for one, other in zip(ours, theirs, strict=True):
         assert np.abs(other).max() > 1.0  # a network that says something
         np.testing.assert_allclose(one[0], other, atol=2e-3 * np.abs(other).max())
+
+
+def test_qwen3_gives_the_logits_of_transformers(tmp_path: Path) -> None:
+    """Its norms of q and k are read; Transformers must be told how wide a head is."""
+    need_torch()
+    check_logits(write_random_gguf(tmp_path / "m.gguf", "qwen3", "Q8_0"), tmp_path, head_dim=64)
+
+
+def llama3_factors(base: float, pairs: int, factor: float) -> list[float]:
+    """The factors that llama.cpp writes for Llama 3.1: by Meta's rule, for a first context of 8,192 tokens."""
+    factors = []
+    for index in range(pairs):
+        wave = 2 * math.pi * base ** (index / pairs)
+        if wave < 8192 / 4:
+            factors.append(1.0)
+        elif wave > 8192:
+            factors.append(factor)
+        else:
+            smooth = (8192 / wave - 1) / (4 - 1)
+            factors.append(1 / ((1 - smooth) / factor + smooth))
+    return factors
+
+
+def test_scaled_rotations_of_llama_3_1_are_read(tmp_path: Path) -> None:
+    """A file of it, or of Llama 3.2, holds a factor for each rotation, which Transformers must be told."""
+    need_torch()
+    path = write_random_gguf(tmp_path / "m.gguf", "llama", "Q8_0", rotary_factors=llama3_factors(20_000.0, 32, 32.0))
+    told = {"rope_type": "llama3", "rope_theta": 20_000.0, "factor": 32.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}  # fmt: skip
+    check_logits(path, tmp_path, rope_parameters=told)
+
+
+def test_rotations_that_are_scaled_by_another_rule_are_refused(tmp_path: Path) -> None:
+    """A model that would be computed wrongly is none."""
+    factors = [1.0 + index / 8 for index in range(32)]
+    path = write_random_gguf(tmp_path / "m.gguf", "llama", "Q8_0", rotary_factors=factors)
+    with pytest.raises(ConfigurationError, match=r"m\.gguf scales its rotations otherwise than Llama 3\.1"):
+        convert(str(path), "direct", tmp_path)
+
+
+def test_a_file_in_parts_is_one_model(tmp_path: Path) -> None:
+    """Its first part names it; a part that is missing, or any other part, is refused by name."""
+    whole = write_random_gguf(tmp_path / "m.gguf", "llama", "Q8_0")
+    write_random_gguf(tmp_path / "parts.gguf", "llama", "Q8_0", tensors_a_part=8)
+    first, second, *_, last = sorted(tmp_path.glob("parts-*.gguf"))
+    convert(str(whole), "whole", tmp_path, "float32")
+    card = convert(str(first), "parts", tmp_path, "float32")
+    for one, other in zip(logits_of(tmp_path, "parts", ["in"]), logits_of(tmp_path, "whole", ["in"]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert is_made_of(tmp_path, "parts", first)
+    with pytest.raises(ConfigurationError, match=f"give the first one, {first.name}"):
+        convert(str(second), "parts", tmp_path)
+    last.write_bytes(last.read_bytes()[:-1] + b"x")
+    with pytest.raises(ConfigurationError, match="another model here"):
+        is_made_of(tmp_path, "parts", first)
+    last.unlink()
+    with pytest.raises(ConfigurationError, match=f"{last.name} is not beside it"):
+        convert(str(first), "parts", tmp_path)
+    assert load_card(tmp_path, "parts") == card
 
 
 @pytest.mark.slow

@@ -137,7 +137,7 @@ def convert(
     for_elsewhere: _ElsewhereOption = False,
     as_json: _JsonOption = False,
 ) -> None:
-    """Convert a model of your own. A .gguf of the architecture llama or qwen2 needs no torch; all else needs
+    """Convert a model of your own. A .gguf of the architecture llama, qwen2 or qwen3 needs no torch; all else needs
     headrace[convert].
 
     A sentence-transformers folder becomes an embedder (BERT with mean pooling), and needs no torch either.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.features.generation.engines.engine import Kind
-from headrace_workers.features.generation.models.convert_gguf import convert_gguf
+from headrace_workers.features.generation.models.convert_gguf import convert_gguf, gguf_parts
 from headrace_workers.features.generation.models.convert_transformers import convert_transformers
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
 from headrace_workers.features.generation.models.registry import (
@@ -61,7 +61,7 @@ def convert(
             facts = convert_gguf(
                 path, draft, quantization, lambda done: progress(f"converting to {quantization}", done)
             )
-            origin = f"file:{path.name}#sha256={sha256_of(path)}"
+            origin = f"file:{path.name}#sha256={sha256_of(*gguf_parts(path))}"
             licence, context_length = facts.licence, facts.context_length
         else:
             folder = path if path.is_dir() else _fetch(source)
@@ -95,7 +95,7 @@ def is_made_of(home: Path, alias: str, path: Path) -> bool:
     if not (model_dir(home, alias) / CARD_FILE).is_file():
         return False
     card = load_card(home, alias)
-    if card.source != f"file:{path.name}#sha256={sha256_of(path)}":
+    if card.source != f"file:{path.name}#sha256={sha256_of(*gguf_parts(path))}":
         raise ConfigurationError(
             f"{path.name} would be called {alias}, which is another model here, made from {card.source}: convert the "
             f"file under another name with `headrace models convert {path} --alias NAME`, and serve NAME"
@@ -143,7 +143,7 @@ def _need_extra() -> None:
     if missing:
         raise ConfigurationError(
             f"{' and '.join(missing)} missing, which this conversion needs: pip install 'headrace[convert]'. "
-            "A GGUF file of the architecture llama or qwen2 needs neither"
+            "A GGUF file of the architecture llama, qwen2 or qwen3 needs neither"
         )
 
 

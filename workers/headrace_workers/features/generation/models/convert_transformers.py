@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.generation.models.int8_weights import quantize
+from headrace_workers.features.generation.models.llama_spec import RotaryScaling, scale_rotations
 
 _TOKENS: Final = 320  # the vocabulary of the small network
 _LENGTH: Final = 200  # tokens whose logits are compared
@@ -49,18 +50,17 @@ def _converter(folder: Path) -> Any:
 
 def _spec_of(converter: Any, config: Any) -> Any:
     """Return the network as CTranslate2 describes it. The library's `convert` would quantize it, too."""
-    import numpy as np
-
     spec = converter._load()
     scaling = getattr(config.get_text_config(), "rope_scaling", None) or {}
     if scaling.get("rope_type") == "llama3":
-        # The engine reads both, and the library's converter writes neither.
+        numbers = RotaryScaling(
+            factor=scaling["factor"],
+            low=scaling["low_freq_factor"],
+            high=scaling["high_freq_factor"],
+            original=scaling["original_max_position_embeddings"],
+        )
         for layer in spec.decoder.layer:
-            attention = vars(layer.self_attention)
-            attention["rotary_scaling_factor"] = np.dtype("float32").type(scaling["factor"])
-            attention["original_max_position_embeddings"] = np.dtype("int32").type(
-                scaling["original_max_position_embeddings"]
-            )
+            scale_rotations(layer.self_attention, numbers)
     return spec
 
 

@@ -2,7 +2,8 @@
 
 Weights are asked for by the names that GGUF gives them (`blk.0.attn_q.weight`), each as (rows = outputs, columns =
 inputs). `rotary_interleave` says in which order the rows of q and k are: llama.cpp's for `llama` is the interleaved
-one. Other networks of this shape add biases of q, k and v (`blk.0.attn_q.bias`).
+one. Other networks of this shape add biases of q, k and v (`blk.0.attn_q.bias`), or norms of q and k
+(`blk.0.attn_q_norm.weight`).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +20,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RotaryScaling:
+    """The scaling of slow rotations that came with Llama 3.1: the slowest turn `factor` times slower.
+
+    `original` is the context in tokens that the network was first trained with; a rotation that turns fewer than `low`
+    times in it is scaled wholly, one that turns more than `high` times not at all.
+    """
+
+    factor: float
+    low: float = 1.0
+    high: float = 4.0
+    original: int = 8192
+
+
+def scale_rotations(attention: Any, scaling: RotaryScaling) -> None:
+    """Write the scaling into the description of an attention. CTranslate2's converter leaves two of the four out."""
+    import numpy as np
+
+    attributes = vars(attention)  # it refuses to be given attributes that it did not have
+    attributes["rotary_scaling_factor"] = np.dtype("float32").type(scaling.factor)
+    attributes["rotary_low_freq_factor"] = np.dtype("float32").type(scaling.low)
+    attributes["rotary_high_freq_factor"] = np.dtype("float32").type(scaling.high)
+    attributes["original_max_position_embeddings"] = np.dtype("int32").type(scaling.original)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaShape:
     """The numbers that fix the network, beside its weights. `rotary_dim` 0 turns the whole head."""
 
@@ -30,7 +56,9 @@ class LlamaShape:
     rms_epsilon: float
     rotary_dim: int = 0
     rotary_interleave: bool = True
+    rotary_scaling: RotaryScaling | None = None
     qkv_biases: bool = False
+    qk_norms: bool = False
     tied_embeddings: bool = True  # the output layer is the embedding again
 
 
@@ -51,6 +79,8 @@ def tensor_names(shape: LlamaShape) -> frozenset[str]:
     of_layer = [f"{part}.weight" for part in parts]
     if shape.qkv_biases:
         of_layer += [f"{part}.bias" for part in ("attn_q", "attn_k", "attn_v")]
+    if shape.qk_norms:
+        of_layer += ["attn_q_norm.weight", "attn_k_norm.weight"]
     return frozenset(names | {f"blk.{i}.{name}" for i in range(shape.layers) for name in of_layer})
 
 
@@ -97,8 +127,9 @@ def save_llama(
 
 
 def _empty_spec(shape: LlamaShape) -> Any:
-    from ctranslate2.specs import TransformerDecoderModelSpec, common_spec
+    from ctranslate2.specs import TransformerDecoderModelSpec, attention_spec, common_spec
 
+    scaled = shape.rotary_scaling is not None
     return TransformerDecoderModelSpec.from_config(
         shape.layers,
         shape.heads,
@@ -109,8 +140,10 @@ def _empty_spec(shape: LlamaShape) -> Any:
         rotary_dim=shape.rotary_dim,
         rotary_interleave=shape.rotary_interleave,
         rotary_base=shape.rope_base,
+        rotary_scaling_type=attention_spec.RotaryScalingType.Llama3 if scaled else None,
         num_heads_kv=None if shape.kv_heads == shape.heads else shape.kv_heads,
         head_dim=shape.head_dim,
+        qk_norm=shape.qk_norms,
     )
 
 
@@ -134,6 +167,11 @@ def _fill_layer(layer: Any, prefix: str, shape: LlamaShape, tensor: "Tensors") -
     attention.linear[0].weight = np.concatenate([tensor(f"{prefix}attn_{part}.weight") for part in ("q", "k", "v")])
     if shape.qkv_biases:
         attention.linear[0].bias = np.concatenate([tensor(f"{prefix}attn_{part}.bias") for part in ("q", "k", "v")])
+    if shape.qk_norms:
+        attention.q_norm.gamma = tensor(f"{prefix}attn_q_norm.weight")
+        attention.k_norm.gamma = tensor(f"{prefix}attn_k_norm.weight")
+    if shape.rotary_scaling is not None:
+        scale_rotations(attention, shape.rotary_scaling)
     attention.linear[1].weight = tensor(f"{prefix}attn_output.weight")
     ffn.layer_norm.gamma = tensor(f"{prefix}ffn_norm.weight")
     ffn.linear_0.weight = tensor(f"{prefix}ffn_gate.weight")

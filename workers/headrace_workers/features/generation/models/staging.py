@@ -41,10 +41,13 @@ def staged_model(home: Path, alias: str) -> Iterator[Path]:
         ) from error
 
 
-def sha256_of(path: Path) -> str:
-    """Return the file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(*paths: Path) -> str:
+    """Return the SHA-256 of the file in hex; of several files, of their bytes one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def folder_size(folder: Path) -> int:
