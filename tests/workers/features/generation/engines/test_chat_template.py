@@ -35,6 +35,15 @@ def test_the_functions_that_templates_use_are_there() -> None:
     assert ChatTemplate(source).render(HELLO[1:]) == '{"role": "user", "content": "Hi <b> & é"}4'
 
 
+def test_a_model_that_may_think_is_asked_to_answer_at_once() -> None:
+    """Its thoughts would stand in the answer, and take the place that `max_tokens` leaves."""
+    # How the template of Qwen 3 ends.
+    source = (
+        "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>' }}{%- endif %}"
+    )
+    assert ChatTemplate(source).render(HELLO) == "<think>\n\n</think>"
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -63,6 +63,7 @@ class ChatTemplate:
             given = {
                 "messages": [_as_turn(each, names, said) for each in messages],
                 "tools": [_said_in(described(each), said) for each in tools] or None,
+                "enable_thinking": False,  # Qwen 3 and others would write their thoughts into the answer
             }
             for part in self._template.generate(**given, add_generation_prompt=True, **self._tokens):
                 size += len(part)
