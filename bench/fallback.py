@@ -38,17 +38,21 @@ _MINUTE = 60.0
 _SHORT = 6.0
 _TIMES = 1.1
 _MOST_CALLS = 70  # of a dead provider in its first minute
+_MOST_LATER = 2  # in its third: its breaker stays open for a minute by then
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
-    """The healthy second model alone, then each fault of the first for a minute (six seconds when quick)."""
-    seconds = _SHORT if quick else _MINUTE
+    """The healthy second model alone, then each fault of the first for a minute, down for three (six seconds when
+    quick).
+    """
+    minute = _SHORT if quick else _MINUTE
     rows: list[Row] = []
     usual: tuple[float, float] | None = None
     for fault in (OK, DOWN, HANG, SLOW):
-        half, most, lost, calls = _measure(fault, seconds)
+        minutes = 3 if fault == DOWN else 1
+        half, most, lost, calls = _measure(fault, minute, minutes)
         name = "second model alone" if fault == OK else f"first model {'hung' if fault == HANG else fault}"
-        say(f"{name}: p50 {half:.0f} ms, p95 {most:.0f} ms, {calls} calls of the first")
+        say(f"{name}: p50 {half:.0f} ms, p95 {most:.0f} ms, calls of the first {calls}")
         if usual is None:
             usual = half, most
             rows += [row(f"{name}: p50", half, "ms"), row(f"{name}: p95", most, "ms")]
@@ -67,12 +71,14 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
             )
             rows.append(row(f"{name}: {share}", value, "ms"))
         rows.append(row(f"{name}: jobs lost", lost, at_most=0))
-        rows.append(row(f"{name}: calls of the first in {seconds:.0f} s", calls, at_most=_MOST_CALLS))
+        rows.append(row(f"{name}: calls of the first in {minute:.0f} s", calls[0], at_most=_MOST_CALLS))
+        if fault == DOWN:
+            rows.append(row(f"{name}: calls of the first in the third minute", calls[2], at_most=_MOST_LATER))
     return report(NAME, "SQLite, Redis, two local endpoints", rows)
 
 
-def _measure(fault: str, seconds: float) -> tuple[float, float, int, int]:
-    """Half and 95 % of the latencies (ms), jobs without an answer, and calls of the first model."""
+def _measure(fault: str, minute: float, minutes: int) -> tuple[float, float, int, list[int]]:
+    """Half and 95 % of the latencies (ms), jobs without an answer, and calls of the first model in each minute."""
     folder = Path(tempfile.mkdtemp(prefix="headrace-bench-"))
     try:
         with ExitStack() as stack:
@@ -95,12 +101,14 @@ def _measure(fault: str, seconds: float) -> tuple[float, float, int, int]:
             chain = "second" if fault == OK else ("first", "second")
             bridge.send([generation(model="second", prompt="warm")])
             ids: list[str] = []
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:
+            begun = time.monotonic()
+            while time.monotonic() < begun + minutes * minute:
                 ids += bridge.send([generation(model=chain, prompt=f"question {len(ids)}")])
                 time.sleep(_EVERY)
             _wait(bridge, ids)
-            return *_latencies(ledger, ids), len(ids) - len(bridge.outputs(ids)), len(first.calls)
+            lost = len(ids) - len(bridge.outputs(ids))
+            at = [int((each - begun) // minute) for each in first.calls]
+            return *_latencies(ledger, ids), lost, [at.count(number) for number in range(minutes)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
