@@ -4,22 +4,21 @@ A model is a stranger: it may call a tool that it was not offered, or write 200,
 quotes nothing of what it said, since nobody has moderated that.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ports import Completion
+from headrace_workers.features.generation.structured.strict_json import NotJson, read_beginning, read_whole
 from headrace_workers.features.generation.structured.tools import OPEN, arguments_schema, as_json, must_call, offered
-from headrace_workers.features.generation.structured.validity import check_of, finite, json_fault
+from headrace_workers.features.generation.structured.validity import check_of
 
 _NAMED: Final = ("arguments", "parameters")  # what a call's arguments are called, by dialect
-_SHOWN: Final = 200  # characters of a fault that a library found
 _BEGINNING: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"([A-Za-z0-9_-]{1,64})"\s*,')
 _DEEPEST: Final = 128  # levels of arrays and objects in arguments
 
@@ -84,12 +83,9 @@ def _found(completion: Completion, tools: Sequence[Tool], *, forced: bool) -> tu
 def _arguments(text: str) -> Any:
     """Return the value of arguments that stand alone, or Unparsable."""
     try:
-        value, end = _read(text.strip())
-    except _NotJson as error:
-        return Unparsable(f"the arguments of a call are no JSON: {error}")
-    if end < len(text.strip()):
-        return Unparsable("the arguments of a call go on behind their end", place=str(end))
-    return value
+        return read_whole(text)
+    except NotJson as error:
+        return Unparsable(f"the arguments of a call are no JSON: {error}", place=error.place)
 
 
 def _is_call(text: str, tools: Sequence[Tool]) -> bool:
@@ -101,8 +97,8 @@ def _is_call(text: str, tools: Sequence[Tool]) -> bool:
 def _call_at_beginning(text: str, tools: Sequence[Tool], *, whole: bool = False) -> Call | Unparsable:
     """Return the call that a text begins with, which is all of it where it is to be the `whole`."""
     try:
-        value, end = _read(text)
-    except _NotJson as error:
+        value, end = read_beginning(text)
+    except NotJson as error:
         return Unparsable(f"a tool was to be called, and the call is no JSON: {error}")
     if whole and text[end:].strip():
         return Unparsable("a tool was to be called, and the answer goes on behind the call", place=str(end))
@@ -153,33 +149,3 @@ def _is_deeper(value: Any, than: int) -> bool:
         if not level:
             return False
     return True
-
-
-class _NotJson(ValueError):
-    """A text that does not begin with JSON as this contract takes it."""
-
-
-def _read(text: str) -> tuple[Any, int]:
-    """Return the JSON value that a text begins with, and where that ends. Raise _NotJson, for duplicate keys, too."""
-    try:
-        return _DECODER.raw_decode(text)
-    except json.JSONDecodeError as error:
-        raise _NotJson(json_fault(error)) from None
-    except RecursionError:
-        raise _NotJson("it is nested too deep") from None
-    except ValueError as error:  # of ours, and of a number with more digits than Python reads
-        raise _NotJson(str(error)[:_SHOWN]) from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object has a key twice")
-    return found
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_float=finite, parse_constant=_no_constant)
