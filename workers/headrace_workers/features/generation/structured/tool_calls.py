@@ -129,7 +129,8 @@ def _fault(tool: Tool, value: Any) -> Unparsable | None:
         return Unparsable(f"the arguments of {tool.name} are nested too deep: the limit is {_DEEPEST} levels")
     try:
         as_json(value).encode()
-        check_of(arguments_schema(tool)).run(value)
+        schema = arguments_schema(tool)
+        check_of(schema, as_json(schema)).run(value)
     except UnicodeEncodeError:
         return Unparsable(f"the arguments of {tool.name} hold half of a character (a lone surrogate)")
     except Unparsable as fault:

@@ -4,7 +4,6 @@ Nothing that an answer holds makes the check fail otherwise or run without bound
 """
 
 import hashlib
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
@@ -105,9 +104,11 @@ _checks: OrderedDict[bytes, SchemaCheck] = OrderedDict()  # by digest of their s
 _lock: Final = Lock()
 
 
-def check_of(schema: dict[str, Any]) -> SchemaCheck:
-    """Return the check of a schema, which is kept. Raise jsonschema-rs's errors where it is none."""
-    key = hashlib.blake2b(json.dumps(schema, sort_keys=True).encode(), digest_size=16).digest()
+def check_of(schema: dict[str, Any], text: str) -> SchemaCheck:
+    """Return the check of a schema, which is kept. `text` is the schema as JSON. Raise jsonschema-rs's errors where it
+    is none.
+    """
+    key = hashlib.blake2b(text.encode(), digest_size=16).digest()
     with _lock:
         if key in _checks:
             _checks.move_to_end(key)
@@ -131,7 +132,7 @@ def _check(output: OutputFormat, text: str) -> None:
             if not isinstance(_json_of(text), dict):
                 raise Unparsable("the answer is JSON, but no object", place="")
         case JsonSchemaFormat(json_schema=schema):
-            check = check_of(schema)
+            check = check_of(schema, output.as_json)
             check.run(_json_of(text, check.names))
         case _:
             _check_grammar(output, text)
