@@ -5,7 +5,7 @@ quotes nothing of what it said, since nobody has moderated that.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -63,6 +63,18 @@ def calls_in(text: str, tools: Sequence[Tool], *, forced: bool) -> tuple[str, Ca
     return "", _call_at_beginning(text.lstrip(), tools, whole=True)
 
 
+def fault_of_calls(calls: Sequence[ToolCall], job: GenerationJob) -> Unparsable | None:
+    """Return why an answer with these calls is not as the job's tools and `tool_choice` ask; None where it is."""
+    tools = {each.name: each for each in offered(job.tools, job.tool_choice)}
+    if not calls and tools and must_call(job.tool_choice):
+        return Unparsable("a tool was to be called, and the answer calls none")
+    for call in calls:
+        fault = fault_of(tools[call.name], call.arguments) if call.name in tools else _not_offered(tools)
+        if fault is not None:
+            return fault
+    return None
+
+
 def fault_of(tool: Tool, arguments: str) -> Unparsable | None:
     """Return why these arguments, as JSON, are not what the tool takes; None where they are."""
     value = _arguments(arguments)
@@ -112,14 +124,18 @@ def _call_at_beginning(text: str, tools: Sequence[Tool], *, whole: bool = False)
 def _call(name: str, value: Any, tools: Sequence[Tool]) -> Call | Unparsable:
     tool = next((each for each in tools if each.name == name), None)
     if tool is None:
-        known = ", ".join(each.name for each in tools)
-        return Unparsable(f"a tool is called that is not offered; offered are {known}"[:MAX_SHORT_TEXT])
+        return _not_offered([each.name for each in tools])
     if (fault := _fault(tool, value)) is not None:
         return fault
     arguments = as_json(value)
     if len(arguments) > MAX_TEXT:
         return Unparsable(f"the arguments of {name} have {len(arguments):,} characters; the limit is {MAX_TEXT:,}")
     return Call(name, arguments)
+
+
+def _not_offered(names: Iterable[str]) -> Unparsable:
+    known = ", ".join(names) or "none"
+    return Unparsable(f"a tool is called that is not offered; offered are {known}"[:MAX_SHORT_TEXT])
 
 
 def _fault(tool: Tool, value: Any) -> Unparsable | None:
