@@ -7,9 +7,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.http.scripted import TICKET, scripted
 from tests.workers.http.served import IDLE, Gateway
+
+from headrace_workers.core.tables import JOBS
 
 SCHEMA = {
     "type": "object",
@@ -97,6 +100,33 @@ def test_a_key_belongs_to_one_schema(client: httpx.Client, path: str, body: Any)
     assert first.json()["id"] == again.json()["id"]
     refused = client.post(path, json=body({**SCHEMA, "required": []}), headers=headers)
     assert refused.status_code == 409, refused.text
+
+
+def test_a_key_is_its_tenant_s_own(gateway: Gateway, client: httpx.Client):
+    """Two tenants send the same key with other schemas: each has a job of its own, with its own schema."""
+    headers = {"Idempotency-Key": str(uuid4())}
+    with gateway.client(gateway.key("neighbour")) as neighbour:
+        ids = [
+            one.post("/v1/jobs", json=job({**SCHEMA, "title": name}), headers=headers).json()["id"]
+            for one, name in ((client, "mine"), (neighbour, "theirs"))
+        ]
+        assert ids[0] != ids[1]
+        for one, found, other in ((client, *ids), (neighbour, *reversed(ids))):
+            assert one.get(f"/v1/jobs/{found}").status_code == 200
+            assert one.get(f"/v1/jobs/{other}").status_code == 404
+    assert [_schema_of(gateway, each)["title"] for each in ids] == ["mine", "theirs"]
+
+
+def _schema_of(gateway: Gateway, job_id: str) -> dict[str, Any]:
+    """Return the schema of a job in the ledger, once it is there."""
+    query = select(JOBS.c.payload).where(JOBS.c.id == job_id)
+
+    def payload() -> bytes | None:
+        with gateway.services.ledger.engine.connect() as connection:
+            return connection.execute(query).scalar()
+
+    found: dict[str, Any] = json.loads(eventually(payload) or b"{}")["output"]["json_schema"]
+    return found
 
 
 def test_a_job_says_its_format(client: httpx.Client):
