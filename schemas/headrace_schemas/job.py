@@ -4,7 +4,8 @@ import uuid
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from headrace_schemas.attributes import Filter
 from headrace_schemas.callback import Callback
@@ -231,6 +232,18 @@ class GenerationJob(JudgedJob):
         if len(set(self.chain)) < len(self.chain):
             raise ValueError("model names a model twice: name each once")
         return self
+
+    @field_validator("messages")
+    @classmethod
+    def _results_of_calls(cls, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        called: set[str | None] = {None}
+        for place, each in enumerate(messages):
+            if each.tool_call_id not in called:
+                wrong = PydanticCustomError("no_such_call", "names no call of a turn before it")
+                problem = InitErrorDetails(type=wrong, loc=(place, "tool_call_id"), input=each.tool_call_id)
+                raise ValidationError.from_exception_data(cls.__name__, [problem])
+            called.update(call.id for call in each.tool_calls)
+        return messages
 
     @model_validator(mode="after")
     def _tools_by_name(self) -> "GenerationJob":

@@ -23,7 +23,8 @@ class Message(Value):
         FAIL_FAST,
     ] = ()
     tool_call_id: Annotated[
-        CallId | None, Field(description="The call whose result this is; only in a turn of a tool.")
+        CallId | None,
+        Field(description="The call of an earlier turn whose result this is; only in a turn of a tool."),
     ] = None
 
     @model_validator(mode="after")

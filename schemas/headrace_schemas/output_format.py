@@ -1,5 +1,7 @@
 """Formats that a job may ask its answer to have. A job whose answer has another one fails, and says why."""
 
+import json
+from functools import cached_property
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
@@ -27,6 +29,11 @@ class JsonSchemaFormat(Value):
     in_prompt: Annotated[
         bool, Field(description="Whether the schema stands in the prompt, too. It then counts as tokens of the prompt.")
     ] = True
+
+    @cached_property
+    def as_json(self) -> str:
+        """Return the schema as compact JSON, which is written once."""
+        return json.dumps(self.json_schema, ensure_ascii=False, separators=(",", ":"))
 
 
 class JsonObjectFormat(Value):

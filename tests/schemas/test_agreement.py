@@ -38,7 +38,7 @@ BEYOND_SCHEMAS = (
     "min_quality.criterion must be", "min_quality is given with cache",
     "json_schema: ", "labels and passing",
     "content is missing", "tool_call_id is given", "tool_calls are given", "tools names a tool twice",
-    "tool_choice is given", "tool_choice names", "both output and tools",
+    "tool_choice is given", "tool_choice names", "both output and tools", "names no call of a turn",
 )  # fmt: skip
 
 

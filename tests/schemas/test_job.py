@@ -20,6 +20,7 @@ from headrace_schemas import (
 from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.criteria import Uncertain
 from headrace_schemas.job import JOB_NAMESPACE, POLICY_MODEL, derive_job_id
+from headrace_schemas.tool import ToolCall
 
 TURNS = (
     Message(role="system", content="Be brief."),
@@ -53,6 +54,18 @@ def test_prompt_or_messages(fields: dict[str, object]) -> None:
     """Exactly one of prompt and messages is given, and it is not empty."""
     with pytest.raises(ValidationError):
         GenerationJob(model="m", **fields)
+
+
+def test_a_result_follows_the_call_that_asked_for_it() -> None:
+    """A turn of a tool names a call of a turn before it; else the error has its place."""
+    result = Message(role="tool", tool_call_id="a", content="mild")
+    call = Message(role="assistant", tool_calls=(ToolCall(id="a", name="weather", arguments="{}"),))
+    assert GenerationJob(model="m", messages=(*TURNS, call, result)).messages[-1] == result
+    for turns in ((result,), (result, call), (call, result.model_copy(update={"tool_call_id": "b"}))):
+        with pytest.raises(ValidationError) as caught:
+            GenerationJob(model="m", messages=turns)
+        place = next(place for place, turn in enumerate(turns) if turn.role == "tool")
+        assert caught.value.errors()[0]["loc"] == ("messages", place, "tool_call_id")
 
 
 def test_conversation_and_question() -> None:

@@ -1,5 +1,6 @@
 """Tables that fit, whatever the terminal."""
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -13,6 +14,7 @@ from headrace_workers.features.batches.commands.run_report import draw_receipts
 SCORES = tuple(Score(criterion=name, value=0.0) for name in ("length", "contains", "exact_match"))
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=3)
+ANSWERED = Answer(text="word " * 50, finish_reason="stop", model="tiny", quantization="int8", usage=USAGE)
 
 
 def drawn(renderable: object, width: int) -> list[str]:
@@ -49,6 +51,17 @@ def test_a_run_whose_checks_hold_has_a_line_for_each_answer():
     assert lines[0].split() == ["line", "answer", "note", "moderation", "checks"]
     assert lines[2].split() == ["1", "An", "answer.", "redact", "email", "passed"]
     assert "… cut at max_tokens redact email passed" in " ".join(lines[3].split())
+
+
+def test_why_there_is_no_answer_is_whole():
+    """It takes as many lines as it needs, while an answer has one line."""
+    reason = "output.pattern: " + " ".join(f"reason{n}" for n in range(40))
+    letter = dead(1)
+    letter = replace(letter, event=letter.event.model_copy(update={"reason": reason}))
+    lines = drawn(draw_receipts([letter, result(2, 2, answer=ANSWERED)], 2), 80)
+    assert max(map(len, lines)) <= 80
+    assert sum("word" in line for line in lines) == 1
+    assert f"permanent at generate: {reason}" in " ".join(" ".join(lines[2:]).replace(" dead ", " ").split())
 
 
 def test_a_table_says_how_many_rows_it_leaves_out():

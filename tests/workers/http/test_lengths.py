@@ -20,6 +20,9 @@ from headrace_workers.testing import make_tiny_model
 
 LONG = "x" * 3_000
 TURN = {"role": "user", "content": LONG}
+SHORT = {"role": "user", "content": "short"}
+FORMAT = {"name": "word", "schema": {"enum": [f"value {n}" for n in range(400)]}}
+TOOLS = [{"type": "function", "function": {"name": f"t{n}", "description": LONG[:1_500]}} for n in range(2)]
 
 
 @pytest.fixture
@@ -34,12 +37,24 @@ def gateway(embedded_kafka: KafkaServer, redis_server: RedisServer, tmp_path, fr
 
 
 def test_a_prompt_beyond_the_context_is_refused_in_openai_s_words(gateway):
-    """By each way of asking, with the parameter's own name; nothing was sent."""
+    """By each way of asking, with the name of the parameter that makes it too long; nothing was sent."""
     with openai_of(gateway, max_retries=0) as client:
         asked = (
             ("messages", lambda: client.chat.completions.create(model="tiny", messages=[TURN])),
             ("input", lambda: client.responses.create(model="tiny", input=[TURN], background=True)),
             ("prompt", lambda: client.completions.create(model="tiny", prompt=["short", LONG])),
+            (
+                "response_format.json_schema",
+                lambda: client.chat.completions.create(
+                    model="tiny", messages=[SHORT], response_format={"type": "json_schema", "json_schema": FORMAT}
+                ),
+            ),
+            (
+                "tools",
+                lambda: client.chat.completions.create(
+                    model="tiny", messages=[SHORT], tools=TOOLS, tool_choice="required"
+                ),
+            ),
         )
         for param, ask in asked:
             with pytest.raises(openai.BadRequestError, match="the context of tiny holds 2048") as caught:

@@ -61,6 +61,19 @@ REFUSED = {
         judged({"criterion": "json_schema", "json_schema": {"type": "text"}}),
         "criteria.0.json_schema: the schema cannot be used",
     ),
+    "a format": (
+        generation(output={"type": "json_schema", "json_schema": {"properties": {"id": {"pattern": "(?!a)b"}}}}),
+        "output.json_schema, at /properties/id/pattern: the pattern looks around",
+    ),
+    "a format that takes too long to compile": (
+        generation(output={"type": "regex", "pattern": "(a{1000}){1000}"}),
+        "output.pattern: it takes more than 1 s, 1024 MB or levels of nesting",
+    ),
+    "parameters of a tool": (
+        generation(tools=[{"name": "t", "parameters": {"then": {}}}], tool_choice="required"),
+        "tools[0].parameters, at /then: it stands without if",
+    ),
+    "a choice of a tool": (generation(tools=[{"name": "t"}]), "the model echo cannot choose whether to call a tool"),
     "a long prompt": (generation(model="tiny", prompt="x" * 3_000), "the prompt has "),
     "a callback to an inner address": (
         generation(callback={"url": "https://10.0.0.1/"}),

@@ -2,14 +2,21 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.http.scripted import TICKET, scripted
 from tests.workers.http.served import IDLE, Gateway
+
+from headrace_workers.core.tables import JOBS
+from headrace_workers.http.examinations import THREADS
 
 SCHEMA = {
     "type": "object",
@@ -97,6 +104,63 @@ def test_a_key_belongs_to_one_schema(client: httpx.Client, path: str, body: Any)
     assert first.json()["id"] == again.json()["id"]
     refused = client.post(path, json=body({**SCHEMA, "required": []}), headers=headers)
     assert refused.status_code == 409, refused.text
+
+
+def test_a_key_is_its_tenant_s_own(gateway: Gateway, client: httpx.Client):
+    """Two tenants send the same key with other schemas: each has a job of its own, with its own schema."""
+    headers = {"Idempotency-Key": str(uuid4())}
+    with gateway.client(gateway.key("neighbour")) as neighbour:
+        ids = [
+            one.post("/v1/jobs", json=job({**SCHEMA, "title": name}), headers=headers).json()["id"]
+            for one, name in ((client, "mine"), (neighbour, "theirs"))
+        ]
+        assert ids[0] != ids[1]
+        for one, found, other in ((client, *ids), (neighbour, *reversed(ids))):
+            assert one.get(f"/v1/jobs/{found}").status_code == 200
+            assert one.get(f"/v1/jobs/{other}").status_code == 404
+    assert [_schema_of(gateway, each)["title"] for each in ids] == ["mine", "theirs"]
+
+
+def _schema_of(gateway: Gateway, job_id: str) -> dict[str, Any]:
+    """Return the schema of a job in the ledger, once it is there."""
+    query = select(JOBS.c.payload).where(JOBS.c.id == job_id)
+
+    def payload() -> bytes | None:
+        with gateway.services.ledger.engine.connect() as connection:
+            return connection.execute(query).scalar()
+
+    found: dict[str, Any] = json.loads(eventually(payload) or b"{}")["output"]["json_schema"]
+    return found
+
+
+def _compiling() -> int:
+    """Return how many processes of this gateway compile a format now."""
+    found = 0
+    for task in Path("/proc/self/task").iterdir():
+        for child in (task / "children").read_text().split():
+            with suppress(OSError):  # it has ended
+                found += b"compiled_apart" in Path(f"/proc/{child}/cmdline").read_bytes()
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux says which processes there are")
+def test_many_new_schemas_at_once_hold_nobody_up(gateway: Gateway, client: httpx.Client):
+    """Few are compiled at a time. Each request is taken or told when to come again, and others are answered."""
+
+    def ask(number: int) -> httpx.Response:
+        return client.post("/v1/jobs", json=job({**SCHEMA, "title": f"new {number} {uuid4()}"}))
+
+    most, others = 0, []
+    with ThreadPoolExecutor(16) as pool, gateway.client(gateway.key("neighbour")) as neighbour:
+        asked = [pool.submit(ask, number) for number in range(16)]
+        while not all(each.done() for each in asked):
+            most = max(most, _compiling())
+            others.append(neighbour.post("/v1/jobs", json={"model": IDLE, "prompt": "Go."}).status_code)
+    answers = [each.result() for each in asked]
+    assert 1 <= most <= THREADS
+    assert set(others) == {202}
+    assert all(each.status_code == 202 or each.headers["retry-after"] for each in answers)
+    assert {each.status_code for each in answers} <= {202, 429, 503}
 
 
 def test_a_job_says_its_format(client: httpx.Client):

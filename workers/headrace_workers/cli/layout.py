@@ -23,7 +23,8 @@ class Rows:
     """Something to print: a title, the names of the columns, and the cells, plain text all of them.
 
     `right` names the columns of numbers, `whole` the columns that are never broken (ids), `clip` the columns that are
-    cut to fit. Other columns break lines between words, and inside a word only if nobody would copy it.
+    cut to fit, except in the rows of the places `uncut`. Other columns break lines between words, and inside a word
+    only if nobody would copy it.
     """
 
     title: str | None
@@ -32,6 +33,7 @@ class Rows:
     right: Collection[str] = ()
     whole: Collection[str] = ()
     clip: Collection[str] = ()
+    uncut: Collection[int] = ()
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
         """Yield the lines for Rich."""
@@ -77,9 +79,12 @@ class Rows:
                 no_wrap=name in self.whole or name in self.clip,
                 width=width,
             )
-        for cells in self.rows:
+        for place, cells in enumerate(self.rows):
             # Text, not markup: an answer with [brackets] is no instruction to the terminal.
-            drawn.add_row(*map(Text, cells))
+            if place in self.uncut:
+                drawn.add_row(*(Text(cell, overflow="fold", no_wrap=False) for cell in cells))
+            else:
+                drawn.add_row(*map(Text, cells))
         yield drawn
         yield ""
 

@@ -72,9 +72,10 @@ def table(
     right: Sequence[str] = (),
     whole: Sequence[str] = (),
     clip: Sequence[str] = (),
+    uncut: Sequence[int] = (),
 ) -> Rows:
     """Return a table whose cells are plain text, whatever they contain: see `Rows`."""
-    return Rows(title, columns, [[printable(cell) for cell in cells] for cells in rows], right, whole, clip)
+    return Rows(title, columns, [[printable(cell) for cell in cells] for cells in rows], right, whole, clip, uncut)
 
 
 def printable(text: str) -> str:

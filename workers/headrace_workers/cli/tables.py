@@ -35,7 +35,7 @@ class Row:
 
 
 def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
-    """Return one receipt as a row; the answer is cut to `width` characters."""
+    """Return one receipt as a row. An answer is cut to `width` characters; the reason why there is none is whole."""
     event = receipt.event
     name = (receipt.job_id or "unknown")[:8]
     job = name if receipt.line is None else str(receipt.line)
@@ -54,8 +54,9 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
     if isinstance(event, DeadLetter):
         place = f" ({event.place})" if event.place else ""
         cause = f"{event.failure or event.category} at {event.stage}: {event.reason}{place}"
-        return Row(job, shorten(cause, width), "", "dead", "", "", "", "")
-    return Row(job, shorten(event.reason or "(no reason given)", width), "", "cancelled", "", "", "", "")
+        return Row(job, " ".join(cause.split()), "", "dead", "", "", "", "")
+    reason = " ".join((event.reason or "(no reason given)").split())
+    return Row(job, reason, "", "cancelled", "", "", "", "")
 
 
 def table_of(rows: Iterable[Row], skip: int = 0) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -175,4 +176,4 @@ def one_line(receipt: Receipt, width: int = 100) -> str:
     shown = row(receipt, width)
     cost = f"{shown.tokens} tok  " if shown.tokens else ""
     time = f"{show_ms(receipt.event.total_ms)}  " if isinstance(receipt.event, Result) else ""
-    return f"{receipt.job_id or 'unknown':<36}  {receipt.status:<9}  {cost}{time}{shown.answer}"
+    return f"{receipt.job_id or 'unknown':<36}  {receipt.status:<9}  {cost}{time}{shorten(shown.answer, width)}"

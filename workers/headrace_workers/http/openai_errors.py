@@ -100,7 +100,7 @@ def refused(error: HeadraceError, prompt: str = "messages", names: Mapping[str, 
     if isinstance(error, Refused):
         return error
     if isinstance(error, PromptTooLong):
-        return Refused(str(error), code="context_length_exceeded", param=prompt)
+        return Refused(str(error), code="context_length_exceeded", param=_in_body(error.param, names or {}) or prompt)
     for kind, (status, code, param) in _BY_ERROR.items():
         if isinstance(error, kind):
             return Refused(str(error), status=status, code=code, param=param or error.param)

@@ -23,10 +23,11 @@ class Words(Models):
         return HOLDS
 
     def prompt_tokens(
-        self, _alias: str, messages: tuple[Message, ...], _tenant: str, _tools: tuple[Tool, ...] = ()
+        self, _alias: str, messages: tuple[Message, ...], _tenant: str, tools: tuple[Tool, ...] = ()
     ) -> int | None:
         """Count them."""
-        tokens = sum(len(each.content.replace(",", " ").split()) for each in messages)
+        texts = [each.content for each in messages] + [each.description for each in tools]
+        tokens = sum(len(text.replace(",", " ").split()) for text in texts)
         if tokens >= HOLDS:
             raise PromptTooLong(f"the prompt has {tokens} tokens, and the model holds {HOLDS}")
         return tokens
@@ -59,6 +60,17 @@ def test_a_schema_that_exhausts_the_context_is_refused_with_that_reason() -> Non
     ) as found:
         CHECK.examine(job)
     assert found.value.param == "output"
+
+
+def test_tools_that_exhaust_the_context_are_refused_with_that_reason() -> None:
+    """The error names the tools, but not where the conversation alone is too long."""
+    tools = tuple(Tool(name=f"t{number}", description="word " * 30) for number in range(4))
+    with pytest.raises(PromptTooLong, match=r"the tools that the prompt describes make it too long.*fewer") as found:
+        CHECK.examine(generation(prompt="hello", tools=tools, tool_choice="required"))
+    assert found.value.param == "tools"
+    with pytest.raises(PromptTooLong) as found:
+        CHECK.examine(generation(prompt="word " * 200, tools=tools, tool_choice="required"))
+    assert found.value.param is None
 
 
 def test_a_schema_that_is_left_out_of_the_prompt_costs_nothing() -> None:

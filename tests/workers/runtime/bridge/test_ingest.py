@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from kafka import TopicPartition
@@ -18,6 +20,8 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
+from headrace_workers.core.admission.check import AdmissionCheck
+from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.tables import OUTBOX
 from headrace_workers.features.quality.store.labels import Labels
@@ -110,6 +114,40 @@ def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monk
     until(ingest, lambda: len(states(ledger)) == 5 and len(ledger.dead(DeadFilter())) == 1)
     ingest.close()
     assert done_with(ledger, kafka, Topic.GENERATION) == 6
+
+
+class Put(SystemClock):
+    """A clock that may be put on."""
+
+    by = 0.0
+
+    def monotonic(self):
+        """So much later than it is."""
+        return super().monotonic() + self.by
+
+
+def test_records_that_take_long_to_admit_are_written_a_few_at_a_time(ledger, kafka, ingests):
+    """A bridge that compiled many formats in one round would count as stuck, end, and begin with the same again."""
+    clock, rounds = Put(), []
+
+    class Slow(AdmissionCheck):
+        def examine(self, _job):
+            clock.by += 2.0
+
+    jobs = [keyed(number) for number in range(9)]
+    write(kafka, [record(job, partition=number % 2) for number, (job, _) in enumerate(jobs)])
+    ingest = ingests(kafka, clock=clock)
+    ingest._rules = replace(ingest._rules, checks=[Slow()])
+
+    def all_there():
+        rounds.append(len(states(ledger)))
+        return rounds[-1] == 9
+
+    until(ingest, all_there)
+    assert max(after - before for before, after in pairwise([0, *rounds])) <= 3
+    ingest.close()
+    assert done_with(ledger, kafka, Topic.GENERATION) == 9
+    assert ledger.dead(DeadFilter()) == []
 
 
 def test_bridges_share_the_partitions_and_take_over_from_each_other(ledger, kafka, ingests):

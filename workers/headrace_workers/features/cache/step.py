@@ -17,6 +17,7 @@ from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.audit_step import compared
 from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, LookupRequest, Miss, NearMiss
 from headrace_workers.features.cache.store.entries import Disallow, Served, Withdraw
+from headrace_workers.features.generation.structured.tool_calls import fault_of_calls
 from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.knowledge import grounds
 from headrace_workers.features.knowledge.grounding import afresh, grounded, ungrounded
@@ -139,10 +140,14 @@ def recall(
 
 
 def _unfit(job: GenerationJob, found: Found | None) -> Disallow | None:
-    """Return the end of a known answer that does not have the format which the job asks for; None for any other."""
-    if job.output is None or not isinstance(found, Hit):
+    """Return the end of a known answer that does not have the format, or the call, which the job asks for; None for any
+    other.
+    """
+    if not isinstance(found, Hit):
         return None
-    failure = failure_of(job.output, found.answer.text or "", found.answer.finish_reason)
+    failure = fault_of_calls(found.answer.tool_calls, job)
+    if failure is None and job.output is not None:
+        failure = failure_of(job.output, found.answer.text or "", found.answer.finish_reason)
     return None if failure is None else Disallow(found.entry_id, reason_of(failure))
 
 

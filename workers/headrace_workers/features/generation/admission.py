@@ -81,16 +81,23 @@ class PromptCheck(AdmissionCheck):
         return None if prompt is None else prompt + job.sampling.max_tokens
 
     def _too_long(self, error: PromptTooLong, job: GenerationJob) -> PromptTooLong:
-        """Return the error of a prompt that is too long; it says so if the format in the prompt makes it so."""
-        if job.output is None:
+        """Return the error of a prompt that is too long; it says so if the format or the tools in it make it so."""
+        if job.output is None and not job.tools:
             return error
         try:
             self._models.prompt_tokens(job.first_model, job.conversation, job.tenant)
         except HeadraceError:
             return error
-        found = PromptTooLong(
-            f"the format that stands in the prompt makes it too long: {error}; or shorten the schema, or set "
-            "output.in_prompt to false"
-        )
-        found.param = "output"
+        if job.output is not None:
+            found = PromptTooLong(
+                f"the format that stands in the prompt makes it too long: {error}; or shorten the schema, or set "
+                "output.in_prompt to false"
+            )
+            found.param = "output"
+        else:
+            found = PromptTooLong(
+                f"the tools that the prompt describes make it too long: {error}; or offer fewer tools, or describe "
+                "them in fewer words"
+            )
+            found.param = "tools"
         return found

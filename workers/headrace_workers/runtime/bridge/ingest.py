@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NoReturn
 
 from headrace_producers.any_record import Unreadable
@@ -31,6 +32,8 @@ from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdm
 from headrace_workers.runtime.wire.early_assignment import Assigner, alone
 from headrace_workers.runtime.wire.notifier import Hint
 
+_Polled = Mapping[Any, Sequence[Any]]  # records by partition
+
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _REST = 0.25  # seconds to the next look while another bridge reads
 _SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
@@ -38,6 +41,9 @@ _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at wha
 _HELD_UP = 3.0  # seconds between two of those looks: something else took that time
 _INTERRUPTED = 2.0  # seconds without an answer to a fetch, behind which the log may be another
 _RESUME_AT = 0.9  # of the bound
+# Seconds that the records of one poll may take to be admitted; those behind are read again. A new format may take a
+# second to compile, and a bridge whose round lasts for minutes would be taken for stuck.
+_ADMITTING = 5.0
 # Seconds between commits while records keep coming: they are for the broker's tools.
 _COMMIT_EVERY = 1.0
 
@@ -150,27 +156,32 @@ class Ingest:
             self._uncommitted_since = None
 
     def _take(self, polled: Mapping[Any, Sequence[Any]]) -> list[Hint]:
-        following = self._partitions.following(polled)
-        now, sent = self._ledger_time.ms(), [raw for batch in polled.values() for raw in batch]
-        admitted = RecordAdmission(self._rules, now).admit_all([self._record(raw) for raw in sent])
-        decided = [self._decided(raw, each, now) for raw, each in zip(sent, admitted, strict=True)]
+        now, sent = self._ledger_time.ms(), _in_turns(polled)
+        until = self._clock.monotonic() + _ADMITTING
+        admitted = RecordAdmission(self._rules, now).admit_all(
+            [self._record(raw) for _, raw in sent], lambda: self._clock.monotonic() < until
+        )
+        taken, left = sent[: len(admitted)], sent[len(admitted) :]
+        following = self._partitions.following(_by_partition(taken))
+        decided = [self._decided(raw, each, now) for (_, raw), each in zip(taken, admitted, strict=True)]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
         reviews = [item for item in decided if isinstance(item, ReceivedReview)]
         room = self._assigner.room(lone) if (lone := alone(jobs)) else None
-        taken = self._ledger.ingest(jobs, refused, cancellations, following, room, reviews)
+        written = self._ledger.ingest(jobs, refused, cancellations, following, room, reviews)
         self._partitions.written(following)
+        self._rewind(_by_partition(left))
         self._taken_since = True
-        self._assigner.send(taken.assigned)
-        new = taken.new
+        self._assigner.send(written.assigned)
+        new = written.new
         log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
         if refused:
             # Reasons without their quotes: the log holds no text of senders. Equal reasons are logged once.
             reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
         events = refused or cancellations or reviews or new < len(jobs)
-        work = cancellations or len(jobs) > len(taken.assigned)  # what ends may be waited for, or followed
+        work = cancellations or len(jobs) > len(written.assigned)  # what ends may be waited for, or followed
         return [Hint.WORK] * bool(work) + [Hint.EVENTS, Hint.ENDS] * bool(events)
 
     def _decided(self, raw: Any, found: Accepted, now: int) -> Accepted:
@@ -256,3 +267,16 @@ class Ingest:
             consumer.pause(*(wanted - paused))
         if paused - wanted:
             consumer.resume(*(paused - wanted))
+
+
+def _in_turns(polled: _Polled) -> list[tuple[Any, Any]]:
+    """Return the records of a poll, each with its partition: the first ones of all partitions, then the second ones."""
+    numbered = [(place, partition, raw) for partition, batch in polled.items() for place, raw in enumerate(batch)]
+    return [(partition, raw) for _, partition, raw in sorted(numbered, key=itemgetter(0))]
+
+
+def _by_partition(records: Sequence[tuple[Any, Any]]) -> _Polled:
+    found: dict[Any, list[Any]] = {}
+    for partition, raw in records:
+        found.setdefault(partition, []).append(raw)
+    return found

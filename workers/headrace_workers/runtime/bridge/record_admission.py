@@ -1,6 +1,6 @@
 """Admission of Kafka records: jobs, cancellations and reviews, or refusals with a reason."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from headrace_schemas import CancelJob, Envelope, HeadraceError
@@ -45,15 +45,26 @@ class RecordAdmission:
         self._now = now
         self._named = NamedResources(rules.checks)
 
-    def admit_all(self, records: Sequence[Record]) -> list[Accepted]:
-        """Decide about each of these records, and ask the ledger once for all that they name.
+    def admit_all(self, records: Sequence[Record], go_on: Callable[[], bool] = lambda: True) -> list[Accepted]:
+        """Decide about these records in their order, and ask the ledger once for all that they name.
 
-        A bad record becomes a `Burial`; no content raises. Raises Unavailable where the ledger does not answer, or the
-        machine is too busy to compile a format.
+        Where `go_on` returns False, or the machine is too busy to compile a format, the decisions end: there is one at
+        least. A bad record becomes a `Burial`; no content raises. Raise Unavailable where the ledger does not answer,
+        or the machine is too busy for the first of them.
         """
         read = [_read(record) for record in records]
         self._named.look_up(each.job for each in read if isinstance(each, _SentJob))
-        return [self._admit(each) if isinstance(each, _SentJob) else each for each in read]
+        decided: list[Accepted] = []
+        for each in read:
+            if decided and not go_on():
+                break
+            try:
+                decided.append(self._admit(each) if isinstance(each, _SentJob) else each)
+            except Unavailable:
+                if not decided:
+                    raise
+                break
+        return decided
 
     def admit(self, record: Record) -> Accepted:
         """Decide about one record; see `admit_all`."""

@@ -58,6 +58,36 @@ def test_a_known_answer_that_lost_its_format_is_served_no_more(flow, asks):
     assert entries(flow) == ["dead"]
 
 
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [],
+        [{"id": "1", "name": "measure", "arguments": '{"tall": "very"}'}],
+        [{"id": "1", "name": "measure", "arguments": '{"tall": 3'}],
+        [{"id": "1", "name": "fell", "arguments": '{"tall": 3}'}],
+    ],
+)
+def test_a_known_call_that_its_tools_do_not_take_is_served_no_more(flow, asks, calls):
+    """It is checked by the tools of the job that asks before it is served; the job then makes a call of its own."""
+    tool = {"name": "measure", "parameters": {"type": "object", "properties": {"tall": {"type": "integer"}}}}
+    asked = {
+        "prompt": '{"name": "measure", "arguments": {"tall": 3}}', "tools": [tool], "tool_choice": "required"
+    }  # fmt: skip
+    (first,) = flow.send(asks(**asked))
+    flow.drain()
+    (second,) = flow.send(asks(**asked, idempotency_key="2"))
+    flow.drain()
+    assert (flow.generated, tiers(flow, [second])) == ([first], ["exact"])
+    ((answer,),) = flow.ledger.read(select(ENTRIES.c.answer))
+    with writing(flow.ledger.engine) as tx:
+        tx.execute(update(ENTRIES).values(answer=to_json({**from_json(answer), "tool_calls": calls})))
+    (third,) = flow.send(asks(**asked, idempotency_key="3"))
+    flow.drain()
+    assert third in flow.generated
+    assert flow.result(third).answer.tool_calls[0].arguments == '{"tall": 3}'
+    assert entries(flow) == ["dead"]
+
+
 USER, CALL = Message(role="user", content="How tall?"), ToolCall(id="1", name="measure", arguments="{}")
 TURNS = (USER, Message(role="assistant", tool_calls=(CALL,)), Message(role="tool", content="3", tool_call_id="1"))
 

@@ -8,7 +8,7 @@ from headrace_schemas.tool import NamedTool, Tool, ToolCall
 from headrace_workers.features.generation.api.openai_answers import answer_of
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
 from headrace_workers.features.generation.openai.response_input import input_messages
-from headrace_workers.features.generation.openai.responses import conversation
+from headrace_workers.features.generation.openai.responses import continued, conversation
 from headrace_workers.http.openai_errors import Refused
 
 CHAT = {"model": "mill", "messages": [{"role": "user", "content": "a"}]}
@@ -96,6 +96,17 @@ def test_no_tools_are_none(ask, more):
         ({"messages": [{"role": "tool", "content": "mild"}]}, "messages[0].tool_call_id"),
         ({"messages": [{"role": "tool", "tool_call_id": "call_1"}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "tool_call_id": "", "content": "a"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "tool", "tool_call_id": [], "content": "a"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "tool", "tool_call_id": "call_1", "content": "a"}]}, "messages[0].tool_call_id"),
+        (
+            {
+                "messages": [
+                    {"role": "assistant", "tool_calls": [CHAT_CALL]},
+                    {"role": "tool", "tool_call_id": "call_2", "content": "a"},
+                ]
+            },
+            "messages[1].tool_call_id",
+        ),
     ],
 )
 def test_what_is_wrong_with_tools_of_a_chat_is_named(more, param):
@@ -121,6 +132,8 @@ def test_what_is_wrong_with_tools_of_a_chat_is_named(more, param):
         ({"input": [{"type": "function_call", "name": "a", "arguments": "{}"}]}, "input[0].call_id"),
         ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0].output"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": [{}]}]}, "input[0].output[0].type"),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "a"}]}, "input[0].call_id"),
+        ({"input": [{"type": "function_call_output", "call_id": [], "output": "a"}]}, "input[0].call_id"),
     ],
 )
 def test_what_is_wrong_with_tools_of_a_response_is_named(more, param):
@@ -198,6 +211,12 @@ def test_the_next_response_goes_on_from_a_call():
     (job,) = response(tools=[{"type": "function", **WEATHER}]).jobs
     said = conversation(TURN, job, CALLED)[-1]
     assert (said.role, said.content, said.tool_calls) == ("assistant", "", (CALL,))
+    result = {"type": "function_call_output", "call_id": CALL.id, "output": "mild"}
+    (after,) = continued({**TURN, "input": [result]}, ASKER, (said,)).jobs
+    assert after.messages[-1].tool_call_id == CALL.id
+    with pytest.raises(Refused) as caught:
+        continued({**TURN, "input": [{**result, "call_id": "call_2"}]}, ASKER, (said,))
+    assert caught.value.param == "input[0].call_id"
 
 
 def test_an_answer_that_was_cut_is_told_as_a_length():

@@ -77,7 +77,8 @@ def test_passes_valid_answers(output: OutputFormat, text: str) -> None:
         (_TICKET, '{"id": 1}{"id": 2}', "9", "no JSON document"),
         (_TICKET, "", "0", "no JSON document"),
         (_TICKET, '{"id": 1, "id": 2}', "/id", "twice"),
-        (JsonObjectFormat(), '{"a": [{}, {"b~/": 1, "b~/": 2}]}', "/a/1/b~0~1", "twice"),
+        (_TICKET, '{"id": 1, "tags": [0, {"id": 1, "id": 2}]}', "/tags/1/id", "twice"),
+        (JsonObjectFormat(), '{"a": [{}, {"b~/": 1, "b~/": 2}]}', "/*/1/*", "twice"),
         (JsonObjectFormat(), '{"a": NaN}', None, "NaN"),
         (JsonObjectFormat(), '{"a": -Infinity}', None, "Infinity"),
         (JsonObjectFormat(), '{"a": 1e999}', None, "too large"),
@@ -108,8 +109,9 @@ def test_quotes_no_name_that_the_model_made_up() -> None:
     schema = {"type": "object", "properties": {"ages": numbers}, "additionalProperties": False}
     output = JsonSchemaFormat(json_schema=schema)
     inside, beside = _failed(output, '{"ages": {"swordfish": "x"}}'), _failed(output, '{"swordfish": 1}')
-    assert (inside.place, beside.place) == ("/ages/*", "")
-    assert "swordfish" not in f"{inside} {beside}"
+    twice = _failed(output, '{"ages": {"swordfish": 1, "swordfish": 2}}')
+    assert (inside.place, beside.place, twice.place) == ("/ages/*", "", "/ages/*")
+    assert "swordfish" not in f"{inside} {beside} {twice}"
 
 
 def test_names_an_answer_that_was_cut_off() -> None:

@@ -31,7 +31,10 @@ def draw_receipts(receipts: Iterable[Receipt], total: int) -> Rows:
     # Short columns are whole, since the answer is cut anyway; a long list of failed checks is broken between words.
     widest = [max((len(cells[place]) for cells in shown_cells), default=0) for place in range(len(columns))]
     whole = [name for name, width in zip(columns, widest, strict=True) if width <= _SHORT.get(name, 0)]
-    return table(title, columns, shown_cells, right=("line",), whole=whole, clip=("answer",))
+    uncut = [
+        place for place, receipt in enumerate(shown) if not isinstance(receipt.event, Result)
+    ]  # the reason is whole
+    return table(title, columns, shown_cells, right=("line",), whole=whole, clip=("answer",), uncut=uncut)
 
 
 def _cells(receipt: Receipt) -> tuple[str, ...]:

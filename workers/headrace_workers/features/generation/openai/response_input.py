@@ -38,11 +38,14 @@ def messages_of(asked: Body, earlier: Sequence[Message]) -> list[dict[str, Any]]
         raise wrong("instructions", "must be text")
     first = [] if instructions is None else [{"role": "system", "content": instructions}]
     before = [each.model_dump(mode="json", exclude_defaults=True) for each in earlier]
-    return [*first, *before, *input_messages(asked)]
+    return [*first, *before, *input_messages(asked, [call.id for each in earlier for call in each.tool_calls])]
 
 
-def input_messages(asked: Body) -> list[dict[str, Any]]:
-    """Return the input alone, as messages. Calls stand in the assistant's message before them."""
+def input_messages(asked: Body, earlier_calls: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return the input alone, as messages. Calls stand in the assistant's message before them.
+
+    `earlier_calls` are the ids of calls in the conversation before, whose results the input may have.
+    """
     given = asked.get("input")
     if given is None:
         raise missing("input")
@@ -51,15 +54,21 @@ def input_messages(asked: Body) -> list[dict[str, Any]]:
     if not isinstance(given, list | tuple) or not given:
         raise wrong("input", "must be text, or a list of at least one item")
     messages: list[dict[str, Any]] = []
+    called = [*earlier_calls]
     for place, item in enumerate(given):
         kind = item.get("type") if isinstance(item, dict) else None
         param = f"input[{place}]"
         if kind == "function_call":
             if not messages or messages[-1]["role"] != "assistant":
                 messages.append({"role": "assistant", "content": ""})
-            messages[-1].setdefault("tool_calls", []).append(_call(item, param))
+            call = _call(item, param)
+            messages[-1].setdefault("tool_calls", []).append(call)
+            called.append(call["id"])
         elif kind == "function_call_output":
-            messages.append(_result(item, param))
+            result = _result(item, param)
+            if result["tool_call_id"] not in called:
+                raise wrong(f"{param}.call_id", "names no call before it: send the call, too, or previous_response_id")
+            messages.append(result)
         elif kind != _SEARCHED:
             messages.append(_message(item, param))
     return messages

@@ -2,7 +2,6 @@
 held to it. Pure.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -44,5 +43,4 @@ def _in_words(output: OutputFormat) -> str | None:
         case _ if not output.in_prompt:
             return None
     named = f" of the format {output.name}" if output.name else ""
-    schema = json.dumps(output.json_schema, ensure_ascii=False, separators=(",", ":"))
-    return f"Answer with JSON{named} that is valid by this JSON Schema. {_ALONE}\n{schema}"
+    return f"Answer with JSON{named} that is valid by this JSON Schema. {_ALONE}\n{output.as_json}"

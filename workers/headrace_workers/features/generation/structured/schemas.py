@@ -5,7 +5,6 @@ the whole of it. Compiling is bounded in time and memory, since it runs in a pro
 """
 
 import hashlib
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -63,19 +62,13 @@ def check_format(output: OutputFormat) -> None:
     """
     match output:
         case JsonSchemaFormat(json_schema=schema):
-            check_schema(schema, "output.json_schema")
+            text = output.as_json
+            fault = _result(text, lambda: _fault_of(schema, text) or _of_compiler(schema))
+            _raise(fault, "output.json_schema")
         case RegexFormat():
             _raise(_result(grammar_of(output), lambda: _fault_of_grammar(output)), "output.pattern")
         case GrammarFormat():
             _raise(_result(grammar_of(output), lambda: _fault_of_grammar(output)), "output.grammar")
-
-
-def check_schema(schema: dict[str, Any], param: str) -> None:
-    """Raise InvalidRecord, whose `param` begins with this one, where no answer can be held to a JSON Schema.
-
-    Raise Unavailable where the machine is too busy to tell.
-    """
-    _raise(_result(_text_of(schema), lambda: _fault_of(schema) or _of_compiler(schema)), param)
 
 
 def check_tools_schemas(tools: Sequence[Tool]) -> None:
@@ -84,7 +77,7 @@ def check_tools_schemas(tools: Sequence[Tool]) -> None:
 
     Raise Unavailable where the machine is too busy to tell.
     """
-    schemas: dict[str, dict[str, Any]] = {}
+    texts: dict[str, str] = {}
     for place, tool in enumerate(tools):
         param = f"tools[{place}].parameters"
         kind = tool.parameters.get("type", "object")
@@ -95,18 +88,18 @@ def check_tools_schemas(tools: Sequence[Tool]) -> None:
                 param=f"{param}/type",
                 code="invalid_value",
             )
-        schemas[param] = schema = arguments_schema(tool)
-        _raise(_result(f"part {_text_of(schema)}", partial(_fault_of, schema)), param)
-    grammar = grammar_of_call(tools, "required", Dialect.JSON)
-    fault = _result(grammar, lambda: None if (words := why_not_compiled(grammar)) is None else ((), words))
-    _raise(fault, next(iter(schemas)) if len(schemas) == 1 else "tools")
+        schema = arguments_schema(tool)
+        texts[param] = text = as_json(schema)
+        _raise(_result(f"part {text}", partial(_fault_of, schema, text)), param)
+    together = "".join(f"{tool.name} {text}\n" for tool, text in zip(tools, texts.values(), strict=True))
+    _raise(_result(together, lambda: _fault_of_calls(tools)), next(iter(texts)) if len(texts) == 1 else "tools")
 
 
 def is_known(output: OutputFormat) -> bool:
     """Return True where `check_format` answers at once: the format is simple, or was checked before."""
     match output:
-        case JsonSchemaFormat(json_schema=schema):
-            return _digest(_text_of(schema)) in _results
+        case JsonSchemaFormat():
+            return _digest(output.as_json) in _results
         case RegexFormat() | GrammarFormat():
             return _digest(grammar_of(output)) in _results
     return True
@@ -117,10 +110,6 @@ def _raise(fault: _Fault | None, param: str) -> None:
         where, words = pointer(fault[0])[:_LONGEST], " ".join(fault[1].split())
         place = f"{param}, at {where}" if where else param
         raise InvalidRecord(f"{place}: {words}", param=param + where, code="invalid_value")
-
-
-def _text_of(schema: dict[str, Any]) -> str:
-    return json.dumps(schema, ensure_ascii=False)
 
 
 def _result(text: str, check: Callable[[], _Fault | None]) -> _Fault | None:
@@ -149,8 +138,13 @@ def _fault_of_grammar(output: RegexFormat | GrammarFormat) -> _Fault | None:
     return None if words is None else ((), words)
 
 
-def _fault_of(schema: dict[str, Any]) -> _Fault | None:
-    """Return the first fault of a schema. The checks that cost little come first."""
+def _fault_of_calls(tools: Sequence[Tool]) -> _Fault | None:
+    words = why_not_compiled(grammar_of_call(tools, "required", Dialect.JSON))
+    return None if words is None else ((), words)
+
+
+def _fault_of(schema: dict[str, Any], text: str) -> _Fault | None:
+    """Return the first fault of a schema, whose JSON is `text`. The checks that cost little come first."""
     dialect = dialect_of(schema)
     if dialect is None:
         return ("$schema",), "it names none of the drafts 4, 6, 7, 2019-09 and 2020-12"
@@ -165,7 +159,7 @@ def _fault_of(schema: dict[str, Any]) -> _Fault | None:
         )
     except OutsideReference as error:
         return (), str(error)
-    return fault or _of_validator(schema)
+    return fault or _of_validator(schema, text)
 
 
 def _of_references(subschemas: Subschemas) -> _Fault | None:
@@ -257,9 +251,9 @@ def _compiles(pattern: str, size: int) -> bool:
     return True
 
 
-def _of_validator(schema: dict[str, Any]) -> _Fault | None:
+def _of_validator(schema: dict[str, Any], text: str) -> _Fault | None:
     try:
-        check_of(schema)
+        check_of(schema, text)
     except jsonschema_rs.ValidationError as error:
         return tuple(map(str, error.instance_path)), f"it is no JSON Schema: {error.message.splitlines()[0][:300]}"
     except (jsonschema_rs.ReferencingError, ValueError) as error:

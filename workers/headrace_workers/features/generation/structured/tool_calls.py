@@ -4,22 +4,21 @@ A model is a stranger: it may call a tool that it was not offered, or write 200,
 quotes nothing of what it said, since nobody has moderated that.
 """
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ports import Completion
+from headrace_workers.features.generation.structured.strict_json import NotJson, read_beginning, read_whole
 from headrace_workers.features.generation.structured.tools import OPEN, arguments_schema, as_json, must_call, offered
-from headrace_workers.features.generation.structured.validity import check_of, finite, json_fault
+from headrace_workers.features.generation.structured.validity import check_of
 
 _NAMED: Final = ("arguments", "parameters")  # what a call's arguments are called, by dialect
-_SHOWN: Final = 200  # characters of a fault that a library found
 _BEGINNING: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"([A-Za-z0-9_-]{1,64})"\s*,')
 _DEEPEST: Final = 128  # levels of arrays and objects in arguments
 
@@ -64,6 +63,18 @@ def calls_in(text: str, tools: Sequence[Tool], *, forced: bool) -> tuple[str, Ca
     return "", _call_at_beginning(text.lstrip(), tools, whole=True)
 
 
+def fault_of_calls(calls: Sequence[ToolCall], job: GenerationJob) -> Unparsable | None:
+    """Return why an answer with these calls is not as the job's tools and `tool_choice` ask; None where it is."""
+    tools = {each.name: each for each in offered(job.tools, job.tool_choice)}
+    if not calls and tools and must_call(job.tool_choice):
+        return Unparsable("a tool was to be called, and the answer calls none")
+    for call in calls:
+        fault = fault_of(tools[call.name], call.arguments) if call.name in tools else _not_offered(tools)
+        if fault is not None:
+            return fault
+    return None
+
+
 def fault_of(tool: Tool, arguments: str) -> Unparsable | None:
     """Return why these arguments, as JSON, are not what the tool takes; None where they are."""
     value = _arguments(arguments)
@@ -84,12 +95,9 @@ def _found(completion: Completion, tools: Sequence[Tool], *, forced: bool) -> tu
 def _arguments(text: str) -> Any:
     """Return the value of arguments that stand alone, or Unparsable."""
     try:
-        value, end = _read(text.strip())
-    except _NotJson as error:
-        return Unparsable(f"the arguments of a call are no JSON: {error}")
-    if end < len(text.strip()):
-        return Unparsable("the arguments of a call go on behind their end", place=str(end))
-    return value
+        return read_whole(text)
+    except NotJson as error:
+        return Unparsable(f"the arguments of a call are no JSON: {error}", place=error.place)
 
 
 def _is_call(text: str, tools: Sequence[Tool]) -> bool:
@@ -101,8 +109,8 @@ def _is_call(text: str, tools: Sequence[Tool]) -> bool:
 def _call_at_beginning(text: str, tools: Sequence[Tool], *, whole: bool = False) -> Call | Unparsable:
     """Return the call that a text begins with, which is all of it where it is to be the `whole`."""
     try:
-        value, end = _read(text)
-    except _NotJson as error:
+        value, end = read_beginning(text)
+    except NotJson as error:
         return Unparsable(f"a tool was to be called, and the call is no JSON: {error}")
     if whole and text[end:].strip():
         return Unparsable("a tool was to be called, and the answer goes on behind the call", place=str(end))
@@ -116,14 +124,18 @@ def _call_at_beginning(text: str, tools: Sequence[Tool], *, whole: bool = False)
 def _call(name: str, value: Any, tools: Sequence[Tool]) -> Call | Unparsable:
     tool = next((each for each in tools if each.name == name), None)
     if tool is None:
-        known = ", ".join(each.name for each in tools)
-        return Unparsable(f"a tool is called that is not offered; offered are {known}"[:MAX_SHORT_TEXT])
+        return _not_offered([each.name for each in tools])
     if (fault := _fault(tool, value)) is not None:
         return fault
     arguments = as_json(value)
     if len(arguments) > MAX_TEXT:
         return Unparsable(f"the arguments of {name} have {len(arguments):,} characters; the limit is {MAX_TEXT:,}")
     return Call(name, arguments)
+
+
+def _not_offered(names: Iterable[str]) -> Unparsable:
+    known = ", ".join(names) or "none"
+    return Unparsable(f"a tool is called that is not offered; offered are {known}"[:MAX_SHORT_TEXT])
 
 
 def _fault(tool: Tool, value: Any) -> Unparsable | None:
@@ -133,7 +145,8 @@ def _fault(tool: Tool, value: Any) -> Unparsable | None:
         return Unparsable(f"the arguments of {tool.name} are nested too deep: the limit is {_DEEPEST} levels")
     try:
         as_json(value).encode()
-        check_of(arguments_schema(tool)).run(value)
+        schema = arguments_schema(tool)
+        check_of(schema, as_json(schema)).run(value)
     except UnicodeEncodeError:
         return Unparsable(f"the arguments of {tool.name} hold half of a character (a lone surrogate)")
     except Unparsable as fault:
@@ -153,33 +166,3 @@ def _is_deeper(value: Any, than: int) -> bool:
         if not level:
             return False
     return True
-
-
-class _NotJson(ValueError):
-    """A text that does not begin with JSON as this contract takes it."""
-
-
-def _read(text: str) -> tuple[Any, int]:
-    """Return the JSON value that a text begins with, and where that ends. Raise _NotJson, for duplicate keys, too."""
-    try:
-        return _DECODER.raw_decode(text)
-    except json.JSONDecodeError as error:
-        raise _NotJson(json_fault(error)) from None
-    except RecursionError:
-        raise _NotJson("it is nested too deep") from None
-    except ValueError as error:  # of ours, and of a number with more digits than Python reads
-        raise _NotJson(str(error)[:_SHOWN]) from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object has a key twice")
-    return found
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_float=finite, parse_constant=_no_constant)

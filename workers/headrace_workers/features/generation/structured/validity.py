@@ -4,10 +4,9 @@ Nothing that an answer holds makes the check fail otherwise or run without bound
 """
 
 import hashlib
-import json
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
@@ -21,8 +20,8 @@ from headrace_schemas.output_format import ChoiceFormat, JsonObjectFormat, JsonS
 from headrace_workers.features.generation.structured.check_cost import CheckCost
 from headrace_workers.features.generation.structured.dialects import in_its_dialect, pointer
 from headrace_workers.features.generation.structured.grammar import grammar_of
+from headrace_workers.features.generation.structured.strict_json import NotJson, read_whole
 
-_DIGITS: Final = 4_000  # of a number; Python reads none of more than 4,300
 # Rules whose message names no part of the answer; values are masked in all of them.
 _NAMES_NOTHING: Final = frozenset(
     {
@@ -69,7 +68,7 @@ class SchemaCheck:
             mask=_MASK,
         )
         self._cost = CheckCost(schema)
-        self._names = frozenset(_names(schema))
+        self.names = frozenset(_names(schema))  # that are told
 
     def run(self, document: Any) -> None:
         """Raise Unparsable where a document does not keep to the schema."""
@@ -78,7 +77,7 @@ class SchemaCheck:
                 raise Unparsable("the answer has too many levels to be checked by its schema", place="")
             self._validator.validate(document)
         except jsonschema_rs.ValidationError as error:
-            steps = (str(each) if isinstance(each, int) or each in self._names else "*" for each in error.instance_path)
+            steps = (str(each) if isinstance(each, int) or each in self.names else "*" for each in error.instance_path)
             where = pointer(tuple(steps))
             rule = next((each for each in reversed(error.schema_path) if isinstance(each, str)), "")
             words = error.message.strip().splitlines()[0][:_LONGEST] if rule in _NAMES_NOTHING else f"it breaks {rule}"
@@ -105,9 +104,11 @@ _checks: OrderedDict[bytes, SchemaCheck] = OrderedDict()  # by digest of their s
 _lock: Final = Lock()
 
 
-def check_of(schema: dict[str, Any]) -> SchemaCheck:
-    """Return the check of a schema, which is kept. Raise jsonschema-rs's errors where it is none."""
-    key = hashlib.blake2b(json.dumps(schema, sort_keys=True).encode(), digest_size=16).digest()
+def check_of(schema: dict[str, Any], text: str) -> SchemaCheck:
+    """Return the check of a schema, which is kept. `text` is the schema as JSON. Raise jsonschema-rs's errors where it
+    is none.
+    """
+    key = hashlib.blake2b(text.encode(), digest_size=16).digest()
     with _lock:
         if key in _checks:
             _checks.move_to_end(key)
@@ -128,12 +129,21 @@ def _check(output: OutputFormat, text: str) -> None:
             if text not in choices:
                 raise Unparsable("the answer is none of the choices", place="0")
         case JsonObjectFormat():
-            if not isinstance(_read(text), dict):
+            if not isinstance(_json_of(text), dict):
                 raise Unparsable("the answer is JSON, but no object", place="")
         case JsonSchemaFormat(json_schema=schema):
-            check_of(schema).run(_read(text))
+            check = check_of(schema, output.as_json)
+            check.run(_json_of(text, check.names))
         case _:
             _check_grammar(output, text)
+
+
+def _json_of(text: str, names: Collection[str] = ()) -> Any:
+    """Return the value of an answer that is JSON. Raise Unparsable, whose place has these names of keys."""
+    try:
+        return read_whole(text, names)
+    except NotJson as error:
+        raise Unparsable(f"the answer is no JSON document: {error}", place=error.place) from None
 
 
 def _check_grammar(output: OutputFormat, text: str) -> None:
@@ -162,67 +172,3 @@ def _bytes() -> LLTokenizer:
 @lru_cache(maxsize=1)
 def _limits() -> LLParserLimits:
     return LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
-
-
-def _read(text: str) -> Any:
-    """Return the whole answer as a JSON document (RFC 8259, each key once). Raise Unparsable."""
-    twice: list[tuple[dict[str, Any], str]] = []
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            seen: set[str] = set()
-            name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-            twice.append((found, name))
-        return found
-
-    try:
-        document = json.loads(
-            text, object_pairs_hook=once, parse_constant=_refuse, parse_int=_whole, parse_float=finite
-        )
-    except json.JSONDecodeError as error:
-        raise Unparsable(f"the answer is no JSON document: {json_fault(error)}", place=str(error.pos)) from None
-    except RecursionError:
-        raise Unparsable("the answer is nested too deeply", place="0") from None
-    except ValueError as error:
-        raise Unparsable(f"the answer is no JSON document: {error}") from None
-    if twice:
-        owner, name = twice[-1]
-        place = (_pointer_to(document, owner) + pointer((name,)))[:MAX_SHORT_TEXT]
-        raise Unparsable(f"the answer has the key {name[:80]!r} twice in one object", place=place)
-    return document
-
-
-def json_fault(error: json.JSONDecodeError) -> str:
-    """Return what is wrong with a text that is no JSON, and where. Python's words for strings end before a place."""
-    return f"{error.msg.removesuffix(' starting at')} at character {error.pos}"
-
-
-def _pointer_to(document: Any, wanted: dict[str, Any]) -> str:
-    """Return the JSON pointer to an object; the empty one where a key that came twice has hidden it."""
-    waiting: list[tuple[Any, tuple[str, ...]]] = [(document, ())]
-    while waiting:
-        node, steps = waiting.pop()
-        if node is wanted:
-            return pointer(steps)
-        parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-        waiting += [(part, (*steps, str(step))) for step, part in parts if isinstance(part, dict | list)]
-    return ""
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > _DIGITS:
-        raise ValueError(f"a number has more than {_DIGITS} digits")
-    return int(digits)
-
-
-def finite(digits: str) -> float:
-    """Return a number of a JSON text. Raise ValueError for one that is too large for a double."""
-    found = float(digits)
-    if found in (float("inf"), float("-inf")):
-        raise ValueError("a number is too large")
-    return found
