@@ -150,7 +150,8 @@ def durable_broker(tmp_path: Path) -> Iterator[KafkaServer]:
     server.start()
     ensure_topics(server.settings())
     yield server
-    server.stop()
+    if server.running:
+        server.kill()  # nobody reads its log any more
 
 
 @pytest.fixture(scope="session")
