@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
 
-.PHONY: help qwen demo pictures profanity-weights injection-head reference docs check coverage constraints test test-slow lint bench chaos mutate clean
+.PHONY: help qwen demo pictures profanity-weights injection-head reference docs check coverage constraints test test-fast test-slow lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -85,12 +85,14 @@ injection-head: $(VENV)/made-dev ## the head for prompt injection, from texts of
 
 # Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.
-check coverage test test-slow: export PYTHONDONTWRITEBYTECODE =
+check coverage test test-fast test-slow: export PYTHONDONTWRITEBYTECODE =
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 UNIT := $(PYTEST) -m unit
 PARALLEL := $(PYTEST) --numprocesses 4
 
-test: lint ## lint, and every test but the slow ones; what is missing on this machine is skipped with a reason
+test: lint test-fast ## lint, and every test but the slow ones; what is missing on this machine is skipped with a reason
+
+test-fast: $(VENV)/made-dev
 	$(PARALLEL) -m 'not luck and not slow'
 
 test-slow: $(VENV)/made-dev ## the slow tests: many seconds each, against what is rare

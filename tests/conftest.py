@@ -19,7 +19,7 @@ from tests.services.node import Node, find_node
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.python_clients import PythonClients, find_python_clients
 from tests.services.redis import RedisServer, find_redis
-from tests.tiers import FilesAndGroups, Guard, arrange, has_no_unit_test
+from tests.tiers import FilesAndGroups, Guard, arrange, has_no_slow_test, has_no_unit_test, mark
 
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
@@ -28,6 +28,8 @@ _PREFIXES = itertools.count(1)
 _ENDED: Final[list[str]] = []  # prefixes of tests that have ended, and whose topics may still be there
 _SHARED: Final[list[KafkaServer]] = []  # brokers that serve all tests of this process
 _KEPT: Final[list[object]] = []  # processes that outlive this one
+# By the expression of marks in the Makefile: what says of a module that no test of it is meant.
+_LACKS: Final = {"unit": has_no_unit_test, "slow and not luck": has_no_slow_test}
 
 # Collecting makes half a million objects that stay: to look through them again and again was a fifth of what it costs.
 gc.disable()
@@ -40,13 +42,16 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out modules without unit tests where only those are wanted: a third of what collecting costs."""
-    wanted = config.option.markexpr == "unit" and collection_path.match("test_*.py")
-    return True if wanted and has_no_unit_test(collection_path) else None
+    """Leave out modules without any test that is wanted, where their text tells: collecting them costs seconds."""
+    lacks = _LACKS.get(config.option.markexpr) if collection_path.match("test_*.py") else None
+    return True if lacks and lacks(collection_path) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its tier, and put the longest tiers first."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Give each test its tier; once those that are not wanted are left out, put what takes longest first."""
+    mark(items)
+    yield
     arrange(items)
 
 
@@ -150,7 +155,8 @@ def durable_broker(tmp_path: Path) -> Iterator[KafkaServer]:
     server.start()
     ensure_topics(server.settings())
     yield server
-    server.stop()
+    if server.running:
+        server.kill()  # nobody reads its log any more
 
 
 @pytest.fixture(scope="session")

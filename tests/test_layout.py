@@ -4,6 +4,7 @@ Import-linter checks the rooms (pyproject.toml).
 """
 
 import ast
+import gc
 from collections.abc import Iterator, Set
 from functools import cache
 from pathlib import Path
@@ -75,7 +76,11 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 @cache
 def _nodes(path: Path) -> list[ast.AST]:
-    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    gc.disable()  # else it looks again and again through the trees of the files before
+    try:
+        return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    finally:
+        gc.enable()
 
 
 @cache

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests import tiers
 
 CONFTEST = """
 import pytest
-from tests.tiers import FilesAndGroups, Guard, arrange, has_no_unit_test
+from tests.tiers import FilesAndGroups, Guard, arrange, has_no_unit_test, mark
 
 def pytest_configure(config):
     config.pluginmanager.register(Guard())
@@ -17,7 +18,10 @@ def pytest_configure(config):
 def pytest_ignore_collect(collection_path, config):
     return config.option.markexpr == "unit" and collection_path.suffix == ".py" and has_no_unit_test(collection_path)
 
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
+    mark(items)
+    yield
     arrange(items)
 
 def pytest_xdist_make_scheduler(config, log):
@@ -132,6 +136,28 @@ def test_long_tiers_begin_first_and_files_of_a_service_go_to_one_process(run):
     assert theirs[:2] == ["test_kills.py", "test_stack.py"]
 
 
+def test_each_slow_test_that_shares_nothing_goes_to_whichever_process_is_free(run):
+    """The tests of a file stay together only for a fixture of theirs; those that are slow by themselves go first."""
+    slow = "import pytest\npytestmark = pytest.mark.slow\n"
+    shared = "@pytest.fixture(scope='module')\ndef shared(): pass\ndef test_a(shared): pass\ndef test_b(shared): pass"
+    files = {
+        "test_a_parameter.py": """
+import pytest
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_size(size): pass
+""",
+        "test_alone.py": slow + "\n".join(f"def test_{number}(): pass" for number in range(8)),
+        "test_shared.py": slow + shared,
+    }
+    arguments = ["-m", "slow", "--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    found = run(files, "--verbose", *arguments)
+    done = re.findall(r"\[(gw\d)\] .* PASSED (\S+)::(\S+)", found)
+    assert len(done) == 11
+    assert len({process for process, file, _ in done if "alone" in file}) == 2
+    assert len({process for process, file, _ in done if "shared" in file}) == 1
+    assert [test for _, _, test in done].index("test_size[2]") > 6
+
+
 def test_a_wrong_unit_test_fails_with_what_to_do(run):
     """Also one whose code passes over the refusal, and one that does it in a thread."""
     found = run({"test_wrong.py": WRONG})
@@ -153,3 +179,25 @@ def test_a_run_of_unit_tests_imports_no_module_without_any(run):
     }
     assert "1 passed" in run(others, "-m", "unit")
     assert "imported" in run(others)
+
+
+def test_modules_that_mark_nothing_as_slow_are_told_by_what_they_import(tmp_path, monkeypatch):
+    """A module has a slow test where it, a conftest above it or a module that these import says `mark.slow`."""
+    monkeypatch.setattr(tiers, "_ROOT", tmp_path)
+    texts = {
+        "tests/conftest.py": "from tests.plain import x",
+        "tests/plain.py": "from tests.middle import x",
+        "tests/middle.py": "from tests.plain import x",
+        "tests/ledgers.py": "PARAMS = [pytest.param(1, marks=pytest.mark.slow)]",
+        "tests/by/conftest.py": "from tests.ledgers import PARAMS",
+        "tests/by/test_conftest.py": "",
+        "tests/test_imports.py": "from tests.middle import x\nfrom tests.ledgers import PARAMS",
+        "tests/test_packages.py": "from tests import middle, ledgers",
+        "tests/test_marks.py": "@pytest.mark.slow\ndef test(): pass",
+        "tests/test_plain.py": "from tests.plain import slow",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = {Path(name).stem for name in texts if "test_" in name and tiers.has_no_slow_test(tmp_path / name)}
+    assert found == {"test_plain"}

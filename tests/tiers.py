@@ -47,6 +47,14 @@ _IMPORTS: Final = re.compile(
 )
 _LONG: Final = frozenset({"slow", "luck"})
 _NO_UNITS: Final = re.compile(r"^pytestmark\b.*\b(?:integration|acceptance|chaos|slow|luck)\b", re.M)
+_SLOW: Final = re.compile(r"\bmark\.slow\b")
+_OF_TESTS: Final = re.compile(r"^ *(?:from|import) (tests(?:\.\w+)*)(?: import \(?(.*))?", re.M)
+_ROOT: Final = Path(__file__).parents[1]
+
+# What a test is expected to take at least, for the order of tests alone: seconds by its tier, and of a slow test by
+# where it is marked. A parameter such as `postgresql` marks what is one of very many.
+_SECONDS: Final = {"chaos": 20.0, "acceptance": 10.0, "integration": 0.3, "unit": 0.02}
+_SLOW_SECONDS, _SLOW_PARAMETER_SECONDS = 10.0, 0.6
 
 # Fixtures of a whole session that are dear to start, and cost while nobody asks for them: one process has each.
 _SHARED: Final = ("apache_kafka", "deployment")
@@ -83,56 +91,104 @@ def has_no_unit_test(file: Path) -> bool:
     return _starts_something(file) or bool(_NO_UNITS.search(file.read_text(encoding="utf-8")))
 
 
+def has_no_slow_test(file: Path) -> bool:
+    """Return True if a module, the conftests above it and what they import of the tests mark nothing as slow."""
+    found, left = set(), [file, *(folder / "conftest.py" for folder in file.parents if folder != _ROOT)]
+    while left:
+        if (each := left.pop()) not in found and each.is_file():
+            found.add(each)
+            left += _imported_tests(each)
+    return not any(_marks_slow(each) for each in found)
+
+
 def group_of(items: Iterable[pytest.Item]) -> str | None:
     """Return the name of the group of files that one process of a parallel run has; None for a file on its own.
 
     `items` are the tests of one file, which have their tiers.
     """
     tests = list(items)
-    if any(item.get_closest_marker("chaos") for item in tests):
-        return "chaos"
-    return next((name for name in _SHARED if any(_shares(item, name) for item in tests)), None)
+    found = next((name for name in _SHARED if any(_shares(item, name) for item in tests)), None)
+    return "chaos" if found and any(item.get_closest_marker("chaos") for item in tests) else found
+
+
+def mark(items: Iterable[pytest.Item]) -> None:
+    """Mark each test with its tier."""
+    for item in items:
+        item.add_marker(tier_of(item))
 
 
 def arrange(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier; put groups of files first, then files with the longest tiers."""
+    """Put the tests that are to run in order: groups of files first, then what takes longest.
+
+    Long files at the end of a parallel run would leave all processes but one idle.
+    """
     files: dict[Path, list[pytest.Item]] = {}
-    first: dict[Path, int] = {}
     for item in items:
-        tier = tier_of(item)
-        item.add_marker(tier)
         files.setdefault(item.path, []).append(item)
-        first[item.path] = min(TIERS.index(tier), first.get(item.path, len(TIERS)))
     groups = {path: group_of(tests) for path, tests in files.items()}
-    items.sort(key=lambda item: (groups[item.path] is None, groups[item.path] or "", first[item.path]))
+    alone = {path for path, tests in files.items() if not groups[path] and _can_be_split(tests)}
+    seconds = {path: sum(map(_seconds, tests)) for path, tests in files.items()}
+
+    def place(item: pytest.Item) -> tuple[bool, str, float]:
+        group = groups[item.path]
+        expected = _seconds(item) if item.path in alone else seconds[item.path]
+        return group is None, group or "", -expected
+
+    items.sort(key=place)
     if os.environ.get("PYTEST_XDIST_WORKER") == "gw0":
-        names = {item.nodeid.partition("::")[0]: groups[item.path] for item in items if groups[item.path]}
-        _groups_file(os.environ["PYTEST_XDIST_TESTRUNUID"]).write_text(json.dumps(names), encoding="utf-8")
+        scopes = {
+            item.nodeid.partition("::")[0]: groups[item.path]
+            for item in items
+            if groups[item.path] or item.path in alone
+        }
+        _scopes_file(os.environ["PYTEST_XDIST_TESTRUNUID"]).write_text(json.dumps(scopes), encoding="utf-8")
+
+
+def _can_be_split(tests: list[pytest.Item]) -> bool:
+    """Return True if the tests of a file are slow, and share no fixture but those of a whole session."""
+    return all(item.get_closest_marker("slow") and not _shares_in_file(item) for item in tests)
+
+
+def _shares_in_file(item: pytest.Item) -> bool:
+    definitions = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    used = (each for name in item.fixturenames for each in definitions.get(name, ())[-1:])  # type: ignore[attr-defined]
+    return any(each.scope in ("class", "module", "package") for each in used)
+
+
+def _seconds(item: pytest.Item) -> float:
+    """Return what a test, which has its tier, is expected to take."""
+    expected = max(seconds for tier, seconds in _SECONDS.items() if item.get_closest_marker(tier))
+    if not item.get_closest_marker("slow"):
+        return expected
+    call = getattr(item, "callspec", None)
+    by_parameter = call is not None and any(mark.name == "slow" for mark in call.marks)
+    return max(expected, _SLOW_PARAMETER_SECONDS if by_parameter else _SLOW_SECONDS)
 
 
 class FilesAndGroups(LoadFileScheduling):
     """A group of files goes to one process of a parallel run, and any other file to whichever is free.
 
-    The process that shares files out collects none: it reads what the first of the others has noted.
+    So does each test of a file whose tests share nothing. The process that shares files out collects none: it reads
+    what the first of the others has noted: by file, its group, or None where each of its tests is on its own.
     """
 
-    _groups: dict[str, str] | None = None
+    _scopes: dict[str, str | None] | None = None
 
     def schedule(self) -> None:
         """Share the files out, once all processes have collected them."""
-        if self._groups is None:
-            file = _groups_file(self.nodes[0].workerinput["testrunuid"])
-            self._groups = json.loads(file.read_text(encoding="utf-8"))
+        if self._scopes is None:
+            file = _scopes_file(self.nodes[0].workerinput["testrunuid"])
+            self._scopes = json.loads(file.read_text(encoding="utf-8"))
             file.unlink()
         super().schedule()
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return (self._groups or {}).get(file, file)
+        return (self._scopes or {}).get(file, file) or nodeid
 
 
-def _groups_file(run: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"headrace-groups-{run}.json"
+def _scopes_file(run: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"headrace-scopes-{run}.json"
 
 
 class Guard:
@@ -191,6 +247,21 @@ class Guard:
 def _starts_something(file: Path) -> bool:
     """Return True if a module of tests imports one of `_STARTERS`, or something of it, for all of its tests."""
     return bool(_IMPORTS.search(file.read_text(encoding="utf-8")))
+
+
+@cache
+def _marks_slow(file: Path) -> bool:
+    return bool(_SLOW.search(file.read_text(encoding="utf-8")))
+
+
+@cache
+def _imported_tests(file: Path) -> list[Path]:
+    """Return the modules of tests that a file imports."""
+    found = []
+    for module, names in _OF_TESTS.findall(file.read_text(encoding="utf-8")):
+        path = _ROOT.joinpath(*module.split("."))
+        found += [path.with_suffix(".py"), *(path / f"{name}.py" for name in re.findall(r"\w+", names))]
+    return found
 
 
 def _shares(item: pytest.Item, name: str) -> bool:

@@ -31,7 +31,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the product with the sample feature in it."""
     copy = tmp_path_factory.mktemp("extended")
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, copy / package)  # with its bytecode: each process would compile all of it
     workers = copy / "workers" / "headrace_workers"
     shutil.copytree(SAMPLE, workers / "features" / SAMPLE.name, ignore=shutil.ignore_patterns("__pycache__"))
     features = workers / "wiring" / "features.py"

@@ -38,8 +38,10 @@ def find_python_clients(cache: Path) -> PythonClients | str:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "installed").exists():
-            install = [found.python, "-m", "pip", "install", "--quiet", "--no-deps", "--retries=1", "-r", _PACKAGES]
-            for command in ([sys.executable, "-m", "venv", "--clear", folder / "venv"], install):
+            # Nothing is compiled but what a script imports, and the environment needs no pip of its own.
+            make = [sys.executable, "-m", "venv", "--clear", "--without-pip", folder / "venv"]
+            install = [sys.executable, "-m", "pip", "--python", found.python, "install", "--quiet", "--no-deps"]
+            for command in (make, [*install, "--no-compile", "--retries=1", "-r", _PACKAGES]):
                 try:
                     done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
                 except subprocess.TimeoutExpired:

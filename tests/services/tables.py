@@ -3,7 +3,7 @@
 import sqlite3
 import tempfile
 from collections import defaultdict
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +16,7 @@ from headrace_workers.core.migrate import migrate
 from headrace_workers.core.sql.database import connect
 
 _SPARE: defaultdict[PostgresServer, list[str]] = defaultdict(list)
+_OPEN: dict[PostgresServer, psycopg.Connection] = {}
 _USED = """
     SELECT quote_ident(relname), pg_relation_size(oid) FROM pg_class
     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND pg_relation_size(oid) > 0
@@ -37,9 +38,12 @@ def sqlite_tables(file: Path) -> str:
 def postgres_tables(server: PostgresServer, name: str) -> str:
     """A new ledger in a database of this name; its URL. It may be one that was given back."""
     spare = _SPARE[server]
-    if not (spare and _made_new(server, spare.pop(), name)):
+    reused = bool(spare) and _renamed(_administrator(server), spare.pop(), name)
+    if not reused:
         server.create_database(name, like=_template(server))
     with _opened(server.url_of(name)) as connection:
+        if reused:
+            _empty(connection)
         connection.execute(_IDENTITY.format(uuid4()))
     return server.url_of(name)
 
@@ -49,22 +53,32 @@ def give_back(server: PostgresServer, name: str) -> None:
     _SPARE[server].append(name)
 
 
-def _made_new(server: PostgresServer, old: str, name: str) -> bool:
-    """Empty a database, and take its name from who may still know it; False where somebody is in it."""
-    with _opened(server.url) as connection:
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [old])
-        _wait_until_unused(connection, old)
-        try:
-            connection.execute(f'ALTER DATABASE "{old}" RENAME TO "{name}"')
-        except psycopg.errors.ObjectInUse:
-            return False
-    with _opened(server.url_of(name)) as connection:
-        used = connection.execute(_USED).fetchall()
-        if large := [table for table, size in used if size > _SMALL]:
-            connection.execute(f"TRUNCATE {', '.join(large)}")
-        connection.execute(";".join(f"DELETE FROM {table}" for table, size in used if size <= _SMALL))
-        connection.execute(_AS_NEW)
+def _renamed(connection: psycopg.Connection, old: str, name: str) -> bool:
+    """Take a database's name from who may still know it; False where somebody is in it."""
+    connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [old])
+    _wait_until_unused(connection, old)
+    try:
+        connection.execute(f'ALTER DATABASE "{old}" RENAME TO "{name}"')
+    except psycopg.errors.ObjectInUse:
+        return False
     return True
+
+
+def _empty(connection: psycopg.Connection) -> None:
+    used = connection.execute(_USED).fetchall()
+    if large := [table for table, size in used if size > _SMALL]:
+        connection.execute(f"TRUNCATE {', '.join(large)}")
+    connection.execute(";".join(f"DELETE FROM {table}" for table, size in used if size <= _SMALL))
+    connection.execute(_AS_NEW)
+
+
+def _administrator(server: PostgresServer) -> psycopg.Connection:
+    """Return a connection that stays open: a server starts a process for each, which costs more than what is asked."""
+    with suppress(KeyError, psycopg.OperationalError):  # none yet, or the server was killed since
+        _OPEN[server].execute("SELECT 1")
+        return _OPEN[server]
+    _OPEN[server] = _opened(server.url)
+    return _OPEN[server]
 
 
 @cache

@@ -77,6 +77,7 @@ def test_jobs_of_a_tenant_share_a_long_system_prompt():
     assert prefix("Be brief.") is shared_prefix(generation()) is shared_prefix(evaluation(input=long)) is None
 
 
+@pytest.mark.integration
 @given(generations)
 def test_a_group_fits_its_column_after_it_was_split(job):
     """Halving a group of 128 adds two characters each time, seven times at most."""

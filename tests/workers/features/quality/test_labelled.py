@@ -44,6 +44,7 @@ def world(weighted: bool) -> tuple[float, Corrected]:
     return float(right.mean()), mean
 
 
+@pytest.mark.integration
 def test_labels_of_what_was_judged_count_by_the_chance_of_being_judged() -> None:
     """The mean of all jobs is found, though doubtful ones are judged more often; without the chances it is not."""
     truth, mean = world(weighted=True)

@@ -68,15 +68,18 @@ def never_read(ledger: Ledger, folder: Path, file_id: str) -> None:
 
 
 def ends_of(bridge: Callable[[str], Child], duty: str, is_over: Callable[[], Any]) -> list[int]:
-    """Start bridges until this is so; with what code each of those before ended."""
+    """Start bridges until this is so; with what code each of those before ended.
+
+    On a busy machine some may end before they have begun to read, which counts against nothing.
+    """
     codes: list[int] = []
     while True:
         child = bridge(duty)
         eventually(lambda child=child: is_over() or not child.running)
         if is_over():
             return codes
-        codes.append(child.process.wait(10))
-        assert len(codes) <= MOST, codes
+        codes.append(child.process.wait(120))
+        assert len(codes) <= 5 * MOST, codes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no pipes of this kind")
@@ -91,7 +94,9 @@ def test_a_run_whose_rows_end_their_bridge_again_and_again_fails(
         return ledger.of(Evals).run(f"eval_{name}", f"evalrun_{name}", "a")
 
     never_read(ledger, tmp_path, json.loads(run("1").data_source)["source"]["id"])
-    assert ends_of(bridge, "evals", lambda: run("2").state == "in_progress") == [STUCK_EXIT] * MOST
+    codes = ends_of(bridge, "evals", lambda: run("2").state == "in_progress")
+    assert len(codes) >= MOST
+    assert set(codes) == {STUCK_EXIT}
     assert run("1").state == "failed"
     assert run("1").reason.startswith(f"the bridge ended {MOST} times while it read the rows of this run (HEADRACE_MAX")
     eventually(lambda: run("2").crashes == 0)
@@ -114,7 +119,9 @@ def test_a_batch_whose_input_ends_its_bridge_again_and_again_fails(
     def stands(batch: Any) -> Any:
         return ledger.of(Batches).batch(batch.id)
 
-    assert ends_of(bridge, "batches", lambda: stands(made[1]).taken == 2) == [STUCK_EXIT] * MOST
+    codes = ends_of(bridge, "batches", lambda: stands(made[1]).taken == 2)
+    assert len(codes) >= MOST
+    assert set(codes) == {STUCK_EXIT}
     assert eventually(lambda: stands(made[0]).ended_at and stands(made[0]).state) == "failed"
     assert stands(made[0]).reason.startswith(f"the bridge ended {MOST} times while it read on behind line 0 (HEADRACE")
     eventually(lambda: stands(made[1]).crashes == 0)

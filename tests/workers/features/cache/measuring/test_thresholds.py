@@ -75,6 +75,7 @@ def test_pairs_that_share_a_question_are_one_cluster() -> None:
     )
 
 
+@pytest.mark.integration
 def test_a_threshold_is_shown_only_where_the_bound_holds_for_all_at_once() -> None:
     """The lowest from the top on; what lies behind a failure is not reached."""
     clean = judged(*[(0.97, True, None)] * 1_000, *[(0.85, False, None)] * 100, *[(0.75, True, None)] * 20_000)

@@ -54,6 +54,7 @@ def test_it_needs_no_torch_and_makes_an_embedder(tmp_path: Path, monkeypatch: py
     assert "mine" not in Registry(tmp_path)
 
 
+@pytest.mark.integration
 def test_the_same_folder_gives_the_same_weights(tmp_path: Path) -> None:
     """Two machines that convert it have one embedder, and may share vectors."""
     folder = str(write_sentence_folder(tmp_path / "mine"))

@@ -235,6 +235,7 @@ IDS = st.integers(0, 30)
 CHANGE = st.tuples(st.lists(IDS, max_size=12), st.lists(IDS, max_size=12), st.integers(0, 1_000), st.booleans())
 
 
+@pytest.mark.integration
 @settings(max_examples=60, deadline=None)
 @given(st.lists(CHANGE, min_size=1, max_size=12))
 def test_any_sequence_of_changes_finds_what_a_dictionary_holds(
