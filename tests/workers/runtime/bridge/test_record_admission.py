@@ -86,6 +86,20 @@ BAD_VALUES = {
     "a deadline in the year 1": (value(deadline="0001-01-01T00:00:00+23:00"), "outside of the years"),
     "a deadline without a zone": (value(deadline="2101-01-01T00:00:00"), "deadline"),
     "deep nesting": (b"[" * 100_000, ""),
+    "a schema that names something twice": (
+        value(output={"type": "json_schema", "json_schema": {}}).replace(b"{}", b'{"type":"object","type":"array"}'),
+        "'type' is named twice",
+    ),
+    "a tool that names something twice": (
+        value(tools=[{"name": "t", "parameters": {}}], tool_choice="required").replace(
+            b"{}", b'{"title":"","title":""}'
+        ),
+        "'title' is named twice",
+    ),
+    "a result of no call": (
+        value(prompt=None, messages=[{"role": "tool", "tool_call_id": "a", "content": "b"}]),
+        r"messages\.0\.tool_call_id: names no call of a turn before it",
+    ),
     "a callback to an inner address": (
         value(callback={"url": "https://169.254.169.254/latest"}),
         "callback.url: webhooks may not go there: 169.254.169.254 is not a public address",

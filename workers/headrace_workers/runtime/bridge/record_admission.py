@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from headrace_schemas import CancelJob, Envelope, HeadraceError
+from headrace_schemas import CancelJob, Envelope, GenerationJob, HeadraceError
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import InvalidRecord, Unavailable
 from headrace_schemas.event_types import kind_of, type_named, type_of
@@ -11,6 +11,7 @@ from headrace_schemas.job import JOB_NAMESPACE, AnyJob, Lane
 from headrace_schemas.review import Review
 from headrace_schemas.structured import to_binary
 from headrace_workers.core.admission.rules import AdmissionRules, NamedResources, milliseconds
+from headrace_workers.core.json_lines import NoJSON, parsed
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
@@ -144,6 +145,7 @@ def _read(record: Record) -> _SentJob | Accepted:
             return ReceivedReview(event, record, _trace(envelope))
         if not isinstance(event, AnyJob):
             raise InvalidRecord(f"{type_of(event)} is no job")
+        _check_names(event, record)
         job_id = event.job_id(envelope.id)
         _check_ids(record, envelope, job_id, "the id of its tenant and idempotency key (or ce_id)")
         return _SentJob(record, envelope, job_id, event)
@@ -166,6 +168,15 @@ def _check_topic(event_type: str, record: Record) -> None:
         raise InvalidRecord(
             f"wrong topic: events of type {named.name} belong on {named.topic}, and this one is on {record.topic}"
         )
+
+
+def _check_names(job: Job, record: Record) -> None:
+    """Raise InvalidRecord where a job with a schema names something twice: readers of JSON differ in what that says."""
+    if isinstance(job, GenerationJob) and (job.output is not None or job.tools):
+        try:
+            parsed(record.value or b"")
+        except NoJSON as error:
+            raise InvalidRecord(f"value: {error}") from None
 
 
 def _check_ids(record: Record, envelope: Envelope, job_id: str, what: str) -> None:
