@@ -454,8 +454,8 @@ class CTranslate2Generator:
         # grammar lets it end there.
         text, stopped = cut_at_stop(self._decode(ids), prompt.sampling.stop)
         is_cut = constrained.is_cut if constrained else len(ids) >= prompt.limit
-        finish_reason = "length" if is_cut and not stopped else "stop"
-        return Completion(presentable(text), finish_reason, len(prompt.tokens), len(ids))
+        ended = stopped or not is_cut
+        return Completion(presentable(text), "stop" if ended else "length", len(prompt.tokens), len(ids))
 
     @property
     def _kept_steps(self) -> int:
