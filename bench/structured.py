@@ -64,7 +64,7 @@ class Sizes:
 _QUICK: Final = Sizes(
     schemas=4, max_tokens=32, lockstep=2, lockstep_tokens=8, turns=2, others=2, people=2, llama_seconds=30.0
 )
-_SIZES: Final = {SMOLLM2: Sizes(schemas=24), QWEN: Sizes(schemas=32)}
+_SIZES: Final = {SMOLLM2: Sizes(schemas=24), QWEN: Sizes(schemas=24, llama_seconds=240.0)}
 _PEOPLE: Final = [
     (name, age, city)
     for name, age, city in zip(
@@ -218,9 +218,11 @@ def _outcomes(
     """Count how the answers end in the step, and check those that it accepts by another library."""
     counts: Counter[str] = Counter()
     checks: Counter[bool | None] = Counter()
+    closed = 0
     for schema, answer in zip(schemas, answers, strict=True):
         outcome = _outcome(schema, answer)
         counts[outcome] += 1
+        closed += outcome == "valid" and isinstance(answer, Completion) and answer.finish_reason == "length"
         if outcome == "valid" and isinstance(answer, Completion):
             checks[_is_valid(schema, answer.text)] += 1
     total = len(schemas) - counts["prompt too long"]
@@ -228,6 +230,7 @@ def _outcomes(
     yield row(f"{alias}: valid, of {total} that fit its context", counts["valid"] / max(1, total), "share", **target)
     yield row(f"{alias}: answers accepted that are invalid", checks[False], "answers", at_most=0)
     yield row(f"{alias}: answers accepted that jsonschema cannot check", checks[None], "answers")
+    yield row(f"{alias}: valid, and closed since their tokens ran out", closed, "answers")
     for name, count in sorted(counts.items()):
         yield row(f"{alias}: {name}", count, "answers")
 

@@ -7,7 +7,7 @@ import pytest
 from tests.workers.features.generation.test_generate import Model, completion, task
 from tests.workers.runtime.bridge.records import generation
 
-from headrace_schemas import Category, GenerationJob, HeadraceError, Sampling, Usage
+from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Sampling, Usage
 from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
@@ -148,6 +148,20 @@ def test_an_answer_is_cut_off_twice_at_most() -> None:
     second = outcome_of_one(job, CUT, context=first.context)
     assert isinstance(second, Dead)
     assert second.failure == "truncated"
+
+
+def test_an_answer_that_was_closed_is_written_again_once() -> None:
+    """It has its format, though its tokens ran out: with twice the room it may be whole. Without it, it goes on."""
+    job, closed = asking(sampling=Sampling(max_tokens=100)), replace(completion(VALID), finish_reason="length")
+    first = outcome_of_one(job, closed)
+    assert isinstance(first, Retry)
+    assert (first.failure, first.more_tokens) == ("truncated", 100)
+    assert isinstance(first.otherwise, Done)
+    assert first.otherwise.context["room"] is None
+    for second in (outcome_of_one(job, closed, context=first.context), outcome_of_one(job, closed, seconds_left=0.0)):
+        assert isinstance(second, Done)
+        assert isinstance(second.event, Output)
+        assert (second.event.answer.text, second.event.answer.finish_reason) == (VALID, "length")
 
 
 def test_a_second_model_begins_with_the_usual_room() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_TEXT
+from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait, outcome_of, wait_for
 from headrace_workers.core.pipeline.answer_additions import answering
@@ -31,7 +32,14 @@ from headrace_workers.features.generation.store.model_generations import Returne
 from headrace_workers.features.generation.structured.in_prompt import with_format
 from headrace_workers.features.generation.structured.tool_calls import with_tools
 from headrace_workers.features.generation.structured.validity import failure_of
-from headrace_workers.features.generation.unparsable import forgotten, repairing, unparsable, with_room, without_repair
+from headrace_workers.features.generation.unparsable import (
+    forgotten,
+    repairing,
+    shortened,
+    unparsable,
+    with_room,
+    without_repair,
+)
 
 _PATIENCE: Final = 60.0  # seconds that an interactive job without a deadline waits, though another model could answer
 
@@ -135,7 +143,10 @@ def _checked(task: Task, completion: Completion, generator: Generator, ms: float
     completion = called
     output = task.job.output if isinstance(task.job, GenerationJob) else None
     if output is None or (error := failure_of(output, completion.text, completion.finish_reason)) is None:
-        return _answered(task, completion, generator, ms)
+        answered = _answered(task, completion, generator, ms)
+        if isinstance(output, JsonSchemaFormat | JsonObjectFormat) and completion.finish_reason == "length":
+            return shortened(task, answered, generator, ms, completion, _usage(completion))
+        return answered
     return unparsable(task, error, generator, ms, completion, _usage(completion))
 
 

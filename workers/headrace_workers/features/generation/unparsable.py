@@ -69,6 +69,28 @@ def unparsable(
     return with_failure(retry, task, attempt)
 
 
+def shortened(
+    task: Task, answered: Done, generator: Generator, ms: float, completion: Completion, usage: Usage
+) -> Outcome:
+    """Return the outcome of an answer that was closed since its tokens ran out: one more attempt if it may have more
+    room. Without one, the job goes on with the answer.
+    """
+    job = task.job
+    room = _more_room(task, job, completion, generator, ms) if isinstance(job, GenerationJob) else None
+    if room is None or not isinstance(job, GenerationJob):
+        return answered
+    error = Unparsable("the answer's tokens ended before it did, and it was closed", "truncated")
+    retry = Retry(
+        reason_of(error),
+        context={ROOM: room},
+        more_tokens=room - job.sampling.max_tokens,
+        otherwise=replace(answered, context={**answered.context, ROOM: None}),
+        usage=usage,
+        failure=error.failure,
+    )
+    return with_failure(retry, task, failed_attempt(generator, error.category, error, ms, usage))
+
+
 def _earlier(task: Task, error: Unparsable) -> Done | None:
     """Return how the job goes on with the answer that it had before it was sent back to its model; None without one."""
     ends = (each.without_another(task.context, error) for each in reversed(answering()))

@@ -97,7 +97,12 @@ def check_exact(model: CTranslate2Generator, requests: Sequence[Request]) -> Non
     free = [ask("Tell me of rivers", max_tokens=24), ask("Hi", max_tokens=5)]
     answers = done(model.generate([*requests, *free]))
     for request, answer in zip(requests, answers, strict=False):
-        assert (answer.text, answer.completion_tokens) == masked_each_step(model, request)
+        text, tokens = masked_each_step(model, request)
+        if answer.finish_reason == "length" and answer.text != text:  # it was closed
+            assert text.startswith(answer.text.rstrip('"]}'))
+            assert json.loads(answer.text)
+        else:
+            assert (answer.text, answer.completion_tokens) == (text, tokens)
     assert answers[-2:] == [one(model, each) for each in free]
 
 
@@ -128,6 +133,14 @@ def test_an_answer_that_max_tokens_cuts_says_so(tiny: CTranslate2Generator) -> N
     )
     assert [(each.finish_reason, each.completion_tokens) for each in (cut, also_cut)] == [("length", 3), ("length", 9)]
     assert (whole.text, whole.finish_reason) == ("yes", "stop")
+
+
+def test_a_json_answer_whose_tokens_run_out_is_closed(tiny: CTranslate2Generator) -> None:
+    """It is valid and says that it was cut; a seeded answer, too."""
+    tags = held("Tags of the text: mills", FORMATS[4][1], max_tokens=40)
+    answers = done(tiny.generate([tags, held("Tags", FORMATS[4][1], max_tokens=40, temperature=0.7, seed=1)]))
+    assert [(each.finish_reason, list(json.loads(each.text))) for each in answers] == [("length", ["tags"])] * 2
+    assert max(each.completion_tokens for each in answers) <= 40
 
 
 def test_a_context_that_is_exhausted_cuts_the_answer(tiny: CTranslate2Generator) -> None:
@@ -323,6 +336,7 @@ def row_of(output: OutputFormat, tokenizer: str, end: int, **sampling: object) -
         Row(40, ()),
         Sampling.model_validate({"temperature": 0, **sampling}),
         Grammars(lambda: tokenizer, [end]).ask(grammar_of(output)),
+        endings=None,
         end_ids=[end],
         decode=str,
     )

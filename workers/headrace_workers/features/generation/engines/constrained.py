@@ -4,6 +4,9 @@ To mask the logits of every step, each row would need a run of the engine for ea
 within a run. So a row decodes in an ordinary batch until its first token that the grammar forbids. There its run ends;
 the token is chosen again among the allowed ones, every token that can only follow is appended, and the row goes on
 behind them. For greedy decoding this gives the tokens that masking each step gives.
+
+A JSON answer whose tokens run out is closed with the last of them, where all that its schema asks for stands already:
+it is shortened, and valid all the same.
 """
 
 import time
@@ -21,8 +24,9 @@ from numpy.typing import NDArray
 
 from headrace_schemas import HeadraceError, Sampling, Usage
 from headrace_schemas.errors import Unparsable
-from headrace_schemas.output_format import Failure
+from headrace_schemas.output_format import Failure, JsonObjectFormat, JsonSchemaFormat, OutputFormat
 from headrace_workers.core.ports import Request
+from headrace_workers.features.generation.engines.endings import Endings
 from headrace_workers.features.generation.engines.seeded import LogitsStep, UnusableLogits, draw
 from headrace_workers.features.generation.engines.stopping import Row, Step, Stopper
 from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
@@ -66,6 +70,7 @@ class Grammars:
         self._read = tokenizer
         self._end_ids = list(end_ids)
         self._tokenizer: LLTokenizer | None = None
+        self._endings: Endings | None = None
         self._lock = Lock()
         self._reading = Lock()
         self._compiled: OrderedDict[bytes, tuple[Future[LLMatcher], int]] = OrderedDict()
@@ -87,10 +92,29 @@ class Grammars:
                 self._compiled.popitem(last=False)
             return found
 
+    def row(
+        self,
+        grammar: str,
+        output: OutputFormat | None,
+        row: Row,
+        sampling: Sampling,
+        decode: Callable[[list[int]], str],
+    ) -> "ConstrainedRow":
+        """Return an answer that must follow a grammar. JSON is shortened, but no call of a tool: that is acted on."""
+        is_json = isinstance(output, JsonSchemaFormat | JsonObjectFormat)
+        endings = self._known_endings if is_json else None
+        return ConstrainedRow(row, sampling, self.ask(grammar), endings=endings, end_ids=self._end_ids, decode=decode)
+
+    def _known_endings(self) -> Endings:
+        """Return the endings of answers; only once a grammar is compiled."""
+        assert self._endings is not None  # noqa: S101 - `_compile` comes first
+        return self._endings
+
     def _compile(self, grammar: str) -> LLMatcher:
         with self._reading:
             if self._tokenizer is None:
                 self._tokenizer = LLTokenizer(self._read(), eos_token=self._end_ids)
+                self._endings = Endings(self._tokenizer, self._end_ids)
         return LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
 
 
@@ -98,7 +122,7 @@ class ConstrainedRow:
     """An answer that must follow a grammar, while it grows. It belongs to one thread at a time.
 
     A run of the engine ends with its first token that the grammar forbids: the row `is_violated`. `error` says why no
-    answer can come.
+    answer can come. Without `endings` no answer is shortened.
     """
 
     def __init__(
@@ -107,12 +131,14 @@ class ConstrainedRow:
         sampling: Sampling,
         matcher: "Future[LLMatcher]",
         *,
+        endings: Callable[[], Endings] | None,
         end_ids: Sequence[int],
         decode: Callable[[list[int]], str],
     ) -> None:
         self.row = row
         self.ended = False  # the answer is whole, or cut, or given up, or failed
         self.is_whole = False  # the grammar lets it end here
+        self.is_shortened = False  # it was ended since its tokens ran out
         self.is_violated = False
         self.is_slow = False  # its grammar takes too long to check beside other rows
         self.error: HeadraceError | None = None
@@ -121,6 +147,9 @@ class ConstrainedRow:
         self._compiling = matcher
         self._asked = time.monotonic()
         self._matcher: LLMatcher | None = None
+        self._endings = endings
+        self._look_at = row.limit // 2  # tokens after which an ending is looked for
+        self._last_ending: tuple[int, list[int]] | None = None  # the tokens before it, and it
         self._end_ids: Final = frozenset(end_ids)
         self._stopper = Stopper([row], decode)
         self._random = np.random.default_rng()
@@ -153,6 +182,11 @@ class ConstrainedRow:
         """The number of tokens that the answer may still get."""
         return self.row.limit - len(self.row.ids)
 
+    @property
+    def is_cut(self) -> bool:
+        """True if the answer ended since its tokens ran out."""
+        return self.is_shortened or not (self.is_whole or self.left)
+
     def add(self, token: int) -> bool:
         """Give the row the engine's next token; return True if the run ends with it."""
         begun = time.thread_time()
@@ -162,6 +196,12 @@ class ConstrainedRow:
             self.fail(f"its grammar takes longer than {_SECONDS:.0f} s to check: make it simpler")
         if self._seconds > _SECONDS_IN_A_BATCH and not self.is_slow:
             self.is_slow = run_ends = True
+        if (
+            self._endings
+            and len(self.row.ids) >= self._look_at
+            and not (self.is_whole or self.row.is_given_up or self.error)
+        ):
+            self._keep_room(self._endings())
         return run_ends or self.ended
 
     def choose(self, logits: NDArray[np.float32]) -> None:
@@ -238,6 +278,25 @@ class ConstrainedRow:
         if matcher.is_stopped() and self._works():
             self.is_whole = self.ended = True
         return self.ended
+
+    def _keep_room(self, endings: Endings) -> None:
+        """Look for an ending while there is room for one; close the answer with the last found if it has no room left.
+
+        It might have become whole until then.
+        """
+        written, left = len(self.row.ids), self.left
+        ending = endings.find(self._started, self.row.ids, left)
+        if ending is not None:
+            self._last_ending = written, ending
+        self._look_at = written + (1 if ending is None else max(1, (left - len(ending)) // 2))
+        if left or self._last_ending is None:
+            return
+        place, ending = self._last_ending
+        if self._started.rollback(written - place) and self._started.try_consume_tokens(ending) == len(ending):
+            self.row.ids[place:] = ending
+            self.ended = self.is_shortened = True
+        else:
+            self.fail("its grammar refuses an ending that it has allowed")
 
     def _works(self) -> bool:
         """Return True if the matcher is in order; else end the row with its error."""

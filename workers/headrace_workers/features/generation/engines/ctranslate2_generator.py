@@ -28,7 +28,6 @@ from headrace_workers.core.ports import Completion, GivenUp, Request, never
 from headrace_workers.features.generation.engines.batching import isolate_failures, plan_batches
 from headrace_workers.features.generation.engines.choice_probabilities import first_tokens, mass
 from headrace_workers.features.generation.engines.constrained import (
-    ConstrainedRow,
     ConstrainedStopper,
     Grammars,
     SeededConstrainedRow,
@@ -228,9 +227,7 @@ class CTranslate2Generator:
         if grammar is None:
             return prompt
         sampling = prompt.sampling.model_copy(update={"repetition_penalty": 1.0})
-        row = ConstrainedRow(
-            self._row(prompt), sampling, self._grammars.ask(grammar), end_ids=self._end_ids, decode=self._decode
-        )
+        row = self._grammars.row(grammar, request.output, self._row(prompt), sampling, self._decode)
         return replace(prompt, sampling=sampling, constrained=row)
 
     def _answer_all(self, prompts: Sequence[Prompt]) -> dict[int, Completion | HeadraceError]:
@@ -456,7 +453,8 @@ class CTranslate2Generator:
         # The end token is not among the ids: an answer that has all the tokens it may have was cut off, unless its
         # grammar lets it end there.
         text, stopped = cut_at_stop(self._decode(ids), prompt.sampling.stop)
-        ended = stopped or len(ids) < prompt.limit or (constrained is not None and constrained.is_whole)
+        is_cut = constrained.is_cut if constrained else len(ids) >= prompt.limit
+        ended = stopped or not is_cut
         return Completion(presentable(text), "stop" if ended else "length", len(prompt.tokens), len(ids))
 
     @property
