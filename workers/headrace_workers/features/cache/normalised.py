@@ -17,6 +17,7 @@ from headrace_workers.features.cache.guards.courtesies import (
     without_courtesies,
     without_smileys,
 )
+from headrace_workers.features.cache.guards.slips import corrected
 from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 # Signs that may belong to code, a formula, a quotation or an option. Text in other scripts than Latin has none of the
@@ -42,7 +43,9 @@ _CONTRACTION: Final = re.compile(
     re.I,
 )
 # Beside one of these, `I` is the asker and no numeral or symbol.
-_BEFORE_I: Final = HELPING | words_of("if when because before after while as what how where why which that since until")
+_BEFORE_I: Final = HELPING | words_of(
+    "if when because before after while as what how where why which that since until not"
+)
 _AFTER_I: Final = HELPING | words_of("am need want get got use like think know live work lost forgot")
 
 # Words with another meaning in the other case, such as `Polish` and `March`.
@@ -93,7 +96,7 @@ def _folded(before: str, chunk: str, after: str) -> str:
     found = _WORD.fullmatch(chunk)
     if found is None or not _is_plain(found[1]) or found[1].lower() in _CASED:
         return chunk
-    return chunk.lower()
+    return (corrected(found[1]) if found[1].islower() else found[1].lower()) + found[2]
 
 
 def _is_plain(word: str) -> bool:
