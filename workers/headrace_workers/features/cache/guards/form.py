@@ -10,7 +10,7 @@ from headrace_workers.features.cache.guards.word_lists import words_of
 
 # A formula is all operators, brackets, numbers and single letters in order, where one is an operator or a bracket.
 _SIGN: Final = re.compile(
-    r"[()\[\]{}<>=*+^|\\~±×÷≤≥≠√∑∫→]|(?<=[\w)\]] )[-−/](?= ?[\w(\[])|(?<=[\d)\]])[-−/]|[-−](?=\d)"
+    r"[()\[\]{}<>=*+^|\\~±×÷≤≥≠√∑∫→]|(?<=[\w)\]] )[-−/](?= ?[\w(\[])|(?<=[\d)\]])[-−/](?![A-Za-z]{2})|[-−](?=\d)"
 )
 _PART: Final = re.compile(_SIGN.pattern + r"|\d+(?:[.,]\d+)*|(?<![\w'’])[A-Za-z](?![\w'’])")
 # `A) red B) blue`, `1. red 2. blue`, `(i) red (ii) blue`: two labels or more.
