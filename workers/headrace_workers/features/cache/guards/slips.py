@@ -9,7 +9,19 @@ from headrace_workers.features.cache.guards.word_lists import lines_of
 _MISSPELT: Final = dict(line.split() for line in lines_of("misspelt"))
 _COMMON: Final = frozenset(word for line in lines_of("common") for word in line.split())
 _LENGTHS: Final = range(5, 21)
-_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+
+
+def _without_a_letter() -> dict[str, str]:
+    """Return the common words by what is left of each without one of its inner letters; none by what two share."""
+    found: dict[str, str] = {}
+    for word in _COMMON:
+        for at in range(1, len(word) - 1):
+            left = word[:at] + word[at + 1 :]
+            found[left] = word if found.get(left, word) == word else ""
+    return found
+
+
+_WITHOUT_A_LETTER: Final = _without_a_letter()
 
 
 @lru_cache(maxsize=16_384)
@@ -21,10 +33,12 @@ def corrected(word: str) -> str:
     """
     if word in _MISSPELT:
         return _MISSPELT[word]
-    if len(word) not in _LENGTHS or word in _COMMON or not (word.isascii() and word.isalpha()):
+    if len(word) not in _LENGTHS or word in _COMMON:
         return word
     meant = {each for each in _one_slip_away(word) if each in _COMMON}
-    return meant.pop() if len(meant) == 1 else word
+    if (whole := _WITHOUT_A_LETTER.get(word)) is not None:
+        meant.add(whole)
+    return meant.pop() or word if len(meant) == 1 else word
 
 
 def _one_slip_away(word: str) -> Iterator[str]:
@@ -33,5 +47,3 @@ def _one_slip_away(word: str) -> Iterator[str]:
             yield word[:at] + word[at + 1] + word[at] + word[at + 2 :]
         if word[at] == word[at - 1]:
             yield word[:at] + word[at + 1 :]
-        for letter in _LETTERS:
-            yield word[:at] + letter + word[at:]
