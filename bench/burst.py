@@ -112,7 +112,7 @@ def _hits(there: Services, turns: int, say: Say) -> list[Row]:
             took["generated"].append(seconds)
             _timed(producer, ends, prompt, "semantic", say)
             time.sleep(_FOLLOWED)
-            for text, tier in ((prompt, CacheTier.EXACT), (f"Please: {prompt}", CacheTier.SEMANTIC)):
+            for text, tier in ((prompt, CacheTier.EXACT), (f"Tell me: {prompt}", CacheTier.SEMANTIC)):
                 seconds, result = _timed(producer, ends, text, "semantic", say)
                 if _tier(result) is tier:
                     took[tier.value].append(seconds)

@@ -55,6 +55,9 @@ KEPT = (
     ("Please", ""),
     ("What is A?", "What is a?"),
     ("What is the ER diagram?", "What is the er diagram?"),
+    ("What is World War I?", "What is World War i?"),
+    ("How do I end my contract?", "How do I end my contact?"),
+    ("What is Jonson known for?", "What is Johnson known for?"),
 )
 
 
@@ -90,6 +93,10 @@ def test_an_order_behind_a_greeting_shares_a_form(before):
         ("What’s the weather like?", "What's the weather like ?".replace(" ?", "?")),
         ("Ｗhat is the ﬁne?", "What is the fine?"),
         ("Why is it\u200b cold?", "Why is it cold?"),
+        ("Why can't I log in? I'm new.", "why can not i log in? I am new"),
+        ("How do I reset my pasword?", "how do i reset my password"),
+        ("HOW DO I RESET MY ROUTER?", "How do I reset my router?"),
+        ("How do I reset my router? Kind regards, Anna", "Excuse me, how do I reset my router? :)"),
     ],
 )
 def test_small_changes_of_form_count_for_nothing(one, other):

@@ -9,6 +9,15 @@ import re
 import unicodedata
 from typing import Final
 
+from headrace_workers.features.cache.guards.courtesies import (
+    HELPING,
+    QUESTIONS,
+    first_word,
+    quiet,
+    without_courtesies,
+    without_smileys,
+)
+from headrace_workers.features.cache.guards.slips import corrected
 from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
 
 # Signs that may belong to code, a formula, a quotation or an option. Text in other scripts than Latin has none of the
@@ -22,32 +31,22 @@ _INVISIBLE: Final = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _WORD: Final = re.compile(r"([^\W\d_]+(?:['’-][^\W\d_]+)*)([,:.?!]?)")
 _END: Final = re.compile(r"(?<=[^\W\d_]{2})([.!?]|!+|\?+)$")
 
-_QUESTIONS: Final = words_of("what which who whom whose when where why how")
-_HELPING: Final = words_of("is are was were do does did can could will would should shall may might must has have had")
-_OPENINGS: Final = (
-    _QUESTIONS | _HELPING | words_of("i we explain describe list tell give show write summarise summarize find")
-)
-_HI: Final = r"(?:hi|hello|hey|hiya|good (?:morning|afternoon|evening))"
-# After one that is addressed anything may follow, after a bare one a request, or a sentence of three words.
-_ADDRESSED: Final = re.compile(
-    _HI + r" (?:team|all|everyone|everybody|folks|guys|support)[,.!:]?(?: -)? (?P<rest>.+)", re.I
-)
-_GREETING: Final = re.compile(_HI + r"(?: there)?(?P<ends>[,.!:]?)(?: -)? (?P<rest>.+)", re.I)
-_FILLER: Final = re.compile(
-    r"(?:(?:um+|uh+|uhm+|erm+|hmm+|so|well|ok|okay|alright|right|sorry|just wondering|quick question),? "
-    r"|(?:please|pls|plz|kindly),? |(?:just wondering|quick question|question):? )(?P<rest>.+)",
+_CONTRACTED: Final = {
+    "can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not", "let's": "let us",
+    **{f"{word}'s": f"{word} is" for word in ("what", "who", "where", "when", "how", "that", "there", "it")},
+}  # fmt: skip
+_ENDINGS: Final = {"m": "am", "re": "are", "ve": "have", "ll": "will"}
+_CONTRACTION: Final = re.compile(
+    r"(?<![\w'])(?:can't|cannot|won't|shan't|let's|(?:what|who|where|when|how|that|there|it)'s|i'm"
+    r"|(?:is|are|was|were|do|does|did|has|have|had|could|would|should|must)n't"
+    r"|(?:i|you|we|they|who|what)'(?:re|ve|ll))(?![\w'])",
     re.I,
 )
-_INSIDE: Final = re.compile(r", (?:umm+|uhh*|uhm+|erm+|hmm+),? ", re.I)
-_ASKED: Final = re.compile(
-    r"^((?:can|could|would|will) (?:you|i|we|someone|anyone)) (?:please|pls|plz|kindly)(?= )", re.I
+# Beside one of these, `I` is the asker and no numeral or symbol.
+_BEFORE_I: Final = HELPING | words_of(
+    "if when because before after while as what how where why which that since until not"
 )
-_THANKS: Final = re.compile(
-    r"(?<=[.?!])(?: (?:many )?(?:thanks|thx|cheers|ty)(?: in advance| a lot| so much)?"
-    r"| thank you(?: (?:very|so) much| in advance)?)[.!]*$",
-    re.I,
-)
-_PLEASE: Final = re.compile(r", (?:please|pls|plz|thanks|thx|thank you|asap please)(?=[.?!]*$)", re.I)
+_AFTER_I: Final = HELPING | words_of("am need want get got use like think know live work lost forgot")
 
 # Words with another meaning in the other case, such as `Polish` and `March`.
 _CASED: Final = frozenset(word for line in lines_of("capitals") for word in line.split())
@@ -61,10 +60,12 @@ def normalised(text: str) -> str:
         plain = composed
     else:
         plain = unicodedata.normalize("NFC", "".join(map(_plain, _INVISIBLE.sub("", composed))))
-    if _SIGNS.search(plain.strip()):
+    plain = without_smileys(plain.strip())
+    if _SIGNS.search(plain):
         return composed
-    spaced = " ".join(plain.replace("’", "'").split())
-    return _without_end(" ".join(map(_folded, _without_fillers(spaced).split(" "))))
+    spaced = quiet(" ".join(plain.replace("’", "'").split()))
+    words = without_courtesies(_in_full(spaced)).split(" ")
+    return _without_end(" ".join(map(_folded, ["", *words], words, [*words[1:], ""])))
 
 
 def _plain(sign: str) -> str:
@@ -74,53 +75,34 @@ def _plain(sign: str) -> str:
     return unicodedata.normalize("NFKC", sign) if tag in _FORMS or sign in _LIGATURES else sign
 
 
-def _without_fillers(text: str) -> str:
-    """Return the text without greetings, fillers and thanks, where a whole sentence is left."""
-    rest, opens = text, True
-    while True:
-        if found := _ADDRESSED.fullmatch(rest):
-            opens = True
-        elif found := _GREETING.fullmatch(rest):
-            opens = bool(found["ends"]) and found["rest"].count(" ") > 1 and found["rest"][0].islower()
-        elif found := _FILLER.fullmatch(rest):
-            opens = rest.lower().startswith(("please", "pls", "plz", "kindly")) and _goes_on(found["rest"])
-        else:
-            break
-        rest = found["rest"]
-    if opens or _opens(rest):
-        text = rest
-    text = _ASKED.sub(r"\1", _INSIDE.sub(" ", text))
-    return _PLEASE.sub("", _THANKS.sub("", text)) if text.count(" ") > 1 else text
+def _in_full(text: str) -> str:
+    """Return the text with contractions in full: `I'm` as `I am`, `can't` and `cannot` as `can not`."""
+    return _CONTRACTION.sub(_full, text) if "'" in text or "annot" in text else text
 
 
-def _goes_on(text: str) -> bool:
-    """Return True if a text is an order in small letters: `please cancel it`, and not `Please Please Me`."""
-    return " " in text and text[0].islower() and not text.lower().startswith(("please", "hi ", "hello"))
+def _full(found: re.Match[str]) -> str:
+    word, ending = found[0], found[0].lower()
+    if ending in _CONTRACTED:
+        full = _CONTRACTED[ending]
+        return full.capitalize() if word[0].isupper() else full
+    stem, _, tail = word.partition("'")
+    return f"{stem[:-1]} not" if tail.lower() == "t" else f"{stem} {_ENDINGS[tail.lower()]}"
 
 
-def _opens(text: str) -> bool:
-    """Return True if the text begins as a question or request begins, and is longer than two words."""
-    return text.count(" ") > 1 and _first(text) in _OPENINGS
-
-
-def _first(text: str) -> str:
-    """Return the first word in lower case, without an ending such as `'s` and a comma."""
-    word = text.lower().partition(" ")[0]
-    return word.rstrip(",").partition("'")[0]
-
-
-def _folded(chunk: str) -> str:
-    """Return a word in lower case, where its case says nothing; all other text as it is."""
+def _folded(before: str, chunk: str, after: str) -> str:
+    """Return a word in lower case, where its case and its neighbours say nothing by it; all other text as it is."""
+    if chunk == "I" and (before.lower() in _BEFORE_I or after.lower() in _AFTER_I):
+        return "i"
     found = _WORD.fullmatch(chunk)
     if found is None or not _is_plain(found[1]) or found[1].lower() in _CASED:
         return chunk
-    return chunk.lower()
+    return (corrected(found[1]) if found[1].islower() else found[1].lower()) + found[2]
 
 
 def _is_plain(word: str) -> bool:
     if not word[1:].islower():
         return False  # acronyms, camelCase, single letters
-    return len(word) >= _SHORT or word.lower() in _QUESTIONS | _LITTLE
+    return len(word) >= _SHORT or word.lower() in QUESTIONS | _LITTLE
 
 
 # Short words that are no acronym, unit or symbol when only the first letter is a capital.
@@ -134,7 +116,7 @@ def _without_end(text: str) -> str:
     found = _END.search(text)
     if found is None or text[: found.start()].endswith((".", "?", "!")):
         return text
-    asks = _first(text) in _QUESTIONS | _HELPING
+    asks = first_word(text) in QUESTIONS | HELPING
     if "?" in found[1] and not asks:
         return text
     return text[: found.start()]

@@ -13,6 +13,7 @@ IS_LIVE: Final = text("entries.state = 'live'")
 
 _PENDING = text("state = 'pending'")
 _LIVE_ENTRY = text("state = 'live'")
+_LIVE_OR_PENDING = text("state = 'live' OR state = 'pending'")
 _DRAWN = text("share > 0")
 
 # Answers that may be given again. One is pending while its job makes it, live once moderation has allowed it, and dead
@@ -39,7 +40,7 @@ ENTRIES: Final = Table(
     Column("reason", Text),  # why it died
     Index("entries_pending", "key", unique=True, postgresql_where=_PENDING, sqlite_where=_PENDING),
     Index("entries_live", "key", unique=True, postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
-    Index("entries_normalised", "normalised", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
+    Index("entries_normalised", "normalised", postgresql_where=_LIVE_OR_PENDING, sqlite_where=_LIVE_OR_PENDING),
     Index("entries_expiring", "expires_at", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
     Index("entries_tenant", "tenant", "id", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
     Index("entries_job", "job_id"),

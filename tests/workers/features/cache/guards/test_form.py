@@ -40,6 +40,8 @@ def test_refuses(one: str, other: str) -> None:
         ("Is it A) red B) blue?", "So which is it, A) red  B) blue?"),
         ("Sort them\na\nb", "sort these\n\na\n b"),
         ("How much is 15 % of 80?", "How much is 15 percent of 80?"),
+        ("Where can a friend and I park?", "where can a friend and i park"),
+        ("Where do I buy a 3-day pass?", "where do i buy a 3 day pass"),
     ],
 )
 def test_passes(one: str, other: str) -> None:

@@ -7,6 +7,7 @@ from tests.workers.features.cache.semantic.conftest import tiers
 from headrace_schemas import Answer
 from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import STEPS
 from headrace_workers.features.cache.semantic.found import Hit, LookupRequest
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, kill
@@ -108,3 +109,37 @@ def test_the_answer_of_a_later_model_is_served_for_that_model_alone(flow, asks):
     assert isinstance(found["other"], Hit)
     assert found["other"].tier is CacheTier.NORMALISED
     assert not isinstance(found["echo"], Hit)
+
+
+FORMS = (ASKED, ALIKE, "what's the capital of france")
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_one_of_several_forms_that_come_at_once_is_generated(flow, asks, groups):
+    """The others wait for it as the very same requests do, whether they come in one group or one after the other."""
+    jobs = []
+    for part in [FORMS] if groups == 1 else [[form] for form in FORMS]:
+        jobs += flow.send(*(asks(form, cache="normalised", idempotency_key=form) for form in part))
+        flow.run("recall")
+    assert sorted(flow.states(jobs)) == ["done", "parked", "parked"]
+    flow.drain()
+    assert len(flow.generated) == 1
+    assert sorted(tiers(flow, jobs)) == ["none", "normalised", "normalised"]
+
+
+def test_who_waited_for_a_form_that_yielded_waits_for_the_same_job(flow, asks):
+    """A request that is sent twice beside another form of it waits for the one job that makes the answer."""
+    jobs = flow.send(*(asks(form, cache="normalised", idempotency_key=f"{form}{n}") for form in FORMS for n in (1, 2)))
+    flow.run("recall")
+    (leader,) = [job for job, state in zip(jobs, flow.states(jobs), strict=True) if state == "done"]
+    waits = flow.ledger.read(select(STEPS.c.waits_for).where(STEPS.c.state == "parked"))
+    assert {row.waits_for for row in waits} == {leader}
+
+
+def test_interactive_work_waits_for_no_bulk_work_in_another_form(flow, asks):
+    """That may not have begun for a long time."""
+    flow.send(asks(ASKED, cache="normalised", lane="batch"))
+    flow.run("recall", lane=1)
+    (urgent,) = flow.send(asks(ALIKE, cache="normalised"))
+    flow.run("recall")
+    assert flow.states([urgent]) == ["done"]

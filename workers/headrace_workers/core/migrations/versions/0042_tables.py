@@ -381,8 +381,8 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         "entries",
         ["normalised"],
         unique=False,
-        postgresql_where=sa.text("state = 'live'"),
-        sqlite_where=sa.text("state = 'live'"),
+        postgresql_where=sa.text("state = 'live' OR state = 'pending'"),
+        sqlite_where=sa.text("state = 'live' OR state = 'pending'"),
     )
     op.create_index(
         "entries_pending",

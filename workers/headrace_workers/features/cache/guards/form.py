@@ -10,7 +10,7 @@ from headrace_workers.features.cache.guards.word_lists import words_of
 
 # A formula is all operators, brackets, numbers and single letters in order, where one is an operator or a bracket.
 _SIGN: Final = re.compile(
-    r"[()\[\]{}<>=*+^|\\~±×÷≤≥≠√∑∫→]|(?<=[\w)\]] )[-−/](?= ?[\w(\[])|(?<=[\d)\]])[-−/]|[-−](?=\d)"
+    r"[()\[\]{}<>=*+^|\\~±×÷≤≥≠√∑∫→]|(?<=[\w)\]] )[-−/](?= ?[\w(\[])|(?<=[\d)\]])[-−/](?![A-Za-z]{2})|[-−](?=\d)"
 )
 _PART: Final = re.compile(_SIGN.pattern + r"|\d+(?:[.,]\d+)*|(?<![\w'’])[A-Za-z](?![\w'’])")
 # `A) red B) blue`, `1. red 2. blue`, `(i) red (ii) blue`: two labels or more.
@@ -70,11 +70,16 @@ def _same_lines(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
 
 @read_once
 def _cases(read: Profile) -> dict[str, set[str]]:
-    """Return the spellings of each word of at most three letters. A capital at the head of a sentence says nothing."""
+    """Return the spellings of each word of at most three letters. A capital at the head of a sentence says nothing, nor
+    does that of `I` outside formulas.
+    """
     found: dict[str, set[str]] = {}
+    prose = not form(read).signs
     for token in read.tokens:
         word = token.text
         if word.isalpha() and len(word) <= _SHORT and token.kind in {"word", "unit"}:
+            if prose and token.key == "i":
+                continue
             starts = token.starts and word[1:] == word[1:].lower()
             found.setdefault(word.lower(), set()).add(word.lower() if starts else word)
     return found

@@ -8,6 +8,7 @@ from inspect import signature
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from headrace_workers.features.cache.guards.calendar_dates import DATES, dates
+from headrace_workers.features.cache.guards.courtesies import quiet, without_courtesies, without_smileys
 from headrace_workers.features.cache.guards.measures import UNITS, measures
 from headrace_workers.features.cache.guards.numerals import NUMERALS, numerals
 from headrace_workers.features.cache.guards.phrases import rewritten
@@ -28,7 +29,8 @@ class Profile:
     """A question as guards see it. Made by `profile`; the caller keeps it as long as the text.
 
     `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `quoted` is what stands in quotation
-    marks, letter by letter; `text` is the whole question. `kept` is what guards have read of it: see `read_once`.
+    marks, letter by letter; `text` is the whole question, but for greetings and thanks. `kept` is what guards have read
+    of it: see `read_once`.
     """
 
     tokens: tuple[Token, ...]
@@ -59,6 +61,7 @@ class Profile:
 
 def profile(text: str) -> Profile:
     """Return the profile of any text. Linear in its length."""
+    text = _asked(text)
     parts = pieces(text)
     found = rewritten(tokens(parts))
     if not (
@@ -67,6 +70,13 @@ def profile(text: str) -> Profile:
     ):
         found = dates(measures(numerals(found)))
     return Profile(found, quotations(parts), text)
+
+
+def _asked(text: str) -> str:
+    """Return what a text asks, without greetings and thanks; a text of several lines as it stands."""
+    if "\n" in text:
+        return text
+    return without_courtesies(quiet(without_smileys(" ".join(text.replace("’", "'").split()))))
 
 
 def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenate[Profile, P], T]:

@@ -42,6 +42,8 @@ def stem(word: str) -> str:
 def _bare(word: str) -> str:
     if word.endswith(("ies", "ied")):
         return word[:-3] + "y" if len(word) > 4 else word
+    if word.endswith("ie") and len(word) > 4:
+        return word[:-2] + "y"  # movie(s), cookie(s)
     if word.endswith(("sses", "xes", "ches", "shes", "zes")):
         return word[:-2]
     if word.endswith("s") and not word.endswith(("ss", "us", "is")):

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
+from headrace_workers.features.cache.guards.slips import corrected
 from headrace_workers.features.cache.guards.stems import stem
-from headrace_workers.features.cache.guards.word_lists import lines_of, words_of
+from headrace_workers.features.cache.guards.word_lists import words_of
 
 Kind = Literal["word", "number", "date", "unit", "literal", "symbol"]
 Piece = tuple[str, bool]  # a part of a text, and whether it stands in quotation marks
@@ -66,7 +67,6 @@ _CONTRACTED: Final = {
 }
 _ENDINGS: Final = {"'re": "are", "'ve": "have", "'ll": "will", "'d": "would"}
 _IS: Final = words_of("""what who where when how why it that there here he she which whats whos""")
-_MISSPELT: Final = dict(line.split() for line in lines_of("misspelt"))
 _ROMAN: Final = {
     "II": "2",
     "III": "3",
@@ -221,7 +221,8 @@ def _word(core: str) -> Token:
     lower = core.lower()
     # An identifier such as `camelCase` or `DataFrame`; an acronym; a word with a capital.
     name = core not in (lower, "I") and (core[0].isupper() or core[1:] != core[1:].lower())
-    return Token(core, stem(_MISSPELT.get(lower, lower)), "word", name)
+    # A name may be spelt as it is on purpose.
+    return Token(core, stem(lower if name else corrected(lower)), "word", name)
 
 
 def _numeric(core: str) -> Iterator[Token]:

@@ -257,33 +257,50 @@ class AnswerLookup:
         return found
 
     def _yielding(self, first: Sequence[_Missing], found: Mapping[int, Found]) -> dict[int, Found]:
-        """Return the requests that have just begun to lead and now wait after all.
+        """Return the requests that have just begun to lead and now wait after all, and who waited for them.
 
-        For the same question in other words another worker had begun a moment before, when neither could see the other.
+        For the same question in another form or in other words another job had begun before: of this group, or of
+        another worker when neither could see the other.
         """
         leading = {
-            each.place: (vectored, each, led.entry_id)
+            each.place: (each, led.entry_id)
             for each in first
             if isinstance(led := found[each.place], Miss) and led.entry_id is not None
-            if not each.request.asked.has_waited and (vectored := each.vectored) is not None
+            if not each.request.asked.has_waited
         }
-        if not leading or self._likeness is None or self._verifier is not None:
+        if not leading:
             return {}
-        scopes = {vectored.question.scope for vectored, _, _ in leading.values()}
-        changes = self._ledger.of(Answers).lately(self._likeness.followed, scopes, _LATELY)
-        same = self._likeness.lately([vectored for vectored, _, _ in leading.values()], changes)
-        before = {
-            place: [other.entry_id for other in others if other.entry_id < own]
-            for (place, (_, _, own)), others in zip(leading.items(), same, strict=True)
-        }
-        leaders = self._ledger.of(Answers).in_the_making({entry_id for ids in before.values() for entry_id in ids})
+        forms = {form for each, _ in leading.values() if (form := each.request.normalised) is not None}
+        alike = self._ledger.of(Answers).alike_in_the_making(forms) if forms else {}
+        like = self._like_in_the_making([each for each, _ in leading.values()])
         yielding: dict[int, Found] = {}
-        for place, (_, each, own) in leading.items():
-            making = [leaders[entry_id] for entry_id in before[place] if entry_id in leaders]
-            other = next((leader for leader in making if _may_wait(_lane(each.request), leader.lane)), None)
+        follows: dict[str, str] = {}
+        for place, (each, own) in leading.items():
+            making = [*alike.get(each.request.normalised or "", ()), *like.get(place, ())]
+            other = next(
+                (one for one in making if one.entry_id < own and _may_wait(_lane(each.request), one.lane)), None
+            )
             if other is not None and self._ledger.of(Answers).withdraw(own):
                 yielding[place] = Awaited(other.job_id)
+                follows[each.request.asked.job_id] = other.job_id
+        for each in first:
+            if isinstance(led := found[each.place], Awaited) and led.job_id in follows:
+                yielding[each.place] = Awaited(follows[led.job_id])
         return yielding
+
+    def _like_in_the_making(self, leading: Sequence[_Missing]) -> dict[int, list[Leader]]:
+        """Return who makes the answer to the same question in other words, by the place of each request."""
+        asking = {each.place: vectored for each in leading if (vectored := each.vectored) is not None}
+        if not asking or self._likeness is None or self._verifier is not None:
+            return {}
+        scopes = {vectored.question.scope for vectored in asking.values()}
+        changes = self._ledger.of(Answers).lately(self._likeness.followed, scopes, _LATELY)
+        same = dict(zip(asking, self._likeness.lately(list(asking.values()), changes), strict=True))
+        leaders = self._ledger.of(Answers).in_the_making({each.entry_id for others in same.values() for each in others})
+        return {
+            place: [leaders[each.entry_id] for each in others if each.entry_id in leaders]
+            for place, others in same.items()
+        }
 
     def _behind(self, missing: Sequence[_Missing]) -> dict[int, Behind]:
         asking = [(each.place, vectored) for each in missing if (vectored := each.vectored) is not None]

@@ -54,6 +54,7 @@ class Answers(LedgerStore):
     withdraw = durable(_withdraw)
     evict = durable(eviction.evict)
     in_the_making = reads(entries.in_the_making)
+    alike_in_the_making = reads(entries.alike_in_the_making)
     failed = reads(failed.failed)
 
     # -- what workers keep in memory

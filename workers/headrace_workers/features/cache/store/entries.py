@@ -124,6 +124,17 @@ def in_the_making(connection: Connection, entry_ids: Collection[int]) -> dict[in
     return {row.id: Leader(row.id, row.job_id, row.lane) for row in rows}
 
 
+def alike_in_the_making(connection: Connection, keys: Collection[str]) -> dict[str, list[Leader]]:
+    """Return the leaders of questions with these normalised forms, by the key of the form, oldest first."""
+    if not keys:
+        return {}
+    query = select(ENTRIES.c.normalised, ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane).order_by(ENTRIES.c.id)
+    found: dict[str, list[Leader]] = {}
+    for row in connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.normalised, sorted(keys)))):
+        found.setdefault(row.normalised, []).append(Leader(row.id, row.job_id, row.lane))
+    return found
+
+
 def _serve(where: Reads | Connection, column: str, wanted: Collection[Any]) -> list[Entry]:
     if not wanted:
         return []
