@@ -58,6 +58,18 @@ def test_runs_that_are_over_during_a_transaction_share_the_next(ledger, monkeypa
     assert all(states(ledger)[job, "generate"] == "done" for job in jobs)
 
 
+@pytest.mark.parametrize(
+    ("lane", "hints"),
+    [("batch", [Hint.TRICKLE, Hint.EVENTS]), ("interactive", [Hint.WORK, Hint.EVENTS, Hint.ENDS])],
+)
+def test_a_few_runs_of_the_batch_lane_ask_for_no_look_at_once(ledger, lane, hints):
+    """Bridges gather what trickles; an interactive job is looked at without delay."""
+    take_in(ledger, [generation(lane=lane)])
+    notifier = Notifier()
+    runner(ledger, answer_all, notifier=notifier).run(claim_one(ledger, lane=int(lane == "batch")).id)
+    assert notifier.sent == hints
+
+
 def test_a_run_that_cannot_be_written_fails_alone(ledger, monkeypatch, begun):
     """The runs that shared its transaction are written without it, and it is given back."""
     jobs, claims = begun

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.complete import Completed, RunOver, Settled
+from headrace_workers.core.ledger.lanes import INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.log import Action, log
@@ -142,7 +143,8 @@ class Runner:
 
     def _write(self, started: Started, settled: list[Settled], ran_ms: int) -> Completed | None:
         quantum_ms = int(self._work.quantum(started.stage) * 1000)
-        return self._completions.write(RunOver(started.claim_id, settled, ran_ms, quantum_ms))
+        lane = started.steps[0].lane if started.steps else INTERACTIVE
+        return self._completions.write(RunOver(started.claim_id, settled, ran_ms, quantum_ms), lane)
 
     def _pass_on(self, started: Started) -> None:
         """Leave a stage that only a newer version knows to a worker that does: its steps wait, and were not tried

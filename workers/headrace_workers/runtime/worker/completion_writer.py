@@ -13,14 +13,14 @@ from typing import Any
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.complete import Completed, CompletedTogether, RunOver
+from headrace_workers.core.ledger.lanes import BATCH
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.log import Action
-from headrace_workers.runtime.wire.early_assignment import Assigner, behind
+from headrace_workers.runtime.wire.early_assignment import COMPANY, Assigner, behind
 from headrace_workers.runtime.wire.follow_up import FollowUp
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 
-_HANDED_ON = (Hint.WORK, Hint.EVENTS)
 _FEW = 8  # ends: the bridge reports more of them, many at once
 _AT_ONCE = 32  # claims in one transaction
 
@@ -30,6 +30,7 @@ class _Waiting:
     """A run that waits to be written, and what came of that."""
 
     run: RunOver
+    lane: int
     is_over: bool = False
     completed: Completed | None = None
     error: BaseException | None = None
@@ -59,11 +60,11 @@ class CompletionWriter:
         self._lock = threading.Lock()  # of those that wait
         self._turn = threading.Lock()  # of the thread that writes
 
-    def write(self, run: RunOver) -> Completed | None:
-        """Write what came of a claim, send on what follows, and notify who waits for it. Return None when the lease was
-        lost. Raise what writing this claim raised.
+    def write(self, run: RunOver, lane: int) -> Completed | None:
+        """Write what came of a claim of this lane, send on what follows, and notify who waits for it. Return None when
+        the lease was lost. Raise what writing this claim raised.
         """
-        mine = _Waiting(run)
+        mine = _Waiting(run, lane)
         with self._lock:
             self._waiting.append(mine)
         with self._turn:  # mostly another thread has written it meanwhile
@@ -88,7 +89,7 @@ class CompletionWriter:
 
     def _write(self, group: Sequence[_Waiting]) -> None:
         try:
-            done = self._complete([each.run for each in group])
+            done = self._complete([each.run for each in group], is_batch=all(each.lane == BATCH for each in group))
         except Exception as error:
             if len(group) > 1 and not isinstance(error, Unavailable):  # one that cannot be written fails alone
                 for each in group:
@@ -103,14 +104,13 @@ class CompletionWriter:
             for each in group:
                 each.is_over = True
 
-    def _complete(self, runs: Sequence[RunOver]) -> CompletedTogether:
+    def _complete(self, runs: Sequence[RunOver], *, is_batch: bool) -> CompletedTogether:
         room = self._assigner.room(behind([item for run in runs for item in run.settled]))
         done: CompletedTogether = self._insist(lambda: self._ledger.complete_together(runs, room))
         self._assigner.send(done.assigned)
         if done.of:
             self._tell([end for each in done.of.values() for end in each.ended], next(iter(done.of.values())).now)
-            # There is room in the queue, and there may be steps and events.
-            self._notifier.notify(*_HANDED_ON, *([] if done.assigned else [Hint.ENDS]))
+            self._notifier.notify(*_hints(runs, done, is_batch=is_batch))
         return done
 
     def _tell(self, ends: Sequence[Outgoing], now: int) -> None:
@@ -125,3 +125,10 @@ class CompletionWriter:
             pass
         except Exception:
             logging.getLogger("headrace.run").exception("ends are told later", extra={"action": Action.STEP_FAILED})
+
+
+def _hints(runs: Sequence[RunOver], done: CompletedTogether, *, is_batch: bool) -> tuple[Hint, ...]:
+    """Return the hints of what may be there now: room in the queues, steps and events."""
+    if is_batch and sum(len(each.settled) for each in runs) < COMPANY:
+        return Hint.TRICKLE, Hint.EVENTS
+    return (Hint.WORK, Hint.EVENTS) if done.assigned else (Hint.WORK, Hint.EVENTS, Hint.ENDS)
