@@ -99,9 +99,10 @@ def build_bridge(
         cluster=cluster,
     )
     of_features = _duties_of_features(shared)
-    work, events, ends = (threading.Event() for _ in range(3))
+    work, trickle, events, ends = (threading.Event() for _ in range(4))
     heard = _joined(
-        {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}, *(d.receivers for d in of_features.values())
+        {Hint.WORK: Several(work, trickle), Hint.TRICKLE: trickle, Hint.EVENTS: events, Hint.ENDS: ends},
+        *(d.receivers for d in of_features.values()),
     )
     dispatch = _dispatch(shared)
     return Bridge(
@@ -110,6 +111,7 @@ def build_bridge(
         ledger=ledger,
         listener=HintListener(redis_client(settings.redis), channel, heard, progress.loop("ears")),
         work=work,
+        trickle=trickle,
         events=events,
         ends=ends,
         ingest=_ingest(shared, dispatch),

@@ -299,3 +299,19 @@ def test_a_step_weighs_what_a_worker_reads_of_it(ledger, job):
     only = job()
     ledger.ingest([only])
     assert ledger.read(select(STEPS.c.read_bytes)) == [(len(only.payload),)]
+
+
+def test_groups_of_one_step_are_claimed_in_order_whatever_their_keys(ledger, job):
+    """Each step has a claim of its own, the most urgent first; no more are taken than wanted, and each once."""
+    made = [job(group=f"g{number % 2}", tokens=7) for number in range(5)]
+    ledger.ingest(made)
+    order = [row.job_id for row in ledger.read(select(STEPS.c.job_id).order_by(STEPS.c.turn, STEPS.c.job_id))]
+    wanted = [Wanted("q", 1, 3, 1)]
+    first = ledger.claim(wanted, lease_ms=60_000, sender="b").claims
+    second = ledger.claim(wanted, lease_ms=60_000, sender="b").claims
+    begun = [ledger.start(each.id, worker="w", lease_ms=60_000) for each in (*first, *second)]
+    assert [len(first), len(second)] == [3, 2]
+    assert [[row.job_id for row in each.steps] for each in begun] == [[job_id] for job_id in order]
+    assert {(each.tokens, each.steps[0].attempts, each.full) for each in begun} == {(7, 1, False)}
+    groups = {new.id: new.steps[0].group_key for new in made}
+    assert [each.group_key for each in begun] == [groups[each.steps[0].job_id] for each in begun]

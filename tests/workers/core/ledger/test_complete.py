@@ -5,9 +5,10 @@ from sqlalchemy import select
 from tests.workers.core.pipeline.claimed import result
 
 from headrace_schemas import Category, Topic
+from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.complete import RunOver, Settled
 from headrace_workers.core.ledger.dead_letters import bury, job_burial
 from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Retry
@@ -233,3 +234,39 @@ def test_a_retry_of_another_model_is_ready_at_once_in_its_queue(ledger, begun):
     assert told[stays][0] == told[there][0] == "waiting"
     assert (told[stays][1], told[stays][4], told[stays][5]) == (begun.queue, before[stays].tokens, b'{"tried": 2}')
     assert told[there][5] is None
+
+
+def test_claims_that_are_completed_together_keep_their_own_outcomes(ledger, job, claim):
+    """Several claims in one transaction: each has its ends, all follow together, and a lost lease changes nothing."""
+    ledger.ingest([job(job_id=f"{name}0000000-0000-4000-8000-000000000000") for name in "abcd"])
+    begun = [ledger.start(claim(limit=1).id, worker="w", lease_ms=60_000) for _ in range(4)]
+    a, b, c, d = ((each.claim_id, each.steps[0].job_id) for each in begun)
+    ledger.release([d[0]])
+    runs = [
+        RunOver(claim_id, [settled], ran_ms=1, quantum_ms=5_000)
+        for (claim_id, job_id), settled in zip(
+            (a, b, c, d), (goes_on(a[1]), goes_on(b[1]), ends(c[1]), ends(d[1])), strict=True
+        )
+    ]
+    over = ledger.complete_together(runs, Room({("m", 1): 2}, "w", 60_000))
+    assert {claim_id: [end.key for end in each.ended] for claim_id, each in over.of.items()} == {
+        a[0]: [],
+        b[0]: [],
+        c[0]: [c[1]],
+    }
+    assert [(each.queue, each.size) for each in over.assigned] == [("m", 2)]
+    states = {(r.job_id, r.stage): r.state for r in ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state))}
+    assert states == {
+        (a[1], "generate"): "done",
+        (a[1], "moderate"): "leased",
+        (b[1], "generate"): "done",
+        (b[1], "moderate"): "leased",
+        (c[1], "generate"): "done",
+        (d[1], "generate"): "ready",
+    }
+    began = {
+        r.job_id: r.started_at
+        for r in ledger.read(select(STEPS.c.job_id, STEPS.c.started_at, STEPS.c.stage))
+        if r.stage == "generate"
+    }
+    assert {began[job_id] for _, job_id in (a, b, c)} <= {each.now for each in begun}

@@ -14,6 +14,7 @@ from tests.workers.core.ledger.test_complete import dies, ends, goes_on, retries
 from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.complete import RunOver
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import Advance, Place, Position
 from headrace_workers.core.sql.database import writing
@@ -74,12 +75,19 @@ def _worker(load, rng):
     lane = rng.choice((0, 1))
     found = load.ledger.claim([Wanted("q", lane, 2, 6), Wanted("m", 1, 1, 6)], lease_ms=LEASE, sender="b").claims
     load.ledger.renew([each.id for each in found], LEASE)
+    runs, jobs = [], set()
     for each in rng.sample(found, len(found)):
         begun = load.ledger.start(each.id, worker="w", lease_ms=LEASE)
         if begun is not None:
             settled = [_settled(row, begun.stage, rng) for row in begun.steps]
             room = Room({("m", 1): rng.choice((0, 1))}, "w", LEASE)
-            load.ledger.complete(each.id, settled, ran_ms=1, quantum_ms=5_000, room=room)
+            if rng.choice((True, False)) or jobs & {row.job_id for row in begun.steps}:
+                load.ledger.complete(each.id, settled, ran_ms=1, quantum_ms=5_000, room=room)
+            else:
+                jobs |= {row.job_id for row in begun.steps}
+                runs.append(RunOver(each.id, settled, ran_ms=1, quantum_ms=5_000))
+    if runs:
+        load.ledger.complete_together(runs, Room({("m", 1): 1}, "w", LEASE))
 
 
 def _settled(row, stage, rng):

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, text, update
-from tests.workers.core.ledger.test_complete import retries
+from tests.workers.core.ledger.test_complete import goes_on, retries
 
 from headrace_workers.core.ledger.cancellation import Cancellation, cancel
 from headrace_workers.core.ledger.claim import Wanted, heads
 from headrace_workers.core.ledger.claim import claim as claim_in
-from headrace_workers.core.ledger.complete import complete
+from headrace_workers.core.ledger.complete import RunOver, complete, complete_together
 from headrace_workers.core.ledger.job_lookup import job as job_view
 from headrace_workers.core.ledger.job_lookup import named, terminals, units_of
 from headrace_workers.core.ledger.leases import acquit, release
@@ -76,12 +76,15 @@ def test_hot_path_uses_indexes(grown):
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
-            wanted = [Wanted("q", 1, 2, 32, 256), Wanted("q", 0, 1, 32)]
-            (taken, *_) = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b").claims
+            wanted = [Wanted("q", 1, 2, 32, 256), Wanted("q", 0, 1, 32), Wanted("q", 1, 2, 1)]
+            (taken, *_, one, other) = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b").claims
             begun = start(tx, taken.id, worker="w", lease_ms=60_000)
             settled = [retries(row.job_id, 1) for row in begun.steps]
+            singles = [start(tx, each.id, worker="w", lease_ms=60_000) for each in (one, other)]
             due(tx), promote(tx), expire(tx), reap(tx, 3), peek(tx, 500, 10**6)
             complete(tx, taken.id, settled, ran_ms=1, quantum_ms=1)
+            runs = [RunOver(each.claim_id, [goes_on(each.steps[0].job_id)], 1, 1) for each in singles]
+            assert len(complete_together(tx, runs).of) == 2
         assert len(seen) > 8
         for statement, parameters in seen:
             plan = plan_of(tx, statement, parameters)

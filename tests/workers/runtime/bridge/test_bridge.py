@@ -22,6 +22,7 @@ from headrace_workers.core.tables import STEPS
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty, all_duties
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.bridge.reap import Reap
+from headrace_workers.runtime.wire.listener import Several
 from headrace_workers.runtime.wire.notifier import Hint
 
 
@@ -72,9 +73,10 @@ class Idle:
 class OwnListener(Idle):
     """Hears what is said in this process."""
 
-    def __init__(self, work, events, ends, *hears):
+    def __init__(self, work, trickle, events, ends, *hears):
         super().__init__()
-        self.heard = [{Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}, *hears]
+        own = {Hint.WORK: Several(work, trickle), Hint.TRICKLE: trickle, Hint.EVENTS: events, Hint.ENDS: ends}
+        self.heard = [own, *hears]
 
     def touch(self, *hints):
         """Tell the loops."""
@@ -87,14 +89,15 @@ class OwnListener(Idle):
 def bridge(ledger, duties=None, of_features=None, progress=None, **parts):
     """A bridge of idle parts, some replaced; of all duties, or of these."""
     of_features = {name: Idle() for name in ("batches", "evals")} | (of_features or {})
-    work, events, ends = (threading.Event() for _ in range(3))
+    work, trickle, events, ends = (threading.Event() for _ in range(4))
     known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "notifier", "writes")}
     return Bridge(
         name="bridge",
         duties=frozenset(all_duties()) if duties is None else duties,
         ledger=ledger,
-        listener=OwnListener(work, events, ends, *(duty.receivers for duty in of_features.values())),
+        listener=OwnListener(work, trickle, events, ends, *(duty.receivers for duty in of_features.values())),
         work=work,
+        trickle=trickle,
         events=events,
         ends=ends,
         of_features=of_features,
@@ -179,6 +182,20 @@ def test_an_end_is_published_at_once_and_what_soon_follows_with_it(tmp_path, mon
             stop.set()
             made._listener.touch(*Hint)
             thread.join(120)
+
+
+def test_a_few_steps_of_the_batch_lane_wait_for_others_before_a_look(tmp_path, monkeypatch):
+    """A trickle alone gathers; work that may be interactive is looked at, and the trickle with it."""
+    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge._TRICKLE", 3_600.0)
+    dispatch = Idle()
+    dispatch.rest = 3_600.0
+    with sqlite_ledger(tmp_path) as ledger:
+        made = bridge(ledger, frozenset({Duty.DISPATCH}), dispatch=dispatch)
+        with running(made):
+            eventually(lambda: dispatch.calls == ["once"])
+            made._listener.touch(Hint.TRICKLE)
+            made._listener.touch(Hint.TRICKLE, Hint.WORK)
+            eventually(lambda: dispatch.calls == ["once", "once"])
 
 
 @pytest.mark.parametrize("duty", [Duty.INGEST, Duty.RELAY, "batches", "evals"])

@@ -195,6 +195,21 @@ def test_a_group_that_waits_for_company_goes_when_it_has_waited(ledger, tasks, c
     assert waiting(client, "batch") == 1
 
 
+def test_batch_work_that_needs_no_model_waits_for_company_for_a_moment():
+    """A message and two transactions for one small step are dear; interactive work waits for nothing."""
+    seen = {}
+
+    class Asked:
+        """A ledger that keeps what was wanted of it."""
+
+        def claim(self, wanted, **_):
+            seen.update({(each.queue, each.lane): each.linger_ms for each in wanted})
+            return Claimed()
+
+    dispatch(Asked(), Tasks(), linger_ms=300).once()
+    assert (seen["moderate", BATCH], seen["moderate", INTERACTIVE]) == (50, 0)
+
+
 def test_a_group_of_texts_to_embed_is_of_like_length(ledger, tasks):
     """A block of the next in order of length; nothing of that holds an interactive one up."""
     words = [n * 7 % 64 + 1 for n in range(64)]

@@ -2,12 +2,15 @@
 
 import pytest
 from sqlalchemy import select
+from tests.workers.core.ledger.test_complete import goes_on
 from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.runtime.bridge.records import RULES, accept, generation, record
 from tests.workers.tasks_in_memory import Tasks
 
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.tables import STEPS, TURNS
-from headrace_workers.runtime.wire.early_assignment import Assigner, alone
+from headrace_workers.runtime.wire.early_assignment import Assigner, alone, behind
 
 
 @pytest.fixture
@@ -62,6 +65,14 @@ def test_what_can_be_grouped_is_left_to_the_bridge(ledger, jobs):
     tasks = Tasks()
     take(ledger, assigner(ledger, tasks), accepted(*jobs))
     assert (tasks.sent, tasks.asked, states(ledger)) == ([], 0, [("ready", 0)] * len(jobs))
+
+
+@pytest.mark.parametrize(("lane", "count", "room"), [(0, 1, True), (1, 1, False), (1, 7, False), (1, 8, True)])
+def test_a_few_steps_of_the_batch_lane_are_left_to_the_bridge(lane, count, room):
+    """They wait for company there; an interactive step, and a group worth a message, go on at once."""
+    step = goes_on("j").following[0]._replace(lane=lane)
+    settled = [Settled(f"j{number}", Done(), following=(step,)) for number in range(count)]
+    assert behind(settled) == ({(step.queue, lane)} if room else set())
 
 
 def test_a_full_queue_takes_nothing_more(ledger):

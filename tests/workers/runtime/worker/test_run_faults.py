@@ -15,14 +15,14 @@ from headrace_workers.core.tables import STEPS
 def test_a_ledger_that_is_away_for_a_moment_costs_no_answer(ledger, monkeypatch):
     """Completing is tried again while the lease may hold."""
     take_in(ledger, [generation()])
-    complete, failures = ledger.complete, [Unavailable("away")] * 2
+    complete, failures = ledger.complete_together, [Unavailable("away")] * 2
 
     def flaky(*args, **kwargs):
         if failures:
             raise failures.pop()
         return complete(*args, **kwargs)
 
-    monkeypatch.setattr(ledger, "complete", flaky)
+    monkeypatch.setattr(ledger, "complete_together", flaky)
     run_all(ledger, answer_all)
     assert len(ledger.outbox(9)) == 1
 
@@ -62,7 +62,7 @@ def test_a_worker_that_is_to_end_waits_a_lease_for_the_ledger_and_no_longer(ledg
 def test_a_worker_that_comes_back_too_late_has_not_died(ledger, monkeypatch):
     """The ledger was away for it alone: its work was taken back, and counts against no job once it is there again."""
     (job_id,) = take_in(ledger, [generation()])
-    complete, away = ledger.complete, [Unavailable("away")]
+    complete, away = ledger.complete_together, [Unavailable("away")]
 
     def cut_off(*args, **kwargs):
         if away:
@@ -72,7 +72,7 @@ def test_a_worker_that_comes_back_too_late_has_not_died(ledger, monkeypatch):
             raise away.pop()
         return complete(*args, **kwargs)
 
-    monkeypatch.setattr(ledger, "complete", cut_off)
+    monkeypatch.setattr(ledger, "complete_together", cut_off)
     run_all(ledger, answer_all)
     assert (states(ledger), crashes(ledger)) == ({(job_id, "generate"): "ready"}, 0)
 
@@ -80,7 +80,7 @@ def test_a_worker_that_comes_back_too_late_has_not_died(ledger, monkeypatch):
 def test_the_lost_answer_of_a_completion_costs_nothing(ledger, monkeypatch):
     """It was written: the worker asks again, finds that, and is done."""
     (job_id,) = take_in(ledger, [generation()])
-    complete, failures = ledger.complete, [Unavailable("away")]
+    complete, failures = ledger.complete_together, [Unavailable("away")]
 
     def lost(*args, **kwargs):
         done = complete(*args, **kwargs)
@@ -88,7 +88,7 @@ def test_the_lost_answer_of_a_completion_costs_nothing(ledger, monkeypatch):
             raise failures.pop()
         return done
 
-    monkeypatch.setattr(ledger, "complete", lost)
+    monkeypatch.setattr(ledger, "complete_together", lost)
     run_all(ledger, answer_all)
     assert states(ledger) == {(job_id, "generate"): "done", (job_id, "moderate"): "ready"}
     assert (ledger.overview().claims, len(ledger.outbox(9))) == (0, 1)
@@ -123,7 +123,7 @@ def test_a_claim_that_cannot_even_be_put_off_is_let_go_of(ledger, monkeypatch):
     def broken(*_args, **_kwargs):
         raise LedgerRefused("broken")
 
-    monkeypatch.setattr(ledger, "complete", broken)
+    monkeypatch.setattr(ledger, "complete_together", broken)
     worker = runner(ledger, answer_all)
     worker.run(claim_one(ledger).id)
     assert worker.give_back() == 1

@@ -15,13 +15,14 @@ from sqlalchemy import (
     bindparam,
     literal,
     select,
+    text,
     union_all,
     update,
 )
 
 from headrace_workers.core.ledger.fair_queueing import Class, advance, urgency_of
 from headrace_workers.core.ledger.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, of_one_beginning, within_budget
-from headrace_workers.core.sql.database import bindparam_of, locks_rows, now_ms, one_of
+from headrace_workers.core.sql.database import bindparam_of, insert_many, locks_rows, many, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import BUDGETS, CLAIMS, IS_READY, STEPS
 
@@ -91,13 +92,19 @@ def claim(
 ) -> Claimed:
     """Claim the most urgent groups of each wanted queue and lane, as many as wanted, in one pass.
 
-    `found` is what `heads` saw a moment ago; groups that others have claimed since are skipped.
+    `found` is what `heads` saw a moment ago; groups that others have claimed since are skipped. Groups of one step, as
+    those of remote models are, take as many statements for many as for one on PostgreSQL.
     """
     claims: list[Claim] = []
     lingering: list[int] = []
     turns: dict[Class, int] = {}
     for head in found:
         want = wanted[head.position]
+        if want.limit == 1 and locks_rows(connection):
+            for single in _take_singly(connection, want, lease_ms=lease_ms, sender=sender):
+                claims.append(single.claim)
+                turns[single.where] = max(single.turn, turns.get(single.where, 0))
+            continue
         group_key, budget = head.group_key, head.tokens
         for left in reversed(range(want.groups)):
             taken = _take(connection, want, group_key, budget or FIRST_BUDGET, lease_ms=lease_ms, sender=sender)
@@ -165,6 +172,13 @@ _MEMBERS = (
     .limit(bindparam("most", type_=Integer))
 )
 _LOCKED_MEMBERS = _MEMBERS.with_for_update(skip_locked=True)
+_SINGLES = (
+    select(*(column for column in _MEMBERS.selected_columns), STEPS.c.group_key)
+    .where(IS_READY, STEPS.c.queue == bindparam("queue"), STEPS.c.lane == bindparam("lane"))
+    .order_by(*_ORDER)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
 _ID_BITS = 63  # what a signed integer of both databases holds
 _CLAIMED = {name: bindparam(name, type_=CLAIMS.c[name].type, required=True) for name in (
     "id", "queue", "stage", "group_key", "lane", "size", "tokens", "full", "sender",
@@ -178,6 +192,21 @@ _NEW_CLAIM = CLAIMS.insert().values(_CLAIMED).returning(CLAIMS.c.id)
 _NEW_CLAIM_OF_NONE = (
     CLAIMS.insert().from_select([*_CLAIMED], select(*_CLAIMED.values()).where(~_OTHERS.exists())).returning(CLAIMS.c.id)
 )
+
+
+@lru_cache
+def _new_claims() -> Any:
+    given = [CLAIMS.c[name] for name in _CLAIMED if name not in ("claimed_at", "renewed_at", "lease_until")]
+    times = {name: _CLAIMED[name] for name in ("claimed_at", "renewed_at", "lease_until")}
+    return insert_many("postgresql", CLAIMS, given, times)
+
+
+_LEASE_SINGLY = text("""
+    UPDATE steps SET state = 'leased', claim_id = given.claim, attempts = steps.attempts + 1
+    FROM unnest(CAST(:job AS varchar[]), CAST(:at AS varchar[]), CAST(:round AS integer[]), CAST(:claim AS bigint[]))
+        AS given (job, at, round, claim)
+    WHERE steps.job_id = given.job AND steps.stage = given.at AND steps.ordinal = given.round
+""")
 
 
 @lru_cache
@@ -242,6 +271,52 @@ def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, 
         run(connection, _lease(connection.dialect.name), which)
     first = min(rows, key=lambda row: (row.rank, row.due, row.turn))
     return _Taken(taken, Class(want.queue, want.lane, urgency_of(first.rank, first.due)), first.turn)
+
+
+class _Single(NamedTuple):
+    """The claim of one step, with the step's class and turn."""
+
+    claim: Claim
+    where: Class
+    turn: int
+
+
+def _take_singly(connection: Connection, want: Wanted, *, lease_ms: int, sender: str) -> list[_Single]:
+    """Claim the most urgent steps, one a claim, all by three statements. They share no call, so their groups do not
+    matter. On PostgreSQL.
+    """
+    found = run(connection, _SINGLES, {"queue": want.queue, "lane": want.lane, "most": want.groups})
+    if not found:
+        return []
+    steps = [_Member._make(row) for *row, _ in found]
+    rows = [
+        {
+            "id": secrets.randbits(_ID_BITS),
+            "queue": want.queue,
+            "stage": step.stage,
+            "group_key": group_key,
+            "lane": want.lane,
+            "size": 1,
+            "tokens": step.tokens,
+            "full": False,
+            "sender": sender,
+        }
+        for step, (*_, group_key) in zip(steps, found, strict=True)
+    ]
+    run(connection, _new_claims(), many("postgresql", rows) | {"lease_ms": lease_ms})
+    leased = [
+        {"job": step.job_id, "at": step.stage, "round": step.ordinal, "claim": row["id"]}
+        for step, row in zip(steps, rows, strict=True)
+    ]
+    run(connection, _LEASE_SINGLY, many("postgresql", leased))
+    return [
+        _Single(
+            Claim(row["id"], want.queue, step.stage, want.lane, 1),
+            Class(want.queue, want.lane, urgency_of(step.rank, step.due)),
+            step.turn,
+        )
+        for step, row in zip(steps, rows, strict=True)
+    ]
 
 
 def _lingers(rows: Sequence[_Member], want: Wanted, budget: int) -> int:

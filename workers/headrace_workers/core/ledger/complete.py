@@ -1,6 +1,7 @@
 """The end of a claim: one transaction writes the outcomes, what follows from them, and the events to publish.
 
-The deletion of the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
+The deletion of the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing. Claims
+that end at the same time, as those of a remote model do one by one, are written together.
 
 Lock order of all writers, here and everywhere: what is counted before a row is written (`alone`), batches, claims,
 jobs, steps, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
@@ -14,7 +15,7 @@ need no order. `tests/workers/core/ledger/test_deadlocks.py` runs all of them on
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
     update,
 )
 
@@ -49,7 +51,7 @@ from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Hel
 from headrace_workers.core.ledger.rows import Written
 from headrace_workers.core.ledger.sizing import next_budget
 from headrace_workers.core.ledger.steps import STATES, NewStep, Tried, ready_at_latest
-from headrace_workers.core.sql.database import bindparam_of, do_last, insert, now_ms, one_of
+from headrace_workers.core.sql.database import among, bindparam_of, do_last, insert, many, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import BUDGETS, CLAIMS, DROPPED, STEPS
 
@@ -107,11 +109,48 @@ class Completed:
     ended: tuple[Outgoing, ...] = ()
 
 
-_END = (
-    delete(CLAIMS)
-    .where(CLAIMS.c.id == bindparam("claim"))
-    .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
+@dataclass(frozen=True, slots=True)
+class CompletedTogether:
+    """The claims that were completed in one transaction, by their ids, and the claims that follow from all of them,
+    which are to be sent.
+    """
+
+    of: Mapping[int, Completed]
+    assigned: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOver:
+    """A claim whose run is over, with the outcomes of its steps and the time that it took and was to take (ms)."""
+
+    claim_id: int
+    settled: Sequence[Settled]
+    ran_ms: int
+    quantum_ms: int
+
+
+class _Head(NamedTuple):
+    """A claim as it was when it ended, and the time by the database's clock (ms)."""
+
+    claim_id: int
+    group_key: str
+    full: bool
+    tokens: int
+    started_at: int
+    size: int
+    now: int
+
+
+_ENDED = (
+    CLAIMS.c.id,
+    CLAIMS.c.group_key,
+    CLAIMS.c.full,
+    CLAIMS.c.tokens,
+    CLAIMS.c.started_at,
+    CLAIMS.c.size,
+    now_ms(),
 )
+_END = delete(CLAIMS).where(CLAIMS.c.id == bindparam("claim")).returning(*_ENDED)
 _DROP = update(STEPS).where(STEPS.c.job_id == bindparam("job")).values(state=DROPPED, reason=bindparam("why"))
 _STAYS = bindparam("other_queue", type_=String).is_(None)
 _RETRY = (
@@ -147,6 +186,13 @@ _PARK = (
 
 
 @lru_cache
+def _end_several(dialect: str) -> Any:
+    claims = one_of(dialect, CLAIMS.c.id, bindparam_of(dialect, CLAIMS.c.id, name="claims"))
+    in_order = select(CLAIMS.c.id).where(claims).order_by(CLAIMS.c.id).with_for_update()
+    return delete(CLAIMS).where(CLAIMS.c.id.in_(in_order)).returning(*_ENDED)
+
+
+@lru_cache
 def _done(dialect: str) -> Any:
     jobs = bindparam_of(dialect, STEPS.c.job_id, name="jobs")
     return (
@@ -164,6 +210,17 @@ def _done(dialect: str) -> Any:
     )
 
 
+# Of several claims at once, on PostgreSQL.
+_DONE_OF_SEVERAL = text("""
+    UPDATE steps SET state = 'done', claim_id = NULL, payload = NULL, context = NULL, started_at = gone.began,
+        ended_at = :ended
+    FROM unnest(CAST(:claim AS bigint[]), CAST(:job AS varchar[]), CAST(:began AS bigint[]))
+        AS gone (claim, job, began)
+    WHERE steps.job_id = gone.job AND steps.claim_id = gone.claim
+    RETURNING steps.job_id
+""")
+
+
 def complete(
     connection: Connection,
     claim_id: int,
@@ -174,49 +231,69 @@ def complete(
     room: Room | None = None,
 ) -> Completed | None:
     """Write what came of a claim; None when the lease was lost, and nothing was changed."""
-    heads = run(connection, _END, {"claim": claim_id})
+    over = complete_together(connection, [RunOver(claim_id, settled, ran_ms, quantum_ms)], room)
+    return over.of.get(claim_id) and replace(over.of[claim_id], assigned=over.assigned)
+
+
+def complete_together(connection: Connection, runs: Sequence[RunOver], room: Room | None = None) -> CompletedTogether:
+    """Write what came of several claims, as if each were completed alone; no job is in two of them."""
+    heads = _end(connection, [each.claim_id for each in runs])
     if not heads:
-        return None
-    group_key, full, tokens, started_at, size, now = heads[0]
+        return CompletedTogether({}, ())
+    runs = [each for each in runs if each.claim_id in heads]
+    now = next(iter(heads.values())).now
+    claim_of = {item.job_id: each.claim_id for each in runs for item in each.settled}
+    settled = [item for each in runs for item in each.settled]
     active = lock_active(connection, [item.job_id for item in settled if item.ends or item.burial or item.call])
     settled = [item for item in settled if item.job_id in active or not item.ends]
     again = [item.job_id for item in settled if item.call and item.job_id in active and not item.following]
     _hold_rows(connection, (), concerned(active, again))
-    done = _advance(connection, claim_id, settled, started_at, now, active)
-    later = _retry(connection, claim_id, settled, now) + _park(connection, claim_id, settled, now)
+    done = _advance(connection, heads, claim_of, settled, now, active)
+    later = _retry(connection, claim_of, settled, now) + _park(connection, claim_of, settled, now)
     over = _refused_calls(connection, [item for item in settled if item.job_id in {*done, *again}], active)
     following = [step for item in done.values() for step in _let_in(item, over, now)]
     put_tried(connection, following, now)
     wake_waiters_of_held(connection, _held(done.values(), settled))
     burials = [item.burial for item in settled if item.burial and item.job_id in active] + list(over.values())
-    dead = _bury(connection, claim_id, burials, done.keys() | over.keys(), now)
-    if len(done.keys() | (dead - over.keys())) + later < size:  # the jobs of the rest were cancelled meanwhile
-        connection.execute(
-            update(STEPS).where(STEPS.c.claim_id == claim_id).values(state="cancelled", claim_id=None, ended_at=now)
-        )
-    if full or ran_ms > quantum_ms:
-        _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
+    dead = _bury(connection, list(heads), burials, done.keys() | over.keys(), now)
+    if len(done.keys() | (dead - over.keys())) + later < sum(each.size for each in heads.values()):
+        _cancel(connection, list(heads), now)  # the jobs of the rest were cancelled meanwhile
+    _learn(connection, runs, heads)
     do_last(connection)
     assigned = assign(connection, following, room, now)
-    return Completed(now, assigned, tuple(item.end for item in done.values() if item.end is not None))
+    ended: dict[int, list[Outgoing]] = {claim_id: [] for claim_id in heads}
+    for job_id, item in done.items():
+        if item.end is not None:
+            ended[claim_of[job_id]].append(item.end)
+    return CompletedTogether(
+        {claim_id: Completed(now, ended=tuple(ends)) for claim_id, ends in ended.items()}, assigned
+    )
+
+
+def _end(connection: Connection, claim_ids: Sequence[int]) -> dict[int, _Head]:
+    """Delete these claims; return the ones that were still there."""
+    if len(claim_ids) == 1:
+        rows = run(connection, _END, {"claim": claim_ids[0]})
+    else:
+        rows = run(connection, _end_several(connection.dialect.name), {"claims": list(claim_ids)})
+    return {head.claim_id: head for head in map(_Head._make, rows)}
 
 
 def _advance(
     connection: Connection,
-    claim_id: int,
+    heads: Mapping[int, _Head],
+    claim_of: Mapping[str, int],
     settled: Sequence[Settled],
-    started_at: int,
     now: int,
     active: Mapping[str, ActiveJob],
 ) -> dict[str, Settled]:
-    """Write the steps that are done, the ends of jobs, and the events to publish. Return, by job, the steps that this
-    claim still held: it has lost the step of a job that was cancelled, or that died and was replayed, meanwhile.
+    """Write the steps that are done, the ends of jobs, and the events to publish. Return, by job, the steps that these
+    claims still held: they have lost the step of a job that was cancelled, or that died and was replayed, meanwhile.
     """
     done = [item for item in settled if isinstance(item.outcome, Done | Ended | Dropped)]
     if not done:
         return {}
-    parameters = {"claim": claim_id, "jobs": [item.job_id for item in done], "began": started_at, "ended": now}
-    held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
+    held = _write_done(connection, heads, claim_of, [item.job_id for item in done], now)
     done = [item for item in done if item.job_id in held]
     rows = [row for item in done if isinstance(item.outcome, Done | Ended) for row in item.outcome.rows]
     ending = [item.job_id for item in done if item.ends or (item.call and item.job_id in active)]  # or may be refused
@@ -230,6 +307,32 @@ def _advance(
     finish(connection, "done", over, now, active, records, spent)
     _drop(connection, dropped, now, active)
     return {item.job_id: item for item in done}
+
+
+def _write_done(
+    connection: Connection, heads: Mapping[int, _Head], claim_of: Mapping[str, int], job_ids: Sequence[str], now: int
+) -> frozenset[str]:
+    """Write the steps of these jobs as done; return the jobs whose claims still held them."""
+    theirs: dict[int, list[str]] = {}
+    for job_id in job_ids:
+        theirs.setdefault(claim_of[job_id], []).append(job_id)
+    dialect = connection.dialect.name
+    if len(theirs) > 1 and dialect == "postgresql":
+        columns = [
+            {"claim": claim_of[job_id], "job": job_id, "began": heads[claim_of[job_id]].started_at}
+            for job_id in job_ids
+        ]
+        found = run(connection, _DONE_OF_SEVERAL, many(dialect, columns) | {"ended": now})
+        return frozenset(job_id for (job_id,) in found)
+    return frozenset(
+        job_id
+        for claim_id, jobs in theirs.items()
+        for (job_id,) in run(
+            connection,
+            _done(dialect),
+            {"claim": claim_id, "jobs": jobs, "began": heads[claim_id].started_at, "ended": now},
+        )
+    )
 
 
 def _hold_rows(connection: Connection, rows: Sequence[Written], ending: Mapping[Hooks, Sequence[str]]) -> None:
@@ -271,11 +374,11 @@ def _drop(connection: Connection, reasons: Mapping[str, str], now: int, active: 
         connection.execute(_DROP, [{"job": job_id, "why": why[:2_000]} for job_id, why in reasons.items()])
 
 
-def _retry(connection: Connection, claim_id: int, settled: Sequence[Settled], now: int) -> int:
+def _retry(connection: Connection, claim_of: Mapping[str, int], settled: Sequence[Settled], now: int) -> int:
     """Let the steps that are to be tried again wait, or be ready in another queue; return how many."""
     later = [
         {
-            "claim": claim_id,
+            "claim": claim_of[item.job_id],
             "job": item.job_id,
             "how": "ready" if item.queue is not None and not item.delay_ms else "waiting",
             "again": now + (item.delay_ms or 0),
@@ -294,14 +397,14 @@ def _retry(connection: Connection, claim_id: int, settled: Sequence[Settled], no
     return len(later)
 
 
-def _park(connection: Connection, claim_id: int, settled: Sequence[Settled], now: int) -> int:
+def _park(connection: Connection, claim_of: Mapping[str, int], settled: Sequence[Settled], now: int) -> int:
     """Put the steps aside that wait or are held; return how many. A job that a step waits for may have ended meanwhile:
     then the step is ready again at once.
     """
     waited_for = {item.job_id: item.outcome.until for item in settled if isinstance(item.outcome, Wait)}
     parked = [
         {
-            "claim": claim_id,
+            "claim": claim_of[item.job_id],
             "job": item.job_id,
             "how": STATES[type(item.outcome)],
             "again": ready_at_latest(now, item.delay_ms),
@@ -331,16 +434,28 @@ def _held(done: Iterable[Settled], settled: Iterable[Settled]) -> list[str]:
 
 
 def _bury(
-    connection: Connection, claim_id: int, burials: list[Burial], advanced: Collection[str], now: int
+    connection: Connection, claim_ids: Sequence[int], burials: list[Burial], advanced: Collection[str], now: int
 ) -> frozenset[str]:
-    """End jobs in `dead`: at this claim's step, or, if a job has `advanced`, at the later step that was tried."""
+    """End jobs in `dead`: at a step of these claims, or, if a job has `advanced`, at the later step that was tried."""
     if not burials:
         return frozenset()
-    held = frozenset(connection.execute(select(STEPS.c.job_id).where(STEPS.c.claim_id == claim_id)).scalars())
+    theirs = among(connection, STEPS.c.claim_id, claim_ids)
+    held = frozenset(connection.execute(select(STEPS.c.job_id).where(theirs)).scalars())
     return bury(connection, [burial for burial in burials if burial.job_id in held or burial.job_id in advanced], now)
 
 
-def _learn(connection: Connection, group_key: str, tokens: int, now: int) -> None:
-    lesson = {"tokens": tokens, "learnt_at": now}
-    statement = insert(connection, BUDGETS).values(group_key=group_key, **lesson)
-    connection.execute(statement.on_conflict_do_update(index_elements=["group_key"], set_=lesson))
+def _cancel(connection: Connection, claim_ids: Sequence[int], now: int) -> None:
+    """Put the steps away that these claims still hold."""
+    theirs = among(connection, STEPS.c.claim_id, claim_ids)
+    connection.execute(update(STEPS).where(theirs).values(state="cancelled", claim_id=None, ended_at=now))
+
+
+def _learn(connection: Connection, runs: Sequence[RunOver], heads: Mapping[int, _Head]) -> None:
+    """Learn from full and from slow groups how many tokens fit a quantum."""
+    for each in sorted(runs, key=lambda run: heads[run.claim_id].group_key):  # they lock in this order
+        head = heads[each.claim_id]
+        if head.full or each.ran_ms > each.quantum_ms:
+            tokens = next_budget(head.tokens, each.ran_ms / 1000, each.quantum_ms / 1000)
+            lesson = {"tokens": tokens, "learnt_at": head.now}
+            statement = insert(connection, BUDGETS).values(group_key=head.group_key, **lesson)
+            connection.execute(statement.on_conflict_do_update(index_elements=["group_key"], set_=lesson))

@@ -57,6 +57,7 @@ class ForWorkers(Engines):
     start = brief_volatile(start.start)
     renew = volatile(leases.renew)
     leased_jobs = reads(leases.leased_jobs)
+    complete_together = durable(complete.complete_together)
     complete = durable(complete.complete)
     give_back = durable(recover.give_back)
     acquit = volatile(leases.acquit)

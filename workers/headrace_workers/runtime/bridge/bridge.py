@@ -26,7 +26,8 @@ from headrace_workers.runtime.wire.notifier import Hint, Notifier
 # So long a hint from elsewhere, mostly that there is room in a queue, waits for others that come with it: one look is
 # enough for all, and it takes no time from the worker that a job went on to.
 _GATHER = 0.008
-_FOLLOWED = 0.02  # and so long what that worker will soon have more of: see Hint.ENDS
+_FOLLOWED = 0.05  # and so long what that worker will soon have more of: see Hint.ENDS
+_TRICKLE = 0.05  # and so long what a few steps of the batch lane left: see Hint.TRICKLE
 _LOOK_AFTER_EVERY = 1.0  # seconds between looks whether all threads live
 _HAND_BACK_EVERY = 5  # of these: it takes some milliseconds, and without it what a burst left behind would stay
 _JOIN_SECONDS = 10.0
@@ -57,6 +58,7 @@ class Bridge:
         ledger: Ledger,
         listener: HintListener,
         work: threading.Event,
+        trickle: threading.Event,
         events: threading.Event,
         ends: threading.Event,
         ingest: Ingest,
@@ -73,6 +75,7 @@ class Bridge:
         self._ledger = ledger
         self._listener = listener
         self._work = work
+        self._trickle = trickle  # set with `work`, too
         self._events = events
         self._ends = ends
         self._ingest = ingest
@@ -122,6 +125,7 @@ class Bridge:
     def _drain(self, threads: dict[str, threading.Thread]) -> None:
         self._stop.set()
         self._work.set()
+        self._trickle.set()
         for receiver in (each for duty in self._of_features.values() for each in duty.receivers.values()):
             receiver.set()
         for name, thread in threads.items():
@@ -179,10 +183,11 @@ class Bridge:
             self._notifier.notify(hint)
 
     def _dispatch_once(self) -> None:
+        self._trickle.clear()
         self._work.clear()
         self._new_work.clear()
         self._dispatch.once()
-        if self._work.wait(self._dispatch.rest):
+        if self._trickle.wait(self._dispatch.rest) and self._work.wait(_TRICKLE):
             self._new_work.wait(_GATHER)
 
     def _relay_once(self) -> Awaited | None:

@@ -10,6 +10,7 @@ from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any, so that it never starves
 _WINDOW = 8  # a model's or an encoder's batch work is chosen by like length out of so many groups' steps
+_LIGHT_LINGER_MS = 50  # and wait so long for company in the batch lane
 _SOON, _IDLE = 0.25, 1.0  # seconds to the next look without a hint
 _ABREAST = 4  # of the groups that a worker runs side by side, so many fewer wait in Redis: a message a group is dear
 _LIGHT = (
@@ -20,9 +21,9 @@ _LIGHT = (
 class Dispatch:
     """Dispatcher that fills the task queue up to `depth` groups a queue and lane.
 
-    A model's or an encoder's batch work that makes no full group waits for company, `linger_ms` at most: groups of one
-    and three, as the first lines of a file made them, take a model as long as full ones. `limits` says of which models
-    fewer groups are sent at a look, and how many.
+    Batch work that makes no full group waits for company, that of a model or an encoder `linger_ms` at most: groups of
+    one and three, as the first lines of a file made them, take a model as long as full ones. `limits` says of which
+    models fewer groups are sent at a look, and how many.
     """
 
     def __init__(
@@ -94,7 +95,8 @@ class Dispatch:
 
     def _want(self, queue: Queue, lane: int, room: int) -> Wanted:
         if not queue.weight.sized:
-            return Wanted(queue.name, lane, room, queue.most or self._group_size * _LIGHT)
+            size, linger_ms = queue.most or self._group_size * _LIGHT, _LIGHT_LINGER_MS if lane == BATCH else 0
+            return Wanted(queue.name, lane, room, size, linger_ms=min(linger_ms, self._linger_ms))
         if lane == INTERACTIVE:
             return Wanted(queue.name, lane, room, self._group_size)
         return Wanted(queue.name, lane, room, self._group_size, self._group_size * _WINDOW, self._linger_ms)

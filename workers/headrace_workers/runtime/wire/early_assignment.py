@@ -17,6 +17,7 @@ from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.log import Action, log
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
+COMPANY = 8  # steps of the batch lane that wait for no others: a message and two transactions for fewer are dear
 _OUTAGE_SECONDS = 10.0  # without asking a Redis that did not answer: callers have other things to do
 
 
@@ -69,11 +70,13 @@ class Assigner:
 
 
 def behind(settled: Sequence[Settled]) -> set[tuple[str, int]]:
-    """Return queues and lanes of the steps that follow from these and wait, except for those that a model runs: the
-    bridge forms those groups, so that they fit the time quantum.
+    """Return queues and lanes of the steps that follow from these and wait. The bridge forms the groups of the steps
+    that a model runs, so that they fit the time quantum, and of a few steps of the batch lane, so that they have
+    company.
     """
     following = [step for item in settled for step in item.following]
-    return {(step.queue, step.lane) for step in following if not step.tried and not step.sized}
+    places = Counter((step.queue, step.lane) for step in following if not step.tried and not step.sized)
+    return {place for place, count in places.items() if place[1] == INTERACTIVE or count >= COMPANY}
 
 
 def alone(jobs: Sequence[NewJob]) -> set[tuple[str, int]]:

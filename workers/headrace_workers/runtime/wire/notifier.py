@@ -12,11 +12,13 @@ from headrace_workers.core.log import Action, log
 
 class Hint(StrEnum):
     """Hint of possible work: steps to assign or room for them, or events to publish. ENDS comes with EVENTS, unless the
-    process that took the work on will soon notify of more of them, and to publish all at once is enough. BATCHES: a
-    batch was made, or is to end. CHANGES: answers in the cache, or documents, changed.
+    process that took the work on will soon notify of more of them, and to publish all at once is enough. TRICKLE comes
+    in place of WORK and ENDS from a few steps of the batch lane, which can wait for others. BATCHES: a batch was made,
+    or is to end. CHANGES: answers in the cache, or documents, changed.
     """
 
     WORK = "work"
+    TRICKLE = "trickle"
     EVENTS = "events"
     ENDS = "ends"
     BATCHES = "batches"

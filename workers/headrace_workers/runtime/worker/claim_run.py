@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import TypeVar
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.assign import Room
-from headrace_workers.core.ledger.complete import Completed, Settled
+from headrace_workers.core.ledger.complete import Completed, RunOver, Settled
+from headrace_workers.core.ledger.lanes import INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.log import Action, log
@@ -22,9 +22,10 @@ from headrace_workers.core.outage import awaited
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.early_assignment import Assigner, behind
+from headrace_workers.runtime.wire.early_assignment import Assigner
 from headrace_workers.runtime.wire.follow_up import FollowUp
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
+from headrace_workers.runtime.worker.completion_writer import CompletionWriter
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.runtime.worker.runs import Runs
 from headrace_workers.runtime.worker.work import Work
@@ -32,10 +33,8 @@ from headrace_workers.runtime.worker.work import Work
 T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries
-_HANDED_ON = (Hint.WORK, Hint.EVENTS)
-_ENDED = (*_HANDED_ON, Hint.ENDS)
+_ENDED = (Hint.WORK, Hint.EVENTS, Hint.ENDS)
 _NO_ROOM_MS = 1_000
-_FEW = 8  # ends: the bridge reports more of them, many at once
 _UNKNOWN_STAGE_SECONDS = 10.0  # at most, until it is offered to another worker
 
 
@@ -65,8 +64,9 @@ class Runner:
         self._notifier = notifier
         self._clock = clock
         self._worker = worker
-        self._assigner = assigner
-        self._follow_up = follow_up
+        self._completions = CompletionWriter(
+            ledger=ledger, assigner=assigner, follow_up=follow_up, notifier=notifier, insist=self._insist
+        )
         self._progress = progress
         self._random = random.Random()
         self._leaving_until: float | None = None
@@ -84,11 +84,8 @@ class Runner:
             if started is None:
                 self._notifier.notify(Hint.WORK)  # there is room in the queue again
                 return
-            done = self._finish(started)
-            if done and 0 < len(done.ended) <= _FEW:
-                self._tell(done)
-            # However it went: there is room in the queue, and there may be steps and events.
-            self._notifier.notify(*(_HANDED_ON if done and done.assigned else _ENDED))
+            if not self._finish(started):
+                self._notifier.notify(*_ENDED)  # there is room in the queue, and there may be steps and events
 
     def leave(self) -> None:
         """Prepare for the end of this process: a ledger that is unavailable is waited for no longer than a lease from
@@ -123,48 +120,31 @@ class Runner:
     def _start(self, claim_id: int) -> Started | None:
         return self._ledger.start(claim_id, worker=self._worker, lease_ms=self._settings.lease_ms)
 
-    def _finish(self, started: Started) -> Completed | None:
-        """Run what was begun, and write what came of it."""
+    def _finish(self, started: Started) -> bool:
+        """Run what was begun, and write what came of it; return True if that was written, and bridges notified."""
         try:
             if not self._work.knows(started):
                 self._pass_on(started)
-                return None
-            done = self._complete(started)
-            if done is None:
-                self._come_back(started)
-            else:
-                self._assigner.send(done.assigned)
-            return done
+                return False
+            if self._complete(started) is not None:
+                return True
+            self._come_back(started)
         except Unavailable:  # and we are to leave
             self._renewer.give_up(started.claim_id)
         except Exception as error:
             self._fail(started, error)
-        return None
-
-    def _tell(self, done: Completed) -> None:
-        """Notify clients that wait for these ends at once, before bridges begin to publish them. Bridges notify if this
-        fails.
-        """
-        try:
-            self._follow_up.once(done.ended, done.now)
-        except Unavailable:
-            pass
-        except Exception:
-            logging.getLogger("headrace.run").exception("ends are told later", extra={"action": Action.STEP_FAILED})
+        return False
 
     def _complete(self, started: Started) -> Completed | None:
         begun = self._clock.monotonic()
         settled = self._runs.do(started, self._work.do)
         ran_ms = int((self._clock.monotonic() - begun) * 1000)
-        return self._write(started, settled, ran_ms, self._assigner.room(behind(settled)))
+        return self._write(started, settled, ran_ms)
 
-    def _write(
-        self, started: Started, settled: list[Settled], ran_ms: int, room: Room | None = None
-    ) -> Completed | None:
+    def _write(self, started: Started, settled: list[Settled], ran_ms: int) -> Completed | None:
         quantum_ms = int(self._work.quantum(started.stage) * 1000)
-        return self._insist(
-            lambda: self._ledger.complete(started.claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, room=room)
-        )
+        lane = started.steps[0].lane if started.steps else INTERACTIVE
+        return self._completions.write(RunOver(started.claim_id, settled, ran_ms, quantum_ms), lane)
 
     def _pass_on(self, started: Started) -> None:
         """Leave a stage that only a newer version knows to a worker that does: its steps wait, and were not tried
