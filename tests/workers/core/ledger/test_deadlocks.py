@@ -22,7 +22,7 @@ from headrace_workers.core.tables import CLAIMS
 from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
 
-ROUNDS = 60
+ROUNDS = 30
 TENANTS = ("a", "b", "c", "d")
 LEASE = 60_000
 _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
