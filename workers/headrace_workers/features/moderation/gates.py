@@ -4,6 +4,8 @@ import re
 from typing import Final
 
 from headrace_workers.features.moderation.birth_dates import BIRTH
+from headrace_workers.features.moderation.personal_names import SAID
+from headrace_workers.features.moderation.postal_addresses import NUMBERED
 
 # Characters that phonenumbers accepts between two digits of one number, up to four at a time.
 PUNCTUATION: Final = (
@@ -32,5 +34,7 @@ GATES: Final = {
         r"\d(?:[-. /]{0,2}\d){6}|[A-Z]{3}[ABCFGHJLPT][A-Z]\d{4}[A-Z]|[A-Z]{4}\d{6}[HMX]|[A-Z]{6}[\dLMNP-V]{2}[A-Z]"
     ),
     "birth_date": BIRTH,
+    "address": NUMBERED,
+    "name": SAID,
     "phone": ENOUGH_DIGITS,
 }

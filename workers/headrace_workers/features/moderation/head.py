@@ -1,6 +1,6 @@
 """Finds what a trained head was taught: a logistic regression over the vectors of sentences and longer stretches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -41,25 +41,35 @@ class HeadDetector:
         """Return, for each category, the parts that the head is sure of, and in any case the one that it is surest
         of.
         """
-        parts = [segments(text) for text in texts]
-        scores = self._scores([text[slice(*part)] for text, own in zip(texts, parts, strict=True) for part in own])
-        found, at = [], 0
-        for own in parts:
-            found.append(self._found(own, scores[at : at + len(own)]))
-            at += len(own)
-        return found
+        return found_in_parts(texts, self._head.categories, self._scores)
 
     def _scores(self, parts: Sequence[str]) -> NDArray[np.float64]:
-        if not parts:
-            return np.empty((0, len(self._head.categories)))
-        groups = [parts[at : at + _AT_ONCE] for at in range(0, len(parts), _AT_ONCE)]
-        return np.concatenate([self._head.scores(self._embedder.embed(group)) for group in groups])
+        return self._head.scores(self._embedder.embed(parts))
 
-    def _found(self, parts: Sequence[Part], scores: NDArray[np.float64]) -> list[Detection]:
-        if not parts:
-            return []
-        found = []
-        for category, column in zip(self._head.categories, scores.T, strict=True):
-            sure = {int(column.argmax()), *np.flatnonzero(column >= SCORE_FLOOR).tolist()}
-            found += [Detection(category, float(column[at]), *parts[at]) for at in sorted(sure)[:MAX_DETECTIONS]]
-        return found
+
+def found_in_parts(
+    texts: Sequence[str], categories: Sequence[str], score: Callable[[Sequence[str]], NDArray[np.float64]]
+) -> list[list[Detection]]:
+    """Return, for each category, the parts of each text that score 0.5 or more, and in any case the highest one.
+
+    `score` is given parts of texts, and returns the probability of each category, (parts, categories).
+    """
+    parts = [segments(text) for text in texts]
+    cut = [text[slice(*part)] for text, own in zip(texts, parts, strict=True) for part in own]
+    groups = [score(cut[at : at + _AT_ONCE]) for at in range(0, len(cut), _AT_ONCE)]
+    scores = np.concatenate(groups) if groups else np.empty((0, len(categories)))
+    found, at = [], 0
+    for own in parts:
+        found.append(_found(own, categories, scores[at : at + len(own)]))
+        at += len(own)
+    return found
+
+
+def _found(parts: Sequence[Part], categories: Sequence[str], scores: NDArray[np.float64]) -> list[Detection]:
+    if not parts:
+        return []
+    found = []
+    for category, column in zip(categories, scores.T, strict=True):
+        sure = {int(column.argmax()), *np.flatnonzero(column >= SCORE_FLOOR).tolist()}
+        found += [Detection(category, float(column[at]), *parts[at]) for at in sorted(sure)[:MAX_DETECTIONS]]
+    return found

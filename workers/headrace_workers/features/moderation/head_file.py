@@ -1,10 +1,8 @@
 """A trained head on disk: a few arrays in an .npz, read without pickle, and checked before it is believed."""
 
-import json
 import zipfile
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -54,13 +52,6 @@ def save_head(head: Head, path: Path) -> None:
             embedder=np.array(head.embedder),
         )
     new.replace(path)
-
-
-def injection_head() -> Head:
-    """Return the head for prompt injection that ships: JSON, written by `make injection-head`."""
-    said = json.loads(files("headrace_workers.features.moderation").joinpath("injection_head.json").read_bytes())
-    weights, bias = (np.array(said[name], dtype=np.float32) for name in ("weights", "bias"))
-    return Head(tuple(said["categories"]), weights, bias, said["embedder"])
 
 
 def load_head(path: Path) -> Head:

@@ -107,22 +107,20 @@ def _passage_screener(settings: Settings, aids: "Aids") -> Moderator:
 
 
 def _injection_detectors(aids: "Aids") -> list[Detector]:
-    """Return what looks for orders to the model: patterns, and the head that ships, where its embedder is here."""
+    """Return what looks for orders to the model: patterns, and the head that ships."""
     from headrace_workers.features.knowledge.suspicious import suspicions
-    from headrace_workers.features.moderation.head import HeadDetector
-    from headrace_workers.features.moderation.head_file import injection_head
     from headrace_workers.features.moderation.injection import InjectionDetector
+    from headrace_workers.features.moderation.injection_head import InjectionHeadDetector, injection_head
 
-    head, patterns = injection_head(), InjectionDetector(suspicions)
+    head = injection_head()
     try:
         embedder = aids.embedder()
     except UnknownModel:
         embedder = None
-    if embedder is not None and embedder.id == head.embedder:
-        return [patterns, HeadDetector(head, embedder, "injection_head")]
-    log("moderation", logging.WARNING, Action.DETECTOR_FAILED, "prompt injection is looked for by patterns alone: the "
-        "head that ships needs its embedder here", embedder=head.embedder)  # fmt: skip
-    return [patterns]
+    if embedder is None or embedder.id != head.embedder:
+        log("moderation", logging.WARNING, Action.DETECTOR_FAILED, "prompt injection is looked for by patterns and "
+            "words alone: the head that ships needs its embedder here", embedder=head.embedder)  # fmt: skip
+    return [InjectionDetector(suspicions), InjectionHeadDetector(head, embedder)]
 
 
 def _follows(

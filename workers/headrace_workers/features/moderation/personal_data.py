@@ -24,7 +24,7 @@ _VERSION = re.compile(r"(?i)\b(?:version|release|build|firmware|section|clause|c
 
 # Findings of these rules are hidden from the rules after them: a card number is no telephone number, and trying it
 # as one in eight countries is slow.
-_CERTAIN: Final = frozenset({"card", "iban", "ip_address", "national_id", "birth_date"})
+_CERTAIN: Final = frozenset({"card", "iban", "ip_address", "national_id", "birth_date", "address"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,27 @@ class _Rule:
 
 
 class PersonalDataDetector:
-    """Finds e-mail and IP addresses, dates of birth, and telephone, card, account, tax and national numbers."""
+    """Finds e-mail, IP and postal addresses, dates of birth, names behind a word for one, and telephone, card,
+    account, tax and national numbers.
+    """
 
     name = "personal_data"
     reads_words = False
     categories = frozenset(
-        {"email", "phone", "card", "iban", "ip_address", "ssn", "itin", "nino", "national_id", "birth_date"}
+        {
+            "email",
+            "phone",
+            "card",
+            "iban",
+            "ip_address",
+            "ssn",
+            "itin",
+            "nino",
+            "national_id",
+            "birth_date",
+            "address",
+            "name",
+        }
     )
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
@@ -61,7 +76,7 @@ class PersonalDataDetector:
         return _load()
 
     def _detect(self, text: str) -> list[Detection]:
-        if not (ANYTHING.search(text) or GATES["birth_date"].search(text)):
+        if not any(gate.search(text) for gate in (ANYTHING, GATES["birth_date"], GATES["address"], GATES["name"])):
             return []
         found: dict[str, dict[tuple[int, int], float]] = {}  # category, span, score
         for offset, window in windows(text):
@@ -97,6 +112,8 @@ def _load() -> list[_Rule]:
     """Return the rules, which all detectors of a process share."""
     from headrace_workers.features.moderation import personal_patterns as patterns
     from headrace_workers.features.moderation.birth_dates import birth_dates
+    from headrace_workers.features.moderation.personal_names import personal_names
+    from headrace_workers.features.moderation.postal_addresses import postal_addresses
     from headrace_workers.features.moderation.telephone_numbers import telephone_numbers
 
     recognizers = {
@@ -109,7 +126,9 @@ def _load() -> list[_Rule]:
         "nino": patterns.national_insurance_numbers,
         "national_id": national_ids,
         "birth_date": birth_dates,
+        "address": postal_addresses,
         "phone": telephone_numbers,
+        "name": personal_names,
     }
     reserved = {"email": patterns.is_example_address, "ip_address": patterns.is_not_global}
     return [
