@@ -13,9 +13,12 @@ from headrace_workers.features.cache.store.entries import Admit, Disallow, Withd
 from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, IS_PENDING
 
 
-def hold(connection: Connection, rows: Sequence[Written], making: Collection[str] = ()) -> None:
+def hold(
+    connection: Connection, rows: Sequence[Written], making: Collection[str] = (), tenants: Collection[str] = ()
+) -> None:
     """Lock the documents, the entries and the audits that these rows change or rest on, each in the order of their ids;
-    and the answers that these jobs make, which end with them.
+    and the answers that these jobs make, which end with them. Where an audit reserves for its call, lock what features
+    keep of all `tenants` of the transaction, too: later it may need any of them.
 
     On SQLite nobody else writes meanwhile.
     """
@@ -34,7 +37,7 @@ def hold(connection: Connection, rows: Sequence[Written], making: Collection[str
         audit_rows.locked(connection, audit_rows.are(connection, audited))
     if asked := {row.tenant for row in rows if isinstance(row, NewAudit) and row.afresh is not None}:
         for feature in hooks():
-            feature.hold_tenants(connection, asked)
+            feature.hold_tenants(connection, asked.union(tenants))
 
 
 def _replaced(connection: Connection, admitted: Sequence[Admit]) -> set[int]:
