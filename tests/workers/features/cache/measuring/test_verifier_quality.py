@@ -46,5 +46,5 @@ def test_a_few_pairs_by_luck_show_nothing():
 
 def test_pairs_of_one_label_measure_nothing():
     """Without both labels there is no AUROC, and the error says what is missing."""
-    with pytest.raises(ValueError, match="give some of both"):
+    with pytest.raises(ValueError, match="give some of both labels"):
         measure(verifier(lambda text: (1.0, 0, 0, 0)), PAIRS[::2])
