@@ -88,16 +88,15 @@ def _verifier(name: str, pairs: "Sequence[Pair]", as_json: bool) -> None:
     """Measure a verifier on these pairs, and refuse one that is no better than chance."""
     from headrace_workers.features.cache.measuring.verifier_quality import measure
     from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier_here
-    from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.settings import home_of
 
-    settings = Settings.from_env()
-    verifier = load_verifier_here(settings, name)
+    verifier = load_verifier_here(home_of(), name)
     with progress("verifying", len(pairs)) as advance:
         try:
             found = measure(verifier, pairs, advance)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
-    tell_quality(settings.home, name, found, as_json)
+    tell_quality(home_of(), name, found, as_json)
 
 
 def tell_quality(home: Path, name: str, found: "VerifierQuality", as_json: bool) -> NoReturn:

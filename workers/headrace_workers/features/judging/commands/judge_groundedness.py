@@ -36,21 +36,20 @@ def groundedness(
     from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
     from headrace_workers.features.knowledge.commands.knowledge import embedder_here
     from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier_here
-    from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.settings import home_of
 
     claims = [
         LabelledClaim(each.first, each.second, each.holds)
         for each in read_labelled(file, _EVIDENCE, _CLAIM, _SUPPORTED)
     ]
-    settings = Settings.from_env()
-    verifier = None if verify is None else load_verifier_here(settings, verify)
+    verifier = None if verify is None else load_verifier_here(home_of(), verify)
     with progress("verifying", len(claims)) as advance:
         try:
             found = measure_claims(verifier, claims, embedder_here(), advance)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
     if verify is not None:
-        tell_quality(settings.home, verify, found, as_json)
+        tell_quality(home_of(), verify, found, as_json)
     if as_json:
         put_json({**asdict(found), "is_chance": found.is_chance})
     else:
