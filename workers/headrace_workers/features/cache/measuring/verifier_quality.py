@@ -46,8 +46,10 @@ class VerifierQuality:
 
     @property
     def is_chance(self) -> bool:
-        """Return True if these pairs do not show that it is better than chance."""
-        return not self.low > _CHANCE
+        """Return True if these pairs do not show that it is better than chance: by its figures, and by its yes or no.
+        One that says no to all may order pairs well, and is of no use.
+        """
+        return not self.low > _CHANCE or self.confirmed <= self.wrongly
 
     @property
     def sentence(self) -> str:
