@@ -11,12 +11,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from tests.services import qwen
 
 from bench import groundedness_foreign as foreign
 from bench.ends import Say
 from bench.groundedness_texts import CONTRADICTION, HELD_OUT, HELD_OUT_2, SUPPORTED, TEXTS, Pair, pairs
-from bench.report import Report, Row, report, row
+from bench.report import Report, Row, report, row, skipped
 from headrace_workers.core.ports import Embedder
+from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
+from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
 from headrace_workers.features.judging.groundedness.doubts import KINDS, Doubts, doubts
 from headrace_workers.features.judging.groundedness.evidence import embedded, units
 from headrace_workers.features.judging.groundedness.support import (
@@ -43,6 +46,8 @@ _EVEN: Final = 0.5
 _DRAWS: Final = 1_000
 _FOLDS: Final = 6
 _QUICK: Final = 60
+_VERIFIER: Final = "qwen2.5-coder-0.5b-instruct"
+_OF_SUPPORTED, _OF_CHANGED = 40, 8  # sentences that it is asked about: of a kind of change fewer
 
 Floats = NDArray[np.float64]
 
@@ -65,6 +70,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         cost = (process_time() - begun) / len(ours)
         others = {of: measured(texts, embedder, say) for of, texts in held_out.items()}
     rows = _on_foreign(embedder, say, quick=quick)
+    rows += _verified(embedder, say, quick=quick)
     scored = _cross_validated(ours, found)
     for change, left_out in CHANGES.items():
         rows.append(row(f"{change}: AUROC", _auroc_of(ours, scored, change), at_least=0.9))
@@ -103,6 +109,39 @@ def _on_foreign(embedder: Embedder, say: Say, *, quick: bool) -> list[Row]:
     hinted = (counted_ | (scores < _EVEN))[supported].mean()
     rows.append(row(f"{told}: counted or named as a hint", hinted, "share", at_most=_DOUBTED))
     return rows
+
+
+def _verified(embedder: Embedder, say: Say, *, quick: bool) -> list[Row]:
+    """A small model in the place of the rules, and the rules, on the same foreign sentences: as many of each kind."""
+    if quick or not qwen.path().is_file():
+        return [skipped(f"foreign, verified by {_VERIFIER}: AUROC", "make qwen, and no --quick")]
+    from headrace_workers.features.generation.engines.engine import LoadOptions
+    from headrace_workers.features.generation.engines.load_generator import load_generator
+    from headrace_workers.features.generation.models.convert import convert
+
+    found = foreign.pairs()
+    chosen = [
+        pair
+        for kind in (SUPPORTED, *foreign.CHANGED)
+        for pair in [each for each in found if each.kind == kind][: _OF_SUPPORTED if kind == SUPPORTED else _OF_CHANGED]
+    ]
+    claims = [LabelledClaim(pair.context, pair.claim, pair.kind == SUPPORTED) for pair in chosen]
+    with tempfile.TemporaryDirectory() as folder:
+        say(f"converting {_VERIFIER}")
+        convert(str(qwen.path()), _VERIFIER, Path(folder), "int8")
+        verifier = ModelVerifier(load_generator(Path(folder), _VERIFIER, LoadOptions()))
+        say(f"asking {_VERIFIER} about {len(claims)} sentences")
+        by_model = measure_claims(verifier, claims, embedder)
+    rows = []
+    for name, quality in (
+        (f"verified by {_VERIFIER}", by_model),
+        ("the rules", measure_claims(None, claims, embedder)),
+    ):
+        told = f"foreign, {name} (n = {quality.pairs}, {quality.low:.2f} to {quality.high:.2f})"
+        rows.append(row(f"{told}: AUROC", quality.auroc))
+        rows.append(row(f"foreign, {name}: supported sentences denied", 1 - quality.confirmed, "share"))
+        rows.append(row(f"foreign, {name}: other sentences denied", 1 - quality.wrongly, "share"))
+    return [*rows, row(f"foreign, verified by {_VERIFIER}: a sentence", by_model.seconds, "s")]
 
 
 def _interval(documents: NDArray[np.int64], scores: Floats, right: NDArray[np.bool_]) -> tuple[float, float]:

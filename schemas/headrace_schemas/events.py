@@ -218,10 +218,21 @@ class Unsupported(OutgoingValue):
     checked: Annotated[
         bool,
         Field(
-            description="True if the score counts it: a number, a unit or a name that is nowhere, another matter, or a "
-            "wrong citation. False for a hint, which people should look at."
+            description="True if the score counts it: a number, a unit or a name that is nowhere, another matter, a "
+            "wrong citation, or a verifier's no. False for a hint, which people should look at."
         ),
     ]
+
+
+class VerifiedSentences(OutgoingValue):
+    """A verifier's part in a score of `grounded`. What its calls cost stands in the receipt's `cost`, by model."""
+
+    model: Annotated[ShortText, Field(description="The verifier.")]
+    provider: Annotated[
+        Name | None, Field(description="Whose machine read the sentences; absent for a machine of the deployment.")
+    ] = None
+    sentences: Annotated[Count, Field(description="The number of sentences that it gave a verdict about.")]
+    ms: Annotated[float, Field(ge=0, description="How long its calls took, in milliseconds.")]
 
 
 class Score(OutgoingValue):
@@ -257,6 +268,10 @@ class Score(OutgoingValue):
     unsupported: Annotated[
         tuple[Unsupported, ...] | None,
         Field(max_length=MAX_UNSUPPORTED, description="The sentences that are not supported; only of `grounded`."),
+    ] = None
+    verified: Annotated[
+        VerifiedSentences | None,
+        Field(description="What a verifier did, if the deployment has one; only of `grounded`."),
     ] = None
 
     @model_validator(mode="after")

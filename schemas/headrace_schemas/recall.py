@@ -35,7 +35,7 @@ class CacheTier(StrEnum):
 
 
 class Verified(OutgoingValue):
-    """What a verifier said of the question whose answer was served. Its calls cost no money."""
+    """What a verifier said of the question whose answer was served. The receipt's `cost` has its call, by model."""
 
     model: Annotated[str, Field(description="The verifier.")]
     provider: Annotated[

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ports import Relation
+from headrace_workers.features.generation.engines.echo import make_echo_model
+from headrace_workers.features.generation.verifiers.measured import refuse_chance
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 
 PAIRS = [
@@ -166,3 +170,32 @@ def test_what_is_not_in_the_base_is_named(call, base):
     ]
     code, _, said = call("bench", "retrieval", "other", "asked.jsonl")
     assert (code, "default has no knowledge base 'other'" in said) == (1, True)
+
+
+def test_a_verifier_that_is_no_better_than_chance_is_refused_from_then_on(call, home):
+    """The command ends with 1, and workers with this home do not load it: neither for the cache nor for sentences."""
+    make_echo_model(home / ".headrace")
+    code, out, err = call("bench", "cache", "pairs.jsonl", "--verify", "echo", "--json")
+    assert (code, json.loads(out)["is_chance"], "echo is refused as a verifier" in err) == (1, True, True)
+    claims = [
+        {"evidence": "The mill opens at 9.", "claim": f"The mill opens at {n}.", "supported": n == 9} for n in (9, 17)
+    ]
+    write(home / "claims.jsonl", claims)
+    assert call("judge", "groundedness", "claims.jsonl", "--verify", "echo")[0] == 1
+    for relation in (Relation.SAME_QUESTION, Relation.SUPPORTED):
+        with pytest.raises(ConfigurationError, match="echo was measured as a verifier"):
+            refuse_chance(home / ".headrace", "echo", relation)
+
+
+def test_the_rules_of_grounded_are_measured_on_ones_own_sentences(call, home):
+    """Without a verifier; nothing is refused for it."""
+    claims = [
+        {"context": f"The mill {n} opens at {n}.", "claim": f"The mill {n} opens at {told}.", "label": told == n}
+        for n in range(20, 30)
+        for told in (n, n + 50)
+    ]
+    write(home / "claims.jsonl", claims)
+    code, out, _ = call("judge", "groundedness", "claims.jsonl", "--json")
+    found = json.loads(out)
+    assert (code, found["verifier"], found["relation"], found["auroc"]) == (0, "the rules", "supported", 1.0)
+    assert not (home / ".headrace" / "verifiers.json").exists()

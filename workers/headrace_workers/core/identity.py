@@ -57,6 +57,11 @@ def audit_id(job_id: str, entry_id: int) -> str:
     return _AUDITS.id_of(f"{job_id}\n{entry_id}")
 
 
+def label_id(audit_id: str) -> str:
+    """Return the id of the work of labelling an audit."""
+    return _AUDITS.id_of(f"{audit_id}\nlabel")
+
+
 def explored_id(job_id: str) -> str:
     """Return the id of the audit of what this job was nearly served."""
     return _AUDITS.id_of(f"{job_id}\nnearly")

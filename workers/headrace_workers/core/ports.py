@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from headrace_schemas import Category, Finding, HeadraceError, Message, ModerationVerdict, Sampling
+from headrace_schemas import Category, Finding, HeadraceError, Message, ModerationVerdict, Sampling, Usage
 from headrace_schemas.events import FinishReason
 from headrace_schemas.moderation import Action
 from headrace_schemas.output_format import OutputFormat
@@ -249,12 +249,13 @@ class Verdict:
     """A verifier's answer about a pair: the probability of yes, and how much of the probability fell on yes and no.
 
     `mass` is None where the model gives no probabilities: `value` is then 1 for a written yes, and 0 for a no. `ms` is
-    how long the call took that this pair was part of.
+    how long the call took that this pair was part of. `usage` are the tokens of the pair, of a model that says so.
     """
 
     value: float
     mass: float | None
     ms: float
+    usage: Usage | None = None
 
     @property
     def holds(self) -> bool:

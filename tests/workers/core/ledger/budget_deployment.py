@@ -21,10 +21,14 @@ from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import Relation, TextPair
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS
 from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.cache.stage import stages
+from headrace_workers.features.generation.verifiers.verify_stage import asking
 
 CENT = Price("USD", input=10_000_000, cached=1_000_000, output=20_000_000)  # 10 and 20 micro-units a token
 DEAR = replace(CENT, input=15_000_000, output=30_000_000)
@@ -42,11 +46,12 @@ class Given:
 
 
 class Deployment:
-    """Admission and workers of a deployment with these prices."""
+    """Admission and workers of a deployment with these prices; its cache may have a `verifier`."""
 
-    def __init__(self, ledger: Ledger, prices: Given, seed: int = 1) -> None:
+    def __init__(self, ledger: Ledger, prices: Given, seed: int = 1, verifier: str | None = None) -> None:
         self.ledger, self.prices = ledger, prices
-        self.pipeline = Pipeline(prices=prices)
+        verifying = () if verifier is None else stages(verifier=verifier)[len(stages()) :]
+        self.pipeline = Pipeline([*installed_stages(), *verifying], prices=prices)
         self.rules = AdmissionRules(RULES.models, self.pipeline, RULES.checks)
         self.random = random.Random(seed)
 
@@ -85,11 +90,17 @@ class Deployment:
             pass
 
 
-QUEUES = ("judge", "moderate", "model.echo", "model.other")
+QUEUES = ("judge", "moderate", "model.echo", "model.other", "recall")
+PAIR = TextPair(Relation.SAME_QUESTION, "How do I cancel?", "How can I cancel?", "a")
+VERIFIED = Usage(prompt_tokens=40, completion_tokens=2)
 
 
 def usual(started: Started, task: Task, *, read: int = 7, written: int = 3) -> Outcome:
-    """What a step says where nothing fails."""
+    """What a step says where nothing fails, and likeness finds something that a verifier denies."""
+    if started.stage == "recall":
+        return Done() if "asked" in task.context else asking([PAIR], "verify_hit", {"asked": True})
+    if started.stage == "verify_hit":
+        return Done(to="recall", usage=VERIFIED)
     if started.stage == "generate":
         answer = Answer(
             text="An answer.", finish_reason="stop", model=started.queue.removeprefix("model."), quantization="none",

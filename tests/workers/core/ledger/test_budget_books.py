@@ -59,9 +59,9 @@ class Chaos:
     """Jobs that come in bursts, and workers that answer, fail, are killed, stop, and are told of cancellations."""
 
     def __init__(self, ledger: Ledger, jobs: int) -> None:
-        self.there = Deployment(ledger, Given(echo=CENT, other=DEAR), seed=7)
+        self.there = Deployment(ledger, Given(echo=CENT, other=DEAR), seed=7, verifier="other")
         self.ledger, self.jobs = ledger, jobs
-        self.most = jobs * 40_000
+        self.most = jobs * 60_000
         self.failed: list[BaseException] = []
         self.sent: list[str] = []
         self.lock = threading.Lock()
@@ -107,13 +107,16 @@ class Chaos:
 
     def _send(self) -> None:
         for _ in range(self.jobs // 30):
-            new = [self.there.new(model=self._model()) for _ in range(10)]
+            new = [self.there.new(model=self._model(), cache=self._cache()) for _ in range(10)]
             again(lambda new=new: self.ledger.ingest(new))
             with self.lock:
                 self.sent += [each.id for each in new]
 
     def _model(self) -> Any:
         return self.there.random.choice(["echo", ("echo", "other"), ("other", "echo")])
+
+    def _cache(self) -> str:
+        return self.there.random.choice(["off", "off", "semantic"])  # the verifier is asked about a third
 
     def _worker(self) -> None:
         chance = random.Random()

@@ -246,6 +246,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "cancelled",
             "health",
             "embedder",
+            "claim_verifier",
             "embedder_alias",
             "cache",
             "retrieval",
@@ -264,7 +265,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
     assert built == {
         "recall": [
             "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
-            "max_wait", "auditing",
+            "max_wait", "auditing", "claim_verifier",
         ],
         "generate": ["shown", "cancelled", "generator"], "judge": [],
         "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],

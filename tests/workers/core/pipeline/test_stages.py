@@ -11,6 +11,7 @@ from headrace_schemas.limits import Name
 from headrace_workers.core.feature import installed
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
+from headrace_workers.features.cache.stage import stages
 from headrace_workers.runtime.worker.parts import WorkerParts
 
 STAGES = Pipeline().stages
@@ -37,4 +38,5 @@ def test_what_stages_need_is_built_by_one_part_each(tmp_path):
         )
         of_features = [name for feature in installed() for name in feature.parts(worker)]
         assert len(of_features) == len(set(of_features))
-        assert {*of_features, "cancelled"} == {need for stage in STAGES for need in (*stage.needs, "generator")}
+        with_verifier = (*STAGES, *stages(verifier="judge"))
+        assert {*of_features, "cancelled"} == {need for stage in with_verifier for need in (*stage.needs, "generator")}

@@ -179,7 +179,7 @@ class Deployment:
                 )  # fmt: skip
                 build: dict[str, Any] = {
                     **parts.of_features(), "cancelled": lambda: no_job, "retrieval": lambda: None,
-                    "embedder": lambda: HashEmbedder, "embedder_alias": lambda: "hash",
+                    "embedder": lambda: HashEmbedder, "embedder_alias": lambda: "hash", "claim_verifier": lambda: None,
                     "cache": lambda: AnswerLookup(self.ledger, model_versions(self._registry, self.ledger, 0.0)),
                 }  # fmt: skip
                 roles = {MODEL_ROLE, "recall", "moderate", "judge"}

@@ -247,7 +247,7 @@ def complete_together(connection: Connection, runs: Sequence[RunOver], room: Roo
     active = lock_active(connection, [item.job_id for item in settled if item.ends or item.burial or item.call])
     settled = [item for item in settled if item.job_id in active or not item.ends]
     again = [item.job_id for item in settled if item.call and item.job_id in active and not item.following]
-    _hold_rows(connection, (), concerned(active, again))
+    _hold_rows(connection, (), concerned(active, again), active)
     done = _advance(connection, heads, claim_of, settled, now, active)
     later = _retry(connection, claim_of, settled, now) + _park(connection, claim_of, settled, now)
     over = _refused_calls(connection, [item for item in settled if item.job_id in {*done, *again}], active)
@@ -297,7 +297,7 @@ def _advance(
     done = [item for item in done if item.job_id in held]
     rows = [row for item in done if isinstance(item.outcome, Done | Ended) for row in item.outcome.rows]
     ending = [item.job_id for item in done if item.ends or (item.call and item.job_id in active)]  # or may be refused
-    _hold_rows(connection, rows, concerned(active, ending))
+    _hold_rows(connection, rows, concerned(active, ending), active)
     for row in rows:
         row.write(connection)
     records = [record for item in done for record in item.records]
@@ -335,15 +335,21 @@ def _write_done(
     )
 
 
-def _hold_rows(connection: Connection, rows: Sequence[Written], ending: Mapping[Hooks, Sequence[str]]) -> None:
+def _hold_rows(
+    connection: Connection,
+    rows: Sequence[Written],
+    ending: Mapping[Hooks, Sequence[str]],
+    active: Mapping[str, ActiveJob],
+) -> None:
     """Lock what these rows will change, and what will change with the jobs that are ending, before any is written.
 
     Rows come in the order of their jobs. Written one by one they would lock in that order, and two groups that touch
     the same in different orders would wait for each other.
     """
     if rows or ending:
+        tenants = {job.tenant for job in active.values()}
         for feature in hooks():
-            feature.hold_rows(connection, rows, ending.get(feature, ()))
+            feature.hold_rows(connection, rows, ending.get(feature, ()), tenants)
 
 
 def _refused_calls(

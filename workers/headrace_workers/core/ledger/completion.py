@@ -35,13 +35,14 @@ _FINISH_JOBS = text("""
 @dataclass(frozen=True, slots=True)
 class ActiveJob:
     """Facts that the completion of a job or unit depends on: whether a step waits for it, whether it is a unit (its
-    completion is not published), and which features its completion concerns, in the order of `_concerning`. A unit that
-    is `silent` has no dead letter either.
+    completion is not published), whose it is, and which features its completion concerns, in the order of
+    `_concerning`. A unit that is `silent` has no dead letter either.
     """
 
     awaited: bool
     unit: bool
     silent: bool = False
+    tenant: str = ""
     concerns: tuple[bool, ...] = ()
 
 
@@ -54,7 +55,8 @@ def lock_active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Act
         return {}
     rows = run(connection, _active(connection.dialect.name), {"jobs": list(job_ids)})
     return {
-        job_id: ActiveJob(awaited, unit, silent, tuple(concerns)) for job_id, awaited, unit, silent, *concerns in rows
+        job_id: ActiveJob(awaited, unit, silent, tenant, tuple(concerns))
+        for job_id, awaited, unit, silent, tenant, *concerns in rows
     }
 
 
@@ -162,6 +164,7 @@ def _active(dialect: str) -> Select[Any]:
             awaited.label("awaited"),
             JOBS.c.subject.is_not(None).label("unit"),
             (JOBS.c.kind == SILENT).label("silent"),
+            JOBS.c.tenant,
             *(each.concerns().label(f"concerns_{n}") for n, each in enumerate(_concerning()) if each.concerns),
         )
         .where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active")

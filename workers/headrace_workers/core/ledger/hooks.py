@@ -31,7 +31,7 @@ Ingest: TypeAlias = Callable[[Connection, Sequence["NewJob"]], object]
 Refused: TypeAlias = Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object]
 Reviews: TypeAlias = Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]]
 HoldTenants: TypeAlias = Callable[[Connection, Collection[str]], object]
-HoldRows: TypeAlias = Callable[[Connection, Sequence["Written"], Sequence[str]], object]
+HoldRows: TypeAlias = Callable[[Connection, Sequence["Written"], Sequence[str], Collection[str]], object]
 Completion: TypeAlias = Callable[[Connection, Mapping[str, bytes | None]], object]
 Held: TypeAlias = Callable[[Connection, Sequence[str]], object]
 Withheld: TypeAlias = Callable[[Connection, Sequence[str], str], object]
@@ -87,11 +87,12 @@ class Hooks:
     gets the jobs that were admitted. `on_refused(connection, refused, jobs)` gets the records that are refused, and the
     jobs that were known before or exceed a quota. `on_reviews(connection, reviews)` takes in people's reviews of jobs,
     and returns refusals. `hold_tenants(connection, tenants)` locks the feature's rows of these tenants, for a
-    transaction in which some jobs are cancelled before others are admitted.
+    transaction that changes those of some jobs before those of others.
 
     Completion. `concerns()` returns a condition on a row of JOBS, read when the job is locked: whether the job's
-    completion concerns the feature. `hold_rows(connection, rows, job_ids)` locks what these rows of steps will change,
-    and what the completion of these jobs, which concern the feature, will. `on_completion(connection, terminals)` gets
+    completion concerns the feature. `hold_rows(connection, rows, job_ids, tenants)` locks what these rows of steps will
+    change, and what the completion of these jobs, which concern the feature, will. `tenants` are those of all jobs that
+    the transaction may end or route to a model. `on_completion(connection, terminals)` gets
     the jobs that concern the feature, each with the value of its terminal event. For a unit the value is the cost of
     its calls of models, in the form of a result, or None.
 

@@ -48,10 +48,15 @@ class WantedWork:
 def refused(connection: Connection, calls: Mapping[str, WantedCall], active: Mapping[str, ActiveJob]) -> dict[str, str]:
     """Let features reserve for these calls; return the jobs that may not make theirs, each with the reason.
 
-    `active` are their jobs, which the caller has locked. Lock order: behind the steps, since quotas are.
+    `active` are all jobs that the caller has locked, also those that end: what features keep of their tenants is locked
+    at once, so that their ends lock nothing more. Lock order: behind the steps, since quotas are.
     """
     reasons: dict[str, str] = {}
+    everybody = concerned(active, list(active))
     for feature, job_ids in concerned(active, [job_id for job_id in calls if job_id in active]).items():
+        tenants = {active[job_id].tenant for job_id in everybody[feature]}
+        if tenants != {active[job_id].tenant for job_id in job_ids}:
+            feature.hold_tenants(connection, tenants)
         reasons |= feature.on_calls(connection, {job_id: calls[job_id] for job_id in job_ids})
     return reasons
 

@@ -177,7 +177,7 @@ def _lost_calls(connection: Connection, claim_ids: Sequence[int]) -> tuple[list[
     lost = lost_calls(connection, claim_ids)
     active = lock_active(connection, [row.job_id for row in lost])
     for feature, job_ids in concerned(active, sorted(active)).items():
-        feature.hold_rows(connection, (), job_ids)
+        feature.hold_rows(connection, (), job_ids, ())
     return lost, active
 
 
@@ -185,10 +185,9 @@ def _end_refused(
     connection: Connection, lost: Sequence[Any], active: dict[str, ActiveJob], dead: Collection[str] = ()
 ) -> None:
     """Charge lost calls, except for jobs that are dead by now, and end the jobs that may not call again."""
-    left = {job_id: job for job_id, job in active.items() if job_id not in dead}
-    ends = charge_lost(connection, lost, left)
+    ends = charge_lost(connection, [row for row in lost if row.job_id not in dead], active)
     if ends:
-        bury(connection, ends, clock(connection), left)
+        bury(connection, ends, clock(connection), active)
 
 
 def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -198,6 +198,15 @@ class Pipeline:
                 if model is not None:
                     return NextCall(model, self.prices.price(model), stage.most_tokens(job, read_bytes))
         return None
+
+    def reserved_behind(self, route: Route, job_id: str, job: Job, event: StepEvent, read_bytes: int) -> int:
+        """Return the most that the first answer of a job may cost, where it is routed to another model before that, by
+        the step of a stage that does not take it there: what admission reserved for the answer stays so.
+        """
+        if event is not job or isinstance(event, route.stage.takes):
+            return 0
+        call = self.first_call(replace(route, model=None), job_id, job, read_bytes)
+        return (call and call.most) or 0
 
     def without_price(self, job: Job) -> str | None:
         """Return a model that the job may need and whose price is not known; None where all are known."""

@@ -237,6 +237,8 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
     )
     wanted = wanted_call(call, kept)
+    if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read_bytes)):  # type: ignore[arg-type]
+        wanted = replace(wanted, most=wanted.most + behind)
     refusal = _refusal(route.stage.name, row, 0, kept) if wanted else None
     return Settled(row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal)
 

@@ -46,8 +46,12 @@ def _hooks() -> "Hooks":
 
 def _stages(settings: "Settings | None") -> "Sequence[Stage]":
     from headrace_workers.features.cache.stage import stages
+    from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
 
-    return stages() if settings is None else stages(settings.of(CacheSettings).cache)
+    if settings is None:
+        return stages()
+    own = settings.of(CacheSettings)
+    return stages(own.cache, model_of_verifier(own.verify), own.verify_time)
 
 
 def _answering() -> "Answering":

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_schemas.errors import UnknownModel
 from headrace_workers.core.log import Action, log
+from headrace_workers.core.ports import Relation, Verifier
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.settings import CacheSettings
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.generation.models.model_versions import model_versions
 from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.generation.parts import held_models
+from headrace_workers.features.generation.verifiers.measured import refuse_chance
+from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
 from headrace_workers.features.knowledge.parts import question_embedder
 from headrace_workers.runtime.worker.parts import WorkerParts, woken_by_changes
 
@@ -26,6 +31,7 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
         "cache_mode": lambda: settings.of(CacheSettings).cache,
         "cache_ttl": lambda: settings.of(CacheSettings).cache_ttl,
         "max_wait": lambda: settings.of(CacheSettings).max_wait,
+        "audit_texts": lambda: worker.ledger.of(Audits).texts,
         "auditing": lambda: Auditing(worker.pipeline, settings.of(CacheSettings).audit_share),
     }
 
@@ -33,13 +39,13 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
 def _cache(worker: WorkerParts) -> "AnswerLookup":
     """Return the answers that may be given again. Where no embedder is here, only those to the very same request."""
     from headrace_workers.core.ledger.follow import Follower
-    from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+    from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup, ModelOfVerifier
     from headrace_workers.features.cache.semantic.keeping import Keeping
     from headrace_workers.features.cache.semantic.likeness import NearestQuestions
     from headrace_workers.features.cache.semantic.question_indexes import Known
     from headrace_workers.features.cache.semantic.questions import Questions
     from headrace_workers.features.cache.semantic.saved import Saved
-    from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
+    from headrace_workers.features.cache.semantic.scope_limits import AuditLabels, ScopeLimits
     from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier
 
     settings, ledger, progress = worker.settings, worker.ledger, worker.progress
@@ -57,12 +63,16 @@ def _cache(worker: WorkerParts) -> "AnswerLookup":
     follower.start()
     Keeping(saved, questions).start()
     own = settings.of(CacheSettings)
-    verifier = None
-    if own.verify is not None:
-        verifier = load_verifier(settings, ledger, worker.pipeline.prices, own.verify, own.verify_time)
+    verifier: Verifier | ModelOfVerifier | None = None
+    labels: Verifier | AuditLabels | None = None
+    refuse_chance(settings.home, own.verify, Relation.SAME_QUESTION)
+    if (model := model_of_verifier(own.verify)) is not None:
+        verifier, labels = ModelOfVerifier(model, held_models(worker)), AuditLabels(model, worker.pipeline.prices)
+    elif own.verify is not None:
+        verifier = labels = load_verifier(own.verify, own.verify_time)
     standings = ScopeLimits(
         ledger, own.max_error, worker.name, progress.loop("standings"), serves_unshown=own.serve_unshown,
-        verifier=verifier,
+        verifier=labels,
     )  # fmt: skip
     standings.start()
     return AnswerLookup(ledger, version, NearestQuestions(made, known, own.similarity, standings.limit), verifier)

@@ -61,13 +61,13 @@ class CacheSettings(Variables):
         "likeness, and that labels audits which a comparison leaves unknown: a model's alias, or "
         "`sentence-transformers:` and a cross-encoder or NLI model. Measure it first, with "
         "`headrace bench cache FILE --verify MODEL`.",
-        read_by=_READ_BY,
+        read_by="bridges, workers and gateways",
     )
     verify_time: float = number(
         5.0,
         "Seconds that the verifier may take for the questions of a group. If it takes longer or fails, nothing is "
         "served by likeness.",
-        read_by=_READ_BY,
+        read_by="workers",
     )
     audit_share: float = number(
         0.05,

@@ -9,12 +9,40 @@ from headrace_workers.core.pipeline.stage import Stage, Weight
 from headrace_workers.core.pipeline.task import Job, StepEvent
 from headrace_workers.features.cache.audit_step import audit
 from headrace_workers.features.cache.auditing import AUDIT
-from headrace_workers.features.cache.step import mode_of, recall
+from headrace_workers.features.cache.label_step import LABEL, label_audits, label_tokens
+from headrace_workers.features.cache.step import VERIFY_HIT, mode_of, recall
 from headrace_workers.features.generation.stage import most_tokens, sampling_group, shared_prefix
+from headrace_workers.features.generation.verifiers.verify_stage import verify_stage
 
 
-def stages(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
-    """Return the stages of a deployment. `cache` is for jobs that do not say which earlier answers are good enough."""
+def stages(
+    cache: CacheMode = CacheMode.OFF, verifier: str | None = None, verifier_seconds: float = 5.0
+) -> tuple[Stage, ...]:
+    """Return the stages of a deployment. `cache` is for jobs that do not say which earlier answers are good enough.
+    `verifier` is the model that verifies, for so many seconds, what likeness finds.
+    """
+    return (*_stages(cache), *(() if verifier is None else _verifying(cache, verifier, verifier_seconds)))
+
+
+def _verifying(cache: CacheMode, verifier: str, seconds: float) -> tuple[Stage, ...]:
+    def asks(_job_id: str, job: Job, _judge: str | None) -> str | None:
+        return verifier if mode_of(job, cache) is CacheMode.SEMANTIC else None
+
+    return (
+        verify_stage(VERIFY_HIT, 35, "recall", model=asks, most_pairs=1, most_seconds=seconds),
+        Stage(
+            name=LABEL,
+            order=95,
+            step=label_audits,
+            weight=Weight.MODEL,
+            needs=("audit_texts",),
+            most_tokens=label_tokens,
+            retry=RetrySchedule(attempts=5),
+        ),
+    )
+
+
+def _stages(cache: CacheMode) -> tuple[Stage, ...]:
     return (
         # Looking up reads the ledger, and embeds: neither belongs into another stage's transaction.
         Stage(

@@ -15,20 +15,33 @@ from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.audit_step import compared
-from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, LookupRequest, Miss, NearMiss
+from headrace_workers.features.cache.semantic.found import (
+    Awaited,
+    Failed,
+    Found,
+    Hit,
+    LookupRequest,
+    Miss,
+    NearMiss,
+    Unverified,
+    VerifierSaid,
+)
 from headrace_workers.features.cache.store.entries import Disallow, Served, Withdraw
 from headrace_workers.features.generation.structured.tool_calls import fault_of_calls
 from headrace_workers.features.generation.structured.validity import failure_of
+from headrace_workers.features.generation.verifiers.verify_stage import asking, forgotten, verification
 from headrace_workers.features.knowledge import grounds
 from headrace_workers.features.knowledge.grounding import afresh, grounded, ungrounded
 from headrace_workers.features.knowledge.passage_screening import SCREENED, Retrieves, find_screened
 
+VERIFY_HIT = "verify_hit"  # the stage of the model that verifies
 CONTEXT = "recall"  # the name under which what was found goes on with the job
 ENTRY = "entry"  # in it, the entry that the job is to fill
 GIVEN = "given"  # or the one that it was served
 PLACES = "places"  # where the answer belongs if a later model of the chain gives it, by that model
 TTL_MS = "ttl_ms"  # and for how long that may be served
 _TOLD = ("similarity", "threshold", "refused")  # and of a miss, what its receipt will tell
+_ASKED = "asked"  # the entry that the verifier was asked about
 _NEARLY = "nearly"  # the answer that it was nearly served, to be compared with its own
 
 
@@ -99,6 +112,7 @@ def recall(
             waited_for=tasks[place].woken_by if tasks[place].woken_by != RELEASED else None,
             explores=auditing.explores(tasks[place].job_id),
             screened=SCREENED in tasks[place].context,
+            said=_said(tasks[place]),
         )
         for place, job in jobs.items()
         if (mode := mode_of(job, cache_mode)) is not CacheMode.OFF
@@ -107,7 +121,7 @@ def recall(
     resting = [
         place
         for place, job in jobs.items()
-        if job.knowledge is not None and not isinstance(found.get(place), Awaited | Failed)
+        if job.knowledge is not None and not isinstance(found.get(place), Awaited | Failed | Unverified)
     ]
     passages = _passages(resting, tasks, retrieval, passage_screener)
     found.update(_renewed(found, passages, requests, cache))
@@ -135,8 +149,18 @@ def recall(
         )
         if unfit is not None and isinstance(outcome, Done):
             outcome = replace(outcome, rows=(*outcome.rows, unfit))
+        if requests.get(place) is not None and requests[place].said is not None and isinstance(outcome, Done):
+            outcome = replace(outcome, context={**forgotten(), **outcome.context})
         outcomes[place] = outcome
     return outcomes
+
+
+def _said(task: Task) -> VerifierSaid | None:
+    """Return what the verifier said of the answer that a job came with to it; None before."""
+    found, asked = verification(task.context), task.context.get(CONTEXT, {}).get(_ASKED)
+    if found is None or asked is None:
+        return None
+    return VerifierSaid(asked, found.model, found.provider, found.verdicts[0])
 
 
 def _unfit(job: GenerationJob, found: Found | None) -> Disallow | None:
@@ -201,8 +225,8 @@ def _outcome(
     `found` is None for a job that does not ask for the cache, `passages` for one that needs none.
     """
     match found:
-        case Awaited() | Failed():
-            return _waits_or_fails(found, max_wait)
+        case Awaited() | Failed() | Unverified():
+            return _without_answer(found, max_wait)
         case Hit():
             return _serve(task, job, found, None if isinstance(passages, Held) else passages, auditing)
     context: dict[str, dict[str, Any]] = {}
@@ -229,7 +253,10 @@ def _outcome(
     return replace(done, context={**context, **done.context}, rows=(auditing.explore(task.job_id, job, nearly),))
 
 
-def _waits_or_fails(found: Awaited | Failed, max_wait: float) -> Wait | Dead:
+def _without_answer(found: Awaited | Failed | Unverified, max_wait: float) -> Wait | Dead | Done:
+    """Return the outcome of a task that waits, fails with another, or asks the verifier first."""
+    if isinstance(found, Unverified):
+        return asking([found.pair], VERIFY_HIT, {CONTEXT: {_ASKED: found.entry_id}})
     if isinstance(found, Awaited):
         return Wait(JobEnd(found.job_id), f"job {found.job_id} makes the same answer", at_most=max_wait)
     return Dead(found.category, found.reason[:MAX_SHORT_TEXT])

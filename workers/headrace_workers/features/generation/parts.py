@@ -1,11 +1,13 @@
 """The models of a process: the model that a worker holds, and the models that count tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from headrace_schemas import Message
 from headrace_workers.core.feature import installed
+from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.ports import Generator
+from headrace_workers.core.recent_reads import RecentReads
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.model_health import ModelHealth
 from headrace_workers.features.generation.models.registry import Registry
@@ -13,7 +15,12 @@ from headrace_workers.features.generation.monitored_generator import MonitoredGe
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.features.providers.boundary import bounded
 from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.live_queues import live_queues
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.worker.parts import WorkerParts
+
+_BELIEVED_SECONDS: Final = 2.0
 
 
 def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
@@ -26,6 +33,17 @@ def generator(worker: WorkerParts) -> Generator:
     assert worker.model is not None  # noqa: S101 - no worker holds one without a name
     found = load(worker.settings, worker.model)
     return bounded(MonitoredGenerator(found, ModelHealth(worker.ledger, worker.model)), worker.ledger)
+
+
+def held_models(worker: WorkerParts) -> Callable[[str], bool]:
+    """Return what tells whether a worker holds a model, as far as Redis knows: a moment ago, or nobody knows."""
+    client, names = redis_client(worker.settings.redis), RedisNames(worker.settings.kafka.prefix)
+
+    def holds(alias: str) -> bool:
+        live = live_queues(client, names, [queue := model_queue(alias)])
+        return live is None or queue in live
+
+    return RecentReads(holds, _BELIEVED_SECONDS)
 
 
 def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Generator:

@@ -1,6 +1,6 @@
 """The judging feature: criteria, scores, and groundedness."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
@@ -9,10 +9,12 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
 
     from headrace_workers.core.admission.check import AdmissionCheck
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -52,10 +54,27 @@ def _job_check() -> "AdmissionCheck":
     return CriteriaCheck()
 
 
-def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
-    from headrace_workers.features.judging.stage import STAGES
+def _stages(settings: "Settings | None") -> "Sequence[Stage]":
+    from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
+    from headrace_workers.features.judging.settings import JudgingSettings
+    from headrace_workers.features.judging.stage import stages
 
-    return STAGES
+    if settings is None:
+        return stages()
+    own = settings.of(JudgingSettings)
+    return stages(model_of_verifier(own.grounded_verify), own.grounded_verify_time)
+
+
+def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
+    from headrace_workers.features.judging.parts import parts
+
+    return parts(worker)
+
+
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.judging.settings import JudgingSettings
+
+    return (JudgingSettings,)
 
 
 def _answering() -> "Answering":
@@ -75,4 +94,6 @@ FEATURE = Feature(
     job_check=_job_check,
     stages=_stages,
     answering=_answering,
+    parts=_parts,
+    settings=_settings,
 )

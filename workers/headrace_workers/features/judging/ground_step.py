@@ -1,19 +1,30 @@
 """The step that judges by what needs an embedder: whether what an answer says stands in what it was given, and how like
-its reference it is. Judging reads what it found.
+its reference it is. Judging reads what it found. A verifier that runs here is asked at once; one that is a model of the
+deployment is asked in the stage `verify_claims`, from which the job comes back.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from headrace_schemas import Cosine, EvaluationJob, GenerationJob, Grounded, HeadraceError, Moderated, NotJudged, Score
-from headrace_schemas.events import Unsupported
+from headrace_schemas.errors import Unavailable
+from headrace_schemas.events import Unsupported, VerifiedSentences
 from headrace_schemas.job import JudgedJob
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_UNSUPPORTED
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import CountingEmbedder
-from headrace_workers.features.judging.carried_scores import EMBEDDED, to_context
+from headrace_workers.core.ports import CountingEmbedder, Verdict, Verifier
+from headrace_workers.features.generation.verifiers.verify_stage import (
+    Verification,
+    asking,
+    forgotten,
+    in_time,
+    verification,
+)
+from headrace_workers.features.judging.carried_scores import EMBEDDED, from_context, to_context
 from headrace_workers.features.judging.criterion_sampling import may_be_judged
 from headrace_workers.features.judging.unjudged import TooLongToEmbed, code_of
 from headrace_workers.features.knowledge.grounding import turn_of
@@ -22,6 +33,9 @@ from headrace_workers.features.knowledge.prompt import passages_of
 if TYPE_CHECKING:
     from headrace_workers.features.judging.groundedness.ground import Groundedness
 
+VERIFY_CLAIMS: Final = "verify_claims"  # the stage of the model that verifies
+MOST_CLAIMS: Final = 40  # sentences of a job that a verifier is asked about
+_LOOKED_UP: Final = "looked_up"  # the name in the context of what waits for verdicts
 _NAME: Final = Grounded().criterion
 _NOT_CHECKED: Final = "not checked: denials, swapped roles, inventions within the topic"
 
@@ -39,37 +53,102 @@ _NO_PASSAGES: Final = _Nothing(
 )
 
 
-def ground_answers(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder]) -> list[Outcome]:
+@dataclass(frozen=True, slots=True)
+class ClaimVerifier:
+    """The verifier of a deployment. One without a `verifier` in this process is a model, which is asked if a worker
+    `holds` it. A call here may take `most_seconds`.
+    """
+
+    name: str
+    verifier: Verifier | None = None
+    most_seconds: float = 60.0
+    holds: Callable[[str], bool] = lambda _: True
+
+
+def ground_answers(
+    tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder], claim_verifier: ClaimVerifier | None = None
+) -> list[Outcome]:
     """Look each task's answer up, or hold it to its reference; the i-th outcome belongs to the i-th task.
 
     It is looked up in what it was given: the context of an evaluation, the passages of a generation that names a
     knowledge base, and of another its prompt. Every job goes on: what keeps one from being looked up is the reason in
     its score.
     """
-    return [_outcome(task, embedder) for task in tasks]
+    return [_outcome(task, embedder, claim_verifier) for task in tasks]
 
 
-def _outcome(task: Task, embedder: Callable[[], CountingEmbedder]) -> Outcome:
+def _outcome(task: Task, embedder: Callable[[], CountingEmbedder], verifier: ClaimVerifier | None) -> Outcome:
+    if (said := verification(task.context)) is not None:
+        return _with_verdicts(task, said)
     answer, given = _read(task)
     if not isinstance(task.job, JudgedJob):
         return Done()
     found: dict[int, Score] = {}
+    looked_up: dict[int, Groundedness] = {}
     passing: HeadraceError | None = None
     # If moderation blocked the answer, judging says so.
     for place, criterion in enumerate(task.job.criteria):
         text = answer if criterion.output is None else criterion.output
         if text is None or not isinstance(criterion, Grounded | Cosine) or not may_be_judged(task.job_id, criterion):
             continue
+        score: Score | None
         try:
-            score = _looked_up(criterion, text, given, task.job.reference, embedder, numbered=_has_passages(task))
+            if isinstance(criterion, Grounded) and not isinstance(given, _Nothing):
+                left = MOST_CLAIMS - sum(len(each.claims) for each in looked_up.values())
+                grounded = _grounded(task, text, given, embedder(), left if verifier is not None else 0)
+                score = _score(grounded, None)
+                if grounded.claims:
+                    looked_up[place] = grounded
+            else:
+                score = _looked_up(criterion, text, given, task.job.reference, embedder)
         except HeadraceError as error:
             passing = passing or (error if error.category.retryable else None)
             score = _unscored(criterion, _Nothing(code_of(error), reason_of(error)))
         if score is not None:
             found[place] = score
+    done = _done(found) if verifier is None or not looked_up else _asked(task, found, looked_up, verifier)
     if passing is None:
-        return _done(found)
-    return Retry(reason_of(passing), category=passing.category, otherwise=_done(found))
+        return done
+    return Retry(reason_of(passing), category=passing.category, otherwise=done)
+
+
+def _asked(task: Task, found: Mapping[int, Score], looked_up: Mapping[int, "Groundedness"], by: ClaimVerifier) -> Done:
+    """Ask the verifier about the sentences of an answer: here, or in the stage of its model."""
+    from headrace_workers.features.judging.groundedness.verified import pairs_of
+
+    pairs = [pair for each in looked_up.values() for pair in pairs_of(each, task.job.tenant)]
+    if by.verifier is not None:
+        began = time.monotonic()
+        verdicts = in_time(by.verifier, pairs, began + by.most_seconds, by.most_seconds)
+        took = (time.monotonic() - began) * 1000
+        said = Verification(by.name, by.verifier.provider, tuple(verdicts), took)
+        return _done({**found, **_verified(looked_up, said)})
+    if not by.holds(by.name):
+        away = Unavailable(f"no worker holds {by.name}")
+        return _done({**found, **_verified(looked_up, Verification(by.name, None, (away,) * len(pairs), 0.0))})
+    waiting = {str(place): asdict(each) for place, each in looked_up.items()}
+    return asking(pairs, VERIFY_CLAIMS, {**to_context(EMBEDDED, found), _LOOKED_UP: waiting})
+
+
+def _with_verdicts(task: Task, said: Verification) -> Done:
+    """Return the outcome of a job that came back from the verifier."""
+    from headrace_workers.features.judging.groundedness.ground import groundedness_in
+
+    looked_up = {int(place): groundedness_in(each) for place, each in (task.context.get(_LOOKED_UP) or {}).items()}
+    found = {**from_context(EMBEDDED, task.context), **_verified(looked_up, said)}
+    return Done(context={**to_context(EMBEDDED, found), _LOOKED_UP: None, **forgotten()})
+
+
+def _verified(looked_up: Mapping[int, "Groundedness"], said: Verification) -> dict[int, Score]:
+    """Return the scores by these verdicts, which are in the order of the claims."""
+    from headrace_workers.features.judging.groundedness.verified import verified
+
+    scores: dict[int, Score] = {}
+    rest = said.verdicts
+    for place, each in looked_up.items():
+        own, rest = rest[: len(each.claims)], rest[len(each.claims) :]
+        scores[place] = _score(verified(each, own), Verification(said.model, said.provider, own, said.ms))
+    return scores
 
 
 def _looked_up(
@@ -78,8 +157,6 @@ def _looked_up(
     given: "Sequence[str] | _Nothing",
     reference: str | None,
     embedder: Callable[[], CountingEmbedder],
-    *,
-    numbered: bool,
 ) -> Score | None:
     """Return the score without the criterion's name; None if judging itself says what is missing."""
     if isinstance(criterion, Cosine):
@@ -87,11 +164,15 @@ def _looked_up(
         if expected is None:
             return None
         return Score(criterion=criterion.criterion, value=_cosine(answer, expected, embedder()))
-    if isinstance(given, _Nothing):
-        return _unscored(criterion, given)
+    return _unscored(criterion, given) if isinstance(given, _Nothing) else None
+
+
+def _grounded(
+    task: Task, answer: str, given: Sequence[str], embedder: CountingEmbedder, most_claims: int
+) -> "Groundedness":
     from headrace_workers.features.judging.groundedness.ground import ground
 
-    return _score(ground(answer, given, embedder(), numbered=numbered))
+    return ground(answer, given, embedder, numbered=_has_passages(task), most_claims=most_claims)
 
 
 def _read(task: Task) -> tuple[str | None, "Sequence[str] | _Nothing"]:
@@ -113,7 +194,7 @@ def _has_passages(task: Task) -> bool:
     return isinstance(task.job, GenerationJob) and task.job.knowledge is not None
 
 
-def _score(found: "Groundedness") -> Score:
+def _score(found: "Groundedness", said: Verification | None) -> Score:
     if not found.sentences:
         reason = "the answer says nothing that could be looked up"
         return Score(criterion=_NAME, not_judged=NotJudged.NOTHING_SAID, reason=reason)
@@ -128,7 +209,26 @@ def _score(found: "Groundedness") -> Score:
         )
         for each in found.unsupported[:MAX_UNSUPPORTED]
     )
-    return Score(criterion=_NAME, value=found.share, unsupported=named, note=_NOT_CHECKED + beyond)
+    verified = None if said is None else _use_of(said)
+    note = _note(found, said) + beyond
+    return Score(criterion=_NAME, value=found.share, unsupported=named, verified=verified, note=note[:MAX_SHORT_TEXT])
+
+
+def _use_of(said: Verification) -> VerifiedSentences:
+    count = sum(isinstance(each, Verdict) for each in said.verdicts)
+    return VerifiedSentences(model=said.model, provider=said.provider, sentences=count, ms=round(said.ms, 1))
+
+
+def _note(found: "Groundedness", said: Verification | None) -> str:
+    """Return what was not checked, and why not."""
+    if said is None:
+        return _NOT_CHECKED
+    reasons = [reason_of(each) for each in said.verdicts if isinstance(each, HeadraceError)]
+    count = len(said.verdicts) - len(reasons)
+    if count == found.sentences:
+        return f"{said.model} verified every sentence"
+    why = f" ({reasons[0]})" if reasons else ""
+    return f"{said.model} verified {count} of {found.sentences} sentences{why}; of the others {_NOT_CHECKED}"
 
 
 def _unscored(criterion: Grounded | Cosine, why: _Nothing) -> Score:

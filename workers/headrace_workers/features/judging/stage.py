@@ -18,9 +18,10 @@ from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, FurtherAnswers, Stage, Weight
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.stage import own_model
+from headrace_workers.features.generation.verifiers.verify_stage import verify_stage
 from headrace_workers.features.judging.criterion_sampling import may_be_judged
 from headrace_workers.features.judging.critique import asked_for
-from headrace_workers.features.judging.ground_step import ground_answers
+from headrace_workers.features.judging.ground_step import MOST_CLAIMS, VERIFY_CLAIMS, ground_answers
 from headrace_workers.features.judging.step import judge
 
 _JUDGE_TOKENS: Final = 2_000  # of a judge's instructions
@@ -78,6 +79,25 @@ def _most_tokens(job: Job, read_bytes: int) -> int:
     return sum(2 if isinstance(each, Pairwise) else 1 for each in criteria) * (read_bytes + _JUDGE_TOKENS)
 
 
+def _asks_verifier(verifier: str, _job_id: str, job: Job, _judge: str | None) -> str | None:
+    """Return the verifier for jobs whose answers are looked up."""
+    criteria = job.criteria if isinstance(job, JudgedJob) else ()
+    return verifier if any(isinstance(each, Grounded) for each in criteria) else None
+
+
+def stages(verifier: str | None = None, verifier_seconds: float = 60.0) -> tuple[Stage, ...]:
+    """Return the stages of a deployment. `verifier` is the model that verifies, for so many seconds, what `grounded`
+    looks up.
+    """
+    if verifier is None:
+        return STAGES
+    verifies = verify_stage(
+        VERIFY_CLAIMS, 65, "ground", model=partial(_asks_verifier, verifier), most_pairs=MOST_CLAIMS,
+        most_seconds=verifier_seconds,
+    )  # fmt: skip
+    return (*STAGES, verifies)
+
+
 STAGES: Final = (
     # A worker with this role has the embedder. Judging, which comes behind it, is handed what was found.
     Stage(
@@ -88,7 +108,7 @@ STAGES: Final = (
         weight=Weight.ENCODER,
         drawn=partial(_one_is_judged, (Grounded, Cosine)),
         done_by=EMBEDDER_ROLE,
-        needs=("embedder",),
+        needs=("embedder", "claim_verifier"),
         quantum=0.5,
         optional=_always,
     ),

@@ -61,7 +61,7 @@ def up(
 
     If HEADRACE_KAFKA, HEADRACE_REDIS or HEADRACE_LEDGER is set, that service is used and none is started. The first
     model also judges rubrics that name no model, unless HEADRACE_JUDGE_MODEL names another one, which is then served,
-    too.
+    too. So are the models that HEADRACE_VERIFY and HEADRACE_GROUNDED_VERIFY name.
 
     A model on another machine is named by its address, such as `http://localhost:11434/v1#qwen3` or `openai:NAME`. It
     is added to models.toml in the home.
@@ -84,7 +84,7 @@ def up(
     if broker is not None:
         plan(home, environment(), broker)  # raises before a model is fetched if something is missing
     given = [local_model(home, each) for each in model or [ProducerSettings.from_env().model]]
-    models = list(dict.fromkeys([*enter_models(home, given), *([judge] if judge else [])]))
+    models = list(dict.fromkeys([*enter_models(home, given), *([judge] if judge else []), *_verifiers()]))
     ensure_models(home, models)
     _pull_embedder(home)
     stopped = Event()
@@ -103,6 +103,16 @@ def up(
         say("stopping")
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends it at once
     say("stopped")
+
+
+def _verifiers() -> list[str]:
+    """Return the models that verify in this deployment."""
+    from headrace_workers.features.cache.settings import CacheSettings
+    from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
+    from headrace_workers.features.judging.settings import JudgingSettings
+
+    named = (CacheSettings.from_env().verify, JudgingSettings.from_env().grounded_verify)
+    return [model for name in named if (model := model_of_verifier(name)) is not None]
 
 
 def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | None = None) -> "Group":

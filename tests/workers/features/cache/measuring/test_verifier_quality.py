@@ -30,6 +30,12 @@ def test_one_that_says_the_same_of_all_is_chance(answer):
     assert found.confirmed == found.wrongly == (1.0 if answer[0] else 0.0)
 
 
+def test_one_that_denies_all_is_refused_however_well_it_orders():
+    """Its figures tell the pairs apart, and its yes or no does not."""
+    found = measure(verifier(lambda text: (0.2, 0, 0.7, 0) if "same\n" in text else (0.1, 0, 0.9, 0)), PAIRS)
+    assert (found.auroc, found.confirmed, found.is_chance) == (1.0, 0.0, True)
+
+
 def test_one_that_is_worse_than_chance_is_refused():
     """A verifier that says the opposite has not been shown to be of use."""
     assert measure(verifier(lambda text: (0.1, 0, 0.9, 0) if "same\n" in text else (0.9, 0, 0.1, 0)), PAIRS).is_chance
@@ -46,5 +52,5 @@ def test_a_few_pairs_by_luck_show_nothing():
 
 def test_pairs_of_one_label_measure_nothing():
     """Without both labels there is no AUROC, and the error says what is missing."""
-    with pytest.raises(ValueError, match="give some of both"):
+    with pytest.raises(ValueError, match="give some of both labels"):
         measure(verifier(lambda text: (1.0, 0, 0, 0)), PAIRS[::2])

@@ -18,10 +18,12 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.step import as_it_is, no_job
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
@@ -33,6 +35,7 @@ from headrace_workers.features.moderation.seen_prompts import SeenPrompts
 from headrace_workers.features.moderation.stage import no_tenant
 from headrace_workers.runtime.worker.work import Work
 
+QUEUES = ("screen", "recall", "model.judge", "model.echo", "moderate", "judge")
 MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
 
 
@@ -47,6 +50,8 @@ class Flow:
     audit_share: float = 0.0
     moderator: Moderator = MODERATOR
     screener: Moderator = MODERATOR
+    judge: Any = None  # the model `judge`
+    pipeline: Pipeline = field(default_factory=Pipeline)
     generator: Any = field(default_factory=lambda: EchoGenerator("echo"))
     generated: list[str] = field(default_factory=list)
 
@@ -55,7 +60,7 @@ class Flow:
 
     def do(self, without: str | None = None) -> None:
         """From now on, do the work of all roles that answer, or of all but one."""
-        pipeline = Pipeline()
+        pipeline = self.pipeline
         needs = {
             "generator": lambda: self.generator, "moderator": lambda: self.moderator, "canaries": lambda: UNMARKED,
             "shown": lambda: as_it_is,
@@ -66,9 +71,12 @@ class Flow:
             "cache_mode": lambda: CacheMode.OFF,
             "cache_ttl": lambda: 3_600.0, "max_wait": lambda: self.max_wait,
             "auditing": lambda: Auditing(pipeline, self.audit_share), "embedder": lambda: HashEmbedder,
-            "embedder_alias": lambda: "hash",
+            "embedder_alias": lambda: "hash", "claim_verifier": lambda: None,
+            "audit_texts": lambda: self.ledger.of(Audits).texts,
         }  # fmt: skip
         steps = pipeline.steps_of(set(pipeline.roles) - {without, "deliver"}, "echo", needs)
+        if self.judge is not None:
+            steps |= pipeline.steps_of({MODEL_ROLE}, "judge", {**needs, "generator": lambda: self.judge})
         self.work = Work(pipeline, steps, settings(), SystemClock())
 
     def send(self, *jobs: GenerationJob) -> list[str]:
@@ -90,7 +98,7 @@ class Flow:
 
     def drain(self, lane: int = 0) -> None:
         """Run everything until nothing is ready."""
-        while sum(self.run(queue, lane) for queue in ("screen", "recall", "model.echo", "moderate", "judge")):
+        while sum(self.run(queue, lane) for queue in QUEUES):
             pass
 
     def result(self, job_id: str) -> Any:

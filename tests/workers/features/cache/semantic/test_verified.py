@@ -1,5 +1,7 @@
 """A verifier is asked before likeness serves, and labels audits that a comparison leaves unknown."""
 
+from functools import partial
+
 import pytest
 from sqlalchemy import select
 from tests.workers.features.cache.semantic.conftest import Flow, tiers
@@ -8,41 +10,65 @@ from tests.workers.features.cache.semantic.test_explored import known
 from tests.workers.features.judging.judge_model import JudgeModel
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.charges import NoPrices
 from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.progress import Progress
+from headrace_workers.core.tables import STEPS
 from headrace_workers.features.cache.audit_tables import AUDITS
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup, ModelOfVerifier
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
-from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
+from headrace_workers.features.cache.semantic.scope_limits import AuditLabels, ScopeLimits
+from headrace_workers.features.cache.stage import stages
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
 from headrace_workers.testing import HashEmbedder
 
 YES, NO, MUTE = (0.8, 0.0, 0.1, 0.0), (0.1, 0.0, 0.8, 0.0), (0.0, 0.0, 0.0, 0.0)
+PIPELINE = Pipeline([*installed_stages(), *stages(verifier="judge")[2:]])
 VAGUE = "Look under settings, then under security, and follow what it says there."
 
 
-def verifying(ledger, answer, *, serves_unshown=True):
-    """A flow whose verifier answers so; `flow.judge` is its model."""
-    embedder, judge = HashEmbedder(), JudgeModel(lambda prompt, choices: answer, alias="judge")
+class Judge(JudgeModel):
+    """A model of a worker."""
+
+    @property
+    def urgent(self):
+        """The same model, for urgent work."""
+        return self
+
+
+@pytest.fixture(params=["here", "in a stage"])
+def verifying(ledger, request):
+    """Makes a flow whose verifier answers so: in the process that asks it, or as a model in a stage of its own."""
+    return partial(_verifying, ledger, in_stage=request.param == "in a stage")
+
+
+def _verifying(ledger, answer, *, serves_unshown=True, in_stage=True, holds=lambda _: True):
+    embedder, judge = HashEmbedder(), Judge(lambda prompt, choices: answer, alias="judge")
     known, verifier = Known(embedder.dimensions), ModelVerifier(judge)
+    labels = AuditLabels("judge", NoPrices()) if in_stage else verifier
     standings = ScopeLimits(
-        ledger, 0.01, "w", Progress().loop("standings"), serves_unshown=serves_unshown, verifier=verifier
+        ledger, 0.01, "w", Progress().loop("standings"), serves_unshown=serves_unshown, verifier=labels
     )
     nearest = NearestQuestions(embedder, known, 0.7, standings.limit)
-    flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", nearest, verifier), audit_share=0.0)
+    asked = ModelOfVerifier("judge", holds) if in_stage else verifier
+    cache = AnswerLookup(ledger, lambda alias: f"{alias}/1", nearest, asked)
+    flow = Flow(ledger, cache, audit_share=0.0, judge=judge, pipeline=PIPELINE)
     flow.follower = Follower(Questions(ledger, known), Progress().loop("follow"))
-    flow.standings, flow.judge = standings, judge
+    flow.standings = standings
     flow.follower.once()
     standings.once()
     return flow
 
 
-def test_an_answer_is_served_if_the_verifier_says_yes(ledger, asks):
+def test_an_answer_is_served_if_the_verifier_says_yes(verifying, asks):
     """Its receipt names the verifier, its probability and its time; it read both questions."""
-    flow = verifying(ledger, YES)
+    flow = verifying(YES)
     known(flow, asks, 3, like(3))
     job = ask(flow, asks, like(3))
     assert tiers(flow, [job]) == ["semantic"]
@@ -62,26 +88,26 @@ def test_an_answer_is_served_if_the_verifier_says_yes(ledger, asks):
         (Unavailable("it is away"), "the verifier judge gave no verdict: it is away"),
     ],
 )
-def test_nothing_else_than_a_yes_serves(ledger, asks, answer, why):
+def test_nothing_else_than_a_yes_serves(verifying, asks, answer, why):
     """After no, silence or a failure the job gets its own answer, which is kept for others; its receipt says why."""
-    flow = verifying(ledger, answer)
+    flow = verifying(answer)
     known(flow, asks, 3, like(3))
     job, same = ask(flow, asks, like(3)), ask(flow, asks, like(3), key="again")
     assert tiers(flow, [job, same]) == ["none", "exact"]
     assert why in flow.result(job).answer.recall.refused
 
 
-def test_the_same_request_needs_no_verifier(ledger, asks):
+def test_the_same_request_needs_no_verifier(verifying, asks):
     """The exact tier asks nobody."""
-    flow = verifying(ledger, NO)
+    flow = verifying(NO)
     known(flow, asks, 3, like(3))
     assert tiers(flow, [ask(flow, asks, asked(3), key="again")]) == ["exact"]
     assert flow.judge.calls == []
 
 
-def test_nobody_waits_for_other_words_that_were_not_verified(ledger, asks):
+def test_nobody_waits_for_other_words_that_were_not_verified(verifying, asks):
     """Requests in other words that come at once are each answered by their model."""
-    flow = verifying(ledger, NO)
+    flow = verifying(NO)
     jobs = flow.send(
         asks(asked(3), cache="semantic", idempotency_key="a"), asks(like(3), cache="semantic", idempotency_key="b")
     )
@@ -90,14 +116,15 @@ def test_nobody_waits_for_other_words_that_were_not_verified(ledger, asks):
 
 
 @pytest.mark.parametrize(("answer", "label"), [(YES, "clean"), (NO, "wrong"), (MUTE, "unknown")])
-def test_the_verifier_labels_audits_that_a_comparison_left_unknown(ledger, asks, answer, label):
+def test_the_verifier_labels_audits_that_a_comparison_left_unknown(verifying, asks, answer, label):
     """By its name, once; one that it cannot tell stays for people, who overrule it."""
-    flow = verifying(ledger, answer, serves_unshown=False)
+    flow = verifying(answer, serves_unshown=False)
     known(flow, asks, 3, VAGUE)
     ask(flow, asks, like(3))
     calls = len(flow.judge.calls)
     flow.standings.once()
     flow.standings.once()
+    flow.drain(lane=BATCH)
     (found,) = flow.ledger.read(select(AUDITS))
     assert (found.kind, found.label, found.labelled_by) == ("shadow", label, "verifier:judge")
     assert len(flow.judge.calls) == calls + 1
@@ -107,11 +134,25 @@ def test_the_verifier_labels_audits_that_a_comparison_left_unknown(ledger, asks,
     assert (found.label, found.labelled_by) == ("wrong", "ann")
 
 
-def test_a_verifier_that_is_away_labels_later(ledger, asks):
-    """What may pass is no label: the audit waits for the verifier."""
-    flow = verifying(ledger, Unavailable("it is away"), serves_unshown=False)
+def test_a_verifier_that_is_away_labels_later(verifying, asks):
+    """What may pass is no label: the audit waits for the verifier, and the work of a model is tried again."""
+    flow = verifying(Unavailable("it is away"), serves_unshown=False)
     known(flow, asks, 3, VAGUE)
     ask(flow, asks, like(3))
     flow.standings.once()
+    flow.drain(lane=BATCH)
     (found,) = flow.ledger.read(select(AUDITS))
-    assert (found.label, found.labelled_by) == ("unknown", "headrace")
+    assert (found.label, found.labelled_at is not None) == ("unknown", True)
+    assert flow.ledger.read(select(STEPS.c.state).where(STEPS.c.stage == "label")) == (
+        [("waiting",)] if found.labelled_by == "verifier:judge" else []
+    )
+
+
+def test_a_model_that_no_worker_holds_is_not_waited_for(ledger, asks):
+    """The job gets its own answer, and its receipt says why."""
+    flow = _verifying(ledger, YES, holds=lambda _: False)
+    known(flow, asks, 3, like(3))
+    job = ask(flow, asks, like(3))
+    assert tiers(flow, [job]) == ["none"]
+    assert "no worker holds judge" in flow.result(job).answer.recall.refused
+    assert flow.judge.calls == []

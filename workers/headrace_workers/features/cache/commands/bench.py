@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,6 +15,7 @@ from headrace_workers.cli.output import console, put_json, say
 if TYPE_CHECKING:
     from headrace_workers.features.cache.commands.bench_views import Shown
     from headrace_workers.features.cache.measuring.pairs import Pair
+    from headrace_workers.features.cache.measuring.verifier_quality import VerifierQuality
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object with everything")]
 _LimitOption = Annotated[int, typer.Option("--limit", "-n", min=0, help="show at most so many items of each list")]
@@ -52,8 +53,8 @@ def cache(
     A line is `{"question": …, "other": …, "same": true}`. `same` says if the answer to the other question is right for
     this one. It uses the embedder and guards of a recall worker. No ledger and no model are needed.
 
-    With --verify, a model is asked about each pair, as a recall worker with HEADRACE_VERIFY would ask it. Exit code 1:
-    the pairs do not show that it is better than chance; do not use it.
+    With --verify, a model is asked about each pair, as HEADRACE_VERIFY would ask it. Exit code 1: the pairs do not show
+    that it is better than chance. Recall workers with this home then refuse it.
 
     Example: `headrace bench cache pairs.jsonl --html report.html`
     """
@@ -75,7 +76,7 @@ def cache(
     refuse_unwritable(html)
     embedder = embedder_here()
     texts = len({text for pair in pairs for text in (pair.question, pair.other)})
-    with _progress("embedding", texts) as advance:
+    with progress("embedding", texts) as advance:
         judged = judge(pairs, embedder.embed, refused, advance)
     # The table shows the configured threshold, too.
     thresholds = sorted({*THRESHOLDS, threshold})
@@ -87,14 +88,24 @@ def _verifier(name: str, pairs: "Sequence[Pair]", as_json: bool) -> None:
     """Measure a verifier on these pairs, and refuse one that is no better than chance."""
     from headrace_workers.features.cache.measuring.verifier_quality import measure
     from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier_here
-    from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.settings import home_of
 
-    verifier = load_verifier_here(Settings.from_env(), name)
-    with _progress("verifying", len(pairs)) as advance:
+    verifier = load_verifier_here(home_of(), name)
+    with progress("verifying", len(pairs)) as advance:
         try:
             found = measure(verifier, pairs, advance)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
+    tell_quality(home_of(), name, found, as_json)
+
+
+def tell_quality(home: Path, name: str, found: "VerifierQuality", as_json: bool) -> NoReturn:
+    """Show what a verifier was measured to be, and note it in the home: workers refuse one that is no better than
+    chance. The exit code is 1 for such a one.
+    """
+    from headrace_workers.features.generation.verifiers.measured import note
+
+    note(home, name, found.relation, is_chance=found.is_chance, sentence=found.sentence)
     if as_json:
         put_json({**asdict(found), "is_chance": found.is_chance})
     else:
@@ -141,7 +152,7 @@ def retrieval(
     floor = passages.floor(lambda: embedded_questions(embedder)) if set_by_hand is None else set_by_hand
     contents = Contents(passages.chunks)
     refuse_unknown(file, questions, contents.unknown)
-    with _progress("asking", len(questions)) as advance:
+    with progress("asking", len(questions)) as advance:
         answered, seconds = answer(questions, passages, advance)
     measured = views.Measured(base, file.name, embedder.id, len(passages), answered, seconds, floor, limit)
     _show(views.shown(measured), html, as_json)
@@ -162,7 +173,7 @@ def _show(shown: "Shown", html: Path | None, as_json: bool) -> None:
 
 
 @contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal. Yield the function that advances it."""
     terminal = console()
     if not terminal.is_terminal:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.core.json_lines import Line, LineTooLong, NoJSON, lines, parsed
@@ -38,9 +38,25 @@ class _Wrong(ValueError):
     """The error of one line."""
 
 
+class Labelled(NamedTuple):
+    """Two texts and whether a relation holds between them; `line` from 1."""
+
+    line: int
+    first: str
+    second: str
+    holds: bool
+
+
 def read_pairs(path: Path) -> list[Pair]:
     """Return pairs of questions. Raise WrongFile, or ConfigurationError if the file cannot be read."""
-    return _read(path, _pair)
+    return [Pair(*each) for each in read_labelled(path, QUESTION, OTHER, SAME)]
+
+
+def read_labelled(
+    path: Path, first: tuple[str, ...], second: tuple[str, ...], holds: tuple[str, ...]
+) -> list[Labelled]:
+    """Return the texts and labels of lines whose fields have these names, each one of several. Raise as above."""
+    return _read(path, lambda number, line: _labelled(number, line, first, second, holds))
 
 
 def read_questions(path: Path) -> list[LabelledQuestion]:
@@ -95,13 +111,15 @@ def _object(text: bytes) -> Mapping[str, Any]:
     return line
 
 
-def _pair(number: int, line: Mapping[str, Any]) -> Pair:
-    question, other = _text(line, QUESTION), _text(line, OTHER)
-    name, same = _value(line, SAME)
-    answer = str(same).casefold()
-    if isinstance(same, list | dict | float) or answer not in _YES | _NO:
-        raise _Wrong(f"`{name}` is {_shown(same)}; it must be true or false")
-    return Pair(number, question, other, answer in _YES)
+def _labelled(
+    number: int, line: Mapping[str, Any], first: tuple[str, ...], second: tuple[str, ...], holds: tuple[str, ...]
+) -> Labelled:
+    one, other = _text(line, first), _text(line, second)
+    name, label = _value(line, holds)
+    answer = str(label).casefold()
+    if isinstance(label, list | dict | float) or answer not in _YES | _NO:
+        raise _Wrong(f"`{name}` is {_shown(label)}; it must be true or false")
+    return Labelled(number, one, other, answer in _YES)
 
 
 def _question_of(number: int, line: Mapping[str, Any]) -> LabelledQuestion:

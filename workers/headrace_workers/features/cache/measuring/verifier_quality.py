@@ -1,4 +1,4 @@
-"""How well a verifier tells pairs that ask the same from pairs that do not. Pure, but for the verifier's calls."""
+"""How well a verifier tells pairs of which a relation holds from others. Pure, but for the verifier's calls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,20 +15,26 @@ _AT_ONCE: Final = 8
 _RESAMPLES: Final = 1_000
 _LEVEL: Final = 0.95
 _CHANCE: Final = 0.5
+_RIGHT: Final = {
+    Relation.SAME_QUESTION: "pairs that ask the same",
+    Relation.SAME_ANSWER: "pairs that say the same",
+    Relation.SUPPORTED: "supported sentences",
+}
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class VerifierQuality:
-    """The quality of a verifier on `pairs` labelled pairs, of which `silent` got no verdict.
+    """The quality of a verifier on `pairs` pairs with labels about a relation, of which `silent` got no verdict.
 
-    `auroc` is the probability that a pair that asks the same gets the higher value, with its 95 % interval by a
-    bootstrap of clusters (pairs that share a question). `confirmed` is the share of the pairs that ask the same, and
-    `wrongly` of the others, that it says yes to. `seconds` is the mean time of a pair.
+    `auroc` is the probability that a pair of which the relation holds gets the higher value, with its 95 % interval by
+    a bootstrap of clusters (pairs that share a text). `confirmed` is the share of these pairs, and `wrongly` of the
+    others, that it says yes to. `seconds` is the mean time of a pair.
     """
 
     verifier: str
+    relation: Relation
     pairs: int
     silent: int
     auroc: float
@@ -40,39 +46,56 @@ class VerifierQuality:
 
     @property
     def is_chance(self) -> bool:
-        """Return True if these pairs do not show that it is better than chance."""
-        return not self.low > _CHANCE
+        """Return True if these pairs do not show that it is better than chance: by its figures, and by its yes or no.
+        One that says no to all may order pairs well, and is of no use.
+        """
+        return not self.low > _CHANCE or self.confirmed <= self.wrongly
 
     @property
     def sentence(self) -> str:
         """Return all of it in words."""
         return (
             f"{self.verifier}: AUROC {self.auroc:.2f} ({self.low:.2f} to {self.high:.2f}, n = {self.pairs:,}, "
-            f"{self.silent:,} without a verdict); it says yes to {self.confirmed:.1%} of the pairs that ask the same "
-            f"and to {self.wrongly:.1%} of those that do not; {self.seconds:.2f} s a pair"
+            f"{self.silent:,} without a verdict); it says yes to {self.confirmed:.1%} of the "
+            f"{_RIGHT[self.relation]} and to {self.wrongly:.1%} of the others; {self.seconds:.2f} s a pair"
         )
 
 
 def measure(
     verifier: Verifier, pairs: Sequence[Pair], advance: Callable[[int], None] = lambda _: None
 ) -> VerifierQuality:
-    """Ask the verifier about each pair: is the answer to `other` right for `question`? A pair without a verdict is
-    refused, and stands below all others. Raise ValueError unless there are pairs of both labels.
+    """Ask the verifier about each pair: is the answer to `other` right for `question`?"""
+    asked = [TextPair(Relation.SAME_QUESTION, each.other, each.question) for each in pairs]
+    return measure_pairs(verifier, asked, [each.same for each in pairs], clusters(pairs), advance)
+
+
+def measure_pairs(
+    verifier: Verifier,
+    pairs: Sequence[TextPair],
+    labels: Sequence[bool],
+    clusters: Sequence[int],
+    advance: Callable[[int], None] = lambda _: None,
+) -> VerifierQuality:
+    """Ask the verifier about each pair of one relation. A pair without a verdict is refused, and stands below all
+    others. Raise ValueError unless there are pairs of both labels.
     """
-    same = np.array([pair.same for pair in pairs])
+    same = np.array(labels)
     if same.all() or not same.any():
-        raise ValueError("a verifier is measured on pairs that ask the same and pairs that do not: give some of both")
+        raise ValueError(
+            f"a verifier is measured on {_RIGHT[pairs[0].relation]} and on others: give some of both labels"
+        )
     found: list[Verdict | HeadraceError] = []
     for start in range(0, len(pairs), _AT_ONCE):
         part = pairs[start : start + _AT_ONCE]
-        found += verifier.verify([TextPair(Relation.SAME_QUESTION, each.other, each.question) for each in part])
+        found += verifier.verify(part)
         advance(len(part))
     values = np.array([each.value if isinstance(each, Verdict) else -1.0 for each in found])
     holds = np.array([isinstance(each, Verdict) and each.holds for each in found])
-    low, high = _interval(values, same, np.array(clusters(pairs)))
+    low, high = _interval(values, same, np.array(clusters))
     calls = [each.ms for each in found if isinstance(each, Verdict)]
     return VerifierQuality(
         verifier=verifier.name,
+        relation=pairs[0].relation,
         pairs=len(pairs),
         silent=len(pairs) - len(calls),
         auroc=auroc(values, same),

@@ -5,18 +5,29 @@ recalled answer is therefore dead at once.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from headrace_schemas import Answer, GenerationJob, HeadraceError
+from headrace_schemas.errors import Unavailable
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_schemas.recall import CacheMode, CacheTier, Verified
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ports import Relation, TextPair, Verifier
-from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, LookupRequest, Miss, NearMiss
+from headrace_workers.core.ports import Relation, TextPair, Verdict, Verifier
+from headrace_workers.features.cache.semantic.found import (
+    Awaited,
+    Failed,
+    Found,
+    Hit,
+    LookupRequest,
+    Miss,
+    NearMiss,
+    Unverified,
+    VerifierSaid,
+)
 from headrace_workers.features.cache.semantic.near import Behind, Likeness, Near, Vectored
 from headrace_workers.features.cache.semantic.question_indexes import Neighbour, Question
 from headrace_workers.features.cache.semantic.scope import (
@@ -54,6 +65,20 @@ class _Missing(NamedTuple):
         return None if question is None or vector is None else Vectored(question, vector)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelOfVerifier:
+    """A verifier that is a model of the deployment, which is asked in a stage of its own if a worker `holds` it."""
+
+    model: str
+    holds: Callable[[str], bool]
+
+    def asked(self, entry_id: int, pair: TextPair) -> VerifierSaid | Unverified:
+        """Return that it is to be asked about this pair; or that nobody can."""
+        if self.holds(self.model):
+            return Unverified(entry_id, pair)
+        return VerifierSaid(entry_id, self.model, None, Unavailable(f"no worker holds {self.model}"))
+
+
 class AnswerLookup:
     """The answers of one ledger. Thread-safe. `version` tells a model and its weights by its alias. What likeness finds
     is served only if the `verifier` says yes, where there is one; nobody then waits for an answer to other words.
@@ -64,7 +89,7 @@ class AnswerLookup:
         ledger: Ledger,
         version: Callable[[str], str],
         likeness: Likeness | None = None,
-        verifier: Verifier | None = None,
+        verifier: "Verifier | ModelOfVerifier | None" = None,
     ) -> None:
         self._ledger = ledger
         self._verifier = verifier
@@ -174,32 +199,54 @@ class AnswerLookup:
         ids |= {each.near.nearly.found.entry_id for each in missing if each.near.nearly is not None}
         return self._ledger.of(Answers).living(ids) if ids else {}
 
-    def _verified(self, missing: list[_Missing], known: Mapping[int, Hit]) -> tuple[list[_Missing], Mapping[int, Hit]]:
-        """Return the requests with what the verifier refused, and the hits that it confirmed and that still live."""
+    def _verified(
+        self, missing: list[_Missing], known: Mapping[int, Hit]
+    ) -> tuple[list[_Missing], Mapping[int, Found]]:
+        """Return the requests with what the verifier refused; and the hits that it confirmed and that still live, or
+        those that it is to be asked about.
+        """
         if self._verifier is None or not known:
             return missing, known
         asked = [each for each in missing if each.place in known and each.near.found is not None]
-        verdicts = self._verifier.verify(
-            [
-                TextPair(Relation.SAME_QUESTION, each.near.found.question, job.question, job.tenant)
-                for each in asked
-                if each.near.found is not None and (job := each.request.asked.job)
-            ]
-        )
-        by = self._verifier.name, self._verifier.provider
+        said = self._said(asked, known)
         alive = self._alive(asked)
-        confirmed: dict[int, Hit] = {}
+        found: dict[int, Found] = {}
         refused: dict[int, str] = {}
-        for each, verdict in zip(asked, verdicts, strict=True):
+        for each in asked:
             hit = known[each.place]
-            if isinstance(verdict, HeadraceError):
-                refused[each.place] = f"the verifier {by[0]} gave no verdict: {reason_of(verdict)}"[:MAX_SHORT_TEXT]
-            elif not verdict.holds:
-                refused[each.place] = f"the verifier {by[0]} says that it asks for something else: {verdict.value:.2f}"
-            elif hit.entry_id in alive:
-                said = Verified(model=by[0], provider=by[1], value=verdict.value, mass=verdict.mass, ms=verdict.ms)
-                confirmed[each.place] = replace(hit, verified=said)
-        return [_without(each, refused.get(each.place)) for each in missing], confirmed
+            match said[each.place]:
+                case Unverified() as unverified:
+                    found[each.place] = unverified
+                case VerifierSaid(entry_id, model, _, _) if entry_id != hit.entry_id:
+                    refused[each.place] = f"the verifier {model} was asked about another question that was nearest"
+                case VerifierSaid(_, model, _, HeadraceError() as error):
+                    why = f"the verifier {model} gave no verdict: {reason_of(error)}"
+                    refused[each.place] = why[:MAX_SHORT_TEXT]
+                case VerifierSaid(_, model, provider, Verdict() as verdict):
+                    if not verdict.holds:
+                        why = f"the verifier {model} says that it asks for something else: {verdict.value:.2f}"
+                        refused[each.place] = why
+                    elif hit.entry_id in alive:
+                        yes = Verified(
+                            model=model, provider=provider, value=verdict.value, mass=verdict.mass, ms=verdict.ms
+                        )
+                        found[each.place] = replace(hit, verified=yes)
+        return [_without(each, refused.get(each.place)) for each in missing], found
+
+    def _said(self, asked: Sequence[_Missing], known: Mapping[int, Hit]) -> dict[int, VerifierSaid | Unverified]:
+        """Return what the verifier says of these hits, or said before; or that its model is still to be asked."""
+        verifier, pairs = self._verifier, {each.place: _pair(each) for each in asked}
+        if isinstance(verifier, ModelOfVerifier):
+            return {
+                each.place: each.request.asked.said or verifier.asked(known[each.place].entry_id, pairs[each.place])
+                for each in asked
+            }
+        assert verifier is not None  # noqa: S101 - nothing is verified without
+        verdicts = verifier.verify(list(pairs.values()))
+        return {
+            place: VerifierSaid(known[place].entry_id, verifier.name, verifier.provider, verdict)
+            for place, verdict in zip(pairs, verdicts, strict=True)
+        }
 
     def _failed(self, missing: Sequence[_Missing]) -> dict[int, Found]:
         """Return the requests whose leader failed by its own request while they waited. They would fail again, and the
@@ -312,6 +359,12 @@ class AnswerLookup:
             for (place, _), each in zip(asking, found, strict=True)
             if each is not None
         }
+
+
+def _pair(each: _Missing) -> TextPair:
+    assert each.near.found is not None  # noqa: S101 - it has a hit
+    job = each.request.asked.job
+    return TextPair(Relation.SAME_QUESTION, each.near.found.question, job.question, job.tenant)
 
 
 def _without(each: _Missing, refused: str | None) -> _Missing:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from headrace_schemas import Answer, Category, GenerationJob
+from headrace_schemas import Answer, Category, GenerationJob, HeadraceError
 from headrace_schemas.recall import CacheMode, CacheTier, Verified
+from headrace_workers.core.ports import TextPair, Verdict
 from headrace_workers.features.cache.store.entries import Place
 
 
@@ -13,7 +14,7 @@ from headrace_workers.features.cache.store.entries import Place
 class LookupRequest:
     """A job that asks. One that has waited for another already, in vain or not, waits for nobody again. Of one that
     `explores`, it is wanted what it was nearly served. What rests on passages that nobody screened is nothing to who is
-    `screened`.
+    `screened`. `said` is what a verifier said of one answer, for a job that comes back from it.
     """
 
     job_id: str
@@ -22,11 +23,30 @@ class LookupRequest:
     waited_for: str | None = None
     explores: bool = False
     screened: bool = False
+    said: "VerifierSaid | None" = None
 
     @property
     def has_waited(self) -> bool:
         """True if the request has waited."""
         return self.waited_for is not None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierSaid:
+    """A verifier's verdict about the answer of an entry, or why there is none."""
+
+    entry_id: int
+    model: str
+    provider: str | None
+    verdict: Verdict | HeadraceError
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """An answer that likeness would serve, if the verifier says yes to the pair of questions."""
+
+    entry_id: int
+    pair: TextPair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,4 +110,4 @@ class Failed:
     reason: str
 
 
-Found = Hit | Miss | Awaited | Failed
+Found = Hit | Miss | Awaited | Failed | Unverified

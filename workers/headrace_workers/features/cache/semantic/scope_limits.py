@@ -1,17 +1,21 @@
 """Limits of scopes in the semantic tier. A thread derives them from audits; look-ups read them from memory."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from headrace_schemas.reasons import reason_of
+from headrace_workers.core.ledger.charges import Prices
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.ports import Relation, TextPair, Verdict, Verifier
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.cache.calibration.bound_state import WINDOW, clean_audits_needed
+from headrace_workers.features.cache.label_step import by_model, label_work
 from headrace_workers.features.cache.store.audit_rows import Label
 from headrace_workers.features.cache.store.audits import Audits
+from headrace_workers.features.cache.store.label_work import LabelWork
 from headrace_workers.features.cache.store.standings import NOT_YET, OFF, SHOWN, ScopeStanding
 
 _PAUSE: Final = 2.0  # s between two looks
@@ -28,6 +32,23 @@ class Limit(NamedTuple):
     least: float | None = None
     shown: bool = False
     shadow: str | None = None  # why nothing is served by likeness yet; what would be served is audited
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLabels:
+    """The labels of a model of the deployment, for which units of work are made. `prices` are those of its calls."""
+
+    model: str
+    prices: Prices
+
+    @property
+    def by(self) -> str:
+        """Return the name under which the model labels."""
+        return by_model(self.model)
+
+    def work(self, row: Any) -> LabelWork:
+        """Return the work of labelling this audit."""
+        return label_work(row, self.model, self.prices)
 
 
 NOTHING_AUDITED: Final = "nothing was audited yet"
@@ -47,7 +68,7 @@ class ScopeLimits(KeepsGoing):
         loop: Loop,
         *,
         serves_unshown: bool = False,
-        verifier: Verifier | None = None,
+        verifier: Verifier | AuditLabels | None = None,
     ) -> None:
         super().__init__(loop)
         self._verifier = verifier
@@ -81,10 +102,16 @@ class ScopeLimits(KeepsGoing):
         self._read()
         return len(scopes)
 
-    def _verify(self, verifier: Verifier) -> None:
-        """Let the verifier label some audits that a comparison left unknown; one that it cannot tell stays unknown."""
+    def _verify(self, verifier: Verifier | AuditLabels) -> None:
+        """Let the verifier label some audits that a comparison left unknown; one that it cannot tell stays unknown. A
+        model of the deployment labels them in a stage of its own.
+        """
         audits = self._ledger.of(Audits)
         rows = audits.unverified(_VERIFIED_AT_ONCE)
+        if isinstance(verifier, AuditLabels):
+            if rows:
+                audits.ask([verifier.work(row) for row in rows], verifier.by)
+            return
         pairs = [TextPair(Relation.SAME_ANSWER, row.served, row.fresh, row.tenant, row.question) for row in rows]
         for row, verdict in zip(rows, verifier.verify(pairs), strict=True):
             self._progress.beat()

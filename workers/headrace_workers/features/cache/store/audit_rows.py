@@ -82,7 +82,7 @@ class NewAudit:
         now = clock(connection)
         work = WantedWork(self.id, self.tenant, afresh.step.tokens, afresh.call)
         if reason := may_work(connection, [work]).get(self.id):
-            values = _labelled("unknown", BY_ITSELF, f"given up: {reason}")
+            values = labelled("unknown", BY_ITSELF, f"given up: {reason}")
             connection.execute(update(AUDITS).where(AUDITS.c.id == self.id).values(values))
             return
         connection.execute(
@@ -118,7 +118,7 @@ class Audited:
         if self.label == "wrong":
             found = list(connection.execute(select(AUDITS.c.entry_id).where(*waits, AUDITS.c.kind == HIT)).scalars())
             entries.kill(connection, found, f"an audit found it wrong for another question: {self.reason}")
-        values = {"fresh": self.fresh, **_owned(self.own), **_labelled(self.label, BY_ITSELF, self.reason)}
+        values = {"fresh": self.fresh, **_owned(self.own), **labelled(self.label, BY_ITSELF, self.reason)}
         connection.execute(update(AUDITS).where(*waits).values(values))
 
 
@@ -126,7 +126,7 @@ def _owned(own: Own | None) -> dict[str, Any]:
     return {} if own is None else {"again": own.answer, "own": own.label}
 
 
-def _labelled(label: Label, by: str, reason: str) -> dict[str, Any]:
+def labelled(label: Label, by: str, reason: str) -> dict[str, Any]:
     """Return the columns of a label. Texts of what is clean are forgotten: people may want to see the others."""
     forgotten = _FORGOTTEN if label == "clean" else {}
     return {"label": label, "labelled_by": by[:128], "labelled_at": now_ms(), "reason": reason[:2_000],
@@ -144,7 +144,7 @@ def label(connection: Connection, audit_id: str, verdict: Label, by: str, *, kil
     if before is not None and before.label is not None:
         if kill and verdict == "wrong" and before.kind == HIT:
             entries.kill(connection, [before.entry_id], f"wrong: {by} said so of an audit")
-        values = _labelled(verdict, by, f"a person said {verdict}")
+        values = labelled(verdict, by, f"a person said {verdict}")
         connection.execute(update(AUDITS).where(AUDITS.c.id == audit_id).values(values))
     return before
 
@@ -156,15 +156,22 @@ def unverified(connection: Connection, limit: int) -> list[Row[Any]]:
     return list(connection.execute(query.limit(limit)))
 
 
+def texts(connection: Connection, audit_ids: Collection[str]) -> dict[str, Row[Any]]:
+    """Return the audits, of these, whose texts are there and that nobody has labelled, by their ids."""
+    there = (AUDITS.c.served.is_not(None), AUDITS.c.fresh.is_not(None), IS_UNKNOWN)
+    found = connection.execute(select(AUDITS).where(*there, are(connection, audit_ids)))
+    return {row.id: row for row in found}
+
+
 def verified(connection: Connection, audit_id: str, verdict: Label, by: str, reason: str) -> None:
     """Write a verifier's label; nothing where a person was faster. An answer that was served, and is wrong, is given to
     nobody any more. `unknown` notes that the verifier could not tell.
     """
-    untouched = (AUDITS.c.id == audit_id, IS_UNKNOWN, AUDITS.c.labelled_by == BY_ITSELF)
+    untouched = (AUDITS.c.id == audit_id, IS_UNKNOWN, AUDITS.c.labelled_by.in_((BY_ITSELF, by)))
     if verdict == "wrong":
         found = list(connection.execute(select(AUDITS.c.entry_id).where(*untouched, AUDITS.c.kind == HIT)).scalars())
         entries.kill(connection, found, f"wrong: {by} said so of an audit")
-    connection.execute(update(AUDITS).where(*untouched).values(_labelled(verdict, by, reason)))
+    connection.execute(update(AUDITS).where(*untouched).values(labelled(verdict, by, reason)))
 
 
 def unknown(
@@ -201,7 +208,7 @@ def give_up(connection: Connection, audit_ids: Sequence[str]) -> None:
     """Mark these audits unknown, except for audits that have a label by now. Rows of near misses are deleted."""
     waiting = (AWAITS_FRESH, are(connection, locked(connection, are(connection, audit_ids))))
     connection.execute(delete(AUDITS).where(*waiting, AUDITS.c.kind != HIT))
-    values = _labelled("unknown", BY_ITSELF, "given up: it was not answered afresh in time, or trying failed")
+    values = labelled("unknown", BY_ITSELF, "given up: it was not answered afresh in time, or trying failed")
     connection.execute(update(AUDITS).where(*waiting).values(values))
 
 

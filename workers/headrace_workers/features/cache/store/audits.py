@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable, reads
-from headrace_workers.features.cache.store import audit_counts, audit_rows, standings
+from headrace_workers.features.cache.store import audit_counts, audit_rows, label_work, standings
 from headrace_workers.features.cache.store.audit_counts import OtherCounts, Seen, Tally, Window
 from headrace_workers.features.cache.store.standings import ScopeStanding
 
@@ -64,6 +64,8 @@ class Audits(LedgerStore):
 
     unverified = reads(audit_rows.unverified)
     verified = durable(audit_rows.verified)
+    texts = reads(audit_rows.texts)
+    ask = durable(label_work.ask)
 
     # -- people
 

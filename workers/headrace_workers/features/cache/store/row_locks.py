@@ -10,19 +10,23 @@ from headrace_workers.core.sql.database import among, locks_rows
 from headrace_workers.features.cache.store import audit_rows, uses
 from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
 from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
+from headrace_workers.features.cache.store.label_work import Labelled
 from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, IS_PENDING
 
 
-def hold(connection: Connection, rows: Sequence[Written], making: Collection[str] = ()) -> None:
+def hold(
+    connection: Connection, rows: Sequence[Written], making: Collection[str] = (), tenants: Collection[str] = ()
+) -> None:
     """Lock the documents, the entries and the audits that these rows change or rest on, each in the order of their ids;
-    and the answers that these jobs make, which end with them.
+    and the answers that these jobs make, which end with them. Where an audit reserves for its call, lock what features
+    keep of all `tenants` of the transaction, too: later it may need any of them.
 
     On SQLite nobody else writes meanwhile.
     """
     if not locks_rows(connection):
         return
     uses.hold(connection, [used for row in rows if isinstance(row, Admit) for used in row.used])
-    audited = [row.audit_id for row in rows if isinstance(row, Audited)]
+    audited = [row.audit_id for row in rows if isinstance(row, Audited | Labelled)]
     changed = {row.entry_id for row in rows if isinstance(row, Admit | Withdraw | Disallow)}
     changed |= _replaced(connection, [row for row in rows if isinstance(row, Admit)])
     changed |= audit_rows.served_in(connection, audited)
@@ -34,7 +38,7 @@ def hold(connection: Connection, rows: Sequence[Written], making: Collection[str
         audit_rows.locked(connection, audit_rows.are(connection, audited))
     if asked := {row.tenant for row in rows if isinstance(row, NewAudit) and row.afresh is not None}:
         for feature in hooks():
-            feature.hold_tenants(connection, asked)
+            feature.hold_tenants(connection, asked.union(tenants))
 
 
 def _replaced(connection: Connection, admitted: Sequence[Admit]) -> set[int]:

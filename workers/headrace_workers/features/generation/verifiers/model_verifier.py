@@ -2,11 +2,13 @@
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from headrace_schemas import HeadraceError, Message, Sampling
+from headrace_schemas import HeadraceError, Message, Sampling, Usage
 from headrace_schemas.output_format import ChoiceFormat
 from headrace_workers.core.ports import (
+    Completion,
     Generator,
     NoProbabilities,
     Relation,
@@ -76,11 +78,9 @@ class ModelVerifier:
         if isinstance(found, HeadraceError):
             return [found] * len(pairs)
         answers, took = found
-        return [
-            each if isinstance(each, HeadraceError) else Verdict(each.value, each.mass, took * 1000) for each in answers
-        ]
+        return [each if isinstance(each, HeadraceError) else replace(each, ms=took * 1000) for each in answers]
 
-    def _answers(self, pairs: Sequence[TextPair]) -> list[Answer | HeadraceError]:
+    def _answers(self, pairs: Sequence[TextPair]) -> list[Verdict | HeadraceError]:
         prompts = [_prompt(pair, self._generator.context_length) for pair in pairs]
         asked = [
             (pair, prompt) for pair, prompt in zip(pairs, prompts, strict=True) if not isinstance(prompt, Unanswered)
@@ -88,7 +88,7 @@ class ModelVerifier:
         answers = iter(self._asked(asked) if asked else ())
         return [each if isinstance(each, Unanswered) else next(answers) for each in prompts]
 
-    def _asked(self, asked: Sequence[tuple[TextPair, tuple[Message, ...]]]) -> list[Answer | HeadraceError]:
+    def _asked(self, asked: Sequence[tuple[TextPair, tuple[Message, ...]]]) -> list[Verdict | HeadraceError]:
         try:
             weighed = self._generator.choice_probabilities([prompt for _, prompt in asked], tuple(YES_NO.values))
         except NoProbabilities:  # a provider's model, too: a prompt without its tenant is not sent
@@ -98,16 +98,27 @@ class ModelVerifier:
                 for pair, prompt in asked
             ]
             return [
-                _read(each, lambda said: read_words(said.text, YES_NO)) for each in self._generator.generate(requests)
+                _read(each, lambda said: read_words(said.text, YES_NO), _usage)
+                for each in self._generator.generate(requests)
             ]
-        return [_read(each, lambda said: read_answer(said, YES_NO)) for each in weighed]
+        return [_read(each, lambda said: read_answer(said, YES_NO), lambda _: None) for each in weighed]
 
 
-def _read(said: T | HeadraceError, read: Callable[[T], Answer]) -> Answer | HeadraceError:
+def _read(
+    said: T | HeadraceError, read: Callable[[T], Answer], usage: Callable[[T], Usage | None]
+) -> Verdict | HeadraceError:
+    if isinstance(said, HeadraceError):
+        return said
     try:
-        return said if isinstance(said, HeadraceError) else read(said)
+        answer = read(said)
     except Unanswered as error:
+        error.billed = True  # the model was asked
         return error
+    return Verdict(answer.value, answer.mass, 0.0, usage(said))
+
+
+def _usage(said: Completion) -> Usage:
+    return Usage(prompt_tokens=said.prompt_tokens, completion_tokens=said.completion_tokens)
 
 
 def _prompt(pair: TextPair, context_length: int) -> tuple[Message, ...] | Unanswered:

@@ -7,6 +7,7 @@ import typer
 from headrace_producers.settings import ProducerSettings
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.features.judging.commands.judge_groundedness import groundedness
 from headrace_workers.features.judging.commands.judge_try import try_criterion
 from headrace_workers.runtime.settings import ModelSettings, home_of
 
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
     )
     judge.command("probe")(probe)
     judge.command("try")(try_criterion)
+    judge.command("groundedness")(groundedness)
     app.add_typer(judge, name="judge")
 
 

@@ -1,12 +1,14 @@
 """An answer against what it was given."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.judging.groundedness.doubts import Doubts, doubts
-from headrace_workers.features.judging.groundedness.evidence import Evidence, embedded, units
+from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats, Units, embedded, units
 from headrace_workers.features.judging.groundedness.sentence_reading import read
 from headrace_workers.features.judging.groundedness.sentences import Sentence, sentences
 from headrace_workers.features.judging.groundedness.support import Support, support
@@ -14,6 +16,9 @@ from headrace_workers.features.knowledge.citations import cited
 
 MOST_SENTENCES: Final = 200  # of one answer
 _ENOUGH: Final = 0.5
+_NEAREST: Final = 3  # sentences of the evidence that a verifier reads, with those before them
+_MOST_OF_EVIDENCE: Final = 2_000  # characters that it reads, for one sentence of the answer
+_MOST_OF_CLAIM: Final = 1_000
 _AS_NEAR: Final = 1e-3  # cosine: what is computed in another group differs in the last digits
 
 
@@ -21,7 +26,8 @@ _AS_NEAR: Final = 1e-3  # cosine: what is computed in another group differs in t
 class Unsupported:
     """A sentence of the answer, from `start` to `stop` (characters), how likely it is supported, and why not.
 
-    One that is not `checked` is a hint for people: the score does not count it.
+    One that is not `checked` is a hint for people: the score does not count it. `cites` says that its citation is
+    wrong, whatever else supports it.
     """
 
     start: int
@@ -29,16 +35,29 @@ class Unsupported:
     probability: float
     reason: str
     checked: bool
+    cites: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A sentence of the answer, from `start` to `stop`, with the sentences of the evidence that are nearest to it."""
+
+    start: int
+    stop: int
+    text: str
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Groundedness:
     """The unsupported sentences among an answer's `sentences` that say something. `beyond` more were too many to
-    read."""
+    read. `claims` are those that a verifier may be asked about.
+    """
 
     sentences: int
     unsupported: tuple[Unsupported, ...]
     beyond: int = 0
+    claims: tuple[Claim, ...] = ()
 
     @property
     def share(self) -> float:
@@ -47,8 +66,11 @@ class Groundedness:
         return (self.sentences - counted) / self.sentences if self.sentences else 1.0
 
 
-def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: bool = False) -> Groundedness:
-    """Return the groundedness of each sentence of the answer in these texts, in whatever words.
+def ground(
+    answer: str, given: Sequence[str], embedder: Embedder, *, numbered: bool = False, most_claims: int = 0
+) -> Groundedness:
+    """Return the groundedness of each sentence of the answer in these texts, in whatever words, and the first
+    `most_claims` with what is nearest to them.
 
     Where they are `numbered`, from 1, a sentence that cites some must be supported by one of those.
 
@@ -68,22 +90,61 @@ def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: b
     evidence = embedded(found, embedder)
     doubts_of = doubts(texts, evidence, embedder)
     judged = [support(each) for each in doubts_of]
+    wrongly_cited: set[int] = set()
     if numbered:
         for place, claim in enumerate(read_):
             if judged[place].probability >= _ENOUGH:
                 sentence = answer[claim.start : claim.stop]
-                judged[place] = (
-                    _cited(claim.text, sentence, doubts_of[place], given, evidence, embedder) or judged[place]
-                )
+                cited_wrongly = _cited(claim.text, sentence, doubts_of[place], given, evidence, embedder)
+                if cited_wrongly is not None:
+                    judged[place] = cited_wrongly
+                    wrongly_cited.add(place)
     return Groundedness(
         len(read_),
         tuple(
-            Unsupported(claim.start, claim.stop, each.probability, each.reason, each.checked)
-            for claim, each in zip(read_, judged, strict=True)
+            Unsupported(
+                claim.start, claim.stop, each.probability, each.reason, each.checked, cites=place in wrongly_cited
+            )
+            for place, (claim, each) in enumerate(zip(read_, judged, strict=True))
             if each.checked or each.probability < _ENOUGH
         ),
         beyond,
+        _claims(read_[:most_claims], evidence, embedder) if most_claims else (),
     )
+
+
+def groundedness_in(carried: Mapping[str, Any]) -> Groundedness:
+    """Return the groundedness that a step carries as JSON."""
+    return Groundedness(
+        carried["sentences"],
+        tuple(Unsupported(**each) for each in carried["unsupported"]),
+        carried["beyond"],
+        tuple(Claim(**each) for each in carried["claims"]),
+    )
+
+
+def _claims(claims: Sequence[Sentence], evidence: Evidence, embedder: Embedder) -> tuple[Claim, ...]:
+    """Return these sentences with the nearest sentences of the evidence and those before them, in their order. Very
+    long ones are left out.
+    """
+    nearby = embedder.embed([claim.text for claim in claims]) @ evidence.vectors.T
+    found = [
+        Claim(claim.start, claim.stop, claim.text, _nearest(row, evidence.units))
+        for claim, row in zip(claims, nearby, strict=True)
+        if len(claim.text) <= _MOST_OF_CLAIM
+    ]
+    return tuple(claim for claim in found if claim.evidence)
+
+
+def _nearest(row: Floats, found: Units) -> str:
+    places = list(dict.fromkeys(found.of[place] for place in np.argsort(-row, kind="stable")))[:_NEAREST]
+    chosen: set[int] = set()
+    room = _MOST_OF_EVIDENCE
+    for place in [*places, *(place - 1 for place in places if place)]:  # the sentence before may say who `it` is
+        if place not in chosen and len(found.whole[place]) <= room:
+            chosen.add(place)
+            room -= len(found.whole[place])
+    return " ".join(found.whole[place] for place in sorted(chosen))
 
 
 def _cited(

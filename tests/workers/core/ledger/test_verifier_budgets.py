@@ -1,0 +1,158 @@
+"""Verifiers under a budget: each call is reserved in the transaction that routes to it, and pays what it cost."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from tests.workers.core.ledger.budget_deployment import (
+    CENT,
+    VERIFIED,
+    Deployment,
+    Given,
+    books,
+    budget,
+    costs,
+    kill,
+)
+from tests.workers.ledger_jobs import claim_one
+
+from headrace_schemas import Category
+from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import Done
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.access.tables import RESERVATIONS
+from headrace_workers.features.cache.audit_tables import AUDITS
+from headrace_workers.features.cache.label_step import label_work
+from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
+from headrace_workers.features.cache.store.audits import Audits
+from headrace_workers.features.cache.store.label_work import Labelled
+
+
+def verifying(ledger: Ledger, **prices: Any) -> Deployment:
+    """A deployment whose verifier is the model `other`."""
+    return Deployment(ledger, Given(**({"echo": CENT, "other": CENT} | prices)), verifier="other")
+
+
+@pytest.fixture
+def there(ledger: Ledger) -> Deployment:
+    """That, with prices for both models."""
+    return verifying(ledger)
+
+
+def test_a_verifiers_call_is_reserved_beside_the_answer(there: Deployment):
+    """What admission reserved for the answer stays so: the verifier's call must not take its place."""
+    budget(there.ledger, 10**9)
+    job = there.new(cache="semantic")
+    there.ledger.ingest([job])
+    before = books(there.ledger)
+    there.run("recall")
+    assert before == (0, job.money)
+    spent, reserved = books(there.ledger)
+    assert (spent, reserved > before[1] + 1_500 * 20) == (0, True)
+    there.to_the_end()
+    (cost,) = costs(there.ledger).values()
+    assert {each["model"]: each["amount"] for each in cost["models"]} == {"other": 440, "echo": 130}
+    assert books(there.ledger) == (570, 0)
+
+
+def test_a_verifiers_call_that_the_budget_does_not_hold_ends_the_job(there: Deployment):
+    """As every other call does; no model is asked, and nothing is spent."""
+    job = there.new(cache="semantic")
+    budget(there.ledger, job.money + 100)
+    there.ledger.ingest([job])
+    there.run("recall")
+    (row,) = there.ledger.read(select(JOBS.c.state, JOBS.c.terminal))
+    assert (row.state, Category.QUOTA in row.terminal.decode()) == ("dead", True)
+    assert claim_one(there.ledger, "model.other") is None
+    assert books(there.ledger) == (0, 0)
+
+
+def test_a_verifier_that_was_killed_is_charged_with_the_most(there: Deployment):
+    """Its call may have been billed, and the next attempt is reserved in the transaction that finds it."""
+    budget(there.ledger, 10**9)
+    there.ledger.ingest([there.new(cache="semantic")])
+    there.run("recall")
+    claim = claim_one(there.ledger, "model.other")
+    assert claim is not None
+    kill(there, claim)
+    there.ledger.reap(3)
+    there.to_the_end()
+    (cost,) = costs(there.ledger).values()
+    amounts = {each["model"]: (each["calls"], each["amount"]) for each in cost["models"]}
+    assert (amounts["other"][0], amounts["other"][1] > 1_500 * 20) == (2, True)
+    assert books(there.ledger) == (cost["amount"], 0)
+
+
+def test_a_verifier_without_a_price_is_refused_under_a_budget(ledger: Ledger):
+    """At admission, before anything is spent."""
+    there = verifying(ledger, other=None)
+    budget(ledger, 10**9)
+    assert ledger.ingest([there.new(cache="semantic")]).new == 0
+    assert ledger.ingest([there.new()]).new == 1
+
+
+def unlabelled(there: Deployment) -> None:
+    """An audit that a comparison left unknown."""
+    audit = NewAudit(
+        id="00000000-0000-5000-8000-00000000000a", kind="shadow", job_id="00000000-0000-5000-8000-00000000000b",
+        entry_id=7, tenant="a", scope="ab" * 32, similarity=0.9, stratum=1, share=1.0, question="Who?", served="Ann.",
+    )  # fmt: skip
+    with writing(there.ledger.engine) as tx:
+        audit.write(tx)
+        Audited(audit.id, "unknown", "they differ", "It was Ann.").write(tx)
+
+
+def ask(there: Deployment) -> None:
+    """Let the verifier label what is unknown."""
+    audits = there.ledger.of(Audits)
+    audits.ask([label_work(row, "other", there.prices) for row in audits.unverified(9)], "verifier:other")
+
+
+def labels(there: Deployment) -> list[tuple[str | None, str | None]]:
+    """The label of each audit, and who gave it."""
+    return [tuple(row) for row in there.ledger.read(select(AUDITS.c.label, AUDITS.c.labelled_by))]
+
+
+def test_a_label_reserves_its_call_and_pays_what_it_cost(there: Deployment):
+    """Once: what the verifier was asked about is not asked again."""
+    budget(there.ledger, 10**9)
+    unlabelled(there)
+    ask(there)
+    ask(there)
+    assert books(there.ledger)[1] > 1_500 * 20
+    claim = claim_one(there.ledger, "model.other", lane=BATCH)
+    assert claim is not None
+    run_label(there, claim)
+    assert labels(there) == [("clean", "verifier:other")]
+    assert books(there.ledger) == (440, 0)
+    assert there.ledger.read(select(RESERVATIONS)) == []
+
+
+def run_label(there: Deployment, claim: Claim) -> None:
+    """Run a group of labels: each is clean."""
+    started = there.start(claim)
+    assert started is not None
+    conditions = Conditions(there.pipeline, 3, there.random, ran_ms=5.0)
+    settled = [
+        settle(
+            started, row, task_of(row, started.now),
+            Done(rows=(Labelled(row.subject, "clean", "verifier:other", "the same"),), usage=VERIFIED), conditions,
+        )
+        for row in started.steps
+        if row.subject is not None
+    ]  # fmt: skip
+    assert there.ledger.complete(started.claim_id, settled, ran_ms=5, quantum_ms=1_000)
+
+
+def test_a_label_that_the_budget_does_not_hold_is_given_up(there: Deployment):
+    """The audit stays unknown, and no model is asked."""
+    budget(there.ledger, 10)
+    unlabelled(there)
+    ask(there)
+    assert labels(there) == [("unknown", "verifier:other")]
+    assert claim_one(there.ledger, "model.other", lane=BATCH) is None
+    assert books(there.ledger) == (0, 0)

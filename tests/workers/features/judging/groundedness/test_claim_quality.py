@@ -1,0 +1,43 @@
+"""The error of the rules, and of a verifier, on sentences with labels."""
+
+import pytest
+from tests.workers.features.judging.judge_model import JudgeModel
+
+from headrace_workers.core.ports import Relation
+from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
+from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
+from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+
+CLAIMS = [
+    LabelledClaim(f"The mill {n} opens at {n}. Entry is free. The shop sells flour.", claim, supported)
+    for n in range(20, 40)
+    for claim, supported in ((f"The mill {n} opens at {n}.", True), (f"The mill {n} opens at {n + 50}.", False))
+]
+
+
+def test_the_rules_are_measured_as_a_verifier_is():
+    """A number that is nowhere in the evidence stands below every supported sentence."""
+    found = measure_claims(None, CLAIMS, HashEmbedder())
+    assert (found.verifier, found.relation, found.pairs) == ("the rules", Relation.SUPPORTED, 40)
+    assert (found.auroc, found.is_chance) == (1.0, False)
+    assert "of the supported sentences and to" in found.sentence
+
+
+def test_a_verifier_reads_what_workers_show_it():
+    """The nearest sentences, and not the whole evidence; its verdicts are what is measured."""
+    far = " ".join(
+        f"Of the cloth of {name} nobody knows." for name in ("Ann", "Bea", "Cid", "Dot", "Eve", "Flo", "Gus")
+    )
+    judge = JudgeModel(lambda prompt, choices: (0.9, 0.0, 0.1, 0.0))
+    found = measure_claims(
+        ModelVerifier(judge), [each._replace(evidence=f"{far} {each.evidence}") for each in CLAIMS], HashEmbedder()
+    )
+    assert (found.auroc, found.is_chance, found.wrongly) == (0.5, True, 1.0)
+    prompts = [prompt[-1].content for asked, _ in judge.calls for prompt in asked]
+    assert all("opens at" in each and each.count("nobody knows") <= 4 for each in prompts)
+
+
+def test_sentences_of_one_label_measure_nothing():
+    """The error says what is missing."""
+    with pytest.raises(ValueError, match="supported sentences and on others"):
+        measure_claims(None, CLAIMS[::2], HashEmbedder())

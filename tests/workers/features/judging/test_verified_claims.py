@@ -1,0 +1,148 @@
+"""A verifier in place of the rules of `grounded`: here, or in the stage of its model, from which the job comes back."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from tests.workers.features.judging.judge_model import JudgeModel, Prompt
+from tests.workers.features.judging.test_ground import SAID, evaluated, score
+from tests.workers.features.judging.test_judge import ACCEPTED
+
+from headrace_schemas import HeadraceError, Score
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.outcome import Done
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.ports import TextPair, Verdict
+from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
+from headrace_workers.features.generation.verifiers.verify_stage import verify
+from headrace_workers.features.judging.ground_step import ClaimVerifier, ground_answers
+from headrace_workers.features.judging.stage import stages
+from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+
+GIVEN = "The mill opens at 9. Entry is free."  # by the rules it does not say when it closes
+
+
+def model(*, supported: str, error: HeadraceError | None = None) -> JudgeModel:
+    """A model that says yes to claims with this word, or fails."""
+
+    def answer(prompt: Prompt, _choices: Sequence[str]) -> tuple[float, ...] | HeadraceError:
+        claim = prompt[-1].content.split("<claim>")[1].split("</claim>")[0]
+        return error or ((0.9, 0.0, 0.1, 0.0) if supported in claim else (0.1, 0.0, 0.7, 0.0))
+
+    return JudgeModel(answer)
+
+
+def here(verifier: Any, task: Task, most_seconds: float = 60.0) -> Score:
+    """The score by a verifier in this process."""
+    (outcome,) = ground_answers(
+        [task], embedder=HashEmbedder, claim_verifier=ClaimVerifier("judge", verifier, most_seconds)
+    )
+    return score(task, outcome)
+
+
+def in_a_stage(judge: JudgeModel, task: Task, holds: Callable[[str], bool] = lambda _: True) -> Score:
+    """The score by a model in a stage of its own."""
+    asks = ClaimVerifier("judge", holds=holds)
+    (outcome,) = ground_answers([task], embedder=HashEmbedder, claim_verifier=asks)
+    assert isinstance(outcome, Done)
+    if outcome.to is None:
+        return score(task, outcome)
+    assert outcome.to == "verify_claims"
+    (answered,) = verify([on(task, outcome)], generator=judge, back="ground", most_seconds=60.0)
+    assert isinstance(answered, Done)
+    assert answered.to == "ground"
+    task = on(on(task, outcome), answered)
+    (back,) = ground_answers([task], embedder=HashEmbedder, claim_verifier=asks)
+    assert isinstance(back, Done)
+    kept = on(task, back).context
+    assert {name: kept[name] for name in ("to_verify", "verified", "looked_up")} == dict.fromkeys(
+        ("to_verify", "verified", "looked_up")
+    )
+    return score(task, back)
+
+
+def on(task: Task, outcome: Done) -> Task:
+    """The task with the context of an outcome."""
+    return Task(task.job_id, task.job, task.event, ACCEPTED, context={**task.context, **outcome.context})
+
+
+@pytest.mark.parametrize("ask", [lambda judge, task: here(ModelVerifier(judge), task), in_a_stage])
+def test_the_verdicts_replace_the_rules(ask: Callable[[JudgeModel, Task], Score]) -> None:
+    """The sentence that the verifier denies is the one that counts, with its probability, and the score names the
+    verifier and its time.
+    """
+    found = ask(model(supported="17"), evaluated(context=GIVEN))
+    assert found.unsupported is not None
+    assert [(each.start, each.checked, each.support) for each in found.unsupported] == [(0, True, 0.125)]
+    assert (found.value, found.note) == (0.5, "judge verified every sentence")
+    assert found.verified is not None
+    assert (found.verified.model, found.verified.provider, found.verified.sentences) == ("judge", None, 2)
+    assert found.verified.ms > 0
+
+
+@pytest.mark.parametrize("ask", [lambda judge, task: here(ModelVerifier(judge), task), in_a_stage])
+def test_the_rules_stand_where_the_verifier_fails(ask: Callable[[JudgeModel, Task], Score]) -> None:
+    """The score says so, and what was not checked."""
+    found = ask(model(supported="", error=Unavailable("it is away")), evaluated(context=GIVEN))
+    assert found.unsupported is not None
+    assert [(each.start, each.checked) for each in found.unsupported] == [(15, True)]
+    assert found.note is not None
+    assert found.note.startswith("judge verified 0 of 2 sentences (it is away); of the others not checked: denials")
+
+
+def test_a_verifier_that_no_worker_holds_is_not_waited_for() -> None:
+    """The job goes on by the rules."""
+    judge = model(supported="17")
+    found = in_a_stage(judge, evaluated(context=GIVEN), holds=lambda _: False)
+    assert (judge.calls, found.value) == ([], 0.5)
+    assert "no worker holds judge" in (found.note or "")
+
+
+def test_a_verifier_that_is_too_slow_has_given_no_verdict() -> None:
+    """No call begins when the time is over."""
+    judge = model(supported="17")
+    found = here(ModelVerifier(judge), evaluated(context=GIVEN), most_seconds=0.0)
+    assert judge.calls == []
+    assert "may take 0 s" in (found.note or "")
+
+
+def test_a_verifier_reads_what_is_nearest_and_what_stands_before_it() -> None:
+    """Not the whole evidence: a model reads the few sentences that say most."""
+    asked: list[TextPair] = []
+
+    class Yes:
+        name, provider = "yes", None
+
+        def verify(self, pairs: Sequence[TextPair]) -> list[Verdict | HeadraceError]:
+            asked.extend(pairs)
+            return [Verdict(1.0, None, 1.0) for _ in pairs]
+
+    many = " ".join(
+        f"The shop {name} sells {name} things." for name in ("Ann", "Bea", "Cid", "Dot", "Eve", "Flo", "Gus")
+    )
+    here(Yes(), evaluated(output="Entry is free.", context=f"{many} The mill opens at 9. Entry is free."))
+    (pair,) = asked
+    assert "The mill opens at 9. Entry is free." in pair.first
+    assert len(pair.first.split(". ")) <= 6
+    assert pair.tenant == evaluated(context=GIVEN).job.tenant
+
+
+def test_a_wrong_citation_stays_wrong() -> None:
+    """A verifier reads the evidence, and not which passage the answer names."""
+    from headrace_workers.features.judging.groundedness.ground import ground
+    from headrace_workers.features.judging.groundedness.verified import verified
+
+    found = ground("The mill opens at 9 [4].", [GIVEN], HashEmbedder(), numbered=True, most_claims=9)
+    assert [each.reason for each in verified(found, [Verdict(1.0, None, 1.0)]).unsupported] == [
+        "it cites a passage that does not exist: [4]"
+    ]
+
+
+def test_only_a_deployment_whose_verifier_is_a_model_has_the_stage() -> None:
+    """Its job may need this model, which admission checks, and whose call its routing reserves."""
+    job = evaluated(context=GIVEN).job
+    (stage,) = (each for each in stages("judge") if each.name == "verify_claims")
+    assert stage.model("", job, None) == "judge"
+    assert stage.most_tokens(job, 1_000) > 40_000
+    assert "verify_claims" not in {each.name for each in stages()}
+    assert SAID

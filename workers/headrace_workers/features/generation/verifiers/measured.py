@@ -1,0 +1,40 @@
+"""What measurements on this machine said of verifiers: one that was no better than chance is not loaded again."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.ports import Relation
+
+_FILE: Final = "verifiers.json"  # in the home
+
+
+def note(home: Path, name: str, relation: Relation, *, is_chance: bool, sentence: str) -> None:
+    """Write what a verifier was measured to be; a later measurement of the same relation replaces it."""
+    found = _read(home)
+    found.setdefault(name, {})[relation.value] = {"is_chance": is_chance, "sentence": sentence}
+    home.mkdir(parents=True, exist_ok=True)
+    draft = home / f".{_FILE}"
+    draft.write_text(json.dumps(found, indent=2, sort_keys=True), encoding="utf-8")
+    draft.replace(home / _FILE)
+
+
+def refuse_chance(home: Path, name: str | None, relation: Relation) -> None:
+    """Raise ConfigurationError for a verifier that was measured here, and was no better than chance."""
+    said = _read(home).get(name or "", {}).get(relation.value)
+    if said is not None and said["is_chance"]:
+        raise ConfigurationError(
+            f"{name} was measured as a verifier, and is not shown to be better than chance: {said['sentence']}. Name "
+            f"another one, or measure it again on other pairs ({home / _FILE} keeps the last measurement)"
+        )
+
+
+def _read(home: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found: dict[str, dict[str, Any]] = json.loads((home / _FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{home / _FILE} cannot be read: {error}") from error
+    return found

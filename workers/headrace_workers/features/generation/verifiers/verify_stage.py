@@ -1,0 +1,146 @@
+"""The stage in which a model verifies pairs of texts that another stage's step asks about. The job then goes back to
+that stage with the verdicts. The model's call is reserved and charged as that of every stage of a model.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from headrace_schemas import HeadraceError, Usage
+from headrace_schemas.errors import Unavailable
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.ledger.outcome import Done, Outcome
+from headrace_workers.core.pipeline.seen_by import seen_by
+from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.task import Job, Task
+from headrace_workers.core.ports import Generator, Relation, TextPair, Verdict, Verifier, provider_of
+from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
+
+IN_PROCESS: Final = "sentence-transformers:"  # before the name of a verifier that runs in the process that asks it
+_PAIRS, _SAID = "to_verify", "verified"  # two names in the context of a step
+_AT_ONCE: Final = 8  # pairs of a call: between two calls it is seen whether the time is over
+_AROUND: Final = 1_500  # tokens of a pair: instructions and question, and an answer in words
+
+ModelOf: TypeAlias = Callable[[str, Job, str | None], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The verdicts about pairs of texts, in their order, each or why there is none; which model gave them, on whose
+    machine, and how long it took (ms).
+    """
+
+    model: str
+    provider: str | None
+    verdicts: tuple[Verdict | HeadraceError, ...]
+    ms: float
+
+
+def model_of_verifier(name: str | None) -> str | None:
+    """Return the model that a verifier's name means; None for one that runs in the process that asks it, or none."""
+    return None if name is None or name.startswith(IN_PROCESS) else name
+
+
+def verify_stage(name: str, order: int, back: str, *, model: ModelOf, most_pairs: int, most_seconds: float) -> Stage:
+    """Return a stage in which a model verifies `most_pairs` at most of a job, which the stage `back` asks about.
+    `model(job_id, job, judge)` returns the model of a job that may ask.
+    """
+
+    def most_tokens(_job: Job, read_bytes: int) -> int:
+        """Return the most tokens: the context has the texts of all pairs, and no text has more tokens than bytes."""
+        return read_bytes + most_pairs * _AROUND
+
+    return Stage(
+        name=name,
+        order=order,
+        step=partial(verify, back=back, most_seconds=most_seconds),
+        weight=Weight.MODEL,
+        model=model,
+        most_tokens=most_tokens,
+    )
+
+
+def asking(pairs: Sequence[TextPair], stage: str, context: Mapping[str, Any]) -> Done:
+    """Return the outcome of a step that asks about these pairs in this stage, and goes on with this context."""
+    written = [[each.relation.value, each.first, each.second, each.about] for each in pairs]
+    return Done(context={**context, _PAIRS: written}, to=stage)
+
+
+def verification(context: Mapping[str, Any]) -> Verification | None:
+    """Return the verdicts that a job came back with, if it did."""
+    said = context.get(_SAID)
+    if said is None:
+        return None
+    verdicts = tuple(
+        Unavailable(each) if isinstance(each, str) else Verdict(each[0], each[1], said["ms"]) for each in said["said"]
+    )
+    return Verification(said["model"], said["provider"], verdicts, said["ms"])
+
+
+def forgotten() -> dict[str, Any]:
+    """Return the context without verdicts, for a job whose step has read them."""
+    return {_SAID: None}
+
+
+def verify(tasks: Sequence[Task], *, generator: Generator, back: str, most_seconds: float) -> list[Outcome]:
+    """Ask the model about the pairs of all tasks, for `most_seconds` at most; the i-th outcome belongs to the i-th
+    task. A pair that is not answered in time has no verdict.
+    """
+    verifier = ModelVerifier(generator)
+    ends = time.monotonic() + most_seconds
+    return [_verified(task, verifier, generator, back, ends, most_seconds) for task in tasks]
+
+
+def _verified(
+    task: Task, verifier: Verifier, generator: Generator, back: str, ends: float, most_seconds: float
+) -> Outcome:
+    pairs = [
+        TextPair(Relation(relation), first, second, task.job.tenant, about)
+        for relation, first, second, about in task.context.get(_PAIRS) or ()
+    ]
+    began = time.monotonic()
+    found = in_time(verifier, pairs, ends, most_seconds)
+    said = {
+        "model": verifier.name,
+        "provider": provider_of(generator),
+        "ms": round((time.monotonic() - began) * 1000, 1),
+        "said": [
+            reason_of(each)[:MAX_SHORT_TEXT] if isinstance(each, HeadraceError) else [each.value, each.mass]
+            for each in found
+        ],
+    }
+    context = {_PAIRS: None, _SAID: said, **seen_by(task.context, provider_of(generator))}
+    return Done(context=context, to=back, usage=_usage(found))
+
+
+def in_time(
+    verifier: Verifier, pairs: Sequence[TextPair], ends: float, most_seconds: float
+) -> list[Verdict | HeadraceError]:
+    """Return the verdict of each pair that is answered before the monotonic clock shows `ends`."""
+    found: list[Verdict | HeadraceError] = []
+    over = f"the verifier {verifier.name} may take {most_seconds:g} s, and they were over"
+    late = Unavailable(over)
+    late.billed = True
+    for start in range(0, len(pairs), _AT_ONCE):
+        if time.monotonic() >= ends:
+            return found + [Unavailable(over)] * (len(pairs) - start)
+        answers = verifier.verify(pairs[start : start + _AT_ONCE])
+        is_late = time.monotonic() >= ends
+        found += [late if is_late and isinstance(each, Verdict) else each for each in answers]
+    return found
+
+
+def _usage(found: Sequence[Verdict | HeadraceError]) -> Usage | None:
+    """Return the tokens of these verdicts; None, so that the most is charged, where some that may be billed are not
+    known.
+    """
+    tokens = [each.usage or Usage(prompt_tokens=0, completion_tokens=0) for each in found if isinstance(each, Verdict)]
+    if any(isinstance(each, HeadraceError) and each.billed for each in found):
+        return None
+    return Usage(
+        prompt_tokens=sum(each.prompt_tokens for each in tokens),
+        completion_tokens=sum(each.completion_tokens for each in tokens),
+    )

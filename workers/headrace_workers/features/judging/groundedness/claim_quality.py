@@ -1,0 +1,62 @@
+"""How well a verifier, or the rules, tell supported sentences from others, on labelled ones."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from headrace_schemas import HeadraceError
+from headrace_workers.core.ports import Embedder, Relation, TextPair, Verdict, Verifier
+from headrace_workers.features.cache.measuring.verifier_quality import VerifierQuality, measure_pairs
+from headrace_workers.features.judging.groundedness.doubts import doubts
+from headrace_workers.features.judging.groundedness.evidence import embedded, units
+from headrace_workers.features.judging.groundedness.ground import ground
+from headrace_workers.features.judging.groundedness.support import support
+from headrace_workers.features.judging.groundedness.verified import pairs_of
+
+
+class LabelledClaim(NamedTuple):
+    """A sentence, the text that it is to stand in, and whether it does."""
+
+    evidence: str
+    claim: str
+    supported: bool
+
+
+class Rules:
+    """The rules of `grounded` in the place of a verifier, to be measured as one."""
+
+    name = "the rules"
+    provider = None
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    def verify(self, pairs: Sequence[TextPair]) -> list[Verdict | HeadraceError]:
+        """Return the probability of each pair that the rules give it."""
+        return [self._verdict(each) for each in pairs]
+
+    def _verdict(self, pair: TextPair) -> Verdict:
+        evidence = embedded(units([pair.first], [pair.second]), self._embedder)
+        (found,) = doubts([pair.second], evidence, self._embedder)
+        return Verdict(support(found).probability, None, 0.0)
+
+
+def measure_claims(
+    verifier: Verifier | None,
+    claims: Sequence[LabelledClaim],
+    embedder: Embedder,
+    advance: Callable[[int], None] = lambda _: None,
+) -> VerifierQuality:
+    """Ask the verifier about each sentence with what is nearest to it, as workers do; without one, ask the rules. Raise
+    ValueError unless there are sentences of both labels.
+    """
+    pairs = [TextPair(Relation.SUPPORTED, each.evidence, each.claim) for each in claims]
+    if verifier is not None:
+        pairs = [_near(each, embedder) for each in pairs]
+    texts = {text: place for place, text in enumerate(dict.fromkeys(each.evidence for each in claims))}
+    of = [texts[each.evidence] for each in claims]
+    return measure_pairs(verifier or Rules(embedder), pairs, [each.supported for each in claims], of, advance)
+
+
+def _near(pair: TextPair, embedder: Embedder) -> TextPair:
+    found = pairs_of(ground(pair.second, [pair.first], embedder, most_claims=1), "")
+    return pair if not found else TextPair(pair.relation, found[0].first, pair.second)

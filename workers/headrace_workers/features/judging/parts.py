@@ -1,0 +1,29 @@
+"""The verifier of a worker that looks answers up."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headrace_workers.core.ports import Relation
+from headrace_workers.features.generation.parts import held_models
+from headrace_workers.features.generation.verifiers.measured import refuse_chance
+from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
+from headrace_workers.features.judging.ground_step import ClaimVerifier
+from headrace_workers.features.judging.settings import JudgingSettings
+from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier
+from headrace_workers.runtime.worker.parts import WorkerParts
+
+
+def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
+    """Return what builds the parts of this feature."""
+    return {"claim_verifier": lambda: worker.once(_claim_verifier)}
+
+
+def _claim_verifier(worker: WorkerParts) -> ClaimVerifier | None:
+    own = worker.settings.of(JudgingSettings)
+    if own.grounded_verify is None:
+        return None
+    refuse_chance(worker.settings.home, own.grounded_verify, Relation.SUPPORTED)
+    if model_of_verifier(own.grounded_verify) is not None:
+        return ClaimVerifier(own.grounded_verify, holds=held_models(worker))
+    verifier = load_verifier(own.grounded_verify)
+    return ClaimVerifier(verifier.name, verifier, own.grounded_verify_time)
