@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import openai
 import pytest
@@ -212,7 +213,8 @@ def test_what_is_another_tenant_s_is_not_there(ai: openai.OpenAI, gateway: Gatew
     (item,) = ai.evals.runs.output_items.list(run.id, eval_id=of.id)
     paths = [f"/v1/evals/{of.id}/runs"]
     paths += [f"{paths[0]}/{run.id}{end}" for end in ("", "/output_items", f"/output_items/{item.id}")]
-    with gateway.client(gateway.key("stranger")) as stranger, gateway.client() as owner:
+    nobody_else = f"stranger-{uuid4().hex[:8]}"  # other tests made no evals as this tenant
+    with gateway.client(gateway.key(nobody_else)) as stranger, gateway.client() as owner:
         for client, where in ((stranger, of.id), (owner, other.id)):
             for path in paths[1:] if client is owner else paths:
                 assert client.get(path.replace(of.id, where)).status_code == 404, path

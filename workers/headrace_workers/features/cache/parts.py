@@ -39,7 +39,8 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
 def _cache(worker: WorkerParts) -> "AnswerLookup":
     """Return the answers that may be given again. Where no embedder is here, only those to the very same request."""
     from headrace_workers.core.ledger.follow import Follower
-    from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup, ModelOfVerifier
+    from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+    from headrace_workers.features.cache.semantic.found import ModelOfVerifier
     from headrace_workers.features.cache.semantic.keeping import Keeping
     from headrace_workers.features.cache.semantic.likeness import NearestQuestions
     from headrace_workers.features.cache.semantic.question_indexes import Known

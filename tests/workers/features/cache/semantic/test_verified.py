@@ -18,7 +18,8 @@ from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.cache.audit_tables import AUDITS
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup, ModelOfVerifier
+from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.found import ModelOfVerifier
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions

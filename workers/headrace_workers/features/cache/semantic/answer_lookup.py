@@ -5,11 +5,10 @@ recalled answer is therefore dead at once.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from headrace_schemas import Answer, GenerationJob, HeadraceError
-from headrace_schemas.errors import Unavailable
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
@@ -24,6 +23,7 @@ from headrace_workers.features.cache.semantic.found import (
     Hit,
     LookupRequest,
     Miss,
+    ModelOfVerifier,
     NearMiss,
     Unverified,
     VerifierSaid,
@@ -63,20 +63,6 @@ class _Missing(NamedTuple):
         """Its question, where likeness may find one that asks the same."""
         question, vector = self.request.question, self.near.vector
         return None if question is None or vector is None else Vectored(question, vector)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOfVerifier:
-    """A verifier that is a model of the deployment, which is asked in a stage of its own if a worker `holds` it."""
-
-    model: str
-    holds: Callable[[str], bool]
-
-    def asked(self, entry_id: int, pair: TextPair) -> VerifierSaid | Unverified:
-        """Return that it is to be asked about this pair; or that nobody can."""
-        if self.holds(self.model):
-            return Unverified(entry_id, pair)
-        return VerifierSaid(entry_id, self.model, None, Unavailable(f"no worker holds {self.model}"))
 
 
 class AnswerLookup:

@@ -1,10 +1,11 @@
 """Requests for a cache look-up, and their results."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError
+from headrace_schemas.errors import Unavailable
 from headrace_schemas.recall import CacheMode, CacheTier, Verified
 from headrace_workers.core.ports import TextPair, Verdict
 from headrace_workers.features.cache.store.entries import Place
@@ -111,3 +112,17 @@ class Failed:
 
 
 Found = Hit | Miss | Awaited | Failed | Unverified
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOfVerifier:
+    """A verifier that is a model of the deployment, which is asked in a stage of its own if a worker `holds` it."""
+
+    model: str
+    holds: Callable[[str], bool]
+
+    def asked(self, entry_id: int, pair: TextPair) -> VerifierSaid | Unverified:
+        """Return that it is to be asked about this pair; or that nobody can."""
+        if self.holds(self.model):
+            return Unverified(entry_id, pair)
+        return VerifierSaid(entry_id, self.model, None, Unavailable(f"no worker holds {self.model}"))
