@@ -65,8 +65,9 @@ def end(ledger: Any, job: str, text: str | None, value: float | None, at: int) -
 def judged(ledger: Any) -> list[str]:
     """Answers that a criterion `polite` judged, one that it did not, and one that moderation withheld; their ids."""
     jobs = take_in(ledger, [generation(criteria=[POLITE], prompt=f"{n}?") for n in range(len(OUTPUTS))])
-    for job, (text, value) in zip(jobs, OUTPUTS, strict=True):
-        end(ledger, job, text, value, ledger.now() - 1_000)
+    first = ledger.now() - 1_000
+    for place, (job, (text, value)) in enumerate(zip(jobs, OUTPUTS, strict=True)):
+        end(ledger, job, text, value, first + place)  # one after the other: `--limit` takes the latest
     return jobs
 
 
