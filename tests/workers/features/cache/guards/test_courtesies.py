@@ -75,3 +75,17 @@ def test_guards_pass_courtesies_and_no_other_question() -> None:
     cached = profile("How do I reset my router?")
     assert refusal(profile("SORRY TO BOTHER YOU, HOW DO I RESET MY ROUTER? MANY THANKS"), cached) is None
     assert refusal(profile("Sorry to bother you, how do I return my router? Many thanks"), cached) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is it?" + "\U0001f600" * 60 + "x",
+        "sorry" + "." * 200 + "x",
+        "What is it?" + " Thanks." * 20_000,
+    ],
+    ids=["smileys", "dots", "thanks"],
+)
+def test_a_text_that_was_made_to_be_slow_is_left_as_it_is(text: str) -> None:
+    """A pattern that tried each way to part it would not end."""
+    assert without_courtesies(without_smileys(text)) == text

@@ -38,7 +38,7 @@ _ASIDE: Final = re.compile(
     r"|(?:i )?hope (?:you(?:'re| are)(?: all)?(?: doing)?|all is) well"
     r"|just (?:checking|curious|asking|to check)|(?:a |one )?quick (?:one|question)"
     r"|(?:one|another) (?:more |last )?(?:thing|question)|(?:i|we) have (?:a|one|another) (?:quick )?question)"
-    r"(?:[,:!?]|\.{1,3}| -|(?<=but))+ (?P<rest>.+)",
+    r"(?:[,:!?.]| -|(?<=but))+ (?P<rest>.+)",
     re.I,
 )
 _INSIDE: Final = re.compile(r", (?:umm+|uhh*|uhm+|erm+|hmm+),? ", re.I)
@@ -67,15 +67,18 @@ _TRAILING: Final = re.compile(
     r"(?=[.?!]*$)",
     re.I,
 )
-_SMILEYS: Final = re.compile("(?<=[.?!])(?: ?(?:[:;]-?[)(D]|[\U0001f300-\U0001faff\u2600-\u27bf\ufe0f]+))+$")
+_SMILEYS: Final = re.compile("(?<=[.?!])(?: ?(?:[:;]-?[)(D]|[\U0001f300-\U0001faff\u2600-\u27bf\ufe0f]))+$")
 _LOUD: Final = 3  # words
+_LONGEST: Final = 1_000  # characters: each courtesy that is found costs another look at the whole text
 
 
 def without_courtesies(text: str) -> str:
     """Return a text of one line without greetings, fillers, thanks and signatures, where a whole sentence is left.
 
-    Spaces are single and apostrophes straight. Linear in the text.
+    Spaces are single and apostrophes straight. A text of more than 1,000 characters stays as it is.
     """
+    if len(text) > _LONGEST:
+        return text
     rest, opens = text, True
     while True:
         if found := _ADDRESSED.fullmatch(rest):
