@@ -19,9 +19,9 @@ from headrace_workers.core.ports import Generator, ProviderBusy, Relation, TextP
 from headrace_workers.features.cache.store.audit_rows import Label
 from headrace_workers.features.cache.store.label_work import Labelled, LabelWork
 from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
+from headrace_workers.features.generation.verifiers.verify_stage import tokens_at_most
 
 LABEL: Final = "label"  # the stage
-_AROUND: Final = 1_500  # tokens: instructions and question, and an answer in words
 _LAST: Final = 9  # of ranks: behind all jobs
 _CHARACTERS_PER_TOKEN: Final = 4
 
@@ -29,8 +29,8 @@ Texts = Callable[[Collection[str]], Mapping[str, Any]]
 
 
 def label_tokens(_job: Job, read_bytes: int) -> int:
-    """Return the most tokens of one label: no text has more tokens than bytes."""
-    return read_bytes + _AROUND
+    """Return the most tokens of one label."""
+    return tokens_at_most(read_bytes, 1)
 
 
 def by_model(model: str) -> str:
@@ -41,7 +41,7 @@ def by_model(model: str) -> str:
 def label_work(row: Any, model: str, prices: Prices) -> LabelWork:
     """Return the work of labelling an audit with this model."""
     read = sum(len((text or "").encode()) for text in (row.question, row.served, row.fresh))
-    tokens = label_tokens(None, read)  # type: ignore[arg-type]
+    tokens = tokens_at_most(read, 1)
     call = NextCall(model, prices.price(model), tokens)
     context = pack(call.pinned(), ())
     step = NewStep(

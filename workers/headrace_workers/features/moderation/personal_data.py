@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
 
+from headrace_schemas.hazards import HAZARDS
 from headrace_workers.core.ports import Detection
 from headrace_workers.features.moderation.detector_versions import version_of
 from headrace_workers.features.moderation.gates import ANYTHING, GATES
@@ -45,22 +46,7 @@ class PersonalDataDetector:
 
     name = "personal_data"
     reads_words = False
-    categories = frozenset(
-        {
-            "email",
-            "phone",
-            "card",
-            "iban",
-            "ip_address",
-            "ssn",
-            "itin",
-            "nino",
-            "national_id",
-            "birth_date",
-            "address",
-            "name",
-        }
-    )
+    categories = frozenset(kind for each in HAZARDS if each.name == "personal_data" for kind in each.kinds)
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         """Return the personal data in each text. The recognizers are loaded by the first call."""

@@ -50,8 +50,8 @@ def verify_stage(name: str, order: int, back: str, *, model: ModelOf, most_pairs
     """
 
     def most_tokens(_job: Job, read_bytes: int) -> int:
-        """Return the most tokens: the context has the texts of all pairs, and no text has more tokens than bytes."""
-        return read_bytes + most_pairs * _AROUND
+        """Return the most tokens: the context has the texts of all pairs."""
+        return tokens_at_most(read_bytes, most_pairs)
 
     return Stage(
         name=name,
@@ -61,6 +61,11 @@ def verify_stage(name: str, order: int, back: str, *, model: ModelOf, most_pairs
         model=model,
         most_tokens=most_tokens,
     )
+
+
+def tokens_at_most(read_bytes: int, pairs: int) -> int:
+    """Return the most tokens of verifying so many pairs of so many bytes: no text has more tokens than bytes."""
+    return read_bytes + pairs * _AROUND
 
 
 def asking(pairs: Sequence[TextPair], stage: str, context: Mapping[str, Any]) -> Done:
