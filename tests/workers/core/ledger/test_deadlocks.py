@@ -2,12 +2,14 @@
 
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import uuid4
 
 import psycopg
 import pytest
 from sqlalchemy import select, update
+from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 from tests.workers.core.ledger.test_complete import dies, ends, goes_on, retries
 
@@ -18,13 +20,14 @@ from headrace_workers.core.ledger.complete import RunOver
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import Advance, Place, Position
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.tables import CLAIMS
+from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
 
 ROUNDS = 30
 TENANTS = ("a", "b", "c", "d")
 LEASE = 60_000
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
@@ -123,6 +126,35 @@ def _keeper(load, rng):
     held = [row.id for row in load.ledger.read(select(CLAIMS.c.id).limit(4))]
     load.ledger.release(rng.sample(held, len(held)))
     load.ledger.prune(-1_000)
+
+
+def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
+    """While a cancellation waits for a claim, its job gets another with a lower id: claims that are higher are let go
+    first, so that who holds the new one may take them.
+    """
+    load = _Load(ledger_url, job)
+    first, second = job(lane=0), job(lane=0)
+    load.ledger.ingest([first, second])
+    old, high = sorted(each.id for each in load.ledger.claim([Wanted("q", 0, 2, 1)], lease_ms=LEASE, sender="b").claims)
+    holder = load.ledger.read(select(STEPS.c.job_id).where(STEPS.c.claim_id == high))[0].job_id
+    wishes = [Cancellation(each.id, each.tenant, "") for each in (first, second)]
+    dsn = ledger_url.replace("+psycopg", "")
+    with ThreadPoolExecutor() as pool, psycopg.connect(dsn) as waited_for, psycopg.connect(dsn) as other:
+        waited_for.execute("SELECT 1 FROM claims WHERE id = %s FOR UPDATE", [high])
+        outcomes = pool.submit(load.ledger.cancel_all, wishes)
+        eventually(lambda: other.execute(_WAITING).fetchone() == (1,))
+        columns = 'queue, stage, group_key, lane, size, tokens, "full", sender, claimed_at, renewed_at, lease_until'
+        other.execute(f"INSERT INTO claims (id, {columns}) SELECT 1, {columns} FROM claims WHERE id = %s", [high])
+        other.execute("UPDATE steps SET claim_id = 1 WHERE job_id = %s", [holder])
+        other.commit()
+        other.execute("SELECT 1 FROM claims WHERE id = 1 FOR UPDATE")
+        waited_for.execute("DELETE FROM claims WHERE id = %s", [high])
+        waited_for.commit()
+        eventually(lambda: waited_for.execute(_WAITING).fetchone() == (1,))
+        other.execute("SELECT 1 FROM claims WHERE id = %s FOR UPDATE", [old])
+        other.commit()
+        assert outcomes.result(60) == ["cancelled", "cancelled"]
+    load.ledger.close()
 
 
 def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):

@@ -67,16 +67,22 @@ def release(connection: Connection, claim_ids: Sequence[int], delay_ms: int = 0,
 def hold(connection: Connection, job_ids: Sequence[str]) -> None:
     """Lock the claims on steps of these jobs: nobody completes them, or gives them back, before this transaction ends.
 
-    Steps that were completed while we waited may have left new claims: they are locked, too.
+    Steps that were completed while we waited may have left new claims: they are locked, too. Their ids are random, so
+    all are let go first, and then locked in order.
     """
     if not locks_rows(connection):
         return
-    seen: set[int] = set()
     claimed = select(STEPS.c.claim_id).where(among(connection, STEPS.c.job_id, job_ids), STEPS.c.claim_id.is_not(None))
-    while new := set(connection.execute(claimed).scalars()) - seen:
-        ordered = select(CLAIMS.c.id).where(among(connection, CLAIMS.c.id, sorted(new))).order_by(CLAIMS.c.id)
-        connection.execute(ordered.with_for_update())
-        seen |= new
+    wanted = set(connection.execute(claimed).scalars())
+    while wanted:
+        attempt = connection.begin_nested()
+        connection.execute(_in_order(connection, sorted(wanted)))
+        found = set(connection.execute(claimed).scalars())
+        if found <= wanted:
+            attempt.commit()
+            return
+        attempt.rollback()
+        wanted = found
 
 
 def unstarted_of(connection: Connection, sender: str) -> list[int]:
