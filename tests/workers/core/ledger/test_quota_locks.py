@@ -1,7 +1,7 @@
 """The quotas of all tenants that a transaction changes are locked at once, on PostgreSQL."""
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psycopg
@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import text
 from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
-from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given
+from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given, kill
 from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Answer, Category, GenerationJob, Output, Usage
 from headrace_schemas.recall import CacheTier
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
+from headrace_workers.core.ledger.recover import Reaped
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import reading, writing
@@ -94,25 +95,35 @@ def waits(there: Deployment) -> bool:
         return bool(tx.execute(_WAITS).scalar_one())
 
 
+def beside_both(there: Deployment, call: Callable[[], object]) -> object:
+    """Make this call while another transaction locks the quotas of `a`, and, once the call waits for those, of `z`;
+    return what the call returns.
+    """
+    with ThreadPoolExecutor() as pool:
+        with writing(there.ledger.engine) as other:
+            quota_rows.locked(other, {"a"})
+            found = pool.submit(call)
+            eventually(lambda: waits(there))
+            quota_rows.locked(other, {"z"})
+        return found.result()
+
+
 @pytest.mark.parametrize(("group", "outcome"), [(audited, audits), (rerouted, reroutes)])
 def test_a_completion_locks_the_quotas_of_all_its_tenants_at_once(there: Deployment, group, outcome):
     """Another transaction that locks the same quotas in their order finds none of the later ones locked while a
     completion waits for an earlier one.
     """
     started = group(there)
-    done: list[bool | BaseException] = []
+    assert beside_both(there, lambda: there.complete(started, lambda _, task: outcome(there, task)))
 
-    def complete() -> None:
-        try:
-            done.append(there.complete(started, lambda _, task: outcome(there, task)))
-        except BaseException as error:
-            done.append(error)
 
-    with writing(there.ledger.engine) as other:
-        quota_rows.locked(other, {"a"})
-        thread = threading.Thread(target=complete)
-        thread.start()
-        eventually(lambda: waits(there))
-        quota_rows.locked(other, {"z"})
-    thread.join()
-    assert done == [True]
+def test_a_reap_locks_the_quotas_of_all_its_tenants_at_once(there: Deployment):
+    """The quota of a poison job is not locked behind that of a call that was lost."""
+    there.ledger.ingest([there.new("a")])
+    there.run("model.echo")
+    there.ledger.ingest([there.new("z"), there.new("z")])
+    for queue in ("moderate", "model.echo"):  # `a` is poison, and its queue is no model's; the calls of `z` are lost
+        claim = claim_one(there.ledger, queue)
+        assert claim is not None
+        kill(there, claim)
+    assert beside_both(there, lambda: there.ledger.reap(1)) == Reaped(crashed=2, poison=1)

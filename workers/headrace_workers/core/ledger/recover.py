@@ -140,18 +140,25 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
     """
     dropped, died = _lost(connection)
     begun = [claim.id for claim in (*dropped, *died) if claim.started_at is not None]
-    lost, active = _lost_calls(connection, begun)
+    company = Counter(claim.worker for claim in died)
+    steps = _steps(connection, [claim.id for claim in died])
+    poisonous = [
+        claim.id for claim in died if _is_poison(steps.get(claim.id, ()), max_crashes, alone=company[claim.worker] == 1)
+    ]
+    ending = [row.job_id for claim_id in poisonous for row in steps[claim_id]]
+    lost, active = _lost_calls(connection, begun, ending)
     unstarted = release(connection, [claim.id for claim in dropped])
     connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [claim.id for claim in died])))
-    company = Counter(claim.worker for claim in died)
+    reason = "its worker died or hung again and again while it ran this job"
+    theirs = among(connection, STEPS.c.claim_id, poisonous)
+    poison = burials(connection, theirs, Category.POISON, reason, running=True) if poisonous else []
     crashed = 0
-    poison: list[Burial] = []
     for claim in died:
-        alone = company[claim.worker] == 1
-        returned, dead = _split(connection, claim.id, claim.worker or "?", max_crashes, alone=alone)
-        crashed += returned
-        poison += dead
-    buried = bury(connection, poison, clock(connection))
+        if claim.id not in poisonous:
+            rows = steps.get(claim.id, ())
+            _split(connection, claim.id, rows, claim.worker or "?", alone=company[claim.worker] == 1)
+            crashed += len(rows)
+    buried = bury(connection, poison, clock(connection), active)
     _end_refused(connection, lost, active, buried)
     return Reaped(unstarted, crashed, len(buried))
 
@@ -170,12 +177,14 @@ def give_back(connection: Connection, claim_ids: Sequence[int]) -> int:
     return steps
 
 
-def _lost_calls(connection: Connection, claim_ids: Sequence[int]) -> tuple[list[Any], dict[str, ActiveJob]]:
-    """Return the steps of these claims that were asking a model, with their jobs, which are locked with all that may
-    change with their ends.
+def _lost_calls(
+    connection: Connection, claim_ids: Sequence[int], ending: Sequence[str] = ()
+) -> tuple[list[Any], dict[str, ActiveJob]]:
+    """Return the steps of these claims that were asking a model, and their jobs with those that are `ending`. The jobs
+    are locked, with all that may change with their ends: who locked the rest later would break the lock order.
     """
     lost = lost_calls(connection, claim_ids)
-    active = lock_active(connection, [row.job_id for row in lost])
+    active = lock_active(connection, sorted({*ending, *(row.job_id for row in lost)}))
     for feature, job_ids in concerned(active, sorted(active)).items():
         feature.hold_rows(connection, (), job_ids, ())
     return lost, active
@@ -221,28 +230,37 @@ def _outlived(claim: Any, expired: Any) -> bool:
     return bool(claim.renewed_at > (expired.renewed_at + expired.lease_until) / 2)
 
 
-def _split(
-    connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool
-) -> tuple[int, list[Burial]]:
-    """Give back the steps that a dead worker ran; return how many, and the ends of the poison ones."""
-    rows = connection.execute(
-        select(STEPS.c.job_id, STEPS.c.crashes)
-        .where(STEPS.c.claim_id == claim_id)
-        .order_by(STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
-    ).all()
+def _steps(connection: Connection, claim_ids: Sequence[int]) -> dict[int, list[Any]]:
+    """Return the steps of these claims, the most urgent first, by claim."""
+    query = select(STEPS.c.claim_id, STEPS.c.job_id, STEPS.c.crashes)
+    query = query.where(among(connection, STEPS.c.claim_id, claim_ids))
+    found: dict[int, list[Any]] = {}
+    for row in connection.execute(query.order_by(STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)):
+        found.setdefault(row.claim_id, []).append(row)
+    return found
+
+
+def _crashes(step: Any, *, alone: bool) -> int:
+    """Return the crashes of a step that stood alone in its claim, with the one of now."""
+    return int(step.crashes) + (_ALONE if alone else 1)
+
+
+def _is_poison(steps: Sequence[Any], max_crashes: int, *, alone: bool) -> bool:
+    """Return True if these are one step, which has killed its worker often enough."""
+    return len(steps) == 1 and _crashes(steps[0], alone=alone) >= max_crashes * _ALONE
+
+
+def _split(connection: Connection, claim_id: int, rows: Sequence[Any], worker: str, *, alone: bool) -> None:
+    """Give back the steps that a dead worker ran, in two groups where there are several."""
     why = f"the lease ran out while {worker} ran it: the worker died or hung"
     if len(rows) == 1:
-        crashes = rows[0].crashes + (_ALONE if alone else 1)
-        if crashes >= max_crashes * _ALONE:
-            reason = "its worker died or hung again and again while it ran this job"
-            return 0, burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason, running=True)
+        crashes = _crashes(rows[0], alone=alone)
         later = {} if alone else {"state": "waiting", "ready_at": now_ms() + _apart(rows[0].job_id, crashes)}
         _return(connection, claim_id, rows, {"reason": why, "crashes": crashes, **later})
-        return 1, []
+        return
     half = (len(rows) + 1) // 2
     for suffix, part in (("~0", rows[:half]), ("~1", rows[half:])):
         _return(connection, claim_id, part, {"reason": why, "group_key": STEPS.c.group_key + suffix})
-    return len(rows), []
 
 
 def _return(connection: Connection, claim_id: int, rows: Sequence[Any], values: dict[str, Any]) -> None:
