@@ -128,6 +128,12 @@ def _keeper(load, rng):
     load.ledger.prune(-1_000)
 
 
+def _somebody_waits(dsn):
+    """Whether a transaction waits for a lock. Within one transaction the answer would not change."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return connection.execute(_WAITING).fetchone() == (1,)
+
+
 def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
     """While a cancellation waits for a claim, its job gets another with a lower id: claims that are higher are let go
     first, so that who holds the new one may take them.
@@ -142,7 +148,7 @@ def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
     with ThreadPoolExecutor() as pool, psycopg.connect(dsn) as waited_for, psycopg.connect(dsn) as other:
         waited_for.execute("SELECT 1 FROM claims WHERE id = %s FOR UPDATE", [high])
         outcomes = pool.submit(load.ledger.cancel_all, wishes)
-        eventually(lambda: other.execute(_WAITING).fetchone() == (1,))
+        eventually(lambda: _somebody_waits(dsn))
         columns = 'queue, stage, group_key, lane, size, tokens, "full", sender, claimed_at, renewed_at, lease_until'
         other.execute(f"INSERT INTO claims (id, {columns}) SELECT 1, {columns} FROM claims WHERE id = %s", [high])
         other.execute("UPDATE steps SET claim_id = 1 WHERE job_id = %s", [holder])
@@ -150,10 +156,30 @@ def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
         other.execute("SELECT 1 FROM claims WHERE id = 1 FOR UPDATE")
         waited_for.execute("DELETE FROM claims WHERE id = %s", [high])
         waited_for.commit()
-        eventually(lambda: waited_for.execute(_WAITING).fetchone() == (1,))
+        eventually(lambda: _somebody_waits(dsn))
         other.execute("SELECT 1 FROM claims WHERE id = %s FOR UPDATE", [old])
         other.commit()
         assert outcomes.result(60) == ["cancelled", "cancelled"]
+    load.ledger.close()
+
+
+def test_a_cancellation_locks_its_jobs_in_the_order_of_their_ids(ledger_url, job):
+    """While it waits for the first job it holds none behind it, in whatever order they were written and asked for."""
+    load = _Load(ledger_url, job)
+    low, middle, high = sorted(str(uuid4()) for _ in range(3))
+    jobs = [job(job_id=name) for name in (high, middle, low)]
+    for each in jobs:
+        load.ledger.ingest([each])
+    wishes = [Cancellation(each.id, each.tenant, "") for each in jobs]
+    dsn = ledger_url.replace("+psycopg", "")
+    with ThreadPoolExecutor() as pool, psycopg.connect(dsn) as first:
+        first.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [low])
+        outcomes = pool.submit(load.ledger.cancel_all, wishes)
+        eventually(lambda: _somebody_waits(dsn))
+        first.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [middle])
+        first.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [high])
+        first.commit()
+        assert outcomes.result(60) == ["cancelled"] * 3
     load.ledger.close()
 
 
