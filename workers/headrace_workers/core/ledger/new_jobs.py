@@ -121,18 +121,19 @@ def begin(
     """Let the jobs that were written begin, except for those that were cancelled since; see `ingest`."""
     unique, accepted_at = written.unique, written.accepted_at
     taken = [job for job in unique.values() if job.id in accepted_at]
-    over = _over(
-        connection, [job for job in taken if job.id not in cancelled], {job.tenant for job in jobs} | set(tenants)
-    )
-    taken = [job for job in taken if job.id not in over]
-    for feature in hooks():
-        feature.on_ingest(connection, taken)
+    beginning = [job for job in taken if job.id not in cancelled]
     steps = [
         step._replace(read_bytes=len(job.payload), tenant=job.tenant, flow=job.batch or 0)
-        for job in taken
-        if job.id not in cancelled
+        for job in beginning
         for step in job.steps
     ]
+    # Behind this, others wait for the tenants' quotas until the transaction ends.
+    over = _over(connection, beginning, {job.tenant for job in jobs} | set(tenants))
+    if over:
+        taken = [job for job in taken if job.id not in over]
+        steps = [step for step in steps if step.job_id not in over]
+    for feature in hooks():
+        feature.on_ingest(connection, taken)
     assigned = assign(connection, steps, room, max(accepted_at.values(), default=0))
     again = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
     known = [job for job in again if job.id not in over]

@@ -377,11 +377,11 @@ def _end(connection: Connection, job_ids: Sequence[str], ends: Mapping[str, byte
     """
     if not job_ids:
         return
-    quotas = locked_for(connection, job_ids)
+    told: dict[str, _Told] = {job_id: from_json(event) for job_id, event in ends.items()}
+    come_to = told | _come_to(connection, told)
+    quotas = locked_for(connection, job_ids)  # from here on others wait: all that takes time is done before
     gone = run(connection, _delete(connection.dialect.name, waiting), {"jobs": list(job_ids)})
     rows = [_Reserved._make(row) for row in gone]
-    told: dict[str, _Told] = {row.job_id: from_json(ends[row.job_id]) for row in rows if row.job_id in ends}
-    come_to = told | _come_to(connection, told)
     changes: dict[Place, tuple[int, int]] = {}
     for row in rows:
         used = {"tokens": 0, "money": 0}
