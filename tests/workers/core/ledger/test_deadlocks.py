@@ -8,16 +8,20 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from pydantic_core import to_json
 from sqlalchemy import select, update
 from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
-from tests.workers.core.ledger.test_complete import dies, ends, goes_on, retries
+from tests.workers.core.ledger.budget_deployment import CENT
+from tests.workers.core.ledger.test_complete import burial, dies, ends, goes_on, retries
 
 from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.charges import NextCall, routed
 from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.complete import RunOver
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.model_calls import WantedCall
 from headrace_workers.core.ledger.positions import Advance, Place, Position
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
@@ -26,6 +30,8 @@ from headrace_workers.features.access.store.quotas import Quotas
 
 ROUNDS = 30
 TENANTS = ("a", "b", "c", "d")
+CALL = NextCall("first", CENT, 10)
+AGAIN = WantedCall("second", spent=0, most=CALL.most)
 LEASE = 60_000
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -42,12 +48,19 @@ def ledger_url(postgres):
 
 
 class _Load:
-    """What all threads share: the ids of the last jobs, newest last."""
+    """What all threads share: the last jobs, newest last, and what was taken back."""
 
     def __init__(self, url, job):
         self.ledger = Ledger.at(url)
         self.job = job
         self.jobs = []  # pairs of id and tenant
+        self.reaped = []
+
+    def new(self, **fields):
+        """A job whose first call has a price."""
+        new = self.job(queue="model.first", **fields)
+        context = to_json({"context": routed({}, CALL), "stages": []})
+        return replace(new, money=CALL.most, steps=(new.steps[0]._replace(context=context),))
 
     def some(self, rng, count):
         """Some of the jobs that came last."""
@@ -61,26 +74,27 @@ class _Load:
 
 def _bridge(load, rng):
     """Take jobs in, some of them a second time, with cancellations of others."""
-    jobs = [load.job(tenant=rng.choice(TENANTS), lane=rng.choice((0, 1))) for _ in range(8)]
-    again = [load.job(tenant=tenant, job_id=job_id) for job_id, tenant in load.some(rng, 2)]
+    jobs = [load.new(tenant=rng.choice(TENANTS), lane=rng.choice((0, 1))) for _ in range(8)]
+    again = [load.new(tenant=tenant, job_id=job_id) for job_id, tenant in load.some(rng, 2)]
     load.jobs += [(each.id, each.tenant) for each in jobs]
     rng.shuffle(jobs)
     wishes = [*load.wishes(rng, 4), Cancellation(jobs[0].id, jobs[0].tenant, "")]
     rng.shuffle(wishes)
     log = f"{rng.random()}"  # no two bridges read one partition
     places = {Place("jobs", number, log): Advance(0, Position(1)) for number in rng.sample(range(9), 3)}
-    room = Room({("q", 0): 1}, "b", LEASE)
+    room = Room({("model.first", 0): 1}, "b", LEASE)
     load.ledger.ingest([*jobs, *again], cancellations=wishes, following=places, room=room)
 
 
 def _worker(load, rng):
-    """Claim groups and complete them: jobs end, die, go on, or come again later."""
+    """Claim groups and complete them: jobs end, die, go on, come again later, or go to another model."""
     lane = rng.choice((0, 1))
-    found = load.ledger.claim([Wanted("q", lane, 2, 6), Wanted("m", 1, 1, 6)], lease_ms=LEASE, sender="b").claims
+    wanted = [Wanted("model.first", lane, 2, 6), Wanted("model.second", lane, 1, 6), Wanted("m", 1, 1, 6)]
+    found = load.ledger.claim(wanted, lease_ms=LEASE, sender="b").claims
     load.ledger.renew([each.id for each in found], LEASE)
     runs, jobs = [], set()
     for each in rng.sample(found, len(found)):
-        begun = load.ledger.start(each.id, worker="w", lease_ms=LEASE)
+        begun = load.ledger.start(each.id, worker=f"w{each.id}", lease_ms=LEASE)
         if begun is not None:
             settled = [_settled(row, begun.stage, rng) for row in begun.steps]
             room = Room({("m", 1): rng.choice((0, 1))}, "w", LEASE)
@@ -94,7 +108,7 @@ def _worker(load, rng):
 
 
 def _settled(row, stage, rng):
-    match rng.randrange(4):
+    match rng.randrange(5):
         case 0:
             return dies(row.job_id, stage)
         case 1:
@@ -102,6 +116,8 @@ def _settled(row, stage, rng):
         case 2 if stage == "generate":
             going = goes_on(row.job_id)
             return replace(going, following=(going.following[0]._replace(tenant=row.tenant),))
+        case 3 if stage == "generate":
+            return replace(retries(row.job_id, 0), queue="model.second", call=AGAIN, refusal=burial(row.job_id, stage))
     return ends(row.job_id)
 
 
@@ -111,18 +127,24 @@ def _gateway(load, rng):
     wants = [Want(str(uuid4()), tenant, 5, digest="d") for tenant in rng.sample(TENANTS, 3)]
     load.ledger.of(Quotas).reserve(wants)
     load.ledger.of(Quotas).release([(want.job_id, want.digest) for want in wants])
-    load.ledger.of(Quotas).put(rng.choice(TENANTS), 10**9, "ever")
+    most, unit = rng.choice((10**9, 2_000)), rng.choice(("tokens", "money"))
+    load.ledger.of(Quotas).put(rng.choice(TENANTS), most, "ever", unit=unit)
 
 
 def _keeper(load, rng):
-    """Take back what the dead held and give back what was handed out; end what is late; forget what has ended."""
+    """Take back what the dead held, some of it poison, and give back what was handed out; end what is late; forget
+    what has ended.
+    """
+    wanted = [Wanted(queue, 1, 1, rng.choice((1, 3))) for queue in ("model.first", "m")]
+    for each in load.ledger.claim(wanted, lease_ms=LEASE, sender="b").claims:
+        load.ledger.start(each.id, worker=f"w{each.id}", lease_ms=LEASE)
     with writing(load.ledger.engine) as tx:
-        some = select(CLAIMS.c.id).order_by(CLAIMS.c.id.desc()).limit(3).with_for_update(skip_locked=True)
+        some = select(CLAIMS.c.id).order_by(CLAIMS.c.claimed_at.desc()).limit(5).with_for_update(skip_locked=True)
         lost = list(tx.execute(some).scalars())
         tx.execute(update(CLAIMS).where(CLAIMS.c.id.in_(lost)).values(renewed_at=0, lease_until=1))
-    load.ledger.reap(1)
-    load.ledger.ingest([load.job(tenant=tenant, deadline=1) for tenant in TENANTS])
-    load.ledger.reap(1)
+    load.reaped.append(load.ledger.reap(1))
+    load.ledger.ingest([load.new(tenant=tenant, deadline=1) for tenant in TENANTS])
+    load.reaped.append(load.ledger.reap(1))
     held = [row.id for row in load.ledger.read(select(CLAIMS.c.id).limit(4))]
     load.ledger.release(rng.sample(held, len(held)))
     load.ledger.prune(-1_000)
@@ -187,7 +209,9 @@ def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
     """Bridges, workers, gateways and what time brings about, all at the same few tenants and jobs: no deadlock."""
     load = _Load(ledger_url, job)
     for tenant in TENANTS:
-        load.ledger.of(Quotas).put(tenant, 10**9, "ever")
+        for unit in ("tokens", "money"):
+            load.ledger.of(Quotas).put(tenant, 10**9, "ever", unit=unit)
+            load.ledger.of(Quotas).put(tenant, 10**9, "ever", unit=unit, key_id="k")
     errors = []
 
     def go_on(part, seed):
@@ -210,3 +234,5 @@ def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
         assert connection.execute(_DEADLOCKS).fetchone() == (0,), errors
     assert errors == []
     assert told
+    assert any(each.crashed for each in load.reaped)
+    assert any(each.poison for each in load.reaped)
