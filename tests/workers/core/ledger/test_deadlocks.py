@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 from tests.workers.core.ledger.test_complete import dies, ends, goes_on, retries
@@ -27,7 +27,7 @@ from headrace_workers.features.access.store.quotas import Quotas
 ROUNDS = 30
 TENANTS = ("a", "b", "c", "d")
 LEASE = 60_000
-_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+_WAITS = text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
 _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
@@ -142,7 +142,7 @@ def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
     with ThreadPoolExecutor() as pool, psycopg.connect(dsn) as waited_for, psycopg.connect(dsn) as other:
         waited_for.execute("SELECT 1 FROM claims WHERE id = %s FOR UPDATE", [high])
         outcomes = pool.submit(load.ledger.cancel_all, wishes)
-        eventually(lambda: other.execute(_WAITING).fetchone() == (1,))
+        eventually(lambda: load.ledger.read(_WAITS))  # in a transaction of its own: within one the list is kept
         columns = 'queue, stage, group_key, lane, size, tokens, "full", sender, claimed_at, renewed_at, lease_until'
         other.execute(f"INSERT INTO claims (id, {columns}) SELECT 1, {columns} FROM claims WHERE id = %s", [high])
         other.execute("UPDATE steps SET claim_id = 1 WHERE job_id = %s", [holder])
@@ -150,7 +150,7 @@ def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
         other.execute("SELECT 1 FROM claims WHERE id = 1 FOR UPDATE")
         waited_for.execute("DELETE FROM claims WHERE id = %s", [high])
         waited_for.commit()
-        eventually(lambda: waited_for.execute(_WAITING).fetchone() == (1,))
+        eventually(lambda: load.ledger.read(_WAITS))
         other.execute("SELECT 1 FROM claims WHERE id = %s FOR UPDATE", [old])
         other.commit()
         assert outcomes.result(60) == ["cancelled", "cancelled"]
