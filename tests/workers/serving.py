@@ -4,12 +4,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from sqlalchemy import select
+from tests.services.eventually import eventually
+from tests.services.redis import RedisServer
 from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.tables import CLAIMS, STEPS
+from headrace_workers.runtime.wire.live_queues import live_queues
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
@@ -20,6 +23,14 @@ NAMES = RedisNames("headrace.")
 def tasks_of(ledger: Ledger, redis_url: str, names: RedisNames = NAMES) -> TaskQueue:
     """The task queue of a ledger over a Redis."""
     return TaskQueue(redis_client(redis_url), names, ledger.identity)
+
+
+def listening(redis_server: RedisServer, *models: str) -> None:
+    """Wait until the workers of these models listen. A bridge gives a step of a chain to the next model where nobody
+    does for some seconds.
+    """
+    queues = [f"model.{each}" for each in models]
+    eventually(lambda: len(live_queues(redis_client(redis_server.url), NAMES, queues) or ()) == len(models))
 
 
 def send(ledger: Ledger, tasks: TaskQueue, job: GenerationJob | EvaluationJob, queue: str) -> str:

@@ -26,7 +26,7 @@ from headrace_producers.admin import ensure_topics
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.runtime.bridge.bridge import Duty
-from headrace_workers.runtime.settings import ModelSettings, Settings
+from headrace_workers.runtime.settings import GatewaySettings, ModelSettings, Settings
 from headrace_workers.testing import make_echo_model
 from headrace_workers.wiring.build_bridge import build_bridge
 
@@ -82,13 +82,15 @@ def own_servers(folder: Path) -> Iterator[tuple[KafkaServer, RedisServer, Postgr
 
 
 def settings_of(deployment: Deployment) -> Settings:
-    """What a gateway of this deployment is told."""
+    """What a gateway of this deployment is told. It refuses no job for the age of its queue: jobs for the model `IDLE`
+    of earlier tests still wait there.
+    """
     return Settings(
         home=deployment.folder,
         kafka=deployment.settings,
         redis=deployment.redis,
         ledger=deployment.ledger,
-        parts=(ModelSettings(embedder=EMBEDDER),),
+        parts=(ModelSettings(embedder=EMBEDDER), GatewaySettings(max_queue_age=86_400.0)),
     )
 
 

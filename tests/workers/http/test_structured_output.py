@@ -137,8 +137,11 @@ def _compiling() -> int:
     """Return how many processes of this gateway compile a format now."""
     found = 0
     for task in Path("/proc/self/task").iterdir():
-        for child in (task / "children").read_text().split():
-            with suppress(OSError):  # it has ended
+        children: list[str] = []
+        with suppress(OSError):  # the thread has ended
+            children = (task / "children").read_text().split()
+        for child in children:
+            with suppress(OSError):  # the process has ended
                 found += b"compiled_apart" in Path(f"/proc/{child}/cmdline").read_bytes()
     return found
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from pydantic_core import to_json
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 from tests.workers.core.ledger.budget_deployment import CENT
@@ -33,7 +33,7 @@ TENANTS = ("a", "b", "c", "d")
 CALL = NextCall("first", CENT, 10)
 AGAIN = WantedCall("second", spent=0, most=CALL.most)
 LEASE = 60_000
-_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+_WAITS = text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
 _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
@@ -150,12 +150,6 @@ def _keeper(load, rng):
     load.ledger.prune(-1_000)
 
 
-def _somebody_waits(dsn):
-    """Whether a transaction waits for a lock. Within one transaction the answer would not change."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        return connection.execute(_WAITING).fetchone() == (1,)
-
-
 def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
     """While a cancellation waits for a claim, its job gets another with a lower id: claims that are higher are let go
     first, so that who holds the new one may take them.
@@ -170,7 +164,7 @@ def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
     with ThreadPoolExecutor() as pool, psycopg.connect(dsn) as waited_for, psycopg.connect(dsn) as other:
         waited_for.execute("SELECT 1 FROM claims WHERE id = %s FOR UPDATE", [high])
         outcomes = pool.submit(load.ledger.cancel_all, wishes)
-        eventually(lambda: _somebody_waits(dsn))
+        eventually(lambda: load.ledger.read(_WAITS))  # in a transaction of its own: within one the list is kept
         columns = 'queue, stage, group_key, lane, size, tokens, "full", sender, claimed_at, renewed_at, lease_until'
         other.execute(f"INSERT INTO claims (id, {columns}) SELECT 1, {columns} FROM claims WHERE id = %s", [high])
         other.execute("UPDATE steps SET claim_id = 1 WHERE job_id = %s", [holder])
@@ -178,7 +172,7 @@ def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
         other.execute("SELECT 1 FROM claims WHERE id = 1 FOR UPDATE")
         waited_for.execute("DELETE FROM claims WHERE id = %s", [high])
         waited_for.commit()
-        eventually(lambda: _somebody_waits(dsn))
+        eventually(lambda: load.ledger.read(_WAITS))
         other.execute("SELECT 1 FROM claims WHERE id = %s FOR UPDATE", [old])
         other.commit()
         assert outcomes.result(60) == ["cancelled", "cancelled"]
@@ -197,7 +191,7 @@ def test_a_cancellation_locks_its_jobs_in_the_order_of_their_ids(ledger_url, job
     with ThreadPoolExecutor() as pool, psycopg.connect(dsn) as first:
         first.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [low])
         outcomes = pool.submit(load.ledger.cancel_all, wishes)
-        eventually(lambda: _somebody_waits(dsn))
+        eventually(lambda: load.ledger.read(_WAITS))
         first.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [middle])
         first.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [high])
         first.commit()

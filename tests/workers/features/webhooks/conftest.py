@@ -1,5 +1,12 @@
-"""One ledger for each test, on each database."""
+"""One ledger for each test, on each database; and patience with receivers that are there."""
 
+import pytest
 from tests.workers.core.ledger.conftest import ledger, ledger_url
 
 __all__ = ["ledger", "ledger_url"]
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver that is there is connected to, however busy the machine is."""
+    monkeypatch.setattr("headrace_workers.features.webhooks.sender._CONNECT_SECONDS", 60.0)

@@ -223,7 +223,8 @@ def test_a_restored_log_is_read_again_from_where_it_matches(ledger, durable_brok
     ingest = ingest if lives else ingests(kafka, name="b")
     until_back(ingest, lambda: taken(ledger, *range(10, 25)))
     assert states(ledger).keys() == ids(*range(8), *range(10, 25))
-    (trouble,) = ledger.overview().incidents
+    # While the broker was away, a bridge may have told of more; that ends with its next looks.
+    (trouble,) = until_back(ingest, lambda: len(found := ledger.overview().incidents) == 1 and found)
     assert trouble.subject == f"{kafka.topic(Topic.GENERATION)}-0"
     assert "read up to offset 8, and matches up to 3" in trouble.reason
     ingest.close()
@@ -241,5 +242,5 @@ def test_a_broker_that_only_restarts_is_no_incident(ledger, durable_broker, inge
         durable_broker.restart()
         publish(kafka, number)
         until_back(ingest, lambda number=number: taken(ledger, number))
-    assert ledger.overview().incidents == ()
+    until_back(ingest, lambda: not ledger.overview().incidents)  # that the broker was away is over by itself
     assert done_with(ledger, kafka, Topic.GENERATION) == 5

@@ -14,7 +14,7 @@ from tests.services.redis import RedisServer
 from tests.workers.features.generation.outages.provider import Provider, catalogue, provider
 from tests.workers.features.generation.outages.small_bridge import SmallBridge
 from tests.workers.runtime.bridge.records import generation
-from tests.workers.serving import NAMES, tasks_of
+from tests.workers.serving import listening, tasks_of
 from tests.workers.worker_process import worker
 
 from headrace_schemas import GenerationJob, Message, Sampling
@@ -23,8 +23,6 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.tables import CLAIMS, JOBS
 from headrace_workers.features.generation.store.breakers import Breakers
-from headrace_workers.runtime.wire.live_queues import live_queues
-from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.testing import make_echo_model
 
 TREE = JsonSchemaFormat(
@@ -62,12 +60,6 @@ def asking(text: str, **changes: object) -> GenerationJob:
     return generation(**{"model": CHAIN, "prompt": None, "messages": turns, "output": TREE, **changes})
 
 
-def listening(redis_server: RedisServer, *models: str) -> None:
-    """Wait until the workers of these models listen."""
-    queues = [f"model.{each}" for each in models]
-    eventually(lambda: len(live_queues(redis_client(redis_server.url), NAMES, queues) or ()) == len(models))
-
-
 def repairs(_provider: Repairing, reply: Reply) -> None:
     """Answer with a tree if the answer to be repaired is shown, and what is wrong with it."""
     *_, shown, objection = reply.heard.body["messages"]
@@ -89,6 +81,7 @@ def test_the_second_model_repairs_the_answer_of_the_first(
             worker(tmp_path, redis_server, "generate", model="far"),
             worker(tmp_path, redis_server, "generate", model="second"),
         ):
+            listening(redis_server, "far", "second")
             (job_id,) = bridge.send([asking("How tall is it?", model=("far", "second"))])
             found = eventually(lambda: bridge.outputs([job_id]))
     answer = found[job_id].answer
@@ -122,6 +115,7 @@ def test_a_worker_that_is_killed_between_two_models_never_asks_the_first_again(
     far.text = LONG
     with worker(tmp_path, redis_server, "generate", model="far"):
         with worker(tmp_path, redis_server, "generate") as second:
+            listening(redis_server, "far", "echo")
             (job_id,) = bridge.send([asking('{"tall": 3, "note": "%%sleep:2%%"}')])
             busy = select(func.count()).where(CLAIMS.c.queue == "model.echo", CLAIMS.c.started_at.is_not(None))
             eventually(lambda: ledger.read(busy)[0][0] == 1)
@@ -163,6 +157,7 @@ def test_a_server_that_holds_to_the_schema_answers_in_place_of_one_that_does_not
             worker(tmp_path, redis_server, "generate", model="far"),
             worker(tmp_path, redis_server, "generate", model="llama"),
         ):
+            listening(redis_server, "far", "llama")
             job = asking("How tall is an oak, in metres?", model=("far", "llama"), sampling=Sampling(max_tokens=64))
             (job_id,) = bridge.send([job])
             found = eventually(lambda: bridge.outputs([job_id]), 600)

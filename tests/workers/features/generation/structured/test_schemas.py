@@ -123,7 +123,9 @@ def _chain(length: int) -> dict[str, Any]:
             {"type": "object", "patternProperties": {f"^[a-z]{{0,200}}_{n}x*$": {} for n in range(200)}},
             id="patterns that are compared in pairs",
         ),
-        pytest.param({"properties": {f"property {n}": {"type": "string"} for n in range(5_000)}}, id="many properties"),
+        pytest.param(
+            {"properties": {f"property {n}": {"type": "string"} for n in range(15_000)}}, id="many properties"
+        ),
         pytest.param(
             {"allOf": [{"anyOf": [{"properties": {f"a{n}": {}}}, {"properties": {f"b{n}": {}}}]} for n in range(30)]},
             id="products of alternatives",
