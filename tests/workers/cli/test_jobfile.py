@@ -179,6 +179,16 @@ def test_the_same_key_twice_is_one_job():
     assert jobs.repeated == [(2, 1)]
 
 
+def test_another_job_under_the_key_of_an_earlier_line_is_wrong():
+    """Nothing is sent: only one of the two would be answered. Another order of fields or deadline is no other job."""
+    jobs = job_file(b'{"prompt":"a","idempotency_key":"k"}\n{"idempotency_key":"k","prompt":"b"}\n')
+    with pytest.raises(WrongLines, match=r"jobs.jsonl:2: it has the idempotency_key of line 1 and other content"):
+        jobs.check()
+    later = b'{"deadline":"2030-01-01T00:00:00Z","idempotency_key":"k","prompt":"a"}\n'
+    jobs = job_file(b'{"prompt":"a","idempotency_key":"k"}\n' + later)
+    assert [entry.line for entry in jobs.check()] == [1]
+
+
 def test_the_models_of_a_file_are_known():
     """Generating ones and judges, each with the first line that asks for it."""
     rubric = {"criterion": "rubric", "question": "Good?", "model": "judge"}

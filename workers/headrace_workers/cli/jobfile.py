@@ -117,8 +117,11 @@ class JobFile:
         self.repeated: list[tuple[int, int]] = []  # (line, earlier line) where both are the same job
 
     def check(self) -> list[JobEntry]:
-        """Return all jobs in order, each once. Raise WrongLines if any line is not a job."""
+        """Return all jobs in order, each once. Raise WrongLines if any line is not a job, or is another job under the
+        key of an earlier line.
+        """
         entries: dict[str, JobEntry] = {}
+        again: list[tuple[JobEntry, JobEntry]] = []
         problems: list[str] = []
         count, hint = 0, ""
         for line, offset, text in self._lines():
@@ -132,8 +135,16 @@ class JobFile:
                 continue
             entry = JobEntry(line, offset, job.job_id(event_id), job.tenant)
             if (first := entries.setdefault(entry.job_id, entry)) is not entry:
-                self.repeated.append((line, first.line))
+                again.append((entry, first))
             self._note_models(job, line)
+        for entry, first in again:
+            if self._content(entry) == self._content(first):
+                self.repeated.append((entry.line, first.line))
+                continue
+            count += 1
+            if len(problems) < MAX_PROBLEMS:
+                reason = f"it has the idempotency_key of line {first.line} and other content: give it a key of its own"
+                problems.append(f"{self.name}:{entry.line}: {reason}")
         if count:
             raise WrongLines(problems, count, hint)
         return list(entries.values())
@@ -146,6 +157,11 @@ class JobFile:
         if job.job_id(event_id) != entry.job_id:
             raise WrongLine(f"{self.name}:{entry.line}: the file was changed while it was read")
         return job, event_id
+
+    def _content(self, entry: JobEntry) -> str:
+        from headrace_workers.core.ledger.repetitions import digest_of  # loads the database
+
+        return digest_of(self.read(entry)[0])
 
     def _note_models(self, job: Job, line: int) -> None:
         self.wants_embedder |= isinstance(job, EmbeddingJob)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from headrace_schemas import (
@@ -22,6 +23,7 @@ from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Retry, Wait
 from headrace_workers.core.pipeline.chain import TRIED, Link, pin
+from headrace_workers.core.pipeline.isolate import run_isolated
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, GivenUp, ProviderBusy, Request
 from headrace_workers.features.cache.store.audit_rows import Audited
@@ -112,6 +114,17 @@ def test_a_text_that_no_event_may_carry_is_mended() -> None:
     assert isinstance(long, Done)
     assert isinstance(long.event, Output)
     assert (len(long.event.text), long.event.answer.finish_reason) == (MAX_TEXT, "length")
+
+
+def test_an_answer_that_no_event_can_hold_asks_nobody_again_but_its_task() -> None:
+    """The model is called once, its neighbour is answered, and the call that it cost is charged."""
+    model = Model(completion(), replace(completion(), prompt_tokens=-1))
+    tasks = [task(GenerationJob(model="m", prompt="p"), place) for place in range(2)]
+    answered, failed = run_isolated(partial(generate, generator=model), tasks)
+    assert len(model.calls) == 1
+    assert isinstance(answered, Done)
+    assert isinstance(failed, Retry)
+    assert failed.billed
 
 
 def test_an_evaluation_is_not_generated() -> None:

@@ -30,12 +30,19 @@ def run_isolated(step: Step, tasks: Sequence[Task | Unit]) -> list[Outcome]:
             return [outcome_of(error) for _ in tasks]
     except Exception as error:
         if len(tasks) == 1:
-            logging.getLogger("headrace.run").exception("a step failed", extra={"action": Action.STEP_FAILED})
-            # The text of an unknown error may hold users' words: it goes into the log of this machine, not on a topic.
-            return [Retry(f"the step failed with {type(error).__name__}; see the worker's log")]
+            return [unexpected(error)]
         log("run", logging.WARNING, Action.STEP_FAILED, f"a step failed with {type(error).__name__}; halving the group")
     half = len(tasks) // 2
     return run_isolated(step, tasks[:half]) + run_isolated(step, tasks[half:])
+
+
+def unexpected(error: Exception) -> Retry:
+    """Log an error that is handled now and that no step foresees, and return the retry of its task. A model may have
+    been asked before it, so the call counts as billed.
+    """
+    logging.getLogger("headrace.run").exception("a step failed", extra={"action": Action.STEP_FAILED})
+    # The text of an unknown error may hold users' words: it goes into the log of this machine, not on a topic.
+    return Retry(f"the step failed with {type(error).__name__}; see the worker's log", billed=True)
 
 
 def unreadable(error: Exception) -> Dead:

@@ -14,6 +14,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait, outcome_of, wait_for
 from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.chain import TRIED, next_in_chain
+from headrace_workers.core.pipeline.isolate import unexpected
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Generator, GivenUp, ProviderBusy, RemoteSource, Request
@@ -90,7 +91,10 @@ def generate(
     outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
     for (place, _), request, completion in zip(jobs, requests, completions, strict=True):
         found = _in_time(completion, request, ms)
-        outcomes[place] = _outcome(tasks[place], found, generator, ms)
+        try:
+            outcomes[place] = _outcome(tasks[place], found, generator, ms)
+        except Exception as error:  # else the whole group would be asked again, and paid for again
+            outcomes[place] = unexpected(error)
     return outcomes
 
 

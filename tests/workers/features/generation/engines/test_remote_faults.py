@@ -276,6 +276,22 @@ def test_a_bad_certificate_is_permanent(tmp_path: Path, engine: str, days: tuple
         assert provider.heard == []
 
 
+def test_half_of_a_character_does_not_lose_the_answer(tmp_path: Path, engine: str) -> None:
+    """An emoji that the provider splits over two chunks is whole, and half of one is replaced: a failure here would ask
+    the provider again for the whole group, at the price of the whole group.
+    """
+
+    def splits(_provider: Provider, reply: Reply) -> None:
+        reply.start()
+        for part in ("Hi \ud83d", "\ude00 and ", "\ud83d", "!"):
+            reply.text(part)
+        reply.end()
+
+    outcome = outcome_of(tmp_path, engine, splits)
+    assert isinstance(outcome, Completion), outcome
+    assert outcome.text == "Hi \U0001f600 and \ufffd!"
+
+
 @pytest.mark.parametrize("usage", [-5, "many", 1.5, True, None, 10**15])
 def test_a_wrong_usage_does_not_lose_the_answer(tmp_path: Path, engine: str, usage: object) -> None:
     """Counts that are no counts are left out; the answer is there, and nothing negative is told."""

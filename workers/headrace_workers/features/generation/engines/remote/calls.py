@@ -6,7 +6,7 @@ open.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -137,17 +137,17 @@ def _completion(pieces: Sequence[Piece], limits: RemoteModel, alias: str) -> Com
     finish = _last(pieces, "finish")
     if finish is None:
         return AnswerLost(f"{alias}: its answer was cut off before its end")
-    text = "".join(each.text for each in pieces)
+    fingerprint = _last(pieces, "fingerprint")
     prompt, completion = _last(pieces, "prompt_tokens"), _last(pieces, "completion_tokens")
     return Completion(
-        text,
+        _joined(each.text for each in pieces),
         finish,
         max(0, prompt or 0),
         max(0, completion or 0),
         RemoteSource(
             provider=limits.provider,
-            model=(_last(pieces, "model") or limits.model)[:256],
-            fingerprint=_last(pieces, "fingerprint"),
+            model=_name(_last(pieces, "model") or limits.model),
+            fingerprint=_name(fingerprint) if fingerprint else None,
             cached_tokens=_last(pieces, "cached_tokens"),
             reasoning_tokens=_last(pieces, "reasoning_tokens"),
             has_usage=prompt is not None and completion is not None,
@@ -170,7 +170,19 @@ def _first_call(pieces: Sequence[Piece]) -> tuple[ToolCall, ...]:
         if not ended:
             name = name or part.name
             arguments.append(part.arguments)
-    return (ToolCall.model_construct(id=first.id, name=name, arguments="".join(arguments)),)
+    return (ToolCall.model_construct(id=first.id, name=name, arguments=_joined(arguments)),)
+
+
+def _name(text: str) -> str:
+    """Return a name as events carry it: without NUL, and cut."""
+    return _joined([text.replace("\x00", "\ufffd")[:256]])
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """Return the parts as one text of whole characters. JSON may split an emoji into two surrogates, and a stream may
+    send each in a part of its own: these are joined, and one without the other is replaced.
+    """
+    return "".join(parts).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _last(pieces: Sequence[Piece], name: str) -> Any:
