@@ -12,16 +12,19 @@ import pytest
 from sqlalchemy import delete, select, text, update
 from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
-from tests.workers.core.ledger.test_complete import dies, ends, goes_on
+from tests.workers.core.ledger.test_complete import burial, dies, ends, goes_on
 
 from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancellation import Cancellation, cancel
+from headrace_workers.core.ledger.claim import Wanted
 from headrace_workers.core.ledger.complete import complete
+from headrace_workers.core.ledger.dead_letters import letter_row
 from headrace_workers.core.ledger.leases import hold, renew
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.tables import CLAIMS, JOBS, LOOKS, NEVER, STEPS
+from headrace_workers.core.tables import CLAIMS, DEAD_LETTERS, JOBS, LOOKS, NEVER, STEPS
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.store.answers import Answers
@@ -356,3 +359,16 @@ def test_two_attempts_at_an_endpoint_that_fail_at_once(ledger):
         assert not meanwhile.ended
     assert meanwhile.result()[1].failures == 2
     assert ledger.of(Webhooks).endpoint("we_1").health.failures == 2
+
+
+def test_a_step_whose_job_expires_is_not_claimed_meanwhile(ledger, job):
+    """Its lease could be given back at once, and who does that would wait for the steps in another order."""
+    late = job(deadline=1)
+    ledger.ingest([late])
+    with ledger.engine.connect() as other:
+        append(other, DEAD_LETTERS, [letter_row(burial(late.id), 0)])
+        reaping = Meanwhile(ledger, lambda: ledger.reap(3))
+        assert not reaping.ended
+        claimed = ledger.claim([Wanted("q", 1, 1, 1)], lease_ms=LEASE, sender="b").claims
+        other.rollback()
+    assert (reaping.result().expired, claimed) == (1, ())

@@ -285,11 +285,12 @@ def expire(connection: Connection) -> int:
     if not late:
         return 0
     late = late[: within_budget([step.read_bytes for step in late], LARGEST_BYTES)]
-    # Their steps do not change from here on, except that a bridge may claim one.
     active = lock_active(connection, [step.job_id for step in late])
+    # A bridge may have claimed a step, or be about to: steps that are free are kept from it, the others come later.
+    waiting = select(STEPS.c.job_id).where(where, among(connection, STEPS.c.job_id, sorted(active)))
+    free = list(connection.execute(waiting.with_for_update(skip_locked=True)).scalars())
     reason = "the deadline passed before a worker could take it"
-    mine = and_(where, among(connection, STEPS.c.job_id, sorted(active)))
-    ends = burials(connection, mine, Category.EXPIRED, reason)
+    ends = burials(connection, and_(where, among(connection, STEPS.c.job_id, free)), Category.EXPIRED, reason)
     return len(bury(connection, ends, clock(connection), active))
 
 
