@@ -141,6 +141,7 @@ def test_wrong_answers_are_found_and_their_scope_turns_itself_off(deployment, le
     deployment.wait_until(lambda: states(ledger)["default"] == "off", "the scope turns itself off")
     assert (events(deployment, ledger), len(ledger.read(select(ENTRIES.c.id)))) == before
     assert ledger.read(select(DEAD_LETTERS)) == []
+    deployment.wait_until(lambda: len(ledger.overview().incidents) == 1, "what the kills brought about is over")
     (trouble,) = ledger.overview().incidents
     assert "of the tenant default" in trouble.subject
 

@@ -44,6 +44,7 @@ def process(settings: Settings, folder: Path, *options: str) -> Iterator[tuple[C
                 "HEADRACE_LEDGER": settings.ledger,
             },
             ready=ready,
+            ready_seconds=300.0,  # a busy machine is slow, which says nothing about the gateway
         ),
         folder / "log",
     )  # fmt: skip
