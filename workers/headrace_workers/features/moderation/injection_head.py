@@ -1,4 +1,5 @@
-"""The head for prompt injection that ships: weights of hashed words and pairs of words, and of an embedder's vectors.
+"""The head for prompt injection that ships: weights of hashed words, pairs of words and parts of words, and of an
+embedder's vectors.
 
 The words alone look where the worker has no embedder, or another one than the head was trained over.
 """
@@ -23,7 +24,8 @@ from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.head import found_in_parts
 
 CATEGORY: Final = "prompt_injection"
-BUCKETS: Final = 1 << 16  # that words and pairs of words are hashed to
+BUCKETS: Final = 1 << 17  # that words, pairs and parts of words are hashed to
+_PART: Final = 4  # letters of a part of a word, with its edges
 _WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[<>{}\[\]|#:]+")  # marks of templates and chat formats count, too
 
 
@@ -62,9 +64,11 @@ class InjectionHead:
 
 
 def buckets(text: str) -> NDArray[np.int64]:
-    """Return the buckets of a text's words and pairs of neighbouring words, ascending, each once."""
+    """Return the buckets of a text's words, pairs of neighbouring words and parts of words, ascending, each once."""
     words = _WORD.findall(text.lower().replace("’", "'"))
     grams = {*words, *map(" ".join, pairwise(words))}
+    for edged in (f"^{word}$" for word in set(words) if len(word) >= _PART):
+        grams |= {f"~{edged[at : at + _PART]}" for at in range(len(edged) - _PART + 1)}
     return np.unique(np.array([zlib.crc32(gram.encode()) % BUCKETS for gram in grams], dtype=np.int64))
 
 
