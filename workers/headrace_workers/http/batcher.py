@@ -21,7 +21,7 @@ class Batcher(Generic[T, R]):
 
     `do` takes the items and gives an answer for each, in their order; an exception in an answer's place concerns that
     item alone, a raised one all of them. Nobody waits longer than `patience` seconds; if the present call has been
-    silent for as long, a new item fails at once. Belongs to the event loop.
+    silent for as long, a new item fails at once, with an `outage` that names the `service`. Belongs to the event loop.
     """
 
     def __init__(
@@ -32,12 +32,14 @@ class Batcher(Generic[T, R]):
         most: int = 500,
         patience: float = PATIENCE,
         outage: Callable[[str], Refusal] = LedgerOutage,
+        service: str = "the ledger",
     ) -> None:
         self._do = do
         self._executor = executor
         self._most = most
         self._patience = patience
         self._outage = outage
+        self._service = service
         self._items: list[tuple[T, asyncio.Future[R]]] = []
         self._waiting: deque[tuple[float, asyncio.Future[R]]] = deque()  # until when each waits, in that order
         self._alarm: asyncio.TimerHandle | None = None
@@ -101,7 +103,7 @@ class Batcher(Generic[T, R]):
             self._waiting.popleft()
 
     def _silent(self) -> Refusal:
-        return self._outage(f"no answer within {self._patience:g} s")
+        return self._outage(f"{self._service} did not answer within {self._patience:g} s")
 
     async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._items:

@@ -102,7 +102,7 @@ class Services:
             async with asyncio.timeout(PATIENCE):
                 return await loop.run_in_executor(self.executor, lambda: call(*args, **kwargs))
         except TimeoutError:
-            raise LedgerOutage(f"no answer within {PATIENCE:g} s") from None
+            raise LedgerOutage(f"the ledger did not answer within {PATIENCE:g} s") from None
         except Unavailable as error:
             raise LedgerOutage(unsaid(error)) from error
 

@@ -25,7 +25,9 @@ class Topics:
         def together(calls: list[None]) -> list[Mapping[Topic, str]]:
             return [look()] * len(calls)
 
-        self._look: Batcher[None, Mapping[Topic, str]] = Batcher(together, executor, outage=KafkaOutage)
+        self._look: Batcher[None, Mapping[Topic, str]] = Batcher(
+            together, executor, outage=KafkaOutage, service="Kafka"
+        )
         self._missing: Mapping[Topic, str] = {}
         self._doubted = asyncio.Event()
         self._heard = False  # since the last look began

@@ -81,12 +81,17 @@ def test_an_unknown_price_is_told_and_is_refused_under_a_budget(there: Deploymen
 
 
 def test_a_job_is_refused_where_its_first_call_may_cost_more_than_is_left(there: Deployment):
-    """And let in as soon as what was reserved is free: by an end, a refusal or a cancellation."""
+    """And let in as soon as what was reserved is free: by an end, a refusal or a cancellation. The reason tells what
+    the call may cost, and counts what the same transaction reserved.
+    """
     jobs = [there.new() for _ in range(4)]
     most = most_of(jobs[0])
     budget(there.ledger, 2 * most)
     taken = there.ledger.ingest(jobs[:3])
-    assert [each.id for each, _ in taken.over] == [jobs[2].id]
+    ((refused, reason),) = taken.over
+    assert refused.id == jobs[2].id
+    assert f"0.000000 is spent and {2 * most / 10**6:.6f} reserved" in reason
+    assert reason.endswith(f"may cost more than is left, up to {most / 10**6:.6f}")
     there.ledger.cancel_all([Cancellation(jobs[0].id, "a", "")])
     assert books(there.ledger) == (0, most)
     jobs[3] = replace(jobs[3], record=replace(jobs[3].record, offset=9_000))

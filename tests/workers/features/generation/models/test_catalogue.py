@@ -48,6 +48,12 @@ def test_an_entry_has_the_usual_endpoint_and_provider_of_its_engine(tmp_path: Pa
     assert found["a"].open_calls == 64
 
 
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    """Some editors begin a file with one, which nobody sees."""
+    catalogue(tmp_path, f"\ufeff[models.near]\n{_LOCAL}")
+    assert list(read_catalogue(tmp_path).models) == ["near"]
+
+
 def test_a_chain_names_models_in_order(tmp_path: Path) -> None:
     """A chain may name models of folders, which the catalogue does not know."""
     catalogue(tmp_path, f'[models.c]\n{_LOCAL}[chains.careful]\nmodels = ["smollm2", "c"]\n')

@@ -65,9 +65,12 @@ class Want:
 
 
 class Beyond(NamedTuple):
-    """The quota that a job goes beyond; `unpriced` is a model whose price is not known, where that is why."""
+    """The quota that a job goes beyond, and how much more it may need; `unpriced` is a model whose price is not known,
+    where that is why.
+    """
 
     quota: Quota
+    amount: int
     unpriced: str | None = None
 
     @property
@@ -82,14 +85,16 @@ class Beyond(NamedTuple):
             )
         per = "" if quota.period == "ever" else f" a {quota.period}"
         if quota.unit == "money":
-            most, used, reserved = (f"{each / _MICRO:,.6f}" for each in (quota.most, quota.used, quota.reserved))
+            most, used, reserved, amount = (
+                f"{each / _MICRO:,.6f}" for each in (quota.most, quota.used, quota.reserved, self.amount)
+            )
             return (
                 f"{who} may spend {most}{per}, of which {used} is spent and {reserved} reserved: the next call of a "
-                "model may cost more than is left"
+                f"model may cost more than is left, up to {amount}"
             )
         return (
             f"{who} may use {quota.most:,} tokens{per}, of which {quota.used:,} are used and "
-            f"{quota.reserved:,} reserved: this job may need more than is left"
+            f"{quota.reserved:,} reserved: this job may need more than is left, up to {self.amount:,}"
         )
 
 
@@ -138,7 +143,7 @@ def reserve(
             unpriced = next((want.unpriced for want in mine if want.unpriced), None) if quota.unit == "money" else None
             amount = sum(want.amount(quota.unit) - _had(had.get(want.job_id), quota) for want in mine)
             if unpriced is not None or (amount > 0 and amount > _free(quota, more)):
-                beyond = Beyond(quota, unpriced)
+                beyond = _beyond(quota, more, amount, unpriced)
                 break
             asked[quota.place] = amount
         if beyond is not None:
@@ -191,7 +196,7 @@ def call(connection: Connection, calls: Mapping[str, WantedCall]) -> dict[str, s
         theirs = [each for each in quotas.get(row.tenant, ()) if each.unit == "money" and each.holds_for(row.key_id)]
         beyond = next((each for each in theirs if amount > 0 and amount > _free(each, more)), None)
         if beyond is not None:
-            over[job_id] = Beyond(beyond).reason
+            over[job_id] = _beyond(beyond, more, amount).reason
             exhausted.add(beyond.place)
         elif amount and theirs:
             changed[job_id] = money
@@ -223,6 +228,11 @@ _PAY_MANY: Final = text("""
 
 def _free(quota: Quota, more: Mapping[Place, int]) -> int:
     return quota.most - quota.used - quota.reserved - more.get(quota.place, 0)
+
+
+def _beyond(quota: Quota, more: Mapping[Place, int], amount: int, unpriced: str | None = None) -> Beyond:
+    """Return the quota with what this transaction has reserved of it: else it would seem to have room."""
+    return Beyond(replace(quota, reserved=quota.reserved + more.get(quota.place, 0)), amount, unpriced)
 
 
 def reserve_ahead(connection: Connection, wants: Sequence[Want]) -> dict[str, Beyond]:

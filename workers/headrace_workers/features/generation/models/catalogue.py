@@ -204,7 +204,7 @@ def read_catalogue(home: Path) -> Catalogue:
     if len(content) > MOST_BYTES:
         raise ConfigurationError(f"{path} has more than {MOST_BYTES:,} bytes, which is too much for a catalogue")
     try:
-        found = _File.model_validate(tomllib.loads(content.decode()))
+        found = _File.model_validate(tomllib.loads(content.decode("utf-8-sig")))
     except ValidationError as error:
         raise ConfigurationError(f"{path}: {describe(error)}") from None  # without the values: one may be a key
     except (ValueError, RecursionError) as error:
