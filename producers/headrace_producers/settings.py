@@ -22,6 +22,7 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_SOURCE = "/headrace/producer"
 DEFAULT_HOME = ".headrace"
 RUN_FILE = "run.json"
+LOCK_FILE = "up.lock"  # holds the process id of the stack, from its start on
 
 # The service of an address, and its form.
 _ADDRESSES = {
@@ -151,13 +152,13 @@ def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE
         found["groups"] = str(content.get("groups", "on"))
         pid = int(content["pid"])
     except FileNotFoundError:
-        raise ConfigurationError(
-            f"no address of {service}: {lacking} is not set and {path} is not there; {ways}"
-        ) from None
+        why = f"no address of {service}: {lacking} is not set and {path} is not there; {ways}"
+        raise ConfigurationError(_starting(path.parent) or why) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{path} cannot be read ({type(error).__name__}: {error}); {ways}") from error
     if not _alive(pid):
-        raise ConfigurationError(f"the stack that wrote {path} (process {pid}) runs no more; {ways}")
+        why = f"the stack that wrote {path} (process {pid}) runs no more; {ways}"
+        raise ConfigurationError(_starting(path.parent) or why)
     return found
 
 
@@ -183,6 +184,17 @@ def _groups(env: Mapping[str, str], address: str) -> bool:
     if setting not in ("on", "off"):
         raise ConfigurationError(f"HEADRACE_KAFKA_GROUPS is {setting!r}; it may be on or off")
     return setting == "on"
+
+
+def _starting(home: Path) -> str | None:
+    """Return the words for a stack that is starting in this home; None if there is none."""
+    try:
+        pid = int((home / LOCK_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not _alive(pid):
+        return None
+    return f"the stack in {home} is starting (process {pid}): try again when `headrace up` says that it is ready"
 
 
 def _alive(pid: int) -> bool:

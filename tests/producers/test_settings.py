@@ -7,6 +7,7 @@ import pytest
 
 from headrace_producers import KafkaSettings, ProducerSettings
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.runtime.embedded.lock import HomeLock
 
 
 def test_addresses_come_from_the_environment():
@@ -84,6 +85,17 @@ def test_without_a_running_stack_the_ways_are_named(tmp_path, content):
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(ConfigurationError, match=r"set HEADRACE_KAFKA=host:port, or start `headrace up`"):
         KafkaSettings.from_env({"HEADRACE_HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize("content", [None, json.dumps({"kafka": "a:1", "redis": "", "ledger": "", "pid": 2**22})])
+def test_a_stack_that_is_starting_is_waited_for(tmp_path, content):
+    """It has locked its home and not yet written its addresses: nobody is told to start another."""
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    lock = HomeLock(tmp_path).acquire()
+    with pytest.raises(ConfigurationError, match=rf"is starting \(process {os.getpid()}\): try again"):
+        KafkaSettings.from_env({"HEADRACE_HOME": str(tmp_path)})
+    lock.release()
 
 
 def test_what_a_producer_fills_in_comes_from_the_environment():

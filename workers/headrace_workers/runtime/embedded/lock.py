@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Self
 
+from headrace_producers.settings import LOCK_FILE
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.private_files import keep_private, opened_privately
 from headrace_workers.runtime.embedded.child_processes import Child, kill_group, started_at
 from headrace_workers.runtime.embedded.home import unusable
 
-LOCK_FILE = "up.lock"
 CHILDREN_FILE = "children.json"
 
 

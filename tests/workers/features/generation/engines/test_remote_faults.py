@@ -87,6 +87,11 @@ def truncates(_provider: Provider, reply: Reply) -> None:
     reply.raw(b'event: content_block_delta\ndata: {"type": "content_block_del\n\n')
 
 
+def is_no_stream(_provider: Provider, reply: Reply) -> None:
+    """Answer 200 with something else."""
+    reply.status(200, {"title": "Welcome"})
+
+
 def floods(_provider: Provider, reply: Reply) -> None:
     """Send more than 10 MB."""
     reply.start()
@@ -112,6 +117,7 @@ def never_ends_an_event(_provider: Provider, reply: Reply) -> None:
         (cuts, {}, "cut off before its end|connection was lost"),
         (errs, {}, "the model crashed"),
         (truncates, {}, "not valid JSON"),
+        (is_no_stream, {}, "sent no part of an answer; is `url`"),
         (floods, {}, "more than 8,388,608 bytes"),
         (never_ends_an_event, {}, "an event of the answer has more than 1,048,576 bytes"),
     ],

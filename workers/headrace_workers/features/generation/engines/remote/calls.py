@@ -135,6 +135,8 @@ def _too_late(alias: str, limits: RemoteModel, *, began: bool, whole: bool) -> s
 
 def _completion(pieces: Sequence[Piece], limits: RemoteModel, alias: str) -> Completion | HeadraceError:
     finish = _last(pieces, "finish")
+    if not pieces:
+        return AnswerLost(f"{alias}: it sent no part of an answer; is `url` in models.toml the address of its API?")
     if finish is None:
         return AnswerLost(f"{alias}: its answer was cut off before its end")
     fingerprint = _last(pieces, "fingerprint")
