@@ -12,8 +12,8 @@ from headrace_schemas.errors import Unavailable
 
 CPU_SECONDS: Final = 1
 MEMORY: Final = 1024**3  # bytes of addresses; the interpreter takes about a tenth
-# Seconds until a machine counts as too busy to tell. A bridge then asks about the same record again, and takes no others
-# meanwhile: so this is long enough for a process that gets a thirtieth of a core.
+# Seconds until a machine counts as too busy to tell. A bridge then asks about the same record again, and takes no
+# others meanwhile: so this is long enough for a process that gets a thirtieth of a core.
 _WAIT: Final = 30.0
 _LONGEST: Final = 500  # characters of a message
 _CHILD: Final = Path(__file__).with_name("compiled_apart.py")
