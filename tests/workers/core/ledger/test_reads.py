@@ -175,3 +175,24 @@ def test_a_pool_that_has_none_left_is_unavailable(server):
             stack.enter_context(engine.connect())
         with pytest.raises(Unavailable):
             reads.rows(_BACKEND, {})
+
+
+def test_reads_at_once_are_bounded(server, monkeypatch):
+    """A read that finds twelve others at the ledger waits for one of them to end, and not for ever."""
+    _, reads = server
+    monkeypatch.setattr("headrace_workers.core.sql.reads.STATEMENT_SECONDS", 0.01)
+    with ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(reads._room)
+        with pytest.raises(Unavailable, match="12 statements"):
+            reads.rows(_BACKEND, {})
+    assert backend(reads)
+
+
+def test_a_read_that_fails_takes_no_room(server):
+    """However many fail, the next one has its connection."""
+    _, reads = server
+    for _ in range(13):
+        with pytest.raises(LedgerRefused):
+            reads.rows(_FAILS, {"by": 0})
+    assert backend(reads)

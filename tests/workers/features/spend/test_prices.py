@@ -90,3 +90,15 @@ def test_a_price_that_says_nothing_is_refused(tmp_path: Path):
     (tmp_path / "models.toml").write_text("[prices.luna]\nlongest = 4\n")
     with pytest.raises(ConfigurationError, match="name a price"):
         read_catalogue(tmp_path)
+
+
+def test_a_price_is_looked_for_once_a_second(tmp_path):
+    """Every job asks for the price of its model: the file is not looked at for each, also where it sets none."""
+    make_echo_model(tmp_path)
+    seconds = [0.0]
+    registry = Registry(tmp_path, monotonic=lambda: seconds[0])
+    assert registry.price("echo") is None
+    (tmp_path / "models.toml").write_text("[prices.echo]\nhour = 0.36\n")
+    assert registry.price("echo") is None
+    seconds[0] += 2
+    assert registry.price("echo") is not None

@@ -3,6 +3,7 @@
 import threading
 
 from headrace_workers.runtime.worker.io_runs import IoRuns
+from headrace_workers.runtime.worker.process import _pool
 
 
 def test_runs_go_side_by_side_up_to_a_bound():
@@ -78,3 +79,12 @@ def test_a_patient_queue_waits_for_room():
     assert began
     assert second.wait(120)
     ending.join()
+
+
+def test_calls_of_another_machine_have_no_pool():
+    """A pool would hand each claim on to such a thread; a model that runs here keeps its pool of threads, and so does a
+    worker that is told how many to run side by side.
+    """
+    generate = frozenset({"generate"})
+    assert _pool(generate, None, 64) == _pool(generate, 1, 64) == "solo"
+    assert _pool(generate, 2, 64) == _pool(generate, None, 0) != "solo"

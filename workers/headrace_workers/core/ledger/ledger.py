@@ -33,10 +33,13 @@ from headrace_workers.core.ledger import (
 from headrace_workers.core.ledger.deployment import Deployment
 from headrace_workers.core.ledger.for_bridges import ForBridges
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.sql.database import clock, reading
+from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.sql.database import now_ms, reading, writing
 from headrace_workers.core.sql.engines import Engines
 from headrace_workers.core.sql.transactions import brief_durable, brief_volatile, durable, reads, volatile
 from headrace_workers.core.tables import IDENTITY
+
+_NOW = select(now_ms())
 
 
 class ForGateways(Engines):
@@ -54,7 +57,6 @@ class ForGateways(Engines):
 class ForWorkers(Engines):
     """The part of a `Ledger` that workers use."""
 
-    start = brief_volatile(start.start)
     renew = volatile(leases.renew)
     leased_jobs = reads(leases.leased_jobs)
     complete_together = durable(complete.complete_together)
@@ -63,6 +65,13 @@ class ForWorkers(Engines):
     acquit = volatile(leases.acquit)
     horizon = reads(changes.horizon)
     followed = brief_volatile(followers.tell)
+
+    def start(self, claim_id: int, *, worker: str, lease_ms: int) -> Started | None:
+        """Begin a claim; None when there is nothing to do: see start.py."""
+        if self._volatile.dialect.name == "postgresql":
+            return start.start(self._brief, claim_id, worker=worker, lease_ms=lease_ms)
+        with writing(self._volatile) as tx:
+            return start.start(tx, claim_id, worker=worker, lease_ms=lease_ms)
 
 
 class ForPeople(Engines):
@@ -98,8 +107,8 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
 
     def now(self) -> int:
         """Return the time by the database's clock, in ms since 1970."""
-        with reading(self._engine) as tx:
-            return clock(tx)
+        ((now,),) = self._reads.rows(_NOW, {})
+        return int(now)
 
     @cached_property
     def identity(self) -> str:

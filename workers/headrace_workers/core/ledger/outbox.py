@@ -29,6 +29,7 @@ from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import among, bindparam_of, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.reads import Reads, rows_of
 from headrace_workers.core.tables import OUTBOX
 
 SOURCE = "/headrace/ledger"
@@ -89,7 +90,7 @@ def put(connection: Connection, records: Iterable[Outgoing]) -> None:
 
 
 def peek(
-    connection: Connection, limit: int, max_bytes: int = 2**62, *, after: int = 0, unread: Collection[Topic] = ()
+    where: Connection | Reads, limit: int, max_bytes: int = 2**62, *, after: int = 0, unread: Collection[Topic] = ()
 ) -> list[OutboxRow]:
     """Return the oldest records that may be published, in order: so many, and values of so many bytes, but always one.
 
@@ -97,7 +98,7 @@ def peek(
     with a number above `after` are returned; records of the topics `unread` come without their values.
     """
     bounds = {"most": limit, "bytes": max_bytes, "after": after, "unread": [str(topic) for topic in unread]}
-    rows = run(connection, _oldest(connection.dialect.name), bounds)
+    rows = rows_of(where, _oldest(where.dialect.name), bounds)
     return [
         OutboxRow(number, Outgoing(Topic(topic), key, from_json(headers), value))
         for number, topic, key, headers, value in rows

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
-from headrace_workers.core.sql.database import locks_rows, now_ms
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.database import now_ms
+from headrace_workers.core.sql.reads import Reads, rows_of
 from headrace_workers.core.tables import CLAIMS, JOBS, STEPS
 
 
@@ -114,18 +114,20 @@ _BEGUN_STEPS = (
 )
 
 
-def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) -> Started | None:
+def start(where: Connection | Reads, claim_id: int, *, worker: str, lease_ms: int) -> Started | None:
     """Begin a claim; None when another began it, or it ran out or was given back: then there is nothing to do.
+
+    On PostgreSQL this is one statement, and needs no transaction.
 
     The same worker may ask again, because it never got the answer: whether it runs the claim already, it knows itself.
     """
     values = {"claim": claim_id, "by": worker, "lease_ms": lease_ms}
     found: list[tuple[Any, ...]]
-    if locks_rows(connection):
-        found = list(run(connection, _BEGUN_STEPS, values))
+    if isinstance(where, Reads) or where.dialect.name == "postgresql":
+        found = list(rows_of(where, _BEGUN_STEPS, values))
     else:
-        begun = connection.execute(_BEGIN, values).all()
-        rows = connection.execute(_STEPS, {"claim": claim_id}).all() if begun else []
+        begun = where.execute(_BEGIN, values).all()
+        rows = where.execute(_STEPS, {"claim": claim_id}).all() if begun else []
         found = [(*begun[0], *row) for row in rows] or [(*row, *_NO_STEP) for row in begun]
     if not found:
         return None

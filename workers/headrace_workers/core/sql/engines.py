@@ -20,6 +20,7 @@ class Engines:
         # lease that ran out, or makes an event be published again under the same id.
         self._volatile = volatile or engine
         self._reads = Reads(engine)  # for what is read alone, and at once
+        self._brief = self._reads if self._volatile is engine else Reads(self._volatile)  # and for such a write
         self._stores: dict[type[LedgerStore], LedgerStore] = {}
 
     @classmethod
@@ -49,6 +50,7 @@ class Engines:
     def close(self) -> None:
         """Close all connections."""
         self._reads.close()
+        self._brief.close()
         self._engine.dispose()
         self._volatile.dispose()
 

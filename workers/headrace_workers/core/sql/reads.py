@@ -1,29 +1,34 @@
-"""Reads of the hot path that stand alone: a look-up waits for one, and mostly that is all it does."""
+"""Statements of the hot path that stand alone, mostly reads: a look-up waits for one, and that is all it does."""
 
+import threading
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import Dialect, ExceptionContext
 
-from headrace_workers.core.sql.database import reading
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.sql.database import STATEMENT_SECONDS, reading
 from headrace_workers.core.sql.database_errors import translated
 from headrace_workers.core.sql.driver_statements import Parameters, Rows, as_sqlalchemy, as_text, is_gone, run
 
 _KEPT: Final = 4  # connections that are open while nobody reads
+_MOST: Final = 12  # and at once, as many as the pool of an engine has
 _IDLE: Final = 0  # psycopg's TransactionStatus.IDLE, which is not loaded where there is no PostgreSQL
 
 
 class Reads:
-    """Single reads in no transaction. Thread-safe; not to be carried over a fork (call `close` in the parent before).
+    """Single reads, or other single statements, in no transaction. Thread-safe; not to be carried over a fork (call
+    `close` in the parent before).
 
-    On PostgreSQL they have connections of their own: borrowing one from SQLAlchemy's pool costs as much as such a read.
-    These connections are opened as the engine's are, and have the same bound. When the engine drops its connections,
-    these are dropped too, since they lead to the same server.
+    On PostgreSQL they have connections of their own, a bounded number: borrowing one from SQLAlchemy's pool costs twice
+    as much as such a read. These connections are opened as the engine's are, and have the same time limit. When the
+    engine drops its connections, these are dropped too, since they lead to the same server.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._kept: list[Any] = []
+        self._room = threading.BoundedSemaphore(_MOST)
         event.listen(engine, "engine_disposed", self._disposed)
         event.listen(engine, "handle_error", self._lost)
 
@@ -37,7 +42,12 @@ class Reads:
         if self.dialect.name != "postgresql" or self._engine.dispatch.before_cursor_execute:
             with reading(self._engine) as connection:
                 return run(connection, statement, parameters)
-        return self._run(*as_text(statement, parameters))
+        if not self._room.acquire(timeout=STATEMENT_SECONDS):
+            raise Unavailable(f"the ledger did not answer: {_MOST} statements are waiting for it")
+        try:
+            return self._run(*as_text(statement, parameters))
+        finally:
+            self._room.release()
 
     def close(self) -> None:
         """Close the idle connections; a connection in use is closed when it comes back."""

@@ -1,8 +1,8 @@
 """A worker process: Celery takes claims from its queues, and the runner does them.
 
 A model's worker uses a pool of threads, as many as the engine computes in parallel, and one for interactive work
-beside them: they share one copy of the weights, and the engine releases the GIL. Other roles are Python work: one
-process, or several forked ones.
+beside them: they share one copy of the weights, and the engine releases the GIL. Calls of a model on another machine
+have a thread each, without a pool. Other roles are Python work: one process, or several forked ones.
 """
 
 import logging
@@ -186,7 +186,7 @@ def run_worker(
     patient = [names.queue(model_queue(model))] if model is not None and open_calls else []
     io_runs = IoRuns({names.queue(queue): most for queue, most in abreast.items()}, patient)
     process, loop = _Process(settings, roles, model, progress, build, io_runs), progress.loop("consumer")
-    pool = _pool(roles, concurrency)
+    pool = _pool(roles, concurrency, open_calls)
     app = _app(settings, [queue_of(names, name) for name in queues], pool, process, loop)
     stopping = threading.Event()  # somebody asked for an end
     parallel = _ready(process, pool, loop)
@@ -257,7 +257,8 @@ def _serve(app: Any, roles: frozenset[str], count: int) -> int:
         return int(end.code or 0)
 
 
-def _pool(roles: frozenset[str], concurrency: int | None) -> str:
-    if MODEL_ROLE in roles:
+def _pool(roles: frozenset[str], concurrency: int | None, open_calls: int) -> str:
+    # A pool would only hand the calls of a model on another machine on to the threads of io_runs.py.
+    if MODEL_ROLE in roles and not (open_calls and concurrency in (None, 1)):
         return "headrace_workers.runtime.worker.threads:WakingThreads"
     return "solo" if concurrency is None or concurrency == 1 else "prefork"

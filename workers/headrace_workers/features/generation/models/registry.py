@@ -276,8 +276,8 @@ class Registry:
         return _template_knows_tools(model_dir(self._home, alias), card)
 
     def price(self, alias: str) -> CataloguePrice | None:
-        """Return the price that the catalogue sets for a model; None where it sets none."""
-        return self._recent_catalogue(known=alias in self._catalogue.prices).prices.get(alias)
+        """Return the price that the catalogue sets for a model, as it was a second ago; None where it sets none."""
+        return self._recent_catalogue(known=True).prices.get(alias)
 
     def _names(self) -> set[str]:
         return {folder.name for folder in _folders(self._home)} | self._read_catalogue().models.keys()

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
@@ -25,6 +25,25 @@ MINUTE_MS: Final = 60_000
 KEPT_MINUTES: Final = 60
 _SIGNALS: Final = Namespace(uuid.UUID("0d4d5c1f-6a5e-5a0e-9a2b-2f0a4b7c9e31"))
 _LEAST_DRILL_MS: Final = 1_000
+
+
+class _Known(NamedTuple):
+    """A breaker's row, and the time (ms)."""
+
+    model: str
+    failures: int
+    openings: int
+    opened_at: int | None
+    open_until: int | None
+    probed_until: int | None
+    reason: str | None
+    drill: str | None
+    drilled_until: int | None
+    now: int
+
+
+# Built once: a job that comes alone waits for it in its worker and in its bridge.
+_ALL: Final = select(*(BREAKERS.c[name] for name in _Known._fields[:-1]), now_ms())
 
 
 def signal_of(model: str) -> str:
@@ -58,12 +77,6 @@ class Calls:
     failures: int = 0
     ms: int = 0
     slowest_ms: int = 0
-
-
-def all_of(connection: Connection) -> dict[str, Health]:
-    """Return the health of all models that ever failed or were drilled."""
-    rows = connection.execute(select(BREAKERS, now_ms().label("now")))
-    return {row.model: _health(row, row.now) for row in rows}
 
 
 def follow(connection: Connection, model: str, change: Callable[[Breaker, int], Breaker]) -> Change:
@@ -198,9 +211,12 @@ def _health(row: Any, now: int) -> Health:
 class Breakers(LedgerStore):
     """The breakers of one ledger, and the calls of its models. Thread-safe."""
 
-    all = reads(all_of)
     follow = durable(follow)
     take_probe = durable(take_probe)
     drill = durable(drill)
     add_calls = volatile(add_calls)
     calls = reads(calls_of)
+
+    def all(self) -> dict[str, Health]:
+        """Return the health of all models that ever failed or were drilled."""
+        return {row.model: _health(row, row.now) for row in map(_Known._make, self._reads.rows(_ALL, {}))}
