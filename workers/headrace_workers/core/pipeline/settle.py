@@ -39,7 +39,7 @@ from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published
 from headrace_workers.core.pipeline.chain import TRIED, in_words, tokens_with, tried_in, with_chain
 from headrace_workers.core.pipeline.routing import Pipeline, Route
 from headrace_workers.core.pipeline.stage import Weight, model_of
-from headrace_workers.core.pipeline.task import Task, Unit
+from headrace_workers.core.pipeline.task import StepEvent, Task, Unit
 from headrace_workers.core.tables import NEVER
 
 _FIRST_TRY_MS, _LONGEST_TRY_MS = 5_000, 120_000  # of what is held until something works
@@ -193,20 +193,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     staged = [_with_stages(event, stages) for event in events]
     event = staged[-1] if done.event else task.event
     pipeline = conditions.pipeline
-    route = pipeline.next_step(
-        row.job_id,
-        task.job,
-        event,  # type: ignore[arg-type]
-        after=started.stage,
-        to=done.to,
-        model=done.model,
-    )
-    if route is None:
-        where = f"the unknown stage {done.to!r}" if done.to else f"no stage that takes {type(event).__name__}"
-        raise WrongOutcome(f"sent the job on to {where}")
-    ordinal = row.ordinal + pipeline.goes_back(started.stage, route.stage.name)
-    if ordinal > _MOST_ROUNDS:
-        raise WrongOutcome(f"sent the job back to {done.to!r} more than {_MOST_ROUNDS} times")
+    route, ordinal = _next(started, row, task, event, done, pipeline)  # type: ignore[arg-type]
     records = _outgoing(started, row, staged, conditions)
     payload, event_type = (
         (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
@@ -241,6 +228,20 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         wanted = replace(wanted, most=wanted.most + behind)
     refusal = _refusal(route.stage.name, row, 0, kept) if wanted else None
     return Settled(row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal)
+
+
+def _next(
+    started: Started, row: StepRow, task: Task, event: StepEvent, done: Done, pipeline: Pipeline
+) -> tuple[Route, int]:
+    """Return the route to the job's next step, and the step's ordinal. Raise WrongOutcome if there is none."""
+    route = pipeline.next_step(row.job_id, task.job, event, after=started.stage, to=done.to, model=done.model)
+    if route is None:
+        where = f"the unknown stage {done.to!r}" if done.to else f"no stage that takes {type(event).__name__}"
+        raise WrongOutcome(f"sent the job on to {where}")
+    ordinal = row.ordinal + pipeline.goes_back(started.stage, route.stage.name)
+    if ordinal > _MOST_ROUNDS:
+        raise WrongOutcome(f"sent the job back to {done.to!r} more than {_MOST_ROUNDS} times")
+    return route, ordinal
 
 
 def _tokens(row: StepRow, task: Task, done: Done, model: str | None) -> int:

@@ -104,7 +104,24 @@ def recall(
         Dead(Category.PERMANENT, f"recall takes generation jobs, not {type(task.job).__name__}") for task in tasks
     ]
     jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
-    requests = {
+    requests = _requests(tasks, jobs, cache_mode, auditing)
+    found = dict(zip(requests, cache.look_up(list(requests.values())) if requests else (), strict=True))
+    passages = _passages(_resting(jobs, found), tasks, retrieval, passage_screener)
+    found.update(_renewed(found, passages, requests, cache))
+    freed = _freed(tasks, found, passages)
+    found.update(dict.fromkeys(freed, Miss()))
+    passages |= _passages(freed, tasks, retrieval, passage_screener)
+    ttl_ms = int(cache_ttl * 1000)
+    for place, job in jobs.items():
+        outcomes[place] = _settled(tasks[place], job, found.get(place), passages.get(place), ttl_ms, max_wait, auditing)
+    return outcomes
+
+
+def _requests(
+    tasks: Sequence[Task], jobs: Mapping[int, GenerationJob], default: CacheMode, auditing: Draws
+) -> dict[int, LookupRequest]:
+    """Return the requests of the jobs that ask for the cache, by place."""
+    return {
         place: LookupRequest(
             tasks[place].job_id,
             job,
@@ -115,44 +132,31 @@ def recall(
             said=_said(tasks[place]),
         )
         for place, job in jobs.items()
-        if (mode := mode_of(job, cache_mode)) is not CacheMode.OFF
+        if (mode := mode_of(job, default)) is not CacheMode.OFF
     }
-    found = dict(zip(requests, cache.look_up(list(requests.values())) if requests else (), strict=True))
-    resting = [
+
+
+def _resting(jobs: Mapping[int, GenerationJob], found: Mapping[int, Found]) -> list[int]:
+    """Return the places of the jobs whose passages are needed now."""
+    return [
         place
         for place, job in jobs.items()
         if job.knowledge is not None and not isinstance(found.get(place), Awaited | Failed | Unverified)
     ]
-    passages = _passages(resting, tasks, retrieval, passage_screener)
-    found.update(_renewed(found, passages, requests, cache))
-    # A request that waits for one of this group, which will make no answer for others, runs by itself at once.
+
+
+def _freed(
+    tasks: Sequence[Task], found: Mapping[int, Found], passages: Mapping[int, grounds.Found | Held]
+) -> list[int]:
+    """Return the places of the requests that wait for a job of this group which will make no answer for others. They
+    run by themselves at once.
+    """
     alone = {
         tasks[place].job_id
         for place, each in passages.items()
         if isinstance(found.get(place), Miss) and not isinstance(each, grounds.Grounds)
     }
-    freed = [place for place, each in found.items() if isinstance(each, Awaited) and each.job_id in alone]
-    if freed:
-        found.update(dict.fromkeys(freed, Miss()))
-        passages |= _passages(freed, tasks, retrieval, passage_screener)
-    for place, job in jobs.items():
-        seen = found.get(place)
-        unfit = _unfit(job, seen)
-        outcome = _outcome(
-            tasks[place],
-            job,
-            seen if unfit is None else Miss(),
-            passages.get(place),
-            int(cache_ttl * 1000),
-            max_wait,
-            auditing,
-        )
-        if unfit is not None and isinstance(outcome, Done):
-            outcome = replace(outcome, rows=(*outcome.rows, unfit))
-        if requests.get(place) is not None and requests[place].said is not None and isinstance(outcome, Done):
-            outcome = replace(outcome, context={**forgotten(), **outcome.context})
-        outcomes[place] = outcome
-    return outcomes
+    return [place for place, each in found.items() if isinstance(each, Awaited) and each.job_id in alone]
 
 
 def _said(task: Task) -> VerifierSaid | None:
@@ -211,7 +215,7 @@ def _passages(
     return dict(zip(places, found, strict=True))
 
 
-def _outcome(
+def _settled(
     task: Task,
     job: GenerationJob,
     found: Found | None,
@@ -220,37 +224,62 @@ def _outcome(
     max_wait: float,
     auditing: Draws,
 ) -> Outcome:
-    """Return the outcome of a task.
+    """Return the outcome of a task. An answer that does not fit the job ends, and the job's own model is asked. A
+    verifier's verdict is not carried on.
 
     `found` is None for a job that does not ask for the cache, `passages` for one that needs none.
     """
-    match found:
-        case Awaited() | Failed() | Unverified():
-            return _without_answer(found, max_wait)
-        case Hit():
-            return _serve(task, job, found, None if isinstance(passages, Held) else passages, auditing)
-    context: dict[str, dict[str, Any]] = {}
-    if found is not None:
-        context[CONTEXT] = {name: getattr(found, name) for name in _TOLD}
-    entry_id = None if found is None else found.entry_id
-    match passages:
-        case grounds.NoGrounds():
-            # An answer that rests on no passage is not shared: a document that comes in a moment would make it wrong.
-            done = ungrounded(task.job_id, job, passages, recalled(context))
-            rows = () if entry_id is None else (Withdraw(entry_id),)
-            return replace(done, context={**context, **done.context}, rows=rows)
-        case Held() | HeadraceError():
-            return passages if isinstance(passages, Held) else outcome_of(passages)
-    if entry_id is not None:
-        context[CONTEXT] |= {ENTRY: entry_id, TTL_MS: ttl_ms}
-        if isinstance(found, Miss) and found.places:
-            context[CONTEXT][PLACES] = found.places
+    unfit = _unfit(job, found)
+    match found if unfit is None else Miss():
+        case Awaited() | Failed() | Unverified() as waiting:
+            outcome: Outcome = _without_answer(waiting, max_wait)
+        case Hit() as hit:
+            outcome = _serve(task, job, hit, None if isinstance(passages, Held) else passages, auditing)
+        case missed:
+            outcome = _ask_model(task, job, missed, passages, ttl_ms, auditing)
+    if not isinstance(outcome, Done):
+        return outcome
+    rows = outcome.rows if unfit is None else (*outcome.rows, unfit)
+    asked = found is not None and _said(task) is not None
+    return replace(outcome, rows=rows, context={**forgotten(), **outcome.context} if asked else outcome.context)
+
+
+def _ask_model(
+    task: Task,
+    job: GenerationJob,
+    missed: Miss | None,
+    passages: grounds.Found | Held | None,
+    ttl_ms: int,
+    auditing: Draws,
+) -> Outcome:
+    """Return the outcome of a task that no known answer suits: the job goes on to its model, with its passages."""
+    if isinstance(passages, Held):
+        return passages
+    if isinstance(passages, HeadraceError):
+        return outcome_of(passages)
+    context = {} if missed is None else {CONTEXT: {name: getattr(missed, name) for name in _TOLD}}
+    if isinstance(passages, grounds.NoGrounds):
+        # An answer that rests on no passage is not shared: a document that comes in a moment would make it wrong.
+        done = ungrounded(task.job_id, job, passages, recalled(context))
+        rows: tuple[Written, ...] = () if missed is None or missed.entry_id is None else (Withdraw(missed.entry_id),)
+        return replace(done, context={**context, **done.context}, rows=rows)
     done = Done() if passages is None else grounded(passages)
-    nearly = None if found is None else found.nearly
-    if nearly is None:
-        return replace(done, context={**context, **done.context})
-    context[CONTEXT] |= {_NEARLY: [explored_id(task.job_id), nearly.text]}
-    return replace(done, context={**context, **done.context}, rows=(auditing.explore(task.job_id, job, nearly),))
+    if missed is None:
+        return done
+    context[CONTEXT] |= _filling(missed, ttl_ms)
+    rows = ()
+    if missed.nearly is not None:
+        context[CONTEXT] |= {_NEARLY: [explored_id(task.job_id), missed.nearly.text]}
+        rows = (auditing.explore(task.job_id, job, missed.nearly),)
+    return replace(done, context={**context, **done.context}, rows=rows)
+
+
+def _filling(missed: Miss, ttl_ms: int) -> dict[str, Any]:
+    """Return what goes on with a job that is to fill an entry; nothing for any other."""
+    if missed.entry_id is None:
+        return {}
+    places = {PLACES: missed.places} if missed.places else {}
+    return {ENTRY: missed.entry_id, TTL_MS: ttl_ms, **places}
 
 
 def _without_answer(found: Awaited | Failed | Unverified, max_wait: float) -> Wait | Dead | Done:

@@ -173,6 +173,21 @@ def test_names_are_told_apart() -> None:
     assert len({guard.name for guard in GUARDS}) == len(GUARDS)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Which things can I put in the compost?", "What can I put in the compost?"),
+        ("Is it right to say that all bears hibernate?", "Do all bears hibernate?"),
+        ("Is it correct to say that all bears hibernate?", "Is it true that all bears hibernate?"),
+        ("How heavy is a football in ounces?", "How many ounces does a football weigh?"),
+    ],
+)
+def test_a_phrase_with_one_meaning_passes(one: str, other: str) -> None:
+    """Phrases that ask for the same in every sentence are read alike."""
+    assert refusal(profile(one), profile(other)) is None
+    assert refusal(profile(other), profile(one)) is None
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize(
     "unit",

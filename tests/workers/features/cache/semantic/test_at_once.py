@@ -253,33 +253,33 @@ def test_an_id_that_became_another_entrys_is_not_served(semantic, asks, changed)
     assert tiers(semantic, [job]) == ["none"]
 
 
-class Meeting:
-    """A ledger; just before the first answer is led in it, somebody else does something."""
+@pytest.fixture
+def meeting(monkeypatch):
+    """Has a worker of this ledger do its work just before the next answer is led."""
 
-    def __init__(self, ledger, other):
-        self._ledger, self._other = ledger, other
+    def meet(ledger, other):
+        answers = ledger.of(Answers)
+        lead = answers.lead
 
-    def of(self, _store):
-        return self
+        def lead_behind(wanted, passed=()):
+            monkeypatch.setattr(answers, "lead", lead)
+            other.run("recall")
+            return lead(wanted, passed)
 
-    def lead(self, wanted, passed=()):
-        other, self._other = self._other, lambda: None
-        other()
-        return self._ledger.of(Answers).lead(wanted, passed)
+        monkeypatch.setattr(answers, "lead", lead_behind)
 
-    def __getattr__(self, name):
-        return getattr(self._ledger.of(Answers), name)
+    return meet
 
 
 @pytest.mark.parametrize(("first", "second"), [(ASKED, ASKED), (ASKED, LIKE)])
-def test_two_workers_that_look_up_in_the_same_moment_cost_one_generation(semantic, asks, monkeypatch, first, second):  # noqa: F811
+def test_two_workers_that_look_up_in_the_same_moment_cost_one_generation(semantic, asks, meeting, first, second):  # noqa: F811
     """Neither saw the other when it looked: who notes it second waits, in whatever words, and leaves no entry."""
     other = another(semantic.ledger, followed=False)
     (ours,) = semantic.send(asks(first, cache="semantic", idempotency_key="1"))
     claim = semantic.ledger.claim([Wanted("recall", 0, 1, 256)], lease_ms=60_000, sender="b").claims[0]
     (theirs,) = semantic.send(asks(second, cache="semantic", idempotency_key="2"))
     started = semantic.ledger.start(claim.id, worker="w", lease_ms=60_000)
-    monkeypatch.setattr(semantic.cache, "_ledger", Meeting(semantic.ledger, lambda: other.run("recall")))
+    meeting(semantic.ledger, other)
     settled = semantic.work.do(started)
     assert semantic.ledger.complete(claim.id, settled, ran_ms=1, quantum_ms=5_000) is not None
     assert semantic.states([ours, theirs]) == ["parked", "done"]
@@ -289,13 +289,13 @@ def test_two_workers_that_look_up_in_the_same_moment_cost_one_generation(semanti
     assert tiers(semantic, [ours, theirs]) == ["coalesced" if first == second else "semantic", "none"]
 
 
-def test_who_has_waited_already_leads_beside_another(semantic, asks, monkeypatch):  # noqa: F811 - the fixture
+def test_who_has_waited_already_leads_beside_another(semantic, asks, meeting):  # noqa: F811 - the fixture
     """Nobody waits twice: it costs two generations."""
     from headrace_workers.features.cache.semantic.found import LookupRequest, Miss
 
     other = another(semantic.ledger, followed=False)
     semantic.send(asks(LIKE, cache="semantic", idempotency_key="2"))
-    monkeypatch.setattr(semantic.cache, "_ledger", Meeting(semantic.ledger, lambda: other.run("recall")))
+    meeting(semantic.ledger, other)
     request = asks(ASKED, cache="semantic")
     (found,) = semantic.cache.look_up([LookupRequest("job", request, request.cache, waited_for="another")])
     assert isinstance(found, Miss)

@@ -13,6 +13,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.guards import refusal as guards
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.found import Hit, LookupRequest
+from headrace_workers.features.cache.semantic.keyed_requests import RequestKeys
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
@@ -129,9 +130,9 @@ def test_a_guard_that_fails_is_a_miss(semantic, asks, monkeypatch):
 def test_likeness_ends_with_the_scope(semantic, asks, other):
     """Another tenant, sampling, model, system prompt or knowledge base has questions of its own."""
     ask(semantic, asks, ASKED)
-    request = semantic.cache.look_up.__self__._request  # what would be looked up
+    keys = RequestKeys(lambda alias: f"{alias}/1", HashEmbedder().id)
     one, two = (asks(**{"prompt": LIKE, "cache": "semantic", **more}) for more in ({}, other))
-    scopes = [request(LookupRequest("j", each, each.cache)).question.scope for each in (one, two)]
+    scopes = [keys.of(LookupRequest("j", each, each.cache)).scope for each in (one, two)]
     vector = HashEmbedder().embed([LIKE])[0]
     found = [len(semantic.known.nearest(scope, vector, 5)) for scope in scopes]
     assert found == [1, 0]

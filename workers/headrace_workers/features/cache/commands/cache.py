@@ -113,13 +113,7 @@ def purge(
             "nothing was purged",
             before=f"{_answers(count)} would go, and ",
         )
-    done, after = 0, 0
-    while True:  # a transaction for each part, so that nobody waits long for us
-        killed, following = ledger.of(Answers).purge(wanted, after, "purged by hand")
-        done += killed
-        if following is None:
-            break
-        after = following
+    done = _purged(ledger, wanted)
     if as_json:
         put_json({"purged": done})
     say(f"{done:,} purged")
@@ -149,12 +143,7 @@ def wrong(
     from headrace_workers.features.cache.commands import cache_views as views
 
     ledger = need_ledger()
-    answers = ledger.of(Answers).of_job(job_id)
-    if not answers:
-        if ledger.job(job_id) is None:
-            _unknown(job_id)
-        say(f"{job_id}: its answer was given to no other job and is not in the cache: there is nothing to recall")
-        raise typer.Exit(1)
+    answers = _answers_of(ledger, job_id)
     ids = [answer.entry_id for answer in answers]
     recalled = ledger.of(Answers).recall(ids, f"wrong: {reason.strip()}" if reason.strip() else "wrong")
     if recalled.withdrawn:
@@ -188,6 +177,19 @@ def wrong(
 def again_dict(again: Rerun) -> dict[str, Any]:
     """Return a job that was sent again, for `--json`."""
     return {"job_id": again.job_id, "rerun": again.rerun, "state": again.state, "reason": again.reason}
+
+
+def _answers_of(ledger: "Ledger", job_id: str) -> list["AnswerOf"]:
+    """Return the answers that this job made or was given. Exit with code 1 if there are none."""
+    from headrace_workers.features.cache.store.answers import Answers
+
+    answers = ledger.of(Answers).of_job(job_id)
+    if not answers:
+        if ledger.job(job_id) is None:
+            _unknown(job_id)
+        say(f"{job_id}: its answer was given to no other job and is not in the cache: there is nothing to recall")
+        raise typer.Exit(1)
+    return answers
 
 
 def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], reruns: list[Rerun]) -> None:
@@ -276,6 +278,19 @@ def _wanted(
     # Skip answers that are made from now on: else a busy cache would be purged for ever.
     before = ledger.now() - (int(parse_duration(older_than).total_seconds() * 1000) if older_than else -1)
     return EntryFilter(made_before=before, tenant=tenant, scope=scope, ids=tuple(sorted(set(ids))) if ids else None)
+
+
+def _purged(ledger: "Ledger", wanted: "EntryFilter") -> int:
+    """Purge these answers, a transaction for each part, so that nobody waits long for us. Return how many."""
+    from headrace_workers.features.cache.store.answers import Answers
+
+    done, after = 0, 0
+    while True:
+        killed, following = ledger.of(Answers).purge(wanted, after, "purged by hand")
+        done += killed
+        if following is None:
+            return done
+        after = following
 
 
 def _answers(count: int) -> str:

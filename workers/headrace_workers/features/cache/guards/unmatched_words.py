@@ -1,5 +1,7 @@
 """Kinds of differences that nobody named: words about something that only one of the questions has."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from headrace_workers.features.cache.guards.affixes import denies
@@ -42,21 +44,30 @@ def _same(one: str, other: str) -> bool:
 
 
 def _stems(name: str) -> frozenset[str]:
-    return frozenset(form for line in lines_of(name) for word in line.split() for form in (word, stem(word)))
+    return _stems_of(" ".join(lines_of(name)))
+
+
+def _stems_of(words: str) -> frozenset[str]:
+    return frozenset(form for word in words.split() for form in (word, stem(word)))
 
 
 SPOKEN: Final = _stems("spoken")
 _SORTS: Final = _stems("sorts")
 _FRAMING: Final = _stems("framing")
 _ORDERS: Final = _stems("orders")
+_NAMING: Final = _stems_of("name tell give show list mention provide enumerate")  # orders that ask for no explanation
+_EXPLAINING: Final = _stems_of("explain describe define know understand")
+_HAVE: Final = stem("has")
+_ARTICLES: Final = frozenset({"a", "an"})
 
 
 class Residual:
     """Refuses where one question has a word of content that the other lacks in any form.
 
     A word of the frame around a question (`explain`, `way`, `find`) may stand on one side. So may a word that says
-    what sort of answer is wanted (`city`, `year`), unless it narrows the word beside it (`a city map`), or the other
-    side has another word in its place.
+    what sort of answer is wanted (`city`, `year`), unless it narrows the word beside it (`a city map`), owns what is
+    asked about (`which city has the highest rent`), or the other side has another word in its place. An order
+    (`name the capital`) is in no such place. `What is a river` asks for no river, so `name a river` asks for more.
     """
 
     name = "residual"
@@ -64,9 +75,39 @@ class Residual:
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Return why not, in words; None where both questions are about the same words."""
         ours, theirs = ([key for key in left if key not in SPOKEN] for left in unmatched_words(asked, cached))
-        if (ours and theirs) or not _frames(asked).issuperset(ours) or not _frames(cached).issuperset(theirs):
+        if (
+            not _frames(asked).issuperset(ours)
+            or not _frames(cached).issuperset(theirs)
+            or (ours and theirs and not _apart(ours, theirs, cached) and not _apart(theirs, ours, asked))
+            or (_defines(asked) and _asks_for_one(theirs, cached))
+            or (_defines(cached) and _asks_for_one(ours, asked))
+        ):
             return f"asks also about {in_words(ours, asked)}; the answer is also about {in_words(theirs, cached)}"
         return None
+
+
+def _apart(sorts: list[str], orders: list[str], ordering: Profile) -> bool:
+    """Return True if one question has sorts of answers more, and the other an order that opens it: `which city is the
+    capital`, `name the capital`.
+    """
+    opening = next(token.key for token in ordering.tokens if is_content(token))
+    return _SORTS.issuperset(sorts) and orders == [opening] and opening in _NAMING
+
+
+@read_once
+def _defines(read: Profile) -> bool:
+    """Return True if a question asks what one word means: `what is a river`, `what are rivers`."""
+    keys = [token.key for token in read.tokens if token.key not in _ARTICLES and token.key not in SPOKEN]
+    return len(keys) == 3 and keys[:2] == ["what", "be"] and sum(read.content.values()) == 1
+
+
+def _asks_for_one(more: list[str], read: Profile) -> bool:
+    """Return True if a question asks for a thing, and not for what it is: by the words that it has more, such as `name`
+    and `find`, or by `tell me a`.
+    """
+    if any(one.key == "tell" and after.key in _ARTICLES for one, after in pairwise(read.tokens)):
+        return True
+    return bool(more) and _EXPLAINING.isdisjoint(more) and not (_FRAMING | _ORDERS).isdisjoint(more)
 
 
 @read_once
@@ -84,10 +125,14 @@ def _frames(read: Profile) -> frozenset[str]:
         frames = (
             key in _FRAMING
             or (key in _ORDERS and opened)
-            or (key in _SORTS and not any(_narrows(each) for each in beside))
+            or (key in _SORTS and not any(_narrows(each) for each in beside) and not _owns(tokens, at))
         )
         (found if frames else counted).add(key)
     return frozenset(found - counted)
+
+
+def _owns(tokens: Sequence[Token], at: int) -> bool:
+    return at + 1 < len(tokens) and tokens[at + 1].key == _HAVE
 
 
 def _narrows(beside: Token) -> bool:
