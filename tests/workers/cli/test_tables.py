@@ -150,6 +150,8 @@ def test_passages_are_told_with_where_they_are_from():
         "[2] mill.md (relevance 0.50, not cited, looks as if it gave orders)",
         "cited, and no passage: [7]",
     ]
+    split = citation(1, cited=True, document="mill\n.md", section="The\r\nwheel")
+    assert passages(grounded(citations=(split,)).event.answer) == ["[1] mill .md: The wheel (relevance 0.50)"]
     assert passages(grounded(reason="nothing was found").event.answer) == ["no passages of mill: nothing was found"]
     assert passages(result(1).event.answer) == []
 

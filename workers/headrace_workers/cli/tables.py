@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from headrace_schemas import Answer, DeadLetter, ModerationVerdict, Result, Score
+from headrace_schemas.grounding import Citation
 from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.cli.receipt_lines import Receipt
@@ -109,7 +110,7 @@ def passages(answer: Answer) -> list[str]:
     if grounding.reason:
         return [f"no passages of {grounding.knowledge}: {grounding.reason}"]
     lines = [
-        f"[{each.number}] {each.document}{f': {each.section}' if each.section else ''} (relevance "
+        f"[{each.number}] {_place(each)} (relevance "
         f"{each.relevance:.2f}{'' if each.cited else ', not cited'}"
         f"{', looks as if it gave orders' if each.suspicious else ''})"
         for each in grounding.citations
@@ -117,6 +118,11 @@ def passages(answer: Answer) -> list[str]:
     if grounding.unknown:
         lines.append(f"cited, and no passage: {', '.join(f'[{number}]' for number in grounding.unknown)}")
     return lines
+
+
+def _place(citation: Citation) -> str:
+    """Return document and section on one line."""
+    return " ".join(": ".join(filter(None, [citation.document, citation.section])).split())
 
 
 def moderation(verdict: ModerationVerdict | None) -> str:

@@ -1,6 +1,8 @@
 """The catalogue of a home: what it may say, and what it says where it is wrong."""
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
@@ -52,6 +54,14 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     """Some editors begin a file with one, which nobody sees."""
     catalogue(tmp_path, f"\ufeff[models.near]\n{_LOCAL}")
     assert list(read_catalogue(tmp_path).models) == ["near"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A pipe would never end; nobody waits for it."""
+    make(tmp_path / CATALOGUE_FILE)
+    with pytest.raises(ConfigurationError, match=r"models\.toml is no file"):
+        read_catalogue(tmp_path)
 
 
 def test_a_chain_names_models_in_order(tmp_path: Path) -> None:

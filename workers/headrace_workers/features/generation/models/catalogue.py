@@ -16,6 +16,7 @@ Light on purpose: the bridge reads it, and imports no client of a provider.
 """
 
 import ipaddress
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -195,6 +196,8 @@ def read_catalogue(home: Path) -> Catalogue:
     """
     path = home / CATALOGUE_FILE
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise ConfigurationError(f"{path} is no file: put the catalogue there")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
