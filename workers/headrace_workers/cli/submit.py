@@ -199,7 +199,7 @@ def _wait(
         for job_id in list(waiting.open)[:10]:
             say(f"  headrace status {job_id}")
         if waiting.unknown:
-            say(f"the ledger does not know {waiting.unknown} of them: is a bridge running?")
+            say(f"the ledger does not know {waiting.unknown} of them: `headrace status` tells what is wrong")
         if look is not None:
             look(waiting.open)
     return failed or bool(waiting.open)

@@ -129,7 +129,10 @@ class Waiting:
     def _tell_unknown(self) -> None:
         if self.unknown and not self._warned:
             self._warned = True
-            say(f"the ledger does not know {self.unknown} of the jobs yet; they are sent again: is a bridge running?")
+            say(
+                f"the ledger does not know {self.unknown} of the jobs yet; they are sent again. `headrace status` tells "
+                "what is wrong"
+            )
 
     def _send_again(self) -> None:
         entries = [self.open[job_id] for job_id in self._unconfirmed]
