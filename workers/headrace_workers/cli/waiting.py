@@ -130,8 +130,8 @@ class Waiting:
         if self.unknown and not self._warned:
             self._warned = True
             say(
-                f"the ledger does not know {self.unknown} of the jobs yet; they are sent again. `headrace status` tells "
-                "what is wrong"
+                f"the ledger does not know {self.unknown} of the jobs yet; they are sent again: "
+                "`headrace status` tells what is wrong"
             )
 
     def _send_again(self) -> None:
