@@ -104,7 +104,7 @@ def test_a_budget_refuses_at_the_door_what_it_does_not_hold(alone: Gateway):
         assert (unknown.status_code, "the price of the model echo is not known" in unknown.text) == (429, True)
         catalogue.write_text("[prices.echo]\ninput = 1.0\noutput = 2.0\n")
         try:
-            eventually(lambda: client.post("/v1/jobs", json=JOB).status_code == 202)  # the price is seen within a second
+            eventually(lambda: client.post("/v1/jobs", json=JOB).status_code == 202)  # seen within a second
             (budget,) = ledger.of(Quotas).find(unit="money")
             assert 80 < budget.reserved < 10_000
             ledger.of(Quotas).put("default", budget.reserved + 1, "month", unit="money")
