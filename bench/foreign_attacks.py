@@ -22,7 +22,7 @@ _SEEDS: Final = "spikee/data/workspace/datasets"
 
 
 class Item(NamedTuple):
-    """A text of a kind: `direct`, `indirect`, `ordinary` or `trap`."""
+    """A text of a kind: `direct`, `indirect`, `ordinary`, `task` or `trap`."""
 
     text: str
     kind: str

@@ -1,7 +1,11 @@
-"""Texts of others that moderation is to leave alone: product reviews and news, and what people write every day."""
+"""Texts of others that moderation is to leave alone: product reviews and news, what people write every day, and what
+they ask of models.
+"""
 
+import json
 import random
-from typing import Final
+import re
+from typing import Any, Final
 
 from bench.foreign_package import Package, tar_member
 
@@ -12,6 +16,11 @@ VADER: Final = Package(
     "MIT",
     source_archive=True,
 )
+EVALSCOPE: Final = Package(
+    "evalscope==1.14.1", "ae4bb15908862d6ae22c9ffe2af3c11e8f446a0ea798912870178f4347ef90c4", "Apache-2.0"
+)
+_WRITING: Final = "evalscope/third_party/longbench_write/resources/longbench_write.jsonl"
+_CUT: Final = re.compile(r"\s*\.\.\. \[TRUNCATED[^]]*\](?: \.\.\.)?")
 _INSIDE: Final = "vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz"
 
 
@@ -30,3 +39,31 @@ def _drawn(name: str, count: int) -> list[str]:
     content = tar_member(VADER.read(_INSIDE), f"hutto_ICWSM_2014/{name}_GroundTruth.txt").decode("utf-8", "replace")
     texts = sorted({line.split("\t")[-1].strip() for line in content.splitlines() if "\t" in line})
     return random.Random(7).sample(texts, min(count, len(texts)))
+
+
+def tasks() -> list[str]:
+    """Return what models are asked: an example of each benchmark of evalscope, and its requests to write something. In
+    English, and without what it cut out of long examples.
+    """
+    found = [json.loads(line)["prompt"] for line in EVALSCOPE.read(_WRITING).splitlines()]
+    for name in EVALSCOPE.members("evalscope/benchmarks/_meta/"):
+        example = json.loads(EVALSCOPE.read(name)).get("sample_example") or {}
+        found.append(_CUT.sub(" ", _words((example.get("data") or {}).get("input"))).strip())
+    return [text for text in dict.fromkeys(found) if len(text) > 20 and is_english(text)]
+
+
+def is_english(text: str) -> bool:
+    """Return True if hardly any character is foreign to English."""
+    return sum(map(str.isascii, text)) > 0.9 * len(text)
+
+
+def _words(asked: Any) -> str:
+    """Return the text of a prompt: of its turns, and of their parts."""
+    match asked:
+        case str():
+            return asked
+        case dict():
+            return _words(asked.get("content") or asked.get("text"))
+        case list():
+            return "\n".join(filter(None, map(_words, asked)))
+    return ""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bench.ends import Say
 from bench.foreign_attacks import Item, attacks, traps
-from bench.foreign_texts import everyday
+from bench.foreign_texts import everyday, tasks
 from bench.kept import FOLDER, KeptVectors
 from bench.moderation import estimated
 from bench.report import Report, Row, report
@@ -35,7 +35,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     from headrace_workers.features.generation.models.pull import pull
     from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
-    found = list(dict.fromkeys([*attacks(), *traps(), *(Item(text, "ordinary") for text in everyday(1_000))]))
+    found = list(dict.fromkeys([*attacks(), *traps(), *_harmless()]))
     items = found[::_QUICK] if quick else found
     with tempfile.TemporaryDirectory() as folder:
         pull(DEFAULT_EMBEDDER, Path(folder))
@@ -55,11 +55,17 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     return report(NAME, f"{embedder.id}, no service", rows)
 
 
+def _harmless() -> Iterator[Item]:
+    yield from (Item(text, "ordinary") for text in everyday(1_000))
+    yield from (Item(text, "task") for text in tasks())
+
+
 def _rows(name: str, flagged: NDArray[np.bool_], kinds: NDArray[np.str_], *, bound: bool) -> Iterator[Row]:
     for kind, words in (
         ("direct", "injections and jailbreaks found"),
         ("indirect", "injections in passages found"),
         ("ordinary", "ordinary texts objected to"),
+        ("task", "tasks for models objected to"),
         ("trap", "texts that only look like it objected to"),
     ):
         of_it = flagged[kinds == kind]

