@@ -178,8 +178,8 @@ class FilesAndGroups(LoadFileScheduling):
         """Share the files out, once all processes have collected them."""
         if self._scopes is None:
             file = _scopes_file(self.nodes[0].workerinput["testrunuid"])
-            self._scopes = json.loads(file.read_text(encoding="utf-8"))
-            file.unlink()
+            self._scopes = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            file.unlink(missing_ok=True)  # nothing was noted where a path of the command line is not there
         super().schedule()
 
     def _split_scope(self, nodeid: str) -> str:
