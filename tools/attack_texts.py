@@ -1,4 +1,4 @@
-"""Injections and jailbreaks of packages that teach the head (`tools/injection_texts.py`), each with its source."""
+"""Injections and jailbreaks of packages that teach the head (`tools/injection_head.py`), each with its source."""
 
 import ast
 import csv

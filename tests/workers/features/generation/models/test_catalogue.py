@@ -60,7 +60,7 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
 def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
     """A pipe would never end; nobody waits for it."""
     make(tmp_path / CATALOGUE_FILE)
-    with pytest.raises(ConfigurationError, match=r"models\.toml is no file"):
+    with pytest.raises(ConfigurationError, match=r"models\.toml is not a file: replace it by one, or remove it"):
         read_catalogue(tmp_path)
 
 

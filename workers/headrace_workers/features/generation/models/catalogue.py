@@ -197,7 +197,7 @@ def read_catalogue(home: Path) -> Catalogue:
     path = home / CATALOGUE_FILE
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
-            raise ConfigurationError(f"{path} is no file: put the catalogue there")
+            raise ConfigurationError(f"{path} is not a file: replace it by one, or remove it")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
