@@ -194,7 +194,7 @@ def _starting(home: Path) -> str | None:
         return None
     if not _alive(pid):
         return None
-    return f"the stack in {home} is starting (process {pid}): try again when `headrace up` says that it is ready"
+    return f"the stack in {home} is starting (process {pid}): try again in a moment"
 
 
 def _alive(pid: int) -> bool:
