@@ -134,16 +134,23 @@ def _schema_of(gateway: Gateway, job_id: str) -> dict[str, Any]:
 
 
 def _compiling() -> int:
-    """Return how many processes of this gateway compile a format now."""
-    found = 0
-    for task in Path("/proc/self/task").iterdir():
-        children: list[str] = []
-        with suppress(OSError):  # the thread has ended
-            children = (task / "children").read_text().split()
-        for child in children:
-            with suppress(OSError):  # the process has ended
-                found += b"compiled_apart" in Path(f"/proc/{child}/cmdline").read_bytes()
+    """Return how many processes of this gateway compile a format now: the children of their server."""
+    return sum(len(_children(server)) for server in _children("self") if _is_server(server))
+
+
+def _children(process: str) -> list[str]:
+    found: list[str] = []
+    with suppress(OSError):  # it has ended
+        for task in Path(f"/proc/{process}/task").iterdir():
+            with suppress(OSError):  # the thread has ended
+                found += (task / "children").read_text().split()
     return found
+
+
+def _is_server(process: str) -> bool:
+    with suppress(OSError):  # it has ended
+        return b"compile_server" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux says which processes there are")

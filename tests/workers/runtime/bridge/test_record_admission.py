@@ -49,6 +49,9 @@ from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.chain import links_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
+from headrace_workers.features.generation.structured import schemas
+from headrace_workers.features.generation.structured.compile_allowance import CompileAllowance
+from headrace_workers.runtime.bridge.record_admission import Accepted
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -418,3 +421,22 @@ def test_every_model_of_a_chain_must_be_known():
     refused = accept(record(generation(model=("echo", "none"))), RULES)
     assert isinstance(refused, Burial)
     assert "'none'" in refused.reason
+
+
+def test_slow_formats_of_one_tenant_are_refused(monkeypatch: pytest.MonkeyPatch):
+    """Once its new formats took too long it is told so, and when to come again. Others' new formats are taken."""
+    allowance = CompileAllowance()
+    monkeypatch.setattr(schemas, "_allowance", allowance)
+
+    def sent(tenant: str, title: str) -> Accepted:
+        output = {"type": "json_schema", "json_schema": {"title": title, "type": "object"}}
+        return accept(record(generation(tenant=tenant, output=output)), RULES)
+
+    assert isinstance(sent("slow", "before"), NewJob)
+    allowance.use("slow", 20.0)
+    found = sent("slow", "after")
+    assert isinstance(found, Burial)
+    assert found.category == "quota"
+    assert "again in" in found.reason
+    assert isinstance(sent("slow", "before"), NewJob), "a format that was checked before"
+    assert isinstance(sent("other", "after"), NewJob)

@@ -31,7 +31,7 @@ class PromptCheck(AdmissionCheck):
         if not isinstance(job, GenerationJob):
             return
         if job.output is not None and is_known(job.output):
-            check_format(job.output)
+            check_format(job.output, job.tenant)
         check_size(job.tools)
         asked = [name for name, usual in _USUAL.items() if getattr(job.sampling, name) != usual]
         for alias in job.chain if asked else ():
@@ -61,14 +61,14 @@ class PromptCheck(AdmissionCheck):
         """Return the tokens of the prompt and the longest answer, None where only a guess can be had.
 
         Raise PromptTooLong, or InvalidRecord where the prompt cannot be made, no answer can have the job's format, or
-        no model can be held to the tools.
+        no model can be held to the tools. Raise FormatsTooSlow and Unavailable as `check_format` does.
         """
         if not isinstance(job, GenerationJob):
             return None
         if job.output is not None:
-            check_format(job.output)
+            check_format(job.output, job.tenant)
         if job.tools:
-            check_tools_schemas(job.tools)
+            check_tools_schemas(job.tools, job.tenant)
         check_choice(job, self._models.knows_tools)
         try:
             prompt = self._models.prompt_tokens(

@@ -17,6 +17,8 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
+from headrace_workers.features.generation.structured import compile_allowance, schemas
+from headrace_workers.features.generation.structured.compile_allowance import CompileAllowance, FormatsTooSlow
 from headrace_workers.features.generation.structured.schemas import check_format, is_known
 
 pytestmark = pytest.mark.integration  # formats are compiled in processes of their own
@@ -24,9 +26,15 @@ pytestmark = pytest.mark.integration  # formats are compiled in processes of the
 _REAL = Path(__file__).parents[5] / "bench/structured_schemas.jsonl.gz"
 
 
+@pytest.fixture(autouse=True)
+def allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test takes from the allowance of another."""
+    monkeypatch.setattr(schemas, "_allowance", CompileAllowance())
+
+
 def _check(schema: dict[str, Any]) -> None:
     """Check a schema that the contract may have refused before, for its size or depth."""
-    check_format(JsonSchemaFormat.model_construct(json_schema=schema))
+    check_format(JsonSchemaFormat.model_construct(json_schema=schema), "t")
 
 
 def _refused(schema: dict[str, Any]) -> tuple[str, str]:
@@ -161,7 +169,7 @@ def test_bounds_compiling(schema: dict[str, Any]) -> None:
 )
 def test_takes_other_formats(output: OutputFormat) -> None:
     """Patterns and grammars that llguidance compiles and that end are taken."""
-    check_format(output)
+    check_format(output, "t")
 
     assert is_known(output)
 
@@ -182,7 +190,7 @@ def test_refuses_other_formats(output: OutputFormat, param: str, words: str) -> 
     """A pattern or grammar that cannot be compiled, or that no text ends, is refused by name."""
     for _ in range(2):  # the second answer is the one that was kept
         with pytest.raises(InvalidRecord, match=words) as refused:
-            check_format(output)
+            check_format(output, "t")
         assert refused.value.param == param
 
 
@@ -191,9 +199,22 @@ def test_remembers_results() -> None:
     output = JsonSchemaFormat(json_schema={"title": "remembered once", "type": "string"})
     assert not is_known(output)
 
-    check_format(output)
+    check_format(output, "t")
 
     assert is_known(output)
+
+
+def test_what_a_check_takes_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that ends at its bounds uses up a second of its tenant's allowance; of a known format it uses none."""
+    monkeypatch.setattr(compile_allowance, "ALLOWANCE", 0.5)
+    deep = JsonSchemaFormat.model_construct(json_schema=_chain(2_000) | {"title": "counted"})
+
+    for _ in range(2):  # the second time it is known
+        with pytest.raises(InvalidRecord, match="levels of nesting"):
+            check_format(deep, "slow")
+    with pytest.raises(FormatsTooSlow):
+        check_format(RegexFormat(pattern="counted"), "slow")
+    check_format(RegexFormat(pattern="counted"), "other")
 
 
 def test_takes_most_real_schemas() -> None:

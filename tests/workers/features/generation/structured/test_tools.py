@@ -163,7 +163,7 @@ def test_a_tool_whose_arguments_cannot_be_held_to_is_refused(
 ) -> None:
     """The refusal names the place in the tool's parameters."""
     with pytest.raises(InvalidRecord, match=said) as caught:
-        check_tools_schemas([WEATHER, Tool(name="odd", parameters=parameters)])
+        check_tools_schemas([WEATHER, Tool(name="odd", parameters=parameters)], "t")
     assert caught.value.param == param
 
 
@@ -172,7 +172,7 @@ def test_a_tool_whose_arguments_cannot_be_held_to_is_refused(
 def test_parameters_may_leave_out_that_they_are_an_object(parameters: dict[str, object]) -> None:
     """Arguments are an object, whatever the schema leaves open."""
     tool = Tool(name="open", parameters=parameters)
-    check_tools_schemas([tool])
+    check_tools_schemas([tool], "t")
     grammar = grammar_of_call([tool], "required", Dialect.JSON)
     assert accepts(grammar, '{"name": "open", "arguments": {}}')
     assert not accepts(grammar, '{"name": "open", "arguments": null}')

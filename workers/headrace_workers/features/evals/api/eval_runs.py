@@ -172,7 +172,7 @@ async def _check_format(services: Services, caller: Caller, asks: Asks) -> None:
     if asks.output is None:
         return
     try:
-        await services.admission.examinations.run(caller.tenant, partial(check_format, asks.output))
+        await services.admission.examinations.run(caller.tenant, partial(check_format, asks.output, caller.tenant))
     except InvalidRecord as error:
         raise refused(error, names=asks.names) from error
 

@@ -2,43 +2,131 @@
 grammars only, and one whose rules are nested too deep ends the process.
 """
 
+import atexit
 import json
+import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.features.generation.structured.compile_server import BEGUN, ENDED, FRAME
 
 CPU_SECONDS: Final = 1
 MEMORY: Final = 1024**3  # bytes of addresses; the interpreter takes about a tenth
 # Seconds until a machine counts as too busy to tell. A bridge then asks about the same record again, and takes no
 # others meanwhile: so this is long enough for a process that gets a thirtieth of a core.
 _WAIT: Final = 30.0
+_TRIES: Final = 3  # of servers that end before they begin
 _LONGEST: Final = 500  # characters of a message
-_CHILD: Final = Path(__file__).with_name("compiled_apart.py")
+_SERVER: Final = Path(__file__).with_name("compile_server.py")
 
 
-def why_not_compiled(grammar: str) -> str | None:
-    """Return why a grammar cannot be compiled within its bounds; None where it can.
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The result of compiling: why it cannot be done (None where it can), and the CPU seconds that it took."""
+
+    fault: str | None
+    seconds: float
+
+
+def compile_apart(grammar: str) -> Compiled:
+    """Compile a grammar within its bounds. Thread-safe.
 
     Raise Unavailable where the process had too little of the machine to tell.
     """
-    bounds = json.dumps({"cpu": CPU_SECONDS, "memory": MEMORY})
+    until = time.monotonic() + _WAIT
     try:
-        ended = subprocess.run(
-            [sys.executable, "-I", str(_CHILD), bounds],
-            input=grammar.encode(),
-            capture_output=True,
-            timeout=_WAIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        told = _server.ask(grammar.encode(), until)
+    except TimeoutError:
         raise Unavailable("the machine is too busy to compile the format: try again later") from None
     except OSError as error:
         raise Unavailable(f"no process could be started to compile the format: {error.strerror}") from error
-    if ended.returncode:
-        return (
-            f"it takes more than {CPU_SECONDS} s, {MEMORY >> 20} MB or levels of nesting than are given to compile it"
-        )
-    return ended.stdout.decode("utf-8", "replace")[:_LONGEST] or None
+    if told is None:
+        bounds = f"{CPU_SECONDS} s, {MEMORY >> 20} MB or levels of nesting"
+        return Compiled(f"it takes more than {bounds} than are given to compile it", CPU_SECONDS)
+    seconds, _, fault = told.decode("utf-8", "replace").partition("\n")
+    return Compiled(fault[:_LONGEST] or None, float(seconds))
+
+
+class _Server:
+    """The server of this process; it starts when it is first asked, and again where it has ended. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+
+    def ask(self, grammar: bytes, until: float) -> bytes | None:
+        """Return what the process of a grammar says; None where its bounds ended it. Raise TimeoutError, OSError."""
+        for _ in range(_TRIES):
+            ours, theirs = socket.socketpair()
+            with ours:
+                with theirs:
+                    begun = self._hand_over(theirs)
+                if begun and (told := _told(ours, grammar, until)).startswith(BEGUN):
+                    return told.removeprefix(BEGUN + ENDED) if told.startswith(BEGUN + ENDED) else None
+        raise OSError(0, "it ends at once")
+
+    def _hand_over(self, theirs: socket.socket) -> bool:
+        """Return False where the server had ended: for want of work, or since somebody ended it."""
+        bounds = json.dumps({"cpu": CPU_SECONDS, "memory": MEMORY}).encode().ljust(FRAME)
+        with self._lock:
+            if self._socket is None:
+                self._start()
+            assert self._socket is not None  # noqa: S101 - for the type checker
+            try:
+                socket.send_fds(self._socket, [bounds], [theirs.fileno()])
+            except (BrokenPipeError, ConnectionResetError):
+                self._stop()
+                return False
+        return True
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(_SERVER), str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for us; when we have gone it ends
+            )
+        self._socket = ours
+
+    def _stop(self) -> None:
+        if self._socket is not None and self._process is not None:
+            self._socket.close()
+            self._process.kill()
+            self._process.wait()
+        self._socket = self._process = None
+
+    def stop(self) -> None:
+        """End the server, if there is one."""
+        with self._lock:
+            self._stop()
+
+
+def _told(ours: socket.socket, grammar: bytes, until: float) -> bytes:
+    """Send a grammar and return all that comes back. A process that its bounds ended leaves either half undone."""
+    told = b""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        ours.settimeout(max(0.001, until - time.monotonic()))
+        ours.sendall(grammar)
+        ours.shutdown(socket.SHUT_WR)
+        while True:
+            ours.settimeout(max(0.001, until - time.monotonic()))
+            if not (part := ours.recv(65_536)):
+                break
+            told += part
+    return told
+
+
+_server: Final = _Server()
+atexit.register(_server.stop)

@@ -6,6 +6,7 @@ the whole of it. Compiling is bounded in time and memory, since it runs in a pro
 
 import hashlib
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,7 +25,8 @@ from headrace_schemas.output_format import (
 )
 from headrace_schemas.tool import Tool
 from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
-from headrace_workers.features.generation.structured.compiling import why_not_compiled
+from headrace_workers.features.generation.structured.compile_allowance import CompileAllowance
+from headrace_workers.features.generation.structured.compiling import compile_apart
 from headrace_workers.features.generation.structured.dialects import (
     LEGACY,
     Step,
@@ -53,29 +55,49 @@ _Fault = tuple[Step, str]  # where it is in the schema, and what it is
 
 _results: OrderedDict[bytes, _Fault | None] = OrderedDict()  # by digest; the oldest is forgotten first
 _lock: Final = Lock()
+_allowance: Final = CompileAllowance()
 
 
-def check_format(output: OutputFormat) -> None:
+class _Compiler:
+    """Compiling of the grammars of one check. `seconds`: the CPU time of the processes that did it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def fault_of(self, grammar: str) -> str | None:
+        """Return why a grammar cannot be compiled; None where it can."""
+        compiled = compile_apart(grammar)
+        self.seconds += compiled.seconds
+        return compiled.fault
+
+
+_Check = Callable[[_Compiler], _Fault | None]
+
+
+def check_format(output: OutputFormat, tenant: str) -> None:
     """Raise InvalidRecord where a format cannot be had. The first time it takes up to about a second; see `is_known`.
 
-    Raise Unavailable where the machine is too busy to tell.
+    Raise FormatsTooSlow where new formats of this tenant took too long lately, and Unavailable where the machine is too
+    busy to tell.
     """
     match output:
         case JsonSchemaFormat(json_schema=schema):
             text = output.as_json
-            fault = _result(text, lambda: _fault_of(schema, text) or _of_compiler(schema))
+            fault = _result(tenant, text, lambda compiler: _fault_of(schema, text) or _of_compiler(schema, compiler))
             _raise(fault, "output.json_schema")
         case RegexFormat():
-            _raise(_result(grammar_of(output), lambda: _fault_of_grammar(output)), "output.pattern")
+            fault = _result(tenant, grammar_of(output), partial(_fault_of_grammar, output))
+            _raise(fault, "output.pattern")
         case GrammarFormat():
-            _raise(_result(grammar_of(output), lambda: _fault_of_grammar(output)), "output.grammar")
+            fault = _result(tenant, grammar_of(output), partial(_fault_of_grammar, output))
+            _raise(fault, "output.grammar")
 
 
-def check_tools_schemas(tools: Sequence[Tool]) -> None:
+def check_tools_schemas(tools: Sequence[Tool], tenant: str) -> None:
     """Raise InvalidRecord, which names the tool, where no arguments can be held to its parameters. All are compiled
     together, so that many tools take no longer than one schema.
 
-    Raise Unavailable where the machine is too busy to tell.
+    Raise FormatsTooSlow and Unavailable as `check_format` does.
     """
     texts: dict[str, str] = {}
     for place, tool in enumerate(tools):
@@ -90,9 +112,10 @@ def check_tools_schemas(tools: Sequence[Tool]) -> None:
             )
         schema = arguments_schema(tool)
         texts[param] = text = as_json(schema)
-        _raise(_result(f"part {text}", partial(_fault_of, schema, text)), param)
+        _raise(_result(tenant, f"part {text}", lambda _, schema=schema, text=text: _fault_of(schema, text)), param)
     together = "".join(f"{tool.name} {text}\n" for tool, text in zip(tools, texts.values(), strict=True))
-    _raise(_result(together, lambda: _fault_of_calls(tools)), next(iter(texts)) if len(texts) == 1 else "tools")
+    fault = _result(tenant, together, partial(_fault_of_calls, tools))
+    _raise(fault, next(iter(texts)) if len(texts) == 1 else "tools")
 
 
 def is_known(output: OutputFormat) -> bool:
@@ -112,14 +135,17 @@ def _raise(fault: _Fault | None, param: str) -> None:
         raise InvalidRecord(f"{place}: {words}", param=param + where, code="invalid_value")
 
 
-def _result(text: str, check: Callable[[], _Fault | None]) -> _Fault | None:
-    """Return the result of a check, run once for each text."""
+def _result(tenant: str, text: str, check: _Check) -> _Fault | None:
+    """Return the result of a check, run once for each text, within the tenant's allowance."""
     digest = _digest(text)
     with _lock:
         if digest in _results:
             _results.move_to_end(digest)
             return _results[digest]
-    fault = check()
+    _allowance.check(tenant)
+    began, compiler = time.thread_time(), _Compiler()
+    fault = check(compiler)
+    _allowance.use(tenant, time.thread_time() - began + compiler.seconds)
     with _lock:
         _results[digest] = fault
         if len(_results) > _KEPT:
@@ -131,15 +157,15 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _fault_of_grammar(output: RegexFormat | GrammarFormat) -> _Fault | None:
-    words = why_not_compiled(grammar_of(output))
+def _fault_of_grammar(output: RegexFormat | GrammarFormat, compiler: _Compiler) -> _Fault | None:
+    words = compiler.fault_of(grammar_of(output))
     if words is None and isinstance(output, GrammarFormat) and (rule := unending_rule(output.grammar)):
         words = f"its rule {rule} never ends, so that no answer could"
     return None if words is None else ((), words)
 
 
-def _fault_of_calls(tools: Sequence[Tool]) -> _Fault | None:
-    words = why_not_compiled(grammar_of_call(tools, "required", Dialect.JSON))
+def _fault_of_calls(tools: Sequence[Tool], compiler: _Compiler) -> _Fault | None:
+    words = compiler.fault_of(grammar_of_call(tools, "required", Dialect.JSON))
     return None if words is None else ((), words)
 
 
@@ -261,8 +287,8 @@ def _of_validator(schema: dict[str, Any], text: str) -> _Fault | None:
     return None
 
 
-def _of_compiler(schema: dict[str, Any]) -> _Fault | None:
-    words = why_not_compiled(grammar_of(JsonSchemaFormat.model_construct(json_schema=in_its_dialect(schema))))
+def _of_compiler(schema: dict[str, Any], compiler: _Compiler) -> _Fault | None:
+    words = compiler.fault_of(grammar_of(JsonSchemaFormat.model_construct(json_schema=in_its_dialect(schema))))
     if words is None:
         return None
     found = _AT.search(words)

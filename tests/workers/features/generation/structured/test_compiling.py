@@ -1,0 +1,103 @@
+"""Compiling of grammars in processes of their own."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.services.eventually import eventually
+
+from headrace_workers.features.generation.structured import compiling
+from headrace_workers.features.generation.structured.compiling import _Server, compile_apart
+
+pytestmark = pytest.mark.integration
+
+LETTERS = '%llguidance {}\nstart: "a"'
+# Definitions that refer to one another, so deep that llguidance ends its process.
+DEEP = "%llguidance {}\nstart: %json " + json.dumps(
+    {
+        "$defs": {f"d{n}": {"properties": {"n": {"$ref": f"#/$defs/d{(n + 1) % 2_000}"}}} for n in range(2_000)},
+        "$ref": "#/$defs/d0",
+    }
+)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
+    """A server of this test alone."""
+    server = _Server()
+    monkeypatch.setattr(compiling, "_server", server)
+    yield server
+    server.stop()
+
+
+def _process(server: _Server) -> int:
+    assert server._process is not None
+    return server._process.pid
+
+
+def test_many_grammars_share_a_server(server: _Server) -> None:
+    """Each grammar gets its own result, also at once, and all from one server."""
+    grammars = [f'%llguidance {{}}\nstart: "a" absent{number}' if number % 2 else LETTERS for number in range(16)]
+    compile_apart(LETTERS)
+    first = _process(server)
+
+    with ThreadPoolExecutor(8) as pool:
+        faults = [each.fault for each in pool.map(compile_apart, grammars)]
+
+    assert _process(server) == first
+    for number, fault in enumerate(faults):
+        assert (f"absent{number}" in (fault or "")) if number % 2 else fault is None
+
+
+def test_a_grammar_that_ends_its_process_ends_no_other(server: _Server) -> None:
+    """Nesting that llguidance does not survive is a fault of that grammar; the server and others go on."""
+    compile_apart(LETTERS)
+    first = _process(server)
+
+    ended = compile_apart(DEEP)
+
+    assert "levels of nesting" in (ended.fault or "")
+    assert compile_apart(LETTERS).fault is None
+    assert _process(server) == first
+
+
+def test_a_server_that_was_killed_starts_again(server: _Server) -> None:
+    """Nobody notices that the server is gone: not a grammar that comes later, nor many at once."""
+    compile_apart(LETTERS)
+    for _ in range(3):
+        os.kill(_process(server), signal.SIGKILL)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert [each.fault for each in pool.map(compile_apart, [LETTERS] * 4)] == [None] * 4
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux says which processes there are")
+def test_a_server_ends_with_its_owner(server: _Server) -> None:
+    """When its owner lets go, the server ends by itself: a process that is killed leaves none behind."""
+    compile_apart(LETTERS)
+    assert server._socket is not None
+    server._socket.shutdown(socket.SHUT_RDWR)
+
+    assert eventually(lambda: server._process is not None and server._process.poll() is not None)
+    assert compile_apart(LETTERS).fault is None
+
+
+def test_says_what_it_took(server: _Server) -> None:
+    """The CPU time of a grammar is what its process used, and a grammar that is ended by the bounds used all of it."""
+    assert 0 < compile_apart(LETTERS).seconds < compiling.CPU_SECONDS
+    assert compile_apart(DEEP).seconds == compiling.CPU_SECONDS
+
+
+def test_a_server_that_never_begins_is_told(server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where its process cannot work at all, the format is not blamed."""
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit(1)")
+    monkeypatch.setattr(compiling, "_SERVER", broken)
+
+    with pytest.raises(compiling.Unavailable, match="ends at once"):
+        compile_apart(LETTERS)
