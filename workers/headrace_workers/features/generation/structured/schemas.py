@@ -112,7 +112,7 @@ def check_tools_schemas(tools: Sequence[Tool], tenant: str) -> None:
             )
         schema = arguments_schema(tool)
         texts[param] = text = as_json(schema)
-        _raise(_result(tenant, f"part {text}", lambda _, schema=schema, text=text: _fault_of(schema, text)), param)
+        _raise(_result(tenant, f"part {text}", partial(_fault_apart, schema, text)), param)
     together = "".join(f"{tool.name} {text}\n" for tool, text in zip(tools, texts.values(), strict=True))
     fault = _result(tenant, together, partial(_fault_of_calls, tools))
     _raise(fault, next(iter(texts)) if len(texts) == 1 else "tools")
@@ -186,6 +186,11 @@ def _fault_of(schema: dict[str, Any], text: str) -> _Fault | None:
     except OutsideReference as error:
         return (), str(error)
     return fault or _of_validator(schema, text)
+
+
+def _fault_apart(schema: dict[str, Any], text: str, _: _Compiler) -> _Fault | None:
+    """Return the first fault of a schema that is compiled with others."""
+    return _fault_of(schema, text)
 
 
 def _of_references(subschemas: Subschemas) -> _Fault | None:
