@@ -219,4 +219,4 @@ class Breakers(LedgerStore):
 
     def all(self) -> dict[str, Health]:
         """Return the health of all models that ever failed or were drilled."""
-        return {row.model: _health(row, row.now) for row in map(_Known._make, self._reads.rows(_ALL, {}))}
+        return {row.model: _health(row, row.now) for row in map(_Known._make, self._single.rows(_ALL, {}))}
