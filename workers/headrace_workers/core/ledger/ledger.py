@@ -88,7 +88,7 @@ class ForPeople(Engines):
     units_of = reads(job_lookup.units_of)
     named = reads(job_lookup.named)
     terminals = reads(job_lookup.terminals)
-    repeated = reads(repetitions.repeated)
+    conflict_reasons = reads(repetitions.conflict_reasons)
 
 
 class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
