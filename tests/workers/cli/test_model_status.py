@@ -12,8 +12,9 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import generation
 
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.pipeline.settle import Conditions, settle
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.generation.commands.drill import in_words, run_drill
 from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model

@@ -20,8 +20,8 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.outcome import Done, Retry, Wait
 from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.chain import tried_in
+from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import task_of
 from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy, RemoteSource, Request
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
