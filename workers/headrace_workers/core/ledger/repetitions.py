@@ -51,6 +51,11 @@ def repeated(connection: Connection, records: Sequence[RecordContent]) -> frozen
     return same | {n for part in _parts(rest) for n in _same_content(connection, part)}
 
 
+def different_fields(before: AnyJob, now: AnyJob) -> list[str]:
+    """Return the fields in which two jobs differ, such as `sampling.max_tokens`. A deadline is no content."""
+    return list(_different(_timeless(before), _timeless(now))) if type(before) is type(now) else ["kind"]
+
+
 def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
     """Return the refusals that need a letter; a sound record that was accepted before needs none."""
     sound = [burial for burial in refused if burial.sound]
@@ -148,18 +153,18 @@ def _reasons(connection: Connection, part: Sequence[tuple[int, RecordContent]]) 
         if row is not None and row.kind == "unknown":
             what = "was cancelled by another tenant"
         else:
-            fields = [] if row is None else _different_fields(row, content)
+            fields = [] if row is None else _fields(row, content)
             what = "is there with other content" + (f" (it differs in {', '.join(fields)})" if fields else "")
         yield n, f"job {content.job_id} {what}: send this under an idempotency key of its own"
 
 
-def _different_fields(row: Any, content: RecordContent) -> list[str]:
-    """Return the fields in which a record differs from the job; none where it is no such job at all."""
+def _fields(row: Any, content: RecordContent) -> list[str]:
+    """Return the fields in which a record differs from the job; none where the record cannot be read as such a job."""
     try:
         before, now = (decode_job(row.kind, value) for value in (row.payload, content.value))
     except InvalidRecord:
         return []
-    return list(_different(_timeless(before), _timeless(now)))
+    return different_fields(before, now)
 
 
 def _different(before: BaseModel, now: BaseModel, within: str = "") -> Iterator[str]:
