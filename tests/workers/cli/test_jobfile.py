@@ -1,6 +1,7 @@
 """Jobs as JSON lines."""
 
 import json
+import re
 from io import BytesIO
 from typing import get_args
 
@@ -181,9 +182,15 @@ def test_the_same_key_twice_is_one_job():
 
 def test_another_job_under_the_key_of_an_earlier_line_is_wrong():
     """Nothing is sent: only one of the two would be answered. Another order of fields or deadline is no other job."""
-    jobs = job_file(b'{"prompt":"a","idempotency_key":"k"}\n{"idempotency_key":"k","prompt":"b"}\n')
-    with pytest.raises(WrongLines, match=r"jobs.jsonl:2: it has the idempotency_key of line 1 and other content"):
-        jobs.check()
+    others = {
+        b'{"idempotency_key":"k","prompt":"b"}': "prompt",
+        b'{"idempotency_key":"k","kind":"embedding","input":"a"}': "kind",
+    }
+    for other, fields in others.items():
+        jobs = job_file(b'{"prompt":"a","idempotency_key":"k"}\n' + other + b"\n")
+        words = f"jobs.jsonl:2: it has the idempotency_key of line 1 and other content (it differs in {fields})"
+        with pytest.raises(WrongLines, match=re.escape(words)):
+            jobs.check()
     later = b'{"deadline":"2030-01-01T00:00:00Z","idempotency_key":"k","prompt":"a"}\n'
     jobs = job_file(b'{"prompt":"a","idempotency_key":"k"}\n' + later)
     assert [entry.line for entry in jobs.check()] == [1]

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import generation
 
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.pipeline.settle import Conditions, settle
+from headrace_workers.core.sql.database import writing
 from headrace_workers.features.generation.commands.drill import in_words, run_drill
 from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model
 from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
@@ -55,6 +57,18 @@ def test_an_open_breaker_is_trouble_that_status_names(ledger: Ledger):
     ModelHealth(ledger, "echo").note([RemoteFailed("it is away")] * 5, 7, probed=False)
     (trouble,) = ledger.overview().incidents
     assert (trouble.subject, trouble.reason) == ("model echo", "its breaker is open: it is away")
+
+
+def test_a_breaker_whose_time_is_over_is_half_open(call: Call, ledger: Ledger):
+    """Long after the last job, status says that the model may be asked again."""
+    ModelHealth(ledger, "echo").note([RemoteFailed("it is away")] * 5, 7, probed=False)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(BREAKERS).values(open_until=1))
+    words = "its breaker is half open, and the next call tries whether it answers again: it is away"
+    shown = " ".join(call("status")[1].split())
+    assert f"model echo: {words}" in shown
+    (trouble,) = json.loads(call("status", "--json")[1])["troubles"]
+    assert (trouble["subject"], trouble["reason"]) == ("model echo", words)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,11 @@ def test_a_key_with_other_content_is_told_before_anything_is_sent(
     (tmp_path / "jobs.jsonl").write_text('{"prompt": "second", "model": "echo", "idempotency_key": "order-1"}\n')
     code, out, said = call("submit", "jobs.jsonl")
     assert (code, out) == (1, "")
-    assert f"line 1: refused: job {job_id} is there with other content" in said
+    assert f"line 1: refused: job {job_id} is there with other content (it differs in prompt): send this under" in said
+    assert (
+        "(it differs in lane)"
+        in call("submit", "-p", "first", "--model", "echo", "--key", "order-1", "--lane", "batch")[2]
+    )
     assert read(kafka, [Topic.GENERATION]) == []
     code, out, _ = call("submit", "-p", "first", "--model", "echo", "--key", "order-1")
     assert (code, out) == (0, f"{job_id}\n")

@@ -138,12 +138,16 @@ class JobFile:
                 again.append((entry, first))
             self._note_models(job, line)
         for entry, first in again:
-            if self._content(entry) == self._content(first):
+            fields = self._different_fields(entry, first)
+            if not fields:
                 self.repeated.append((entry.line, first.line))
                 continue
             count += 1
             if len(problems) < MAX_PROBLEMS:
-                reason = f"it has the idempotency_key of line {first.line} and other content: give it a key of its own"
+                reason = (
+                    f"it has the idempotency_key of line {first.line} and other content (it differs in "
+                    f"{', '.join(fields)}): give it a key of its own"
+                )
                 problems.append(f"{self.name}:{entry.line}: {reason}")
         if count:
             raise WrongLines(problems, count, hint)
@@ -158,10 +162,10 @@ class JobFile:
             raise WrongLine(f"{self.name}:{entry.line}: the file was changed while it was read")
         return job, event_id
 
-    def _content(self, entry: JobEntry) -> str:
-        from headrace_workers.core.ledger.repetitions import digest_of  # loads the database
+    def _different_fields(self, entry: JobEntry, first: JobEntry) -> list[str]:
+        from headrace_workers.core.ledger.repetitions import different_fields  # loads the database
 
-        return digest_of(self.read(entry)[0])
+        return different_fields(self.read(first)[0], self.read(entry)[0])
 
     def _note_models(self, job: Job, line: int) -> None:
         self.wants_embedder |= isinstance(job, EmbeddingJob)

@@ -28,8 +28,8 @@ class Jobs(Protocol):
     def refused(self, job_ids: Collection[str], since_ms: int) -> list[Receipt]:
         """Return the dead letters of the jobs that were refused at admission since then."""
 
-    def repeated(self, said: Sequence[RecordContent]) -> frozenset[int]:
-        """Return the positions of the records that repeat a known job."""
+    def conflict_reasons(self, said: Sequence[RecordContent]) -> dict[int, str]:
+        """Return why records that say something new about a known job are refused, by their positions."""
 
 
 class LedgerJobs:
@@ -45,9 +45,9 @@ class LedgerJobs:
             found.update(row.id for row in self._ledger.read(select(JOBS.c.id).where(JOBS.c.id.in_(chunk))))
         return found
 
-    def repeated(self, said: Sequence[RecordContent]) -> frozenset[int]:
-        """Return the positions of the records that repeat a known job."""
-        return self._ledger.repeated(said)
+    def conflict_reasons(self, said: Sequence[RecordContent]) -> dict[int, str]:
+        """Return why records that say something new about a known job are refused, by their positions."""
+        return self._ledger.conflict_reasons(said)
 
     def queues(self, job_ids: Collection[str]) -> set[str]:
         """Return the queues in which steps of these jobs wait or run."""

@@ -11,7 +11,7 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.cli.connections import RunningStack, need_ledger, running, served_queues
 from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.cli.job_views import JobDetails
-from headrace_workers.cli.layout import Line
+from headrace_workers.cli.layout import Line, Rows
 from headrace_workers.cli.local import Local, local
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, printable, put_json, put_view, say, table
@@ -171,51 +171,45 @@ def draw_overview(
     """Return the whole, with the parts of features, as tables."""
     from rich.console import Group
 
-    jobs = table(
-        "jobs",
-        ("active", "done", "dead", "cancelled", "ended in the last minute", "oldest active"),
-        [
-            (
-                *(f"{n:,}" for n in (found.active, found.done, found.dead, found.cancelled, found.ended_last_minute)),
-                show_ms(found.oldest_ms) if found.active else "–",
-            )
-        ],
-    )
-    queues = table(
-        "queues",
-        ("queue", "stage", "lane", "waiting", "in flight", "worker"),
-        queue_rows(found.queues, served),
-        right=("waiting", "in flight"),
-    )
-    rest = table(
-        "events",
-        ("groups handed out", "events to be published", "dead letters", "broker"),
-        [(f"{found.claims:,}", f"{found.outbox:,}", f"{found.dead_letters:,}", _broker(stack))],
-    )
     lines = (*unserved_lines(found.queues, served), *trouble_lines(found), *here.lines())
-    lacking = [Line(printable(line), style="bold") for line in lines]
-    memories = table(
-        "memories",
-        ("worker", "follows", "changes behind", "oldest"),
-        follower_rows(found.followers),
-        right=("changes behind", "oldest"),
-    )
-    held = table(
-        "held",
-        ("stage", "waits for", "jobs", "longest", "one of the reasons"),
-        held_rows(found.held_by),
-        right=("jobs", "longest"),
-    )
     return Group(
-        jobs,
-        *([queues] if found.queues else []),
-        *lacking,
-        *([held] if found.held_by else []),
-        rest,
+        _jobs_table(found),
+        *([_queues_table(found, served)] if found.queues else []),
+        *(Line(printable(line), style="bold") for line in lines),
+        *([_held_table(found)] if found.held_by else []),
+        _events_table(found, stack),
         *(Line(printable(line), style="dim") for line in here.policies()),
-        *([memories] if found.followers else []),
+        *([_followers_table(found)] if found.followers else []),
         *(table(part.title, part.columns, part.rows, right=part.right) for part in parts if part.rows),
     )
+
+
+def _jobs_table(found: "Overview") -> Rows:
+    columns = ("active", "done", "dead", "cancelled", "ended in the last minute", "oldest active")
+    counts = (found.active, found.done, found.dead, found.cancelled, found.ended_last_minute)
+    oldest = show_ms(found.oldest_ms) if found.active else "–"
+    return table("jobs", columns, [(*(f"{n:,}" for n in counts), oldest)])
+
+
+def _queues_table(found: "Overview", served: Served) -> Rows:
+    columns = ("queue", "stage", "lane", "waiting", "in flight", "worker")
+    return table("queues", columns, queue_rows(found.queues, served), right=("waiting", "in flight"))
+
+
+def _held_table(found: "Overview") -> Rows:
+    columns = ("stage", "waits for", "jobs", "longest", "one of the reasons")
+    return table("held", columns, held_rows(found.held_by), right=("jobs", "longest"))
+
+
+def _events_table(found: "Overview", stack: RunningStack | None) -> Rows:
+    columns = ("groups handed out", "events to be published", "dead letters", "broker")
+    row = (f"{found.claims:,}", f"{found.outbox:,}", f"{found.dead_letters:,}", _broker(stack))
+    return table("events", columns, [row])
+
+
+def _followers_table(found: "Overview") -> Rows:
+    columns = ("worker", "follows", "changes behind", "oldest")
+    return table("memories", columns, follower_rows(found.followers), right=("changes behind", "oldest"))
 
 
 def _broker(stack: RunningStack | None) -> str:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from headrace_workers.cli.ledger_jobs import Jobs, LedgerJobs
 
 _CONFIRM_SECONDS = 30.0
-_TAKEN = "job {} is there with other content, and that holds: send this under an idempotency key of its own"
 _CHUNK = 1_000  # jobs between two waits for the broker
 
 
@@ -135,8 +134,8 @@ def _send(
     unknown = 0
     for chunk in _chunks(entries):
         taken = _taken(file, chunk, jobs)
-        refused += [(entry.line, _TAKEN.format(entry.job_id)) for entry in taken]
-        wanted = [entry for entry in chunk if entry not in taken]
+        refused += [(entry.line, taken[entry.job_id]) for entry in chunk if entry.job_id in taken]
+        wanted = [entry for entry in chunk if entry.job_id not in taken]
         if not wanted:
             continue
         publisher.send(wanted)
@@ -153,10 +152,12 @@ def _send(
     return bool(refused or unknown)
 
 
-def _taken(file: JobFile, entries: Sequence[JobEntry], jobs: "Jobs | None") -> list[JobEntry]:
-    """Return the jobs whose key the ledger has with other content: published, they would be refused later."""
+def _taken(file: JobFile, entries: Sequence[JobEntry], jobs: "Jobs | None") -> dict[str, str]:
+    """Return the jobs whose key the ledger has with other content, by id, with the reason for which they would be
+    refused later if they were published.
+    """
     if jobs is None:
-        return []
+        return {}
     from headrace_workers.core.ledger.repetitions import RecordContent
 
     there = jobs.accepted([entry.job_id for entry in entries])
@@ -165,8 +166,7 @@ def _taken(file: JobFile, entries: Sequence[JobEntry], jobs: "Jobs | None") -> l
     contents = [
         RecordContent(entry.job_id, job.tenant, encode_value(job)) for entry, job in zip(known, jobs_again, strict=True)
     ]
-    again = jobs.repeated(contents)
-    return [entry for n, entry in enumerate(known) if n not in again]
+    return {contents[n].job_id: reason for n, reason in jobs.conflict_reasons(contents).items()}
 
 
 def _wait(

@@ -1,7 +1,6 @@
 """Construction of a bridge: its duties, and the parts that they share."""
 
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.runtime.bridge.bridge import Bridge, Duty
+from headrace_workers.runtime.bridge.bridge import Bridge, Duty, WakeUps
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
@@ -59,6 +58,7 @@ class _Shared:
     impatient_tasks: TaskQueue  # for what has other ways, too: it gives up soon
     incidents: IncidentReporter
     cluster: Cluster
+    notifier: Notifier
 
 
 def build_bridge(
@@ -72,19 +72,38 @@ def build_bridge(
     """Return a bridge with these duties; `durable`: Kafka's log outlives its broker. Unavailable when the ledger does
     not answer, ConfigurationError when it belongs to another deployment.
     """
-    name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
+    ledger = Ledger.at(settings.ledger)
     ledger.deployment.state(Fact.PREFIX, settings.kafka.prefix)
     cluster = Cluster(settings.kafka, ledger, durable=durable)
     if duties & {Duty.INGEST, Duty.RELAY}:
         with suppress(KafkaUnavailable):  # it is waited for: this is asked again before anything is read or published
             cluster.check(_AT_START)
-    channel, models = RedisNames(settings.kafka.prefix).hints, Registry(settings.home)
+    shared = _shared(settings, ledger, cluster, pipeline)
+    ledger.tell_of_changes(partial(shared.notifier.notify, Hint.CHANGES))
+    of_features, wake_ups, dispatch = _duties_of_features(shared), WakeUps(), _dispatch(shared)
+    return Bridge(
+        name=shared.name,
+        duties=duties,
+        ledger=ledger,
+        listener=_listener(settings, progress, wake_ups, of_features.values()),
+        wake_ups=wake_ups,
+        ingest=_ingest(shared, dispatch),
+        dispatch=dispatch,
+        relay=_relay(shared),
+        reap=_reap(shared),
+        of_features=of_features,
+        notifier=shared.notifier,
+        writes=Writes(Probe(ledger.engine), progress.loop("probe")),
+        progress=progress,
+    )
+
+
+def _shared(settings: Settings, ledger: Ledger, cluster: Cluster, pipeline: Pipeline | None) -> _Shared:
+    name, clock, models = process_name("bridge"), SystemClock(), Registry(settings.home)
     hints = redis_client(settings.redis, HINT_SECONDS)
-    notifier = Notifier(hints, channel)
-    ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     breakers = KnownBreakers(ledger)
     pipeline = pipeline or pipeline_of(settings, breakers.avoided, registry=models)
-    shared = _Shared(
+    return _Shared(
         settings=settings,
         pipeline=pipeline,
         name=name,
@@ -97,31 +116,7 @@ def build_bridge(
         impatient_tasks=task_queue(settings, hints, ledger),
         incidents=IncidentReporter(ledger, name, clock),
         cluster=cluster,
-    )
-    of_features = _duties_of_features(shared)
-    work, trickle, events, ends = (threading.Event() for _ in range(4))
-    heard = _joined(
-        {Hint.WORK: Several(work, trickle), Hint.TRICKLE: trickle, Hint.EVENTS: events, Hint.ENDS: ends},
-        *(d.receivers for d in of_features.values()),
-    )
-    dispatch = _dispatch(shared)
-    return Bridge(
-        name=name,
-        duties=duties,
-        ledger=ledger,
-        listener=HintListener(redis_client(settings.redis), channel, heard, progress.loop("ears")),
-        work=work,
-        trickle=trickle,
-        events=events,
-        ends=ends,
-        ingest=_ingest(shared, dispatch),
-        dispatch=dispatch,
-        relay=_relay(shared),
-        reap=_reap(shared),
-        of_features=of_features,
-        notifier=notifier,
-        writes=Writes(Probe(ledger.engine), progress.loop("probe")),
-        progress=progress,
+        notifier=Notifier(hints, RedisNames(settings.kafka.prefix).hints),
     )
 
 
@@ -136,6 +131,14 @@ def _duties_of_features(shared: _Shared) -> dict[str, FeatureDuty]:
         rules=shared.rules,
     )
     return {name: make(parts) for feature in installed() for name, make in feature.duties.items()}
+
+
+def _listener(
+    settings: Settings, progress: Progress, wake_ups: WakeUps, of_features: Iterable[FeatureDuty]
+) -> HintListener:
+    heard = _joined(wake_ups.receivers, *(duty.receivers for duty in of_features))
+    channel = RedisNames(settings.kafka.prefix).hints
+    return HintListener(redis_client(settings.redis), channel, heard, progress.loop("ears"))
 
 
 def _joined(*heard: Mapping[Hint, HintReceiver]) -> dict[Hint, HintReceiver]:

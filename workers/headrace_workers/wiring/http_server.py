@@ -63,7 +63,7 @@ def config_of(app: ASGIApp) -> uvicorn.Config:
         timeout_graceful_shutdown=DRAIN_SECONDS,
         timeout_keep_alive=_KEEP_ALIVE,
         backlog=_BACKLOG,
-        access_log=False,  # entry.py writes ours
+        access_log=False,  # http/middleware.py writes ours
         log_config=None,
         server_header=False,
         proxy_headers=False,

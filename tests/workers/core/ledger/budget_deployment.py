@@ -18,9 +18,10 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.outcome import Done, Ended, Outcome
 from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.pipeline.settle import Conditions, settle
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Relation, TextPair

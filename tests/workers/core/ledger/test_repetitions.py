@@ -77,6 +77,26 @@ def test_a_repetition_of_the_same_content_is_silent(ledger, sent, again, polls):
 
 FORMAT = {"type": "json_schema", "json_schema": {"type": "object", "required": ["id"]}}
 TOOL = {"name": "file", "parameters": {"type": "object", "properties": {"id": {"type": "integer"}}}}
+DIFFERENT = {
+    "prompt": {"prompt": "another"},
+    "lane": {"lane": "batch"},
+    "lane, sampling.max_tokens": {"lane": "batch", "sampling": {"max_tokens": 9}},
+    "output": {"output": FORMAT},
+}
+
+
+@pytest.mark.parametrize(("fields", "after"), DIFFERENT.items(), ids=DIFFERENT)
+def test_a_conflict_names_the_fields_that_differ(ledger, sent, fields, after):
+    """Whoever sends the same job in another way learns why it counts as another."""
+    ledger.ingest([first := sent()])
+    ledger.ingest([sent(PROMPT | after)])
+    (letter,) = letters(ledger)
+    assert letter.reason == (
+        f"job {first.id} is there with other content (it differs in {fields}): send this under an idempotency key of "
+        "its own"
+    )
+
+
 OTHERS = {
     "another schema": (
         {"output": FORMAT},
@@ -140,3 +160,4 @@ def test_a_job_that_another_tenant_cancelled_ahead_is_told(ledger, sent):
     ledger.ingest([sent()])
     (letter,) = letters(ledger)
     assert (letter.category, letter.tenant) == (Category.CONFLICT, "a")
+    assert "was cancelled by another tenant" in letter.reason

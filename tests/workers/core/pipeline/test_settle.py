@@ -32,9 +32,10 @@ from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Hel
 from headrace_workers.core.ledger.rows import Row
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.carried import pack
+from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, failed, task_of
+from headrace_workers.core.pipeline.settle import Conditions, failed
 from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.tables import INCIDENTS, NEVER
 from headrace_workers.features.generation.stage import shared_prefix

@@ -19,10 +19,9 @@ from headrace_workers.core.pipeline.routing import Pipeline, ServedModel
 from headrace_workers.core.progress import Awaited, Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.runtime.bridge.bridge import Bridge, Duty, all_duties
+from headrace_workers.runtime.bridge.bridge import Bridge, Duty, WakeUps, all_duties
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.bridge.reap import Reap
-from headrace_workers.runtime.wire.listener import Several
 from headrace_workers.runtime.wire.notifier import Hint
 
 
@@ -73,10 +72,9 @@ class Idle:
 class OwnListener(Idle):
     """Hears what is said in this process."""
 
-    def __init__(self, work, trickle, events, ends, *hears):
+    def __init__(self, *hears):
         super().__init__()
-        own = {Hint.WORK: Several(work, trickle), Hint.TRICKLE: trickle, Hint.EVENTS: events, Hint.ENDS: ends}
-        self.heard = [own, *hears]
+        self.heard = hears
 
     def touch(self, *hints):
         """Tell the loops."""
@@ -89,17 +87,14 @@ class OwnListener(Idle):
 def bridge(ledger, duties=None, of_features=None, progress=None, **parts):
     """A bridge of idle parts, some replaced; of all duties, or of these."""
     of_features = {name: Idle() for name in ("batches", "evals")} | (of_features or {})
-    work, trickle, events, ends = (threading.Event() for _ in range(4))
+    wake_ups = WakeUps()
     known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "notifier", "writes")}
     return Bridge(
         name="bridge",
         duties=frozenset(all_duties()) if duties is None else duties,
         ledger=ledger,
-        listener=OwnListener(work, trickle, events, ends, *(duty.receivers for duty in of_features.values())),
-        work=work,
-        trickle=trickle,
-        events=events,
-        ends=ends,
+        listener=OwnListener(wake_ups.receivers, *(duty.receivers for duty in of_features.values())),
+        wake_ups=wake_ups,
         of_features=of_features,
         progress=progress or Progress(),
         **(known | parts),

@@ -15,8 +15,9 @@ from sqlalchemy import BigInteger, Connection, bindparam, delete, exists, litera
 from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.core.ledger.refusals import INGEST
 from headrace_workers.core.ledger.repetitions import RecordContent, repeated
-from headrace_workers.core.sql.database import among, clock, insert_many, many, now_ms
+from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, many, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS
 
 _AT_ONCE = 500
@@ -57,29 +58,25 @@ def reserve(connection: Connection, requests: Sequence[AdmissionRequest]) -> lis
     ]
 
 
-def confirm(connection: Connection, requests: Sequence[AdmissionRequest], age: int = 0) -> None:
+def confirm(where: Connection | SingleStatements, requests: Sequence[AdmissionRequest], age: int = 0) -> None:
     """Note that Kafka has these jobs, at least one, or that no client knows their ids before Kafka has them: requests
     for a job find it before ingest has taken it in. Their senders have had them for `age` ms at most: a refusal since
     then is a refusal of this job. One statement: each request waits for it.
     """
-    dialect = connection.dialect.name
+    dialect = where.dialect.name
     unique = {request.job_id: request for request in requests}
     rows = [
         {"job_id": request.job_id, "tenant": request.tenant, "digest": request.digest, "published": True}
         for _, request in sorted(unique.items())
     ]
     inserted = many(dialect, rows)
-    since = {"age": age}
-    run(
-        connection,
-        _published(dialect),
-        inserted | since if dialect == "postgresql" else [row | since for row in inserted],
-    )
+    for each in [inserted] if dialect == "postgresql" else inserted:
+        rows_of(where, _published(dialect), each | {"age": age})
 
 
-def withdraw(connection: Connection, job_ids: Collection[str]) -> None:
+def withdraw(where: Connection | SingleStatements, job_ids: Collection[str]) -> None:
     """Forget these jobs, which Kafka did not confirm. If ingest takes one in after all, requests find it then."""
-    connection.execute(delete(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, sorted(job_ids))))
+    rows_of(where, _withdrawn(where.dialect.name), {"ids": sorted(job_ids)})
 
 
 def forget(connection: Connection, older_than_ms: int) -> bool:
@@ -164,6 +161,13 @@ def _new_rows(dialect: str) -> Any:
     columns = [ACCEPTED.c[name] for name in ("job_id", "tenant", "digest", "at")]
     statement = insert_many(dialect, ACCEPTED, columns, {"published": literal(False)})
     return statement.on_conflict_do_nothing(index_elements=["job_id"]).returning(ACCEPTED.c.job_id)
+
+
+@lru_cache
+def _withdrawn(dialect: str) -> Any:
+    return delete(ACCEPTED).where(
+        one_of(dialect, ACCEPTED.c.job_id, bindparam_of(dialect, ACCEPTED.c.job_id, name="ids"))
+    )
 
 
 @lru_cache

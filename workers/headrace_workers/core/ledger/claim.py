@@ -24,7 +24,7 @@ from headrace_workers.core.ledger.fair_queueing import Class, advance, urgency_o
 from headrace_workers.core.ledger.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, of_one_beginning, within_budget
 from headrace_workers.core.sql.database import bindparam_of, insert_many, locks_rows, many, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
-from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import BUDGETS, CLAIMS, IS_READY, STEPS
 
 _ORDER = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
@@ -123,7 +123,7 @@ def claim(
     return Claimed(tuple(claims), min(lingering, default=None))
 
 
-def heads(where: Connection | Reads, wanted: Sequence[Wanted]) -> Sequence[Head]:
+def heads(where: Connection | SingleStatements, wanted: Sequence[Wanted]) -> Sequence[Head]:
     """Return the group of the most urgent step of each wanted queue and lane that has one, with its budget."""
     if not wanted:
         return ()

@@ -1,12 +1,14 @@
 """Positions of the followers of the change feed: `headrace status` shows which one is behind, and by how much."""
 
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, and_, delete, func, select, tuple_
+from sqlalchemy import Connection, and_, bindparam, delete, func, select, tuple_
 
 from headrace_workers.core.ledger.changes import Position
 from headrace_workers.core.sql.database import insert, now_ms
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import CHANGES, FOLLOWERS
 
 _STALE_MS: Final = 60_000  # a follower that has not reported for so long is gone
@@ -22,11 +24,19 @@ class FollowerState:
     lag_ms: int
 
 
-def tell(connection: Connection, holder: str, kind: str, position: Position) -> None:
+def tell(where: Connection | SingleStatements, holder: str, kind: str, position: Position) -> None:
     """Report how far this follower is."""
-    now = {"xact": position.xact, "number": position.number, "seen_at": now_ms()}
-    row = insert(connection, FOLLOWERS).values(holder=holder, kind=kind, **now)
-    connection.execute(row.on_conflict_do_update(index_elements=["holder", "kind"], set_=now))
+    row = {"holder": holder, "kind": kind, "xact": position.xact, "number": position.number}
+    rows_of(where, _told(where.dialect.name), row)
+
+
+@lru_cache
+def _told(dialect: str) -> Any:
+    row = insert(dialect, FOLLOWERS).values(
+        {name: bindparam(name) for name in ("holder", "kind", "xact", "number")} | {"seen_at": now_ms()}
+    )
+    now = {name: row.excluded[name] for name in ("xact", "number", "seen_at")}
+    return row.on_conflict_do_update(index_elements=["holder", "kind"], set_=now)
 
 
 def followers(connection: Connection) -> list[FollowerState]:

@@ -1,10 +1,9 @@
 """Ledger operations of bridges: take in, assign, publish, and recover."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from headrace_schemas import Topic
 from headrace_workers.core.ledger import (
     accounting,
     claim,
@@ -23,10 +22,9 @@ from headrace_workers.core.ledger import (
     unrun,
 )
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.ledger.outbox import OutboxRow
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.sql.engines import Engines
-from headrace_workers.core.sql.transactions import durable, reads, reads_volatile, volatile
+from headrace_workers.core.sql.transactions import durable, reads, reads_volatile, single_read, volatile
 
 _EXPIRED_AT_ONCE = 5_000  # jobs, in several transactions
 
@@ -45,6 +43,7 @@ class ForBridges(Engines):
     look = volatile(leases.look)
     published = volatile(outbox.remove)
     set_aside = durable(outbox.set_aside)
+    outbox = single_read(outbox.peek)
     follow = volatile(units.follow)
     jobs_of = reads(job_lookup.jobs_of)
     hold = volatile(duties.hold)
@@ -56,15 +55,9 @@ class ForBridges(Engines):
     account = volatile(accounting.account_settled)
     prune = volatile(prune.prune)
 
-    def outbox(
-        self, limit: int, max_bytes: int = 2**62, *, after: int = 0, unread: Collection[Topic] = ()
-    ) -> list[OutboxRow]:
-        """Return the oldest records that may be published, in order: see `peek` in outbox.py."""
-        return outbox.peek(self._reads, limit, max_bytes, after=after, unread=unread)
-
     def claim(self, wanted: Sequence[claim.Wanted], *, lease_ms: int, sender: str) -> claim.Claimed:
         """Claim the most urgent groups of each wanted queue and lane."""
-        heads = claim.heads(self._reads, wanted)
+        heads = claim.heads(self._single, wanted)
         if not heads:
             return claim.Claimed()  # mostly there is nothing, and no lock was needed to see that
         with writing(self._volatile) as tx:

@@ -33,10 +33,9 @@ from headrace_workers.core.ledger import (
 from headrace_workers.core.ledger.deployment import Deployment
 from headrace_workers.core.ledger.for_bridges import ForBridges
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.ledger.start import Started
-from headrace_workers.core.sql.database import now_ms, reading, writing
+from headrace_workers.core.sql.database import now_ms, reading
 from headrace_workers.core.sql.engines import Engines
-from headrace_workers.core.sql.transactions import brief_durable, brief_volatile, durable, reads, volatile
+from headrace_workers.core.sql.transactions import durable, reads, single_durable, single_volatile, volatile
 from headrace_workers.core.tables import IDENTITY
 
 _NOW = select(now_ms())
@@ -46,8 +45,8 @@ class ForGateways(Engines):
     """The part of a `Ledger` that gateways use. Each method is one transaction."""
 
     reserve = durable(accepted.reserve)
-    confirm_admission = brief_durable(accepted.confirm)
-    withdraw_admission = brief_durable(accepted.withdraw)
+    confirm_admission = single_durable(accepted.confirm)
+    withdraw_admission = single_durable(accepted.withdraw)
     look_for = reads(job_status.look)
     standings = reads(job_status.standings)
     pressure = reads(pressure.pressure)
@@ -64,14 +63,8 @@ class ForWorkers(Engines):
     give_back = durable(recover.give_back)
     acquit = volatile(leases.acquit)
     horizon = reads(changes.horizon)
-    followed = brief_volatile(followers.tell)
-
-    def start(self, claim_id: int, *, worker: str, lease_ms: int) -> Started | None:
-        """Begin a claim; None when there is nothing to do: see start.py."""
-        if self._volatile.dialect.name == "postgresql":
-            return start.start(self._brief, claim_id, worker=worker, lease_ms=lease_ms)
-        with writing(self._volatile) as tx:
-            return start.start(tx, claim_id, worker=worker, lease_ms=lease_ms)
+    followed = single_volatile(followers.tell)
+    start = single_volatile(start.start)
 
 
 class ForPeople(Engines):
@@ -95,7 +88,7 @@ class ForPeople(Engines):
     units_of = reads(job_lookup.units_of)
     named = reads(job_lookup.named)
     terminals = reads(job_lookup.terminals)
-    repeated = reads(repetitions.repeated)
+    conflict_reasons = reads(repetitions.conflict_reasons)
 
 
 class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
@@ -107,7 +100,7 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
 
     def now(self) -> int:
         """Return the time by the database's clock, in ms since 1970."""
-        ((now,),) = self._reads.rows(_NOW, {})
+        ((now,),) = self._single.rows(_NOW, {})
         return int(now)
 
     @cached_property

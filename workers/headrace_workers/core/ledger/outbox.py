@@ -29,7 +29,7 @@ from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import among, bindparam_of, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
-from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import OUTBOX
 
 SOURCE = "/headrace/ledger"
@@ -90,7 +90,12 @@ def put(connection: Connection, records: Iterable[Outgoing]) -> None:
 
 
 def peek(
-    where: Connection | Reads, limit: int, max_bytes: int = 2**62, *, after: int = 0, unread: Collection[Topic] = ()
+    where: Connection | SingleStatements,
+    limit: int,
+    max_bytes: int = 2**62,
+    *,
+    after: int = 0,
+    unread: Collection[Topic] = (),
 ) -> list[OutboxRow]:
     """Return the oldest records that may be published, in order: so many, and values of so many bytes, but always one.
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from headrace_workers.core.sql.database import brief, connect, insert, now_ms
+from headrace_workers.core.sql.database import connect, insert, now_ms, reading, writing
 from headrace_workers.core.tables import PROBE_SLOTS, PROBES
 
 SECONDS: Final = 2  # that a probe's statement has; PostgreSQL's answer has as many more to reach us
@@ -24,7 +24,9 @@ class Probe:
         not answer.
         """
         values = {"slot": self._slot, "at": now_ms()}
-        with brief(self._engine) as tx:
+        # PostgreSQL needs no transaction around one statement.
+        begin = reading if self._engine.dialect.name == "postgresql" else writing
+        with begin(self._engine) as tx:
             made = insert(tx, PROBES).values(values)
             tx.execute(made.on_conflict_do_update(index_elements=["slot"], set_={"at": made.excluded.at}))
 

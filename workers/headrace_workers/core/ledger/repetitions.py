@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import BigInteger, Connection, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -50,6 +51,11 @@ def repeated(connection: Connection, records: Sequence[RecordContent]) -> frozen
     return same | {n for part in _parts(rest) for n in _same_content(connection, part)}
 
 
+def different_fields(before: AnyJob, now: AnyJob) -> list[str]:
+    """Return the fields in which two jobs differ, such as `sampling.max_tokens`. A deadline is no content."""
+    return list(_different(_timeless(before), _timeless(now))) if type(before) is type(now) else ["kind"]
+
+
 def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
     """Return the refusals that need a letter; a sound record that was accepted before needs none."""
     sound = [burial for burial in refused if burial.sound]
@@ -60,20 +66,27 @@ def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
 
 def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
     """Return letters about the jobs that came with something new; none of these jobs was taken in."""
-    same = repeated(connection, [RecordContent(job.id, job.tenant, job.payload) for job in jobs])
+    reasons = conflict_reasons(connection, [RecordContent(job.id, job.tenant, job.payload) for job in jobs])
     return [
         refusal(
-            job.record,
+            jobs[n].record,
             Category.CONFLICT,
-            f"job {job.id} came before with other content, or was cancelled by another tenant, and that holds: send "
-            "this under an idempotency key of its own",
-            refers_to=job.id,
-            tenant=job.tenant,
-            traceparent=job.traceparent,
+            reason,
+            refers_to=jobs[n].id,
+            tenant=jobs[n].tenant,
+            traceparent=jobs[n].traceparent,
         )
-        for n, job in enumerate(jobs)
-        if n not in same
+        for n, reason in reasons.items()
     ]
+
+
+def conflict_reasons(connection: Connection, records: Sequence[RecordContent]) -> dict[int, str]:
+    """Return why those records are refused that say something new about a known job, by place. The fields in which they
+    differ from it are named.
+    """
+    same = repeated(connection, records)
+    rest = [(n, content) for n, content in enumerate(records) if n not in same]
+    return {n: reason for part in _parts(rest) for n, reason in _reasons(connection, part)}
 
 
 def _same_value(connection: Connection, records: Sequence[RecordContent]) -> frozenset[int]:
@@ -111,11 +124,15 @@ def _same_values() -> Any:
     return select(came.c.n).join(JOBS, JOBS.c.id == came.c.id).where(JOBS.c.payload == came.c.value)
 
 
-def _same_content(connection: Connection, part: Sequence[tuple[int, RecordContent]]) -> list[int]:
+def _known_jobs(connection: Connection, part: Sequence[tuple[int, RecordContent]]) -> dict[str, Any]:
     query = select(JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload).where(
         among(connection, JOBS.c.id, [content.job_id for _, content in part])
     )
-    known = {row.id: row for row in connection.execute(query)}
+    return {row.id: row for row in connection.execute(query)}
+
+
+def _same_content(connection: Connection, part: Sequence[tuple[int, RecordContent]]) -> list[int]:
+    known = _known_jobs(connection, part)
     return [n for n, content in part if (row := known.get(content.job_id)) is not None and _says_the_same(row, content)]
 
 
@@ -127,6 +144,36 @@ def _says_the_same(row: Any, content: RecordContent) -> bool:
     except InvalidRecord:
         return False
     return bool(_timeless(before) == _timeless(now))
+
+
+def _reasons(connection: Connection, part: Sequence[tuple[int, RecordContent]]) -> Iterator[tuple[int, str]]:
+    known = _known_jobs(connection, part)
+    for n, content in part:
+        row = known.get(content.job_id)
+        if row is not None and row.kind == "unknown":
+            what = "was cancelled by another tenant"
+        else:
+            fields = [] if row is None else _fields(row, content)
+            what = "is there with other content" + (f" (it differs in {', '.join(fields)})" if fields else "")
+        yield n, f"job {content.job_id} {what}: send this under an idempotency key of its own"
+
+
+def _fields(row: Any, content: RecordContent) -> list[str]:
+    """Return the fields in which a record differs from the job; none where the record cannot be read as such a job."""
+    try:
+        before, now = (decode_job(row.kind, value) for value in (row.payload, content.value))
+    except InvalidRecord:
+        return []
+    return different_fields(before, now)
+
+
+def _different(before: BaseModel, now: BaseModel, within: str = "") -> Iterator[str]:
+    for name in type(now).model_fields:
+        one, other = getattr(before, name), getattr(now, name)
+        if isinstance(one, BaseModel) and type(one) is type(other):
+            yield from _different(one, other, f"{within}{name}.")
+        elif one != other:
+            yield within + name
 
 
 def _timeless(job: AnyJob) -> AnyJob:

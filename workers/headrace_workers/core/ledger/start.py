@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
 from headrace_workers.core.sql.database import now_ms
-from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import CLAIMS, JOBS, STEPS
 
 
@@ -114,7 +114,7 @@ _BEGUN_STEPS = (
 )
 
 
-def start(where: Connection | Reads, claim_id: int, *, worker: str, lease_ms: int) -> Started | None:
+def start(where: Connection | SingleStatements, claim_id: int, *, worker: str, lease_ms: int) -> Started | None:
     """Begin a claim; None when another began it, or it ran out or was given back: then there is nothing to do.
 
     On PostgreSQL this is one statement, and needs no transaction.
@@ -123,11 +123,11 @@ def start(where: Connection | Reads, claim_id: int, *, worker: str, lease_ms: in
     """
     values = {"claim": claim_id, "by": worker, "lease_ms": lease_ms}
     found: list[tuple[Any, ...]]
-    if isinstance(where, Reads) or where.dialect.name == "postgresql":
+    if where.dialect.name == "postgresql":
         found = list(rows_of(where, _BEGUN_STEPS, values))
     else:
-        begun = where.execute(_BEGIN, values).all()
-        rows = where.execute(_STEPS, {"claim": claim_id}).all() if begun else []
+        begun = rows_of(where, _BEGIN, values)
+        rows = rows_of(where, _STEPS, {"claim": claim_id}) if begun else ()
         found = [(*begun[0], *row) for row in rows] or [(*row, *_NO_STEP) for row in begun]
     if not found:
         return None

@@ -276,13 +276,6 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-@contextmanager
-def brief(engine: Engine) -> Iterator[Connection]:
-    """Run writes by one statement, which needs no transaction around it on PostgreSQL."""
-    with reading(engine) if engine.dialect.name == "postgresql" else writing(engine) as connection:
-        yield connection
-
-
 def clock(connection: Connection) -> int:
     """Return the time by the database's clock, in ms since 1970."""
     return int(connection.execute(select(now_ms())).scalar_one())

@@ -6,7 +6,7 @@ from typing import Self, TypeVar
 from sqlalchemy import Engine
 
 from headrace_workers.core.sql.database import connect, listen, lose_together
-from headrace_workers.core.sql.reads import Reads
+from headrace_workers.core.sql.single_statements import SingleStatements
 
 S = TypeVar("S", bound="LedgerStore")
 
@@ -19,8 +19,8 @@ class Engines:
         # For hand-outs, starts, renewals and duties: a crash of the database that forgets one of them looks like a
         # lease that ran out, or makes an event be published again under the same id.
         self._volatile = volatile or engine
-        self._reads = Reads(engine)  # for what is read alone, and at once
-        self._brief = self._reads if self._volatile is engine else Reads(self._volatile)  # and for such a write
+        self._single = SingleStatements(engine)
+        self._single_volatile = self._single if self._volatile is engine else SingleStatements(self._volatile)
         self._stores: dict[type[LedgerStore], LedgerStore] = {}
 
     @classmethod
@@ -49,8 +49,8 @@ class Engines:
 
     def close(self) -> None:
         """Close all connections."""
-        self._reads.close()
-        self._brief.close()
+        self._single.close()
+        self._single_volatile.close()
         self._engine.dispose()
         self._volatile.dispose()
 
@@ -59,10 +59,12 @@ class LedgerStore:
     """The tables of one feature in a ledger. Subclasses give each transaction a method; instances are thread-safe.
 
     `_engine` loses nothing that it committed. `_volatile` is faster, and a crash of the database may forget what it
-    wrote last. `_reads` reads single statements at once. See transactions.py for methods that are one transaction.
+    wrote last. `_single` runs single statements in no transaction. See transactions.py for methods that are one
+    transaction, or one statement.
     """
 
     def __init__(self, engines: Engines) -> None:
         self._engine = engines._engine
         self._volatile = engines._volatile
-        self._reads = engines._reads
+        self._single = engines._single
+        self._single_volatile = engines._single_volatile

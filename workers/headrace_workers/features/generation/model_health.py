@@ -15,6 +15,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy
 from headrace_workers.features.generation.breaker import Breaker, after_failure, after_success
+from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, Change, Health
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
 
@@ -42,23 +43,22 @@ class ModelHealth:
 
     def __init__(self, ledger: Ledger, model: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._breakers = ledger.of(Breakers)
+        self._known = KnownBreakers(ledger, monotonic, look_every=_LOOK_EVERY)
         self._generations = ledger.of(ModelGenerations)
         self._model = model
         self._returned: str | None = None
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._known = Health(Breaker(), None, 0)
-        self._known_at = float("-inf")
         self._calls = Calls()
         self._told_at = monotonic()
 
     def permit(self, probe_seconds: float | None = None) -> Permit:
         """Return whether the model may be asked. A permit that `probes` is for one caller alone, for so long."""
-        health, age_ms = self._look()
+        health, now = self._look()
         breaker = health.breaker
         if breaker.open_until is None:
             return Permit()
-        if wait := breaker.opens_in(health.now + age_ms):
+        if wait := breaker.opens_in(now):
             return Permit(wait / 1000, reason=breaker.reason)
         lease_ms = int((probe_seconds or _PROBE_SECONDS) * 1000)
         try:
@@ -66,15 +66,15 @@ class ModelHealth:
                 return Permit(probes=True)
         except Unavailable:
             return Permit()
-        self._forget()
+        self._known.forget()
         return Permit(_HALF_OPEN_SECONDS, reason=breaker.reason)
 
     def barred(self) -> float:
         """Return for how many seconds nobody may ask the model, except for a call that probes it."""
-        health, age_ms = self._look()
+        health, now = self._look()
         if health.breaker.open_until is None:
             return 0.0
-        return max(_HALF_OPEN_SECONDS, health.breaker.opens_in(health.now + age_ms) / 1000)
+        return max(_HALF_OPEN_SECONDS, health.breaker.opens_in(now) / 1000)
 
     def drill(self) -> str | None:
         """Return the fault that a drill injects at the moment."""
@@ -95,7 +95,7 @@ class ModelHealth:
         try:
             for error in failures:
                 self._follow(partial(_failed, error=error, probed=probed))
-            if answered and not failures and (probed or self._known.breaker != Breaker()):
+            if answered and not failures and (probed or self._known.last(self._model) != Breaker()):
                 self._follow(lambda breaker, _: after_success(breaker))
             elif probed and not failures:  # it ended with neither: another may probe
                 self._follow(lambda breaker, _: replace(breaker, probed_until=None))
@@ -115,32 +115,17 @@ class ModelHealth:
 
     def _follow(self, change: Callable[[Breaker, int], Breaker]) -> None:
         found = self._breakers.follow(self._model, change)
-        with self._lock:
-            self._known = replace(self._known, breaker=found.after, now=found.now)
-            self._known_at = self._monotonic()
+        self._known.note(self._model, found.after, found.now)
         _log(self._model, found)
 
     def _look(self) -> tuple[Health, int]:
-        """Return the health as it was read, and how old that is (ms)."""
-        with self._lock:
-            age = self._monotonic() - self._known_at
-            if age <= _LOOK_EVERY:
-                return self._known, int(age * 1000)
-            before = self._known_at
+        """Return the health, and the ledger's time (ms). The model may be asked where the ledger does not answer."""
+        unknown = Health(Breaker(), None, 0)
         try:
-            found = self._breakers.all()
+            known, now = self._known.look()
         except Unavailable:
-            return Health(Breaker(), None, 0), 0
-        with self._lock:
-            if self._known_at > before:  # another call's failure was noted meanwhile: that is newer
-                return self._known, int((self._monotonic() - self._known_at) * 1000)
-            self._known = found.get(self._model, Health(Breaker(), None, 0))
-            self._known_at = self._monotonic()
-            return self._known, 0
-
-    def _forget(self) -> None:
-        with self._lock:
-            self._known_at = float("-inf")
+            return unknown, 0
+        return known.get(self._model, unknown), now
 
     def _tell(self) -> None:
         """Add the calls to the ledger's, now and then."""

@@ -73,13 +73,7 @@ def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
     and once more alone.
     """
     asking = _Asking(generator)
-    ahead = asking.pairs([(each.question, each.good, each.bad) for each in items])
-    behind = asking.pairs([(each.question, each.bad, each.good) for each in items])
-    longer = asking.pairs([(each.question, f"{each.good} {each.padding}", each.good) for each in items])
-    shorter = asking.pairs([(each.question, each.good, f"{each.good} {each.padding}") for each in items])
-    own = asking.answers([each.question for each in items])
-    mine = asking.pairs([(each.question, own[place], each.good) for place, each in enumerate(items)])
-    theirs = asking.pairs([(each.question, each.good, own[place]) for place, each in enumerate(items)])
+    measures = [*_by_order(asking, items), _by_length(asking, items), _by_origin(asking, items)]
     scales = {
         name: (
             asking.rubrics([(each.question, each.good) for each in items], name),
@@ -87,43 +81,58 @@ def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
         )
         for name in SCALES
     }
-    alone = [asking.rubrics([(each.question, each.good)], "yes_no")[0] for each in items]
+    measures += [_apart(name, *found) for name, found in scales.items()]
+    measures.append(_alone(asking, items, scales["yes_no"][0]))
+    unanswered = asking.asked - len(asking.masses)
+    return Probe(tuple(measures), asking.asked, unanswered, asking.median_mass, asking.trouble)
+
+
+def _by_order(asking: "_Asking", items: Sequence[Item]) -> list[Measure]:
+    """Return what the order of two answers does to the verdict."""
+    ahead = asking.pairs([(each.question, each.good, each.bad) for each in items])
+    behind = asking.pairs([(each.question, each.bad, each.good) for each in items])
     both = np.isfinite(ahead) & np.isfinite(behind)
     verdicts = [preferred(float(one), float(other)) for one, other in zip(ahead, behind, strict=True)]
     right = np.array([verdict == 1.0 for verdict in verdicts])
     flipped = np.array([verdict is None for verdict in verdicts])
     first = np.concatenate([ahead, behind])
-    answered = np.isfinite(first)
     places = np.concatenate([np.arange(len(items)), np.arange(len(items))])
+    preferred_first = _share(first > 0.5, np.isfinite(first), clusters=places)
+    return [
+        Measure("two answers: the right one in both orders", _share(right, both), 0.75, True),
+        Measure("two answers: another verdict in the other order", _share(flipped, both), 0.2, False),
+        Measure("two answers: the first preferred", preferred_first, 0.5),
+    ]
+
+
+def _by_length(asking: "_Asking", items: Sequence[Item]) -> Measure:
+    """Return how often the longer of two equal answers is preferred."""
+    longer = asking.pairs([(each.question, f"{each.good} {each.padding}", each.good) for each in items])
+    shorter = asking.pairs([(each.question, each.good, f"{each.good} {each.padding}") for each in items])
     padded = (longer + 1 - shorter) / 2
     leaning = np.isfinite(padded) & ~np.isclose(padded, 0.5)
+    share_of_longer = _share(padded > 0.5, leaning, padded)
+    return Measure("the same answer, padded: the longer preferred", share_of_longer, 0.5)
+
+
+def _by_origin(asking: "_Asking", items: Sequence[Item]) -> Measure:
+    """Return how often the model prefers its own answer to a right one."""
+    own = asking.answers([each.question for each in items])
+    mine = asking.pairs([(each.question, own[place], each.good) for place, each in enumerate(items)])
+    theirs = asking.pairs([(each.question, each.good, own[place]) for place, each in enumerate(items)])
     liked = (mine + 1 - theirs) / 2
     apart = np.isfinite(liked) & ~np.isclose(liked, 0.5) & np.array([bool(each) for each in own])
-    moved = np.abs(np.array(alone) - scales["yes_no"][0])
-    measures = [
-        Measure("two answers: the right one in both orders", _share(right, both), 0.75, True),
-        Measure(
-            "two answers: another verdict in the other order",
-            _share(flipped, both),
-            0.2,
-            False,
-        ),
-        Measure("two answers: the first preferred", _share(first > 0.5, answered, clusters=places), 0.5),
-        Measure("the same answer, padded: the longer preferred", _share(padded > 0.5, leaning, padded), 0.5),
-        Measure(
-            "a right answer and its own: its own preferred",
-            _share(liked > 0.5, apart, liked, "it wrote no answer of its own" if not any(own) else None),
-            0.5,
-            False,
-        ),
-        *(_apart(name, *found) for name, found in scales.items()),
-        Measure(
-            f"asked alone: another value by more than {_MOVED}", _share(moved > _MOVED, np.isfinite(moved)), 0.2, False
-        ),
-    ]
-    return Probe(
-        tuple(measures), asking.asked, asking.asked - len(asking.masses), asking.median_mass, asking.trouble
-    )  # fmt: skip
+    why = "it wrote no answer of its own" if not any(own) else None
+    share_of_own = _share(liked > 0.5, apart, liked, why)
+    return Measure("a right answer and its own: its own preferred", share_of_own, 0.5, False)
+
+
+def _alone(asking: "_Asking", items: Sequence[Item], together: NDArray[np.float64]) -> Measure:
+    """Return how often an answer scores otherwise alone than in a group."""
+    alone = [asking.rubrics([(each.question, each.good)], "yes_no")[0] for each in items]
+    moved = np.abs(np.array(alone) - together)
+    changed = _share(moved > _MOVED, np.isfinite(moved))
+    return Measure(f"asked alone: another value by more than {_MOVED}", changed, 0.2, False)
 
 
 def _apart(name: str, good: NDArray[np.float64], bad: NDArray[np.float64]) -> Measure:

@@ -83,7 +83,7 @@ class PolicyModerator:
         """Return a verdict for each text by the policy of its tenant, or an error if a detector failed on it: the text
         must then be held. Where the policy asks for it, an answer is searched for the `instructions` of its model.
 
-        A text in which something hides words is looked at as it is, and without that: see `looks.py`.
+        A text in which something hides words is looked at as it is, and without that: see `text_views.py`.
         A text with more findings than a verdict can list, or that grows over the contract's bound when it is
         redacted, is blocked: nothing is shown that was not looked at in full.
         """

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 
@@ -20,7 +21,7 @@ from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.reap import Reap
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.health.writes import Writes
-from headrace_workers.runtime.wire.listener import HintListener
+from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 
 # So long a hint from elsewhere, mostly that there is room in a queue, waits for others that come with it: one look is
@@ -47,6 +48,26 @@ def all_duties() -> tuple[str, ...]:
     return (*Duty, *(name for feature in installed() for name in feature.duties))
 
 
+@dataclass(frozen=True, slots=True)
+class WakeUps:
+    """The events that wake the loops of a bridge."""
+
+    work: threading.Event = field(default_factory=threading.Event)
+    trickle: threading.Event = field(default_factory=threading.Event)  # set with `work`, too
+    events: threading.Event = field(default_factory=threading.Event)
+    ends: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def receivers(self) -> Mapping[Hint, HintReceiver]:
+        """Return for each hint what it sets."""
+        return {
+            Hint.WORK: Several(self.work, self.trickle),
+            Hint.TRICKLE: self.trickle,
+            Hint.EVENTS: self.events,
+            Hint.ENDS: self.ends,
+        }
+
+
 class Bridge:
     """Process that runs its duties, a thread each, until it is stopped; then it leaves nothing of its own behind."""
 
@@ -57,10 +78,7 @@ class Bridge:
         duties: frozenset[str],
         ledger: Ledger,
         listener: HintListener,
-        work: threading.Event,
-        trickle: threading.Event,
-        events: threading.Event,
-        ends: threading.Event,
+        wake_ups: WakeUps,
         ingest: Ingest,
         dispatch: Dispatch,
         relay: Relay,
@@ -74,10 +92,7 @@ class Bridge:
         self._duties = duties
         self._ledger = ledger
         self._listener = listener
-        self._work = work
-        self._trickle = trickle  # set with `work`, too
-        self._events = events
-        self._ends = ends
+        self._wake_ups = wake_ups
         self._ingest = ingest
         self._dispatch = dispatch
         self._relay = relay
@@ -124,15 +139,15 @@ class Bridge:
 
     def _drain(self, threads: dict[str, threading.Thread]) -> None:
         self._stop.set()
-        self._work.set()
-        self._trickle.set()
+        self._wake_ups.work.set()
+        self._wake_ups.trickle.set()
         for receiver in (each for duty in self._of_features.values() for each in duty.receivers.values()):
             receiver.set()
         for name, thread in threads.items():
             if name != Duty.RELAY:
                 thread.join(_JOIN_SECONDS)
         self._stop_relay.set()  # from here on this thread publishes what is left
-        self._events.set()
+        self._wake_ups.events.set()
         if relay := threads.get(Duty.RELAY):
             relay.join(_JOIN_SECONDS)
         # One that hangs in a call still owns its consumer or producer: then the process's end puts them away.
@@ -183,21 +198,21 @@ class Bridge:
             self._notifier.notify(hint)
 
     def _dispatch_once(self) -> None:
-        self._trickle.clear()
-        self._work.clear()
+        self._wake_ups.trickle.clear()
+        self._wake_ups.work.clear()
         self._new_work.clear()
         self._dispatch.once()
-        if self._trickle.wait(self._dispatch.rest) and self._work.wait(_TRICKLE):
+        if self._wake_ups.trickle.wait(self._dispatch.rest) and self._wake_ups.work.wait(_TRICKLE):
             self._new_work.wait(_GATHER)
 
     def _relay_once(self) -> Awaited | None:
-        self._events.clear()
-        self._ends.clear()
+        self._wake_ups.events.clear()
+        self._wake_ups.ends.clear()
         self._relay.once()
         if self._relay.followed:
             self._tell(Hint.WORK)
-        if self._events.wait(self._relay.rest):
-            self._ends.wait(_FOLLOWED)
+        if self._wake_ups.events.wait(self._relay.rest):
+            self._wake_ups.ends.wait(_FOLLOWED)
         return self._relay.waits
 
     def _feature_once(self, name: str) -> Awaited | None:

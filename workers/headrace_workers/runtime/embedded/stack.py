@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -72,51 +73,46 @@ def plan(home: Path, env: Mapping[str, str], wanted: Kind | None = None) -> Serv
 
     Starts nothing. ConfigurationError says what is missing and how to get it.
     """
-    broker_port, controller_port, redis_port = free_ports(3)
-    children: list[ChildSpec] = []
-    broker: Broker | None = None
-    kafka = env.get("HEADRACE_KAFKA")
+    kafka = env.get("HEADRACE_KAFKA") or ""
     if kafka and wanted:
         raise ConfigurationError(
             f"HEADRACE_KAFKA names a broker, and --broker {wanted} starts another: unset the one or leave out the other"
         )
-    if not kafka:
-        broker = choose(home, (broker_port, controller_port), env, wanted)
-        kafka = broker.address
-        children.append(
-            ChildSpec(
-                name="broker",
-                argv=broker.argv,
-                prepare=broker.prepare,
-                ready=broker.ready,
-                ready_seconds=_PULL_SECONDS if broker.kind == "docker" else _READY_SECONDS,
-                grace_seconds=20.0,
-            )
-        )
-    redis_url = env.get("HEADRACE_REDIS")
-    if redis_url:
-        check_redis_url(redis_url)
-    else:
-        folder = home / "redis"
-        server = redis(redis_binary(), folder.resolve(), redis_port)
-        redis_url = server.url
-        children.append(
-            ChildSpec(
-                name="redis",
-                argv=server.argv,
-                prepare=lambda: private_folder(folder),
-                ready=server.ready,
-            )
-        )
+    broker_port, controller_port, redis_port = free_ports(3)
+    broker = None if kafka else choose(home, (broker_port, controller_port), env, wanted)
+    redis_url, redis_child = _redis(home, env, redis_port)
     ledger = env.get("HEADRACE_LEDGER") or f"sqlite:///{(home / 'ledger.db').resolve()}"
     groups = env.get("HEADRACE_KAFKA_GROUPS") or ("on" if broker is None or broker.groups else "off")
     durable = broker.durable if broker else True
     return Services(
-        addresses=Addresses(kafka, redis_url, ledger, groups, durable),
-        children=tuple(children),
+        addresses=Addresses(broker.address if broker else kafka, redis_url, ledger, groups, durable),
+        children=(*([_broker_child(broker)] if broker else ()), *([redis_child] if redis_child else ())),
         broker=broker.kind if broker else "given",
         durable=durable,
     )
+
+
+def _broker_child(broker: Broker) -> ChildSpec:
+    return ChildSpec(
+        name="broker",
+        argv=broker.argv,
+        prepare=broker.prepare,
+        ready=broker.ready,
+        ready_seconds=_PULL_SECONDS if broker.kind == "docker" else _READY_SECONDS,
+        grace_seconds=20.0,
+    )
+
+
+def _redis(home: Path, env: Mapping[str, str], port: int) -> tuple[str, ChildSpec | None]:
+    """Return the URL of Redis, and the process to start where the environment names none."""
+    given = env.get("HEADRACE_REDIS")
+    if given:
+        check_redis_url(given)
+        return given, None
+    folder = home / "redis"
+    server = redis(redis_binary(), folder.resolve(), port)
+    prepare = partial(private_folder, folder)
+    return server.url, ChildSpec(name="redis", argv=server.argv, prepare=prepare, ready=server.ready)
 
 
 class Stack:

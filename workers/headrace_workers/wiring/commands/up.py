@@ -72,21 +72,37 @@ def up(
     Examples: `headrace up`, then in another shell `headrace submit --prompt "Name three rivers." --wait`;
     `KAFKA_HOME=/opt/kafka headrace up --broker apache`
     """
-    from headrace_workers.cli.children import children_of
-    from headrace_workers.features.generation.commands.models import ensure_models, enter_models, local_model
-    from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm
-    from headrace_workers.runtime.embedded.free_ports import held
     from headrace_workers.runtime.embedded.stack import plan
 
     hush_kafka()
-    judge = ModelSettings.from_env().judge_model
     home = home_of()
     if broker is not None:
         plan(home, environment(), broker)  # raises before a model is fetched if something is missing
-    given = [local_model(home, each) for each in model or [ProducerSettings.from_env().model]]
-    models = list(dict.fromkeys([*enter_models(home, given), *([judge] if judge else []), *_verifiers()]))
-    ensure_models(home, models)
+    models = _models(home, model or [ProducerSettings.from_env().model])
     _pull_embedder(home)
+    _run_stack(home, models, engine_threads, broker, gateway_port)
+    say("stopped")
+
+
+def _models(home: Path, named: Sequence[str]) -> list[str]:
+    """Return the models to serve: those named here, the judge and the verifiers. Fetch the models that are not here."""
+    from headrace_workers.features.generation.commands.models import ensure_models, enter_models, local_model
+
+    judge = ModelSettings.from_env().judge_model
+    entered = enter_models(home, [local_model(home, each) for each in named])
+    models = list(dict.fromkeys([*entered, *([judge] if judge else []), *_verifiers()]))
+    ensure_models(home, models)
+    return models
+
+
+def _run_stack(
+    home: Path, models: Sequence[str], engine_threads: int | None, broker: Kind | None, gateway_port: int
+) -> None:
+    """Run the stack until a signal stops it; say where it is, and what to try."""
+    from headrace_workers.cli.children import children_of
+    from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm
+    from headrace_workers.runtime.embedded.free_ports import held
+
     stopped = Event()
     with (
         held(gateway_port) as port,
@@ -102,7 +118,6 @@ def up(
         stack.watch(stopped)
         say("stopping")
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends it at once
-    say("stopped")
 
 
 def _verifiers() -> list[str]:

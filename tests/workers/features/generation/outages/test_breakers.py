@@ -20,8 +20,8 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.outcome import Done, Retry, Wait
 from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.chain import tried_in
+from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import task_of
 from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy, RemoteSource, Request
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
@@ -166,7 +166,7 @@ def test_a_call_that_waited_for_its_turn_looks_at_the_breaker_again(ledger):  # 
         def generate(self, requests):
             asked.extend(each.barred() for each in requests)
             ModelHealth(ledger, "echo").note([DOWN] * PATIENCE, 5, probed=False)
-            health._forget()
+            health._known.forget()
             asked.extend(each.barred() for each in requests)
             return [NotAsked("the breaker opened", after=1.0) for _ in requests]
 
@@ -174,7 +174,7 @@ def test_a_call_that_waited_for_its_turn_looks_at_the_breaker_again(ledger):  # 
     generate([task(ledger, generation())], generator=MonitoredGenerator(Asks(), health))
     assert asked == [0.0, pytest.approx(FIRST_MS / 1000, abs=5)]
     half_open(ledger)
-    health._forget()
+    health._known.forget()
     assert health.barred() == 1.0
     asked.clear()
     generate([task(ledger, generation())], generator=MonitoredGenerator(Asks(), health))

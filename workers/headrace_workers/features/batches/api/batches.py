@@ -90,18 +90,9 @@ async def create(
     ] = None,
 ) -> Batch:
     """Run a file of requests, one on each line. A wrong line fails alone, with its number and the reason."""
-    if wanted.endpoint not in (*URLS, NATIVE):
-        raise Refusal(Why.INVALID, f"endpoint: must be one of {', '.join((*URLS, NATIVE))}", param="endpoint")
-    for name, value in (wanted.metadata or {}).items():
-        if not 0 < len(name) <= _NAME or len(value) > _VALUE or "\x00" in name + value:
-            raise Refusal(
-                Why.INVALID, f"metadata: names have 1 to {_NAME} characters, values {_VALUE} at most", param="metadata"
-            )
-    callback = wanted.headrace.callback if wanted.headrace else None
-    if callback is not None and callback.endpoint is not None:
-        caller.need(WEBHOOKS_READ, "headrace.callback.endpoint")
+    _check(caller, wanted)
     try:
-        wishes = _options(caller, wanted)
+        options = _options(caller, wanted)
     except ConfigurationError as error:
         raise Refusal(Why.INVALID, str(error), param="completion_window") from error
     file = await file_of(services, caller, wanted.input_file_id, "input_file_id")
@@ -111,18 +102,8 @@ async def create(
             f"input_file_id: the file's purpose is {file.purpose!r}, and must be {BATCH_INPUT!r}",
             param="input_file_id",
         )
-    try:
-        named = None if key is None else hashlib.sha256(f"http {key}".encode()).hexdigest()
-        batch, is_new = await services.ask(
-            submit, services.ledger, file, wishes, named, services.settings.of(WebhookSettings).reach
-        )
-    except EmptyInput as error:
-        raise Refusal(Why.INVALID, str(error), param="input_file_id") from error
-    except ConfigurationError as error:
-        raise Refusal(Why.INVALID, str(error)) from error
-    except LedgerOutage as error:  # it may be there all the same: a second try would be a second batch
-        raise LedgerOutage(str(error), should_retry=key is not None) from error
-    if not (is_new or _is(batch, file, wishes)):
+    batch, is_new = await _submitted(services, file, options, key)
+    if not (is_new or _is(batch, file, options)):
         raise Refusal(
             Why.CONFLICT,
             f"the idempotency key belongs to {batch.id}, which has another file or other options: send another key",
@@ -170,11 +151,41 @@ async def _batch(services: Services, caller: Caller, batch_id: str, param: str =
     return found
 
 
-def _is(batch: Row[Any], file: Row[Any], wishes: BatchOptions) -> bool:
+def _check(caller: Caller, wanted: Wanted) -> None:
+    """Raise Refusal for a batch that cannot be run, and for a callback that the caller's key does not allow."""
+    if wanted.endpoint not in (*URLS, NATIVE):
+        raise Refusal(Why.INVALID, f"endpoint: must be one of {', '.join((*URLS, NATIVE))}", param="endpoint")
+    for name, value in (wanted.metadata or {}).items():
+        if not 0 < len(name) <= _NAME or len(value) > _VALUE or "\x00" in name + value:
+            raise Refusal(
+                Why.INVALID, f"metadata: names have 1 to {_NAME} characters, values {_VALUE} at most", param="metadata"
+            )
+    callback = wanted.headrace.callback if wanted.headrace else None
+    if callback is not None and callback.endpoint is not None:
+        caller.need(WEBHOOKS_READ, "headrace.callback.endpoint")
+
+
+async def _submitted(
+    services: Services, file: Row[Any], options: BatchOptions, key: str | None
+) -> tuple[Row[Any], bool]:
+    """Submit a batch; return it, and True unless its key had one before."""
+    named = None if key is None else hashlib.sha256(f"http {key}".encode()).hexdigest()
+    try:
+        reach = services.settings.of(WebhookSettings).reach
+        return await services.ask(submit, services.ledger, file, options, named, reach)
+    except EmptyInput as error:
+        raise Refusal(Why.INVALID, str(error), param="input_file_id") from error
+    except ConfigurationError as error:
+        raise Refusal(Why.INVALID, str(error)) from error
+    except LedgerOutage as error:  # it may be there all the same: a second try would be a second batch
+        raise LedgerOutage(str(error), should_retry=key is not None) from error
+
+
+def _is(batch: Row[Any], file: Row[Any], options: BatchOptions) -> bool:
     """Return True if a batch has this input file and these options."""
-    callback = None if wishes.callback is None else wishes.callback.model_dump_json(exclude_defaults=True)
+    callback = None if options.callback is None else options.callback.model_dump_json(exclude_defaults=True)
     kept = (batch.input_file, batch.endpoint, batch.window, batch.max_tokens, json.loads(batch.metadata))
-    requested = (file.id, wishes.endpoint, wishes.window_text, wishes.max_tokens, dict(wishes.metadata))
+    requested = (file.id, options.endpoint, options.window_text, options.max_tokens, dict(options.metadata))
     return kept == requested and batch.callback == callback
 
 

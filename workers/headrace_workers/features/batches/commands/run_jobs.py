@@ -16,7 +16,9 @@ from headrace_workers.features.batches.commands.run_summary import Tally
 from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
+    from headrace_workers.cli.ledger_jobs import LedgerJobs
     from headrace_workers.cli.unserved import UnservedWarning
+    from headrace_workers.features.batches.commands.batch_files import Deployment
     from headrace_workers.features.batches.commands.run_batch import FileBatch
     from headrace_workers.features.generation.commands.serving import Serving
 
@@ -76,7 +78,6 @@ def carry(
     from headrace_workers.cli.ledger_jobs import LedgerJobs
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.features.batches.commands.batch_files import deployment
-    from headrace_workers.features.batches.commands.run_batch import FileBatch
     from headrace_workers.features.generation.commands.serving import serving
 
     began = time.monotonic()
@@ -91,18 +92,7 @@ def carry(
         deployment() as here,
     ):
         ends = LedgerJobs(here.ledger)
-        batches = [
-            FileBatch(
-                here,
-                jobs,
-                ends,
-                tenant=tenant,
-                entries=[each for each in todo if each.tenant == tenant],
-                run=call,
-                metadata={} if trial is None else {TRIAL: trial},
-            )
-            for tenant in dict.fromkeys(entry.tenant for entry in todo)
-        ]
+        batches = _batches(here, jobs, ends, todo, call, trial)
         unserved = UnservedWarning(ends.queues, served_queues, say)
         this_run.startup = time.monotonic() - began
         try:
@@ -113,6 +103,26 @@ def carry(
                 _release(batches)
             raise
         this_run.seconds = time.monotonic() - began - this_run.startup
+
+
+def _batches(
+    here: "Deployment", jobs: JobFile, ends: "LedgerJobs", todo: Sequence[JobEntry], call: str, trial: str | None
+) -> "list[FileBatch]":
+    """Return a batch for each tenant of the jobs."""
+    from headrace_workers.features.batches.commands.run_batch import FileBatch
+
+    return [
+        FileBatch(
+            here,
+            jobs,
+            ends,
+            tenant=tenant,
+            entries=[each for each in todo if each.tenant == tenant],
+            run=call,
+            metadata={} if trial is None else {TRIAL: trial},
+        )
+        for tenant in dict.fromkeys(entry.tenant for entry in todo)
+    ]
 
 
 def _release(batches: "Sequence[FileBatch]") -> None:

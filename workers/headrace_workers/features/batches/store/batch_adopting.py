@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.core.ledger.repetitions import RecordContent, repeated
+from headrace_workers.core.ledger.repetitions import RecordContent, conflict_reasons
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store.batch_lines import NewLine
@@ -32,12 +32,11 @@ def adopt(connection: Connection, number: int, lines: Sequence[NewLine]) -> tupl
             break
         going.append(line)
     there = [job for line in going for job in line.jobs if job.id in known]
-    same = repeated(connection, [RecordContent(job.id, job.tenant, job.payload) for job in there])
-    other = {job.line for place, job in enumerate(there) if place not in same}
+    reasons = conflict_reasons(connection, [RecordContent(job.id, job.tenant, job.payload) for job in there])
+    other = {there[place].line: reason for place, reason in reasons.items()}
     adopted = [job for job in there if job.line not in other]
     _take(connection, number, adopted)
-    why = "another job came under this key before, and says something else"
-    going = [line.without_jobs(CONFLICT, why) if line.number in other else line for line in going]
+    going = [line.without_jobs(CONFLICT, other[line.number]) if line.number in other else line for line in going]
     return going, frozenset(job.id for job in adopted), len(going) < len(lines)
 
 

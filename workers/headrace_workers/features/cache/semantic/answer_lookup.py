@@ -7,6 +7,7 @@ served. A recalled answer is therefore dead at once.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from headrace_schemas.recall import CacheTier
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ports import Verifier
 from headrace_workers.features.cache.semantic.coalescing import Coalescing, still_without
@@ -20,7 +21,7 @@ from headrace_workers.features.cache.semantic.found import (
     Unverified,
 )
 from headrace_workers.features.cache.semantic.hit_verification import HitVerification
-from headrace_workers.features.cache.semantic.hits import exact_hit, near_miss, normalised_hit, semantic_hit
+from headrace_workers.features.cache.semantic.hits import hit_of, near_miss, semantic_hit
 from headrace_workers.features.cache.semantic.keyed_requests import KeyedRequest, RequestKeys, Unanswered
 from headrace_workers.features.cache.semantic.near import Likeness, Near
 from headrace_workers.features.cache.store.answers import Answers
@@ -54,7 +55,9 @@ class AnswerLookup:
         """
         requests = [self._keys.of(each) for each in wanted]
         same = self._answers.exact({request.key for request in requests})
-        found: dict[int, Found] = dict(_exact(requests, same))
+        found: dict[int, Found] = dict(
+            _hits(CacheTier.EXACT, {place: (each, same.get(each.key)) for place, each in enumerate(requests)})
+        )
         found |= self._normalised({place: each for place, each in enumerate(requests) if place not in found})
         unanswered = self._nearest({place: each for place, each in enumerate(requests) if place not in found})
         alive = self._alive(unanswered)
@@ -76,8 +79,9 @@ class AnswerLookup:
         """Return the hits among questions of the same normalised form, by place."""
         keys = {each.normalised for each in requests.values() if each.normalised is not None}
         known = self._answers.alike_but_for_form(keys) if keys else {}
-        found = {place: normalised_hit(each, known.get(each.normalised or "")) for place, each in requests.items()}
-        return {place: hit for place, hit in found.items() if hit is not None}
+        return _hits(
+            CacheTier.NORMALISED, {place: (each, known.get(each.normalised or "")) for place, each in requests.items()}
+        )
 
     def _nearest(self, requests: Mapping[int, KeyedRequest]) -> list[Unanswered]:
         """Return the requests with the nearest known question that asks the same, or why there is none."""
@@ -115,9 +119,9 @@ class AnswerLookup:
         return [_refused(each, said.get(each.place)) for each in unanswered], served
 
 
-def _exact(requests: Sequence[KeyedRequest], same: Mapping[str, Entry]) -> dict[int, Hit]:
-    """Return the hits among the very same requests, by place."""
-    found = {place: exact_hit(each, same.get(each.key)) for place, each in enumerate(requests)}
+def _hits(tier: CacheTier, known: Mapping[int, tuple[KeyedRequest, Entry | None]]) -> dict[int, Hit]:
+    """Return the hits of this tier among requests and what is known for them, by place."""
+    found = {place: hit_of(request, entry, tier) for place, (request, entry) in known.items()}
     return {place: hit for place, hit in found.items() if hit is not None}
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from headrace_schemas.recall import CacheTier
 from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, Miss
-from headrace_workers.features.cache.semantic.hits import exact_hit, semantic_hit
+from headrace_workers.features.cache.semantic.hits import hit_of, semantic_hit
 from headrace_workers.features.cache.semantic.keyed_requests import RequestKeys, Unanswered
 from headrace_workers.features.cache.semantic.near import Behind, Likeness
 from headrace_workers.features.cache.semantic.question_indexes import Neighbour
@@ -76,7 +76,7 @@ class Coalescing:
         led = self._answers.lead([_new(each) for each in first.values()], [entry.id for entry in same.values()])
         found: dict[int, Found] = {}
         for each in first.values():
-            late = exact_hit(each.request, led.live.get(each.request.key))
+            late = hit_of(each.request, led.live.get(each.request.key), CacheTier.EXACT)
             found[each.place] = late or _unserved(each, led.leaders.get(each.request.key))
         found |= self._yielding(list(first.values()), found)
         for each in unanswered:

@@ -10,15 +10,32 @@ from headrace_workers.features.cache.semantic.question_indexes import Neighbour
 from headrace_workers.features.cache.store.entries import Entry
 
 
-def exact_hit(request: KeyedRequest, entry: Entry | None) -> Hit | None:
-    """Return the hit for the very same request; None without an entry, or if it is too old."""
-    tier = CacheTier.COALESCED if request.asked.has_waited else CacheTier.EXACT
-    return None if entry is None or not request.takes(entry) else _hit(request, entry, tier)
-
-
-def normalised_hit(request: KeyedRequest, entry: Entry | None) -> Hit | None:
-    """Return the hit for the same question in another form; None without an entry, or if it is too old."""
-    return None if entry is None or not request.takes(entry) else _hit(request, entry, CacheTier.NORMALISED)
+def hit_of(
+    request: KeyedRequest,
+    entry: Entry | None,
+    tier: CacheTier,
+    similarity: float | None = None,
+    threshold: float | None = None,
+) -> Hit | None:
+    """Return the hit of this tier; None without an entry, or if it is too old. An exact hit of a request that waited
+    for it is coalesced.
+    """
+    if entry is None or not request.takes(entry):
+        return None
+    if tier is CacheTier.EXACT and request.asked.has_waited:
+        tier = CacheTier.COALESCED
+    return Hit(
+        entry_id=entry.id,
+        scope=request.scope,
+        tier=tier,
+        answer=Answer.model_validate_json(entry.answer),
+        first_job=entry.job_id,
+        age=max(0, entry.age_ms) / 1000,
+        saved_ms=entry.saved_ms,
+        asked_at=entry.asked_at,
+        similarity=similarity,
+        threshold=threshold,
+    )
 
 
 def semantic_hit(each: Unanswered, found: Neighbour | None, alive: Mapping[int, Entry]) -> Hit | None:
@@ -26,12 +43,12 @@ def semantic_hit(each: Unanswered, found: Neighbour | None, alive: Mapping[int, 
     if found is None:
         return None
     request, entry = each.request, alive.get(found.entry_id)
-    if entry is None or not request.takes(entry):
+    if entry is None:
         return None
     # A restored ledger assigns ids again, so an id in memory may have belonged to another answer.
     if (entry.scope, entry.question) != (request.question and request.question.scope, found.question):
         return None
-    return _hit(request, entry, CacheTier.SEMANTIC, found.similarity, each.near.threshold)
+    return hit_of(request, entry, CacheTier.SEMANTIC, found.similarity, each.near.threshold)
 
 
 def near_miss(each: Unanswered, alive: Mapping[int, Entry]) -> NearMiss | None:
@@ -46,24 +63,3 @@ def near_miss(each: Unanswered, alive: Mapping[int, Entry]) -> NearMiss | None:
         kind=kind, entry_id=hit.entry_id, scope=hit.scope, similarity=neighbour.similarity, text=hit.answer.text or "",
         guard=guard,
     )  # fmt: skip
-
-
-def _hit(
-    request: KeyedRequest,
-    entry: Entry,
-    tier: CacheTier,
-    similarity: float | None = None,
-    threshold: float | None = None,
-) -> Hit:
-    return Hit(
-        entry_id=entry.id,
-        scope=request.scope,
-        tier=tier,
-        answer=Answer.model_validate_json(entry.answer),
-        first_job=entry.job_id,
-        age=max(0, entry.age_ms) / 1000,
-        saved_ms=entry.saved_ms,
-        asked_at=entry.asked_at,
-        similarity=similarity,
-        threshold=threshold,
-    )

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from headrace_workers.core.ledger import changes
 from headrace_workers.core.sql.database import reading
 from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.core.sql.transactions import durable, reads, single_read
 from headrace_workers.features.cache.store import (
     entries,
     entry_changes,
@@ -38,18 +38,9 @@ def _outdate(connection: Connection, wanted: Mapping[int, Collection[Version]], 
 class Answers(LedgerStore):
     """The answers of one ledger. Thread-safe. Unavailable when the database does not answer."""
 
-    def exact(self, keys: Collection[str]) -> dict[str, entries.Entry]:
-        """Return the answers to these very requests that may be served, by key."""
-        return entries.exact(self._reads, keys)
-
-    def alike_but_for_form(self, keys: Collection[str]) -> dict[str, entries.Entry]:
-        """Return the answers to questions with these normalised forms that may be served, by the key of the form."""
-        return entries.alike_but_for_form(self._reads, keys)
-
-    def living(self, entry_ids: Collection[int]) -> dict[int, entries.Entry]:
-        """Return the answers that may still be served, by id."""
-        return entries.living(self._reads, entry_ids)
-
+    exact = single_read(entries.exact)
+    alike_but_for_form = single_read(entries.alike_but_for_form)
+    living = single_read(entries.living)
     lead = durable(entries.lead)
     withdraw = durable(_withdraw)
     evict = durable(eviction.evict)

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam,
 from headrace_workers.core.ledger import changes
 from headrace_workers.core.ledger.completion import wake
 from headrace_workers.core.sql.database import among, bindparam_of, insert, now_ms, one_of
-from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import JOBS, NEVER
 from headrace_workers.features.cache.store import uses
 from headrace_workers.features.cache.tables import ENTRIES, ENTRY, IS_LIVE, IS_PENDING, SERVES
@@ -99,18 +99,18 @@ def _servable(dialect: str, column: str, *, alone: bool) -> Select[Any]:
     )
 
 
-def exact(where: Reads | Connection, keys: Collection[str]) -> dict[str, Entry]:
-    """The live answers to these very requests, by key."""
+def exact(where: Connection | SingleStatements, keys: Collection[str]) -> dict[str, Entry]:
+    """Return the live answers to these very requests, by key."""
     return {entry.key: entry for entry in _serve(where, "key", keys)}
 
 
-def alike_but_for_form(where: Reads | Connection, keys: Collection[str]) -> dict[str, Entry]:
+def alike_but_for_form(where: Connection | SingleStatements, keys: Collection[str]) -> dict[str, Entry]:
     """Return the live answers to questions with these normalised forms, by the key of the form: the latest of each."""
     found = sorted(_serve(where, "normalised", keys), key=lambda entry: entry.id)
     return {entry.normalised: entry for entry in found if entry.normalised is not None}
 
 
-def living(where: Reads | Connection, entry_ids: Collection[int]) -> dict[int, Entry]:
+def living(where: Connection | SingleStatements, entry_ids: Collection[int]) -> dict[int, Entry]:
     """Return the entries among these that may still be served, by id."""
     return {entry.id: entry for entry in _serve(where, "id", entry_ids)}
 
@@ -135,7 +135,7 @@ def alike_in_the_making(connection: Connection, keys: Collection[str]) -> dict[s
     return found
 
 
-def _serve(where: Reads | Connection, column: str, wanted: Collection[Any]) -> list[Entry]:
+def _serve(where: Connection | SingleStatements, column: str, wanted: Collection[Any]) -> list[Entry]:
     if not wanted:
         return []
     alone = len(wanted) == 1

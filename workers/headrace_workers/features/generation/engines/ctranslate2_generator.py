@@ -25,7 +25,7 @@ from headrace_workers.core.cores import available_cores
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import keep_freed_memory
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
-from headrace_workers.features.generation.engines.batching import isolate_failures, plan_batches
+from headrace_workers.features.generation.engines.batching import isolate_failures
 from headrace_workers.features.generation.engines.choice_probabilities import first_tokens, mass
 from headrace_workers.features.generation.engines.constrained import (
     ConstrainedStopper,
@@ -41,13 +41,9 @@ from headrace_workers.features.generation.engines.hardware import (
 )
 from headrace_workers.features.generation.engines.idle_memory import IDLE_MEMORY
 from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS, Beginning, Prefixes
+from headrace_workers.features.generation.engines.prompt_batches import PromptBatches
 from headrace_workers.features.generation.engines.prompts import Prompts
-from headrace_workers.features.generation.engines.rerun_batches import (
-    Prompt,
-    next_rerun,
-    shared_beginning,
-    steps_of,
-)
+from headrace_workers.features.generation.engines.rerun_batches import Prompt, shared_beginning, steps_of
 from headrace_workers.features.generation.engines.seeded import SeededRow
 from headrace_workers.features.generation.engines.slots import Slots
 from headrace_workers.features.generation.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
@@ -84,6 +80,7 @@ class CTranslate2Generator:
         self._grammars = Grammars(prompts.tokenizer.to_str, self._end_ids)
         self._urgent = False
         self._slots = Slots(placement.inter_threads)
+        self._prompt_batches = PromptBatches(placement, self._slots, self._vocabulary_size)
         self._engine: Any = ctranslate2.Generator(
             str(folder),
             device=placement.device,
@@ -199,7 +196,7 @@ class CTranslate2Generator:
                 found[index] = prompt
             else:
                 ready.append(prompt)
-        plan = self._plan(ready, max_steps=self._kept_steps)
+        plan = self._prompt_batches.plan(ready, max_steps=self._kept_steps)
         weighed = self._run_all([(partial(self._masses, ids=ids), batch) for batch in plan])
         found.update(weighed)
         return [found[index] for index in range(len(prompts))]
@@ -247,7 +244,7 @@ class CTranslate2Generator:
                 for run, batch in self._first_runs(compiled):
                     submit(run, batch)
                 while stopped and len(running) < self.parallel:
-                    batch = self._next_rerun(stopped, self.parallel - len(running))
+                    batch = self._prompt_batches.next_rerun(stopped, self.parallel - len(running))
                     stopped = [prompt for prompt in stopped if prompt not in batch]
                     submit(self._go_on, batch)
                 if not running:
@@ -259,46 +256,17 @@ class CTranslate2Generator:
         return answers
 
     def _first_runs(self, prompts: Sequence[Prompt]) -> Iterable[tuple[Callable[[list[Prompt]], Any], list[Prompt]]]:
-        for batch in self._batches([each for each in prompts if not each.is_seeded and not each.constrained]):
+        for batch in self._prompt_batches.of([each for each in prompts if not each.is_seeded and not each.constrained]):
             yield self._answer, batch
-        for batch in self._batches([each for each in prompts if not each.is_seeded and each.constrained], _APART):
+        for batch in self._prompt_batches.of(
+            [each for each in prompts if not each.is_seeded and each.constrained], _APART
+        ):
             # Where logits may be kept for a while, a first violation needs no second look at its prompt.
             keeps = steps_of(batch, self._vocabulary_size) >= _WORTH_KEEPING
             yield self._go_on if keeps else self._answer, batch
         for prompt in prompts:
             if prompt.is_seeded:
                 yield self._draw, [prompt]
-
-    def _next_rerun(self, stopped: Sequence[Prompt], workers: int) -> list[Prompt]:
-        return next_rerun(
-            stopped,
-            vocabulary_size=self._vocabulary_size,
-            max_tokens=self._placement.batch_tokens,
-            max_rows=self._placement.batch_rows,
-            workers=workers,
-        )
-
-    def _batches(self, prompts: Sequence[Prompt], max_steps: int | None = None) -> Iterable[list[Prompt]]:
-        # Requests of one call mostly agree in how tokens are chosen, and in what they begin with; the engine takes one
-        # of each a batch.
-        groups: dict[tuple[object, int, int], list[Prompt]] = {}
-        for prompt in prompts:
-            # CTranslate2 takes the tokens by which a prompt is longer than the shortest of its batch for the answer's,
-            # the end token among them: a penalty is right only among prompts of one length.
-            length = 0 if prompt.sampling.repetition_penalty == 1 else len(prompt.tokens)
-            groups.setdefault((prompt.choice_key, id(prompt.beginning), length), []).append(prompt)
-        for group in groups.values():
-            yield from self._plan(group, max_steps)
-
-    def _plan(self, prompts: Sequence[Prompt], max_steps: int | None = None) -> list[list[Prompt]]:
-        plan = plan_batches(
-            [prompt.length for prompt in prompts],
-            max_tokens=self._placement.batch_tokens,
-            max_rows=self._placement.batch_rows,
-            workers=max(1, self._slots.free),
-            max_steps=max_steps,
-        )
-        return [[prompts[index] for index in batch] for batch in plan]
 
     def _run_all(
         self, work: Sequence[tuple[Callable[[list[Prompt]], list[T]], list[Prompt]]]

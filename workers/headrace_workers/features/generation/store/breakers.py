@@ -17,7 +17,8 @@ from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.core.sql.database import clock, insert, now_ms
 from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads, volatile
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
+from headrace_workers.core.sql.transactions import durable, reads, single_read, volatile
 from headrace_workers.features.generation.breaker import Breaker
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
 
@@ -42,6 +43,10 @@ class _Known(NamedTuple):
     now: int
 
 
+_STATES: Final = {
+    "open": "its breaker is open",
+    "half_open": "its breaker is half open, and the next call tries whether it answers again",
+}
 # Built once: a job that comes alone waits for it in its worker and in its bridge.
 _ALL: Final = select(*(BREAKERS.c[name] for name in _Known._fields[:-1]), now_ms())
 
@@ -141,9 +146,15 @@ def take_probe(connection: Connection, model: str, lease_ms: int) -> bool:
 
 def incidents(connection: Connection) -> list[Incident]:
     """Return the breakers that are not closed, for `headrace status`."""
-    rows = connection.execute(select(BREAKERS).where(BREAKERS.c.open_until.is_not(None)).order_by(BREAKERS.c.model))
     return [
-        Incident("models", f"model {row.model}", f"its breaker is open: {row.reason}", row.opened_at) for row in rows
+        Incident(
+            "models",
+            f"model {model}",
+            f"{_STATES[state]}: {found.breaker.reason}",
+            found.breaker.opened_at or found.now,
+        )
+        for model, found in sorted(all_of(connection).items())
+        if (state := found.breaker.state(found.now)) != "closed"
     ]
 
 
@@ -196,6 +207,11 @@ def forget(connection: Connection) -> None:
     connection.execute(delete(MODEL_CALLS).where(MODEL_CALLS.c.minute < since))
 
 
+def all_of(where: Connection | SingleStatements) -> dict[str, Health]:
+    """Return the health of all models that ever failed or were drilled."""
+    return {row.model: _health(row, row.now) for row in map(_Known._make, rows_of(where, _ALL, {}))}
+
+
 def _health(row: Any, now: int) -> Health:
     breaker = Breaker(
         failures=row.failures,
@@ -216,7 +232,4 @@ class Breakers(LedgerStore):
     drill = durable(drill)
     add_calls = volatile(add_calls)
     calls = reads(calls_of)
-
-    def all(self) -> dict[str, Health]:
-        """Return the health of all models that ever failed or were drilled."""
-        return {row.model: _health(row, row.now) for row in map(_Known._make, self._reads.rows(_ALL, {}))}
+    all = single_read(all_of)

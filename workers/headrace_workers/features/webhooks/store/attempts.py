@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, bindparam, func, select, update
 
 from headrace_workers.core.sql.database import bindparam_of, now_ms, one_of
-from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.features.webhooks.tables import DELIVERIES, ENDPOINTS
 
 
@@ -33,7 +33,7 @@ class Tried:
     answer: str
 
 
-def due(where: Reads | Connection, ids: Sequence[str]) -> tuple[dict[str, Due], int]:
+def due(where: Connection | SingleStatements, ids: Sequence[str]) -> tuple[dict[str, Due], int]:
     """Return the known deliveries among these whose endpoint exists; and the time (ms)."""
     rows = rows_of(where, _due(where.dialect.name), {"ids": list(ids)})
     now = rows[0][-1] if rows else rows_of(where, _CLOCK, {})[0][0]

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, delete, func, select, update
 from headrace_schemas.uuids import Namespace
 from headrace_workers.core.ledger.completion import wake
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
-from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.features.webhooks.tables import CALLBACKS, ENDPOINTS, PLACE, REGISTERED
 
 _COLUMNS: Final = ENDPOINTS.c.keys()
@@ -158,7 +158,7 @@ def unknown(connection: Connection, named: Collection[tuple[str, str]]) -> set[t
     return set(named) - {(row.tenant, row.id) for row in found}
 
 
-def for_sending(where: Reads | Connection, endpoint_id: str, tenant: str) -> Endpoint | None:
+def for_sending(where: Connection | SingleStatements, endpoint_id: str, tenant: str) -> Endpoint | None:
     """An endpoint with what signs for it: its own secrets, or those of this tenant's callbacks."""
     callbacks = callbacks_id(tenant)
     rows = rows_of(where, _these(where.dialect.name), {"ids": [endpoint_id, callbacks]})

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, and_, or_, select
 
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.sql.database import among, bindparam_of, insert, one_of
-from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS, ENDPOINTS, LISTENS
 
@@ -42,13 +42,13 @@ _ANYBODY: Final = select(
 )
 
 
-def anybody(where: Reads | Connection) -> bool:
+def anybody(where: Connection | SingleStatements) -> bool:
     """Return whether anybody listens to anything."""
     ((found,),) = rows_of(where, _ANYBODY, {})
     return bool(found)
 
 
-def heard(where: Reads | Connection, job_ids: Sequence[str]) -> dict[str, Heard]:
+def heard(where: Connection | SingleStatements, job_ids: Sequence[str]) -> dict[str, Heard]:
     """Return those of these jobs that somebody listens to."""
     found: dict[str, Heard] = {}
     rows = rows_of(where, _heard(where.dialect.name), {"ids": list(job_ids)})

@@ -26,7 +26,7 @@ class Webhooks(LedgerStore):
         """Return the jobs among these with listeners. If that is not `likely`, first ask if anybody listens at all:
         None if nobody does.
         """
-        return listening.heard(self._reads, job_ids) if likely or listening.anybody(self._reads) else None
+        return listening.heard(self._single, job_ids) if likely or listening.anybody(self._single) else None
 
     told_whole = reads(listening.told_whole)
     unknown = reads(rows.unknown)
@@ -53,7 +53,7 @@ class Webhooks(LedgerStore):
 
     def due(self, endpoint_id: str, tenant: str, ids: Sequence[str]) -> tuple[Endpoint | None, dict[str, Due], int]:
         """An endpoint with what signs for it, those of this tenant's deliveries that are known, and the time (ms)."""
-        return rows.for_sending(self._reads, endpoint_id, tenant), *attempts.due(self._reads, ids)
+        return rows.for_sending(self._single, endpoint_id, tenant), *attempts.due(self._single, ids)
 
     def note(
         self,

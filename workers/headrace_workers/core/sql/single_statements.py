@@ -1,27 +1,29 @@
 """Statements of the hot path that stand alone, mostly reads: a look-up waits for one, and that is all it does."""
 
 import threading
-from typing import Any, Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import Dialect, ExceptionContext
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.sql.database import STATEMENT_SECONDS, reading
+from headrace_workers.core.sql.database import STATEMENT_SECONDS, reading, writing
 from headrace_workers.core.sql.database_errors import translated
 from headrace_workers.core.sql.driver_statements import Parameters, Rows, as_sqlalchemy, as_text, is_gone, run
 
-_KEPT: Final = 4  # connections that are open while nobody reads
+_KEPT: Final = 4  # connections that are open while nobody uses them
 _MOST: Final = 12  # and at once, as many as the pool of an engine has
 _IDLE: Final = 0  # psycopg's TransactionStatus.IDLE, which is not loaded where there is no PostgreSQL
 
 
-class Reads:
-    """Single reads, or other single statements, in no transaction. Thread-safe; not to be carried over a fork (call
+class SingleStatements:
+    """Statements that run one at a time, each in no transaction. Thread-safe; not to be carried over a fork (call
     `close` in the parent before).
 
     On PostgreSQL they have connections of their own, a bounded number: borrowing one from SQLAlchemy's pool costs twice
-    as much as such a read. These connections are opened as the engine's are, and have the same time limit. When the
+    as much as a short read. These connections are opened as the engine's are, and have the same time limit. When the
     engine drops its connections, these are dropped too, since they lead to the same server.
     """
 
@@ -38,7 +40,11 @@ class Reads:
         return self._engine.dialect
 
     def rows(self, statement: Any, parameters: Parameters) -> Rows:
-        """Return the rows of a query that is built once and kept. Unavailable when the database does not answer."""
+        """Run a statement that is built once and kept; return its rows, if any. Unavailable when the database does not
+        answer.
+
+        On SQLite it must be a query: see `writing`.
+        """
         if self.dialect.name != "postgresql" or self._engine.dispatch.before_cursor_execute:
             with reading(self._engine) as connection:
                 return run(connection, statement, parameters)
@@ -48,6 +54,15 @@ class Reads:
             return self._run(*as_text(statement, parameters))
         finally:
             self._room.release()
+
+    @contextmanager
+    def writing(self) -> Iterator[Self | Connection]:
+        """Run the body's one write: alone on PostgreSQL, in a transaction on SQLite, which locks the file for it."""
+        if self.dialect.name == "postgresql":
+            yield self
+            return
+        with writing(self._engine) as connection:
+            yield connection
 
     def close(self) -> None:
         """Close the idle connections; a connection in use is closed when it comes back."""
@@ -62,7 +77,8 @@ class Reads:
         driver = None
         try:
             driver = _taken(kept) or self._opened()
-            return driver.execute(text, parameters, binary=True).fetchall()  # type: ignore[no-any-return]
+            cursor = driver.execute(text, parameters, binary=True)
+            return cursor.fetchall() if cursor.description else ()
         except psycopg.Error as error:
             gone = driver is not None and is_gone(driver, error)
             if gone:
@@ -83,7 +99,7 @@ class Reads:
         return driver
 
     def _keep(self, driver: Any, kept: list[Any]) -> None:
-        """Keep the connection for the next read, unless its statement was broken off, or the kept connections were
+        """Keep the connection for the next statement, unless its statement was broken off, or the kept connections were
         given up meanwhile.
         """
         idle = driver.pgconn.transaction_status == _IDLE
@@ -108,6 +124,8 @@ def _taken(kept: list[Any]) -> Any:
         return None
 
 
-def rows_of(where: Reads | Connection, statement: Any, parameters: Parameters) -> Rows:
-    """Return the rows of such a query: alone, or within the transaction that runs."""
-    return where.rows(statement, parameters) if isinstance(where, Reads) else run(where, statement, parameters)
+def rows_of(where: Connection | SingleStatements, statement: Any, parameters: Parameters) -> Rows:
+    """Run a statement that is built once and kept: alone, or within the transaction that runs. Return its rows."""
+    if isinstance(where, SingleStatements):
+        return where.rows(statement, parameters)
+    return run(where, statement, parameters)

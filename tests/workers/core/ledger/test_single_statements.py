@@ -1,4 +1,4 @@
-"""Reads that stand alone have connections of their own, which are given up with the others."""
+"""Statements that stand alone have connections of their own, which are given up with the others."""
 
 import os
 from contextlib import ExitStack, closing
@@ -6,7 +6,7 @@ from itertools import count
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import bindparam, event, func, literal, select, text
+from sqlalchemy import bindparam, delete, event, func, literal, select, text
 from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 
@@ -14,10 +14,11 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import connect, reading, writing
 from headrace_workers.core.sql.database_errors import LedgerRefused
-from headrace_workers.core.sql.reads import Reads, rows_of
+from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import OUTBOX
 
 _NAMED = select(OUTBOX.c.topic).where(OUTBOX.c.key == bindparam("name", type_=OUTBOX.c.key.type))
+_REMOVED = delete(OUTBOX).where(OUTBOX.c.key == bindparam("name", type_=OUTBOX.c.key.type))
 _FAILS = select(literal(1) / bindparam("by", type_=OUTBOX.c.id.type))
 _BACKEND = select(func.pg_backend_pid())
 _ROW = {"topic": "outputs", "key": "k", "headers": "{}", "value": b""}
@@ -37,162 +38,172 @@ def engine(ledger_url):
 
 
 @pytest.fixture
-def reads(engine):
-    """Reads of it."""
-    with closing(Reads(engine)) as reads:
-        yield reads
+def single(engine):
+    """Single statements on it."""
+    with closing(SingleStatements(engine)) as single:
+        yield single
 
 
 @pytest.fixture
 def server(postgres):
-    """An engine of a database on PostgreSQL, and reads of it."""
+    """An engine of a database on PostgreSQL, and single statements on it."""
     engine = connect(postgres_tables(postgres, f"reads_{next(_databases)}_{os.getpid()}_{uuid4().hex[:6]}"))
-    with closing(Reads(engine)) as reads:
-        yield engine, reads
+    with closing(SingleStatements(engine)) as single:
+        yield engine, single
     engine.dispose()
 
 
-def backend(reads):
+def backend(single):
     """The server's process that answers."""
-    ((pid,),) = reads.rows(_BACKEND, {})
+    ((pid,),) = single.rows(_BACKEND, {})
     return pid
 
 
-def test_alone_it_sees_what_is_committed_and_within_a_transaction_what_that_wrote(engine, reads):
+def test_alone_it_sees_what_is_committed_and_within_a_transaction_what_that_wrote(engine, single):
     """The rows are the same."""
     with writing(engine) as tx:
         append(tx, OUTBOX, [_ROW])
         assert [tuple(row) for row in rows_of(tx, _NAMED, {"name": "k"})] == [("outputs",)]
-        assert list(rows_of(reads, _NAMED, {"name": "k"})) == []
-    assert [tuple(row) for row in rows_of(reads, _NAMED, {"name": "k"})] == [("outputs",)]
+        assert list(rows_of(single, _NAMED, {"name": "k"})) == []
+    assert [tuple(row) for row in rows_of(single, _NAMED, {"name": "k"})] == [("outputs",)]
 
 
-def test_who_listens_to_statements_sees_it(engine, reads):
+def test_a_write_that_stands_alone_is_committed_at_once(engine, single):
+    """It needs no transaction on PostgreSQL, and gets one on SQLite."""
+    with writing(engine) as tx:
+        append(tx, OUTBOX, [_ROW, _ROW | {"key": "other"}])
+    with single.writing() as where:
+        assert list(rows_of(where, _REMOVED, {"name": "k"})) == []
+    with reading(engine) as tx:
+        assert tx.execute(select(OUTBOX.c.key)).scalars().all() == ["other"]
+
+
+def test_who_listens_to_statements_sees_it(engine, single):
     """As tracing does."""
     seen = []
     event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
-    assert list(reads.rows(_NAMED, {"name": "k"})) == []
+    assert list(single.rows(_NAMED, {"name": "k"})) == []
     assert sum(each.startswith("SELECT") for each in seen) == 1
 
 
 def test_it_opens_no_transaction_and_uses_its_connection_again(server):
     """What is read is never held back from those who write and clean up."""
-    _, reads = server
+    _, single = server
     times = select(func.transaction_timestamp(), func.pg_backend_pid())
-    (first,), (second,) = reads.rows(times, {}), reads.rows(times, {})
+    (first,), (second,) = single.rows(times, {}), single.rows(times, {})
     assert (first[0] != second[0], first[1] == second[1]) == (True, True)
 
 
 def test_what_is_refused_is_told_and_the_connection_stays(server):
     """As everywhere."""
-    _, reads = server
-    before = backend(reads)
+    _, single = server
+    before = backend(single)
     with pytest.raises(LedgerRefused, match="division by zero"):
-        reads.rows(_FAILS, {"by": 0})
-    assert backend(reads) == before
+        single.rows(_FAILS, {"by": 0})
+    assert backend(single) == before
 
 
 def test_a_connection_that_was_lost_is_not_now_and_the_next_is_another(server):
     """And so it is with all that lead to the same place."""
-    engine, reads = server
-    drivers = [reads._opened(), reads._opened()]
+    engine, single = server
+    drivers = [single._opened(), single._opened()]
     for driver in drivers:
-        reads._keep(driver, reads._kept)
+        single._keep(driver, single._kept)
     before = {driver.info.backend_pid for driver in drivers}
     with writing(engine) as tx:
         tx.execute(_OTHERS)
 
     def lost():
         try:
-            backend(reads)
+            backend(single)
         except Unavailable:
             return True
         return False
 
     eventually(lost)
     assert all(driver.closed for driver in drivers)
-    assert backend(reads) not in before
+    assert backend(single) not in before
 
 
 @pytest.mark.parametrize("how", ["lost", "left"])
 def test_what_the_engine_loses_or_leaves_is_left_here_too(server, how):
     """A server that was a primary may still answer, with what was true once."""
-    engine, reads = server
-    before = backend(reads)
+    engine, single = server
+    before = backend(single)
     if how == "left":
         engine.dispose()
     else:
         with pytest.raises(Unavailable), reading(engine) as tx:
             tx.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
-    assert backend(reads) != before
+    assert backend(single) != before
 
 
 def test_one_that_is_in_use_then_is_not_kept(server):
     """It comes back to nobody."""
-    _, reads = server
-    driver = reads._opened()
-    kept = reads._kept
-    reads.close()
-    reads._keep(driver, kept)
-    assert (driver.closed, reads._kept) == (True, [])
+    _, single = server
+    driver = single._opened()
+    kept = single._kept
+    single.close()
+    single._keep(driver, kept)
+    assert (driver.closed, single._kept) == (True, [])
 
 
 def test_a_statement_that_was_broken_off_leaves_nothing_behind(server):
     """As by Ctrl-C: the answer that is still to come must not be the next one's."""
-    _, reads = server
-    driver = reads._opened()
-    reads._keep(driver, reads._kept)
+    _, single = server
+    driver = single._opened()
+    single._keep(driver, single._kept)
     driver.pgconn.send_query(b"SELECT 'late'")
     assert driver.info.transaction_status.name == "ACTIVE"
-    reads._kept.clear()
-    reads._keep(driver, reads._kept)
-    assert (driver.closed, reads._kept) == (True, [])
+    single._kept.clear()
+    single._keep(driver, single._kept)
+    assert (driver.closed, single._kept) == (True, [])
 
 
 def test_few_are_kept(server):
     """However many read at once."""
-    _, reads = server
-    drivers = [reads._opened() for _ in range(6)]
+    _, single = server
+    drivers = [single._opened() for _ in range(6)]
     for driver in drivers:
-        reads._keep(driver, reads._kept)
+        single._keep(driver, single._kept)
     assert [driver.closed for driver in drivers] == [False] * 4 + [True] * 2
 
 
 def test_a_server_that_is_not_there_is_unavailable():
     """Also for the first read, which finds no connection that is kept."""
     engine = connect("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
-    with closing(Reads(engine)) as reads, pytest.raises(Unavailable):
-        reads.rows(_BACKEND, {})
+    with closing(SingleStatements(engine)) as single, pytest.raises(Unavailable):
+        single.rows(_BACKEND, {})
     engine.dispose()
 
 
 def test_a_pool_that_has_none_left_is_unavailable(server):
     """All of its connections are in use, and none comes back."""
-    engine, reads = server
+    engine, single = server
     engine.pool._timeout = 0.05  # nobody gives one back, however long it is waited for
     with ExitStack() as stack:
         for _ in range(engine.pool.size() + engine.pool._max_overflow):
             stack.enter_context(engine.connect())
         with pytest.raises(Unavailable):
-            reads.rows(_BACKEND, {})
+            single.rows(_BACKEND, {})
 
 
 def test_reads_at_once_are_bounded(server, monkeypatch):
     """A read that finds twelve others at the ledger waits for one of them to end, and not for ever."""
-    _, reads = server
-    monkeypatch.setattr("headrace_workers.core.sql.reads.STATEMENT_SECONDS", 0.01)
+    _, single = server
+    monkeypatch.setattr("headrace_workers.core.sql.single_statements.STATEMENT_SECONDS", 0.01)
     with ExitStack() as stack:
         for _ in range(12):
-            stack.enter_context(reads._room)
+            stack.enter_context(single._room)
         with pytest.raises(Unavailable, match="12 statements"):
-            reads.rows(_BACKEND, {})
-    assert backend(reads)
+            single.rows(_BACKEND, {})
+    assert backend(single)
 
 
 def test_a_read_that_fails_takes_no_room(server):
     """However many fail, the next one has its connection."""
-    _, reads = server
+    _, single = server
     for _ in range(13):
         with pytest.raises(LedgerRefused):
-            reads.rows(_FAILS, {"by": 0})
-    assert backend(reads)
+            single.rows(_FAILS, {"by": 0})
+    assert backend(single)
