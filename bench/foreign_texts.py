@@ -2,12 +2,17 @@
 they ask of models.
 """
 
+import gzip
+import hashlib
 import json
 import random
 import re
 from typing import Any, Final
+from urllib.request import urlopen
 
 from bench.foreign_package import Package, tar_member
+from bench.kept import FOLDER
+from headrace_schemas.errors import Unavailable
 
 # Hutto and Gilbert 2014: sentences of reviews at Amazon, of editorials of the New York Times, of film reviews, tweets.
 VADER: Final = Package(
@@ -19,6 +24,12 @@ VADER: Final = Package(
 EVALSCOPE: Final = Package(
     "evalscope==1.14.1", "ae4bb15908862d6ae22c9ffe2af3c11e8f446a0ea798912870178f4347ef90c4", "Apache-2.0"
 )
+# Markov et al. 2023, the test set of OpenAI's moderation. MIT. The texts are read and counted, and never shown.
+_SAMPLES: Final = (
+    "https://raw.githubusercontent.com/openai/moderation-api-release/"
+    "f4ab51b5edd3bfbcb349a56324274235b674e0e4/data/samples-1680.jsonl.gz"
+)
+_SAMPLES_DIGEST: Final = "ef3f7de86ee394fe337b0a566ba4b9c7db058f3caa8d6a4a0006138b663ab9a8"
 _WRITING: Final = "evalscope/third_party/longbench_write/resources/longbench_write.jsonl"
 _CUT: Final = re.compile(r"\s*\.\.\. \[TRUNCATED[^]]*\](?: \.\.\.)?")
 _INSIDE: Final = "vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz"
@@ -33,6 +44,27 @@ def everyday(each: int) -> list[str]:
     """Return as many texts each of product reviews, news, film reviews and tweets."""
     names = ("amazonReviewSnippets", "nytEditorialSnippets", "movieReviewSnippets", "tweets")
     return [text for name in names for text in _drawn(name, each)]
+
+
+def labelled(label: str) -> tuple[list[str], list[str]]:
+    """Return the texts that have a label of OpenAI's test set for moderation, and the texts that are known not to have
+    it. Raise Unavailable where the set cannot be had.
+    """
+    path = FOLDER / "foreign" / "samples-1680.jsonl.gz"
+    if not path.is_file():
+        try:
+            with urlopen(_SAMPLES, timeout=60) as answer:
+                content = answer.read()
+        except OSError as error:
+            raise Unavailable(f"{_SAMPLES} cannot be had: put it at {path}") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != _SAMPLES_DIGEST:
+        raise Unavailable(f"{path} is not the file that was measured (sha256 {_SAMPLES_DIGEST})")
+    samples = [json.loads(line) for line in gzip.decompress(content).splitlines()]
+    with_it, without = ([each["prompt"] for each in samples if each.get(label) == known] for known in (1, 0))
+    return with_it, without
 
 
 def _drawn(name: str, count: int) -> list[str]:

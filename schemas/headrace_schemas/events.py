@@ -219,7 +219,7 @@ class Unsupported(OutgoingValue):
         bool,
         Field(
             description="True if the score counts it: a number, a unit or a name that is nowhere, another matter, a "
-            "wrong citation, or a verifier's no. False for a hint, which people should look at."
+            "wrong citation, or a verifier's no. False for a hint, which a criterion with `hints` asks for."
         ),
     ]
 

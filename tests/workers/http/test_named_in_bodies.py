@@ -121,7 +121,7 @@ _PLAIN: Final = """
 anchor arguments attempts attributes background bytes cache choices chunking_strategy completion_window content
 context criteria criterion data data_source_config days deadline delivered description differs dimensions dry_run
 encoding_format event_type event_types events expires_after expires_after[anchor] expires_after[seconds] file
-fallback_on_refusal filename filters grammar guidance high id idempotency_key ignore_case in_prompt instructions
+fallback_on_refusal filename filters grammar guidance high hints id idempotency_key ignore_case in_prompt instructions
 json_schema keep_old_secret_active_for_24_hours key kind knowledge_filter labels lane language low max_age
 max_completion_tokens max_num_results max_output_tokens max_tokens max_words md5 messages metadata mime_type
 min_quality min_words model name other output output_expires_after parameters passing pattern priority prompt purpose

@@ -21,8 +21,8 @@ from headrace_workers.features.knowledge.prompt import user_turn
 SAID = "It opens at 9. It closes at 17."
 
 
-def evaluated(output: str = SAID, **fields: Any) -> Task:
-    job = EvaluationJob(input="When?", output=output, criteria=(Grounded(),), **fields)
+def evaluated(output: str = SAID, hints: bool = False, **fields: Any) -> Task:
+    job = EvaluationJob(input="When?", output=output, criteria=(Grounded(hints=hints),), **fields)
     return Task(JOB_ID, job, job, ACCEPTED)
 
 
@@ -49,6 +49,15 @@ def test_an_evaluation_is_looked_up_in_its_context() -> None:
     assert found.unsupported is not None
     assert [(each.start, each.stop) for each in found.unsupported] == [(15, len(SAID))]
     assert "17" in found.unsupported[0].reason
+
+
+@pytest.mark.parametrize("hints", [False, True])
+def test_hints_are_listed_where_a_criterion_asks_for_them(hints: bool) -> None:
+    """A sentence that only looks like a denial never counts, and by default nobody is told to doubt it."""
+    context = "The mill is open on Monday. Entry is free."
+    found = looked_up(evaluated("The mill is not open on Monday.", hints=hints, context=context))
+    assert found.value == 1.0
+    assert [each.checked for each in found.unsupported or ()] == [False] * hints
 
 
 def test_a_criterion_with_a_name_has_it_in_its_score() -> None:

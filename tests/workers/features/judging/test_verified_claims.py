@@ -92,6 +92,14 @@ def test_the_rules_stand_where_the_verifier_fails(ask: Callable[[JudgeModel, Tas
     assert found.note.startswith("judge verified 0 of 2 sentences (it is away); of the others not checked: denials")
 
 
+@pytest.mark.parametrize("hints", [False, True])
+def test_hints_of_the_rules_are_listed_where_a_criterion_asks_for_them(hints: bool) -> None:
+    """Of sentences without a verdict, as where there is no verifier."""
+    task = evaluated("The mill is not open on Monday.", hints=hints, context="The mill is open on Monday.")
+    found = in_a_stage(model(supported="", error=Unavailable("it is away")), task)
+    assert [each.checked for each in found.unsupported or ()] == [False] * hints
+
+
 def test_a_verifier_that_no_worker_holds_is_not_waited_for() -> None:
     """The job goes on by the rules."""
     judge = model(supported="17")

@@ -117,8 +117,8 @@ KNOWN = ", ".join(sorted(load_policy().rules))
         ("canary = 1\n", ", line 1: canary: is 1, but must be true or false"),
         ('screen = "on"\n', ", line 1: screen: is 'on', but must be true or false"),
         ("[tenants.shop]\nscreen = 1\n", ", line 2: tenants.shop.screen: is 1, but must be true or false"),
-        ("blocklist = 3\n", ", line 1: blocklist: must be the path of a file"),
-        ('blocklist = ""\n', ", line 1: blocklist: must be the path of a file"),
+        ("blocklist = 3\n", ", line 1: blocklist: must be a path"),
+        ('blocklist = ""\n', ", line 1: blocklist: must be a path"),
         (
             'rules = "x"\nall = 1\n',
             f", line 1: rules: unknown key; known are {KEYS}",

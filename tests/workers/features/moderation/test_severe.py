@@ -43,6 +43,22 @@ def test_reports_and_plain_prose_are_not_severe(text: str) -> None:
     assert categories(text) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("schoolgirl. Naked, horny. Licking.", True),
+        ("schoolgirl. Naked, naked.", False),  # one kind of explicit words
+        ("woman of 30. Naked, horny. Licking.", False),
+        ("schoolgirl. Naked, horny. Licking. The police came.", False),
+        ("schoolgirl. " + "The mill was old. " * 20 + "Naked, horny. Licking.", False),  # far away
+    ],
+)
+def test_a_child_among_explicit_words_is_severe(text: str, found: bool) -> None:
+    """Three kinds of explicit words near a child make a story of it, unless a crime is reported."""
+    (findings,) = SevereDetector().detect([text])
+    assert [each.category for each in findings] == ["sexual/minors"] * found
+
+
 def test_a_span_is_that_of_the_whole_text() -> None:
     """Offsets count from the beginning of the text, not of the sentence."""
     text = "Fine. All of it. Just kill yourself now."

@@ -96,7 +96,7 @@ def _outcome(task: Task, embedder: Callable[[], CountingEmbedder], verifier: Cla
             if isinstance(criterion, Grounded) and not isinstance(given, _Nothing):
                 left = MOST_CLAIMS - sum(len(each.claims) for each in looked_up.values())
                 grounded = _grounded(task, text, given, embedder(), left if verifier is not None else 0)
-                score = _score(grounded, None)
+                score = _score(grounded, None, hints=criterion.hints)
                 if grounded.claims:
                     looked_up[place] = grounded
             else:
@@ -122,10 +122,11 @@ def _asked(task: Task, found: Mapping[int, Score], looked_up: Mapping[int, "Grou
         verdicts = in_time(by.verifier, pairs, began + by.most_seconds, by.most_seconds)
         took = (time.monotonic() - began) * 1000
         said = Verification(by.name, by.verifier.provider, tuple(verdicts), took)
-        return _done({**found, **_verified(looked_up, said)})
+        return _done({**found, **_verified(task, looked_up, said)})
     if not by.holds(by.name):
         away = Unavailable(f"no worker holds {by.name}")
-        return _done({**found, **_verified(looked_up, Verification(by.name, None, (away,) * len(pairs), 0.0))})
+        nothing = Verification(by.name, None, (away,) * len(pairs), 0.0)
+        return _done({**found, **_verified(task, looked_up, nothing)})
     waiting = {str(place): asdict(each) for place, each in looked_up.items()}
     return asking(pairs, VERIFY_CLAIMS, {**to_context(EMBEDDED, found), _LOOKED_UP: waiting})
 
@@ -135,11 +136,11 @@ def _with_verdicts(task: Task, said: Verification) -> Done:
     from headrace_workers.features.judging.groundedness.ground import groundedness_in
 
     looked_up = {int(place): groundedness_in(each) for place, each in (task.context.get(_LOOKED_UP) or {}).items()}
-    found = {**from_context(EMBEDDED, task.context), **_verified(looked_up, said)}
+    found = {**from_context(EMBEDDED, task.context), **_verified(task, looked_up, said)}
     return Done(context={**to_context(EMBEDDED, found), _LOOKED_UP: None, **forgotten()})
 
 
-def _verified(looked_up: Mapping[int, "Groundedness"], said: Verification) -> dict[int, Score]:
+def _verified(task: Task, looked_up: Mapping[int, "Groundedness"], said: Verification) -> dict[int, Score]:
     """Return the scores by these verdicts, which are in the order of the claims."""
     from headrace_workers.features.judging.groundedness.verified import verified
 
@@ -147,7 +148,9 @@ def _verified(looked_up: Mapping[int, "Groundedness"], said: Verification) -> di
     rest = said.verdicts
     for place, each in looked_up.items():
         own, rest = rest[: len(each.claims)], rest[len(each.claims) :]
-        scores[place] = _score(verified(each, own), Verification(said.model, said.provider, own, said.ms))
+        criterion = task.job.criteria[place] if isinstance(task.job, JudgedJob) else None
+        hints = isinstance(criterion, Grounded) and criterion.hints
+        scores[place] = _score(verified(each, own), Verification(said.model, said.provider, own, said.ms), hints=hints)
     return scores
 
 
@@ -194,11 +197,12 @@ def _has_passages(task: Task) -> bool:
     return isinstance(task.job, GenerationJob) and task.job.knowledge is not None
 
 
-def _score(found: "Groundedness", said: Verification | None) -> Score:
+def _score(found: "Groundedness", said: Verification | None, *, hints: bool) -> Score:
     if not found.sentences:
         reason = "the answer says nothing that could be looked up"
         return Score(criterion=_NAME, not_judged=NotJudged.NOTHING_SAID, reason=reason)
     beyond = f"; {found.beyond} more sentences were not looked up" if found.beyond else ""
+    listed = [each for each in found.unsupported if each.checked or hints]
     named = tuple(
         Unsupported(
             start=each.start,
@@ -207,7 +211,7 @@ def _score(found: "Groundedness", said: Verification | None) -> Score:
             reason=each.reason[:MAX_SHORT_TEXT],
             checked=each.checked,
         )
-        for each in found.unsupported[:MAX_UNSUPPORTED]
+        for each in listed[:MAX_UNSUPPORTED]
     )
     verified = None if said is None else _use_of(said)
     note = _note(found, said) + beyond

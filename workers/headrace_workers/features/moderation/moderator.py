@@ -28,7 +28,10 @@ from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.text_views import Look, looks_at
 
 # Something for every detector to look at, so that all of them load what they need.
-_SAMPLE = "Write to jo@headrace.io or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
+_SAMPLE = (
+    "My name is Jo. Write to jo@headrace.io or call +44 20 7946 0958. Card 4111 1111 1111 1111, "
+    "key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
+)
 
 
 def no_guard(alias: str) -> Generator:
@@ -201,6 +204,10 @@ def _named(policy: Policy, aids: Aids) -> Iterator[Detector]:
         from headrace_workers.features.moderation.guard import GuardDetector
 
         yield GuardDetector(aids.guard(policy.guard))
+    if policy.names is not None:
+        from headrace_workers.features.moderation.name_model import NameModelDetector
+
+        yield NameModelDetector(policy.names)
 
 
 def _leaks(policy: Policy) -> tuple[Leaks, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from headrace_schemas.moderation import Action
+from headrace_workers.features.moderation.name_model import NameModel
 from headrace_workers.features.moderation.openai_endpoint import Endpoint
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)  # from the mildest to the strictest
@@ -49,7 +50,7 @@ def _like(text: str, entry: str) -> bool:
 @dataclass(frozen=True)
 class Policy:
     """One rule for each category, the blocklist files, which are searched together, and what else is to look: a trained
-    head, an endpoint like OpenAI's, a guard by its alias.
+    head, an endpoint like OpenAI's, a guard by its alias, a model that finds names.
 
     `screen`: prompts are looked at, too, whatever their jobs say, but for system prompts where these are trusted
     (`trust_system`). `canary`: system prompts are marked, and answers
@@ -66,6 +67,7 @@ class Policy:
     verbatim: int | None = None
     openai: Endpoint | None = None
     guard: str | None = None
+    names: NameModel | None = None
     tenants: Mapping[str, "Policy"] = field(default_factory=dict)
 
     def of(self, tenant: str | None) -> "Policy":
@@ -86,7 +88,7 @@ class Policy:
     def of_passages(self) -> "Policy":
         """The same for who looks for prompt injection alone: without lists and services that look for other things."""
         tenants = {name: own.of_passages for name, own in self.tenants.items()}
-        return replace(self, blocklists=(), openai=None, guard=None, tenants=tenants)
+        return replace(self, blocklists=(), openai=None, guard=None, names=None, tenants=tenants)
 
     @cached_property
     def version(self) -> str:

@@ -1,14 +1,16 @@
-"""Detectors of a policy file that run elsewhere: an endpoint like OpenAI's, and a guard."""
+"""Detectors that a policy file names: an endpoint like OpenAI's, a guard, and a model that finds names."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas.limits import Alias
+from headrace_workers.features.moderation.name_model import NameModel
 from headrace_workers.features.moderation.openai_endpoint import Endpoint
-from headrace_workers.features.moderation.policy_tables import Wrong, only, table_of
+from headrace_workers.features.moderation.policy_tables import Wrong, only, read_path, read_switch, table_of
 from headrace_workers.features.moderation.toml_lines import Keys
 
 _ALIAS: Final[TypeAdapter[str]] = TypeAdapter(Alias)
@@ -17,13 +19,30 @@ _TIMEOUT: Final = 5.0  # seconds
 _LONGEST_TIMEOUT: Final = 60.0
 
 
-def read_detectors(document: Mapping[str, Any]) -> tuple[Endpoint | None, str | None]:
-    """Return the endpoint and the guard's alias, where they are named. Raise Wrong."""
+class NamedDetectors(NamedTuple):
+    """Detectors that a policy file names; None where it does not."""
+
+    openai: Endpoint | None = None
+    guard: str | None = None
+    names: NameModel | None = None
+
+
+def read_detectors(document: Mapping[str, Any], folder: Path) -> NamedDetectors:
+    """Return the detectors that the document names. Paths are relative to `folder`. Raise Wrong."""
     keys: Keys = ("detectors",)
     table = table_of(keys, document.get("detectors", {}))
-    only(keys, table, frozenset({"openai", "guard"}))
-    endpoint = _endpoint((*keys, "openai"), table["openai"]) if "openai" in table else None
-    return endpoint, _guard((*keys, "guard"), table["guard"]) if "guard" in table else None
+    only(keys, table, frozenset({"openai", "guard", "names"}))
+    return NamedDetectors(
+        _endpoint((*keys, "openai"), table["openai"]) if "openai" in table else None,
+        _guard((*keys, "guard"), table["guard"]) if "guard" in table else None,
+        _names((*keys, "names"), table["names"], folder) if "names" in table else None,
+    )
+
+
+def _names(keys: Keys, value: object, folder: Path) -> NameModel:
+    table = table_of(keys, value)
+    only(keys, table, frozenset({"model", "everywhere"}))
+    return NameModel(read_path(keys, table, "model", folder), read_switch(keys, table, "everywhere", False))
 
 
 def _endpoint(keys: Keys, value: object) -> Endpoint:

@@ -17,7 +17,7 @@ from headrace_schemas.moderation import Action
 from headrace_workers.features.moderation.leak import SHORTEST
 from headrace_workers.features.moderation.policy import ACTIONS, REGENERATE, Policy, Rule
 from headrace_workers.features.moderation.policy_detectors import read_detectors
-from headrace_workers.features.moderation.policy_tables import Wrong, only, table_of
+from headrace_workers.features.moderation.policy_tables import Wrong, only, read_path, read_switch, table_of
 from headrace_workers.features.moderation.toml_lines import Keys, line_of
 
 MAX_FILE_BYTES: Final = 1_000_000
@@ -67,15 +67,17 @@ def _parse(text: str, where: str, default: Policy | None, folder: Path) -> Polic
         tenants = table_of(("tenants",), document.get("tenants", {}))
         if len(tenants) > MAX_TENANTS:
             raise Wrong(("tenants",), f"there are {len(tenants)}; at most {MAX_TENANTS} are taken")
-        head = _file((), document, "head", folder)
-        openai, guard = read_detectors(document)
+        head = read_path((), document, "head", folder)
+        named = read_detectors(document, folder)
         own = {name: _of_tenant(name, value, whole, folder) for name, value in tenants.items()}
     except Wrong as wrong:
         line = line_of(text, wrong.keys)
         place = f"{where}, line {line}" if line is not None else where
         subject = f"{'.'.join(wrong.keys)}: " if wrong.keys else ""
         raise ConfigurationError(f"moderation policy {place}: {subject}{wrong}") from None
-    return replace(whole, head=head, tenants=MappingProxyType(own), openai=openai, guard=guard)
+    return replace(
+        whole, head=head, tenants=MappingProxyType(own), openai=named.openai, guard=named.guard, names=named.names
+    )
 
 
 def _of_tenant(name: str, value: object, whole: Policy, folder: Path) -> Policy:
@@ -103,30 +105,16 @@ def _read(keys: Keys, table: Mapping[str, Any], base: Policy | None, folder: Pat
         _is_category(at, rules)
         rule = rules[name]
         rules[name] = replace(rule, allowed=(*rule.allowed, *_allowed(at, entries)))
-    blocklist = _file(keys, table, "blocklist", folder)
+    blocklist = read_path(keys, table, "blocklist", folder)
     own = () if blocklist is None else (blocklist,)
     return Policy(
         MappingProxyType(rules),
         (*(base.blocklists if base else ()), *own),
-        screen=_switch(keys, table, "screen", base is not None and base.screen),
-        trust_system=_switch(keys, table, "trust_system", base is not None and base.trust_system),
-        canary=_switch(keys, table, "canary", base is not None and base.canary),
+        screen=read_switch(keys, table, "screen", base is not None and base.screen),
+        trust_system=read_switch(keys, table, "trust_system", base is not None and base.trust_system),
+        canary=read_switch(keys, table, "canary", base is not None and base.canary),
         verbatim=_verbatim(keys, table, None if base is None else base.verbatim),
     )
-
-
-def _file(keys: Keys, table: Mapping[str, Any], name: str, folder: Path) -> Path | None:
-    value = table.get(name)
-    if value is not None and (not isinstance(value, str) or not value):
-        raise Wrong((*keys, name), "must be the path of a file")
-    return None if value is None else folder / value
-
-
-def _switch(keys: Keys, table: Mapping[str, Any], name: str, default: bool) -> bool:
-    value = table.get(name, default)
-    if not isinstance(value, bool):
-        raise Wrong((*keys, name), f"is {value!r}, but must be true or false")
-    return value
 
 
 def _verbatim(keys: Keys, table: Mapping[str, Any], default: int | None) -> int | None:

@@ -69,7 +69,7 @@ def try_criterion(
 
     criterion = read_criterion(file)
     if isinstance(criterion, Grounded):
-        raise ConfigurationError(f"{file}: grounded cannot be tried: it has no options that could differ")
+        raise ConfigurationError(f"{file}: grounded cannot be tried: it has no options that change its value")
     ledger = need_ledger()
     jobs, now = ledger.of(ModeratedJobs), ledger.now()
     begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
