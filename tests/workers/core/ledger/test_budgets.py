@@ -55,7 +55,7 @@ def test_a_job_reserves_the_most_of_its_first_call_and_pays_what_it_cost(there: 
     assert books(there.ledger) == (7 * 10 + 3 * 20, 0)
     cost = costs(there.ledger)[new.id]
     assert (cost["amount"], cost["currency"], cost["unknown"]) == (130, "USD", False)
-    assert cost["models"] == [{"model": "echo", "calls": 1, "amount": 130, "unknown_calls": 0}]
+    assert cost["models"] == [{"model": "echo", "calls": 1, "amount": 130, "unknown_calls": 0, "bound": 0}]
 
 
 def test_without_a_budget_the_receipt_tells_the_cost_all_the_same(there: Deployment):
@@ -191,7 +191,7 @@ def test_a_killed_worker_is_billed_all_the_same(there: Deployment):
     there.to_the_end()
     assert books(there.ledger) == (roomy.money + 130, 0)
     assert costs(there.ledger)[roomy.id]["models"] == [
-        {"model": "echo", "calls": 2, "amount": roomy.money + 130, "unknown_calls": 0}
+        {"model": "echo", "calls": 2, "amount": roomy.money + 130, "unknown_calls": 0, "bound": roomy.money}
     ]
 
 

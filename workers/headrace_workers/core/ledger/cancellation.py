@@ -13,6 +13,7 @@ from headrace_workers.core.ledger.charges import cost_of
 from headrace_workers.core.ledger.completion import assume_active, finish
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.leases import hold
+from headrace_workers.core.ledger.lost_calls import AskedModel, note
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
@@ -131,7 +132,7 @@ def _record(cancellation: Cancellation, job: Any, now: int, cost: Cost | None) -
 
 
 def _cancel_steps(connection: Connection, job_ids: list[str], now: int) -> dict[str, Cost | None]:
-    """End all steps that could still run; return what the jobs cost until then, with the calls that are under way.
+    """End all steps that could still run; return what the jobs cost until then. Calls that are under way are lost.
     Locked jobs are given no new ones, save by a completion under way.
 
     Such a completion is waited for, and what it made was not there when we began to wait: so look again.
@@ -141,9 +142,11 @@ def _cancel_steps(connection: Connection, job_ids: list[str], now: int) -> dict[
         return costs
     live = among(connection, STEPS.c.job_id, job_ids) & STEPS.c.state.in_(LIVE)
     began = CLAIMS.c.started_at.is_not(None).label("began")
-    query = select(STEPS.c.job_id, STEPS.c.queue, STEPS.c.context, began)
+    query = select(STEPS.c.job_id, STEPS.c.claim_id, STEPS.c.queue, STEPS.c.context, began)
     query = query.outerjoin(CLAIMS, CLAIMS.c.id == STEPS.c.claim_id).where(live)
     while rows := connection.execute(query).all():
-        costs |= {row.job_id: cost_of(row.context, model_of(row.queue) if row.began else None) for row in rows}
+        costs |= {row.job_id: cost_of(row.context) for row in rows}
+        asked = [row for row in rows if row.began and model_of(row.queue) is not None]
+        note(connection, [AskedModel(row.job_id, row.claim_id, row.queue, row.context) for row in asked])
         connection.execute(update(STEPS).where(live).values(state="cancelled", claim_id=None, ended_at=now))
     return costs

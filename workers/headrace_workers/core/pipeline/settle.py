@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic
+from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic, Usage
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import Attempt, Cost, JobEvent
@@ -97,7 +97,8 @@ def _unit(row: StepRow, endpoint: str) -> Unit:
 def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
     """Return the ledger's outcome of one task, or one unit."""
     try:
-        return _settled(started, row, task, outcome, conditions)
+        settled = _settled(started, row, task, outcome, conditions)
+        return replace(settled, paid=_paid(started, row, outcome, conditions))
     except WrongOutcome as error:
         return settle_dead(started.stage, row, Dead(Category.PERMANENT, f"the stage {started.stage!r} {error}"))
 
@@ -119,6 +120,27 @@ def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome
         case Dropped():
             raise WrongOutcome("dropped a job, whose end somebody waits for")
     raise AssertionError(outcome)
+
+
+def _paid(started: Started, row: StepRow, outcome: Outcome, conditions: Conditions) -> int | None:
+    """Return what the call of a model that this step was did cost; None where none was made, or nobody knows."""
+    model = model_of(started.queue)
+    if model is None or isinstance(outcome, Dropped):
+        return None
+    call = call_in(context_of(row.context), model)
+    if isinstance(outcome, Done | Ended):
+        charge = charge_of(call, _usage(outcome), conditions.ran_ms / len(started.steps))
+    elif isinstance(outcome, Retry | Dead):
+        charge = _charge_of_failed(call, started, outcome, conditions) or Charge(model, 0)
+    else:
+        charge = Charge(model, 0)  # the provider took no call
+    return None if charge.is_bound else charge.amount
+
+
+def _usage(outcome: Done | Ended) -> Usage | None:
+    if outcome.usage is None and isinstance(outcome.event, Output):
+        return outcome.event.answer.usage
+    return outcome.usage
 
 
 def _spent_by_unit(
@@ -275,10 +297,7 @@ def _charge(started: Started, task: Task, outcome: Done | Ended, conditions: Con
     model, stage = model_of(started.queue), conditions.pipeline.stage(started.stage)
     if model is None or stage is None or stage.weight is not Weight.MODEL:
         return None
-    usage = outcome.usage
-    if usage is None and isinstance(outcome.event, Output):
-        usage = outcome.event.answer.usage
-    return charge_of(call_in(task.context, model), usage, conditions.ran_ms / len(started.steps))
+    return charge_of(call_in(task.context, model), _usage(outcome), conditions.ran_ms / len(started.steps))
 
 
 def _is_told(charge: Charge, event: JobEvent | None) -> bool:
