@@ -54,7 +54,7 @@ def test_the_books_balance_under_kills_cancels_retries_and_bursts(ledger: Ledger
     behind = sum(each.bound - each.amount for each in world.known if each.told_at is not None)
     assert (reserved, spent) == (0, sum(cost["amount"] for cost in told.values() if cost) - behind)
     assert spent <= world.most
-    assert {each.told_at is None for each in world.known} == {True, False}
+    assert any(each.told_at is not None for each in world.known)
     with writing(ledger.engine) as tx:
         while account(tx, clock(tx) + 1).more:
             pass
@@ -151,14 +151,14 @@ class Chaos:
                 fate = chance.random()
                 if fate < 0.1:
                     lost = again(lambda claim=claim: kill(self.there, claim))
-                    if lost is not None and fate < 0.06:  # it was not killed
+                    if lost is not None and queue.startswith("model.") and fate < 0.06:  # it was not killed
                         self.slow.append((lost, self.ledger.now() + chance.randrange(400)))
                     continue
-                if self.slow and self.slow[0][1] < self.ledger.now():
-                    with self.lock:
-                        late = self.slow.pop(0)[0] if self.slow else None
-                    if late is not None:
-                        self._report(late)
+                with self.lock:  # one of them reports behind all ends
+                    is_due = len(self.slow) > 1 and self.slow[1][1] < self.ledger.now()
+                    late = self.slow.pop(1)[0] if is_due else None
+                if late is not None:
+                    self._report(late)
                 started = again(lambda claim=claim: self.there.start(claim))
                 if started is None:
                     continue

@@ -38,7 +38,7 @@ from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published, unpack
 from headrace_workers.core.pipeline.chain import TRIED, in_words, tokens_with, tried_in, with_chain
 from headrace_workers.core.pipeline.routing import Pipeline, Route
-from headrace_workers.core.pipeline.stage import Weight, model_of
+from headrace_workers.core.pipeline.stage import ReadBytes, Weight, model_of
 from headrace_workers.core.pipeline.task import StepEvent, Task, Unit
 from headrace_workers.core.tables import NEVER
 
@@ -221,8 +221,8 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
     )
     kept = {**task.context, **done.context, **charged}
-    read_bytes = len(row.job_payload) + len(payload or b"") + _size(kept)
-    call = pipeline.call(route, task.job, read_bytes)
+    read = ReadBytes(len(row.job_payload), len(payload or b"") + _size(kept))
+    call = pipeline.call(route, task.job, read)
     context = pack(routed(kept, call), stages[len(published(event)) :])
     following = NewStep(
         job_id=row.job_id,
@@ -246,7 +246,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
     )
     wanted = wanted_call(call, kept)
-    if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read_bytes)):  # type: ignore[arg-type]
+    if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read)):  # type: ignore[arg-type]
         wanted = replace(wanted, most=wanted.most + behind)
     refusal = _refusal(route.stage.name, row, 0, kept) if wanted else None
     return Settled(row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal)
@@ -422,7 +422,8 @@ def _later(
     kept = {**task.context, **added}
     call = None
     if to is not None and to.model is not None:
-        call = conditions.pipeline.call(to, task.job, len(row.job_payload) + len(row.payload or b"") + _size(kept))
+        read = ReadBytes(len(row.job_payload), len(row.payload or b"") + _size(kept))
+        call = conditions.pipeline.call(to, task.job, read)
         kept = routed(kept, call)
     elif here is not None and charge is not None:
         call = call_in(kept, here)
