@@ -87,6 +87,10 @@ class Chaos:
         """Run all to the end."""
         budget(self.ledger, self.most)
         budget(self.ledger, 10**12, "day")
+        self.ledger.ingest([self.there.new()])
+        first = claim_one(self.ledger, lane=0)
+        assert first is not None
+        self.slow += [(lost, 0) for lost in [kill(self.there, first)] if lost is not None]
         work = [self._worker, self._worker, self._worker, self._canceller, self._reaper, self._auditor]
         threads = [threading.Thread(target=self._guarded, args=(act,)) for act in work]
         for thread in threads:
@@ -154,7 +158,7 @@ class Chaos:
                     if lost is not None and queue.startswith("model.") and fate < 0.06:  # it was not killed
                         self.slow.append((lost, self.ledger.now() + chance.randrange(400)))
                     continue
-                with self.lock:  # one of them reports behind all ends
+                with self.lock:  # the first of them reports behind all ends
                     is_due = len(self.slow) > 1 and self.slow[1][1] < self.ledger.now()
                     late = self.slow.pop(1)[0] if is_due else None
                 if late is not None:
