@@ -72,7 +72,7 @@ def carry(
     With `patience`, wait that many seconds at most. The batches of a `trial` carry its name; if this call is
     interrupted, its unfinished jobs are cancelled, since nobody else wants the answers.
     """
-    from headrace_workers.cli.connections import served_queues
+    from headrace_workers.cli.connections import redis_address, served_queues
     from headrace_workers.cli.ledger_jobs import LedgerJobs
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.features.batches.commands.batch_files import deployment
@@ -103,7 +103,7 @@ def carry(
             )
             for tenant in dict.fromkeys(entry.tenant for entry in todo)
         ]
-        unserved = UnservedWarning(ends.queues, served_queues, say)
+        unserved = UnservedWarning(ends.queues, served_queues, say, redis=redis_address())
         this_run.startup = time.monotonic() - began
         try:
             with run_progress.shown(len(entries), len(entries) - len(todo)) as show:
