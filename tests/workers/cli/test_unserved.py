@@ -126,7 +126,7 @@ def test_a_silent_redis_is_told_once_an_outage(ledger):
     for _ in answers:
         warning.look(ids)
     silent, again, anew = said
-    assert silent.startswith(f"waiting: Redis at far.example:6380 does not answer since {show_time(1_000_000)}")
+    assert silent.startswith(f"waiting: Redis at far.example:6380 has not answered since {show_time(1_000_000)}")
     assert again == "Redis at far.example:6380 answers again"
     assert anew == silent
     UnservedWarning(LedgerJobs(ledger).queues, lambda _queues: None, said.append).look(ids)

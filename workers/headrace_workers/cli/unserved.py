@@ -69,7 +69,7 @@ class UnservedWarning:
             return
         self._silent = is_silent
         if is_silent:
-            self._say(f"waiting: Redis at {self._redis} does not answer since {show_time(int(since * 1000))}; jobs "
+            self._say(f"waiting: Redis at {self._redis} has not answered since {show_time(int(since * 1000))}; jobs "
                       "that no worker has go on when it does: `headrace doctor` checks it")  # fmt: skip
         else:
             self._say(f"Redis at {self._redis} answers again")

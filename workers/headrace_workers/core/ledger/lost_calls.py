@@ -21,7 +21,7 @@ from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.pipeline.stage import model_of
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import among
-from headrace_workers.core.tables import LOST_CALLS
+from headrace_workers.core.tables import IS_KNOWN_LATE, LOST_CALLS
 
 _UNTOLD: Final = LOST_CALLS.c.told_at.is_(None)
 _KNOWN: Final = LOST_CALLS.c.amount.is_not(None)
@@ -124,14 +124,14 @@ def take_known(connection: Connection, ended: Mapping[str, int]) -> dict[str, li
     """Return the lost calls of these jobs whose cost became known after the ends at these times (ms) had told a bound,
     and delete them: the caller, who does the accounting, counts what they cost.
     """
-    query = select(*COLUMNS).where(_KNOWN, LOST_CALLS.c.told_at.is_not(None))
+    query = select(*COLUMNS).where(IS_KNOWN_LATE)
     found: dict[str, list[LostCall]] = {}
     for call in map(LostCall._make, connection.execute(query)):
         if ended.get(call.job_id) == call.told_at:
             found.setdefault(call.job_id, []).append(call)
     if found:
         theirs = among(connection, LOST_CALLS.c.job_id, sorted(found))
-        connection.execute(delete(LOST_CALLS).where(theirs, _KNOWN, LOST_CALLS.c.told_at.is_not(None)))
+        connection.execute(delete(LOST_CALLS).where(theirs, IS_KNOWN_LATE))
     return found
 
 
