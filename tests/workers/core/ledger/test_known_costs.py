@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic_core import from_json
 from sqlalchemy import select, update
 from tests.workers.core.ledger.budget_deployment import (
     CENT,
@@ -81,6 +82,23 @@ def test_a_slow_worker_reports_what_its_call_cost(there: Deployment):
     }  # fmt: skip
     assert spent(there.ledger) == (2, 2 * PAID, 0)
     assert there.ledger.read(select(LOST_CALLS)) == []
+
+
+def test_a_client_that_waits_is_told_the_same_end_as_kafka(there: Deployment):
+    """The ledger adds what lost calls cost to the receipt that the last worker wrote."""
+    new, _ = slow(there)
+    there.run("model.echo")
+    there.run("moderate")
+    claim = claim_one(there.ledger, "judge", lane=0)
+    assert claim is not None
+    started = there.start(claim)
+    assert started is not None
+    completed = there.ledger.complete(claim.id, there.settled(started, usual), ran_ms=5, quantum_ms=1_000)
+    assert completed is not None
+    (told,) = completed.ended
+    assert from_json(told.value)["cost"] == costs(there.ledger)[new.id]
+    assert from_json(told.value)["cost"]["amount"] == new.money + PAID
+    assert told.value in {row.record.value for row in there.ledger.outbox(99)}
 
 
 def test_a_report_while_the_next_attempt_runs_is_on_its_receipt(there: Deployment):

@@ -1,7 +1,7 @@
 """The completion of jobs: answered, dead, expired, poisoned, withheld or cancelled. All of them pass `finish`."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -62,12 +62,10 @@ def lock_active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Act
     }
 
 
-def assume_active(job_ids: Iterable[str]) -> dict[str, ActiveJob]:
-    """Return these jobs, which the caller has locked, as if steps waited for each, it concerned every feature, and it
-    had lost calls.
-    """
-    everything = ActiveJob(awaited=True, unit=False, concerns=(True,) * len(_concerning()), has_lost_calls=True)
-    return dict.fromkeys(job_ids, everything)
+def assume_active(job_ids: Iterable[str], have_lost_calls: Collection[str]) -> dict[str, ActiveJob]:
+    """Return these jobs, which the caller has locked, as if steps waited for each and it concerned every feature."""
+    assumed = ActiveJob(awaited=True, unit=False, concerns=(True,) * len(_concerning()))
+    return {job_id: replace(assumed, has_lost_calls=job_id in have_lost_calls) for job_id in job_ids}
 
 
 def concerned(active: Mapping[str, ActiveJob], job_ids: Sequence[str]) -> dict[Hooks, list[str]]:

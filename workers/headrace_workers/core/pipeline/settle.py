@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic, Usage
+from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import Attempt, Cost, JobEvent
@@ -22,7 +22,6 @@ from headrace_workers.core.ledger.charges import (
     charge_of,
     context_of,
     cost_in,
-    lost,
     routed,
     spent_in,
     with_charge,
@@ -39,6 +38,7 @@ from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published
 from headrace_workers.core.pipeline.chain import TRIED, in_words, tokens_with, tried_in, with_chain
 from headrace_workers.core.pipeline.routing import Pipeline, Route
 from headrace_workers.core.pipeline.stage import ReadBytes, Weight, model_of
+from headrace_workers.core.pipeline.step_charges import charge_of_failed, paid_for, share_of_run, usage_of
 from headrace_workers.core.pipeline.task import StepEvent, Task, Unit
 from headrace_workers.core.tables import NEVER
 
@@ -98,7 +98,7 @@ def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, 
     """Return the ledger's outcome of one task, or one unit."""
     try:
         settled = _settled(started, row, task, outcome, conditions)
-        return replace(settled, paid=_paid(started, row, outcome, conditions))
+        return replace(settled, paid=paid_for(started, row, outcome, conditions.ran_ms))
     except WrongOutcome as error:
         return settle_dead(started.stage, row, Dead(Category.PERMANENT, f"the stage {started.stage!r} {error}"))
 
@@ -122,27 +122,6 @@ def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome
     raise AssertionError(outcome)
 
 
-def _paid(started: Started, row: StepRow, outcome: Outcome, conditions: Conditions) -> int | None:
-    """Return what the call of a model that this step was did cost; None where none was made, or nobody knows."""
-    model = model_of(started.queue)
-    if model is None or isinstance(outcome, Dropped):
-        return None
-    call = call_in(context_of(row.context), model)
-    if isinstance(outcome, Done | Ended):
-        charge = charge_of(call, _usage(outcome), conditions.ran_ms / len(started.steps))
-    elif isinstance(outcome, Retry | Dead):
-        charge = _charge_of_failed(call, started, outcome, conditions) or Charge(model, 0)
-    else:
-        charge = Charge(model, 0)  # the provider took no call
-    return None if charge.is_bound else charge.amount
-
-
-def _usage(outcome: Done | Ended) -> Usage | None:
-    if outcome.usage is None and isinstance(outcome.event, Output):
-        return outcome.event.answer.usage
-    return outcome.usage
-
-
 def _spent_by_unit(
     started: Started, row: StepRow, outcome: Done | Ended | Dropped, conditions: Conditions
 ) -> bytes | None:
@@ -153,7 +132,7 @@ def _spent_by_unit(
     context, _ = unpack(row.context)
     usage = outcome.usage if isinstance(outcome, Done) else None
     if usage is not None:
-        charge = charge_of(call_in(context, model), usage, conditions.ran_ms / len(started.steps))
+        charge = charge_of(call_in(context, model), usage, share_of_run(started, conditions.ran_ms))
         context |= with_charge(context, charge)
     return to_json({"cost": cost_in(context), "answer": {"usage": usage or {}}})
 
@@ -297,7 +276,7 @@ def _charge(started: Started, task: Task, outcome: Done | Ended, conditions: Con
     model, stage = model_of(started.queue), conditions.pipeline.stage(started.stage)
     if model is None or stage is None or stage.weight is not Weight.MODEL:
         return None
-    return charge_of(call_in(task.context, model), _usage(outcome), conditions.ran_ms / len(started.steps))
+    return charge_of(call_in(task.context, model), usage_of(outcome), share_of_run(started, conditions.ran_ms))
 
 
 def _is_told(charge: Charge, event: JobEvent | None) -> bool:
@@ -415,7 +394,8 @@ def _later(
     if not isinstance(task, Task):
         return _later_unit(settled, started, row, here) if here is not None and retry.billed else settled
     added: dict[str, Any] = dict(retry.context)
-    charge = None if here is None else _charge_of_failed(call_in(task.context, here), started, retry, conditions)
+    ran_ms = share_of_run(started, conditions.ran_ms)
+    charge = None if here is None else charge_of_failed(call_in(task.context, here), retry, ran_ms)
     if charge is not None:
         added |= with_charge(task.context, charge)
         added |= _last_tried(retry.context, charge.amount)
@@ -465,15 +445,8 @@ def _die(started: Started, row: StepRow, outcome: Dead, conditions: Conditions) 
     """Return the end of a job in `dead`, with the charge of the call that failed last."""
     model = model_of(started.queue)
     call = None if model is None else call_in(context_of(row.context), model)
-    charge = None if call is None else _charge_of_failed(call, started, outcome, conditions)
+    charge = None if call is None else charge_of_failed(call, outcome, share_of_run(started, conditions.ran_ms))
     return settle_dead(started.stage, row, outcome, charge)
-
-
-def _charge_of_failed(call: NextCall, started: Started, outcome: Retry | Dead, conditions: Conditions) -> Charge | None:
-    """Return the charge of a call whose answer is of no use; None where it costs nothing."""
-    if outcome.usage is not None:
-        return charge_of(call, outcome.usage, conditions.ran_ms / len(started.steps))
-    return lost(call) if outcome.billed else None
 
 
 def settle_dead(stage: str, row: StepRow, outcome: Dead, charge: Charge | None = None) -> Settled:
