@@ -78,14 +78,15 @@ class Attempt(OutgoingValue):
 class ModelCost(OutgoingValue):
     """The cost of one model's calls, in millionths of the currency: judges and failed attempts included.
 
-    A call of which nobody knows whether it was billed, such as that of a worker that was killed, counts with the most
-    that it may have cost.
+    A call of which nobody knows what it used, such as that of a worker that was killed, counts with the most that it
+    may have cost.
     """
 
     model: Annotated[Alias, Field(description="The model.")]
     calls: Annotated[Count, Field(description="How often it was called.")]
     amount: Annotated[Count, Field(description="The cost of the calls whose price is known.")] = 0
     unknown_calls: Annotated[Count, Field(description="The number of calls whose price is not known.")] = 0
+    bound: Annotated[Count, Field(description="The part of `amount` that is the most that calls may have cost.")] = 0
 
 
 class Cost(OutgoingValue):
@@ -96,6 +97,12 @@ class Cost(OutgoingValue):
     unknown: Annotated[
         bool, Field(description="True if the price of a model is not known: `amount` is then that of the others alone.")
     ] = False
+    bound: Annotated[
+        Count,
+        Field(
+            description="The part of `amount` that is an upper bound: of calls of which nobody knows what they used."
+        ),
+    ] = 0
     models: Annotated[tuple[ModelCost, ...], Field(max_length=MAX_COSTED, description="The cost by model.")] = ()
 
 

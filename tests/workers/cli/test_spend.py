@@ -41,23 +41,25 @@ def test_the_budget_of_a_key_says_which_jobs_it_does_not_cover(call, ledger):
 
 
 def test_costs_are_shown_by_what_is_asked_for(call, ledger):
-    """An unknown price is called unknown, and never 0."""
+    """An unknown price is called unknown, and never 0. Of an upper bound the table says how much it is."""
     from headrace_workers.core.ledger.accounting import FinishedJob
 
     def ended(tenant, model, amount, currency):
         unknown = 0 if currency else 1
-        models = [{"model": model, "calls": 1, "amount": amount, "unknown_calls": unknown}]
+        models = [{"model": model, "calls": 1, "amount": amount, "unknown_calls": unknown, "bound": amount // 2}]
         return FinishedJob(tenant, ledger.now(), {"cost": {"amount": amount, "currency": currency, "models": models}})
 
     with writing(ledger.engine) as tx:
         count(tx, [ended("shop", "luna", 1_234_567, "USD"), ended("shop", "echo", 0, None)])
     told = [json.loads(line) for line in call("cost", "--by", "tenant,model", "--json")[1].splitlines()]
-    assert [(each["model"], each["amount"], each["currency"], each["unknown_calls"]) for each in told] == [
-        ("echo", 0, None, 1),
-        ("luna", 1_234_567, "USD", 0),
+    figures = ("model", "amount", "currency", "unknown_calls", "bound")
+    assert [tuple(each[name] for name in figures) for each in told] == [
+        ("echo", 0, None, 1, 0),
+        ("luna", 1_234_567, "USD", 0, 617_283),
     ]
     table = call("cost", "--by", "model")[1]
     assert "1.234567 USD" in table
+    assert "0.617283" in table
     assert "unknown" in table
     code, _, err = call("cost", "--by", "colour")
     assert (code != 0, "it may be tenant, model, day" in err) == (True, True)

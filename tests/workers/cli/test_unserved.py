@@ -10,7 +10,8 @@ from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import evaluation, generation
 
-from headrace_workers.cli.connections import find_redis_url
+from headrace_workers.cli.connections import find_redis_url, redis_address
+from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.ledger_jobs import LedgerJobs
 from headrace_workers.cli.unserved import UnservedWarning, start_command, unserved
 from headrace_workers.core.ledger.ledger import Ledger
@@ -110,3 +111,25 @@ def test_a_warning_comes_once_a_queue(ledger):
     warning.look(ids)
     assert len(said) == 2
     assert "--role judge" in said[1]
+
+
+def test_a_silent_redis_is_told_once_an_outage(ledger):
+    """Where it is, without its password, since when, and that it answers again. Without a Redis nothing is said."""
+    ids = take_in(ledger, [generation()])
+    said: list[str] = []
+    answers: list[frozenset[str] | None] = [None, None, frozenset({"model.echo"}), frozenset({"model.echo"}), None]
+    address = redis_address({"HEADRACE_REDIS": "redis://me:secret@far.example:6380/1"})
+    served = iter(answers)
+    warning = UnservedWarning(
+        LedgerJobs(ledger).queues, lambda _queues: next(served), said.append, redis=address, wall=lambda: 1_000.0
+    )
+    for _ in answers:
+        warning.look(ids)
+    silent, again, anew = said
+    assert silent.startswith(f"waiting: Redis at far.example:6380 has not answered since {show_time(1_000_000)}")
+    assert again == "Redis at far.example:6380 answers again"
+    assert anew == silent
+    UnservedWarning(LedgerJobs(ledger).queues, lambda _queues: None, said.append).look(ids)
+    assert len(said) == len((silent, again, anew))
+    assert redis_address({"HEADRACE_HOME": "/nowhere"}) is None
+    assert redis_address({"HEADRACE_REDIS": "redis://[broken"}) is None

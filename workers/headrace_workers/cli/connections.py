@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from headrace_producers.settings import RUN_FILE, kafka_durable, running_stack, topic_prefix
 from headrace_schemas.errors import ConfigurationError
@@ -94,6 +95,18 @@ def find_redis_url(env: Mapping[str, str] | None = None) -> str | None:
     if stack is None or (env.get("HEADRACE_LEDGER") or stack.ledger) != stack.ledger:
         return None
     return stack.redis
+
+
+def redis_address(env: Mapping[str, str] | None = None) -> str | None:
+    """Return host and port of the Redis that is asked, without its password; None if nothing says where it is."""
+    url = find_redis_url(env)
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname or parts.path}{f':{parts.port}' if parts.port else ''}"
+    except ValueError:  # no URL
+        return None
 
 
 def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None) -> frozenset[str] | None:

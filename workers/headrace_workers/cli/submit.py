@@ -181,11 +181,11 @@ def _wait(
     text: bool,
 ) -> bool:
     """Print each receipt as it comes; whether any job is without an answer."""
-    from headrace_workers.cli.connections import served_queues
+    from headrace_workers.cli.connections import redis_address, served_queues
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.cli.waiting import Waiting
 
-    look = UnservedWarning(jobs.queues, served_queues, say).look if jobs else None
+    look = UnservedWarning(jobs.queues, served_queues, say, redis=redis_address()).look if jobs else None
     waiting = Waiting(entries, resend=publisher.send, monotonic=time.monotonic, jobs=jobs, since_ms=since, look=look)
     say(f"{len(entries)} published, waiting for the receipts" if len(entries) > 1 else entries[0].job_id)
     failed = False

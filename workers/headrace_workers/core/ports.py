@@ -56,6 +56,7 @@ class GivenUp(HeadraceError):
     """An answer that nobody wanted any more before it was whole."""
 
     category = Category.TRANSIENT  # should it be wanted after all
+    billed = True
 
     def __init__(self) -> None:
         super().__init__("its job was let go of while it was answered")

@@ -49,6 +49,8 @@ IS_HELD: Final = text("steps.state = 'held'")
 # Of a batch's line: what is under way, and what has ended and is not yet in the batch's output.
 IS_UNDER_WAY: Final = text("jobs.batch IS NOT NULL AND jobs.state = 'active'")
 IS_TO_COLLECT: Final = text("jobs.batch IS NOT NULL AND jobs.state <> 'active'")
+# Of a lost call: its cost became known after an end of its job had told a bound, and is to be counted.
+IS_KNOWN_LATE: Final = text("lost_calls.amount IS NOT NULL AND lost_calls.told_at IS NOT NULL")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
 _CORRELATED = text("correlationid IS NOT NULL")
@@ -64,6 +66,7 @@ _HELD = text("state = 'held'")
 _UNDER_WAY = text("batch IS NOT NULL AND state = 'active'")
 _TO_COLLECT = text("batch IS NOT NULL AND state <> 'active'")
 _IS_UNIT = text("subject IS NOT NULL")
+_KNOWN_LATE = text("amount IS NOT NULL AND told_at IS NOT NULL")
 _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
 
 
@@ -248,6 +251,20 @@ ACCEPTED: Final = Table(
     Column("at", BigInteger, nullable=False),
     Column("published", Boolean, nullable=False, server_default=false()),  # Kafka has confirmed it
     Index("accepted_at", "at"),
+)
+
+# Calls of models whose outcome nobody recorded: see core/ledger/lost_calls.py. Money is in micro-units.
+LOST_CALLS: Final = Table(
+    "lost_calls",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("claim_id", BigInteger, primary_key=True, autoincrement=False),  # under which its worker made it
+    Column("model", String(64), nullable=False),
+    Column("currency", String(3)),  # this and the next: absent where its price is not known
+    Column("bound", BigInteger),  # the most that it may have cost
+    Column("amount", BigInteger),  # what it did cost, once that is known
+    Column("told_at", BigInteger),  # when an end of its job told the bound
+    Index("lost_calls_known", "job_id", postgresql_where=_KNOWN_LATE, sqlite_where=_KNOWN_LATE),
 )
 
 # One row: all jobs that ended until then are accounted for: see core/ledger/accounting.py.

@@ -14,6 +14,8 @@ from headrace_schemas import Answer, Moderated, ModerationVerdict, Output, Usage
 from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.charges import Price
 from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.known_costs import KnownCost
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.outcome import Done, Ended, Outcome
@@ -77,13 +79,23 @@ class Deployment:
 
     def complete(self, started: Started, outcome: Any) -> bool:
         """End a group with these outcomes."""
+        settled = self.settled(started, outcome)
+        return bool(self.ledger.complete(started.claim_id, settled, ran_ms=5, quantum_ms=1_000))
+
+    def settled(self, started: Started, outcome: Any) -> list[Settled]:
+        """What these outcomes are for the ledger."""
         conditions = Conditions(self.pipeline, 3, self.random, ran_ms=5.0)
         settled = []
         for row in started.steps:
             task = task_of(row, started.now)
             assert isinstance(task, Task)
             settled.append(settle(started, row, task, outcome(started, task), conditions))
-        return bool(self.ledger.complete(started.claim_id, settled, ran_ms=5, quantum_ms=1_000))
+        return settled
+
+    def report(self, started: Started, outcome: Any) -> list[KnownCost]:
+        """Say what the calls of a group cost whose claim was lost, as its worker does; the costs that were learnt."""
+        paid = {each.job_id: each.paid for each in self.settled(started, outcome) if each.paid is not None}
+        return self.ledger.learn_costs(started.claim_id, paid)
 
     def to_the_end(self) -> None:
         """Run all that is there, until nothing is left."""

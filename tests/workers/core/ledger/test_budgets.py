@@ -19,7 +19,7 @@ from tests.workers.core.ledger.budget_deployment import (
 )
 from tests.workers.ledger_jobs import claim_one
 
-from headrace_schemas import Category, Usage
+from headrace_schemas import Category, Sampling, Usage
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.cancellation import Cancellation
@@ -55,7 +55,7 @@ def test_a_job_reserves_the_most_of_its_first_call_and_pays_what_it_cost(there: 
     assert books(there.ledger) == (7 * 10 + 3 * 20, 0)
     cost = costs(there.ledger)[new.id]
     assert (cost["amount"], cost["currency"], cost["unknown"]) == (130, "USD", False)
-    assert cost["models"] == [{"model": "echo", "calls": 1, "amount": 130, "unknown_calls": 0}]
+    assert cost["models"] == [{"model": "echo", "calls": 1, "amount": 130, "unknown_calls": 0, "bound": 0}]
 
 
 def test_without_a_budget_the_receipt_tells_the_cost_all_the_same(there: Deployment):
@@ -191,7 +191,7 @@ def test_a_killed_worker_is_billed_all_the_same(there: Deployment):
     there.to_the_end()
     assert books(there.ledger) == (roomy.money + 130, 0)
     assert costs(there.ledger)[roomy.id]["models"] == [
-        {"model": "echo", "calls": 2, "amount": roomy.money + 130, "unknown_calls": 0}
+        {"model": "echo", "calls": 2, "amount": roomy.money + 130, "unknown_calls": 0, "bound": roomy.money}
     ]
 
 
@@ -411,7 +411,7 @@ def test_a_replayed_job_whose_price_is_not_known_is_refused_under_a_budget(there
 def test_a_step_that_is_led_around_its_model_reserves_for_the_next(there: Deployment):
     """The first takes what is left for the dearer model; the second may not, and stays where it is."""
     there.prices.prices["other"] = DEAR
-    jobs = [there.new(model=("echo", "other")) for _ in range(2)]
+    jobs = [there.new(model=("echo", "other"), sampling=Sampling(max_tokens=4_000)) for _ in range(2)]
     first = most_of(jobs[0])
     budget(there.ledger, 2 * first)
     assert there.ledger.ingest(jobs).new == 2

@@ -31,6 +31,6 @@ def test_a_completion_concerns_the_features_that_keep_something_of_the_job(
 
 def test_jobs_that_nobody_looked_at_concern_every_feature() -> None:
     """A cancellation locks its jobs itself: no feature may miss one."""
-    found = concerned(assume_active(["a"]), ["a"])
+    found = concerned(assume_active(["a"], ()), ["a"])
     assert {hooks.on_completion for hooks in found} == {quota_accounting.settle, entries.withdraw_of}
     assert set(map(tuple, found.values())) == {("a",)}

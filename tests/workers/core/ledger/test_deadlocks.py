@@ -15,6 +15,7 @@ from tests.services.tables import postgres_tables
 from tests.workers.core.ledger.budget_deployment import CENT
 from tests.workers.core.ledger.test_complete import burial, dies, ends, goes_on, retries
 
+from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.charges import NextCall, routed
@@ -23,7 +24,7 @@ from headrace_workers.core.ledger.complete import RunOver
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.model_calls import WantedCall
 from headrace_workers.core.ledger.positions import Advance, Place, Position
-from headrace_workers.core.sql.database import writing
+from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
@@ -55,6 +56,8 @@ class _Load:
         self.job = job
         self.jobs = []  # pairs of id and tenant
         self.reaped = []
+        self.lost = []  # claims whose workers are slow, with their jobs
+        self.known = []
 
     def new(self, **fields):
         """A job whose first call has a price."""
@@ -129,6 +132,7 @@ def _gateway(load, rng):
     load.ledger.of(Quotas).release([(want.job_id, want.digest) for want in wants])
     most, unit = rng.choice((10**9, 2_000)), rng.choice(("tokens", "money"))
     load.ledger.of(Quotas).put(rng.choice(TENANTS), most, "ever", unit=unit)
+    _slow_worker(load, rng)
 
 
 def _keeper(load, rng):
@@ -139,15 +143,27 @@ def _keeper(load, rng):
     for each in load.ledger.claim(wanted, lease_ms=LEASE, sender="b").claims:
         load.ledger.start(each.id, worker=f"w{each.id}", lease_ms=LEASE)
     with writing(load.ledger.engine) as tx:
+        account(tx, clock(tx))
         some = select(CLAIMS.c.id).order_by(CLAIMS.c.claimed_at.desc()).limit(5).with_for_update(skip_locked=True)
         lost = list(tx.execute(some).scalars())
+        theirs = tx.execute(select(STEPS.c.claim_id, STEPS.c.job_id).where(STEPS.c.claim_id.in_(lost)))
+        load.lost += [(each.claim_id, each.job_id) for each in theirs]
         tx.execute(update(CLAIMS).where(CLAIMS.c.id.in_(lost)).values(renewed_at=0, lease_until=1))
     load.reaped.append(load.ledger.reap(1))
     load.ledger.ingest([load.new(tenant=tenant, deadline=1) for tenant in TENANTS])
     load.reaped.append(load.ledger.reap(1))
     held = [row.id for row in load.ledger.read(select(CLAIMS.c.id).limit(4))]
     load.ledger.release(rng.sample(held, len(held)))
+    _slow_worker(load, rng)
     load.ledger.prune(-1_000)
+
+
+def _slow_worker(load, rng):
+    """Tell what calls cost which were lost, whatever has become of their jobs."""
+    lost = load.lost[-60:]
+    for claim_id in {claim_id for claim_id, _ in rng.sample(lost, min(6, len(lost)))}:
+        paid = {job_id: 1 for other, job_id in lost if other == claim_id}
+        load.known += load.ledger.learn_costs(claim_id, paid)
 
 
 def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
@@ -230,3 +246,4 @@ def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
     assert told
     assert any(each.crashed for each in load.reaped)
     assert any(each.poison for each in load.reaped)
+    assert load.known

@@ -324,8 +324,8 @@ def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
 def test_a_step_may_wait_for_another_job_or_be_held():
     """Neither is an attempt."""
     wait, held = Wait(JobEnd("other"), "it answers the same", at_most=1.5), Held("a person must look")
-    assert settled(wait) == Settled(JOB_ID, wait, delay_ms=1_500)
-    assert settled(held) == Settled(JOB_ID, held, settled(held).records)
+    assert settled(wait) == Settled(JOB_ID, wait, delay_ms=1_500, paid=0)
+    assert settled(held) == Settled(JOB_ID, held, settled(held).records, paid=0)
 
 
 def test_what_is_held_is_told_once():
@@ -360,12 +360,12 @@ def test_what_a_model_could_not_is_tried_elsewhere_at_once():
     own = replace(GENERATE, group=None, elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))
     pipeline = Pipeline((own, *BEHIND))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
-    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12)
+    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12, paid=0)
     assert settled(retry, pipeline=pipeline) == elsewhere
     assert settled(retry, pipeline=pipeline, attempts=3) == elsewhere
     busy = Retry("busy", after=9.0)
-    assert settled(busy, pipeline=pipeline) == Settled(JOB_ID, busy, delay_ms=9_000)
-    assert settled(retry) == Settled(JOB_ID, retry, delay_ms=9_000)
+    assert settled(busy, pipeline=pipeline) == Settled(JOB_ID, busy, delay_ms=9_000, paid=0)
+    assert settled(retry) == Settled(JOB_ID, retry, delay_ms=9_000, paid=0)
     assert isinstance(settled(retry, attempts=3).outcome, Dead)
 
 

@@ -236,9 +236,9 @@ def test_a_prompt_that_is_too_long_for_one_model_goes_to_the_next() -> None:
 
 
 def test_an_answer_that_nobody_wants_is_no_attempt() -> None:
-    """A job that was let go of did not fail."""
+    """A job that was let go of did not fail; its call may be billed all the same."""
     model = Timed(0.1, GivenUp())
-    assert asked(model, chained()) == Retry(reason_of(GivenUp()))
+    assert asked(model, chained()) == Retry(reason_of(GivenUp()), billed=True)
 
 
 def test_a_refusal_goes_to_another_model_only_where_the_job_says_so() -> None:

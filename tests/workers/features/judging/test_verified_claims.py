@@ -12,6 +12,7 @@ from tests.workers.features.judging.test_judge import ACCEPTED
 from headrace_schemas import HeadraceError, Score
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.outcome import Done
+from headrace_workers.core.pipeline.stage import ReadBytes
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import TextPair, Verdict
 from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
@@ -153,6 +154,6 @@ def test_only_a_deployment_whose_verifier_is_a_model_has_the_stage() -> None:
     job = evaluated(context=GIVEN).job
     (stage,) = (each for each in stages("judge") if each.name == "verify_claims")
     assert stage.model("", job, None) == "judge"
-    assert stage.most_tokens(job, 1_000) > 40_000
+    assert stage.most_tokens(job, ReadBytes(1_000)) > 40_000
     assert "verify_claims" not in {each.name for each in stages()}
     assert SAID

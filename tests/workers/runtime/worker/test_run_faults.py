@@ -1,15 +1,20 @@
 """Runs around which something goes wrong, against a real ledger: it is away, an answer is lost, a worker comes late."""
 
+from contextlib import suppress
+
+import pytest
 from sqlalchemy import select, update
+from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import generation
 from tests.workers.runtime.worker.running import answer_all, crashes, run_all, run_out, runner, states
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.sql.database_errors import LedgerRefused
-from headrace_workers.core.tables import STEPS
+from headrace_workers.core.tables import LOST_CALLS, STEPS
 
 
 def test_a_ledger_that_is_away_for_a_moment_costs_no_answer(ledger, monkeypatch):
@@ -75,6 +80,31 @@ def test_a_worker_that_comes_back_too_late_has_not_died(ledger, monkeypatch):
     monkeypatch.setattr(ledger, "complete_together", cut_off)
     run_all(ledger, answer_all)
     assert (states(ledger), crashes(ledger)) == ({(job_id, "generate"): "ready"}, 0)
+
+
+@pytest.mark.parametrize("fate", ["reaped", "cancelled", "killed"])
+def test_a_worker_tells_what_its_call_cost_whose_answer_is_thrown_away(ledger, fate):
+    """Its lease had run out, or the job was cancelled. A killed worker tells nothing: its call is charged with the most
+    that it may have cost.
+    """
+    there = Deployment(ledger, Given(echo=CENT))
+    ledger.ingest([new := there.new()])
+    claim = claim_one(ledger, lane=0)
+
+    def slow(tasks):
+        if fate == "cancelled":
+            assert ledger.cancel(Cancellation(new.id, "a", "")) == "cancelled"
+        else:
+            run_out(ledger)
+            assert ledger.reap(3).crashed == 1
+        if fate == "killed":
+            raise SystemExit
+        return answer_all(tasks)
+
+    with suppress(SystemExit):
+        runner(ledger, slow).run(claim.id)
+    (call,) = ledger.read(select(LOST_CALLS))
+    assert (call.bound, call.amount) == (new.money, None if fate == "killed" else 10 + 20)
 
 
 def test_the_lost_answer_of_a_completion_costs_nothing(ledger, monkeypatch):

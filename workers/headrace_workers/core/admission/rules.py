@@ -14,6 +14,7 @@ from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.chain import Link, pin, tokens_with, with_chain
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline, Route
+from headrace_workers.core.pipeline.stage import ReadBytes
 from headrace_workers.core.pipeline.task import Job
 
 
@@ -95,7 +96,7 @@ class AdmissionRules:
         route = self.route(job_id, first)
         if isinstance(job, GenerationJob) and route.model is not None:
             tokens = tokens_with(route.model, job.first_model, tokens, context)
-        call = self.pipeline.first_call(route, job_id, first, read_bytes)
+        call = self.pipeline.first_call(route, job_id, first, ReadBytes(read_bytes))
         return FirstStep(route, tokens, pack(routed(context, call if route.model else None), ()), call)
 
     def _links(self, job: GenerationJob, tokens: int) -> list[Link]:

@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from sqlalchemy import Connection, select, update
 
 from headrace_workers.core.ledger.hooks import hooks
+from headrace_workers.core.ledger.lost_calls import LostCall, take_known
 from headrace_workers.core.sql.database import clock, insert
 from headrace_workers.core.tables import COUNTED, JOBS, SILENT
 
@@ -45,7 +46,7 @@ def account_settled(connection: Connection) -> bool:
 
 def account(connection: Connection, up_to: int) -> Accounted:
     """Account for jobs that ended up to this time (ms), a bounded number a call."""
-    until = _locked(connection)
+    until = lock_time(connection)
     if up_to <= until:
         return Accounted(until, False)
     ends = connection.execute(
@@ -65,7 +66,7 @@ def account(connection: Connection, up_to: int) -> Accounted:
 
 def account_early(connection: Connection, ends: Sequence[Any]) -> None:
     """Account now for these jobs (rows of JOBS), which have ended and are about to begin anew."""
-    until = _locked(connection)
+    until = lock_time(connection)
     _give(connection, [row for row in ends if row.terminal is not None and row.ended_at > until])
 
 
@@ -74,7 +75,8 @@ def accounted_until(connection: Connection) -> int:
     return int(connection.execute(_until()).scalar() or 0)
 
 
-def _locked(connection: Connection) -> int:
+def lock_time(connection: Connection) -> int:
+    """Return the time (ms) up to which all jobs are accounted for, and let no other transaction account for any."""
     first = insert(connection, COUNTED).values(what=_WHAT, until=0)
     connection.execute(first.on_conflict_do_nothing())
     return int(connection.execute(_until().with_for_update()).scalar_one())
@@ -85,15 +87,31 @@ def _until() -> Any:
 
 
 def _ends() -> Any:
-    columns = (JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.terminal, JOBS.c.state, JOBS.c.subject)
+    columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.terminal, JOBS.c.state, JOBS.c.subject)
     return select(*columns).where(JOBS.c.ended_at.is_not(None), JOBS.c.terminal.is_not(None), _IS_COUNTED)
 
 
 def _give(connection: Connection, ends: Iterable[Any]) -> None:
     rows = list(ends)
-    jobs = [FinishedJob(row.tenant, row.ended_at, from_json(bytes(row.terminal))) for row in rows]
+    known = take_known(connection, {row.id: row.ended_at for row in rows})
+    jobs = [
+        FinishedJob(row.tenant, row.ended_at, _with_known(from_json(bytes(row.terminal)), known.get(row.id, ())))
+        for row in rows
+    ]
     results = [job for job, row in zip(jobs, rows, strict=True) if row.state == "done" and row.subject is None]
     for feature in hooks() if jobs else ():
         feature.on_ends(connection, jobs)
         if results:
             feature.on_results(connection, results)
+
+
+def _with_known(told: dict[str, Any], calls: Sequence[LostCall]) -> dict[str, Any]:
+    """Return what an end told, with the known costs of these calls in place of their bounds."""
+    for call in calls:
+        bound, less = call.bound or 0, (call.bound or 0) - (call.amount or 0)
+        cost = told["cost"]
+        models = [each for each in cost["models"] if each["model"] == call.model]  # those of a long chain may be cut
+        for each in (cost, *models):
+            each["amount"] -= less
+            each["bound"] -= bound
+    return told

@@ -13,6 +13,7 @@ from headrace_workers.core.ledger.charges import cost_of
 from headrace_workers.core.ledger.completion import assume_active, finish
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.leases import hold
+from headrace_workers.core.ledger.lost_calls import AskedModel, is_untold, note
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
@@ -66,11 +67,12 @@ def cancel(
         else:
             granted[cancellation.job_id] = cancellation
             outcomes.append("cancelled_ahead" if cancellation.job_id in ahead else "cancelled")
-    costs = _cancel_steps(connection, list(granted), now)
+    lost = {job_id for job_id, job in jobs.items() if job.has_lost_calls}
+    costs = _cancel_steps(connection, list(granted), now, lost)
     # Only now, when nobody can say anything about these jobs any more: records are published in the order in which
     # they were written, whichever transaction ends first.
     records = [(job_id, _record(each, jobs[job_id], now, costs.get(job_id))) for job_id, each in granted.items()]
-    finish(connection, "cancelled", records, now, assume_active(granted))
+    finish(connection, "cancelled", records, now, assume_active(granted, lost))
     return outcomes
 
 
@@ -113,9 +115,10 @@ def _make_known(connection: Connection, cancellations: Iterable[Cancellation]) -
 
 
 def _lock(connection: Connection, job_ids: Iterable[str]) -> dict[str, Any]:
-    columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.state, JOBS.c.replays, JOBS.c.correlationid, JOBS.c.subject)
-    query = select(*columns).where(among(connection, JOBS.c.id, list(job_ids))).order_by(JOBS.c.id)
-    rows = connection.execute(query.with_for_update())
+    columns = (JOBS.c[name] for name in ("id", "tenant", "state", "replays", "correlationid", "subject"))
+    query = select(*columns, is_untold(JOBS.c.id).label("has_lost_calls"))
+    query = query.where(among(connection, JOBS.c.id, list(job_ids))).order_by(JOBS.c.id)
+    rows = connection.execute(query.with_for_update(of=JOBS))
     return {row.id: row for row in rows}
 
 
@@ -130,8 +133,8 @@ def _record(cancellation: Cancellation, job: Any, now: int, cost: Cost | None) -
     )
 
 
-def _cancel_steps(connection: Connection, job_ids: list[str], now: int) -> dict[str, Cost | None]:
-    """End all steps that could still run; return what the jobs cost until then, with the calls that are under way.
+def _cancel_steps(connection: Connection, job_ids: list[str], now: int, lost: set[str]) -> dict[str, Cost | None]:
+    """End all steps that could still run; return what the jobs cost until then. Calls that are under way are `lost`.
     Locked jobs are given no new ones, save by a completion under way.
 
     Such a completion is waited for, and what it made was not there when we began to wait: so look again.
@@ -141,9 +144,12 @@ def _cancel_steps(connection: Connection, job_ids: list[str], now: int) -> dict[
         return costs
     live = among(connection, STEPS.c.job_id, job_ids) & STEPS.c.state.in_(LIVE)
     began = CLAIMS.c.started_at.is_not(None).label("began")
-    query = select(STEPS.c.job_id, STEPS.c.queue, STEPS.c.context, began)
+    query = select(STEPS.c.job_id, STEPS.c.claim_id, STEPS.c.queue, STEPS.c.context, began)
     query = query.outerjoin(CLAIMS, CLAIMS.c.id == STEPS.c.claim_id).where(live)
     while rows := connection.execute(query).all():
-        costs |= {row.job_id: cost_of(row.context, model_of(row.queue) if row.began else None) for row in rows}
+        costs |= {row.job_id: cost_of(row.context) for row in rows}
+        asked = [row for row in rows if row.began and model_of(row.queue) is not None]
+        lost |= {row.job_id for row in asked}
+        note(connection, [AskedModel(row.job_id, row.claim_id, row.queue, row.context) for row in asked])
         connection.execute(update(STEPS).where(live).values(state="cancelled", claim_id=None, ended_at=now))
     return costs

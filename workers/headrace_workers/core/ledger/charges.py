@@ -4,7 +4,7 @@ job's steps, with the sum of all calls so far, so that a receipt lists every cal
 micro-units: millionths of a currency.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -106,37 +106,41 @@ def call_in(context: Mapping[str, Any], model: str) -> NextCall:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Cost of a call; `amount` is None if its price is not known."""
+    """Cost of a call; `amount` is None if its price is not known. With `is_bound` it is the most that the call may have
+    cost, because nobody knows what it used.
+    """
 
     model: str
     amount: int | None
     currency: str | None = None
+    is_bound: bool = False
 
 
 def charge_of(call: NextCall, usage: Usage | None, ran_ms: float) -> Charge:
     """Return the charge of a call that has ended. One that says nothing of its tokens is charged with the most."""
     if call.price is None or call.most is None:
         return Charge(call.model, None)
-    known = usage is not None and (usage.prompt_tokens > 0 or not call.price.counts_tokens)
-    amount = call.price.of(usage, ran_ms) if known and usage is not None else call.most
-    return Charge(call.model, amount, call.price.currency)
+    if usage is None or (usage.prompt_tokens == 0 and call.price.counts_tokens):
+        return lost(call)
+    return Charge(call.model, call.price.of(usage, ran_ms), call.price.currency)
 
 
 def lost(call: NextCall) -> Charge:
     """Return the charge of a call whose outcome nobody recorded: the most, since it may have been billed."""
-    return Charge(call.model, call.most, call.price.currency if call.price else None)
+    return Charge(call.model, call.most, call.price.currency if call.price else None, is_bound=True)
 
 
 def with_charge(context: Mapping[str, Any], charge: Charge) -> dict[str, Any]:
     """Return the context that adds this charge to the charges of earlier calls."""
     calls = {model: list(figures) for model, figures in context.get(CALLS, {}).items()}
-    figures = calls.setdefault(charge.model, [0, 0, 0, None])
+    figures = calls.setdefault(charge.model, [0, 0, 0, None, 0])
     figures[0] += 1
     if charge.amount is None:
         figures[2] += 1
     else:
         figures[1] += charge.amount
         figures[3] = charge.currency
+        figures[4] += charge.amount if charge.is_bound else 0
     return {CALLS: calls}
 
 
@@ -146,7 +150,7 @@ def uncharged(packed: bytes | None) -> bytes | None:
     calls = whole.get("context", {}).get(CALLS)
     if not calls:
         return packed
-    whole["context"][CALLS] = {model: [0, 0, 0, None] for model in calls}
+    whole["context"][CALLS] = {model: [0, 0, 0, None, 0] for model in calls}
     return to_json(whole)
 
 
@@ -160,13 +164,28 @@ def cost_in(context: Mapping[str, Any]) -> Cost:
     calls = {model: figures for model, figures in context.get(CALLS, {}).items() if figures[0]}
     return Cost(
         amount=spent_in(context),
-        currency=next((currency for *_, currency in calls.values() if currency), None),
-        unknown=any(unknown for _, _, unknown, _ in calls.values()),
+        currency=next((currency for _, _, _, currency, _ in calls.values() if currency), None),
+        unknown=any(unknown for _, _, unknown, _, _ in calls.values()),
+        bound=sum(bound for *_, bound in calls.values()),
         models=tuple(
-            ModelCost(model=model, calls=count, amount=amount, unknown_calls=unknown)
-            for model, (count, amount, unknown, _) in list(calls.items())[:MAX_COSTED]
+            ModelCost(model=model, calls=count, amount=amount, unknown_calls=unknown, bound=bound)
+            for model, (count, amount, unknown, _, bound) in list(calls.items())[:MAX_COSTED]
         ),
     )
+
+
+def with_charges(cost: Cost | None, charges: Iterable[Charge]) -> Cost:
+    """Return a cost with these charges added."""
+    context: dict[str, Any] = {}
+    if cost is not None:
+        context[CALLS] = {
+            each.model: [each.calls, each.amount, each.unknown_calls, cost.currency, each.bound] for each in cost.models
+        }
+    amount = 0 if cost is None else cost.amount
+    for charge in charges:
+        context |= with_charge(context, charge)
+        amount += charge.amount or 0
+    return cost_in(context).model_copy(update={"amount": amount})
 
 
 def context_of(packed: bytes | None) -> dict[str, Any]:
@@ -174,15 +193,9 @@ def context_of(packed: bytes | None) -> dict[str, Any]:
     return {} if packed is None else dict(from_json(packed)["context"])
 
 
-def cost_of(packed: bytes | None, running: str | None = None) -> Cost | None:
-    """Return the cost of a job whose step has this context; None where no model was called.
-
-    With `running`, a model, its call is under way, and nobody will record its outcome.
-    """
-    context = context_of(packed)
-    if running is not None:
-        context |= with_charge(context, lost(call_in(context, running)))
-    cost = cost_in(context)
+def cost_of(packed: bytes | None) -> Cost | None:
+    """Return the cost of a job whose step has this context; None where no model was called."""
+    cost = cost_in(context_of(packed))
     return cost if cost.models else None
 
 

@@ -7,8 +7,9 @@ Lock order of all writers, here and everywhere: what is counted before a row is 
 jobs, steps, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
 positions; each of a kind in the order of their keys. Other rows to be written are locked before the first
 row is written (`_hold_rows`); the quotas of jobs that end are settled last (see `last` in database.py), and turns are
-given after them. The holder of a step's claim changes a leased step, the holder of its job any other, so that no two
-wait for each other. Writers that take only free rows (a bridge that claims, a delay that ends, deletion of old rows)
+given after them. Lost calls belong to the holder of their job's lock; the time of the accounting is locked right behind
+the jobs. The holder of a step's claim changes a leased step, the holder of its job any other, so that no two wait for
+each other. Writers that take only free rows (a bridge that claims, a delay that ends, deletion of old rows)
 need no order. `tests/workers/core/ledger/test_deadlocks.py` runs all of them on the same rows.
 """
 
@@ -70,6 +71,8 @@ class Settled:
 
     `spent` is what the calls of a unit cost, in the form of a result.
 
+    `paid` is what the call of a model that this step was did cost, in micro-units; None if nobody knows.
+
     `event` is what the job goes on with, for a worker that does so at once.
     """
 
@@ -88,6 +91,7 @@ class Settled:
     call: WantedCall | None = None
     refusal: Burial | None = None
     spent: bytes | None = None
+    paid: int | None = None
     event: object = field(default=None, compare=False, repr=False)
 
     @property
@@ -101,12 +105,13 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class Completed:
     """A claim that was ended: when by the database's clock (ms), the claims that follow, which are to be sent, and the
-    results that jobs ended with.
+    results that jobs ended with. The answers of the jobs in `thrown_away` were not written: the jobs were cancelled.
     """
 
     now: int
     assigned: tuple[Claim, ...] = ()
     ended: tuple[Outgoing, ...] = ()
+    thrown_away: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +248,7 @@ def complete_together(connection: Connection, runs: Sequence[RunOver], room: Roo
     runs = [each for each in runs if each.claim_id in heads]
     now = next(iter(heads.values())).now
     claim_of = {item.job_id: each.claim_id for each in runs for item in each.settled}
-    settled = [item for each in runs for item in each.settled]
+    settled = answered = [item for each in runs for item in each.settled]
     active = lock_active(connection, [item.job_id for item in settled if item.ends or item.burial or item.call])
     settled = [item for item in settled if item.job_id in active or not item.ends]
     again = [item.job_id for item in settled if item.call and item.job_id in active and not item.following]
@@ -265,8 +270,16 @@ def complete_together(connection: Connection, runs: Sequence[RunOver], room: Roo
     for job_id, item in done.items():
         if item.end is not None:
             ended[claim_of[job_id]].append(item.end)
+    thrown_away: dict[int, list[str]] = {claim_id: [] for claim_id in heads}
+    for item in answered:
+        if isinstance(item.outcome, Done | Ended) and item.job_id not in done:
+            thrown_away[claim_of[item.job_id]].append(item.job_id)
     return CompletedTogether(
-        {claim_id: Completed(now, ended=tuple(ends)) for claim_id, ends in ended.items()}, assigned
+        {
+            claim_id: Completed(now, ended=tuple(ends), thrown_away=tuple(thrown_away[claim_id]))
+            for claim_id, ends in ended.items()
+        },
+        assigned,
     )
 
 
@@ -304,9 +317,9 @@ def _advance(
     dropped = {item.job_id: item.outcome.reason for item in done if isinstance(item.outcome, Dropped)}
     over = [(item.job_id, item.end) for item in done if item.ends and item.job_id not in dropped]
     spent = {item.job_id: item.spent for item in done if item.spent is not None}
-    finish(connection, "done", over, now, active, records, spent)
+    told = finish(connection, "done", over, now, active, records, spent)
     _drop(connection, dropped, now, active)
-    return {item.job_id: item for item in done}
+    return {item.job_id: replace(item, end=told[item.job_id]) if item.job_id in told else item for item in done}
 
 
 def _write_done(

@@ -1,12 +1,13 @@
 """The completion of jobs: answered, dead, expired, poisoned, withheld or cancelled. All of them pass `finish`."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, select, text, update
 
+from headrace_workers.core.ledger import lost_calls
 from headrace_workers.core.ledger.hooks import Hooks, hooks
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.sql.database import among, bindparam_of, many, now_ms, one_of
@@ -35,8 +36,8 @@ _FINISH_JOBS = text("""
 @dataclass(frozen=True, slots=True)
 class ActiveJob:
     """Facts that the completion of a job or unit depends on: whether a step waits for it, whether it is a unit (its
-    completion is not published), whose it is, and which features its completion concerns, in the order of
-    `_concerning`. A unit that is `silent` has no dead letter either.
+    completion is not published), whose it is, which features its completion concerns, in the order of `_concerning`,
+    and whether it has lost calls (see lost_calls.py). A unit that is `silent` has no dead letter either.
     """
 
     awaited: bool
@@ -44,6 +45,7 @@ class ActiveJob:
     silent: bool = False
     tenant: str = ""
     concerns: tuple[bool, ...] = ()
+    has_lost_calls: bool = False
 
 
 def lock_active(connection: Connection, job_ids: Sequence[str]) -> dict[str, ActiveJob]:
@@ -55,14 +57,15 @@ def lock_active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Act
         return {}
     rows = run(connection, _active(connection.dialect.name), {"jobs": list(job_ids)})
     return {
-        job_id: ActiveJob(awaited, unit, silent, tenant, tuple(concerns))
-        for job_id, awaited, unit, silent, tenant, *concerns in rows
+        job_id: ActiveJob(awaited, unit, silent, tenant, tuple(concerns), has_lost_calls)
+        for job_id, awaited, unit, silent, tenant, has_lost_calls, *concerns in rows
     }
 
 
-def assume_active(job_ids: Iterable[str]) -> dict[str, ActiveJob]:
+def assume_active(job_ids: Iterable[str], have_lost_calls: Collection[str]) -> dict[str, ActiveJob]:
     """Return these jobs, which the caller has locked, as if steps waited for each and it concerned every feature."""
-    return dict.fromkeys(job_ids, ActiveJob(awaited=True, unit=False, concerns=(True,) * len(_concerning())))
+    assumed = ActiveJob(awaited=True, unit=False, concerns=(True,) * len(_concerning()))
+    return {job_id: replace(assumed, has_lost_calls=job_id in have_lost_calls) for job_id in job_ids}
 
 
 def concerned(active: Mapping[str, ActiveJob], job_ids: Sequence[str]) -> dict[Hooks, list[str]]:
@@ -82,15 +85,22 @@ def finish(
     active: Mapping[str, ActiveJob],
     before: Sequence[Outgoing] = (),
     spent: Mapping[str, bytes] = {},
-) -> None:
+) -> dict[str, Outgoing]:
     """Finish these jobs, which `lock_active` found: write and publish the one terminal record of each, tell the
     features that it concerns, and wake the steps that wait for it. Units have no such record: `spent` is what the calls
     of those that asked a model cost, which is kept in its place. The records `before` are published before those.
+
+    Return the terminal records that differ from the given ones, by job: they tell the cost of lost calls, too.
     """
     terminals = [(job_id, None if active[job_id].unit else record) for job_id, record in terminals]
+    lost = lost_calls.tell(connection, [job_id for job_id, _ in terminals if active[job_id].has_lost_calls], now)
+    if lost:
+        terminals = [(job_id, lost_calls.told_with(record, lost.get(job_id, ()))) for job_id, record in terminals]
+        units = (job_id for job_id in lost if active[job_id].unit)
+        spent = {**spent, **{job_id: lost_calls.with_cost(spent.get(job_id), lost[job_id]) for job_id in units}}
     put(connection, [*before, *(record for _, record in terminals if record is not None)])
     if not terminals:
-        return
+        return {}
     rows = [
         {
             "job": job_id,
@@ -108,6 +118,7 @@ def finish(
     for feature, job_ids in concerned(active, list(values)).items():
         feature.on_completion(connection, {job_id: values[job_id] for job_id in job_ids})
     wake(connection, [job_id for job_id in values if active[job_id].awaited])
+    return {job_id: record for job_id, record in terminals if record is not None and job_id in lost}
 
 
 def ended(connection: Connection, job_ids: Sequence[str]) -> list[str]:
@@ -165,6 +176,7 @@ def _active(dialect: str) -> Select[Any]:
             JOBS.c.subject.is_not(None).label("unit"),
             (JOBS.c.kind == SILENT).label("silent"),
             JOBS.c.tenant,
+            lost_calls.is_untold(JOBS.c.id).label("has_lost_calls"),
             *(each.concerns().label(f"concerns_{n}") for n, each in enumerate(_concerning()) if each.concerns),
         )
         .where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active")

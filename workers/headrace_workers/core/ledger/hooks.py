@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace_workers.core.ledger.accounting import FinishedJob
     from headrace_workers.core.ledger.dead_letters import Burial
     from headrace_workers.core.ledger.incidents import Incident
+    from headrace_workers.core.ledger.known_costs import KnownCost
     from headrace_workers.core.ledger.model_calls import WantedCall, WantedWork
     from headrace_workers.core.ledger.new_jobs import NewJob
     from headrace_workers.core.ledger.records import ReceivedReview
@@ -43,6 +44,7 @@ DocumentsChanged: TypeAlias = Callable[[Connection, Mapping[int, str], str | Non
 BatchFileRewritten: TypeAlias = Callable[[Connection, str, bool], object]
 UsersOfFile: TypeAlias = Callable[[str | ColumnElement[str]], Select[str]]
 BudgetsReached: TypeAlias = Callable[[Connection, Mapping[str, "BudgetReached"]], object]
+KnownCosts: TypeAlias = Callable[[Connection, Sequence["KnownCost"]], object]
 Incidents: TypeAlias = Callable[[Connection], Sequence["Incident"]]
 
 
@@ -99,7 +101,8 @@ class Hooks:
     Calls. `on_calls(connection, calls)` gets the jobs that concern the feature and are routed to a model again, each
     with the call, in the transaction that routes them; it returns the jobs that may not call the model, each with the
     reason. `on_work(connection, works)` gets dead jobs that go on where they died, and units that ask a model; it
-    returns those that may not, each with the reason.
+    returns those that may not, each with the reason. `on_known_costs(connection, costs)` gets lost calls that were
+    charged with the most that they may have cost, and whose true costs have become known; their jobs are locked.
 
     Holding. `on_held(connection, job_ids)` gets the jobs that wait for a person, or until something works.
     `on_withheld(connection, job_ids, reason)` gets the held jobs that were ended instead of released.
@@ -135,6 +138,7 @@ class Hooks:
     on_completion: Completion = _do_nothing
     on_calls: Calls = _allow_all
     on_work: Work = _let_all_work
+    on_known_costs: KnownCosts = _do_nothing
     on_held: Held = _do_nothing
     on_withheld: Withheld = _do_nothing
     known_tenants: Tenants = _know_none

@@ -22,6 +22,7 @@ from headrace_workers.core.ledger import (
     incidents,
     job_lookup,
     job_status,
+    known_costs,
     leases,
     outbox,
     pressure,
@@ -62,6 +63,7 @@ class ForWorkers(Engines):
     complete = durable(complete.complete)
     give_back = durable(recover.give_back)
     acquit = volatile(leases.acquit)
+    learn_costs = durable(known_costs.learn)
     horizon = reads(changes.horizon)
     followed = single_volatile(followers.tell)
     start = single_volatile(start.start)

@@ -1,13 +1,14 @@
 """Further calls of models for jobs that were taken in: each is let in, or ends its job, where it is routed."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, and_, bindparam, select, update
 
 from headrace_schemas import Category
-from headrace_workers.core.ledger.charges import NextCall, call_in, context_of, cost_of, uncharged, with_lost
+from headrace_workers.core.ledger import lost_calls
+from headrace_workers.core.ledger.charges import NextCall, call_in, context_of, cost_of, spent_in, uncharged
 from headrace_workers.core.ledger.completion import ActiveJob, concerned
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.hooks import hooks
@@ -24,8 +25,8 @@ _CHARGED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class WantedCall:
-    """A call of a model that a job is routed to. `spent` is what its calls before cost, and `most` what this one may
-    cost, in micro-units.
+    """A call of a model that a job is routed to. `spent` is what its calls before cost, save for lost ones, and `most`
+    what this one may cost, in micro-units.
     """
 
     model: str
@@ -52,6 +53,8 @@ def refused(connection: Connection, calls: Mapping[str, WantedCall], active: Map
     at once, so that their ends lock nothing more. Lock order: behind the steps, since quotas are.
     """
     reasons: dict[str, str] = {}
+    lost = lost_calls.spent(connection, [each for each in calls if each in active and active[each].has_lost_calls])
+    calls = {job_id: replace(call, spent=call.spent + lost.get(job_id, 0)) for job_id, call in calls.items()}
     everybody = concerned(active, list(active))
     for feature, job_ids in concerned(active, [job_id for job_id in calls if job_id in active]).items():
         tenants = {active[job_id].tenant for job_id in everybody[feature]}
@@ -61,16 +64,14 @@ def refused(connection: Connection, calls: Mapping[str, WantedCall], active: Map
     return reasons
 
 
-def lost_calls(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
-    """Return the steps of these claims that were asking a model, and lock their jobs: a provider may bill such a call,
-    and nobody will record its outcome.
-    """
+def asking(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
+    """Return the steps of these claims that were asking a model: their calls are lost."""
     called = and_(
         among(connection, STEPS.c.claim_id, sorted(claim_ids)), STEPS.c.queue.startswith(model_queue("")),
         JOBS.c.subject.is_(None) | (JOBS.c.kind == SILENT),
     )  # fmt: skip
     query = (
-        select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.attempts, STEPS.c.queue, STEPS.c.context,
+        select(STEPS.c.job_id, STEPS.c.claim_id, STEPS.c.stage, STEPS.c.attempts, STEPS.c.queue, STEPS.c.context,
                JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload, JOBS.c.replays, JOBS.c.accepted_at,
                JOBS.c.traceparent, JOBS.c.correlationid)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
@@ -80,33 +81,33 @@ def lost_calls(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
     return list(connection.execute(query)) if claim_ids else []
 
 
-def charge_lost(connection: Connection, rows: Sequence[Any], active: Mapping[str, ActiveJob]) -> list[Burial]:
-    """Charge these lost calls with the most that they may have cost, and reserve for the same calls once more; return
-    the ends of the jobs that may not make theirs again.
+def note_lost(connection: Connection, rows: Sequence[Any], active: dict[str, ActiveJob]) -> None:
+    """Write the lost calls of these steps, as `asking` returns them, whose jobs are locked if they are `active`."""
+    rows = [row for row in rows if row.job_id in active]
+    lost_calls.note(
+        connection, [lost_calls.AskedModel(row.job_id, row.claim_id, row.queue, row.context) for row in rows]
+    )
+    active |= {row.job_id: replace(active[row.job_id], has_lost_calls=True) for row in rows}
+
+
+def call_again(connection: Connection, rows: Sequence[Any], active: Mapping[str, ActiveJob]) -> list[Burial]:
+    """Reserve for these calls, which were lost and noted, once more; return the ends of the jobs that may not make
+    theirs again.
     """
     rows = [row for row in rows if row.job_id in active]
-    if not rows:
-        return []
     calls: dict[str, WantedCall] = {}
-    contexts: dict[str, bytes] = {}
     for row in rows:
-        contexts[row.job_id], call, spent = with_lost(row.context, model_of(row.queue) or "")
+        context = context_of(row.context)
+        call = call_in(context, model_of(row.queue) or "")
         if call.most is not None:
-            calls[row.job_id] = WantedCall(call.model, spent, call.most)
-    connection.execute(
-        _CHARGED,
-        [
-            {"job": row.job_id, "at": row.stage, "round": row.ordinal, "said": contexts[row.job_id]}
-            for row in rows
-        ],
-    )  # fmt: skip
+            calls[row.job_id] = WantedCall(call.model, spent_in(context), call.most)
     reasons = refused(connection, calls, active) if calls else {}
     return [
         job_burial(
             job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.payload, replays=row.replays,
             accepted_at=row.accepted_at,
             traceparent=row.traceparent, correlationid=row.correlationid, stage=row.stage, attempts=row.attempts,
-            category=Category.QUOTA, reason=reasons[row.job_id], cost=cost_of(contexts[row.job_id]),
+            category=Category.QUOTA, reason=reasons[row.job_id], cost=cost_of(row.context),
         )
         for row in rows
         if row.job_id in reasons

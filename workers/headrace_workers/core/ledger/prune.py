@@ -2,7 +2,7 @@
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.core.ledger import accepted, changes, followers, incidents
+from headrace_workers.core.ledger import accepted, changes, followers, incidents, lost_calls
 from headrace_workers.core.ledger import fair_queueing as turns
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.hooks import hooks
@@ -51,6 +51,7 @@ def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
     if jobs:
         for column in (STEPS.c.job_id, DEAD_LETTERS.c.job_id):
             connection.execute(delete(column.table).where(among(connection, column, jobs)))
+        lost_calls.forget(connection, jobs)
         for feature in hooks():
             feature.on_forget_jobs(connection, jobs)
         connection.execute(delete(JOBS).where(among(connection, JOBS.c.id, jobs)))

@@ -15,9 +15,8 @@ from headrace_workers.core.ledger.completion import ActiveJob, concerned, lock_a
 from headrace_workers.core.ledger.dead_letters import Burial, bury, job_burial
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.leases import release
-from headrace_workers.core.ledger.model_calls import charge_lost, lost_calls
+from headrace_workers.core.ledger.model_calls import asking, call_again, note_lost
 from headrace_workers.core.ledger.sizing import LARGEST_BYTES, within_budget
-from headrace_workers.core.pipeline.stage import model_of
 from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import CLAIMS, IS_HELD, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
@@ -151,7 +150,7 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
     connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [claim.id for claim in died])))
     reason = "its worker died or hung again and again while it ran this job"
     theirs = among(connection, STEPS.c.claim_id, poisonous)
-    poison = burials(connection, theirs, Category.POISON, reason, running=True) if poisonous else []
+    poison = burials(connection, theirs, Category.POISON, reason) if poisonous else []
     crashed = 0
     for claim in died:
         if claim.id not in poisonous:
@@ -180,21 +179,25 @@ def give_back(connection: Connection, claim_ids: Sequence[int]) -> int:
 def _lost_calls(
     connection: Connection, claim_ids: Sequence[int], ending: Sequence[str] = ()
 ) -> tuple[list[Any], dict[str, ActiveJob]]:
-    """Return the steps of these claims that were asking a model, and their jobs with those that are `ending`. The jobs
-    are locked, with all that may change with their ends: who locked the rest later would break the lock order.
+    """Charge the calls of these claims; return the steps that were asking a model, and their jobs with those that are
+    `ending`. The jobs are locked, with all that may change with their ends: who locked the rest later would break the
+    lock order.
     """
-    lost = lost_calls(connection, claim_ids)
+    lost = asking(connection, claim_ids)
     active = lock_active(connection, sorted({*ending, *(row.job_id for row in lost)}))
     for feature, job_ids in concerned(active, sorted(active)).items():
         feature.hold_rows(connection, (), job_ids, ())
+    note_lost(connection, lost, active)
     return lost, active
 
 
 def _end_refused(
     connection: Connection, lost: Sequence[Any], active: dict[str, ActiveJob], dead: Collection[str] = ()
 ) -> None:
-    """Charge lost calls, except for jobs that are dead by now, and end the jobs that may not call again."""
-    ends = charge_lost(connection, [row for row in lost if row.job_id not in dead], active)
+    """Reserve for the calls that follow lost ones, except for jobs that are dead by now, and end the jobs that may not
+    call again.
+    """
+    ends = call_again(connection, [row for row in lost if row.job_id not in dead], active)
     if ends:
         bury(connection, ends, clock(connection), active)
 
@@ -294,16 +297,12 @@ def expire(connection: Connection) -> int:
     return len(bury(connection, ends, clock(connection), active))
 
 
-def burials(
-    connection: Connection, where: Any, category: Category, reason: str, *, running: bool = False
-) -> list[Burial]:
-    """Return the ends in `dead` of the jobs whose steps these are, a bounded number. Steps that were `running` are
-    charged for the call that nobody recorded.
-    """
+def burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
+    """Return the ends in `dead` of the jobs whose steps these are, a bounded number."""
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
                JOBS.c.replays, JOBS.c.accepted_at, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject,
-               STEPS.c.queue, STEPS.c.context)
+               STEPS.c.context)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(where)
         .limit(_EXPIRED_AT_ONCE)
@@ -311,7 +310,6 @@ def burials(
     found = []
     for row in connection.execute(query).all():
         fields = row._asdict()
-        queue, context = fields.pop("queue"), fields.pop("context")
-        cost = cost_of(context, model_of(queue) if running else None)
+        cost = cost_of(fields.pop("context"))
         found.append(job_burial(**fields, category=category, reason=reason, cost=cost))
     return found

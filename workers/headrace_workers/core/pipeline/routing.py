@@ -14,6 +14,7 @@ from headrace_workers.core.ledger.outcome import Outcome
 from headrace_workers.core.pipeline.isolate import Step
 from headrace_workers.core.pipeline.stage import (
     MODEL_ROLE,
+    ReadBytes,
     Stage,
     Weight,
     in_order,
@@ -182,30 +183,30 @@ class Pipeline:
             model = stage.elsewhere(job, model)
         return model
 
-    def call(self, route: Route, job: Job, read_bytes: int) -> NextCall | None:
+    def call(self, route: Route, job: Job, read: ReadBytes) -> NextCall | None:
         """Return the call of a model that a job is routed to and that reads so many bytes; None where none is asked."""
         if route.model is None:
             return None
-        return NextCall(route.model, self.prices.price(route.model), route.stage.most_tokens(job, read_bytes))
+        return NextCall(route.model, self.prices.price(route.model), route.stage.most_tokens(job, read))
 
-    def first_call(self, route: Route, job_id: str, job: Job, read_bytes: int) -> NextCall | None:
+    def first_call(self, route: Route, job_id: str, job: Job, read: ReadBytes) -> NextCall | None:
         """Return the first call that a job needs which begins with this route; None where it needs none."""
         if route.model is not None:
-            return self.call(route, job, read_bytes)
+            return self.call(route, job, read)
         for stage in self.stages:
             if stage.weight is Weight.MODEL and isinstance(job, stage.takes):
                 model = stage.model(job_id, job, self._judge_model)
                 if model is not None:
-                    return NextCall(model, self.prices.price(model), stage.most_tokens(job, read_bytes))
+                    return NextCall(model, self.prices.price(model), stage.most_tokens(job, read))
         return None
 
-    def reserved_behind(self, route: Route, job_id: str, job: Job, event: StepEvent, read_bytes: int) -> int:
+    def reserved_behind(self, route: Route, job_id: str, job: Job, event: StepEvent, read: ReadBytes) -> int:
         """Return the most that the first answer of a job may cost, where it is routed to another model before that, by
         the step of a stage that does not take it there: what admission reserved for the answer stays so.
         """
         if event is not job or isinstance(event, route.stage.takes):
             return 0
-        call = self.first_call(replace(route, model=None), job_id, job, read_bytes)
+        call = self.first_call(replace(route, model=None), job_id, job, read)
         return (call and call.most) or 0
 
     def without_price(self, job: Job) -> str | None:

@@ -20,7 +20,6 @@ from headrace_workers.core.ledger.charges import (
     charge_of,
     context_of,
     cost_in,
-    lost,
     routed,
     spent_in,
     with_charge,
@@ -36,7 +35,8 @@ from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published, unpack
 from headrace_workers.core.pipeline.chain import TRIED, in_words, tokens_with, tried_in
 from headrace_workers.core.pipeline.routing import Pipeline, Route
-from headrace_workers.core.pipeline.stage import Weight, model_of
+from headrace_workers.core.pipeline.stage import ReadBytes, Weight, model_of
+from headrace_workers.core.pipeline.step_charges import charge_of_failed, paid_for, share_of_run, usage_of
 from headrace_workers.core.pipeline.task import StepEvent, Task, Unit
 from headrace_workers.core.tables import NEVER
 
@@ -57,7 +57,8 @@ class Conditions:
 def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
     """Return the ledger's outcome of one task, or one unit."""
     try:
-        return _settled(started, row, task, outcome, conditions)
+        settled = _settled(started, row, task, outcome, conditions)
+        return replace(settled, paid=paid_for(started, row, outcome, conditions.ran_ms))
     except WrongOutcome as error:
         return settle_dead(started.stage, row, Dead(Category.PERMANENT, f"the stage {started.stage!r} {error}"))
 
@@ -91,7 +92,7 @@ def _spent_by_unit(
     context, _ = unpack(row.context)
     usage = outcome.usage if isinstance(outcome, Done) else None
     if usage is not None:
-        charge = charge_of(call_in(context, model), usage, conditions.ran_ms / len(started.steps))
+        charge = charge_of(call_in(context, model), usage, share_of_run(started, conditions.ran_ms))
         context |= with_charge(context, charge)
     return to_json({"cost": cost_in(context), "answer": {"usage": usage or {}}})
 
@@ -159,8 +160,8 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
     )
     kept = {**task.context, **done.context, **charged}
-    read_bytes = len(row.job_payload) + len(payload or b"") + _size(kept)
-    call = pipeline.call(route, task.job, read_bytes)
+    read = ReadBytes(len(row.job_payload), len(payload or b"") + _size(kept))
+    call = pipeline.call(route, task.job, read)
     context = pack(routed(kept, call), stages[len(published(event)) :])
     following = NewStep(
         job_id=row.job_id,
@@ -184,7 +185,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
     )
     wanted = wanted_call(call, kept)
-    if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read_bytes)):  # type: ignore[arg-type]
+    if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read)):  # type: ignore[arg-type]
         wanted = replace(wanted, most=wanted.most + behind)
     refusal = _refusal(route.stage.name, row, 0, kept) if wanted else None
     return Settled(row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal)
@@ -235,10 +236,7 @@ def _charge(started: Started, task: Task, outcome: Done | Ended, conditions: Con
     model, stage = model_of(started.queue), conditions.pipeline.stage(started.stage)
     if model is None or stage is None or stage.weight is not Weight.MODEL:
         return None
-    usage = outcome.usage
-    if usage is None and isinstance(outcome.event, Output):
-        usage = outcome.event.answer.usage
-    return charge_of(call_in(task.context, model), usage, conditions.ran_ms / len(started.steps))
+    return charge_of(call_in(task.context, model), usage_of(outcome), share_of_run(started, conditions.ran_ms))
 
 
 def _is_told(charge: Charge, event: JobEvent | None) -> bool:
@@ -356,14 +354,16 @@ def _later(
     if not isinstance(task, Task):
         return _later_unit(settled, started, row, here) if here is not None and retry.billed else settled
     added: dict[str, Any] = dict(retry.context)
-    charge = None if here is None else _charge_of_failed(call_in(task.context, here), started, retry, conditions)
+    ran_ms = share_of_run(started, conditions.ran_ms)
+    charge = None if here is None else charge_of_failed(call_in(task.context, here), retry, ran_ms)
     if charge is not None:
         added |= with_charge(task.context, charge)
         added |= _last_tried(retry.context, charge.amount)
     kept = {**task.context, **added}
     call = None
     if to is not None and to.model is not None:
-        call = conditions.pipeline.call(to, task.job, len(row.job_payload) + len(row.payload or b"") + _size(kept))
+        read = ReadBytes(len(row.job_payload), len(row.payload or b"") + _size(kept))
+        call = conditions.pipeline.call(to, task.job, read)
         kept = routed(kept, call)
     elif here is not None and charge is not None:
         call = call_in(kept, here)
@@ -405,15 +405,8 @@ def _die(started: Started, row: StepRow, outcome: Dead, conditions: Conditions) 
     """Return the end of a job in `dead`, with the charge of the call that failed last."""
     model = model_of(started.queue)
     call = None if model is None else call_in(context_of(row.context), model)
-    charge = None if call is None else _charge_of_failed(call, started, outcome, conditions)
+    charge = None if call is None else charge_of_failed(call, outcome, share_of_run(started, conditions.ran_ms))
     return settle_dead(started.stage, row, outcome, charge)
-
-
-def _charge_of_failed(call: NextCall, started: Started, outcome: Retry | Dead, conditions: Conditions) -> Charge | None:
-    """Return the charge of a call whose answer is of no use; None where it costs nothing."""
-    if outcome.usage is not None:
-        return charge_of(call, outcome.usage, conditions.ran_ms / len(started.steps))
-    return lost(call) if outcome.billed else None
 
 
 def settle_dead(stage: str, row: StepRow, outcome: Dead, charge: Charge | None = None) -> Settled:

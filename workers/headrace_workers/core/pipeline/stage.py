@@ -74,9 +74,21 @@ def never(_job: Job) -> bool:
     return False
 
 
-def what_it_reads(_job: Job, read_bytes: int) -> int:
+class ReadBytes(NamedTuple):
+    """Number of bytes that a step reads: of its job as that came, and of the event and the context with it."""
+
+    job: int
+    carried: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return all of them."""
+        return self.job + self.carried
+
+
+def what_it_reads(_job: Job, read: ReadBytes) -> int:
     """Return the bytes that a step reads: no text has more tokens than bytes."""
-    return read_bytes
+    return read.total
 
 
 class FurtherAnswers(NamedTuple):
@@ -108,8 +120,7 @@ class Stage:
     Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait. `again(job)`
     returns the further cost of the job if this stage asks its model for another answer.
 
-    One run of a model's step reads and writes `most_tokens(job, read_bytes)` at most, where it is given so many bytes
-    of job, event and context.
+    One run of a model's step reads and writes `most_tokens(job, read)` tokens at most.
 
     Jobs pass the stages by their `order`, which no two share. Groups that tokens decide about are made to take
     `quantum` seconds. Workers of another role do what is `done_by` that, from a queue of its own.
@@ -130,7 +141,7 @@ class Stage:
     retry: RetrySchedule = _SCHEDULE
     optional: Callable[[Job], bool] = never
     further_answers: Callable[[Job], FurtherAnswers] = no_further_answers
-    most_tokens: Callable[[Job, int], int] = what_it_reads
+    most_tokens: Callable[[Job, ReadBytes], int] = what_it_reads
     quantum: float | None = None  # None: as long as the deployment says
     done_by: str | None = None
     abreast: int = 1

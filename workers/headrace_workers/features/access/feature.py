@@ -20,7 +20,7 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.access.store import quota_accounting
+    from headrace_workers.features.access.store import paid_bounds, quota_accounting
 
     return Hooks(
         on_admit=quota_accounting.admit,
@@ -30,6 +30,8 @@ def _hooks() -> "Hooks":
         on_completion=quota_accounting.settle,
         on_calls=quota_accounting.call,
         on_work=quota_accounting.work,
+        on_known_costs=quota_accounting.correct,
+        on_forget_jobs=paid_bounds.forget,
         on_prune=quota_accounting.expire,
     )
 

@@ -51,3 +51,15 @@ RESERVATIONS: Final = Table(
     Column("digest", String(64)),  # of the content that waits to be taken in: see core/tables.py, ACCEPTED
     Index("reservations_waiting", "expires_at", postgresql_where=_WAITED_FOR, sqlite_where=_WAITED_FOR),
 )
+
+# Lost calls whose bounds were counted as used when their jobs ended, until the true costs are known: see
+# quota_accounting.py and core/ledger/lost_calls.py.
+BOUNDS_PAID: Final = Table(
+    "bounds_paid",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("claim_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant", String(64), nullable=False),
+    Column("key_id", String(16), nullable=False),  # as of the reservation
+    Column("paid_at", BigInteger, nullable=False),
+)

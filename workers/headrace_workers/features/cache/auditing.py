@@ -12,7 +12,7 @@ from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.stage import Stage
+from headrace_workers.core.pipeline.stage import ReadBytes, Stage
 from headrace_workers.features.cache.calibration.sampling import band, chosen, twice
 from headrace_workers.features.cache.semantic.found import Hit, NearMiss
 from headrace_workers.features.cache.step import Drawn
@@ -90,7 +90,7 @@ class Auditing:
 def _work(pipeline: Pipeline, stage: Stage, name: str, afresh: GenerationJob, output: Output) -> Afresh:
     value, content = encode_value(output), encode_value(afresh)
     model, times = afresh.first_model, 2 if twice(name) else 1
-    call = NextCall(model, pipeline.prices.price(model), times * stage.most_tokens(afresh, len(content)))
+    call = NextCall(model, pipeline.prices.price(model), times * stage.most_tokens(afresh, ReadBytes(len(content))))
     context = pack(call.pinned(), ())
     step = NewStep(
         job_id=name,

@@ -13,7 +13,7 @@ from headrace_workers.core.ledger.lanes import BATCH
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry, wait_for
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.carried import pack
-from headrace_workers.core.pipeline.stage import model_queue
+from headrace_workers.core.pipeline.stage import ReadBytes, model_queue
 from headrace_workers.core.pipeline.task import Job, Unit
 from headrace_workers.core.ports import Generator, ProviderBusy, Relation, TextPair, Verdict
 from headrace_workers.features.cache.store.audit_rows import Label
@@ -28,9 +28,9 @@ _CHARACTERS_PER_TOKEN: Final = 4
 Texts = Callable[[Collection[str]], Mapping[str, Any]]
 
 
-def label_tokens(_job: Job, read_bytes: int) -> int:
+def label_tokens(_job: Job, read: ReadBytes) -> int:
     """Return the most tokens of one label."""
-    return tokens_at_most(read_bytes, 1)
+    return tokens_at_most(read.total, 1)
 
 
 def by_model(model: str) -> str:

@@ -26,6 +26,7 @@ class AttemptTooLong(HeadraceError):
     """An attempt that used up its share of the job's deadline: the next model is to have the rest."""
 
     category = Category.REROUTABLE
+    billed = True
 
 
 def share_of(task: Task, model: str) -> float | None:

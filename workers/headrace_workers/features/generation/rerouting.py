@@ -17,7 +17,7 @@ from headrace_workers.core.pipeline.carried import pack, unpack
 from headrace_workers.core.pipeline.chain import tokens_with, with_attempt, with_chain
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import wanted_call
-from headrace_workers.core.pipeline.stage import model_queue
+from headrace_workers.core.pipeline.stage import ReadBytes, model_queue
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.features.generation.another_try import GENERATE
@@ -125,7 +125,7 @@ class Rerouting:
             return None
         attempt = Attempt(model=model, category=Category.REROUTABLE, reason=reason, ms=0)
         kept = {**context, **with_attempt(context, attempt)}
-        call = self._pipeline.call(route, job, len(row.payload) + len(row.context or b""))
+        call = self._pipeline.call(route, job, ReadBytes(len(row.payload), len(row.context or b"")))
         changed = pack(routed(kept, call), unpublished)
         assert changed is not None  # noqa: S101 - it holds the attempt
         tokens = tokens_with(route.model, model, row.tokens, context)

@@ -15,7 +15,7 @@ from headrace_schemas import (
 )
 from headrace_schemas.job import JudgedJob
 from headrace_workers.core.pipeline.grouping import pieces
-from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, FurtherAnswers, Stage, Weight
+from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, FurtherAnswers, ReadBytes, Stage, Weight
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.stage import own_model
 from headrace_workers.features.generation.verifiers.verify_stage import verify_stage
@@ -69,14 +69,14 @@ def _further_answers(job: Job) -> FurtherAnswers:
     return FurtherAnswers(floor.attempts if floor.then == "regenerate" else 0, pieces(asked_for(wanted)) + repeated)
 
 
-def _most_tokens(job: Job, read_bytes: int) -> int:
+def _most_tokens(job: Job, read: ReadBytes) -> int:
     """Return the most tokens of one run of a model that judges: each question repeats the answer, and has one word for
     its own; a comparison is asked in both orders.
     """
     criteria = (
         [each for each in job.criteria if isinstance(each, Rubric | Pairwise)] if isinstance(job, JudgedJob) else []
     )
-    return sum(2 if isinstance(each, Pairwise) else 1 for each in criteria) * (read_bytes + _JUDGE_TOKENS)
+    return sum(2 if isinstance(each, Pairwise) else 1 for each in criteria) * (read.total + _JUDGE_TOKENS)
 
 
 def _asks_verifier(verifier: str, _job_id: str, job: Job, _judge: str | None) -> str | None:

@@ -32,7 +32,9 @@ def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.features.spend.store import spent_days, usage
 
-    return Hooks(known_tenants=usage.tenants, on_results=usage.count, on_ends=spent_days.count)
+    return Hooks(
+        known_tenants=usage.tenants, on_results=usage.count, on_ends=spent_days.count, on_known_costs=spent_days.correct
+    )
 
 
 def _settings() -> "Sequence[type[Variables]]":

@@ -30,4 +30,5 @@ SPEND_DAYS: Final = Table(
     Column("calls", BigInteger, nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("unknown_calls", BigInteger, nullable=False),
+    Column("bound", BigInteger, nullable=False),  # the part of the amount that is the most that calls may have cost
 )

@@ -17,7 +17,8 @@ _MICRO: Final = 1_000_000
 
 class CostRow(BaseModel):
     """What calls of models cost, in millionths of the currency. `unknown_calls` are those whose price is not known:
-    `amount` says nothing of them.
+    `amount` says nothing of them. `bound` is the part of the amount that is the most that calls may have cost, because
+    nobody knows what they used.
     """
 
     tenant: str | None = None
@@ -27,6 +28,7 @@ class CostRow(BaseModel):
     amount: int
     currency: str | None
     unknown_calls: int
+    bound: int
 
     @classmethod
     def of(cls, spent: "Spent") -> Self:
@@ -39,6 +41,7 @@ class CostRow(BaseModel):
             amount=spent.amount,
             currency=spent.currency or None,
             unknown_calls=spent.unknown_calls,
+            bound=spent.bound,
         )
 
 

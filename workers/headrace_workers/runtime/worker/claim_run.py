@@ -8,7 +8,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -126,20 +126,19 @@ class Runner:
             if not self._work.knows(started):
                 self._pass_on(started)
                 return False
-            if self._complete(started) is not None:
+            begun = self._clock.monotonic()
+            settled = self._runs.do(started, self._work.do)
+            completed = self._write(started, settled, int((self._clock.monotonic() - begun) * 1000))
+            if completed is not None:
+                self._tell_costs(started, [item for item in settled if item.job_id in completed.thrown_away])
                 return True
             self._come_back(started)
+            self._tell_costs(started, settled)
         except Unavailable:  # and we are to leave
             self._renewer.give_up(started.claim_id)
         except Exception as error:
             self._fail(started, error)
         return False
-
-    def _complete(self, started: Started) -> Completed | None:
-        begun = self._clock.monotonic()
-        settled = self._runs.do(started, self._work.do)
-        ran_ms = int((self._clock.monotonic() - begun) * 1000)
-        return self._write(started, settled, ran_ms)
 
     def _write(self, started: Started, settled: list[Settled], ran_ms: int) -> Completed | None:
         quantum_ms = int(self._work.quantum(started.stage) * 1000)
@@ -162,6 +161,13 @@ class Runner:
             claim=started.claim_id, steps=len(started.steps))  # fmt: skip
         jobs = [row.job_id for row in started.steps]
         self._insist(lambda: self._ledger.acquit(started.stage, jobs))
+
+    def _tell_costs(self, started: Started, thrown_away: Sequence[Settled]) -> None:
+        """Tell the ledger what the calls of models cost whose answers are of no use any more. It has charged lost calls
+        with the most that they may have cost.
+        """
+        if paid := {item.job_id: item.paid for item in thrown_away if item.paid is not None}:
+            self._insist(lambda: self._ledger.learn_costs(started.claim_id, paid))
 
     def _fail(self, started: Started, error: Exception) -> None:
         """Count an attempt for what was raised outside the step, such as by the ledger. The steps come back at

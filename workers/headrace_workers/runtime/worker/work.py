@@ -58,7 +58,7 @@ class Work:
             try:
                 if row.deadline < started.now:
                     late = Dead(Category.EXPIRED, "the deadline passed before it was run")
-                    settled.append(settle_dead(started.stage, row, late))
+                    settled.append(replace(settle_dead(started.stage, row, late), paid=0))
                 else:
                     members.append((row, task_of(row, started.now)))
             except InvalidRecord as error:

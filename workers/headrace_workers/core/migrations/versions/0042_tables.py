@@ -163,6 +163,15 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sqlite_where=sa.text("ended_at IS NULL"),
     )
     op.create_table(
+        "bounds_paid",
+        sa.Column("job_id", sa.String(length=36), nullable=False),
+        sa.Column("claim_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("key_id", sa.String(length=16), nullable=False),
+        sa.Column("paid_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("job_id", "claim_id"),
+    )
+    op.create_table(
         "budgets",
         sa.Column("group_key", sa.String(length=256), nullable=False),
         sa.Column("tokens", sa.Integer(), nullable=False),
@@ -689,6 +698,25 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sqlite_where=sa.text("state = 'refused'"),
     )
     op.create_table(
+        "lost_calls",
+        sa.Column("job_id", sa.String(length=36), nullable=False),
+        sa.Column("claim_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=True),
+        sa.Column("bound", sa.BigInteger(), nullable=True),
+        sa.Column("amount", sa.BigInteger(), nullable=True),
+        sa.Column("told_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("job_id", "claim_id"),
+    )
+    op.create_index(
+        "lost_calls_known",
+        "lost_calls",
+        ["job_id"],
+        unique=False,
+        postgresql_where=sa.text("amount IS NOT NULL AND told_at IS NOT NULL"),
+        sqlite_where=sa.text("amount IS NOT NULL AND told_at IS NOT NULL"),
+    )
+    op.create_table(
         "looks",
         sa.Column("what", sa.String(length=32), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
@@ -1047,6 +1075,7 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.Column("calls", sa.BigInteger(), nullable=False),
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("unknown_calls", sa.BigInteger(), nullable=False),
+        sa.Column("bound", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "day", "model", "currency"),
     )
     op.create_table(
@@ -1194,6 +1223,7 @@ def downgrade() -> None:
         "parts",
         "outbox",
         "model_generations",
+        "lost_calls",
         "looks",
         "lines",
         "labels",
@@ -1216,6 +1246,7 @@ def downgrade() -> None:
         "changes",
         "callbacks",
         "budgets",
+        "bounds_paid",
         "batches",
         "base_uses",
         "audits",

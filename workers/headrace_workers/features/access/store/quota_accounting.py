@@ -21,16 +21,19 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import types_on
 from headrace_schemas.job import AnyJob
 from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.known_costs import KnownCost
 from headrace_workers.core.ledger.model_calls import WantedCall, WantedWork
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, last, many, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
+from headrace_workers.features.access.store import paid_bounds
 from headrace_workers.features.access.store.quota_rows import (
     Place,
     Quota,
     change,
+    give_back,
     locked,
     locked_for,
     tell_exhausted,
@@ -198,7 +201,7 @@ def call(connection: Connection, calls: Mapping[str, WantedCall]) -> dict[str, s
         if beyond is not None:
             over[job_id] = _beyond(beyond, more, amount).reason
             exhausted.add(beyond.place)
-        elif amount and theirs:
+        elif amount:  # also where no budget is there: one that is set later counts what is reserved
             changed[job_id] = money
             for each in theirs:
                 more[each.place] = more.get(each.place, 0) + amount
@@ -391,7 +394,9 @@ def _end(connection: Connection, job_ids: Sequence[str], ends: Mapping[str, byte
     come_to = told | _come_to(connection, told)
     quotas = locked_for(connection, job_ids)  # from here on others wait: all that takes time is done before
     gone = run(connection, _delete(connection.dialect.name, waiting), {"jobs": list(job_ids)})
-    rows = [_Reserved._make(row) for row in gone]
+    rows = [_Reserved._make(row) for *row, _ in gone]
+    if bounds := [(job_id, tenant, key_id) for job_id, tenant, key_id, *_, has_bounds in gone if has_bounds]:
+        paid_bounds.note(connection, bounds)
     changes: dict[Place, tuple[int, int]] = {}
     for row in rows:
         used = {"tokens": 0, "money": 0}
@@ -407,7 +412,31 @@ def _end(connection: Connection, job_ids: Sequence[str], ends: Mapping[str, byte
 @lru_cache
 def _delete(dialect: str, waiting: bool) -> Any:
     which = _of_jobs(dialect) & IS_WAITED_FOR if waiting else _of_jobs(dialect)
-    return delete(RESERVATIONS).where(which).returning(*(RESERVATIONS.c[name] for name in _Reserved._fields))
+    columns = (RESERVATIONS.c[name] for name in _Reserved._fields)
+    return delete(RESERVATIONS).where(which).returning(*columns, paid_bounds.has_bounds(RESERVATIONS.c.job_id))
+
+
+def correct(connection: Connection, costs: Sequence[KnownCost]) -> None:
+    """Free the money that lost calls did not cost: of what is reserved for jobs that go on, and of what is used."""
+    quotas = locked(connection, {cost.tenant for cost in costs})
+    less: dict[str, int] = {}
+    for cost in costs:
+        if cost.told_at is None:
+            less[cost.job_id] = less.get(cost.job_id, 0) + cost.bound - cost.amount
+    changes: dict[Place, tuple[int, int]] = {}
+    rows = _reserved(connection, sorted(less)) if less else {}
+    for job_id, row in sorted(rows.items()):
+        for quota in quotas.get(row.tenant, ()):
+            if quota.unit == "money" and quota.holds_for(row.key_id):
+                changes[quota.place] = (changes.get(quota.place, (0, 0))[0] - less[job_id], 0)
+    if rows:
+        _pay(connection, {job_id: row.money - less[job_id] for job_id, row in rows.items()})
+    change(connection, quotas, changes)
+    ended = {(cost.job_id, cost.claim_id): cost.bound - cost.amount for cost in costs if cost.told_at is not None}
+    for paid in paid_bounds.take(connection, ended):
+        for quota in quotas.get(paid.tenant, ()):
+            if quota.unit == "money" and quota.holds_for(paid.key_id):
+                give_back(connection, quota, ended[paid.job_id, paid.claim_id], paid.paid_at)
 
 
 def _used(told: _Told, reserved: int) -> int:

@@ -227,6 +227,22 @@ def change(
     _tell(connection, grown)
 
 
+_GIVE_BACK: Final = (
+    update(QUOTAS)
+    .where(*(QUOTAS.c[name] == bindparam(f"its_{name}") for name in _KEY), QUOTAS.c.began <= bindparam("at"))
+    .values(used=QUOTAS.c.used - bindparam("less", type_=BigInteger))
+)
+
+
+def give_back(connection: Connection, quota: Quota, amount: int, used_at: int) -> None:
+    """Count so much less as used of a quota, which is locked, if it counted that at this time (ms): it was set before,
+    and its period has not ended.
+    """
+    if used_at >= quota.began:
+        values = {f"its_{name}": getattr(quota, name) for name in _KEY}
+        run(connection, _GIVE_BACK, values | {"less": amount, "at": used_at})
+
+
 def _tell(connection: Connection, quotas: Sequence[Quota], exhausted: Collection[Place] = ()) -> None:
     """Publish how much of these budgets is spent, where that has reached a percentage that was not told of."""
     reached = [
@@ -238,7 +254,8 @@ def _tell(connection: Connection, quotas: Sequence[Quota], exhausted: Collection
     told: dict[str, BudgetReached] = {}
     for quota, percent in reached:
         which = [QUOTAS.c[name] == getattr(quota.place, name) for name in _KEY]
-        connection.execute(update(QUOTAS).where(*which).values(told=percent, used=quota.used, began=now))
+        began = case((QUOTAS.c.began >= quota.began, QUOTAS.c.began), else_=quota.began)
+        connection.execute(update(QUOTAS).where(*which).values(told=percent, used=quota.used, began=began))
         ends_at = None if quota.ends is None else datetime.fromtimestamp(quota.ends / 1000, UTC)
         event_id = budget_event_id(*quota.place, quota.ends or 0, percent, quota.most)
         told[event_id] = BudgetReached(

@@ -74,7 +74,7 @@ def carry(
     With `patience`, wait that many seconds at most. The batches of a `trial` carry its name; if this call is
     interrupted, its unfinished jobs are cancelled, since nobody else wants the answers.
     """
-    from headrace_workers.cli.connections import served_queues
+    from headrace_workers.cli.connections import redis_address, served_queues
     from headrace_workers.cli.ledger_jobs import LedgerJobs
     from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.features.batches.commands.batch_files import deployment
@@ -93,7 +93,7 @@ def carry(
     ):
         ends = LedgerJobs(here.ledger)
         batches = _batches(here, jobs, ends, todo, call, trial)
-        unserved = UnservedWarning(ends.queues, served_queues, say)
+        unserved = UnservedWarning(ends.queues, served_queues, say, redis=redis_address())
         this_run.startup = time.monotonic() - began
         try:
             with run_progress.shown(len(entries), len(entries) - len(todo)) as show:

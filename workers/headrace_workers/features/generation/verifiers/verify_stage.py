@@ -14,7 +14,7 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Outcome
 from headrace_workers.core.pipeline.seen_by import seen_by
-from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Generator, Relation, TextPair, Verdict, Verifier, provider_of
 from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
@@ -49,9 +49,9 @@ def verify_stage(name: str, order: int, back: str, *, model: ModelOf, most_pairs
     `model(job_id, job, judge)` returns the model of a job that may ask.
     """
 
-    def most_tokens(_job: Job, read_bytes: int) -> int:
+    def most_tokens(_job: Job, read: ReadBytes) -> int:
         """Return the most tokens: the context has the texts of all pairs."""
-        return tokens_at_most(read_bytes, most_pairs)
+        return tokens_at_most(read.total, most_pairs)
 
     return Stage(
         name=name,

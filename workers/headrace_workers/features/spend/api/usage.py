@@ -34,7 +34,8 @@ class DayShape(BaseModel):
 
 class CostShape(BaseModel):
     """What calls of a model cost on a day (UTC), in millionths of the currency: judges and failed jobs included.
-    `amount` says nothing of the `unknown_calls`, whose price is not known.
+    `amount` says nothing of the `unknown_calls`, whose price is not known. `bound` is the part of it that is the most
+    that calls may have cost, because nobody knows what they used.
     """
 
     day: date
@@ -43,6 +44,7 @@ class CostShape(BaseModel):
     amount: int
     currency: str | None
     unknown_calls: int
+    bound: int
 
 
 class UsageShape(BaseModel):
@@ -93,6 +95,7 @@ async def show(
             amount=row.amount,
             currency=row.currency or None,
             unknown_calls=row.unknown_calls,
+            bound=row.bound,
         )
         for row in spent
     ]

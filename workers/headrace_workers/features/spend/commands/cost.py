@@ -30,6 +30,9 @@ def cost(
 ) -> None:
     """Show what calls of models cost: judges and failed jobs included. Jobs that ended in the last minutes come later.
 
+    The upper bound is the part of the cost that belongs to calls whose usage nobody knows, such as those of a killed
+    worker: they are charged with the most that they may have cost.
+
     Examples: `headrace cost --by tenant,model`, `headrace cost --by day --tenant shop --days 7`
     """
     from headrace_workers.cli.connections import need_ledger
@@ -45,7 +48,7 @@ def cost(
             put_view(row)
     elif rows:
         shown = [(*(_text(row, name) for name in names), *_figures(row)) for row in rows]
-        columns = (*names, "calls", "cost", "calls without a price")
+        columns = (*names, "calls", "cost", "of it an upper bound", "calls without a price")
         console(data=True).print(table(None, columns, shown, right=columns[len(names) :]))
     else:
         say(f"no job that called a model has ended since {first}")
@@ -64,9 +67,9 @@ def _text(row: CostRow, name: str) -> str:
     return str(value)
 
 
-def _figures(row: CostRow) -> tuple[str, str, str]:
-    cost = "unknown" if row.currency is None else f"{money(row.amount)} {row.currency}"
-    return f"{row.calls:,}", cost, f"{row.unknown_calls:,}"
+def _figures(row: CostRow) -> tuple[str, str, str, str]:
+    cost, bound = ("unknown", "") if row.currency is None else (f"{money(row.amount)} {row.currency}", money(row.bound))
+    return f"{row.calls:,}", cost, bound, f"{row.unknown_calls:,}"
 
 
 def _number(day: date) -> int:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from headrace_workers.core.ledger.accounting import FinishedJob, accounted_until
+from headrace_workers.core.ledger.known_costs import KnownCost
 from headrace_workers.core.sql.database import insert
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import reads
@@ -16,13 +17,13 @@ from headrace_workers.features.spend.tables import SPEND_DAYS
 
 By = Literal["tenant", "model", "day"]
 _KEY: Final = ("tenant", "day", "model", "currency")
-_SUMS: Final = ("calls", "amount", "unknown_calls")
+_SUMS: Final = ("calls", "amount", "unknown_calls", "bound")
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
     """Money spent, in micro-units of a currency ("" where no price was known). What it is not told by is None; `day` is
-    in days since 1970, UTC.
+    in days since 1970, UTC. `bound` is the part of the amount that is the most that calls may have cost.
     """
 
     tenant: str | None
@@ -32,6 +33,7 @@ class Spent:
     calls: int
     amount: int
     unknown_calls: int
+    bound: int
 
 
 def spent(
@@ -54,6 +56,7 @@ def spent(
             calls=int(row.calls),
             amount=int(row.amount),
             unknown_calls=int(row.unknown_calls),
+            bound=int(row.bound),
         )
         for row in connection.execute(query)
     ]
@@ -84,3 +87,15 @@ def count(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
     )
     rows = [dict(zip(_KEY, key, strict=True)) | {name: sums[key][name] for name in _SUMS} for key in sorted(sums)]
     connection.execute(statement, rows)
+
+
+def correct(connection: Connection, costs: Sequence[KnownCost]) -> None:
+    """Replace the bounds of calls, whose jobs are counted, by what the calls cost."""
+    for cost in costs:
+        if cost.is_counted and cost.told_at is not None:
+            key = (cost.tenant, cost.told_at // DAY_MS, cost.model, cost.currency)
+            where = [SPEND_DAYS.c[name] == value for name, value in zip(_KEY, key, strict=True)]
+            less = SPEND_DAYS.c.amount - (cost.bound - cost.amount)
+            connection.execute(
+                update(SPEND_DAYS).where(*where).values(amount=less, bound=SPEND_DAYS.c.bound - cost.bound)
+            )

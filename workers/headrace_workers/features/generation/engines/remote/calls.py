@@ -120,7 +120,7 @@ async def _read(
 async def _while_wanted(reading: "asyncio.Future[None]", given_up: Callable[[], bool]) -> None:
     while not reading.done():
         await asyncio.wait([reading], timeout=_LOOK_EVERY)
-        if given_up():
+        if not reading.done() and given_up():
             raise GivenUp
     reading.result()
 
