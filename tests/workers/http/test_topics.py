@@ -24,19 +24,11 @@ from tests.workers.http.served import served
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
-from headrace_workers.http import sink
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_echo_model
 
 JOB = {"model": "echo", "prompt": "x"}
 OTHER = {"kind": "moderation", "input": "x"}
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Kafka that answers is waited for, however busy the machine is."""
-    for name in ("CONFIRM_SECONDS", "_SILENT_SECONDS", "_LOST_SECONDS"):
-        monkeypatch.setattr(sink, name, 45.0)  # less than clients wait
 
 
 @pytest.fixture
