@@ -26,6 +26,7 @@ from headrace_workers.core.ledger.accepted import AdmissionRequest
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.memory import spare_what_is_loaded
 from headrace_workers.http.batcher import Batcher
+from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.sink import Sink
 from headrace_workers.http.topics import Topics
 from headrace_workers.runtime.settings import Settings
@@ -46,10 +47,10 @@ class _Promise:
             return [None] * len(wishes)
 
         missing: dict[Topic, str] = {}
-        self.sink = Sink(
-            lambda told: KafkaSink(settings.kafka, on_delivery=told), Topics(lambda: missing, threads), threads
-        )
-        self._rows: Batcher[AdmissionRequest, None] = Batcher(write, threads)
+        patience = Patience()
+        topics = Topics(lambda: missing, threads, patience.topics)
+        self.sink = Sink(lambda told: KafkaSink(settings.kafka, on_delivery=told), topics, threads, patience)
+        self._rows: Batcher[AdmissionRequest, None] = Batcher(write, threads, patience=patience.ledger)
 
     async def keep(self, job: GenerationJob) -> str:
         """The id of a job that is safe."""

@@ -3,7 +3,8 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from jsonschema_rs import validator_for
@@ -12,8 +13,10 @@ from tests.workers.http.served import IDLE, Gateway, answer, fail
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_job
+from headrace_schemas.errors import Unavailable
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_schemas.tool import NamedTool, ToolCall
+from headrace_workers.core.sql.database import reading
 from headrace_workers.core.tables import JOBS
 
 TENANT: Final = "scripted"
@@ -30,14 +33,13 @@ def scripted(gateway: Gateway) -> Iterator[str]:
     of their job, or by a call of its tool.
     """
     stop = threading.Event()
-    thread = threading.Thread(target=_work, args=(gateway, stop), name="scripted")
-    thread.start()
-    try:
-        yield gateway.key(TENANT)
-    finally:
-        stop.set()
-        thread.join(60)
-        assert not thread.is_alive()
+    with ThreadPoolExecutor(1, "scripted") as threads:
+        work = threads.submit(_work, gateway, stop)
+        try:
+            yield gateway.key(TENANT)
+        finally:
+            stop.set()
+            work.result()  # and why it ended, where nobody had told it to
 
 
 def jobs_about(gateway: Gateway, text: str) -> int:
@@ -53,13 +55,14 @@ def _work(gateway: Gateway, stop: threading.Event) -> None:
         JOBS.c.tenant == TENANT, JOBS.c.state == "active", JOBS.c.kind == "generation"
     )
     while not stop.wait(0.02):
-        with ledger.engine.connect() as connection:
-            found = connection.execute(query).all()
-        for row in found:
-            job = decode_job(row.kind, row.payload)
-            assert isinstance(job, GenerationJob)
-            if job.first_model == IDLE:
-                _end(gateway, row.id, job)
+        with suppress(Unavailable):  # then it looks again, as a worker does
+            with reading(ledger.engine) as connection:
+                found = connection.execute(query).all()
+            for row in found:
+                job = decode_job(row.kind, row.payload)
+                assert isinstance(job, GenerationJob)
+                if job.first_model == IDLE:
+                    _end(gateway, row.id, job)
 
 
 def _end(gateway: Gateway, job_id: str, job: GenerationJob) -> None:

@@ -27,11 +27,16 @@ from headrace_workers.core.scopes import Scope, all_scopes
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.features.access.commands.keys import new_key
 from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.services import Services
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.build_gateway import build_gateway
 from headrace_workers.wiring.http_server import Server, listen
 
+# More than a busy machine takes. Tests of outages, which wait for a refusal, ask for less.
+PATIENT = Patience(
+    ledger=60.0, redis=60.0, admitted=60.0, begun=60.0, topics=60.0, room=60.0, silence=60.0, confirmed=60.0
+)
 IDLE = "idle"  # a model of the whole deployment that no worker runs: a job for it waits until somebody ends it
 
 
@@ -54,18 +59,23 @@ class Gateway:
         """A client with this key, else with one of the tenant `default` that may do all."""
         headers = {"authorization": f"Bearer {key or self.key()}", **options.pop("headers", {})}
         # No TLS here: to read all authorities' certificates costs as much as some requests.
-        timeout = options.pop("timeout", 60.0)
+        timeout = options.pop("timeout", 120.0)  # more than a gateway waits
         return httpx.Client(base_url=self.url, headers=headers, timeout=timeout, verify=False, **options)
 
 
 @contextmanager
 def served(
-    settings: Settings, *, durable: bool = True, open_to: str | None = None, connected: bool = True
+    settings: Settings,
+    *,
+    durable: bool = True,
+    open_to: str | None = None,
+    connected: bool = True,
+    patience: Patience = PATIENT,
 ) -> Iterator[Gateway]:
     """A gateway of this deployment, drained at the end. With `connected`, once it has Kafka, be its
     topics there or not.
     """
-    services = build_gateway(settings, Progress(), durable=durable, open_to=open_to)
+    services = build_gateway(settings, Progress(), durable=durable, open_to=open_to, patience=patience)
     listening, ready = listen("127.0.0.1", 0), threading.Event()
     server = Server(services, listening, ready.set, grace=0.2)
     thread = threading.Thread(target=server.serve_until_told, name="gateway")
@@ -94,7 +104,7 @@ def told_unread(gateway: Gateway, path: str, *headers: str) -> bytes:
 def hang_up_while_waiting(gateway: Gateway, path: str, bodies: Sequence[object], headers: str = "") -> None:
     """As many clients as bodies begin to wait for answers, and hang up all at once. Nobody else may wait there.
 
-    Who is refused meanwhile asks again: on a busy machine services may take longer than a gateway has patience.
+    Who is refused meanwhile asks again: a gateway may have little patience.
     """
     host, _, port = gateway.url.removeprefix("http://").partition(":")
     key = gateway.key()

@@ -16,7 +16,7 @@ def checked(pressure: Pressure, place=PLACE):
     """Why a job for this place is refused, if it is."""
 
     async def check():
-        crowding = LoadShedding(lambda _places: pressure, ThreadPoolExecutor(), most=10, longest=60.0)
+        crowding = LoadShedding(lambda _places: pressure, ThreadPoolExecutor(), most=10, longest=60.0, patience=60.0)
         await crowding.check([place])
 
     try:
@@ -49,7 +49,7 @@ def test_the_ledger_is_asked_once_a_second_and_for_new_places():
     async def check():
         crowding = LoadShedding(
             lambda places: asked.append(set(places)) or Pressure(0),
-            ThreadPoolExecutor(), most=10, longest=60.0, monotonic=lambda: now[0],
+            ThreadPoolExecutor(), most=10, longest=60.0, patience=60.0, monotonic=lambda: now[0],
         )  # fmt: skip
         for _ in range(3):
             await crowding.check([PLACE])
@@ -69,7 +69,7 @@ def test_a_queue_that_is_too_old_stays_so_while_others_are_asked_for():
         return Pressure(0, {place: 60_001 for place in places if place == PLACE})
 
     async def check():
-        crowding = LoadShedding(look, ThreadPoolExecutor(), most=10, longest=60.0, monotonic=lambda: 0.0)
+        crowding = LoadShedding(look, ThreadPoolExecutor(), most=10, longest=60.0, patience=60.0, monotonic=lambda: 0.0)
         for _ in range(2):
             with pytest.raises(Refusal) as told:
                 await crowding.check([PLACE])

@@ -47,7 +47,7 @@ def test_few_checks_run_at_once_and_the_others_wait() -> None:
     """A tenant leaves a thread to others, all tenants have their bound, and each waiting check is done in the end."""
 
     async def run() -> None:
-        examinations, held = Examinations(), Held()
+        examinations, held = Examinations(patience=60.0), Held()
         mine = [asyncio.create_task(examinations.run("a", held)) for _ in range(20)]
         await held.is_run_by(AT_A_TIME)
         assert await examinations.run("b", lambda: "at once") == "at once"
@@ -98,7 +98,7 @@ def test_errors_of_checks_are_raised() -> None:
     """An error of the request stays as it is; where the machine is too busy to tell, the client may come again."""
 
     async def run() -> None:
-        examinations = Examinations()
+        examinations = Examinations(patience=60.0)
         with pytest.raises(InvalidRecord, match="no schema"):
             await examinations.run("a", _raises(InvalidRecord("no schema")))
         with pytest.raises(Refusal, match="no process") as refused:

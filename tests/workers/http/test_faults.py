@@ -3,9 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,16 +21,15 @@ from tests.services.need import need
 from tests.services.proxy import Proxy
 from tests.workers.changed_settings import changed
 from tests.workers.http.conftest import bridge_of
-from tests.workers.http.served import Gateway, answer, hang_up_while_waiting, served
+from tests.workers.http.served import PATIENT, Gateway, answer, hang_up_while_waiting, served
 
 from headrace_producers.admin import ensure_topics
 from headrace_workers.core.scopes import JOBS_WRITE
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import StoreUnavailable
 from headrace_workers.features.generation.api.openai_answers import ends_of
-from headrace_workers.http import sink
-from headrace_workers.http.batcher import PATIENCE
 from headrace_workers.http.caller import Caller, needs
+from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.services import Wired
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.redis_client import redis_client
@@ -38,13 +38,20 @@ from headrace_workers.wiring import build_bridge as main_bridge
 from headrace_workers.wiring import build_gateway as main_gateway
 
 JOB = {"model": "echo", "prompt": "x"}
+SHORT = Patience()  # the product's own: for tests that wait until it is over
+SHORT_WITH_KAFKA = replace(PATIENT, topics=SHORT.topics, silence=SHORT.silence, confirmed=SHORT.confirmed)
 
 
 def test_without_redis_jobs_come_in_and_are_told(settings: Settings, bridge):
     """Rates are counted here, and ends are found by looking each second."""
     with served(changed(settings, redis="redis://127.0.0.1:1/0")) as gateway, gateway.client() as client:
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]
-        assert client.get("/readyz").json()["redis"] == "away"
+
+        def is_away() -> bool:  # for some seconds after each request that asked Redis
+            client.get(f"/v1/jobs/{job_id}")
+            return client.get("/readyz").json()["redis"] == "away"
+
+        eventually(is_away)
         assert client.get("/readyz").status_code == 200
         with bridge():
             eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "active")
@@ -55,19 +62,19 @@ def test_without_redis_jobs_come_in_and_are_told(settings: Settings, bridge):
 @pytest.fixture
 def proxied(settings: Settings) -> "tuple[Settings, Proxy]":
     """The same deployment, its PostgreSQL behind a proxy. Connections are given up sooner than usual, and still later
-    than a request is (`PATIENCE`).
+    than a request is.
     """
     url = make_url(settings.ledger)
     proxy = Proxy(url.port)
-    behind = url.set(port=proxy.port).update_query_dict({"timeout": str(PATIENCE + 1)})
+    behind = url.set(port=proxy.port).update_query_dict({"timeout": str(SHORT.ledger + 1)})
     return changed(settings, ledger=behind.render_as_string(hide_password=False)), proxy
 
 
 def test_a_ledger_that_is_silent_is_told_of_in_a_bounded_time(proxied: "tuple[Settings, Proxy]"):
     """Kafka has the job by then: the answer says so, with its id, and that a second try would be a second job."""
     settings, proxy = proxied
-    with served(settings) as gateway, gateway.client() as client:
-        assert client.post("/v1/jobs", json=JOB).status_code == 202
+    with served(settings, patience=replace(PATIENT, ledger=SHORT.ledger)) as gateway, gateway.client() as client:
+        eventually(lambda: client.post("/v1/jobs", json=JOB).status_code == 202)
         proxy.swallow()
         told = client.post("/v1/jobs", json=JOB)
         assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:ledger_away")
@@ -131,9 +138,9 @@ def test_every_resource_tells_of_a_silent_ledger(proxied: "tuple[Settings, Proxy
     """In OpenAI's shape where the path is OpenAI's; none waits for ever, and none says "not found"."""
     settings, proxy = proxied
     make_hash_embedder(settings.home, settings.of(ModelSettings).embedder)
-    with served(settings) as gateway:
+    with served(settings, patience=replace(PATIENT, ledger=SHORT.ledger)) as gateway:
         with gateway.client() as client:
-            assert client.get("/v1/files").status_code == 200
+            eventually(lambda: client.get("/v1/files").status_code == 200)
             proxy.swallow()
             with ThreadPoolExecutor(len(RESOURCES)) as threads:
                 told = dict(zip(RESOURCES, threads.map(partial(asked, client), RESOURCES), strict=True))
@@ -147,7 +154,8 @@ def test_no_resource_needs_redis(settings: Settings):
     """One that is silent: rates are counted here."""
     with closing(Proxy(make_url(settings.redis).port)) as proxy:
         redis = f"redis://127.0.0.1:{proxy.port}/0"
-        with served(changed(settings, redis=redis)) as gateway, gateway.client(timeout=60) as client:
+        patience = replace(PATIENT, redis=SHORT.redis)
+        with served(changed(settings, redis=redis), patience=patience) as gateway, gateway.client() as client:
             proxy.swallow()
             with ThreadPoolExecutor(len(RESOURCES)) as threads:
                 told = list(threads.map(partial(asked, client), QUICK))
@@ -164,9 +172,9 @@ def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.
     with closing(Proxy(make_url(settings.redis).port)) as proxy:
         settings = changed(settings, redis=f"redis://127.0.0.1:{proxy.port}/0")
         with (
-            served(settings, durable=False) as gateway,
+            served(settings, durable=False, patience=replace(PATIENT, redis=SHORT.redis)) as gateway,
             bridge_of(settings),
-            gateway.client(timeout=120) as client,
+            gateway.client() as client,
         ):
             first = client.post("/v1/jobs", json=JOB)
             assert first.status_code == 202, first.text
@@ -233,14 +241,11 @@ def test_a_ledger_that_is_gone_is_told_of_at_once(proxied: "tuple[Settings, Prox
         assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:ledger_away")
 
 
-def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(
-    settings: Settings, embedded_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(settings: Settings, embedded_kafka: KafkaServer):
     """The first request waits for its record, those after it do not; under a key it is safe to send again."""
-    monkeypatch.setattr(sink, "_LOST_SECONDS", 3_600.0)  # the first waits until it is told otherwise
-    monkeypatch.setattr(sink, "CONFIRM_SECONDS", 3_600.0)
-    with served(settings) as alone, alone.client(timeout=600) as client:
-        assert client.post("/v1/jobs", json=JOB).status_code == 202
+    patience = replace(SHORT_WITH_KAFKA, confirmed=3_600.0)  # the first waits until it is told otherwise
+    with served(settings, patience=patience) as alone, alone.client(timeout=600) as client:
+        eventually(lambda: client.post("/v1/jobs", json=JOB).status_code == 202)
         embedded_kafka.freeze()
         try:
             first: list[httpx.Response] = []
@@ -251,14 +256,14 @@ def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(
             assert at_once.json()["type"] == "urn:headrace:problem:kafka_away"
             assert "x-should-retry" not in at_once.headers
             assert thread.is_alive()
-            monkeypatch.setattr(sink, "_LOST_SECONDS", 0.0)  # its time is up
+            alone.services.sink._patience = replace(patience, confirmed=0.0)  # its time is up
             thread.join(120)
             assert (first[0].status_code, first[0].headers["x-should-retry"]) == (503, "false")
             # Nobody was told that it is accepted, and so it is not: it is found when it is taken in after all.
             assert client.get(f"/v1/jobs/{first[0].json()['job_id']}").status_code == 404
         finally:
             embedded_kafka.thaw()
-        monkeypatch.undo()
+        alone.services.sink._patience = SHORT_WITH_KAFKA
         eventually(lambda: client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).status_code == 202)
 
 
@@ -268,8 +273,8 @@ def test_a_kafka_that_died_is_told_of_and_used_again(settings: Settings, tmp_pat
     with closing_server(need(find_tansu(tmp_path / "own"), "Tansu is needed")) as kafka:
         own = changed(settings, kafka=kafka.settings(settings.kafka.prefix))
         ensure_topics(own.kafka)
-        with served(own) as gateway, gateway.client(timeout=120) as client:
-            assert client.post("/v1/jobs", json=JOB).status_code == 202
+        with served(own, patience=SHORT_WITH_KAFKA) as gateway, gateway.client() as client:
+            eventually(lambda: client.post("/v1/jobs", json=JOB).status_code == 202)
             kafka.kill()
             told = client.post("/v1/jobs", json=JOB)
             assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:kafka_away")
@@ -288,29 +293,21 @@ def closing_server(server: KafkaServer) -> Iterator[KafkaServer]:
         server.stop()
 
 
-@pytest.fixture
-def waiting(alone: Gateway) -> Callable[[bool], str]:
-    """Adds a route that waits as the doors for answers do: `waiting(keep)` is its path."""
+def waiting(gateway: Gateway, *, keep: bool) -> str:
+    """Add a route that waits as the doors for answers do, and return its path."""
 
-    def add(keep: bool) -> str:
-        path = f"/v1/waiting-{keep}".lower()
+    async def wait(request: Request, caller: Annotated[Caller, needs(JOBS_WRITE)], services: Wired) -> dict[str, str]:
+        ids = (await request.json())["ids"]
+        ends = await ends_of(request, services, caller, ids, seconds=60, keep=keep)
+        return {job_id: type(end).__name__ for job_id, end in ends.items()}
 
-        async def wait(
-            request: Request, caller: Annotated[Caller, needs(JOBS_WRITE)], services: Wired
-        ) -> dict[str, str]:
-            ids = (await request.json())["ids"]
-            ends = await ends_of(request, services, caller, ids, seconds=60, keep=keep)
-            return {job_id: type(end).__name__ for job_id, end in ends.items()}
-
-        alone.server.config.app.add_api_route(path, wait, methods=["POST"])
-        return path
-
-    return add
+    gateway.server.config.app.add_api_route("/v1/waiting", wait, methods=["POST"])
+    return "/v1/waiting"
 
 
-def test_who_hangs_up_cancels_what_nobody_else_can_see(alone: Gateway, waiting, bridge):
+def test_who_hangs_up_cancels_what_nobody_else_can_see(alone: Gateway, bridge):
     """A thousand at once: each job is cancelled, also those that were not taken in yet."""
-    path = waiting(False)
+    path = waiting(alone, keep=False)
     with alone.client() as client:
         half = [each["id"] for each in client.post("/v1/jobs", json=[JOB] * 500).json()["data"]]
         with bridge():
@@ -321,27 +318,30 @@ def test_who_hangs_up_cancels_what_nobody_else_can_see(alone: Gateway, waiting, 
         assert client.get("/healthz").status_code == 200
 
 
-def test_a_slow_ledger_is_waited_for_when_nobody_waits(alone: Gateway, waiting, monkeypatch):
+def test_a_slow_ledger_is_waited_for_when_nobody_waits(settings: Settings, monkeypatch: pytest.MonkeyPatch):
     """Longer than a client would: else the jobs of clients that are gone, which come behind others, would run on."""
-    path, cancel_all, calls = waiting(False), alone.services.ledger.cancel_all, []
+    patience, calls = replace(PATIENT, ledger=1.0), []
 
-    def slow(wishes):
-        calls.append(len(wishes))
-        if len(calls) == 1:
-            time.sleep(PATIENCE + 0.5)
-        return cancel_all(wishes)
+    with served(settings, patience=patience) as gateway, gateway.client() as client:
+        ledger, cancel_all = gateway.services.ledger, gateway.services.ledger.cancel_all
 
-    with alone.client() as client:
-        ids = [each["id"] for each in client.post("/v1/jobs", json=[JOB] * 101).json()["data"]]
-        monkeypatch.setattr(alone.services.ledger, "cancel_all", slow)
-        hang_up_while_waiting(alone, path, [{"ids": [job_id]} for job_id in ids])
-        eventually(lambda: alone.services.ledger.overview().cancelled == 101)
+        def slow(wishes):
+            calls.append(len(wishes))
+            if len(calls) == 1:
+                time.sleep(patience.ledger + 0.5)
+            return cancel_all(wishes)
+
+        sent = eventually(lambda: (told := client.post("/v1/jobs", json=[JOB] * 101)).status_code == 202 and told)
+        monkeypatch.setattr(ledger, "cancel_all", slow)
+        ids = [each["id"] for each in sent.json()["data"]]
+        hang_up_while_waiting(gateway, waiting(gateway, keep=False), [{"ids": [job_id]} for job_id in ids])
+        eventually(lambda: ledger.overview().cancelled == 101)
     assert len(calls) > 1
 
 
-def test_what_can_be_asked_for_again_goes_on(alone: Gateway, waiting):
+def test_what_can_be_asked_for_again_goes_on(alone: Gateway):
     """A job under a key, or one that is stored."""
-    path = waiting(True)
+    path = waiting(alone, keep=True)
     with alone.client() as client:
         job_id = client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).json()["id"]
         hang_up_while_waiting(alone, path, [{"ids": [job_id]}])

@@ -9,11 +9,12 @@ from sqlalchemy import make_url, text
 from tests.services.eventually import eventually
 from tests.services.proxy import Proxy
 from tests.workers.changed_settings import changed
-from tests.workers.http.served import Gateway, served
+from tests.workers.http.served import PATIENT, Gateway, served
 
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.knowledge.passage_search import PassageSearch
+from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import make_hash_embedder
@@ -31,7 +32,7 @@ def test_a_gateway_that_has_all_is_ready(gateway: Gateway):
 def test_without_kafka_it_lives_and_is_not_ready(settings):
     """And says so; jobs are refused at once, and nothing was sent."""
     away = changed(settings, kafka=replace(settings.kafka, bootstrap=("127.0.0.1:1",)))
-    with served(away, connected=False) as gateway, gateway.client() as client:
+    with served(away, connected=False, patience=Patience()) as gateway, gateway.client() as client:
         assert client.get("/healthz").status_code == 200
         eventually(lambda: "no Kafka broker answers" in client.get("/readyz").json()["kafka"])
         ready = client.get("/readyz")
@@ -49,7 +50,8 @@ def test_a_kafka_that_falls_silent_is_told_before_anybody_sends(settings: Settin
     (broker,) = settings.kafka.bootstrap
     proxy = Proxy(int(broker.rpartition(":")[2]))
     behind = changed(settings, kafka=replace(settings.kafka, bootstrap=(f"127.0.0.1:{proxy.port}",)))
-    with served(behind) as gateway, gateway.client() as client:
+    patience = replace(PATIENT, topics=Patience().topics)
+    with served(behind, patience=patience) as gateway, gateway.client() as client:
         proxy.swallow()
         eventually(lambda: client.get("/readyz").status_code == 503)
         told = client.post("/v1/jobs", json={"model": "echo", "prompt": "x"})
@@ -57,7 +59,7 @@ def test_a_kafka_that_falls_silent_is_told_before_anybody_sends(settings: Settin
         proxy.heal()
         proxy.cut()
         eventually(lambda: client.get("/readyz").status_code == 200)
-        assert client.post("/v1/jobs", json={"model": "echo", "prompt": "x"}).status_code == 202
+        eventually(lambda: client.post("/v1/jobs", json={"model": "echo", "prompt": "x"}).status_code == 202)
     proxy.close()
 
 

@@ -4,19 +4,19 @@ import asyncio
 import time
 
 import pytest
+from redis.asyncio import Redis
 from tests.services.need import need
 from tests.services.redis import RedisServer, find_redis
 
 from headrace_workers.http import rate_limits as rates_module
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.rate_limits import RateLimiter, client
+from headrace_workers.http.rate_limits import RateLimiter
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
 
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that answers is waited for, however busy the machine is."""
-    monkeypatch.setattr(rates_module, "_ANSWER_SECONDS", 60.0)
+def client(url: str) -> Redis:
+    """One that waits for a Redis that answers, however busy the machine is."""
+    return rates_module.client(url, 60.0)
 
 
 class Clock:

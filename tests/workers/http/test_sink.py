@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import threading
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.workers.http.served import PATIENT
 
 from headrace_producers.errors import BufferFull, RecordRefused
 from headrace_producers.sink import Record
@@ -13,6 +15,7 @@ from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.http import sink as room
 from headrace_workers.http.errors import KafkaOutage
+from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.sink import Sink
 from headrace_workers.http.topics import Topics
 
@@ -58,12 +61,12 @@ def record(job_id):
     return Record(Topic.GENERATION, job_id.encode(), [], b"{}", job_id)
 
 
-def sending(work):
+def sending(work: Callable[[Sink, Broker], Awaitable[object]], patience: Patience = PATIENT) -> object:
     """Run `work(sink, broker)` with a sink that is connected."""
 
     async def run():
         broker, executor = Broker(), ThreadPoolExecutor()
-        sink = Sink(broker.connect, Topics(broker.look, executor), executor)
+        sink = Sink(broker.connect, Topics(broker.look, executor, patience.topics), executor, patience)
         await sink.start()
         while sink.trouble is not None:
             await asyncio.sleep(0.001)
@@ -118,16 +121,15 @@ def test_one_that_is_slow_keeps_nobody_back():
     sending(work)
 
 
-def test_what_is_not_confirmed_is_told_and_may_still_arrive(monkeypatch):
+def test_what_is_not_confirmed_is_told_and_may_still_arrive():
     """Where nothing is ever heard of it."""
-    monkeypatch.setattr(room, "_LOST_SECONDS", 0.0)
 
     async def work(sink, _broker):
         with pytest.raises(KafkaOutage, match="not confirmed within") as told:
             await sink.publish([record("a")])
         return told.value.should_retry
 
-    assert sending(work) is False
+    assert sending(work, Patience(confirmed=0.0)) is False
 
 
 def test_a_topic_that_went_missing_is_told_before_its_time_is_up(monkeypatch):

@@ -22,7 +22,7 @@ def test_what_is_asked_for_meanwhile_is_asked_for_together():
         return [item * 2 for item in items]
 
     async def ask():
-        together = Batcher(do, ThreadPoolExecutor())
+        together = Batcher(do, ThreadPoolExecutor(), patience=60.0)
         first = asyncio.create_task(together.ask(1))
         while not calls:
             await asyncio.sleep(0)
@@ -44,7 +44,7 @@ def test_an_error_is_its_item_s_alone_or_everybody_s():
         return [ValueError(item) if item == "bad" else item for item in items]
 
     async def ask(*items):
-        together = Batcher(do, ThreadPoolExecutor())
+        together = Batcher(do, ThreadPoolExecutor(), patience=60.0)
         return await asyncio.gather(*(together.ask(item) for item in items), return_exceptions=True)
 
     good, bad = asyncio.run(ask("good", "bad"))

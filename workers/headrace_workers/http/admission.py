@@ -35,6 +35,7 @@ from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller, check_named
 from headrace_workers.http.errors import KafkaOutage, LedgerOutage, Refusal, Why, stopping
 from headrace_workers.http.examinations import Examinations
+from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.load_shedding import LoadShedding
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.sink import Sink
@@ -42,7 +43,6 @@ from headrace_workers.http.waiter import Waiter
 
 SOURCE: Final = "/headrace/gateway"
 MOST_JOBS: Final = 2_048  # of one request: as many as OpenAI takes inputs for embeddings
-_TAKEN_SECONDS: Final = 10.0  # until ingest took a job in, where only the ledger counts
 _MARGIN_MS: Final = 2  # between two clocks that are rounded
 
 
@@ -101,6 +101,7 @@ class Admission:
         durable: bool,
         metrics: Metrics,
         quotas: Quotas,
+        patience: Patience,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         def reserve(calls: list[Sequence[AdmissionRequest]]) -> list[Sequence[Reserved]]:
@@ -114,15 +115,17 @@ class Admission:
             )
             return [None] * len(calls)
 
-        self._lookups = [(check, _lookup(check, executor)) for check in rules.checks]
-        self._reserve: Batcher[Sequence[AdmissionRequest], Sequence[Reserved]] = Batcher(reserve, executor)
-        self._publish: Batcher[_Sent, None] = Batcher(publish, executor)
+        self._lookups = [(check, _lookup(check, executor, patience.ledger)) for check in rules.checks]
+        self._reserve: Batcher[Sequence[AdmissionRequest], Sequence[Reserved]] = Batcher(
+            reserve, executor, patience=patience.ledger
+        )
+        self._publish: Batcher[_Sent, None] = Batcher(publish, executor, patience=patience.ledger)
 
         def forget(calls: list[Sequence[str]]) -> list[None]:
             ledger.withdraw_admission([job_id for job_ids in calls for job_id in job_ids])
             return [None] * len(calls)
 
-        self._forget: Batcher[Sequence[str], None] = Batcher(forget, executor)
+        self._forget: Batcher[Sequence[str], None] = Batcher(forget, executor, patience=patience.ledger)
         self._sink = sink
         self._waiter = waiter
         self._rules = rules
@@ -130,7 +133,8 @@ class Admission:
         self._durable = durable
         self._metrics = metrics
         self._quotas = quotas
-        self.examinations = Examinations()
+        self.examinations = Examinations(patience.begun)
+        self._patience = patience
         self._now = now
 
     async def submit(
@@ -250,7 +254,7 @@ class Admission:
             await self._forget.ask(job_ids)
 
     async def _taken_in(self, job_ids: Collection[str], should_retry: bool | None, job_id: str | None) -> None:
-        taken = await self._waiter.taken(job_ids, _TAKEN_SECONDS)
+        taken = await self._waiter.taken(job_ids, self._patience.admitted)
         for letter in taken.values():
             if letter is not None:
                 raise InvalidRecord(letter.reason)
@@ -260,14 +264,14 @@ class Admission:
             )
 
 
-def _lookup(check: AdmissionCheck, executor: Executor) -> Batcher[frozenset[Named], Collection[Named]]:
+def _lookup(check: AdmissionCheck, executor: Executor, patience: float) -> Batcher[frozenset[Named], Collection[Named]]:
     """Return what asks the ledger for the resources of several requests at once."""
 
     def unknown(calls: list[frozenset[Named]]) -> list[Collection[Named]]:
         missing = frozenset(check.unknown(frozenset().union(*calls)))
         return [missing & each for each in calls]
 
-    return Batcher(unknown, executor)
+    return Batcher(unknown, executor, patience=patience)
 
 
 def _letter(

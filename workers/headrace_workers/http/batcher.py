@@ -8,12 +8,10 @@ from typing import Generic, TypeVar
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.http.errors import LedgerOutage, Refusal, unsaid
+from headrace_workers.http.gateway_patience import LATE
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-PATIENCE = 3.0  # seconds that a request waits for an answer
-_LATE = 0.1  # an alarm that comes so late says that this process was busy
 
 
 class Batcher(Generic[T, R]):
@@ -29,8 +27,8 @@ class Batcher(Generic[T, R]):
         do: Callable[[list[T]], Sequence[R | BaseException]],
         executor: Executor,
         *,
+        patience: float,
         most: int = 500,
-        patience: float = PATIENCE,
         outage: Callable[[str], Refusal] = LedgerOutage,
         service: str = "the ledger",
     ) -> None:
@@ -82,7 +80,7 @@ class Batcher(Generic[T, R]):
 
     def _ring(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         late = loop.time() - due
-        if late > _LATE:  # it was not the service that kept them waiting: its answer may be among what comes now
+        if late > LATE:  # it was not the service that kept them waiting: its answer may be among what comes now
             self._alarm = loop.call_later(late, self._expire, loop)
         else:
             self._expire(loop)

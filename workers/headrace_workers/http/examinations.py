@@ -12,15 +12,17 @@ from headrace_workers.http.tenant_slots import Slot, TenantSlots
 
 THREADS: Final = 4  # so many processes compile formats at a time
 AT_A_TIME: Final = 3  # of one tenant: fewer than there are threads
-PATIENCE: Final = 10.0  # seconds until a check has to begin
 
 T = TypeVar("T")
 
 
 class Examinations:
-    """Checks on threads of their own, so that calls of the ledger never wait for them. Belongs to the event loop."""
+    """Checks on threads of their own, so that calls of the ledger never wait for them. Belongs to the event loop.
 
-    def __init__(self, patience: float = PATIENCE) -> None:
+    A check has to begin within `patience` seconds.
+    """
+
+    def __init__(self, patience: float) -> None:
         self._threads = ThreadPoolExecutor(THREADS, "examine")
         self._slots = TenantSlots("checks", AT_A_TIME)
         self._patience = patience

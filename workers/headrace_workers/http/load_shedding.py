@@ -29,13 +29,14 @@ class LoadShedding:
         *,
         most: int,
         longest: float,
+        patience: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         def together(wanted: list[frozenset[Place]]) -> list[Pressure]:
             found = look(frozenset().union(*wanted))
             return [found] * len(wanted)
 
-        self._look: Batcher[frozenset[Place], Pressure] = Batcher(together, executor)
+        self._look: Batcher[frozenset[Place], Pressure] = Batcher(together, executor, patience=patience)
         self._most = most
         self._longest_ms = longest * 1000
         self._monotonic = monotonic

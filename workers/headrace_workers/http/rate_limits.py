@@ -22,7 +22,6 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
-_ANSWER_SECONDS: Final = 0.25
 _AWAY_SECONDS: Final = 5.0  # without asking a Redis that did not answer
 _BURST_SECONDS: Final = 10.0  # a bucket holds what may be asked in so long
 _AT_ONCE_SECONDS: Final = 0.05  # a gateway takes the tokens of so long together: not every request asks Redis
@@ -50,15 +49,15 @@ class _Bucket:
     at: float
 
 
-def client(url: str) -> Redis:
-    """Return a Redis client that gives up at once: requests wait for it.
+def client(url: str, seconds: float) -> Redis:
+    """Return a Redis client that gives up after so many seconds: requests wait for it.
 
     A connection that died while idle is replaced by a new one, once; a silent Redis is not asked twice.
     """
     made: Redis = Redis.from_url(
         url,
-        socket_connect_timeout=_ANSWER_SECONDS,
-        socket_timeout=_ANSWER_SECONDS,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
     )
     return made

@@ -15,9 +15,10 @@ from headrace_workers.core.ledger.cancellation import Cancellation, CancelOutcom
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.http.admission import Admission
-from headrace_workers.http.batcher import PATIENCE, Batcher
+from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import FindsCallers
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why, unsaid
+from headrace_workers.http.gateway_patience import Patience, is_done_within
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.rate_limits import RateLimiter
 from headrace_workers.http.sink import Sink
@@ -58,14 +59,15 @@ class Services:
     ring: Callable[[], object]
     at_end: ExitStack
     parts: Mapping[type, object]
+    patience: Patience
     streams: TenantSlots = field(default_factory=lambda: TenantSlots("event streams", STREAMS_AT_A_TIME))
     _standings: Batcher[str, Standing | None] = field(init=False)
     _cancel: Batcher[Cancellation, CancelOutcome] = field(init=False)
     _cancel_abandoned: Batcher[Cancellation, CancelOutcome] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._standings = Batcher(self._look_up, self.executor)
-        self._cancel = Batcher(self._cancel_all, self.executor)
+        self._standings = Batcher(self._look_up, self.executor, patience=self.patience.ledger)
+        self._cancel = Batcher(self._cancel_all, self.executor, patience=self.patience.ledger)
         self._cancel_abandoned = Batcher(
             self._cancel_all, self.executor, most=_ABANDONED_AT_ONCE, patience=_ABANDONED_SECONDS
         )
@@ -98,13 +100,15 @@ class Services:
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the ledger on a thread. Raise 503 if it does not answer in time; the call may go on."""
         loop = asyncio.get_running_loop()
+        answer = loop.run_in_executor(self.executor, lambda: call(*args, **kwargs))
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await loop.run_in_executor(self.executor, lambda: call(*args, **kwargs))
-        except TimeoutError:
-            raise LedgerOutage(f"the ledger did not answer within {PATIENCE:g} s") from None
+            if not await is_done_within(self.patience.ledger, answer):
+                raise LedgerOutage(f"the ledger did not answer within {self.patience.ledger:g} s")
+            return answer.result()
         except Unavailable as error:
             raise LedgerOutage(unsaid(error)) from error
+        finally:
+            answer.cancel()  # a call that has not begun does not begin for nobody
 
     async def known(self, look_up: Callable[..., T | None], *names: str) -> T | None:
         """Return what a look-up of the ledger finds under these names. No name has a NUL, and no database takes one."""

@@ -19,14 +19,12 @@ from headrace_producers.teller import OnDelivery
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.core.log import Action, log
 from headrace_workers.http.errors import KafkaOutage, Refusal, Why, refusal_of, stopping, unsaid
+from headrace_workers.http.gateway_patience import LATE, Patience
 from headrace_workers.http.topics import Topics
 
-CONFIRM_SECONDS = 5.0  # a record that is not confirmed by then has failed
-_SILENT_SECONDS = 2.0  # a record that waits for so long shows that Kafka is away: others fail at once
 _DOUBT_SECONDS = 1.0  # then it is looked whether its topic is there
-_LOST_SECONDS = CONFIRM_SECONDS + 0.5  # a record that waits for so long will get no answer
+_LOST_SECONDS = 0.5  # a record that waits for so long beyond its time will get no answer
 _WATCH_EVERY = 0.5
-_LATE_SECONDS = 0.1  # a look that comes so late says that this process was busy
 _GATHER_SECONDS = 0.05  # so long others wait for those before them at most: one partition may be slow
 _CONNECT_EVERY = 1.0
 _CLOSE_SECONDS = 5.0
@@ -46,10 +44,13 @@ class Transport(Protocol):
 class Sink:
     """Kafka, for requests. It need not be there yet when this is started. Belongs to the event loop."""
 
-    def __init__(self, connect: Callable[[OnDelivery], Transport], topics: Topics, executor: Executor) -> None:
+    def __init__(
+        self, connect: Callable[[OnDelivery], Transport], topics: Topics, executor: Executor, patience: Patience
+    ) -> None:
         self._connect = connect
         self._topics = topics
         self._executor = executor
+        self._patience = patience
         self._transport: Transport | None = None
         self._trouble = ""
         self._silent: str | None = None
@@ -118,17 +119,17 @@ class Sink:
         while self._since:
             due = time.monotonic() + _WATCH_EVERY
             await asyncio.sleep(_WATCH_EVERY)
-            if time.monotonic() - due > _LATE_SECONDS:
+            if time.monotonic() - due > LATE:
                 continue  # what was confirmed meanwhile is heard first
-            if oldest := self._waited(_SILENT_SECONDS):
+            if oldest := self._waited(self._patience.silence):
                 self._silent = f"a record has waited {time.monotonic() - self._since[oldest[0]]:.1f} s to be confirmed"
             if self._waited(_DOUBT_SECONDS):
                 await self._topics.look()
             for parcel in self._waited(_DOUBT_SECONDS):
                 if refusal := self._missing(parcel.records, should_retry=False):
                     parcel.ends(refusal)
-            for parcel in self._waited(_LOST_SECONDS):
-                parcel.ends(KafkaOutage(f"not confirmed within {CONFIRM_SECONDS:g} s", should_retry=False))
+            for parcel in self._waited(self._patience.confirmed + _LOST_SECONDS):
+                parcel.ends(KafkaOutage(f"not confirmed within {self._patience.confirmed:g} s", should_retry=False))
         self._watching = self._silent = None
 
     def _waited(self, seconds: float) -> "list[_Parcel]":

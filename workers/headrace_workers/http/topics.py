@@ -10,23 +10,24 @@ from headrace_schemas import Topic
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import KafkaOutage
 
-LOOK_SECONDS: Final = 2.0  # that a broker has to say which topics it has
 _EVERY_SECONDS: Final = 5.0  # the embedded broker confirms records for a topic that was deleted
 _AGAIN_SECONDS: Final = 1.0  # while some are missing, or nobody says so
+_THREAD_SECONDS: Final = 1.0  # that a look may wait for a thread
 
 
 class Topics:
     """The topics that were missing at the last look. Belongs to the event loop.
 
-    `look` returns them, each with its name in Kafka; it raises Unavailable if no broker answers.
+    `look` returns them, each with its name in Kafka; it raises Unavailable if no broker answers within `patience`
+    seconds.
     """
 
-    def __init__(self, look: Callable[[], Mapping[Topic, str]], executor: Executor) -> None:
+    def __init__(self, look: Callable[[], Mapping[Topic, str]], executor: Executor, patience: float) -> None:
         def together(calls: list[None]) -> list[Mapping[Topic, str]]:
             return [look()] * len(calls)
 
         self._look: Batcher[None, Mapping[Topic, str]] = Batcher(
-            together, executor, outage=KafkaOutage, service="Kafka"
+            together, executor, patience=patience + _THREAD_SECONDS, outage=KafkaOutage, service="Kafka"
         )
         self._missing: Mapping[Topic, str] = {}
         self._doubted = asyncio.Event()

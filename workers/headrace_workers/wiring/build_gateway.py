@@ -5,7 +5,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
@@ -20,6 +20,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do with
     from headrace_workers.http.sink import Sink
     from headrace_workers.http.waiter import Waiter
 
+_PATIENCE: Final = Patience()
 _GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
 
 
@@ -45,6 +47,7 @@ def build_gateway(
     durable: bool,
     open_to: str | None = None,
     pipeline: Pipeline | None = None,
+    patience: Patience = _PATIENCE,
 ) -> "Services":
     """Return the services of the gateway's routes. `durable`: Kafka's log outlives its broker. `open_to`: the tenant of
     requests without a key.
@@ -63,7 +66,7 @@ def build_gateway(
     parts = admission_parts(settings, ledger, pipeline, registry)
     rules = admission_rules(parts)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
-    sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
+    sink, waiter = _sink(settings.kafka, executor, patience), Waiter(ledger.look_for, executor, progress.loop("waiter"))
     notifier, followers, at_end = (
         Notifier(redis_client(settings.redis, HINT_SECONDS), names.hints),
         Several(),
@@ -85,28 +88,32 @@ def build_gateway(
         executor=executor,
         sink=sink,
         waiter=waiter,
-        admission=_admission(settings, ledger, sink, waiter, rules, executor, metrics, durable=durable),
+        admission=_admission(
+            settings, ledger, sink, waiter, rules, executor, metrics, durable=durable, patience=patience
+        ),
         rules=rules,
         metrics=metrics,
         writes=Writes(Probe(ledger.engine), progress.loop("probe")),
-        keyring=Keyring(ledger.of(ApiKeys), executor, open_to=open_to),
-        rates=RateLimiter(rates_client(settings.redis), names, settings.of(GatewaySettings).rate),
+        keyring=Keyring(ledger.of(ApiKeys), executor, patience=patience.ledger, open_to=open_to),
+        rates=RateLimiter(rates_client(settings.redis, patience.redis), names, settings.of(GatewaySettings).rate),
         hear=lambda rang: _hear(settings, names, progress, rang, followers),
         ring=lambda: executor.submit(notifier.notify, *Hint),  # nobody waits for it
         at_end=at_end,
         parts={kind: part for feature in installed() for kind, part in feature.services(gateway).items()},
+        patience=patience,
     )
 
 
-def _sink(kafka: KafkaSettings, executor: Executor) -> "Sink":
+def _sink(kafka: KafkaSettings, executor: Executor, patience: Patience) -> "Sink":
     from headrace_producers.kafka import KafkaSink
-    from headrace_workers.http.sink import CONFIRM_SECONDS, Sink
-    from headrace_workers.http.topics import LOOK_SECONDS, Topics
+    from headrace_workers.http.sink import Sink
+    from headrace_workers.http.topics import Topics
 
     return Sink(
-        lambda told: KafkaSink(kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
-        Topics(lambda: _missing(kafka, LOOK_SECONDS), executor),
+        lambda told: KafkaSink(kafka, max_block=patience.room, delivery_timeout=patience.confirmed, on_delivery=told),
+        Topics(lambda: _missing(kafka, patience.topics), executor, patience.topics),
         executor,
+        patience,
     )
 
 
@@ -120,6 +127,7 @@ def _admission(
     metrics: "Metrics",
     *,
     durable: bool,
+    patience: Patience,
 ) -> "Admission":
     from headrace_workers.features.access.quota_reservations import QuotaReservations
     from headrace_workers.http.admission import Admission
@@ -131,12 +139,17 @@ def _admission(
         waiter=waiter,
         rules=rules,
         load_shedding=LoadShedding(
-            ledger.pressure, executor, most=settings.max_active, longest=settings.of(GatewaySettings).max_queue_age
+            ledger.pressure,
+            executor,
+            most=settings.max_active,
+            longest=settings.of(GatewaySettings).max_queue_age,
+            patience=patience.ledger,
         ),
         executor=executor,
         durable=durable,
         metrics=metrics,
-        quotas=QuotaReservations(ledger, rules, executor),
+        patience=patience,
+        quotas=QuotaReservations(ledger, rules, executor, patience=patience.ledger),
     )
 
 

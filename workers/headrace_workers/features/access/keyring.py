@@ -34,6 +34,7 @@ class Keyring:
         keys: ApiKeys,
         executor: Executor,
         *,
+        patience: float,
         open_to: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -41,7 +42,7 @@ class Keyring:
             found = keys.find(frozenset(ids))
             return [found.get(key_id) for key_id in ids]
 
-        self._look_up: Batcher[str, KeyRow | None] = Batcher(find, executor)
+        self._look_up: Batcher[str, KeyRow | None] = Batcher(find, executor, patience=patience)
         self._open_to = open_to
         self._monotonic = monotonic
         self._kept: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()

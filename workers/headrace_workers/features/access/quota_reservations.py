@@ -30,6 +30,7 @@ class QuotaReservations:
         rules: AdmissionRules,
         executor: Executor,
         *,
+        patience: float,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -70,9 +71,9 @@ class QuotaReservations:
             quotas.release([(each.job_id, each.digest) for requests in calls for each in requests])
             return [None] * len(calls)
 
-        self._find: Batcher[str, bool] = Batcher(find, executor)
-        self._reserve: Batcher[Sequence[Want], Beyond | None] = Batcher(reserve, executor)
-        self._release: Batcher[Sequence[AdmissionRequest], None] = Batcher(release, executor)
+        self._find: Batcher[str, bool] = Batcher(find, executor, patience=patience)
+        self._reserve: Batcher[Sequence[Want], Beyond | None] = Batcher(reserve, executor, patience=patience)
+        self._release: Batcher[Sequence[AdmissionRequest], None] = Batcher(release, executor, patience=patience)
         self._monotonic = monotonic
         self._wall = wall
         self._kept: dict[str, tuple[float, bool]] = {}
