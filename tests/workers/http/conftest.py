@@ -125,7 +125,9 @@ def settings(
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     # Not given back: a call that has outlasted its gateway may still be in it.
-    return Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=postgres_tables(postgres, name))
+    # A machine that stands still for seconds is no outage.
+    ledger = f"{postgres_tables(postgres, name)}?connect_timeout=60"
+    return Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=ledger)
 
 
 @pytest.fixture

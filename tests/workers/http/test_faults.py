@@ -66,7 +66,7 @@ def proxied(settings: Settings) -> "tuple[Settings, Proxy]":
     """
     url = make_url(settings.ledger)
     proxy = Proxy(url.port)
-    behind = url.set(port=proxy.port).update_query_dict({"timeout": str(SHORT.ledger + 1)})
+    behind = url.set(port=proxy.port).update_query_dict({"timeout": str(SHORT.ledger + 1), "connect_timeout": "5"})
     return changed(settings, ledger=behind.render_as_string(hide_password=False)), proxy
 
 

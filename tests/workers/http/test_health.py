@@ -100,7 +100,8 @@ def test_a_bridge_names_a_ledger_that_is_silent(settings: Settings):
     """While its other loops wait for their answers, which takes them longer."""
     url = make_url(settings.ledger)
     proxy, stop, progress = Proxy(url.port), threading.Event(), Progress()
-    behind = changed(settings, ledger=url.set(port=proxy.port).render_as_string(hide_password=False))
+    address = url.set(port=proxy.port).update_query_dict({"connect_timeout": "5"})
+    behind = changed(settings, ledger=address.render_as_string(hide_password=False))
     bridge = threading.Thread(target=build_bridge(behind, frozenset({Duty.REAP}), progress).run, args=(stop,))
 
     def waiting() -> set[str]:
