@@ -3,44 +3,14 @@
 import json
 import os
 import signal
-import threading
 
 import pytest
 from tests.acceptance.conftest import WITH_A_LOG
 from tests.services.eventually import eventually
-from tests.services.provider import Provider, Reply, echoes, providing
+from tests.services.provider import Portions, providing
 from tests.workers.features.generation.engines.remote_models import catalogue
 
 pytestmark = pytest.mark.acceptance
-
-
-class Portions:
-    """A provider's behaviour: it answers as many requests as the test allows, and keeps the others waiting."""
-
-    def __init__(self) -> None:
-        self._left = 0
-        self._lock = threading.Lock()
-        self._later = threading.Event()
-
-    def allow(self, answers: int) -> None:
-        """Answer so many of the requests that come from now on."""
-        with self._lock:
-            self._left = answers
-
-    def answer_those_that_wait(self) -> None:
-        """Answer what waits now, so that a worker that stops does not wait for it."""
-        with self._lock:
-            self._later.set()
-            self._later = threading.Event()
-
-    def __call__(self, provider: Provider, reply: Reply) -> None:
-        """Answer at once, or later."""
-        with self._lock:
-            self._left -= 1
-            late, later = self._left < 0, self._later
-        if late:
-            later.wait()
-        echoes(provider, reply)
 
 
 @pytest.mark.slow
