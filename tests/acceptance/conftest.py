@@ -113,7 +113,7 @@ WITH_A_LOG = {name: os.environ[name] for name in ("KAFKA_HOME",) if name in os.e
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
-    """A folder with the echo model, and no stack."""
+    """A folder with the echo model, and no stack. The work of one that is killed is soon taken up again."""
     make_echo_model(tmp_path / ".headrace")
     return Shell(tmp_path, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5"})
 
@@ -122,7 +122,7 @@ def shell(tmp_path: Path) -> Shell:
 def running(folder: Path, *options: str, program: bool = False, **env: str) -> Iterator[Shell]:
     """A `headrace up` with the echo model in this folder, ready; stopped at the end. `program`: as a user starts it."""
     make_echo_model(folder / ".headrace")
-    shell = Shell(folder, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5", **env}, program)
+    shell = Shell(folder, {"HEADRACE_MODEL": "echo", **env}, program)
     process = shell.start("up", *options)
     shell.program = False
     try:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.acceptance.conftest import Shell
 from tests.services.eventually import eventually
+from tests.services.provider import Portions, providing
+from tests.workers.features.generation.engines.remote_models import catalogue
 
 pytestmark = pytest.mark.acceptance
 
@@ -41,8 +43,8 @@ dataset = "items.jsonl"
 reference = "{{q}}"
 primary = "same"
 margin = 0.1
-common = { model = "echo" }
-variants = [{ name = "A", prompt = "%%sleep:PAUSE%% {{q}}" }, { name = "B", prompt = "{{q}} %%sleep:PAUSE%%" }]
+common = { model = "far" }
+variants = [{ name = "A", prompt = "One {{q}}" }, { name = "B", prompt = "Two {{q}}" }]
 criteria = [{ name = "same", criterion = "exact_match" }]
 """
 ITEMS = int(os.environ.get("HEADRACE_TEST_ITEMS", "150"))  # by hand with 100,000, which takes minutes
@@ -51,13 +53,10 @@ ITEMS = int(os.environ.get("HEADRACE_TEST_ITEMS", "150"))  # by hand with 100,00
 @pytest.mark.slow
 def test_an_evaluation_that_is_killed_twice_goes_on_where_it_was(shell: Shell) -> None:
     """With its stack, by SIGKILL: each job has one receipt, what was written stands, and the report is of all items."""
-    (shell.folder / "run.toml").write_text(RUN.replace("PAUSE", f"{3 / ITEMS:f}"))
+    (shell.folder / "run.toml").write_text(RUN)
     (shell.folder / "items.jsonl").write_text("".join(json.dumps({"q": f"item {n}"}) + "\n" for n in range(ITEMS)))
     receipts = shell.folder / "report" / "receipts.jsonl"
     call = ("evaluate", "run.toml", "-o", "report")
-    shell.env["HEADRACE_GROUP_SIZE"] = (
-        "8"  # they end a few at a time, and each takes its time: some are left at each kill
-    )
     log = shell.folder / "evaluate.log"
 
     def some_are_written() -> bool:
@@ -68,16 +67,22 @@ def test_an_evaluation_that_is_killed_twice_goes_on_where_it_was(shell: Shell) -
         return log.read_text().count("starting bridge") == 2
 
     before: list[bytes] = []
-    for in_the_middle in (some_are_written, works_again):
-        run = shell.start(*call)
-        eventually(in_the_middle, 600 + ITEMS // 50)
-        os.kill(run.pid, signal.SIGKILL)
-        run.wait(300)
-        written = receipts.read_bytes().rsplit(b"\n", 1)[0].splitlines()
-        assert written[: len(before)] == before
-        assert len(written) < 2 * ITEMS
-        before = written
-    shell.run(*call, timeout=600 + ITEMS // 50)
+    portions = Portions()
+    with providing(portions) as provider:
+        catalogue(shell.folder / ".headrace", "openai", provider.url, open_calls=16, first_token=600.0, total=600.0)
+        for in_the_middle in (some_are_written, works_again):
+            portions.allow(2 * ITEMS // 3)
+            run = shell.start(*call)
+            eventually(in_the_middle, 600 + ITEMS // 50)
+            os.kill(run.pid, signal.SIGKILL)
+            run.wait(300)
+            written = receipts.read_bytes().rsplit(b"\n", 1)[0].splitlines()
+            assert written[: len(before)] == before
+            assert len(written) < 2 * ITEMS
+            before = written
+        portions.allow(4 * ITEMS)
+        shell.run(*call, timeout=600 + ITEMS // 50)
+        portions.answer_those_that_wait()
     after = receipts.read_bytes().splitlines()
     assert after[: len(before)] == before
     assert sorted(json.loads(line)["line"] for line in after) == list(range(1, 2 * ITEMS + 1))

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.acceptance.conftest import Shell, running
+from tests.acceptance.conftest import Shell, lines, running
+from tests.services.eventually import eventually
 from tests.services.models import MINILM, minilm
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -49,9 +51,15 @@ def run(shell: Shell, page: str, files: dict[str, str]) -> dict[str, str]:
         done = shell.shell(f"export PATH={shell.folder}:$PATH\nset -o pipefail\n{command.replace('JOB', job)}")
         if command == "headrace submit screened.jsonl":
             job = done.stdout.strip()
-            shell.shell(f"export PATH={shell.folder}:$PATH\nheadrace status {job}; sleep 3")
+            eventually(partial(is_held, shell, job))
         printed[command] = f"{done.returncode}\n{done.stdout}{done.stderr}"
     return printed
+
+
+def is_held(shell: Shell, job: str) -> bool:
+    """Return True once a step of this job waits for a person."""
+    found = lines(shell.call("status", job, "--json", code=(0, 1)).stdout)
+    return any(step["state"] == "held" for each in found for step in each["steps"])
 
 
 def failed(printed: dict[str, str]) -> dict[str, str]:

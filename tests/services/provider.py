@@ -168,6 +168,37 @@ def echoes(_provider: "Provider", reply: Reply) -> None:
     reply.end("stop" if stopped else "length", read=read, written=len(shown))
 
 
+class Portions:
+    """A behaviour that echoes as many requests as a test allows, and keeps the others waiting: however fast a machine
+    is, what it does not allow is not done when something is killed.
+    """
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._lock = threading.Lock()
+        self._later = threading.Event()
+
+    def allow(self, answers: int) -> None:
+        """Answer so many of the requests that come from now on."""
+        with self._lock:
+            self._left = answers
+
+    def answer_those_that_wait(self) -> None:
+        """Answer what waits now, so that a worker that stops does not wait for it."""
+        with self._lock:
+            self._later.set()
+            self._later = threading.Event()
+
+    def __call__(self, provider: "Provider", reply: Reply) -> None:
+        """Answer at once, or later."""
+        with self._lock:
+            self._left -= 1
+            late, later = self._left < 0, self._later
+        if late:
+            later.wait()
+        echoes(provider, reply)
+
+
 class Provider:
     """The server. `behave` answers each request; `heard` are the requests, and `over` is set when the test is."""
 

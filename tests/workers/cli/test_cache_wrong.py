@@ -1,7 +1,6 @@
 """`headrace cache wrong`: an answer that was wrong is called back from all who have it, on each database."""
 
 import json
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -68,7 +67,7 @@ def test_who_read_it_just_before_is_listed_too(cache: Call, flow: Flow, shared: 
 
     # The command's alone: other threads of this process sleep, too.
     monkeypatch.setattr(
-        "headrace_workers.features.cache.commands.cache.time", SimpleNamespace(sleep=wait, monotonic=time.monotonic)
+        "headrace_workers.features.cache.commands.cache.time", SimpleNamespace(sleep=wait, monotonic=lambda: 0.0)
     )
     if not ends:
         monkeypatch.setattr("headrace_workers.features.cache.commands.cache._WAIT_SECONDS", -1.0)

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from headrace_schemas.output_format import (
 )
 from headrace_workers.core.ports import Completion, GivenUp, Request
 from headrace_workers.features.generation.engines import constrained, ctranslate2_generator
-from headrace_workers.features.generation.engines.constrained import ConstrainedRow, Grammars
+from headrace_workers.features.generation.engines.constrained import Compiling, ConstrainedRow, Grammars
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.engines.stopping import Row
 from headrace_workers.features.generation.structured.grammar import grammar_of
@@ -268,16 +267,16 @@ def test_a_grammar_that_compiles_for_long_holds_up_no_other_row(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are computed meanwhile. If it comes, its row is answered; if it does not, its row fails."""
-    compiled: Future[LLMatcher] = Future()
+    compiled = Compiling()
     ask_for = Grammars.ask
     slow = grammar_of(DATE)
     monkeypatch.setattr(Grammars, "ask", lambda self, grammar: compiled if grammar == slow else ask_for(self, grammar))
     answered: list[bool] = []
 
     def others_run() -> bool:
-        answered.append(not compiled.done())
+        answered.append(not compiled.matcher.done())
         if len(answered) == 5:
-            compiled.set_result(ask_for(tiny._grammars, slow).result(60))
+            compiled.matcher.set_result(ask_for(tiny._grammars, slow).matcher.result(60))
         return False
 
     late, quick, other = tiny.generate(
@@ -289,11 +288,25 @@ def test_a_grammar_that_compiles_for_long_holds_up_no_other_row(
     )
     assert [type(each) for each in (late, quick, other)] == [Completion] * 3
     assert answered[0]
-    compiled = Future()
-    monkeypatch.setattr(constrained, "_COMPILE_SECONDS", 0.3)
+    compiled = Compiling(clock=lambda: 11.0)
     answers = tiny.generate([held("When?", DATE), ask("a", max_tokens=12)])
     assert [type(each) for each in answers] == [Unparsable, Completion]
     assert "to compile" in str(answers[0])
+
+
+def test_a_busy_machine_fails_no_row() -> None:
+    """A grammar's own CPU counts, not the time in which others are computed; a minute is the end all the same."""
+    working = Compiling()
+    working.begin()
+    for compiling in (Compiling(), working):
+        row = ConstrainedRow(
+            Row(9, ()), Sampling(), compiling, endings=None, end_ids=[0], decode=lambda _ids: ""
+        )  # fmt: skip
+        row._asked -= 30
+        assert not row.start()
+        row._asked -= 31
+        assert row.start()
+        assert "within 60 s" in str(row.error)
 
 
 def test_an_engine_that_fails_in_a_rerun_costs_one_row(
@@ -321,7 +334,7 @@ def test_compiled_grammars_are_kept_within_a_bound(tiny: CTranslate2Generator) -
     grammars = Grammars(tiny._tokenizer.to_str, tiny._end_ids)
     first = grammars.ask("start: /a/")
     for number in range(constrained.MOST_COMPILED - 1):
-        grammars.ask(f"start: /b{number}/").result(60)
+        grammars.ask(f"start: /b{number}/").matcher.result(60)
     assert grammars.ask("start: /a/") is first
     grammars.ask("start: /c/")
     assert grammars.ask("start: /a/") is first

@@ -1,7 +1,6 @@
 """Answers whose tokens run out are closed where nothing has to be made up for it."""
 
 import json
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from headrace_schemas import Sampling
 from headrace_schemas.output_format import JsonSchemaFormat
-from headrace_workers.features.generation.engines.constrained import ConstrainedRow
+from headrace_workers.features.generation.engines.constrained import Compiling, ConstrainedRow
 from headrace_workers.features.generation.engines.endings import Endings
 from headrace_workers.features.generation.engines.stopping import Row
 from headrace_workers.features.generation.structured.grammar import grammar_of
@@ -38,8 +37,8 @@ def matcher(schema: dict[str, Any]) -> LLMatcher:
 
 def row_of(text: str, limit: int, *, schema: dict[str, Any] = SCHEMA, shortens: bool = True) -> ConstrainedRow:
     """An answer that a model which writes this text gets with so many tokens."""
-    compiled = Future[LLMatcher]()
-    compiled.set_result(matcher(schema))
+    compiled = Compiling()
+    compiled.matcher.set_result(matcher(schema))
     row = ConstrainedRow(
         Row(limit, ()), Sampling(max_tokens=limit), compiled, endings=(lambda: ENDINGS) if shortens else None,
         end_ids=BYTES.eos_tokens, decode=lambda ids: bytes(ids).decode(),

@@ -9,11 +9,14 @@ A JSON answer whose tokens run out is closed with the last of them, where all th
 it is shortened, and valid all the same.
 """
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from threading import Lock
 from typing import Final
@@ -35,7 +38,8 @@ from headrace_workers.features.generation.structured.tools import Dialect, offer
 
 MOST_COMPILED: Final = 64  # grammars of a model that are kept
 _MOST_CHARACTERS: Final = 4 * 1024 * 1024  # of all of them together, before they are compiled
-_COMPILE_SECONDS: Final = 10.0  # that a grammar may take to compile
+_COMPILE_SECONDS: Final = 10.0  # of CPU that a grammar may take to compile
+_COMPILE_WAIT: Final = 60.0  # seconds until it is compiled: the tokenizer is read first, and the machine may be busy
 _COMPILERS: Final = 4  # threads, so that a grammar that takes long holds up no other
 _SECONDS_IN_A_BATCH: Final = 0.05  # of CPU that a grammar may take from the other rows of its batch
 _SECONDS: Final = 10.0  # of CPU that a grammar may take for one answer
@@ -60,6 +64,30 @@ def grammar_for(request: Request, dialect: Dialect) -> str | None:
     return None
 
 
+@dataclass(slots=True, eq=False)
+class Compiling:
+    """A grammar on its way to a matcher at the beginning of an answer. Copy that; never move it.
+
+    `clock` tells the CPU seconds of the thread that compiles it, once that has begun.
+    """
+
+    matcher: "Future[LLMatcher]" = field(default_factory=Future)
+    clock: Callable[[], float] | None = None
+    _began: float = 0.0
+
+    def begin(self) -> None:
+        """Count from here on what this thread does. A system without clocks of threads counts all that passes."""
+        clock: Callable[[], float] = time.monotonic
+        if hasattr(time, "pthread_getcpuclockid"):
+            clock = partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
+        self._began, self.clock = clock(), clock
+
+    @property
+    def seconds(self) -> float:
+        """Return the CPU seconds that it has taken so far."""
+        return self.clock() - self._began if self.clock else 0.0
+
+
 class Grammars:
     """The grammars that a model was asked for last, compiled for its tokenizer. Thread-safe.
 
@@ -73,17 +101,18 @@ class Grammars:
         self._endings: Endings | None = None
         self._lock = Lock()
         self._reading = Lock()
-        self._compiled: OrderedDict[bytes, tuple[Future[LLMatcher], int]] = OrderedDict()
+        self._compiled: OrderedDict[bytes, tuple[Compiling, int]] = OrderedDict()
         self._compiler = ThreadPoolExecutor(_COMPILERS, thread_name_prefix="grammars")
 
-    def ask(self, grammar: str) -> "Future[LLMatcher]":
-        """Return a matcher at the beginning of an answer, once the grammar is compiled. Copy it; never move it."""
+    def ask(self, grammar: str) -> Compiling:
+        """Return a grammar that is compiled, or will be."""
         digest = blake2b(grammar.encode(), digest_size=16).digest()
         with self._lock:
             if digest in self._compiled:
                 self._compiled.move_to_end(digest)
                 return self._compiled[digest][0]
-            found = self._compiler.submit(self._compile, grammar)
+            found = Compiling()
+            found.matcher = self._compiler.submit(self._compile, grammar, found)
             self._compiled[digest] = (found, len(grammar))
             while len(self._compiled) > 1 and (
                 len(self._compiled) > MOST_COMPILED
@@ -110,11 +139,12 @@ class Grammars:
         assert self._endings is not None  # noqa: S101 - `_compile` comes first
         return self._endings
 
-    def _compile(self, grammar: str) -> LLMatcher:
+    def _compile(self, grammar: str, compiling: Compiling) -> LLMatcher:
         with self._reading:
             if self._tokenizer is None:
                 self._tokenizer = LLTokenizer(self._read(), eos_token=self._end_ids)
                 self._endings = Endings(self._tokenizer, self._end_ids)
+        compiling.begin()
         return LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
 
 
@@ -129,7 +159,7 @@ class ConstrainedRow:
         self,
         row: Row,
         sampling: Sampling,
-        matcher: "Future[LLMatcher]",
+        compiling: Compiling,
         *,
         endings: Callable[[], Endings] | None,
         end_ids: Sequence[int],
@@ -144,7 +174,7 @@ class ConstrainedRow:
         self.error: HeadraceError | None = None
         self.is_run = False  # the model has read its prompt
         self._sampling = sampling
-        self._compiling = matcher
+        self._compiling = compiling
         self._asked = time.monotonic()
         self._matcher: LLMatcher | None = None
         self._endings = endings
@@ -163,12 +193,13 @@ class ConstrainedRow:
         if self._matcher is not None or self.ended:
             return True
         try:
-            compiled = self._compiling.result(wait)
+            compiled = self._compiling.matcher.result(wait)
         except NotYet:
-            if time.monotonic() - self._asked < _COMPILE_SECONDS:
-                return False
-            self.fail(f"its grammar takes longer than {_COMPILE_SECONDS:.0f} s to compile: make it simpler")
-            return True
+            if self._compiling.seconds > _COMPILE_SECONDS:
+                self.fail(f"its grammar takes longer than {_COMPILE_SECONDS:.0f} s to compile: make it simpler")
+            elif time.monotonic() - self._asked > _COMPILE_WAIT:
+                self.fail(f"its grammar was not compiled within {_COMPILE_WAIT:.0f} s: make it simpler")
+            return self.ended
         except Exception as error:  # the library's: this row's alone
             self.fail(f"its grammar cannot be compiled ({type(error).__name__})")
             return True
