@@ -15,7 +15,7 @@ class Patience:
 
     ledger: float = 3.0  # that a request waits for one answer of the ledger
     redis: float = 0.25  # that Redis has to count a request; then this gateway counts by itself for a while
-    admitted: float = 10.0  # until ingest has a job, where only the ledger counts
+    admitted: float = 30.0  # until ingest has a job, where only the ledger counts
     begun: float = 10.0  # until a check of a request has to begin
     topics: float = 2.0  # that a broker has to say which topics it has
     room: float = 1.0  # that the producer waits for a connection, and for room in its buffer
