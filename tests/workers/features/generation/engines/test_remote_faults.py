@@ -373,7 +373,7 @@ def test_an_answer_that_nobody_wants_is_hung_up(tmp_path: Path, engine: str) -> 
         model = remote(tmp_path, engine, provider.url)
         (outcome,) = model.generate([ask("hi", given_up=lambda: bool(provider.heard))])
         assert isinstance(outcome, GivenUp)
-        assert provider.left.wait(30)
+        assert provider.left.wait(120)
 
 
 def certificate(folder: Path, first_day: int, last_day: int) -> Path:
