@@ -159,6 +159,31 @@ class ResultReader:
                     waiting.discard(received.waited_for or "")
                 yield received
 
+    def read_existing(self, *, silence: float = 30.0) -> Iterator[Received]:
+        """Return the ends of jobs that are there when the iteration begins, each event once, and stop.
+
+        Later ones may come among them. Raises ConfigurationError with a group; Unavailable where topics cannot be read,
+        and when nothing came for `silence` seconds although there is more.
+        """
+        if self._group is not None:
+            raise ConfigurationError("a group's reader cannot tell what is there: other readers get some of it")
+        return self._read_existing(silence)
+
+    def _read_existing(self, silence: float) -> Iterator[Received]:
+        topics = self._connected()
+        topics.note_ends(self._connect_timeout)
+        before, since = topics.unread(), monotonic()
+        while self._topics is topics:
+            yield from self._read(None, 0.0)  # what was fetched
+            unread = topics.unread()
+            if not unread:
+                return
+            if unread != before:
+                before, since = unread, monotonic()
+            elif monotonic() - since > silence:
+                raise Unavailable(f"the broker sent nothing for {silence:g} s, although there are more records")
+            self._fetch(topics, _POLL_SECONDS, None)
+
     def commit(self) -> None:
         """Commit the position after all records that were returned. Without a group there is nothing to commit.
 

@@ -55,6 +55,7 @@ class EndTopics:
                 raise self._unreadable(error) from error
             raise
         self._doubtful = False
+        self._ends: dict[Place, int] = {}
         self._logs = self._log_ids()
 
     def poll(self, seconds: float) -> Iterable[Any]:
@@ -73,6 +74,20 @@ class EndTopics:
             self._next[place] = batch[-1].offset + 1
         return [record for batch in batches.values() for record in batch]
 
+    def note_ends(self, seconds: float) -> None:
+        """Note where each partition ends now, for `unread`. For a reader without a group. Raises Unavailable."""
+        self._doubtful = True
+        try:
+            self._ends = assign_at_end(self._client, list(self._client.assignment()), timeout=seconds)
+        except KafkaError as error:
+            raise self._unreadable(error) from error
+        self._make_sure()
+
+    def unread(self) -> dict[Place, int | None]:
+        """Return the position in each partition that is not read up to its noted end; None while it is not known."""
+        at = {place: self._client.position(TopicPartition(*place), timeout_ms=0) for place in self._ends}
+        return {place: offset for place, offset in at.items() if offset is None or offset < self._ends[place]}
+
     def renewed(self) -> Collection[Place]:
         """Return the partitions whose topic was made anew: they are read from offset 0.
 
@@ -84,6 +99,8 @@ class EndTopics:
         self._logs |= {name: ids[name] for name in changed}
         places = [place for place in self._client.assignment() if place.topic in changed]
         self.seek(dict.fromkeys(places, 0))
+        for place in places:
+            self._ends.pop(place, None)
         return places
 
     def seek(self, offsets: Mapping[Place, int]) -> None:

@@ -121,7 +121,7 @@ class Deployment:
         """For clients."""
         return replace(KafkaSettings.at(self.kafka, self.prefix), groups=self.groups)
 
-    def producer(self, patience: float = 30.0) -> Producer:
+    def producer(self, patience: float = 60.0) -> Producer:
         """A producer of jobs for the echo model, which waits so many seconds for a broker that is away."""
         sink = KafkaSink(self.settings, linger_ms=5, max_block=patience, delivery_timeout=patience)
         return Producer(sink, ProducerSettings(model=MODEL))

@@ -108,7 +108,7 @@ def _of_postgres(servers: Servers, deployment: Deployment) -> tuple[Fault, ...]:
 def _administrator(url: str) -> Any:
     import psycopg
 
-    return psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True, connect_timeout=5)
+    return psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True, connect_timeout=60)
 
 
 def _of_the_clock(deployment: Deployment) -> tuple[Fault, ...]:

@@ -103,13 +103,13 @@ def query(ledger: str, *statements: str) -> list[list[tuple[Any, ...]]]:
     """The rows of each statement, all of one moment."""
     if ledger.startswith("sqlite"):
         # Autocommit off and a deferred BEGIN: in WAL mode all reads of one transaction see the same state.
-        with closing(sqlite3.connect(ledger.partition(":///")[2], timeout=30, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(ledger.partition(":///")[2], timeout=60, isolation_level=None)) as connection:
             connection.execute("BEGIN")
             return [connection.execute(statement).fetchall() for statement in statements]
     import psycopg
 
     address = ledger.replace("postgresql+psycopg", "postgresql")
-    with psycopg.connect(address, connect_timeout=5) as connection:
+    with psycopg.connect(address, connect_timeout=60) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         return [connection.execute(statement).fetchall() for statement in statements]
 

@@ -109,7 +109,7 @@ def test_the_row_is_in_the_table_of_the_feature(stack: Shell, job_id: str) -> No
 
 def test_the_event_is_published(stack: Shell, job_id: str) -> None:
     """It is a CloudEvent about the job, on the topic that the feature names."""
-    consumer = KafkaConsumer(bootstrap_servers=addresses(stack)["kafka"], consumer_timeout_ms=20_000)
+    consumer = KafkaConsumer(bootstrap_servers=addresses(stack)["kafka"], consumer_timeout_ms=60_000)
     topic = "headrace.moderated"
     consumer.assign([TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)])
     consumer.seek_to_beginning()

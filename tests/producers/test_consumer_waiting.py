@@ -7,7 +7,7 @@ from tests.producers.ends import A, B, C, result
 
 from headrace_producers import ResultReader, results
 from headrace_schemas import DeadLetter
-from headrace_schemas.errors import Category
+from headrace_schemas.errors import Category, ConfigurationError, Unavailable
 from headrace_schemas.job import derive_job_id
 
 
@@ -97,3 +97,52 @@ def test_an_interrupted_read_passes_over_nothing(kafka, publish, monkeypatch):
 def test_waiting_ends_when_the_time_is_up(kafka):
     """Without an answer the iteration ends by itself."""
     assert list(results(kafka, job_ids=[A], timeout=0.2)) == []
+
+
+def test_what_is_there_is_read_whole_however_slow_the_broker_is(kafka, publish, monkeypatch):
+    """A fetch that brings nothing is no sign that there is nothing; and nobody waits for what is published later."""
+    publish(*[(str(number), result(A)) for number in range(5)], ("5", result(B)))
+    with ResultReader(kafka, from_beginning=True) as reader:
+        topics, left = reader._topics, iter(range(3))
+        poll = topics._client.poll
+
+        def slow(**options):
+            return {} if topics._ends and next(left, None) is not None else poll(**options)
+
+        monkeypatch.setattr(topics._client, "poll", slow)
+        assert sorted(each.envelope.id for each in reader.read_existing()) == ["0", "1", "2", "3", "4", "5"]
+        assert list(reader.read_existing()) == []
+        publish(("6", result(A)))
+        assert [each.envelope.id for each in reader.read_existing()] == ["6"]
+
+
+def test_a_reader_at_the_end_finds_nothing_there(kafka, publish):
+    """It was opened behind what there is, and is not moved."""
+    publish(("0", result(A)))
+    with ResultReader(kafka) as reader:
+        assert list(reader.read_existing()) == []
+        publish(("1", result(A)))
+        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=120)] == ["1"]
+
+
+@pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
+def test_records_that_do_not_come_are_no_end(kafka, publish, monkeypatch):
+    """A broker that sends nothing more, although there is more, is an error; nobody takes what came for all."""
+    publish(("0", result(A)), ("1", result(A)))
+    with ResultReader(kafka, from_beginning=True) as reader:
+        assert [each.envelope.id for each in reader.read_existing()] == ["0", "1"]
+        topics, note_ends = reader._topics, reader._topics.note_ends
+
+        def note_more(seconds):
+            note_ends(seconds)
+            topics._ends = {place: end + 1 for place, end in topics._ends.items()}
+
+        monkeypatch.setattr(topics, "note_ends", note_more)
+        with pytest.raises(Unavailable, match=r"the broker sent nothing for 0\.1 s"):
+            list(reader.read_existing(silence=0.1))
+
+
+def test_a_group_reader_cannot_tell_what_is_there(kafka):
+    """Other readers of the group get some of it."""
+    with pytest.raises(ConfigurationError, match="group"):
+        ResultReader(kafka, group="g").read_existing()

@@ -27,6 +27,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._pairs: set[_Pair] = set()
+        self._robbed: set[_Pair] = set()
         self.swallowed: frozenset[str] = frozenset()
         self.held: frozenset[str] = frozenset()
         self.delay_seconds = 0.0
@@ -44,6 +45,12 @@ class Proxy:
         """How many are open."""
         with self._lock:
             return len(self._pairs)
+
+    @property
+    def robbed(self) -> int:
+        """How many connections have lost bytes, ever."""
+        with self._lock:
+            return len(self._robbed)
 
     def swallow(self, direction: Direction = "both") -> None:
         """Acknowledge, and pass nothing on, ever: half-open. New connections, too, until `heal`.
@@ -82,6 +89,11 @@ class Proxy:
         """A connection has ended."""
         with self._lock:
             self._pairs.discard(pair)
+
+    def rob(self, pair: "_Pair") -> None:
+        """A connection has lost bytes."""
+        with self._lock:
+            self._robbed.add(pair)
 
     def _accept(self) -> None:
         while True:
@@ -134,7 +146,9 @@ class _Pair:
                 time.sleep(self._proxy.delay_seconds)
                 while direction in self._proxy.held and not self._proxy.closed:
                     time.sleep(_LOOK)
-                lost = lost or direction in self._proxy.swallowed
+                if not lost and direction in self._proxy.swallowed:
+                    lost = True
+                    self._proxy.rob(self)
                 if not lost:
                     target.sendall(chunk)
             if lost or direction in self._proxy.swallowed:

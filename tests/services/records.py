@@ -15,7 +15,7 @@ def read(kafka: KafkaSettings, topics: Iterable[Topic]) -> list[Any]:
     consumer = KafkaConsumer(**kafka.client_options(), enable_auto_commit=False)
     names = [kafka.topic(topic) for topic in topics]
     partitions = [TopicPartition(name, number) for name in names for number in consumer.partitions_for_topic(name)]
-    ends = assign_at_end(consumer, partitions)
+    ends = assign_at_end(consumer, partitions, timeout=60.0)
     consumer.seek_to_beginning(*partitions)
     found: list[Any] = []
     while any(consumer.position(partition) < end for partition, end in ends.items()):

@@ -1,18 +1,12 @@
 """`headrace results`: print receipts as they come."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, printable, put, put_bytes, say
 from headrace_workers.cli.receipt_lines import Receipt
-
-if TYPE_CHECKING:
-    from headrace_producers import Received, ResultReader
-
-_QUIET_SECONDS = 1.0  # without a new record: then this is all there is
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +35,7 @@ def results(
     hush_kafka()
     shown = 0
     with ResultReader(KafkaSettings.from_env(), from_beginning=from_beginning or not follow) as reader:
-        for received in reader.read() if follow else _present(reader):
+        for received in reader.read() if follow else reader.read_existing():
             if tenant is not None and received.event.tenant != tenant:
                 continue
             receipt = Receipt(received.event)
@@ -57,13 +51,3 @@ def results(
             say(f"{reader.unreadable} records were skipped: they do not match the contract")
     if not shown and not follow:
         say("no receipts")
-
-
-def _present(reader: "ResultReader") -> "Iterator[Received]":
-    """Yield the results that are there: until the first quiet second."""
-    quiet = False
-    while not quiet:
-        quiet = True
-        for received in reader.read(timeout=_QUIET_SECONDS):
-            quiet = False
-            yield received

@@ -77,6 +77,23 @@ def test_a_log_is_read_again_from_the_newest_record_that_is_the_same(kafka, part
             assert newest_match(consumer, partition, position) == expected
 
 
+def test_a_broker_that_takes_seconds_to_answer_is_no_other_log(kafka, partition, monkeypatch):
+    """A poll that brings nothing says nothing of a record: only an answer does."""
+    fingerprints, now = fingerprints_of(kafka, partition), [0.0]
+    monkeypatch.setattr("headrace_workers.runtime.bridge.same_log.monotonic", lambda: now[0])
+    with consumer_of(kafka) as consumer:
+        poll, late = consumer.poll, iter(range(3))
+
+        def slow(**options):
+            if next(late, None) is None:
+                return poll(**options)
+            now[0] += 1.5
+            return {}
+
+        monkeypatch.setattr(consumer, "poll", slow)
+        assert newest_match(consumer, partition, Position(6, fingerprints)) is None
+
+
 def test_what_kafka_deleted_by_age_speaks_against_nothing(apache_kafka, fresh_prefix):
     """Its fingerprints cannot be compared; those of what is still there can."""
     kafka = apache_kafka.settings(fresh_prefix)

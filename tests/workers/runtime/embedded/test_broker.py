@@ -129,6 +129,23 @@ def test_apache_kafka_has_its_heap_for_its_partitions(tmp_path):
     assert 1024**2 < buffer <= heap / 16
 
 
+def test_apache_kafka_has_its_partitions_after_a_stall_and_comes_back_soon_after_a_kill(tmp_path):
+    """Its controller believes a silent broker for half a minute, except where it would wait for one that was killed."""
+
+    def patience():
+        lines = apache.properties(tmp_path, 1, 2).splitlines()
+        return [int(line.partition("=")[2]) for line in lines if line.startswith("broker.session.timeout.ms=")]
+
+    log = tmp_path / "log"
+    log.mkdir()
+    (log / "meta.properties").touch()  # formatted, and never started
+    assert patience() == [30_000]
+    (log / "__cluster_metadata-0").mkdir()
+    assert patience() == [2_000]
+    (log / ".kafka_cleanshutdown").touch()
+    assert patience() == [30_000]
+
+
 @pytest.mark.slow
 def test_apache_kafka_keeps_its_log_when_it_comes_back_on_other_ports(tmp_path):
     """What was published before a stop is there after the next start, wherever that listens."""

@@ -9,12 +9,13 @@ from hashlib import blake2b
 from time import monotonic
 from typing import Any
 
+from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.positions import Fingerprint, Position, Reread
 from headrace_workers.core.outage import KafkaUnavailable
+from headrace_workers.runtime.bridge.fetches import Fetches
 
 _MOST = 16
-_SECONDS = 10.0  # for the record at one offset
-_SECONDS_BEHIND_END = 1.0  # where the broker says that there is none
+_SECONDS = 10.0  # for the record at one offset, or a fetch that says that there is none
 _POLL_MS = 500
 
 
@@ -46,13 +47,14 @@ def newest_match(consumer: Any, partition: Any, position: Position) -> Position 
     The consumer is for this alone. Records that Kafka has deleted by age cannot be compared, and contradict nothing.
     Raise `KafkaUnavailable` where it does not answer.
     """
+    fetches = Fetches(consumer, SystemClock())
     consumer.assign([partition])
     begin = consumer.beginning_offsets([partition])[partition]
     end = consumer.end_offsets([partition])[partition]
     kept = [fingerprint for fingerprint in position.fingerprints if fingerprint.offset >= begin]
     differing: Fingerprint | None = None
     while kept:
-        same = _is_there(consumer, partition, kept[-1], end)
+        same = _is_there(consumer, fetches, partition, kept[-1], end)
         if same:
             break
         last = kept.pop()
@@ -66,14 +68,14 @@ def newest_match(consumer: Any, partition: Any, position: Position) -> Position 
     return Position(kept[-1].offset + 1 if kept else begin, tuple(kept), again)
 
 
-def _is_there(consumer: Any, partition: Any, fingerprint: Fingerprint, end: int) -> bool | None:
+def _is_there(consumer: Any, fetches: Fetches, partition: Any, fingerprint: Fingerprint, end: int) -> bool | None:
     """Return True if the record at the fingerprint's offset is the one that was read; None if that offset has no
     record, though later ones exist.
 
-    A record, if it exists, decides by itself: the embedded broker reports an end of its log that is too low.
+    The embedded broker reports an end of its log that is too low: only what it fetches says that a record is not there.
     """
     consumer.seek(partition, fingerprint.offset)
-    until = monotonic() + (_SECONDS if fingerprint.offset < end else _SECONDS_BEHIND_END)
+    until = monotonic() + _SECONDS
     while monotonic() < until:
         for found in consumer.poll(timeout_ms=_POLL_MS, max_records=1).get(partition, ()):
             if found.offset == fingerprint.offset:
@@ -82,6 +84,7 @@ def _is_there(consumer: Any, partition: Any, fingerprint: Fingerprint, end: int)
             return None if found.offset > fingerprint.offset else False
         if fingerprint.offset < end <= consumer.position(partition):
             return None
-    if fingerprint.offset >= end:
-        return False
+        fetch = fetches.last.get(partition)
+        if fetch is not None and fetch.failure is None and 0 <= fetch.end <= fingerprint.offset:
+            return False
     raise KafkaUnavailable(f"{partition.topic}-{partition.partition} cannot be read at offset {fingerprint.offset}")

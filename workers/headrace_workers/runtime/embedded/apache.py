@@ -9,6 +9,10 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.private_files import private_folder
 
 _HEAP = "256m"
+# A broker that is silent for longer has no partitions any more, as its controller says. Both are one process, which
+# stands still where the machine does; clients then find no broker, or no leader, although nothing was lost.
+_STALL_MS = 30_000
+_AFTER_A_KILL_MS = 2_000  # but for so long the next controller waits for the broker that was killed
 
 _LOG4J = """\
 Configuration:
@@ -47,8 +51,7 @@ def properties(folder: Path, port: int, controller_port: int) -> str:
         # A single machine need not wait for others to join a group.
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
-        # After a kill the controller waits that long for the broker that was: 12 s to come back with the default.
-        "broker.session.timeout.ms": "2000",
+        "broker.session.timeout.ms": str(_AFTER_A_KILL_MS if _was_killed(folder / "log") else _STALL_MS),
         "broker.heartbeat.interval.ms": "500",
         # The controller writes nothing twice a second, so that brokers elsewhere see how far behind they are.
         "metadata.max.idle.interval.ms": "10000",
@@ -57,6 +60,11 @@ def properties(folder: Path, port: int, controller_port: int) -> str:
         "log.cleaner.dedupe.buffer.size": str(16 * 1024**2),
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _was_killed(log: Path) -> bool:
+    """Return True if a broker wrote this log and did not close it."""
+    return (log / "__cluster_metadata-0").exists() and not (log / ".kafka_cleanshutdown").exists()
 
 
 def argv(kafka_home: Path, folder: Path) -> list[str]:

@@ -13,11 +13,11 @@ REMOTE_ENGINES = ("openai", "anthropic")
 
 
 def catalogue(home: Path, engine: str, url: str, alias: str = "far", **entries: Any) -> None:
-    """Write a catalogue with one model. Times are short, since tests wait for them."""
+    """Write a catalogue with one model, which has a minute for what it is to do."""
     path = "/v1" if engine == "openai" and "/v1" not in url else ""
     known = {
         "engine": engine, "model": "teacher", "endpoint": f"{url}{path}", "context_length": 1000,
-        "connect": 5.0, "first_token": 10.0, "idle": 10.0, "total": 30.0,
+        "connect": 60.0, "first_token": 60.0, "idle": 60.0, "total": 240.0,
     }  # fmt: skip
     lines = [f"{name} = {_toml(value)}" for name, value in {**known, **entries}.items()]
     home.mkdir(parents=True, exist_ok=True)

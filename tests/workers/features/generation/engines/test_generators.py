@@ -1,5 +1,6 @@
 """The contract of generators: the same of every engine, ours and those that ask a provider."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -151,20 +152,26 @@ class TestOfProviders:
             outcome = completed(remote(tmp_path, engine, provider.url).generate([ask("hi")])[0])
         assert (outcome.text, outcome.finish_reason) == ("", "stop")
 
-    def test_thoughts_are_counted_and_not_shown(self, tmp_path: Path, engine: str) -> None:
+    def test_thoughts_are_counted_and_not_shown(
+        self, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Reasoning keeps a call alive and counts in the usage; it is no part of the text."""
 
-        def thinks(provider: Provider, reply: Reply) -> None:
+        def thinks(_provider: Provider, reply: Reply) -> None:
             reply.start(cached=1)
-            for _ in range(6):  # longer than `first_token` and `idle` all together
-                provider.over.wait(1)
+            for _ in range(6):
                 reply.think("hmm")
             reply.text("42")
             reply.end(written=9, thought=7, cached=1)
 
+        until: list[float | None] = []  # each time until which a call may be silent
+        reschedule = asyncio.Timeout.reschedule
+        monkeypatch.setattr(
+            asyncio.Timeout, "reschedule", lambda self, when: until.append(when) or reschedule(self, when)
+        )
         with providing(thinks) as provider:
-            model = remote(tmp_path, engine, provider.url, first_token=4.0, idle=4.0)
-            outcome = completed(model.generate([ask("hi")])[0])
+            outcome = completed(remote(tmp_path, engine, provider.url).generate([ask("hi")])[0])
+        assert len(until) == 2 + 6 + 1  # the whole call and its first token; the thoughts; the text
         assert outcome.text == "42"
         assert outcome.completion_tokens == 9
         assert outcome.prompt_tokens == 3

@@ -19,7 +19,7 @@ from tests.workers.features.generation.engines.remote_models import REMOTE_ENGIN
 from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.core.ports import Completion, GivenUp, NotAsked, ProviderBusy
+from headrace_workers.core.ports import Completion, Generator, GivenUp, NotAsked, ProviderBusy
 from headrace_workers.features.generation.engines.remote.failures import (
     ProviderRefuses,
     ProviderRejects,
@@ -36,7 +36,13 @@ def engine(request: pytest.FixtureRequest) -> str:
 def outcome_of(home: Path, engine: str, behave: Behaviour, **entries: object) -> object:
     """Return the outcome of one call to a provider that behaves like this."""
     with providing(behave) as provider:
-        return remote(home, engine, provider.url, **entries).generate([ask("hi there")])[0]
+        return without_time(remote(home, engine, provider.url, **entries)).generate([ask("hi there")])[0]
+
+
+def without_time(model: Generator) -> Generator:
+    """Return this model, for whose rates no time passes: a pause is not over before the next call."""
+    model._rates._clock = lambda: 1_000.0  # type: ignore[attr-defined]
+    return model
 
 
 def hangs(provider: Provider, _reply: Reply) -> None:
@@ -188,8 +194,7 @@ def test_a_busy_provider_without_a_time_pauses_for_a_second(tmp_path: Path, engi
     """A 429 that says nothing is not answered by another call at once."""
     outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(429))
     assert isinstance(outcome, ProviderBusy)
-    assert outcome.after is not None
-    assert 0.5 < outcome.after < 5
+    assert outcome.after == pytest.approx(1.0, abs=0.1)
 
 
 def test_gemini_says_in_the_body_when_to_come_back(tmp_path: Path) -> None:
@@ -197,7 +202,7 @@ def test_gemini_says_in_the_body_when_to_come_back(tmp_path: Path) -> None:
     body = [{"error": {"code": 429, "message": "slow down", "details": [{"retryDelay": "37.5s"}]}}]
     outcome = outcome_of(tmp_path, "openai", lambda _, reply: reply.status(429, body))
     assert isinstance(outcome, ProviderBusy)
-    assert outcome.after == pytest.approx(37.5, abs=3)
+    assert outcome.after == pytest.approx(37.5, abs=0.1)
 
 
 def test_a_hard_quota_is_no_reason_to_wait(tmp_path: Path) -> None:
@@ -230,12 +235,12 @@ def test_a_key_that_is_slowed_down_makes_no_call(tmp_path: Path, engine: str) ->
 def test_a_busy_provider_that_names_no_time_slows_only_those_down_who_wait_for_it(tmp_path: Path, engine: str) -> None:
     """Another model answers the others: they ask until the breaker opens, and never wait for a time that is a guess."""
     with providing(lambda _, reply: reply.status(503)) as provider:
-        model = remote(tmp_path, engine, provider.url)
-        hasty, patient = replace(ask("a"), patient=False), ask("b")
-        found = [model.generate([each])[0] for each in (hasty, hasty, patient, hasty, patient)]
-        assert all(isinstance(each, ProviderBusy) and not each.is_sure for each in found[:4])
-        assert [isinstance(each, NotAsked) for each in found[:4]] == [False, False, False, True]
-        assert len(provider.heard) <= 4
+        model = without_time(remote(tmp_path, engine, provider.url))
+        hasty, waits = replace(ask("a"), patient=False), ask("b")
+        found = [model.generate([each])[0] for each in (hasty, hasty, waits, hasty)]
+        assert all(isinstance(each, ProviderBusy) and not each.is_sure for each in found)
+        assert [isinstance(each, NotAsked) for each in found] == [False, False, False, True]
+        assert len(provider.heard) == 3
 
 
 def test_a_call_whose_breaker_opened_while_it_waited_for_its_turn_is_not_made(tmp_path: Path) -> None:
@@ -368,7 +373,7 @@ def test_an_answer_that_nobody_wants_is_hung_up(tmp_path: Path, engine: str) -> 
         model = remote(tmp_path, engine, provider.url)
         (outcome,) = model.generate([ask("hi", given_up=lambda: bool(provider.heard))])
         assert isinstance(outcome, GivenUp)
-        assert provider.left.wait(30)
+        assert provider.left.wait(120)
 
 
 def certificate(folder: Path, first_day: int, last_day: int) -> Path:

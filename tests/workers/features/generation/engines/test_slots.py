@@ -30,6 +30,6 @@ def test_urgent_work_takes_ordinary_slots_while_there_are_some():
 def test_a_slot_is_given_back_after_an_error():
     """What failed holds nothing."""
     slots = Slots(1)
-    assert isinstance(slots.submit(lambda: 1 / 0, urgent=False).exception(30), ZeroDivisionError)
+    assert isinstance(slots.submit(lambda: 1 / 0, urgent=False).exception(120), ZeroDivisionError)
     assert slots.submit(lambda: 1, urgent=False).result(120) == 1
     eventually(lambda: slots.free == 1)

@@ -95,7 +95,7 @@ def test_jobs_are_answered_by_the_next_model(
     assert {(each.model, each.category) for each in tried} == {("far", Category.REROUTABLE)}
     assert any(reason in (each.reason or "") for each in tried)
     assert len(far.calls) <= 5 + 8  # until it opens, with what was under way
-    assert ledger.of(Breakers).all()["far"].breaker.state(ledger.now()) == "open"
+    assert ledger.of(Breakers).all()["far"].breaker.open_until is not None
     assert all(answer.because and answer.because.startswith("echo answered in place of far") for answer in found)
 
 
@@ -175,7 +175,7 @@ def test_jobs_wait_while_the_breakers_of_all_their_models_are_open(
     with worker(tmp_path, redis_server, "generate", model="far"):
         ids = bridge.send([generation(model="far", prompt=f"question {n}") for n in range(20)])
         eventually(lambda: "far" in ledger.of(Breakers).all() and ledger.of(Breakers).all()["far"].breaker.open_until)
-        asked = len(far.calls)
+        asked = eventually(lambda: quiet_calls(far, ledger))  # some were under way when it opened
         time_passes(ledger)
         eventually(lambda: len(far.calls) == asked + 1)
         far.fault = OK
