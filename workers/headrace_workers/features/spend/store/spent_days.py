@@ -95,7 +95,7 @@ def correct(connection: Connection, costs: Sequence[KnownCost]) -> None:
         if cost.is_counted and cost.told_at is not None:
             key = (cost.tenant, cost.told_at // DAY_MS, cost.model, cost.currency)
             where = [SPEND_DAYS.c[name] == value for name, value in zip(_KEY, key, strict=True)]
-            less = SPEND_DAYS.c.amount - (cost.bound - cost.amount)
+            less = SPEND_DAYS.c.amount - cost.bound + cost.amount
             connection.execute(
                 update(SPEND_DAYS).where(*where).values(amount=less, bound=SPEND_DAYS.c.bound - cost.bound)
             )
