@@ -14,7 +14,7 @@ from headrace_producers.admin import ensure_topics, missing_topics
 from headrace_producers.kafka import KafkaSink
 from headrace_schemas import GenerationJob, Topic
 from headrace_schemas.codec import decode
-from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.runtime.embedded import apache, broker
 from headrace_workers.runtime.embedded.child_processes import ChildSpec, start, stop
 from headrace_workers.runtime.embedded.free_ports import free_ports
@@ -144,6 +144,16 @@ def test_apache_kafka_has_its_partitions_after_a_stall_and_comes_back_soon_after
     assert patience() == [2_000]
     (log / ".kafka_cleanshutdown").touch()
     assert patience() == [30_000]
+
+
+def test_a_docker_that_does_not_answer_is_told_of(tmp_path, monkeypatch):
+    """Its container of an earlier start cannot be removed: the error names it, and is no traceback."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\nexec sleep 60\n")
+    docker.chmod(stat.S_IRWXU)
+    monkeypatch.setattr(broker, "_REMOVE_SECONDS", 0.1)
+    with pytest.raises(Unavailable, match="did not remove the container kafka-1"):
+        broker._remove_container(str(docker), "kafka-1")
 
 
 @pytest.mark.slow

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.runtime.embedded import apache
 from headrace_workers.runtime.embedded.free_ports import LOOPBACK, answers
 
 IMAGE = "apache/kafka:4.3.1"
+_REMOVE_SECONDS = 30.0
 
 
 class Kind(StrEnum):
@@ -215,4 +216,10 @@ def _engine_answers(docker: str) -> bool:
 
 
 def _remove_container(docker: str, name: str) -> None:
-    subprocess.run([docker, "rm", "--force", name], capture_output=True, check=False, timeout=30)
+    try:
+        subprocess.run([docker, "rm", "--force", name], capture_output=True, check=False, timeout=_REMOVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(
+            f"Docker did not remove the container {name} of an earlier start within {_REMOVE_SECONDS:g} s: look "
+            "whether `docker ps` answers, and start again"
+        ) from None
