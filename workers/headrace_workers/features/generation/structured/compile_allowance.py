@@ -1,5 +1,5 @@
-"""The time that a tenant's formats may take to be checked. A format is checked before its job is taken in, so that one
-tenant with many slow formats would hold up the jobs of all.
+"""A limit on the time that a tenant's formats take to be checked. A format is checked before its job is taken in:
+without a limit, many slow formats of one tenant would hold up the jobs of all.
 """
 
 import time
@@ -23,7 +23,7 @@ class FormatsTooSlow(HeadraceError):
 
 
 class CompileAllowance:
-    """What each tenant has used, forgotten as time goes by. Thread-safe."""
+    """The CPU time that each tenant has used lately; it fades as time goes by. Thread-safe."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -32,9 +32,10 @@ class CompileAllowance:
 
     def check(self, tenant: str) -> None:
         """Raise FormatsTooSlow where a tenant has used up its allowance."""
-        over = self._standing(tenant) - ALLOWANCE
+        with self._lock:
+            over = self._used_by(tenant) - ALLOWANCE
         if over >= 0:
-            wait = max(1, round(over * _MINUTE / ALLOWANCE) + 1)
+            wait = round(over * _MINUTE / ALLOWANCE) + 1
             raise FormatsTooSlow(
                 f"new formats of the tenant {tenant} took more than {ALLOWANCE:g} s of CPU time to be checked: send "
                 f"this one again in {wait} s, with a simpler schema or fewer different ones; a format that was checked "
@@ -46,15 +47,11 @@ class CompileAllowance:
         if seconds <= FREE:
             return
         with self._lock:
-            self._used[tenant] = (self._left_of(tenant) + seconds - FREE, self._monotonic())
+            self._used[tenant] = (self._used_by(tenant) + seconds - FREE, self._monotonic())
             self._used.move_to_end(tenant)
             if len(self._used) > _TENANTS:
                 self._used.popitem(last=False)
 
-    def _standing(self, tenant: str) -> float:
-        with self._lock:
-            return self._left_of(tenant)
-
-    def _left_of(self, tenant: str) -> float:
+    def _used_by(self, tenant: str) -> float:
         used, noted = self._used.get(tenant, (0.0, 0.0))
         return max(0.0, used - (self._monotonic() - noted) * ALLOWANCE / _MINUTE)
