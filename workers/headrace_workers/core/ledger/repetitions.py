@@ -46,9 +46,7 @@ def repeated(connection: Connection, records: Sequence[RecordContent]) -> frozen
     A deadline is no content, because it is often counted from the time of sending. A job that its tenant cancelled
     ahead has no content that could differ.
     """
-    same = _same_value(connection, records)
-    rest = [(n, content) for n, content in enumerate(records) if n not in same]
-    return same | {n for part in _parts(rest) for n in _same_content(connection, part)}
+    return frozenset(range(len(records))) - conflict_reasons(connection, records).keys()
 
 
 def different_fields(before: AnyJob, now: AnyJob) -> list[str]:
@@ -84,7 +82,7 @@ def conflict_reasons(connection: Connection, records: Sequence[RecordContent]) -
     """Return why those records are refused that say something new about a known job, by place. The fields in which they
     differ from it are named.
     """
-    same = repeated(connection, records)
+    same = _same_value(connection, records)
     rest = [(n, content) for n, content in enumerate(records) if n not in same]
     return {n: reason for part in _parts(rest) for n, reason in _reasons(connection, part)}
 
@@ -107,6 +105,7 @@ def _same_value(connection: Connection, records: Sequence[RecordContent]) -> fro
     )
 
 
+_OTHER_CONTENT = "is there with other content"
 _SAME_VALUE = select(JOBS.c.id).where(JOBS.c.id == bindparam("job"), JOBS.c.payload == bindparam("value"))
 
 
@@ -124,47 +123,28 @@ def _same_values() -> Any:
     return select(came.c.n).join(JOBS, JOBS.c.id == came.c.id).where(JOBS.c.payload == came.c.value)
 
 
-def _known_jobs(connection: Connection, part: Sequence[tuple[int, RecordContent]]) -> dict[str, Any]:
+def _reasons(connection: Connection, part: Sequence[tuple[int, RecordContent]]) -> Iterator[tuple[int, str]]:
     query = select(JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload).where(
         among(connection, JOBS.c.id, [content.job_id for _, content in part])
     )
-    return {row.id: row for row in connection.execute(query)}
-
-
-def _same_content(connection: Connection, part: Sequence[tuple[int, RecordContent]]) -> list[int]:
-    known = _known_jobs(connection, part)
-    return [n for n, content in part if (row := known.get(content.job_id)) is not None and _says_the_same(row, content)]
-
-
-def _says_the_same(row: Any, content: RecordContent) -> bool:
-    if row.kind == "unknown":
-        return bool(row.tenant == content.tenant)
-    try:
-        before, now = (decode_job(row.kind, value) for value in (row.payload, content.value))
-    except InvalidRecord:
-        return False
-    return bool(_timeless(before) == _timeless(now))
-
-
-def _reasons(connection: Connection, part: Sequence[tuple[int, RecordContent]]) -> Iterator[tuple[int, str]]:
-    known = _known_jobs(connection, part)
+    known = {row.id: row for row in connection.execute(query)}
     for n, content in part:
-        row = known.get(content.job_id)
-        if row is not None and row.kind == "unknown":
-            what = "was cancelled by another tenant"
-        else:
-            fields = [] if row is None else _fields(row, content)
-            what = "is there with other content" + (f" (it differs in {', '.join(fields)})" if fields else "")
-        yield n, f"job {content.job_id} {what}: send this under an idempotency key of its own"
+        if (what := _conflict(known.get(content.job_id), content)) is not None:
+            yield n, f"job {content.job_id} {what}: send this under an idempotency key of its own"
 
 
-def _fields(row: Any, content: RecordContent) -> list[str]:
-    """Return the fields in which a record differs from the job; none where the record cannot be read as such a job."""
+def _conflict(row: Any, content: RecordContent) -> str | None:
+    """Return what became of the job that a record differs from; None where the record says the same."""
+    if row is None:
+        return _OTHER_CONTENT
+    if row.kind == "unknown":
+        return None if row.tenant == content.tenant else "was cancelled by another tenant"
     try:
         before, now = (decode_job(row.kind, value) for value in (row.payload, content.value))
     except InvalidRecord:
-        return []
-    return different_fields(before, now)
+        return _OTHER_CONTENT
+    fields = different_fields(before, now)
+    return f"{_OTHER_CONTENT} (it differs in {', '.join(fields)})" if fields else None
 
 
 def _different(before: BaseModel, now: BaseModel, within: str = "") -> Iterator[str]:
