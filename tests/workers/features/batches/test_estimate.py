@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from headrace_workers.features.batches.estimate import LEVEL, Ran, last_one, predicted, side_by_side
+from headrace_workers.features.batches.estimate import LEVEL, Interval, Ran, last_one, predicted, side_by_side
 
 
 def short(chance, wanted):
@@ -94,6 +94,12 @@ def test_it_narrows_as_more_is_known():
     few, many = (predicted({64: 1_000}, part, lambda each: each.wrote, 1.0) for part in (ran[:50], ran))
     assert few.high - few.low > 2 * (many.high - many.low)
     assert max(few.high, many.high) <= 64_000
+
+
+def test_no_line_is_expected_to_write_more_than_it_may():
+    """Lines that ran may have written a token more than they were allowed."""
+    told = predicted({64: 10}, [Ran(64, 67, 1.0)] * 30, lambda each: each.wrote, 1.0)
+    assert told == Interval(640, 640, 640)
 
 
 def test_a_kind_of_which_little_is_known_may_be_as_long_or_as_large_a_share():

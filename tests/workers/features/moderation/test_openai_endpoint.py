@@ -201,7 +201,7 @@ def test_one_that_refuses_is_told_at_the_start(service: Service, status: int) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[detectors.other]\n", "line 1: detectors.other: unknown key; known are guard, names, openai"),
+        ("[detectors.other]\n", "line 1: detectors.other: unknown key; known are guard, injection_head, names, openai"),
         ("detectors = 1\n", "line 1: detectors: must be a table"),
         ('[detectors.openai]\nmodel = "m"\n', "line 1: detectors.openai.url: is None, but must be an http"),
         *(

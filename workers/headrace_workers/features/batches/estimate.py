@@ -74,7 +74,8 @@ def predicted(
         fewest = min(fewest, len(like) if len(like) >= _ENOUGH else len(ran))
     margin = unsure + _student(fewest - 1) * math.sqrt(variance)
     ceiling = math.inf if most is None else most * sum(tokens * lines for tokens, lines in wanted.items())
-    return Interval(expected, max(0.0, expected - margin), min(ceiling, expected + margin))
+    low = max(0.0, expected - margin)
+    return Interval(min(expected, ceiling), min(low, ceiling), min(expected + margin, ceiling))
 
 
 def _sum(wanted: Sequence[tuple[int, int]], like: Sequence[Ran], of: Callable[[Ran], float]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from headrace_workers.core.ports import Detection
 from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.limits import MAX_DETECTIONS
 
-_CATEGORY: Final = "prompt_injection"
+CATEGORY: Final = "prompt_injection"
 _SCORE: Final = 1.0
 
 
@@ -33,7 +33,7 @@ class InjectionDetector:
 
     name = "injection"
     reads_words = True
-    categories = frozenset({_CATEGORY})
+    categories = frozenset({CATEGORY})
 
     def __init__(self, find: Callable[[str], Iterable[Place]]) -> None:
         self._find = find
@@ -42,6 +42,6 @@ class InjectionDetector:
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         """Return the suspicious spans in each text."""
         return [
-            [Detection(_CATEGORY, _SCORE, place.start, place.end) for place in self._find(text)][:MAX_DETECTIONS]
+            [Detection(CATEGORY, _SCORE, place.start, place.end) for place in self._find(text)][:MAX_DETECTIONS]
             for text in texts
         ]

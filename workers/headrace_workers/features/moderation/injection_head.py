@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from headrace_workers.core.ports import Detection, Embedder
 from headrace_workers.features.moderation.detector_versions import with_part
 from headrace_workers.features.moderation.head import found_in_parts
+from headrace_workers.features.moderation.injection import CATEGORY
 
-CATEGORY: Final = "prompt_injection"
 BUCKETS: Final = 1 << 17  # that words, pairs and parts of words are hashed to
 _PART: Final = 4  # letters of a part of a word, with its edges
 _WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[<>{}\[\]|#:]+")  # marks of templates and chat formats count, too

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from headrace_schemas import HeadraceError
-from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_workers.core.log import Action as LogAction
 from headrace_workers.core.log import log
 from headrace_workers.core.ports import (
@@ -20,6 +20,7 @@ from headrace_workers.core.ports import (
     Source,
 )
 from headrace_workers.features.moderation.decision import Judge
+from headrace_workers.features.moderation.injection import CATEGORY as INJECTION
 from headrace_workers.features.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
 from headrace_workers.features.moderation.no_answer import NoAnswer
 from headrace_workers.features.moderation.openai_endpoint import OpenAIDetector
@@ -188,7 +189,10 @@ def with_policy(detectors: Sequence[Detector], policy: Policy, aids: Aids | None
             if paths not in compiled:
                 compiled[paths] = BlocklistDetector.from_files(paths)
             lists[tenant] = compiled[paths]
-    return PolicyModerator([*detectors, *_named(policy, aids or Aids())], policy, lists)
+    named = [*_named(policy, aids or Aids())]
+    if policy.injection_head and any(INJECTION in each.categories for each in detectors):  # prompts and passages
+        named.append(_injection_head(aids or Aids()))
+    return PolicyModerator([*detectors, *named], policy, lists)
 
 
 def _named(policy: Policy, aids: Aids) -> Iterator[Detector]:
@@ -208,6 +212,21 @@ def _named(policy: Policy, aids: Aids) -> Iterator[Detector]:
         from headrace_workers.features.moderation.name_model import NameModelDetector
 
         yield NameModelDetector(policy.names)
+
+
+def _injection_head(aids: Aids) -> Detector:
+    """Return the head for prompt injection. Only its words look where its embedder is missing."""
+    from headrace_workers.features.moderation.injection_head import InjectionHeadDetector, injection_head
+
+    head = injection_head()
+    try:
+        embedder = aids.embedder()
+    except UnknownModel:
+        embedder = None
+    if embedder is None or embedder.id != head.embedder:
+        log("moderation", logging.WARNING, LogAction.DETECTOR_FAILED, "the head for prompt injection looks at words "
+            "alone: its embedder is not installed here", embedder=head.embedder)  # fmt: skip
+    return InjectionHeadDetector(head, embedder)
 
 
 def _leaks(policy: Policy) -> tuple[Leaks, ...]:

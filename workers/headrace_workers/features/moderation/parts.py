@@ -1,14 +1,11 @@
 """Builders of the moderators of prompts, passages and answers in a worker."""
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace_schemas.errors import UnknownModel
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.log import Action, log
 from headrace_workers.core.once import once
 from headrace_workers.core.ports import Detector, Moderator
 from headrace_workers.core.progress import Progress
@@ -91,7 +88,7 @@ def _screener(settings: Settings, aids: "Aids", detectors: list[Detector]) -> "t
     from headrace_workers.features.moderation.seen_prompts import SeenPrompts, always
     from headrace_workers.features.moderation.watching import WatchedModerator
 
-    looking = [*detectors, *_injection_detectors(aids)]
+    looking = [*detectors, _injection_detector()]
     follows = _follows(settings, aids, looking, partial(policy_here, settings), "prompts")
     standing = follows.standing if isinstance(follows, WatchedModerator) else always
     return _ready(settings, follows), SeenPrompts(standing)
@@ -103,24 +100,15 @@ def _passage_screener(settings: Settings, aids: "Aids") -> Moderator:
     def policy(path: Path) -> Policy:
         return policy_here(settings, path).of_passages
 
-    return _ready(settings, _follows(settings, aids, _injection_detectors(aids), policy, "passages"))
+    return _ready(settings, _follows(settings, aids, [_injection_detector()], policy, "passages"))
 
 
-def _injection_detectors(aids: "Aids") -> list[Detector]:
-    """Return what looks for orders to the model: patterns, and the head that ships."""
+def _injection_detector() -> Detector:
+    """Return what looks for orders to the model: patterns. A policy may add the head that ships."""
     from headrace_workers.features.knowledge.suspicious import suspicions
     from headrace_workers.features.moderation.injection import InjectionDetector
-    from headrace_workers.features.moderation.injection_head import InjectionHeadDetector, injection_head
 
-    head = injection_head()
-    try:
-        embedder = aids.embedder()
-    except UnknownModel:
-        embedder = None
-    if embedder is None or embedder.id != head.embedder:
-        log("moderation", logging.WARNING, Action.DETECTOR_FAILED, "prompt injection is looked for by patterns and "
-            "words alone: the head that ships needs its embedder here", embedder=head.embedder)  # fmt: skip
-    return [InjectionDetector(suspicions), InjectionHeadDetector(head, embedder)]
+    return InjectionDetector(suspicions)
 
 
 def _follows(

@@ -50,7 +50,8 @@ def _like(text: str, entry: str) -> bool:
 @dataclass(frozen=True)
 class Policy:
     """One rule for each category, the blocklist files, which are searched together, and what else is to look: a trained
-    head, an endpoint like OpenAI's, a guard by its alias, a model that finds names.
+    head, an endpoint like OpenAI's, a guard by its alias, a model that finds names, and in prompts and passages the
+    head for prompt injection that ships.
 
     `screen`: prompts are looked at, too, whatever their jobs say, but for system prompts where these are trusted
     (`trust_system`). `canary`: system prompts are marked, and answers
@@ -68,6 +69,7 @@ class Policy:
     openai: Endpoint | None = None
     guard: str | None = None
     names: NameModel | None = None
+    injection_head: bool = False
     tenants: Mapping[str, "Policy"] = field(default_factory=dict)
 
     def of(self, tenant: str | None) -> "Policy":

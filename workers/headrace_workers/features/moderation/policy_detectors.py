@@ -1,4 +1,6 @@
-"""Detectors that a policy file names: an endpoint like OpenAI's, a guard, and a model that finds names."""
+"""Detectors that a policy file names: an endpoint like OpenAI's, a guard, a model that finds names, and the head for
+prompt injection.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,22 +22,24 @@ _LONGEST_TIMEOUT: Final = 60.0
 
 
 class NamedDetectors(NamedTuple):
-    """Detectors that a policy file names; None where it does not."""
+    """Detectors that a policy file names; None, or False, where it does not."""
 
     openai: Endpoint | None = None
     guard: str | None = None
     names: NameModel | None = None
+    injection_head: bool = False
 
 
 def read_detectors(document: Mapping[str, Any], folder: Path) -> NamedDetectors:
     """Return the detectors that the document names. Paths are relative to `folder`. Raise Wrong."""
     keys: Keys = ("detectors",)
     table = table_of(keys, document.get("detectors", {}))
-    only(keys, table, frozenset({"openai", "guard", "names"}))
+    only(keys, table, frozenset({"openai", "guard", "names", "injection_head"}))
     return NamedDetectors(
         _endpoint((*keys, "openai"), table["openai"]) if "openai" in table else None,
         _guard((*keys, "guard"), table["guard"]) if "guard" in table else None,
         _names((*keys, "names"), table["names"], folder) if "names" in table else None,
+        read_switch(keys, table, "injection_head", False),
     )
 
 

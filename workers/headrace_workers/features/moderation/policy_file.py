@@ -75,9 +75,7 @@ def _parse(text: str, where: str, default: Policy | None, folder: Path) -> Polic
         place = f"{where}, line {line}" if line is not None else where
         subject = f"{'.'.join(wrong.keys)}: " if wrong.keys else ""
         raise ConfigurationError(f"moderation policy {place}: {subject}{wrong}") from None
-    return replace(
-        whole, head=head, tenants=MappingProxyType(own), openai=named.openai, guard=named.guard, names=named.names
-    )
+    return replace(whole, head=head, tenants=MappingProxyType(own), **named._asdict())
 
 
 def _of_tenant(name: str, value: object, whole: Policy, folder: Path) -> Policy:
