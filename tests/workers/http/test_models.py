@@ -6,6 +6,8 @@ from tests.workers.features.generation.engines.remote_models import catalogue
 from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
 
+from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+
 
 def test_models_are_listed_and_found(gateway: Gateway):
     """By their aliases, with what is known of them; one that is not there is named."""
@@ -25,9 +27,37 @@ def test_models_are_listed_and_found(gateway: Gateway):
         assert caught.value.status_code == 405
 
 
+CATALOGUE = """
+[models.far]
+engine = "openai"
+model = "gpt-5-mini"
+context_length = 8000
+[chains.careful]
+models = ["far", "echo"]
+"""
+
+
+def test_models_of_a_provider_and_their_chains_are_listed_for_tenants_that_allow_it(gateway: Gateway):
+    """A client may offer the list to its users: what it holds must not be refused."""
+    (gateway.settings.home / "models.toml").write_text(CATALOGUE)
+    try:
+        with openai_of(gateway) as client:
+            assert {"far", "careful"}.isdisjoint(model.id for model in client.models.list())
+            with pytest.raises(openai.NotFoundError):
+                client.models.retrieve("careful")
+            gateway.services.ledger.of(AllowedProviders).allow("default", ["openai"])
+            assert {"far", "careful"} <= {model.id for model in client.models.list()}
+            chain = client.models.retrieve("careful")
+            assert chain.model_extra["headrace"] == {"kind": "chain", "models": ["far", "echo"]}
+    finally:
+        (gateway.settings.home / "models.toml").unlink()
+        gateway.services.ledger.of(AllowedProviders).revoke("default", None)
+
+
 def test_a_model_on_another_machine_is_listed_with_its_provider(gateway: Gateway):
     """It has no folder; its owner is the provider that runs it, and its key is not shown."""
     home = gateway.settings.home
+    gateway.services.ledger.of(AllowedProviders).allow("default", ["someone"])
     catalogue(home, "openai", "http://localhost:9", alias="far", api_key="env:FAR_KEY", provider="someone")
     try:
         with openai_of(gateway) as client:
@@ -35,6 +65,7 @@ def test_a_model_on_another_machine_is_listed_with_its_provider(gateway: Gateway
             assert "far" in {model.id for model in client.models.list()}
     finally:
         (home / "models.toml").unlink()
+        gateway.services.ledger.of(AllowedProviders).revoke("default", None)
     assert found.owned_by == "someone"
     assert found.model_extra["headrace"]["source"] == "http://localhost:9/v1#teacher"
     assert "FAR_KEY" not in found.to_json()

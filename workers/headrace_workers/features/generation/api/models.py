@@ -1,13 +1,17 @@
 """The models of a deployment, and its embedder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Request, Response
 
+from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.generation.api.openai_answers import json_response, no_query
-from headrace_workers.features.generation.models.registry import ModelCard, card_file, list_cards
+from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE
+from headrace_workers.features.generation.models.registry import ModelCard, card_file, list_cards, readable_catalogue
+from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.http.openai_shapes import ERRORS
@@ -20,28 +24,43 @@ Reads = Annotated[Caller, needs(JOBS_READ)]
 
 
 @router.get("/v1/models", responses=ERRORS)
-async def models(request: Request, _caller: Reads, services: Wired) -> Response:
-    """Return all models, by their aliases."""
+async def models(request: Request, caller: Reads, services: Wired) -> Response:
+    """Return the models and chains that the caller's tenant may name, by their aliases."""
     no_query(request)
-    return json_response({"object": "list", "data": await _all(services)})
+    return json_response({"object": "list", "data": await _all(services, caller)})
 
 
 @router.get("/v1/models/{model:path}", responses=ERRORS)
-async def model(model: str, request: Request, _caller: Reads, services: Wired) -> Response:
-    """Return a model by its alias."""
+async def model(model: str, request: Request, caller: Reads, services: Wired) -> Response:
+    """Return a model or a chain by its alias."""
     no_query(request)
-    for each in await _all(services):
+    for each in await _all(services, caller):
         if each["id"] == model:
             return json_response(each)
     raise Refused(f"no model is called {model!r}", status=404, code="model_not_found", param="model")
 
 
-async def _all(services: Services) -> list[dict[str, Any]]:
-    return await services.ask(_models, services.settings.home)
+async def _all(services: Services, caller: Caller) -> list[dict[str, Any]]:
+    return await services.ask(_models, services.settings.home, services.ledger, caller.tenant)
 
 
-def _models(home: Path) -> list[dict[str, Any]]:
-    return [_model(card, home) for card in list_cards(home)]
+def _models(home: Path, ledger: Ledger, tenant: str) -> list[dict[str, Any]]:
+    """Return what a tenant may name: models of its deployment and of providers that it allows, and chains of them."""
+    allowed = ledger.of(AllowedProviders).by_tenant([tenant]).get(tenant, frozenset())
+    cards = {card.alias: card for card in list_cards(home) if card.provider is None or card.provider in allowed}
+    models = [_model(card, home) for card in cards.values()]
+    chains = readable_catalogue(home).chains.items()
+    return [*models, *(_chain(alias, names, home) for alias, names in chains if cards.keys() >= set(names))]
+
+
+def _chain(alias: str, names: Sequence[str], home: Path) -> dict[str, Any]:
+    return {
+        "id": alias,
+        "object": "model",
+        "created": int((home / CATALOGUE_FILE).stat().st_mtime),
+        "owned_by": "headrace",
+        "headrace": {"kind": "chain", "models": list(names)},
+    }
 
 
 def _model(card: ModelCard, home: Path) -> dict[str, Any]:

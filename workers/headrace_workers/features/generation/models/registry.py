@@ -162,7 +162,7 @@ def list_cards(home: Path) -> list[ModelCard]:
     """Return all cards in order of alias. A folder with a broken card, and a broken catalogue, is logged and left
     out.
     """
-    cards = {alias: remote_card(alias, entry) for alias, entry in _catalogue_or_none(home).models.items()}
+    cards = {alias: remote_card(alias, entry) for alias, entry in readable_catalogue(home).models.items()}
     cards |= {card.alias: card for folder in _folders(home) if (card := _card_or_none(folder)) is not None}
     return [cards[alias] for alias in sorted(cards)]
 
@@ -298,7 +298,7 @@ class Registry:
             seen = None
         if seen != self._catalogue_seen:
             self._catalogue_seen = seen
-            self._catalogue = _catalogue_or_none(self._home, self._catalogue)
+            self._catalogue = readable_catalogue(self._home, self._catalogue)
         return self._catalogue
 
     def _find(self, alias: str) -> ModelCard | None:
@@ -339,7 +339,7 @@ def _template_knows_tools(folder: Path, _card: ModelCard) -> bool:
         return False
 
 
-def _catalogue_or_none(home: Path, before: Catalogue = _NO_CATALOGUE) -> Catalogue:
+def readable_catalogue(home: Path, before: Catalogue = _NO_CATALOGUE) -> Catalogue:
     """Return the catalogue; where it is broken, the one `before` it, and log why."""
     try:
         found = read_catalogue(home)
