@@ -5,11 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from sqlalchemy import create_engine, inspect
-
-from headrace_workers.core.tables import METADATA
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/develop/extending.md").read_text("utf-8")
@@ -41,16 +36,3 @@ def test_the_page_of_features_shows_the_sample_that_is_tested() -> None:
 def test_examples_run(title: str) -> None:
     """None raises; what they assert holds."""
     run(title)
-
-
-def test_the_migration_goes_there_and_back() -> None:
-    """The column is added to the tables that the ledger has, and taken away again."""
-    example = run("Add a column to the ledger")
-    engine = create_engine("sqlite://")
-    METADATA.create_all(engine)
-    before = {column["name"] for column in inspect(engine).get_columns("jobs")}
-    with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
-        example["upgrade"]()
-        assert {column["name"] for column in inspect(connection).get_columns("jobs")} == before | {"purpose"}
-        example["downgrade"]()
-        assert {column["name"] for column in inspect(connection).get_columns("jobs")} == before

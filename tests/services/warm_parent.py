@@ -34,7 +34,6 @@ from headrace_workers.runtime.embedded import child_processes
 
 # Nothing that starts threads: a fork would lack them.
 _LOADED: Final = (
-    "alembic.command",
     "celery.apps.worker",
     "celery.concurrency.prefork",
     "celery.concurrency.solo",

@@ -104,8 +104,7 @@ class Feature:
 
     The ledger. `hooks` returns what the feature does inside the transactions of the core. `change_kinds` are the kinds
     of change that the feature notes in the change feed, each with the word that `headrace status` shows for it.
-    `tables` returns the feature's tables that no migration makes: `headrace ledger migrate` makes those that are
-    missing.
+    `tables` returns the feature's tables: `headrace ledger migrate` makes those that are missing.
 
     Jobs. `job_check` returns the feature's check of each job that needs nothing but the job, and `admission(parts)` the
     check that asks the deployment (core/admission/check.py). `stages(settings)` returns the feature's stages for a

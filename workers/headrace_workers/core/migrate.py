@@ -1,112 +1,94 @@
-"""Bringing a ledger's tables to the version that this code needs (Alembic).
+"""The tables of a ledger: made where they are missing, and stamped with a digest of their definition.
 
-Every command asks for the version of the tables, and few migrate: Alembic is imported by those alone.
+Until the first release no table changes in place: a ledger whose tables were defined otherwise is refused.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from hashlib import sha256
+from typing import Final
+from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, Index, Table, inspect, select, text
+from sqlalchemy.schema import sort_tables
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.feature import installed
 from headrace_workers.core.sql.database import locks_rows, reading, unhurried, writing
 from headrace_workers.core.sql.database_errors import NotAdmitted
+from headrace_workers.core.tables import IDENTITY, METADATA, STAMPS
 
-if TYPE_CHECKING:
-    from alembic.config import Config
-    from sqlalchemy import Table
-
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_FOLLOWS: Final = re.compile(r'^down_revision = "(\w+)"', re.MULTILINE)
-_LOCK = 0x6865616472616365 % 2**63  # "headrace": two migrations at once take turns
+_LOCK: Final = 0x6865616472616365 % 2**63  # "headrace": two processes that make tables take turns
+_REMEDY: Final = "Use that version, or name a new database in HEADRACE_LEDGER"
 
 
-def _config() -> "Config":
-    from alembic.config import Config
+def migrate(engine: Engine) -> int:
+    """Make the tables that are missing, whichever process comes first. Return how many this version has.
 
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
-
-
-@cache
-def newest() -> str:
-    """Return the revision that this code needs: the one that no other follows. Files are named by their revision."""
-    scripts = {
-        file.name.partition("_")[0]: file.read_text(encoding="utf-8")
-        for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
-    }
-    followed = {before for script in scripts.values() for before in _FOLLOWS.findall(script)}
-    (last,) = scripts.keys() - followed
-    return last
-
-
-def current(engine: Engine) -> str | None:
-    """Return the revision that the database has; None for an empty one."""
-    with reading(engine) as tx:
-        return current_in(tx)
-
-
-def current_in(tx: Connection) -> str | None:
-    """Return the revision that the database of a transaction has; None for an empty one."""
-    if not inspect(tx).has_table("alembic_version"):
-        return None
-    return tx.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def migrate(engine: Engine, to: str = "head") -> str:
-    """Bring the tables up to date (or `to` a revision), whichever process comes first; the newest revision.
-
-    ConfigurationError when the server does not let us in, or the ledger was made before the first release.
+    Raise ConfigurationError if the server does not admit us, or if the ledger has tables of another version.
     """
-    from alembic import command
-
-    config = _config()
+    tables = _tables()
     with _at_start(), writing(engine) as tx, unhurried(tx):
         if locks_rows(tx):
             tx.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-        _check_known(current_in(tx))
-        config.attributes["connection"] = tx
-        command.upgrade(config, to)
-        if to == "head":
-            for table in _missing(tx):
-                table.create(tx)
-    return newest()
+        missing = _missing(tx, tables)
+        for table in sort_tables(missing):
+            table.create(tx)
+        for table in missing:
+            tx.execute(STAMPS.delete().where(STAMPS.c.name == table.name))  # of a table that was lost
+            tx.execute(STAMPS.insert().values(name=table.name, digest=_digest(table)))
+        if IDENTITY in missing:
+            tx.execute(IDENTITY.insert().values(id=str(uuid4())))
+    return len(tables)
 
 
 def require_current(engine: Engine) -> None:
     """Raise ConfigurationError unless the server admits us and the ledger has the tables that this code needs."""
     with _at_start(), reading(engine) as tx:
-        found, missing = current_in(tx), _missing(tx)
-    if found != newest():
-        raise ConfigurationError(
-            f"the ledger's tables are at revision {found or 'none'} and this version needs {newest()}: "
-            "run `headrace ledger migrate`"
-        )
+        missing = _missing(tx, _tables())
     if missing:
-        names = ", ".join(table.name for table in missing)
+        few = ", ".join(sorted(table.name for table in missing)[:5])
+        names = few if len(missing) <= 5 else f"{few} and {len(missing) - 5} more"
         raise ConfigurationError(f"the ledger lacks the tables {names}: run `headrace ledger migrate`")
 
 
-def _missing(tx: Connection) -> "list[Table]":
-    """Return the tables of features that no migration makes, and that are not there yet."""
-    tables = [table for feature in installed() for table in feature.tables()]
-    return [table for table in tables if not inspect(tx).has_table(table.name)]
+def _tables() -> list[Table]:
+    """Return all tables of this version: those of the core first, where the stamps are, then those of features."""
+    of_features = [table for feature in installed() for table in feature.tables()]
+    return list(dict.fromkeys((STAMPS, *METADATA.tables.values(), *of_features)))
 
 
-def _check_known(revision: str | None) -> None:
-    """Raise ConfigurationError for the revision of a ledger that no migration starts from."""
-    known = {file.name.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")}
-    if revision is not None and revision not in known:
-        raise ConfigurationError(
-            f"the ledger's tables are at revision {revision}, which this version cannot bring up to date: it was made "
-            "before the first release, or by a newer version. Use that one, or name a new database in HEADRACE_LEDGER"
-        )
+def _missing(tx: Connection, tables: Iterable[Table]) -> list[Table]:
+    """Return the tables that the ledger lacks. Raise ConfigurationError for a table that was defined otherwise."""
+    there = frozenset(inspect(tx).get_table_names())
+    if "alembic_version" in there:
+        raise ConfigurationError(f"the ledger was made by an earlier version, before the first release. {_REMEDY}")
+    stamps = {row.name: row.digest for row in tx.execute(select(STAMPS))} if STAMPS.name in there else {}
+    found = [table for table in tables if table.name in there]
+    if others := sorted(table.name for table in found if stamps.get(table.name) != _digest(table)):
+        raise ConfigurationError(f"the ledger's table {others[0]} was made by another version of headrace. {_REMEDY}")
+    return [table for table in tables if table.name not in there]
+
+
+@cache
+def _digest(table: Table) -> str:
+    """Return a digest of a table's definition, which no version of a library changes."""
+    lines = [
+        f"{column.name} {type(column.type).__name__} {getattr(column.type, 'length', None)} {column.nullable} "
+        f"{column.primary_key} {_words(column.server_default)}"
+        for column in table.columns
+    ]
+    return sha256("\n".join([*lines, *sorted(map(_of_index, table.indexes))]).encode()).hexdigest()[:12]
+
+
+def _of_index(index: Index) -> str:
+    where = {str(condition) for name, condition in index.dialect_kwargs.items() if name.endswith("_where")}
+    return f"{index.name} {index.unique} {[str(each) for each in index.expressions]} {sorted(where)}"
+
+
+def _words(default: object) -> str:
+    return str(getattr(default, "arg", default))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Every index is partial, so that finished work costs the hot path nothing however much of it is kept.
 """
 
+from types import ModuleType
 from typing import Final
 
 from sqlalchemy import (
@@ -397,3 +398,16 @@ FOLLOWERS: Final = Table(
     Column("number", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
 )
+
+# The digest of each table's definition, as it was when the table was made (migrate.py).
+STAMPS: Final = Table(
+    "table_stamps",
+    METADATA,
+    Column("name", String(63), primary_key=True),
+    Column("digest", String(12), nullable=False),
+)
+
+
+def tables_in(module: ModuleType) -> list[Table]:
+    """Return the tables that a feature's module holds."""
+    return [value for value in vars(module).values() if isinstance(value, Table)]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from headrace_workers.core.feature import Feature
 
 if TYPE_CHECKING:  # most processes do without it
+    from sqlalchemy import Table
+
     from headrace_workers.core.ledger.hooks import Hooks
 
 
@@ -36,4 +38,11 @@ def _hooks() -> "Hooks":
     )
 
 
-FEATURE = Feature(name="access", commands=_commands, hooks=_hooks)
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.access import tables
+
+    return tables_in(tables)
+
+
+FEATURE = Feature(name="access", tables=_tables, commands=_commands, hooks=_hooks)

@@ -8,6 +8,7 @@ from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
+    from sqlalchemy import Table
 
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
@@ -51,8 +52,16 @@ def _settings() -> "Sequence[type[Variables]]":
     return (BatchSettings,)
 
 
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.batches import tables
+
+    return tables_in(tables)
+
+
 FEATURE = Feature(
     name="batches",
+    tables=_tables,
     routers=_routers,
     commands=_commands,
     scopes=(BATCHES_READ, BATCHES_WRITE),

@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 from headrace_workers.features.cache.settings import CacheSettings
 
 if TYPE_CHECKING:  # most processes do without it
+    from sqlalchemy import Table
+
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
@@ -80,8 +82,16 @@ def _settings() -> "Sequence[type[Variables]]":
     return (CacheSettings,)
 
 
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.cache import audit_tables, tables
+
+    return [*tables_in(tables), *tables_in(audit_tables)]
+
+
 FEATURE = Feature(
     name="cache",
+    tables=_tables,
     commands=_commands,
     hooks=_hooks,
     change_kinds={"entry": "answers"},

@@ -8,6 +8,7 @@ from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
+    from sqlalchemy import Table
 
     from headrace_workers.core.environment import Variables
     from headrace_workers.http.parts import GatewayParts
@@ -34,6 +35,18 @@ def _settings() -> "Sequence[type[Variables]]":
     return (FileSettings,)
 
 
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.files import tables
+
+    return tables_in(tables)
+
+
 FEATURE = Feature(
-    name="files", routers=_routers, services=_services, scopes=(FILES_READ, FILES_WRITE), settings=_settings
+    name="files",
+    tables=_tables,
+    routers=_routers,
+    services=_services,
+    scopes=(FILES_READ, FILES_WRITE),
+    settings=_settings,
 )

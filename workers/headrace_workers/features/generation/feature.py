@@ -7,7 +7,7 @@ from headrace_workers.core.feature import Check, Feature
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
@@ -96,8 +96,16 @@ def _settings() -> "Sequence[type[Variables]]":
     return (GenerationSettings,)
 
 
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.generation import tables
+
+    return tables_in(tables)
+
+
 FEATURE = Feature(
     name="generation",
+    tables=_tables,
     routers=_routers,
     commands=_commands,
     admission=_admission,

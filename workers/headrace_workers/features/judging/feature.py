@@ -7,6 +7,7 @@ from headrace_workers.core.feature import Feature
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
+    from sqlalchemy import Table
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.environment import Variables
@@ -84,8 +85,16 @@ def _answering() -> "Answering":
     return Answering(turns=quality_retry.turns, without_another=quality_retry.without_another)
 
 
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.judging import tables
+
+    return tables_in(tables)
+
+
 FEATURE = Feature(
     name="judging",
+    tables=_tables,
     routers=_routers,
     commands=_commands,
     hooks=_hooks,

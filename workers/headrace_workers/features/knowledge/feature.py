@@ -8,6 +8,7 @@ from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
+    from sqlalchemy import Table
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
@@ -108,8 +109,16 @@ def _settings() -> "Sequence[type[Variables]]":
     return (KnowledgeSettings,)
 
 
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.knowledge import tables
+
+    return tables_in(tables)
+
+
 FEATURE = Feature(
     name="knowledge",
+    tables=_tables,
     routers=_routers,
     services=_services,
     commands=_commands,

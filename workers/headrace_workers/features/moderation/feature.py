@@ -7,6 +7,7 @@ from headrace_workers.core.feature import Feature
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
+    from sqlalchemy import Table
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.environment import Variables
@@ -66,8 +67,16 @@ def _settings() -> "Sequence[type[Variables]]":
     return (ModerationSettings,)
 
 
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.moderation import tables
+
+    return tables_in(tables)
+
+
 FEATURE = Feature(
     name="moderation",
+    tables=_tables,
     routers=_routers,
     commands=_commands,
     job_check=_job_check,

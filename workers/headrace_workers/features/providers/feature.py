@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from headrace_workers.core.feature import Feature
 
 if TYPE_CHECKING:  # most processes do without it
+    from sqlalchemy import Table
+
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
 
@@ -23,4 +25,11 @@ def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
     return BoundaryCheck(parts.models, parts.pipeline, parts.ledger.of(AllowedProviders))
 
 
-FEATURE = Feature(name="providers", commands=_commands, admission=_admission)
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.providers import tables
+
+    return tables_in(tables)
+
+
+FEATURE = Feature(name="providers", tables=_tables, commands=_commands, admission=_admission)

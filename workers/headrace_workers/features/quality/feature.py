@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from headrace_workers.core.feature import Feature
 
 if TYPE_CHECKING:  # most processes do without it
+    from sqlalchemy import Table
+
     from headrace_workers.core.ledger.hooks import Hooks
 
 
@@ -37,4 +39,11 @@ def _metrics() -> Sequence[Callable[[Any], Any]]:
     return (metrics.pass_rates,)
 
 
-FEATURE = Feature(name="quality", commands=_commands, hooks=_hooks, status=_status, metrics=_metrics)
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.quality import tables
+
+    return tables_in(tables)
+
+
+FEATURE = Feature(name="quality", tables=_tables, commands=_commands, hooks=_hooks, status=_status, metrics=_metrics)

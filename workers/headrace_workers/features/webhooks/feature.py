@@ -10,6 +10,7 @@ from headrace_workers.runtime.settings import GatewaySettings
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
+    from sqlalchemy import Table
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
@@ -86,8 +87,16 @@ def _settings() -> "Sequence[type[Variables]]":
     return (WebhookSettings, SealingSettings)
 
 
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.core.tables import tables_in
+    from headrace_workers.features.webhooks import tables
+
+    return tables_in(tables)
+
+
 FEATURE = Feature(
     name="webhooks",
+    tables=_tables,
     routers=_routers,
     commands=_commands,
     scopes=(WEBHOOKS_READ, WEBHOOKS_WRITE),

@@ -134,26 +134,26 @@ def init(
     warnings = _limits(kafka)
     for warning in warnings:
         say(f"warning: {warning}")
-    revision = _migrate(ledger)
-    tell(f"ledger: at revision {revision}")
+    tables = _migrate(ledger)
+    tell(f"ledger: {tables} tables, all there")
     for name in pull or ():
         pull_model(name, home_of(), quantization="int8")
         tell(f"model {name}: there")
     if as_json:
         topics = [kafka.topic(topic) for topic in Topic]
-        put_json({"topics": topics, "warnings": warnings, "revision": revision, "models": pull or []})
+        put_json({"topics": topics, "warnings": warnings, "tables": tables, "models": pull or []})
 
 
 def migrate(as_json: OneJsonOption = False) -> None:
-    """Migrate the ledger's tables to the version that this program needs.
+    """Make the ledger's tables that are missing. Refuse a ledger of another version.
 
     Example: `HEADRACE_LEDGER=sqlite:///ledger.db headrace ledger migrate`
     """
-    revision = _migrate(ledger_url())
+    tables = _migrate(ledger_url())
     if as_json:
-        put_json({"revision": revision})
+        put_json({"tables": tables})
     else:
-        put(f"ledger: at revision {revision}")
+        put(f"ledger: {tables} tables, all there")
 
 
 def bind(as_json: OneJsonOption = False) -> None:
@@ -197,7 +197,7 @@ def _limits(kafka: "KafkaSettings") -> list[str]:
         return [str(error)]
 
 
-def _migrate(url: str) -> str:
+def _migrate(url: str) -> int:
     from headrace_workers.core.migrate import migrate as bring_up_to_date
     from headrace_workers.core.sql.database import connect
 
