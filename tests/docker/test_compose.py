@@ -6,8 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
-import textwrap
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.services.need import need
 
 Services = dict[str, dict[str, Any]]
 
+ROOT = Path(__file__).parents[2]
 SERVICES = {
     "kafka", "redis", "postgres",
     "init", "bridge", "gateway",
@@ -26,6 +27,45 @@ OURS = SERVICES - {"kafka", "redis", "postgres"}
 ONE_SHOT = {"init"}
 # The Kafka image writes its configuration beneath /opt when it starts.
 WRITABLE_ROOT = {"kafka"}
+
+
+# Each override of the page, by its section.
+OVERRIDES = {
+    section.partition("\n")[0]: shown[1]
+    for section in re.split(r"^## ", (ROOT / "docs/how-to/adapt-the-compose-file.md").read_text("utf-8"), flags=re.M)
+    if (shown := re.search(r"```yaml\n(# docker-compose\.override\.yml\n.*?)```", section, re.DOTALL))
+}
+
+
+def _asks_a_provider(services: Services) -> None:
+    worker = services["worker-large"]
+    assert set(worker["networks"]) == {"core", "edge"}
+    assert worker["cap_drop"] == ["ALL"]
+    for name in ("init", "bridge", "gateway", "worker-moderate", "worker-judge", "worker-large"):
+        mounted = {volume["target"] for volume in services[name]["volumes"]}
+        assert {"/var/lib/headrace/models.toml", "/var/lib/headrace/models"} <= mounted
+
+
+def _speaks_tls(services: Services) -> None:
+    assert set(services["proxy"]["networks"]) & set(services["gateway"]["networks"])
+
+
+def _trusts_an_authority(services: Services) -> None:
+    assert services["init"]["build"]["secrets"][0]["source"] == services["init"]["secrets"][0]["source"] == "ca"
+
+
+def _has_a_secured_kafka(services: Services) -> None:
+    for name in ("init", "bridge", "gateway"):
+        assert services[name]["environment"]["HEADRACE_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
+        assert "edge" in services[name]["networks"]
+
+
+EXAMPLES: dict[str, Callable[[Services], None]] = {
+    "A model at a provider": _asks_a_provider,
+    "TLS before the gateway": _speaks_tls,
+    "A mirror, a proxy, or an authority of your own": _trusts_an_authority,
+    "A secured Kafka": _has_a_secured_kafka,
+}
 
 
 def find_compose() -> list[str] | None:
@@ -80,20 +120,22 @@ def test_compose_refuses_to_start_without_a_password(root: Path) -> None:
 
 
 @pytest.mark.integration
-def test_compose_accepts_the_documented_override(root: Path, tmp_path: Path) -> None:
-    """The override that docs/how-to/go-to-production.md shows sets a secured Kafka for all that speak to it."""
-    document = (root / "docs/how-to/go-to-production.md").read_text("utf-8")
-    shown = re.search(r"^( +)# docker-compose\.override\.yml\n(?:\1.*\n)+", document, re.MULTILINE)
-    assert shown is not None
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_compose_accepts_each_documented_override(root: Path, tmp_path: Path, example: str) -> None:
+    """The examples of docs/how-to/adapt-the-compose-file.md say what the page says of them."""
     override = tmp_path / "override.yml"
-    override.write_text(textwrap.dedent(shown[0]).replace("${HEADRACE_KAFKA_PASSWORD:?set it in .env}", "x"), "utf-8")
-    merged = config(root, "--file", str(override), "config", "--format", "json")
+    override.write_text(OVERRIDES[example], "utf-8")
+    files = ["--file", str(override), "--project-directory", str(root)]
+    merged = config(root, *files, "config", "--format", "json", HEADRACE_KAFKA_PASSWORD="x")
     assert merged.returncode == 0, merged.stderr
-    for name in ("init", "bridge", "gateway"):
-        service = json.loads(merged.stdout)["services"][name]
-        assert service["environment"]["HEADRACE_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
-        assert service["environment"]["HEADRACE_REDIS"]
-        assert "edge" in service["networks"]
+    found = json.loads(merged.stdout)["services"]
+    EXAMPLES[example](found)
+    assert all(found[name]["environment"]["HEADRACE_REDIS"] for name in ("bridge", "gateway"))
+
+
+def test_every_documented_override_is_tried() -> None:
+    """The rule above leaves none out."""
+    assert set(OVERRIDES) == set(EXAMPLES)
 
 
 def test_all_expected_services_are_there(services: Services) -> None:

@@ -90,9 +90,9 @@ class Deployment:
         (folder / "override.yml").write_text(OVERRIDE.replace("FOLDER", str(folder)))
         for file in (folder, *folder.iterdir()):
             file.chmod(0o755)
-        self.set(HEADRACE_VERSION=FIRST)
+        self.configure(HEADRACE_VERSION=FIRST)
 
-    def set(self, **settings: str) -> None:
+    def configure(self, **settings: str) -> None:
         """Write `.env`."""
         ports = {f"HEADRACE_{name}_PORT": str(port) for name, port in self.ports.items()}
         lines = {"POSTGRES_PASSWORD": "of this test", **ports, **settings}.items()
@@ -268,7 +268,7 @@ def test_an_upgrade_under_load_loses_nothing_and_can_go_back(deployment: Deploym
     """The steps of docs/how-to/operate.md. The image of the version before is still there."""
     jobs = deployment.publish("upgrade", 100)
     for version, build in ((NEXT, True), (FIRST, False)):
-        deployment.set(HEADRACE_VERSION=version)
+        deployment.configure(HEADRACE_VERSION=version)
         if build:
             deployment.compose("build")
             deployment.compose("run", "--rm", "-T", "init")
