@@ -66,7 +66,7 @@ services:
     pull_policy: never
     init: true
     entrypoint: [python, /receiver/receiver.py]
-    healthcheck: { disable: true }
+    healthcheck: { test: [CMD, "true"] }
     networks: [edge]
     volumes: ["FOLDER:/receiver:ro"]
 """
@@ -232,12 +232,13 @@ def test_a_batch_comes_by_standard_input(deployment: Deployment) -> None:
     assert len(deployment.headrace("batch", "results", batch).splitlines()) == 40
 
 
-def test_a_command_reads_a_file_that_is_mounted(deployment: Deployment) -> None:
+def test_a_command_reads_files_that_are_mounted(deployment: Deployment) -> None:
     """`docker compose run` takes volumes, where `exec` cannot."""
-    (deployment.folder / "policy.toml").write_text('[rules]\nphone = "block"\n')
-    mounted = [f"{deployment.folder / 'policy.toml'}:/tmp/policy.toml:ro"]
-    command = ["run", "--rm", "-T", "--volume", *mounted, "bridge", "moderation", "policy", "check", "/tmp/policy.toml"]
-    assert b"is right" in deployment.compose(*command)
+    (deployment.folder / "leave.md").write_text("# Leave\n\nThere are 30 days of leave.\n")
+    mounted = f"{deployment.folder / 'leave.md'}:/tmp/leave.md:ro"
+    command = ["run", "--rm", "-T", "--volume", mounted, "bridge", "knowledge", "add", "handbook", "/tmp/leave.md"]
+    deployment.compose(*command)
+    assert json.loads(deployment.headrace("knowledge", "list", "--json"))["documents"] == 1
 
 
 def test_a_webhook_arrives_signed(deployment: Deployment) -> None:
