@@ -127,11 +127,13 @@ class Deployment:
         return httpx.request(method, url, headers={"Authorization": f"Bearer {self.key}"}, timeout=120, **options)
 
     def state(self, job: str) -> str:
-        """The state of a job, once it has ended or a minute has passed; "unread" while its record is."""
+        """The state of a job, once it has ended or a minute has passed; "unknown" before its record is read, and while
+        the gateway cannot reach what was killed.
+        """
         answer = self.http("GET", f"/v1/jobs/{job}?wait=60")
-        return (
-            "unread" if answer.status_code == httpx.codes.NOT_FOUND else str(answer.raise_for_status().json()["state"])
-        )
+        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.SERVICE_UNAVAILABLE):
+            return "unknown"
+        return str(answer.raise_for_status().json()["state"])
 
     @property
     def kafka(self) -> KafkaSettings:
@@ -152,7 +154,7 @@ class Deployment:
 
         def all_ended() -> bool:
             for job in sorted(open_jobs):
-                if (state := self.state(job)) not in ("unread", "accepted", "active"):
+                if (state := self.state(job)) not in ("unknown", "accepted", "active"):
                     assert state == "done", (job, state)
                     open_jobs.discard(job)
             return not open_jobs
