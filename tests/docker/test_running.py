@@ -297,7 +297,7 @@ def test_a_backup_brings_back_the_ledger_and_the_files(deployment: Deployment) -
     new = deployment.publish("new", 5)
     deployment.wait_for(new)
 
-    deployment.compose("down", "--timeout", "60")
+    deployment.compose("rm", "--stop", "--force", "--volumes")
     docker("volume", "rm", f"{PROJECT}_ledger", f"{PROJECT}_files")
 
     deployment.up("postgres")
