@@ -320,7 +320,7 @@ def has_ended(deployment: Deployment, batch: str) -> bool:
 
 def delivery(deployment: Deployment, job: str) -> tuple[dict[str, str], str] | None:
     """Return headers and body of the webhook that tells of a job, once it came."""
-    for line in deployment.compose("logs", "--no-log-prefix", "receiver").decode().splitlines():
+    for line in docker("logs", deployment.containers()["receiver"]).splitlines():
         if line.startswith("[") and json.loads((found := json.loads(line))[1])["data"]["id"] == job:
             return found[0], found[1]
     return None
