@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
 
-.PHONY: help qwen demo pictures profanity-weights injection-head reference docs check coverage constraints test test-fast test-slow lint bench chaos mutate clean
+.PHONY: help qwen demo pictures profanity-weights injection-head reference docs check coverage constraints test test-fast test-slow test-compose lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -97,6 +97,9 @@ test-fast: $(VENV)/made-dev
 
 test-slow: $(VENV)/made-dev ## the slow tests: many seconds each, against what is rare
 	$(PARALLEL) -m 'slow and not luck'
+
+test-compose: $(VENV)/made-dev ## docker-compose.yml on a Docker Engine: start, jobs, kills, upgrade, restore
+	$(BIN)/python -m pytest -m compose tests/docker
 
 qwen: $(VENV)/made-dev ## Qwen2.5-Coder 0.5B (491 MB) into the cache folder: slow tests of GGUF files use it
 	$(BIN)/python -m tests.services.qwen

@@ -56,6 +56,8 @@ def test_ci_runs_everything_once_and_the_unit_tests_on_every_version() -> None:
     assert "make PYTHON=python docs" in runs["docs"]
     assert 'make PYTHON="$python" docs' in (ROOT / ".ci/run").read_text("utf-8")
     assert {"make PYTHON=python test", "make PYTHON=python test-slow"} <= set(runs["test"])
+    assert "make PYTHON=python test-compose" in runs["compose"]
+    assert "test-compose" not in (ROOT / ".ci/run").read_text("utf-8")
     assert "matrix" not in ci["jobs"]["test"].get("strategy", {})
     assert {"make PYTHON=python check", ".ci/wheel python"} <= set(runs["unit"])
     assert ci["jobs"]["unit"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]

@@ -7,6 +7,11 @@ import pytest
 import yaml
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave what needs a Docker Engine and many minutes to `make test-compose`."""
+    return True if collection_path.name == "test_running.py" and config.option.markexpr != "compose" else None
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's root."""

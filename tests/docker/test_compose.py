@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import subprocess
-import textwrap
+import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.services.need import need
 
 Services = dict[str, dict[str, Any]]
 
+ROOT = Path(__file__).parents[2]
 SERVICES = {
     "kafka", "redis", "postgres",
     "init", "bridge", "gateway",
@@ -24,6 +27,45 @@ OURS = SERVICES - {"kafka", "redis", "postgres"}
 ONE_SHOT = {"init"}
 # The Kafka image writes its configuration beneath /opt when it starts.
 WRITABLE_ROOT = {"kafka"}
+
+
+# Each override of the page, by its section.
+OVERRIDES = {
+    section.partition("\n")[0]: shown[1]
+    for section in re.split(r"^## ", (ROOT / "docs/how-to/adapt-the-compose-file.md").read_text("utf-8"), flags=re.M)
+    if (shown := re.search(r"```yaml\n(# docker-compose\.override\.yml\n.*?)```", section, re.DOTALL))
+}
+
+
+def _asks_a_provider(services: Services) -> None:
+    worker = services["worker-large"]
+    assert set(worker["networks"]) == {"core", "edge"}
+    assert worker["cap_drop"] == ["ALL"]
+    for name in ("init", "bridge", "gateway", "worker-moderate", "worker-judge", "worker-large"):
+        mounted = {volume["target"] for volume in services[name]["volumes"]}
+        assert {"/var/lib/headrace/models.toml", "/var/lib/headrace/models"} <= mounted
+
+
+def _speaks_tls(services: Services) -> None:
+    assert set(services["proxy"]["networks"]) & set(services["gateway"]["networks"])
+
+
+def _trusts_an_authority(services: Services) -> None:
+    assert services["init"]["build"]["secrets"][0]["source"] == services["init"]["secrets"][0]["source"] == "ca"
+
+
+def _has_a_secured_kafka(services: Services) -> None:
+    for name in ("init", "bridge", "gateway"):
+        assert services[name]["environment"]["HEADRACE_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
+        assert "edge" in services[name]["networks"]
+
+
+EXAMPLES: dict[str, Callable[[Services], None]] = {
+    "A model at a provider": _asks_a_provider,
+    "TLS before the gateway": _speaks_tls,
+    "A mirror, a proxy, or an authority of your own": _trusts_an_authority,
+    "A secured Kafka": _has_a_secured_kafka,
+}
 
 
 def find_compose() -> list[str] | None:
@@ -37,10 +79,10 @@ def find_compose() -> list[str] | None:
 
 
 def config(
-    root: Path, *arguments: str, password: str | None = "secret-of-this-test"
+    root: Path, *arguments: str, password: str | None = "secret-of-this-test", **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `config`, which needs no engine, with nothing in the environment but the PATH and the password."""
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    """Run `config`, which needs no engine, with only the PATH, the password and these settings in the environment."""
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **settings}
     if password is not None:
         environment["POSTGRES_PASSWORD"] = password
     binary = need(find_compose(), "Docker Compose: install Debian's docker-compose or Docker's compose plugin")
@@ -61,6 +103,15 @@ def test_compose_accepts_the_file(root: Path) -> None:
 
 
 @pytest.mark.integration
+def test_only_make_test_compose_collects_what_needs_an_engine(root: Path) -> None:
+    """It takes many minutes, also where an engine is."""
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", "tests/docker", "-m"]
+    for marks, collected in (("not slow", False), ("acceptance", False), ("compose", True)):
+        found = subprocess.run([*collect, marks], cwd=root, capture_output=True, text=True, check=False, timeout=240)
+        assert ("test_running.py" in found.stdout) is collected, found.stdout
+
+
+@pytest.mark.integration
 def test_compose_refuses_to_start_without_a_password(root: Path) -> None:
     """There is no default password: Compose stops and names the variable."""
     refused = config(root, "config", "--quiet", password=None)
@@ -69,20 +120,22 @@ def test_compose_refuses_to_start_without_a_password(root: Path) -> None:
 
 
 @pytest.mark.integration
-def test_compose_accepts_the_documented_override(root: Path, tmp_path: Path) -> None:
-    """The override that docs/how-to/go-to-production.md shows sets a secured Kafka for all that speak to it."""
-    document = (root / "docs/how-to/go-to-production.md").read_text("utf-8")
-    shown = re.search(r"^( +)# docker-compose\.override\.yml\n(?:\1.*\n)+", document, re.MULTILINE)
-    assert shown is not None
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_compose_accepts_each_documented_override(root: Path, tmp_path: Path, example: str) -> None:
+    """The examples of docs/how-to/adapt-the-compose-file.md say what the page says of them."""
     override = tmp_path / "override.yml"
-    override.write_text(textwrap.dedent(shown[0]).replace("${HEADRACE_KAFKA_PASSWORD:?set it in .env}", "x"), "utf-8")
-    merged = config(root, "--file", str(override), "config", "--format", "json")
+    override.write_text(OVERRIDES[example], "utf-8")
+    files = ["--file", str(override), "--project-directory", str(root)]
+    merged = config(root, *files, "config", "--format", "json", HEADRACE_KAFKA_PASSWORD="x")
     assert merged.returncode == 0, merged.stderr
-    for name in ("init", "bridge", "gateway"):
-        service = json.loads(merged.stdout)["services"][name]
-        assert service["environment"]["HEADRACE_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
-        assert service["environment"]["HEADRACE_REDIS"]
-        assert "edge" in service["networks"]
+    found = json.loads(merged.stdout)["services"]
+    EXAMPLES[example](found)
+    assert all(found[name]["environment"]["HEADRACE_REDIS"] for name in ("bridge", "gateway"))
+
+
+def test_every_documented_override_is_tried() -> None:
+    """The rule above leaves none out."""
+    assert set(OVERRIDES) == set(EXAMPLES)
 
 
 def test_all_expected_services_are_there(services: Services) -> None:
@@ -152,17 +205,38 @@ def test_everything_waits_for_what_it_needs(services: Services) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_images_carry_an_exact_version(services: Services, name: str) -> None:
-    """No image floats: each tag names at least major, minor and patch."""
-    assert re.search(r":\d+\.\d+(\.\d+|-)", services[name]["image"]), services[name]["image"]
+def test_images_carry_an_exact_version(root: Path, services: Services, name: str) -> None:
+    """No image floats. Ours have the version of the project, so that an upgrade leaves the image before."""
+    image = services[name]["image"]
+    if name not in OURS:
+        assert re.search(r":\d+\.\d+(\.\d+|-)", image), image
+        return
+    version = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    suffix = "-gpu" if name.endswith("-gpu") else ""
+    assert image == f"headrace:${{HEADRACE_VERSION:-{version}}}{suffix}"
 
 
-def test_ours_are_built_from_the_repository(root: Path, services: Services) -> None:
-    """The Dockerfiles that the services name exist, and an image is built from one Dockerfile only."""
-    built = {(s["image"], s["build"]["dockerfile"]) for s in services.values() if "build" in s}
-    assert len(built) == len({image for image, _ in built}) == 2
-    for _, dockerfile in built:
-        assert (root / dockerfile).is_file()
+def test_one_service_builds_each_of_our_images_and_nothing_pulls_them(root: Path, services: Services) -> None:
+    """Builds of one tag side by side make images that differ, and then containers are made anew without need."""
+    built = {name: service["build"]["dockerfile"] for name, service in services.items() if "build" in service}
+    assert built == {"init": "docker/Dockerfile", "worker-generate-gpu": "docker/Dockerfile.gpu"}
+    assert all((root / dockerfile).is_file() for dockerfile in built.values())
+    assert {services[name]["pull_policy"] for name in OURS} == {"never"}
+
+
+@pytest.mark.integration
+def test_pip_gets_its_own_variables_where_they_are_set(root: Path) -> None:
+    """A mirror, its authority and a proxy hold for the builds and for `init`, which downloads models with pip."""
+    settings = {"PIP_INDEX_URL": "https://mirror.example/simple", "PIP_CERT": "/run/secrets/ca"}
+    shown = config(root, "--profile", "gpu", "config", "--format", "json", **settings, HTTPS_PROXY="http://proxy:3128")
+    found = json.loads(shown.stdout)["services"]
+    expected = {**settings, "HTTPS_PROXY": "http://proxy:3128"}
+    for values in (
+        found["init"]["environment"],
+        *(found[name]["build"]["args"] for name in ("init", "worker-generate-gpu")),
+    ):
+        given = {name: value for name, value in values.items() if value and re.match(r"PIP_|\w+_PROXY", name)}
+        assert given == expected
 
 
 def test_only_the_doors_are_published_and_only_on_loopback(services: Services) -> None:

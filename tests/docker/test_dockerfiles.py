@@ -82,6 +82,12 @@ def test_the_image_is_headrace(dockerfile: Path) -> None:
     assert "HEADRACE_HOME=/var/lib/headrace" in arguments(dockerfile, "ENV")[-1]
 
 
+def test_pip_stays_in_the_image(dockerfile: Path) -> None:
+    """`headrace init` downloads models with it. It keeps no cache: the home is small and in memory."""
+    assert not [run for run in arguments(dockerfile, "RUN") if "uninstall" in run]
+    assert "PIP_NO_CACHE_DIR=1" in arguments(dockerfile, "ENV")[-1]
+
+
 def test_no_secret_is_baked_in(dockerfile: Path) -> None:
     """No ENV or ARG has a secret's name, and nothing is fetched from outside by ADD."""
     for keyword in ("ENV", "ARG"):

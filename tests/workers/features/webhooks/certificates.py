@@ -22,7 +22,11 @@ class Authority:
 
     def client(self) -> ssl.SSLContext:
         """What a client verifies by."""
-        return ssl.create_default_context(cadata=self._own.public_bytes(Encoding.PEM).decode())
+        return ssl.create_default_context(cadata=self.pem())
+
+    def pem(self) -> str:
+        """Its own certificate."""
+        return self._own.public_bytes(Encoding.PEM).decode()
 
     def server(self, host: str) -> ssl.SSLContext:
         """What a server of this name shows."""

