@@ -33,6 +33,12 @@ class ModelSettings(Variables):
         "serve it too, and set it to their first model where it is unset.",
         read_by="bridges, workers, gateways, `headrace up` and `headrace run`",
     )
+    accept_untrusted: bool = variable(
+        False,
+        "Start with a HEADRACE_JUDGE_MODEL that failed its last `headrace judge probe` with this home. Without it, "
+        "processes refuse such a judge.",
+        read_by="bridges, workers, gateways, `headrace up` and `headrace run`",
+    )
     embedder: str = variable(
         DEFAULT_EMBEDDER,
         "The embedder that makes the vectors of questions, of passages and of embedding jobs: an embedder of "

@@ -12,6 +12,7 @@ from headrace_workers.core.pipeline.routing import Pipeline, none_avoided
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
+from headrace_workers.features.generation.verifiers.measured import refuse_untrusted
 from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
 from headrace_workers.features.spend.prices import DeploymentPrices
 from headrace_workers.features.spend.settings import SpendSettings
@@ -34,11 +35,13 @@ def pipeline_of(
     registry: Registry | None = None,
 ) -> Pipeline:
     """Return the pipeline of this deployment, which leads around `avoided` models. `registry` has the models of the
-    deployment's home. Raise ConfigurationError if the moderation policy is wrong.
+    deployment's home. Raise ConfigurationError if the moderation policy is wrong, or the judge failed its probe.
     """
+    models = settings.of(ModelSettings)
+    if not models.accept_untrusted:
+        refuse_untrusted(settings.home, models.judge_model)
     prices = DeploymentPrices(registry or Registry(settings.home), settings.of(SpendSettings))
-    judge = settings.of(ModelSettings).judge_model
-    return Pipeline(installed_stages(settings), judge_model=judge, avoided=avoided, prices=prices)
+    return Pipeline(installed_stages(settings), judge_model=models.judge_model, avoided=avoided, prices=prices)
 
 
 def admission_parts(

@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from tests.workers.features.judging.judge_model import JudgeModel, Prompt
 
 from headrace_schemas import HeadraceError
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines import load_generator
+from headrace_workers.features.generation.verifiers.measured import refuse_untrusted
 from headrace_workers.features.judging.commands import judge
 from headrace_workers.features.judging.judge_items import ITEMS
 from headrace_workers.features.judging.judge_probe import Probe, probe
@@ -124,9 +127,10 @@ def test_a_judge_that_sees_no_difference_is_told_so() -> None:
 
 
 def test_why_a_judge_does_not_answer_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Its first error, and what to do."""
+    """Its first error, and what to do; processes with this home then refuse it."""
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     broken = Author(lambda _prompt, _choices: HeadraceError("the prompt has 300 tokens, and the model reads 128"))
     monkeypatch.setattr(load_generator, "load_generator", lambda _home, _alias, **_options: broken)
     judge.probe(model="small")
@@ -134,6 +138,8 @@ def test_why_a_judge_does_not_answer_is_told(
     assert "there are no rows" not in told.out
     assert "the model reads 128" in told.err
     assert "probe another with --model" in told.err
+    with pytest.raises(ConfigurationError, match="the model reads 128"):
+        refuse_untrusted(tmp_path, "small")
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.question)

@@ -62,12 +62,13 @@ _KINDS: Final = (
     _Kind("se.personnummer", r"(?:\d{2})?\d{6}[-+]\d{4}", SURE),
     _Kind("se.personnummer", r"(?:\d{2})?\d{10}"),
     _Kind("si.emso", r"\d{13}", SURE),
-    _Kind("th.pin", r"\d-?\d{4}-?\d{5}-?\d{2}-?\d"),
+    _Kind("th.pin", r"\d[- ]?\d{4}[- ]?\d{5}[- ]?\d{2}[- ]?\d"),
     _Kind("tr.tckimlik", r"[1-9]\d{10}"),
     _Kind("za.idnr", r"\d{6} ?\d{4} ?\d{3}"),
 )
 
-# Words that stand before such a number, in English and as the countries call theirs.
+# Words that stand before such a number, in English and as the countries call theirs: regular expressions, in lower case
+# (of `İ` too, which then is two characters).
 WORDS: Final = (
     "national", "identity", "identification", "identifier", "citizen", "resident", "civil", "personal", "social",
     "security", "insurance", "tax", "taxpayer", "tin", "ssn", "nid", "vnr", "svnr", "sozialversicherungsnummer",
@@ -77,7 +78,10 @@ WORDS: Final = (
     "henkilötunnus", "nir", "sécurité", "sociale", "amka", "αμκα", "oib", "pps", "ppsn", "teudat", "zehut", "aadhaar",
     "aadhar", "uidai", "pan", "kennitala", "codice", "fiscale", "asmens", "kodas", "curp", "nric",
     "mykad", "bsn", "burgerservicenummer", "fødselsnummer", "fodselsnummer", "ird", "pesel", "contribuinte", "cnp",
-    "samordningsnummer", "emšo", "emso", "kimlik", "tckn",
+    "samordningsnummer", "emšo", "emso", "ki\u0307?mli\u0307?k", "tckn", "tc", "sv-nummer", "insz", "граждански",
+    "cédula", r"r\.?č", "identifikacijski", "תעודת", "זהות", r"ת[.\"]ז", "आधार", "kt", r"a\. ?k", "pengenalan",
+    "fnr", "identificação", r"[\u0e00-\u0e7f]{0,40}ประชาชน[\u0e00-\u0e7f]{0,40}", "thai (?:pin|id)", "r?sa id",
+    "id-nommer", "identiteitsnommer",
 )  # fmt: skip
 _SHAPES: Final = tuple((kind, re.compile(rf"(?<![\w.,$€£#/-]){kind.shape}(?![\w/-]|[.,]\d)")) for kind in _KINDS)
 _NAMED: Final = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)

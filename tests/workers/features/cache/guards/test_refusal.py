@@ -92,6 +92,13 @@ FOUND_ELSEWHERE = (
     ("Which specific heat has water?", "Which heat has water?"),
     ("Sort a b c\nd e f", "Sort a b c d e f"),
     ("Is a dog bigger than a dog house?", "Is a dog house bigger than a house?"),
+    ("We don't know.", "We are going there."),
+    ("Who has it?", "Who is there?"),
+    ("Which is cheaper, 2 years vs 1 year?", "Which is cheaper, 1 year vs 2 years?"),
+    ("Who went through the gap?", "Who went behind the gap?"),
+    ("What is obesity a risk factor for?", "What are the risk factors for obesity?"),
+    ("What is this?\n  /\\_/\\\n ( o.o )", "What is this?\n    /\\_/\\\n ( o.o )"),
+    ("Which is the largest?\na   b\n1     2", "Which is the largest?\na   b\n1   2"),
 )
 FRONTED = (
     ("On the menu, what is vegan?", "What is vegan on the menu?"),
@@ -101,6 +108,9 @@ FRONTED = (
     ("How do I reset my router?", "what's the best way to reset my router"),
     ("Who wrote Hamlet?", "Who was Hamlet written by?"),
     ("Which is a fruit? A) apple B) brick", "Which of these is a fruit? A) apple B) brick"),
+    ("What is aspirin used for?", "What are the uses of aspirin?"),
+    ("I don't know how to boil eggs.", "How do I boil eggs?"),
+    ("Say it in French:\n  good morning", "say it in French:\n  good morning"),
     ("During winter, how do I protect roses?", "How do I protect roses during winter?"),
 )
 

@@ -81,7 +81,6 @@ def test_begins_and_ends_with_the_value(text: str) -> None:
         ),
         (_schema(type="string", format="made-up"), '"x"', "1"),
         (_schema(oneOf=[{"type": "string"}, {"type": "null"}]), "null", "1"),
-        (_schema(**{"x-guidance": {"whitespace_pattern": " *"}}, type="array"), "[ 1]", "[         1]"),
         (JsonObjectFormat(), '{"a":[true]}', "[]"),
         (RegexFormat(pattern="[a-c]{2}"), "ab", "abc"),
         (ChoiceFormat(choices=("a", "ab", 'x"\\\n/\u0001.é😀')), 'x"\\\n/\u0001.é😀', "x"),
@@ -94,3 +93,69 @@ def test_holds_a_model_to_its_format(output: OutputFormat, right: str, wrong: st
     """A grammar lets through what has the format and nothing else, in whatever draft it is written."""
     assert _may_write(output, right)
     assert not _may_write(output, wrong)
+
+
+_NODE = {"type": "object", "properties": {"next": {"$ref": "#", "minProperties": 1, "description": "the next"}}}
+_LONG = 9_007_199_254_740_993  # no float
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"const": _LONG}, str(_LONG)),
+        ({"const": -(2**63) + 1}, str(-(2**63) + 1)),
+        ({"enum": [2**63 - 1, "none"]}, str(2**63 - 1)),
+        ({"enum": [2**63 - 1, "none"]}, '"none"'),
+        ({"const": {"id": [10**30 + 1]}}, f'{{"id": [{10**30 + 1}]}}'),
+        ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, str(2**63 - 1)),
+        ({"type": "integer", "minimum": _LONG, "maximum": _LONG}, str(_LONG)),
+        ({"type": "number", "minimum": -1e300, "maximum": 1e300}, "-1e299"),
+        ({"exclusiveMinimum": 1e-300}, "0.1"),
+        ({"type": "number", "multipleOf": 1e-20}, "0.5"),
+        ({"properties": {"a": {}, "b": {}}, "minProperties": 2, "additionalProperties": False}, '{"a":1,"b":2}'),
+        ({"properties": {"a": {}, "b": {}}, "minProperties": 1}, '{"b":1}'),
+        (_NODE, '{"next":{"next":{}}}'),
+        (
+            {"properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}], "x-order": 1}}},
+            '{"next":{"next":null}}',
+        ),
+        ({"properties": {"next": {"allOf": [{"$ref": "#"}, {"minProperties": 1}]}}}, '{"next":{"next":{}}}'),
+        (
+            {
+                "$schema": _DRAFT_4,
+                "properties": {"a": {"$ref": "#/definitions/n", "type": "string"}},
+                "definitions": {"n": {"type": "null"}},
+            },
+            '{"a":null}',
+        ),
+        ({"type": "string", "pattern": r"\bmill\b"}, '"the mill"'),
+        ({"type": "string", "pattern": r"^\cA$"}, r'"\u0001"'),
+        ({"type": "string", "pattern": "^([^,]+(,|$)){3,}$"}, '"a,b,c"'),
+        ({"patternProperties": {r"\bmill\b": {}}, "additionalProperties": False}, '{"the mill":1}'),
+    ],
+)
+def test_leaves_to_the_check_what_it_cannot_say(schema: dict[str, Any], text: str) -> None:
+    """llguidance has floats for bounds, no edges of words, and no keyword beside a reference that leads back."""
+    assert _may_write(_schema(**schema), text)
+
+
+@pytest.mark.parametrize(
+    ("schema", "wrong"),
+    [
+        ({"const": _LONG}, str(_LONG + 2)),
+        ({"enum": [_LONG, "none"]}, '"some"'),
+        ({"type": "object", "minProperties": 2}, '{"a":1}'),
+        ({"properties": {"a": {}}, "minProperties": 1, "additionalProperties": False}, "{}"),
+        (_NODE, '{"next":[]}'),
+        ({"$ref": "#/$defs/n", "maxLength": 1, "$defs": {"n": {"type": "string"}}}, '"ab"'),
+        ({"type": "string", "pattern": r"^(a|\$|[$^])$|^b$"}, '"c"'),
+    ],
+)
+def test_holds_a_model_to_all_that_it_can_say(schema: dict[str, Any], wrong: str) -> None:
+    assert not _may_write(_schema(**schema), wrong)
+
+
+def test_options_of_the_library_are_no_part_of_a_schema() -> None:
+    assert grammar_of(_schema(**{"x-guidance": {"item_separator": ";"}}, type="array")) == grammar_of(
+        _schema(type="array")
+    )

@@ -168,6 +168,14 @@ def test_a_tool_whose_arguments_cannot_be_held_to_is_refused(
 
 
 @pytest.mark.integration  # schemas are compiled in a process of their own
+def test_the_tool_that_cannot_be_compiled_is_named() -> None:
+    parameters = {"properties": {"a": {"patternProperties": {"x": {}, "y": {}}}}}
+    with pytest.raises(InvalidRecord, match="not disjoint") as caught:
+        check_tools_schemas([WEATHER, Tool(name="odd", parameters=parameters)], "t")
+    assert caught.value.param == "tools[1].parameters/properties/a"
+
+
+@pytest.mark.integration  # schemas are compiled in a process of their own
 @pytest.mark.parametrize("parameters", [{}, {"type": ["object", "null"]}, {"properties": {"a": {}}}])
 def test_parameters_may_leave_out_that_they_are_an_object(parameters: dict[str, object]) -> None:
     """Arguments are an object, whatever the schema leaves open."""

@@ -47,6 +47,7 @@ def _failed(output: OutputFormat, text: str, finish_reason: str = "stop") -> Unp
     [
         (_TICKET, '{"id": 1, "when": "2026-01-01T00:00:00Z", "tags": ["a", "b"]}'),
         (_TICKET, ' {\n"id": 1.0}\n'),
+        (JsonObjectFormat(), r'{"\ud83d\ude00": "\u00e9😀"}'),
         (JsonObjectFormat(), '{"anything": [NaN_is_no_value]}'.replace("NaN_is_no_value", "1e300")),
         (_schema(type="string", pattern="^a+$"), '"aaa"'),
         (_schema(items=[{"type": "string"}], additionalItems=False), '["a"]'),
@@ -82,6 +83,8 @@ def test_passes_valid_answers(output: OutputFormat, text: str) -> None:
         (JsonObjectFormat(), '{"a": NaN}', None, "NaN"),
         (JsonObjectFormat(), '{"a": -Infinity}', None, "Infinity"),
         (JsonObjectFormat(), '{"a": 1e999}', None, "too large"),
+        (_schema(properties={"name": {}}), r'{"name": "\ud800"}', None, "half of a character"),
+        (JsonObjectFormat(), r'{"\udc00\ud83d": 1}', None, "half of a character"),
         (JsonObjectFormat(), "[]", "", "no object"),
         (_schema(type="number", minimum=0, exclusiveMinimum=True), "0", "", "minimum"),
         (_schema(items=[{"type": "string"}], additionalItems=False), '["a", 1]', "", "it breaks additionalItems"),

@@ -166,6 +166,13 @@ def test_a_sentence_must_stand_in_what_it_cites(sentence: str, reason: str | Non
     [
         ("The fence is 2 metres high.", "a number that is nowhere in it: 2"),
         ("The fence is 1.8 metres high and lasts 40 days.", None),
+        ("It stood for 960 hours.", None),
+        ("It stood for 40 weeks.", "a unit that is nowhere in it: week"),
+        ("It cost 235,000 euros.", None),
+        ("It cost 235,500 euros.", "a number that is nowhere in it: 235500"),
+        ("Another had cost 12,500 euros.", None),
+        ("Spain had 2,000 posts.", None),
+        ("It took two weeks.", None),
         ("The fence is 1.8 miles high.", "a unit that is nowhere in it: mile"),
         ("In May 2020 the Spanish got one fence.", None),
         ("The United Nations made it.", None),
@@ -177,6 +184,7 @@ def test_numbers_units_and_names_are_read_in_any_form(
 ) -> None:
     """Within compounds, in words, as adjectives and as initials."""
     given = "Spain put up a 1.8-metre fence on 3 May 2020, which stood for forty days. The UN made it."
+    given += " It cost 235, 000 euros, another 12, 500 euros. It had 2, 000 posts, and took fourteen days."
     counted = [each.reason for each in ground(sentence, [given], embedder).unsupported if each.checked]
     assert counted == ([] if reason is None else [reason])
 

@@ -18,7 +18,7 @@ _WAYS_APART: Final = tuple(
         ("above over on upon onto", "below under underneath beneath"),
         ("in inside into within", "outside"),
         ("in inside within on", "under below behind beside near around opposite above across"),
-        ("behind", "beside opposite above below near"),
+        ("behind", "beside opposite above below near through across along"),
         ("beside near", "opposite above below"),
         ("with", "without against"),
         ("for", "against without"),
@@ -53,7 +53,8 @@ class Directions:
         if exchanged := _exchanged(asked, ways):
             return f"{in_words(exchanged, asked)} stand in other places in the answer"
         for word, (way, other) in ways.items():
-            if not _same(way, other) or _written_about(way, other, asked):
+            is_asked_for = other == _stranded(asked) or way == _stranded(cached)
+            if is_asked_for or not _same(way, other) or _written_about(way, other, asked):
                 name = in_words([word], asked)
                 return f"asks about {way} {name}; the answer is about {other} {name}".replace("  ", " ")
         return None
@@ -78,6 +79,13 @@ def _exchanged(asked: Profile, reached: dict[str, tuple[str, str]]) -> list[str]
 def _written_about(one: str, other: str, asked: Profile) -> bool:
     """Return True if one is `about`: `who wrote about Moby Dick` is not `who wrote Moby Dick`."""
     return "about" in {one, other} and not asked.keys.isdisjoint({"who", "whom"})
+
+
+@read_once
+def _stranded(read: Profile) -> str | None:
+    """Return the preposition that a question ends with: it stands before what is asked for, as in `what is it for`."""
+    last = read.tokens[-1] if read.tokens else None
+    return _TO.get(last.key, last.key) if last is not None and last.key in PREPOSITIONS else None
 
 
 def _same(one: str, other: str) -> bool:

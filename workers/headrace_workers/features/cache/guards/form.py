@@ -15,6 +15,7 @@ _SIGN: Final = re.compile(
 _PART: Final = re.compile(_SIGN.pattern + r"|\d+(?:[.,]\d+)*|(?<![\w'’])[A-Za-z](?![\w'’])")
 # `A) red B) blue`, `1. red 2. blue`, `(i) red (ii) blue`: two labels or more.
 _LABEL: Final = re.compile(r"(?:(?<=\s)|^)\(?(?:[A-Ha-h]|\d|[ivx]{1,4})[).:](?=\s)")
+_COLUMNS: Final = re.compile(r"(?: {2,}|\t)\S")  # in a line: code, a table, a drawing
 _SHORT: Final = 3  # letters
 # Two spellings of each of these are two units or two things.
 _SYMBOLS: Final = words_of("mw mv mj mhz ma mm mb kb pa nm na no co cs ph")
@@ -22,6 +23,7 @@ _SYMBOLS: Final = words_of("mw mv mj mhz ma mm mb kb pa nm na no co cs ph")
 
 class _Form(NamedTuple):
     lines: tuple[str, ...]
+    columns: tuple[str, ...]
     signs: tuple[str, ...]
     options: str
 
@@ -29,7 +31,8 @@ class _Form(NamedTuple):
 class Form:
     """Refuses another order of lines, options, operators and brackets, and another case of a short word.
 
-    Questions of several lines must have the same lines but for one, which the other guards compare.
+    Questions of several lines must have the same lines but for one, which the other guards compare. Lines with indents
+    or columns count space by space.
     """
 
     name = "form"
@@ -38,7 +41,7 @@ class Form:
         """Return why not, in words; None where both have the same form."""
         ours, theirs = form(asked), form(cached)
         if ours != theirs:
-            if not _same_lines(ours.lines, theirs.lines):
+            if not _same_lines(ours.lines, theirs.lines) or ours.columns != theirs.columns:
                 return "its lines are not those of the question that was answered"
             if ours.options != theirs.options:
                 return "its options are not those of the question that was answered"
@@ -58,10 +61,13 @@ class Form:
 def form(read: Profile) -> _Form:
     """Return the form of a question."""
     lines = tuple([line for each in read.text.splitlines() if (line := " ".join(each.casefold().split()))])
+    columns = (
+        tuple([each.rstrip() for each in read.text.split("\n") if _COLUMNS.search(each)]) if "\n" in read.text else ()
+    )
     text = " ".join(lines)
     signs = tuple(_PART.findall(text)) if _SIGN.search(text) else ()
     labels = list(_LABEL.finditer(text))
-    return _Form(lines if len(lines) > 1 else (), signs, text[labels[0].start() :] if len(labels) > 1 else "")
+    return _Form(lines if len(lines) > 1 else (), columns, signs, text[labels[0].start() :] if len(labels) > 1 else "")
 
 
 def _same_lines(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:

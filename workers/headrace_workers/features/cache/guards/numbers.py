@@ -14,7 +14,8 @@ class Numbers:
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Return why not, in words; None where all numbers agree in order."""
         ours, theirs = _numbers(asked), _numbers(cached)
-        if ours != theirs and "1" in (*ours, *theirs):  # `one egg` is `an egg`, and `one` may be anybody
+        # `one egg` is `an egg`, and `one` may be anybody; `2 years or 1 year` is another order.
+        if sorted(ours) != sorted(theirs) and "1" in (*ours, *theirs):
             ours, theirs = _without_articles(asked), _without_articles(cached)
         return (
             None

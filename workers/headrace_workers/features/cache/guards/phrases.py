@@ -87,7 +87,7 @@ def _match(keys: Sequence[str], at: int, heads: bool) -> tuple[int, tuple[str, .
     nodes, size = _PHRASES, 0
     while at + size < len(keys) and (node := nodes.get(keys[at + size])) is not None:
         size += 1
-        if node.read is not None and (heads or not node.read.heads):
+        if node.read is not None and (not node.read.heads or (heads and at + size < len(keys))):  # it opens something
             found = size, node.read.keys
         nodes = node.after
     return found

@@ -68,12 +68,15 @@ class Residual:
     what sort of answer is wanted (`city`, `year`), unless it narrows the word beside it (`a city map`), owns what is
     asked about (`which city has the highest rent`), or the other side has another word in its place. An order
     (`name the capital`) is in no such place. `What is a river` asks for no river, so `name a river` asks for more.
+    Of a question without any word of content nobody knows what it is about.
     """
 
     name = "residual"
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Return why not, in words; None where both questions are about the same words."""
+        if not (asked.content and cached.content) and _keys(asked) != _keys(cached):
+            return "no word says what both are about"
         ours, theirs = ([key for key in left if key not in SPOKEN] for left in unmatched_words(asked, cached))
         if (
             not _frames(asked).issuperset(ours)
@@ -84,6 +87,10 @@ class Residual:
         ):
             return f"asks also about {in_words(ours, asked)}; the answer is also about {in_words(theirs, cached)}"
         return None
+
+
+def _keys(read: Profile) -> list[str]:
+    return [token.key for token in read.tokens]
 
 
 def _apart(sorts: list[str], orders: list[str], ordering: Profile) -> bool:

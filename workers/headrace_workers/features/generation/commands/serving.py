@@ -13,6 +13,7 @@ from headrace_workers.cli.children import children_of
 from headrace_workers.cli.connections import running
 from headrace_workers.cli.interrupts import TERMINATED
 from headrace_workers.cli.output import say
+from headrace_workers.features.generation.verifiers.measured import refuse_untrusted
 from headrace_workers.runtime.embedded.broker import Kind
 from headrace_workers.runtime.embedded.stack import Stack
 from headrace_workers.runtime.embedded.supervise import Done
@@ -53,8 +54,14 @@ def embedded_stack(
     broker: Kind | None = None,
     gateway_port: int | None = None,
 ) -> Stack:
-    """Return a stack of this home that serves these models, not started yet; with a gateway if it is given a port."""
-    judge_model = ModelSettings.from_env().judge_model
+    """Return a stack of this home that serves these models, not started yet; with a gateway if it is given a port.
+
+    Raise ConfigurationError if HEADRACE_JUDGE_MODEL failed its probe.
+    """
+    settings = ModelSettings.from_env()
+    judge_model = settings.judge_model
+    if not settings.accept_untrusted:
+        refuse_untrusted(home, judge_model)
     return Stack(
         home,
         children_of(home, models, judge_model=judge_model, engine_threads=engine_threads, gateway_port=gateway_port),

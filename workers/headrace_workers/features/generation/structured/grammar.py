@@ -1,11 +1,12 @@
 """The grammar of a format, as llguidance takes it. Pure.
 
-A grammar may let through more than its schema does, where llguidance does not know a keyword: the check of the whole
-answer decides (see `validity`).
+A grammar may let through more than its schema does, where llguidance does not know a keyword (see `guiding`): the check
+of the whole answer decides (see `validity`).
 """
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from llguidance import LLMatcher
@@ -17,7 +18,7 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
-from headrace_workers.features.generation.structured.dialects import in_its_dialect
+from headrace_workers.features.generation.structured.guiding import guiding
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -42,7 +43,12 @@ def grammar_of(output: OutputFormat) -> str:
         case GrammarFormat(grammar=grammar):
             return str(LLMatcher.grammar_from_lark(grammar))
         case _:
-            return _of_schema(in_its_dialect(output.json_schema))
+            return _of_json_schema(output.as_json)
+
+
+@lru_cache(maxsize=32)
+def _of_json_schema(text: str) -> str:
+    return _of_schema(guiding(json.loads(text)))
 
 
 def _of_schema(schema: dict[str, Any]) -> str:

@@ -1,17 +1,18 @@
 """Which formats a job may ask for. A format that cannot be had is refused at admission, with its place.
 
-A format is taken when llguidance can hold a model to it, as far as it knows its keywords, and jsonschema-rs can check
-the whole of it. Compiling is bounded in time and memory, since it runs in a process of its own.
+A format is taken when llguidance can hold a model to it, as far as it knows its keywords (see `guiding`), and
+jsonschema-rs can check the whole of it. Compiling is bounded in time and memory, since it runs in a process of its own.
 """
 
 import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from threading import Lock
 from typing import Any, Final
+from urllib.parse import quote
 
 import jsonschema_rs
 
@@ -26,18 +27,15 @@ from headrace_schemas.output_format import (
 from headrace_schemas.tool import Tool
 from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
 from headrace_workers.features.generation.structured.compile_allowance import CompileAllowance
-from headrace_workers.features.generation.structured.compiling import compile_apart
+from headrace_workers.features.generation.structured.compiling import CPU_SECONDS, compile_apart
 from headrace_workers.features.generation.structured.dialects import (
-    LEGACY,
     Step,
     dialect_of,
-    in_its_dialect,
+    parts_of,
     parts_of_same_value,
     pointer,
 )
 from headrace_workers.features.generation.structured.grammar import grammar_of
-from headrace_workers.features.generation.structured.lark_rules import unending_rule
-from headrace_workers.features.generation.structured.satisfiable import why_unsatisfiable
 from headrace_workers.features.generation.structured.subschemas import OutsideReference, Subschemas
 from headrace_workers.features.generation.structured.tools import Dialect, arguments_schema, as_json
 from headrace_workers.features.generation.structured.validity import LARGE_PATTERN, check_of
@@ -49,6 +47,9 @@ _OF_A_LARGE: Final = 10
 _LONGEST: Final = 1_000  # characters of a place
 _KEPT: Final = 1_024  # formats whose result is kept
 _LOOK_AROUND: Final = re.compile(r"\(\?<?[=!]")
+_MOST_PARTS: Final = 64  # that are compiled to find the one that is at fault
+_UNSATISFIABLE: Final = "Unsatisfiable schema"  # begins llguidance's words about what no value satisfies
+_ROOT: Final = "#/$defs/root"
 _AT: Final = re.compile(r"while processing \S*?#(/\S*)")
 
 _Fault = tuple[Step, str]  # where it is in the schema, and what it is
@@ -115,7 +116,9 @@ def check_tools_schemas(tools: Sequence[Tool], tenant: str) -> None:
         _raise(_result(tenant, f"part {text}", partial(_fault_apart, schema, text)), param)
     together = "".join(f"{tool.name} {text}\n" for tool, text in zip(tools, texts.values(), strict=True))
     fault = _result(tenant, together, partial(_fault_of_calls, tools))
-    _raise(fault, next(iter(texts)) if len(texts) == 1 else "tools")
+    if fault is not None and fault[0]:  # the first step is the number of a tool
+        _raise((fault[0][1:], fault[1]), f"tools[{fault[0][0]}].parameters")
+    _raise(fault, "tools")
 
 
 def is_known(output: OutputFormat) -> bool:
@@ -159,14 +162,18 @@ def _digest(text: str) -> bytes:
 
 def _fault_of_grammar(output: RegexFormat | GrammarFormat, compiler: _Compiler) -> _Fault | None:
     words = compiler.fault_of(grammar_of(output))
-    if words is None and isinstance(output, GrammarFormat) and (rule := unending_rule(output.grammar)):
-        words = f"its rule {rule} never ends, so that no answer could"
     return None if words is None else ((), words)
 
 
 def _fault_of_calls(tools: Sequence[Tool], compiler: _Compiler) -> _Fault | None:
+    """Return why the tools cannot be compiled together, with the number of the tool that is at fault by itself."""
     words = compiler.fault_of(grammar_of_call(tools, "required", Dialect.JSON))
-    return None if words is None else ((), words)
+    if words is None:
+        return None
+    for place, tool in enumerate(tools[:_MOST_PARTS]):
+        if compiler.seconds < CPU_SECONDS and (fault := _of_compiler(arguments_schema(tool), compiler)) is not None:
+            return (str(place), *fault[0]), fault[1]
+    return (), words
 
 
 def _fault_of(schema: dict[str, Any], text: str) -> _Fault | None:
@@ -177,11 +184,7 @@ def _fault_of(schema: dict[str, Any], text: str) -> _Fault | None:
     subschemas = Subschemas(schema)
     try:
         fault = (
-            _of_references(subschemas)
-            or _of_keywords(subschemas)
-            or _of_loops(subschemas)
-            or _of_patterns(subschemas)
-            or why_unsatisfiable(subschemas, legacy=dialect in LEGACY)
+            _of_references(subschemas) or _of_keywords(subschemas) or _of_loops(subschemas) or _of_patterns(subschemas)
         )
     except OutsideReference as error:
         return (), str(error)
@@ -264,9 +267,12 @@ def _of_patterns(subschemas: Subschemas) -> _Fault | None:
                 continue
             seen.add(pattern)
             place = (*subschemas.steps[id(node)], *steps)
-            if _LOOK_AROUND.search(pattern):
-                return place, "the pattern looks around; only patterns without look-around are matched in linear time"
             if not _compiles(pattern, LARGE_PATTERN):
+                if _LOOK_AROUND.search(pattern):
+                    return (
+                        place,
+                        "the pattern looks around; only patterns without look-around are matched in linear time",
+                    )
                 return place, "the pattern is no regular expression that is matched in linear time, or is too large"
             weight += 1 if _compiles(pattern, _SMALL_PATTERN) else _OF_A_LARGE
             if weight > MAX_PATTERNS:
@@ -293,9 +299,56 @@ def _of_validator(schema: dict[str, Any], text: str) -> _Fault | None:
 
 
 def _of_compiler(schema: dict[str, Any], compiler: _Compiler) -> _Fault | None:
-    words = compiler.fault_of(grammar_of(JsonSchemaFormat.model_construct(json_schema=in_its_dialect(schema))))
-    if words is None:
+    """Return why a schema cannot be compiled, with the place of the smallest part that cannot be compiled by itself."""
+    fault = _words_of(schema, compiler)
+    if fault is None:
         return None
-    found = _AT.search(words)
+    found = _AT.search(fault)
     steps = tuple(each.replace("~1", "/").replace("~0", "~") for each in found[1].split("/")[1:]) if found else ()
-    return steps, words.split("\n  while processing")[0]
+    subschemas = Subschemas(schema)
+    node = next((node for node in subschemas.nodes if subschemas.steps[id(node)] == steps), schema)
+    waiting, seen = _applied(subschemas, node, fault), {id(node)}
+    while len(seen) < _MOST_PARTS and compiler.seconds < CPU_SECONDS and (part := next(waiting, None)) is not None:
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        place = subschemas.steps[id(part)]
+        words = _words_of(_alone(schema, place), compiler)
+        if words is not None and words.startswith(_UNSATISFIABLE) == fault.startswith(_UNSATISFIABLE):
+            steps, fault, waiting = place, words, _applied(subschemas, part, words)
+    return steps, fault.split("\n  while processing")[0].replace(_ROOT, "#")
+
+
+def _words_of(schema: dict[str, Any], compiler: _Compiler) -> str | None:
+    return compiler.fault_of(grammar_of(JsonSchemaFormat.model_construct(json_schema=schema)))
+
+
+def _applied(subschemas: Subschemas, node: dict[str, Any], fault: str) -> Iterator[dict[str, Any]]:
+    """Yield the parts of a subschema that may be the reason for its fault."""
+    needed = set(node.get("required") or ())
+    for steps, part in parts_of(node):
+        idle = steps[0] in ("$defs", "definitions", "not", "if", "then", "else")
+        optional = steps[0] == "properties" and steps[1] not in needed
+        if isinstance(part, dict) and not idle and not (optional and fault.startswith(_UNSATISFIABLE)):
+            yield part
+    yield from (target for _, target in subschemas.targets(node) if isinstance(target, dict))
+
+
+def _alone(schema: dict[str, Any], steps: Step) -> dict[str, Any]:
+    """Return a schema that asks for one part of a schema. The references of the others lead to where they led."""
+    name = next((schema[key] for key in ("$id", "id") if isinstance(schema.get(key), str)), "").rstrip("#")
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [moved(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        found = {key: moved(each) for key, each in value.items()}
+        target = found.get("$ref")
+        local = target.removeprefix(name) if isinstance(target, str) else ""
+        if local == "#" or local.startswith("#/"):
+            found["$ref"] = _ROOT + local[1:]
+        return found
+
+    whole = {key: each for key, each in moved(schema).items() if key not in ("$id", "id", "$schema")}
+    return {"$schema": dialect_of(schema), "$defs": {"root": whole}, "$ref": _ROOT + quote(pointer(steps))}

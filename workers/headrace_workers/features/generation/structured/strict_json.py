@@ -1,4 +1,4 @@
-"""JSON that a model wrote (RFC 8259, each key of an object once), or why it is none.
+"""JSON that a model wrote (RFC 8259, of whole characters, each key of an object once), or why it is none.
 
 Nobody has moderated it, so a reason quotes nothing of it, and a place has the names that the caller knows: any other
 is `*`. Pure.
@@ -58,7 +58,19 @@ def read_beginning(text: str, names: Collection[str] = ()) -> tuple[Any, int]:
         steps = (*_steps_to(value, owner), name)
         where = pointer(tuple(str(each) if isinstance(each, int) or each in names else "*" for each in steps))
         raise NotJson("an object has a key twice", where[:MAX_SHORT_TEXT])
+    if _holds_half(value, text):
+        raise NotJson("a text holds half of a character (a lone surrogate)")
     return value, end
+
+
+def _holds_half(value: Any, text: str) -> bool:
+    if text.isascii() and "\\u" not in text:
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _steps_to(document: Any, wanted: dict[str, Any]) -> tuple[str | int, ...]:

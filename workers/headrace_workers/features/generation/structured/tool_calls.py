@@ -144,11 +144,8 @@ def _fault(tool: Tool, value: Any) -> Unparsable | None:
     if _is_deeper(value, _DEEPEST):
         return Unparsable(f"the arguments of {tool.name} are nested too deep: the limit is {_DEEPEST} levels")
     try:
-        as_json(value).encode()
         schema = arguments_schema(tool)
         check_of(schema, as_json(schema)).run(value)
-    except UnicodeEncodeError:
-        return Unparsable(f"the arguments of {tool.name} hold half of a character (a lone surrogate)")
     except Unparsable as fault:
         return Unparsable(f"the arguments of {tool.name} are not valid: {fault}", place=fault.place)
     return None

@@ -83,7 +83,7 @@ class SchemaCheck:
             words = error.message.strip().splitlines()[0][:_LONGEST] if rule in _NAMES_NOTHING else f"it breaks {rule}"
             message = f"the answer does not keep to its schema at {where[:_LONGEST] or 'its root'}: {words}"
             raise Unparsable(message, place=where[:MAX_SHORT_TEXT]) from None
-        except ValueError as error:  # nested too deeply for it, or half of a surrogate pair
+        except ValueError as error:  # nested too deeply for it
             raise Unparsable(f"the answer cannot be checked by its schema: {str(error)[:_LONGEST]}", place="") from None
 
 

@@ -1,4 +1,6 @@
-"""What measurements on this machine said of verifiers: one that was no better than chance is not loaded again."""
+"""The results of measurements of verifiers and judges on this machine: a verifier that was no better than chance is not
+loaded again, nor a judge that failed its probe.
+"""
 
 import json
 from pathlib import Path
@@ -8,12 +10,22 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Relation
 
 _FILE: Final = "verifiers.json"  # in the home
+_JUDGE: Final = "judge"
 
 
 def note(home: Path, name: str, relation: Relation, *, is_chance: bool, sentence: str) -> None:
     """Write what a verifier was measured to be; a later measurement of the same relation replaces it."""
+    _write(home, name, relation.value, {"is_chance": is_chance, "sentence": sentence})
+
+
+def note_probe(home: Path, model: str, fault: str | None) -> None:
+    """Write why a model failed its probe as a judge; None if it did not. A later probe replaces it."""
+    _write(home, model, _JUDGE, {"fault": fault})
+
+
+def _write(home: Path, name: str, measured: str, result: dict[str, Any]) -> None:
     found = _read(home)
-    found.setdefault(name, {})[relation.value] = {"is_chance": is_chance, "sentence": sentence}
+    found.setdefault(name, {})[measured] = result
     home.mkdir(parents=True, exist_ok=True)
     draft = home / f".{_FILE}"
     draft.write_text(json.dumps(found, indent=2, sort_keys=True), encoding="utf-8")
@@ -27,6 +39,16 @@ def refuse_chance(home: Path, name: str | None, relation: Relation) -> None:
         raise ConfigurationError(
             f"{name} was measured as a verifier, and is not shown to be better than chance: {said['sentence']}. Name "
             f"another one, or measure it again on other pairs ({home / _FILE} keeps the last measurement)"
+        )
+
+
+def refuse_untrusted(home: Path, judge: str | None) -> None:
+    """Raise ConfigurationError for a judge that failed its last probe here."""
+    said = _read(home).get(judge or "", {}).get(_JUDGE)
+    if said is not None and said["fault"] is not None:
+        raise ConfigurationError(
+            f"HEADRACE_JUDGE_MODEL is {judge}, which failed `headrace judge probe`: {said['fault']}. Name another "
+            f"model, or set HEADRACE_ACCEPT_UNTRUSTED=true ({home / _FILE} keeps the last probe)"
         )
 
 

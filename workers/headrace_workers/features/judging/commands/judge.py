@@ -38,17 +38,21 @@ def probe(
     Each item is asked in both orders, with padding, beside the model's own answer, on both scales, and once more alone.
     No service is needed.
 
+    A judge that fails is refused as HEADRACE_JUDGE_MODEL by processes with this home (HEADRACE_ACCEPT_UNTRUSTED).
+
     The probe can show that a judge is useless. Only your own labels show that a judge is good (`headrace quality`).
 
     Example: `headrace judge probe --model smollm2-135m-instruct`
     """
     from headrace_workers.features.generation.engines.load_generator import load_generator
+    from headrace_workers.features.generation.verifiers.measured import note_probe
     from headrace_workers.features.judging.judge_probe import probe as ask
 
     alias = model or ModelSettings.from_env().judge_model or ProducerSettings.from_env().model
     generator = load_generator(home_of(), alias, needs_logprobs=True)
     with console().status(f"asking {alias}"):
         found = ask(generator)
+    note_probe(home_of(), alias, _fault(found))
     if as_json:
         put_json(_document(alias, found))
     else:
@@ -80,13 +84,18 @@ def _holds(each: "Measure") -> str:
 
 def _words(found: "Probe") -> str:
     """Return advice in a sentence."""
+    return _fault(found) or "nothing here speaks against it; label answers of your own before a decision hangs on it"
+
+
+def _fault(found: "Probe") -> str | None:
+    """Return why a model is no judge; None if nothing speaks against it."""
     missed = [each.name for each in found.measures if each.holds is False]
     if found.unanswered * 2 > found.asked:
         why = "" if found.trouble is None else f" (the first of its errors: {found.trouble})"
         return f"it mostly does not answer in the permitted words: no judge{why}; probe another with --model"
     if missed:
         return f"not to be trusted with: {'; '.join(missed)}"
-    return "nothing here speaks against it; label answers of your own before a decision hangs on it"
+    return None
 
 
 def _document(alias: str, found: "Probe") -> dict[str, object]:

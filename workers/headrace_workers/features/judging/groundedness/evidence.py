@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.cache.guards.word_lists import lines_of
 from headrace_workers.features.judging.groundedness.naming import hidden, known_names, names_in
-from headrace_workers.features.judging.groundedness.sentence_reading import Read, read, written_names
+from headrace_workers.features.judging.groundedness.sentence_reading import Read, joined, read, written_names
 from headrace_workers.features.judging.groundedness.sentences import clauses, sentences
 
 Floats = NDArray[np.float32]
@@ -110,11 +110,17 @@ class Evidence:
 
     @cached_property
     def numbers(self) -> frozenset[str]:
-        """All numbers, a single thing and the months by their names among them."""
+        """All numbers, a single thing and the months by their names among them. `12, 100` is read in both ways."""
         text = " ".join(self.units.texts)
         months = {str(number) for number, month in enumerate(_MONTHS, start=1) if month in text}
         one = {"1"} if _ONE.search(text) else set()
-        return frozenset(months | one).union(*(each.numbers for each in self.reads))
+        others = (read(joined(sentence)).numbers for sentence in self.units.whole)
+        return frozenset(months | one).union(*(each.numbers for each in self.reads), *others)
+
+    @cached_property
+    def times(self) -> frozenset[str]:
+        """All lengths of time."""
+        return frozenset(length for each in self.reads for length, _, _ in each.times)
 
     def lacking(self, sentence: str) -> Lacking:
         """Return what a sentence mentions and the evidence does not."""
@@ -125,9 +131,13 @@ class Evidence:
             spelt = [name for name in written_names(sentence) if _initials(name) in self.keys]
             names -= short.union(*(read(f"of {name}").names for name in spelt))
         words = said.words - self.keys - said.units
+        known = [each for each in said.times if each[0] in self.times]  # by another number, in another unit
+        numbers = min((each.numbers - self.numbers for each in (said, read(joined(sentence)))), key=len)
         return Lacking(
-            said.numbers - self.numbers,
-            frozenset(unit for unit in said.units - self.keys if not self._has_form(unit)),
+            numbers.difference(number for _, number, _ in known),
+            frozenset(unit for unit in said.units - self.keys if not self._has_form(unit)).difference(
+                unit for _, _, unit in known
+            ),
             frozenset(names),
             sum(not self._has_root(word) for word in words) / max(1, len(said.words)),
         )

@@ -9,7 +9,7 @@ _END: Final = re.compile(r"(?<=[.!?])(?P<closing>[\"')\]”’]{0,3})\s+(?=[\"'(
 _BEGINS: Final = re.compile(r"\s*(?:[-*•>#|]{1,6}\s+|\d{1,3}[.)]\s+)?")
 _CITATION: Final = re.compile(r"\s?[\[【]\d{1,6}(?:\s?[,;–-]\s?\d{1,6}){0,50}[\]】]")
 _CLAUSE: Final = re.compile(
-    r"[,;:]\s+(?:and |but |while |which |who |although |whereas )?"
+    r"(?:,(?! 0\d\d\b)|[;:])\s+(?:and |but |while |which |who |although |whereas )?"
     r"|\s+(?=(?:while|but|although|whereas|until|because|since|and|where|whose)\b)"
 )
 _LEAST_WORDS: Final = 3  # of a part of a sentence that is looked at by itself
