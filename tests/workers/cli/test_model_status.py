@@ -13,6 +13,7 @@ from tests.workers.features.generation.engines.remote_models import catalogue
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import generation
 
+from headrace_producers.settings import topic_prefix
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -68,7 +69,7 @@ def test_a_model_is_resumed(
     catalogue(home, "openai", "http://127.0.0.1:1")
     monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)
     (remote,) = [card.remote for card in list_cards(home) if card.remote]
-    rates = CallRates(remote, redis_client(redis_server.url), RedisNames("").calls(key_of(remote)))
+    rates = CallRates(remote, redis_client(redis_server.url), RedisNames(topic_prefix()).calls(key_of(remote)))
     rates.slow_down(3_600.0)
     ModelHealth(ledger, "far").note([ProviderBusy("later", after=3_600.0)], 7, probed=False)
     ids = take_in(ledger, [generation(prompt=f"{n}") for n in range(3)])
