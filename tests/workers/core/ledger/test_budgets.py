@@ -295,6 +295,7 @@ def test_what_is_spent_of_a_budget_is_told_once_for_each_percentage(there: Deplo
 def test_the_highest_percentage_that_is_reached_is_told(there: Deployment, spent: int, told: list[int]):
     """Once, however many jobs end beyond it."""
     most = 1_000
+    budget(there.ledger, 10**9)
     for _ in range(2):
         there.ledger.ingest([there.new()])
     budget(there.ledger, most)
