@@ -113,6 +113,12 @@ def never_ends_an_event(_provider: Provider, reply: Reply) -> None:
         reply.raw(b": " + b"x" * 1021 + b"\n")
 
 
+def has_many_lines(_provider: Provider, reply: Reply) -> None:
+    """Send one event of many lines, for each of which a client may copy all of it."""
+    reply.start()
+    reply.raw(b":\n" * 100_000)
+
+
 @pytest.mark.parametrize(
     ("behave", "entries", "words"),
     [
@@ -125,7 +131,8 @@ def never_ends_an_event(_provider: Provider, reply: Reply) -> None:
         (truncates, {}, "not valid JSON"),
         (is_no_stream, {}, "sent no part of an answer; is `url`"),
         (floods, {}, "more than 8,388,608 bytes"),
-        (never_ends_an_event, {}, "an event of the answer has more than 1,048,576 bytes"),
+        (never_ends_an_event, {}, "an event of the answer has more than 1,048,576 bytes|more than 1,000 lines"),
+        (has_many_lines, {}, "an event of the answer has more than 1,000 lines"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

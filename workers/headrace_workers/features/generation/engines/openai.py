@@ -19,6 +19,7 @@ from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
 _FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
+_MOST_PARTS: Final = 128  # of calls in one chunk, which has one or two
 _NO_KEY: Final = "none"  # the client wants one; servers of your own take any
 
 
@@ -91,7 +92,7 @@ def _piece(chunk: Any) -> Piece:
         delta = _of(choice, "delta")
         text = str(_of(delta, "content") or "")
         parts = _of(delta, "tool_calls")
-        calls = tuple(map(_call_piece, parts)) if isinstance(parts, list) else ()
+        calls = tuple(map(_call_piece, parts[:_MOST_PARTS])) if isinstance(parts, list) else ()
         is_content = bool(text or calls or _of(delta, "reasoning_content") or _of(delta, "reasoning"))
         if refusal := _of(delta, "refusal"):
             raise ProviderRefuses(f"the provider refused to answer: {refusal}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import httpx2
 
 MOST_EVENT_BYTES: Final = 1024 * 1024  # of one event: clients look through all of it for each part that comes
+_MOST_EVENT_LINES: Final = 1_000  # clients copy all of an event for each of its lines
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 MOST_BYTES: Final = 8 * 1024 * 1024  # of one answer: the longest text, in events of a few letters each
 _MOST_ERROR_BYTES: Final = 64 * 1024
@@ -33,17 +34,22 @@ def http_client(limits: RemoteModel) -> "httpx2.AsyncClient":
             self._stream = stream
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            left, event, tail = MOST_BYTES, 0, b""
+            left, size, lines, tail = MOST_BYTES, 0, 0, b""
             async for chunk in self._stream:
                 left -= len(chunk)
-                seen = tail + chunk
-                ends = [found.end() for found in _BLANK_LINE.finditer(seen)]
-                event = len(seen) - ends[-1] if ends else event + len(chunk)
-                tail = seen[-2:]
                 if left < 0:
                     raise AnswerLost(f"the answer has more than {MOST_BYTES:,} bytes")
-                if event > MOST_EVENT_BYTES:
-                    raise AnswerLost(f"an event of the answer has more than {MOST_EVENT_BYTES:,} bytes")
+                size, lines = size - len(tail), lines - _lines_in(tail)  # it is looked at once more
+                for part in _BLANK_LINE.split(tail + chunk):
+                    size, lines = size + len(part), lines + _lines_in(part)
+                    if size > MOST_EVENT_BYTES:
+                        raise AnswerLost(f"an event of the answer has more than {MOST_EVENT_BYTES:,} bytes")
+                    if lines > _MOST_EVENT_LINES:
+                        raise AnswerLost(f"an event of the answer has more than {_MOST_EVENT_LINES:,} lines")
+                    last = size, lines
+                    size, lines = 0, 0
+                size, lines = last
+                tail = (tail + chunk)[-2:]
                 yield chunk
 
         async def aclose(self) -> None:
@@ -89,6 +95,10 @@ async def sent(
         if not (output and isinstance(failure, ProviderRejects) and failure.status in _NO_FORMAT):
             raise failure from None
     return await sent(post, {}, endpoint, lost)
+
+
+def _lines_in(part: bytes) -> int:
+    return part.count(b"\n") + part.count(b"\r")
 
 
 async def _beginning(stream: "httpx2.AsyncByteStream") -> bytes:
