@@ -27,6 +27,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.engines.engine import LoadOptions
 from headrace_workers.features.generation.engines.load_generator import load_generator
+from headrace_workers.features.generation.engines.remote import http_client
 from headrace_workers.features.generation.engines.remote.calls import Piece, answer
 from headrace_workers.features.generation.engines.remote.failures import (
     AnswerLost,
@@ -360,8 +361,11 @@ def compresses_error(_provider: Provider, reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("behave", [floods_error, drips_error, compresses_error])
-def test_the_status_of_an_error_holds_whatever_its_body_is(tmp_path: Path, engine: str, behave: Behaviour) -> None:
+def test_the_status_of_an_error_holds_whatever_its_body_is(
+    tmp_path: Path, engine: str, behave: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No body makes a wrong request one that is worth another try, or that is billed."""
+    monkeypatch.setattr(http_client, "_ERROR_SECONDS", 0.5)
     outcome = outcome_of(tmp_path, engine, behave)
     assert isinstance(outcome, ProviderRejects)
     assert outcome.category is Category.PERMANENT
