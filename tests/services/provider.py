@@ -71,9 +71,9 @@ class Reply:
         """Send what keeps the connection open and says nothing."""
         self.raw(b'event: ping\ndata: {"type": "ping"}\n\n' if self.heard.is_anthropic else b": ping\n\n")
 
-    def start(self, prompt_tokens: int = 3, cached: int = 0) -> None:
+    def start(self, prompt_tokens: int = 3, cached: int = 0, **headers: str) -> None:
         """Begin a stream of an answer."""
-        self.begin()
+        self.begin(**headers)
         if self.heard.is_anthropic:
             usage = {"input_tokens": prompt_tokens - cached, "cache_read_input_tokens": cached, "output_tokens": 1}
             message = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": MODEL,

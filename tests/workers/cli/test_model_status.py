@@ -7,23 +7,33 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, update
+from tests.services.redis import RedisServer
 from tests.workers.cli.conftest import Call
+from tests.workers.features.generation.engines.remote_models import catalogue
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import generation
 
+from headrace_producers.settings import topic_prefix
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle
+from headrace_workers.core.ports import ProviderBusy
 from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import NEVER, STEPS
+from headrace_workers.features.generation.breaker import Breaker
 from headrace_workers.features.generation.commands.drill import in_words, run_drill
 from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model
 from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
+from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
 from headrace_workers.features.generation.model_health import ModelHealth
+from headrace_workers.features.generation.models.registry import list_cards
 from headrace_workers.features.generation.monitored_generator import MonitoredGenerator
 from headrace_workers.features.generation.step import generate
 from headrace_workers.features.generation.store.breakers import Breakers
 from headrace_workers.features.generation.tables import BREAKERS
+from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis_names import RedisNames
 
 
 @pytest.fixture
@@ -50,6 +60,29 @@ def test_breakers_and_calls_are_shown(call: Call, ledger: Ledger, home: Path):
     assert "open" in shown
     assert "it is away" in shown
     assert "100 %" in shown
+
+
+def test_a_model_is_resumed(
+    call: Call, ledger: Ledger, home: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    """Its breaker closes, the pause of its key ends, and the jobs that wait for that do so no longer."""
+    catalogue(home, "openai", "http://127.0.0.1:1")
+    monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)
+    (remote,) = [card.remote for card in list_cards(home) if card.remote]
+    rates = CallRates(remote, redis_client(redis_server.url), RedisNames(topic_prefix()).calls(key_of(remote)))
+    rates.slow_down(3_600.0)
+    ModelHealth(ledger, "far").note([ProviderBusy("later", after=3_600.0)], 7, probed=False)
+    ids = take_in(ledger, [generation(prompt=f"{n}") for n in range(3)])
+    with writing(ledger.engine) as tx:
+        waits = {"state": "parked", "queue": "model.far", "ready_at": NEVER}
+        tx.execute(update(STEPS).where(STEPS.c.job_id.in_(ids[:2])).values(waits))
+    code, _, err = call("models", "resume", "far")
+    assert (code, "2 of its jobs wait no longer" in err) == (0, True)
+    assert ledger.of(Breakers).all()["far"].breaker == Breaker()
+    assert rates.take(1) == 0.0
+    ledger.reap(3)
+    assert {row.state for row in ledger.read(select(STEPS.c.state))} == {"ready"}
+    assert call("models", "resume", "nobody")[0] != 0
 
 
 def test_an_open_breaker_is_trouble_that_status_names(ledger: Ledger):

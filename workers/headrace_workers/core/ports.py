@@ -86,7 +86,8 @@ OWN: Final = "own"  # the provider of models on machines of the deployment: text
 class RemoteSource:
     """The machine of a provider that answered, the model as the provider names it, and its version where it says so.
 
-    Without `has_usage` the provider did not say how many tokens it read and wrote.
+    Without `has_usage` the provider did not say how many tokens it read and wrote, or said more than the call may have:
+    then that is `disbelieved`.
     """
 
     provider: str
@@ -95,6 +96,7 @@ class RemoteSource:
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     has_usage: bool = True
+    disbelieved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """How much money tenants and their keys may spend."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from pydantic_core import from_json
@@ -56,6 +57,17 @@ def test_a_job_reserves_the_most_of_its_first_call_and_pays_what_it_cost(there: 
     cost = costs(there.ledger)[new.id]
     assert (cost["amount"], cost["currency"], cost["unknown"]) == (130, "USD", False)
     assert cost["models"] == [{"model": "echo", "calls": 1, "amount": 130, "unknown_calls": 0, "bound": 0}]
+
+
+def test_a_count_above_what_is_reserved_is_charged_with_the_most(there: Deployment):
+    """Whoever tells it: no call costs more than its budget holds for it."""
+    new = there.new()
+    budget(there.ledger, most_of(new))
+    there.ledger.ingest([new])
+    there.run("model.echo", partial(usual, written=10**6))
+    there.to_the_end()
+    assert books(there.ledger) == (new.money, 0)
+    assert costs(there.ledger)[new.id]["bound"] == new.money
 
 
 def test_without_a_budget_the_receipt_tells_the_cost_all_the_same(there: Deployment):
@@ -282,10 +294,11 @@ def test_what_is_spent_of_a_budget_is_told_once_for_each_percentage(there: Deplo
 @pytest.mark.parametrize(("spent", "told"), [(49, []), (50, [50]), (79, [50]), (80, [80]), (100, [100])])
 def test_the_highest_percentage_that_is_reached_is_told(there: Deployment, spent: int, told: list[int]):
     """Once, however many jobs end beyond it."""
-    most = 10**6
-    budget(there.ledger, most)
+    most = 1_000
+    budget(there.ledger, 10**9)
     for _ in range(2):
         there.ledger.ingest([there.new()])
+    budget(there.ledger, most)
     price = Usage(prompt_tokens=spent * most // 100 // 10, completion_tokens=0)
     there.run("model.echo", lambda at, task: usual(at, task, read=price.prompt_tokens // 2, written=0))
     there.to_the_end()

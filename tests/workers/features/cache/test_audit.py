@@ -60,6 +60,14 @@ def test_some_are_answered_twice_and_the_two_answers_compared(monkeypatch: pytes
     assert len(model.calls) == 1
 
 
+def test_two_answers_of_which_one_tells_of_no_tokens_are_charged_with_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the other used is not the cost of both."""
+    monkeypatch.setattr(audits, "twice", lambda _: True)
+    (found,) = audit([unit(1, "Ann.")], generator=Model(completion("Ann."), Completion("Ann.", "stop", 0, 0)))
+    assert isinstance(found, Done)
+    assert found.usage == Usage(prompt_tokens=0, completion_tokens=0)
+
+
 def test_what_the_model_cannot_answer_is_unknown_at_once_or_at_last() -> None:
     """By the category of its error."""
     errors: list[HeadraceError] = [PromptTooLong("too long"), Unavailable("away")]

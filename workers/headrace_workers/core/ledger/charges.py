@@ -117,12 +117,18 @@ class Charge:
 
 
 def charge_of(call: NextCall, usage: Usage | None, ran_ms: float) -> Charge:
-    """Return the charge of a call that has ended. One that says nothing of its tokens is charged with the most."""
+    """Return the charge of a call that has ended. One that says nothing of its tokens, or counts more than it may have,
+    is charged with the most.
+    """
     if call.price is None or call.most is None:
         return Charge(call.model, None)
-    if usage is None or (usage.prompt_tokens == 0 and call.price.counts_tokens):
+    if usage is None or (call.price.counts_tokens and not _is_report(usage, call.tokens)):
         return lost(call)
     return Charge(call.model, call.price.of(usage, ran_ms), call.price.currency)
+
+
+def _is_report(usage: Usage, most_tokens: int) -> bool:
+    return usage.prompt_tokens > 0 and usage.prompt_tokens + usage.completion_tokens <= most_tokens
 
 
 def lost(call: NextCall) -> Charge:

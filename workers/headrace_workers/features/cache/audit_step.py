@@ -71,10 +71,14 @@ def _outcome(
 
 
 def _usage(first: Completion, second: Completion | HeadraceError | None) -> Usage:
-    """Return the tokens of both answers; none where a second that did not come may be billed."""
+    """Return the tokens of both answers; none where a second that did not come may be billed, or a provider counted
+    none.
+    """
     if isinstance(second, HeadraceError):
         return _UNREPORTED if second.billed else _usage(first, None)
     both = [first] if second is None else [first, second]
+    if any(each.prompt_tokens == 0 for each in both):
+        return _UNREPORTED
     return Usage(
         prompt_tokens=sum(each.prompt_tokens for each in both),
         completion_tokens=sum(each.completion_tokens for each in both),

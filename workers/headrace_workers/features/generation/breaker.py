@@ -10,7 +10,7 @@ from typing import Final
 PATIENCE: Final = 5  # failures in a row
 FIRST_MS: Final = 10_000
 LONGEST_MS: Final = 60_000
-LONGEST_WISH_MS: Final = 86_400_000  # that a provider may ask for
+LONGEST_WISH_MS: Final = 3_600_000  # that a provider may ask for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

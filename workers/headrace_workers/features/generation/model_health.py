@@ -42,6 +42,7 @@ class ModelHealth:
     """
 
     def __init__(self, ledger: Ledger, model: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
         self._breakers = ledger.of(Breakers)
         self._known = KnownBreakers(ledger, monotonic, look_every=_LOOK_EVERY)
         self._generations = ledger.of(ModelGenerations)
@@ -51,6 +52,7 @@ class ModelHealth:
         self._lock = threading.Lock()
         self._calls = Calls()
         self._told_at = monotonic()
+        self._counts_named_until = float("-inf")
 
     def permit(self, probe_seconds: float | None = None) -> Permit:
         """Return whether the model may be asked. A permit that `probes` is for one caller alone, for so long."""
@@ -100,7 +102,9 @@ class ModelHealth:
             elif probed and not failures:  # it ended with neither: another may probe
                 self._follow(lambda breaker, _: replace(breaker, probed_until=None))
             self._tell()
-            self._saw([each.remote.model for each in answers if isinstance(each, Completion) and each.remote])
+            sources = [each.remote for each in answers if isinstance(each, Completion) and each.remote]
+            self._saw([each.model for each in sources])
+            self._name_absurd_counts([each.disbelieved for each in sources if each.disbelieved is not None])
         except Unavailable as error:
             log("models", logging.WARNING, Action.UNAVAILABLE, f"a model's health was not noted: {error}")
 
@@ -112,6 +116,14 @@ class ModelHealth:
             if name != self._returned:
                 self._generations.saw(self._model, name)
                 self._returned = name
+
+    def _name_absurd_counts(self, counts: Sequence[int]) -> None:
+        """Let `headrace status` name a provider that counts more tokens than a call may have."""
+        if not counts or self._monotonic() < self._counts_named_until:
+            return
+        self._counts_named_until = self._monotonic() + _TELL_EVERY
+        reason = f"its provider counted {max(counts):,} tokens, more than the call may have: the most is charged"
+        self._ledger.tell("models", f"model {self._model}:", {"usage": reason})
 
     def _follow(self, change: Callable[[Breaker, int], Breaker]) -> None:
         found = self._breakers.follow(self._model, change)

@@ -1,21 +1,16 @@
 """The stage in which a model answers, and which jobs may share one call of it."""
 
 from typing import Final
-from unicodedata import normalize
 
-from headrace_schemas import GenerationJob, Message
+from headrace_schemas import GenerationJob
 from headrace_workers.core.pipeline.chain import next_in_chain
 from headrace_workers.core.pipeline.stage import FurtherAnswers, ReadBytes, Stage, Weight, no_further_answers
 from headrace_workers.core.pipeline.task import Job
-from headrace_workers.features.generation.admission import TURN_TOKENS
 from headrace_workers.features.generation.engines.prefixes import digest_of
+from headrace_workers.features.generation.most_tokens import tokens_at_most
 from headrace_workers.features.generation.step import generate
 from headrace_workers.features.generation.structured.in_prompt import with_format
-from headrace_workers.features.generation.structured.tools import as_json, described, offered
-
-_OWN_TURNS: Final = 4  # of the template or the provider: a system prompt, the date; and of the marks of features
-_ADDED_TURNS: Final = 4  # of features, from what a job carries
-_ABOUT_TOOLS: Final = 640  # tokens of words about calls: Anthropic's are up to 530
+from headrace_workers.features.generation.structured.tools import offered
 
 
 def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
@@ -50,37 +45,10 @@ def shared_prefix(job: Job) -> int | None:
 
 
 def most_tokens(job: Job, read: ReadBytes) -> int:
-    """Return the most tokens that one answer may read and write, whatever tokenizer counts them: no text has more
-    tokens than bytes, once it is normalized as the tokenizer may do.
-
-    A format may be read twice, in the prompt and beside it. What a job carries counts whole.
-    """
+    """Return the most tokens that one answer may read and write, whatever tokenizer counts them."""
     assert isinstance(job, GenerationJob)  # noqa: S101 - no other asks for a model of its own
-    turns = with_format(job.conversation, job)
-    around = TURN_TOKENS * (len(turns) + _OWN_TURNS + (_ADDED_TURNS if read.carried else 0))
-    if job.output is not None:
-        around += _tokens_at_most(job.output.model_dump_json())
-    if tools := offered(job.tools, job.tool_choice):
-        around += _ABOUT_TOOLS + sum(_tokens_at_most(as_json(described(each))) for each in tools)
-    return sum(map(_tokens_of_turn, turns)) + read.carried + around + job.sampling.max_tokens
-
-
-def _tokens_of_turn(turn: Message) -> int:
-    """Return the most tokens of a turn's text and calls. A template may write the arguments of a call with more blanks
-    than they came with: at most as many as characters.
-    """
-    calls = sum(2 * _tokens_at_most(f"{each.name}{each.arguments}") + TURN_TOKENS for each in turn.tool_calls)
-    return _tokens_at_most(turn.content) + len(turn.tool_call_id or "") + calls
-
-
-def _tokens_at_most(text: str) -> int:
-    """Return the most tokens of a text. Some tokenizers normalize it first, to up to three (NFC) or eleven (NFKC) times
-    as many bytes.
-    """
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if text.isascii():
-        return size
-    return max(size, *(len(normalize(form, text).encode("utf-8", "surrogatepass")) for form in ("NFC", "NFKC")))
+    turns, tools = with_format(job.conversation, job), offered(job.tools, job.tool_choice)
+    return tokens_at_most(turns, job.output, tools, job.sampling.max_tokens, carried=read.carried)
 
 
 def further_answers(job: Job) -> FurtherAnswers:

@@ -111,6 +111,15 @@ def test_a_pause_without_a_time_grows_and_counts_once(make: Make) -> None:
     assert max(together) <= 40.0
 
 
+def test_a_pause_can_be_ended(make: Make) -> None:
+    """Its provider is back before the time that it named."""
+    rates = make()
+    rates.slow_down(3_600.0)
+    assert rates.take(1, in_line=True) > 1_000
+    rates.resume()
+    assert rates.take(1) == 0.0
+
+
 def test_a_shorter_pause_does_not_end_a_longer_one(make: Make) -> None:
     """A later answer that asks for less time does not wake the key too early."""
     rates = make()

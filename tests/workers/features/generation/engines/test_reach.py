@@ -1,5 +1,6 @@
 """`headrace doctor` looks at the endpoints of remote models."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,24 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_no_remote_model_asks_nothing(tmp_path: Path) -> None:
     """A home of local models is not looked at."""
     assert unreachable(list_cards(tmp_path)) == []
+
+
+def test_a_list_of_models_that_is_hostile_is_no_list(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one that expands to more than an answer may have, nor one that is nested too deep, nor one whose names
+    would write on a terminal.
+    """
+
+    def expands(_provider: Provider, reply: Reply) -> None:
+        reply.begin(content_type="application/json", content_encoding="gzip")
+        reply.raw(gzip.compress(b'{"data": [{"id": "other"}]' + b" " * 1_000_000 + b"}"))
+
+    def nests(_provider: Provider, reply: Reply) -> None:
+        reply.begin(content_type="application/json")
+        reply.raw(b"[" * 100_000)
+
+    monkeypatch.setenv("A_KEY", "right-key")
+    for behave in (expands, nests, lists("\x1b[2Jother")):
+        with providing(behave) as provider:
+            assert said(tmp_path, engine, provider.url, api_key="env:A_KEY") == []

@@ -143,14 +143,25 @@ def test_a_probe_that_is_answered_closes_the_breaker(ledger):  # noqa: F811
 
 
 def test_a_hard_limit_opens_the_breaker_until_the_time_that_it_names(ledger):  # noqa: F811
-    """After one call; a provider that is busy for a moment is no outage, and neither is the rate of its key."""
+    """After one call, and for an hour at most; a provider that is busy for a moment is no outage, and neither is the
+    rate of its key.
+    """
     health = ModelHealth(ledger, "echo")
     health.note([ProviderBusy("429", after=2)] * 9, 5, probed=False)
     assert breaker_of(ledger) == Breaker()
     health.note([NotAsked("at its rate", after=600)] * 9, 5, probed=False)
     assert breaker_of(ledger) == Breaker()
     health.note([ProviderBusy("quota", after=4 * 3_600)], 5, probed=False)
-    assert health.permit().wait == pytest.approx(4 * 3_600, abs=30)
+    assert health.permit().wait == pytest.approx(3_600, abs=30)
+
+
+def test_a_provider_that_counts_too_many_tokens_is_named(ledger):  # noqa: F811
+    """Its jobs are charged with the most: people must know why."""
+    source = RemoteSource(provider="p", model="m", has_usage=False, disbelieved=10**12)
+    ModelHealth(ledger, "echo").note([replace(ANSWER, remote=source)], 5, probed=False)
+    (incident,) = ledger.overview().incidents
+    assert incident.subject == "model echo: usage"
+    assert "counted 1,000,000,000,000 tokens" in incident.reason
 
 
 def test_a_provider_that_names_no_time_is_away(ledger):  # noqa: F811

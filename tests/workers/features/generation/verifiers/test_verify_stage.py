@@ -65,15 +65,15 @@ class Written(JudgeModel):
 
     provider = "openai"
 
-    def __init__(self, said: str | Unavailable) -> None:
+    def __init__(self, said: str | Unavailable, read: int = 9) -> None:
         super().__init__(lambda prompt, choices: (0.0,))
-        self.said = said
+        self.said, self.read = said, read
 
     def choice_probabilities(self, prompts: Any, choices: Any) -> Any:
         raise NoProbabilities("none")
 
     def generate(self, requests: Any) -> Any:
-        return [self.said if isinstance(self.said, Unavailable) else Completion(self.said, "stop", 9, 1)]
+        return [self.said if isinstance(self.said, Unavailable) else Completion(self.said, "stop", self.read, 1)]
 
 
 def billed() -> Unavailable:
@@ -87,6 +87,7 @@ def billed() -> Unavailable:
     ("model", "usage"),
     [
         (Written("yes"), Usage(prompt_tokens=9, completion_tokens=1)),
+        (Written("yes", read=0), None),
         (Written("perhaps"), None),
         (Written(billed()), None),
         (Written(Unavailable("it is away")), Usage(prompt_tokens=0, completion_tokens=0)),

@@ -1,4 +1,4 @@
-"""`headrace models status`: which models may be asked, and how their calls go."""
+"""`headrace models status` and `headrace models resume`: which models may be asked, and how their calls go."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,6 +11,7 @@ from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.runtime.settings import home_of
 
 if TYPE_CHECKING:
+    from headrace_workers.features.generation.models.catalogue import RemoteModel
     from headrace_workers.features.generation.store.breakers import Calls, Health
 
 _MOST_MINUTES: Final = 60
@@ -45,6 +46,52 @@ def status(
         console(data=True).print(table(None, columns, rows, right=columns[2:7], clip=("last failure",)))
     else:
         say(f"no models in {home_of()}, and no call of one in the last {minutes} minutes")
+
+
+def resume(model: Annotated[str, typer.Argument(help="the model that may be asked again")]) -> None:
+    """Ask a model again now: close its breaker, end the pause of its provider's key, and run the jobs that wait for it.
+
+    A provider that asks for a long pause, with `Retry-After`, may be back before that. Other models with the same key
+    may be asked again, too; name each whose jobs wait.
+
+    Example: `headrace models resume large`
+    """
+    from headrace_schemas.errors import UnknownModel
+    from headrace_workers.cli.connections import need_ledger, ring_bridges
+    from headrace_workers.features.generation.breaker import Breaker
+    from headrace_workers.features.generation.models.registry import Registry
+    from headrace_workers.features.generation.store.breakers import Breakers
+
+    registry = Registry(home_of())
+    if model not in registry:
+        known = ", ".join(registry.aliases()) or "none"
+        raise UnknownModel(f"no model is called {model!r}; known are: {known}")
+    store = need_ledger().of(Breakers)
+    if (remote := registry.get(model).remote) is not None:
+        _end_pause(remote)
+    store.follow(model, lambda *_: Breaker())
+    woken = 0
+    while some := store.make_due(model):
+        woken += some
+    ring_bridges()
+    say(f"{model} may be asked again; {woken:,} of its jobs wait no longer")
+
+
+def _end_pause(remote: "RemoteModel") -> None:
+    """End the pause of a model's key. Raise an error where the workers' Redis does not answer, or is not known."""
+    from headrace_producers.settings import topic_prefix
+    from headrace_schemas.errors import ConfigurationError, Unavailable
+    from headrace_workers.cli.connections import find_redis_url
+    from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
+    from headrace_workers.runtime.wire.redis_client import redis_client
+    from headrace_workers.runtime.wire.redis_names import RedisNames
+
+    url = find_redis_url()
+    if url is None:
+        raise ConfigurationError("set HEADRACE_REDIS: the workers keep the pauses of their providers' keys there")
+    with redis_client(url) as client:
+        if not CallRates(remote, client, RedisNames(topic_prefix()).calls(key_of(remote))).resume():
+            raise Unavailable("Redis does not answer, where the workers keep the pauses of their providers' keys")
 
 
 def status_of(name: str, health: "Health | None", calls: "Calls | None", minutes: int) -> dict[str, Any]:

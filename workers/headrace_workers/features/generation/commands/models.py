@@ -12,7 +12,7 @@ import typer
 from headrace_schemas.aliases import alias_of, embedder_alias
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.cli.output import console, put, put_json, say, table
-from headrace_workers.features.generation.commands.model_status import status
+from headrace_workers.features.generation.commands.model_status import resume, status
 from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     models.command("pull")(pull)
     models.command("convert")(convert)
     models.command("status")(status)
+    models.command("resume")(resume)
     app.add_typer(models, name="models")
 
 

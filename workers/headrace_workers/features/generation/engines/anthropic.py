@@ -1,7 +1,6 @@
 """Models behind Anthropic's messages API."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,10 +8,9 @@ from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, missing_client
 from headrace_workers.features.generation.engines.remote.calls import CallPiece, Piece, count_or_none
-from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
-from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
+from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
-from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
+from headrace_workers.features.generation.engines.remote.http_client import http_client, sent
 from headrace_workers.features.generation.engines.remote.native_format import anthropic_body
 from headrace_workers.features.generation.engines.remote.native_tools import anthropic_tools
 from headrace_workers.features.generation.models.catalogue import RemoteModel
@@ -24,7 +22,6 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "tool_use": "tool_calls",
 }
 _NO_KEY: Final = "none"  # the client wants one; a server of yours takes any
-_ERROR: Final = 400  # the first status of an error
 
 
 class AnthropicProvider:
@@ -32,44 +29,27 @@ class AnthropicProvider:
 
     def __init__(self, model: RemoteModel) -> None:
         import anthropic
-        import httpx2
 
         self._anthropic = anthropic
-        self._lost = httpx2.HTTPError  # the client lets those of a stream pass
         self._model = model
         self._client = anthropic.AsyncAnthropic(
             api_key=_NO_KEY, base_url=model.endpoint, max_retries=0, http_client=http_client(model)
         )
 
-    async def stream(self, request: Request) -> AsyncIterator[Piece]:
-        """Ask for a message, and yield its pieces as they come."""
-        try:
-            events = await self._begin(self._body(request), anthropic_body(request.output, self._model))
-            async with aclosing(events.__aiter__()) as found:
-                async for event in found:
-                    if (piece := _piece(event)) is not None:
-                        yield piece
-        except self._anthropic.APIStatusError as error:
-            if error.status_code < _ERROR:  # in the stream, behind the status 200
-                raise failure_in_stream(self._model.endpoint, error.body) from None
-            raise failure_of_status(error.status_code, error.response.headers, error.body) from None
-        except (self._anthropic.APIConnectionError, self._lost) as error:
-            raise failed_connection(error, self._model.endpoint) from None
-        except self._anthropic.APIError as error:
-            raise failure_in_stream(self._model.endpoint, error.body or {"message": str(error)}) from None
-        except ValueError as error:  # of the client's parser
-            raise AnswerLost(f"{self._model.endpoint} sent an event that is not valid JSON") from error
+    async def begin(self, request: Request, key: str | None) -> AsyncGenerator[Any, None]:
+        """Ask for a message with this key, and return its events."""
+        create, body = self._client.with_options(api_key=key or _NO_KEY).messages.create, self._body(request)
 
-    async def _begin(self, body: dict[str, Any], output: dict[str, Any]) -> Any:
-        """Begin a call. A model that cannot use the format is asked without it: the prompt names it, too."""
-        key = self._model.api_key.read() if self._model.api_key else _NO_KEY  # each time: keys are exchanged
-        create = self._client.with_options(api_key=key).messages.create
-        try:
+        async def post(output: dict[str, Any]) -> Any:
             return await create(**body, **output)
-        except self._anthropic.BadRequestError:
-            if not output:
-                raise
-            return await create(**body)
+
+        output = anthropic_body(request.output, self._model)
+        events = await sent(post, output, self._model.endpoint, self._anthropic.APIConnectionError)
+        return aiter(events)
+
+    def piece(self, event: Any) -> Piece | None:
+        """Return the piece in an event; None where it says nothing of the answer."""
+        return _piece(event)
 
     async def close(self) -> None:
         """Close its connections."""

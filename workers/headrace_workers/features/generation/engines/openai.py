@@ -2,8 +2,7 @@
 headrace.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,16 +10,16 @@ from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, missing_client
 from headrace_workers.features.generation.engines.remote.calls import CallPiece, Piece, count_or_none
-from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream, failure_of_status
-from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses
+from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
-from headrace_workers.features.generation.engines.remote.http_client import failed_connection, http_client
+from headrace_workers.features.generation.engines.remote.http_client import http_client, sent
 from headrace_workers.features.generation.engines.remote.native_format import openai_body
 from headrace_workers.features.generation.engines.remote.native_tools import call_format, openai_tools
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
 _FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
+_MOST_PARTS: Final = 128  # of calls in one chunk, which has one or two
 _NO_KEY: Final = "none"  # the client wants one; servers of your own take any
 
 
@@ -40,42 +39,26 @@ class OpenAIProvider:
         )
         self._keyed = _NO_KEY, self._client
 
-    async def stream(self, request: Request) -> AsyncIterator[Piece]:
-        """Ask for a chat completion, and yield its pieces as they come."""
-        try:
-            chunks = await self._begin(
-                self._body(request), openai_body(request.output or call_format(request, self._model), self._model)
-            )
-            async with aclosing(chunks.__aiter__()) as found:
-                async for chunk in found:
-                    yield _piece(chunk)
-        except self._openai.APIStatusError as error:
-            raise failure_of_status(error.status_code, error.response.headers, error.body) from None
-        except self._openai.APIConnectionError as error:
-            raise failed_connection(error, self._model.endpoint) from None
-        except self._openai.APIError as error:  # in the stream, behind the status 200
-            raise failure_in_stream(self._model.endpoint, error.body or {"message": str(error)}) from None
-        except ValueError as error:  # of the client's parser
-            raise AnswerLost(f"{self._model.endpoint} sent a chunk that is not valid JSON") from error
+    async def begin(self, request: Request, key: str | None) -> AsyncGenerator[Any, None]:
+        """Ask for a chat completion with this key, and return its chunks."""
+        client, body = self._client_of(key or _NO_KEY), self._body(request)
 
-    async def _begin(self, body: dict[str, Any], output: dict[str, Any]) -> Any:
-        """Begin a call. A provider that cannot use the format is asked without it: the prompt names it, too."""
-        try:
-            return await self._post({**body, **output})
-        except (self._openai.BadRequestError, self._openai.UnprocessableEntityError):
-            if not output:
-                raise
-            return await self._post(body)
+        async def post(output: dict[str, Any]) -> Any:
+            # The client's own types are built for each chunk, which takes as long as all the rest of a call.
+            return await client.post(
+                "/chat/completions", body={**body, **output}, cast_to=object, stream=True,
+                stream_cls=self._openai.AsyncStream[object],
+            )  # fmt: skip
 
-    async def _post(self, body: dict[str, Any]) -> Any:
-        # The client's own types are built for each chunk, which takes as long as all the rest of a call.
-        return await self._client_now().post(
-            "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=self._openai.AsyncStream[object]
-        )
+        output = openai_body(request.output or call_format(request, self._model), self._model)
+        chunks = await sent(post, output, self._model.endpoint, self._openai.APIConnectionError)
+        return aiter(chunks)
 
-    def _client_now(self) -> Any:
-        """Return a client with the key as it is now: keys are exchanged."""
-        key = self._model.api_key.read() if self._model.api_key else _NO_KEY
+    def piece(self, event: Any) -> Piece:
+        """Return what is in a chunk."""
+        return _piece(event)
+
+    def _client_of(self, key: str) -> Any:
         if key != self._keyed[0]:
             self._keyed = key, self._client.with_options(api_key=key)
         return self._keyed[1]
@@ -109,10 +92,10 @@ def _piece(chunk: Any) -> Piece:
         delta = _of(choice, "delta")
         text = str(_of(delta, "content") or "")
         parts = _of(delta, "tool_calls")
-        calls = tuple(map(_call_piece, parts)) if isinstance(parts, list) else ()
+        calls = tuple(map(_call_piece, parts[:_MOST_PARTS])) if isinstance(parts, list) else ()
         is_content = bool(text or calls or _of(delta, "reasoning_content") or _of(delta, "reasoning"))
         if refusal := _of(delta, "refusal"):
-            raise ProviderRefuses(f"the provider refused to answer: {str(refusal)[:200]}")
+            raise ProviderRefuses(f"the provider refused to answer: {refusal}")
         reason = _of(choice, "finish_reason")
         if reason == "content_filter":
             raise ProviderRefuses("the provider's content filter withheld the answer")
@@ -129,7 +112,7 @@ def _piece(chunk: Any) -> Piece:
         cached_tokens=count_or_none(_of(_of(usage, "prompt_tokens_details"), "cached_tokens")),
         reasoning_tokens=count_or_none(_of(_of(usage, "completion_tokens_details"), "reasoning_tokens")),
         model=model if isinstance(model, str) else None,
-        fingerprint=str(fingerprint)[:256] if fingerprint else None,
+        fingerprint=fingerprint if isinstance(fingerprint, str) else None,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from headrace_schemas.event_types import type_of
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
@@ -15,10 +15,12 @@ from headrace_workers.core.identity import breaker_event_id
 from headrace_workers.core.ledger.completion import wake
 from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
-from headrace_workers.core.sql.database import clock, insert, now_ms
+from headrace_workers.core.pipeline.stage import model_queue
+from headrace_workers.core.sql.database import among, clock, insert, now_ms
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.sql.transactions import durable, reads, single_read, volatile
+from headrace_workers.core.tables import IS_PARKED, STEPS
 from headrace_workers.features.generation.breaker import Breaker
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
 
@@ -26,6 +28,7 @@ MINUTE_MS: Final = 60_000
 KEPT_MINUTES: Final = 60
 _SIGNALS: Final = Namespace(uuid.UUID("0d4d5c1f-6a5e-5a0e-9a2b-2f0a4b7c9e31"))
 _LEAST_DRILL_MS: Final = 1_000
+_DUE_AT_ONCE: Final = 1_000
 
 
 class _Known(NamedTuple):
@@ -144,6 +147,19 @@ def take_probe(connection: Connection, model: str, lease_ms: int) -> bool:
     return taken.rowcount == 1
 
 
+def make_due(connection: Connection, model: str) -> int:
+    """Let the steps run now that wait until a time for this model, a bounded number a call; return how many."""
+    waits = and_(
+        IS_PARKED, STEPS.c.waits_for.is_(None), STEPS.c.queue == model_queue(model), STEPS.c.ready_at > now_ms()
+    )
+    found = select(STEPS.c.job_id).where(waits).limit(_DUE_AT_ONCE).with_for_update(skip_locked=True)
+    free = list(connection.execute(found).scalars())
+    if free:
+        due = update(STEPS).where(waits, among(connection, STEPS.c.job_id, free))
+        connection.execute(due.values(ready_at=now_ms()))
+    return len(free)
+
+
 def incidents(connection: Connection) -> list[Incident]:
     """Return the breakers that are not closed, for `headrace status`."""
     return [
@@ -230,6 +246,7 @@ class Breakers(LedgerStore):
     follow = durable(follow)
     take_probe = durable(take_probe)
     drill = durable(drill)
+    make_due = durable(make_due)
     add_calls = volatile(add_calls)
     calls = reads(calls_of)
     all = single_read(all_of)

@@ -142,8 +142,10 @@ def _usage(found: Sequence[Verdict | HeadraceError]) -> Usage | None:
     """Return the tokens of these verdicts; None, so that the most is charged, where some that may be billed are not
     known.
     """
-    tokens = [each.usage or Usage(prompt_tokens=0, completion_tokens=0) for each in found if isinstance(each, Verdict)]
+    tokens = [each.usage for each in found if isinstance(each, Verdict) and each.usage is not None]
     if any(isinstance(each, HeadraceError) and each.billed for each in found):
+        return None
+    if any(each.prompt_tokens == 0 for each in tokens):  # its provider said nothing
         return None
     return Usage(
         prompt_tokens=sum(each.prompt_tokens for each in tokens),

@@ -1,13 +1,15 @@
 """Calls of a provider: each is streamed, under limits of its own, on one event loop a process.
 
 A stream tells a slow provider from one that hangs: what counts is content, and never a ping that keeps the connection
-open.
+open. A provider may be broken or hostile: here its answers and errors are checked, cleaned, and freed of the key that
+the call was sent with.
 """
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -16,12 +18,17 @@ from headrace_schemas.events import FinishReason
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.tool import ToolCall
 from headrace_workers.core.ports import Completion, GivenUp, RemoteSource, Request
+from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 
 T = TypeVar("T")
 
 _LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is still wanted
+_LEAST_SECRET: Final = 8  # characters: a shorter key may be a word of the answer
+_HIDDEN: Final = "[secret]"  # no longer than the shortest secret: no text grows
+_LONGEST_WORDS: Final = 400  # characters of an error
+_LONGEST_NAME: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +65,15 @@ def count_or_none(value: object) -> int | None:
 
 
 class Provider(Protocol):
-    """A client of a provider. `stream` raises the failures of `failures.py`."""
+    """A client of a provider."""
 
-    def stream(self, request: Request) -> AsyncIterator[Piece]:
-        """Ask for an answer, and yield its pieces as they come."""
+    async def begin(self, request: Request, key: str | None) -> AsyncGenerator[Any, None]:
+        """Send a request with this key, and return the events of its answer. Raise the failures of `failures.py`."""
+
+    def piece(self, event: Any) -> Piece | None:
+        """Return the piece in an event; None where the event says nothing of the answer. Raise ProviderRefuses for a
+        refusal, and any other exception for an event that is malformed.
+        """
 
     async def close(self) -> None:
         """Close its connections."""
@@ -80,13 +92,18 @@ class CallLoop:
         return asyncio.run_coroutine_threadsafe(call, self._loop)
 
 
-async def answer(provider: Provider, limits: RemoteModel, request: Request, alias: str) -> Completion | HeadraceError:
-    """Return the whole answer, or the reason why there is none. Raise what is a defect of ours."""
-    pieces: list[Piece] = []
+async def answer(
+    provider: Provider, limits: RemoteModel, request: Request, alias: str, most_tokens: int
+) -> Completion | HeadraceError:
+    """Return the whole answer, or the reason why there is none. Raise what is a defect of ours. A count of more than
+    `most_tokens`, which the call may read and write, is not believed.
+    """
+    heard, key = _Heard(), None
     longest = limits.total if request.at_most is None else min(limits.total, request.at_most)
     try:
+        key = limits.api_key.read() if limits.api_key else None  # each time: keys are exchanged
         async with asyncio.timeout(longest) as total, asyncio.timeout(limits.first_token) as quiet:
-            reading = asyncio.ensure_future(_read(provider, limits, request, pieces, quiet))
+            reading = asyncio.ensure_future(_read(provider, limits, request, key, heard, quiet))
             try:
                 await _while_wanted(reading, request.given_up)
             finally:
@@ -95,26 +112,31 @@ async def answer(provider: Provider, limits: RemoteModel, request: Request, alia
     except TimeoutError:
         if total.expired() and longest < limits.total:
             return AnswerLost(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
-        return AnswerLost(
-            _too_late(alias, limits, began=any(each.is_content for each in pieces), whole=total.expired())
-        )
+        return AnswerLost(_too_late(alias, limits, began=heard.has_content, whole=total.expired()))
     except HeadraceError as error:
+        error.args = (_cleaned([" ".join(str(error).split())], key)[:_LONGEST_WORDS],)
         return error
-    return _completion(pieces, limits, alias)
+    return heard.completion(limits, alias, key, most_tokens)
 
 
 async def _read(
-    provider: Provider, limits: RemoteModel, request: Request, pieces: list[Piece], quiet: asyncio.Timeout
+    provider: Provider, limits: RemoteModel, request: Request, key: str | None, heard: "_Heard", quiet: asyncio.Timeout
 ) -> None:
-    length = 0
-    async for piece in provider.stream(request):
-        pieces.append(piece)
-        length += len(piece.text) + sum(len(each.name) + len(each.arguments) for each in piece.calls)
-        if piece.is_content:
-            quiet.reschedule(asyncio.get_running_loop().time() + limits.idle)
-        if length > MAX_TEXT:  # the rest would be cut off anyway
-            pieces.append(Piece(finish="length"))
-            return
+    async with aclosing(await provider.begin(request, key)) as events:
+        while heard.length <= MAX_TEXT:
+            try:
+                piece = provider.piece(await anext(events))
+            except StopAsyncIteration:
+                return
+            except HeadraceError:
+                raise
+            except Exception as error:
+                raise failure_in_stream(limits.endpoint, error, began=heard.began) from None
+            if piece is not None:
+                heard.add(piece)
+                if piece.is_content:
+                    quiet.reschedule(asyncio.get_running_loop().time() + limits.idle)
+    heard.add(Piece(finish="length"))  # the rest would be cut off anyway
 
 
 async def _while_wanted(reading: "asyncio.Future[None]", given_up: Callable[[], bool]) -> None:
@@ -133,59 +155,86 @@ def _too_late(alias: str, limits: RemoteModel, *, began: bool, whole: bool) -> s
     return f"{alias}: no answer began within {limits.first_token:g} s (`first_token` in models.toml)"
 
 
-def _completion(pieces: Sequence[Piece], limits: RemoteModel, alias: str) -> Completion | HeadraceError:
-    finish = _last(pieces, "finish")
-    if not pieces:
-        return AnswerLost(f"{alias}: it sent no part of an answer; is `url` in models.toml the address of its API?")
-    if finish is None:
-        return AnswerLost(f"{alias}: its answer was cut off before its end")
-    fingerprint = _last(pieces, "fingerprint")
-    prompt, completion = _last(pieces, "prompt_tokens"), _last(pieces, "completion_tokens")
-    return Completion(
-        _joined(each.text for each in pieces),
-        finish,
-        max(0, prompt or 0),
-        max(0, completion or 0),
-        RemoteSource(
-            provider=limits.provider,
-            model=_name(_last(pieces, "model") or limits.model),
-            fingerprint=_name(fingerprint) if fingerprint else None,
-            cached_tokens=_last(pieces, "cached_tokens"),
-            reasoning_tokens=_last(pieces, "reasoning_tokens"),
-            has_usage=prompt is not None and completion is not None,
-        ),
-        tool_calls=_first_call(pieces),
-    )
+class _Heard:
+    """The parts of an answer that came so far. It keeps no more than what it tells, however many pieces come."""
 
+    def __init__(self) -> None:
+        self.began = self.has_content = False
+        self.length = 0  # characters of text and calls
+        self._texts: list[str] = []
+        self._call: CallPiece | None = None  # the first one
+        self._name, self._arguments, self._call_ended = "", list[str](), False
+        self._finish: FinishReason | None = None
+        self._known: dict[str, Any] = {}
+        self._written: int | None = None
 
-def _first_call(pieces: Sequence[Piece]) -> tuple[ToolCall, ...]:
-    """Return the first call of an answer as the provider sent it: nothing in it is checked. An answer has one."""
-    parts = [part for each in pieces for part in each.calls]
-    if not parts:
-        return ()
-    first, ended = parts[0], False
-    name, arguments = "", list[str]()
-    for part in parts:
+    def add(self, piece: Piece) -> None:
+        """Add the next piece."""
+        self.began = True
+        self.has_content = self.has_content or piece.is_content
+        self.length += len(piece.text) + sum(len(each.name) + len(each.arguments) for each in piece.calls)
+        if piece.text:
+            self._texts.append(piece.text)
+        for part in piece.calls:
+            self._add_call(part)
+        self._finish = piece.finish or self._finish
+        if self._finish is not None and piece.completion_tokens is not None:
+            self._written = piece.completion_tokens  # a count before the end is not of the whole
+        for name in ("prompt_tokens", "cached_tokens", "reasoning_tokens", "model", "fingerprint"):
+            if (value := getattr(piece, name)) is not None:
+                self._known[name] = value
+
+    def _add_call(self, part: CallPiece) -> None:
+        """Add to the first call, as the provider sent it: nothing in it is checked. An answer has one."""
+        first = self._call = self._call or part
         if part.index != first.index:
-            continue
-        ended = ended or bool(part.id and part.id != first.id)  # some servers give each call the same index
-        if not ended:
-            name = name or part.name
-            arguments.append(part.arguments)
-    return (ToolCall.model_construct(id=first.id, name=name, arguments=_joined(arguments)),)
+            return
+        ended = bool(part.id and part.id != first.id)  # some servers give each call the same index
+        self._call_ended = self._call_ended or ended
+        if not self._call_ended:
+            self._name = self._name or part.name
+            self._arguments.append(part.arguments)
+
+    def completion(self, limits: RemoteModel, alias: str, key: str | None, most_tokens: int) -> Completion | AnswerLost:
+        """Return the answer, if it came to its end."""
+        if not self.began:
+            return AnswerLost(f"{alias}: it sent no part of an answer; is `url` in models.toml the address of its API?")
+        if self._finish is None:
+            return AnswerLost(f"{alias}: its answer was cut off before its end")
+        read, written = self._known.get("prompt_tokens"), self._written
+        counted = None if read is None or written is None else read + written
+        if counted is None or counted > most_tokens:
+            read, written = 0, 0
+        model, fingerprint = self._known.get("model"), self._known.get("fingerprint")
+        source = RemoteSource(
+            provider=limits.provider,
+            model=_cleaned([model or limits.model], key)[:_LONGEST_NAME],
+            fingerprint=_cleaned([fingerprint], key)[:_LONGEST_NAME] if fingerprint else None,
+            cached_tokens=_part_of(read, self._known.get("cached_tokens")),
+            reasoning_tokens=_part_of(written, self._known.get("reasoning_tokens")),
+            has_usage=counted is not None and counted <= most_tokens,
+            disbelieved=counted if counted is not None and counted > most_tokens else None,
+        )
+        text = _cleaned(self._texts, key)
+        return Completion(text, self._finish, read or 0, written or 0, source, tool_calls=self._calls(key))
+
+    def _calls(self, key: str | None) -> tuple[ToolCall, ...]:
+        if self._call is None:
+            return ()
+        call_id, name = _cleaned([self._call.id], key), _cleaned([self._name], key)
+        return (ToolCall.model_construct(id=call_id, name=name, arguments=_cleaned(self._arguments, key)),)
 
 
-def _name(text: str) -> str:
-    """Return a name as events carry it: without NUL, and cut."""
-    return _joined([text.replace("\x00", "\ufffd")[:256]])
+def _part_of(whole: int | None, part: int | None) -> int | None:
+    """Return a count of some of these tokens; None if it is more than all."""
+    return None if part is None or whole is None or part > whole else part
 
 
-def _joined(parts: Iterable[str]) -> str:
-    """Return the parts as one text of whole characters. JSON may split an emoji into two surrogates, and a stream may
-    send each in a part of its own: these are joined, and one without the other is replaced.
+def _cleaned(parts: Iterable[str], key: str | None) -> str:
+    """Return the parts as one text of whole characters, without NUL and without the key.
+
+    JSON may split an emoji into two surrogates, and a stream may send each in a part of its own: these are joined, and
+    one without the other is replaced. A key may be split over parts, too.
     """
-    return "".join(parts).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _last(pieces: Sequence[Piece], name: str) -> Any:
-    return next((value for each in reversed(pieces) if (value := getattr(each, name)) is not None), None)
+    text = "".join(parts).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\x00", "\ufffd")
+    return text if key is None or len(key) < _LEAST_SECRET else text.replace(key, _HIDDEN)

@@ -8,6 +8,7 @@ from time import time
 from typing import Any, Final
 
 from headrace_schemas import HeadraceError
+from headrace_schemas.errors import PromptTooLong
 from headrace_workers.core.ports import ProviderBusy
 from headrace_workers.features.generation.engines.remote.failures import (
     AnswerLost,
@@ -15,33 +16,46 @@ from headrace_workers.features.generation.engines.remote.failures import (
     RemoteFailed,
 )
 
-_LONGEST_WAIT: Final = 86_400.0
+_LONGEST_WAIT: Final = 3_600.0  # seconds: a mistake of a provider must not stop its key for days
 _DELAY: Final = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")  # Gemini's `retryDelay`
 _HARD: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _BUSY: Final = frozenset({429, 503, 529})
+_TOO_LARGE: Final = 413
+_TOO_LONG: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})  # of OpenAI; of llama-server
+_TOO_LONG_WORDS: Final = "prompt is too long"  # of Anthropic, which has no code for it
 _BUSY_TYPES: Final = frozenset({"overloaded_error", "rate_limit_error", "rate_limit_exceeded"})
 _OTHERS: Final = frozenset({401, 402, 403, 404, 408, 409, 425})  # another model may answer
 
 
 def failure_of_status(status: int, headers: Mapping[str, str], body: object) -> HeadraceError:
-    """Return the failure that an answer with this status means. The provider's words are shortened, and its body is not
-    handed on.
+    """Return the failure that an answer with this status means. It has the provider's words as they came: `answer`
+    cleans and shortens them.
     """
     error = _error_in(body)
     words = f"the provider answered {status}" + (f": {message}" if (message := _message(error)) else "")
-    if status in _BUSY and _code(error) not in _HARD:
+    if status == _TOO_LARGE or (status < 500 and _is_too_long(error)):
+        return PromptTooLong(words)
+    if status in _BUSY and _text(error, "code") not in _HARD:
         return ProviderBusy(words, after=retry_after(headers, error))
     if status in _BUSY or status in _OTHERS or status >= 500:
         return RemoteFailed(words)
-    return ProviderRejects(words)
+    return ProviderRejects(words, status=status)
 
 
-def failure_in_stream(endpoint: str, body: object) -> HeadraceError:
-    """Return the failure that an error means which came in a stream, behind the status 200."""
-    error = _error_in(body)
-    words = f"{endpoint} ended its answer with an error" + (f": {message}" if (message := _message(error)) else "")
-    if (error or {}).get("type") in _BUSY_TYPES:
-        return ProviderBusy(words, after=retry_after({}, error))
+def failure_in_stream(endpoint: str, error: Exception, *, began: bool) -> HeadraceError:
+    """Return the failure that an exception means which was raised while an answer was read, behind the status 200.
+    Once the answer `began`, its provider may bill it, whatever it says then.
+    """
+    body = getattr(error, "body", None)  # of an event that says that there is an error
+    if body is None:
+        reason = "it is not valid JSON" if isinstance(error, ValueError) else type(error).__name__
+        return AnswerLost(f"{endpoint}: the connection was lost while it answered, or its answer is broken: {reason}")
+    told = _error_in(body)
+    words = f"{endpoint} ended its answer with an error" + (f": {message}" if (message := _message(told)) else "")
+    if not began and _text(told, "type") in _BUSY_TYPES:
+        return ProviderBusy(words, after=retry_after({}, told))
+    if not began and _is_too_long(told):
+        return PromptTooLong(words)
     return AnswerLost(words)
 
 
@@ -78,11 +92,16 @@ def _error_in(body: object) -> Mapping[str, Any] | None:
     return body if isinstance(body, Mapping) else None
 
 
+def _is_too_long(error: Mapping[str, Any] | None) -> bool:
+    """Return True if an error says that the prompt does not fit into the model's context."""
+    named = _text(error, "code") in _TOO_LONG or _text(error, "type") in _TOO_LONG
+    return named or _message(error).startswith(_TOO_LONG_WORDS)
+
+
 def _message(error: Mapping[str, Any] | None) -> str:
-    message = (error or {}).get("message")
-    return " ".join(message.split())[:300] if isinstance(message, str) else ""
+    return _text(error, "message").strip()
 
 
-def _code(error: Mapping[str, Any] | None) -> str:
-    code = (error or {}).get("code")
-    return code if isinstance(code, str) else ""
+def _text(error: Mapping[str, Any] | None, name: str) -> str:
+    value = (error or {}).get(name)
+    return value if isinstance(value, str) else ""

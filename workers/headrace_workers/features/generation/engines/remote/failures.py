@@ -16,9 +16,15 @@ class AnswerLost(RemoteFailed):
 
 
 class ProviderRejects(HeadraceError):
-    """A call that the provider will never take: the request, the address or the certificate is wrong."""
+    """A call that the provider will never take: the request, the address or the certificate is wrong. `status` is of
+    the provider's answer, if there is one.
+    """
 
     category = Category.PERMANENT
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ProviderRefuses(HeadraceError):

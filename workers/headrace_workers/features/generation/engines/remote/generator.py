@@ -12,6 +12,7 @@ from headrace_workers.features.generation.engines.remote.calls import CallLoop, 
 from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
+from headrace_workers.features.generation.most_tokens import tokens_at_most
 from headrace_workers.features.generation.structured.tools import as_json, described, offered
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
@@ -89,7 +90,9 @@ class RemoteGenerator:
         tokens = sum(map(pieces, _texts(request))) + request.sampling.max_tokens
         if (busy := self._take(tokens, request)) is not None:
             return lambda: busy
-        call = self._calls.begin(answer(self._provider, self._limits, request, self.alias))
+        tools = offered(request.tools, request.tool_choice)
+        most = tokens_at_most(request.messages, request.output, tools, request.sampling.max_tokens)
+        call = self._calls.begin(answer(self._provider, self._limits, request, self.alias, most))
         return lambda: self._settled(call.result(), tokens, patient=request.patient)
 
     def _take(self, tokens: int, request: Request) -> NotAsked | None:

@@ -74,6 +74,11 @@ if tokens then redis.call('HSET', KEYS[1], 'tokens', tostring(tonumber(tokens) -
 return '0'
 """
 
+_RESUME = """
+redis.call('HDEL', KEYS[1], 'paused', 'pause', 'guess', 'line')
+return '0'
+"""
+
 _GUESS = """
 local kept = redis.call('HMGET', KEYS[1], 'paused', 'guess')
 return kept[2] == '1' and (tonumber(kept[1]) or 0) > tonumber(redis.call('TIME')[1]) and '1' or '0'
@@ -164,6 +169,12 @@ class CallRates:
             return told
         with self._lock:
             return self._own.slow_down(self._clock(), after)
+
+    def resume(self) -> bool:
+        """Let the key be used again before its pause is over; return False if Redis does not answer."""
+        with self._lock:
+            self._own.paused = self._own.pause = self._own.line = 0.0
+        return self._ask(_RESUME) is not None
 
     def is_guess(self) -> bool:
         """Return True while the key is slowed down until a time that its provider did not name."""

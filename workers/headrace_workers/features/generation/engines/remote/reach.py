@@ -1,5 +1,7 @@
 """A look at the endpoints of remote models: do they answer, and do they take the key?"""
 
+import json
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -12,6 +14,7 @@ from headrace_workers.features.generation.models.registry import ModelCard
 
 _SECONDS: Final = 10.0
 _ABREAST: Final = 8
+_LONGEST_NAME: Final = 256
 _ANTHROPIC_VERSION: Final = "2023-06-01"
 
 
@@ -59,24 +62,33 @@ def _models_at(remote: RemoteModel, engine: str) -> tuple[int, set[str] | None]:
     path = "/models"
     if engine == "anthropic":
         path, headers = "/v1/models", {**headers, "anthropic-version": _ANTHROPIC_VERSION}
+    content, ends = b"", time.monotonic() + _SECONDS
     try:
-        with httpx2.Client(follow_redirects=False, timeout=_SECONDS) as client:
-            response = client.get(f"{remote.endpoint}{path}", headers={**headers, "Accept-Encoding": "identity"})
+        with (
+            httpx2.Client(follow_redirects=False, timeout=_SECONDS) as client,
+            client.stream(
+                "GET", f"{remote.endpoint}{path}", headers={**headers, "Accept-Encoding": "identity"}
+            ) as answer,
+        ):
+            chunks = answer.iter_raw() if answer.status_code == 200 else ()
+            for chunk in chunks:  # as it came: a small one may expand to gigabytes
+                content += chunk
+                if len(content) > MOST_BYTES or time.monotonic() > ends:
+                    return answer.status_code, None
     except httpx2.HTTPError as error:
         raise failed_connection(error, remote.endpoint) from None
-    if response.status_code != 200 or len(response.content) > MOST_BYTES:
-        return response.status_code, None
     try:
-        return response.status_code, _names(response.json())
-    except ValueError:
-        return response.status_code, None
+        return answer.status_code, _names(json.loads(content))
+    except (ValueError, RecursionError):
+        return answer.status_code, None
 
 
 def _names(body: Any) -> set[str] | None:
     entries = body.get("data") if isinstance(body, dict) else None
     if not isinstance(entries, list):
         return None
-    return {each["id"] for each in entries if isinstance(each, dict) and isinstance(each.get("id"), str)}
+    names = {each["id"] for each in entries if isinstance(each, dict) and isinstance(each.get("id"), str)}
+    return {each for each in names if len(each) <= _LONGEST_NAME and each.isprintable()}
 
 
 def _is_among(model: str, known: set[str]) -> bool:
