@@ -143,7 +143,7 @@ class Dropped:
     reason: str
 
 
-_UNSAID: Final = 30.0  # seconds, where a provider does not say when it takes calls again
+UNSAID_SECONDS: Final = 30.0  # where a provider does not say when it takes calls again
 
 Outcome = Done | Ended | Retry | Wait | Held | Dead | Dropped
 
@@ -163,4 +163,4 @@ def outcome_of(error: HeadraceError) -> Retry | Wait | Dead:
 
 def wait_for(busy: ProviderBusy) -> Wait:
     """Return the wait of a task whose provider takes no calls for now."""
-    return Wait(None, reason_of(busy), at_most=_UNSAID if busy.after is None else busy.after)
+    return Wait(None, reason_of(busy), at_most=UNSAID_SECONDS if busy.after is None else busy.after)

@@ -1,6 +1,9 @@
 """Failures of models on other machines. The category of each decides whether another model may answer instead."""
 
 from headrace_schemas import Category, HeadraceError
+from headrace_workers.core.ports import ProviderRefuses
+
+__all__ = ["AnswerLost", "ProviderRefuses", "ProviderRejects", "RemoteFailed"]
 
 
 class RemoteFailed(HeadraceError):
@@ -19,10 +22,3 @@ class ProviderRejects(HeadraceError):
     """A call that the provider will never take: the request, the address or the certificate is wrong."""
 
     category = Category.PERMANENT
-
-
-class ProviderRefuses(HeadraceError):
-    """An answer that the provider's policy withheld. Another model is not asked in its place: that would evade it."""
-
-    category = Category.PERMANENT
-    billed = True

@@ -1,0 +1,99 @@
+"""The policy of a job's chain: which model answers next, and when. Pure; every other module asks it and carries its
+answer.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from headrace_schemas import Category, GenerationJob, HeadraceError
+from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed
+from headrace_schemas.job import Lane
+from headrace_workers.core.ledger.outcome import UNSAID_SECONDS
+from headrace_workers.core.pipeline.chain import share_of
+from headrace_workers.core.pipeline.task import Job
+from headrace_workers.core.ports import ProviderBusy, ProviderRefuses
+
+NEAR_SECONDS: Final = 600.0  # to the deadline of batch work: it waits no longer for its first model
+UNSERVED_SECONDS: Final = 5.0  # that a step waits before its model counts as held by no worker: one may be loading it
+_LONGEST_WAIT: Final = 60.0  # seconds until a job looks again at a model that nobody may ask
+_PATIENCE: Final = 60.0  # seconds that a job without a deadline waits for a provider, though another model could answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedAttempt:
+    """An attempt that gave no answer, or that was not made.
+
+    `category` is that of its failure; `moves` says that another model may answer, whatever the category. `busy` is the
+    error of a provider that takes no calls. It was the model's attempt `number` of `most`; another of the same model
+    begins `delay` seconds later.
+    """
+
+    model: str | None
+    category: Category = Category.REROUTABLE
+    moves: bool = False
+    busy: ProviderBusy | None = None
+    number: int = 0
+    most: int = 1
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The decision about a step whose attempt failed: it is tried again after `seconds`, goes to the next model at
+    once, waits for so many seconds, which costs no attempt, or is dead.
+
+    `model` is the one to ask, where that is another. `category` is that of the attempt, or of the job's end.
+    """
+
+    action: Literal["retry", "next", "wait", "dead"]
+    category: Category
+    seconds: float = 0.0
+    model: str | None = None
+
+
+def attempt_of(error: HeadraceError, model: str, job: Job) -> FailedAttempt:
+    """Return the attempt of a model that failed with this error."""
+    refused = isinstance(error, ProviderRefuses) and isinstance(job, GenerationJob) and job.fallback_on_refusal
+    return FailedAttempt(
+        model=model,
+        category=error.category,
+        moves=refused or isinstance(error, PromptTooLong | ProviderNotAllowed),
+        busy=error if isinstance(error, ProviderBusy) else None,
+    )
+
+
+def decide_next(
+    attempt: FailedAttempt,
+    chain: Sequence[str],
+    lane: Lane,
+    seconds_left: float | None,
+    opens_in: float = 0.0,
+    avoided: Collection[str] = (),
+) -> Decision:
+    """Return which model answers next, and when, after this attempt of a model of the chain.
+
+    `seconds_left` are those until the job's deadline; None without one. Nobody may ask the attempt's model for
+    `opens_in` seconds: its breaker is open, or no worker holds it. Nor may anybody ask the models that are `avoided`.
+    """
+    behind = chain[chain.index(attempt.model) + 1 :] if attempt.model in chain else ()
+    following = next((model for model in behind if model not in avoided), None)
+    may_wait = lane is Lane.BATCH and (seconds_left is None or seconds_left > NEAR_SECONDS)
+    waits = following is None or may_wait
+    if opens_in > 0 and waits:
+        return Decision("wait", attempt.category, min(opens_in, _LONGEST_WAIT))
+    if attempt.busy is not None and opens_in <= 0:
+        after = attempt.busy.after
+        share = share_of(chain, attempt.model, seconds_left) or _PATIENCE
+        if waits or (after is not None and attempt.busy.is_sure and after < share):
+            return Decision("wait", attempt.category, UNSAID_SECONDS if after is None else after)
+    moves = attempt.moves or attempt.category is Category.REROUTABLE
+    if following is not None and moves and (seconds_left is None or seconds_left > 0):
+        return Decision("next", Category.REROUTABLE, model=following)
+    if not attempt.category.retryable or attempt.number >= attempt.most:
+        return Decision("dead", attempt.category)
+    if seconds_left is not None and attempt.delay >= seconds_left:
+        return Decision("dead", Category.EXPIRED)
+    is_shut = attempt.category is Category.REROUTABLE and attempt.model in avoided
+    back = next((model for model in chain if model not in avoided), None) if is_shut else None
+    return Decision("retry", attempt.category, attempt.delay, back)
