@@ -30,10 +30,11 @@ LOST = [RemoteFailed("no connection"), AnswerLost("no answer began"), answered(5
 # Each row of the page: what happened, to jobs with the usual wishes, and to jobs with the wish that the row names.
 ROWS = {
     "no connection, a time limit, 5xx, 401, an answer that was cut off": (LOST, []),
-    "429 or 503 without `Retry-After`, or with one later than this attempt's share of the deadline": (
-        [answered(429), answered(503), answered(429, **{"retry-after": "40"})],
+    "429 or 503 without `Retry-After`, or with one later than 10 seconds or this attempt's share of the deadline": (
+        [answered(429), answered(503), answered(429, **{"retry-after": "10"})],
         [],
     ),
+    "429 or 503 with an earlier `Retry-After`": ([answered(429, **{"retry-after": "9"})], []),
     "the model's breaker is open": ([(SHUT, 10.0)], []),
     "no worker holds the model for 5 seconds": ([(SHUT, inf)], []),
     "the prompt is too long for this model": ([PromptTooLong("9,000 tokens")], []),
@@ -49,6 +50,7 @@ FOLLOWS = {
     "the next model, at once": ("next", "next", None),
     "the next model": ("next", "next", None),
     "the next model, at once; batch work waits": ("next", "wait", None),
+    "the same model after that time; after 10 seconds in all, the next model": ("wait", "wait", None),
     "the next model; batch work waits": ("next", "wait", None),
     "the job is dead": ("dead", "dead", None),
     'the job is dead; with `"fallback_on_refusal": true` the next model': ("dead", "dead", "next"),
@@ -97,6 +99,18 @@ def test_batch_work_waits_until_its_deadline_is_near(error: HeadraceError, opens
     for left, expected in ((601, "wait"), (60, "next")):
         decision = decide_next(attempt_of(error, "a", JOB), CHAIN, Lane.BATCH, left, opens_in)
         assert decision.action == expected
+
+
+@pytest.mark.parametrize(("lane", "patience"), [(Lane.INTERACTIVE, 10), (Lane.BATCH, 60)])
+def test_a_step_that_another_model_may_answer_waits_for_a_bounded_time_in_all(lane: Lane, patience: float) -> None:
+    """Each wait is short enough by itself; together they are counted from the first one."""
+
+    def action(waited: float, chain: tuple[str, ...]) -> str:
+        attempt = attempt_of(ProviderBusy("429", after=4), "a", JOB, waited=waited)
+        return decide_next(attempt, chain, lane, 500).action
+
+    assert [action(waited, CHAIN) for waited in (0, patience - 5, patience - 4)] == ["wait", "wait", "next"]
+    assert action(patience, ("a",)) == "wait"
 
 
 def test_behind_the_last_model_the_retry_schedule_begins() -> None:

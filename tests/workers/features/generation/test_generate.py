@@ -269,10 +269,12 @@ def test_a_wait_past_its_share_goes_to_another_model_if_there_is_one() -> None:
     moved = asked(Timed(0.1, busy), chained(seconds_left=60))
     assert isinstance(moved, Retry)
     assert moved.category is Category.REROUTABLE
-    assert isinstance(asked(Timed(0.1, busy), chained(seconds_left=3600)), Wait)
+    soon = ProviderBusy("slow down", after=5)
+    assert isinstance(asked(Timed(0.1, soon), chained(seconds_left=3600)), Wait)
+    assert isinstance(asked(Timed(0.1, soon), chained(seconds_left=8)), Retry)
     assert isinstance(asked(Timed(0.1, ProviderBusy("slow down")), chained(seconds_left=3600)), Retry)
     assert isinstance(asked(Timed(0.1, busy), chained()), Retry)
-    assert isinstance(asked(Timed(0.1, ProviderBusy("slow down", after=20)), chained()), Wait)
+    assert isinstance(asked(Timed(0.1, soon), chained()), Wait)
 
 
 def test_a_failed_provider_is_reroutable() -> None:

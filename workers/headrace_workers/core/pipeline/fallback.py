@@ -4,6 +4,7 @@ answer.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Literal
 
 from headrace_schemas import Category, GenerationJob, HeadraceError
@@ -17,7 +18,8 @@ from headrace_workers.core.ports import ProviderBusy, ProviderRefuses
 NEAR_SECONDS: Final = 600.0  # to the deadline of batch work: it waits no longer for its first model
 UNSERVED_SECONDS: Final = 5.0  # that a step waits before its model counts as held by no worker: one may be loading it
 _LONGEST_WAIT: Final = 60.0  # seconds until a job looks again at a model that nobody may ask
-_PATIENCE: Final = 60.0  # seconds that a job without a deadline waits for a provider, though another model could answer
+# Seconds that a step waits in all for a busy provider, though another model could answer.
+_PATIENCE: Final = {Lane.INTERACTIVE: 10.0, Lane.BATCH: 60.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +27,15 @@ class FailedAttempt:
     """An attempt that gave no answer, or that was not made.
 
     `category` is that of its failure; `moves` says that another model may answer, whatever the category. `busy` is the
-    error of a provider that takes no calls. It was the model's attempt `number` of `most`; another of the same model
-    begins `delay` seconds later.
+    error of a provider that takes no calls; `waited` are the seconds since the step first waited for this model. It was
+    the model's attempt `number` of `most`; another of the same model begins `delay` seconds later.
     """
 
     model: str | None
     category: Category = Category.REROUTABLE
     moves: bool = False
     busy: ProviderBusy | None = None
+    waited: float = 0.0
     number: int = 0
     most: int = 1
     delay: float = 0.0
@@ -52,7 +55,7 @@ class Decision:
     model: str | None = None
 
 
-def attempt_of(error: HeadraceError, model: str, job: Job) -> FailedAttempt:
+def attempt_of(error: HeadraceError, model: str, job: Job, *, waited: float = 0.0) -> FailedAttempt:
     """Return the attempt of a model that failed with this error."""
     refused = isinstance(error, ProviderRefuses) and isinstance(job, GenerationJob) and job.fallback_on_refusal
     return FailedAttempt(
@@ -60,6 +63,7 @@ def attempt_of(error: HeadraceError, model: str, job: Job) -> FailedAttempt:
         category=error.category,
         moves=refused or isinstance(error, PromptTooLong | ProviderNotAllowed),
         busy=error if isinstance(error, ProviderBusy) else None,
+        waited=waited,
     )
 
 
@@ -84,8 +88,9 @@ def decide_next(
         return Decision("wait", attempt.category, min(opens_in, _LONGEST_WAIT))
     if attempt.busy is not None and opens_in <= 0:
         after = attempt.busy.after
-        share = share_of(chain, attempt.model, seconds_left) or _PATIENCE
-        if waits or (after is not None and attempt.busy.is_sure and after < share):
+        share = share_of(chain, attempt.model, seconds_left)
+        longest = min(inf if share is None else share, _PATIENCE[lane] - attempt.waited)
+        if waits or (after is not None and attempt.busy.is_sure and after < longest):
             return Decision("wait", attempt.category, UNSAID_SECONDS if after is None else after)
     moves = attempt.moves or attempt.category is Category.REROUTABLE
     if following is not None and moves and (seconds_left is None or seconds_left > 0):

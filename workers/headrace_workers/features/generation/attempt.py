@@ -32,7 +32,7 @@ def decision_on(task: Task, error: HeadraceError, model: str) -> Decision:
     chain = task.job.chain if isinstance(task.job, GenerationJob) else ()
     left = None if task.seconds_left is None else max(_LEAST_SECONDS, task.seconds_left)
     opens_in = (error.after or inf) if isinstance(error, BreakerIsOpen) else 0.0
-    return decide_next(attempt_of(error, model, task.job), chain, task.job.lane, left, opens_in)
+    return decide_next(attempt_of(error, model, task.job, waited=task.waited), chain, task.job.lane, left, opens_in)
 
 
 def failed_attempt(

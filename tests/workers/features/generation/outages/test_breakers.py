@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from sqlalchemy import select, update
 from tests.workers.core.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.core.ledger.test_work import settings
 from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 from tests.workers.runtime.bridge.records import RULES, generation
 from tests.workers.tasks_in_memory import Tasks
@@ -36,6 +37,7 @@ from headrace_workers.features.generation.step import generate
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, signal_of
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
+from headrace_workers.runtime.worker.work import Work
 
 DOWN = RemoteFailed("it could not be reached")
 ANSWER = Completion("hello", "stop", 3, 1)
@@ -372,6 +374,34 @@ def test_steps_whose_model_has_no_worker_go_to_the_next_model(ledger):  # noqa: 
     assert rerouting(ledger).once() == 0
     assert rerouting(ledger, live=["model.other"]).once() == 1
     assert places(ledger) == [("model.other", 0)]
+
+
+def test_a_busy_model_does_not_hold_interactive_jobs_without_bound(ledger):  # noqa: F811
+    """The ledger knows since when a step waits for its model, and forgets it for the next one."""
+    (job_id,) = take_in(ledger, [CHAIN()])
+    step = partial(generate, generator=Down(ProviderBusy("429", after=1)))
+    work = Work(Pipeline(), {("model.echo", "generate"): step}, settings(), SystemClock())
+
+    def asked():
+        started = ledger.start(claim_one(ledger, "model.echo").id, worker="w", lease_ms=9_000)
+        assert ledger.complete(started.claim_id, work.do(started), ran_ms=1, quantum_ms=5_000) is not None
+        return ledger.read(select(STEPS).where(STEPS.c.job_id == job_id))[0]
+
+    def began_to_wait(since):
+        with writing(ledger.engine) as tx:
+            tx.execute(update(STEPS).values(ready_at=1, waited_since=since))
+        ledger.reap(3)
+        return since
+
+    first = asked()
+    assert (first.state, first.queue) == ("parked", "model.echo")
+    assert first.waited_since <= ledger.now()
+    since = began_to_wait(ledger.now())
+    second = asked()
+    assert (second.state, second.queue, second.waited_since) == ("parked", "model.echo", since)
+    began_to_wait(ledger.now() - 9_500)
+    third = asked()
+    assert (third.state, third.queue, third.waited_since) == ("ready", "model.other", None)
 
 
 def test_a_drill_is_felt_until_its_time_is_over(ledger):  # noqa: F811

@@ -922,6 +922,7 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.Column("crashes", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("ready_at", sa.BigInteger(), nullable=False),
         sa.Column("held_at", sa.BigInteger(), nullable=True),
+        sa.Column("waited_since", sa.BigInteger(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("claim_id", sa.BigInteger(), nullable=True),

@@ -80,7 +80,7 @@ def reroute(
             moved += 1
             # It was to be run before: there, it goes first.
             values |= {"queue": to.queue, "group_key": to.group_key, "prefix": to.prefix, "tokens": to.tokens,
-                       "context": to.context, "turn": 0}  # fmt: skip
+                       "context": to.context, "turn": 0, "waited_since": None}  # fmt: skip
         connection.execute(update(STEPS).where(step).values(values))
     return moved
 
