@@ -1,6 +1,7 @@
 """The health of the model that a worker holds: whether it may be asked, and what its calls came to."""
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -41,13 +42,20 @@ class ModelHealth:
     Where the ledger does not answer, the model is asked: a worker without a ledger writes no answer anyway.
     """
 
-    def __init__(self, ledger: Ledger, model: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        model: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._breakers = ledger.of(Breakers)
         self._known = KnownBreakers(ledger, monotonic, look_every=_LOOK_EVERY)
         self._generations = ledger.of(ModelGenerations)
         self._model = model
         self._returned: str | None = None
         self._monotonic = monotonic
+        self._chance = chance
         self._lock = threading.Lock()
         self._calls = Calls()
         self._told_at = monotonic()
@@ -94,7 +102,7 @@ class ModelHealth:
             )
         try:
             for error in failures:
-                self._follow(partial(_failed, error=error, probed=probed))
+                self._follow(partial(_failed, error=error, probed=probed, jitter=self._chance()))
             if answered and not failures and (probed or self._known.last(self._model) != Breaker()):
                 self._follow(lambda breaker, _: after_success(breaker))
             elif probed and not failures:  # it ended with neither: another may probe
@@ -142,10 +150,10 @@ def _is_failure(error: HeadraceError) -> bool:
     return not isinstance(error, ProviderBusy) or not error.is_sure or (error.after or 0) >= _HARD_SECONDS
 
 
-def _failed(breaker: Breaker, now: int, *, error: HeadraceError, probed: bool) -> Breaker:
+def _failed(breaker: Breaker, now: int, *, error: HeadraceError, probed: bool, jitter: float) -> Breaker:
     wish = error.after if isinstance(error, ProviderBusy) and error.is_sure else None
     until = None if wish is None else now + int(wish * 1000)
-    return after_failure(breaker, now, reason_of(error), probed=probed, until=until)
+    return after_failure(breaker, now, reason_of(error), probed=probed, until=until, jitter=jitter)
 
 
 def _log(model: str, change: Change) -> None:

@@ -35,14 +35,14 @@ def test_calls_that_were_under_way_when_it_opened_open_it_no_longer():
 
 
 def test_each_failed_probe_doubles_the_time():
-    """Up to a minute, so that a dead provider is asked once a minute."""
+    """Up to 15 seconds, so that traffic returns soon after an outage."""
     breaker, now, pauses = failed(Breaker(), PATIENCE), NOW, []
     for _ in range(5):
         pauses.append(breaker.open_until - now)
         now = breaker.open_until
         assert breaker.state(now) == "half_open"
         breaker = failed(breaker, 1, now, probed=True)
-    assert pauses == [FIRST_MS, 2 * FIRST_MS, 4 * FIRST_MS, LONGEST_MS, LONGEST_MS]
+    assert pauses == [FIRST_MS, *[LONGEST_MS] * 4] == [10_000, *[15_000] * 4]
     assert breaker.opened_at == NOW
     assert after_success(breaker) == Breaker()
 
@@ -54,6 +54,15 @@ def test_a_provider_that_names_a_time_is_not_asked_before():
     assert failed(Breaker(), 1, until=NOW + 10**12).opens_in(NOW) == LONGEST_WISH_MS
     longer = failed(failed(Breaker(), PATIENCE), 1, until=NOW + 60_000)
     assert longer.opens_in(NOW) == 60_000
+
+
+def test_chance_cuts_each_time_by_up_to_a_half_save_a_time_that_was_named():
+    """A model that fails every ten seconds is not probed each time it fails."""
+    opened = failed(Breaker(), PATIENCE, jitter=1.0)
+    assert opened.opens_in(NOW) == FIRST_MS / 2
+    later = opened.open_until
+    assert failed(opened, 1, later, probed=True, jitter=0.5).opens_in(later) == 0.75 * LONGEST_MS
+    assert failed(Breaker(), 1, until=NOW + 60_000, jitter=1.0).opens_in(NOW) == 60_000
 
 
 def test_while_somebody_probes_nobody_else_asks():

@@ -100,7 +100,7 @@ def test_a_worker_that_fails_opens_the_breaker_for_all(ledger):  # noqa: F811
     assert other.permit() == Permit()
     before = ledger.now()
     one.note([DOWN] * PATIENCE, 5, probed=False)
-    assert before + FIRST_MS <= breaker_of(ledger).open_until <= ledger.now() + FIRST_MS
+    assert before + FIRST_MS / 2 <= breaker_of(ledger).open_until <= ledger.now() + FIRST_MS
     assert 0 < one.permit().wait <= FIRST_MS / 1000
     third = ModelHealth(ledger, "echo").permit()
     assert (third.wait > 0, third.reason) == (True, "it could not be reached")
@@ -159,7 +159,17 @@ def test_a_provider_that_names_no_time_is_away(ledger):  # noqa: F811
     """Nobody knows when it takes calls again: its refusals count as failures, and not as the times that we guess."""
     health, before = ModelHealth(ledger, "echo"), ledger.now()
     health.note([ProviderBusy("503", after=1.0, is_sure=False)] * PATIENCE, 5, probed=False)
-    assert before + FIRST_MS <= breaker_of(ledger).open_until <= ledger.now() + FIRST_MS
+    assert before + FIRST_MS / 2 <= breaker_of(ledger).open_until <= ledger.now() + FIRST_MS
+
+
+def test_each_breaker_that_opens_draws_its_own_time(ledger):  # noqa: F811
+    """So two that opened together are not probed together."""
+    for chance in (0.0, 1.0):
+        ledger.of(Breakers).follow("echo", lambda *_: Breaker())
+        before = ledger.now()
+        ModelHealth(ledger, "echo", chance=lambda drawn=chance: drawn).note([DOWN] * PATIENCE, 5, probed=False)
+        pause = FIRST_MS * (1 - chance / 2)
+        assert before + pause <= breaker_of(ledger).open_until <= ledger.now() + pause
 
 
 def test_a_call_that_waited_for_its_turn_looks_at_the_breaker_again(ledger):  # noqa: F811

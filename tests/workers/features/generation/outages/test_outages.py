@@ -94,14 +94,14 @@ def test_jobs_are_answered_by_the_next_model(
     tried = [answer.attempts[0] for answer in found]
     assert {(each.model, each.category) for each in tried} == {("far", Category.REROUTABLE)}
     assert any(reason in (each.reason or "") for each in tried)
-    assert len(far.calls) <= 5 + 8  # until it opens, with what was under way
+    assert len(far.calls) <= 5 + 8 + 10  # until it opens, with what was under way, and a probe now and then
     assert ledger.of(Breakers).all()["far"].breaker.open_until is not None
     assert all(answer.because and answer.because.startswith("echo answered in place of far") for answer in found)
 
 
 @pytest.mark.parametrize("fault", [DOWN, HANG])
 @pytest.mark.parametrize("models", [CHAIN, "far"])
-def test_64_open_calls_ask_a_dead_provider_no_more_than_70_times(
+def test_64_open_calls_ask_a_dead_provider_no_more_than_80_times(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer, fault: str,
     models: tuple[str, ...] | str,
 ) -> None:  # fmt: skip
@@ -122,7 +122,7 @@ def test_64_open_calls_ask_a_dead_provider_no_more_than_70_times(
 
         eventually(is_probed)
         eventually(lambda: quiet_calls(far, ledger))
-    assert len(far.calls) <= 70
+    assert len(far.calls) <= 80
 
 
 def quiet_calls(far: Provider, ledger: Ledger) -> int:
