@@ -1,6 +1,7 @@
 """Which model answers next: the table of the page about outages, row by row, and the edges of each row."""
 
 import re
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -26,10 +27,11 @@ def answered(status, **headers):
 
 
 SHUT = RemoteFailed("it is not asked")
-LOST = [RemoteFailed("no connection"), AnswerLost("no answer began"), answered(500), answered(401), AnswerLost("cut")]
+LOST = [RemoteFailed("no connection"), AnswerLost("no answer began"), answered(502), answered(401), AnswerLost("cut")]
 # Each row of the page: what happened, to jobs with the usual wishes, and to jobs with the wish that the row names.
 ROWS = {
-    "no connection, a time limit, 5xx, 401, an answer that was cut off": (LOST, []),
+    "no connection, a time limit, another 5xx, 401, an answer that was cut off": (LOST, []),
+    "500": ([FailedAttempt(model="a", again=True)], []),
     "429 or 503 without `Retry-After`, or with one later than 10 seconds or this attempt's share of the deadline": (
         [answered(429), answered(503), answered(429, **{"retry-after": "10"})],
         [],
@@ -48,6 +50,7 @@ ROWS = {
 # What follows: for interactive jobs, for batch work, and with the wish that the row names.
 FOLLOWS = {
     "the next model, at once": ("next", "next", None),
+    "the same model once more; then the next model": ("retry", "retry", None),
     "the next model": ("next", "next", None),
     "the next model, at once; batch work waits": ("next", "wait", None),
     "the same model after that time; after 10 seconds in all, the next model": ("wait", "wait", None),
@@ -111,6 +114,18 @@ def test_a_step_that_another_model_may_answer_waits_for_a_bounded_time_in_all(la
 
     assert [action(waited, CHAIN) for waited in (0, patience - 5, patience - 4)] == ["wait", "wait", "next"]
     assert action(patience, ("a",)) == "wait"
+
+
+def test_a_model_is_asked_once_more_only_where_that_can_help() -> None:
+    """Not without an attempt, not behind its share of the deadline, and not while its breaker is open."""
+    again = FailedAttempt(model="a", number=1, most=3, delay=1.0, again=True)
+    decisions = [
+        decide_next(again, CHAIN, Lane.INTERACTIVE, 60),
+        decide_next(replace(again, most=1), CHAIN, Lane.INTERACTIVE, 60),
+        decide_next(again, CHAIN, Lane.INTERACTIVE, 2.0),
+        decide_next(again, CHAIN, Lane.INTERACTIVE, 60, avoided=("a",)),
+    ]
+    assert [(each.action, each.model) for each in decisions] == [("retry", None), *[("next", "b")] * 3]
 
 
 def test_behind_the_last_model_the_retry_schedule_begins() -> None:

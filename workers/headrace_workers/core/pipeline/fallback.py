@@ -28,7 +28,8 @@ class FailedAttempt:
 
     `category` is that of its failure; `moves` says that another model may answer, whatever the category. `busy` is the
     error of a provider that takes no calls; `waited` are the seconds since the step first waited for this model. It was
-    the model's attempt `number` of `most`; another of the same model begins `delay` seconds later.
+    the model's attempt `number` of `most`; another of the same model begins `delay` seconds later. With `again` that
+    comes before another model's.
     """
 
     model: str | None
@@ -39,6 +40,7 @@ class FailedAttempt:
     number: int = 0
     most: int = 1
     delay: float = 0.0
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,15 @@ class Decision:
     """The decision about a step whose attempt failed: it is tried again after `seconds`, goes to the next model at
     once, waits for so many seconds, which costs no attempt, or is dead.
 
-    `model` is the one to ask, where that is another. `category` is that of the attempt, or of the job's end.
+    `model` is the one to ask, where that is another. `category` is that of the attempt, or of the job's end. A retry
+    `before_next` is made though another model could answer.
     """
 
     action: Literal["retry", "next", "wait", "dead"]
     category: Category
     seconds: float = 0.0
     model: str | None = None
+    before_next: bool = False
 
 
 def attempt_of(error: HeadraceError, model: str, job: Job, *, waited: float = 0.0) -> FailedAttempt:
@@ -83,22 +87,36 @@ def decide_next(
     behind = chain[chain.index(attempt.model) + 1 :] if attempt.model in chain else ()
     following = next((model for model in behind if model not in avoided), None)
     may_wait = lane is Lane.BATCH and (seconds_left is None or seconds_left > NEAR_SECONDS)
-    waits = following is None or may_wait
-    if opens_in > 0 and waits:
-        return Decision("wait", attempt.category, min(opens_in, _LONGEST_WAIT))
-    if attempt.busy is not None and opens_in <= 0:
-        after = attempt.busy.after
-        share = share_of(chain, attempt.model, seconds_left)
-        longest = min(inf if share is None else share, _PATIENCE[lane] - attempt.waited)
-        if waits or (after is not None and attempt.busy.is_sure and after < longest):
-            return Decision("wait", attempt.category, UNSAID_SECONDS if after is None else after)
+    share = share_of(chain, attempt.model, seconds_left)
+    in_share = inf if share is None else share
+    at_most = inf if following is None or may_wait else min(in_share, _PATIENCE[lane] - attempt.waited)
+    if (wait := _wait(attempt, opens_in, at_most)) is not None:
+        return Decision("wait", attempt.category, wait)
+    may_retry, is_shut = attempt.number < attempt.most, attempt.model in avoided
+    if attempt.again and may_retry and not is_shut and attempt.delay < in_share:
+        return Decision("retry", attempt.category, attempt.delay, before_next=True)
     moves = attempt.moves or attempt.category is Category.REROUTABLE
     if following is not None and moves and (seconds_left is None or seconds_left > 0):
         return Decision("next", Category.REROUTABLE, model=following)
-    if not attempt.category.retryable or attempt.number >= attempt.most:
+    if not attempt.category.retryable or not may_retry:
         return Decision("dead", attempt.category)
     if seconds_left is not None and attempt.delay >= seconds_left:
         return Decision("dead", Category.EXPIRED)
-    is_shut = attempt.category is Category.REROUTABLE and attempt.model in avoided
-    back = next((model for model in chain if model not in avoided), None) if is_shut else None
+    back = None
+    if is_shut and attempt.category is Category.REROUTABLE:
+        back = next((model for model in chain if model not in avoided), None)
     return Decision("retry", attempt.category, attempt.delay, back)
+
+
+def _wait(attempt: FailedAttempt, opens_in: float, at_most: float) -> float | None:
+    """Return for how many seconds a step waits for its model; None where it does not. Less than infinity `at_most`, it
+    does not wait for a time that nobody named.
+    """
+    if opens_in > 0:
+        return min(opens_in, _LONGEST_WAIT) if at_most == inf else None
+    if attempt.busy is None:
+        return None
+    after = attempt.busy.after
+    if at_most == inf:
+        return UNSAID_SECONDS if after is None else after
+    return after if after is not None and attempt.busy.is_sure and after < at_most else None

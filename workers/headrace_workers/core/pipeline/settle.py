@@ -317,6 +317,7 @@ def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retr
         number=attempts,
         most=stage.retry.most(conditions.max_attempts),
         delay=delay_ms / 1000,
+        again=retry.again,
     )
     left = None if row.deadline >= NEVER else (row.deadline - ended) / 1000
     job = task.job if isinstance(task, Task) else None

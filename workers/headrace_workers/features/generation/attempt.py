@@ -14,6 +14,7 @@ from headrace_workers.core.pipeline.chain import in_words, links_in, tried_in, w
 from headrace_workers.core.pipeline.fallback import Decision, attempt_of, decide_next
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator, HasProvider
+from headrace_workers.features.generation.engines.remote.failures import ServerFailed
 from headrace_workers.features.generation.monitored_generator import BreakerIsOpen
 from headrace_workers.features.generation.store.breakers import signal_of
 
@@ -32,7 +33,10 @@ def decision_on(task: Task, error: HeadraceError, model: str) -> Decision:
     chain = task.job.chain if isinstance(task.job, GenerationJob) else ()
     left = None if task.seconds_left is None else max(_LEAST_SECONDS, task.seconds_left)
     opens_in = (error.after or inf) if isinstance(error, BreakerIsOpen) else 0.0
-    return decide_next(attempt_of(error, model, task.job, waited=task.waited), chain, task.job.lane, left, opens_in)
+    attempt = attempt_of(error, model, task.job, waited=task.waited)
+    if isinstance(error, ServerFailed) and all(each.model != model for each in tried_in(task.context)):
+        attempt = replace(attempt, again=True)
+    return decide_next(attempt, chain, task.job.lane, left, opens_in)
 
 
 def failed_attempt(

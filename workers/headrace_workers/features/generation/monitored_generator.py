@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from headrace_schemas import HeadraceError, Message, Sampling
+from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ports import Completion, Generator, HasProvider, NotAsked, Request
 from headrace_workers.core.wrapped_generator import WrappedGenerator
 from headrace_workers.features.generation.drilled import Answers, Drilled
+from headrace_workers.features.generation.engines.remote.failures import RemoteFailed, ServerFailed
 from headrace_workers.features.generation.model_health import ModelHealth, Permit
 
 
@@ -48,6 +50,8 @@ class MonitoredGenerator(WrappedGenerator):
         begun = self._monotonic()
         found = asked.generate(requests)
         self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes)
+        if permit.probes:  # one that failed has opened the breaker: its model is not asked once more
+            found = [RemoteFailed(reason_of(each)) if isinstance(each, ServerFailed) else each for each in found]
         return found
 
     def choice_probabilities(

@@ -164,7 +164,12 @@ def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) 
         outcome = (
             Dead(decision.category, reason_of(error), billed=error.billed)
             if decision.action == "dead"
-            else Retry(reason_of(error), category=decision.category, billed=error.billed)
+            else Retry(
+                reason_of(error),
+                category=decision.category,
+                billed=error.billed,
+                again=decision.before_next,
+            )
         )
     if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
         return outcome

@@ -24,6 +24,7 @@ from headrace_workers.features.generation.engines.remote.failures import (
     ProviderRefuses,
     ProviderRejects,
     RemoteFailed,
+    ServerFailed,
 )
 
 
@@ -169,7 +170,7 @@ def test_a_server_that_is_not_there_is_reroutable(tmp_path: Path, engine: str) -
     ("status", "kind"),
     [
         (400, ProviderRejects), (413, ProviderRejects), (422, ProviderRejects), (401, RemoteFailed),
-        (403, RemoteFailed), (404, RemoteFailed), (500, RemoteFailed), (502, RemoteFailed), (429, ProviderBusy),
+        (403, RemoteFailed), (404, RemoteFailed), (500, ServerFailed), (502, RemoteFailed), (429, ProviderBusy),
         (503, ProviderBusy), (529, ProviderBusy),
     ],
 )  # fmt: skip

@@ -28,7 +28,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.breaker import FIRST_MS, PATIENCE, Breaker
 from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import RemoteFailed, ServerFailed
 from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.model_health import ModelHealth, Permit
 from headrace_workers.features.generation.monitored_generator import BreakerIsOpen, MonitoredGenerator
@@ -142,6 +142,18 @@ def test_a_probe_that_is_answered_closes_the_breaker(ledger):  # noqa: F811
     assert ModelHealth(ledger, "echo").permit().probes
     health.note([ANSWER], 5, probed=True)
     assert breaker_of(ledger) == Breaker()
+
+
+def test_a_probe_that_is_answered_500_is_not_made_once_more(ledger):  # noqa: F811
+    """Its model is shut again. A 500 counts as any failure does: the second of a job, too."""
+    model = Down(ServerFailed("500"))
+    open_now(ledger)
+    half_open(ledger)
+    (probe,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(model, ModelHealth(ledger, "echo")))
+    assert (probe.again, breaker_of(ledger).openings) == (False, 2)
+    ledger.of(Breakers).follow("echo", lambda *_: Breaker())
+    (usual,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(model, ModelHealth(ledger, "echo")))
+    assert (usual.again, breaker_of(ledger).failures) == (True, 1)
 
 
 def test_a_hard_limit_opens_the_breaker_until_the_time_that_it_names(ledger):  # noqa: F811

@@ -13,6 +13,7 @@ from headrace_workers.features.generation.engines.remote.failures import (
     AnswerLost,
     ProviderRejects,
     RemoteFailed,
+    ServerFailed,
 )
 
 _LONGEST_WAIT: Final = 86_400.0
@@ -31,7 +32,9 @@ def failure_of_status(status: int, headers: Mapping[str, str], body: object) -> 
     words = f"the provider answered {status}" + (f": {message}" if (message := _message(error)) else "")
     if status in _BUSY and _code(error) not in _HARD:
         return ProviderBusy(words, after=retry_after(headers, error))
-    if status in _BUSY or status in _OTHERS or status >= 500:
+    if status == 500:
+        return ServerFailed(words)
+    if status in _BUSY or status in _OTHERS or status > 500:
         return RemoteFailed(words)
     return ProviderRejects(words)
 

@@ -3,13 +3,17 @@
 from headrace_schemas import Category, HeadraceError
 from headrace_workers.core.ports import ProviderRefuses
 
-__all__ = ["AnswerLost", "ProviderRefuses", "ProviderRejects", "RemoteFailed"]
+__all__ = ["AnswerLost", "ProviderRefuses", "ProviderRejects", "RemoteFailed", "ServerFailed"]
 
 
 class RemoteFailed(HeadraceError):
     """A call that failed for a reason that has nothing to do with its prompt: another model may answer it."""
 
     category = Category.REROUTABLE
+
+
+class ServerFailed(RemoteFailed):
+    """A call that the provider answered with the status 500: it may answer if it is asked once more."""
 
 
 class AnswerLost(RemoteFailed):
