@@ -12,6 +12,7 @@ from typing import Final
 PATIENCE: Final = 5  # failures in a row
 FIRST_MS: Final = 10_000
 LONGEST_MS: Final = 15_000
+OTHERS_FIRST_MS: Final = 5_000  # in which only another tenant than the last may probe
 LONGEST_WISH_MS: Final = 86_400_000  # that a provider may ask for
 
 
@@ -20,7 +21,8 @@ class Breaker:
     """State of a breaker. Times are in ms by the ledger's clock.
 
     `failures` are those in a row, `openings` those since it was closed, `opened_at` is when that began. It is open
-    until `open_until`, and longer while somebody probes until `probed_until`. `reason` is of the last failure.
+    until `open_until`, and longer while somebody probes until `probed_until`. The tenant that probed last, `probed_by`,
+    lets others go first: its prompts may be what fails. `reason` is of the last failure.
     """
 
     failures: int = 0
@@ -28,6 +30,7 @@ class Breaker:
     opened_at: int | None = None
     open_until: int | None = None
     probed_until: int | None = None
+    probed_by: str | None = None
     reason: str | None = None
 
     def state(self, now: int) -> str:
@@ -36,11 +39,14 @@ class Breaker:
             return "closed"
         return "half_open" if self.open_until <= now else "open"
 
-    def opens_in(self, now: int) -> int:
-        """Return in how many ms somebody may ask the model; 0 where it may be asked now."""
+    def opens_in(self, now: int, tenant: str | None = None) -> int:
+        """Return in how many ms somebody, or this tenant, may ask the model; 0 where it may be asked now."""
         if self.open_until is None:
             return 0
-        return max(0, self.open_until - now, (self.probed_until or 0) - now)
+        since = self.open_until
+        if tenant is not None and tenant == self.probed_by:
+            since += OTHERS_FIRST_MS
+        return max(0, since - now, (self.probed_until or 0) - now)
 
 
 def after_success(_breaker: Breaker) -> Breaker:

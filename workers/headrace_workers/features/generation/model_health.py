@@ -16,6 +16,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy
 from headrace_workers.features.generation.breaker import Breaker, after_failure, after_success
+from headrace_workers.features.generation.engines.remote.failures import CutByDeadline
 from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, Change, Health
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
@@ -60,17 +61,19 @@ class ModelHealth:
         self._calls = Calls()
         self._told_at = monotonic()
 
-    def permit(self, probe_seconds: float | None = None) -> Permit:
-        """Return whether the model may be asked. A permit that `probes` is for one caller alone, for so long."""
+    def permit(self, probe_seconds: float | None = None, tenant: str = "") -> Permit:
+        """Return whether the model may be asked. A permit that `probes` is for one caller alone, for so long. Jobs of
+        another tenant than the last that probed go first.
+        """
         health, now = self._look()
         breaker = health.breaker
         if breaker.open_until is None:
             return Permit()
-        if wait := breaker.opens_in(now):
+        if wait := breaker.opens_in(now, tenant):
             return Permit(wait / 1000, reason=breaker.reason)
         lease_ms = int((probe_seconds or _PROBE_SECONDS) * 1000)
         try:
-            if self._breakers.take_probe(self._model, lease_ms):
+            if self._breakers.take_probe(self._model, lease_ms, tenant):
                 return Permit(probes=True)
         except Unavailable:
             return Permit()
@@ -145,7 +148,9 @@ class ModelHealth:
 
 
 def _is_failure(error: HeadraceError) -> bool:
-    if error.category is not Category.REROUTABLE or isinstance(error, NotAsked | Unparsable):  # the last has answered
+    if error.category is not Category.REROUTABLE:
+        return False
+    if isinstance(error, NotAsked | Unparsable | CutByDeadline):  # not asked; it answered; nobody let it answer
         return False
     return not isinstance(error, ProviderBusy) or not error.is_sure or (error.after or 0) >= _HARD_SECONDS
 

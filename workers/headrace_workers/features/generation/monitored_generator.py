@@ -41,7 +41,7 @@ class MonitoredGenerator(WrappedGenerator):
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all; each is a BreakerIsOpen where the model may not be asked. A drill's fault comes in its place."""
-        permit = self._health.permit(_longest(requests))
+        permit = self._health.permit(_longest(requests), _tenant(requests))
         if permit.wait:
             return [self._open(permit) for _ in requests]
         if not permit.probes:
@@ -76,6 +76,12 @@ class MonitoredGenerator(WrappedGenerator):
     def _open(self, permit: Permit) -> BreakerIsOpen:
         reason = f"{self.alias} was not asked: its breaker is open after {permit.reason or 'failures'}"
         return BreakerIsOpen(reason, after=permit.wait, is_sure=False)
+
+
+def _tenant(requests: Sequence[Request]) -> str:
+    """Return whose calls these are; nothing where they are of several tenants."""
+    tenants = {each.tenant or "" for each in requests}
+    return tenants.pop() if len(tenants) == 1 else ""
 
 
 def _longest(requests: Sequence[Request]) -> float | None:

@@ -4,6 +4,7 @@ from headrace_workers.features.generation.breaker import (
     FIRST_MS,
     LONGEST_MS,
     LONGEST_WISH_MS,
+    OTHERS_FIRST_MS,
     PATIENCE,
     Breaker,
     after_failure,
@@ -63,6 +64,15 @@ def test_chance_cuts_each_time_by_up_to_a_half_save_a_time_that_was_named():
     later = opened.open_until
     assert failed(opened, 1, later, probed=True, jitter=0.5).opens_in(later) == 0.75 * LONGEST_MS
     assert failed(Breaker(), 1, until=NOW + 60_000, jitter=1.0).opens_in(NOW) == 60_000
+
+
+def test_the_tenant_that_probed_last_lets_others_go_first():
+    """Its prompts may be what fails. If nobody else asks for five seconds, it may probe again."""
+    breaker = failed(Breaker(openings=1, open_until=NOW, probed_until=NOW + 500, probed_by="a"), 1, probed=True)
+    then = breaker.open_until
+    assert [breaker.opens_in(then, tenant) for tenant in ("a", "b", None)] == [OTHERS_FIRST_MS, 0, 0]
+    assert breaker.opens_in(then + OTHERS_FIRST_MS, "a") == 0
+    assert after_success(breaker).opens_in(then, "a") == 0
 
 
 def test_while_somebody_probes_nobody_else_asks():

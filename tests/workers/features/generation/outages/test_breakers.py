@@ -26,14 +26,16 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy, RemoteSource, Request
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
+from headrace_workers.features.generation import breaker
 from headrace_workers.features.generation.breaker import FIRST_MS, PATIENCE, Breaker
 from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.engines.remote.failures import RemoteFailed, ServerFailed
+from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
 from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.model_health import ModelHealth, Permit
 from headrace_workers.features.generation.monitored_generator import BreakerIsOpen, MonitoredGenerator
 from headrace_workers.features.generation.rerouting import Rerouting
 from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.store import breakers as store
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, signal_of
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
@@ -64,10 +66,15 @@ def open_now(ledger, model="echo", **values):  # noqa: F811
     ))  # fmt: skip
 
 
-def half_open(ledger, model="echo"):  # noqa: F811
+def half_open(ledger, model="echo", open_until=1):  # noqa: F811
     """Let the time be over for which its breaker is open."""
     with writing(ledger.engine) as tx:
-        tx.execute(update(BREAKERS).where(BREAKERS.c.model == model).values(open_until=1, probed_until=None))
+        tx.execute(update(BREAKERS).where(BREAKERS.c.model == model).values(open_until=open_until, probed_until=None))
+
+
+def asked_by(tenant):
+    """A call of this tenant."""
+    return Request((Message(role="user", content="hi"),), Sampling(), tenant)
 
 
 def breaker_of(ledger, model="echo"):  # noqa: F811
@@ -123,6 +130,21 @@ def test_one_of_many_workers_probes_a_half_open_breaker(ledger):  # noqa: F811
     for thread in threads:
         thread.join()
     assert sorted((permit.probes, permit.wait > 0) for permit in permits) == [(False, True)] * 7 + [(True, False)]
+
+
+def test_a_tenant_whose_probe_failed_does_not_take_the_next_one(ledger, monkeypatch):  # noqa: F811
+    """A worker whose knowledge is old is told so by the ledger. Others may probe; in the end, any may."""
+    for module in (breaker, store):
+        monkeypatch.setattr(module, "OTHERS_FIRST_MS", 600_000)
+    open_now(ledger)
+    for tenant, probes in (("a", True), ("a", False), ("b", True), ("b", False), ("a", True)):
+        half_open(ledger, open_until=ledger.now())
+        model = MonitoredGenerator(Down(), ModelHealth(ledger, "echo"))
+        assert isinstance(model.generate([asked_by(tenant)])[0], RemoteFailed) == probes
+    half_open(ledger, open_until=ledger.now())
+    assert not ledger.of(Breakers).take_probe("echo", 500, "a")
+    half_open(ledger)
+    assert ledger.of(Breakers).take_probe("echo", 500, "a")
 
 
 def test_a_probe_that_is_answered_closes_the_breaker(ledger):  # noqa: F811
@@ -280,6 +302,16 @@ def test_a_prompt_that_is_wrong_says_nothing_about_its_model(ledger):  # noqa: F
     for _ in range(9):
         generate([task(ledger, generation())], generator=MonitoredGenerator(model, health))
     assert breaker_of(ledger) == Breaker()
+
+
+def test_an_answer_that_its_own_deadline_cut_off_says_nothing_about_its_model(ledger):  # noqa: F811
+    """A tenant that sends jobs with short deadlines closes a model for nobody, also when they probe."""
+    health = ModelHealth(ledger, "echo")
+    health.note([CutByDeadline("it took longer than 1.2 s")] * 9, 5, probed=False)
+    assert breaker_of(ledger) == Breaker()
+    open_now(ledger, probed_until=2**62)
+    health.note([CutByDeadline("it took longer than 1.2 s")], 5, probed=True)
+    assert (breaker_of(ledger).openings, breaker_of(ledger).probed_until) == (1, None)
 
 
 def test_an_answer_without_its_format_says_nothing_about_its_model(ledger):  # noqa: F811

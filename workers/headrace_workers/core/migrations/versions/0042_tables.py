@@ -1170,6 +1170,7 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.Column("opened_at", sa.BigInteger(), nullable=True),
         sa.Column("open_until", sa.BigInteger(), nullable=True),
         sa.Column("probed_until", sa.BigInteger(), nullable=True),
+        sa.Column("probed_by", sa.String(length=64), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("drill", sa.String(length=8), nullable=True),
         sa.Column("drilled_until", sa.BigInteger(), nullable=True),

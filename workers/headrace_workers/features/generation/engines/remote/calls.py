@@ -16,11 +16,12 @@ from headrace_schemas.events import FinishReason
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.tool import ToolCall
 from headrace_workers.core.ports import Completion, GivenUp, RemoteSource, Request
-from headrace_workers.features.generation.engines.remote.failures import AnswerLost
+from headrace_workers.features.generation.engines.remote.failures import AnswerLost, CutByDeadline
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 
 T = TypeVar("T")
 
+_FAIR_SECONDS: Final = 5.0  # without content, after which the model failed, and not the deadline of its job
 _LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is still wanted
 
 
@@ -93,11 +94,12 @@ async def answer(provider: Provider, limits: RemoteModel, request: Request, alia
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
     except TimeoutError:
+        began = any(each.is_content for each in pieces)
         if total.expired() and longest < limits.total:
-            return AnswerLost(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
-        return AnswerLost(
-            _too_late(alias, limits, began=any(each.is_content for each in pieces), whole=total.expired())
-        )
+            had_time = not began and longest >= min(_FAIR_SECONDS, limits.first_token)
+            lost = AnswerLost if had_time else CutByDeadline
+            return lost(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
+        return AnswerLost(_too_late(alias, limits, began=began, whole=total.expired()))
     except HeadraceError as error:
         return error
     return _completion(pieces, limits, alias)

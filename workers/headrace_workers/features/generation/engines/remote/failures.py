@@ -3,7 +3,7 @@
 from headrace_schemas import Category, HeadraceError
 from headrace_workers.core.ports import ProviderRefuses
 
-__all__ = ["AnswerLost", "ProviderRefuses", "ProviderRejects", "RemoteFailed", "ServerFailed"]
+__all__ = ["AnswerLost", "CutByDeadline", "ProviderRefuses", "ProviderRejects", "RemoteFailed", "ServerFailed"]
 
 
 class RemoteFailed(HeadraceError):
@@ -20,6 +20,10 @@ class AnswerLost(RemoteFailed):
     """A call that reached the provider, whose answer did not come to its end: it may be billed all the same."""
 
     billed = True
+
+
+class CutByDeadline(AnswerLost):
+    """An answer that its job's own deadline cut off, too soon to say anything about the model."""
 
 
 class ProviderRejects(HeadraceError):
