@@ -12,7 +12,7 @@ from typing import Final
 PATIENCE: Final = 5  # failures in a row
 FIRST_MS: Final = 10_000
 LONGEST_MS: Final = 15_000
-OTHERS_FIRST_MS: Final = 5_000  # in which only another tenant than the last may probe
+OTHERS_FIRST_MS: Final = 5_000  # at the end of a pause, in which only another tenant than the last may probe
 LONGEST_WISH_MS: Final = 86_400_000  # that a provider may ask for
 
 
@@ -70,8 +70,8 @@ def after_failure(
     if until is not None:
         return _open(breaker, now, until)
     if probed or breaker.failures >= PATIENCE:
-        longest = min(LONGEST_MS, FIRST_MS << min(breaker.openings, 10))
-        return _open(breaker, now, now + int(longest * (1 - jitter / 2)))
+        pause = int(min(LONGEST_MS, FIRST_MS << min(breaker.openings, 10)) * (1 - jitter / 2))
+        return _open(breaker, now, now + pause - (OTHERS_FIRST_MS if probed else 0))
     return breaker
 
 

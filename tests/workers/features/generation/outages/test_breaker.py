@@ -1,5 +1,10 @@
 """The circuit breaker of a model, as a function of what its calls came to."""
 
+from dataclasses import replace
+from random import Random
+
+import pytest
+
 from headrace_workers.features.generation.breaker import (
     FIRST_MS,
     LONGEST_MS,
@@ -38,12 +43,12 @@ def test_calls_that_were_under_way_when_it_opened_open_it_no_longer():
 def test_each_failed_probe_doubles_the_time():
     """Up to 15 seconds, so that traffic returns soon after an outage."""
     breaker, now, pauses = failed(Breaker(), PATIENCE), NOW, []
-    for _ in range(5):
-        pauses.append(breaker.open_until - now)
-        now = breaker.open_until
-        assert breaker.state(now) == "half_open"
-        breaker = failed(breaker, 1, now, probed=True)
-    assert pauses == [FIRST_MS, *[LONGEST_MS] * 4] == [10_000, *[15_000] * 4]
+    for _ in range(3):
+        pauses.append(breaker.opens_in(now, "a"))
+        now += pauses[-1]
+        assert (breaker.state(now), breaker.opens_in(now, "a")) == ("half_open", 0)
+        breaker = failed(replace(breaker, probed_by="a"), 1, now, probed=True)
+    assert pauses == [FIRST_MS, LONGEST_MS, LONGEST_MS] == [10_000, 15_000, 15_000]
     assert breaker.opened_at == NOW
     assert after_success(breaker) == Breaker()
 
@@ -62,8 +67,42 @@ def test_chance_cuts_each_time_by_up_to_a_half_save_a_time_that_was_named():
     opened = failed(Breaker(), PATIENCE, jitter=1.0)
     assert opened.opens_in(NOW) == FIRST_MS / 2
     later = opened.open_until
-    assert failed(opened, 1, later, probed=True, jitter=0.5).opens_in(later) == 0.75 * LONGEST_MS
+    probed = failed(replace(opened, probed_by="a"), 1, later, probed=True, jitter=0.5)
+    assert probed.opens_in(later, "a") == 0.75 * LONGEST_MS
     assert failed(Breaker(), 1, until=NOW + 60_000, jitter=1.0).opens_in(NOW) == 60_000
+
+
+@pytest.mark.parametrize("chance", [lambda: 0.0, lambda: 1.0, Random(7).random])
+def test_traffic_returns_within_15_seconds_of_a_recovery(chance):
+    """One tenant asks every second; its model is away for a minute."""
+    asked, answered = calls(lambda second: second >= 60, 100, chance)
+    assert min(answered) <= 60 + 15
+    assert answered == list(range(min(answered), 100))
+    assert len([second for second in asked if second < 60]) <= PATIENCE + 60 // 5
+
+
+def test_a_model_that_flaps_answers_while_it_is_up():
+    """Its probes do not fall in step with its failures."""
+    _, answered = calls(lambda second: second // 5 % 2 == 1, 300, Random(7).random)
+    assert len(answered) >= 15
+
+
+def calls(is_up, seconds, chance):
+    """The seconds in which one tenant's calls, one a second, reach this model, and are answered."""
+    breaker, asked, answered = Breaker(), [], []
+    for second in range(seconds):
+        now = NOW + 1_000 * second
+        if breaker.opens_in(now, "a"):
+            continue
+        asked.append(second)
+        probed = breaker.open_until is not None
+        if is_up(second):
+            breaker = after_success(breaker)
+            answered.append(second)
+        else:
+            breaker = replace(breaker, probed_by="a" if probed else None)
+            breaker = failed(breaker, 1, now, probed=probed, jitter=chance())
+    return asked, answered
 
 
 def test_the_tenant_that_probed_last_lets_others_go_first():
