@@ -8,7 +8,17 @@ import pytest
 from sqlalchemy import func, select, update
 from tests.services.eventually import eventually
 from tests.services.redis import RedisServer
-from tests.workers.features.generation.outages.provider import BUSY, DOWN, HANG, OK, SLOW, Provider, catalogue, provider
+from tests.workers.features.generation.outages.provider import (
+    BROKEN,
+    BUSY,
+    DOWN,
+    HANG,
+    OK,
+    SLOW,
+    Provider,
+    catalogue,
+    provider,
+)
 from tests.workers.features.generation.outages.small_bridge import SmallBridge
 from tests.workers.runtime.bridge.records import generation
 from tests.workers.serving import listening, tasks_of
@@ -129,6 +139,19 @@ def quiet_calls(far: Provider, ledger: Ledger) -> int:
     """How many calls there were when none is under way any more; 0 while one is."""
     busy = ledger.read(select(func.count()).where(CLAIMS.c.queue == "model.far", CLAIMS.c.started_at.is_not(None)))
     return 0 if busy[0][0] else len(far.calls)
+
+
+def test_a_model_that_answers_500_once_is_asked_once_more(
+    bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger
+) -> None:
+    """The receipt lists both calls; the failure counts for the breaker until the answer."""
+    far.fault = BROKEN
+    (answer,) = answers(bridge, bridge.send([generation(model=CHAIN)]))
+    assert [(each.model, each.category) for each in answer.attempts] == [
+        ("far", Category.REROUTABLE), ("far", None),
+    ]  # fmt: skip
+    assert len(far.calls) == 2
+    assert "far" in ledger.of(Breakers).all()
 
 
 def test_a_slow_model_does_not_eat_the_deadline(
