@@ -79,6 +79,13 @@ class NotAsked(ProviderBusy):
     """A call that was not made, since its provider is to be left alone for now. The model itself did not fail."""
 
 
+class ProviderRefuses(HeadraceError):
+    """An answer that the provider's policy withheld. Another model is not asked in its place: that would evade it."""
+
+    category = Category.PERMANENT
+    billed = True
+
+
 OWN: Final = "own"  # the provider of models on machines of the deployment: texts that they read stay inside
 
 

@@ -144,6 +144,7 @@ STEPS: Final = Table(
     # When it became, or will become, ready; of one that is parked, at the latest; of one that is held, by itself.
     Column("ready_at", BigInteger, nullable=False),
     Column("held_at", BigInteger),  # since when it is held, also while it is tried again
+    Column("waited_since", BigInteger),  # when it first waited, for this model where a model runs it
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("claim_id", BigInteger),

@@ -23,14 +23,14 @@ from headrace_workers.core.pipeline.task import Task
 CHAIN = generation(model=("a", "b", "c"))
 
 
-def failed(model, context=None, *, chain=CHAIN, avoided=(), category=Category.REROUTABLE, **changes):
+def failed(model, context=None, *, chain=CHAIN, avoided=(), category=Category.REROUTABLE, again=False, **changes):
     """The step after a failure of this model: what the ledger is to write."""
     kept = pack(context, ()) if context else None
     given = row(job_payload=encode_value(chain), context=kept, **changes)
     task = task_of(given, NOW)
     assert isinstance(task, Task)
     attempt = Attempt(model=model, category=category, reason="it is down", ms=5)
-    retry = Retry("it is down", category=category, context=with_attempt(task.context, attempt))
+    retry = Retry("it is down", category=category, context=with_attempt(task.context, attempt), again=again)
     pipeline = Pipeline((GENERATE, *BEHIND), avoided=lambda: frozenset(avoided))
     started = Started(1, f"model.{model}", "generate", "g", False, 12, NOW, (given,))
     return settle(started, given, task, retry, Conditions(pipeline, 3, random.Random(1), ran_ms=250.0))
@@ -50,6 +50,18 @@ def test_a_failed_step_goes_to_the_next_model_at_once():
     second = failed("b", context_of(first), attempts=2, tokens=140)
     assert (second.delay_ms, second.queue, second.tokens) == (0, "model.c", 100)
     assert [each.model for each in tried_in(context_of(second))] == ["a", "b"]
+
+
+def test_a_model_that_is_to_be_asked_once_more_is_asked_before_the_next():
+    """If the schedule has an attempt for it; the next model has all of its own."""
+    again = failed("a", again=True)
+    assert (again.queue, isinstance(again.outcome, Retry)) == (None, True)
+    assert again.delay_ms <= 1_000
+    context = context_of(again)
+    moved = failed("a", context, attempts=2)
+    assert moved.queue == "model.b"
+    assert failed("a", again=True, attempts=3).queue == "model.b"
+    assert isinstance(failed("c", context_of(moved), attempts=4).outcome, Retry)
 
 
 def test_the_last_model_has_the_whole_retry_schedule():

@@ -11,6 +11,7 @@ from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.core.ledger.outcome import Done
+from headrace_workers.core.pipeline.fallback import FailedAttempt
 from headrace_workers.core.pipeline.routing import Pipeline, ServedModel
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, Stage, Weight
 from headrace_workers.features.cache import stage as cache
@@ -157,13 +158,14 @@ def test_a_stage_may_send_a_job_back():
 def test_what_one_model_could_not_another_may():
     """A stage says which; by default none."""
     own = Stage(name="own", order=1, takes=(), step=stub, weight=Weight.MODEL, model=lambda *_: "a",
-                elsewhere=lambda _job, tried: {"a": "b"}.get(tried))  # fmt: skip
+                chain=lambda _job: ("a", "b"))  # fmt: skip
     pipeline = Pipeline((own,))
-    found = pipeline.elsewhere(own, "id", generation(), "model.a")
+    _, found = pipeline.decide(own, "id", generation(), FailedAttempt(model="a"), None)
     assert found is not None
     assert (found.queue, found.group) == ("model.b", "own|b")
-    assert pipeline.elsewhere(own, "id", generation(), "model.b") is None
-    assert PIPELINE.elsewhere(PIPELINE.stage("generate"), "id", generation(), "model.echo") is None
+    assert pipeline.decide(own, "id", generation(), FailedAttempt(model="b"), None)[1] is None
+    generate = PIPELINE.stage("generate")
+    assert PIPELINE.decide(generate, "id", generation(), FailedAttempt(model="echo"), None)[1] is None
 
 
 def test_two_stages_of_one_name_are_refused():

@@ -357,7 +357,7 @@ def test_rows_are_written_with_what_they_belong_to():
 
 def test_what_a_model_could_not_is_tried_elsewhere_at_once():
     """Where its stage knows of another, however often this model was asked; then it is an attempt as any other."""
-    own = replace(GENERATE, group=None, elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))
+    own = replace(GENERATE, group=None, chain=lambda _job: ("echo", "big"))
     pipeline = Pipeline((own, *BEHIND))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
     elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12, paid=0)

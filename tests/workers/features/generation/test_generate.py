@@ -27,7 +27,11 @@ from headrace_workers.core.pipeline.isolate import run_isolated
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, GivenUp, ProviderBusy, Request
 from headrace_workers.features.cache.store.audit_rows import Audited
-from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import (
+    ProviderRefuses,
+    RemoteFailed,
+    ServerFailed,
+)
 from headrace_workers.features.generation.step import generate
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f1{}"
@@ -269,10 +273,22 @@ def test_a_wait_past_its_share_goes_to_another_model_if_there_is_one() -> None:
     moved = asked(Timed(0.1, busy), chained(seconds_left=60))
     assert isinstance(moved, Retry)
     assert moved.category is Category.REROUTABLE
-    assert isinstance(asked(Timed(0.1, busy), chained(seconds_left=3600)), Wait)
+    soon = ProviderBusy("slow down", after=5)
+    assert isinstance(asked(Timed(0.1, soon), chained(seconds_left=3600)), Wait)
+    assert isinstance(asked(Timed(0.1, soon), chained(seconds_left=8)), Retry)
     assert isinstance(asked(Timed(0.1, ProviderBusy("slow down")), chained(seconds_left=3600)), Retry)
     assert isinstance(asked(Timed(0.1, busy), chained()), Retry)
-    assert isinstance(asked(Timed(0.1, ProviderBusy("slow down", after=20)), chained()), Wait)
+    assert isinstance(asked(Timed(0.1, soon), chained()), Wait)
+
+
+def test_a_500_asks_the_same_model_once_more() -> None:
+    """The second one goes to the next model, as any other failure does."""
+    failed = ServerFailed("the provider answered 500")
+    first = asked(Timed(0.1, failed), chained())
+    assert (first.again, first.category) == (True, Category.REROUTABLE)
+    assert first.context[TRIED][0]["reason"] == "the provider answered 500"
+    assert not asked(Timed(0.1, failed), chained(context=first.context)).again
+    assert not asked(Timed(0.1, RemoteFailed("it is away")), chained()).again
 
 
 def test_a_failed_provider_is_reroutable() -> None:

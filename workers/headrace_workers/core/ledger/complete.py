@@ -173,6 +173,7 @@ _RETRY = (
         prefix=case((_STAYS, STEPS.c.prefix), else_=bindparam("other_prefix", type_=BigInteger)),
         tokens=func.coalesce(bindparam("other_tokens", type_=Integer), STEPS.c.tokens),
         context=func.coalesce(bindparam("other_context", type_=LargeBinary), STEPS.c.context),
+        waited_since=case((_STAYS, STEPS.c.waited_since), else_=None),
     )
 )
 _PARK = (
@@ -184,6 +185,7 @@ _PARK = (
         attempts=STEPS.c.attempts - 1,
         ready_at=bindparam("again"),
         held_at=func.coalesce(STEPS.c.held_at, bindparam("since", type_=BigInteger)),
+        waited_since=func.coalesce(STEPS.c.waited_since, bindparam("waits", type_=BigInteger)),
         reason=bindparam("why"),
         waits_for=bindparam("whom"),
     )
@@ -428,6 +430,7 @@ def _park(connection: Connection, claim_of: Mapping[str, int], settled: Sequence
             "how": STATES[type(item.outcome)],
             "again": ready_at_latest(now, item.delay_ms),
             "since": now if isinstance(item.outcome, Held) else None,
+            "waits": now if isinstance(item.outcome, Wait) else None,
             "why": item.outcome.reason[:2_000],
             "whom": until.key if (until := waited_for.get(item.job_id)) else None,
         }

@@ -49,7 +49,8 @@ class Ended:
 class Retry:
     """The task is worth another attempt. The stage's schedule sets the delay; it is at least `after` seconds.
 
-    A `REROUTABLE` one is tried at once with another model, if the stage knows of one. `otherwise` is used when no
+    A `REROUTABLE` one is tried at once with another model, if the stage knows of one; with `again` its model is asked
+    once more before. `otherwise` is used when no
     attempt is left, or no time before the deadline: the job goes on, ends or is held with it. Without it the job is
     then dead. `context` is handed to the next attempt and to every later stage. One that may be `billed`, such as an
     answer that broke off, is charged with the most that it may cost; one with `usage` is charged for these tokens.
@@ -68,6 +69,7 @@ class Retry:
     failure: Failure | None = None
     place: str | None = None
     more_tokens: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class Dropped:
     reason: str
 
 
-_UNSAID: Final = 30.0  # seconds, where a provider does not say when it takes calls again
+UNSAID_SECONDS: Final = 30.0  # where a provider does not say when it takes calls again
 
 Outcome = Done | Ended | Retry | Wait | Held | Dead | Dropped
 
@@ -163,4 +165,4 @@ def outcome_of(error: HeadraceError) -> Retry | Wait | Dead:
 
 def wait_for(busy: ProviderBusy) -> Wait:
     """Return the wait of a task whose provider takes no calls for now."""
-    return Wait(None, reason_of(busy), at_most=_UNSAID if busy.after is None else busy.after)
+    return Wait(None, reason_of(busy), at_most=UNSAID_SECONDS if busy.after is None else busy.after)

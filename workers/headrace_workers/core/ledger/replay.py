@@ -120,7 +120,16 @@ def _revive(connection: Connection, jobs: Collection[str]) -> None:
     connection.execute(
         update(STEPS)
         .where(among(connection, STEPS.c.job_id, [*mine, *units]), STEPS.c.state == "dead")
-        .values(state="ready", attempts=0, crashes=0, ready_at=now_ms(), ended_at=None, reason=None, held_at=None)
+        .values(
+            state="ready",
+            attempts=0,
+            crashes=0,
+            ready_at=now_ms(),
+            ended_at=None,
+            reason=None,
+            held_at=None,
+            waited_since=None,
+        )
     )
     bury(connection, refused, clock(connection))
 

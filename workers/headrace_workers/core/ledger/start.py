@@ -38,6 +38,7 @@ class StepRow(NamedTuple):
     endpoint: str | None
     due: int
     batch: int | None
+    waited_since: int | None = None  # when it first waited, for this model where a model runs it
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ _COLUMNS = (
     JOBS.c.endpoint,
     STEPS.c.due,
     JOBS.c.batch,
+    STEPS.c.waited_since,
     JOBS.c.state,
 )
 _ORDER = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)

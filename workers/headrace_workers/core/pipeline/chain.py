@@ -15,6 +15,7 @@ from headrace_workers.core.pipeline.task import Job
 
 CHAIN: Final = "chain"  # these two are names in the context of a step
 TRIED: Final = "tried"
+_LEAST_SHARE: Final = 0.001  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,16 @@ def next_in_chain(job: Job, tried: str) -> str | None:
         return None
     behind = job.chain[job.chain.index(tried) + 1 :]
     return behind[0] if behind else None
+
+
+def share_of(chain: Sequence[str], model: str | None, seconds_left: float | None) -> float | None:
+    """Return the seconds that an attempt of this model may take: an equal share, for each model that is left, of the
+    time before the job's deadline. None for a job without one.
+    """
+    if seconds_left is None:
+        return None
+    left = len(chain) - chain.index(model) if model in chain else 1
+    return max(_LEAST_SHARE, seconds_left / left)
 
 
 def tokens_with(model: str, instead_of: str, tokens: int, context: Mapping[str, Any]) -> int:

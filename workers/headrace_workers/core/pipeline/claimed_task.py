@@ -29,6 +29,7 @@ def task_of(row: StepRow, now: int | None = None) -> Task | Unit:
         stages=published(event) + unpublished,
         woken_by=row.woken_by,
         seconds_left=None if now is None or row.deadline >= NEVER else (row.deadline - now) / 1000,
+        waited=0.0 if now is None or row.waited_since is None else (now - row.waited_since) / 1000,
     )
 
 

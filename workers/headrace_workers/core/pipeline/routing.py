@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from math import inf
 from typing import Any, Final
 
 from headrace_schemas import GenerationJob
@@ -11,6 +12,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import JudgedJob, Lane
 from headrace_workers.core.ledger.charges import NextCall, NoPrices, Prices
 from headrace_workers.core.ledger.outcome import Outcome
+from headrace_workers.core.pipeline.fallback import Decision, FailedAttempt, decide_next
 from headrace_workers.core.pipeline.isolate import Step
 from headrace_workers.core.pipeline.stage import (
     MODEL_ROLE,
@@ -19,7 +21,6 @@ from headrace_workers.core.pipeline.stage import (
     Weight,
     in_order,
     installed_stages,
-    model_of,
     model_queue,
 )
 from headrace_workers.core.pipeline.task import Job, StepEvent, Task, Unit
@@ -138,22 +139,25 @@ class Pipeline:
         """Return True if a job that goes from `after` to `to` comes to a stage once more."""
         return self._places[to] <= self._places[after]
 
-    def elsewhere(self, stage: Stage, job_id: str, job: Job, queue: str) -> Route | None:
-        """Return where else a step may be run that could not be run in this queue: with the next model of its job that
-        is not avoided. None behind the last.
+    def decide(
+        self,
+        stage: Stage,
+        job_id: str,
+        job: Job | None,
+        attempt: FailedAttempt,
+        seconds_left: float | None,
+        opens_in: float = 0.0,
+    ) -> tuple[Decision, Route | None]:
+        """Return who answers this step next, and the route to that model if it is another: see `decide_next`. A unit
+        has no job, and stays with its model.
         """
-        tried = model_of(queue)
-        other = None if tried is None else self._first(stage, job, stage.elsewhere(job, tried))
-        return None if other is None else self._route_to(stage, job_id, job, other)
-
-    def again(self, stage: Stage, job_id: str, job: Job, queue: str) -> Route | None:
-        """Return where a step is run again, behind the last of its models, if not in this queue: where its model is
-        avoided, with the first that is not.
-        """
-        if model_of(queue) not in self._avoided():
-            return None
-        other = self._first(stage, job, stage.model(job_id, job, self._judge_model))
-        return None if other is None else self._route_to(stage, job_id, job, other)
+        if job is None:
+            return decide_next(attempt, (), Lane.BATCH, seconds_left, opens_in), None
+        named = stage.model(job_id, job, self._judge_model)
+        chain = stage.chain(job) or (() if named is None else (named,))
+        decision = decide_next(attempt, chain, job.lane, seconds_left, opens_in, self._avoided())
+        to = decision.model
+        return decision, None if to is None else self._route_to(stage, job_id, job, to)
 
     def models_of(self, job: Job) -> frozenset[str]:
         """Return every model alias that this job may need on its way."""
@@ -168,20 +172,14 @@ class Pipeline:
             return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))
         if model is None:
             return None
-        if job.lane is Lane.INTERACTIVE and stage.elsewhere(job, model) is not None:
-            model = self._first(stage, job, model) or model
+        chain = stage.chain(job)
+        if len(chain) > 1 and model in (avoided := self._avoided()):
+            model = decide_next(FailedAttempt(model=model), chain, job.lane, None, inf, avoided).model or model
         return self._route_to(stage, job_id, job, model)
 
     @staticmethod
     def _route_to(stage: Stage, job_id: str, job: Job, model: str) -> Route:
         return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job), model)
-
-    def _first(self, stage: Stage, job: Job, model: str | None) -> str | None:
-        """Return this model, or the first behind it in the job's chain that is not avoided."""
-        avoided = self._avoided()
-        while model is not None and model in avoided:
-            model = stage.elsewhere(job, model)
-        return model
 
     def call(self, route: Route, job: Job, read: ReadBytes) -> NextCall | None:
         """Return the call of a model that a job is routed to and that reads so many bytes; None where none is asked."""

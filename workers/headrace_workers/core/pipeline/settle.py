@@ -34,6 +34,7 @@ from headrace_workers.core.ledger.start import Started, StepRow
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published, unpack
 from headrace_workers.core.pipeline.chain import TRIED, in_words, tokens_with, tried_in
+from headrace_workers.core.pipeline.fallback import FailedAttempt
 from headrace_workers.core.pipeline.routing import Pipeline, Route
 from headrace_workers.core.pipeline.stage import ReadBytes, Weight, model_of
 from headrace_workers.core.pipeline.step_charges import charge_of_failed, paid_for, share_of_run, usage_of
@@ -309,25 +310,31 @@ def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retr
     others = _others_tried(started, task, retry)
     attempts = row.attempts - len(others)  # each model of a chain has all attempts of the schedule
     ended = started.now + int(conditions.ran_ms)
-    in_time = row.deadline >= NEVER or ended < row.deadline
-    again = None
-    if isinstance(task, Task) and retry.category is Category.REROUTABLE:
-        other = conditions.pipeline.elsewhere(stage, row.job_id, task.job, started.queue)
-        if other is not None and in_time:
-            return _later(started, row, task, retry, 0, other, conditions)
-        again = conditions.pipeline.again(stage, row.job_id, task.job, started.queue)
-    last = attempts >= stage.retry.most(conditions.max_attempts)
     delay_ms = int(stage.retry.delay(attempts, conditions.random, retry.after) * 1000)
-    if not last and (row.deadline >= NEVER or ended + delay_ms < row.deadline):
-        return _later(started, row, task, retry, delay_ms, again, conditions)
+    attempt = FailedAttempt(
+        model=model_of(started.queue),
+        category=retry.category,
+        number=attempts,
+        most=stage.retry.most(conditions.max_attempts),
+        delay=delay_ms / 1000,
+        again=retry.again,
+    )
+    left = None if row.deadline >= NEVER else (row.deadline - ended) / 1000
+    job = task.job if isinstance(task, Task) else None
+    decision, to = conditions.pipeline.decide(stage, row.job_id, job, attempt, left)
+    if decision.action in ("next", "retry"):
+        delay_ms = 0 if decision.action == "next" else delay_ms
+        return _later(started, row, task, retry, delay_ms, to, conditions)
     if retry.otherwise is not None and task is not None:
         return settle(started, row, task, retry.otherwise, conditions)
     before = f"; tried before: {in_words(others)}" if others else ""
-    if last:
-        why, category = f"given up after {row.attempts} attempts: {retry.reason}{before}", retry.category
+    if decision.category is Category.EXPIRED:
+        why = f"the deadline leaves no time to try again: {retry.reason}{before}"
     else:
-        why, category = f"the deadline leaves no time to try again: {retry.reason}{before}", Category.EXPIRED
-    dead = Dead(category, why, billed=retry.billed, usage=retry.usage, failure=retry.failure, place=retry.place)
+        why = f"given up after {row.attempts} attempts: {retry.reason}{before}"
+    dead = Dead(
+        decision.category, why, billed=retry.billed, usage=retry.usage, failure=retry.failure, place=retry.place
+    )
     return _die(started, row, dead, conditions)
 
 

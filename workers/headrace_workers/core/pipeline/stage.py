@@ -59,9 +59,9 @@ def nothing_shared(_job: Job) -> int | None:
     return None
 
 
-def nowhere(_job: Job, _model: str) -> str | None:
-    """Return None: there is no other model."""
-    return None
+def no_chain(_job: Job) -> tuple[str, ...]:
+    """Return nothing: no model may answer in place of another."""
+    return ()
 
 
 def every(_job_id: str, _job: Job) -> bool:
@@ -112,9 +112,9 @@ class Stage:
     An event goes to the first later stage that `takes` its class and whose `when(job, event)` is true. A stage for a
     share of the jobs is skipped by jobs that are not `drawn(job_id, job)`; a stage of a model is also skipped when
     `model(job_id, job, the deployment's judge)` returns None. A failed step is tried again by the schedule `retry`, or
-    at once with the model that `elsewhere(job, the model that was asked)` names. Steps may share a call if they have
-    the same model and the same `group(job, job_id)`; steps with the same `prefix(job)` begin with the same text, and
-    run together where there are many of them. `needs` are built once a process and handed to `step` by their names; a
+    at once with the next model of `chain(job)`. Steps may share a call if they have the same model and the same
+    `group(job, job_id)`; steps with the same `prefix(job)` begin with the same text, and run together where there are
+    many of them. `needs` are built once a process and handed to `step` by their names; a
     stage of a model is handed the model as `generator`.
 
     Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait. `again(job)`
@@ -134,7 +134,7 @@ class Stage:
     when: Callable[[Job, StepEvent], bool] = always
     drawn: Callable[[str, Job], bool] = every
     model: Callable[[str, Job, str | None], str | None] = no_model
-    elsewhere: Callable[[Job, str], str | None] = nowhere
+    chain: Callable[[Job], tuple[str, ...]] = no_chain
     group: Callable[[Job, str], str] | None = None
     prefix: Callable[[Job], int | None] = nothing_shared
     needs: tuple[str, ...] = ()

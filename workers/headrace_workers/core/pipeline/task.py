@@ -21,7 +21,8 @@ class Task:
     `event` is the job itself, or what the last stage that published said. `context` is what stages before this one
     handed on without publishing it. `ordinal` says how often the job has gone back to an earlier stage. `stages` tells
     what each did so far. `woken_by` is set when this step waited: the job whose end it waited for, or `RELEASED`.
-    `seconds_left` are those until the job's deadline, when its group began; None without one.
+    `seconds_left` are those until the job's deadline, when its group began; None without one. `waited` are those since
+    it first waited for its model; 0 before.
     """
 
     job_id: str
@@ -34,6 +35,7 @@ class Task:
     stages: tuple[StageRecord, ...] = ()
     woken_by: str | None = None
     seconds_left: float | None = None
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

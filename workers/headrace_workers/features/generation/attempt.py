@@ -1,25 +1,24 @@
-"""One attempt of a model at a job: how long it may take, what its failure leads to, and what the receipt says of it."""
+"""One attempt of a model at a job: what its failure leads to, and what the receipt says of it."""
 
 from dataclasses import replace
+from math import inf
 from typing import Final
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Usage
-from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed, Unparsable
+from headrace_schemas.errors import ProviderNotAllowed, Unparsable
 from headrace_schemas.events import Attempt
-from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry, Signal, Wait
-from headrace_workers.core.pipeline.chain import in_words, links_in, next_in_chain, tried_in, with_attempt
+from headrace_workers.core.pipeline.chain import in_words, links_in, tried_in, with_attempt
+from headrace_workers.core.pipeline.fallback import Decision, attempt_of, decide_next
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator, HasProvider
-from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
+from headrace_workers.features.generation.engines.remote.failures import ServerFailed
 from headrace_workers.features.generation.monitored_generator import BreakerIsOpen
 from headrace_workers.features.generation.store.breakers import signal_of
 
-NEAR_SECONDS: Final = 600.0  # to the deadline of a batch job: it waits no longer for a model whose breaker is open
-_LEAST_SHARE: Final = 0.001
-_LONGEST_WAIT: Final = 60.0
+_LEAST_SECONDS: Final = 0.001  # left to a job whose step has begun: settling decides whether its deadline has passed
 
 
 class AttemptTooLong(HeadraceError):
@@ -29,28 +28,15 @@ class AttemptTooLong(HeadraceError):
     billed = True
 
 
-def share_of(task: Task, model: str) -> float | None:
-    """Return the seconds that this model's attempt may take: an equal share, for each model that is left, of the time
-    before the job's deadline. None for a job without one.
-    """
-    if task.seconds_left is None or not isinstance(task.job, GenerationJob):
-        return None
-    chain = task.job.chain
-    left = len(chain) - chain.index(model) if model in chain else 1
-    return max(_LEAST_SHARE, task.seconds_left / left)
-
-
-def category_of(error: HeadraceError, task: Task, model: str) -> Category:
-    """Return the category of a failed attempt. A prompt that is too long for this model may fit into the next, whose
-    provider the tenant may allow. A refusal by a provider's policy goes to another model only if the job says so.
-    """
-    if not isinstance(task.job, GenerationJob) or next_in_chain(task.job, model) is None:
-        return error.category
-    if isinstance(error, PromptTooLong | ProviderNotAllowed) or (
-        isinstance(error, ProviderRefuses) and task.job.fallback_on_refusal
-    ):
-        return Category.REROUTABLE
-    return error.category
+def decision_on(task: Task, error: HeadraceError, model: str) -> Decision:
+    """Return who answers a task next, after this failure of a model. A retry is bounded when the step is settled."""
+    chain = task.job.chain if isinstance(task.job, GenerationJob) else ()
+    left = None if task.seconds_left is None else max(_LEAST_SECONDS, task.seconds_left)
+    opens_in = (error.after or inf) if isinstance(error, BreakerIsOpen) else 0.0
+    attempt = attempt_of(error, model, task.job, waited=task.waited)
+    if isinstance(error, ServerFailed) and all(each.model != model for each in tried_in(task.context)):
+        attempt = replace(attempt, again=True)
+    return decide_next(attempt, chain, task.job.lane, left, opens_in)
 
 
 def failed_attempt(
@@ -70,20 +56,13 @@ def failed_attempt(
     )
 
 
-def spared(task: Task, generator: Generator, error: BreakerIsOpen) -> Outcome:
-    """Return the outcome of a task whose model is not asked, since its breaker is open: another model is asked at once,
-    unless the job is batch work that has time to wait.
-    """
-    reason = reason_of(error)[:MAX_SHORT_TEXT]
-    if next_in_chain(task.job, generator.alias) is not None and not may_wait(task.job.lane, task.seconds_left):
-        attempt = Attempt(model=generator.alias, category=Category.REROUTABLE, reason=reason, ms=0)  # it saw no text
-        return with_failure(Retry(reason, category=Category.REROUTABLE), task, attempt)
-    return Wait(Signal(signal_of(generator.alias)), reason, at_most=min(error.after or _LONGEST_WAIT, _LONGEST_WAIT))
-
-
-def may_wait(lane: Lane, seconds_left: float | None) -> bool:
-    """Return True if a job may wait until its model answers again, rather than go to a dearer one."""
-    return lane is Lane.BATCH and (seconds_left is None or seconds_left > NEAR_SECONDS)
+def spared(task: Task, generator: Generator, error: BreakerIsOpen, decision: Decision) -> Outcome:
+    """Return the outcome of a task whose model is not asked, since its breaker is open."""
+    reason = reason_of(error)
+    if decision.action == "wait":
+        return Wait(Signal(signal_of(generator.alias)), reason, at_most=decision.seconds)
+    attempt = Attempt(model=generator.alias, category=decision.category, reason=reason, ms=0)  # it saw no text
+    return with_failure(Retry(reason, category=decision.category), task, attempt)
 
 
 def with_failure(outcome: Outcome, task: Task, attempt: Attempt) -> Outcome:

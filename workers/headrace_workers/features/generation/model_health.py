@@ -1,6 +1,7 @@
 """The health of the model that a worker holds: whether it may be asked, and what its calls came to."""
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy
 from headrace_workers.features.generation.breaker import Breaker, after_failure, after_success
+from headrace_workers.features.generation.engines.remote.failures import CutByDeadline
 from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, Change, Health
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
@@ -41,7 +43,13 @@ class ModelHealth:
     Where the ledger does not answer, the model is asked: a worker without a ledger writes no answer anyway.
     """
 
-    def __init__(self, ledger: Ledger, model: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        model: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._ledger = ledger
         self._breakers = ledger.of(Breakers)
         self._known = KnownBreakers(ledger, monotonic, look_every=_LOOK_EVERY)
@@ -49,22 +57,25 @@ class ModelHealth:
         self._model = model
         self._returned: str | None = None
         self._monotonic = monotonic
+        self._chance = chance
         self._lock = threading.Lock()
         self._calls = Calls()
         self._told_at = monotonic()
         self._counts_named_until = float("-inf")
 
-    def permit(self, probe_seconds: float | None = None) -> Permit:
-        """Return whether the model may be asked. A permit that `probes` is for one caller alone, for so long."""
+    def permit(self, probe_seconds: float | None = None, tenant: str = "") -> Permit:
+        """Return whether the model may be asked. A permit that `probes` is for one caller alone, for so long. Jobs of
+        another tenant than the last that probed go first.
+        """
         health, now = self._look()
         breaker = health.breaker
         if breaker.open_until is None:
             return Permit()
-        if wait := breaker.opens_in(now):
+        if wait := breaker.opens_in(now, tenant):
             return Permit(wait / 1000, reason=breaker.reason)
         lease_ms = int((probe_seconds or _PROBE_SECONDS) * 1000)
         try:
-            if self._breakers.take_probe(self._model, lease_ms):
+            if self._breakers.take_probe(self._model, lease_ms, tenant):
                 return Permit(probes=True)
         except Unavailable:
             return Permit()
@@ -96,7 +107,7 @@ class ModelHealth:
             )
         try:
             for error in failures:
-                self._follow(partial(_failed, error=error, probed=probed))
+                self._follow(partial(_failed, error=error, probed=probed, jitter=self._chance()))
             if answered and not failures and (probed or self._known.last(self._model) != Breaker()):
                 self._follow(lambda breaker, _: after_success(breaker))
             elif probed and not failures:  # it ended with neither: another may probe
@@ -149,15 +160,17 @@ class ModelHealth:
 
 
 def _is_failure(error: HeadraceError) -> bool:
-    if error.category is not Category.REROUTABLE or isinstance(error, NotAsked | Unparsable):  # the last has answered
+    if error.category is not Category.REROUTABLE:
+        return False
+    if isinstance(error, NotAsked | Unparsable | CutByDeadline):  # not asked; it answered; nobody let it answer
         return False
     return not isinstance(error, ProviderBusy) or not error.is_sure or (error.after or 0) >= _HARD_SECONDS
 
 
-def _failed(breaker: Breaker, now: int, *, error: HeadraceError, probed: bool) -> Breaker:
+def _failed(breaker: Breaker, now: int, *, error: HeadraceError, probed: bool, jitter: float) -> Breaker:
     wish = error.after if isinstance(error, ProviderBusy) and error.is_sure else None
     until = None if wish is None else now + int(wish * 1000)
-    return after_failure(breaker, now, reason_of(error), probed=probed, until=until)
+    return after_failure(breaker, now, reason_of(error), probed=probed, until=until, jitter=jitter)
 
 
 def _log(model: str, change: Change) -> None:

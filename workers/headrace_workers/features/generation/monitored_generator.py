@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from headrace_schemas import HeadraceError, Message, Sampling
+from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ports import Completion, Generator, HasProvider, NotAsked, Request
 from headrace_workers.core.wrapped_generator import WrappedGenerator
 from headrace_workers.features.generation.drilled import Answers, Drilled
+from headrace_workers.features.generation.engines.remote.failures import RemoteFailed, ServerFailed
 from headrace_workers.features.generation.model_health import ModelHealth, Permit
 
 
@@ -39,7 +41,7 @@ class MonitoredGenerator(WrappedGenerator):
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all; each is a BreakerIsOpen where the model may not be asked. A drill's fault comes in its place."""
-        permit = self._health.permit(_longest(requests))
+        permit = self._health.permit(_longest(requests), _tenant(requests))
         if permit.wait:
             return [self._open(permit) for _ in requests]
         if not permit.probes:
@@ -48,6 +50,8 @@ class MonitoredGenerator(WrappedGenerator):
         begun = self._monotonic()
         found = asked.generate(requests)
         self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes)
+        if permit.probes:  # one that failed has opened the breaker: its model is not asked once more
+            found = [RemoteFailed(reason_of(each)) if isinstance(each, ServerFailed) else each for each in found]
         return found
 
     def choice_probabilities(
@@ -72,6 +76,12 @@ class MonitoredGenerator(WrappedGenerator):
     def _open(self, permit: Permit) -> BreakerIsOpen:
         reason = f"{self.alias} was not asked: its breaker is open after {permit.reason or 'failures'}"
         return BreakerIsOpen(reason, after=permit.wait, is_sure=False)
+
+
+def _tenant(requests: Sequence[Request]) -> str:
+    """Return whose calls these are; nothing where they are of several tenants."""
+    tenants = {each.tenant or "" for each in requests}
+    return tenants.pop() if len(tenants) == 1 else ""
 
 
 def _longest(requests: Sequence[Request]) -> float | None:

@@ -5,9 +5,10 @@ to the next model of their job's chain.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from math import inf
 from typing import Any, Final
 
-from headrace_schemas import Category, HeadraceError
+from headrace_schemas import HeadraceError
 from headrace_schemas.codec import decode_job
 from headrace_schemas.events import Attempt
 from headrace_workers.core.ledger.charges import routed
@@ -15,13 +16,14 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.carried import pack, unpack
 from headrace_workers.core.pipeline.chain import tokens_with, with_attempt, with_chain
+from headrace_workers.core.pipeline.fallback import NEAR_SECONDS, UNSERVED_SECONDS, FailedAttempt
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import wanted_call
 from headrace_workers.core.pipeline.stage import ReadBytes, model_queue
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
+from headrace_workers.core.tables import NEVER
 from headrace_workers.features.generation.another_try import GENERATE
-from headrace_workers.features.generation.attempt import NEAR_SECONDS
 from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.store.waiting_steps import NewPlace, WaitingSteps
@@ -34,9 +36,6 @@ from headrace_workers.runtime.wire.redis_names import RedisNames
 
 _REST: Final = 0.5  # seconds between two looks
 _UNSERVED_EVERY: Final = 2.0  # and between two looks for models that no worker holds
-_LONGEST_MS: Final = (
-    5_000  # that a step waits before anybody asks whether its model has a worker: one may be loading it
-)
 
 
 class Rerouting:
@@ -95,7 +94,7 @@ class Rerouting:
         late = {
             queue: model
             for model in self._models()
-            if self._ledger.waits(queue := model_queue(model), _LONGEST_MS) or model in self._unserved
+            if self._ledger.waits(queue := model_queue(model), int(UNSERVED_SECONDS * 1000)) or model in self._unserved
         }
         live = self._live(list(late)) if late else frozenset()
         return frozenset() if live is None else frozenset(late[queue] for queue in late.keys() - live)
@@ -120,10 +119,13 @@ class Rerouting:
             job = with_chain(decode_job(row.kind, row.payload), context)
         except HeadraceError:  # a newer version's: its own bridge knows what to do
             return None
-        route = None if stage is None else self._pipeline.elsewhere(stage, row.job_id, job, model_queue(model))
-        if route is None or route.model is None:
+        if stage is None:
             return None
-        attempt = Attempt(model=model, category=Category.REROUTABLE, reason=reason, ms=0)
+        left = None if row.deadline >= NEVER else (row.deadline - row.now) / 1000
+        decision, route = self._pipeline.decide(stage, row.job_id, job, FailedAttempt(model=model), left, inf)
+        if decision.action != "next" or route is None or route.model is None:
+            return None
+        attempt = Attempt(model=model, category=decision.category, reason=reason, ms=0)
         kept = {**context, **with_attempt(context, attempt)}
         call = self._pipeline.call(route, job, ReadBytes(len(row.payload), len(row.context or b"")))
         changed = pack(routed(kept, call), unpublished)

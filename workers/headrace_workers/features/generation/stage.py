@@ -3,7 +3,6 @@
 from typing import Final
 
 from headrace_schemas import GenerationJob
-from headrace_workers.core.pipeline.chain import next_in_chain
 from headrace_workers.core.pipeline.stage import FurtherAnswers, ReadBytes, Stage, Weight, no_further_answers
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.engines.prefixes import digest_of
@@ -16,6 +15,11 @@ from headrace_workers.features.generation.structured.tools import offered
 def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
     """Return the model that a generation job names; None for other jobs."""
     return job.first_model if isinstance(job, GenerationJob) else None
+
+
+def own_chain(job: Job) -> tuple[str, ...]:
+    """Return the models that may answer a generation job, in order; none of other jobs."""
+    return job.chain if isinstance(job, GenerationJob) else ()
 
 
 def sampling_group(job: Job, job_id: str) -> str:
@@ -68,7 +72,7 @@ GENERATE: Final = Stage(
     weight=Weight.MODEL,
     needs=("shown", "cancelled"),
     model=own_model,
-    elsewhere=next_in_chain,
+    chain=own_chain,
     group=sampling_group,
     prefix=shared_prefix,
     most_tokens=most_tokens,

@@ -4,27 +4,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait, outcome_of, wait_for
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait
 from headrace_workers.core.pipeline.answer_additions import answering
-from headrace_workers.core.pipeline.chain import TRIED, next_in_chain
+from headrace_workers.core.pipeline.chain import TRIED, next_in_chain, share_of
 from headrace_workers.core.pipeline.isolate import unexpected
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Generator, GivenUp, ProviderBusy, RemoteSource, Request
 from headrace_workers.features.generation.attempt import (
     AttemptTooLong,
-    category_of,
+    decision_on,
     failed_attempt,
     fields_of,
-    may_wait,
-    share_of,
     spared,
     with_failure,
 )
@@ -41,8 +39,6 @@ from headrace_workers.features.generation.unparsable import (
     with_room,
     without_repair,
 )
-
-_PATIENCE: Final = 60.0  # seconds that an interactive job without a deadline waits, though another model could answer
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
 
@@ -78,7 +74,7 @@ def generate(
             with_room(job.sampling, tasks[place].context),
             job.tenant,
             _given_up(tasks[place], generator.alias, cancelled, begun, monotonic),
-            share_of(tasks[place], generator.alias),
+            _share(tasks[place], generator.alias),
             patient=_is_patient(tasks[place], generator.alias),
             output=job.output,
             tools=job.tools,
@@ -99,15 +95,21 @@ def generate(
 
 
 def _is_patient(task: Task, model: str) -> bool:
-    """Return True if a task waits for this model while its provider is busy, rather than ask the next of its chain."""
-    return next_in_chain(task.job, model) is None or may_wait(task.job.lane, task.seconds_left)
+    """Return True if a task waits for this model while its provider is busy and names no time."""
+    if next_in_chain(task.job, model) is None:
+        return True
+    return decision_on(task, ProviderBusy("it takes no calls"), model).action == "wait"
+
+
+def _share(task: Task, model: str) -> float | None:
+    return share_of(task.job.chain, model, task.seconds_left) if isinstance(task.job, GenerationJob) else None
 
 
 def _given_up(
     task: Task, model: str, cancelled: Callable[[str], bool], begun: float, monotonic: Callable[[], float]
 ) -> Callable[[], bool]:
     """Return what says that an attempt is to end: its job is cancelled, or another model is to have the time left."""
-    share = share_of(task, model)
+    share = _share(task, model)
     if share is None or next_in_chain(task.job, model) is None:
         return partial(cancelled, task.job_id)
     return lambda: monotonic() - begun > share or cancelled(task.job_id)
@@ -120,10 +122,6 @@ def _in_time(completion: Completion | HeadraceError, request: Request, ms: float
 
 
 def _outcome(task: Task, completion: Completion | HeadraceError, generator: Generator, ms: float) -> Outcome:
-    if isinstance(completion, BreakerIsOpen):
-        return spared(task, generator, completion)
-    if isinstance(completion, ProviderBusy) and (wait := put_off(task, completion, generator.alias)) is not None:
-        return wait
     if isinstance(completion, Unparsable):
         return unparsable(task, completion, generator, ms, None, completion.usage)
     if isinstance(completion, HeadraceError):
@@ -155,15 +153,27 @@ def _checked(task: Task, completion: Completion, generator: Generator, ms: float
 
 
 def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) -> Outcome:
+    decision = decision_on(task, error, generator.alias)
+    if isinstance(error, BreakerIsOpen):
+        return spared(task, generator, error, decision)
+    if decision.action == "wait":
+        return Wait(None, reason_of(error), at_most=decision.seconds)
     ends = (each.without_another(task.context, error) for each in reversed(answering()))
     outcome: Outcome | None = next((end for end in ends if end is not None), None)
-    category = category_of(error, task, generator.alias)
-    if outcome is None and category.retryable:
-        outcome = Retry(reason_of(error), category=category, billed=error.billed)
+    if outcome is None:
+        outcome = (
+            Dead(decision.category, reason_of(error), billed=error.billed)
+            if decision.action == "dead"
+            else Retry(
+                reason_of(error),
+                category=decision.category,
+                billed=error.billed,
+                again=decision.before_next,
+            )
+        )
     if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
-        return outcome or outcome_of(error)
-    attempt = failed_attempt(generator, category, error, ms)
-    return with_failure(outcome or outcome_of(error), task, attempt)
+        return outcome
+    return with_failure(outcome, task, failed_attempt(generator, decision.category, error, ms))
 
 
 def _answered(task: Task, completion: Completion, generator: Generator, ms: float) -> Done:
@@ -192,19 +202,6 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
             *([] if completion.remote is None else [ReturnedModel(generator.alias, completion.remote.model)]),
         ),
     )
-
-
-def put_off(task: Task, busy: ProviderBusy, model: str) -> Wait | None:
-    """Return the wait of a task whose provider takes no calls for now. It costs no attempt, lease or slot.
-
-    Return None where another model of its chain is to answer, since this one takes calls too late. Batch work waits.
-    """
-    if _is_patient(task, model):
-        return wait_for(busy)
-    share = share_of(task, model) or _PATIENCE
-    if busy.after is None or not busy.is_sure or busy.after >= share:
-        return None
-    return wait_for(busy)
 
 
 def _usage(completion: Completion) -> Usage:

@@ -27,6 +27,7 @@ BREAKERS: Final = Table(
     Column("opened_at", BigInteger),
     Column("open_until", BigInteger),
     Column("probed_until", BigInteger),
+    Column("probed_by", String(64)),  # the tenant that probed last
     Column("reason", Text),
     Column("drill", String(8)),  # the fault that is injected until:
     Column("drilled_until", BigInteger),

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from headrace_schemas import Category, GenerationJob, HeadraceError, Message, Sampling, Usage
+from headrace_schemas import GenerationJob, HeadraceError, Message, Sampling, Usage
 from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS, MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
 from headrace_workers.core.pipeline.answer_additions import answering
-from headrace_workers.core.pipeline.chain import next_in_chain, tried_in
+from headrace_workers.core.pipeline.chain import tried_in
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Generator
 from headrace_workers.features.generation.another_try import objected, turns_in
-from headrace_workers.features.generation.attempt import failed_attempt, with_failure
+from headrace_workers.features.generation.attempt import decision_on, failed_attempt, with_failure
 
 ROOM: Final = "room"  # in the context of a step: the longest answer of its next attempt, in tokens
 REPAIR: Final = "repair"  # and what it is told: the answer before, and what is wrong with it
@@ -112,8 +112,9 @@ def _another(
             return Retry(reason, context={ROOM: room}, more_tokens=room - job.sampling.max_tokens)
     told = None if completion is None else _told(error, completion)
     context = {**forgotten(task.context), **({} if told is None else {REPAIR: told})}
-    if next_in_chain(job, generator.alias) is not None:
-        return Retry(reason, category=Category.REROUTABLE, context=context)
+    decision = decision_on(task, error, generator.alias)
+    if decision.action == "next":
+        return Retry(reason, category=decision.category, context=context)
     if error.failure != "unparsable" or _failed_before(task, generator.alias):
         return None
     if told is not None and completion is not None:

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from headrace_schemas import (
     Answer,
-    Category,
     GenerationJob,
     HeadraceError,
     JudgeVerdict,
@@ -25,7 +24,8 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.min_quality import Attempt, MinQuality, QualityFloor
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
-from headrace_workers.core.pipeline.chain import TRIED, next_in_chain, with_attempt
+from headrace_workers.core.pipeline.chain import TRIED, with_attempt
+from headrace_workers.core.pipeline.fallback import FailedAttempt, decide_next
 from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
@@ -146,17 +146,17 @@ def _next(
 ) -> Done | None:
     """Send the job to the next model of its chain, as if this one had failed; None behind the last."""
     answer = event.answer
-    following = next_in_chain(job, answer.model)
-    if following is None:
+    decision = decide_next(FailedAttempt(model=answer.model), job.chain, job.lane, None)
+    if decision.action != "next":
         return None
     ms = next((each.ran_ms for each in reversed(event.stages) if each.stage == GENERATE), 0.0)
     call = answer.attempts[-1] if answer.attempts else Call(model=answer.model, provider=answer.provider, ms=ms)
     poor = f"its score by {floor.criterion} is {score.value:.3g}, below {floor.value:.3g}"
-    failed = call.model_copy(update={"category": Category.REROUTABLE, "reason": poor, "usage": answer.usage})
+    failed = call.model_copy(update={"category": decision.category, "reason": poor, "usage": answer.usage})
     context: dict[str, Any] = {TRIED: []}
     for each in (*answer.attempts[:-1], failed):
         context = with_attempt(context, each)
-    return Done(to=GENERATE, model=following, context={**forgotten(), **context, _CONTEXT: dict(tried)})
+    return Done(to=GENERATE, model=decision.model, context={**forgotten(), **context, _CONTEXT: dict(tried)})
 
 
 def _asks_person(floor: MinQuality, score: Score) -> str:

@@ -132,6 +132,7 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
         context=step.context,
         woken_by=None,
         held_at=None,
+        waited_since=None,
     )
     context, unpublished = unpack(step.context)
     return row, replace(
@@ -142,6 +143,7 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
         ordinal=step.ordinal,
         stages=published(event) + unpublished,
         woken_by=None,
+        waited=0.0,
     )
 
 

@@ -20,10 +20,14 @@ from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.ports import Completion, Generator, GivenUp, NotAsked, ProviderBusy
+from headrace_workers.features.generation.engines.remote import calls
 from headrace_workers.features.generation.engines.remote.failures import (
+    AnswerLost,
+    CutByDeadline,
     ProviderRefuses,
     ProviderRejects,
     RemoteFailed,
+    ServerFailed,
 )
 
 
@@ -149,6 +153,27 @@ def test_an_answer_that_fails_is_reroutable(
     assert re.search(words, str(outcome)), str(outcome)
 
 
+@pytest.mark.parametrize(
+    ("behave", "at_most", "fair", "kind"),
+    [(hangs, 0.5, 5.0, CutByDeadline), (stalls, 3.0, 0.1, CutByDeadline), (hangs, 0.5, 0.1, AnswerLost)],
+)
+def test_a_deadline_says_nothing_about_a_model_that_had_no_time(
+    tmp_path: Path,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+    behave: Behaviour,
+    at_most: float,
+    fair: float,
+    kind: type,
+) -> None:
+    """It had some if no content came for five seconds. Each is billed and goes to the next model."""
+    monkeypatch.setattr(calls, "_FAIR_SECONDS", fair)
+    with providing(behave) as provider:
+        (outcome,) = remote(tmp_path, engine, provider.url).generate([replace(ask("hi"), at_most=at_most)])
+    assert type(outcome) is kind
+    assert outcome.billed
+
+
 def test_a_text_without_end_is_cut(tmp_path: Path, engine: str) -> None:
     """An answer longer than any event may carry ends as `length`, and its provider is not read any further."""
 
@@ -176,7 +201,7 @@ def test_a_server_that_is_not_there_is_reroutable(tmp_path: Path, engine: str) -
     ("status", "kind"),
     [
         (400, ProviderRejects), (422, ProviderRejects), (401, RemoteFailed),
-        (403, RemoteFailed), (404, RemoteFailed), (500, RemoteFailed), (502, RemoteFailed), (429, ProviderBusy),
+        (403, RemoteFailed), (404, RemoteFailed), (500, ServerFailed), (502, RemoteFailed), (429, ProviderBusy),
         (503, ProviderBusy), (529, ProviderBusy),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-OK, DOWN, HANG, SLOW, BUSY = "ok", "down", "hang", "slow", "busy"
+OK, DOWN, HANG, SLOW, BUSY, BROKEN = "ok", "down", "hang", "slow", "busy", "broken"
 
 
 class Provider:
@@ -47,6 +47,10 @@ class Provider:
         """Answer one call."""
         if self.fault == DOWN:
             call.send_error(503)
+            return
+        if self.fault == BROKEN:
+            self.fault = OK  # it was broken once
+            call.send_error(500)
             return
         if self.fault == BUSY:
             call.send_response(429)

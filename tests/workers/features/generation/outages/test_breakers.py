@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from sqlalchemy import select, update
 from tests.workers.core.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.core.ledger.test_work import settings
 from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 from tests.workers.runtime.bridge.records import RULES, generation
 from tests.workers.tasks_in_memory import Tasks
@@ -25,17 +26,20 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy, RemoteSource, Request
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
+from headrace_workers.features.generation import breaker
 from headrace_workers.features.generation.breaker import FIRST_MS, PATIENCE, Breaker
 from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
 from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.model_health import ModelHealth, Permit
 from headrace_workers.features.generation.monitored_generator import BreakerIsOpen, MonitoredGenerator
 from headrace_workers.features.generation.rerouting import Rerouting
 from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.store import breakers as store
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, signal_of
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
+from headrace_workers.runtime.worker.work import Work
 
 DOWN = RemoteFailed("it could not be reached")
 ANSWER = Completion("hello", "stop", 3, 1)
@@ -62,10 +66,15 @@ def open_now(ledger, model="echo", **values):  # noqa: F811
     ))  # fmt: skip
 
 
-def half_open(ledger, model="echo"):  # noqa: F811
+def half_open(ledger, model="echo", open_until=1):  # noqa: F811
     """Let the time be over for which its breaker is open."""
     with writing(ledger.engine) as tx:
-        tx.execute(update(BREAKERS).where(BREAKERS.c.model == model).values(open_until=1, probed_until=None))
+        tx.execute(update(BREAKERS).where(BREAKERS.c.model == model).values(open_until=open_until, probed_until=None))
+
+
+def asked_by(tenant):
+    """A call of this tenant."""
+    return Request((Message(role="user", content="hi"),), Sampling(), tenant)
 
 
 def breaker_of(ledger, model="echo"):  # noqa: F811
@@ -98,7 +107,7 @@ def test_a_worker_that_fails_opens_the_breaker_for_all(ledger):  # noqa: F811
     assert other.permit() == Permit()
     before = ledger.now()
     one.note([DOWN] * PATIENCE, 5, probed=False)
-    assert before + FIRST_MS <= breaker_of(ledger).open_until <= ledger.now() + FIRST_MS
+    assert before + FIRST_MS / 2 <= breaker_of(ledger).open_until <= ledger.now() + FIRST_MS
     assert 0 < one.permit().wait <= FIRST_MS / 1000
     third = ModelHealth(ledger, "echo").permit()
     assert (third.wait > 0, third.reason) == (True, "it could not be reached")
@@ -123,6 +132,21 @@ def test_one_of_many_workers_probes_a_half_open_breaker(ledger):  # noqa: F811
     assert sorted((permit.probes, permit.wait > 0) for permit in permits) == [(False, True)] * 7 + [(True, False)]
 
 
+def test_a_tenant_whose_probe_failed_does_not_take_the_next_one(ledger, monkeypatch):  # noqa: F811
+    """A worker whose knowledge is old is told so by the ledger. Others may probe; in the end, any may."""
+    for module in (breaker, store):
+        monkeypatch.setattr(module, "OTHERS_FIRST_MS", 600_000)
+    open_now(ledger)
+    for tenant, probes in (("a", True), ("a", False), ("b", True), ("b", False), ("a", True)):
+        half_open(ledger, open_until=ledger.now())
+        model = MonitoredGenerator(Down(), ModelHealth(ledger, "echo"))
+        assert isinstance(model.generate([asked_by(tenant)])[0], RemoteFailed) == probes
+    half_open(ledger, open_until=ledger.now())
+    assert not ledger.of(Breakers).take_probe("echo", 500, "a")
+    half_open(ledger)
+    assert ledger.of(Breakers).take_probe("echo", 500, "a")
+
+
 def test_a_probe_that_is_answered_closes_the_breaker(ledger):  # noqa: F811
     """One that fails opens it for longer; one that came to nothing leaves it to another."""
     open_now(ledger)
@@ -140,6 +164,18 @@ def test_a_probe_that_is_answered_closes_the_breaker(ledger):  # noqa: F811
     assert ModelHealth(ledger, "echo").permit().probes
     health.note([ANSWER], 5, probed=True)
     assert breaker_of(ledger) == Breaker()
+
+
+def test_a_probe_that_is_answered_500_is_not_made_once_more(ledger):  # noqa: F811
+    """Its model is shut again. A 500 counts as any failure does: the second of a job, too."""
+    model = Down(ServerFailed("500"))
+    open_now(ledger)
+    half_open(ledger)
+    (probe,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(model, ModelHealth(ledger, "echo")))
+    assert (probe.again, breaker_of(ledger).openings) == (False, 2)
+    ledger.of(Breakers).follow("echo", lambda *_: Breaker())
+    (usual,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(model, ModelHealth(ledger, "echo")))
+    assert (usual.again, breaker_of(ledger).failures) == (True, 1)
 
 
 def test_a_hard_limit_opens_the_breaker_until_the_time_that_it_names(ledger):  # noqa: F811
@@ -168,7 +204,17 @@ def test_a_provider_that_names_no_time_is_away(ledger):  # noqa: F811
     """Nobody knows when it takes calls again: its refusals count as failures, and not as the times that we guess."""
     health, before = ModelHealth(ledger, "echo"), ledger.now()
     health.note([ProviderBusy("503", after=1.0, is_sure=False)] * PATIENCE, 5, probed=False)
-    assert before + FIRST_MS <= breaker_of(ledger).open_until <= ledger.now() + FIRST_MS
+    assert before + FIRST_MS / 2 <= breaker_of(ledger).open_until <= ledger.now() + FIRST_MS
+
+
+def test_each_breaker_that_opens_draws_its_own_time(ledger):  # noqa: F811
+    """So two that opened together are not probed together."""
+    for chance in (0.0, 1.0):
+        ledger.of(Breakers).follow("echo", lambda *_: Breaker())
+        before = ledger.now()
+        ModelHealth(ledger, "echo", chance=lambda drawn=chance: drawn).note([DOWN] * PATIENCE, 5, probed=False)
+        pause = FIRST_MS * (1 - chance / 2)
+        assert before + pause <= breaker_of(ledger).open_until <= ledger.now() + pause
 
 
 def test_a_call_that_waited_for_its_turn_looks_at_the_breaker_again(ledger):  # noqa: F811
@@ -267,6 +313,16 @@ def test_a_prompt_that_is_wrong_says_nothing_about_its_model(ledger):  # noqa: F
     for _ in range(9):
         generate([task(ledger, generation())], generator=MonitoredGenerator(model, health))
     assert breaker_of(ledger) == Breaker()
+
+
+def test_an_answer_that_its_own_deadline_cut_off_says_nothing_about_its_model(ledger):  # noqa: F811
+    """A tenant that sends jobs with short deadlines closes a model for nobody, also when they probe."""
+    health = ModelHealth(ledger, "echo")
+    health.note([CutByDeadline("it took longer than 1.2 s")] * 9, 5, probed=False)
+    assert breaker_of(ledger) == Breaker()
+    open_now(ledger, probed_until=2**62)
+    health.note([CutByDeadline("it took longer than 1.2 s")], 5, probed=True)
+    assert (breaker_of(ledger).openings, breaker_of(ledger).probed_until) == (1, None)
 
 
 def test_an_answer_without_its_format_says_nothing_about_its_model(ledger):  # noqa: F811
@@ -383,6 +439,34 @@ def test_steps_whose_model_has_no_worker_go_to_the_next_model(ledger):  # noqa: 
     assert rerouting(ledger).once() == 0
     assert rerouting(ledger, live=["model.other"]).once() == 1
     assert places(ledger) == [("model.other", 0)]
+
+
+def test_a_busy_model_does_not_hold_interactive_jobs_without_bound(ledger):  # noqa: F811
+    """The ledger knows since when a step waits for its model, and forgets it for the next one."""
+    (job_id,) = take_in(ledger, [CHAIN()])
+    step = partial(generate, generator=Down(ProviderBusy("429", after=1)))
+    work = Work(Pipeline(), {("model.echo", "generate"): step}, settings(), SystemClock())
+
+    def asked():
+        started = ledger.start(claim_one(ledger, "model.echo").id, worker="w", lease_ms=9_000)
+        assert ledger.complete(started.claim_id, work.do(started), ran_ms=1, quantum_ms=5_000) is not None
+        return ledger.read(select(STEPS).where(STEPS.c.job_id == job_id))[0]
+
+    def began_to_wait(since):
+        with writing(ledger.engine) as tx:
+            tx.execute(update(STEPS).values(ready_at=1, waited_since=since))
+        ledger.reap(3)
+        return since
+
+    first = asked()
+    assert (first.state, first.queue) == ("parked", "model.echo")
+    assert first.waited_since <= ledger.now()
+    since = began_to_wait(ledger.now())
+    second = asked()
+    assert (second.state, second.queue, second.waited_since) == ("parked", "model.echo", since)
+    began_to_wait(ledger.now() - 9_500)
+    third = asked()
+    assert (third.state, third.queue, third.waited_since) == ("ready", "model.other", None)
 
 
 def test_a_drill_is_felt_until_its_time_is_over(ledger):  # noqa: F811

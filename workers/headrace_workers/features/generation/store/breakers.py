@@ -21,7 +21,7 @@ from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.sql.transactions import durable, reads, single_read, volatile
 from headrace_workers.core.tables import IS_PARKED, STEPS
-from headrace_workers.features.generation.breaker import Breaker
+from headrace_workers.features.generation.breaker import OTHERS_FIRST_MS, Breaker
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
 
 MINUTE_MS: Final = 60_000
@@ -40,6 +40,7 @@ class _Known(NamedTuple):
     opened_at: int | None
     open_until: int | None
     probed_until: int | None
+    probed_by: str | None
     reason: str | None
     drill: str | None
     drilled_until: int | None
@@ -104,6 +105,7 @@ def follow(connection: Connection, model: str, change: Callable[[Breaker, int], 
                 opened_at=after.opened_at,
                 open_until=after.open_until,
                 probed_until=after.probed_until,
+                probed_by=after.probed_by,
                 reason=None if after.reason is None else after.reason[:2_000],
             )
         )
@@ -136,13 +138,17 @@ def _time(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-def take_probe(connection: Connection, model: str, lease_ms: int) -> bool:
-    """Return True for one caller, where the breaker is half open: it may ask the model, and has so long for it."""
+def take_probe(connection: Connection, model: str, lease_ms: int, tenant: str) -> bool:
+    """Return True for one caller, where the breaker is half open: it may ask the model, and has so long for it. The
+    tenant that probed last lets others go first for a while.
+    """
     free = or_(BREAKERS.c.probed_until.is_(None), BREAKERS.c.probed_until <= now_ms())
+    others = or_(BREAKERS.c.probed_by.is_(None), BREAKERS.c.probed_by != tenant)
+    its_turn = or_(others, BREAKERS.c.open_until <= now_ms() - OTHERS_FIRST_MS)
     taken = connection.execute(
         update(BREAKERS)
-        .where(BREAKERS.c.model == model, BREAKERS.c.open_until <= now_ms(), free)
-        .values(probed_until=now_ms() + lease_ms)
+        .where(BREAKERS.c.model == model, BREAKERS.c.open_until <= now_ms(), free, its_turn)
+        .values(probed_until=now_ms() + lease_ms, probed_by=tenant)
     )
     return taken.rowcount == 1
 
@@ -235,6 +241,7 @@ def _health(row: Any, now: int) -> Health:
         opened_at=row.opened_at,
         open_until=row.open_until,
         probed_until=row.probed_until,
+        probed_by=row.probed_by,
         reason=row.reason,
     )
     return Health(breaker, row.drill if (row.drilled_until or 0) > now else None, now)

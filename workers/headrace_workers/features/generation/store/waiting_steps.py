@@ -44,17 +44,23 @@ def reroute(
 ) -> int:
     """Move steps of a stage that are ready in this queue to the place that `place(row)` returns; return how many moved.
 
-    A row has job_id, ordinal, tokens, context, kind and the job's payload. Steps of batch work are looked at when their
-    deadline is no further than `near_ms`. Steps without another place, and steps whose budget does not allow the other
-    model, get the reason, and are not looked at again while it is the same. With `unserved`, claims that no worker has
-    begun are taken back before. Lock order: claims, jobs, steps, and then what features reserve.
+    A row has job_id, ordinal, tokens, context, deadline, kind, the job's payload, and the time `now` (ms). Steps of
+    batch work are looked at when their deadline is no further than `near_ms`. Steps without another place, and steps
+    whose budget does not allow the other model, get the reason, and are not looked at again while it is the same. With
+    `unserved`, claims that no worker has begun are taken back before. Lock order: claims, jobs, steps, and then what
+    features reserve.
     """
     if unserved:
         take_back(connection, queue)
     urgent = or_(STEPS.c.lane == INTERACTIVE, STEPS.c.deadline < now_ms() + near_ms)
     unseen = or_(STEPS.c.reason.is_(None), STEPS.c.reason != reason)
     query = (
-        select(STEPS.c.job_id, STEPS.c.ordinal, STEPS.c.tokens, STEPS.c.context, JOBS.c.kind, JOBS.c.payload)
+        select(
+            *(STEPS.c[name] for name in ("job_id", "ordinal", "tokens", "context", "deadline")),
+            JOBS.c.kind,
+            JOBS.c.payload,
+            now_ms().label("now"),
+        )
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, urgent, unseen)
         .limit(_AT_ONCE)
@@ -74,7 +80,7 @@ def reroute(
             moved += 1
             # It was to be run before: there, it goes first.
             values |= {"queue": to.queue, "group_key": to.group_key, "prefix": to.prefix, "tokens": to.tokens,
-                       "context": to.context, "turn": 0}  # fmt: skip
+                       "context": to.context, "turn": 0, "waited_since": None}  # fmt: skip
         connection.execute(update(STEPS).where(step).values(values))
     return moved
 

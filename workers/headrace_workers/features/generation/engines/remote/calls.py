@@ -19,11 +19,12 @@ from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.tool import ToolCall
 from headrace_workers.core.ports import Completion, GivenUp, RemoteSource, Request
 from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream
-from headrace_workers.features.generation.engines.remote.failures import AnswerLost
+from headrace_workers.features.generation.engines.remote.failures import AnswerLost, CutByDeadline
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 
 T = TypeVar("T")
 
+_FAIR_SECONDS: Final = 5.0  # without content, after which the model failed, and not the deadline of its job
 _LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is still wanted
 _LEAST_SECRET: Final = 8  # characters: a shorter key may be a word of the answer
 _HIDDEN: Final = "[secret]"  # no longer than the shortest secret: no text grows
@@ -110,9 +111,12 @@ async def answer(
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
     except TimeoutError:
+        began = heard.has_content
         if total.expired() and longest < limits.total:
-            return AnswerLost(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
-        return AnswerLost(_too_late(alias, limits, began=heard.has_content, whole=total.expired()))
+            had_time = not began and longest >= min(_FAIR_SECONDS, limits.first_token)
+            lost = AnswerLost if had_time else CutByDeadline
+            return lost(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
+        return AnswerLost(_too_late(alias, limits, began=began, whole=total.expired()))
     except HeadraceError as error:
         error.args = (_cleaned([" ".join(str(error).split())], key)[:_LONGEST_WORDS],)
         return error

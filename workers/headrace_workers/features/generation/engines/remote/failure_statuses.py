@@ -14,6 +14,7 @@ from headrace_workers.features.generation.engines.remote.failures import (
     AnswerLost,
     ProviderRejects,
     RemoteFailed,
+    ServerFailed,
 )
 
 _LONGEST_WAIT: Final = 3_600.0  # seconds: a mistake of a provider must not stop its key for days
@@ -37,7 +38,9 @@ def failure_of_status(status: int, headers: Mapping[str, str], body: object) -> 
         return PromptTooLong(words)
     if status in _BUSY and _text(error, "code") not in _HARD:
         return ProviderBusy(words, after=retry_after(headers, error))
-    if status in _BUSY or status in _OTHERS or status >= 500:
+    if status == 500:
+        return ServerFailed(words)
+    if status in _BUSY or status in _OTHERS or status > 500:
         return RemoteFailed(words)
     return ProviderRejects(words, status=status)
 

@@ -1,6 +1,9 @@
 """Failures of models on other machines. The category of each decides whether another model may answer instead."""
 
 from headrace_schemas import Category, HeadraceError
+from headrace_workers.core.ports import ProviderRefuses
+
+__all__ = ["AnswerLost", "CutByDeadline", "ProviderRefuses", "ProviderRejects", "RemoteFailed", "ServerFailed"]
 
 
 class RemoteFailed(HeadraceError):
@@ -9,10 +12,18 @@ class RemoteFailed(HeadraceError):
     category = Category.REROUTABLE
 
 
+class ServerFailed(RemoteFailed):
+    """A call that the provider answered with the status 500: it may answer if it is asked once more."""
+
+
 class AnswerLost(RemoteFailed):
     """A call that reached the provider, whose answer did not come to its end: it may be billed all the same."""
 
     billed = True
+
+
+class CutByDeadline(AnswerLost):
+    """An answer that its job's own deadline cut off, too soon to say anything about the model."""
 
 
 class ProviderRejects(HeadraceError):
@@ -25,10 +36,3 @@ class ProviderRejects(HeadraceError):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-
-
-class ProviderRefuses(HeadraceError):
-    """An answer that the provider's policy withheld. Another model is not asked in its place: that would evade it."""
-
-    category = Category.PERMANENT
-    billed = True
