@@ -21,7 +21,7 @@ from headrace_workers.features.generation.models.catalogue import RemoteModel
 
 T = TypeVar("T")
 
-_FAIR_SECONDS: Final = 5.0  # without content, after which the model failed, and not the deadline of its job
+_FAIR_SECONDS: Final = 5.0  # without content, after which the model is to blame, and not the deadline of its job
 _LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is still wanted
 
 
