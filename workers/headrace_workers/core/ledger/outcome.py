@@ -49,11 +49,11 @@ class Ended:
 class Retry:
     """The task is worth another attempt. The stage's schedule sets the delay; it is at least `after` seconds.
 
-    A `REROUTABLE` one is tried at once with another model, if the stage knows of one; with `again` its model is asked
-    once more before. `otherwise` is used when no
-    attempt is left, or no time before the deadline: the job goes on, ends or is held with it. Without it the job is
-    then dead. `context` is handed to the next attempt and to every later stage. One that may be `billed`, such as an
-    answer that broke off, is charged with the most that it may cost; one with `usage` is charged for these tokens.
+    A `REROUTABLE` one is tried at once with another model, if the stage knows of one; with `again` the same model is
+    asked once more before that. `otherwise` is used when no attempt is left, or no time before the deadline: the job
+    goes on, ends or is held with it. Without it the job is then dead. `context` is handed to the next attempt and to
+    every later stage. One that may be `billed`, such as an answer that broke off, is charged with the most that it may
+    cost; one with `usage` is charged for these tokens.
 
     `failure` and `place` say why the answer does not have the format that its job asks for, and where. The next attempt
     may write `more_tokens` than the job's routing reserved.

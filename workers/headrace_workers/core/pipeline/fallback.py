@@ -109,8 +109,8 @@ def decide_next(
 
 
 def _wait(attempt: FailedAttempt, opens_in: float, at_most: float) -> float | None:
-    """Return for how many seconds a step waits for its model; None where it does not. Less than infinity `at_most`, it
-    does not wait for a time that nobody named.
+    """Return for how many seconds a step waits for its model; None if it does not wait. `at_most` is infinite if no
+    other model is to answer it now. Otherwise the step waits only for a time that the provider named.
     """
     if opens_in > 0:
         return min(opens_in, _LONGEST_WAIT) if at_most == inf else None

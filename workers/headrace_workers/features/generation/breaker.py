@@ -2,8 +2,8 @@
 
 After five failures in a row it is open, and nobody asks the model for ten seconds; then it is half open, and one call
 tries (Nygard, "Release It!"). A success closes it. Each further failure doubles the time, up to 15 seconds, so that
-traffic returns soon after an outage. Each time is cut by chance, by up to a half: breakers that opened together, or in
-step with what makes their model fail, do not stay so.
+traffic returns soon after an outage. Each time is shortened by a random part of up to a half, so that probes do not
+fall in step with what makes the model fail.
 """
 
 from dataclasses import dataclass, replace
@@ -73,6 +73,13 @@ def after_failure(
         pause = int(min(LONGEST_MS, FIRST_MS << min(breaker.openings, 10)) * (1 - jitter / 2))
         return _open(breaker, now, now + pause - (OTHERS_FIRST_MS if probed else 0))
     return breaker
+
+
+def after_nothing(breaker: Breaker, now: int) -> Breaker:
+    """Return the state of a breaker whose probe came to nothing, such as a cancelled job's: other tenants may probe."""
+    if breaker.open_until is None:
+        return breaker
+    return replace(breaker, probed_until=None, open_until=max(breaker.open_until, now))
 
 
 def _open(breaker: Breaker, now: int, until: int) -> Breaker:

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -15,7 +15,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy
-from headrace_workers.features.generation.breaker import Breaker, after_failure, after_success
+from headrace_workers.features.generation.breaker import Breaker, after_failure, after_nothing, after_success
 from headrace_workers.features.generation.engines.remote.failures import CutByDeadline
 from headrace_workers.features.generation.known_breakers import KnownBreakers
 from headrace_workers.features.generation.store.breakers import Breakers, Calls, Change, Health
@@ -110,8 +110,8 @@ class ModelHealth:
                 self._follow(partial(_failed, error=error, probed=probed, jitter=self._chance()))
             if answered and not failures and (probed or self._known.last(self._model) != Breaker()):
                 self._follow(lambda breaker, _: after_success(breaker))
-            elif probed and not failures:  # it ended with neither: another may probe
-                self._follow(lambda breaker, _: replace(breaker, probed_until=None))
+            elif probed and not failures:
+                self._follow(after_nothing)
             self._tell()
             sources = [each.remote for each in answers if isinstance(each, Completion) and each.remote]
             self._saw([each.model for each in sources])

@@ -13,6 +13,7 @@ from headrace_workers.features.generation.breaker import (
     PATIENCE,
     Breaker,
     after_failure,
+    after_nothing,
     after_success,
 )
 
@@ -70,6 +71,15 @@ def test_chance_cuts_each_time_by_up_to_a_half_save_a_time_that_was_named():
     probed = failed(replace(opened, probed_by="a"), 1, later, probed=True, jitter=0.5)
     assert probed.opens_in(later, "a") == 0.75 * LONGEST_MS
     assert failed(Breaker(), 1, until=NOW + 60_000, jitter=1.0).opens_in(NOW) == 60_000
+
+
+def test_a_probe_that_came_to_nothing_leaves_the_next_one_to_others():
+    """It changes no breaker that closed, or opened again, while it ran."""
+    probing = Breaker(openings=1, open_until=NOW - 9_000, probed_until=NOW + 500, probed_by="a")
+    after = after_nothing(probing, NOW)
+    assert [after.opens_in(NOW, tenant) for tenant in ("a", "b")] == [OTHERS_FIRST_MS, 0]
+    assert after_nothing(Breaker(), NOW) == Breaker()
+    assert after_nothing(replace(probing, open_until=NOW + 900), NOW).open_until == NOW + 900
 
 
 @pytest.mark.parametrize("chance", [lambda: 0.0, lambda: 1.0, Random(7).random])

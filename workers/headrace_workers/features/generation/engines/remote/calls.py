@@ -24,7 +24,7 @@ from headrace_workers.features.generation.models.catalogue import RemoteModel
 
 T = TypeVar("T")
 
-_FAIR_SECONDS: Final = 5.0  # without content, after which the model failed, and not the deadline of its job
+_FAIR_SECONDS: Final = 5.0  # without content, after which the model is to blame, and not the deadline of its job
 _LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is still wanted
 _LEAST_SECRET: Final = 8  # characters: a shorter key may be a word of the answer
 _HIDDEN: Final = "[secret]"  # no longer than the shortest secret: no text grows
