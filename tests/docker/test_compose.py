@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import textwrap
 from pathlib import Path
@@ -99,7 +100,8 @@ def test_every_service_is_watched_restarted_and_bounded(services: Services, name
         assert service["healthcheck"] == {"disable": True}
     else:
         assert service["restart"] == "unless-stopped"
-        assert {"test", "interval", "timeout", "start_period", "retries"} <= set(service["healthcheck"])
+        assert {"test", "interval", "timeout", "retries"} <= set(service["healthcheck"])
+        assert service["healthcheck"]["start_period"] == "180s"  # a slow disk, a large model
         assert service["stop_grace_period"]
     assert service["mem_limit"]
     assert service["cpus"]
@@ -209,6 +211,17 @@ def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], servic
     }
     for name in OURS - ONE_SHOT - {"bridge"}:
         assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *own.get(name, [])]
+
+
+def test_kafkas_check_starts_no_jvm(services: Services) -> None:
+    """A socket opens in a millisecond, where a JVM took two seconds of CPU time every 15 s."""
+    check, kafka = services["kafka"]["healthcheck"]["test"], services["kafka"]["environment"]
+    (port,) = re.findall(r"INTERNAL://:(\d+)", kafka["KAFKA_LISTENERS"])
+    assert check == ["CMD", "bash", "-c", f": > /dev/tcp/127.0.0.1/{port}"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command = [*check[1:-1], check[-1].replace(port, str(server.getsockname()[1]))]
+        assert subprocess.run(command, check=False, timeout=60).returncode == 0
+    assert subprocess.run(command, check=False, timeout=60, capture_output=True).returncode != 0
 
 
 def test_kafka_advertises_what_its_clients_use(services: Services) -> None:

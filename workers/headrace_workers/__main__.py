@@ -18,6 +18,11 @@ def main() -> None:
 
 
 def _run() -> int:
+    if sys.argv[1:2] == ["health"]:
+        from headrace_workers.runtime.health.check import check
+
+        if (code := check(sys.argv[2:])) is not None:
+            return code
     try:
         import typer  # noqa: F401
     except ImportError:

@@ -101,14 +101,20 @@ def health(
 
     Example: `headrace health worker`
     """
-    from headrace_workers.runtime.health.reports import judge, living
+    from headrace_schemas.errors import ConfigurationError, Unavailable
+    from headrace_workers.runtime.health.own_file import deployment_of
+    from headrace_workers.runtime.health.reports import KINDS, judge, reports
 
-    found = living(Settings.from_env(), process)
+    if process not in KINDS:
+        raise ConfigurationError(f"{process!r} is no kind of process: it may be {' or '.join(KINDS)}")
+    found = reports(deployment_of(Settings.from_env()), process)
     for report in found if as_json else ():
         put_json(report.to_json())
-    for line in judge(found):
-        if not as_json:
-            put(line)
+    healthy, words = judge(process, found)
+    if not healthy:
+        raise Unavailable(words)
+    if not as_json:
+        put(words)
 
 
 def init(
