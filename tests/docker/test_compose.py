@@ -14,6 +14,8 @@ import pytest
 from tests.commands import COMMANDS
 from tests.services.need import need
 
+from headrace_workers.wiring.reference.settings_page import described
+
 Services = dict[str, dict[str, Any]]
 
 SERVICES = {
@@ -25,6 +27,18 @@ OURS = SERVICES - {"kafka", "redis", "postgres"}
 ONE_SHOT = {"init"}
 # The Kafka image writes its configuration beneath /opt when it starts.
 WRITABLE_ROOT = {"kafka"}
+
+WORKERS = {name for name in OURS if name.startswith("worker-")}
+# Settings that .env does not change: the file sets addresses, home and password; nothing here starts Kafka by itself.
+SET_BY_THE_FILE = {
+    "HEADRACE_HOME", "HEADRACE_KAFKA", "HEADRACE_REDIS", "HEADRACE_LEDGER", "HEADRACE_LEDGER_PASSWORD", "KAFKA_HOME",
+}  # fmt: skip
+# Services that get a secret, and the variable that names a file with it. The path of the ledger's is no secret.
+SECRETS = {
+    "HEADRACE_KAFKA_PASSWORD": {"init", "bridge", "gateway"},
+    "HEADRACE_MODERATION_KEY": {"worker-recall", "worker-moderate"},
+    "HEADRACE_WEBHOOK_KEY": {"bridge", "gateway", *WORKERS},
+}
 
 
 def find_compose() -> list[str] | None:
@@ -38,14 +52,14 @@ def find_compose() -> list[str] | None:
 
 
 def config(
-    root: Path, *arguments: str, password: str | None = "secret-of-this-test"
+    root: Path, *arguments: str, password: str | None = "secret-of-this-test", env_file: str = os.devnull
 ) -> subprocess.CompletedProcess[str]:
     """Run `config`, which needs no engine, with nothing in the environment but the PATH and the password."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     if password is not None:
         environment["POSTGRES_PASSWORD"] = password
     binary = need(find_compose(), "Docker Compose: install Debian's docker-compose or Docker's compose plugin")
-    command = [*binary, "--env-file", os.devnull, "--file", str(root / "docker-compose.yml"), *arguments]
+    command = [*binary, "--env-file", env_file, "--file", str(root / "docker-compose.yml"), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
 
@@ -59,6 +73,35 @@ def test_compose_accepts_the_file(root: Path) -> None:
     assert gpu.returncode == 0, gpu.stderr
     assert set(json.loads(gpu.stdout)["services"]) == SERVICES
     assert "WARN" not in gpu.stderr.upper()
+
+
+@pytest.mark.integration
+def test_every_setting_in_the_env_file_reaches_the_services_that_need_it(root: Path, tmp_path: Path) -> None:
+    """A setting that silently reached nothing, such as a retention, would be a trap. A secret goes to few services."""
+    settings = set(described())
+    env_file = tmp_path / ".env"
+    env_file.write_text("".join(f"{name}=the {name}\n" for name in sorted(settings)), "utf-8")
+    resolved = config(root, "--profile", "gpu", "config", "--format", "json", env_file=str(env_file))
+    assert resolved.returncode == 0, resolved.stderr
+    services = json.loads(resolved.stdout)["services"]
+    reached = {
+        name: {key for key, value in (services[name].get("environment") or {}).items() if value == f"the {key}"}
+        for name in services
+    }
+    assert SET_BY_THE_FILE <= settings
+    for setting in settings:
+        expected = set() if setting in SET_BY_THE_FILE else SECRETS.get(setting.removesuffix("_FILE"), OURS)
+        assert {name for name in services if setting in reached[name]} == expected, setting
+    assert not {key for names in reached.values() for key in names} - settings
+
+
+@pytest.mark.integration
+def test_a_setting_that_is_not_in_the_env_file_reaches_nothing(root: Path) -> None:
+    """An empty variable would be one more thing to explain, and not every program takes it for unset."""
+    services = json.loads(config(root, "config", "--format", "json").stdout)["services"]
+    for name in OURS - {"worker-generate-gpu"}:
+        given = {key for key, value in services[name]["environment"].items() if value is not None}
+        assert given - {"TMPDIR"} == SET_BY_THE_FILE - {"KAFKA_HOME"}
 
 
 @pytest.mark.integration

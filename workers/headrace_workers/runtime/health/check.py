@@ -24,7 +24,7 @@ def check(arguments: Sequence[str], env: Mapping[str, str] = os.environ) -> int 
     if len(arguments) != 1 or arguments[0] not in KINDS or not (home and redis and ledger):
         return None
     (kind,) = arguments
-    deployment = deployment_named(Path(home), env.get("HEADRACE_TOPIC_PREFIX", _PREFIX), redis, ledger)
+    deployment = deployment_named(Path(home), env.get("HEADRACE_TOPIC_PREFIX") or _PREFIX, redis, ledger)
     healthy, words = judge(kind, reports(deployment, kind))
     with suppress(OSError):  # the exit code is the answer
         os.write(1 if healthy else 2, f"{'' if healthy else 'headrace: '}{words}\n".encode(errors="backslashreplace"))
