@@ -14,6 +14,7 @@ import pytest
 from tests.commands import COMMANDS
 from tests.services.need import need
 
+from headrace_workers.core.ledger.process_starts import memory_variable
 from headrace_workers.wiring.reference.settings_page import described
 
 Services = dict[str, dict[str, Any]]
@@ -88,7 +89,7 @@ def test_every_setting_in_the_env_file_reaches_the_services_that_need_it(root: P
         name: {key for key, value in (services[name].get("environment") or {}).items() if value == f"the {key}"}
         for name in services
     }
-    assert SET_BY_THE_FILE <= settings
+    assert settings >= SET_BY_THE_FILE
     for setting in settings:
         expected = set() if setting in SET_BY_THE_FILE else SECRETS.get(setting.removesuffix("_FILE"), OURS)
         assert {name for name in services if setting in reached[name]} == expected, setting
@@ -185,6 +186,14 @@ def test_our_services_find_their_parts_and_keep_the_password_out_of_the_address(
     assert re.fullmatch(r"postgresql\+psycopg://headrace@postgres:5432/headrace", environment["HEADRACE_LEDGER"])
     assert environment["HEADRACE_LEDGER_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
     assert environment["HEADRACE_HOME"] == "/var/lib/headrace"
+
+
+@pytest.mark.parametrize("name", sorted(OURS - ONE_SHOT))
+def test_a_process_that_is_killed_for_memory_is_told_the_variable_of_its_bound(services: Services, name: str) -> None:
+    """`status` and `doctor` name it. A worker on a GPU has the same command as one without, and a bound of its own."""
+    variable = memory_variable(" ".join(services[name]["command"]))
+    named = (variable or "").replace("GENERATE", "GPU") if name.endswith("-gpu") else variable
+    assert services[name]["mem_limit"].startswith(f"${{{named}:-")
 
 
 def test_everything_waits_for_what_it_needs(services: Services) -> None:

@@ -1190,10 +1190,22 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("slot"),
     )
+    op.create_table(
+        "process_starts",
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("what", sa.String(length=255), nullable=False),
+        sa.Column("host", sa.String(length=255), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("began", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("killed_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("name"),
+    )
 
 
 def downgrade() -> None:
     for name in (
+        "process_starts",
         "probes",
         "model_calls",
         "breakers",
