@@ -213,7 +213,8 @@ def unknown_variables(env: Mapping[str, str]) -> list[str]:
 
     named = sorted(name for name in env if name.startswith("HEADRACE_") and not _OTHERS.fullmatch(name))
     known = {variable.name for variable in (*KAFKA, *JOBS)}
-    for kind in (Settings, *other_groups()):
+    kinds: tuple[type[Variables], ...] = (Settings, *other_groups())
+    for kind in kinds:
         for name, field in variables_of(kind).items():
             known |= {name, f"{name}_FILE"} if is_secret(field) else {name}
     return [name for name in named if name not in known]
