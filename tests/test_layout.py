@@ -58,6 +58,7 @@ _SHORT = {
     "features.judging.rouge": "a published measure",
     "http.home_route": "the routes of one page",
     "features.knowledge.rerankers.load_reranker": "loads a heavy library only by its name",
+    "runtime.health.container_check": "loads next to nothing, which its importer must not either",
     "features.moderation.policy_news": "a thread of workers",
     "features.quality.tenant_pass_rates": "pure, beside a duty that reads and writes",
     "runtime.bridge.cluster": "a check that a bridge makes before it reads",

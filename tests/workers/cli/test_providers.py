@@ -1,7 +1,6 @@
 """`headrace providers`."""
 
 import json
-from pathlib import Path
 
 from tests.workers.cli.conftest import Call
 
@@ -48,16 +47,6 @@ def test_names_that_no_provider_has_are_refused(call: Call, ledger: Ledger):
         assert (code, reason in err) == (2, True), err
     assert "every tenant uses local models alone" in call("providers", "list")[2]
     assert "shop uses local models alone" in call("providers", "list", "--tenant", "shop")[2]
-
-
-def test_a_provider_of_no_model_is_allowed_with_a_warning(call: Call, ledger: Ledger, tmp_path: Path):
-    """A slip in its name would keep jobs from the provider that was meant."""
-    (tmp_path / ".headrace" / "models.toml").write_text(
-        '[models.gpt]\nengine = "openai"\nmodel = "gpt"\ncontext_length = 8192\n', "utf-8"
-    )
-    code, _, err = call("providers", "allow", "shop", "opnai,openai")
-    assert (code, "warning: no model of .headrace/models.toml is at opnai: is that spelt" in err) == (0, True), err
-    assert "warning" not in call("providers", "allow", "shop", "openai")[2]
 
 
 def test_many_lists_are_shown_a_page_at_a_time(call: Call, ledger: Ledger):

@@ -10,7 +10,6 @@ from headrace_schemas.limits import Name
 from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
 from headrace_workers.core.ports import OWN
-from headrace_workers.runtime.settings import home_of
 
 _NAME: Final = TypeAdapter[str](Name)
 _SHOWN: Final = 80  # characters of a wrong name
@@ -45,7 +44,6 @@ def allow(
     Example: `headrace providers allow shop openai,anthropic`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE
     from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
 
     names = _checked(providers)
@@ -53,8 +51,6 @@ def allow(
     store.allow(checked_tenant(tenant), names)
     allowed = ", ".join(store.listed(tenant, 1, None)[tenant])
     say(f"the tenant {tenant} allows these providers to see its texts: {allowed}")
-    if unknown := sorted(set(names) - _of_models()):
-        say(f"warning: no model of {home_of() / CATALOGUE_FILE} is at {', '.join(unknown)}: is that spelt as there?")
 
 
 def list_allowed(
@@ -111,13 +107,6 @@ def revoke(
         raise NoSuchThing(f"the tenant {tenant} allows no provider: `headrace providers list` shows all")
     left = store.listed(tenant, 1, None).get(tenant, [])
     say(f"the tenant {tenant} allows {', '.join(left)}" if left else f"the tenant {tenant} uses local models alone")
-
-
-def _of_models() -> set[str]:
-    """Return the providers of this machine's models."""
-    from headrace_workers.features.generation.models.registry import list_cards
-
-    return {card.provider for card in list_cards(home_of()) if card.provider}
 
 
 def _checked(names: str) -> list[str]:
