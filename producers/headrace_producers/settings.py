@@ -73,11 +73,11 @@ class KafkaSettings:
         return cls(
             bootstrap=_split(address),
             prefix=topic_prefix(env),
-            security_protocol=env.get("HEADRACE_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT"),
-            sasl_mechanism=env.get("HEADRACE_KAFKA_SASL_MECHANISM"),
-            username=env.get("HEADRACE_KAFKA_USERNAME"),
-            password=env.get("HEADRACE_KAFKA_PASSWORD"),
-            ca_file=env.get("HEADRACE_KAFKA_CA_FILE"),
+            security_protocol=env.get("HEADRACE_KAFKA_SECURITY_PROTOCOL") or "PLAINTEXT",
+            sasl_mechanism=env.get("HEADRACE_KAFKA_SASL_MECHANISM") or None,
+            username=env.get("HEADRACE_KAFKA_USERNAME") or None,
+            password=env.get("HEADRACE_KAFKA_PASSWORD") or None,
+            ca_file=env.get("HEADRACE_KAFKA_CA_FILE") or None,
             groups=_groups(env, address),
         )
 
@@ -134,7 +134,7 @@ class ProducerSettings:
 def topic_prefix(env: Mapping[str, str] | None = None) -> str:
     """Return HEADRACE_TOPIC_PREFIX, the prefix of a deployment's names in Kafka and in Redis."""
     env = os.environ if env is None else env
-    return env.get("HEADRACE_TOPIC_PREFIX", DEFAULT_PREFIX)
+    return env.get("HEADRACE_TOPIC_PREFIX") or DEFAULT_PREFIX
 
 
 def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE_KAFKA") -> dict[str, str]:

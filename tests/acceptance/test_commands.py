@@ -13,7 +13,7 @@ from headrace_producers import KafkaSettings, Producer, ResultReader
 from headrace_producers.kafka import KafkaSink
 from headrace_schemas import Result
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.tables import CLAIMS
+from headrace_workers.core.tables import CLAIMS, PROCESS_STARTS
 
 pytestmark = pytest.mark.acceptance
 _numbers = itertools.count()
@@ -56,10 +56,12 @@ def test_a_deployment_as_compose_runs_it(production):
         assert received.event.answer.usage.completion_tokens > 0
         for name in ("health-bridge", "health-worker"):
             production.run(*COMMANDS[name])
+        ledger = Ledger.at(production.env["HEADRACE_LEDGER"])
+        noted = set(ledger.read(select(PROCESS_STARTS.c.what)))
+        assert noted == {(" ".join(COMMANDS[name]),) for name in names}
     finally:
         codes = {name: end(process) for name, process in processes.items()}
     assert codes == dict.fromkeys(names, 0)
-    ledger = Ledger.at(production.env["HEADRACE_LEDGER"])
     eventually(lambda: ledger.outbox(1) == [])
-    assert ledger.read(select(CLAIMS.c.id)) == []
+    assert ledger.read(select(CLAIMS.c.id)) == ledger.read(select(PROCESS_STARTS.c.name)) == []
     ledger.close()

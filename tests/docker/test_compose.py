@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 from tests.commands import COMMANDS
 from tests.services.need import need
+
+from headrace_workers.core.ledger.process_starts import memory_variable
+from headrace_workers.wiring.reference.settings_page import described
 
 Services = dict[str, dict[str, Any]]
 
@@ -27,6 +31,18 @@ OURS = SERVICES - {"kafka", "redis", "postgres"}
 ONE_SHOT = {"init"}
 # The Kafka image writes its configuration beneath /opt when it starts.
 WRITABLE_ROOT = {"kafka"}
+
+WORKERS = {name for name in OURS if name.startswith("worker-")}
+# Settings that .env does not change: the file sets addresses, home and password; nothing here starts Kafka by itself.
+SET_BY_THE_FILE = {
+    "HEADRACE_HOME", "HEADRACE_KAFKA", "HEADRACE_REDIS", "HEADRACE_LEDGER", "HEADRACE_LEDGER_PASSWORD", "KAFKA_HOME",
+}  # fmt: skip
+# Services that get a secret, and the variable that names a file with it. The path of the ledger's is no secret.
+SECRETS = {
+    "HEADRACE_KAFKA_PASSWORD": {"init", "bridge", "gateway"},
+    "HEADRACE_MODERATION_KEY": {"worker-recall", "worker-moderate"},
+    "HEADRACE_WEBHOOK_KEY": {"bridge", "gateway", *WORKERS},
+}
 
 
 # Each override of the page, by its section.
@@ -79,14 +95,18 @@ def find_compose() -> list[str] | None:
 
 
 def config(
-    root: Path, *arguments: str, password: str | None = "secret-of-this-test", **settings: str
+    root: Path,
+    *arguments: str,
+    password: str | None = "secret-of-this-test",
+    env_file: str = os.devnull,
+    **settings: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run `config`, which needs no engine, with only the PATH, the password and these settings in the environment."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **settings}
     if password is not None:
         environment["POSTGRES_PASSWORD"] = password
     binary = need(find_compose(), "Docker Compose: install Debian's docker-compose or Docker's compose plugin")
-    command = [*binary, "--env-file", os.devnull, "--file", str(root / "docker-compose.yml"), *arguments]
+    command = [*binary, "--env-file", env_file, "--file", str(root / "docker-compose.yml"), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
 
@@ -109,6 +129,35 @@ def test_only_make_test_compose_collects_what_needs_an_engine(root: Path) -> Non
     for marks, collected in (("not slow", False), ("acceptance", False), ("compose", True)):
         found = subprocess.run([*collect, marks], cwd=root, capture_output=True, text=True, check=False, timeout=240)
         assert ("test_running.py" in found.stdout) is collected, found.stdout
+
+
+@pytest.mark.integration
+def test_every_setting_in_the_env_file_reaches_the_services_that_need_it(root: Path, tmp_path: Path) -> None:
+    """A setting that silently reached nothing, such as a retention, would be a trap. A secret goes to few services."""
+    settings = set(described())
+    env_file = tmp_path / ".env"
+    env_file.write_text("".join(f"{name}=the {name}\n" for name in sorted(settings)), "utf-8")
+    resolved = config(root, "--profile", "gpu", "config", "--format", "json", env_file=str(env_file))
+    assert resolved.returncode == 0, resolved.stderr
+    services = json.loads(resolved.stdout)["services"]
+    reached = {
+        name: {key for key, value in (services[name].get("environment") or {}).items() if value == f"the {key}"}
+        for name in services
+    }
+    assert settings >= SET_BY_THE_FILE
+    for setting in settings:
+        expected = set() if setting in SET_BY_THE_FILE else SECRETS.get(setting.removesuffix("_FILE"), OURS)
+        assert {name for name in services if setting in reached[name]} == expected, setting
+    assert not {key for names in reached.values() for key in names} - settings
+
+
+@pytest.mark.integration
+def test_a_setting_that_is_not_in_the_env_file_reaches_nothing(root: Path) -> None:
+    """An empty variable would be one more thing to explain, and not every program takes it for unset."""
+    services = json.loads(config(root, "config", "--format", "json").stdout)["services"]
+    for name in OURS - {"worker-generate-gpu"}:
+        given = {key for key, value in services[name]["environment"].items() if value is not None}
+        assert given - {"TMPDIR"} == SET_BY_THE_FILE - {"KAFKA_HOME"}
 
 
 @pytest.mark.integration
@@ -152,7 +201,8 @@ def test_every_service_is_watched_restarted_and_bounded(services: Services, name
         assert service["healthcheck"] == {"disable": True}
     else:
         assert service["restart"] == "unless-stopped"
-        assert {"test", "interval", "timeout", "start_period", "retries"} <= set(service["healthcheck"])
+        assert {"test", "interval", "timeout", "retries"} <= set(service["healthcheck"])
+        assert service["healthcheck"]["start_period"] == "180s"  # a slow disk, a large model
         assert service["stop_grace_period"]
     assert service["mem_limit"]
     assert service["cpus"]
@@ -193,6 +243,14 @@ def test_our_services_find_their_parts_and_keep_the_password_out_of_the_address(
     assert re.fullmatch(r"postgresql\+psycopg://headrace@postgres:5432/headrace", environment["HEADRACE_LEDGER"])
     assert environment["HEADRACE_LEDGER_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
     assert environment["HEADRACE_HOME"] == "/var/lib/headrace"
+
+
+@pytest.mark.parametrize("name", sorted(OURS - ONE_SHOT))
+def test_a_process_that_is_killed_for_memory_is_told_the_variable_of_its_bound(services: Services, name: str) -> None:
+    """`status` and `doctor` name it. A worker on a GPU has the same command as one without, and a bound of its own."""
+    variable = memory_variable(" ".join(services[name]["command"]))
+    named = (variable or "").replace("GENERATE", "GPU") if name.endswith("-gpu") else variable
+    assert services[name]["mem_limit"].startswith(f"${{{named}:-")
 
 
 def test_everything_waits_for_what_it_needs(services: Services) -> None:
@@ -283,6 +341,17 @@ def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], servic
     }
     for name in OURS - ONE_SHOT - {"bridge"}:
         assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *own.get(name, [])]
+
+
+def test_kafkas_check_starts_no_jvm(services: Services) -> None:
+    """A socket opens in a millisecond, where a JVM took two seconds of CPU time every 15 s."""
+    check, kafka = services["kafka"]["healthcheck"]["test"], services["kafka"]["environment"]
+    (port,) = re.findall(r"INTERNAL://:(\d+)", kafka["KAFKA_LISTENERS"])
+    assert check == ["CMD", "bash", "-c", f": > /dev/tcp/127.0.0.1/{port}"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command = [*check[1:-1], check[-1].replace(port, str(server.getsockname()[1]))]
+        assert subprocess.run(command, check=False, timeout=60).returncode == 0
+    assert subprocess.run(command, check=False, timeout=60, capture_output=True).returncode != 0
 
 
 def test_kafka_advertises_what_its_clients_use(services: Services) -> None:

@@ -17,6 +17,14 @@ def test_addresses_come_from_the_environment():
     assert settings.client_options() == {"bootstrap_servers": ["a:1", "b:2"], "security_protocol": "PLAINTEXT"}
 
 
+def test_an_empty_variable_counts_as_unset():
+    """A line without a value in the .env of a compose file sets one."""
+    names = ("TOPIC_PREFIX", *(f"KAFKA_{each}" for each in ("SECURITY_PROTOCOL", "SASL_MECHANISM", "USERNAME",
+             "PASSWORD", "CA_FILE", "GROUPS")))  # fmt: skip
+    env = {"HEADRACE_KAFKA": "a:1"}
+    assert KafkaSettings.from_env(env | {f"HEADRACE_{name}": "" for name in names}) == KafkaSettings.from_env(env)
+
+
 def test_credentials_reach_the_client_and_never_a_log():
     """SASL and TLS become kafka-python's arguments; the password is not in the settings' repr."""
     settings = KafkaSettings.from_env(

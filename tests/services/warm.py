@@ -8,7 +8,7 @@ runs the module that `python -m` would run. Tests of the start itself start the 
 import fcntl
 import json
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -128,10 +128,17 @@ class Forked:
 
     def _ended(self, seconds: float | None) -> int | None:
         with self._asking:
-            if self.returncode is None and select.select([self._told], [], [], seconds)[0]:
+            if self.returncode is None and _readable(self._told, seconds):
                 self.returncode = int(self._lines.readline() or -signal.SIGKILL)  # nothing: it died with its parent
                 self._told.close()
             return self.returncode
+
+
+def _readable(connection: socket.socket, seconds: float | None) -> bool:
+    """Whether there is something to read within that time. `select.select` takes no descriptor above 1,023."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        return bool(selector.select(seconds))
 
 
 @cache

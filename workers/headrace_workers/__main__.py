@@ -1,7 +1,7 @@
 """The `headrace` command, also as `python -m headrace_workers`. This starts it and turns errors into exit codes.
 
-Exit codes: 0 done; 1 what was asked for failed (a job died, a service is away, the output cannot be written); 2 the
-call was wrong; 130 interrupted; 141 nobody reads the output any more.
+Exit codes: 0 done; 1 what was asked for failed (a job died, there is no such thing, a service is away, the output
+cannot be written); 2 the call was wrong; 130 interrupted; 141 nobody reads the output any more.
 """
 
 import sys
@@ -18,6 +18,11 @@ def main() -> None:
 
 
 def _run() -> int:
+    if sys.argv[1:2] == ["health"]:
+        from headrace_workers.runtime.health.container_check import check
+
+        if (code := check(sys.argv[2:])) is not None:
+            return code
     try:
         import typer  # noqa: F401
     except ImportError:

@@ -87,10 +87,20 @@ def call(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     older_threads: set[threading.Thread],
-) -> Call:
+) -> Iterator[Call]:
     """Runs a command in an empty folder without any stack: exit code, standard output, standard error. Threads that
     earlier tests have left are no part of the command: their logs are not among what it says.
+
+    A command's process would close its ledgers by ending; hundreds of tests would keep a thousand files open.
     """
+    opened: list[Ledger] = []
+    at = Ledger.at
+
+    def opened_at(*arguments: Any, **options: Any) -> Ledger:
+        opened.append(at(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(Ledger, "at", opened_at)
     emit = logging.StreamHandler.emit
 
     def emit_of_this_test(handler: logging.StreamHandler[Any], record: logging.LogRecord) -> None:
@@ -108,14 +118,18 @@ def call(
         written = capfd.readouterr()
         return code, written.out, written.err
 
-    return invoke
+    yield invoke
+    for ledger in opened:
+        ledger.close()
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """The ledger that a stopped stack left."""
     (tmp_path / ".headrace").mkdir()
-    return Ledger.at(sqlite_tables(tmp_path / ".headrace" / "ledger.db"))
+    ledger = Ledger.at(sqlite_tables(tmp_path / ".headrace" / "ledger.db"))
+    yield ledger
+    ledger.close()
 
 
 @pytest.fixture

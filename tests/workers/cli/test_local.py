@@ -63,6 +63,9 @@ def test_what_a_process_is_in_the_middle_of_is_shown(shown, settings):
         code, said, _ = shown("health", "worker")
         assert (code, "healthy; reads knowledge bases: 1 of 3" in said) == (0, True)
         assert json.loads(shown("health", "worker", "--json")[1])["doing"] == ["reads knowledge bases: 1 of 3"]
+    assert shown("health", "worker")[0] == 1
+    code, _, words = shown("health", "judge")
+    assert (code, "'judge' is no kind of process: it may be bridge or worker or gateway" in words) == (2, True)
 
 
 def test_a_process_that_was_started_again_is_shown_with_the_end_of_the_one_before(shown, settings):

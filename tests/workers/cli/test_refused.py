@@ -1,11 +1,14 @@
 """A refused record is found by whatever its sender knows of it."""
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from tests.workers.cli.conftest import Call
 from tests.workers.runtime.bridge.records import RULES, accept, generation, record, replaced
 
+from headrace_producers import Producer
 from headrace_schemas import GenerationJob
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.ledger import Ledger
@@ -180,3 +183,32 @@ def test_a_refused_record_is_replayed_as_it_came(ledger: Ledger, refused):
     (row,) = ledger.outbox(10)
     assert (row.record.topic, row.record.key, row.record.value) == ("jobs.generation", "key-1", refused.value)
     assert row.record.headers["ce_subject"] == "subject-1"
+
+
+def test_a_job_is_cancelled_by_its_key_as_status_finds_it(call: Call, ledger: Ledger, monkeypatch, tmp_path):
+    """A name of no job, or of several, cancels nothing."""
+    monkeypatch.setenv("HEADRACE_LEDGER", f"sqlite:///{tmp_path}/.headrace/ledger.db")
+    sent: list[tuple[str, str | None]] = []
+
+    class Sender(nullcontext[None]):
+        """A producer whose record is taken in at once."""
+
+        def __enter__(self) -> "Sender":
+            return self
+
+        def cancel(self, job_id: str, *, tenant: str | None, reason: str) -> None:
+            sent.append((job_id, tenant))
+            ledger.ingest([], [], [Cancellation(job_id, tenant or "default", reason)])
+
+    monkeypatch.setattr(Producer, "from_env", Sender)
+    named = [record(generation(tenant="shop", idempotency_key=key)) for key in "ab"]
+    jobs = [
+        accept(replace(each, headers=replaced(each.headers, "ce_correlationid", b"order")), RULES) for each in named
+    ]
+    ledger.ingest(jobs)
+    code, _, err = call("cancel", "order", "--tenant", "shop")
+    assert (code, "order is a name of several jobs" in err) == (1, True), err
+    assert call("cancel", "c")[0] == 1
+    assert sent == []
+    code, _, err = call("cancel", "a", "--tenant", "shop")
+    assert (code, f"{jobs[0].id}: cancelled" in err, sent) == (0, True, [(jobs[0].id, "shop")]), err

@@ -86,6 +86,13 @@ def test_texts_are_cut_on_one_line():
     assert len(shorten("word " * 100_000, 60)) <= 60
 
 
+def test_a_line_cuts_an_answer_and_never_the_reason_why_there_is_none():
+    """A reason ends with what to do."""
+    reason = f"the model is away: {'it did not answer, ' * 20}start it with `headrace worker`"
+    assert one_line(dead(1, reason=reason)).endswith("start it with `headrace worker`")
+    assert one_line(result(1, text="an answer " * 20)).endswith("…")
+
+
 def test_one_line_has_the_whole_id():
     """It can be copied into `headrace status`."""
     assert one_line(result(1)).startswith(f"{job_id(1)}  completed  3 tok  1.2 s  An answer.")

@@ -3,15 +3,18 @@
 import json
 
 import pytest
+from sqlalchemy import update
 from standardwebhooks import Webhook
 from tests.workers.features.webhooks.office import Office
 from tests.workers.features.webhooks.receiver import receiving, says
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import evaluation
 
+from headrace_workers.core.sql.database import writing
 from headrace_workers.features.webhooks.sealing import Sealer, keys_of
 from headrace_workers.features.webhooks.store.delivery_views import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.tables import ENDPOINTS
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
@@ -166,3 +169,13 @@ def test_disabled_is_told_nothing_more(ledger, run, add):
 
 def _sealer():
     return Sealer(keys_of(KEY))
+
+
+def test_an_endpoint_that_is_paused_shows_until_when(ledger, run):
+    """Until then nothing is sent to it, whatever the time of a delivery's next attempt."""
+    run("add", "https://shop.example/hooks")
+    with writing(ledger.engine) as tx:
+        tx.execute(update(ENDPOINTS).values(failures=5, failing_since=43_200_000, paused_until=86_400_043_200_000))
+    shown = " ".join(run("list").split())
+    assert "5 failures since 1970-01-01" in shown
+    assert "paused until 4707-11-29" in shown, shown

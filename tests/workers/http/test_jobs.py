@@ -101,7 +101,7 @@ def test_a_callback_to_an_endpoint_that_is_not_there_is_refused(gateway: Gateway
     [
         ("https://10.0.0.1/hooks", "10.0.0.1 is not a public address"),
         ("https://[::ffff:127.0.0.1]/", "not a public address"),
-        ("http://shop.example/", "the scheme is http; webhooks go by https alone"),
+        ("http://shop.example/", "HEADRACE_WEBHOOK_HTTP=loopback"),
         ("https://shop.example:22/", "port 22 is not allowed; HEADRACE_WEBHOOK_PORTS allows 443, 8443"),
         ("https://me:secret@shop.example/", "a name or password"),
     ],

@@ -1,7 +1,7 @@
 """Connections on which a request does not come."""
 
 import json
-import select
+import selectors
 import socket
 from contextlib import suppress
 
@@ -66,17 +66,19 @@ def test_a_head_that_came_has_no_such_bound(gateway: Gateway):
 def drip(connection: socket.socket) -> bytes:
     """Send a byte now and then until the other side hangs up: what it said."""
     found = b""
-    for _ in range(3_000):
-        if select.select([connection], [], [], 0.02)[0]:
-            try:
-                part = connection.recv(65_536)
-            except ConnectionResetError:
-                part = b""
-            if not part:
-                return found
-            found += part
-        with suppress(OSError):
-            connection.sendall(b"x")
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        for _ in range(3_000):
+            if selector.select(0.02):
+                try:
+                    part = connection.recv(65_536)
+                except ConnectionResetError:
+                    part = b""
+                if not part:
+                    return found
+                found += part
+            with suppress(OSError):
+                connection.sendall(b"x")
     raise AssertionError("the body may drip for ever")
 
 

@@ -1,6 +1,7 @@
 """What the environment says."""
 
 import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,15 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.environment import allowed, variables_of
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
-from headrace_workers.runtime.settings import ModelSettings, Settings, home_of, ledger_url, other_groups
+from headrace_workers.runtime.settings import (
+    ModelSettings,
+    Settings,
+    home_of,
+    ledger_url,
+    other_groups,
+    unknown_variables,
+)
+from headrace_workers.wiring.reference.settings_page import described
 
 ENV = {"HEADRACE_KAFKA": "k:9092", "HEADRACE_REDIS": "redis://:secret@r", "HEADRACE_LEDGER": "sqlite:///x.db"}
 
@@ -219,3 +228,12 @@ def test_the_key_of_webhooks_may_lie_in_a_file(tmp_path):
     ).webhook_key == (bytes(32),)
     with pytest.raises(ConfigurationError, match="HEADRACE_WEBHOOK_KEY_FILE"):
         SealingSettings.from_env({"HEADRACE_WEBHOOK_KEY_FILE": str(tmp_path / "none")})
+
+
+def test_variables_that_nothing_reads_are_known():
+    """Those of docker-compose.yml are not among them: its .env is often in a shell, too."""
+    compose = (Path(__file__).parents[3] / "docker-compose.yml").read_text("utf-8")
+    names = {*described(), *re.findall(r"HEADRACE_\w+", compose)}
+    assert unknown_variables(dict.fromkeys(names, "x")) == []
+    slips = ["HEADRACE_KAFKA_PASSWORD_FILE", "HEADRACE_RETENTOIN"]
+    assert unknown_variables({**dict.fromkeys([*slips, "PATH"], "x"), **ENV}) == slips

@@ -11,6 +11,7 @@ from headrace_workers.cli.readiness import LogWatch, still_starting
 from headrace_workers.core.environment import environment
 from headrace_workers.runtime.embedded.child_processes import ChildFailed, ChildSpec
 from headrace_workers.runtime.embedded.stack import Addresses
+from headrace_workers.runtime.health.own_file import deployment_of
 from headrace_workers.runtime.health.reports import last_sign
 from headrace_workers.runtime.settings import Settings
 
@@ -78,7 +79,7 @@ def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: 
             ready_seconds=2 * _READY_SECONDS,  # it is for `patience` to say who is late
             grace_seconds=30.0,  # a group that is being answered may end; then unfinished work is given back
             works=arguments[0] == "worker",
-            sign_of_life=partial(last_sign, settings, arguments[0]),
+            sign_of_life=partial(last_sign, deployment_of(settings), arguments[0]),
             # Later than it would end itself, and than its work has gone to others.
             silence_seconds=settings.stuck + settings.lease,
         )

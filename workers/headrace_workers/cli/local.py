@@ -8,6 +8,7 @@ from typing import Any
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.environment import environment
 from headrace_workers.runtime.embedded.lock import CHILDREN_FILE
+from headrace_workers.runtime.health.own_file import deployment_of
 from headrace_workers.runtime.health.reports import KINDS, Report, reports
 from headrace_workers.runtime.settings import Settings, home_of
 
@@ -77,10 +78,10 @@ def local(env: Mapping[str, str] | None = None) -> Local:
     """Return what is known here; nothing if the environment names no deployment."""
     env = environment(env)
     try:
-        settings = Settings.from_env(env)
+        deployment = deployment_of(Settings.from_env(env))
     except ConfigurationError:
         return Local()
-    found = tuple(report for kind in KINDS for report in reports(settings, kind))
+    found = tuple(report for kind in KINDS for report in reports(deployment, kind))
     return Local(found, _restarted(env))
 
 

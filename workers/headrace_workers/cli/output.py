@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from headrace_schemas.errors import HeadraceError
 from headrace_workers.cli.layout import Rows
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _PLAIN_WIDTH = 100  # of a table that goes into a file or a pipe
+
+
+class NoSuchThing(HeadraceError):
+    """A name of nothing that there is. The exit code of every command is 1 for it."""
 
 
 def say(message: str) -> None:

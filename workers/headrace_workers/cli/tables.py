@@ -178,8 +178,10 @@ def shorten(text: str, width: int) -> str:
 
 
 def one_line(receipt: Receipt, width: int = 100) -> str:
-    """Return a receipt on one line of a terminal: id, end, cost and answer."""
+    """Return a receipt on one line of a terminal: id, end, cost, and the answer cut to `width` characters. The reason
+    why there is no answer is whole, since it ends with what to do.
+    """
     shown = row(receipt, width)
     cost = f"{shown.tokens} tok  " if shown.tokens else ""
     time = f"{show_ms(receipt.event.total_ms)}  " if isinstance(receipt.event, Result) else ""
-    return f"{receipt.job_id or 'unknown':<36}  {receipt.status:<9}  {cost}{time}{shorten(shown.answer, width)}"
+    return f"{receipt.job_id or 'unknown':<36}  {receipt.status:<9}  {cost}{time}{shown.answer}"

@@ -8,33 +8,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from headrace_schemas import HeadraceError
 from headrace_workers.core.log import Action, log
+from headrace_workers.core.progress import Standing
 
 EVERY: Final = 2.0  # seconds between two looks at the files
 
 R = TypeVar("R")
 T = TypeVar("T")
 _Seen = tuple[tuple[int, int, int] | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The version of a file's policy that is in force for a purpose (`what`), and the reason why the file's present
-    content is refused.
-
-    `outdated`: the file has changed since that was needed last; it is read again before it is needed next.
-    """
-
-    what: str
-    path: str
-    version: str
-    refused: str | None = None
-    outdated: bool = False
 
 
 class _Standings:

@@ -44,6 +44,21 @@ class LoopState:
     doing: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The version of a file's policy that is in force for a purpose (`what`), and the reason why the file's present
+    content is refused.
+
+    `outdated`: the file has changed since that was needed last; it is read again before it is needed next.
+    """
+
+    what: str
+    path: str
+    version: str
+    refused: str | None = None
+    outdated: bool = False
+
+
 class Loop:
     """Progress of one loop. Belongs to the thread of the loop."""
 

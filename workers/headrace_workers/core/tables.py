@@ -375,6 +375,19 @@ PROBES: Final = Table(
     Column("at", BigInteger, nullable=False),  # ms since 1970: the last probe
 )
 
+# A process that runs, or that was killed: see ledger/process_starts.py.
+PROCESS_STARTS: Final = Table(
+    "process_starts",
+    METADATA,
+    Column("name", String(255), primary_key=True),
+    Column("what", String(255), nullable=False),  # its command
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("began", BigInteger, nullable=False),  # by the host's kernel: no two processes have both in common
+    Column("at", BigInteger, nullable=False),  # ms since 1970, as the next one
+    Column("killed_at", BigInteger),  # when a later process found that it had been
+)
+
 # Rows of features that changed: workers follow these, and read what each row is now. See ledger/changes.py for their
 # order.
 CHANGES: Final = Table(

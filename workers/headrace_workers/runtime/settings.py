@@ -3,6 +3,7 @@
 The settings of a feature stand in its own `settings.py`.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
@@ -12,12 +13,27 @@ from pydantic import AfterValidator, Field, SkipValidation
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.environment import Problems, Variables, environment, number, secret_in, variable
+from headrace_workers.core.environment import (
+    Problems,
+    Variables,
+    environment,
+    is_secret,
+    number,
+    secret_in,
+    variable,
+    variables_of,
+)
 from headrace_workers.core.feature import installed
 
 GATEWAY_PORT: Final = 8420
 
 V = TypeVar("V", bound=Variables)
+
+# Variables of no group: addresses, those of docker-compose.yml, and those of clients in the documentation.
+_OTHERS: Final = re.compile(
+    r"HEADRACE_(HOME|REDIS|LEDGER(_PASSWORD(_FILE)?)?|\w+_(CPUS|MEMORY)|(KAFKA|GATEWAY)_PORT|KAFKA_RETENTION_HOURS"
+    r"|API_KEY|BASE_URL)"
+)
 
 _ALL: Final = "all processes"
 
@@ -193,6 +209,21 @@ def other_groups() -> tuple[type[Variables], ...]:
     """Return the groups of settings in addition to `Settings` itself: the groups in this module, and the features'
     groups."""
     return (ModelSettings, GatewaySettings, *(kind for feature in installed() for kind in feature.settings()))
+
+
+def unknown_variables(env: Mapping[str, str]) -> list[str]:
+    """Return the HEADRACE_* variables that nothing reads, sorted: their names may have a slip. The variables of
+    docker-compose.yml itself are known, since shells often read the same .env.
+    """
+    from headrace_producers.variables import JOBS, KAFKA
+
+    named = sorted(name for name in env if name.startswith("HEADRACE_") and not _OTHERS.fullmatch(name))
+    known = {variable.name for variable in (*KAFKA, *JOBS)}
+    kinds: tuple[type[Variables], ...] = (Settings, *other_groups())
+    for kind in kinds:
+        for name, field in variables_of(kind).items():
+            known |= {name, f"{name}_FILE"} if is_secret(field) else {name}
+    return [name for name in named if name not in known]
 
 
 def home_of(env: Mapping[str, str] | None = None) -> Path:

@@ -12,9 +12,11 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.reasons import first_problem
 from headrace_workers.cli import cancel, dead, doctor, outbox_commands, results, schema, status, submit
 from headrace_workers.cli.interrupts import heard
-from headrace_workers.cli.output import printable, put, say
+from headrace_workers.cli.output import NoSuchThing, printable, put, say
 from headrace_workers.cli.streams import ReaderGone, finish
+from headrace_workers.core.environment import environment
 from headrace_workers.core.log import configure
+from headrace_workers.runtime.settings import unknown_variables
 from headrace_workers.wiring.commands import gateway, processes, up
 from headrace_workers.wiring.features import FEATURES
 
@@ -64,6 +66,7 @@ def _options(
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
     configure()
+    _warn_of_unknown_variables()
     try:
         try:
             with heard():
@@ -74,7 +77,8 @@ def run(arguments: Sequence[str]) -> int:
         return _PIPE_CLOSED
     except HeadraceError as error:
         say(f"headrace: {error}")
-        return 2 if error.category in (Category.INVALID, Category.PERMANENT) else 1
+        wrong = error.category in (Category.INVALID, Category.PERMANENT) and not isinstance(error, NoSuchThing)
+        return 2 if wrong else 1
     except UnicodeEncodeError:
         if (torn := next(filter(_is_torn, arguments), None)) is None:
             raise
@@ -86,6 +90,12 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _warn_of_unknown_variables() -> None:
+    """Name the variables that have no effect. A setting with a slip in it, such as a retention, would be a trap."""
+    for name in unknown_variables(environment()):
+        say(f"warning: nothing reads the variable {printable(name)[:_SHOWN]}; docs/configuration.md lists all")
 
 
 def _is_torn(argument: str) -> bool:

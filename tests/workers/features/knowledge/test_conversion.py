@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import sys
 
@@ -45,6 +46,20 @@ def test_a_program_that_dies_is_replaced() -> None:
         with pytest.raises(DocumentRefused, match="died"):
             converter.convert(PAGE, ".html")
         assert converter.convert(PAGE, ".html") == "text"
+
+
+def test_a_process_with_a_thousand_open_files_reads_documents() -> None:
+    """A gateway has as many connections; `select.select` takes no descriptor above 1,023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4_096), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+    try:
+        with Converter(time_limit=60) as converter:
+            assert converter.convert(PAGE, ".html") == "text"
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_memory_is_limited() -> None:

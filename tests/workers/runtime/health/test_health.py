@@ -12,11 +12,12 @@ from tests.services.eventually import eventually
 from tests.workers.changed_settings import changed
 
 from headrace_producers.settings import KafkaSettings
-from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.core.progress import STUCK_EXIT, Awaited, LoopState
-from headrace_workers.runtime.health.reports import Report, judge, living, reports
+from headrace_workers.runtime.health.container_check import check
+from headrace_workers.runtime.health.own_file import deployment_of
+from headrace_workers.runtime.health.reports import Report, judge, reports
 from headrace_workers.runtime.health.watched import watched
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import Settings, ledger_url
 
 # A process with one loop, which turns until it is told to hang.
 PROCESS = """
@@ -81,13 +82,15 @@ def process(settings: Settings, *arguments: str, program: str = PROCESS, **env: 
     return started
 
 
+def living(settings: Settings, kind: str) -> list[Report]:
+    """The processes of a kind."""
+    return reports(deployment_of(settings), kind)
+
+
 def trouble(settings: Settings, kind: str = "bridge") -> str | None:
     """What `headrace health` complains of."""
-    try:
-        judge(living(settings, kind))
-    except Unavailable as error:
-        return str(error)
-    return None
+    healthy, words = judge(kind, living(settings, kind))
+    return None if healthy else words
 
 
 def test_a_process_that_turns_is_healthy_until_it_is_killed(settings):
@@ -111,7 +114,7 @@ def test_a_process_that_was_stopped_is_not_healthy_and_goes_on_where_it_was(sett
     try:
         running.send_signal(signal.SIGSTOP)
         eventually(lambda: "no sign of life" in (trouble(settings) or ""))
-        eventually(lambda: reports(settings, "bridge")[0].age > settings.stuck * 1.5)
+        eventually(lambda: living(settings, "bridge")[0].age > settings.stuck * 1.5)
         running.send_signal(signal.SIGCONT)
         eventually(lambda: trouble(settings) is None)
         assert running.poll() is None
@@ -160,8 +163,8 @@ def test_a_service_that_is_away_makes_nobody_unhealthy(settings):
             loop.beat(away)
 
         def told():
-            (line,) = judge(living(settings, "bridge"))
-            return "dispatch, ears wait for Redis, for " in line and "it did not answer" in line
+            healthy, line = judge("bridge", living(settings, "bridge"))
+            return healthy and "dispatch, ears wait for Redis, for " in line and "it did not answer" in line
 
         eventually(told)
 
@@ -172,8 +175,8 @@ def test_other_deployments_and_other_processes_are_told_apart(settings):
     running = [process(settings, "turn"), process(settings, "turn")]
     running.append(process(settings, "turn", HEADRACE_TOPIC_PREFIX="other."))
     try:
-        assert {report.pid for report in reports(settings, "bridge")} == {running[0].pid, running[1].pid}
-        assert [report.pid for report in reports(other, "bridge")] == [running[2].pid]
+        assert {report.pid for report in living(settings, "bridge")} == {running[0].pid, running[1].pid}
+        assert [report.pid for report in living(other, "bridge")] == [running[2].pid]
         running[0].send_signal(signal.SIGSTOP)
         eventually(lambda: f"bridge {running[0].pid}: " in (trouble(settings) or ""))
         eventually(lambda: trouble(other) is None)
@@ -211,7 +214,7 @@ def test_a_folder_that_cannot_be_written_stops_no_work(settings, monkeypatch, ca
 def test_a_process_that_ends_as_it_should_leaves_nothing_behind(settings, folder):
     """Not even a file; nor did it need a first tick to be seen."""
     with watched("bridge", settings, tick=60.0):
-        assert [report.pid for report in reports(settings, "bridge")] == [os.getpid()]
+        assert [report.pid for report in living(settings, "bridge")] == [os.getpid()]
         (file,) = folder.glob("*.json")
         assert file.stat().st_mode & 0o777 == 0o600
         assert f"headrace-{os.getuid()}-" in file.name
@@ -219,10 +222,69 @@ def test_a_process_that_ends_as_it_should_leaves_nothing_behind(settings, folder
     assert trouble(settings) == "no bridge of this deployment runs here"
 
 
-def test_only_two_kinds_of_process_are_known(settings):
-    """Another is a mistake of who asks."""
-    with pytest.raises(ConfigurationError, match="'judge' is no kind of process: it may be bridge or worker"):
-        judge(living(settings, "judge"))
+# Runs the command line, and then tells of the modules that it loaded.
+LOADED = """
+import sys
+before = set(sys.modules)
+from headrace_workers.__main__ import main
+try:
+    main()
+finally:
+    names = {name for name in set(sys.modules) - before if name.partition(".")[0] not in sys.stdlib_module_names}
+    print(*sorted(names), file=sys.stderr)
+"""
+
+
+def test_the_check_of_a_container_loads_the_standard_library_and_six_modules(settings):
+    """It runs every half minute in each container: the whole command line costs fifteen times as much."""
+    running = process(settings, "turn")
+    try:
+        eventually(lambda: trouble(settings) is None)
+        env = {
+            "PATH": os.environ["PATH"], "HEADRACE_HOME": str(settings.home), "HEADRACE_REDIS": settings.redis,
+            "HEADRACE_LEDGER": settings.ledger, "TMPDIR": str(settings.home),
+        }  # fmt: skip
+        command = [sys.executable, "-c", LOADED, "health", "bridge"]
+        shown = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120)
+        assert shown.stdout == f"bridge {running.pid}: healthy\n"
+        packages = {"headrace_workers", "headrace_workers.core", "headrace_workers.runtime"}
+        packages |= {"headrace_workers.runtime.health"}
+        assert set(shown.stderr.split()) - packages == {
+            "headrace_workers.__main__",
+            "headrace_workers.core.log",
+            "headrace_workers.core.progress",
+            "headrace_workers.runtime.health.container_check",
+            "headrace_workers.runtime.health.own_file",
+            "headrace_workers.runtime.health.reports",
+        }
+        running.kill()
+        running.wait()
+        shown = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+        assert shown.returncode == 1
+        assert "headrace: no bridge of this deployment runs here\n" in shown.stderr
+    finally:
+        running.kill()
+
+
+def test_the_check_finds_the_processes_of_a_ledger_whose_password_is_apart(settings, capfd):
+    """SQLAlchemy adds it, and spells the rest of the address in its own way."""
+    env = {
+        "HEADRACE_HOME": str(settings.home), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": settings.redis,
+        "HEADRACE_LEDGER": "postgresql+psycopg://me@/my%20data?host=b:1&host=a:2&application_name=x+y",
+        "HEADRACE_LEDGER_PASSWORD": "a/b@c",
+    }  # fmt: skip
+    with watched("bridge", changed(settings, ledger=ledger_url(env))):
+        assert check(["bridge"], env) == 0
+        assert capfd.readouterr().out == f"bridge {os.getpid()}: healthy\n"
+        assert check(["bridge"], env | {"HEADRACE_LEDGER": "postgresql+psycopg://me@/other?host=b:1"}) == 1
+
+
+@pytest.mark.parametrize("arguments", [["bridge", "--json"], ["judge"], []])
+def test_the_check_leaves_the_rest_to_the_command_line(settings, arguments):
+    """So are addresses that it does not know."""
+    env = {"HEADRACE_HOME": "x", "HEADRACE_REDIS": "redis://localhost:1/0", "HEADRACE_LEDGER": "sqlite:///none.db"}
+    assert check(arguments, env) is None
+    assert check(["bridge"], {**env, "HEADRACE_REDIS": ""}) is None
 
 
 def state(silent=0.0, awaited=None, waits=0.0, name="turns"):

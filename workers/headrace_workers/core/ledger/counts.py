@@ -8,6 +8,7 @@ from headrace_workers.core.ledger.followers import FollowerState, followers
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.incidents import Incident, open_incidents
 from headrace_workers.core.ledger.positions import incidents as ingest_incidents
+from headrace_workers.core.ledger.process_starts import killed_again_and_again
 from headrace_workers.core.sql.database import clock
 from headrace_workers.core.tables import (
     CLAIMS,
@@ -119,6 +120,7 @@ def overview(connection: Connection) -> Overview:
         incidents=(
             *ingest_incidents(connection),
             *open_incidents(connection),
+            *killed_again_and_again(connection),
             *(incident for feature in hooks() for incident in feature.incidents(connection)),
         ),
         followers=tuple(followers(connection)),

@@ -14,12 +14,15 @@ _MAX_REASON = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """A failure that a process reports until it is over. `since` in ms since 1970."""
+    """A failure that a process reports until it is over. `since` in ms since 1970. `mends_itself`: it may be over, and
+    the next job will tell: it is no fault to act on.
+    """
 
     holder: str
     subject: str
     reason: str
     since: int
+    mends_itself: bool = False
 
 
 def tell(connection: Connection, holder: str, duty: str, incidents: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import select
+import selectors
 import subprocess
 import sys
 import threading
@@ -93,12 +93,13 @@ def _write(pipe: IO[bytes], data: bytes) -> None:
 def _line(pipe: IO[bytes], until: float) -> bytes:
     """Return the text up to the line's end, or the end of all. Raise DocumentRefused if it does not come in time."""
     parts: list[bytes] = []
-    while not parts or not parts[-1].endswith(b"\n"):
-        ready, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))
-        if not ready:
-            raise DocumentRefused("reading it takes too long: part it, or convert it to Markdown or text yourself")
-        part = pipe.read(1 << 20)
-        if not part:
-            break
-        parts.append(part)
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while not parts or not parts[-1].endswith(b"\n"):
+            if not selector.select(max(0.0, until - time.monotonic())):
+                raise DocumentRefused("reading it takes too long: part it, or convert it to Markdown or text yourself")
+            part = pipe.read(1 << 20)
+            if not part:
+                break
+            parts.append(part)
     return b"".join(parts)

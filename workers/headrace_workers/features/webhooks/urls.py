@@ -61,7 +61,12 @@ def read(url: str, reach: Reach) -> Target:
     if parts is None:
         raise UrlRefused("this is no URL: write https://HOST/PATH")
     scheme, authority, rest = parts["scheme"].lower(), parts["authority"], parts["rest"]
-    if scheme not in _PORTS or (scheme == "http" and not reach.http_loopback):
+    if scheme == "http" and not reach.http_loopback:
+        raise UrlRefused(
+            "the scheme is http; webhooks go by https alone. To try them on one machine set "
+            "HEADRACE_WEBHOOK_HTTP=loopback for bridges, gateways, workers that deliver, and commands"
+        )
+    if scheme not in _PORTS:
         raise UrlRefused(f"the scheme is {scheme}; webhooks go by https alone")
     if "@" in authority:
         raise UrlRefused("the URL holds a name or password: a signature says who sends, so leave them out")

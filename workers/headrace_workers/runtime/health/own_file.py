@@ -11,17 +11,34 @@ import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
 
 from headrace_workers.core.log import Action, log
-from headrace_workers.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from headrace_workers.runtime.settings import Settings
 
 
-def place_of(settings: Settings, name: str) -> Path:
-    """Return the folder of a deployment's files. Addresses and home tell deployments on the same machine apart."""
-    addresses = [re.sub(r"//[^/]*@", "//", url) for url in (settings.redis, settings.ledger)]
-    about = json.dumps([str(settings.home.absolute()), settings.kafka.prefix, *addresses])
-    deployment = hashlib.sha256(about.encode()).hexdigest()[:12]
+def deployment_of(settings: "Settings") -> str:
+    """Return the name of a deployment in its files on this machine."""
+    return deployment_named(settings.home, settings.kafka.prefix, settings.redis, settings.ledger)
+
+
+def deployment_named(home: Path, prefix: str, redis: str, ledger: str) -> str:
+    """Return the name that home, prefix and addresses give: a digest, without the users and passwords in them."""
+    about = json.dumps([str(home.absolute()), prefix, _bare(redis), _bare(ledger)])
+    return hashlib.sha256(about.encode()).hexdigest()[:12]
+
+
+def _bare(url: str) -> list[str]:
+    """Return an address without its user, and in one spelling: SQLAlchemy quotes and sorts where it adds a password."""
+    address, _, query = re.sub(r"//[^/]*@", "//", url).partition("?")
+    return [unquote(address), *sorted(map("=".join, parse_qsl(query)))]
+
+
+def path_of(deployment: str, name: str) -> Path:
+    """Return the path of a deployment's file."""
     return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}-{deployment}-{name}.json"
 
 

@@ -1,4 +1,7 @@
-"""Reports about the processes of a deployment on this machine, read from the files that they write."""
+"""Reports about the processes of a deployment on this machine, read from the files that they write.
+
+Containers are checked with this every half minute: it loads the standard library, and little else.
+"""
 
 import json
 import time
@@ -7,11 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.core.followed import Standing
-from headrace_workers.core.progress import Awaited, LoopState
-from headrace_workers.runtime.health.own_file import is_locked, place_of
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.core.progress import Awaited, LoopState, Standing
+from headrace_workers.runtime.health.own_file import is_locked, path_of
 
 KINDS = ("bridge", "worker", "gateway")
 
@@ -84,44 +84,33 @@ class Report:
         }
 
 
-def reports(settings: Settings, kind: str) -> list[Report]:
+def reports(deployment: str, kind: str) -> list[Report]:
     """Return every process of this kind and deployment that lives on this machine and belongs to this user."""
-    pattern = place_of(settings, f"{kind}-*")
+    pattern = path_of(deployment, f"{kind}-*")
     found = (_read(path) for path in sorted(pattern.parent.glob(pattern.name)))
     return [report for report in found if report is not None]
 
 
-def last_sign(settings: Settings, kind: str, pid: int) -> float | None:
+def last_sign(deployment: str, kind: str, pid: int) -> float | None:
     """Return when a process wrote down last how it stands (monotonic seconds); None when nothing is known of it."""
-    report = _read(place_of(settings, f"{kind}-{pid}"))
+    report = _read(path_of(deployment, f"{kind}-{pid}"))
     return report.at if report else None
 
 
-def living(settings: Settings, kind: str) -> list[Report]:
-    """Return the processes of a kind, at least one; Unavailable when there is none, ConfigurationError for no kind at
-    all.
-    """
-    if kind not in KINDS:
-        raise ConfigurationError(f"{kind!r} is no kind of process: it may be {' or '.join(KINDS)}")
-    found = reports(settings, kind)
-    if not found:
-        raise Unavailable(f"no {kind} of this deployment runs here")
-    return found
-
-
-def judge(found: Sequence[Report]) -> list[str]:
-    """Return a line for each process; raise Unavailable with what is wrong where a new start would mend it.
+def judge(kind: str, found: Sequence[Report]) -> tuple[bool, str]:
+    """Return False with what is wrong where a new start would mend it, and True with a line for each process.
 
     A process that waits for a service says so: it does no work meanwhile, and a new start of it would not help.
     """
-    incidents = [f"{report.kind} {report.pid}: {incident}" for report in found for incident in report.incidents]
-    if incidents:
-        raise Unavailable("; ".join(incidents))
-    return [
-        f"{report.kind} {report.pid}: "
+    if not found:
+        return False, f"no {kind} of this deployment runs here"
+    if incidents := [f"{kind} {report.pid}: {incident}" for report in found for incident in report.incidents]:
+        return False, "; ".join(incidents)
+    return True, "\n".join(
+        f"{kind} {report.pid}: "
         + "; ".join(["waiting" if report.waits else "healthy", *report.waits, *report.doing, *report.refused])
         for report in found
-    ]
+    )
 
 
 def words_of_silence(state: LoopState) -> str:

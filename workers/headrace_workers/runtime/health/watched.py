@@ -17,7 +17,7 @@ from headrace_workers.core.cores import available_cores
 from headrace_workers.core.followed import standings
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.progress import STUCK_EXIT, Progress, stack_of
-from headrace_workers.runtime.health.own_file import OwnFile, place_of
+from headrace_workers.runtime.health.own_file import OwnFile, deployment_of, path_of
 from headrace_workers.runtime.health.reports import words_of_silence
 from headrace_workers.runtime.settings import Settings
 
@@ -30,7 +30,7 @@ def watched(
 ) -> Iterator[Progress]:
     """Write down and judge the progress of this process while the body runs."""
     progress, stop = Progress(), threading.Event()
-    file = OwnFile.create(place_of(settings, f"{kind}-{os.getpid()}"))
+    file = OwnFile.create(path_of(deployment_of(settings), f"{kind}-{os.getpid()}"))
     kernel = _Kernel(settings.stuck + settings.lease)
     watch = _Watch(kind, progress, file, settings.stuck, end, kernel)
     thread = threading.Thread(target=watch.run, args=(stop, tick), name="health", daemon=True)

@@ -21,6 +21,7 @@ from kombu.entity import Queue
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.identity import process_name
+from headrace_workers.core.ledger.process_starts import noted_start
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import spare_what_is_loaded
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -116,6 +117,7 @@ class _Process:
 
     def begin_child(self, **_: Any) -> None:
         """Give a forked process a runtime and a progress of its own."""
+        self._child.enter_context(noted_start(self._settings.ledger, command_of(self._roles, self._model)))
         self._progress = self._child.enter_context(watched("worker", self._settings))
         self._parting.hear(self.leave)
         self.hands()
@@ -158,6 +160,12 @@ class _Process:
         else:
             if steps:
                 log("worker", logging.INFO, Action.GIVEN_BACK, "unfinished work was given back", steps=steps)
+
+
+def command_of(roles: frozenset[str], model: str | None) -> str:
+    """Return the command of a worker of these roles, without the program's name."""
+    words = (f"--role {role}" for role in sorted(roles))
+    return " ".join(("worker", *words, *([f"--model {model}"] if model is not None else [])))
 
 
 def run_worker(

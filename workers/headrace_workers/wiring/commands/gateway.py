@@ -36,6 +36,7 @@ def gateway(
     from headrace_producers.settings import ProducerSettings
     from headrace_workers.cli.connections import is_durable
     from headrace_workers.core.ledger.belonging import require_ledger
+    from headrace_workers.core.ledger.process_starts import noted_start
     from headrace_workers.core.memory import spare_what_is_loaded
     from headrace_workers.runtime.health.watched import watched
     from headrace_workers.wiring.build_gateway import build_gateway
@@ -57,7 +58,7 @@ def gateway(
     open_to = ProducerSettings.from_env().tenant if without_keys else None
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # the server has its own meanwhile, and gives the signal back at its end
-    with watched("gateway", settings) as progress:
+    with noted_start(settings.ledger, "gateway"), watched("gateway", settings) as progress:
         services = build_gateway(settings, progress, durable=is_durable(), open_to=open_to)
         where = "http://{}:{}".format(f"[{host}]" if ":" in host else host, listening.getsockname()[1])
         server = Server(

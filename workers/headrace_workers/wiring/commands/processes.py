@@ -40,6 +40,7 @@ def bridge(only: _OnlyOption = None) -> None:
     from headrace_schemas.errors import ConfigurationError
     from headrace_workers.cli.connections import is_durable
     from headrace_workers.core.ledger.belonging import require_ledger
+    from headrace_workers.core.ledger.process_starts import noted_start
     from headrace_workers.core.memory import spare_what_is_loaded
     from headrace_workers.runtime.bridge.bridge import all_duties
     from headrace_workers.runtime.health.watched import watched
@@ -54,7 +55,7 @@ def bridge(only: _OnlyOption = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     duties = frozenset(only or all_duties())
-    with watched("bridge", settings) as progress:
+    with noted_start(settings.ledger, "bridge"), watched("bridge", settings) as progress:
         built = build_bridge(settings, duties, progress, durable=is_durable())
         spare_what_is_loaded()
         built.run(stop)
@@ -76,8 +77,10 @@ def worker(
     Example: `headrace worker --role generate --model smollm2-135m-instruct`
     """
     from headrace_workers.core.ledger.belonging import require_ledger
+    from headrace_workers.core.ledger.process_starts import noted_start
     from headrace_workers.core.pipeline.routing import Pipeline
     from headrace_workers.runtime.health.watched import watched
+    from headrace_workers.runtime.worker.process import command_of
     from headrace_workers.wiring.build_worker import serve
 
     pipeline = Pipeline()
@@ -85,7 +88,7 @@ def worker(
     pipeline.queues_of(roles, model)
     settings = Settings.from_env()
     require_ledger(settings.ledger, settings.kafka.prefix)
-    with watched("worker", settings) as progress:
+    with noted_start(settings.ledger, command_of(roles, model)), watched("worker", settings) as progress:
         code = serve(settings, roles, model, progress, concurrency=concurrency)
     raise typer.Exit(code)
 
@@ -101,14 +104,20 @@ def health(
 
     Example: `headrace health worker`
     """
-    from headrace_workers.runtime.health.reports import judge, living
+    from headrace_schemas.errors import ConfigurationError, Unavailable
+    from headrace_workers.runtime.health.own_file import deployment_of
+    from headrace_workers.runtime.health.reports import KINDS, judge, reports
 
-    found = living(Settings.from_env(), process)
+    if process not in KINDS:
+        raise ConfigurationError(f"{process!r} is no kind of process: it may be {' or '.join(KINDS)}")
+    found = reports(deployment_of(Settings.from_env()), process)
     for report in found if as_json else ():
         put_json(report.to_json())
-    for line in judge(found):
-        if not as_json:
-            put(line)
+    healthy, words = judge(process, found)
+    if not healthy:
+        raise Unavailable(words)
+    if not as_json:
+        put(words)
 
 
 def init(

@@ -9,7 +9,7 @@ import typer
 from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import parse_life, rfc3339
 from headrace_workers.cli.options import limit_option, tenant_meant
-from headrace_workers.cli.output import console, put, put_json, put_view, say, table
+from headrace_workers.cli.output import NoSuchThing, console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.features.access.views import ApiKey
 
@@ -105,7 +105,7 @@ def rotate(
     keys = need_ledger().of(ApiKeys)
     old = keys.find([key_id]).get(key_id)
     if old is None:
-        raise HeadraceError(f"there is no key {key_id}: `headrace keys list` shows all")
+        raise NoSuchThing(f"there is no key {key_id}: `headrace keys list` shows all")
     token, key = new_key(old.tenant, old.name, old.scopes, expires)
     if not keys.rotate(key_id, key, _ms(parse_life(grace, "--grace", none=True))):
         raise HeadraceError(f"the key {key_id} is {ApiKey.of(old).state} already: `headrace keys create` makes another")
@@ -123,7 +123,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="its id, as
     from headrace_workers.features.access.store.keys import ApiKeys
 
     if not need_ledger().of(ApiKeys).revoke(key_id):
-        raise HeadraceError(f"there is no valid key {key_id}: `headrace keys list` shows all")
+        raise NoSuchThing(f"there is no valid key {key_id}: `headrace keys list` shows all")
     say(f"{key_id}: revoked")
 
 

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace_schemas.errors import ConfigurationError, HeadraceError
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, checked_tenant, limit_option
-from headrace_workers.cli.output import console, put_view, say, table
+from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
 from headrace_workers.features.access.views import TokenQuota
 
 if TYPE_CHECKING:  # it loads the database
@@ -94,5 +94,5 @@ def remove(tenant: Annotated[str, typer.Argument(help="the tenant")]) -> None:
     from headrace_workers.features.access.store.quotas import Quotas
 
     if not need_ledger().of(Quotas).remove(tenant):
-        raise HeadraceError(f"the tenant {tenant} has no quota: `headrace quotas list` shows all")
+        raise NoSuchThing(f"the tenant {tenant} has no quota: `headrace quotas list` shows all")
     say(f"{tenant} may use any number of tokens")

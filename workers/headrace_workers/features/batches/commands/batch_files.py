@@ -18,7 +18,7 @@ from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.asking import STDIN
 from headrace_workers.cli.connections import need_ledger, ring_bridges
-from headrace_workers.cli.output import printable
+from headrace_workers.cli.output import NoSuchThing, printable
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.new_batch import BatchOptions, EmptyInput
 from headrace_workers.features.batches.new_batch import submit as submit_file
@@ -41,10 +41,8 @@ _ENDPOINT = "we_"  # how the ids of registered endpoints begin
 _ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst")
 
 
-class NoSuchBatch(HeadraceError):
+class NoSuchBatch(NoSuchThing):
     """A batch that does not exist, or belongs to another tenant."""
-
-    category = Category.INVALID
 
 
 class Changed(HeadraceError):

@@ -174,6 +174,7 @@ def incidents(connection: Connection) -> list[Incident]:
             f"model {model}",
             f"{_STATES[state]}: {found.breaker.reason}",
             found.breaker.opened_at or found.now,
+            mends_itself=state == "half_open",
         )
         for model, found in sorted(all_of(connection).items())
         if (state := found.breaker.state(found.now)) != "closed"

@@ -5,10 +5,10 @@ from typing import Annotated, Final
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from headrace_schemas.errors import ConfigurationError, HeadraceError
+from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import Name
 from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
-from headrace_workers.cli.output import console, put_view, say, table
+from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
 from headrace_workers.core.ports import OWN
 
 _NAME: Final = TypeAdapter[str](Name)
@@ -100,11 +100,11 @@ def revoke(
     store = need_ledger().of(AllowedProviders)
     gone = store.revoke(tenant, names)
     if missing := sorted(set(names or ()) - set(gone)):
-        raise HeadraceError(
+        raise NoSuchThing(
             f"the tenant {tenant} did not allow {', '.join(missing)}: `headrace providers list` shows all"
         )
     if not gone:
-        raise HeadraceError(f"the tenant {tenant} allows no provider: `headrace providers list` shows all")
+        raise NoSuchThing(f"the tenant {tenant} allows no provider: `headrace providers list` shows all")
     left = store.listed(tenant, 1, None).get(tenant, [])
     say(f"the tenant {tenant} allows {', '.join(left)}" if left else f"the tenant {tenant} uses local models alone")
 

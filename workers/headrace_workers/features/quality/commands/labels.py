@@ -14,7 +14,7 @@ from headrace_workers.cli import asking
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import JsonLinesOption, tenant_meant
-from headrace_workers.cli.output import console, put_bytes, put_json, say, table
+from headrace_workers.cli.output import NoSuchThing, console, put_bytes, put_json, say, table
 from headrace_workers.core.json_lines import LineTooLong, NoJSON, lines, listed, parsed
 
 _LONGEST_LINE: Final = 100_000  # bytes
@@ -29,10 +29,8 @@ class WrongLabels(HeadraceError):
     category = Category.INVALID
 
 
-class NoSuchLabels(HeadraceError):
+class NoSuchLabels(NoSuchThing):
     """There are no labels that could be removed."""
-
-    category = Category.INVALID
 
 
 class NotTaken(HeadraceError):

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from headrace_schemas.errors import HeadraceError
 from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
-from headrace_workers.cli.output import console, put_view, say, table
+from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
 from headrace_workers.features.access.commands.quotas import period_of
 from headrace_workers.features.spend.views import Budget, money
 
@@ -47,7 +46,7 @@ def set_budget(
     period = period_of(per)
     found = ledger.of(ApiKeys).find([key]).get(key) if key else None
     if key and (found is None or found.tenant != tenant):
-        raise HeadraceError(f"{tenant} has no key {key}: `headrace keys list --tenant {tenant}` shows all")
+        raise NoSuchThing(f"{tenant} has no key {key}: `headrace keys list --tenant {tenant}` shows all")
     amount = micro(most)
     ledger.of(Quotas).put(checked_tenant(tenant), amount, period, unit="money", key_id=key)
     who = f"the key {key} of {tenant}" if key else tenant
@@ -109,5 +108,5 @@ def remove(
 
     period = None if per is None else period_of(per)
     if not need_ledger().of(Quotas).remove(tenant, unit="money", key_id=key, period=period):
-        raise HeadraceError("there is no such budget: `headrace budgets list` shows all")
+        raise NoSuchThing("there is no such budget: `headrace budgets list` shows all")
     say("removed")

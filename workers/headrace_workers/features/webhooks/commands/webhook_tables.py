@@ -28,7 +28,8 @@ def _health(endpoint: "WebhookEndpoint") -> str:
     if endpoint.disabled is not None:
         return f"disabled: {endpoint.disabled}"
     if endpoint.failures:
-        return f"{endpoint.failures} failures since {show_seconds(endpoint.failing_since)}"
+        paused = f", paused until {show_seconds(endpoint.paused_until)}" if endpoint.paused_until else ""
+        return f"{endpoint.failures} failures since {show_seconds(endpoint.failing_since)}{paused}"
     return "ok"
 
 

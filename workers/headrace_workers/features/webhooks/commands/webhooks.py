@@ -12,7 +12,7 @@ from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import milliseconds, parse_life, parse_time
 from headrace_workers.cli.options import checked_tenant, limit_option
-from headrace_workers.cli.output import console, put, put_json, put_view, say, table
+from headrace_workers.cli.output import NoSuchThing, console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.features.webhooks.commands import webhook_tables as tables
 from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
@@ -356,8 +356,8 @@ def _found(ledger: "Ledger", endpoint: str) -> "Endpoint":
     return found
 
 
-def _unknown(endpoint: str) -> ConfigurationError:
-    return ConfigurationError(f"there is no endpoint {endpoint}: `headrace webhooks list` shows them")
+def _unknown(endpoint: str) -> NoSuchThing:
+    return NoSuchThing(f"there is no endpoint {endpoint}: `headrace webhooks list` shows them")
 
 
 def _sealer() -> "Sealer":
