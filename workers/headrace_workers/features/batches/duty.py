@@ -185,7 +185,7 @@ class Bulk:
         if room <= 0:
             return 0
         if crashes := self._crashes.too_many(batch):
-            # Its other lines are only read, to name them in the error file; if that ends bridges, too, they are numbered.
+            # Other lines are only read, to name them in the error file. If that ends bridges, too, they are numbered.
             reason, reads_on = _crashed(crashes, int(batch.line)), batch.reason is None
             self._ledger.of(Batches).give_up(batch.number, reason, reads_on=reads_on)
             log(DUTY, logging.ERROR, Action.UNREADABLE, "the input of a batch ended the bridge", batch=batch.id)

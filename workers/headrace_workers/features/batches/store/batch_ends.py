@@ -46,8 +46,8 @@ def finalize(connection: Connection, number: int) -> None:
 
 
 def give_up(connection: Connection, number: int, reason: str, *, reads_on: bool) -> None:
-    """Run no more lines of a batch, which fails. Lines that were taken in are finished. The others are refused, by their
-    names if the input can be read on.
+    """Run no more lines of a batch, which fails. Lines that were taken in are finished. The others are refused, with
+    their names if the input can be read on.
     """
     here = and_(BATCHES.c.number == number, BATCHES.c.ended_at.is_(None))
     given_up = update(BATCHES).where(here).values(reason=func.coalesce(BATCHES.c.reason, reason[:2_000]), crashes=0)
