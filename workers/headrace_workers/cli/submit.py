@@ -104,6 +104,18 @@ def _submit(
             raise
 
 
+def _warn_if_unread() -> None:
+    """Warn if no bridge has ever read the topics: no ledger says here which prefix they have."""
+    from headrace_producers import KafkaSettings
+    from headrace_producers.admin import was_read
+    from headrace_schemas.topics import INBOUND
+
+    kafka = KafkaSettings.from_env()
+    if was_read(kafka, INBOUND) is False:
+        say(f"warning: no bridge has read the topics {kafka.prefix}* on {kafka.address} yet, and jobs wait for one: is "
+            "HEADRACE_TOPIC_PREFIX that of your bridges?")  # fmt: skip
+
+
 def _tell_interrupted(entries: list[JobEntry], sent: int) -> None:
     """Say that the wait has ended, and that published jobs are still answered."""
     if sent == len(entries) == 1:
@@ -147,6 +159,8 @@ def _send(
             wanted = [entry for entry in wanted if entry.job_id in waiting.open]
         _print_ids(wanted, as_json)
     _tell_refused(refused)
+    if jobs is None:
+        _warn_if_unread()
     if unknown:
         say(f"{unknown} jobs were published, and the ledger has not accepted them yet: see `headrace status JOB`")
     return bool(refused or unknown)
@@ -188,6 +202,8 @@ def _wait(
     look = UnservedWarning(jobs.queues, served_queues, say, redis=redis_address()).look if jobs else None
     waiting = Waiting(entries, resend=publisher.send, monotonic=time.monotonic, jobs=jobs, since_ms=since, look=look)
     say(f"{len(entries)} published, waiting for the receipts" if len(entries) > 1 else entries[0].job_id)
+    if jobs is None:
+        _warn_if_unread()
     failed = False
     for receipt in waiting.ends(reader, timeout):
         failed |= not receipt.answered

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_MAKES: Final = re.compile(r'op\.create_table\(\s*"(\w+)"')
 _FOLLOWS: Final = re.compile(r'^down_revision = "(\w+)"', re.MULTILINE)
 _LOCK = 0x6865616472616365 % 2**63  # "headrace": two migrations at once take turns
 
@@ -35,12 +36,16 @@ def _config() -> "Config":
 
 
 @cache
+def _scripts() -> dict[str, str]:
+    """Return the text of each migration, by its revision: files are named by it."""
+    files = (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
+    return {file.name.partition("_")[0]: file.read_text(encoding="utf-8") for file in files}
+
+
+@cache
 def newest() -> str:
-    """Return the revision that this code needs: the one that no other follows. Files are named by their revision."""
-    scripts = {
-        file.name.partition("_")[0]: file.read_text(encoding="utf-8")
-        for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
-    }
+    """Return the revision that this code needs: the one that no other follows."""
+    scripts = _scripts()
     followed = {before for script in scripts.values() for before in _FOLLOWS.findall(script)}
     (last,) = scripts.keys() - followed
     return last
@@ -74,6 +79,7 @@ def migrate(engine: Engine, to: str = "head") -> str:
         config.attributes["connection"] = tx
         command.upgrade(config, to)
         if to == "head":
+            _check_whole(tx)
             for table in _missing(tx):
                 table.create(tx)
     return newest()
@@ -83,11 +89,12 @@ def require_current(engine: Engine) -> None:
     """Raise ConfigurationError unless the server admits us and the ledger has the tables that this code needs."""
     with _at_start(), reading(engine) as tx:
         found, missing = current_in(tx), _missing(tx)
-    if found != newest():
-        raise ConfigurationError(
-            f"the ledger's tables are at revision {found or 'none'} and this version needs {newest()}: "
-            "run `headrace ledger migrate`"
-        )
+        if found != newest():
+            raise ConfigurationError(
+                f"the ledger's tables are at revision {found or 'none'} and this version needs {newest()}: "
+                "run `headrace ledger migrate`"
+            )
+        _check_whole(tx)
     if missing:
         names = ", ".join(table.name for table in missing)
         raise ConfigurationError(f"the ledger lacks the tables {names}: run `headrace ledger migrate`")
@@ -99,10 +106,19 @@ def _missing(tx: Connection) -> "list[Table]":
     return [table for table in tables if not inspect(tx).has_table(table.name)]
 
 
+def _check_whole(tx: Connection) -> None:
+    """Raise ConfigurationError if a table is gone that a migration made."""
+    made = {name for script in _scripts().values() for name in _MAKES.findall(script)}
+    if gone := sorted(made.difference(inspect(tx).get_table_names())):
+        raise ConfigurationError(
+            f"the ledger is at revision {newest()} and has lost the tables {', '.join(gone)}: restore it from a backup "
+            "(docs/how-to/back-up-and-restore.md). A new table would be empty, so headrace makes none"
+        )
+
+
 def _check_known(revision: str | None) -> None:
     """Raise ConfigurationError for the revision of a ledger that no migration starts from."""
-    known = {file.name.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")}
-    if revision is not None and revision not in known:
+    if revision is not None and revision not in _scripts():
         raise ConfigurationError(
             f"the ledger's tables are at revision {revision}, which this version cannot bring up to date: it was made "
             "before the first release, or by a newer version. Use that one, or name a new database in HEADRACE_LEDGER"

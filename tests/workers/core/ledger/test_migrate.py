@@ -68,6 +68,17 @@ def test_the_table_of_a_feature_is_made_where_it_is_missing(empty_url, monkeypat
         installed.cache_clear()
 
 
+def test_a_ledger_that_lost_a_table_is_refused_and_not_mended(empty_url):
+    """Its revision says that all is there. An empty table in its place would hide the loss."""
+    engine = connect(empty_url)
+    migrate(engine)
+    with writing(engine) as tx:
+        tx.execute(text("DROP TABLE accepted"))
+    for check in (migrate, require_current):
+        with pytest.raises(ConfigurationError, match="has lost the tables accepted: restore it from a backup"):
+            check(engine)
+
+
 def test_a_ledger_that_no_migration_starts_from_is_refused(empty_url):
     """It was made before the first release, or by a newer version: the error names its revision and what to do."""
     engine = connect(empty_url)

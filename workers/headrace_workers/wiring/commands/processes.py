@@ -128,6 +128,7 @@ def init(
 
     # Report what is missing before anything is made. Redis is not needed for this.
     kafka, ledger = KafkaSettings.from_env(), ledger_url()
+    _require_prefix(ledger, kafka.prefix)
     tell: Callable[[str], None] = (lambda _line: None) if as_json else put
     ensure_topics(kafka, partitions=partitions, replication=replication)
     tell("topics: there")
@@ -195,6 +196,20 @@ def _limits(kafka: "KafkaSettings") -> list[str]:
         return [f"{line}, else such events are set aside" for line in too_small(kafka, topic_limits(kafka))]
     except Unavailable as error:
         return [str(error)]
+
+
+def _require_prefix(url: str, prefix: str) -> None:
+    """Raise ConfigurationError if the ledger has tables, and belongs to topics with another prefix."""
+    from headrace_workers.core.ledger.deployment import Deployment, Fact
+    from headrace_workers.core.migrate import current, newest
+    from headrace_workers.core.sql.database import connect
+
+    engine = connect(url)
+    try:
+        if current(engine) == newest():
+            Deployment(engine).require(Fact.PREFIX, prefix)
+    finally:
+        engine.dispose()
 
 
 def _migrate(url: str) -> str:
