@@ -1,6 +1,5 @@
 """`headrace submit`: publish jobs, and wait for their receipts if asked to."""
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -223,7 +222,7 @@ def _wait(
 
 def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> None:
     """Print a receipt as JSON, as one line, or (`text`) as the bare answer with the rest on standard error."""
-    from headrace_workers.cli.output import printable
+    from headrace_workers.cli.output import printable, without_controls
     from headrace_workers.cli.tables import one_line, passages, row
 
     if as_json:
@@ -234,7 +233,7 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
         put(printable(one_line(receipt)))
         return
     shown = row(receipt)
-    put(printable(answer) if sys.stdout.isatty() else answer)
+    put(without_controls(answer))
     judged = "".join(f", {line}" for line in shown.criteria.splitlines())
     say(f"({shown.ended}, moderation {shown.moderation or 'none'}{judged}, {shown.tokens} tokens, {shown.ms} ms)")
     if isinstance(receipt.event, Result) and receipt.event.answer:
