@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -205,6 +206,8 @@ def _require_prefix(url: str, prefix: str) -> None:
     from headrace_workers.core.sql.database import connect
 
     engine = connect(url)
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():  # a look would make one
+        return
     try:
         if current(engine) == newest():
             Deployment(engine).require(Fact.PREFIX, prefix)
