@@ -1,5 +1,6 @@
 """Topics: which are missing, and creating them."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ PARTITIONS = 4
 _HEADROOM = 64 * 1024  # headers and framing
 _MADE_WITH = MAX_EVENT_BYTES + _HEADROOM  # also where jobs come in: too large a record is refused there with a reason
 MAX_JOB_RECORD_BYTES = 1024**2  # a job of the largest size with its headers: no more than Kafka's own default takes
+
+_REST = 0.1  # seconds between two tries
 
 _LIMIT = "max.message.bytes"
 _LIMIT_REFUSED = (40, 44)  # INVALID_CONFIG, POLICY_VIOLATION
@@ -113,6 +116,24 @@ def cluster_id(settings: KafkaSettings, *, timeout: float = 10.0) -> str | None:
             return admin.describe_cluster().get("cluster_id") or None
     except KafkaError as error:
         raise Unavailable(f"the cluster's id cannot be read on {settings.address}: {words(error)}") from error
+
+
+def was_read(settings: KafkaSettings, topics: Iterable[Topic], *, timeout: float = 5.0) -> bool | None:
+    """Return True if a bridge has ever begun to read one of these topics; None if the broker does not say."""
+    from kafka.errors import KafkaError, RetriableError
+
+    group, until = settings.ingest_group, time.monotonic() + timeout
+    try:
+        with _admin(settings, timeout) as admin:
+            while settings.groups and time.monotonic() < until:
+                try:
+                    read = {partition.topic for partition in admin.list_group_offsets(group).get(group, {})}
+                    return not read.isdisjoint(map(settings.topic, topics))
+                except RetriableError:  # a new broker makes its topic of offsets first
+                    time.sleep(_REST)
+    except KafkaError:  # it may be forbidden to producers
+        pass
+    return None
 
 
 @contextmanager

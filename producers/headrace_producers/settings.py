@@ -86,6 +86,11 @@ class KafkaSettings:
         """Return the bootstrap servers as one string, for messages."""
         return ",".join(self.bootstrap)
 
+    @property
+    def ingest_group(self) -> str:
+        """Return the consumer group in which bridges commit what they have read."""
+        return f"{self.prefix}ingest"
+
     def topic(self, topic: Topic) -> str:
         """Return a topic's name in Kafka."""
         return topic.named(self.prefix)

@@ -15,6 +15,16 @@ def svg(figure: str) -> ET.Element:
     return ET.fromstring(figure[figure.index("<svg") : figure.index("</svg>") + 6])
 
 
+def test_texts_of_a_page_steer_nothing():
+    """A report may be shown in a terminal, or opened where its texts are a model's: no script of them runs."""
+    shown = page("a\x1b[2J\x9b", "<script>", [], [Section("t", words=["tab\tnext\nline"])])
+    assert "\x1b" not in shown
+    assert "\x9b" not in shown
+    assert "tab\tnext\nline" in shown
+    assert "Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri" in shown
+    assert "<script" not in shown
+
+
 def test_a_line_goes_through_its_points_and_leaves_out_what_is_not_there() -> None:
     """The first at the left edge, what is too high at the top, the band over the line."""
     drawn = svg(lines("t", X, Y, [Line("a", [(0.7, 0.0), (0.8, None), (1.0, 0.9)], [0.1, 0.2, 0.95])]))
@@ -69,7 +79,7 @@ def test_every_text_is_a_text() -> None:
     section = Section(HOSTILE, [HOSTILE], [drawn, spans], [table])
     made = page(HOSTILE, HOSTILE, [Figure(HOSTILE, HOSTILE, True)], [section])
     assert "<script" not in made
-    assert "http" not in made
+    assert "://" not in made
     assert made.count('class="chosen"') == 1
     Closed().feed(made)
 

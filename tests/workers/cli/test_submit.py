@@ -4,16 +4,23 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.services.eventually import eventually
 from tests.services.interrupts import hear_interrupts
 from tests.services.kafka import KafkaServer
 from tests.services.records import read
+from tests.services.tables import sqlite_tables
 
 from headrace_producers import KafkaSettings
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.deployment import Fact
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.runtime.bridge.partitions import Partitions
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -76,6 +83,50 @@ def test_a_wait_that_took_too_long_names_the_command_that_shows_the_job(
     )
     (waits, *said) = done.stderr.splitlines()
     assert (done.returncode, said[-1].strip()) == (1, f"headrace status {waits}")
+
+
+def _run(tmp_path: Path, environment: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":
+    argv = [sys.executable, "-m", "headrace_workers", *words]
+    return subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_topics_that_no_bridge_has_read_are_told_of(
+    tmp_path: Path, apache_kafka: KafkaServer, fresh_prefix: str
+) -> None:
+    """Their prefix may be wrong. A bridge commits when it begins, before there is a record."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    submit = ("submit", "-p", "a", "--model", "echo")
+    unread = _run(tmp_path, _environment(kafka), *submit)
+    assert (unread.returncode, len(unread.stdout.split())) == (0, 1)
+    assert f"warning: no bridge has read the topics {fresh_prefix}*" in unread.stderr
+    with closing(Ledger.at(sqlite_tables(tmp_path / "ledger.db"))) as ledger:
+        bridge = Partitions(kafka, ledger, "a", SystemClock())
+        eventually(lambda: bridge.open() and bridge._compared)
+        bridge.close()
+    assert _run(tmp_path, _environment(kafka), *submit).stderr == ""
+
+
+@pytest.mark.parametrize("words", [("submit", "-p", "a"), ("cancel", "some"), ("init",)])
+def test_topics_of_another_prefix_than_the_ledgers_are_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Before anything is published or made, since the bridges of this ledger would not read it."""
+    environment = _of_another_prefix(tmp_path)
+    done = _run(tmp_path, environment, *words)
+    assert done.returncode != 0
+    assert "the ledger belongs to the topics that begin with 'ours.'" in done.stderr
+
+
+def test_status_says_that_the_prefix_is_not_the_ledgers(tmp_path: Path) -> None:
+    done = _run(tmp_path, _of_another_prefix(tmp_path), "status", "--json")
+    assert done.returncode == 0
+    assert "warning: the ledger belongs to the topics that begin with 'ours.'" in done.stderr
+
+
+def _of_another_prefix(tmp_path: Path) -> dict[str, str]:
+    url = sqlite_tables(tmp_path / "ledger.db")
+    with closing(Ledger.at(url)) as ledger:
+        ledger.deployment.state(Fact.PREFIX, "ours.")
+    return _environment(KafkaSettings.at("127.0.0.1:1", "theirs.")) | {"HEADRACE_LEDGER": url}
 
 
 def _environment(kafka: KafkaSettings) -> dict[str, str]:

@@ -6,8 +6,9 @@ from tests.workers.cli.conftest import cancelled, dead, job_id, result
 from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict, Score, Usage
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
-from headrace_workers.cli.output import console, printable, table
+from headrace_workers.cli.output import console, printable, say, table
 from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.submit import print_receipt
 from headrace_workers.cli.tables import COLUMNS, checks, one_line, passages, row, shorten, table_of
 
 
@@ -178,3 +179,15 @@ def test_an_answer_without_its_format_is_told_by_its_failure_and_place():
     letter = dead(1).event.model_copy(update={"failure": "unparsable", "place": "/tall"})
     assert row(Receipt(letter)).answer == "unparsable at generate: too long (/tall)"
     assert row(dead(1)).answer == "permanent at generate: too long"
+
+
+def test_an_answer_that_goes_into_a_file_steers_no_terminal_later(capsys):
+    """`cat` of it would. Tabs and lines stay, and JSON is as it was published."""
+    receipt = result(1, text="a\tb\r\n\x1b]0;title\x07\x9b\u200d")
+    print_receipt(receipt, as_json=False, text=True)
+    say("\x1b[2J")
+    said = capsys.readouterr()
+    assert (
+        said.out == "a\tb\n\N{REPLACEMENT CHARACTER}]0;title\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}\u200d\n"
+    )
+    assert "\x1b" not in said.err

@@ -1,5 +1,7 @@
 """Whether a gateway lives, and whether it is ready."""
 
+import os
+import signal
 import threading
 from dataclasses import replace
 
@@ -75,6 +77,31 @@ def test_a_ledger_that_takes_no_writes_is_told_of(settings: Settings):
         assert "the ledger is read-only" in told.json()["detail"]
         asked(settings.ledger, "ALTER DATABASE {} SET default_transaction_read_only = off")
         eventually(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_a_table_of_jobs_that_is_locked_is_told_of(settings: Settings):
+    """No job comes in without these tables, whatever else the ledger answers."""
+    with served(settings) as gateway, gateway.client() as client:
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        for table in ("accepted", "jobs"):
+            with writing(gateway.services.ledger.engine) as tx:
+                tx.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+                eventually(lambda: client.get("/readyz").status_code == 503)
+            eventually(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_a_connection_that_is_broken_is_not_judged_by(settings: Settings):
+    """One that was idle while the server changed: the first who uses it notices."""
+    with served(settings, patience=Patience()) as gateway, gateway.client() as client:
+        ledger = gateway.services.ledger
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        driver = ledger._single._opened()
+        ledger._single._kept = [driver]
+        os.kill(driver.info.backend_pid, signal.SIGSTOP)
+        try:
+            assert client.get("/readyz").json()["ledger"] == "ok"
+        finally:
+            os.kill(driver.info.backend_pid, signal.SIGCONT)
 
 
 def test_a_job_that_the_ledger_had_no_room_for_counts(settings: Settings):

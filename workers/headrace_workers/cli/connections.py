@@ -167,13 +167,27 @@ def _bell(env: Mapping[str, str] | None) -> "Notifier | None":
 
 
 def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> "Ledger | None":
-    """Return the ledger, its tables checked; None when nothing says where it is. See `find_ledger_url`."""
+    """Return the ledger, its tables checked; None when nothing says where it is. See `find_ledger_url`.
+
+    A command that publishes asks for a `live` one. Raise ConfigurationError if that belongs to topics with another
+    prefix: its bridges would not read what is published.
+    """
     url = find_ledger_url(env, live=live)
     if url is None:
         return None
     ledger = open_ledger(url)
+    if live and (reason := other_prefix(ledger, env)):
+        ledger.close()
+        raise ConfigurationError(reason)
     ledger.tell_of_changes(_wakes_followers(env))
     return ledger
+
+
+def other_prefix(ledger: "Ledger", env: Mapping[str, str] | None = None) -> str | None:
+    """Return how the prefix of topics here differs from the ledger's; None where it does not."""
+    from headrace_workers.core.ledger.deployment import Fact
+
+    return ledger.deployment.differs(Fact.PREFIX, topic_prefix(env))
 
 
 def open_ledger(url: str) -> "Ledger":

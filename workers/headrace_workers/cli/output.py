@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _PLAIN_WIDTH = 100  # of a table that goes into a file or a pipe
+# Characters that steer a terminal: all of C0 but tabs and line feeds, DEL, and C1.
+_CONTROLS: Final = dict.fromkeys({*range(32), *range(127, 160)} - {9, 10}, "\N{REPLACEMENT CHARACTER}")
 
 
 class NoSuchThing(HeadraceError):
@@ -22,8 +24,8 @@ class NoSuchThing(HeadraceError):
 
 
 def say(message: str) -> None:
-    """Print a message for people."""
-    sys.stderr.write(f"{message}\n")
+    """Print a message for people, which may quote a model or a user."""
+    sys.stderr.write(f"{without_controls(message)}\n")
     sys.stderr.flush()
 
 
@@ -86,3 +88,10 @@ def table(
 def printable(text: str) -> str:
     """Return the text without control characters, so that a model's or a user's text cannot steer a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def without_controls(text: str) -> str:
+    """Return a text of many lines for people, without what would steer the terminal that it is shown on, now or later.
+    All other characters stay.
+    """
+    return text.replace("\r\n", "\n").translate(_CONTROLS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace_schemas.job import derive_job_id
-from headrace_workers.cli.connections import RunningStack, need_ledger, running, served_queues
+from headrace_workers.cli.connections import RunningStack, need_ledger, other_prefix, running, served_queues
 from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.cli.job_views import JobDetails
 from headrace_workers.cli.layout import Line, Rows
@@ -71,6 +71,8 @@ def status(
     """
     ledger = need_ledger()
     try:
+        if reason := other_prefix(ledger):
+            say(f"warning: {reason}")
         if watch and not as_json and console(data=True).is_terminal:
             _watch(ledger, job_id, tenant)
         while True:

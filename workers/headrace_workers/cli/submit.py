@@ -1,6 +1,5 @@
 """`headrace submit`: publish jobs, and wait for their receipts if asked to."""
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -104,6 +103,18 @@ def _submit(
             raise
 
 
+def _warn_if_unread() -> None:
+    """Warn if no bridge has ever read the topics: no ledger says here which prefix they have."""
+    from headrace_producers import KafkaSettings
+    from headrace_producers.admin import was_read
+    from headrace_schemas.topics import INBOUND
+
+    kafka = KafkaSettings.from_env()
+    if was_read(kafka, INBOUND) is False:
+        say(f"warning: no bridge has read the topics {kafka.prefix}* on {kafka.address} yet, and jobs wait for one: is "
+            "HEADRACE_TOPIC_PREFIX that of your bridges?")  # fmt: skip
+
+
 def _tell_interrupted(entries: list[JobEntry], sent: int) -> None:
     """Say that the wait has ended, and that published jobs are still answered."""
     if sent == len(entries) == 1:
@@ -147,6 +158,8 @@ def _send(
             wanted = [entry for entry in wanted if entry.job_id in waiting.open]
         _print_ids(wanted, as_json)
     _tell_refused(refused)
+    if jobs is None:
+        _warn_if_unread()
     if unknown:
         say(f"{unknown} jobs were published, and the ledger has not accepted them yet: see `headrace status JOB`")
     return bool(refused or unknown)
@@ -188,6 +201,8 @@ def _wait(
     look = UnservedWarning(jobs.queues, served_queues, say, redis=redis_address()).look if jobs else None
     waiting = Waiting(entries, resend=publisher.send, monotonic=time.monotonic, jobs=jobs, since_ms=since, look=look)
     say(f"{len(entries)} published, waiting for the receipts" if len(entries) > 1 else entries[0].job_id)
+    if jobs is None:
+        _warn_if_unread()
     failed = False
     for receipt in waiting.ends(reader, timeout):
         failed |= not receipt.answered
@@ -207,7 +222,7 @@ def _wait(
 
 def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> None:
     """Print a receipt as JSON, as one line, or (`text`) as the bare answer with the rest on standard error."""
-    from headrace_workers.cli.output import printable
+    from headrace_workers.cli.output import printable, without_controls
     from headrace_workers.cli.tables import one_line, passages, row
 
     if as_json:
@@ -218,7 +233,7 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
         put(printable(one_line(receipt)))
         return
     shown = row(receipt)
-    put(printable(answer) if sys.stdout.isatty() else answer)
+    put(without_controls(answer))
     judged = "".join(f", {line}" for line in shown.criteria.splitlines())
     say(f"({shown.ended}, moderation {shown.moderation or 'none'}{judged}, {shown.tokens} tokens, {shown.ms} ms)")
     if isinstance(receipt.event, Result) and receipt.event.answer:

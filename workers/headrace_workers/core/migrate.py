@@ -36,11 +36,16 @@ def migrate(engine: Engine) -> int:
         for table in sort_tables(missing):
             table.create(tx)
         for table in missing:
-            tx.execute(STAMPS.delete().where(STAMPS.c.name == table.name))  # of a table that was lost
             tx.execute(STAMPS.insert().values(name=table.name, digest=_digest(table)))
         if IDENTITY in missing:
             tx.execute(IDENTITY.insert().values(id=str(uuid4())))
     return len(tables)
+
+
+def has_tables(engine: Engine) -> bool:
+    """Return True if the tables of a ledger are there."""
+    with reading(engine) as tx:
+        return inspect(tx).has_table(STAMPS.name)
 
 
 def require_current(engine: Engine) -> None:
@@ -60,11 +65,15 @@ def _tables() -> list[Table]:
 
 
 def _missing(tx: Connection, tables: Iterable[Table]) -> list[Table]:
-    """Return the tables that the ledger lacks. Raise ConfigurationError for a table that was defined otherwise."""
+    """Return the tables that the ledger never had. Raise ConfigurationError for a table that was lost, since an empty
+    one in its place would hide the loss, or that was defined otherwise.
+    """
     there = frozenset(inspect(tx).get_table_names())
     if "alembic_version" in there:
         raise ConfigurationError(f"the ledger was made by an earlier version, before the first release. {_REMEDY}")
     stamps = {row.name: row.digest for row in tx.execute(select(STAMPS))} if STAMPS.name in there else {}
+    if lost := sorted(table.name for table in tables if table.name in stamps and table.name not in there):
+        raise ConfigurationError(f"the ledger has lost the tables {', '.join(lost)}: restore it from a backup")
     found = [table for table in tables if table.name in there]
     if others := sorted(table.name for table in found if stamps.get(table.name) != _digest(table)):
         raise ConfigurationError(f"the ledger's table {others[0]} was made by another version of headrace. {_REMEDY}")

@@ -339,7 +339,8 @@ POSITIONS: Final = Table(
     Column("reader", String(128)),
     Column("fingerprints", Text),  # JSON: some of the records that were read, see core/ledger/positions.py
     # When the log was last found not to match them (ms), up to which offset it had been read, from which it was read
-    # again, and the time of the newest record of before.
+    # again, and the time of the newest record of before. If only `back_at` and `back_to` are there, the ledger was
+    # restored: the log had been read up to `back_to`.
     Column("back_at", BigInteger),
     Column("back_from", BigInteger),
     Column("back_to", BigInteger),

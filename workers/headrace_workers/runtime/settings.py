@@ -137,7 +137,7 @@ class Settings(Variables):
     max_crashes: int = number(
         3,
         "Deaths of a worker that ran one job alone, before the job is poison. An evaluation or a batch fails after as "
-        "many deaths of a bridge that read its rows or its input.",
+        "many deaths of a bridge that read its rows, or its input at the same line.",
         read_by="bridges",
         ge=1,
         le=1_000,

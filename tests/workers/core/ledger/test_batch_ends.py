@@ -38,12 +38,13 @@ def test_a_batch_comes_to_its_end_alone(two):
     stand(two, state="cancelling", finalizing_at=None)
     two.of(Batches).finalize(1)
     assert rows(two)["batch_1"]["state"] == "cancelling"
-    two.of(Batches).stop_reading(1, "r" * 3_000)
-    assert (rows(two)["batch_1"]["read"], rows(two)["batch_1"]["reason"]) == (True, "r" * 2_000)
+    two.of(Batches).give_up(1, "r" * 3_000, reads_on=True)
+    two.of(Batches).give_up(1, "again", reads_on=False)
+    assert (rows(two)["batch_1"]["position"], rows(two)["batch_1"]["reason"]) == (-1, "r" * 2_000)
     assert rows(two)["batch_2"] == before["batch_2"]
     stand(two, ended_at=1, finalizing_at=None, reason=None)
     two.of(Batches).finalize(1)
-    two.of(Batches).stop_reading(1, "late")
+    two.of(Batches).give_up(1, "late", reads_on=False)
     assert (rows(two)["batch_1"]["finalizing_at"], rows(two)["batch_1"]["reason"]) == (None, None)
 
 

@@ -20,7 +20,7 @@ from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.new_batch import EmptyInput
 from headrace_workers.features.batches.retry_failed_lines import InputGone, NothingFailed, NotOver
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.batches.tables import LINES
+from headrace_workers.features.batches.tables import BATCHES, LINES
 from headrace_workers.features.batches.views import Batch, progress_words
 from headrace_workers.features.files.object_store import StoreUnavailable
 from headrace_workers.features.files.store.stored import StoredFiles
@@ -236,7 +236,8 @@ def test_what_is_spoilt_in_the_store_is_read_as_far_as_it_can_be(running, tmp_pa
     there = len(zlib.decompressobj(wbits=31).decompress(packed[: len(packed) // 2]).splitlines()[:-1])
     assert there % 500 > 0
     assert f"it ends in the middle; it can be read up to line {there:,}" in batch.reason
-    assert batch.completed == batch.taken == len(running.output(batch_id)) == there
+    assert batch.completed == len(running.output(batch_id)) == there
+    assert running.errors(batch_id) == [(line, "batch_failed") for line in range(there + 1, 2_001)]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
@@ -448,13 +449,81 @@ def test_an_input_that_was_deleted_fails_its_batch(running, tmp_path):
     """With the reason; what was sent is answered."""
     batch_id = running.submit(jobs(900))
     running.turn()
+    taken = running.batch(batch_id).taken
     running.bulk.close()
     for path in (tmp_path / "files" / "a" / running.batch(batch_id).input_file).iterdir():
         path.unlink()
     running.run()
     batch = running.batch(batch_id)
     assert (batch.state, batch.reason) == ("failed", "its input was deleted before it was read")
-    assert batch.completed == batch.taken > 0
+    assert counts(batch) == (900, taken, 900 - taken)
+    assert running.errors(batch_id) == [(line, "batch_failed") for line in range(taken + 1, 901)]
+    assert batch.reason in running.error_lines(batch_id)[0]["error"]["message"]
+
+
+def killed(running, batch_id):
+    """A bridge that was killed while it read on in a batch, and another in its place."""
+    running.set(batch_id, crashes=BATCHES.c.crashes + 1)
+    running.bulk.close()
+    running.bulk._duty.held_until = float("-inf")
+    running.bulk = running.bridge()
+    running.bulk._duty.held_until = float("inf")
+
+
+def test_bridges_that_are_killed_at_other_lines_each_time_fail_no_batch(running):
+    """It gets further between them: no line is to blame."""
+    batch_id = running.submit(jobs(2_100))
+    for _ in range(4):
+        killed(running, batch_id)
+        running.turn()
+        running.end()
+    running.run()
+    assert counts(running.batch(batch_id)) == (2_100, 2_100, 0)
+
+
+def test_lines_behind_the_one_that_kills_bridges_are_named_in_the_error_file(running):
+    """And can be run again under their names and numbers."""
+    batch_id = running.submit([{"idempotency_key": f"n{each}", **job} for each, job in enumerate(jobs(600), 1)])
+    running.turn()
+    taken = running.batch(batch_id).taken
+    for _ in range(3):
+        killed(running, batch_id)
+    running.run()
+    batch = running.batch(batch_id)
+    assert batch.reason.startswith(f"the bridge ended 3 times while it read on behind line {taken} (")
+    assert (batch.state, counts(batch)) == ("failed", (600, taken, 600 - taken))
+    left = range(taken + 1, 601)
+    assert running.errors(batch_id) == [(line, "batch_failed") for line in left]
+    assert [line["custom_id"] for line in running.error_lines(batch_id)] == [f"n{line}" for line in left]
+    assert running.again(batch_id)[0].total == 600 - taken
+
+
+def test_lines_that_kill_bridges_that_only_read_them_are_numbered(running, monkeypatch):
+    """Nobody opens the input again."""
+    batch_id = running.submit(jobs(4))
+    for _ in range(2):
+        for _ in range(3):
+            killed(running, batch_id)
+        running.turn()
+    with monkeypatch.context() as patch:
+        patch.setattr(running.bulk._feed, "_reading", None)
+        running.turn()
+    running.run()
+    assert counts(running.batch(batch_id)) == (4, 0, 4)
+    assert running.errors(batch_id) == [(line, "batch_failed") for line in range(1, 5)]
+
+
+def test_a_bridge_that_waits_for_the_file_store_is_not_counted_as_a_crash_if_it_is_killed(running):
+    batch_id = running.submit(jobs(1))
+    seen = []
+
+    def away(_paths):
+        seen.append(running.batch(batch_id).crashes)
+        raise StoreUnavailable("away")
+
+    running.store.gone = running.store.open = away
+    running.turn()
+    assert seen == [0]
 
 
 def test_who_follows_kafka_knows_the_batch_by_its_correlation_id(running):

@@ -25,7 +25,6 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.tables import OUTBOX
 from headrace_workers.features.quality.store.labels import Labels
-from headrace_workers.runtime.bridge.partitions import group_of
 from headrace_workers.runtime.wire.notifier import Hint
 
 ALL = 4 * len(INBOUND)  # partitions that are read
@@ -189,11 +188,11 @@ def test_the_brokers_tools_see_how_far_ingest_is(ledger, apache_kafka, fresh_pre
     jobs = [keyed(number) for number in range(3)]
     write(kafka, [record(job) for job, _ in jobs[:2]])
     ingest = ingests(kafka)
-    until(ingest, lambda: committed(kafka, group_of(kafka), Topic.GENERATION) == 2)
+    until(ingest, lambda: committed(kafka, kafka.ingest_group, Topic.GENERATION) == 2)
     write(kafka, [record(jobs[2][0])])
     until(ingest, lambda: len(states(ledger)) == 3)
     ingest.close()
-    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 3
+    assert committed(kafka, kafka.ingest_group, Topic.GENERATION) == 3
 
 
 def test_duplicates_are_passed_over(ledger, kafka, ingests):

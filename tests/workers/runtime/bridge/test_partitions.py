@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from kafka import TopicPartition
-from kafka.errors import KafkaConnectionError, KafkaError
+from kafka.errors import CoordinatorNotAvailableError, KafkaConnectionError, KafkaError
 from sqlalchemy import update
 
 from headrace_producers.settings import KafkaSettings
@@ -32,6 +32,7 @@ class Broker:
     def __init__(self):
         self.logs, self.numbers = dict.fromkeys(NAMES, "log1"), (0, 1)
         self.consumers, self.admins, self.fails = [], [], {}
+        self.committed = {}
 
     def topics(self):
         """As `describe_topics` tells of them."""
@@ -60,11 +61,11 @@ class Consumer:
     def seek(self, partition, offset):
         self.sought[tuple(partition)] = offset
 
-    def commit_async(self):
-        self.told.append("soon")
+    def commit_async(self, offsets):
+        self.told.append({at.offset for at in offsets.values()})
         self.broker.call("commit")
 
-    def commit(self, timeout_ms):
+    def commit(self, _offsets, timeout_ms):
         self.told.append(timeout_ms)
         self.broker.call("commit")
 
@@ -83,6 +84,11 @@ class Admin:
         self.asked.append(list(names))
         self.broker.call("describe")
         return self.broker.topics()
+
+    def list_group_offsets(self, group):
+        self.broker.call("groups")
+        offsets = {TopicPartition(*place): SimpleNamespace(offset=at) for place, at in self.broker.committed.items()}
+        return {group: offsets}
 
     def close(self):
         self.closed += 1
@@ -352,7 +358,34 @@ def test_a_broker_whose_groups_can_be_relied_on_is_told_how_far_ingest_is(ledger
     bridge.commit()
     bridge.close()
     bridge.close()
-    assert consumer.told == ["soon", "soon", 1_000]
+    assert consumer.told == [{0}, {0}, {0}, 1_000]
+
+
+def test_a_ledger_that_was_restored_while_no_bridge_ran_is_reported(ledger, broker, time):
+    """Bridges commit behind the ledger: it knew more once. For a day, also where it knows nothing of a partition."""
+    read(ledger, {Place(NAMES[0], 0, "log1"): 5, Place(NAMES[0], 1, "log1"): 7})
+    broker.committed = {(NAMES[0], 0): 9, (NAMES[0], 1): 7, (NAMES[1], 0): 1, ("another", 0): 4}
+    bridge = Partitions(KAFKA, ledger, "a", time)
+    consumer = bridge.open()
+    assert (consumer.sought[NAMES[0], 0], consumer.sought[NAMES[1], 0]) == (5, 0)
+    told = {incident.subject: incident.reason for incident in ledger.overview().incidents}
+    assert told.keys() == {f"{NAMES[0]}-0", f"{NAMES[1]}-0"}
+    assert "it was read up to offset 9, and the ledger knew less: the ledger was restored" in told[f"{NAMES[0]}-0"]
+    bridge.close()
+
+
+def test_groups_that_a_broker_does_not_show_are_no_reason_to_wait(ledger, broker, time):
+    """They may be forbidden to this user, or not be there yet: nothing is committed before it has looked."""
+    bridge = Partitions(KAFKA, ledger, "a", time)
+    broker.fails = {"groups": CoordinatorNotAvailableError("new")}
+    consumer = bridge.open()
+    bridge.commit()
+    assert consumer.told == []
+    broker.fails = {"groups": KafkaError("forbidden")}
+    time.now += 1
+    assert bridge.open() is consumer
+    assert consumer.told == [{0}]
+    assert ledger.overview().incidents == ()
 
 
 def test_another_broker_is_told_nothing(broker, bridge):

@@ -16,6 +16,7 @@ from tests.services.eventually import eventually
 from tests.services.proxy import proxied
 from tests.services.tables import postgres_tables, sqlite_tables
 
+from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.progress import Progress
@@ -214,6 +215,23 @@ def test_a_server_that_was_stopped_is_told_of(database):
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
         is_well(writes, loop)
+
+
+def test_a_probe_that_lost_its_connection_ends_idle_ones(database):
+    """They may lead to the same server, which was replaced: the next who needs one would wait for its time limit."""
+    ledger = Ledger.at(database)
+    probe = Probe(ledger.engine)
+    ledger.now()
+    (idle,) = backends(database)
+    probe.write()
+    (mine,) = set(backends(database)) - {idle}
+    asked(database, f"SELECT pg_terminate_backend({mine})")
+    eventually(lambda: mine not in backends(database))
+    with pytest.raises(Unavailable):
+        probe.write()
+    eventually(lambda: idle not in backends(database))
+    probe.close()
+    ledger.close()
 
 
 def test_anothers_write_that_was_refused_counts_for_a_while(tmp_path):

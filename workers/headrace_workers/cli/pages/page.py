@@ -5,6 +5,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from html import escape
 from importlib.resources import files
+from typing import Final
+
+from headrace_workers.cli.output import without_controls
+
+# The page has no scripts and loads nothing, whatever texts are in it.
+_POLICY: Final = (
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'\">"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +52,14 @@ class Section:
 def page(title: str, about: str, figures: Sequence[Figure], sections: Sequence[Section]) -> str:
     """Return the whole page. Only plots are taken as HTML; every text is escaped."""
     shown = "".join(_figure(each) for each in figures)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    whole = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_style()}</style></head><body><main>"
         f'<h1>{escape(title)}</h1><p class="faint">{escape(about)}</p><div class="figures">{shown}</div>'
         f"{''.join(map(_section, sections))}</main></body></html>\n"
     )
+    return without_controls(whole)
 
 
 @cache

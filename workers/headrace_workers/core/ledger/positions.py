@@ -130,10 +130,34 @@ def go_back(connection: Connection, place: Place, expected: int, to: Position) -
     )
 
 
+def report_lost(connection: Connection, lost: Mapping[Place, int]) -> None:
+    """Note that these places had been read up to these offsets, which the ledger does not know any more."""
+    for place, offset in sorted(lost.items()):
+        named = {"topic": place.topic, "partition": place.partition, "log": place.log}
+        row = insert(connection, POSITIONS).values(**named, next=0, fingerprints="[]", back_at=now_ms(), back_to=offset)
+        seen = {"back_at": row.excluded.back_at, "back_to": row.excluded.back_to, "back_before": None}
+        mine = (POSITIONS.c.log == place.log) & POSITIONS.c.back_from.is_(None)
+        connection.execute(row.on_conflict_do_update(index_elements=["topic", "partition"], set_=seen, where=mine))
+
+
 def incidents(connection: Connection) -> list[Incident]:
-    """Return the logs that did not match what was read, of the last day."""
-    lately = POSITIONS.c.back_from.is_not(None), POSITIONS.c.back_at > now_ms() - _REPORTED_MS
+    """Return the logs that did not match what was read, and those of which the ledger lost positions, of the last
+    day.
+    """
+    recent = POSITIONS.c.back_at > now_ms() - _REPORTED_MS
+    lately = POSITIONS.c.back_from.is_not(None), recent
+    lost = POSITIONS.c.back_from.is_(None), POSITIONS.c.back_before.is_(None), recent
     return [
+        Incident(
+            "the ledger",
+            f"{row.topic}-{row.partition}",
+            f"it was read up to offset {row.back_to}, and the ledger knew less: the ledger was restored from a backup, "
+            "or lost its last transactions. What Kafka still has is read again: see "
+            "docs/how-to/back-up-and-restore.md",
+            row.back_at,
+        )
+        for row in connection.execute(select(POSITIONS).where(*lost).order_by(POSITIONS.c.back_at))
+    ] + [
         Incident(
             "the ledger",
             f"{row.topic}-{row.partition}",

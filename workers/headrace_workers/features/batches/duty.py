@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +67,8 @@ class Room:
 class Bulk:
     """The batches of a ledger. Belongs to the thread that calls `once`.
 
-    `keep`: seconds that a batch is remembered after its end. A batch whose input ended a bridge `max_crashes` times is
-    read no further.
+    `keep`: seconds that a batch is remembered after its end. A batch whose input ended a bridge `max_crashes` times at
+    the same line is run no further.
     """
 
     def __init__(
@@ -186,17 +185,22 @@ class Bulk:
         if room <= 0:
             return 0
         if crashes := self._crashes.too_many(batch):
-            self._ledger.of(Batches).stop_reading(batch.number, _crashed(crashes, int(batch.line)))
+            # Other lines are only read, to name them in the error file. If that ends bridges, too, they are numbered.
+            reason, reads_on = _crashed(crashes, int(batch.line)), batch.reason is None
+            self._ledger.of(Batches).give_up(batch.number, reason, reads_on=reads_on)
             log(DUTY, logging.ERROR, Action.UNREADABLE, "the input of a batch ended the bridge", batch=batch.id)
             return 0
         try:
             # Only until something of it was taken in: a bridge that is started again begins with what ended the last.
-            with nullcontext() if batch.number in self._fed else self._crashes.counted(batch.number):
+            if batch.number in self._fed:
                 lines, _ = self._feed.feed(batch, room, now)
+            else:
+                self._files.reach(batch.input_file)  # a bridge that is ended while it waits for the store is no crash
+                lines, _ = self._feed.feed(batch, room, now, lambda: self._crashes.counted(batch.number))
         except (NotReadable, NoSuchObject) as error:
             reason = str(error) if isinstance(error, NotReadable) else "its input was deleted before it was read"
             self._feed.forget(batch.number)
-            self._ledger.of(Batches).stop_reading(batch.number, reason)
+            self._ledger.of(Batches).give_up(batch.number, reason, reads_on=False)
             log(DUTY, logging.WARNING, Action.UNREADABLE, "the input of a batch cannot be read on", batch=batch.id)
             return 0
         if lines:
@@ -236,7 +240,7 @@ class Bulk:
 def _crashed(count: int, line: int) -> str:
     return (
         f"the bridge ended {count} times while it read on behind line {line:,} (HEADRACE_MAX_CRASHES): its log says "
-        "where; send the lines behind that one again when this is mended"
+        "where; the lines behind that one are in the error file, and `headrace batch retry-failed` runs them again"
     )
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -15,7 +16,7 @@ from headrace_workers.features.batches.line_admission import Admit, terms_of
 from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted, passed_over
 from headrace_workers.features.batches.store.batch_feeding import Chunk
 from headrace_workers.features.batches.store.batch_lines import NewLine
-from headrace_workers.features.batches.store.batches import CANCELLING
+from headrace_workers.features.batches.store.batches import CANCELLING, UNREADABLE
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.files.file_service import Files
 
@@ -74,21 +75,34 @@ class Feed:
         self._admit = admit
         self._open: dict[int, _Reading] = {}
 
-    def feed(self, batch: Row[Any], room: int, now: int) -> tuple[int, bool]:
+    def feed(
+        self,
+        batch: Row[Any],
+        room: int,
+        now: int,
+        counted: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> tuple[int, bool]:
         """Take in up to so many lines of a batch. Return how many, and whether the rest waits for the budget.
 
-        Raises NotReadable and NoSuchObject where its input cannot be read on; StoreUnavailable, Unavailable.
+        `counted` is around what a line may end the process in: opening its input, and making jobs of lines. Raise
+        NotReadable and NoSuchObject where its input cannot be read on; StoreUnavailable, Unavailable.
         """
         room = min(room, _LINES_AT_ONCE)
-        reading = self._reading(batch)
-        if not reading.skip():
-            return 0, False
-        chunk = self._chunk(batch, reading, room, now)
+        if batch.position == UNREADABLE:
+            chunk = _unread(batch, room)
+        else:
+            with counted():
+                reading = self._reading(batch)
+            if not reading.skip():
+                return 0, False
+            with counted():
+                chunk = self._chunk(batch, reading, room, now)
         fed = self._batches.feed(batch.number, batch.position, chunk)
         if fed is None:  # another has read on
             self.forget(batch.number)
             return 0, False
-        reading.up_to(fed.position, fed.line)
+        if batch.number in self._open:
+            self._open[batch.number].up_to(fed.position, fed.line)
         if fed.jobs:
             log("batches", logging.DEBUG, Action.TAKEN, "took lines in", batch=batch.id, new=fed.jobs)
         return fed.lines, fed.waits
@@ -120,7 +134,8 @@ class Feed:
 
     def _chunk(self, batch: Row[Any], reading: _Reading, room: int, now: int) -> Chunk:
         """Return so many lines from where the input stands, with their jobs."""
-        sends = batch.state != CANCELLING and batch.expires_at > now and not batch.exhausted
+        goes_on = batch.state != CANCELLING and batch.reason is None
+        sends = goes_on and batch.expires_at > now and not batch.exhausted
         admit, terms = self._admit(), terms_of(batch)
         found: list[NewLine] = []
         position, line, size, read_all = batch.position, batch.line, 0, True
@@ -139,3 +154,11 @@ class Feed:
             self.forget(batch.number)
             read_all = False
         return Chunk(found, position, line, read=read_all, own_keys=terms.own_keys)
+
+
+def _unread(batch: Row[Any], room: int) -> Chunk:
+    """Return the next lines of an input that cannot be read on. All that is known of them is how many they are."""
+    left = max(0, batch.total - batch.taken)
+    first = batch.line + 1
+    lines = [NewLine(number, UNREADABLE) for number in range(first, first + min(room, left))]
+    return Chunk(lines, UNREADABLE, batch.line + len(lines), read=len(lines) == left)

@@ -33,7 +33,7 @@ BATCHES: Final = Table(
     Column("reason", Text),  # of one that failed as a whole
     Column(
         "position", BigInteger, nullable=False, server_default=text("0")
-    ),  # bytes of the input's text that were read
+    ),  # bytes of the input's text that were read; -1: it cannot be read on
     Column("line", Integer, nullable=False, server_default=text("0")),  # lines that were read, empty ones too
     Column("read", Boolean, nullable=False, server_default=false()),  # to the end
     Column("total", BigInteger, nullable=False),  # lines of the input
@@ -57,7 +57,7 @@ BATCHES: Final = Table(
     Column("together", Boolean, nullable=False, server_default=false()),  # a line of it made several jobs
     Column("output_ms", BigInteger),  # that its output and errors are kept, where it was said
     Column("callback", Text),  # JSON of the BatchCallback: whom it tells of its end
-    Column("crashes", Integer, nullable=False, server_default=text("0")),  # of bridges that read its input
+    Column("crashes", Integer, nullable=False, server_default=text("0")),  # of bridges that read its input at `line`
     Index("batches_unfinished", "number", postgresql_where=_UNFINISHED, sqlite_where=_UNFINISHED),
     Index("batches_tenant", "tenant", "created_at", "number"),
     Index("batches_key", "tenant", "key", unique=True, postgresql_where=_KEYED, sqlite_where=_KEYED),

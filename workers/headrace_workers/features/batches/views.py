@@ -23,12 +23,12 @@ class RequestCounts(BaseModel):
 
 
 class BatchError(BaseModel):
-    """The reason why a whole batch failed, and the line, if one is to blame."""
+    """The reason why a whole batch failed; it names the line, if one is to blame."""
 
     code: Literal["invalid_input"] = "invalid_input"
     message: str
     param: None = None
-    line: int | None
+    line: None = None
 
 
 class BatchErrors(BaseModel):
@@ -93,7 +93,7 @@ class Batch(BaseModel):
     def of(cls, batch: Row[Any]) -> Self:
         """Return the view of a batch."""
         ended = _seconds(batch.ended_at)
-        wrong = None if batch.reason is None else BatchErrors(data=[BatchError(message=batch.reason, line=batch.line)])
+        wrong = None if batch.reason is None else BatchErrors(data=[BatchError(message=batch.reason)])
         return cls(
             id=batch.id,
             endpoint=batch.endpoint or NATIVE,

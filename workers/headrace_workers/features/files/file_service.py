@@ -143,6 +143,10 @@ class Files:
         """The objects that the ledger names of a file, in order."""
         return self._rows.pieces(file_id)
 
+    def reach(self, file_id: str) -> None:
+        """Raise StoreUnavailable if the store does not answer about a file."""
+        self.gone(self._rows.pieces(file_id)[:1])
+
     def gone(self, pieces: Iterable[Piece]) -> set[Piece]:
         """Return the objects among these that are no longer in the store."""
         by_path = {piece.path: piece for piece in pieces}

@@ -2,9 +2,12 @@
 
 import json
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.features.judging.unjudged import TooDeep, UnusableSchema
+
+if TYPE_CHECKING:
+    from headrace_workers.features.generation.structured.check_cost import BoundedCheck
 
 _DIGITS: Final = 4_000  # of a whole number; Python reads none of more than 4,300
 # Of one pattern when it is compiled. Matching takes time by its size and by the text's: with 1,000,000 a hostile one
@@ -28,51 +31,55 @@ def json_schema(output: str, schema: dict[str, Any]) -> tuple[float, str | None]
     Nothing is fetched: references lead into the schema alone. Patterns are matched in linear time. Raises
     UnusableSchema, and TooDeep for a document.
     """
-    validator = compiled(schema)
+    check = compiled(schema)
     try:
         document = read_json(output)
     except ValueError:
         return 0.0, "it is no JSON document"
-    fault = first_fault(validator, document)
+    fault = first_fault(check, document)
     return (1.0, None) if fault is None else (0.0, fault)
 
 
-def compiled(schema: dict[str, Any]) -> Any:
-    """Return the validator that `first_fault` uses. Raise UnusableSchema."""
+def compiled(schema: dict[str, Any]) -> "BoundedCheck":
+    """Return the check that `first_fault` uses. Raise UnusableSchema."""
     import jsonschema_rs
 
+    from headrace_workers.features.generation.structured.check_cost import BoundedCheck
+
     try:
-        return jsonschema_rs.validator_for(
+        validator = jsonschema_rs.validator_for(
             schema,
             pattern_options=jsonschema_rs.RegexOptions(size_limit=_PATTERN_BYTES),
             offline=True,
             mask=_MASK,
         )
+        return BoundedCheck(validator, schema)
     except jsonschema_rs.ValidationError as error:
         raise UnusableSchema(f"the schema cannot be used: {_message_of(error)}") from error
     except (jsonschema_rs.ReferencingError, ValueError) as error:
         raise UnusableSchema(f"the schema cannot be used: {str(error)[:_LONGEST_NOTE]}") from error
 
 
-def first_fault(validator: Any, document: Any) -> str | None:
+def first_fault(check: "BoundedCheck", document: Any) -> str | None:
     """Return the first fault of a document, with its place and without its value; None where it conforms.
 
     Raise TooDeep.
     """
     import jsonschema_rs
 
+    from headrace_workers.features.generation.structured.check_cost import TooCostly, Unexplained
+
     try:
-        if validator.is_valid(document):
-            return None
-    except ValueError as error:
-        raise TooDeep("the output is nested too deeply to be checked by a schema") from error
-    try:
-        validator.validate(document)  # the first fault alone: all of them may be as many as the document has places
+        check.run(document)  # the first fault alone: all of them may be as many as the document has places
     except jsonschema_rs.ValidationError as error:
         return _message_of(error)
-    except ValueError:  # a number in it has more digits than Python writes
+    except TooCostly as error:
+        raise TooDeep("the output has too many levels to be checked by a schema") from error
+    except Unexplained:
         return "it does not keep to the schema"
-    raise AssertionError("a document that is not valid has a fault")
+    except ValueError as error:
+        raise TooDeep("the output is nested too deeply to be checked by a schema") from error
+    return None
 
 
 def _message_of(error: Any) -> str:

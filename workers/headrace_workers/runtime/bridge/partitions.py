@@ -3,7 +3,8 @@
 Offsets are written with the jobs that were read. So a bridge takes over from another in two seconds, a ledger that was
 restored from a backup goes on from where it was then, and a log that began anew is read from its beginning. This needs
 nothing of the broker but its log. If its consumer groups are reliable, bridges commit the offsets there too, so that
-the broker's tools show their lag.
+the broker's tools show their lag. They commit behind the ledger: if more is committed than the ledger knows, the ledger
+was restored, and that is reported.
 
 The last record that was read is read once more whenever the log may be another: by a new consumer, under a new leader,
 after a silence. Where it is not the same, the log is read again from the newest position that it matches.
@@ -14,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, RetriableError
 
 from headrace_producers.any_record import read_any_record
 from headrace_producers.attentive import attend
@@ -54,11 +55,6 @@ _CLOSE_MS = 5_000
 _LAST_COMMIT_MS = 1_000
 
 
-def group_of(kafka: KafkaSettings) -> str:
-    """Return the consumer group whose offsets are committed: it carries the prefix of its topics, as they do."""
-    return f"{kafka.prefix}ingest"
-
-
 class Partitions:
     """A consumer of what this bridge is to read. Belongs to one thread."""
 
@@ -76,6 +72,7 @@ class Partitions:
         self._mine: frozenset[Place] = frozenset()
         self._places: dict[tuple[str, int], Place] = {}  # those, by what Kafka calls them
         self._at: dict[Place, Position] = {}  # what this bridge wrote or sought last
+        self._compared = not kafka.groups  # the ledger's positions with those that were committed before it began
         self._doubted: set[Place] = set()  # the record that comes first must be the one that was read last
         self._epochs: dict[Place, int] = {}  # leader epochs under which that was so
         self._ask_at = self._looked_at = self._gives_way_until = float("-inf")
@@ -88,10 +85,13 @@ class Partitions:
         if self._opened_at is not None:
             self._round = max(self._round, now - self._opened_at)
         self._opened_at = now
-        if now >= self._ask_at:
+        asks = now >= self._ask_at
+        if asks:
             self._ask(now)
         if self._consumer is None and self._mine:
             self._consumer = self._assigned()
+        if asks and self._consumer is not None and not self._compared:
+            self._compare_committed()
         return self._consumer
 
     def unread(self, polled: Mapping[Any, Sequence[Any]], silent: bool) -> dict[Any, Sequence[Any]]:
@@ -142,10 +142,10 @@ class Partitions:
         self._doubt(self._mine)
 
     def commit(self) -> None:
-        """Tell the broker that all that was polled is written, for its tools. Nothing depends on whether it hears."""
-        if self._consumer is not None and self._kafka.groups:
+        """Tell the broker how far the ledger is, for its tools. Nothing depends on whether it hears."""
+        if self._consumer is not None and self._kafka.groups and self._compared:
             with suppress(KafkaError):
-                self._consumer.commit_async()
+                self._consumer.commit_async(self._offsets())
 
     def give_way(self) -> None:
         """Leave reading to other bridges for a while, since it is not possible from here."""
@@ -159,9 +159,9 @@ class Partitions:
 
     def close(self) -> None:
         """Let go of all, so that others take over at once."""
-        if self._consumer is not None and self._kafka.groups:
+        if self._consumer is not None and self._kafka.groups and self._compared:
             with suppress(KafkaError):
-                self._consumer.commit(timeout_ms=_LAST_COMMIT_MS)
+                self._consumer.commit(self._offsets(), timeout_ms=_LAST_COMMIT_MS)
         self._leave()
 
     def _leave(self) -> None:
@@ -229,7 +229,7 @@ class Partitions:
         )
 
     def _assigned(self) -> Any:
-        consumer = _consumer(self._kafka, group_id=group_of(self._kafka) if self._kafka.groups else None)
+        consumer = _consumer(self._kafka, group_id=self._kafka.ingest_group if self._kafka.groups else None)
         try:
             consumer.assign([_partition(place) for place in sorted(self._mine)])
             self._seek(consumer)
@@ -239,13 +239,51 @@ class Partitions:
         return consumer
 
     def _seek(self, consumer: Any) -> None:
-        stored = self._ledger.full_positions()
+        stored, before = self._ledger.full_positions(), self._at
         # Not known, or of another log: from its beginning.
         self._at = {place: stored.get(place, Position()) for place in self._mine}
+        self._report_lost({place: at.next for place, at in before.items()})
         self._doubted, self._epochs = set(), {}
         for place in sorted(self._mine):
             consumer.seek(_partition(place), self._at[place].next)
         self._doubt(self._mine, consumer)
+
+    def _report_lost(self, read: Mapping[Place, int]) -> None:
+        """Report the positions of which the ledger knows less than was read before: it was restored."""
+        lost = {
+            place: read[place]
+            for place, at in self._at.items()
+            if at.next < read.get(place, 0) and at.reread is None  # else its log was restored, which was reported
+        }
+        if lost:
+            self._ledger.report_lost(lost)
+        for place, offset in sorted(lost.items()):
+            log("ingest", logging.ERROR, Action.POSITIONS_MOVED,
+                f"{place.topic}-{place.partition} was read up to offset {offset}, and the ledger knows it up to "
+                f"{self._at[place].next}: it was restored, or lost its last transactions; it is read again from "
+                "there")  # fmt: skip
+
+    def _compare_committed(self) -> None:
+        """Report what bridges had committed and the ledger does not know, then commit what it knows: commands see in
+        the group that bridges read, before there is a record.
+        """
+        group = self._kafka.ingest_group
+        try:
+            found = self._admin.list_group_offsets(group).get(group, {})
+        except RetriableError:  # a new broker makes its topic of offsets first
+            return
+        except KafkaError:  # it may be forbidden
+            found = {}
+        read = {partition: committed.offset for partition, committed in found.items()}
+        self._report_lost({place: read.get(_partition(place), 0) for place in self._mine})
+        self._compared = True
+        self.commit()
+
+    def _offsets(self) -> dict[Any, Any]:
+        """Return the ledger's positions for the broker: the consumer's are ahead where a transaction's end follows."""
+        from kafka.structs import OffsetAndMetadata
+
+        return {_partition(place): OffsetAndMetadata(at.next, "", -1) for place, at in self._at.items()}
 
     def _doubt(self, places: Collection[Place], consumer: Any = None) -> None:
         for place in sorted(places):

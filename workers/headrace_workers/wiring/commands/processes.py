@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -137,6 +138,7 @@ def init(
 
     # Report what is missing before anything is made. Redis is not needed for this.
     kafka, ledger = KafkaSettings.from_env(), ledger_url()
+    _require_prefix(ledger, kafka.prefix)
     tell: Callable[[str], None] = (lambda _line: None) if as_json else put
     ensure_topics(kafka, partitions=partitions, replication=replication)
     tell("topics: there")
@@ -204,6 +206,22 @@ def _limits(kafka: "KafkaSettings") -> list[str]:
         return [f"{line}, else such events are set aside" for line in too_small(kafka, topic_limits(kafka))]
     except Unavailable as error:
         return [str(error)]
+
+
+def _require_prefix(url: str, prefix: str) -> None:
+    """Raise ConfigurationError if the ledger has tables, and belongs to topics with another prefix."""
+    from headrace_workers.core.ledger.deployment import Deployment, Fact
+    from headrace_workers.core.migrate import has_tables
+    from headrace_workers.core.sql.database import connect
+
+    engine = connect(url)
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():  # a look would make one
+        return
+    try:
+        if has_tables(engine):
+            Deployment(engine).require(Fact.PREFIX, prefix)
+    finally:
+        engine.dispose()
 
 
 def _migrate(url: str) -> int:

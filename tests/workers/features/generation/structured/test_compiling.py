@@ -101,3 +101,43 @@ def test_a_server_that_never_begins_is_told(server: _Server, monkeypatch: pytest
 
     with pytest.raises(compiling.Unavailable, match="ends at once"):
         compile_apart(LETTERS)
+
+
+def _ended_by(signal_number: int, times: int, script: Path) -> None:
+    """Write a server whose processes are ended so many times in the middle of their work."""
+    script.write_text(f"""
+import os, socket, sys
+from headrace_workers.features.generation.structured import compile_server
+compile = compile_server._fault
+def ended(grammar, tokenizer):
+    with open({str(script.with_suffix(".log"))!r}, "a+") as log:
+        log.write(".")
+        count = log.tell()
+    if count <= {times}:
+        os.kill(os.getpid(), {signal_number})
+    return compile(grammar, tokenizer)
+compile_server._fault = ended
+compile_server._serve(socket.socket(fileno=int(sys.argv[1])))
+""")
+
+
+def test_a_process_that_is_killed_blames_no_format(
+    server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The signal of its bounds does; one that a person or the kernel sends is tried once more."""
+    for name, number, times in (
+        ("once", signal.SIGKILL, 1),
+        ("always", signal.SIGKILL, 99),
+        ("cpu", signal.SIGXCPU, 99),
+    ):
+        _ended_by(number, times, tmp_path / f"{name}.py")
+
+    monkeypatch.setattr(compiling, "_SERVER", tmp_path / "once.py")
+    assert compile_apart(LETTERS).fault is None
+    server.stop()
+    monkeypatch.setattr(compiling, "_SERVER", tmp_path / "always.py")
+    with pytest.raises(compiling.Unavailable, match="it was killed each time"):
+        compile_apart(LETTERS)
+    server.stop()
+    monkeypatch.setattr(compiling, "_SERVER", tmp_path / "cpu.py")
+    assert "it takes more than" in (compile_apart(LETTERS).fault or "")

@@ -18,6 +18,7 @@ from headrace_workers.features.batches.store.batches import (
     EXPIRED,
     FAILED_WHOLE,
     FINALIZING,
+    UNREADABLE,
     locked,
 )
 from headrace_workers.features.batches.tables import BATCHES, LINES
@@ -44,10 +45,13 @@ def finalize(connection: Connection, number: int) -> None:
     connection.execute(update(BATCHES).where(here).values(finalizing_at=now_ms(), state=state))
 
 
-def stop_reading(connection: Connection, number: int, reason: str) -> None:
-    """Stop reading an input that cannot be read on. Lines that were taken in are finished, and the batch fails."""
+def give_up(connection: Connection, number: int, reason: str, *, reads_on: bool) -> None:
+    """Run no more lines of a batch, which fails. Lines that were taken in are finished. The others are refused, with
+    their names if the input can be read on.
+    """
     here = and_(BATCHES.c.number == number, BATCHES.c.ended_at.is_(None))
-    connection.execute(update(BATCHES).where(here).values(read=True, reason=reason[:2_000]))
+    given_up = update(BATCHES).where(here).values(reason=func.coalesce(BATCHES.c.reason, reason[:2_000]), crashes=0)
+    connection.execute(given_up if reads_on else given_up.values(position=UNREADABLE))
 
 
 def finish(connection: Connection, number: int, digests: Mapping[str, str]) -> Row[Any] | None:

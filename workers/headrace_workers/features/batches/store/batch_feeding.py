@@ -16,12 +16,14 @@ from headrace_workers.features.batches.store.batch_lines import NewLine
 from headrace_workers.features.batches.store.batches import (
     BATCH_CANCELLED,
     BATCH_EXPIRED,
+    BATCH_FAILED,
     BUDGET,
     CANCELLING,
     CONFLICT,
     DUPLICATE,
     IN_PROGRESS,
     QUOTA,
+    UNREADABLE,
     VALIDATING,
     locked,
 )
@@ -64,6 +66,8 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
     found = locked(connection, number)
     if found is None or found.position != at or found.read:
         return None
+    if chunk.lines and chunk.lines[0].number <= found.line:
+        return None
     if found.state not in (VALIDATING, IN_PROGRESS, CANCELLING):
         return None
     now = clock(connection)
@@ -96,6 +100,7 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
             position=position,
             line=line,
             read=read,
+            crashes=found.crashes if line == found.line else 0,  # only those at the same line are its own
             taken=BATCHES.c.taken + len(lines),
             reserved=BATCHES.c.reserved + sum(each.tokens for each in lines),
             exhausted=exhausted,
@@ -144,6 +149,9 @@ def _stopped(found: Row[Any], now: int, lines: Sequence[NewLine]) -> list[NewLin
     """The lines, refused where the batch goes on no more."""
     if found.state == CANCELLING:
         code, why = BATCH_CANCELLED, "the batch was cancelled before this line was sent"
+    elif found.reason is not None:
+        unread = "the input cannot be read: `line` counts no empty lines; " if found.position == UNREADABLE else ""
+        code, why = BATCH_FAILED, f"the batch failed before this line was sent: {unread}{found.reason}"
     elif found.expires_at <= now:
         code, why = BATCH_EXPIRED, f"the batch's time, {found.window}, was over before this line was sent"
     elif found.exhausted:

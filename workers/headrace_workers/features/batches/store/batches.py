@@ -21,7 +21,8 @@ COMPLETED, FAILED_WHOLE, EXPIRED, CANCELLED = "completed", "failed", "expired", 
 
 # Why a line has no answer, beside the categories of dead letters.
 DUPLICATE, CONFLICT, BUDGET, QUOTA, LOST = "duplicate_custom_id", "conflict", "budget", "quota", "lost"
-BATCH_CANCELLED, BATCH_EXPIRED = "batch_cancelled", "batch_expired"
+BATCH_CANCELLED, BATCH_EXPIRED, BATCH_FAILED = "batch_cancelled", "batch_expired", "batch_failed"
+UNREADABLE = -1  # the position in an input that cannot be read on
 
 _FORGOTTEN_AT_ONCE = 5_000  # lines
 # Of a batch that is over none is, and nobody looks.
@@ -99,7 +100,8 @@ def batches(
 
 def add_crashes(connection: Connection, number: int, count: int) -> None:
     """Add to the number of bridges that ended while they read the input of a batch."""
-    here = update(BATCHES).where(BATCHES.c.number == number)
+    # Below 0 it would come where another bridge got further meanwhile.
+    here = update(BATCHES).where(BATCHES.c.number == number, BATCHES.c.crashes + count >= 0)
     connection.execute(here.values(crashes=BATCHES.c.crashes + count))
 
 

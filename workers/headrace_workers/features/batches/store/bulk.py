@@ -57,6 +57,6 @@ class Batches(LedgerStore):
     let_go = durable(batch_ends.cancel_open_jobs)
     is_all_ended = reads(batch_ends.is_all_ended)
     finalize = durable(batch_ends.finalize)
-    stop_reading = durable(batch_ends.stop_reading)
+    give_up = durable(batch_ends.give_up)
     finish = durable(batch_ends.finish)
     forget = durable(rows.forget)

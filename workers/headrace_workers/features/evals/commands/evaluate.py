@@ -10,7 +10,7 @@ import typer
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import parse_duration
-from headrace_workers.cli.output import console, hush_kafka, put, put_json, say, table
+from headrace_workers.cli.output import console, hush_kafka, put, put_json, say, table, without_controls
 from headrace_workers.cli.whole_file import write_file
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
 from headrace_workers.runtime.settings import ModelSettings
@@ -197,17 +197,17 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
         gate = None if bound is None else judge_gate(bound, plan, outcomes)
         head = summary(plan, analysis, gate)
         write_file(folder / _JSON, report_lines(head, plan, receipts))
-        write_file(folder / _MARKDOWN, [markdown(plan, analysis, gate).encode()])
+        write_file(folder / _MARKDOWN, [without_controls(markdown(plan, analysis, gate)).encode()])
         write_file(folder / _HTML, [report_page(plan, analysis, gate, receipts).encode()])
     if as_json:
         put_json(head)
     else:
         for line in verdict_lines(plan, analysis):
-            put(line)
+            put(without_controls(line))
         if gate is not None:
             put(gate.words)
         for line in reason_lines(analysis):
-            put(line)
+            put(without_controls(line))
         put("")
         console(data=True).print(table(None, SCORES_IN_SHORT, short_score_rows(analysis), right=("mean", "items")))
     if analysis.missing:

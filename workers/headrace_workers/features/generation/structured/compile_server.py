@@ -14,9 +14,10 @@ import threading
 from typing import Any, Final
 
 FRAME: Final = 64
-# The beginnings of an answer. A process that is ended by its bounds says no more than the first.
+# The parts of an answer. A process that is ended says no more than the first; its parent then adds the last.
 BEGUN: Final = b"."
 ENDED: Final = b"+"
+BROKEN: Final = b"-"
 _STACK: Final = 4 * 1024**2  # bytes; half of what a worker's threads have
 _IDLE: Final = 60.0  # seconds without a grammar, then the process ends
 
@@ -25,7 +26,7 @@ def _serve(asked: socket.socket) -> None:
     from llguidance import LLTokenizer
 
     tokenizer = LLTokenizer("byte")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children, which wait for theirs
     asked.settimeout(_IDLE)
     while True:
         try:
@@ -34,13 +35,26 @@ def _serve(asked: socket.socket) -> None:
             return
         if not os.fork():
             asked.close()
-            _answer(socket.socket(fileno=answers), tokenizer, **json.loads(bounds))
+            _watch(socket.socket(fileno=answers), tokenizer, json.loads(bounds))
             os._exit(0)
         os.close(answers)
 
 
-def _answer(answers: socket.socket, tokenizer: Any, cpu: int, memory: int) -> None:
-    """Read a grammar and write the CPU seconds that it took, and why it cannot be used, or nothing."""
+def _watch(answers: socket.socket, tokenizer: Any, bounds: dict[str, int]) -> None:
+    """Answer in a process of its own. If that is ended, write by which signal: -9 for SIGKILL."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()
+    if not child:
+        os._exit(0 if _answer(answers, tokenizer, **bounds) else 1)
+    _, status = os.waitpid(child, 0)
+    if code := os.waitstatus_to_exitcode(status):
+        answers.sendall(BROKEN + str(code).encode())
+
+
+def _answer(answers: socket.socket, tokenizer: Any, cpu: int, memory: int) -> bool:
+    """Read a grammar and write the CPU seconds that it took, and why it cannot be used, or nothing. Return False if it
+    failed.
+    """
     answers.settimeout(None)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -49,15 +63,19 @@ def _answer(answers: socket.socket, tokenizer: Any, cpu: int, memory: int) -> No
     answers.sendall(BEGUN)
     grammar = b"".join(iter(lambda: answers.recv(65_536), b"")).decode()
 
+    done = []
+
     def compile_it() -> None:
         fault = _fault(grammar, tokenizer).split("\n<state>")[0]
         used = resource.getrusage(resource.RUSAGE_SELF)
         answers.sendall(ENDED + f"{used.ru_utime + used.ru_stime:.3f}\n{fault}".encode())
+        done.append(True)
 
     threading.stack_size(_STACK)
     thread = threading.Thread(target=compile_it)
     thread.start()
     thread.join()
+    return bool(done)
 
 
 def _fault(grammar: str, tokenizer: Any) -> str:

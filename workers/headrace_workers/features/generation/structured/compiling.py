@@ -4,6 +4,7 @@ grammars only, and one whose rules are nested too deep ends the process.
 
 import atexit
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from threading import Lock
 from typing import Final
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.features.generation.structured.compile_server import BEGUN, ENDED, FRAME
+from headrace_workers.features.generation.structured.compile_server import BEGUN, BROKEN, ENDED, FRAME
 
 CPU_SECONDS: Final = 1
 MEMORY: Final = 1024**3  # bytes of addresses; the interpreter takes about a tenth
@@ -23,6 +24,11 @@ MEMORY: Final = 1024**3  # bytes of addresses; the interpreter takes about a ten
 # others meanwhile: so this is long enough for a process that gets a thirtieth of a core.
 _WAIT: Final = 30.0
 _TRIES: Final = 3  # of servers that end before they begin
+_KILLED: Final = 2  # times: then somebody ends each process, and the grammar is not to blame
+# How a process ends by its bounds: an error of Python's, CPU time, memory, or levels of nesting.
+_BY_BOUNDS: Final = frozenset(
+    {"1", *(f"-{each:d}" for each in (signal.SIGXCPU, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL))}
+)
 _LONGEST: Final = 500  # characters of a message
 _SERVER: Final = Path(__file__).with_name("compile_server.py")
 
@@ -46,7 +52,7 @@ def compile_apart(grammar: str) -> Compiled:
     except TimeoutError:
         raise Unavailable("the machine is too busy to compile the format: try again later") from None
     except OSError as error:
-        raise Unavailable(f"no process could be started to compile the format: {error.strerror}") from error
+        raise Unavailable(f"no process could compile the format: {error.strerror}") from error
     if told is None:
         bounds = f"{CPU_SECONDS} s, {MEMORY >> 20} MB or levels of nesting"
         return Compiled(f"it takes more than {bounds} than are given to compile it", CPU_SECONDS)
@@ -64,13 +70,21 @@ class _Server:
 
     def ask(self, grammar: bytes, until: float) -> bytes | None:
         """Return what the process of a grammar says; None where its bounds ended it. Raise TimeoutError, OSError."""
+        killed = 0
         for _ in range(_TRIES):
             ours, theirs = socket.socketpair()
             with ours:
                 with theirs:
                     begun = self._hand_over(theirs)
-                if begun and (told := _told(ours, grammar, until)).startswith(BEGUN):
-                    return told.removeprefix(BEGUN + ENDED) if told.startswith(BEGUN + ENDED) else None
+                told = _told(ours, grammar, until) if begun else b""
+            if told.startswith(BEGUN + ENDED):
+                return told.removeprefix(BEGUN + ENDED)
+            if told.startswith(BEGUN):
+                if told.removeprefix(BEGUN + BROKEN).decode() in _BY_BOUNDS:
+                    return None
+                killed += 1
+                if killed == _KILLED:
+                    raise OSError(0, "it was killed each time: the machine may have too little memory")
         raise OSError(0, "it ends at once")
 
     def _hand_over(self, theirs: socket.socket) -> bool:

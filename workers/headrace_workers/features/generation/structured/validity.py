@@ -17,7 +17,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.output_format import ChoiceFormat, JsonObjectFormat, JsonSchemaFormat, OutputFormat
-from headrace_workers.features.generation.structured.check_cost import CheckCost
+from headrace_workers.features.generation.structured.check_cost import BoundedCheck, TooCostly, Unexplained
 from headrace_workers.features.generation.structured.dialects import in_its_dialect, pointer
 from headrace_workers.features.generation.structured.grammar import grammar_of
 from headrace_workers.features.generation.structured.strict_json import NotJson, read_whole
@@ -34,7 +34,6 @@ _LONGEST: Final = 300  # characters of a message
 LARGE_PATTERN: Final = 250_000  # bytes of a pattern when it is compiled; no pattern may have more
 _KEPT: Final = 128  # validators
 _MASK: Final = "it"  # in place of the value, which may be long or private
-_MOST: Final = 5_000_000  # subschemas that the check of an answer may apply; about a second
 _SECONDS: Final = 2.0  # of computing for a grammar: one that is ambiguous takes time by the cube of an answer
 _AT_ONCE: Final = 8  # bytes between two looks at the clock
 
@@ -60,22 +59,24 @@ class SchemaCheck:
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        self._validator = jsonschema_rs.validator_for(
+        validator = jsonschema_rs.validator_for(
             in_its_dialect(schema),
             pattern_options=jsonschema_rs.RegexOptions(size_limit=LARGE_PATTERN),
             validate_formats=True,
             offline=True,
             mask=_MASK,
         )
-        self._cost = CheckCost(schema)
+        self._check = BoundedCheck(validator, schema)
         self.names = frozenset(_names(schema))  # that are told
 
     def run(self, document: Any) -> None:
         """Raise Unparsable where a document does not keep to the schema."""
         try:
-            if self._cost.exceeds(document, _MOST):
-                raise Unparsable("the answer has too many levels to be checked by its schema", place="")
-            self._validator.validate(document)
+            self._check.run(document)
+        except TooCostly:
+            raise Unparsable("the answer has too many levels to be checked by its schema", place="") from None
+        except Unexplained:
+            raise Unparsable("the answer does not keep to its schema", place="") from None
         except jsonschema_rs.ValidationError as error:
             steps = (str(each) if isinstance(each, int) or each in self.names else "*" for each in error.instance_path)
             where = pointer(tuple(steps))
