@@ -27,6 +27,7 @@ from headrace_schemas.events import JobKind
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.core.identity import end_id, said_id
+from headrace_workers.core.ledger.charges import not_made
 from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Wait
 from headrace_workers.core.ledger.rows import Row
@@ -39,6 +40,8 @@ from headrace_workers.core.pipeline.settle import Conditions, failed
 from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.tables import INCIDENTS, NEVER
 from headrace_workers.features.generation.stage import shared_prefix
+
+FREE = not_made("echo")
 
 
 def test_a_step_that_is_done_makes_the_next_ready():
@@ -324,8 +327,8 @@ def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
 def test_a_step_may_wait_for_another_job_or_be_held():
     """Neither is an attempt."""
     wait, held = Wait(JobEnd("other"), "it answers the same", at_most=1.5), Held("a person must look")
-    assert settled(wait) == Settled(JOB_ID, wait, delay_ms=1_500, paid=0)
-    assert settled(held) == Settled(JOB_ID, held, settled(held).records, paid=0)
+    assert settled(wait) == Settled(JOB_ID, wait, delay_ms=1_500, charge=FREE)
+    assert settled(held) == Settled(JOB_ID, held, settled(held).records, charge=FREE)
 
 
 def test_what_is_held_is_told_once():
@@ -360,12 +363,12 @@ def test_what_a_model_could_not_is_tried_elsewhere_at_once():
     own = replace(GENERATE, group=None, elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))
     pipeline = Pipeline((own, *BEHIND))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
-    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12, paid=0)
+    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12, charge=FREE)
     assert settled(retry, pipeline=pipeline) == elsewhere
     assert settled(retry, pipeline=pipeline, attempts=3) == elsewhere
     busy = Retry("busy", after=9.0)
-    assert settled(busy, pipeline=pipeline) == Settled(JOB_ID, busy, delay_ms=9_000, paid=0)
-    assert settled(retry) == Settled(JOB_ID, retry, delay_ms=9_000, paid=0)
+    assert settled(busy, pipeline=pipeline) == Settled(JOB_ID, busy, delay_ms=9_000, charge=FREE)
+    assert settled(retry) == Settled(JOB_ID, retry, delay_ms=9_000, charge=FREE)
     assert isinstance(settled(retry, attempts=3).outcome, Dead)
 
 
