@@ -75,7 +75,11 @@ class ProviderBusy(HeadraceError):
         self.is_sure = after is not None if is_sure is None else is_sure
 
 
-class NotAsked(ProviderBusy):
+class Unseen:
+    """The mark of an error of a call that was not made: nobody saw its text."""
+
+
+class NotAsked(Unseen, ProviderBusy):
     """A call that was not made, since its provider is to be left alone for now. The model itself did not fail."""
 
 

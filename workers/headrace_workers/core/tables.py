@@ -216,6 +216,7 @@ DEAD_LETTERS: Final = Table(
     Column("refers_to", String(36)),  # a refused record's: the id that its job has, or would have had
     Column("tenant", String(64)),
     Column("category", String(16), nullable=False),
+    Column("code", String(32)),
     Column("reason", Text, nullable=False),
     Column("failure", String(16)),  # why its answer does not have the format that the job asks for
     Column("place", Text),  # where

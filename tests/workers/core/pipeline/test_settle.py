@@ -23,13 +23,15 @@ from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import Category, Message, StageRecord, Topic
 from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.events import JobKind
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.core.identity import end_id, said_id
 from headrace_workers.core.ledger.charges import not_made
 from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Wait
+from headrace_workers.core.ledger.dead_letters import letter, letter_row
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Wait, outcome_of
 from headrace_workers.core.ledger.rows import Row
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.carried import pack
@@ -39,6 +41,12 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, failed
 from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.tables import INCIDENTS, NEVER
+from headrace_workers.features.generation.engines.remote.failures import (
+    ProviderRefuses,
+    ProviderRejects,
+    RemoteFailed,
+    RequestRejected,
+)
 from headrace_workers.features.generation.stage import shared_prefix
 
 FREE = not_made("echo")
@@ -322,6 +330,23 @@ def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
     assert isinstance(dead.outcome, Dead)
     assert (dead.burial.category, dead.burial.stage) == (Category.PERMANENT, "judge")
     assert words in dead.burial.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PromptTooLong("900 tokens; the limit is 512"), "context_length_exceeded"),
+        (RequestRejected("the provider answered 400"), "bad_request"),
+        (ProviderRefuses("the provider refused to answer"), "content_policy"),
+        (RemoteFailed("the provider answered 500"), "no_model_answered"),
+        (ProviderRejects("the provider answered 301"), None),
+        (Unavailable("the index is away"), None),
+    ],
+)
+def test_a_dead_letter_says_what_its_sender_can_act_on(error, code):
+    """The category alone does not: a permanent failure may be a fault of the request or of the configuration."""
+    burial = settled(outcome_of(error), attempts=3).burial
+    assert (letter(burial).code, letter_row(burial, NOW)["code"]) == (code, code)
 
 
 def test_a_step_may_wait_for_another_job_or_be_held():

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic
+from headrace_schemas.errors import EndCode
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import Attempt, Cost, JobEvent
 from headrace_schemas.limits import MAX_SHORT_TEXT
@@ -415,4 +416,10 @@ def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost |
         usage=outcome.usage,
         failure=outcome.failure,
         place=outcome.place,
+        code=outcome.code or _code_of(outcome),
     )
+
+
+def _code_of(outcome: Dead) -> EndCode | None:
+    """Return the code of a job that another model may have answered, if there had been one."""
+    return EndCode.NO_MODEL if outcome.category is Category.REROUTABLE and outcome.failure is None else None

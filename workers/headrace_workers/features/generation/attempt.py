@@ -12,7 +12,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry, Signal, Wait
 from headrace_workers.core.pipeline.chain import in_words, links_in, next_in_chain, tried_in, with_attempt
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Generator, HasProvider
+from headrace_workers.core.ports import Generator, HasProvider, Unseen
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
 from headrace_workers.features.generation.monitored_generator import BreakerIsOpen
 from headrace_workers.features.generation.store.breakers import signal_of
@@ -61,7 +61,7 @@ def failed_attempt(
     """
     return Attempt(
         model=generator.alias,
-        provider=None if isinstance(error, ProviderNotAllowed) else _provider(generator),
+        provider=None if isinstance(error, ProviderNotAllowed | Unseen) else _provider(generator),
         category=category,
         reason=reason_of(error),
         failure=error.failure if isinstance(error, Unparsable) else None,

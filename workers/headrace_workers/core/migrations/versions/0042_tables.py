@@ -237,6 +237,7 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.Column("refers_to", sa.String(length=36), nullable=True),
         sa.Column("tenant", sa.String(length=64), nullable=True),
         sa.Column("category", sa.String(length=16), nullable=False),
+        sa.Column("code", sa.String(length=32), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("failure", sa.String(length=16), nullable=True),
         sa.Column("place", sa.Text(), nullable=True),

@@ -13,6 +13,7 @@ from headrace_workers.features.generation.engines.remote.failures import (
     AnswerLost,
     ProviderRejects,
     RemoteFailed,
+    RequestRejected,
 )
 
 _LONGEST_WAIT: Final = 86_400.0
@@ -20,6 +21,7 @@ _DELAY: Final = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")  # Gemini's `retryDelay`
 _HARD: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _BUSY: Final = frozenset({429, 503, 529})
 _BUSY_TYPES: Final = frozenset({"overloaded_error", "rate_limit_error", "rate_limit_exceeded"})
+_BAD_REQUEST: Final = frozenset({400, 413, 422})
 _OTHERS: Final = frozenset({401, 402, 403, 404, 408, 409, 425})  # another model may answer
 
 
@@ -33,7 +35,7 @@ def failure_of_status(status: int, headers: Mapping[str, str], body: object) -> 
         return ProviderBusy(words, after=retry_after(headers, error))
     if status in _BUSY or status in _OTHERS or status >= 500:
         return RemoteFailed(words)
-    return ProviderRejects(words)
+    return RequestRejected(words) if status in _BAD_REQUEST else ProviderRejects(words)
 
 
 def failure_in_stream(endpoint: str, body: object) -> HeadraceError:

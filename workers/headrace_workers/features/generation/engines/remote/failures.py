@@ -1,6 +1,7 @@
 """Failures of models on other machines. The category of each decides whether another model may answer instead."""
 
 from headrace_schemas import Category, HeadraceError
+from headrace_schemas.errors import EndCode
 
 
 class RemoteFailed(HeadraceError):
@@ -21,8 +22,15 @@ class ProviderRejects(HeadraceError):
     category = Category.PERMANENT
 
 
+class RequestRejected(ProviderRejects):
+    """A call that the provider will never take, since it does not like the request itself."""
+
+    end_code = EndCode.BAD_REQUEST
+
+
 class ProviderRefuses(HeadraceError):
     """An answer that the provider's policy withheld. Another model is not asked in its place: that would evade it."""
 
     category = Category.PERMANENT
+    end_code = EndCode.CONTENT_POLICY
     billed = True
