@@ -27,7 +27,8 @@ _HOUR_MS: Final = 3_600_000
 @dataclass(frozen=True, slots=True)
 class Price:
     """The price of a model, in micro-units: of a million tokens of input, cached input and output, and of an hour of
-    the machine. A call is charged for `longest_ms` of the machine at most.
+    the machine. A call is charged for `longest_ms` of the machine at most. A price that is not `known` is of somebody
+    else's machine, who wants money for it.
     """
 
     currency: str
@@ -36,6 +37,7 @@ class Price:
     output: int = 0
     hour: int = 0
     longest_ms: int = 0
+    known: bool = True
 
     def most(self, tokens: int) -> int:
         """Return the most that a call with so many tokens, read and written, may cost."""
@@ -56,18 +58,23 @@ class Price:
         return max(self.input, self.cached, self.output) > 0
 
 
+UNKNOWN: Final = Price("", known=False)
+
+
 class Prices(Protocol):
     """The prices of a deployment's models."""
 
     def price(self, model: str) -> Price | None:
-        """Return the price of a model; None where it is not known."""
+        """Return the price of a model: `UNKNOWN` if a provider has one that is not known, and None for a model on the
+        deployment's own machines for which nobody set a price. Its calls cost what nobody knows, but no budget.
+        """
 
 
 class NoPrices:
-    """Prices of a deployment that knows none."""
+    """Prices of a deployment whose models are its own, and have none."""
 
     def price(self, model: str) -> Price | None:
-        """Return None: it is not known."""
+        """Return None: nobody set one."""
         return None
 
 
@@ -82,13 +89,20 @@ class NextCall:
     @property
     def most(self) -> int | None:
         """Return the most that it may cost; None where its price is not known."""
-        return None if self.price is None else self.price.most(self.tokens)
+        return self.price.most(self.tokens) if self.price is not None and self.price.known else None
+
+    @property
+    def is_unpriced(self) -> bool:
+        """Return True if it costs money, and nobody knows how much: no budget allows it."""
+        return self.price is not None and not self.price.known
 
     def pinned(self) -> dict[str, Any]:
         """Return the context that pins its price."""
         price = self.price
         if price is None:
             return {}
+        if not price.known:
+            return {CALL: {"model": self.model, "tokens": self.tokens}}
         figures = [price.currency, price.input, price.cached, price.output, price.hour, price.longest_ms]
         return {CALL: {"model": self.model, "price": figures, "tokens": self.tokens}}
 
@@ -100,11 +114,11 @@ def routed(context: Mapping[str, Any], call: NextCall | None) -> dict[str, Any]:
 
 
 def call_in(context: Mapping[str, Any], model: str) -> NextCall:
-    """Return the call of this model that a context pins; one without a known price where it pins none."""
+    """Return the call of this model that a context pins; one without a price where it pins none."""
     found = context.get(CALL) or {}
-    if found.get("model") != model or "price" not in found:
+    if found.get("model") != model:
         return NextCall(model, None, 0)
-    return NextCall(model, Price(*found["price"]), found["tokens"])
+    return NextCall(model, Price(*found["price"]) if "price" in found else UNKNOWN, found["tokens"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +155,7 @@ def charge_of(call: NextCall, usage: Usage | None, ran_ms: float) -> Charge:
 
 def lost(call: NextCall) -> Charge:
     """Return the charge of a call whose outcome nobody recorded: the most, since it may have been billed."""
-    return Charge(call.model, call.most, call.price.currency if call.price else None, is_bound=True)
+    return Charge(call.model, call.most, call.price.currency or None if call.price else None, is_bound=True)
 
 
 class ModelCharges(NamedTuple):

@@ -292,7 +292,7 @@ def work(connection: Connection, works: Sequence[WantedWork]) -> dict[str, str]:
     wants = [
         Want(
             job.id, job.tenant, job.tokens, (job.call.most or 0) if job.call else 0,
-            job.call.model if job.call is not None and job.call.most is None else None,
+            job.call.model if job.call is not None and job.call.is_unpriced else None,
         )
         for job in works
     ]  # fmt: skip
