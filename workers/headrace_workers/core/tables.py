@@ -343,6 +343,7 @@ POSITIONS: Final = Table(
     Column("back_from", BigInteger),
     Column("back_to", BigInteger),
     Column("back_before", BigInteger),
+    Column("read_until", BigInteger),  # a time (ms): what Kafka had until then is read
 )
 
 # Which deployment the ledger belongs to: the prefix of its topics, and the Kafka cluster. An unknown value has no row.

@@ -37,6 +37,7 @@ class ForBridges(Engines):
     leave = volatile(readers.leave)
     full_positions = reads(positions.read)
     go_back = durable(positions.go_back)
+    note_read = volatile(positions.note_read)
     positions = reads(positions.positions)
     release_unstarted = volatile(leases.release_unstarted)
     release = volatile(leases.release)

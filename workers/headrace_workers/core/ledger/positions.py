@@ -12,12 +12,12 @@ others at their offsets, or none.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam, case, select, update
+from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam, case, func, select, update
 
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.ledger.incidents import Incident
@@ -128,6 +128,18 @@ def go_back(connection: Connection, place: Place, expected: int, to: Position) -
         .where(POSITIONS.c.topic == place.topic, POSITIONS.c.partition == place.partition)
         .values(back_at=now_ms(), back_from=to.reread.below, back_to=to.next, back_before=to.reread.at)
     )
+
+
+def note_read(connection: Connection, places: Collection[Place], until: int) -> None:
+    """Note that all records are read that these places had at this time (ms)."""
+    for place in sorted(places):
+        here = POSITIONS.c.topic == place.topic, POSITIONS.c.partition == place.partition
+        connection.execute(update(POSITIONS).where(*here, POSITIONS.c.log == place.log).values(read_until=until))
+
+
+def read_until() -> Any:
+    """Return a query for the time (ms) until which all records of all places are read; NULL without a place."""
+    return select(func.min(func.coalesce(POSITIONS.c.read_until, 0))).scalar_subquery()
 
 
 def incidents(connection: Connection) -> list[Incident]:

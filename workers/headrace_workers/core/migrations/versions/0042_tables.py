@@ -803,6 +803,7 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
         sa.Column("back_from", sa.BigInteger(), nullable=True),
         sa.Column("back_to", sa.BigInteger(), nullable=True),
         sa.Column("back_before", sa.BigInteger(), nullable=True),
+        sa.Column("read_until", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("topic", "partition"),
     )
     op.create_table(
