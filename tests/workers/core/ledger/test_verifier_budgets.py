@@ -17,6 +17,7 @@ from tests.workers.core.ledger.budget_deployment import (
 from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Category
+from headrace_workers.core.ledger.charges import UNKNOWN
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.lanes import BATCH
 from headrace_workers.core.ledger.ledger import Ledger
@@ -88,9 +89,9 @@ def test_a_verifier_that_was_killed_is_charged_with_the_most(there: Deployment):
     assert books(there.ledger) == (cost["amount"], 0)
 
 
-def test_a_verifier_without_a_price_is_refused_under_a_budget(ledger: Ledger):
+def test_a_verifier_whose_price_is_not_known_is_refused_under_a_budget(ledger: Ledger):
     """At admission, before anything is spent."""
-    there = verifying(ledger, other=None)
+    there = verifying(ledger, other=UNKNOWN)
     budget(ledger, 10**9)
     assert ledger.ingest([there.new(cache="semantic")]).new == 0
     assert ledger.ingest([there.new()]).new == 1
