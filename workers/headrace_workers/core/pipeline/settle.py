@@ -54,8 +54,10 @@ def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, 
 def _bill(started: Started, row: StepRow, task: Task | Unit | None, outcome: Outcome, conditions: Conditions) -> Bill:
     """Return the job's bill after this step."""
     context = task.context if isinstance(task, Task) else context_of(row.context)
-    share_ms = conditions.ran_ms / len(started.steps)
-    return Bill.before(context, model_of(started.queue)).after(outcome, share_ms, is_unit=isinstance(task, Unit))
+    bill = Bill.before(context, model_of(started.queue))
+    if bill.call is None:
+        return bill
+    return bill.after(outcome, conditions.ran_ms / len(started.steps), is_unit=isinstance(task, Unit))
 
 
 def _settled(
@@ -148,7 +150,8 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     payload, event_type = (
         (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
     )
-    kept = {**task.context, **done.context, **({} if _is_told(bill.charge, done.event) else bill.context)}
+    charged = bill.context if bill.made_call and not _is_told(bill.charge, done.event) else {}
+    kept = {**task.context, **done.context, **charged}
     read = ReadBytes(len(row.job_payload), len(payload or b"") + _size(kept))
     call = pipeline.call(route, task.job, read)
     context = pack(routed(kept, call), stages[len(published(event)) :])
