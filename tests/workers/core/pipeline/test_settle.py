@@ -28,7 +28,7 @@ from headrace_schemas.events import JobKind
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.core.identity import end_id, said_id
-from headrace_workers.core.ledger.charges import not_made
+from headrace_workers.core.ledger.charges import NextCall, Price, cost_of, not_made
 from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.dead_letters import letter, letter_row
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Wait, outcome_of
@@ -347,6 +347,17 @@ def test_a_dead_letter_says_what_its_sender_can_act_on(error, code):
     """The category alone does not: a permanent failure may be a fault of the request or of the configuration."""
     burial = settled(outcome_of(error), attempts=3).burial
     assert (letter(burial).code, letter_row(burial, NOW)["code"]) == (code, code)
+
+
+def test_a_call_that_failed_unbilled_costs_nothing_though_its_job_goes_on():
+    """The job's earlier answer goes on, or its receipt says what was not judged."""
+    pinned = NextCall("echo", Price("USD", input=10), 100).pinned()
+    retry = Retry("refused", category=Category.REROUTABLE, otherwise=Done(output()))
+    assert cost_of(settled(retry, attempts=3, context=pack(pinned, ())).following[0].context) is None
+    lost = settled(replace(retry, billed=True), attempts=3, context=pack(pinned, ()))
+    cost = cost_of(lost.following[0].context)
+    assert cost is not None
+    assert (cost.models[0].calls, cost.bound) == (1, 1)
 
 
 def test_a_step_may_wait_for_another_job_or_be_held():

@@ -305,7 +305,7 @@ def _retry(
     if not last and (row.deadline >= NEVER or ended + delay_ms < row.deadline):
         return _later(started, row, task, retry, delay_ms, again, conditions, bill)
     if retry.otherwise is not None and task is not None:
-        return settle(started, row, task, retry.otherwise, conditions)
+        return _settled(started, row, task, retry.otherwise, conditions, bill)
     before = f"; tried before: {in_words(others)}" if others else ""
     if last:
         why, category = f"given up after {row.attempts} attempts: {retry.reason}{before}", retry.category
