@@ -8,6 +8,7 @@ A step's charge is decided in one place, `Bill.after`. Whoever settles the step 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 from pydantic_core import from_json, to_json
@@ -236,20 +237,27 @@ class Bill:
     @property
     def cost(self) -> Cost:
         """Return the cost of all calls, for a receipt."""
-        models = {model: charges for model, charges in self.models.items() if charges.calls}
-        return Cost(
-            amount=self.spent,
-            currency=next((charges.currency for charges in models.values() if charges.currency), None),
-            unknown=any(charges.unknown for charges in models.values()),
-            bound=sum(charges.bound for charges in models.values()),
-            models=tuple(
-                ModelCost(
-                    model=model, calls=charges.calls, amount=charges.amount,
-                    unknown_calls=charges.unknown, bound=charges.bound,
-                )
-                for model, charges in list(models.items())[:MAX_COSTED]
-            ),
-        )  # fmt: skip
+        return _cost(tuple(each for each in self.models.items() if each[1].calls))
+
+
+@lru_cache(maxsize=256)  # the jobs of a group mostly cost the same
+def _cost(models: tuple[tuple[str, ModelCharges], ...]) -> Cost:
+    return Cost(
+        amount=sum(charges.amount for _, charges in models),
+        currency=next((charges.currency for _, charges in models if charges.currency), None),
+        unknown=any(charges.unknown for _, charges in models),
+        bound=sum(charges.bound for _, charges in models),
+        models=tuple(
+            ModelCost(
+                model=model,
+                calls=charges.calls,
+                amount=charges.amount,
+                unknown_calls=charges.unknown,
+                bound=charges.bound,
+            )
+            for model, charges in models[:MAX_COSTED]
+        ),
+    )
 
 
 def _usage_of(outcome: Done | Ended) -> Usage | None:

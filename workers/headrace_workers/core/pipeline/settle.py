@@ -46,7 +46,8 @@ def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, 
     """Return the ledger's outcome of one task, or one unit."""
     try:
         bill = _bill(started, row, task, outcome, conditions)
-        return replace(_settled(started, row, task, outcome, conditions, bill), charge=bill.charge)
+        settled = _settled(started, row, task, outcome, conditions, bill)
+        return settled if bill.charge is None else replace(settled, charge=bill.charge)
     except WrongOutcome as error:
         return settle_dead(started.stage, row, Dead(Category.PERMANENT, f"the stage {started.stage!r} {error}"))
 
