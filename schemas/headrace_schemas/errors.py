@@ -26,15 +26,25 @@ class Category(StrEnum):
         return self in (Category.TRANSIENT, Category.REROUTABLE)
 
 
+class EndCode(StrEnum):
+    """Reason of a job's end that its sender can act on. The category says only what headrace did about it."""
+
+    CONTEXT_LENGTH = "context_length_exceeded"  # the prompt is too long for the model
+    BAD_REQUEST = "bad_request"  # the provider does not take such a request
+    CONTENT_POLICY = "content_policy"  # the provider's policy withheld the answer
+    NO_MODEL = "no_model_answered"  # no model of the job answered for now: another job may be answered later
+
+
 class HeadraceError(Exception):
     """Root of all errors that headrace raises on purpose. The message says what is wrong, where, and what to do.
 
     `param` names the field that is at fault, where it is one: `sampling.top_k`. `code` says what is wrong with it, in
     OpenAI's words: `missing_required_parameter`, `unknown_parameter` or `invalid_value`. `billed` says that a call of a
-    model failed for which its provider may want money all the same.
+    model failed for which its provider may want money all the same. A job that ends with the error has the `end_code`.
     """
 
     category: ClassVar[Category] = Category.PERMANENT
+    end_code: ClassVar[EndCode | None] = None
     param: str | None = None
     code: str | None = None
     billed: bool = False
@@ -72,6 +82,7 @@ class PromptTooLong(HeadraceError):
     """The prompt and the answer's smallest size do not fit into the model's context."""
 
     category = Category.INVALID
+    end_code = EndCode.CONTEXT_LENGTH
 
 
 class InputTooLong(HeadraceError):

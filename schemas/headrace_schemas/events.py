@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NoReturn, Self
 
 from pydantic import Field, model_validator
 
-from headrace_schemas.errors import Category, NoAnswer, Unparsable
+from headrace_schemas.errors import Category, EndCode, NoAnswer, Unparsable
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.limits import (
     INTEGRAL,
@@ -394,6 +394,9 @@ class DeadLetter(OutgoingValue):
     ] = None
     tenant: Annotated[Tenant | None, Field(description="The tenant, if it is known.")] = None
     category: Annotated[Category, Field(description="The kind of failure.")]
+    code: Annotated[
+        EndCode | None, Field(description="The reason, if the job's sender can act on it; absent for other failures.")
+    ] = None
     reason: Annotated[ShortText, Field(description="The failure in words.")]
     failure: Annotated[
         Failure | None, Field(description="Why the answer does not have the format that the job asks for.")

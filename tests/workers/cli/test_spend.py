@@ -4,6 +4,7 @@ import json
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.spend.store.spent_days import count
+from headrace_workers.runtime.settings import home_of
 
 
 def test_a_budget_is_set_listed_and_removed(call, ledger):
@@ -21,6 +22,16 @@ def test_a_budget_is_set_listed_and_removed(call, ledger):
     assert len(call("budgets", "list", "--json")[1].splitlines()) == 1
     code, _, err = call("budgets", "remove", "shop", "--per", "day")
     assert (code != 0, "there is no such budget" in err) == (True, True)
+
+
+def test_a_new_budget_lists_the_models_that_it_does_not_allow(call, ledger):
+    """A provider wants money for them, and nobody knows how much."""
+    far = '[models.{name}]\nengine = "openai"\nmodel = "strange"\nendpoint = "{at}"\ncontext_length = 1000\n'
+    (home_of() / "models.toml").write_text(
+        far.format(name="far", at="https://api.openai.com/v1") + far.format(name="near", at="http://localhost:11434/v1")
+    )
+    told = call("budgets", "set", "shop", "--most", "1")[2].replace("\n", " ")
+    assert "jobs under a budget that may need far are refused" in told
 
 
 def test_a_budget_of_a_key_that_the_tenant_does_not_have_is_refused(call, ledger):

@@ -19,7 +19,7 @@ def letter_row(letter: Any) -> tuple[str, ...]:
     return (
         letter.id,
         letter.job_id or letter.refers_to or "",
-        letter.failure or letter.category,
+        letter.failure or letter.code or letter.category,
         letter.stage,
         str(letter.attempts),
         show_time(letter.died_at) + (" (replayed)" if letter.replayed_at else ""),
@@ -38,6 +38,7 @@ def letter_dict(letter: Any) -> dict[str, Any]:
         "refers_to": letter.refers_to,
         "tenant": letter.tenant,
         "category": letter.category,
+        "code": letter.code,
         "reason": letter.reason,
         "failure": letter.failure,
         "place": letter.place,

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from headrace_schemas import Category, Finding, HeadraceError, Message, ModerationVerdict, Sampling, Usage
+from headrace_schemas.errors import EndCode
 from headrace_schemas.events import FinishReason
 from headrace_schemas.moderation import Action
 from headrace_schemas.output_format import OutputFormat
@@ -75,7 +76,11 @@ class ProviderBusy(HeadraceError):
         self.is_sure = after is not None if is_sure is None else is_sure
 
 
-class NotAsked(ProviderBusy):
+class Unseen:
+    """The mark of an error of a call that was not made: nobody saw its text."""
+
+
+class NotAsked(Unseen, ProviderBusy):
     """A call that was not made, since its provider is to be left alone for now. The model itself did not fail."""
 
 
@@ -83,6 +88,7 @@ class ProviderRefuses(HeadraceError):
     """An answer that the provider's policy withheld. Another model is not asked in its place: that would evade it."""
 
     category = Category.PERMANENT
+    end_code = EndCode.CONTENT_POLICY
     billed = True
 
 

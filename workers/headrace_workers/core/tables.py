@@ -218,6 +218,7 @@ DEAD_LETTERS: Final = Table(
     Column("refers_to", String(36)),  # a refused record's: the id that its job has, or would have had
     Column("tenant", String(64)),
     Column("category", String(16), nullable=False),
+    Column("code", String(32)),
     Column("reason", Text, nullable=False),
     Column("failure", String(16)),  # why its answer does not have the format that the job asks for
     Column("place", Text),  # where
@@ -345,6 +346,7 @@ POSITIONS: Final = Table(
     Column("back_from", BigInteger),
     Column("back_to", BigInteger),
     Column("back_before", BigInteger),
+    Column("read_until", BigInteger),  # a time (ms): what Kafka had until then is read
 )
 
 # Which deployment the ledger belongs to: the prefix of its topics, and the Kafka cluster. An unknown value has no row.

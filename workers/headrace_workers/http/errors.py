@@ -194,6 +194,8 @@ def response_of(refusal: Refusal, path: str, request_id: str) -> Response:
 def refused_response(error: Refused) -> Response:
     """Return the response to OpenAI's clients for a request that was refused, or a job that was not answered."""
     headers = {} if error.should_retry is None else {"x-should-retry": "true" if error.should_retry else "false"}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after))
     content = json.dumps(error.body(), ensure_ascii=False).encode("utf-8", "backslashreplace")
     return Response(content, error.status, headers, "application/json")
 

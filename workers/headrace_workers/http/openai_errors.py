@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, JobCancelled, Result
-from headrace_schemas.errors import DeadlinePassed, PromptTooLong, ProviderNotAllowed, UnknownModel, UnknownResource
+from headrace_schemas.errors import (
+    DeadlinePassed,
+    EndCode,
+    PromptTooLong,
+    ProviderNotAllowed,
+    UnknownModel,
+    UnknownResource,
+)
 
 INVALID: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
@@ -22,6 +29,15 @@ _BY_CATEGORY: Final[dict[Category, tuple[int, str]]] = {
     Category.REROUTABLE: (503, _SERVER),
     Category.POISON: (500, _SERVER),
 }
+# A permanent failure may be a fault of the request or of the configuration: only the code tells.
+_BY_CODE: Final[dict[EndCode, tuple[int, str]]] = {
+    EndCode.CONTEXT_LENGTH: (400, INVALID),
+    EndCode.BAD_REQUEST: (400, INVALID),
+    EndCode.CONTENT_POLICY: (400, INVALID),
+    EndCode.NO_MODEL: (503, _SERVER),
+}
+_UNAVAILABLE: Final = 503
+_TRY_AFTER: Final = 30.0  # seconds, behind the last attempt of a job
 _CODES: Final = {Category.INVALID: "invalid_value", Category.QUOTA: "insufficient_quota"}
 # Reasons for which OpenAI has a code of its own, with the parameter.
 _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
@@ -45,7 +61,8 @@ class Refused(HeadraceError):
 
     `param` names what it is about as the request has it, such as `messages[0].content`. `job_id` is of the job that was
     made of the request, if one was, and `place` is where its answer fails the format that was asked for. `should_retry`
-    tells clients whether to send it again, where their own rule by the status would be wrong.
+    tells clients whether to send it again, where their own rule by the status would be wrong; `retry_after` (seconds)
+    tells people when.
     """
 
     category = Category.INVALID
@@ -61,6 +78,7 @@ class Refused(HeadraceError):
         job_id: str | None = None,
         place: str | None = None,
         should_retry: bool | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -70,6 +88,7 @@ class Refused(HeadraceError):
         self.job_id = job_id
         self.place = place
         self.should_retry = should_retry
+        self.retry_after = retry_after
 
     def body(self) -> dict[str, Any]:
         """Return the body of the HTTP response."""
@@ -141,12 +160,19 @@ def unanswered(end: DeadLetter | JobCancelled) -> Refused:
         reason = f": {end.reason}" if end.reason else ""
         message = f"the job {end.job_id} was cancelled{reason}"
         return Refused(message, status=409, code="cancelled", job_id=end.job_id, should_retry=False)
-    status, type_ = _BY_CATEGORY[end.category]
-    code = _code_of(end.category)
+    status, type_ = _BY_CATEGORY[end.category] if end.code is None else _BY_CODE[end.code]
+    code = end.code or _code_of(end.category)
     if end.failure is not None:
         status, type_, code = _LACKS_ITS_FORMAT, _SERVER, end.failure
     return Refused(
-        end.reason, status=status, type=type_, code=code, job_id=end.concerns, place=end.place, should_retry=False
+        end.reason,
+        status=status,
+        type=type_,
+        code=code,
+        job_id=end.concerns,
+        place=end.place,
+        should_retry=False,
+        retry_after=_TRY_AFTER if status == _UNAVAILABLE else None,
     )
 
 

@@ -24,7 +24,7 @@ from headrace_schemas import Category, Sampling, Usage
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.charges import Price
+from headrace_workers.core.ledger.charges import UNKNOWN, Price
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
@@ -78,9 +78,22 @@ def test_without_a_budget_the_receipt_tells_the_cost_all_the_same(there: Deploym
     assert there.ledger.read(select(RESERVATIONS)) == []
 
 
+def test_an_own_model_without_a_price_runs_under_a_budget(there: Deployment):
+    """It reserves nothing, also if its job is replayed. The receipt says that the cost is not known."""
+    there.prices.prices["echo"] = None
+    budget(there.ledger, 10)
+    there.ledger.ingest([new := there.new()])
+    there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no"))
+    assert there.ledger.replay(DeadFilter()) == (1, 0)
+    there.to_the_end()
+    cost = costs(there.ledger)[new.id]
+    assert (cost["amount"], cost["unknown"], cost["models"][0]["unknown_calls"]) == (0, True, 1)
+    assert books(there.ledger) == (0, 0)
+
+
 def test_an_unknown_price_is_told_and_is_refused_under_a_budget(there: Deployment):
     """It is never taken for nothing."""
-    there.prices.prices["echo"] = None
+    there.prices.prices["echo"] = UNKNOWN
     there.ledger.ingest([free := there.new(tenant="b")])
     there.to_the_end()
     cost = costs(there.ledger)[free.id]
@@ -410,7 +423,7 @@ def test_a_job_that_died_at_its_judge_pays_for_its_answer_once(there: Deployment
 
 def test_a_replayed_job_whose_price_is_not_known_is_refused_under_a_budget(there: Deployment):
     """It died before its tenant had one."""
-    there.prices.prices["echo"] = None
+    there.prices.prices["echo"] = UNKNOWN
     there.ledger.ingest([new := there.new()])
     there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no"))
     budget(there.ledger, 10**9)

@@ -20,6 +20,7 @@ from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.ledger.positions import Place
 from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.ledger.replay import DeadFilter
@@ -221,6 +222,28 @@ def test_what_never_comes_is_given_back_after_an_hour(ledger: Ledger, job: Make)
         )
     ledger.prune(10**9)
     assert (state(ledger), reserved(ledger)) == ((0, 30), {running.id})
+
+
+def test_what_never_comes_is_given_back_when_ingest_has_read_what_came_since(ledger: Ledger, job: Make):
+    """Its gateway was killed: minutes suffice. A job that comes later reserves anew, or is refused."""
+    ledger.of(Quotas).put("a", 100, "ever")
+    late = job(tokens=60)
+    ledger.of(Quotas).reserve([Want(late.id, "a", 60)])
+    places = [Place("jobs.generation", number, "log") for number in (0, 1)]
+    ledger.share("bridge", places, 1_000)
+    read = ledger.now() + quota_accounting.PASSED_MS + 1_000
+    ledger.note_read(places[:1], read)
+    ledger.prune(10**9)
+    assert state(ledger) == (0, 60)
+    ledger.note_read(places[1:], ledger.now())
+    ledger.prune(10**9)
+    assert state(ledger) == (0, 60)
+    ledger.note_read(places[1:], read)
+    ledger.prune(10**9)
+    assert state(ledger) == (0, 0)
+    ledger.ingest([other := job(tokens=50)])
+    ((refused, _),) = ledger.ingest([late]).over
+    assert (refused.id, reserved(ledger)) == (late.id, {other.id})
 
 
 def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):

@@ -17,20 +17,23 @@ from tests.workers.core.ledger.budget_deployment import (
 from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Category
+from headrace_workers.core.ledger.charges import UNKNOWN
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.lanes import BATCH
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.outcome import Done
+from headrace_workers.core.ledger.outcome import Done, Outcome
 from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.settle import Conditions, settle
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.access.tables import RESERVATIONS
+from headrace_workers.features.cache import label_step
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.label_step import label_work
 from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.label_work import Labelled
+from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
 
 
 def verifying(ledger: Ledger, **prices: Any) -> Deployment:
@@ -88,9 +91,9 @@ def test_a_verifier_that_was_killed_is_charged_with_the_most(there: Deployment):
     assert books(there.ledger) == (cost["amount"], 0)
 
 
-def test_a_verifier_without_a_price_is_refused_under_a_budget(ledger: Ledger):
+def test_a_verifier_whose_price_is_not_known_is_refused_under_a_budget(ledger: Ledger):
     """At admission, before anything is spent."""
-    there = verifying(ledger, other=None)
+    there = verifying(ledger, other=UNKNOWN)
     budget(ledger, 10**9)
     assert ledger.ingest([there.new(cache="semantic")]).new == 0
     assert ledger.ingest([there.new()]).new == 1
@@ -133,15 +136,30 @@ def test_a_label_reserves_its_call_and_pays_what_it_cost(there: Deployment):
     assert there.ledger.read(select(RESERVATIONS)) == []
 
 
-def run_label(there: Deployment, claim: Claim) -> None:
-    """Run a group of labels: each is clean."""
+@pytest.mark.parametrize("billed", [False, True])
+def test_a_label_is_charged_only_for_a_call_that_may_be_billed(there: Deployment, billed: bool):
+    """It asks no model if a person was quicker. A call that broke off is charged with the most."""
+    budget(there.ledger, 10**9)
+    unlabelled(there)
+    ask(there)
+    most = books(there.ledger)[1]
+    claim = claim_one(there.ledger, "model.other", lane=BATCH)
+    assert claim is not None
+    broken = ProviderRefuses("no")
+    run_label(there, claim, label_step._outcome("a", broken if billed else None, "other"))
+    assert books(there.ledger) == (most if billed else 0, 0)
+
+
+def run_label(there: Deployment, claim: Claim, outcome: Outcome | None = None) -> None:
+    """Run a group of labels: each is clean, or comes to this outcome."""
     started = there.start(claim)
     assert started is not None
     conditions = Conditions(there.pipeline, 3, there.random, ran_ms=5.0)
     settled = [
         settle(
             started, row, task_of(row, started.now),
-            Done(rows=(Labelled(row.subject, "clean", "verifier:other", "the same"),), usage=VERIFIED), conditions,
+            outcome or Done(rows=(Labelled(row.subject, "clean", "verifier:other", "the same"),), usage=VERIFIED),
+            conditions,
         )
         for row in started.steps
         if row.subject is not None

@@ -35,8 +35,10 @@ def row(**changes):
 def settled(outcome, stage="generate", pipeline=None, max_attempts=3, **changes):
     """Settle one outcome of a group of one."""
     given_row = row(**changes)
-    started = Started(1, "model.echo", stage, "g", False, 12, NOW, (given_row,))
-    conditions = Conditions(pipeline or Pipeline(), max_attempts, random.Random(1), ran_ms=250.04)
+    pipeline = pipeline or Pipeline()
+    known = pipeline.stage(stage)
+    started = Started(1, known.queue("echo") if known else stage, stage, "g", False, 12, NOW, (given_row,))
+    conditions = Conditions(pipeline, max_attempts, random.Random(1), ran_ms=250.04)
     return settle(started, given_row, task_of(given_row), outcome, conditions)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import Category
-from headrace_schemas.errors import PromptTooLong, Unavailable
+from headrace_schemas.errors import InvalidRecord, Unavailable
 from headrace_workers.core.ledger.outcome import Dead, Retry
 from headrace_workers.core.pipeline.isolate import run_isolated, unreadable
 from headrace_workers.core.pipeline.task import Task
@@ -41,7 +41,7 @@ def raising_on(culprits, error):
 def test_only_the_culprits_get_the_error(count, culprits):
     """Each of the others gets its own outcome, in order."""
     group = tasks(count)
-    outcomes = run_isolated(raising_on(culprits, PromptTooLong("too long")), group)
+    outcomes = run_isolated(raising_on(culprits, InvalidRecord("too long")), group)
     assert outcomes == [
         Dead(Category.INVALID, "too long") if int(task.job_id) in culprits else marked(task) for task in group
     ]

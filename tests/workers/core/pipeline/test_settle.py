@@ -23,12 +23,15 @@ from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import Category, Message, StageRecord, Topic
 from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.events import JobKind
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.core.identity import end_id, said_id
+from headrace_workers.core.ledger.charges import NextCall, Price, cost_of, not_made
 from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Wait
+from headrace_workers.core.ledger.dead_letters import letter, letter_row
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Wait, outcome_of
 from headrace_workers.core.ledger.rows import Row
 from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.carried import pack
@@ -38,7 +41,15 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, failed
 from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.tables import INCIDENTS, NEVER
+from headrace_workers.features.generation.engines.remote.failures import (
+    ProviderRefuses,
+    ProviderRejects,
+    RemoteFailed,
+    RequestRejected,
+)
 from headrace_workers.features.generation.stage import shared_prefix
+
+FREE = not_made("echo")
 
 
 def test_a_step_that_is_done_makes_the_next_ready():
@@ -321,11 +332,39 @@ def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
     assert words in dead.burial.reason
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PromptTooLong("900 tokens; the limit is 512"), "context_length_exceeded"),
+        (RequestRejected("the provider answered 400"), "bad_request"),
+        (ProviderRefuses("the provider refused to answer"), "content_policy"),
+        (RemoteFailed("the provider answered 500"), "no_model_answered"),
+        (ProviderRejects("the provider answered 301"), None),
+        (Unavailable("the index is away"), None),
+    ],
+)
+def test_a_dead_letter_says_what_its_sender_can_act_on(error, code):
+    """The category alone does not: a permanent failure may be a fault of the request or of the configuration."""
+    burial = settled(outcome_of(error), attempts=3).burial
+    assert (letter(burial).code, letter_row(burial, NOW)["code"]) == (code, code)
+
+
+def test_a_call_that_failed_unbilled_costs_nothing_though_its_job_goes_on():
+    """The job's earlier answer goes on, or its receipt says what was not judged."""
+    pinned = NextCall("echo", Price("USD", input=10), 100).pinned()
+    retry = Retry("refused", category=Category.REROUTABLE, otherwise=Done(output()))
+    assert cost_of(settled(retry, attempts=3, context=pack(pinned, ())).following[0].context) is None
+    lost = settled(replace(retry, billed=True), attempts=3, context=pack(pinned, ()))
+    cost = cost_of(lost.following[0].context)
+    assert cost is not None
+    assert (cost.models[0].calls, cost.bound) == (1, 1)
+
+
 def test_a_step_may_wait_for_another_job_or_be_held():
     """Neither is an attempt."""
     wait, held = Wait(JobEnd("other"), "it answers the same", at_most=1.5), Held("a person must look")
-    assert settled(wait) == Settled(JOB_ID, wait, delay_ms=1_500, paid=0)
-    assert settled(held) == Settled(JOB_ID, held, settled(held).records, paid=0)
+    assert settled(wait) == Settled(JOB_ID, wait, delay_ms=1_500, charge=FREE)
+    assert settled(held) == Settled(JOB_ID, held, settled(held).records, charge=FREE)
 
 
 def test_what_is_held_is_told_once():
@@ -360,12 +399,12 @@ def test_what_a_model_could_not_is_tried_elsewhere_at_once():
     own = replace(GENERATE, group=None, chain=lambda _job: ("echo", "big"))
     pipeline = Pipeline((own, *BEHIND))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
-    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12, paid=0)
+    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12, charge=FREE)
     assert settled(retry, pipeline=pipeline) == elsewhere
     assert settled(retry, pipeline=pipeline, attempts=3) == elsewhere
     busy = Retry("busy", after=9.0)
-    assert settled(busy, pipeline=pipeline) == Settled(JOB_ID, busy, delay_ms=9_000, paid=0)
-    assert settled(retry) == Settled(JOB_ID, retry, delay_ms=9_000, paid=0)
+    assert settled(busy, pipeline=pipeline) == Settled(JOB_ID, busy, delay_ms=9_000, charge=FREE)
+    assert settled(retry) == Settled(JOB_ID, retry, delay_ms=9_000, charge=FREE)
     assert isinstance(settled(retry, attempts=3).outcome, Dead)
 
 

@@ -18,7 +18,7 @@ from headrace_schemas import (
     Sampling,
     Usage,
 )
-from headrace_schemas.errors import PromptTooLong, Unavailable
+from headrace_schemas.errors import EndCode, PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Retry, Wait
@@ -104,7 +104,7 @@ def test_errors_stay_with_their_task() -> None:
     assert isinstance(outcomes[0], Retry)
     assert (outcomes[0].reason, outcomes[0].category) == ("later", Category.TRANSIENT)
     assert isinstance(outcomes[1], Done)
-    assert outcomes[2] == Dead(Category.INVALID, "9,000 tokens")
+    assert outcomes[2] == Dead(Category.INVALID, "9,000 tokens", code=EndCode.CONTEXT_LENGTH)
 
 
 def test_a_text_that_no_event_may_carry_is_mended() -> None:
@@ -236,7 +236,8 @@ def test_a_prompt_that_is_too_long_for_one_model_goes_to_the_next() -> None:
     large = Timed(0.1, PromptTooLong("9,000 tokens"))
     large.alias = "large"
     dead = asked(large, chained(context=first.context))
-    assert dead == Dead(Category.INVALID, "9,000 tokens; tried before: small (reroutable: 9,000 tokens)")
+    why = "9,000 tokens; tried before: small (reroutable: 9,000 tokens)"
+    assert dead == Dead(Category.INVALID, why, code=EndCode.CONTEXT_LENGTH)
 
 
 def test_an_answer_that_nobody_wants_is_no_attempt() -> None:
@@ -248,7 +249,8 @@ def test_an_answer_that_nobody_wants_is_no_attempt() -> None:
 def test_a_refusal_goes_to_another_model_only_where_the_job_says_so() -> None:
     """Another model would evade the policy of the provider."""
     refused = ProviderRefuses("it was filtered")
-    assert asked(Timed(0.1, refused), chained()) == Dead(Category.PERMANENT, "it was filtered", billed=True)
+    filtered = Dead(Category.PERMANENT, "it was filtered", billed=True, code=EndCode.CONTENT_POLICY)
+    assert asked(Timed(0.1, refused), chained()) == filtered
     job = GenerationJob(model=("small", "large"), prompt="p", fallback_on_refusal=True)
     moved = asked(Timed(0.1, refused), task(job))
     assert isinstance(moved, Retry)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ledger.charges import Price
+from headrace_workers.core.ledger.charges import UNKNOWN, Price
 from headrace_workers.features.generation.models.catalogue import read_catalogue
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.spend.prices import DeploymentPrices, snapshot
@@ -60,12 +60,12 @@ def test_a_model_that_takes_long_prompts_has_their_price():
 
 
 def test_a_price_that_nobody_knows_is_not_known(tmp_path: Path):
-    """Of another model, of another provider, in another currency, and of a machine without a price."""
+    """Of another model, of another provider and in another currency. A machine of ours has none."""
     here = prices(tmp_path, LUNA.format(context=1_000))
     assert here.price("luna") == Price("USD", 100_000, 10_000, 500_000)
-    assert [here.price(name) for name in ("strange", "near", "absent")] == [None] * 3
+    assert [here.price(name) for name in ("strange", "near", "absent")] == [UNKNOWN, None, UNKNOWN]
     assert snapshot().price("anthropic", "gpt-6-luna", 1_000) is None
-    assert prices(tmp_path, LUNA.format(context=1_000), currency="EUR").price("luna") is None
+    assert prices(tmp_path, LUNA.format(context=1_000), currency="EUR").price("luna") is UNKNOWN
 
 
 def test_a_machine_of_ours_costs_by_the_hour(tmp_path: Path):

@@ -23,8 +23,9 @@ from headrace_schemas.topics import INBOUND
 from headrace_workers.core.admission.check import AdmissionCheck
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.tables import OUTBOX
+from headrace_workers.core.tables import OUTBOX, POSITIONS
 from headrace_workers.features.quality.store.labels import Labels
+from headrace_workers.runtime.bridge import partitions
 from headrace_workers.runtime.wire.notifier import Hint
 
 ALL = 4 * len(INBOUND)  # partitions that are read
@@ -60,6 +61,15 @@ def test_a_refused_record_is_told_with_its_key_and_its_place(ledger, kafka, inge
     (letter,) = ledger.dead(DeadFilter(id=job.job_id("")))
     assert (letter.key, letter.topic, letter.partition, letter.offset) == ("my-own-key", "jobs.generation", 0, 1)
     assert states(ledger) == {job.job_id(""): "active"}
+
+
+def test_each_broker_tells_where_its_logs_end(ledger, kafka, ingests, monkeypatch):
+    """So that the ledger knows until when all is read, also of partitions that hold nothing."""
+    monkeypatch.setattr(partitions, "_NOTE_EVERY", 0.0)
+    write(kafka, [record(job) for job, _ in map(keyed, range(3))])
+    begun, ingest = ledger.now(), ingests(kafka)
+    until(ingest, lambda: min([row.read_until or 0 for row in ledger.read(select(POSITIONS))], default=0) > begun)
+    assert len(states(ledger)) == 3
 
 
 def test_header_names_that_are_no_utf8_stop_nothing(ledger, kafka, ingests):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from kafka import TopicPartition
 from kafka.errors import CoordinatorNotAvailableError, KafkaConnectionError, KafkaError
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.topics import INBOUND
@@ -33,6 +33,7 @@ class Broker:
         self.logs, self.numbers = dict.fromkeys(NAMES, "log1"), (0, 1)
         self.consumers, self.admins, self.fails = [], [], {}
         self.committed = {}
+        self.reached = {0: 0, 1: 0}  # by the number of the partition
 
     def topics(self):
         """As `describe_topics` tells of them."""
@@ -68,6 +69,13 @@ class Consumer:
     def commit(self, _offsets, timeout_ms):
         self.told.append(timeout_ms)
         self.broker.call("commit")
+
+    def end_offsets(self, partitions, timeout_ms):
+        self.broker.call("ends")
+        return dict.fromkeys(partitions, 5)
+
+    def position(self, partition, timeout_ms):
+        return self.broker.reached[partition.partition]
 
     def close(self, **options):
         self.closed.append(options)
@@ -461,3 +469,30 @@ def test_a_topic_that_was_made_anew_is_no_log_that_differs(ledger, broker, has_r
         bridge.unread(fetched(raw(0, b"other")), False)
     assert bridge.open().sought[NAMES[0], 0] == 0
     assert ledger.overview().incidents == ()
+
+
+def test_the_ledger_knows_until_when_all_is_read(ledger, broker, bridge, time):
+    """Up to where the logs ended when the time was taken, though records came since; and each partition for itself."""
+
+    def until():
+        return {row.partition: row.read_until for row in ledger.read(select(POSITIONS))}
+
+    bridge.open()
+    time.now += 29
+    bridge.open()
+    asked_at = ledger.now()
+    time.now += 2
+    bridge.open()
+    assert until() == {0: None, 1: None}
+    broker.reached = {0: 5, 1: 4}
+    bridge.open()
+    assert until()[1] is None
+    assert until()[0] >= asked_at
+    before = ledger.now()
+    time.now += 60
+    broker.reached = {0: 5, 1: 5}
+    bridge.open()
+    assert until()[1] <= before
+    broker.fails["ends"] = KafkaError("it is away")
+    time.now += 60
+    bridge.open()  # it reads on

@@ -2,17 +2,21 @@
 most that the call may cost: a price that changes while the call runs changes nothing. Both travel in the context of the
 job's steps, with the sum of all calls so far, so that a receipt lists every call, whichever worker made it. Money is in
 micro-units: millionths of a currency.
+
+A step's charge is decided in one place, `Bill.after`. Whoever settles the step carries its bill.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from pydantic_core import from_json, to_json
 
-from headrace_schemas import Usage
+from headrace_schemas import Output, Usage
 from headrace_schemas.events import Cost, ModelCost
 from headrace_schemas.limits import MAX_COSTED
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Outcome, Retry
 
 CALL: Final = "call"  # two names in the context of a step: the call that is under way, and the calls that ended
 CALLS: Final = "calls"
@@ -24,7 +28,8 @@ _HOUR_MS: Final = 3_600_000
 @dataclass(frozen=True, slots=True)
 class Price:
     """The price of a model, in micro-units: of a million tokens of input, cached input and output, and of an hour of
-    the machine. A call is charged for `longest_ms` of the machine at most.
+    the machine. A call is charged for `longest_ms` of the machine at most. A price that is not `known` is of somebody
+    else's machine, who wants money for it.
     """
 
     currency: str
@@ -33,6 +38,7 @@ class Price:
     output: int = 0
     hour: int = 0
     longest_ms: int = 0
+    known: bool = True
 
     def most(self, tokens: int) -> int:
         """Return the most that a call with so many tokens, read and written, may cost."""
@@ -53,18 +59,23 @@ class Price:
         return max(self.input, self.cached, self.output) > 0
 
 
+UNKNOWN: Final = Price("", known=False)
+
+
 class Prices(Protocol):
     """The prices of a deployment's models."""
 
     def price(self, model: str) -> Price | None:
-        """Return the price of a model; None where it is not known."""
+        """Return the price of a model: `UNKNOWN` if a provider has one that is not known, and None for a model on the
+        deployment's own machines for which nobody set a price. Its calls cost what nobody knows, but no budget.
+        """
 
 
 class NoPrices:
-    """Prices of a deployment that knows none."""
+    """Prices of a deployment whose models are its own, and have none."""
 
     def price(self, model: str) -> Price | None:
-        """Return None: it is not known."""
+        """Return None: nobody set one."""
         return None
 
 
@@ -79,13 +90,20 @@ class NextCall:
     @property
     def most(self) -> int | None:
         """Return the most that it may cost; None where its price is not known."""
-        return None if self.price is None else self.price.most(self.tokens)
+        return self.price.most(self.tokens) if self.price is not None and self.price.known else None
+
+    @property
+    def is_unpriced(self) -> bool:
+        """Return True if it costs money, and nobody knows how much: no budget allows it."""
+        return self.price is not None and not self.price.known
 
     def pinned(self) -> dict[str, Any]:
         """Return the context that pins its price."""
         price = self.price
         if price is None:
             return {}
+        if not price.known:
+            return {CALL: {"model": self.model, "tokens": self.tokens}}
         figures = [price.currency, price.input, price.cached, price.output, price.hour, price.longest_ms]
         return {CALL: {"model": self.model, "price": figures, "tokens": self.tokens}}
 
@@ -97,23 +115,34 @@ def routed(context: Mapping[str, Any], call: NextCall | None) -> dict[str, Any]:
 
 
 def call_in(context: Mapping[str, Any], model: str) -> NextCall:
-    """Return the call of this model that a context pins; one without a known price where it pins none."""
+    """Return the call of this model that a context pins; one without a price where it pins none."""
     found = context.get(CALL) or {}
-    if found.get("model") != model or "price" not in found:
+    if found.get("model") != model:
         return NextCall(model, None, 0)
-    return NextCall(model, Price(*found["price"]), found["tokens"])
+    return NextCall(model, Price(*found["price"]) if "price" in found else UNKNOWN, found["tokens"])
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
     """Cost of a call; `amount` is None if its price is not known. With `is_bound` it is the most that the call may have
-    cost, because nobody knows what it used.
+    cost, because nobody knows what it used. A call that was not `made` costs 0.
     """
 
     model: str
     amount: int | None
     currency: str | None = None
     is_bound: bool = False
+    made: bool = True
+
+    @property
+    def known(self) -> int | None:
+        """Return what the call did cost; None if nobody knows."""
+        return None if self.is_bound else self.amount
+
+
+def not_made(model: str) -> Charge:
+    """Return the charge of a call that the model or its provider did not take."""
+    return Charge(model, 0, made=False)
 
 
 def charge_of(call: NextCall, usage: Usage | None, ran_ms: float) -> Charge:
@@ -133,21 +162,115 @@ def _is_report(usage: Usage, most_tokens: int) -> bool:
 
 def lost(call: NextCall) -> Charge:
     """Return the charge of a call whose outcome nobody recorded: the most, since it may have been billed."""
-    return Charge(call.model, call.most, call.price.currency if call.price else None, is_bound=True)
+    return Charge(call.model, call.most, call.price.currency or None if call.price else None, is_bound=True)
 
 
-def with_charge(context: Mapping[str, Any], charge: Charge) -> dict[str, Any]:
-    """Return the context that adds this charge to the charges of earlier calls."""
-    calls = {model: list(figures) for model, figures in context.get(CALLS, {}).items()}
-    figures = calls.setdefault(charge.model, [0, 0, 0, None, 0])
-    figures[0] += 1
-    if charge.amount is None:
-        figures[2] += 1
-    else:
-        figures[1] += charge.amount
-        figures[3] = charge.currency
-        figures[4] += charge.amount if charge.is_bound else 0
-    return {CALLS: calls}
+class ModelCharges(NamedTuple):
+    """Charges of one model's calls, in the order in which a step's context holds them."""
+
+    calls: int = 0
+    amount: int = 0
+    unknown: int = 0
+    currency: str | None = None
+    bound: int = 0
+
+    def plus(self, charge: Charge) -> "ModelCharges":
+        """Return these charges and this one."""
+        if charge.amount is None:
+            return self._replace(calls=self.calls + 1, unknown=self.unknown + 1)
+        bound = self.bound + charge.amount if charge.is_bound else self.bound
+        return ModelCharges(self.calls + 1, self.amount + charge.amount, self.unknown, charge.currency, bound)
+
+
+_NO_CHARGES: Final[Mapping[str, ModelCharges]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """The charges of a job's calls by model, up to a step and with it. `call` is the call of a model that the step was,
+    and `charge` its charge; both are None where it asked no model.
+    """
+
+    models: Mapping[str, ModelCharges] = field(default_factory=lambda: _NO_CHARGES)
+    call: NextCall | None = None
+    charge: Charge | None = None
+
+    @classmethod
+    def before(cls, context: Mapping[str, Any], model: str | None = None) -> Self:
+        """Return the bill that the context of a step holds, and the call of this model that it pins."""
+        calls = context.get(CALLS)
+        models = {name: ModelCharges(*figures) for name, figures in calls.items()} if calls else _NO_CHARGES
+        return cls(models, None if model is None else call_in(context, model))
+
+    def after(self, outcome: Outcome, ran_ms: float, *, is_unit: bool = False) -> "Bill":
+        """Return the bill after the step's run of so many ms. A unit that is done and reports no tokens made no call
+        that costs something.
+        """
+        if self.call is None or isinstance(outcome, Dropped):
+            return self
+        if isinstance(outcome, Done | Ended):
+            usage = _usage_of(outcome)
+            return self if is_unit and usage is None else self.plus(charge_of(self.call, usage, ran_ms))
+        if isinstance(outcome, Retry | Dead):
+            if outcome.usage is not None:
+                return self.plus(charge_of(self.call, outcome.usage, ran_ms))
+            if outcome.billed:
+                return self.plus(lost(self.call))
+        return self.plus(not_made(self.call.model))
+
+    def plus(self, charge: Charge) -> "Bill":
+        """Return the bill with this charge."""
+        if not charge.made:
+            return Bill(self.models, self.call, charge)
+        charges = self.models.get(charge.model, ModelCharges()).plus(charge)
+        return Bill({**self.models, charge.model: charges}, self.call, charge)
+
+    @property
+    def made_call(self) -> bool:
+        """Return True if the step made a call."""
+        return self.charge is not None and self.charge.made
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """Return the charges for the context of the next step."""
+        return {CALLS: self.models} if self.models else {}
+
+    @property
+    def spent(self) -> int:
+        """Return the money that the calls cost, as far as their prices are known."""
+        return sum(charges.amount for charges in self.models.values())
+
+    @property
+    def cost(self) -> Cost:
+        """Return the cost of all calls, for a receipt."""
+        return _cost(tuple(each for each in self.models.items() if each[1].calls))
+
+
+@lru_cache(maxsize=256)  # the jobs of a group mostly cost the same
+def _cost(models: tuple[tuple[str, ModelCharges], ...]) -> Cost:
+    return Cost(
+        amount=sum(charges.amount for _, charges in models),
+        currency=next((charges.currency for _, charges in models if charges.currency), None),
+        unknown=any(charges.unknown for _, charges in models),
+        bound=sum(charges.bound for _, charges in models),
+        models=tuple(
+            ModelCost(
+                model=model,
+                calls=charges.calls,
+                amount=charges.amount,
+                unknown_calls=charges.unknown,
+                bound=charges.bound,
+            )
+            for model, charges in models[:MAX_COSTED]
+        ),
+    )
+
+
+def _usage_of(outcome: Done | Ended) -> Usage | None:
+    """Return the tokens of the step's model, as the step or its answer says; None where nobody does."""
+    if outcome.usage is None and isinstance(outcome.event, Output):
+        return outcome.event.answer.usage
+    return outcome.usage
 
 
 def uncharged(packed: bytes | None) -> bytes | None:
@@ -156,42 +279,23 @@ def uncharged(packed: bytes | None) -> bytes | None:
     calls = whole.get("context", {}).get(CALLS)
     if not calls:
         return packed
-    whole["context"][CALLS] = {model: [0, 0, 0, None, 0] for model in calls}
+    whole["context"][CALLS] = dict.fromkeys(calls, ModelCharges())
     return to_json(whole)
-
-
-def spent_in(context: Mapping[str, Any]) -> int:
-    """Return the money that the calls cost which have ended, as far as their prices are known."""
-    return sum(amount for _, amount, *_ in context.get(CALLS, {}).values())
-
-
-def cost_in(context: Mapping[str, Any]) -> Cost:
-    """Return the cost of all calls that have ended."""
-    calls = {model: figures for model, figures in context.get(CALLS, {}).items() if figures[0]}
-    return Cost(
-        amount=spent_in(context),
-        currency=next((currency for _, _, _, currency, _ in calls.values() if currency), None),
-        unknown=any(unknown for _, _, unknown, _, _ in calls.values()),
-        bound=sum(bound for *_, bound in calls.values()),
-        models=tuple(
-            ModelCost(model=model, calls=count, amount=amount, unknown_calls=unknown, bound=bound)
-            for model, (count, amount, unknown, _, bound) in list(calls.items())[:MAX_COSTED]
-        ),
-    )
 
 
 def with_charges(cost: Cost | None, charges: Iterable[Charge]) -> Cost:
     """Return a cost with these charges added."""
-    context: dict[str, Any] = {}
+    bill, amount = Bill(), 0
     if cost is not None:
-        context[CALLS] = {
-            each.model: [each.calls, each.amount, each.unknown_calls, cost.currency, each.bound] for each in cost.models
-        }
-    amount = 0 if cost is None else cost.amount
+        amount = cost.amount
+        bill = Bill({
+            each.model: ModelCharges(each.calls, each.amount, each.unknown_calls, cost.currency, each.bound)
+            for each in cost.models
+        })  # fmt: skip
     for charge in charges:
-        context |= with_charge(context, charge)
+        bill = bill.plus(charge)
         amount += charge.amount or 0
-    return cost_in(context).model_copy(update={"amount": amount})
+    return bill.cost.model_copy(update={"amount": amount})
 
 
 def context_of(packed: bytes | None) -> dict[str, Any]:
@@ -201,17 +305,8 @@ def context_of(packed: bytes | None) -> dict[str, Any]:
 
 def cost_of(packed: bytes | None) -> Cost | None:
     """Return the cost of a job whose step has this context; None where no model was called."""
-    cost = cost_in(context_of(packed))
+    cost = Bill.before(context_of(packed)).cost
     return cost if cost.models else None
-
-
-def with_lost(packed: bytes | None, model: str) -> tuple[bytes, NextCall, int]:
-    """Return the context of a step whose call of this model was lost, the same call once more, and what is spent."""
-    whole = {"context": {}, "stages": []} if packed is None else from_json(packed)
-    context = whole["context"]
-    call = call_in(context, model)
-    context |= with_charge(context, lost(call))
-    return to_json(whole), call, spent_in(context)
 
 
 def _up(amount: int, parts: int) -> int:

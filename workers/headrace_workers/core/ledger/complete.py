@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 
 from headrace_workers.core.ledger.assign import Room, assign, put_tried
+from headrace_workers.core.ledger.charges import Charge
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.completion import (
     ActiveJob,
@@ -71,7 +72,7 @@ class Settled:
 
     `spent` is what the calls of a unit cost, in the form of a result.
 
-    `paid` is what the call of a model that this step was did cost, in micro-units; None if nobody knows.
+    `charge` is of the call of a model that this step was; None where it asked none.
 
     `event` is what the job goes on with, for a worker that does so at once.
     """
@@ -91,8 +92,13 @@ class Settled:
     call: WantedCall | None = None
     refusal: Burial | None = None
     spent: bytes | None = None
-    paid: int | None = None
+    charge: Charge | None = None
     event: object = field(default=None, compare=False, repr=False)
+
+    @property
+    def paid(self) -> int | None:
+        """Return what the step's call of a model did cost, in micro-units; None if it made none, or nobody knows."""
+        return None if self.charge is None else self.charge.known
 
     @property
     def ends(self) -> bool:

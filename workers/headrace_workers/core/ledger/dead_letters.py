@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, Topic
+from headrace_schemas.errors import EndCode
 from headrace_schemas.event_types import job_type
 from headrace_schemas.events import Cost, Usage
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
@@ -64,6 +65,7 @@ class Burial:
     accepted_at: int | None = None  # ms since 1970, of a job
     failure: Failure | None = None  # why its answer does not have the format that it asks for
     place: str | None = None  # where
+    code: EndCode | None = None
     error: HeadraceError | None = field(default=None, compare=False)  # that refused a record, while it is at hand
 
 
@@ -86,6 +88,7 @@ def letter(burial: Burial) -> DeadLetter:
             "refers_to": burial.refers_to,
             "tenant": burial.tenant,
             "category": burial.category,
+            "code": burial.code,
             "reason": _clean(burial.reason),
             "failure": burial.failure,
             "place": None if burial.place is None else _clean(burial.place),
@@ -115,6 +118,7 @@ def letter_of(row: Any) -> DeadLetter:
             refers_to=row.refers_to,
             tenant=row.tenant,
             category=Category(row.category),
+            code=None if row.code is None else EndCode(row.code),
             reason=row.reason,
             failure=row.failure,
             place=row.place,
@@ -161,6 +165,7 @@ def letter_row(burial: Burial, now: int) -> dict[str, Any]:
         "refers_to": burial.refers_to,
         "tenant": burial.tenant,
         "category": str(burial.category),
+        "code": burial.code,
         "reason": _clean(burial.reason),
         "failure": burial.failure,
         "place": None if burial.place is None else _clean(burial.place),
@@ -240,6 +245,7 @@ def job_burial(
     usage: Usage | None = None,
     failure: Failure | None = None,
     place: str | None = None,
+    code: EndCode | None = None,
 ) -> Burial:
     """Return the burial of an accepted job, or of a unit about this subject, at one of its steps."""
     return Burial(
@@ -260,5 +266,6 @@ def job_burial(
         accepted_at=accepted_at if subject is None else None,
         failure=failure,
         place=place,
+        code=code,
         origin=Origin(traceparent=traceparent, correlationid=correlationid),
     )

@@ -38,6 +38,7 @@ class ForBridges(Engines):
     full_positions = reads(positions.read)
     go_back = durable(positions.go_back)
     report_lost = durable(positions.report_lost)
+    note_read = volatile(positions.note_read)
     positions = reads(positions.positions)
     release_unstarted = volatile(leases.release_unstarted)
     release = volatile(leases.release)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, and_, bindparam, select, update
 
 from headrace_schemas import Category
 from headrace_workers.core.ledger import lost_calls
-from headrace_workers.core.ledger.charges import NextCall, call_in, context_of, cost_of, spent_in, uncharged
+from headrace_workers.core.ledger.charges import Bill, NextCall, call_in, context_of, cost_of, uncharged
 from headrace_workers.core.ledger.completion import ActiveJob, concerned
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.hooks import hooks
@@ -97,10 +97,9 @@ def call_again(connection: Connection, rows: Sequence[Any], active: Mapping[str,
     rows = [row for row in rows if row.job_id in active]
     calls: dict[str, WantedCall] = {}
     for row in rows:
-        context = context_of(row.context)
-        call = call_in(context, model_of(row.queue) or "")
-        if call.most is not None:
-            calls[row.job_id] = WantedCall(call.model, spent_in(context), call.most)
+        bill = Bill.before(context_of(row.context), model_of(row.queue))
+        if bill.call is not None and bill.call.most is not None:
+            calls[row.job_id] = WantedCall(bill.call.model, bill.spent, bill.call.most)
     reasons = refused(connection, calls, active) if calls else {}
     return [
         job_burial(

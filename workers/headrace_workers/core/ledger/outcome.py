@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from headrace_schemas import Category, HeadraceError, Usage
-from headrace_schemas.errors import Unparsable
+from headrace_schemas.errors import EndCode, Unparsable
 from headrace_schemas.events import JobEvent
 from headrace_schemas.output_format import Failure
 from headrace_schemas.reasons import reason_of
@@ -128,7 +128,9 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """The task cannot be done: the job ends in `dead` with this reason. The other fields are as of `Retry`."""
+    """The task cannot be done: the job ends in `dead` with this reason, and this code, if its sender can act on it. The
+    other fields are as of `Retry`.
+    """
 
     category: Category
     reason: str
@@ -136,6 +138,7 @@ class Dead:
     usage: Usage | None = None
     failure: Failure | None = None
     place: str | None = None
+    code: EndCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def outcome_of(error: HeadraceError) -> Retry | Wait | Dead:
     failure, place = (error.failure, error.place) if isinstance(error, Unparsable) else (None, None)
     if error.category.retryable:
         return Retry(reason, category=error.category, billed=error.billed, failure=failure, place=place)
-    return Dead(error.category, reason, billed=error.billed, failure=failure, place=place)
+    return Dead(error.category, reason, billed=error.billed, failure=failure, place=place, code=error.end_code)
 
 
 def wait_for(busy: ProviderBusy) -> Wait:

@@ -12,12 +12,12 @@ others at their offsets, or none.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam, case, select, update
+from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam, case, func, select, update
 
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.ledger.incidents import Incident
@@ -138,6 +138,18 @@ def report_lost(connection: Connection, lost: Mapping[Place, int]) -> None:
         seen = {"back_at": row.excluded.back_at, "back_to": row.excluded.back_to, "back_before": None}
         mine = (POSITIONS.c.log == place.log) & POSITIONS.c.back_from.is_(None)
         connection.execute(row.on_conflict_do_update(index_elements=["topic", "partition"], set_=seen, where=mine))
+
+
+def note_read(connection: Connection, places: Collection[Place], until: int) -> None:
+    """Note that all records are read that these places had at this time (ms)."""
+    for place in sorted(places):
+        here = POSITIONS.c.topic == place.topic, POSITIONS.c.partition == place.partition
+        connection.execute(update(POSITIONS).where(*here, POSITIONS.c.log == place.log).values(read_until=until))
+
+
+def read_until() -> Any:
+    """Return a query for the time (ms) until which all records of all places are read; NULL without a place."""
+    return select(func.min(func.coalesce(POSITIONS.c.read_until, 0))).scalar_subquery()
 
 
 def incidents(connection: Connection) -> list[Incident]:

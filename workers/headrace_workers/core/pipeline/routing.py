@@ -10,7 +10,7 @@ from typing import Any, Final
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import JudgedJob, Lane
-from headrace_workers.core.ledger.charges import NextCall, NoPrices, Prices
+from headrace_workers.core.ledger.charges import UNKNOWN, NextCall, NoPrices, Prices
 from headrace_workers.core.ledger.outcome import Outcome
 from headrace_workers.core.pipeline.fallback import Decision, FailedAttempt, decide_next
 from headrace_workers.core.pipeline.isolate import Step
@@ -208,8 +208,8 @@ class Pipeline:
         return (call and call.most) or 0
 
     def without_price(self, job: Job) -> str | None:
-        """Return a model that the job may need and whose price is not known; None where all are known."""
-        return next((each for each in sorted(self.models_of(job)) if self.prices.price(each) is None), None)
+        """Return a model that the job may need and that costs what nobody knows; None where all are known, or own."""
+        return next((each for each in sorted(self.models_of(job)) if self.prices.price(each) is UNKNOWN), None)
 
     def most_tokens(self, job: Job, once: int) -> int:
         """Return the largest cost of a job, one answer of which costs `once` with its prompt: it may come back to its

@@ -8,23 +8,12 @@ from typing import Any
 from pydantic_core import to_json
 
 from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic
+from headrace_schemas.errors import EndCode
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import Attempt, Cost, JobEvent
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.core.identity import held_id, said_id
-from headrace_workers.core.ledger.charges import (
-    CALLS,
-    Charge,
-    NextCall,
-    call_in,
-    charge_of,
-    context_of,
-    cost_in,
-    routed,
-    spent_in,
-    with_charge,
-    with_lost,
-)
+from headrace_workers.core.ledger.charges import Bill, Charge, NextCall, context_of, routed
 from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.model_calls import WantedCall
@@ -36,8 +25,7 @@ from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published
 from headrace_workers.core.pipeline.chain import TRIED, in_words, tokens_with, tried_in
 from headrace_workers.core.pipeline.fallback import FailedAttempt
 from headrace_workers.core.pipeline.routing import Pipeline, Route
-from headrace_workers.core.pipeline.stage import ReadBytes, Weight, model_of
-from headrace_workers.core.pipeline.step_charges import charge_of_failed, paid_for, share_of_run, usage_of
+from headrace_workers.core.pipeline.stage import ReadBytes, model_of
 from headrace_workers.core.pipeline.task import StepEvent, Task, Unit
 from headrace_workers.core.tables import NEVER
 
@@ -58,44 +46,49 @@ class Conditions:
 def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
     """Return the ledger's outcome of one task, or one unit."""
     try:
-        settled = _settled(started, row, task, outcome, conditions)
-        return replace(settled, paid=paid_for(started, row, outcome, conditions.ran_ms))
+        bill = _bill(started, row, task, outcome, conditions)
+        settled = _settled(started, row, task, outcome, conditions, bill)
+        return settled if bill.charge is None else replace(settled, charge=bill.charge)
     except WrongOutcome as error:
         return settle_dead(started.stage, row, Dead(Category.PERMANENT, f"the stage {started.stage!r} {error}"))
 
 
-def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
+def _bill(started: Started, row: StepRow, task: Task | Unit | None, outcome: Outcome, conditions: Conditions) -> Bill:
+    """Return the job's bill after this step."""
+    context = task.context if isinstance(task, Task) else context_of(row.context)
+    bill = Bill.before(context, model_of(started.queue))
+    if bill.call is None:
+        return bill
+    return bill.after(outcome, conditions.ran_ms / len(started.steps), is_unit=isinstance(task, Unit))
+
+
+def _settled(
+    started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions, bill: Bill
+) -> Settled:
     match outcome:
         case Done() | Ended() | Dropped() if isinstance(task, Unit):
-            return Settled(row.job_id, outcome, spent=_spent_by_unit(started, row, outcome, conditions))
+            return Settled(row.job_id, outcome, spent=_spent_by_unit(outcome, bill))
         case Done() if isinstance(task, Task):
-            return _go_on(started, row, task, outcome, conditions)
+            return _go_on(started, row, task, outcome, conditions, bill)
         case Ended() if isinstance(task, Task):
-            return _end(started, row, task, outcome, conditions)
+            return _end(started, row, task, outcome, conditions, bill)
         case Retry():
-            return _retry(started, row, task, outcome, conditions)
+            return _retry(started, row, task, outcome, conditions, bill)
         case Wait() | Held():
             return _put_aside(started, row, task, outcome, conditions)
         case Dead():
-            return _die(started, row, outcome, conditions)
+            return _settle_dead(started.stage, row, outcome, bill)
         case Dropped():
             raise WrongOutcome("dropped a job, whose end somebody waits for")
     raise AssertionError(outcome)
 
 
-def _spent_by_unit(
-    started: Started, row: StepRow, outcome: Done | Ended | Dropped, conditions: Conditions
-) -> bytes | None:
+def _spent_by_unit(outcome: Done | Ended | Dropped, bill: Bill) -> bytes | None:
     """Return what the calls of a unit cost, and the tokens of the last; None where no model was asked."""
-    model = model_of(started.queue)
-    if model is None:
+    if bill.call is None:
         return None
-    context, _ = unpack(row.context)
     usage = outcome.usage if isinstance(outcome, Done) else None
-    if usage is not None:
-        charge = charge_of(call_in(context, model), usage, share_of_run(started, conditions.ran_ms))
-        context |= with_charge(context, charge)
-    return to_json({"cost": cost_in(context), "answer": {"usage": usage or {}}})
+    return to_json({"cost": bill.cost, "answer": {"usage": usage or {}}})
 
 
 def _put_aside(
@@ -143,15 +136,14 @@ def _held(
 
 def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:
     """Return the ledger's outcome of a step whose worker failed around it."""
-    return _retry(started, row, None, Retry(reason), conditions)
+    retry = Retry(reason)
+    return _retry(started, row, None, retry, conditions, _bill(started, row, None, retry, conditions))
 
 
-def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions) -> Settled:
+def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions, bill: Bill) -> Settled:
     """Return the job passes to the next stage, with what was published, or in silence."""
     stages = (*task.stages, _record(started, row, conditions))
-    charge = _charge(started, task, done, conditions)
-    charged = with_charge(task.context, charge) if charge and not _is_told(charge, done.event) else {}
-    events = (*done.also, *((_with_cost(done.event, charge),) if done.event else ()))
+    events = (*done.also, *((_with_cost(done.event, bill.charge),) if done.event else ()))
     staged = [_with_stages(event, stages) for event in events]
     event = staged[-1] if done.event else task.event
     pipeline = conditions.pipeline
@@ -160,6 +152,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     payload, event_type = (
         (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
     )
+    charged = bill.context if bill.made_call and not _is_told(bill.charge, done.event) else {}
     kept = {**task.context, **done.context, **charged}
     read = ReadBytes(len(row.job_payload), len(payload or b"") + _size(kept))
     call = pipeline.call(route, task.job, read)
@@ -185,10 +178,10 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         context=context,
         read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
     )
-    wanted = wanted_call(call, kept)
+    wanted = wanted_call(call, bill)
     if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read)):  # type: ignore[arg-type]
         wanted = replace(wanted, most=wanted.most + behind)
-    refusal = _refusal(route.stage.name, row, 0, kept) if wanted else None
+    refusal = _refusal(route.stage.name, row, 0, bill) if wanted else None
     return Settled(row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal)
 
 
@@ -216,43 +209,33 @@ def _tokens(row: StepRow, task: Task, done: Done, model: str | None) -> int:
     return tokens_with(model, before, row.tokens, task.context)
 
 
-def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions) -> Settled:
+def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions, bill: Bill) -> Settled:
     """Return the end of a job whose last event is there."""
     if topic_for(end.event) is not Topic.RESULTS:  # type: ignore[arg-type]
         raise WrongOutcome(f"ended the job with {type(end.event).__name__}, which is no terminal event")
     stages = (*task.stages, _record(started, row, conditions))
     changes: dict[str, object] = {"stages": stages}
     if isinstance(end.event, Result):
-        charge = _charge(started, task, end, conditions)
-        context = {**task.context, **(with_charge(task.context, charge) if charge else {})}
-        changes["cost"] = cost_in(_with_answer(context, end.event))
+        changes["cost"] = _with_answer(bill, end.event).cost
         changes["total_ms"] = round(max(0.0, started.now - row.accepted_at + conditions.ran_ms), 1)
     last = end.event.model_copy(update=changes)
     records = _outgoing(started, row, [*(_with_stages(event, stages) for event in end.also), last], conditions)
     return Settled(row.job_id, end, records[:-1], end=records[-1])
 
 
-def _charge(started: Started, task: Task, outcome: Done | Ended, conditions: Conditions) -> Charge | None:
-    """Return the charge of the call that this step was; None where it asked no model."""
-    model, stage = model_of(started.queue), conditions.pipeline.stage(started.stage)
-    if model is None or stage is None or stage.weight is not Weight.MODEL:
-        return None
-    return charge_of(call_in(task.context, model), usage_of(outcome), share_of_run(started, conditions.ran_ms))
-
-
-def _is_told(charge: Charge, event: JobEvent | None) -> bool:
+def _is_told(charge: Charge | None, event: JobEvent | None) -> bool:
     """Return True if an answer tells of this call, and nothing else is known: then no context is written for it."""
-    return charge.amount is None and isinstance(event, Output)
+    return charge is not None and charge.amount is None and isinstance(event, Output)
 
 
-def _with_answer(context: Mapping[str, Any], result: Result) -> Mapping[str, Any]:
-    """Return the context with the call of the answer's model, whose price is not known where no charge names it."""
+def _with_answer(bill: Bill, result: Result) -> Bill:
+    """Return the bill with the call of the answer's model, whose price is not known where no charge names it."""
     answer = result.answer
-    if answer is None or answer.model in context.get(CALLS, {}) or answer.finish_reason == "abstained":
-        return context
+    if answer is None or answer.model in bill.models or answer.finish_reason == "abstained":
+        return bill
     if answer.recall is not None and answer.recall.tier != "none":
-        return context
-    return {**context, **with_charge(context, Charge(answer.model, None))}
+        return bill
+    return bill.plus(Charge(answer.model, None))
 
 
 def _with_cost(event: JobEvent, charge: Charge | None) -> JobEvent:
@@ -264,11 +247,11 @@ def _with_cost(event: JobEvent, charge: Charge | None) -> JobEvent:
     return event.model_copy(update={"answer": event.answer.model_copy(update={"attempts": attempts})})
 
 
-def wanted_call(call: NextCall | None, context: Mapping[str, Any]) -> WantedCall | None:
+def wanted_call(call: NextCall | None, bill: Bill) -> WantedCall | None:
     """Return what the ledger reserves for a call, where that has a price."""
     if call is None or call.most is None:
         return None
-    return WantedCall(call.model, spent_in(context), call.most)
+    return WantedCall(call.model, bill.spent, call.most)
 
 
 def _record(started: Started, row: StepRow, conditions: Conditions) -> StageRecord:
@@ -304,7 +287,9 @@ def _outgoing(
     )
 
 
-def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retry, conditions: Conditions) -> Settled:
+def _retry(
+    started: Started, row: StepRow, task: Task | Unit | None, retry: Retry, conditions: Conditions, bill: Bill
+) -> Settled:
     stage = conditions.pipeline.stage(started.stage)
     assert stage is not None  # noqa: S101 - a worker runs none that it does not know
     others = _others_tried(started, task, retry)
@@ -324,9 +309,9 @@ def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retr
     decision, to = conditions.pipeline.decide(stage, row.job_id, job, attempt, left)
     if decision.action in ("next", "retry"):
         delay_ms = 0 if decision.action == "next" else delay_ms
-        return _later(started, row, task, retry, delay_ms, to, conditions)
+        return _later(started, row, task, retry, delay_ms, to, conditions, bill)
     if retry.otherwise is not None and task is not None:
-        return settle(started, row, task, retry.otherwise, conditions)
+        return _settled(started, row, task, retry.otherwise, conditions, bill)
     before = f"; tried before: {in_words(others)}" if others else ""
     if decision.category is Category.EXPIRED:
         why = f"the deadline leaves no time to try again: {retry.reason}{before}"
@@ -335,7 +320,7 @@ def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retr
     dead = Dead(
         decision.category, why, billed=retry.billed, usage=retry.usage, failure=retry.failure, place=retry.place
     )
-    return _die(started, row, dead, conditions)
+    return _settle_dead(started.stage, row, dead, bill)
 
 
 def _others_tried(started: Started, task: Task | Unit | None, retry: Retry) -> list[Attempt]:
@@ -354,32 +339,29 @@ def _later(
     delay_ms: int,
     to: Route | None,
     conditions: Conditions,
+    bill: Bill,
 ) -> Settled:
     """Return the outcome of a step that is tried again after this delay, by another model where there is a route."""
     settled = Settled(row.job_id, retry, delay_ms=delay_ms)
     here = model_of(started.queue)
     if not isinstance(task, Task):
-        return _later_unit(settled, started, row, here) if here is not None and retry.billed else settled
+        return _later_unit(settled, started, row, bill)
     added: dict[str, Any] = dict(retry.context)
-    ran_ms = share_of_run(started, conditions.ran_ms)
-    charge = None if here is None else charge_of_failed(call_in(task.context, here), retry, ran_ms)
-    if charge is not None:
-        added |= with_charge(task.context, charge)
-        added |= _last_tried(retry.context, charge.amount)
+    if bill.made_call and bill.charge is not None:
+        added |= {**bill.context, **_last_tried(retry.context, bill.charge.amount)}
     kept = {**task.context, **added}
     call = None
     if to is not None and to.model is not None:
         read = ReadBytes(len(row.job_payload), len(row.payload or b"") + _size(kept))
         call = conditions.pipeline.call(to, task.job, read)
         kept = routed(kept, call)
-    elif here is not None and charge is not None:
-        call = call_in(kept, here)
-        call = replace(call, tokens=call.tokens + retry.more_tokens)
+    elif bill.made_call and bill.call is not None:
+        call = replace(bill.call, tokens=bill.call.tokens + retry.more_tokens)
         kept = routed(kept, call)
     if added or call is not None:
         context = pack(kept, task.stages[len(published(task.event)) :])
-        wanted = wanted_call(call, kept)
-        refusal = _refusal(started.stage, row, row.attempts, kept, retry) if wanted else None
+        wanted = wanted_call(call, bill)
+        refusal = _refusal(started.stage, row, row.attempts, bill, retry) if wanted else None
         settled = replace(settled, context=context, call=wanted, refusal=refusal)
     if to is None:
         return replace(settled, tokens=row.tokens + retry.more_tokens) if retry.more_tokens else settled
@@ -387,13 +369,15 @@ def _later(
     return replace(settled, queue=to.queue, group_key=to.group, prefix=to.prefix, tokens=tokens)
 
 
-def _later_unit(settled: Settled, started: Started, row: StepRow, model: str) -> Settled:
-    """Return the outcome of a unit that asks its model again after a call that may be billed."""
-    context, call, spent = with_lost(row.context, model)
-    if call.most is None:
-        return replace(settled, context=context)
-    refusal = _refusal(started.stage, row, row.attempts, unpack(context)[0])
-    return replace(settled, context=context, call=WantedCall(model, spent, call.most), refusal=refusal)
+def _later_unit(settled: Settled, started: Started, row: StepRow, bill: Bill) -> Settled:
+    """Return the outcome of a unit that is tried again. It asks its model again if its call may be billed."""
+    if not bill.made_call:
+        return settled
+    context, unpublished = unpack(row.context)
+    settled = replace(settled, context=pack({**context, **bill.context}, unpublished))
+    if (wanted := wanted_call(bill.call, bill)) is None:
+        return settled
+    return replace(settled, call=wanted, refusal=_refusal(started.stage, row, row.attempts, bill))
 
 
 def _last_tried(context: Mapping[str, Any], amount: int | None) -> dict[str, Any]:
@@ -408,29 +392,20 @@ def _size(context: Mapping[str, Any]) -> int:
     return len(pack(context, ()) or b"")
 
 
-def _die(started: Started, row: StepRow, outcome: Dead, conditions: Conditions) -> Settled:
-    """Return the end of a job in `dead`, with the charge of the call that failed last."""
-    model = model_of(started.queue)
-    call = None if model is None else call_in(context_of(row.context), model)
-    charge = None if call is None else charge_of_failed(call, outcome, share_of_run(started, conditions.ran_ms))
-    return settle_dead(started.stage, row, outcome, charge)
+def settle_dead(stage: str, row: StepRow, outcome: Dead) -> Settled:
+    """Return the end of this job in `dead`, whose step was not run."""
+    return _settle_dead(stage, row, outcome, Bill.before(context_of(row.context)))
 
 
-def settle_dead(stage: str, row: StepRow, outcome: Dead, charge: Charge | None = None) -> Settled:
-    """Return the end of this job in `dead`. `charge` is of its last call, if that cost something."""
-    context = context_of(row.context)
-    if charge is not None:
-        context |= with_charge(context, charge)
-    cost = cost_in(context) if context.get(CALLS) else None
-    return Settled(row.job_id, outcome, burial=_burial(stage, row, row.attempts, outcome, cost))
+def _settle_dead(stage: str, row: StepRow, outcome: Dead, bill: Bill) -> Settled:
+    burial = _burial(stage, row, row.attempts, outcome, bill.cost if bill.models else None)
+    return Settled(row.job_id, outcome, burial=burial)
 
 
-def _refusal(
-    stage: str, row: StepRow, attempts: int, context: Mapping[str, Any], failed: Retry | None = None
-) -> Burial:
+def _refusal(stage: str, row: StepRow, attempts: int, bill: Bill, failed: Retry | None = None) -> Burial:
     """Return the end of a job that may not make its next call; the ledger says why. `failed` is why it wants one."""
     failure, place = (None, None) if failed is None else (failed.failure, failed.place)
-    return _burial(stage, row, attempts, Dead(Category.QUOTA, "", failure=failure, place=place), cost_in(context))
+    return _burial(stage, row, attempts, Dead(Category.QUOTA, "", failure=failure, place=place), bill.cost)
 
 
 def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost | None) -> Burial:
@@ -452,4 +427,10 @@ def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost |
         usage=outcome.usage,
         failure=outcome.failure,
         place=outcome.place,
+        code=outcome.code or _code_of(outcome),
     )
+
+
+def _code_of(outcome: Dead) -> EndCode | None:
+    """Return the code of a job that another model may have answered, if there had been one."""
+    return EndCode.NO_MODEL if outcome.category is Category.REROUTABLE and outcome.failure is None else None

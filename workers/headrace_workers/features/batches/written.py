@@ -122,7 +122,7 @@ def why(event: dict[str, Any], cls: type | None, seen: Circumstances) -> tuple[s
         return (BATCH_CANCELLED if seen.cancelled else CANCELLED), reason
     if cls is DeadLetter:
         category = str(event["category"])
-        code = event.get("failure") or category
+        code = event.get("failure") or event.get("code") or category
         return (BATCH_EXPIRED if category == "expired" and seen.late else code), str(event["reason"])
     return LOST, "its end cannot be read by this version"
 

@@ -15,7 +15,7 @@ from headrace_workers.features.cache.calibration.sampling import twice
 from headrace_workers.features.cache.store.audit_rows import Audited, Own
 from headrace_workers.features.generation.structured.in_prompt import with_format
 
-_UNREPORTED: Final = Usage(prompt_tokens=0, completion_tokens=0)  # of a call that is charged with the most
+UNREPORTED: Final = Usage(prompt_tokens=0, completion_tokens=0)  # of a call that is charged with the most
 
 
 def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
@@ -64,7 +64,7 @@ def _outcome(
         return wait_for(first)
     if isinstance(first, HeadraceError):
         reason = reason_of(first)
-        given_up = replace(_unknown(unit, f"given up: {reason}"), usage=_UNREPORTED if first.billed else None)
+        given_up = replace(_unknown(unit, f"given up: {reason}"), usage=UNREPORTED if first.billed else None)
         return Retry(reason, otherwise=given_up, billed=first.billed) if first.category.retryable else given_up
     again = _text(second) if isinstance(second, Completion) else None
     return Done(rows=(compared(unit.id, served.text, _text(first), again),), usage=_usage(first, second))
@@ -75,10 +75,10 @@ def _usage(first: Completion, second: Completion | HeadraceError | None) -> Usag
     none.
     """
     if isinstance(second, HeadraceError):
-        return _UNREPORTED if second.billed else _usage(first, None)
+        return UNREPORTED if second.billed else _usage(first, None)
     both = [first] if second is None else [first, second]
     if any(each.prompt_tokens == 0 for each in both):
-        return _UNREPORTED
+        return UNREPORTED
     return Usage(
         prompt_tokens=sum(each.prompt_tokens for each in both),
         completion_tokens=sum(each.completion_tokens for each in both),

@@ -5,7 +5,7 @@ it.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
-from headrace_schemas import HeadraceError, Usage
+from headrace_schemas import HeadraceError
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.identity import label_id
 from headrace_workers.core.ledger.charges import NextCall, Prices
@@ -16,6 +16,7 @@ from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.stage import ReadBytes, model_queue
 from headrace_workers.core.pipeline.task import Job, Unit
 from headrace_workers.core.ports import Generator, ProviderBusy, Relation, TextPair, Verdict
+from headrace_workers.features.cache.audit_step import UNREPORTED
 from headrace_workers.features.cache.store.audit_rows import Label
 from headrace_workers.features.cache.store.label_work import Labelled, LabelWork
 from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
@@ -75,16 +76,15 @@ def label_audits(units: Sequence[Unit], *, generator: Generator, audit_texts: Te
 
 
 def _outcome(audit_id: str, verdict: Verdict | HeadraceError | None, model: str) -> Outcome:
-    unasked = Usage(prompt_tokens=0, completion_tokens=0)
     if verdict is None:
-        return Done(usage=unasked)
+        return Done()
     if isinstance(verdict, ProviderBusy):
         return wait_for(verdict)
     if isinstance(verdict, HeadraceError):
         reason = reason_of(verdict)
         unknown = Labelled(audit_id, "unknown", by_model(model), f"the verifier gave no verdict: {reason}")
-        given_up = Done(rows=(unknown,), usage=None if verdict.billed else unasked)
+        given_up = Done(rows=(unknown,), usage=UNREPORTED if verdict.billed else None)
         return Retry(reason, otherwise=given_up, billed=verdict.billed) if verdict.category.retryable else given_up
     label: Label = "clean" if verdict.holds else "wrong"
     reason = f"the same answer with a probability of {verdict.value:.2f}"
-    return Done(rows=(Labelled(audit_id, label, by_model(model), reason),), usage=verdict.usage or unasked)
+    return Done(rows=(Labelled(audit_id, label, by_model(model), reason),), usage=verdict.usage or UNREPORTED)

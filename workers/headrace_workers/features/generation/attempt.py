@@ -13,7 +13,7 @@ from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry, Signal, W
 from headrace_workers.core.pipeline.chain import in_words, links_in, tried_in, with_attempt
 from headrace_workers.core.pipeline.fallback import Decision, attempt_of, decide_next
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Generator, HasProvider
+from headrace_workers.core.ports import Generator, HasProvider, Unseen
 from headrace_workers.features.generation.engines.remote.failures import ServerFailed
 from headrace_workers.features.generation.monitored_generator import BreakerIsOpen
 from headrace_workers.features.generation.store.breakers import signal_of
@@ -47,7 +47,7 @@ def failed_attempt(
     """
     return Attempt(
         model=generator.alias,
-        provider=None if isinstance(error, ProviderNotAllowed) else _provider(generator),
+        provider=None if isinstance(error, ProviderNotAllowed | Unseen) else _provider(generator),
         category=category,
         reason=reason_of(error),
         failure=error.failure if isinstance(error, Unparsable) else None,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from headrace_schemas import HeadraceError
-from headrace_workers.core.ports import Completion, GivenUp, ProviderBusy, Request
+from headrace_workers.core.ports import Completion, GivenUp, ProviderBusy, Request, Unseen
 from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
 
 DOWN: Final = "down"
@@ -15,6 +15,14 @@ FAULTS: Final = (DOWN, HANG, BUSY)
 HANGS_SECONDS: Final = 10.0  # that a call hangs, where its job's deadline does not end it
 BUSY_SECONDS: Final = 30.0
 _LOOK_EVERY: Final = 0.1
+
+
+class InjectedFailure(Unseen, RemoteFailed):
+    """The failure of a model in a drill."""
+
+
+class InjectedBusy(Unseen, ProviderBusy):
+    """A busy provider in a drill."""
 
 
 class Answers(Protocol):
@@ -39,13 +47,13 @@ class Drilled:
         if self._fault == HANG:
             return self._hang(requests)
         if self._fault == BUSY:
-            return [ProviderBusy("drill: it takes no more calls", after=BUSY_SECONDS) for _ in requests]
-        return [RemoteFailed("drill: it could not be reached") for _ in requests]
+            return [InjectedBusy("drill: it takes no more calls", after=BUSY_SECONDS) for _ in requests]
+        return [InjectedFailure("drill: it could not be reached") for _ in requests]
 
     def _hang(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         longest = max((min(each.at_most or HANGS_SECONDS, HANGS_SECONDS) for each in requests), default=0.0)
         until = self._monotonic() + longest
         while self._monotonic() < until and not all(each.given_up() for each in requests):
             self._sleep(_LOOK_EVERY)
-        late = RemoteFailed(f"drill: no answer began within {longest:g} s")
+        late = InjectedFailure(f"drill: no answer began within {longest:g} s")
         return [GivenUp() if each.given_up() else late for each in requests]

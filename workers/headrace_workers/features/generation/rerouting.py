@@ -11,7 +11,7 @@ from typing import Any, Final
 from headrace_schemas import HeadraceError
 from headrace_schemas.codec import decode_job
 from headrace_schemas.events import Attempt
-from headrace_workers.core.ledger.charges import routed
+from headrace_workers.core.ledger.charges import Bill, routed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.carried import pack, unpack
@@ -131,7 +131,7 @@ class Rerouting:
         changed = pack(routed(kept, call), unpublished)
         assert changed is not None  # noqa: S101 - it holds the attempt
         tokens = tokens_with(route.model, model, row.tokens, context)
-        wanted = wanted_call(call, kept)
+        wanted = wanted_call(call, Bill.before(kept))
         return NewPlace(route.queue, route.group, route.prefix, tokens, changed, wanted)
 
 

@@ -10,7 +10,7 @@ from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcom
 from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Generator, ProviderBusy, provider_of
+from headrace_workers.core.ports import Generator, ProviderBusy, Unseen, provider_of
 from headrace_workers.features.generation.structured.tools_in_prompt import said_in
 from headrace_workers.features.judging.carried_scores import EMBEDDED, JUDGED, from_context, to_context
 from headrace_workers.features.judging.quality_retry import judged, stopped
@@ -80,7 +80,7 @@ def _outcome(task: Task, subject: Subject, scored: Scored, provider: str | None)
         after=(busy and busy.after) or 0.0,
         category=scored.trouble.category,
         otherwise=outcome,
-        context=seen_by(task.context, provider),
+        context=seen_by(task.context, None if isinstance(scored.trouble, Unseen) else provider),
     )
 
 

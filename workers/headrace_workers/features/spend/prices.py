@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-from headrace_workers.core.ledger.charges import Price
+from headrace_workers.core.ledger.charges import UNKNOWN, Price
 from headrace_workers.features.generation.models.catalogue import CataloguePrice
 from headrace_workers.features.generation.models.registry import ModelCard, Registry
 from headrace_workers.features.spend.settings import SpendSettings
@@ -75,16 +75,16 @@ class DeploymentPrices:
         self._public: dict[tuple[str, str, int], Price | None] = {}
 
     def price(self, model: str) -> Price | None:
-        """Return the price of a model; None where it is not known."""
+        """Return the price of a model; None for an own model without one, and `UNKNOWN` for another."""
         own = self._registry.price(model)
         if own is not None:
             return self._set(own)
         card = self._registry.get(model) if model in self._registry else None
         if card is None:
-            return None
+            return UNKNOWN
         if card.remote is None or card.remote.is_own:
             return self._of_machine()
-        return self._of_provider(card)
+        return self._of_provider(card) or UNKNOWN
 
     def _set(self, entry: CataloguePrice) -> Price:
         cached = entry.input if entry.cached is None else entry.cached

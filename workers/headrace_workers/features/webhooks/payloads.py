@@ -111,7 +111,8 @@ def _head(end: End, job_id: str) -> dict[str, Any]:
         case JobCancelled():
             return {"id": job_id, "tenant": end.tenant, "status": "cancelled", "reason": end.reason}
     return _present({
-        "id": job_id, "tenant": end.tenant, "status": "failed", "category": str(end.category), "reason": end.reason,
+        "id": job_id, "tenant": end.tenant, "status": "failed", "category": str(end.category), "code": end.code,
+        "reason": end.reason,
         "failure": end.failure, "place": end.place, "stage": end.stage, "attempts": end.attempts,
     })  # fmt: skip
 

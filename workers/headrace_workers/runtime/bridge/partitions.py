@@ -53,6 +53,8 @@ _CONSUMER = {
 }
 _CLOSE_MS = 5_000
 _LAST_COMMIT_MS = 1_000
+_NOTE_EVERY = 30.0  # seconds between notes of the time until which all is read
+_ENDS_MS = 1_000  # that a broker has to tell where its logs end
 
 
 class Partitions:
@@ -76,6 +78,9 @@ class Partitions:
         self._doubted: set[Place] = set()  # the record that comes first must be the one that was read last
         self._epochs: dict[Place, int] = {}  # leader epochs under which that was so
         self._ask_at = self._looked_at = self._gives_way_until = float("-inf")
+        self._ends: dict[Place, int] = {}  # of the logs, a while ago: the ledger is told when they are reached
+        self._ended_at = 0  # when they ended there, by the ledger's clock (ms)
+        self._ends_asked_at = clock.monotonic()
         self._opened_at: float | None = None
         self._round = 0.0  # seconds, of the longest of late
 
@@ -92,6 +97,8 @@ class Partitions:
             self._consumer = self._assigned()
         if asks and self._consumer is not None and not self._compared:
             self._compare_committed()
+        if self._consumer is not None:
+            self._note(now)
         return self._consumer
 
     def unread(self, polled: Mapping[Any, Sequence[Any]], silent: bool) -> dict[Any, Sequence[Any]]:
@@ -195,6 +202,22 @@ class Partitions:
             stored = self._ledger.positions()
             if any(stored.get(place, 0) != self._at[place].next for place in mine):
                 self.seek()
+
+    def _note(self, now: float) -> None:
+        """Note in the ledger until when its partitions are read. All that was polled so far is written."""
+        with suppress(KafkaError):  # then it is noted later
+            if not self._ends and now - self._ends_asked_at >= _NOTE_EVERY:
+                self._ends_asked_at, self._ended_at = now, self._ledger.now()
+                ends = self._consumer.end_offsets([_partition(place) for place in sorted(self._mine)], _ENDS_MS)
+                self._ends = {self._place(partition): end for partition, end in ends.items()}
+            read = [
+                place
+                for place, end in self._ends.items()
+                if (at := self._consumer.position(_partition(place), timeout_ms=0)) is not None and at >= end
+            ]
+            if read:
+                self._ledger.note_read(read, self._ended_at)
+                self._ends = {place: end for place, end in self._ends.items() if place not in read}
 
     def _look(self) -> frozenset[Place]:
         """Return all places there are. A topic that is made anew has another id, and so other places."""
@@ -334,7 +357,7 @@ class Partitions:
         self._consumer.seek(partition, at.next)
 
     def _release(self) -> None:
-        consumer, self._consumer = self._consumer, None
+        consumer, self._consumer, self._ends = self._consumer, None, {}
         if consumer is not None:
             _close(consumer)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord
+from headrace_workers.core.ledger.charges import not_made
 from headrace_workers.core.ledger.complete import Settled
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended
 from headrace_workers.core.ledger.start import Started, StepRow
@@ -58,7 +59,7 @@ class Work:
             try:
                 if row.deadline < started.now:
                     late = Dead(Category.EXPIRED, "the deadline passed before it was run")
-                    settled.append(replace(settle_dead(started.stage, row, late), paid=0))
+                    settled.append(replace(settle_dead(started.stage, row, late), charge=not_made(started.queue)))
                 else:
                     members.append((row, task_of(row, started.now)))
             except InvalidRecord as error:

@@ -27,6 +27,7 @@ from headrace_workers.features.generation.engines.remote.failures import (
     ProviderRefuses,
     ProviderRejects,
     RemoteFailed,
+    RequestRejected,
     ServerFailed,
 )
 
@@ -200,9 +201,9 @@ def test_a_server_that_is_not_there_is_reroutable(tmp_path: Path, engine: str) -
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, ProviderRejects), (422, ProviderRejects), (401, RemoteFailed),
-        (403, RemoteFailed), (404, RemoteFailed), (500, ServerFailed), (502, RemoteFailed), (429, ProviderBusy),
-        (503, ProviderBusy), (529, ProviderBusy),
+        (400, RequestRejected), (422, RequestRejected), (405, ProviderRejects), (401, RemoteFailed),
+        (403, RemoteFailed), (404, RemoteFailed), (500, ServerFailed), (502, RemoteFailed),
+        (429, ProviderBusy), (503, ProviderBusy), (529, ProviderBusy),
     ],
 )  # fmt: skip
 def test_the_status_decides_the_category(tmp_path: Path, engine: str, status: int, kind: type) -> None:

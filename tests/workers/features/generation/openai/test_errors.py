@@ -6,10 +6,12 @@ from headrace_schemas import Category
 from headrace_schemas.errors import (
     ConfigurationError,
     DeadlinePassed,
+    EndCode,
     InvalidRecord,
     Unavailable,
     UnknownModel,
 )
+from headrace_workers.http.errors import refused_response
 from headrace_workers.http.openai_errors import Refused, answered, missing, refused, unanswered, unsupported, wrong
 
 
@@ -112,6 +114,23 @@ def test_a_dead_job_says_why(category, status):
     assert (told.status, told.code, str(told), told.job_id) == (status, code, "so it is", JOB_ID)
     assert told.type == ("invalid_request_error" if status < 500 else "server_error")
     assert told.should_retry is False
+
+
+@pytest.mark.parametrize(
+    ("category", "code", "status", "retry_after"),
+    [
+        (Category.INVALID, EndCode.CONTEXT_LENGTH, 400, None),
+        (Category.PERMANENT, EndCode.BAD_REQUEST, 400, None),
+        (Category.PERMANENT, EndCode.CONTENT_POLICY, 400, None),
+        (Category.REROUTABLE, EndCode.NO_MODEL, 503, "30"),
+    ],
+)
+def test_the_code_of_a_dead_job_decides_the_status(category, code, status, retry_after):
+    """A permanent failure is the request's fault only if the code says so."""
+    told = unanswered(died(category, code=code))
+    response = refused_response(told)
+    assert (response.status_code, told.code, response.headers.get("retry-after")) == (status, code, retry_after)
+    assert told.type == ("invalid_request_error" if status < 500 else "server_error")
 
 
 @pytest.mark.parametrize(("reason", "words"), [("", "was cancelled"), ("no need", "was cancelled: no need")])

@@ -1,5 +1,7 @@
 from tests.workers.features.generation.openai.ends import JOB_ID, answered
 
+from headrace_schemas import Category
+from headrace_schemas.events import Attempt, Cost
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.recall import CacheTier, Recall
 from headrace_workers.features.generation.openai.job_receipt import receipt
@@ -23,6 +25,22 @@ def test_a_receipt_has_all_but_the_text():
     assert told["grounding"]["knowledge"] == "mill"
     assert "text" not in told
     assert "answer" not in told
+
+
+def test_a_receipt_says_who_was_asked_who_saw_the_text_and_what_it_cost():
+    """As the receipt of every other door does."""
+    attempts = (
+        Attempt(model="far", provider="acme", category=Category.REROUTABLE, reason="no answer", ms=3.0, cost=20),
+        Attempt(model="mill", ms=5.0, cost=0),
+    )
+    result = answered(attempts=attempts, because="mill answered in place of far").model_copy(
+        update={"seen_by": ("acme",), "cost": Cost(amount=20, currency="EUR")}
+    )
+    told = receipt(result)
+    assert [(each["model"], each["cost"]) for each in told["attempts"]] == [("far", 20), ("mill", 0)]
+    assert told["because"] == "mill answered in place of far"
+    assert told["seen_by"] == ["acme"]
+    assert (told["cost"]["amount"], told["cost"]["currency"]) == (20, "EUR")
 
 
 def test_what_was_not_asked_for_is_not_in_it():

@@ -471,6 +471,21 @@ def test_a_busy_model_does_not_hold_interactive_jobs_without_bound(ledger):  # n
     assert (third.state, third.queue, third.waited_since) == ("ready", "model.other", None)
 
 
+def test_no_provider_saw_the_text_of_a_job_in_a_drill(ledger):  # noqa: F811
+    """Its model is not asked, so the receipt does not name the provider."""
+    far = MonitoredGenerator(Far(), ModelHealth(ledger, "echo", lambda: 0.0))
+    ledger.of(Breakers).drill("echo", "down", 60_000)
+    (down,) = generate([task(ledger, CHAIN())], generator=far)
+    assert isinstance(down, Retry)
+    assert [(each.model, each.provider) for each in tried_in(down.context)] == [("echo", None)]
+
+
+class Far(EchoGenerator):
+    """A model of a provider."""
+
+    provider = "acme"
+
+
 def test_a_drill_is_felt_until_its_time_is_over(ledger):  # noqa: F811
     """The model itself is not asked, and answers again when it ends."""
     answers, health = EchoGenerator(), ModelHealth(ledger, "echo", lambda: 0.0)

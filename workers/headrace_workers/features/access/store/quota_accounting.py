@@ -24,6 +24,7 @@ from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.known_costs import KnownCost
 from headrace_workers.core.ledger.model_calls import WantedCall, WantedWork
 from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.ledger.positions import read_until
 from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, last, many, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
@@ -41,6 +42,7 @@ from headrace_workers.features.access.store.quota_rows import (
 from headrace_workers.features.access.tables import IS_WAITED_FOR, RESERVATIONS
 
 UNADOPTED_MS: Final = 3_600_000  # so long a reservation waits until its job is taken in
+PASSED_MS: Final = 180_000  # and so long, if ingest has read what came since: its gateway was killed before it sent it
 _MICRO: Final = 1_000_000
 _Told: TypeAlias = Mapping[str, Any]  # an event
 
@@ -292,7 +294,7 @@ def work(connection: Connection, works: Sequence[WantedWork]) -> dict[str, str]:
     wants = [
         Want(
             job.id, job.tenant, job.tokens, (job.call.most or 0) if job.call else 0,
-            job.call.model if job.call is not None and job.call.most is None else None,
+            job.call.model if job.call is not None and job.call.is_unpriced else None,
         )
         for job in works
     ]  # fmt: skip
@@ -354,8 +356,11 @@ def _is_untried(told: _Told) -> bool:
 
 
 def expire(connection: Connection, _older_than_ms: int) -> bool:
-    """End a bounded number of reservations whose jobs were never taken in; return False: the rest can wait."""
-    old = select(RESERVATIONS.c.job_id).where(IS_WAITED_FOR, RESERVATIONS.c.expires_at < now_ms()).limit(500)
+    """End a bounded number of reservations whose jobs were never taken in; return False: the rest can wait. A job that
+    is taken in later reserves anew, or is refused.
+    """
+    passed = RESERVATIONS.c.expires_at - UNADOPTED_MS + PASSED_MS < read_until()
+    old = select(RESERVATIONS.c.job_id).where(IS_WAITED_FOR, (RESERVATIONS.c.expires_at < now_ms()) | passed).limit(500)
     job_ids = list(connection.execute(old).scalars())
     if job_ids:
         _end(connection, job_ids, {}, waiting=True)

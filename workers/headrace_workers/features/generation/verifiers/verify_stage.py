@@ -16,7 +16,7 @@ from headrace_workers.core.ledger.outcome import Done, Outcome
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight
 from headrace_workers.core.pipeline.task import Job, Task
-from headrace_workers.core.ports import Generator, Relation, TextPair, Verdict, Verifier, provider_of
+from headrace_workers.core.ports import Generator, Relation, TextPair, Unseen, Verdict, Verifier, provider_of
 from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
 
 IN_PROCESS: Final = "sentence-transformers:"  # before the name of a verifier that runs in the process that asks it
@@ -117,7 +117,8 @@ def _verified(
             for each in found
         ],
     }
-    context = {_PAIRS: None, _SAID: said, **seen_by(task.context, provider_of(generator))}
+    provider = None if found and all(isinstance(each, Unseen) for each in found) else provider_of(generator)
+    context = {_PAIRS: None, _SAID: said, **seen_by(task.context, provider)}
     return Done(context=context, to=back, usage=_usage(found))
 
 

@@ -7,6 +7,7 @@ import typer
 from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
 from headrace_workers.features.access.commands.quotas import period_of
+from headrace_workers.features.spend.settings import SpendSettings
 from headrace_workers.features.spend.views import Budget, money
 
 _KeyOption = Annotated[str, typer.Option("--key", help="only jobs of this API key, by its id, as in `keys list`")]
@@ -51,8 +52,26 @@ def set_budget(
     ledger.of(Quotas).put(checked_tenant(tenant), amount, period, unit="money", key_id=key)
     who = f"the key {key} of {tenant}" if key else tenant
     say(f"{who} may spend {money(amount)}" + ("" if per == "ever" else f" a {per}"))
+    _say_what_has_no_price()
     if key:
         _say_what_has_no_key(tenant, any(not each.key_id for each in ledger.of(Quotas).find([tenant], unit="money")))
+
+
+def _say_what_has_no_price() -> None:
+    """Say which models jobs under a budget may not use."""
+    from headrace_workers.core.ledger.charges import UNKNOWN
+    from headrace_workers.features.generation.models.registry import Registry
+    from headrace_workers.features.spend.prices import DeploymentPrices
+    from headrace_workers.runtime.settings import home_of
+
+    registry = Registry(home_of())
+    prices = DeploymentPrices(registry, SpendSettings.from_env())
+    refused = [alias for alias in registry.aliases() if prices.price(alias) is UNKNOWN]
+    if refused:
+        say(
+            f"jobs under a budget that may need {', '.join(refused)} are refused: nobody knows the price. Set it in "
+            "models.toml ([prices.ALIAS])"
+        )
 
 
 def _say_what_has_no_key(tenant: str, tenant_has_one: bool) -> None:

@@ -14,6 +14,7 @@ from headrace_workers.features.generation.engines.remote.failures import (
     AnswerLost,
     ProviderRejects,
     RemoteFailed,
+    RequestRejected,
     ServerFailed,
 )
 
@@ -25,6 +26,7 @@ _TOO_LARGE: Final = 413
 _TOO_LONG: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})  # of OpenAI; of llama-server
 _TOO_LONG_WORDS: Final = "prompt is too long"  # of Anthropic, which has no code for it
 _BUSY_TYPES: Final = frozenset({"overloaded_error", "rate_limit_error", "rate_limit_exceeded"})
+_BAD_REQUEST: Final = frozenset({400, 422})
 _OTHERS: Final = frozenset({401, 402, 403, 404, 408, 409, 425})  # another model may answer
 
 
@@ -42,7 +44,7 @@ def failure_of_status(status: int, headers: Mapping[str, str], body: object) -> 
         return ServerFailed(words)
     if status in _BUSY or status in _OTHERS or status > 500:
         return RemoteFailed(words)
-    return ProviderRejects(words, status=status)
+    return RequestRejected(words, status=status) if status in _BAD_REQUEST else ProviderRejects(words, status=status)
 
 
 def failure_in_stream(endpoint: str, error: Exception, *, began: bool) -> HeadraceError:

@@ -1,9 +1,18 @@
 """Failures of models on other machines. The category of each decides whether another model may answer instead."""
 
 from headrace_schemas import Category, HeadraceError
+from headrace_schemas.errors import EndCode
 from headrace_workers.core.ports import ProviderRefuses
 
-__all__ = ["AnswerLost", "CutByDeadline", "ProviderRefuses", "ProviderRejects", "RemoteFailed", "ServerFailed"]
+__all__ = [
+    "AnswerLost",
+    "CutByDeadline",
+    "ProviderRefuses",
+    "ProviderRejects",
+    "RemoteFailed",
+    "RequestRejected",
+    "ServerFailed",
+]
 
 
 class RemoteFailed(HeadraceError):
@@ -36,3 +45,9 @@ class ProviderRejects(HeadraceError):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class RequestRejected(ProviderRejects):
+    """A call that the provider will never take, since it does not like the request itself."""
+
+    end_code = EndCode.BAD_REQUEST
