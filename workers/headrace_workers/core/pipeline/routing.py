@@ -21,6 +21,8 @@ from headrace_workers.core.pipeline.stage import (
     installed_stages,
     model_of,
     model_queue,
+    no_further_answers,
+    no_model,
 )
 from headrace_workers.core.pipeline.task import Job, StepEvent, Task, Unit
 
@@ -96,6 +98,11 @@ class Pipeline:
         self._avoided = avoided
         self.prices = prices or NoPrices()
         self._places = {stage.name: place for place, stage in enumerate(self.stages)}
+        # Each job asks these, and most stages answer nothing.
+        self._of_models = tuple(stage for stage in self.stages if stage.model is not no_model)
+        self._of_further_answers = tuple(
+            stage for stage in self.stages if stage.further_answers is not no_further_answers
+        )
 
     def avoiding(self, avoided: Callable[[], Collection[str]]) -> "Pipeline":
         """Return the same pipeline, which leads around the models that `avoided` returns."""
@@ -157,8 +164,8 @@ class Pipeline:
 
     def models_of(self, job: Job) -> frozenset[str]:
         """Return every model alias that this job may need on its way."""
-        models = {stage.model("", job, self._judge_model) for stage in self.stages}  # all are named, for every draw
-        named = job.judge_models if isinstance(job, JudgedJob) else ()
+        models = {stage.model("", job, self._judge_model) for stage in self._of_models}  # all, for every draw
+        named = job.judge_models if isinstance(job, JudgedJob) and job.criteria else ()
         chain = job.chain if isinstance(job, GenerationJob) else ()
         return frozenset(model for model in (*models, *named, *chain) if model is not None)
 
@@ -221,7 +228,9 @@ class Pipeline:
         """
         if not isinstance(job, GenerationJob):
             return once
-        further = [stage.further_answers(job) for stage in self.stages]
+        further = [each for stage in self._of_further_answers if (each := stage.further_answers(job)).answers]
+        if not further:
+            return once
         objection = _AROUND + sum(each.tokens for each in further)
         return once + sum(each.answers for each in further) * (once + job.sampling.max_tokens + objection)
 
