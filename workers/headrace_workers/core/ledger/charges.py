@@ -6,6 +6,7 @@ micro-units: millionths of a currency.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from pydantic_core import from_json, to_json
@@ -161,15 +162,20 @@ def spent_in(context: Mapping[str, Any]) -> int:
 
 def cost_in(context: Mapping[str, Any]) -> Cost:
     """Return the cost of all calls that have ended."""
-    calls = {model: figures for model, figures in context.get(CALLS, {}).items() if figures[0]}
+    calls = context.get(CALLS, {}).items()
+    return _cost(spent_in(context), tuple((model, *figures) for model, figures in calls if figures[0]))
+
+
+@lru_cache(maxsize=256)  # the jobs of a group mostly cost the same
+def _cost(amount: int, calls: tuple[tuple[str, int, int, int, str | None, int], ...]) -> Cost:
     return Cost(
-        amount=spent_in(context),
-        currency=next((currency for _, _, _, currency, _ in calls.values() if currency), None),
-        unknown=any(unknown for _, _, unknown, _, _ in calls.values()),
-        bound=sum(bound for *_, bound in calls.values()),
+        amount=amount,
+        currency=next((currency for *_, currency, _ in calls if currency), None),
+        unknown=any(unknown for _, _, _, unknown, _, _ in calls),
+        bound=sum(bound for *_, bound in calls),
         models=tuple(
             ModelCost(model=model, calls=count, amount=amount, unknown_calls=unknown, bound=bound)
-            for model, (count, amount, unknown, _, bound) in list(calls.items())[:MAX_COSTED]
+            for model, count, amount, unknown, _, bound in calls[:MAX_COSTED]
         ),
     )
 

@@ -58,7 +58,8 @@ def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, 
     """Return the ledger's outcome of one task, or one unit."""
     try:
         settled = _settled(started, row, task, outcome, conditions)
-        return replace(settled, paid=paid_for(started, row, outcome, conditions.ran_ms))
+        paid = paid_for(started, row, outcome, conditions.ran_ms)
+        return settled if paid is None else replace(settled, paid=paid)
     except WrongOutcome as error:
         return settle_dead(started.stage, row, Dead(Category.PERMANENT, f"the stage {started.stage!r} {error}"))
 

@@ -135,11 +135,10 @@ def _checked(task: Task, completion: Completion, generator: Generator, ms: float
     """Return the outcome of an answer: done if it has the format that the job asks for."""
     # A byte-level model may write a NUL, which no event may carry.
     text = completion.text.replace("\x00", "\ufffd")
-    completion = replace(
-        completion,
-        text=text[:MAX_TEXT],
-        finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
-    )
+    if len(text) > MAX_TEXT:
+        completion = replace(completion, text=text[:MAX_TEXT], finish_reason="length")
+    elif text is not completion.text:
+        completion = replace(completion, text=text)
     # Calls of tools: found in the answer and checked, before anything reads it.
     called = with_tools(completion, task.job, task.job_id) if isinstance(task.job, GenerationJob) else completion
     if isinstance(called, Unparsable):
@@ -168,6 +167,7 @@ def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) 
 
 def _answered(task: Task, completion: Completion, generator: Generator, ms: float) -> Done:
     context, text = task.context, completion.text
+    additions = answering() if context else ()
     answer = Answer(
         text=text,
         finish_reason=completion.finish_reason,
@@ -176,7 +176,7 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
         quantization=generator.quantization,
         usage=_usage(completion),
         **_source(completion.remote),
-        **{name: value for each in answering() for name, value in each.answer_fields(context, text).items()},
+        **{name: value for each in additions for name, value in each.answer_fields(context, text).items()},
     )
     if attempted := fields_of(task, answer, ms):
         answer = Answer.model_validate({**dict(answer), **attempted})
@@ -188,7 +188,7 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
             **seen_by(context, answer.provider, *(each.provider for each in answer.attempts)),
         },
         rows=(
-            *(row for each in answering() for row in each.rows(context, text)),
+            *(row for each in additions for row in each.rows(context, text)),
             *([] if completion.remote is None else [ReturnedModel(generator.alias, completion.remote.model)]),
         ),
     )
@@ -228,6 +228,8 @@ def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Messa
     """Return what the model reads: the job's conversation, or what a feature makes of it, such as one with passages.
     It names the format that the answer must have.
     """
+    if not context:
+        return with_format(job.conversation, job)
     changed = (each.conversation(job, context) for each in answering())
     found = next((messages for messages in changed if messages is not None), job.conversation)
     return with_format(found, job)
@@ -235,6 +237,8 @@ def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Messa
 
 def _turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
     """Return the turns after the conversation: they tell the model what its last answers lacked."""
+    if not context:
+        return ()
     return (*(turn for each in answering() for turn in each.turns(context)), *repairing(context))
 
 
