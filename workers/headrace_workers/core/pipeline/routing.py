@@ -17,6 +17,8 @@ from headrace_workers.core.pipeline.stage import (
     ReadBytes,
     Stage,
     Weight,
+    always,
+    every,
     in_order,
     installed_stages,
     model_of,
@@ -135,7 +137,11 @@ class Pipeline:
             return None if found is None else self._route(found, job_id, job, model)
         first = 0 if after is None else self._places[after] + 1
         for stage in self.stages[first:]:
-            if not (isinstance(event, stage.takes) and stage.when(job, event) and stage.drawn(job_id, job)):
+            if not (
+                isinstance(event, stage.takes)
+                and (stage.when is always or stage.when(job, event))
+                and (stage.drawn is every or stage.drawn(job_id, job))
+            ):
                 continue
             if (route := self._route(stage, job_id, job)) is not None:
                 return route
@@ -194,7 +200,7 @@ class Pipeline:
         """Return the call of a model that a job is routed to and that reads so many bytes; None where none is asked."""
         if route.model is None:
             return None
-        return NextCall(route.model, self.prices.price(route.model), route.stage.most_tokens(job, read))
+        return self._call_of(route.stage, route.model, job, read)
 
     def first_call(self, route: Route, job_id: str, job: Job, read: ReadBytes) -> NextCall | None:
         """Return the first call that a job needs which begins with this route; None where it needs none."""
@@ -204,8 +210,12 @@ class Pipeline:
             if stage.weight is Weight.MODEL and isinstance(job, stage.takes):
                 model = stage.model(job_id, job, self._judge_model)
                 if model is not None:
-                    return NextCall(model, self.prices.price(model), stage.most_tokens(job, read))
+                    return self._call_of(stage, model, job, read)
         return None
+
+    def _call_of(self, stage: Stage, model: str, job: Job, read: ReadBytes) -> NextCall:
+        price = self.prices.price(model)  # without one, nobody asks for the tokens
+        return NextCall(model, price, 0 if price is None else stage.most_tokens(job, read))
 
     def reserved_behind(self, route: Route, job_id: str, job: Job, event: StepEvent, read: ReadBytes) -> int:
         """Return the most that the first answer of a job may cost, where it is routed to another model before that, by
