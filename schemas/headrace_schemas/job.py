@@ -162,7 +162,7 @@ class JudgedJob(Job):
     @property
     def asks_judge(self) -> bool:
         """Return True if a model has to judge."""
-        return any(isinstance(c, Rubric | Pairwise) for c in self.criteria)
+        return bool(self.criteria) and any(isinstance(c, Rubric | Pairwise) for c in self.criteria)
 
 
 class GenerationJob(JudgedJob):
@@ -232,7 +232,7 @@ class GenerationJob(JudgedJob):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "GenerationJob":
         # One validator calls the others where there is something to check: a job is read three times on its way.
-        if len(set(self.chain)) < len(self.chain):
+        if not isinstance(self.model, str) and len(set(self.model)) < len(self.model):
             raise ValueError("model names a model twice: name each once")
         if self.tools or self.tool_choice is not None:
             self._check_tools()
@@ -290,7 +290,7 @@ class GenerationJob(JudgedJob):
     @property
     def first_model(self) -> str:
         """Return the model that is asked first."""
-        return self.chain[0]
+        return self.model if isinstance(self.model, str) else self.model[0]
 
     @property
     def conversation(self) -> tuple[Message, ...]:

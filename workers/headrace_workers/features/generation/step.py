@@ -71,15 +71,15 @@ def generate(
     `cancelled` meanwhile are computed no further.
     """
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
-    begun = monotonic()
+    begun, model = monotonic(), generator.alias
     requests = [
         Request(
             (*shown(job.tenant, _conversation(job, tasks[place].context)), *_turns(tasks[place].context)),
             with_room(job.sampling, tasks[place].context),
             job.tenant,
-            _given_up(tasks[place], generator.alias, cancelled, begun, monotonic),
-            share_of(tasks[place], generator.alias),
-            patient=_is_patient(tasks[place], generator.alias),
+            _given_up(tasks[place], model, cancelled, begun, monotonic),
+            share_of(tasks[place], model),
+            patient=_is_patient(tasks[place], model),
             output=job.output,
             tools=job.tools,
             tool_choice=job.tool_choice,
