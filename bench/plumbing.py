@@ -4,11 +4,14 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from bench.deployment import TWO_WORKERS, deployment
 from bench.ends import Ends, Say, Stalled
@@ -37,17 +40,37 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
             Ends(live.kafka) as ends,
         ):
             run(producer, ends, list(echo_jobs(min(count, _WARM_UP))), say)
+            before = cpu_seconds(live.pids)
             flow = run(producer, ends, list(echo_jobs(count)), say)
+            cpu = cpu_seconds(live.pids) - before
         rows = [
             row("headrace: jobs published", flow.count / flow.published, "jobs/s"),
             row("headrace: jobs ended, publishing included (worker processes: generate; moderate and judge)",
                 flow.rate, "jobs/s"),
             row("headrace: steps run", 3 * flow.rate, "steps/s"),
         ]  # fmt: skip
+        rows += [
+            row(f"headrace: CPU of {name}", 1000 * seconds / count, "s/1,000 jobs")
+            for name, seconds in cpu.most_common()
+        ]
         rows += _celery(there, count, flow, say)
         for peer in _DURABLE:
             rows += _durable(peer, there, count, flow, say)
         return report(NAME, there.stack, rows)
+
+
+def cpu_seconds(pids: Mapping[str, int]) -> Counter[str]:
+    """Return the CPU seconds that have been used until now by each of these processes, by the servers that this process
+    started, and by this process, which publishes jobs and reads their ends.
+    """
+    names, this = {pid: name for name, pid in pids.items()}, psutil.Process()
+    found: Counter[str] = Counter()
+    for process in (this, *this.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            own = "the producer and consumer" if process.pid == this.pid else process.name()
+            times = process.cpu_times()
+            found[names.get(process.pid, own)] += times.user + times.system
+    return found
 
 
 def _celery(there: Services, count: int, flow: Flow, say: Say) -> list[Row]:

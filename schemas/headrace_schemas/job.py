@@ -139,6 +139,8 @@ class JudgedJob(Job):
 
     @model_validator(mode="after")
     def _doubts_about_others(self) -> Self:
+        if not self.criteria:
+            return self
         keys = [each.key for each in self.criteria]
         always = {each.key for each in self.criteria if each.uncertain is None and each.share == 1.0}
         for each in self.criteria:
@@ -160,7 +162,7 @@ class JudgedJob(Job):
     @property
     def asks_judge(self) -> bool:
         """Return True if a model has to judge."""
-        return any(isinstance(c, Rubric | Pairwise) for c in self.criteria)
+        return bool(self.criteria) and any(isinstance(c, Rubric | Pairwise) for c in self.criteria)
 
 
 class GenerationJob(JudgedJob):
@@ -228,9 +230,22 @@ class GenerationJob(JudgedJob):
     ] = None
 
     @model_validator(mode="after")
-    def _models_once(self) -> "GenerationJob":
-        if len(set(self.chain)) < len(self.chain):
+    def _agrees_with_itself(self) -> "GenerationJob":
+        # One validator calls the others where there is something to check: a job is read three times on its way.
+        if not isinstance(self.model, str) and len(set(self.model)) < len(self.model):
             raise ValueError("model names a model twice: name each once")
+        if self.tools or self.tool_choice is not None:
+            self._check_tools()
+        if self.prompt is None and not self.messages:
+            raise ValueError("neither prompt nor messages is given: a job needs one of them")
+        if self.prompt is not None and self.messages:
+            raise ValueError("both prompt and messages are given: a job takes one of them")
+        if self.knowledge is None and self.knowledge_filter is not None:
+            raise ValueError("knowledge_filter is given without knowledge: name the base whose documents it is about")
+        if self.knowledge is None and self.without_passages is not None:
+            raise ValueError("without_passages is given without knowledge: name the base that passages come from")
+        if self.min_quality is not None:
+            self._check_floor(self.min_quality)
         return self
 
     @field_validator("messages")
@@ -245,8 +260,7 @@ class GenerationJob(JudgedJob):
             called.update(call.id for call in each.tool_calls)
         return messages
 
-    @model_validator(mode="after")
-    def _tools_by_name(self) -> "GenerationJob":
+    def _check_tools(self) -> None:
         names = [each.name for each in self.tools]
         if len(set(names)) < len(names):
             raise ValueError("tools names a tool twice: name each once")
@@ -256,29 +270,8 @@ class GenerationJob(JudgedJob):
             raise ValueError(f"tool_choice names {self.tool_choice.name!r}, which is none of the tools")
         if self.output is not None and self.tools and self.tool_choice != "none":
             raise ValueError("both output and tools are given: an answer has one format, or is a call of a tool")
-        return self
 
-    @model_validator(mode="after")
-    def _one_input(self) -> "GenerationJob":
-        if self.prompt is None and not self.messages:
-            raise ValueError("neither prompt nor messages is given: a job needs one of them")
-        if self.prompt is not None and self.messages:
-            raise ValueError("both prompt and messages are given: a job takes one of them")
-        return self
-
-    @model_validator(mode="after")
-    def _names_the_base(self) -> "GenerationJob":
-        if self.knowledge is None and self.knowledge_filter is not None:
-            raise ValueError("knowledge_filter is given without knowledge: name the base whose documents it is about")
-        if self.knowledge is None and self.without_passages is not None:
-            raise ValueError("without_passages is given without knowledge: name the base that passages come from")
-        return self
-
-    @model_validator(mode="after")
-    def _floor_by_a_criterion(self) -> "GenerationJob":
-        floor = self.min_quality
-        if floor is None:
-            return self
+    def _check_floor(self, floor: MinQuality) -> None:
         always = [each.key for each in self.criteria if each.share == 1.0 and each.uncertain is None]
         if [each.key for each in self.criteria].count(floor.criterion) != 1 or floor.criterion not in always:
             raise ValueError(
@@ -288,7 +281,6 @@ class GenerationJob(JudgedJob):
             raise ValueError(
                 "min_quality is given with cache: an answer with a floor is made anew; leave one of them out"
             )
-        return self
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -298,7 +290,7 @@ class GenerationJob(JudgedJob):
     @property
     def first_model(self) -> str:
         """Return the model that is asked first."""
-        return self.chain[0]
+        return self.model if isinstance(self.model, str) else self.model[0]
 
     @property
     def conversation(self) -> tuple[Message, ...]:

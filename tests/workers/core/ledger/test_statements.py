@@ -1,11 +1,13 @@
 """How many statements the hot path takes for a group: a feature that has nothing to do with its jobs adds none."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import event
 from tests.workers.core.ledger.test_complete import dies, ends, record
+from tests.workers.group_costs import FILE
 
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.complete import Settled
@@ -41,10 +43,7 @@ def begun(ledger, job, claim):
 
 
 # By database: statements that SQLAlchemy runs, whatever the size of the group. The driver itself copies rows.
-STATEMENTS = {
-    "sqlite": {"ends": 6, "dies": 10, "is held": 6, "comes": 5, "is cancelled": 14},
-    "postgresql": {"ends": 4, "dies": 7, "is held": 4, "comes": 3, "is cancelled": 13},
-}
+STATEMENTS = json.loads(FILE.read_text(encoding="utf-8"))["statements of a transaction"]
 OUTCOMES = {
     "ends": ends,
     "dies": dies,

@@ -140,7 +140,7 @@ class NamedResources:
     def check(self, job: Job) -> None:
         """Raise the error of a job that was looked up, and names what does not exist."""
         for check, exists in zip(self._checks, self._exists, strict=True):
-            for name in sorted(check.named(job)):
+            for name in sorted(check.named(job)) if exists else ():
                 if not exists[job.tenant, name]:
                     raise check.missing((job.tenant, name))
 

@@ -42,6 +42,8 @@ class Answering:
     again, or None if the feature did not send the job back. `answer_fields(context, text)` returns fields of the
     `Answer` with this text. `rows` returns the rows that are written with it.
 
+    A job without a context has no additions: these are not called.
+
     Of two features, the later in `FEATURES` sets a field last, and decides first about a job that is not answered.
     """
 

@@ -46,7 +46,7 @@ def links_in(context: Mapping[str, Any]) -> tuple[Link, ...]:
 
 def with_chain(job: Job, context: Mapping[str, Any]) -> Job:
     """Return a job with the chain that was pinned for it, less the models that are skipped."""
-    links = links_in(context)
+    links = links_in(context) if context else ()
     if not links:
         return job
     return job.model_copy(update={"model": tuple(each.model for each in links if each.skipped is None)})
@@ -54,9 +54,9 @@ def with_chain(job: Job, context: Mapping[str, Any]) -> Job:
 
 def next_in_chain(job: Job, tried: str) -> str | None:
     """Return the model of a job's chain behind the one that was tried; None behind the last."""
-    if not isinstance(job, GenerationJob) or tried not in job.chain:
+    if not isinstance(job, GenerationJob) or isinstance(job.model, str) or tried not in job.model:
         return None
-    behind = job.chain[job.chain.index(tried) + 1 :]
+    behind = job.model[job.model.index(tried) + 1 :]
     return behind[0] if behind else None
 
 
@@ -72,6 +72,8 @@ def share_of(chain: Sequence[str], model: str | None, seconds_left: float | None
 
 def tokens_with(model: str, instead_of: str, tokens: int, context: Mapping[str, Any]) -> int:
     """Return what an answer costs with this model, where it costs `tokens` with another one of the chain."""
+    if not context:
+        return tokens
     counted = {each.model: each.tokens for each in links_in(context)}
     there, here = counted.get(model), counted.get(instead_of)
     return tokens if there is None or here is None else max(1, tokens + there - here)

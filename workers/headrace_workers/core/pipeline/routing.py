@@ -19,9 +19,13 @@ from headrace_workers.core.pipeline.stage import (
     ReadBytes,
     Stage,
     Weight,
+    always,
+    every,
     in_order,
     installed_stages,
     model_queue,
+    no_further_answers,
+    no_model,
 )
 from headrace_workers.core.pipeline.task import Job, StepEvent, Task, Unit
 
@@ -97,6 +101,11 @@ class Pipeline:
         self._avoided = avoided
         self.prices = prices or NoPrices()
         self._places = {stage.name: place for place, stage in enumerate(self.stages)}
+        # Each job asks these, and most stages answer nothing.
+        self._of_models = tuple(stage for stage in self.stages if stage.model is not no_model)
+        self._of_further_answers = tuple(
+            stage for stage in self.stages if stage.further_answers is not no_further_answers
+        )
 
     def avoiding(self, avoided: Callable[[], Collection[str]]) -> "Pipeline":
         """Return the same pipeline, which leads around the models that `avoided` returns."""
@@ -129,7 +138,11 @@ class Pipeline:
             return None if found is None else self._route(found, job_id, job, model)
         first = 0 if after is None else self._places[after] + 1
         for stage in self.stages[first:]:
-            if not (isinstance(event, stage.takes) and stage.when(job, event) and stage.drawn(job_id, job)):
+            if not (
+                isinstance(event, stage.takes)
+                and (stage.when is always or stage.when(job, event))
+                and (stage.drawn is every or stage.drawn(job_id, job))
+            ):
                 continue
             if (route := self._route(stage, job_id, job)) is not None:
                 return route
@@ -161,8 +174,8 @@ class Pipeline:
 
     def models_of(self, job: Job) -> frozenset[str]:
         """Return every model alias that this job may need on its way."""
-        models = {stage.model("", job, self._judge_model) for stage in self.stages}  # all are named, for every draw
-        named = job.judge_models if isinstance(job, JudgedJob) else ()
+        models = {stage.model("", job, self._judge_model) for stage in self._of_models}  # all, for every draw
+        named = job.judge_models if isinstance(job, JudgedJob) and job.criteria else ()
         chain = job.chain if isinstance(job, GenerationJob) else ()
         return frozenset(model for model in (*models, *named, *chain) if model is not None)
 
@@ -185,7 +198,7 @@ class Pipeline:
         """Return the call of a model that a job is routed to and that reads so many bytes; None where none is asked."""
         if route.model is None:
             return None
-        return NextCall(route.model, self.prices.price(route.model), route.stage.most_tokens(job, read))
+        return self._call_of(route.stage, route.model, job, read)
 
     def first_call(self, route: Route, job_id: str, job: Job, read: ReadBytes) -> NextCall | None:
         """Return the first call that a job needs which begins with this route; None where it needs none."""
@@ -195,8 +208,12 @@ class Pipeline:
             if stage.weight is Weight.MODEL and isinstance(job, stage.takes):
                 model = stage.model(job_id, job, self._judge_model)
                 if model is not None:
-                    return NextCall(model, self.prices.price(model), stage.most_tokens(job, read))
+                    return self._call_of(stage, model, job, read)
         return None
+
+    def _call_of(self, stage: Stage, model: str, job: Job, read: ReadBytes) -> NextCall:
+        price = self.prices.price(model)  # without one, nobody asks for the tokens
+        return NextCall(model, price, 0 if price is None else stage.most_tokens(job, read))
 
     def reserved_behind(self, route: Route, job_id: str, job: Job, event: StepEvent, read: ReadBytes) -> int:
         """Return the most that the first answer of a job may cost, where it is routed to another model before that, by
@@ -219,7 +236,9 @@ class Pipeline:
         """
         if not isinstance(job, GenerationJob):
             return once
-        further = [stage.further_answers(job) for stage in self.stages]
+        further = [each for stage in self._of_further_answers if (each := stage.further_answers(job)).answers]
+        if not further:
+            return once
         objection = _AROUND + sum(each.tokens for each in further)
         return once + sum(each.answers for each in further) * (once + job.sampling.max_tokens + objection)
 

@@ -12,8 +12,11 @@ _SEEN: Final = "seen_by"  # the name in the context of a step
 
 def seen_by(context: Mapping[str, Any], *providers: str | None) -> dict[str, Any]:
     """Return the context that adds these providers; nothing where none of them is new. None and `own` are left out."""
+    others = {each for each in providers if each not in (None, OWN)}
+    if not others:
+        return {}
     before = set(context.get(_SEEN, ()))
-    now = before | {each for each in providers if each not in (None, OWN)}
+    now = before | others
     return {} if now == before else {_SEEN: sorted(now)}
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from pydantic_core import to_json
@@ -255,13 +256,13 @@ def wanted_call(call: NextCall | None, bill: Bill) -> WantedCall | None:
 
 
 def _record(started: Started, row: StepRow, conditions: Conditions) -> StageRecord:
-    return StageRecord(
-        stage=started.stage,
-        attempt=max(1, row.attempts),
-        waited_ms=max(0, started.now - row.ready_at),
-        ran_ms=round(conditions.ran_ms, 1),
-        group_size=len(started.steps),
-    )
+    waited_ms, ran_ms = max(0, started.now - row.ready_at), round(conditions.ran_ms, 1)
+    return _stage_record(started.stage, max(1, row.attempts), waited_ms, ran_ms, len(started.steps))
+
+
+@lru_cache(maxsize=256)  # most jobs of a group came together, and have the same
+def _stage_record(stage: str, attempt: int, waited_ms: int, ran_ms: float, group_size: int) -> StageRecord:
+    return StageRecord(stage=stage, attempt=attempt, waited_ms=waited_ms, ran_ms=ran_ms, group_size=group_size)
 
 
 def _with_stages(event: JobEvent, stages: tuple[StageRecord, ...]) -> JobEvent:

@@ -77,6 +77,8 @@ def with_failure(outcome: Outcome, task: Task, attempt: Attempt) -> Outcome:
 
 def fields_of(task: Task, answer: Answer, ms: float) -> dict[str, object]:
     """Return the fields of an answer that say which models were asked before, and why this one answered."""
+    if not task.context:
+        return {}
     before = tried_in(task.context)
     fields: dict[str, object] = {}
     if before:

@@ -44,7 +44,7 @@ class MonitoredGenerator(WrappedGenerator):
         permit = self._health.permit(_longest(requests), _tenant(requests))
         if permit.wait:
             return [self._open(permit) for _ in requests]
-        if not permit.probes:
+        if not permit.probes and self.provider is not None:  # a model of this machine is asked at once
             requests = [replace(each, barred=self._health.barred) for each in requests]
         asked: Answers = Drilled(fault) if (fault := self._health.drill()) else self._inner
         begun = self._monotonic()

@@ -43,7 +43,7 @@ def shared_prefix(job: Job) -> int | None:
     """Return the same number for all jobs of a tenant that begin with the same long system prompt and tools; None for
     others.
     """
-    if not isinstance(job, GenerationJob):
+    if not isinstance(job, GenerationJob) or not (job.messages or job.tools):
         return None
     return digest_of(job.tenant, with_format(job.messages, job), offered(job.tools, job.tool_choice))
 

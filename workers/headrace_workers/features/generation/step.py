@@ -67,15 +67,15 @@ def generate(
     `cancelled` meanwhile are computed no further.
     """
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
-    begun = monotonic()
+    begun, model = monotonic(), generator.alias
     requests = [
         Request(
             (*shown(job.tenant, _conversation(job, tasks[place].context)), *_turns(tasks[place].context)),
             with_room(job.sampling, tasks[place].context),
             job.tenant,
-            _given_up(tasks[place], generator.alias, cancelled, begun, monotonic),
-            _share(tasks[place], generator.alias),
-            patient=_is_patient(tasks[place], generator.alias),
+            _given_up(tasks[place], model, cancelled, begun, monotonic),
+            _share(tasks[place], model),
+            patient=_is_patient(tasks[place], model),
             output=job.output,
             tools=job.tools,
             tool_choice=job.tool_choice,
@@ -133,11 +133,10 @@ def _checked(task: Task, completion: Completion, generator: Generator, ms: float
     """Return the outcome of an answer: done if it has the format that the job asks for."""
     # A byte-level model may write a NUL, which no event may carry.
     text = completion.text.replace("\x00", "\ufffd")
-    completion = replace(
-        completion,
-        text=text[:MAX_TEXT],
-        finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
-    )
+    if len(text) > MAX_TEXT:
+        completion = replace(completion, text=text[:MAX_TEXT], finish_reason="length")
+    elif text is not completion.text:
+        completion = replace(completion, text=text)
     # Calls of tools: found in the answer and checked, before anything reads it.
     called = with_tools(completion, task.job, task.job_id) if isinstance(task.job, GenerationJob) else completion
     if isinstance(called, Unparsable):
@@ -178,6 +177,7 @@ def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) 
 
 def _answered(task: Task, completion: Completion, generator: Generator, ms: float) -> Done:
     context, text = task.context, completion.text
+    additions = answering() if context else ()
     answer = Answer(
         text=text,
         finish_reason=completion.finish_reason,
@@ -186,7 +186,7 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
         quantization=generator.quantization,
         usage=_usage(completion),
         **_source(completion.remote),
-        **{name: value for each in answering() for name, value in each.answer_fields(context, text).items()},
+        **{name: value for each in additions for name, value in each.answer_fields(context, text).items()},
     )
     if attempted := fields_of(task, answer, ms):
         answer = Answer.model_validate({**dict(answer), **attempted})
@@ -198,7 +198,7 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
             **seen_by(context, answer.provider, *(each.provider for each in answer.attempts)),
         },
         rows=(
-            *(row for each in answering() for row in each.rows(context, text)),
+            *(row for each in additions for row in each.rows(context, text)),
             *([] if completion.remote is None else [ReturnedModel(generator.alias, completion.remote.model)]),
         ),
     )
@@ -225,6 +225,8 @@ def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Messa
     """Return what the model reads: the job's conversation, or what a feature makes of it, such as one with passages.
     It names the format that the answer must have.
     """
+    if not context:
+        return with_format(job.conversation, job)
     changed = (each.conversation(job, context) for each in answering())
     found = next((messages for messages in changed if messages is not None), job.conversation)
     return with_format(found, job)
@@ -232,6 +234,8 @@ def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Messa
 
 def _turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
     """Return the turns after the conversation: they tell the model what its last answers lacked."""
+    if not context:
+        return ()
     return (*(turn for each in answering() for turn in each.turns(context)), *repairing(context))
 
 

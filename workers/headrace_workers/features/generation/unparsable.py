@@ -39,7 +39,7 @@ def repairing(context: Mapping[str, Any]) -> tuple[Message, ...]:
 
 def forgotten(context: Mapping[str, Any]) -> dict[str, None]:
     """Return the context by which the next answer is asked for as the first was."""
-    return {name: None for name in (ROOM, REPAIR) if context.get(name) is not None}
+    return {name: None for name in (ROOM, REPAIR) if context.get(name) is not None} if context else {}
 
 
 def without_repair(task: Task, error: HeadraceError) -> Retry | None:

@@ -66,6 +66,8 @@ def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdi
 
 def stopped(task: Task) -> Result | None:
     """Return the end of a job that could not be asked again, with its best answer; None for all others."""
+    if not task.context:
+        return None
     state = task.context.get(_CONTEXT, {})
     if not isinstance(task.job, GenerationJob) or task.job.min_quality is None or _STOPPED not in state:
         return None

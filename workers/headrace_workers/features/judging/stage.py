@@ -50,7 +50,7 @@ def _one_is_judged(kinds: tuple[type[Criterion], ...], job_id: str, job: Job) ->
     its judge: its score says that it was not drawn, wherever it is written.
     """
     criteria = job.criteria if isinstance(job, JudgedJob) else ()
-    return any(isinstance(each, kinds) and may_be_judged(job_id, each) for each in criteria)
+    return bool(criteria) and any(isinstance(each, kinds) and may_be_judged(job_id, each) for each in criteria)
 
 
 def _always(_job: Job) -> bool:

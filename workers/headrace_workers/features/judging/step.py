@@ -1,7 +1,6 @@
 """The step that judges an answer and writes the receipt."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from headrace_schemas import Answer, Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated
@@ -38,18 +37,22 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[
 
 
 def _subject(task: Task, generator: Generator | None) -> Subject | None:
+    context = None
     match task.job, task.event:
         case GenerationJob(), Moderated() if stopped(task) is not None:
             return None
         case GenerationJob() as job, Moderated() as event:
-            subject = Subject(_said(event.answer), job.criteria, question=job.question)
+            output, question = _said(event.answer), job.question
         case EvaluationJob() as job, EvaluationJob():
-            subject = Subject(job.output, job.criteria, question=job.input, context=job.context)
+            output, question, context = job.output, job.input, job.context
         case _:
             return None
     others = frozenset[str]() if generator is None else frozenset(job.judge_models) - {generator.alias}
-    return replace(
-        subject,
+    return Subject(
+        output,
+        job.criteria,
+        question=question,
+        context=context,
         reference=job.reference,
         other=job.other,
         embedded=from_context(EMBEDDED, task.context),

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from headrace_workers.features.moderation.quick_pattern import QuickPattern
+
 _MONTHS: Final = (
     r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec|january|february|march|april|june|july|august|september"
     r"|october|november|december|januar|februar|märz|mai|juni|juli|oktober|dezember|janvier|février|mars|avril|juin"
@@ -23,7 +25,7 @@ _NOUNS: Final = (
     r"|födelsedatum)"
 )
 _VERBS: Final = r"(?:born|geboren|geb\.|née?[ ]le|nacid[oa]|nat[oa][ ]il|nascid[oa]|född)"
-BIRTH: Final = re.compile(rf"\b(?:{_NOUNS}|{_VERBS})", re.IGNORECASE)
+BIRTH: Final = QuickPattern(rf"(?i)\b(?:{_NOUNS}|{_VERBS})")
 # A noun may stand in the sentence before: "Your date of birth? It is …".
 _BORN: Final = re.compile(
     rf"\b(?:{_NOUNS}[^\n\d]{{0,40}}?|{_VERBS}[^.!?\n\d]{{0,40}}?)\b({_DATE})(?![\w/-])", re.IGNORECASE

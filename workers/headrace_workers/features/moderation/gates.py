@@ -5,7 +5,8 @@ from typing import Final
 
 from headrace_workers.features.moderation.birth_dates import BIRTH
 from headrace_workers.features.moderation.personal_names import SAID
-from headrace_workers.features.moderation.postal_addresses import NUMBERED
+from headrace_workers.features.moderation.postal_addresses import STREET
+from headrace_workers.features.moderation.quick_pattern import QuickPattern
 
 # Characters that phonenumbers accepts between two digits of one number, up to four at a time.
 PUNCTUATION: Final = (
@@ -16,13 +17,14 @@ PUNCTUATION: Final = (
 ENOUGH_DIGITS: Final = re.compile(rf"\d(?:[{PUNCTUATION}]{{0,4}}\d){{6}}")
 
 _HEX = "[0-9A-Fa-f]"
-# A quick look at an @, a digit or a colon, which every gate below needs: it tells if a text can hold anything at all.
+# A quick look at an @, a digit or a colon, which every gate below needs but those of WORDED.
 ANYTHING: Final = re.compile(
     rf"[@\d:](?:(?<=@)|(?<=::)|(?<=:){_HEX}{{1,4}}:"
     rf"|(?<=\d)(?:(?:[{PUNCTUATION}]{{0,4}}\d){{5}}|\.\d{{1,3}}\.\d)"
     rf"|(?<=[A-Z]{{2}}\d)\d[ -]?[A-Z0-9]|(?<=[A-Z]{{5}}\d)\d{{3}}|(?<=[A-Z]{{6}}\d))"
 )
-GATES: Final = {
+WORDED: Final = frozenset({"birth_date", "address", "name"})
+GATES: Final[dict[str, re.Pattern[str] | QuickPattern]] = {
     "email": re.compile("@"),
     "card": re.compile(r"\d(?:[- ]?\d){12}"),
     "iban": re.compile(r"[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}"),
@@ -34,7 +36,7 @@ GATES: Final = {
         r"\d(?:[-. /]{0,2}\d){6}|[A-Z]{3}[ABCFGHJLPT][A-Z]\d{4}[A-Z]|[A-Z]{4}\d{6}[HMX]|[A-Z]{6}[\dLMNP-V]{2}[A-Z]"
     ),
     "birth_date": BIRTH,
-    "address": NUMBERED,
+    "address": STREET,
     "name": SAID,
     "phone": ENOUGH_DIGITS,
 }

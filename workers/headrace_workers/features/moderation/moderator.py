@@ -107,7 +107,7 @@ class PolicyModerator:
             for look, result in zip(mine, _run(detector, [look.text for look in mine]), strict=True):
                 if isinstance(result, HeadraceError):
                     failed.setdefault(look.of, result)
-                else:
+                elif result:
                     found[look.of].update({(detector, look.in_whole(detection)): None for detection in result})
         known = [None] * len(texts) if instructions is None else instructions
         for look, leaks, said in self._repeats(unchanged, whose, known):

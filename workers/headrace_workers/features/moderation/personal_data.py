@@ -9,8 +9,9 @@ from typing import Final
 from headrace_schemas.hazards import HAZARDS
 from headrace_workers.core.ports import Detection
 from headrace_workers.features.moderation.detector_versions import version_of
-from headrace_workers.features.moderation.gates import ANYTHING, GATES
+from headrace_workers.features.moderation.gates import ANYTHING, GATES, WORDED
 from headrace_workers.features.moderation.national_ids import WORDS, national_ids
+from headrace_workers.features.moderation.quick_pattern import QuickPattern
 from headrace_workers.features.moderation.windows import outermost, windows
 
 # A weak pattern (nine digits: a social security number?) scores below this, unless a word of the recognizer's context
@@ -33,7 +34,7 @@ class _Rule:
     """A recognizer, and a cheap pattern without which it cannot find anything (tested: gates change no verdict)."""
 
     category: str
-    gate: re.Pattern[str]
+    gate: re.Pattern[str] | QuickPattern
     recognize: Callable[[str], Iterator[tuple[int, int, float]]]
     context: re.Pattern[str] | None  # words that make a doubtful finding likely
     identifies_nobody: Callable[[str], bool]  # such as an address that is reserved for examples
@@ -61,13 +62,18 @@ class PersonalDataDetector:
     def _rules(self) -> list[_Rule]:
         return _load()
 
+    @cached_property
+    def _worded(self) -> list[_Rule]:
+        return [rule for rule in self._rules if rule.category in WORDED]
+
     def _detect(self, text: str) -> list[Detection]:
-        if not any(gate.search(text) for gate in (ANYTHING, GATES["birth_date"], GATES["address"], GATES["name"])):
+        rules = self._rules if ANYTHING.search(text) else self._worded
+        if not any(rule.gate.search(text) for rule in rules):
             return []
         found: dict[str, dict[tuple[int, int], float]] = {}  # category, span, score
         for offset, window in windows(text):
             rest = window
-            for rule in self._rules:
+            for rule in rules:
                 if not rule.gate.search(rest):
                     continue
                 for start, end, score in _findings(rule, rest):

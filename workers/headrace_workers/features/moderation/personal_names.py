@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from headrace_workers.features.moderation.quick_pattern import QuickPattern
+
 _UPPER: Final = "[A-ZÀ-ÖØ-ÞĀ-ŽΆ-Ω]"
 _PART: Final = rf"(?:(?:van|von|de|der|den|di|da|del|la|le|bin|al|af|O'|D')[ ]?)?{_UPPER}(?:\.|[\w'’-]{{1,30}})"
 _NAME: Final = rf"(?:{_PART})(?:[ ]{_PART}){{0,3}}"
@@ -15,10 +17,10 @@ _NOBODY: Final = (  # who is greeted or signs without a name
     r"(?!(?:Sir|Madam|Mr|Mrs|Ms|All|Team|Customers?|Colleagues?|Friends?|Everyone|Editor|Guests?|Parents?|Students?|Sirs"
     r"|God|Lord|Support|Service|Hiring|Valued|Users?|Readers?|The|A|An|My|Our|Your|This|That|It|Not|No|In|On)\b)"
 )
-SAID: Final = re.compile(  # what every form has
-    r"(?i:\b(?:name(?:'s|’s|[ ]is|[ ]was)|called|call[ ]me|calls?[ ]me|named|m[ey][ ]llamo|mi[ ]nombre[ ]es|ich[ ]heiße"
-    r"|name[ ]ist|je[ ]m['’]appelle|mon[ ]nom[ ]est|mi[ ]chiamo|mio[ ]nome[ ]è|meu[ ]nome[ ]é|chamo-me|ik[ ]heet"
-    r"|naam[ ]is|dear|name|names?[ ]to|regards|sincerely|cheers|thanks|thank[ ]you|wishes|faithfully|truly|signed)\b)"
+SAID: Final = QuickPattern(  # what every form has
+    r"(?i)name|called|calls?[ ]me|m[ey][ ]llamo|mi[ ]nombre[ ]es|ich[ ]heiße|je[ ]m['’]appelle|mon[ ]nom[ ]est"
+    r"|mi[ ]chiamo|mio[ ]nome[ ]è|meu[ ]nome[ ]é|chamo-me|ik[ ]heet|naam[ ]is|dear|regards|sincerely|cheers|thanks"
+    r"|thank[ ]you|wishes|faithfully|truly|signed"
 )
 _FORMS: Final = tuple(
     re.compile(form)

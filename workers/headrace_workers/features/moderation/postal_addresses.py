@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from headrace_workers.features.moderation.quick_pattern import QuickPattern
+
 _NUMBER: Final = r"\d{1,5}(?:[ ]?[A-Za-z]\b|[-/]\d{1,4}[A-Za-z]?)?"
 _PLAIN: Final = r"(?!(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\b)"  # a date is no street
 _UPPER: Final = "[A-ZÀ-ÖØ-ÞĀ-ŽΆ-Ω]"
@@ -55,8 +57,14 @@ _FORMS: Final = tuple(
         rf"\b{_PLAIN}{_NAME}(?:[ ](?:{_PLAIN}{_NAME}|{_LINKS})){{0,4}}[ ]{_NUMBER}(?!\w){_TAIL}",
     )
 )
-# What every form has: a number beside a word.
-NUMBERED: Final = re.compile(r"\d[A-Za-z]?,?[ ](?:[^\W\d_]|\d{1,3}(?:st|nd|rd|th))|[\w'’.-],?[ ](?:n[°º.][ ]?)?\d")
+_POSTCODE: Final = r"(?:\p{Nd}{2}-?\p{Nd}|[A-Z]\p{Nd}[A-Z\p{Nd}]?[ ]?\p{Nd}[A-Z])"
+# What every form has: a word for a street beside a number, a box, or a number before a name and a postcode.
+STREET: Final = QuickPattern(
+    rf"[ ]{_ROAD}|\p{{Nd}}(?:[ ]?[A-Za-z])?,?[ ]{_BEFORE}[ ]"
+    rf"|{_BEFORE}[ ](?:{_LINKS}[ ]|[dl]['’]){{0,5}}{_UPPER}[^\n,\p{{Nd}}]*,?[ ]?(?:n[°º.][ ]?)?\p{{Nd}}"
+    rf"|(?:{_ENDING}|[ ]{_BEHIND}|{_BOX})[ ]\p{{Nd}}"
+    rf"|\p{{Nd}}(?:[ ]?[A-Za-z])?\.?,?[\s\pZ\x0b\x1c-\x1f\x85]{{1,4}}(?:{_UPPER}(?s:.*){_POSTCODE}|{_POSTCODE})"
+)
 _SCORE: Final = 0.6
 
 

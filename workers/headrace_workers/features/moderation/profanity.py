@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Detection
 from headrace_workers.features.moderation.detector_versions import with_part
+from headrace_workers.features.moderation.quick_pattern import QuickPattern
 
 SCORE_FLOOR: Final = 0.5
 WEIGHTS_VERSION: Final = "1.9.1"  # of alt-profanity-check, as `profanity_weights.json.gz` says
@@ -32,14 +33,17 @@ _STOPS: Final = re.compile(r"[.!?…:;\n]+")
 _WORD: Final = re.compile(r"\b\w\w+\b")  # as the classifier's own vectorizer
 # Compounds, and names beside another capitalised word, in which a profane word says nothing profane.
 _NAMES: Final = r"(?:Dick|Fanny|Willy|Randy|Hooker|Butts?|Wang|Cox|Dyke|Gaylord|Weiner)"
-_SPARED: Final = re.compile(
+_COMPOUNDS: Final = (
     r"\b(?i:(?:idiot|stupid|fool)[- ]?proof(?:ed|ing|s)?|idiot[- ](?:lights?|boards?|savants?)|crap[- ]?shoots?"
     r"|dumb[- ]?(?:bells?|waiters?|struck|terminals?)|tit[- ]for[- ]tat|(?:blue|great|coal)[- ]tits?"
     r"|screw[- ]?(?:drivers?|caps?|tops?)|booby[- ]?(?:traps?|trapped|prizes?)|pussy[- ]?(?:cats?|willows?)"
-    r"|jackass[- ]penguins?|bastard[- ](?:files?|swords?))\b"
-    rf"|\b{_NAMES}(?=[ ][A-Z][a-z]|,[ ]Jr)"
+    r"|jackass[- ]penguins?|bastard[- ](?:files?|swords?))"
+)
+_SPARED: Final = re.compile(
+    rf"{_COMPOUNDS}\b|\b{_NAMES}(?=[ ][A-Z][a-z]|,[ ]Jr)"
     rf"|\b(?!(?:You|He|She|It|What|The|An?|Such|My|Your|Is|Hey)\b)[A-Z][a-z]+[ ]{_NAMES}\b"
 )
+_MAY_SPARE: Final = QuickPattern(rf"{_COMPOUNDS}|{_NAMES}(?:[ ][A-Z][a-z]|,[ ]Jr)|[A-Z][a-z]+[ ]{_NAMES}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class ProfanityDetector:
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         """Return the profanities in each text. The model is loaded by the first call."""
-        texts = [_SPARED.sub(_unknown, text) for text in texts]
+        texts = [_SPARED.sub(_unknown, text) if _MAY_SPARE.search(text) else text for text in texts]
         found: list[list[Detection]] = [[] for _ in texts]
         model = self._model
         joined, of_sentences, of_texts = _joined_texts(texts)

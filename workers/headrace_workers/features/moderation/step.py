@@ -58,7 +58,7 @@ def _text(task: Task) -> str | None:
 def _instructions(task: Task, canaries: Canaries) -> Instructions | None:
     """Return the instructions of the model that wrote this text; None if it was written elsewhere."""
     if isinstance(task.event, Output) and isinstance(task.job, GenerationJob):
-        return canaries.instructions(task.job.tenant, task.job.conversation)
+        return canaries.instructions(task.job.tenant, task.job.messages)
     return None
 
 

@@ -136,15 +136,15 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
         waited_since=None,
     )
     context, unpublished = unpack(step.context)
-    return row, replace(
-        task,
+    return row, Task(
+        job_id=task.job_id,
+        job=task.job,
         event=event,
-        attempt=1,
+        accepted_at=task.accepted_at,
         context=context,
         ordinal=step.ordinal,
         stages=published(event) + unpublished,
-        woken_by=None,
-        waited=0.0,
+        seconds_left=task.seconds_left,
     )
 
 
@@ -154,6 +154,8 @@ def _joined(before: Settled, stage: str, item: Settled, now: int) -> Settled:
     passed = tuple(step._replace(tried=tried) if step.stage == stage else step for step in before.following)
     records = (*before.records, *item.records)
     if isinstance(before.outcome, Done) and isinstance(item.outcome, Done | Ended):
-        outcome = replace(item.outcome, rows=(*before.outcome.rows, *item.outcome.rows))
+        outcome, rows = item.outcome, before.outcome.rows
+        if rows:
+            outcome = replace(outcome, rows=(*rows, *outcome.rows))
         return replace(item, outcome=outcome, records=records, following=(*passed, *item.following))
     return replace(before, records=records, following=passed, burial=item.burial)

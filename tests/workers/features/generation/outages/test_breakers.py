@@ -23,7 +23,7 @@ from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.chain import tried_in
 from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy, RemoteSource, Request
+from headrace_workers.core.ports import OWN, Completion, NotAsked, ProviderBusy, RemoteSource, Request
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation import breaker
@@ -224,6 +224,8 @@ def test_a_call_that_waited_for_its_turn_looks_at_the_breaker_again(ledger):  # 
     asked = []
 
     class Asks(EchoGenerator):
+        provider = OWN
+
         def generate(self, requests):
             asked.extend(each.barred() for each in requests)
             ModelHealth(ledger, "echo").note([DOWN] * PATIENCE, 5, probed=False)

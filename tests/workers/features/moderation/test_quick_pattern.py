@@ -1,0 +1,7 @@
+from headrace_workers.features.moderation.quick_pattern import QuickPattern
+
+
+def test_text_that_is_no_unicode_is_searched() -> None:
+    """A failure would hold the text."""
+    assert QuickPattern("mill").search("\ud800 mill") is not None
+    assert QuickPattern("mill").search("\ud800 wheel") is None
