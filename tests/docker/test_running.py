@@ -67,6 +67,7 @@ services:
     init: true
     entrypoint: [python, /receiver/receiver.py]
     healthcheck: { test: [CMD, "true"] }
+    tmpfs: [/var/lib/headrace]
     networks: [edge]
     volumes: ["FOLDER:/receiver:ro"]
 """
