@@ -12,6 +12,8 @@ def paid_for(started: Started, row: StepRow, outcome: Outcome, ran_ms: float) ->
     model = model_of(started.queue)
     if model is None or isinstance(outcome, Dropped):
         return None
+    if row.context is None and isinstance(outcome, Done | Ended):
+        return None  # no price was pinned
     call = call_in(context_of(row.context), model)
     if isinstance(outcome, Done | Ended):
         charge = charge_of(call, usage_of(outcome), share_of_run(started, ran_ms))
