@@ -20,7 +20,8 @@ def test_a_batch_in_four_commands(stack):
     script = "\n".join(line.strip() for line in commands[1].splitlines())
     assert script.count("headrace batch") == 4
     jobs = [json.dumps({"prompt": f"question {number}"}) for number in range(1, 301)]
-    (stack.folder / "jobs.jsonl").write_text("\n".join([*jobs[:150], "{", *jobs[150:]]))
+    (stack.folder / "examples").mkdir()
+    (stack.folder / "examples/jobs.jsonl").write_text("\n".join([*jobs[:150], "{", *jobs[150:]]))
     program = stack.folder / "headrace"
     program.write_text(f'#!/bin/sh\nexec {" ".join(stack.argv())} "$@"\n')
     program.chmod(0o755)
@@ -31,7 +32,7 @@ def test_a_batch_in_four_commands(stack):
     }
     (error,) = lines(done.stdout)
     assert (error["line"], error["error"]["code"]) == (151, "invalid")
-    assert stack.run("batch", "submit", "jobs.jsonl").strip() == (stack.folder / "id").read_text().strip()
+    assert stack.run("batch", "submit", "examples/jobs.jsonl").strip() == (stack.folder / "id").read_text().strip()
 
 
 def test_readme_s_example_answers(stack: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -6,8 +6,9 @@ import pytest
 from tests.workers.features.generation.engines.remote_models import ask, remote
 from tests.workers.http.served import Gateway
 
+from headrace_schemas.errors import PromptTooLong
 from headrace_workers.core.ports import Completion, Generator
-from headrace_workers.features.generation.engines.remote.failures import ProviderRejects, RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_its_refusals_have_their_categories(gateway: Gateway, tmp_path: Path, mo
     (unknown,) = remote(tmp_path, "openai", gateway.url, model="nobody", **known).generate([ask("hi")])
     assert type(unknown) is RemoteFailed
     (wrong,) = remote(tmp_path, "openai", gateway.url, model="echo", **known).generate([ask("word " * 40_000)])
-    assert type(wrong) is ProviderRejects, wrong
+    assert type(wrong) is PromptTooLong, wrong
     monkeypatch.setenv("OTHER_KEY", "wrong")
     (refused,) = remote(tmp_path, "openai", gateway.url, model="echo", **known).generate([ask("hi")])
     assert type(refused) is RemoteFailed

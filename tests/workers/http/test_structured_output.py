@@ -134,8 +134,17 @@ def _schema_of(gateway: Gateway, job_id: str) -> dict[str, Any]:
 
 
 def _compiling() -> int:
-    """Return how many processes of this gateway compile a format now: the children of their server."""
-    return sum(len(_children(server)) for server in _children("self") if _is_server(server))
+    """Return how many processes of this gateway compile a format now: the children of their server that have files
+    open. One that has closed its files has answered, and is about to end.
+    """
+    servers = [server for server in _children("self") if _is_server(server)]
+    return sum(_has_files(child) for server in servers for child in _children(server))
+
+
+def _has_files(process: str) -> bool:
+    with suppress(OSError):  # it has ended
+        return any(Path(f"/proc/{process}/fd").iterdir())
+    return False
 
 
 def _children(process: str) -> list[str]:

@@ -161,7 +161,7 @@ def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) 
     outcome: Outcome | None = next((end for end in ends if end is not None), None)
     if outcome is None:
         outcome = (
-            Dead(decision.category, reason_of(error), billed=error.billed)
+            Dead(decision.category, reason_of(error), billed=error.billed, code=error.end_code)
             if decision.action == "dead"
             else Retry(
                 reason_of(error),
