@@ -1,5 +1,6 @@
 """Prompt injection: what the patterns and the head that ships find in sets that others wrote, direct attacks and
-jailbreaks apart from orders in retrieved passages, and what they object to in ordinary texts and in traps.
+jailbreaks apart from orders in retrieved passages, and what they object to in ordinary texts, in traps, and in honest
+work: mails, questions about code, and texts with words of attacks.
 
 None of the packages here taught the head, nor did a text that is like one of theirs (`tools/injection_head.py`).
 """
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.ends import Say
-from bench.foreign_attacks import Item, attacks, traps
+from bench.foreign_attacks import Item, attacks, honest_work, traps
 from bench.foreign_texts import everyday, tasks
 from bench.kept import FOLDER, KeptVectors
 from bench.moderation import estimated
@@ -35,7 +36,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     from headrace_workers.features.generation.models.pull import pull
     from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
-    found = list(dict.fromkeys([*attacks(), *traps(), *_harmless()]))
+    found = list(dict.fromkeys([*attacks(), *traps(), *honest_work(), *_harmless()]))
     items = found[::_QUICK] if quick else found
     with tempfile.TemporaryDirectory() as folder:
         pull(DEFAULT_EMBEDDER, Path(folder))
@@ -67,6 +68,11 @@ def _rows(name: str, flagged: NDArray[np.bool_], kinds: NDArray[np.str_], *, bou
         ("ordinary", "ordinary texts objected to"),
         ("task", "tasks for models objected to"),
         ("trap", "texts that only look like it objected to"),
+        ("mail", "clean mails as passages objected to"),
+        ("about_mail", "tasks about a clean mail objected to"),
+        ("order", "mails with an order inside found"),
+        ("code", "questions about code objected to"),
+        ("notinject", "NotInject's texts objected to"),
     ):
         of_it = flagged[kinds == kind]
         least = 0.6 if bound and kind == "direct" else None
