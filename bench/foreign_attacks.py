@@ -1,6 +1,6 @@
 """Injections and jailbreaks of others that measure what is found, and questions that only look like attacks.
 
-Nothing here teaches (`tools/injection_head.py` leaves out what is like these texts).
+Nothing here teaches: `tools/injection_head.py` leaves out texts that are like these attacks and traps.
 """
 
 import gzip
@@ -73,7 +73,10 @@ def traps() -> Iterator[Item]:
 
 
 def honest_work() -> Iterator[Item]:
-    """Yield clean mails, each alone, under a task and with an order inside; questions about code; NotInject's texts."""
+    """Yield clean mails, each alone, under a task and with an order inside; questions about code; NotInject's texts.
+
+    BIPIA took its mails from OpenAI's evals, of which some texts taught the head as ordinary ones. That flatters it.
+    """
     rows = [
         json.loads(line) for name in ("train", "test") for line in _fetched(f"{_BIPIA}email/{name}.jsonl").splitlines()
     ]

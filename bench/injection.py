@@ -2,7 +2,7 @@
 jailbreaks apart from orders in retrieved passages, and what they object to in ordinary texts, in traps, and in honest
 work: mails, questions about code, and texts with words of attacks.
 
-None of the packages here taught the head, nor did a text that is like one of theirs (`tools/injection_head.py`).
+None of the packages here taught the head, nor did a text that is like their attacks (`tools/injection_head.py`).
 """
 
 import tempfile
