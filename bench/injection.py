@@ -28,6 +28,7 @@ from headrace_workers.features.quality.detection_rates import share
 
 NAME = "injection"
 _QUICK: Final = 10  # every so many text
+_MOST: Final = {"ordinary": 0.02, "mail": 0.05, "about_mail": 0.05}  # that may be objected to, by kind
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
@@ -76,7 +77,7 @@ def _rows(name: str, flagged: NDArray[np.bool_], kinds: NDArray[np.str_], *, bou
     ):
         of_it = flagged[kinds == kind]
         least = 0.6 if bound and kind == "direct" else None
-        most = 0.02 if bound and kind == "ordinary" else None
+        most = _MOST.get(kind) if bound else None
         yield estimated(f"{name}: {words}, of {len(of_it)}", share(of_it), at_least=least, at_most=most)
 
 
