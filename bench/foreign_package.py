@@ -10,6 +10,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.request import urlopen
 
 from bench.kept import FOLDER
 from headrace_schemas.errors import Unavailable
@@ -33,6 +34,23 @@ class Package(NamedTuple):
         """Return the names of the files in a folder of a wheel, in order."""
         names = _wheel(self).namelist()
         return sorted(name for name in names if name.startswith(folder) and not name.endswith("/"))
+
+
+def fetched(address: str, name: str, sha256: str) -> bytes:
+    """Return a file of the web, which is kept under a name. Raise Unavailable where it cannot be had as it was."""
+    path = _CACHE / name
+    if not path.is_file():
+        try:
+            with urlopen(address, timeout=60) as answer:
+                content = answer.read()
+        except OSError as error:
+            raise Unavailable(f"{address} cannot be had: put it at {path}") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Unavailable(f"{path} is not the file that was measured (sha256 {sha256})")
+    return bytes(content)
 
 
 def tar_member(packed: bytes, member: str) -> bytes:

@@ -3,16 +3,12 @@ they ask of models.
 """
 
 import gzip
-import hashlib
 import json
 import random
 import re
 from typing import Any, Final
-from urllib.request import urlopen
 
-from bench.foreign_package import Package, tar_member
-from bench.kept import FOLDER
-from headrace_schemas.errors import Unavailable
+from bench.foreign_package import Package, fetched, tar_member
 
 # Hutto and Gilbert 2014: sentences of reviews at Amazon, of editorials of the New York Times, of film reviews, tweets.
 VADER: Final = Package(
@@ -50,18 +46,7 @@ def labelled(label: str) -> tuple[list[str], list[str]]:
     """Return the texts that have a label of OpenAI's test set for moderation, and the texts that are known not to have
     it. Raise Unavailable where the set cannot be had.
     """
-    path = FOLDER / "foreign" / "samples-1680.jsonl.gz"
-    if not path.is_file():
-        try:
-            with urlopen(_SAMPLES, timeout=60) as answer:
-                content = answer.read()
-        except OSError as error:
-            raise Unavailable(f"{_SAMPLES} cannot be had: put it at {path}") from error
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != _SAMPLES_DIGEST:
-        raise Unavailable(f"{path} is not the file that was measured (sha256 {_SAMPLES_DIGEST})")
+    content = fetched(_SAMPLES, "samples-1680.jsonl.gz", _SAMPLES_DIGEST)
     samples = [json.loads(line) for line in gzip.decompress(content).splitlines()]
     with_it, without = ([each["prompt"] for each in samples if each.get(label) == known] for known in (1, 0))
     return with_it, without

