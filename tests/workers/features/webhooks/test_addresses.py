@@ -4,8 +4,7 @@ import ipaddress
 
 import pytest
 
-from headrace_workers.features.webhooks.addresses import refusal
-from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.targets import Reach, refusal
 
 REFUSED = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.1.2.3",

@@ -8,7 +8,7 @@ import pytest
 from headrace_schemas import Answer, Category, DeadLetter, JobCancelled, JobHeld, ModerationVerdict, Result, Usage
 from headrace_schemas.codec import encode_value
 from headrace_schemas.tool import ToolCall
-from headrace_workers.features.webhooks.payloads import Wording, name_of, of_job, of_response, response_name_of
+from headrace_workers.features.webhooks.telling import Wording, name_of, of_job, of_response, response_name_of
 
 JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 

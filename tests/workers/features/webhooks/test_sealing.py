@@ -6,7 +6,7 @@ import os
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.webhooks.sealing import Sealer, keys_of
+from headrace_workers.features.webhooks.signing import Sealer, sealing_keys
 
 
 def test_what_is_sealed_shows_nothing_and_opens():
@@ -44,9 +44,9 @@ def test_keys_are_read_and_never_repeated():
     """Thirty-two bytes each, separated by commas or white space."""
     first, second = os.urandom(32), os.urandom(32)
     words = [base64.b64encode(key).decode() for key in (first, second)]
-    assert keys_of(",".join(words)) == keys_of("\n".join(words)) == (first, second)
-    assert keys_of(None) == keys_of("") == ()
+    assert sealing_keys(",".join(words)) == sealing_keys("\n".join(words)) == (first, second)
+    assert sealing_keys(None) == sealing_keys("") == ()
     for wrong in ("hunter2hunter2", base64.b64encode(b"short").decode()):
         with pytest.raises(ConfigurationError) as caught:
-            keys_of(wrong)
+            sealing_keys(wrong)
         assert wrong not in str(caught.value)

@@ -14,10 +14,10 @@ from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX, STEPS
-from headrace_workers.features.webhooks.payloads import Wording
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS
+from headrace_workers.features.webhooks.telling import Wording
 
 
 def told(ledger):

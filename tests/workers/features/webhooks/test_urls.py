@@ -4,8 +4,7 @@ import ipaddress
 
 import pytest
 
-from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.features.webhooks.urls import Target, UrlRefused, read
+from headrace_workers.features.webhooks.targets import Reach, Target, UrlRefused, read_url
 
 # What attackers try, and what parsers have been seen to disagree about. Each is refused before anybody is asked.
 HOSTILE = [
@@ -54,7 +53,7 @@ def test_the_table_is_long_enough():
 def test_hostile_urls_are_refused(url):
     """With a reason that does not repeat them: they may hold secrets."""
     with pytest.raises(UrlRefused) as caught:
-        read(url, Reach())
+        read_url(url, Reach())
     assert "password" not in str(caught.value).replace("a name or password", "")
 
 
@@ -72,18 +71,18 @@ def test_hostile_urls_are_refused(url):
 )
 def test_good_urls_are_read(url, target):
     """Host in lower case, the path as it is."""
-    assert read(url, Reach()) == target
+    assert read_url(url, Reach()) == target
 
 
 def test_what_a_deployment_allows_is_read():
     """Its networks, its ports; and http to this machine, at any port."""
     reach = Reach(networks=(ipaddress.ip_network("10.0.0.0/8"),), ports=frozenset({9443}), http_loopback=True)
-    assert read("https://10.1.2.3:9443/", reach).host == "10.1.2.3"
-    assert read("http://127.0.0.1:5000/x", reach) == Target("http", "127.0.0.1", 5000, "/x")
-    assert read("http://localhost/", reach).port == 80  # where that leads is checked when it is resolved
+    assert read_url("https://10.1.2.3:9443/", reach).host == "10.1.2.3"
+    assert read_url("http://127.0.0.1:5000/x", reach) == Target("http", "127.0.0.1", 5000, "/x")
+    assert read_url("http://localhost/", reach).port == 80  # where that leads is checked when it is resolved
     for url in ("https://10.1.2.3/", "http://10.1.2.3:9443/", "http://8.8.8.8/"):
         with pytest.raises(UrlRefused):
-            read(url, reach)
+            read_url(url, reach)
 
 
 def test_what_goes_into_the_header_host():
