@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from headrace_schemas import Category
@@ -88,31 +88,31 @@ def deliver(units: Sequence[Unit], *, webhooks: Webhooks, sender: Sends, sealer:
     return [outcomes[unit.id] for unit in units]
 
 
+@dataclass(frozen=True, slots=True)
 class _Desk:
     """The deliveries of one claim to one endpoint."""
 
-    def __init__(self, endpoint_id: str, webhooks: Webhooks, sender: Sends, sealer: Sealer) -> None:
-        self._id = endpoint_id
-        self._webhooks = webhooks
-        self._sender = sender
-        self._sealer = sealer
+    id: str
+    webhooks: Webhooks
+    sender: Sends
+    sealer: Sealer
 
     def deliver(self, units: Sequence[Unit]) -> Mapping[str, Outcome]:
         try:
             tenant = units[0].tenant
-            endpoint, due, now = self._webhooks.due(self._id, tenant, [unit.id for unit in units])
+            endpoint, due, now = self.webhooks.due(self.id, tenant, [unit.id for unit in units])
             if endpoint is None or endpoint.tenant != tenant:
-                return _all(units, Dropped(f"the tenant has no endpoint {self._id}"))
+                return _all(units, Dropped(f"the tenant has no endpoint {self.id}"))
             if endpoint.disabled is not None:
-                return _all(units, _disabled(self._id, endpoint.disabled))
+                return _all(units, _disabled(self.id, endpoint.disabled))
             if (pause := _pause(endpoint.health, now)) > 0:
                 return {unit.id: self._spared(pause) for unit in units}
-            keys = signing_keys(endpoint, self._webhooks, self._sealer, now)
+            keys = signing_keys(endpoint, self.webhooks, self.sealer, now)
         except Unavailable as error:
-            return _all(units, Wait(Signal(self._id), str(error), at_most=_SOON))
+            return _all(units, Wait(Signal(self.id), str(error), at_most=_SOON))
         except ConfigurationError as error:
-            log("deliver", logging.ERROR, Action.UNSENT, str(error), endpoint=self._id)
-            return _all(units, Wait(Signal(self._id), str(error), at_most=_LATER))
+            log("deliver", logging.ERROR, Action.UNSENT, str(error), endpoint=self.id)
+            return _all(units, Wait(Signal(self.id), str(error), at_most=_LATER))
         return self._send(endpoint, units, due, keys, now)
 
     def _send(
@@ -125,7 +125,7 @@ class _Desk:
         replies = dict(
             zip(
                 (letter.id for letter in letters),
-                self._sender.send(self._id, letters, probing=probing, patience=_patience(endpoint.failures)),
+                self.sender.send(self.id, letters, probing=probing, patience=_patience(endpoint.failures)),
                 strict=True,
             )
         )
@@ -140,10 +140,10 @@ class _Desk:
         tries = [Tried(name, each.ms, each.status, each.error, each.text) for name, each in replies.items()]
         if not tries:
             return endpoint.health
-        wake = any(each.taken for each in replies.values()) and self._sender.others_wait(self._id)
+        wake = any(each.taken for each in replies.values()) and self.sender.others_wait(self.id)
         try:
-            judged = self._webhooks.note(
-                self._id, tries, lambda health, now: health_after(health, list(replies.values()), now), wake=wake
+            judged = self.webhooks.note(
+                self.id, tries, lambda health, now: health_after(health, list(replies.values()), now), wake=wake
             )
         except Unavailable:  # what is lost is what people would read; the outcome is written when it answers again
             return endpoint.health
@@ -152,18 +152,18 @@ class _Desk:
         before, stands = judged
         if before.disabled is None and stands.disabled is not None:
             log("deliver", logging.WARNING, Action.ENDPOINT_DISABLED, f"an endpoint was disabled: {stands.disabled}",
-                endpoint=self._id, tenant=endpoint.tenant)  # fmt: skip
+                endpoint=self.id, tenant=endpoint.tenant)  # fmt: skip
         return stands
 
     def _outcome(self, reply: Reply | None, stands: Health, now: int) -> Outcome:
         if reply is None:
             if stands.disabled is not None:
-                return _disabled(self._id, stands.disabled)
+                return _disabled(self.id, stands.disabled)
             return self._spared(pause) if (pause := _pause(stands, now)) > 0 else self._kept_off()
         if reply.error is None:
             return Done()
         if reply.gone and stands.disabled is not None:
-            return _disabled(self._id, stands.disabled)
+            return _disabled(self.id, stands.disabled)
         if reply.hopeless or reply.gone:
             return Dead(Category.PERMANENT, reply.error)
         return Retry(reply.error, after=reply.after or 0.0)
@@ -171,14 +171,14 @@ class _Desk:
     def _spared(self, pause: float) -> Wait:
         """Postpone a delivery. Retries come back at different times, and at once when the endpoint is well."""
         seconds = max(_SOON, pause) * random.uniform(1.0, 2.0)
-        return Wait(Signal(self._id), "its receiver took nothing lately, and is spared for a while", at_most=seconds)
+        return Wait(Signal(self.id), "its receiver took nothing lately, and is spared for a while", at_most=seconds)
 
     def _kept_off(self) -> Wait:
         """Postpone a delivery while the endpoint has not answered others: if it hangs, it occupies one thread of this
         worker.
         """
         return Wait(
-            Signal(self._id),
+            Signal(self.id),
             "its receiver has not answered an earlier one yet",
             at_most=_KEPT_OFF * random.uniform(1.0, 2.0),
         )

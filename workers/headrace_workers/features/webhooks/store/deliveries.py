@@ -137,7 +137,7 @@ def announce(
     """
     now = clock(connection)
     asked = select(ENDPOINTS).where(LISTENS, ENDPOINTS.c.tenant == tenant)
-    listening = map(endpoints.endpoint_of, connection.execute(asked))
+    listening = map(endpoints.endpoint_of, connection.execute(asked).mappings())
     told: dict[str, str | None] = {each.id: None for each in listening if event_type in each.events}
     if callback is not None and callback.url is not None:
         place = endpoints.place_id(tenant, origin_of(callback.url))

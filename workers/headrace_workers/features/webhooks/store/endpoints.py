@@ -8,9 +8,8 @@ import json
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, delete, func, or_, select, update
@@ -156,7 +155,7 @@ def get(connection: Connection, endpoint_id: str, tenant: str | None = None) -> 
     query = select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
     if tenant is not None:
         query = query.where(ENDPOINTS.c.tenant == tenant)
-    row = connection.execute(query).first()
+    row = connection.execute(query).mappings().first()
     return None if row is None else endpoint_of(row)
 
 
@@ -172,8 +171,8 @@ def for_sending(where: Connection | SingleStatements, endpoint_id: str, tenant: 
     """An endpoint with what signs for it: its own secrets, or those of this tenant's callbacks."""
     callbacks = callbacks_id(tenant)
     rows = rows_of(where, _these(where.dialect.name), {"ids": [endpoint_id, callbacks]})
-    named = (SimpleNamespace(**dict(zip(_COLUMNS, row, strict=True))) for row in rows)
-    found = {row.id: endpoint_of(row) for row in named}
+    named = (dict(zip(_COLUMNS, row, strict=True)) for row in rows)
+    found = {row["id"]: endpoint_of(row) for row in named}
     endpoint, own = found.get(endpoint_id), found.get(callbacks)
     if endpoint is None or own is None or (endpoint.origin, endpoint.tenant) != (PLACE, tenant):
         return endpoint
@@ -218,7 +217,7 @@ def all_of(
             (ENDPOINTS.c.created_at < last.created_at)
             | ((ENDPOINTS.c.created_at == last.created_at) & (ENDPOINTS.c.id < last.id))
         )
-    return [endpoint_of(row) for row in connection.execute(query)]
+    return [endpoint_of(row) for row in connection.execute(query).mappings()]
 
 
 def change(connection: Connection, endpoint_id: str, values: Mapping[str, Any]) -> None:
@@ -260,7 +259,7 @@ def judge(
     One that is well again lets go of what waited for it; so does any with `wake_all`.
     """
     query = select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
-    row = connection.execute(query.with_for_update()).first()
+    row = connection.execute(query.with_for_update()).mappings().first()
     if row is None:
         return None
     before = endpoint_of(row).health
@@ -269,13 +268,7 @@ def judge(
         connection.execute(
             update(ENDPOINTS)
             .where(ENDPOINTS.c.id == endpoint_id)
-            .values(
-                failures=after.failures,
-                failing_since=after.failing_since,
-                pauses=after.pauses,
-                paused_until=after.paused_until,
-                disabled=after.disabled,
-            )
+            .values({name: value for name, value in asdict(after).items() if name != "registered"})
         )
     if wake_all or (before.paused_until is not None and after.paused_until is None):
         wake(connection, [endpoint_id])
@@ -296,28 +289,8 @@ def count(connection: Connection, tenant: str) -> int:
 
 
 def endpoint_of(row: Any) -> Endpoint:
-    """An endpoint from its row."""
-    return Endpoint(
-        id=row.id,
-        tenant=row.tenant,
-        origin=row.origin,
-        name=row.name,
-        url=row.url,
-        events=tuple(json.loads(row.events)),
-        whole=row.whole,
-        hint=row.hint,
-        disabled=row.disabled,
-        failures=row.failures,
-        failing_since=row.failing_since,
-        pauses=row.pauses,
-        paused_until=row.paused_until,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        secret=row.secret,
-        old_secret=row.old_secret,
-        old_until=row.old_until,
-        secret_of=row.id,
-    )
+    """Return an endpoint from its row as a mapping: its fields are the columns."""
+    return Endpoint(**{**row, "events": tuple(json.loads(row["events"])), "secret_of": row["id"]})
 
 
 @dataclass(frozen=True, slots=True)
