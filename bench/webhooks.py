@@ -24,13 +24,12 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.webhooks import registering
-from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Letter, Sender
-from headrace_workers.features.webhooks.signing import new_secret
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.signing import Sealer, new_secret
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES
+from headrace_workers.features.webhooks.targets import Reach
 from headrace_workers.runtime.embedded.free_ports import free_ports
 from headrace_workers.runtime.wire.notifier import Hint, Notifier
 from headrace_workers.runtime.wire.redis_client import redis_client

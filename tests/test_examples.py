@@ -18,10 +18,10 @@ from headrace_workers.core.ports import Moderation
 from headrace_workers.features.knowledge.citations import cited
 from headrace_workers.features.knowledge.prompt import passages_of
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator
-from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.sender import Letter, Reply, Sender
 from headrace_workers.features.webhooks.signing import new_secret
 from headrace_workers.features.webhooks.store.deliveries import body
+from headrace_workers.features.webhooks.targets import Reach
 from headrace_workers.runtime.embedded.free_ports import free_ports
 
 LINES = (Path(__file__).parent.parent / "examples" / "jobs.jsonl").read_text(encoding="utf-8").splitlines()

@@ -12,10 +12,10 @@ from headrace_workers.features.batches.commands.batch_files import Changed, Depl
 from headrace_workers.features.batches.new_batch import BatchOptions
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.registering import Wanted, register
-from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks.signing import Sealer
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.targets import Reach
 
 
 @pytest.fixture

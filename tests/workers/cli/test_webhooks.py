@@ -11,8 +11,8 @@ from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import evaluation
 
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.webhooks.sealing import Sealer, keys_of
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.signing import Sealer, sealing_keys
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import ENDPOINTS
 
@@ -168,7 +168,7 @@ def test_disabled_is_told_nothing_more(ledger, run, add):
 
 
 def _sealer():
-    return Sealer(keys_of(KEY))
+    return Sealer(sealing_keys(KEY))
 
 
 def test_an_endpoint_that_is_paused_shows_until_when(ledger, run):

@@ -15,7 +15,7 @@ from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import IDLE
 
 from headrace_workers.features.files.feature import FILES_READ
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 CHAT = "/v1/chat/completions"

@@ -10,10 +10,10 @@ from tests.workers.http.served import Gateway, answer, served
 
 from headrace_schemas.job import derive_job_id
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
-from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.registering import Wanted, register
-from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks.signing import Sealer
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.targets import Reach
 
 NO_JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 JOB = {"model": "echo", "prompt": "Name three rivers."}

@@ -17,7 +17,7 @@ from tests.workers.runtime.bridge.records import evaluation
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.webhooks.settings import HttpUse, WebhookSettings
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.settings import Settings
 

@@ -15,7 +15,7 @@ from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 

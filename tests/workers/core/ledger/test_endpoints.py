@@ -7,8 +7,7 @@ from sqlalchemy import select, update
 from tests.workers.core.ledger.rows import delivery, job, step, write
 
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.webhooks.store.attempts import Due, Tried
-from headrace_workers.features.webhooks.store.delivery_views import DeliveryView, Range
+from headrace_workers.features.webhooks.store.deliveries import DeliveryView, Due, Range, Tried
 from headrace_workers.features.webhooks.store.endpoints import Health, callbacks_id, place_id
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import ENDPOINTS

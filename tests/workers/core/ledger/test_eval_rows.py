@@ -12,7 +12,7 @@ from headrace_workers.features.evals.store.eval_limits import EvalBounds, TooMan
 from headrace_workers.features.evals.store.eval_runs import Judged, NewItem
 from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun, StillRuns
 from headrace_workers.features.evals.tables import EVALS, ITEMS, RUNS
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 LOST = {"error": "lost"}

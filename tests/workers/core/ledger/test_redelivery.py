@@ -5,8 +5,7 @@ from sqlalchemy import select
 from tests.workers.core.ledger.rows import delivery
 
 from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.features.webhooks.store.delivery_views import Range
-from headrace_workers.features.webhooks.store.redelivery import TWICE_MS, Preview
+from headrace_workers.features.webhooks.store.deliveries import TWICE_MS, Preview, Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES
 
@@ -72,7 +71,7 @@ def test_what_would_be_sent_again_is_sent_again(many, delivered, shown):
 
 def test_the_oldest_are_sent_again_first(ledger, monkeypatch):
     """A bounded number at a time."""
-    monkeypatch.setattr("headrace_workers.features.webhooks.store.redelivery._AT_ONCE", 2)
+    monkeypatch.setattr("headrace_workers.features.webhooks.store.deliveries._AT_ONCE", 2)
     for name, at in (("c", 100), ("a", 300), ("b", 200), ("d", 200), ("e", 100)):
         delivery(ledger, name, "dead", created_at=at)
     sent = []

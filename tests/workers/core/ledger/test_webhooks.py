@@ -12,9 +12,8 @@ from tests.workers.runtime.bridge.records import evaluation
 from headrace_schemas.callback import Callback, Recipient
 from headrace_workers.core.sql.database import locks_rows, writing
 from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.features.webhooks.store.delivery_views import Range
-from headrace_workers.features.webhooks.store.listeners import anybody, heard
-from headrace_workers.features.webhooks.store.redelivery import TWICE_MS
+from headrace_workers.features.webhooks.store.deliveries import TWICE_MS, Range
+from headrace_workers.features.webhooks.store.endpoints import anybody, heard
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS, DELIVERIES, ENDPOINTS
 
@@ -167,13 +166,13 @@ def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
-            from headrace_workers.features.webhooks.store import attempts, delivery_views, endpoints, redelivery
+            from headrace_workers.features.webhooks.store import deliveries, endpoints
 
             assert anybody(tx)
             assert len(heard(tx, known[:20])) == 20
-            attempts.due(tx, ids), endpoints.for_sending(tx, endpoint, "default")
-            delivery_views.find(tx, Range(endpoint_id=endpoint), 10)
-            redelivery.replay(tx, Range(endpoint_id=endpoint), delivered=False)
+            deliveries.due(tx, ids), endpoints.for_sending(tx, endpoint, "default")
+            deliveries.find(tx, Range(endpoint_id=endpoint), 10)
+            deliveries.replay(tx, Range(endpoint_id=endpoint), delivered=False)
         assert len(seen) >= 5
         for statement, parameters in seen:
             plan = plan_of(tx, statement, parameters)

@@ -11,19 +11,19 @@ from tests.workers.core.ledger.test_locks import Meanwhile, ledger_url  # noqa: 
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.webhooks.store import endpoints, redelivery
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store import deliveries, endpoints
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 
 @pytest.mark.parametrize("ends", ["is written", "comes to nothing"])
 def test_who_sends_a_day_again_sends_it_all_beside_who_sends_an_hour(ledger, monkeypatch, ends):
     """What the other was quicker with is passed over, and does not look like the end."""
-    monkeypatch.setattr(redelivery, "_AT_ONCE", 2)
+    monkeypatch.setattr(deliveries, "_AT_ONCE", 2)
     for name, at in (("a", 100), ("b", 100), ("c", 200)):
         delivery(ledger, name, "dead", created_at=at)
     with writing(ledger.engine) as tx:
-        assert redelivery.replay(tx, Range(until=200), delivered=False) == 2
+        assert deliveries.replay(tx, Range(until=200), delivered=False) == 2
         day = Meanwhile(ledger, lambda: ledger.of(Webhooks).replay(Range(), delivered=False))
         assert not day.ended
         if ends == "comes to nothing":

@@ -28,7 +28,7 @@ from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.targets import Reach
 from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 

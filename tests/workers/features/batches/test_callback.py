@@ -12,10 +12,10 @@ from tests.workers.ledger_jobs import sqlite_ledger
 from headrace_schemas import InvalidRecord
 from headrace_schemas.callback import BatchCallback
 from headrace_workers.features.batches.new_batch import BatchOptions
-from headrace_workers.features.webhooks.allowed_targets import Reach, networks_of
-from headrace_workers.features.webhooks.signing_keys import callbacks_of
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.registering import callbacks_of
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.targets import Reach, networks_of
 
 NOBODYS = "we_0123456789abcdef01234567"
 METADATA = "https://169.254.169.254/latest"

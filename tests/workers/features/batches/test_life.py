@@ -24,7 +24,7 @@ from headrace_workers.features.batches.tables import BATCHES, LINES
 from headrace_workers.features.batches.views import Batch, progress_words
 from headrace_workers.features.files.object_store import StoreUnavailable
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.wire.notifier import Hint
 

@@ -17,14 +17,13 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.webhooks import registering
-from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.features.webhooks.payloads import Wording
-from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Sender
-from headrace_workers.features.webhooks.step import deliver
+from headrace_workers.features.webhooks.signing import Sealer
+from headrace_workers.features.webhooks.stage import deliver
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import ENDPOINTS
-from headrace_workers.features.webhooks.telling import Telling
+from headrace_workers.features.webhooks.targets import Reach
+from headrace_workers.features.webhooks.telling import Telling, Wording
 from headrace_workers.runtime.worker.work import Work
 
 HERE = Reach(http_loopback=True)
@@ -97,7 +96,7 @@ class Office:
 
     def states(self, **which):
         """The states of deliveries, oldest first."""
-        from headrace_workers.features.webhooks.store.delivery_views import Range
+        from headrace_workers.features.webhooks.store.deliveries import Range
 
         return [each.state for each in reversed(self.webhooks.deliveries(Range(**which), 1_000))]
 

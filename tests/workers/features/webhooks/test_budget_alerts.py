@@ -12,10 +12,10 @@ from tests.workers.ledger_jobs import sqlite_ledger
 from headrace_schemas.callback import BUDGET_REACHED
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.access.store import quota_rows
-from headrace_workers.features.webhooks.allowed_targets import Reach
 from headrace_workers.features.webhooks.sender import Sender
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.targets import Reach
 
 MOST = 10**6
 

@@ -27,10 +27,10 @@ from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.features.webhooks import registering
-from headrace_workers.features.webhooks.sealing import Sealer
 from headrace_workers.features.webhooks.sender import Sender
-from headrace_workers.features.webhooks.step import deliver
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.signing import Sealer
+from headrace_workers.features.webhooks.stage import deliver
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES, ENDPOINTS
 
@@ -331,7 +331,7 @@ def test_two_tenants_hear_of_their_own(ledger):
 
 def test_callbacks_are_signed_with_the_tenants_own_secret(ledger):
     """Whatever URL a job names; the secret is made with the first, and a person can see it."""
-    from headrace_workers.features.webhooks.signing_keys import callbacks_of
+    from headrace_workers.features.webhooks.registering import callbacks_of
 
     office = Office(ledger, sealer=Sealer([os.urandom(32)]))
     with receiving() as receiver:

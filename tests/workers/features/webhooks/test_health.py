@@ -1,7 +1,7 @@
 """How a receiver stands, by a clock of the test's own."""
 
-from headrace_workers.features.webhooks.health import PATIENCE, after
 from headrace_workers.features.webhooks.sender import Reply
+from headrace_workers.features.webhooks.stage import PATIENCE, health_after
 from headrace_workers.features.webhooks.store.endpoints import Health
 
 WELL = Health(registered=True)
@@ -11,80 +11,80 @@ HOUR, DAY = 3_600_000, 86_400_000
 
 def test_what_is_taken_changes_nothing():
     """Nor does nothing at all."""
-    assert after(WELL, [TAKEN, TAKEN], 1) == after(WELL, [], 1) == WELL
+    assert health_after(WELL, [TAKEN, TAKEN], 1) == health_after(WELL, [], 1) == WELL
 
 
 def test_a_few_failures_are_counted_and_forgotten():
     """The first of a row says since when; one letter that is taken ends it."""
-    failing = after(WELL, [FAILED, FAILED], 1_000)
+    failing = health_after(WELL, [FAILED, FAILED], 1_000)
     assert (failing.failures, failing.failing_since, failing.paused_until) == (2, 1_000, None)
-    assert after(failing, [FAILED], 9_000).failing_since == 1_000
-    assert after(failing, [TAKEN], 9_000) == WELL
+    assert health_after(failing, [FAILED], 9_000).failing_since == 1_000
+    assert health_after(failing, [TAKEN], 9_000) == WELL
 
 
 def test_five_in_a_row_open_the_circuit():
     """For ten seconds; while it is open more failures, of those on their way, do not lengthen it."""
-    open_ = after(WELL, [FAILED] * PATIENCE, 1_000)
+    open_ = health_after(WELL, [FAILED] * PATIENCE, 1_000)
     assert open_.paused_until == 11_000
-    assert after(open_, [FAILED] * 3, 2_000).paused_until == 11_000
+    assert health_after(open_, [FAILED] * 3, 2_000).paused_until == 11_000
 
 
 def test_each_failed_probe_doubles_the_pause():
     """Up to ten minutes; and one that is taken closes the circuit at once."""
-    stands, now, pauses = after(WELL, [FAILED] * PATIENCE, 0), 0, []
+    stands, now, pauses = health_after(WELL, [FAILED] * PATIENCE, 0), 0, []
     for _ in range(9):
         pauses.append(stands.paused_until - now)
         now = stands.paused_until
-        stands = after(stands, [FAILED], now)
+        stands = health_after(stands, [FAILED], now)
     assert pauses == [10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 600_000, 600_000, 600_000]
-    assert after(stands, [TAKEN], now) == WELL
+    assert health_after(stands, [TAKEN], now) == WELL
 
 
 def test_an_hour_of_errors_disables_nobody():
     """It is spared, and well again with the first letter that is taken."""
     stands, now = WELL, 0
     while now < HOUR:
-        stands = after(stands, [FAILED], now)
+        stands = health_after(stands, [FAILED], now)
         now = max(now + 5_000, stands.paused_until or 0)
     assert stands.disabled is None
-    assert after(stands, [TAKEN], now) == WELL
+    assert health_after(stands, [TAKEN], now) == WELL
 
 
 def test_five_days_of_nothing_else_disable_it():
     """Not a moment before."""
-    failing = after(WELL, [FAILED], 0)
-    assert after(failing, [FAILED], 5 * DAY).disabled is None
-    assert "five days" in after(failing, [FAILED], 5 * DAY + 1).disabled
-    assert after(after(failing, [TAKEN], DAY), [FAILED], 5 * DAY + 1).disabled is None
+    failing = health_after(WELL, [FAILED], 0)
+    assert health_after(failing, [FAILED], 5 * DAY).disabled is None
+    assert "five days" in health_after(failing, [FAILED], 5 * DAY + 1).disabled
+    assert health_after(health_after(failing, [TAKEN], DAY), [FAILED], 5 * DAY + 1).disabled is None
 
 
 def test_410_disables_a_registered_endpoint():
     """The URL of one callback that is gone says nothing of the others at that place."""
     gone = Reply(ms=1, status=410, error="it answered 410")
-    assert "410" in after(WELL, [gone], 0).disabled
-    assert after(Health(registered=False), [gone], 0).disabled is None
+    assert "410" in health_after(WELL, [gone], 0).disabled
+    assert health_after(Health(registered=False), [gone], 0).disabled is None
 
 
 def test_a_receiver_may_ask_for_a_pause():
     """Of an hour at most for all of its letters; it does not shorten one that is longer."""
     wish = Reply(ms=1, status=503, error="503", after=60.0)
-    assert after(WELL, [wish], 1_000).paused_until == 61_000
-    assert after(WELL, [Reply(ms=1, status=429, error="429", after=86_400.0)], 0).paused_until == HOUR
+    assert health_after(WELL, [wish], 1_000).paused_until == 61_000
+    assert health_after(WELL, [Reply(ms=1, status=429, error="429", after=86_400.0)], 0).paused_until == HOUR
     longer = Health(registered=True, failures=9, failing_since=0, pauses=7, paused_until=500_000)
-    assert after(longer, [wish], 1_000).paused_until == 500_000
+    assert health_after(longer, [wish], 1_000).paused_until == 500_000
 
 
 def test_what_was_asked_for_holds_beside_what_is_taken():
     """A receiver that is asked too often takes some of those on their way all the same. An open circuit closes."""
     wish = Reply(ms=1, status=429, error="429", after=60.0)
     for replies in ([wish, TAKEN], [TAKEN, wish], [FAILED, TAKEN, wish, TAKEN, TAKEN]):
-        stands = after(WELL, replies, 1_000)
+        stands = health_after(WELL, replies, 1_000)
         assert stands.paused_until == 61_000
-    assert after(stands, [TAKEN], 60_999).paused_until == 61_000
-    assert after(stands, [TAKEN], 61_000) == WELL
-    assert after(WELL, [*[FAILED] * PATIENCE, wish, TAKEN], 1_000) == WELL
+    assert health_after(stands, [TAKEN], 60_999).paused_until == 61_000
+    assert health_after(stands, [TAKEN], 61_000) == WELL
+    assert health_after(WELL, [*[FAILED] * PATIENCE, wish, TAKEN], 1_000) == WELL
 
 
 def test_a_wrong_url_says_nothing_about_its_receiver():
     """It is that letter's own."""
-    assert after(WELL, [Reply(ms=0, error="no URL", hopeless=True)] * 9, 0) == WELL
+    assert health_after(WELL, [Reply(ms=0, error="no URL", hopeless=True)] * 9, 0) == WELL

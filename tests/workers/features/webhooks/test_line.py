@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from headrace_workers.features.webhooks.endpoint_window import ABREAST, Line
+from headrace_workers.features.webhooks.sender import ABREAST, Line
 
 
 class Time:

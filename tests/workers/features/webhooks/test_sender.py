@@ -21,9 +21,9 @@ from tests.workers.features.webhooks.receiver import (
 )
 
 from headrace_workers.features.webhooks import sender as module
-from headrace_workers.features.webhooks.allowed_targets import Reach, networks_of
 from headrace_workers.features.webhooks.sender import UNREACHED, Letter, Sender
 from headrace_workers.features.webhooks.signing import new_secret
+from headrace_workers.features.webhooks.targets import Reach, networks_of
 
 NOW = 1_800_000_000  # s
 SECRET = new_secret("v1")

@@ -14,7 +14,7 @@ from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.features.knowledge.admission import KnowledgeCheck
 from headrace_workers.features.webhooks.admission import CallbackCheck
-from headrace_workers.features.webhooks.allowed_targets import Reach
+from headrace_workers.features.webhooks.targets import Reach
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 THERE, GONE = f"we_{'1' * 24}", f"we_{'2' * 24}"

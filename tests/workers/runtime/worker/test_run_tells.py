@@ -16,10 +16,9 @@ from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.outcome import Ended
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.webhooks.payloads import Wording
-from headrace_workers.features.webhooks.store.delivery_views import Range
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
-from headrace_workers.features.webhooks.telling import Telling
+from headrace_workers.features.webhooks.telling import Telling, Wording
 from headrace_workers.runtime.wire.notifier import Hint
 
 TOLD = Callback(url="https://shop.example/hooks")

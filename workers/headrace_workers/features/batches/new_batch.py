@@ -16,9 +16,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.store.batches import NewBatch
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.files.file_service import new_id
-from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.features.webhooks.callbacks import check
+from headrace_workers.features.webhooks.admission import check_callback
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.targets import Reach
 
 WINDOW = 86_400.0  # seconds
 LONGEST_WINDOW = 16  # characters of it, as it is asked for
@@ -90,7 +90,7 @@ def submit(
         raise EmptyInput(f"{file.name}: the file has no lines")
     if key is not None and (known := ledger.of(Batches).keyed(wishes.tenant, key)) is not None:
         return known, False
-    check(wishes.tenant, wishes.callback, ledger.of(Webhooks).unknown, reach)
+    check_callback(wishes.tenant, wishes.callback, ledger.of(Webhooks).unknown, reach)
     return ledger.of(Batches).create(
         NewBatch(
             id=new_id("batch_"),

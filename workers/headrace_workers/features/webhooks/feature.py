@@ -27,26 +27,23 @@ WEBHOOKS_WRITE: Final = Scope("webhooks:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.webhooks.api import webhook_deliveries, webhooks
+    from headrace_workers.features.webhooks import api
 
-    return (
-        webhooks.router,
-        webhook_deliveries.router,
-    )
+    return (api.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.webhooks.commands import webhooks
+    from headrace_workers.features.webhooks import commands
 
-    return (webhooks.register,)
+    return (commands.register,)
 
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.webhooks.store import deliveries, endpoints, listeners
+    from headrace_workers.features.webhooks.store import deliveries, endpoints
 
     return Hooks(
-        on_ingest=listeners.keep_callbacks,
+        on_ingest=endpoints.keep_callbacks,
         on_forget_jobs=deliveries.forget,
         on_prune=endpoints.forget_places,
         on_budgets_reached=deliveries.tell_budgets,
@@ -67,8 +64,7 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
 
 
 def _follows(settings: "Settings", ledger: "Ledger", believed: float) -> "UnitsOf":
-    from headrace_workers.features.webhooks.payloads import Wording
-    from headrace_workers.features.webhooks.telling import Telling
+    from headrace_workers.features.webhooks.telling import Telling, Wording
 
     return Telling(
         ledger, Wording(settings.of(WebhookSettings).webhook_bytes, settings.of(GatewaySettings).public_url), believed
@@ -76,9 +72,16 @@ def _follows(settings: "Settings", ledger: "Ledger", believed: float) -> "UnitsO
 
 
 def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
-    from headrace_workers.features.webhooks.parts import parts
+    from headrace_workers.features.webhooks.sender import Sender
+    from headrace_workers.features.webhooks.settings import SealingSettings
+    from headrace_workers.features.webhooks.signing import Sealer
+    from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
-    return parts(worker)
+    return {
+        "webhooks": lambda: worker.ledger.of(Webhooks),
+        "sender": lambda: Sender(worker.settings.of(WebhookSettings).reach),
+        "sealer": lambda: Sealer(worker.settings.of(SealingSettings).webhook_key),
+    }
 
 
 def _settings() -> "Sequence[type[Variables]]":

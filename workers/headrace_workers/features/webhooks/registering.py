@@ -1,4 +1,6 @@
-"""Operations on endpoints: register, change, rotate, test. The command line and the HTTP API share them."""
+"""Operations on endpoints: register, change, rotate, test, and the keys that sign for them. The command line and the
+HTTP API share them.
+"""
 
 import time
 import uuid
@@ -8,14 +10,13 @@ from typing import Final
 
 from headrace_schemas.callback import TEST, WEBHOOK_EVENTS
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.features.webhooks import signing, urls
-from headrace_workers.features.webhooks.allowed_targets import Reach
-from headrace_workers.features.webhooks.sealing import Sealer
+from headrace_workers.features.webhooks import signing, targets
 from headrace_workers.features.webhooks.sender import Letter, Reply, Sender
-from headrace_workers.features.webhooks.signing_keys import keys_of
+from headrace_workers.features.webhooks.signing import Sealer, hint, new_secret
 from headrace_workers.features.webhooks.store.deliveries import body
-from headrace_workers.features.webhooks.store.endpoints import Endpoint, new_id
+from headrace_workers.features.webhooks.store.endpoints import Endpoint, callbacks_id, new_id
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.features.webhooks.targets import Reach
 
 MOST_OF_A_TENANT: Final = 100  # endpoints
 OVERLAP: Final = 86_400.0  # seconds that an old secret signs, too
@@ -56,7 +57,7 @@ class WithSecret:
 
 def register(webhooks: Webhooks, sealer: Sealer, reach: Reach, wanted: Wanted) -> WithSecret:
     """Register a receiver. EndpointRefused, UrlRefused, ConfigurationError about the secret; Unavailable."""
-    target = urls.read(wanted.url, reach)
+    target = targets.read_url(wanted.url, reach)
     check(wanted.name, wanted.events)
     secret = signing.new_secret(wanted.scheme) if wanted.secret is None else wanted.secret
     signing.check_secret(secret)
@@ -89,7 +90,7 @@ def change(
 ) -> Endpoint | None:
     """Change what is given of an endpoint; None where it is gone. Raises as `register` does."""
     if url is not None:
-        urls.read(url, reach)
+        targets.read_url(url, reach)
     check(name or "", events or ())
     asked = {"name": name, "url": url, "events": events, "whole": whole}
     wanted = {field: said for field, said in asked.items() if said is not None and said != getattr(endpoint, field)}
@@ -134,6 +135,24 @@ def try_out(
     now = time.time()
     message = str(uuid.uuid4())
     content = body(message=message, event_type=event_type, at_ms=int(now * 1000), data={"id": subject})
-    keys = keys_of(endpoint, webhooks, sealer, int(now * 1000))
+    keys = signing_keys(endpoint, webhooks, sealer, int(now * 1000))
     (reply,) = sender.send(endpoint.id, [Letter(message, endpoint.url, content, keys)], probing=True, patience=1)
     return reply or Reply(ms=0, error=_SILENT)
+
+
+def signing_keys(endpoint: Endpoint, webhooks: Webhooks, sealer: Sealer, now: int) -> tuple[str, ...]:
+    """The endpoint's secret, and while it rotates the one before. `now` is in ms. ConfigurationError where what is kept
+    cannot be opened; Unavailable with the ledger.
+    """
+    if endpoint.secret is None:
+        endpoint = callbacks_of(endpoint.tenant, webhooks, sealer)
+    kept = [endpoint.secret]
+    if endpoint.old_until is not None and endpoint.old_until > now:
+        kept.append(endpoint.old_secret)
+    return tuple(sealer.open(each, endpoint.secret_of) for each in kept if each is not None)
+
+
+def callbacks_of(tenant: str, webhooks: Webhooks, sealer: Sealer) -> Endpoint:
+    """Return the tenant's own endpoint for callbacks. Make its secret if it has none. Raise Unavailable."""
+    secret = new_secret("v1")
+    return webhooks.callbacks(tenant, sealer.seal(secret, callbacks_id(tenant)), hint(secret))

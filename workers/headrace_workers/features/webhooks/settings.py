@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar
 
 from headrace_schemas.callback import MAX_BODY
 from headrace_workers.core.environment import Variables, number, parsed, secret, variable
-from headrace_workers.features.webhooks.allowed_targets import DEFAULT_PORTS, Network, Reach, networks_of, ports_of
-from headrace_workers.features.webhooks.sealing import keys_of
+from headrace_workers.features.webhooks.signing import sealing_keys
+from headrace_workers.features.webhooks.targets import DEFAULT_PORTS, Network, Reach, networks_of, ports_of
 
 _READ_BY = "bridges, gateways, workers that deliver, and commands"
 
@@ -57,7 +57,7 @@ class SealingSettings(Variables):
 
     title: ClassVar[str] = "Secrets of webhooks"
 
-    webhook_key: Annotated[tuple[bytes, ...], parsed(keys_of)] = secret(
+    webhook_key: Annotated[tuple[bytes, ...], parsed(sealing_keys)] = secret(
         (),
         "Seals the secrets of webhooks in the ledger, and makes the marks of "
         "[system prompts](reference/moderation-policy.md#leaks-of-the-system-prompt): 32 bytes as base64; several, "

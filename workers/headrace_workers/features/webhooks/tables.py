@@ -25,7 +25,7 @@ ENDPOINTS: Final = Table(
     Column("url", Text, nullable=False),  # empty for the tenant's own
     Column("events", Text, nullable=False),  # JSON list of names
     Column("whole", Boolean, nullable=False),  # it is told the whole receipt, not its head
-    Column("secret", Text),  # as it is kept, see features/webhooks/sealing.py; a place has none
+    Column("secret", Text),  # as it is kept, see features/webhooks/signing.py; a place has none
     Column("hint", String(16)),  # what people know it by
     Column("old_secret", Text),  # signs, too, until:
     Column("old_until", BigInteger),

@@ -10,9 +10,8 @@ from pydantic import BaseModel, Field
 if TYPE_CHECKING:  # they load the database, or what sends
     from headrace_workers.features.webhooks.registering import WithSecret
     from headrace_workers.features.webhooks.sender import Reply
-    from headrace_workers.features.webhooks.store.delivery_views import DeliveryView
+    from headrace_workers.features.webhooks.store.deliveries import DeliveryView, Preview
     from headrace_workers.features.webhooks.store.endpoints import Endpoint
-    from headrace_workers.features.webhooks.store.redelivery import Preview
 
 State = Literal["pending", "delivered", "failed", "dropped"]  # of a delivery
 

@@ -28,7 +28,7 @@ from headrace_workers.features.files.file_service import BATCH_INPUT, Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.webhooks.callbacks import check
+from headrace_workers.features.webhooks.admission import check_callback
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.settings import home_of
@@ -73,7 +73,9 @@ class Deployment:
 
     def check_callback(self, wishes: BatchOptions) -> None:
         """Raise InvalidRecord if webhooks may not go to the callback."""
-        check(wishes.tenant, wishes.callback, self.ledger.of(Webhooks).unknown, WebhookSettings.from_env().reach)
+        check_callback(
+            wishes.tenant, wishes.callback, self.ledger.of(Webhooks).unknown, WebhookSettings.from_env().reach
+        )
 
     def submit(self, path: Path, shown: str, wishes: BatchOptions) -> tuple[Row[Any], bool]:
         """Return the batch of a file, and if it is new.

@@ -1,24 +1,33 @@
-"""The receivers of webhooks: whom a tenant has registered, how its callbacks are signed, and how each stands.
+"""The endpoints of webhooks: whom a tenant has registered, how its callbacks are signed, how each stands, and who
+listens to the ends of jobs.
 
-Secrets come and go as they are kept: sealed, where the deployment has a key (features/webhooks/sealing.py).
+Secrets come and go as they are kept: sealed, where the deployment has a key (features/webhooks/signing.py).
 """
 
 import json
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, func, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, or_, select, update
 
 from headrace_schemas.uuids import Namespace
 from headrace_workers.core.ledger.completion import wake
+from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
 from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
-from headrace_workers.features.webhooks.tables import CALLBACKS, ENDPOINTS, PLACE, REGISTERED
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.webhooks.tables import (
+    CALLBACKS,
+    CALLBACKS_OF_JOBS,
+    ENDPOINTS,
+    LISTENS,
+    PLACE,
+    REGISTERED,
+)
 
 _COLUMNS: Final = ENDPOINTS.c.keys()
 _PLACES_MS: Final = 30 * 86_400_000  # where callbacks went is known for so long after the last one
@@ -146,7 +155,7 @@ def get(connection: Connection, endpoint_id: str, tenant: str | None = None) -> 
     query = select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
     if tenant is not None:
         query = query.where(ENDPOINTS.c.tenant == tenant)
-    row = connection.execute(query).first()
+    row = connection.execute(query).mappings().first()
     return None if row is None else endpoint_of(row)
 
 
@@ -162,8 +171,8 @@ def for_sending(where: Connection | SingleStatements, endpoint_id: str, tenant: 
     """An endpoint with what signs for it: its own secrets, or those of this tenant's callbacks."""
     callbacks = callbacks_id(tenant)
     rows = rows_of(where, _these(where.dialect.name), {"ids": [endpoint_id, callbacks]})
-    named = (SimpleNamespace(**dict(zip(_COLUMNS, row, strict=True))) for row in rows)
-    found = {row.id: endpoint_of(row) for row in named}
+    named = (dict(zip(_COLUMNS, row, strict=True)) for row in rows)
+    found = {row["id"]: endpoint_of(row) for row in named}
     endpoint, own = found.get(endpoint_id), found.get(callbacks)
     if endpoint is None or own is None or (endpoint.origin, endpoint.tenant) != (PLACE, tenant):
         return endpoint
@@ -208,7 +217,7 @@ def all_of(
             (ENDPOINTS.c.created_at < last.created_at)
             | ((ENDPOINTS.c.created_at == last.created_at) & (ENDPOINTS.c.id < last.id))
         )
-    return [endpoint_of(row) for row in connection.execute(query)]
+    return [endpoint_of(row) for row in connection.execute(query).mappings()]
 
 
 def change(connection: Connection, endpoint_id: str, values: Mapping[str, Any]) -> None:
@@ -250,7 +259,7 @@ def judge(
     One that is well again lets go of what waited for it; so does any with `wake_all`.
     """
     query = select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
-    row = connection.execute(query.with_for_update()).first()
+    row = connection.execute(query.with_for_update()).mappings().first()
     if row is None:
         return None
     before = endpoint_of(row).health
@@ -259,13 +268,7 @@ def judge(
         connection.execute(
             update(ENDPOINTS)
             .where(ENDPOINTS.c.id == endpoint_id)
-            .values(
-                failures=after.failures,
-                failing_since=after.failing_since,
-                pauses=after.pauses,
-                paused_until=after.paused_until,
-                disabled=after.disabled,
-            )
+            .values({name: value for name, value in asdict(after).items() if name != "registered"})
         )
     if wake_all or (before.paused_until is not None and after.paused_until is None):
         wake(connection, [endpoint_id])
@@ -286,25 +289,80 @@ def count(connection: Connection, tenant: str) -> int:
 
 
 def endpoint_of(row: Any) -> Endpoint:
-    """An endpoint from its row."""
-    return Endpoint(
-        id=row.id,
-        tenant=row.tenant,
-        origin=row.origin,
-        name=row.name,
-        url=row.url,
-        events=tuple(json.loads(row.events)),
-        whole=row.whole,
-        hint=row.hint,
-        disabled=row.disabled,
-        failures=row.failures,
-        failing_since=row.failing_since,
-        pauses=row.pauses,
-        paused_until=row.paused_until,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        secret=row.secret,
-        old_secret=row.old_secret,
-        old_until=row.old_until,
-        secret_of=row.id,
-    )
+    """Return an endpoint from its row as a mapping: its fields are the columns."""
+    return Endpoint(**{**row, "events": tuple(json.loads(row["events"])), "secret_of": row["id"]})
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One that is to hear of a job: a registered endpoint with the events that it asked for."""
+
+    endpoint_id: str
+    events: tuple[str, ...]
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The listeners to a job: `endpoints` are its tenant's, `callback` is the job's own (JSON)."""
+
+    tenant: str
+    endpoints: tuple[Listener, ...]
+    callback: str | None
+
+
+# One question for each batch of the relay, whatever is in it: mostly nobody listens at all.
+_ANYBODY: Final = select(
+    or_(
+        select(ENDPOINTS.c.id).where(LISTENS).exists(),
+        select(CALLBACKS_OF_JOBS.c.job_id).exists(),
+    ).label("anybody")
+)
+
+
+def anybody(where: Connection | SingleStatements) -> bool:
+    """Return whether anybody listens to anything."""
+    ((found,),) = rows_of(where, _ANYBODY, {})
+    return bool(found)
+
+
+def heard(where: Connection | SingleStatements, job_ids: Sequence[str]) -> dict[str, Heard]:
+    """Return those of these jobs that somebody listens to."""
+    found: dict[str, Heard] = {}
+    rows = rows_of(where, _heard(where.dialect.name), {"ids": list(job_ids)})
+    for job_id, tenant, wish, endpoint_id, events, whole in rows:
+        before = found.get(job_id) or Heard(tenant, (), wish)
+        own = (Listener(endpoint_id, tuple(json.loads(events)), whole),) if endpoint_id else ()
+        found[job_id] = Heard(tenant, before.endpoints + own, wish)
+    return found
+
+
+@lru_cache
+def _heard(dialect: str) -> Select[Any]:
+    listens = and_(ENDPOINTS.c.tenant == JOBS.c.tenant, LISTENS)
+    return (
+        select(JOBS.c.id, JOBS.c.tenant, CALLBACKS_OF_JOBS.c.wish, ENDPOINTS.c.id.label("endpoint"), ENDPOINTS.c.events,
+               ENDPOINTS.c.whole)
+        .select_from(
+            JOBS.outerjoin(CALLBACKS_OF_JOBS, CALLBACKS_OF_JOBS.c.job_id == JOBS.c.id).outerjoin(ENDPOINTS, listens)
+        )
+        .where(
+            one_of(dialect, JOBS.c.id, bindparam_of(dialect, JOBS.c.id, name="ids")),
+            or_(CALLBACKS_OF_JOBS.c.wish.is_not(None), ENDPOINTS.c.id.is_not(None)),
+        )
+        .order_by(ENDPOINTS.c.created_at, ENDPOINTS.c.id)
+    )  # fmt: skip
+
+
+def told_whole(connection: Connection, endpoint_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of these endpoints that are told the whole receipt."""
+    query = select(ENDPOINTS.c.id).where(among(connection, ENDPOINTS.c.id, endpoint_ids), ENDPOINTS.c.whole.is_(True))
+    return frozenset(connection.execute(query).scalars())
+
+
+def keep_callbacks(connection: Connection, jobs: Sequence[NewJob]) -> None:
+    """Keep the callbacks that came with these jobs."""
+    callbacks = [(job.id, job.callback) for job in jobs if job.callback is not None]
+    if callbacks:
+        rows: list[dict[str, Any]] = [{"job_id": job_id, "wish": callback} for job_id, callback in sorted(callbacks)]
+        connection.execute(insert(connection, CALLBACKS_OF_JOBS).on_conflict_do_nothing(), rows)

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from headrace_workers.features.webhooks import resolving
-from headrace_workers.features.webhooks.resolving import SystemResolver
+from headrace_workers.features.webhooks import network
+from headrace_workers.features.webhooks.network import SystemResolver
 
 pytestmark = pytest.mark.integration
 
@@ -53,7 +53,7 @@ def test_a_name_server_that_says_nothing_holds_up_nobody_else(monkeypatch):
     async def both():
         resolver = SystemResolver(ask)
         with monkeypatch.context() as patch:
-            patch.setattr(resolving, "_SECONDS", 0.05)
+            patch.setattr(network, "_SECONDS", 0.05)
             mute = asyncio.ensure_future(resolver("mute.example"))
             while not mute_is_asked.is_set():
                 await asyncio.sleep(0.001)

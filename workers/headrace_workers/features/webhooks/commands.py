@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -10,11 +10,10 @@ from headrace_schemas.callback import BATCH_EVENTS, JOB_ENDS
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger, ring_bridges
-from headrace_workers.cli.durations import milliseconds, parse_life, parse_time
+from headrace_workers.cli.durations import milliseconds, parse_life, parse_time, show_ms, show_seconds
 from headrace_workers.cli.options import checked_tenant, limit_option
 from headrace_workers.cli.output import NoSuchThing, console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
-from headrace_workers.features.webhooks.commands import webhook_tables as tables
 from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
 from headrace_workers.features.webhooks.views import (
     WebhookDelivery,
@@ -27,8 +26,8 @@ from headrace_workers.features.webhooks.views import (
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.features.webhooks.registering import WithSecret
-    from headrace_workers.features.webhooks.sealing import Sealer
-    from headrace_workers.features.webhooks.store.delivery_views import Range
+    from headrace_workers.features.webhooks.signing import Sealer
+    from headrace_workers.features.webhooks.store.deliveries import Range
     from headrace_workers.features.webhooks.store.endpoints import Endpoint
     from headrace_workers.features.webhooks.views import State
 
@@ -116,8 +115,8 @@ def list_endpoints(
         for each in found[:limit]:
             put_view(WebhookEndpoint.of(each))
     elif found:
-        rows = [tables.endpoint_row(WebhookEndpoint.of(each)) for each in found[:limit]]
-        console(data=True).print(table(None, tables.ENDPOINT_COLUMNS, rows, whole=("endpoint",)))
+        rows = [_endpoint_row(WebhookEndpoint.of(each)) for each in found[:limit]]
+        console(data=True).print(table(None, _ENDPOINT_COLUMNS, rows, whole=("endpoint",)))
     else:
         say("no webhook endpoints: `headrace webhooks add URL` registers one")
     if len(found) > limit:
@@ -130,7 +129,7 @@ def secret(tenant: _TenantOption = "default") -> None:
     Example: `headrace webhooks secret --tenant acme`
     """
     from headrace_workers.features.webhooks import signing
-    from headrace_workers.features.webhooks.signing_keys import callbacks_of
+    from headrace_workers.features.webhooks.registering import callbacks_of
     from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
     sealer = _sealer()
@@ -262,8 +261,8 @@ def deliveries(
         for each in found[:limit]:
             put_view(WebhookDelivery.of(each))
     elif found:
-        rows = [tables.delivery_row(WebhookDelivery.of(each)) for each in found[:limit]]
-        console(data=True).print(table(None, tables.DELIVERY_COLUMNS, rows, whole=("delivery",)))
+        rows = [_delivery_row(WebhookDelivery.of(each)) for each in found[:limit]]
+        console(data=True).print(table(None, _DELIVERY_COLUMNS, rows, whole=("delivery",)))
     else:
         say("no deliveries")
     if len(found) > limit:
@@ -315,7 +314,7 @@ def _show(found: WebhookDelivery, content: bytes, as_json: bool) -> None:
     if as_json:
         put_json({**found.model_dump(mode="json"), "body": content.decode()})
         return
-    console(data=True).print(table(None, ("delivery", found.id), tables.delivery_facts(found)))
+    console(data=True).print(table(None, ("delivery", found.id), _delivery_facts(found)))
     put(content.decode())
 
 
@@ -328,7 +327,7 @@ def _tell_secret(made: "WithSecret", words: str, as_json: bool) -> None:
 
 
 def _range(ledger: "Ledger", endpoint: str | None, tenant: str | None, since: str | None, until: str | None) -> "Range":
-    from headrace_workers.features.webhooks.store.delivery_views import Range
+    from headrace_workers.features.webhooks.store.deliveries import Range
 
     if endpoint is not None:
         _found(ledger, endpoint)
@@ -361,7 +360,7 @@ def _unknown(endpoint: str) -> NoSuchThing:
 
 
 def _sealer() -> "Sealer":
-    from headrace_workers.features.webhooks.sealing import Sealer
+    from headrace_workers.features.webhooks.signing import Sealer
 
     return Sealer(SealingSettings.from_env().webhook_key)
 
@@ -372,3 +371,61 @@ def _read_secret(file: Path) -> str:
             return stream.read(_LONGEST_SECRET).decode("ascii", "replace").strip()
     except OSError as error:
         raise ConfigurationError(f"--secret-file: cannot read {file}: {error.strerror}") from error
+
+
+_ENDPOINT_COLUMNS: Final = ("endpoint", "tenant", "name", "url", "events", "secret", "health")
+_DELIVERY_COLUMNS: Final = (
+    "delivery",
+    "event",
+    "subject",
+    "created",
+    "state",
+    "attempts",
+    "answered",
+    "next",
+    "reason",
+)
+
+
+def _endpoint_row(endpoint: "WebhookEndpoint") -> tuple[str, ...]:
+    """Return the cells of `ENDPOINT_COLUMNS`."""
+    return (
+        endpoint.id,
+        endpoint.tenant,
+        endpoint.name,
+        endpoint.url or "–",
+        ", ".join(endpoint.event_types) or "–",
+        endpoint.signing_secret_hint or "–",
+        _health(endpoint),
+    )
+
+
+def _health(endpoint: "WebhookEndpoint") -> str:
+    if endpoint.disabled is not None:
+        return f"disabled: {endpoint.disabled}"
+    if endpoint.failures:
+        paused = f", paused until {show_seconds(endpoint.paused_until)}" if endpoint.paused_until else ""
+        return f"{endpoint.failures} failures since {show_seconds(endpoint.failing_since)}{paused}"
+    return "ok"
+
+
+def _delivery_row(delivery: "WebhookDelivery") -> tuple[str, ...]:
+    """Return the cells of `DELIVERY_COLUMNS`."""
+    answered = f"{delivery.status_code or 'no answer'} after {show_ms(delivery.answered_ms)}"
+    return (
+        delivery.id,
+        delivery.event_type,
+        delivery.subject,
+        show_seconds(delivery.created_at),
+        delivery.state,
+        str(delivery.attempts),
+        "–" if delivery.attempted_at is None else answered,
+        show_seconds(delivery.next_at),
+        delivery.error or "",
+    )
+
+
+def _delivery_facts(delivery: "WebhookDelivery") -> list[tuple[str, str]]:
+    """Return one delivery, a fact a row."""
+    named = zip(_DELIVERY_COLUMNS[1:], _delivery_row(delivery)[1:], strict=True)
+    return [*named, ("endpoint", delivery.webhook_endpoint_id), ("answer", delivery.answer or "")]
