@@ -2,7 +2,7 @@
 
 import re
 
-from tests.docs.pages import pages, read
+from tests.docs.pages import ROOT, pages, read
 
 LIMITS = {"README.md": 900, "docs/explanation/architecture.md": 1_500}
 USUAL = 2_000

@@ -124,7 +124,7 @@ class Pipeline:
         model: str | None = None,
     ) -> Route | None:
         """Return where a job goes with this event: to the stage `to` (and that `model`, where it is named), or to the
-        first behind `after` that takes it.
+        first after `after` that takes it.
 
         None when no stage does.
         """
