@@ -9,7 +9,7 @@ SEED ?=
 # What differs from the commit where this branch began, and what is not committed yet.
 BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HEAD main 2>/dev/null || echo HEAD)
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
-TYPED = $(filter schemas/% producers/% workers/%,$(CHANGED))
+TYPED = $(filter schemas/% producers/% workers/% tools/reference/%,$(CHANGED))
 
 .PHONY: help qwen demo pictures profanity-weights injection-head reference docs check coverage constraints test test-fast test-slow test-compose lint bench chaos mutate clean
 help: ## what there is to make
@@ -68,7 +68,7 @@ coverage: $(VENV)/made-dev ## the lines that unit tests reach; shown, and no gat
 	$(BIN)/python -m coverage report --skip-covered --skip-empty
 
 reference: $(VENV)/made ## the generated pages of docs/: settings, commands, events, HTTP and metrics
-	$(BIN)/python -m headrace_workers.wiring.reference.pages docs
+	$(BIN)/python -m tools.reference.pages docs
 
 $(VENV)/made-docs: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --progress-bar on --group docs

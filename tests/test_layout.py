@@ -108,6 +108,12 @@ def test_only_the_store_of_a_feature_imports_its_tables() -> None:
     assert found == set()
 
 
+def test_the_product_imports_nothing_that_its_wheel_lacks() -> None:
+    imports = {(module, name) for module, path in _modules() for name in _imported(path)}
+    found = [(module, name) for module, name in imports if name.partition(".")[0] in {"tools", "tests", "bench"}]
+    assert found == []
+
+
 def test_every_feature_has_its_value() -> None:
     """A folder under `features/` without a value in `FEATURES` would add nothing."""
     folders = {path.name for path in (_PACKAGE / "features").iterdir() if (path / "__init__.py").is_file()}

@@ -3,7 +3,7 @@
     pip install genai-prices && python tools/renew_prices.py 2026-11-29
 
 A price is in micro-units of USD for a million tokens: input, cached input, output. Where long prompts cost more, `long`
-has the same from `start` tokens on. Of prices that depend on the time of day the dearest is taken.
+has the same from `start` tokens on. Of prices that depend on the time of day the highest is taken.
 """
 
 import json

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def assign_at_end(consumer: Any, partitions: Collection[Any], *, timeout: float = 10.0) -> dict[Any, int]:
-    """Give a fresh KafkaConsumer these partitions, its position behind their last records; returns the positions.
+    """Give a fresh KafkaConsumer these partitions, its position after their last records; returns the positions.
 
     The consumer then reads the records that are published after this returns, and none from before. Raises
     KafkaTimeoutError after `timeout` seconds, and kafka-python's other errors.

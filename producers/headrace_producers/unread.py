@@ -45,7 +45,7 @@ class Unread(Generic[T]):
         self._bytes += item.size
 
     def find(self, matches: Callable[[T], bool], after: int = 0) -> tuple[int, Item[T]] | None:
-        """Return the first item behind the number `after` that matches, with its number."""
+        """Return the first item after the number `after` that matches, with its number."""
         for number in range(max(after + 1, next(iter(self._items), self._last + 1)), self._last + 1):
             item = self._items.get(number)
             if item is not None and matches(item.content):

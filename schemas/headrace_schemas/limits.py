@@ -46,7 +46,7 @@ PATTERNS: Final[dict[str, str]] = {
     _LABEL: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter",
     _FUNCTION: "must be 1 to 64 of A-Z, a-z, 0-9, '_' and '-'",
     _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
-    _HAZARD: "must be 1 to 64 of a-z, 0-9, '_' and '-', beginning with a letter; behind a '/' as many more",
+    _HAZARD: "must be 1 to 64 of a-z, 0-9, '_' and '-', beginning with a letter; after a '/' as many more",
     _DIGEST: "must be 12 of 0-9 and a-f",
     _BASE64: "must be base64 (RFC 4648, section 4)",
     _JOB_ID: "must be a job's id: a UUID in lower case, with hyphens",

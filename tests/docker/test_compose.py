@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from tests.commands import COMMANDS
 from tests.services.need import need
+from tools.reference.settings_page import described
 
 from headrace_workers.core.ledger.process_starts import memory_variable
-from headrace_workers.wiring.reference.settings_page import described
 
 Services = dict[str, dict[str, Any]]
 

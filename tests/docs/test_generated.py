@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import DOCS, ROOT, anchors
+from tools.reference import command_page, event_page, http_page, metrics_page
+from tools.reference.pages import PAGES
+from tools.reference.settings_page import described
 
 from headrace_schemas.envelope import ATTRIBUTES
 from headrace_schemas.event_types import known_types
 from headrace_schemas.jsonschema import build_json_schema
-from headrace_workers.wiring.reference import command_page, event_page, http_page, metrics_page
-from headrace_workers.wiring.reference.pages import PAGES
-from headrace_workers.wiring.reference.settings_page import described
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -160,7 +160,7 @@ def test_the_command_prints(stack: Shell, job_id: str) -> None:
 
 def test_the_feature_stands_on_the_generated_pages(stack: Shell, tmp_path: Path) -> None:
     """The reference is generated from all features: their settings, commands, events and routes."""
-    stack.shell(f"{sys.executable} -m headrace_workers.wiring.reference.pages {tmp_path}")
+    stack.shell(f"cd {ROOT} && {sys.executable} -m tools.reference.pages {tmp_path}")
     (row,) = [line for line in (tmp_path / "configuration.md").read_text().splitlines() if f"`{VARIABLE}`" in line]
     assert row == (
         f"| `{VARIABLE}` | 25 | Words that a sentence may have before it counts as long.<br>"

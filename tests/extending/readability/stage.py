@@ -9,7 +9,7 @@ from headrace_workers.features.readability.step import measure
 
 
 def stage(longest_sentence: int) -> Stage:
-    """Return the stage. It stands behind moderation, and takes jobs whose metadata has the key `readability`."""
+    """Return the stage. It comes after moderation, and takes jobs whose metadata has the key `readability`."""
     step = partial(measure, longest_sentence=longest_sentence)
     return Stage(name="readability", order=52, takes=(Moderated,), step=step, when=_asks)
 

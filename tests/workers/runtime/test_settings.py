@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tools.reference.settings_page import described
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.environment import allowed, variables_of
@@ -18,7 +19,6 @@ from headrace_workers.runtime.settings import (
     other_groups,
     unknown_variables,
 )
-from headrace_workers.wiring.reference.settings_page import described
 
 ENV = {"HEADRACE_KAFKA": "k:9092", "HEADRACE_REDIS": "redis://:secret@r", "HEADRACE_LEDGER": "sqlite:///x.db"}
 

@@ -103,7 +103,7 @@ def _tell(job_id: str, state: str, as_json: bool) -> None:
         "cancelled": "cancelled",
         "cancelled_ahead": "not known yet: cancelled ahead, so that it will not run when it comes; is the id right?",
         "not_yours": "it is another tenant's: only the tenant that sent a job can cancel it",
-        "asked": "asked for; `headrace status` will show what came of it",
+        "asked": "asked for; `headrace status` will show the result",
         "done": "too late: it is done",
         "dead": "too late: it is dead",
     }

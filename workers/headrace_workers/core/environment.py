@@ -80,7 +80,7 @@ class Problems:
 
     @contextmanager
     def collect(self) -> Iterator[None]:
-        """Keep the ConfigurationError that is raised inside, and go on behind."""
+        """Keep the ConfigurationError that is raised inside, and continue after it."""
         try:
             yield
         except ConfigurationError as error:

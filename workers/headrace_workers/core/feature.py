@@ -29,52 +29,16 @@ if TYPE_CHECKING:
 _FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the core imports no feature
 
 
-def _nothing() -> Sequence[Any]:
+def _none(*_: Any) -> None:
+    pass
+
+
+def _empty(*_: Any) -> tuple[()]:
     return ()
 
 
-def _serves_nothing(_gateway: Any) -> Mapping[type, object]:
+def _no_entries(*_: Any) -> Mapping[Any, Any]:
     return {}
-
-
-def _no_schemas() -> Mapping[str, Any]:
-    return {}
-
-
-def _no_hooks() -> "Hooks | None":
-    return None
-
-
-def _no_job_check() -> "AdmissionCheck | None":
-    return None
-
-
-def _no_admission(_parts: "AdmissionParts") -> "AdmissionCheck | None":
-    return None
-
-
-def _marks_nothing(_settings: Any) -> "PromptMarks | None":
-    return None
-
-
-def _adds_nothing() -> "Answering | None":
-    return None
-
-
-def _no_stages(_settings: Any) -> "Sequence[Stage]":
-    return ()
-
-
-def _follows_nothing(_settings: Any, _ledger: "Ledger", _believed: float) -> "UnitsOf | None":
-    return None
-
-
-def _builds_nothing(_worker: Any) -> Mapping[str, Callable[[], Any]]:
-    return {}
-
-
-def _needs_no_upkeep(_settings: Any, _ledger: "Ledger") -> Callable[[], object] | None:
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,29 +86,29 @@ class Feature:
     """
 
     name: str
-    routers: Callable[[], Sequence[Any]] = _nothing
-    services: Callable[[Any], Mapping[type, object]] = _serves_nothing
-    schemas: Callable[[], Mapping[str, Any]] = _no_schemas
+    routers: Callable[[], Sequence[Any]] = _empty
+    services: Callable[[Any], Mapping[type, object]] = _no_entries
+    schemas: Callable[[], Mapping[str, Any]] = _no_entries
     scopes: "Sequence[Scope]" = ()
-    commands: Callable[[], Sequence[Callable[[Any], None]]] = _nothing
-    checks: Callable[[], Sequence[Check]] = _nothing
-    hooks: Callable[[], "Hooks | None"] = _no_hooks
-    status: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
-    metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _nothing
-    tables: Callable[[], Sequence["Table"]] = _nothing
+    commands: Callable[[], Sequence[Callable[[Any], None]]] = _empty
+    checks: Callable[[], Sequence[Check]] = _empty
+    hooks: Callable[[], "Hooks | None"] = _none
+    status: Callable[[], Sequence[Callable[[Any], Any]]] = _empty
+    metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _empty
+    tables: Callable[[], Sequence["Table"]] = _empty
     change_kinds: Mapping[str, str] = field(default_factory=dict)
-    job_check: Callable[[], "AdmissionCheck | None"] = _no_job_check
-    admission: Callable[["AdmissionParts"], "AdmissionCheck | None"] = _no_admission
-    stages: Callable[[Any], "Sequence[Stage]"] = _no_stages
-    events: Callable[[], Sequence[EventType]] = _nothing
-    answering: Callable[[], "Answering | None"] = _adds_nothing
-    prompt_marks: Callable[[Any], "PromptMarks | None"] = _marks_nothing
-    follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _follows_nothing
-    parts: Callable[[Any], Mapping[str, Callable[[], Any]]] = _builds_nothing
+    job_check: Callable[[], "AdmissionCheck | None"] = _none
+    admission: Callable[["AdmissionParts"], "AdmissionCheck | None"] = _none
+    stages: Callable[[Any], "Sequence[Stage]"] = _empty
+    events: Callable[[], Sequence[EventType]] = _empty
+    answering: Callable[[], "Answering | None"] = _none
+    prompt_marks: Callable[[Any], "PromptMarks | None"] = _none
+    follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _none
+    parts: Callable[[Any], Mapping[str, Callable[[], Any]]] = _no_entries
     duties: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    upkeep: Callable[[Any, "Ledger"], Callable[[], object] | None] = _needs_no_upkeep
-    engines: Callable[[], Sequence[Any]] = _nothing
-    settings: Callable[[], "Sequence[type[Variables]]"] = _nothing
+    upkeep: Callable[[Any, "Ledger"], Callable[[], object] | None] = _none
+    engines: Callable[[], Sequence[Any]] = _empty
+    settings: Callable[[], "Sequence[type[Variables]]"] = _empty
 
 
 @cache

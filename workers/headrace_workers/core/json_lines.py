@@ -35,7 +35,7 @@ class Read(NamedTuple):
 
 
 class LineTooLong(ValueError):
-    """Line `number` exceeds the limit; the lines behind it were not read."""
+    """Line `number` exceeds the limit; the lines after it were not read."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -58,7 +58,7 @@ def lines(stream: BinaryIO, longest: int) -> Iterator[Line]:
 
 
 def read_on(stream: BinaryIO, longest: int, position: int = 0, number: int = 0) -> Iterator[Read]:
-    """Yield all lines of a stream that stands at `position`, behind the line `number`. Memory holds one line of at most
+    """Yield all lines of a stream that stands at `position`, after the line `number`. Memory holds one line of at most
     `longest` bytes: longer lines are skipped.
     """
     while text := stream.readline(longest + 1):

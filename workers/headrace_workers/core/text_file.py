@@ -99,7 +99,7 @@ class _Plain:
 
 
 class _Gunzip:
-    """A gzip file may be several, one behind the other."""
+    """A gzip file may be several, one after the other."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
@@ -126,7 +126,7 @@ class _Gunzip:
 
 
 class _Unzstd:
-    """Frames, one behind the other; their window is bounded unless it is `any_window`."""
+    """Frames, one after the other; their window is bounded unless it is `any_window`."""
 
     def __init__(self, *, any_window: bool) -> None:
         self._bounds: dict[int, int] | None = (

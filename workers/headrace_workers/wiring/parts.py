@@ -8,7 +8,7 @@ from headrace_workers.core.admission.parts import AdmissionParts
 from headrace_workers.core.ledger.claim import Claim
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.following import Following
-from headrace_workers.core.pipeline.routing import Pipeline, none_avoided
+from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
@@ -30,7 +30,7 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
 
 def pipeline_of(
     settings: Settings,
-    avoided: Callable[[], Collection[str]] = none_avoided,
+    avoided: Callable[[], Collection[str]] = tuple,
     *,
     registry: Registry | None = None,
 ) -> Pipeline:

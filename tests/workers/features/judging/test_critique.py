@@ -26,7 +26,7 @@ from headrace_workers.features.judging.critique import asked_for, critique
         (Rubric(question="Is it kind?", guidance="Look twice."), "Is it kind? Look twice."),
         (Contains(text="Köln"), 'It must contain "Köln".'),
         (Regex(pattern="a+"), "It must match the regular expression a+"),
-        (JsonValid(), "It must be one JSON document, with nothing before or behind it."),
+        (JsonValid(), "It must be one JSON document, with nothing before or after it."),
         (
             JsonSchema(json_schema={"title": "ü"}),
             'It must be one JSON document, with nothing around it, that keeps to this JSON Schema: {"title": "ü"}',

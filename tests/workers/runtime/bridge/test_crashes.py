@@ -123,7 +123,7 @@ def test_a_batch_whose_input_ends_its_bridge_again_and_again_fails(
     assert len(codes) >= MOST
     assert set(codes) == {STUCK_EXIT}
     assert eventually(lambda: stands(made[0]).ended_at and stands(made[0]).state) == "failed"
-    assert stands(made[0]).reason.startswith(f"the bridge ended {MOST} times while it read on behind line 0 (HEADRACE")
+    assert stands(made[0]).reason.startswith(f"the bridge ended {MOST} times while it read on after line 0 (HEADRACE")
     eventually(lambda: stands(made[1]).crashes == 0)
 
 

@@ -102,7 +102,7 @@ class Settled:
 
     @property
     def ends(self) -> bool:
-        """Return True if it ends its job or its unit: nothing comes behind that."""
+        """Return True if it ends its job or its unit: nothing comes after that."""
         return isinstance(self.outcome, Ended | Dead | Dropped) or (
             isinstance(self.outcome, Done) and not self.following
         )
@@ -243,13 +243,13 @@ def complete(
     quantum_ms: int,
     room: Room | None = None,
 ) -> Completed | None:
-    """Write what came of a claim; None when the lease was lost, and nothing was changed."""
+    """Write the results of a claim; None when the lease was lost, and nothing was changed."""
     over = complete_together(connection, [RunOver(claim_id, settled, ran_ms, quantum_ms)], room)
     return over.of.get(claim_id) and replace(over.of[claim_id], assigned=over.assigned)
 
 
 def complete_together(connection: Connection, runs: Sequence[RunOver], room: Room | None = None) -> CompletedTogether:
-    """Write what came of several claims, as if each were completed alone; no job is in two of them."""
+    """Write the results of several claims, as if each were completed alone; no job is in two of them."""
     heads = _end(connection, [each.claim_id for each in runs])
     if not heads:
         return CompletedTogether({}, ())
@@ -453,7 +453,7 @@ def _park(connection: Connection, claim_of: Mapping[str, int], settled: Sequence
 
 
 def _held(done: Iterable[Settled], settled: Iterable[Settled]) -> list[str]:
-    """Return the jobs that are held from here on, at this step or at one that was tried behind it."""
+    """Return the jobs that are held from here on, at this step or at one that was tried after it."""
     behind = [step for item in done for step in item.following]
     return [
         *(step.job_id for step in behind if step.tried and isinstance(step.tried.outcome, Held)),

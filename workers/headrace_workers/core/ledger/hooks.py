@@ -25,55 +25,20 @@ if TYPE_CHECKING:
     from headrace_workers.core.ledger.rows import Written
 
 Condition: TypeAlias = ColumnElement[bool]
-Admit: TypeAlias = Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]]
-Calls: TypeAlias = Callable[[Connection, Mapping[str, "WantedCall"]], Mapping[str, str]]
-Work: TypeAlias = Callable[[Connection, Sequence["WantedWork"]], Mapping[str, str]]
-Ingest: TypeAlias = Callable[[Connection, Sequence["NewJob"]], object]
-Refused: TypeAlias = Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object]
-Reviews: TypeAlias = Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]]
-HoldTenants: TypeAlias = Callable[[Connection, Collection[str]], object]
-HoldRows: TypeAlias = Callable[[Connection, Sequence["Written"], Sequence[str], Collection[str]], object]
-Completion: TypeAlias = Callable[[Connection, Mapping[str, bytes | None]], object]
-Held: TypeAlias = Callable[[Connection, Sequence[str]], object]
-Withheld: TypeAlias = Callable[[Connection, Sequence[str], str], object]
-Tenants: TypeAlias = Callable[[Connection, int], Collection[str]]
 Results: TypeAlias = Callable[[Connection, Sequence["FinishedJob"]], object]
-ForgetJobs: TypeAlias = Callable[[Connection, Sequence[str]], object]
-Prune: TypeAlias = Callable[[Connection, int], bool]
-DocumentsChanged: TypeAlias = Callable[[Connection, Mapping[int, str], str | None], object]
-BatchFileRewritten: TypeAlias = Callable[[Connection, str, bool], object]
 UsersOfFile: TypeAlias = Callable[[str | ColumnElement[str]], Select[str]]
-BudgetsReached: TypeAlias = Callable[[Connection, Mapping[str, "BudgetReached"]], object]
-KnownCosts: TypeAlias = Callable[[Connection, Sequence["KnownCost"]], object]
-Incidents: TypeAlias = Callable[[Connection], Sequence["Incident"]]
 
 
 def _do_nothing(*_: Any) -> None:
     pass
 
 
-def _no_incidents(_connection: Connection) -> Sequence["Incident"]:
+def _name_none(*_: Any) -> tuple[()]:
     return ()
 
 
-def _admit_all(*_: Any) -> Mapping[str, str]:
+def _refuse_none(*_: Any) -> Mapping[str, str]:
     return {}
-
-
-def _allow_all(*_: Any) -> Mapping[str, str]:
-    return {}
-
-
-def _let_all_work(*_: Any) -> Mapping[str, str]:
-    return {}
-
-
-def _refuse_none(*_: Any) -> Sequence["Burial"]:
-    return ()
-
-
-def _know_none(*_: Any) -> Collection[str]:
-    return ()
 
 
 def _nothing_to_prune(_connection: Connection, _older_than_ms: int) -> bool:
@@ -128,31 +93,31 @@ class Hooks:
     ids.
     """
 
-    on_admit: Admit = _admit_all
-    on_ingest: Ingest = _do_nothing
-    on_refused: Refused = _do_nothing
-    on_reviews: Reviews = _refuse_none
-    hold_tenants: HoldTenants = _do_nothing
+    on_admit: Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]] = _refuse_none
+    on_ingest: Callable[[Connection, Sequence["NewJob"]], object] = _do_nothing
+    on_refused: Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object] = _do_nothing
+    on_reviews: Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]] = _name_none
+    hold_tenants: Callable[[Connection, Collection[str]], object] = _do_nothing
     concerns: Callable[[], Condition] | None = None
-    hold_rows: HoldRows = _do_nothing
-    on_completion: Completion = _do_nothing
-    on_calls: Calls = _allow_all
-    on_work: Work = _let_all_work
-    on_known_costs: KnownCosts = _do_nothing
-    on_held: Held = _do_nothing
-    on_withheld: Withheld = _do_nothing
-    known_tenants: Tenants = _know_none
+    hold_rows: Callable[[Connection, Sequence["Written"], Sequence[str], Collection[str]], object] = _do_nothing
+    on_completion: Callable[[Connection, Mapping[str, bytes | None]], object] = _do_nothing
+    on_calls: Callable[[Connection, Mapping[str, "WantedCall"]], Mapping[str, str]] = _refuse_none
+    on_work: Callable[[Connection, Sequence["WantedWork"]], Mapping[str, str]] = _refuse_none
+    on_known_costs: Callable[[Connection, Sequence["KnownCost"]], object] = _do_nothing
+    on_held: Callable[[Connection, Sequence[str]], object] = _do_nothing
+    on_withheld: Callable[[Connection, Sequence[str], str], object] = _do_nothing
+    known_tenants: Callable[[Connection, int], Collection[str]] = _name_none
     is_due: Callable[[Any], Condition] | None = None
     on_reap: Callable[[Connection], object] | None = None
     on_results: Results = _do_nothing
     on_ends: Results = _do_nothing
-    on_forget_jobs: ForgetJobs = _do_nothing
-    on_prune: Prune = _nothing_to_prune
-    on_documents_changed: DocumentsChanged = _do_nothing
-    on_batch_file_rewritten: BatchFileRewritten = _do_nothing
+    on_forget_jobs: Callable[[Connection, Sequence[str]], object] = _do_nothing
+    on_prune: Callable[[Connection, int], bool] = _nothing_to_prune
+    on_documents_changed: Callable[[Connection, Mapping[int, str], str | None], object] = _do_nothing
+    on_batch_file_rewritten: Callable[[Connection, str, bool], object] = _do_nothing
     users_of_file: UsersOfFile | None = None
-    on_budgets_reached: BudgetsReached = _do_nothing
-    incidents: Incidents = _no_incidents
+    on_budgets_reached: Callable[[Connection, Mapping[str, "BudgetReached"]], object] = _do_nothing
+    incidents: Callable[[Connection], Sequence["Incident"]] = _name_none
 
 
 @cache

@@ -13,24 +13,16 @@ from headrace_workers.core.ledger.rows import Written
 Context: TypeAlias = Mapping[str, Any]
 
 
-def _unchanged(_job: GenerationJob, _context: Context) -> tuple[Message, ...] | None:
-    return None
+def _none(*_: Any) -> None:
+    pass
 
 
-def _no_turns(_context: Context) -> tuple[Message, ...]:
+def _empty(*_: Any) -> tuple[()]:
     return ()
 
 
-def _no_answer_before(_context: Context, _error: HeadraceError) -> Done | Retry | None:
-    return None
-
-
-def _no_fields(_context: Context, _text: str) -> Mapping[str, Any]:
+def _no_fields(*_: Any) -> Mapping[str, Any]:
     return {}
-
-
-def _no_rows(_context: Context, _text: str) -> tuple[Written, ...]:
-    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +39,11 @@ class Answering:
     Of two features, the later in `FEATURES` sets a field last, and decides first about a job that is not answered.
     """
 
-    conversation: Callable[[GenerationJob, Context], tuple[Message, ...] | None] = _unchanged
-    turns: Callable[[Context], tuple[Message, ...]] = _no_turns
-    without_another: Callable[[Context, HeadraceError], Done | Retry | None] = _no_answer_before
+    conversation: Callable[[GenerationJob, Context], tuple[Message, ...] | None] = _none
+    turns: Callable[[Context], tuple[Message, ...]] = _empty
+    without_another: Callable[[Context, HeadraceError], Done | Retry | None] = _none
     answer_fields: Callable[[Context, str], Mapping[str, Any]] = _no_fields
-    rows: Callable[[Context, str], tuple[Written, ...]] = _no_rows
+    rows: Callable[[Context, str], tuple[Written, ...]] = _empty
 
 
 @cache

@@ -53,7 +53,7 @@ def with_chain(job: Job, context: Mapping[str, Any]) -> Job:
 
 
 def next_in_chain(job: Job, tried: str) -> str | None:
-    """Return the model of a job's chain behind the one that was tried; None behind the last."""
+    """Return the model of a job's chain after the one that was tried; None after the last."""
     if not isinstance(job, GenerationJob) or isinstance(job.model, str) or tried not in job.model:
         return None
     behind = job.model[job.model.index(tried) + 1 :]

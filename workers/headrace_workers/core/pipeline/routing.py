@@ -72,11 +72,6 @@ class Queue:
     most: int | None = None
 
 
-def none_avoided() -> Collection[str]:
-    """Name no model."""
-    return ()
-
-
 _AROUND: Final = 200  # tokens around what says what is wrong with an answer
 
 
@@ -93,7 +88,7 @@ class Pipeline:
         stages: Sequence[Stage] | None = None,
         *,
         judge_model: str | None = None,
-        avoided: Callable[[], Collection[str]] = none_avoided,
+        avoided: Callable[[], Collection[str]] = tuple,
         prices: Prices | None = None,
     ) -> None:
         self.stages = installed_stages() if stages is None else in_order(stages)
@@ -129,7 +124,7 @@ class Pipeline:
         model: str | None = None,
     ) -> Route | None:
         """Return where a job goes with this event: to the stage `to` (and that `model`, where it is named), or to the
-        first behind `after` that takes it.
+        first after `after` that takes it.
 
         None when no stage does.
         """

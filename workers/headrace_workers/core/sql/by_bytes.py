@@ -9,7 +9,7 @@ PART_BYTES: Final = 4 * 1024**2  # of large columns, beside a row that is larger
 
 
 class Part(NamedTuple):
-    """Rows, and whether there are more behind them."""
+    """Rows, and whether there are more after them."""
 
     rows: list[Row[Any]]
     more: bool

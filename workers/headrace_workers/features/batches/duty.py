@@ -239,8 +239,8 @@ class Bulk:
 
 def _crashed(count: int, line: int) -> str:
     return (
-        f"the bridge ended {count} times while it read on behind line {line:,} (HEADRACE_MAX_CRASHES): its log says "
-        "where; the lines behind that one are in the error file, and `headrace batch retry-failed` runs them again"
+        f"the bridge ended {count} times while it read on after line {line:,} (HEADRACE_MAX_CRASHES): its log says "
+        "where; the lines after that one are in the error file, and `headrace batch retry-failed` runs them again"
     )
 
 

@@ -1,8 +1,8 @@
 """The step before a model is asked: is an answer known already, and on what may a new one rest?"""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.limits import MAX_SHORT_TEXT
@@ -22,7 +22,6 @@ from headrace_workers.features.cache.semantic.found import (
     Hit,
     LookupRequest,
     Miss,
-    NearMiss,
     Unverified,
     VerifierSaid,
 )
@@ -33,6 +32,10 @@ from headrace_workers.features.generation.verifiers.verify_stage import asking, 
 from headrace_workers.features.knowledge import grounds
 from headrace_workers.features.knowledge.grounding import afresh, grounded, ungrounded
 from headrace_workers.features.knowledge.passage_screening import SCREENED, Retrieves, find_screened
+
+if TYPE_CHECKING:
+    from headrace_workers.features.cache.auditing import Auditing
+    from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 
 VERIFY_HIT = "verify_hit"  # the stage of the model that verifies
 CONTEXT = "recall"  # the name under which what was found goes on with the job
@@ -57,41 +60,16 @@ class Drawn(NamedTuple):
     rows: tuple[Written, ...] = ()
 
 
-class Draws(Protocol):
-    """The sampling of hits and misses for audits. Thread-safe."""
-
-    def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
-        """Draw this semantic hit. `afresh` is the prompt for a model, if there can be one."""
-
-    def explores(self, job_id: str) -> bool:
-        """Return True if the near miss of this job is audited."""
-
-    def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> Written:
-        """Return that audit."""
-
-
-class LooksUp(Protocol):
-    """The look-up of earlier answers. Thread-safe."""
-
-    def look_up(self, requests: Sequence[LookupRequest]) -> list[Found]:
-        """Return the result for each request; the i-th item belongs to the i-th request."""
-
-    def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
-        """Outdate the answers, by their entries' ids, that do not rest on all of these documents (id and version).
-        Return them.
-        """
-
-
 def recall(
     tasks: Sequence[Task],
     *,
-    cache: LooksUp,
+    cache: "AnswerLookup",
     retrieval: Retrieves,
     passage_screener: Callable[[], Moderator],
     cache_mode: CacheMode,
     cache_ttl: float,
     max_wait: float,
-    auditing: Draws,
+    auditing: "Auditing",
 ) -> list[Outcome]:
     """Look up all tasks at once; the i-th outcome belongs to the i-th task.
 
@@ -118,7 +96,7 @@ def recall(
 
 
 def _requests(
-    tasks: Sequence[Task], jobs: Mapping[int, GenerationJob], default: CacheMode, auditing: Draws
+    tasks: Sequence[Task], jobs: Mapping[int, GenerationJob], default: CacheMode, auditing: "Auditing"
 ) -> dict[int, LookupRequest]:
     """Return the requests of the jobs that ask for the cache, by place."""
     return {
@@ -222,7 +200,7 @@ def _settled(
     passages: grounds.Found | Held | None,
     ttl_ms: int,
     max_wait: float,
-    auditing: Draws,
+    auditing: "Auditing",
 ) -> Outcome:
     """Return the outcome of a task. An answer that does not fit the job ends, and the job's own model is asked. A
     verifier's verdict is not carried on.
@@ -250,7 +228,7 @@ def _ask_model(
     missed: Miss | None,
     passages: grounds.Found | Held | None,
     ttl_ms: int,
-    auditing: Draws,
+    auditing: "Auditing",
 ) -> Outcome:
     """Return the outcome of a task that no known answer suits: the job goes on to its model, with its passages."""
     if isinstance(passages, Held):
@@ -295,7 +273,7 @@ def _renewed(
     found: Mapping[int, Found],
     passages: Mapping[int, grounds.Found | Held],
     requests: Mapping[int, LookupRequest],
-    cache: LooksUp,
+    cache: "AnswerLookup",
 ) -> dict[int, Found]:
     """Return the answers without the outdated ones.
 
@@ -318,7 +296,7 @@ def _renewed(
     return now
 
 
-def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | None, auditing: Draws) -> Done:
+def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | None, auditing: "Auditing") -> Done:
     usage = hit.answer.usage
     saved_tokens = usage.prompt_tokens + usage.completion_tokens
     receipt = Recall(

@@ -52,7 +52,7 @@ _NUMBERS: Final = frozenset({
 })  # fmt: skip
 _ON_SCORES: Final = (
     "An item's score is the mean over its repeats. Failed jobs have no answer, abstained ones an answer without a "
-    "score; the column behind them says where the mean of all items would be if each of those were 0, or 1. Spread is "
+    "score; the column after them says where the mean of all items would be if each of those were 0, or 1. Spread is "
     "the standard deviation from item to item, and of one item from repeat to repeat."
 )
 _ON_DIFFERENCES: Final = (

@@ -60,7 +60,7 @@ def after_failure(
     """Return the state of a breaker whose model failed: open where it failed often enough, or was only `probed`, or its
     provider named a time `until` which it takes no call. `jitter`, from 0 to 1, cuts a time that nobody named.
 
-    A call that began before the breaker opened, and fails behind that, opens it no longer.
+    A call that began before the breaker opened, and fails after that, opens it no longer.
     """
     breaker = replace(breaker, failures=breaker.failures + 1, reason=reason)
     if probed:

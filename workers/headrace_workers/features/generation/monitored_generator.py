@@ -57,7 +57,7 @@ class MonitoredGenerator(WrappedGenerator):
     def choice_probabilities(
         self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
     ) -> list[tuple[float, ...] | HeadraceError]:
-        """Return the probabilities of the choices behind each prompt, or a BreakerIsOpen for each."""
+        """Return the probabilities of the choices after each prompt, or a BreakerIsOpen for each."""
         permit = self._health.permit()
         if permit.wait:
             return [self._open(permit) for _ in prompts]

@@ -40,7 +40,7 @@ def asked_for(criterion: Criterion) -> str:
         case Regex():
             text = f"It must match the regular expression {criterion.pattern}"
         case JsonValid():
-            text = "It must be one JSON document, with nothing before or behind it."
+            text = "It must be one JSON document, with nothing before or after it."
         case JsonSchema():
             schema = json.dumps(criterion.json_schema, ensure_ascii=False)
             text = f"It must be one JSON document, with nothing around it, that keeps to this JSON Schema: {schema}"

@@ -146,7 +146,7 @@ def _retry(
 def _next(
     job: GenerationJob, floor: MinQuality, event: Moderated, score: Score, tried: Mapping[str, Any]
 ) -> Done | None:
-    """Send the job to the next model of its chain, as if this one had failed; None behind the last."""
+    """Send the job to the next model of its chain, as if this one had failed; None after the last."""
     answer = event.answer
     decision = decide_next(FailedAttempt(model=answer.model), job.chain, job.lane, None)
     if decision.action != "next":

@@ -33,7 +33,7 @@ NONE: Final = FrontMatter({})
 
 
 def behind(text: str) -> int:
-    """Return the place behind the front matter; 0 if there is none."""
+    """Return the place after the front matter; 0 if there is none."""
     if text.startswith(_MARK) and (close := text.find(_CLOSE, len(_MARK) - 1)) >= 0:
         return close + len(_CLOSE)
     return 0

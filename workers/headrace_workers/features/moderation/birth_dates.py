@@ -1,4 +1,4 @@
-"""Dates of birth: dates that stand shortly behind a word that says so, in eight languages."""
+"""Dates of birth: dates that stand shortly after a word that says so, in eight languages."""
 
 import re
 from collections.abc import Iterator

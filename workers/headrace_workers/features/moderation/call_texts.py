@@ -18,7 +18,7 @@ _DASHES: Final = re.compile(r"-+")
 
 
 def text_of(answer: Answer) -> str:
-    """Return the text of an answer, and behind it the values of its calls, each in a part of its own."""
+    """Return the text of an answer, and after it the values of its calls, each in a part of its own."""
     if not answer.tool_calls:
         return answer.text or ""
     parts = _parts(answer)

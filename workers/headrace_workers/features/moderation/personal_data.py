@@ -41,7 +41,7 @@ class _Rule:
 
 
 class PersonalDataDetector:
-    """Finds e-mail, IP and postal addresses, dates of birth, names behind a word for one, and telephone, card,
+    """Finds e-mail, IP and postal addresses, dates of birth, names after a word for one, and telephone, card,
     account, tax and national numbers.
     """
 

@@ -121,7 +121,7 @@ class Runner:
         return self._ledger.start(claim_id, worker=self._worker, lease_ms=self._settings.lease_ms)
 
     def _finish(self, started: Started) -> bool:
-        """Run what was begun, and write what came of it; return True if that was written, and bridges notified."""
+        """Run what was begun, and write the results; return True if that was written, and bridges notified."""
         try:
             if not self._work.knows(started):
                 self._pass_on(started)
@@ -182,8 +182,8 @@ class Runner:
             self._renewer.give_up(started.claim_id)
 
     def _insist(self, act: Callable[[], T]) -> T:
-        """Try again while the ledger is unavailable: a worker's answers are dear, and without it there is nothing to
-        do.
+        """Try again while the ledger is unavailable: a worker's answers are expensive, and without the ledger there is
+        nothing to do.
         """
         who, waits_for, pause = f"run.{threading.current_thread().name}", None, _FIRST_PAUSE
         while True:

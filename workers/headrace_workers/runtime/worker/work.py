@@ -1,6 +1,6 @@
-"""Work on a claim: the step over its group, and the stages that the worker runs behind it at once.
+"""Work on a claim: the step over its group, and the stages that the worker runs right after it.
 
-The steps behind a light step are written in the same transaction: no message, no second start, no second commit. A
+The steps after a light step are written in the same transaction: no message, no second start, no second commit. A
 model's answer is costly, and is written before another step begins.
 """
 
@@ -149,7 +149,7 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
 
 
 def _joined(before: Settled, stage: str, item: Settled, now: int) -> Settled:
-    """Return what became of a job at one step, which is done, and at the step behind it."""
+    """Return what became of a job at one step, which is done, and at the step after it."""
     tried = Tried(now, item.outcome, item.delay_ms)
     passed = tuple(step._replace(tried=tried) if step.stage == stage else step for step in before.following)
     records = (*before.records, *item.records)

@@ -123,7 +123,7 @@ def test_without_an_offer_nothing_is_called() -> None:
         (f"<tool_call>{SECRET}</tool_call>", "no JSON", None),
         ('<tool_call>{"name": 7, "arguments": {}}', "has no name", None),
         ("<tool_call>[]", "has no name", None),
-        (f"{ROME} {SECRET}", "goes on behind the call", str(len(ROME))),
+        (f"{ROME} {SECRET}", "goes on after the call", str(len(ROME))),
     ],
 )
 def test_a_call_that_is_wrong_is_a_typed_failure(said: str, reason: str, place: str | None) -> None:

@@ -2,26 +2,19 @@
 
 import logging
 import threading
-from typing import Final, Protocol
+from typing import Final
 
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.cache.semantic.saved import Reached, Saved
+from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.saved import Saved
 
 _EVERY: Final = 60.0  # s between two looks whether that is due
-
-
-class Follows(Protocol):
-    """Keeps what is known like the ledger."""
-
-    @property
-    def reached(self) -> Reached | None:
-        """Return the state, and its last change; None if there is nothing to save."""
 
 
 class Keeping:
     """Writes snapshots while a follower goes on."""
 
-    def __init__(self, saved: Saved, follows: Follows) -> None:
+    def __init__(self, saved: Saved, follows: Questions) -> None:
         self._saved = saved
         self._follows = follows
         self._failed = False

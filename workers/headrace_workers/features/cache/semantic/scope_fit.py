@@ -1,4 +1,4 @@
-"""From the audits of a scope to how it stands. Pure, and dear: some 100 ms, so never in a look-up."""
+"""From the audits of a scope to how it stands. Pure, and expensive: some 100 ms, so never in a look-up."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

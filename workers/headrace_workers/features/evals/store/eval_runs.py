@@ -108,7 +108,7 @@ def put_ends(
     )
     size = RUNS.c.bytes + sum(len(each.sample) + len(each.results) for each in ends)
     if connection.execute(mine.values(tally=json.dumps(tally), bytes=size, **read)).rowcount != 1:
-        raise ReadBefore(f"what came of {run.id} has been read meanwhile")
+        raise ReadBefore(f"the results of {run.id} have been read meanwhile")
     if ends:
         place = update(ITEMS).where(ITEMS.c.run == run.number, ITEMS.c.number == bindparam("at"))
         values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("status", "sample", "results")}

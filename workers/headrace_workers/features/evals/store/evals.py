@@ -68,7 +68,7 @@ class Evals(LedgerStore):
             return _eval(tx, eval_id, tenant)
 
     def evals(self, tenant: str, *, after: str | None, limit: int, newest: bool, by_change: bool) -> Part:
-        """Return a tenant's evals by age or by their last change, starting behind the eval `after`."""
+        """Return a tenant's evals by age or by their last change, starting after the eval `after`."""
         keys = (EVALS.c.updated_at, EVALS.c.number) if by_change else (EVALS.c.number,)
         with reading(self._engine) as tx:
             last = None if after is None else _eval(tx, after, tenant)
@@ -120,7 +120,7 @@ class Evals(LedgerStore):
     def runs(
         self, eval_id: str, tenant: str, *, after: str | None, limit: int, newest: bool, state: str | None
     ) -> Part:
-        """Return the runs of an eval by age, starting behind the run `after`."""
+        """Return the runs of an eval by age, starting after the run `after`."""
         with reading(self._engine) as tx:
             last = None if after is None else _run(tx, eval_id, after, tenant)
             query = select(RUNS).where(RUNS.c.eval_id == eval_id, RUNS.c.tenant == tenant, RUNS.c.removed_at.is_(None))

@@ -1,6 +1,6 @@
 """Weights out of a safetensors file, as numpy arrays in float32. Format: github.com/huggingface/safetensors, "Format".
 
-Eight bytes say how long a JSON header is; it names each tensor's type, shape and place in the bytes behind it.
+Eight bytes say how long a JSON header is; it names each tensor's type, shape and place in the bytes after it.
 """
 
 import json

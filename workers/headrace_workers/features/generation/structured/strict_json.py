@@ -29,7 +29,7 @@ def read_whole(text: str, names: Collection[str] = ()) -> Any:
     rest = text[end:].lstrip(_SPACE)
     if rest:
         place = len(text) - len(rest)
-        raise NotJson(f"it goes on behind its end at character {place}", str(place))
+        raise NotJson(f"it goes on after its end at character {place}", str(place))
     return value
 
 

@@ -113,7 +113,7 @@ def _call_at_beginning(text: str, tools: Sequence[Tool], *, whole: bool = False)
     except NotJson as error:
         return Unparsable(f"a tool was to be called, and the call is no JSON: {error}")
     if whole and text[end:].strip():
-        return Unparsable("a tool was to be called, and the answer goes on behind the call", place=str(end))
+        return Unparsable("a tool was to be called, and the answer goes on after the call", place=str(end))
     if not isinstance(value, dict) or not isinstance(name := value.pop("name", None), str):
         return Unparsable("a tool was to be called, and the call has no name")
     if len(value) != 1 or (key := next(iter(value))) not in _NAMED:

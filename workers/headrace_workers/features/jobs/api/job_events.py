@@ -28,7 +28,7 @@ class Fact:
         return b"id: %s\nevent: %s\ndata: %s\n\n" % (event_id.encode(), self.event.encode(), self.data)
 
     def event_id(self, last: str | None) -> str:
-        """Return the id of its event, which comes behind the event `last`. No two events of a stream have the same: a
+        """Return the id of its event, which comes after the event `last`. No two events of a stream have the same: a
         step may be in one state more than once, and so these are numbered, also where a client goes on.
         """
         if self.event != "step":

@@ -1,11 +1,10 @@
 """Asks a knowledge base the questions whose right documents are known."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from headrace_workers.features.knowledge.chunking import Chunk
-from headrace_workers.features.knowledge.fusion import Leg
 from headrace_workers.features.knowledge.measuring.retrieval_quality import (
     FIRST,
     MARK,
@@ -14,25 +13,12 @@ from headrace_workers.features.knowledge.measuring.retrieval_quality import (
     belongs,
     key_of,
 )
-from headrace_workers.features.knowledge.passages import VECTORS, WORDS, Hit
+from headrace_workers.features.knowledge.passages import VECTORS, WORDS, Passages
 from headrace_workers.features.knowledge.retrieval import relevance_of
 
 FUSED: Final = "fused"
 LEGS: Final = (WORDS, VECTORS, FUSED)
 _DEPTH: Final = 200  # passages of each ranking: enough for fifty documents, most times
-
-
-class Searched(Protocol):
-    """A knowledge base that can be searched, as `Passages`."""
-
-    def search(self, query: str, k: int) -> list[Hit]:
-        """Return the k best passages of both legs, fused."""
-
-    def legs(self, query: str, depth: int) -> Mapping[str, Leg]:
-        """Return the results of each leg alone."""
-
-    def chunk(self, id_: str) -> Chunk:
-        """Return the passage with this id of a leg."""
 
 
 class Contents:
@@ -58,7 +44,7 @@ class Contents:
 
 
 def answer(
-    questions: Sequence[LabelledQuestion], base: Searched, advance: Callable[[int], None] = lambda _: None
+    questions: Sequence[LabelledQuestion], base: Passages, advance: Callable[[int], None] = lambda _: None
 ) -> tuple[list[Answered], list[float]]:
     """Return the results of each way of ranking, and the seconds of each search for the first ten, embedding
     included.

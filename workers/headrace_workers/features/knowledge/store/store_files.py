@@ -180,7 +180,7 @@ def describe(connection: Connection, tenant: str, knowledge: str, file_id: str, 
 
 
 def texts(connection: Connection, document_id: int, after: int = 0) -> Part:
-    """Return the next of a document's passages behind this one, in order: id, text."""
+    """Return the next of a document's passages after this one, in order: id, text."""
     query = select(CHUNKS.c.id, CHUNKS.c.text).where(CHUNKS.c.document_id == document_id)
     return by_bytes(connection, query, (CHUNKS.c.id,), (after,), _PASSAGES, newest=False, large=(CHUNKS.c.text,))
 
@@ -220,7 +220,7 @@ def files(
     newest_first: bool = False,
     state: State | None = None,
 ) -> list[StoreFile]:
-    """Return files of a store in order of their time, those behind `after`."""
+    """Return files of a store in order of their time, those after `after`."""
     found: list[StoreFile] = []
     if state in {None, "completed"}:
         base = (DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge)

@@ -48,7 +48,7 @@ def failure_of_status(status: int, headers: Mapping[str, str], body: object) -> 
 
 
 def failure_in_stream(endpoint: str, error: Exception, *, began: bool) -> HeadraceError:
-    """Return the failure that an exception means which was raised while an answer was read, behind the status 200.
+    """Return the failure that an exception means which was raised while an answer was read, after the status 200.
     Once the answer `began`, its provider may bill it, whatever it says then.
     """
     body = getattr(error, "body", None)  # of an event that says that there is an error

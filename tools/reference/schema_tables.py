@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from headrace_workers.wiring.reference.markdown_text import code, link, paragraphs, table
+from tools.reference.markdown_text import code, link, paragraphs, table
 
 _NO_NUL: Final = r"^[^\x00]*$"  # of nearly every text
 _LONGEST_PATTERN: Final = 60

@@ -10,7 +10,7 @@ from headrace_schemas.examples import example_envelope, example_of
 from headrace_schemas.jsonschema import build_json_schema
 from headrace_schemas.topics import INBOUND, Topic
 from headrace_workers.core.feature import installed
-from headrace_workers.wiring.reference.markdown_text import (
+from tools.reference.markdown_text import (
     beginning,
     code,
     json_block,
@@ -18,7 +18,7 @@ from headrace_workers.wiring.reference.markdown_text import (
     paragraphs,
     table,
 )
-from headrace_workers.wiring.reference.schema_tables import fields, object_section
+from tools.reference.schema_tables import fields, object_section
 
 _INTRODUCTION: Final = """\
 Every record is a [CloudEvents 1.0](https://cloudevents.io) event in Kafka's binary mode: the attributes are headers,

@@ -10,7 +10,7 @@ from headrace_producers.settings import DEFAULT_HOME
 from headrace_producers.variables import JOBS, KAFKA, Variable
 from headrace_workers.core.environment import MOST, Variables, allowed, is_secret, read_by, variables_of
 from headrace_workers.runtime.settings import Settings, other_groups
-from headrace_workers.wiring.reference.markdown_text import beginning, code, table
+from tools.reference.markdown_text import beginning, code, table
 
 _ALL: Final = "all processes and commands"
 _RUNNING: Final = "the running `headrace up`"

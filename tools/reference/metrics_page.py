@@ -12,7 +12,7 @@ from headrace_workers.core.feature import installed
 from headrace_workers.core.tables import METADATA
 from headrace_workers.http.metrics import Metrics, metrics_of_ledger
 from headrace_workers.http.middleware import Visit
-from headrace_workers.wiring.reference.markdown_text import beginning, code, paragraphs, table
+from tools.reference.markdown_text import beginning, code, paragraphs, table
 
 _INTRODUCTION: Final = """\
 `GET /metrics` of a gateway answers in Prometheus' text format. The request needs a key with the scope `metrics`. Each

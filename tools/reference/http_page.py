@@ -10,8 +10,8 @@ from headrace_workers.http.errors import Why
 from headrace_workers.http.path_families import NATIVE, is_native
 from headrace_workers.wiring.gateway_app import ROUTERS
 from headrace_workers.wiring.openapi import describe_api
-from headrace_workers.wiring.reference.event_page import parts_of_events
-from headrace_workers.wiring.reference.markdown_text import (
+from tools.reference.event_page import parts_of_events
+from tools.reference.markdown_text import (
     anchor,
     beginning,
     code,
@@ -20,7 +20,7 @@ from headrace_workers.wiring.reference.markdown_text import (
     paragraphs,
     table,
 )
-from headrace_workers.wiring.reference.schema_tables import fields, named_parts, object_section, type_of
+from tools.reference.schema_tables import fields, named_parts, object_section, type_of
 
 _INTRODUCTION: Final = """\
 A gateway serves these routes. `GET /openapi.json` returns the same as an OpenAPI document. Send an API key as

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, get_args
 import typer
 
 from headrace_workers.wiring.command_line import app
-from headrace_workers.wiring.reference.markdown_text import (
+from tools.reference.markdown_text import (
     anchor,
     beginning,
     block,

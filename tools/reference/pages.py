@@ -1,11 +1,11 @@
-"""All generated pages, by their paths in `docs/`: `python -m headrace_workers.wiring.reference.pages docs`."""
+"""All generated pages, by their paths in `docs/`: `python -m tools.reference.pages docs`."""
 
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from headrace_workers.wiring.reference import command_page, event_page, http_page, metrics_page, settings_page
+from tools.reference import command_page, event_page, http_page, metrics_page, settings_page
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "configuration.md": settings_page.page,
