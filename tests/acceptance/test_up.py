@@ -69,10 +69,12 @@ def assert_trials(shell: Shell) -> list[str]:
 
 def test_redacted_answers(stack):
     """An e-mail address and a profane word are replaced."""
-    (redacted,) = lines(stack.run("submit", "--prompt", "write to ann@headrace.io", "--wait", "--json"))
-    assert redacted["answer"]["text"] == "write to [EMAIL]"
-    (masked,) = lines(stack.run("submit", "--prompt", "you are an idiot", "--wait", "--json"))
-    assert masked["answer"]["text"] == "you are an [PROFANITY]"
+    file = stack.folder / "redacted.jsonl"
+    file.write_text('{"prompt": "write to ann@headrace.io"}\n{"prompt": "you are an idiot"}\n')
+    receipts = lines(stack.run("submit", "redacted.jsonl", "--wait", "--json"))
+    assert {receipt["line"]: receipt["answer"]["text"] for receipt in receipts} == {
+        1: "write to [EMAIL]", 2: "you are an [PROFANITY]",
+    }  # fmt: skip
 
 
 def test_a_file_is_submitted_whole_or_not_at_all(stack):
