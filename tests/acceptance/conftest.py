@@ -27,13 +27,15 @@ _NOT_TOLD = ("HEADRACE_", "KAFKA_HOME") if tansu_binary() else ("HEADRACE_",)
 class Shell:
     """Runs `headrace …` in one folder, with an environment that holds nothing of the caller's settings.
 
-    `program`: it is started as a user's shell starts it. Else what it loads has been loaded before. A stack has the
+    `program`: it is started as a user's shell starts it. Else what it loads has been loaded before, by the process that
+    forks `at` this address. A stack has the
     broker that comes as a wheel, unless `env` says where Apache Kafka is, whose start costs as much as all else.
     """
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
     program: bool = False
+    at: str | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -62,7 +64,7 @@ class Shell:
                 check=False, input=stdin,
             )  # fmt: skip
         else:
-            done = warm.run(argv, cwd=self.folder, env=self.environment, timeout=timeout, given=stdin)
+            done = warm.run(argv, cwd=self.folder, env=self.environment, timeout=timeout, given=stdin, at=self.at)
         codes = (code,) if isinstance(code, int) else code
         assert done.returncode in codes, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -78,7 +80,7 @@ class Shell:
         """Start a command; its output goes to `<first argument>.log`."""
         argv, file = self.argv(*arguments), self.folder / f"{arguments[0]}.log"
         if not self.program and warm.can_be_forked(argv):
-            return warm.Forked(argv[2:], file, self.environment, cwd=self.folder)
+            return warm.Forked(argv[2:], file, self.environment, cwd=self.folder, at=self.at)
         with file.open("ab") as log:
             return subprocess.Popen(
                 argv,
@@ -119,10 +121,10 @@ def shell(tmp_path: Path) -> Shell:
 
 
 @contextmanager
-def running(folder: Path, *options: str, program: bool = False, **env: str) -> Iterator[Shell]:
+def running(folder: Path, *options: str, program: bool = False, at: str | None = None, **env: str) -> Iterator[Shell]:
     """A `headrace up` with the echo model in this folder, ready; stopped at the end. `program`: as a user starts it."""
     make_echo_model(folder / ".headrace")
-    shell = Shell(folder, {"HEADRACE_MODEL": "echo", **env}, program)
+    shell = Shell(folder, {"HEADRACE_MODEL": "echo", **env}, program, at)
     process = shell.start("up", *options)
     shell.program = False
     try:

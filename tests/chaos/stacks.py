@@ -8,7 +8,6 @@ from tests.services.redis import RedisServer
 
 PRODUCTION, EMBEDDED = "apache_kafka-postgres", "embedded_kafka-sqlite"
 EACH = (PRODUCTION, EMBEDDED)
-STACKS = (PRODUCTION, pytest.param(EMBEDDED, marks=pytest.mark.slow))  # test_faults has both for most faults
 
 
 def services_of(request: pytest.FixtureRequest) -> tuple[KafkaServer, RedisServer, PostgresServer | None]:

@@ -36,10 +36,9 @@ def like(number, slow=SLOW):
     return f"{slow}How do I reset my account's password in {number} steps?"
 
 
-@pytest.fixture(params=["postgres", "sqlite"])
-def deployment(request, service_folder, embedded_kafka, redis_server):
+@pytest.fixture
+def deployment(service_folder, embedded_kafka, redis_server, postgres):
     """A bridge and workers that audit all that likeness serves."""
-    postgres = request.getfixturevalue("postgres") if request.param == "postgres" else None
     made = over(
         embedded_kafka,
         redis_server,

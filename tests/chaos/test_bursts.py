@@ -6,7 +6,7 @@ from tests.chaos.deployment import ROLES, Deployment, over
 from tests.chaos.history import query
 from tests.chaos.listening import start_listening
 from tests.chaos.mid_run import fresh_key, verdict
-from tests.chaos.stacks import STACKS, services_of
+from tests.chaos.stacks import PRODUCTION, services_of
 
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 
@@ -18,7 +18,7 @@ WORDINGS = ("How do I reset the password of my account?", "How do I reset my acc
             "How do I reset the password for my account?", "how do I reset my account password?")  # fmt: skip
 
 
-@pytest.fixture(params=STACKS)
+@pytest.fixture(params=[PRODUCTION])
 def deployment(request, service_folder):
     """A deployment with two recall workers, whose embedder has no weights."""
     broker, redis, postgres = services_of(request)

@@ -3,14 +3,14 @@
 import pytest
 from tests.chaos.deployment import over
 from tests.chaos.evals import holds, storm
-from tests.chaos.stacks import STACKS, services_of
+from tests.chaos.stacks import PRODUCTION, services_of
 
 pytestmark = pytest.mark.chaos
 
-ROWS = 2_000
+ROWS = 1_000
 
 
-@pytest.fixture(params=STACKS)
+@pytest.fixture(params=[PRODUCTION])
 def deployment(request, service_folder):
     """A bridge and workers as processes of their own."""
     broker, redis, postgres = services_of(request)

@@ -11,12 +11,12 @@ from tests.chaos.deployment import Deployment
 from tests.chaos.history import query, read_records
 from tests.chaos.mid_run import BREATH, JUDGED, fresh_key, history_of, prompts, publish, verdict
 from tests.chaos.rules import check
-from tests.chaos.stacks import STACKS
+from tests.chaos.stacks import PRODUCTION
 
 pytestmark = pytest.mark.chaos
 
 
-@pytest.fixture(scope="module", params=STACKS)
+@pytest.fixture(scope="module", params=[PRODUCTION])
 def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stack]:
     """Bridge and workers over real services."""
     yield from stack_of(request, service_folder)

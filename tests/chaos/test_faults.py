@@ -9,13 +9,13 @@ from tests.chaos.conftest import Stack
 from tests.chaos.deployment import ROLES, Deployment
 from tests.chaos.history import query
 from tests.chaos.mid_run import JUDGED, LONG, history_of, publish, under_way, verdict
-from tests.chaos.stacks import STACKS
+from tests.chaos.stacks import EMBEDDED, PRODUCTION
 
 pytestmark = pytest.mark.chaos
 # A moment of a few milliseconds is to be caught, which a busy machine may miss: only `make chaos` runs these.
 luck = pytest.mark.luck
 # Over the embedded services, too, but among the slow tests.
-once = pytest.mark.parametrize("stack", STACKS, indirect=True)
+once = pytest.mark.parametrize("stack", [PRODUCTION, pytest.param(EMBEDDED, marks=pytest.mark.slow)], indirect=True)
 
 
 def test_the_bridge_is_killed(deployment):

@@ -19,7 +19,7 @@ from headrace_workers.features.files.store.stored import StoredFiles
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
-LINES = 40_000
+LINES = 10_000
 FEEDERS = ("feeder", "feeder-2", "feeder-3")
 _ROLES = {**ROLES, "feeder": ("bridge", "--only", "batches")}
 _ALL_AT_ONCE = {"HEADRACE_BATCH_WINDOW": str(2 * LINES), "HEADRACE_MAX_ACTIVE": str(4 * LINES)}

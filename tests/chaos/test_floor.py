@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.deployment import over
 from tests.chaos.history import query
 from tests.chaos.mid_run import fresh_key, history_of, verdict
-from tests.chaos.stacks import STACKS, services_of
+from tests.chaos.stacks import PRODUCTION, services_of
 
 from headrace_schemas import ChrF, MinQuality, Regex
 
@@ -20,7 +20,7 @@ LONG = ChrF(reference="river " * 5_000, name="long")  # so that a judge can be c
 STAGES = ("generate", "moderate", "judge")
 
 
-@pytest.fixture(params=STACKS)
+@pytest.fixture(params=[PRODUCTION])
 def deployment(request, service_folder):
     """A bridge and workers as processes of their own."""
     broker, redis, postgres = services_of(request)

@@ -19,7 +19,7 @@ from tests.chaos.deployment import MODEL, over
 from tests.chaos.history import History, query
 from tests.chaos.mid_run import fresh_key, history_of, prompts
 from tests.chaos.rules import check
-from tests.chaos.stacks import STACKS, services_of
+from tests.chaos.stacks import PRODUCTION, services_of
 from tests.workers.core.ledger.after import units_after
 
 from headrace_schemas import GenerationJob, Output
@@ -110,7 +110,7 @@ ROLES = {
 }
 
 
-@pytest.fixture(params=STACKS)
+@pytest.fixture(params=[PRODUCTION])
 def deployment(request, service_folder):
     """A deployment whose processes know these stages, too."""
     broker, redis, postgres = services_of(request)

@@ -6,7 +6,7 @@ import pytest
 from tests.chaos.deployment import ROLES, Deployment, over
 from tests.chaos.history import query
 from tests.chaos.mid_run import verdict
-from tests.chaos.stacks import STACKS, services_of
+from tests.chaos.stacks import PRODUCTION, services_of
 
 from headrace_schemas import EmbeddingJob, ModerationJob
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
@@ -17,7 +17,7 @@ SECRET = "river.keeper@headrace.io"
 COUNT = 300  # of each kind
 
 
-@pytest.fixture(params=STACKS)
+@pytest.fixture(params=[PRODUCTION])
 def deployment(request, service_folder):
     """A bridge, and who would embed (without weights) and moderate, not started yet."""
     broker, redis, postgres = services_of(request)

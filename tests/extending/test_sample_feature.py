@@ -15,6 +15,7 @@ from urllib.error import HTTPError
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 from tests.acceptance.conftest import Shell, lines, running
+from tests.services import warm
 
 pytestmark = pytest.mark.acceptance
 
@@ -73,8 +74,9 @@ def test_the_copy_keeps_to_the_layout(extended: Path) -> None:
 def stack(extended: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A running `headrace up` that has the feature; sentences of four words are long in it."""
     folder = tmp_path_factory.mktemp("stack")
-    with running(folder, program=True, PYTHONPATH=path_of(extended), **{VARIABLE: "3"}) as shell:
-        shell.program = True  # what was loaded before does not know the feature
+    path = path_of(extended)
+    at = warm.begin(tmp_path_factory.mktemp("warm"), os.getpid(), PYTHONPATH=os.pathsep.join((path, str(ROOT))))
+    with running(folder, at=at, PYTHONPATH=path, **{VARIABLE: "3"}) as shell:
         yield shell
 
 
@@ -174,5 +176,5 @@ def test_the_feature_stands_on_the_generated_pages(stack: Shell, tmp_path: Path)
 
 def test_a_wrong_value_is_named(stack: Shell) -> None:
     """A process with a setting of the feature that is out of its bounds does not start."""
-    wrong = Shell(stack.folder, {**stack.env, VARIABLE: "0"}, program=True)
+    wrong = Shell(stack.folder, {**stack.env, VARIABLE: "0"}, at=stack.at)
     assert VARIABLE in wrong.words("worker", "--role", "readability", code=2)

@@ -57,13 +57,19 @@ def can_be_forked(argv: Sequence[str]) -> bool:
 
 
 def run(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float, given: str | None = None
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    timeout: float,
+    given: str | None = None,
+    at: str | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """As `subprocess.run` with `capture_output` and `text`, for what can be forked; `given` is its standard input."""
     with tempfile.TemporaryDirectory(prefix="headrace-warm-") as name:
         out, errors, read = (Path(name) / each for each in ("out", "errors", "in"))
         read.write_text(given or "", encoding="utf-8")
-        process = Forked(argv[2:], out, env, errors=errors, read=read, cwd=cwd)
+        process = Forked(argv[2:], out, env, errors=errors, read=read, cwd=cwd, at=at)
         try:
             code = process.wait(timeout)
         except BaseException:
@@ -152,14 +158,14 @@ def _address() -> str:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "socket").exists():
-            _begin(folder, os.getppid() if run else os.getpid())
+            begin(folder, os.getppid() if run else os.getpid())
     return str(folder / "socket")
 
 
-def _begin(folder: Path, until: int) -> None:
-    """Start it, to end with the process `until`, and wait until it listens."""
+def begin(folder: Path, until: int, **variables: str) -> str:
+    """Start a process that forks, to end with the process `until`, and wait until it listens; its address."""
     argv = [sys.executable, "-m", "tests.services.warm_parent", str(folder / "socket"), str(until)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # else numpy starts threads
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **variables}  # else numpy starts threads
     with (folder / "log").open("wb") as output:
         parent = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=env
@@ -168,6 +174,7 @@ def _begin(folder: Path, until: int) -> None:
     while not (folder / "socket").exists():
         assert parent.poll() is None, (folder / "log").read_text()
         time.sleep(0.02)
+    return str(folder / "socket")
 
 
 _KEPT: Final[list[object]] = []

@@ -9,12 +9,14 @@ A command that starts processes itself, as `headrace up` does, gets a parent of 
 it: so they are its own as they would be.
 """
 
+import atexit
 import contextlib
 import ctypes
 import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import selectors
 import shutil
@@ -23,36 +25,48 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from tests.services.warm import Forked, can_be_forked
 
+import headrace_producers
+import headrace_workers
 from headrace_workers.features.moderation.moderator import build_moderator, warm_up
 from headrace_workers.runtime.embedded import child_processes
 
-# Nothing that starts threads: a fork would lack them.
+# What processes load only once they need it, beside all modules of ours. Nothing that starts threads: a fork would lack
+# them.
 _LOADED: Final = (
+    "aiohttp",
+    "anyio._backends._asyncio",
+    "celery.app.amqp",
+    "celery.app.control",
+    "celery.app.events",
+    "celery.app.log",
     "celery.apps.worker",
+    "celery.backends.base",
+    "celery.bin.celery",
     "celery.concurrency.prefork",
     "celery.concurrency.solo",
     "celery.concurrency.thread",
+    "celery.events.receiver",
     "celery.fixups.django",
+    "celery.worker.autoscale",
+    "celery.worker.components",
     "celery.worker.consumer",
-    "headrace_workers.runtime.bridge.ingest",
-    "headrace_workers.runtime.bridge.relay",
-    "headrace_workers.wiring.command_line",
-    "headrace_workers.wiring.gateway_app",
-    "headrace_workers.http.services",
-    "headrace_workers.runtime.health.watched",
-    "headrace_workers.core.migrate",
-    "headrace_workers.wiring.build_bridge",
-    "headrace_workers.wiring.build_gateway",
-    "headrace_workers.wiring.build_worker",
+    "celery.worker.consumer.delayed_delivery",
+    "celery.worker.strategy",
+    "email.headerregistry",
+    "encodings.utf_8_sig",
     "kafka.admin",
     "kombu.transport.redis",
+    "openai",
     "psycopg",
+    "rich.console",
+    "rich.table",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite.pysqlite",
     "uvicorn",
@@ -64,7 +78,8 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def main(address: str, until: int) -> None:
     """Serve until this process has ended."""
-    for name in _LOADED:
+    ours = (each.name for room in (headrace_producers, headrace_workers) for each in _modules_of(room))
+    for name in (*_LOADED, *ours):
         importlib.import_module(name)
     warm_up(build_moderator())
     assert len(os.listdir("/proc/self/task")) == 1, threading.enumerate()
@@ -77,6 +92,12 @@ def main(address: str, until: int) -> None:
         with contextlib.suppress(ProcessLookupError):  # it has ended already
             _serve(listening, os.pidfd_open(until))
     shutil.rmtree(Path(address).parent, ignore_errors=True)
+
+
+def _modules_of(package: ModuleType) -> Iterator[pkgutil.ModuleInfo]:
+    """Yield the modules of a package, except programs and what loads CTranslate2, which reads its variables then."""
+    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    return (each for each in found if not each.name.rpartition(".")[2].startswith(("__main__", "ctranslate2_")))
 
 
 def _serve(listening: socket.socket, ends: int | None = None) -> None:
@@ -146,8 +167,20 @@ def _become(request: dict[str, Any]) -> None:
     if rest[:1] and rest[0] in _STARTERS:
         child_processes.subprocess = _Subprocess(_parent_of_its_own())  # type: ignore[assignment]
     sys.argv = [module, *rest]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-    sys.exit()
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        code = ended.code or 0
+    # As the interpreter ends, except that nothing is freed: to touch all that was forked costs more than a command.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 def _belong() -> None:

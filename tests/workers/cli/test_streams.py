@@ -10,12 +10,10 @@ import pytest
 
 from headrace_workers.testing import make_echo_model
 
-# Each is a program that is started: click, rich and our own lines print by different ways, the others as one of them.
+# Each is a program that is started: click, rich and our own lines print by different ways.
 PRINTS = [
     ("--help",),
-    pytest.param(("run", "--help"), marks=pytest.mark.slow),
     ("models", "list"),
-    pytest.param(("models", "list", "--json"), marks=pytest.mark.slow),
     ("schema", "export", "c"),
 ]
 

@@ -15,7 +15,7 @@ from tests.workers.http.test_processes import process
 
 from headrace_workers.runtime.settings import Settings
 
-LARGE = 1024**3  # bytes
+LARGE = 512 * 1024**2  # bytes, twice what a gateway may have in memory
 LINE = 1_024  # bytes of each
 MOST = 256  # MiB that a gateway may have in memory: a part is 64, and it has several at no time
 
@@ -28,7 +28,7 @@ def second(settings: Settings):
 
 
 @pytest.mark.slow
-def test_a_gigabyte_comes_in_parts(settings: Settings, second: Gateway, tmp_path: Path):
+def test_a_large_file_comes_in_parts(settings: Settings, second: Gateway, tmp_path: Path):
     """Each byte at its place, by the client's own helper; the gateway never has much of it in memory, and a batch may
     be made of it.
     """
@@ -40,7 +40,7 @@ def test_a_gigabyte_comes_in_parts(settings: Settings, second: Gateway, tmp_path
             digest.update(line)
             file.write(line)
     assert path.stat().st_size == LARGE
-    assert len(json.loads(line)["prompt"]) == len("line 1048575")
+    assert len(json.loads(line)["prompt"]) == len("line 524287")
     with process(settings, tmp_path) as (child, url):
         ai = openai.OpenAI(base_url=f"{url}/v1", api_key=second.key(), max_retries=0)
         before = _peak(child.process.pid)
@@ -58,12 +58,12 @@ def test_a_gigabyte_comes_in_parts(settings: Settings, second: Gateway, tmp_path
         assert _peak(child.process.pid) <= before + MOST
 
 
-HOSTILE = 50  # uploads
+HOSTILE = 20  # uploads: each kind by each of four tenants, half of them in parts
 COMPOSE = 384  # MiB that a gateway may have in docker-compose.yml
 
 
 def test_files_that_claim_to_be_very_large_cost_little(settings: Settings, second: Gateway, tmp_path: Path):
-    """Fifty that come at once, of several tenants, plain and in parts, are each answered, in bounded memory."""
+    """Twenty that come at once, of several tenants, plain and in parts, are each answered, in bounded memory."""
     mebi, lines = 1024**2, (b"x" * 100_000 + b"\n") * 10
     bombs = [
         zstandard.compress(b"\n" * mebi) * 128, zstandard.compress(b"a\n" * mebi) * 128,

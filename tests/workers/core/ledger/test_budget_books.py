@@ -38,9 +38,7 @@ from headrace_workers.features.spend.store.spent_days import Spending
 
 
 @pytest.mark.integration  # it goes on for seconds, so that threads meet
-@pytest.mark.parametrize(
-    "jobs", [150, pytest.param(1_000, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.luck)]
-)
+@pytest.mark.parametrize("jobs", [150, pytest.param(10_000, marks=pytest.mark.luck)])
 def test_the_books_balance_under_kills_cancels_retries_and_bursts(ledger: Ledger, jobs: int):
     """At every moment what is spent and reserved is what ends and reservations say, and never more than the budget; at
     the end all that is not spent is free. Slow workers tell what their lost calls cost, some behind the ends: what is

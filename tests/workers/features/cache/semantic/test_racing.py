@@ -101,7 +101,7 @@ def answer(text: str) -> bytes:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("changes", "looks"), [(40, 40), pytest.param(1_000, 2_250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("changes", "looks"), [(40, 40), pytest.param(1_000, 2_250, marks=pytest.mark.luck)])
 def test_nothing_stale_is_served_while_changes_and_look_ups_race(ledger, asks, changes, looks):
     """1,000 changes beside 9,000 look-ups and more: what was looked for after a change had ended rests on it.
 

@@ -98,7 +98,7 @@ def test_jobs_are_answered_by_the_next_model(
 ) -> None:
     """All of them, each once; the provider is asked until its breaker opens, and no more."""
     far.fault = fault
-    ids = bridge.send([generation(model=CHAIN, prompt=f"question {n}") for n in range(80)])
+    ids = bridge.send([generation(model=CHAIN, prompt=f"question {n}") for n in range(40)])
     found = answers(bridge, ids)
     assert {answer.model for answer in found} == {"echo"}
     tried = [answer.attempts[0] for answer in found]
@@ -109,8 +109,7 @@ def test_jobs_are_answered_by_the_next_model(
     assert all(answer.because and answer.because.startswith("echo answered in place of far") for answer in found)
 
 
-@pytest.mark.parametrize("fault", [DOWN, HANG])
-@pytest.mark.parametrize("models", [CHAIN, "far"])
+@pytest.mark.parametrize(("fault", "models"), [(HANG, CHAIN), (DOWN, "far")])
 def test_64_open_calls_ask_a_dead_provider_no_more_than_80_times(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer, fault: str,
     models: tuple[str, ...] | str,
@@ -120,8 +119,7 @@ def test_64_open_calls_ask_a_dead_provider_no_more_than_80_times(
     far.fault = fault
     with worker(tmp_path, redis_server, "generate", model="far"), worker(tmp_path, redis_server, "generate"):
         listening(redis_server, "far", "echo")
-        for n in range(150):
-            bridge.send([generation(model=models, prompt=f"question {n}")])
+        bridge.send([generation(model=models, prompt=f"question {n}") for n in range(150)])
         eventually(lambda: "far" in (known := ledger.of(Breakers).all()) and known["far"].breaker.open_until)
         asked = eventually(lambda: quiet_calls(far, ledger))
         time_passes(ledger)
@@ -214,7 +212,7 @@ def test_jobs_wait_while_the_breakers_of_all_their_models_are_open(
 def test_batch_work_waits_for_its_model(bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger) -> None:
     """A blip moves only what was under way to the dearer model."""
     far.fault = DOWN
-    ids = bridge.send([generation(model=CHAIN, lane=Lane.BATCH, prompt=f"question {n}") for n in range(60)])
+    ids = bridge.send([generation(model=CHAIN, lane=Lane.BATCH, prompt=f"question {n}") for n in range(40)])
     eventually(lambda: "far" in ledger.of(Breakers).all() and ledger.of(Breakers).all()["far"].breaker.open_until)
     far.fault = OK
 
@@ -225,7 +223,7 @@ def test_batch_work_waits_for_its_model(bridge: SmallBridge, workers: None, far:
     eventually(all_answered)
     models = [answer.model for answer in answers(bridge, ids)]
     assert models.count("echo") <= 5 + 8
-    assert models.count("far") >= 45
+    assert models.count("far") >= 25
 
 
 def test_a_chain_goes_on_when_redis_is_gone_for_a_while(
