@@ -146,7 +146,7 @@ def test_another_tenants_batch_is_none(submitted, running, call):
     batch_id = submitted(jobs(1))
     assert call("batch", "status", batch_id, "--tenant", "a")[0] == 0
     code, _, err = call("batch", "status", batch_id, "--tenant", "b")
-    assert code == 2
+    assert code == 1
     assert f"there is no batch '{batch_id}'" in err
 
 

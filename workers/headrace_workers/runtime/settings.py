@@ -32,7 +32,7 @@ V = TypeVar("V", bound=Variables)
 # Variables of no group: addresses, those of docker-compose.yml, and those of clients in the documentation.
 _OTHERS: Final = re.compile(
     r"HEADRACE_(HOME|REDIS|LEDGER(_PASSWORD(_FILE)?)?|\w+_(CPUS|MEMORY)|(KAFKA|GATEWAY)_PORT|KAFKA_RETENTION_HOURS"
-    r"|API_KEY|BASE_URL)"
+    r"|API_KEY|BASE_URL|VERSION)"
 )
 
 _ALL: Final = "all processes"

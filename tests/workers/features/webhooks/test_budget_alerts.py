@@ -1,6 +1,7 @@
 """Webhooks about budgets, over a real ledger and a real receiver."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from standardwebhooks import Webhook
@@ -30,9 +31,11 @@ def ledger(tmp_path):
 
 def spend(ledger, percent):
     """Spend so much of the budget by a job that is answered."""
-    there = Deployment(ledger, Given(echo=CENT))
+    there = Deployment(ledger, Given(echo=replace(CENT, input=10_000_000_000)))  # a hundredth of the budget a token
+    budget(ledger, 10**9)  # enough to reserve the most that the job may cost
     ledger.ingest([there.new()])
-    there.run("model.echo", lambda at, task: usual(at, task, read=percent * MOST // 100 // 10, written=0))
+    budget(ledger, MOST)
+    there.run("model.echo", lambda at, task: usual(at, task, read=percent, written=0))
     there.to_the_end()
 
 
