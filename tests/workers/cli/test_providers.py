@@ -3,9 +3,11 @@
 import json
 
 from tests.workers.cli.conftest import Call
+from tests.workers.features.generation.engines.remote_models import catalogue
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.runtime.settings import home_of
 
 
 def test_providers_are_allowed_listed_and_revoked(call: Call, ledger: Ledger):
@@ -25,6 +27,15 @@ def test_providers_are_allowed_listed_and_revoked(call: Call, ledger: Ledger):
     code, _, err = call("providers", "revoke", "shop")
     assert (code, "shop uses local models alone" in err) == (0, True)
     assert ledger.of(AllowedProviders).by_tenant(["shop", "bank"]) == {"bank": {"openai"}}
+
+
+def test_a_provider_of_no_model_is_allowed_with_a_warning(call: Call, ledger: Ledger):
+    """The name may be mistyped; its model may also come later, or be known to another machine alone."""
+    catalogue(home_of(), "openai", "https://models.example.com", provider="someone")
+    for name, warned in (("someone", False), ("sombody", True)):
+        code, _, err = call("providers", "allow", "shop", name)
+        assert code == 0
+        assert ("warning: no model in models.toml is of sombody; the providers there are: someone" in err) is warned
 
 
 def test_a_revocation_that_changes_nothing_is_an_error(call: Call, ledger: Ledger):

@@ -32,9 +32,9 @@ def _routers() -> "Sequence[APIRouter]":
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.generation.commands import drill, models
+    from headrace_workers.features.generation.commands import drill, models, providers
 
-    return (models.register, drill.register)
+    return (models.register, providers.register, drill.register)
 
 
 def _hooks() -> "Hooks":

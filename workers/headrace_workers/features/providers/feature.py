@@ -1,7 +1,7 @@
 """The providers feature: the data boundary between a deployment and the providers of models."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from headrace_workers.core.feature import Feature
 
@@ -10,12 +10,6 @@ if TYPE_CHECKING:  # most processes do without it
 
     from headrace_workers.core.admission.check import AdmissionCheck
     from headrace_workers.core.admission.parts import AdmissionParts
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.providers.commands import providers
-
-    return (providers.register,)
 
 
 def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
@@ -32,4 +26,4 @@ def _tables() -> "Sequence[Table]":
     return tables_in(tables)
 
 
-FEATURE = Feature(name="providers", tables=_tables, commands=_commands, admission=_admission)
+FEATURE = Feature(name="providers", tables=_tables, admission=_admission)

@@ -10,6 +10,7 @@ from headrace_schemas.limits import Name
 from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
 from headrace_workers.core.ports import OWN
+from headrace_workers.runtime.settings import home_of
 
 _NAME: Final = TypeAdapter[str](Name)
 _SHOWN: Final = 80  # characters of a wrong name
@@ -44,11 +45,16 @@ def allow(
     Example: `headrace providers allow shop openai,anthropic`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.generation.models.registry import list_cards
     from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
 
     names = _checked(providers)
     store = need_ledger().of(AllowedProviders)
     store.allow(checked_tenant(tenant), names)
+    known = {card.provider for card in list_cards(home_of()) if card.provider is not None}
+    if unknown := sorted(set(names) - known):
+        say(f"warning: no model in models.toml is of {', '.join(unknown)}; the providers there are: "
+            f"{', '.join(sorted(known)) or 'none'}")  # fmt: skip
     allowed = ", ".join(store.listed(tenant, 1, None)[tenant])
     say(f"the tenant {tenant} allows these providers to see its texts: {allowed}")
 
