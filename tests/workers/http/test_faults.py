@@ -78,7 +78,7 @@ def test_a_ledger_that_is_silent_is_told_of_in_a_bounded_time(proxied: "tuple[Se
         proxy.swallow()
         told = client.post("/v1/jobs", json=JOB)
         assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:ledger_away")
-        assert client.get("/readyz").status_code == 503
+        eventually(lambda: client.get("/readyz").status_code == 503)
         proxy.heal()
         # Connections that were cut in half are given up one by one.
         eventually(lambda: client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).status_code == 202)

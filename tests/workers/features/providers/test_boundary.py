@@ -81,7 +81,7 @@ def test_a_receipt_lists_all_who_saw_the_text(
 ) -> None:
     """The model that failed, the model that answered, and the judge; machines of the deployment are not listed."""
     anthropic.says = lambda _asked: "Yes."
-    openai.status = 500
+    openai.status = 502
     judged = (Rubric(question="Is it polite?", model="wise"),)
     end = deployment.answered(job(("large", "near"), criteria=judged))
     assert end.answer is not None

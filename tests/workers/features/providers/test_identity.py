@@ -62,7 +62,7 @@ def test_an_answer_of_a_later_model_of_a_chain_is_not_cached_as_the_first_ones(
     shop: Deployment, openai: Provider, anthropic: Provider
 ) -> None:
     """A chain looks up its first model only, and finds only what that model answered."""
-    openai.status = 500
+    openai.status = 502
     first = shop.answered(asking(model=("large", "wise")))
     assert first.answer is not None
     assert first.answer.model == "wise"
@@ -79,7 +79,7 @@ def test_an_answer_of_a_later_model_of_a_chain_is_cached_as_its_own(
     shop: Deployment, openai: Provider, anthropic: Provider
 ) -> None:
     """A job that asks that model first is served by it, as long as the model's name stays the same."""
-    openai.status = 500
+    openai.status = 502
     assert tier(shop.answered(asking(model=("large", "wise")))) is CacheTier.NONE
     for model in ("wise", ("wise", "large")):
         served = shop.answered(asking(model=model))

@@ -6,6 +6,7 @@ already knows, from another call or another way, is not run again.
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from pydantic_core import from_json, to_json
@@ -25,6 +26,7 @@ from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, BatchOptions, submit
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
 from headrace_workers.features.files.file_service import BATCH_INPUT
+from headrace_workers.features.files.object_store import NoSuchObject
 
 _CHUNK = 1024**2  # bytes
 _AT_ONCE = 8 * 1024**2  # bytes that are read of an output in one turn
@@ -170,10 +172,11 @@ class FileBatch:
         if file_id is None:
             return []
         text, start = bytearray(), self._read.get(file_id, 0)
-        for chunk in self._here.files.chunks(file_id, start):
-            text += chunk
-            if len(text) >= _AT_ONCE and b"\n" in chunk:
-                break
+        with suppress(NoSuchObject):  # a bridge wrote it to another place
+            for chunk in self._here.files.chunks(file_id, start):
+                text += chunk
+                if len(text) >= _AT_ONCE and b"\n" in chunk:
+                    break
         whole = text[: text.rfind(b"\n") + 1]
         self._read[file_id] = start + len(whole)
         return [from_json(line) for line in whole.splitlines()]

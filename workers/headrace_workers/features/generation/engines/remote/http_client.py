@@ -90,7 +90,7 @@ async def sent(
     """
     try:
         return await post(output)
-    except lost as error:
+    except (lost, HeadraceError) as error:  # of the two clients, one wraps what our response hook raises
         failure = failed_connection(error, endpoint)
         if not (output and isinstance(failure, ProviderRejects) and failure.status in _NO_FORMAT):
             raise failure from None
