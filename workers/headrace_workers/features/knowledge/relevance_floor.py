@@ -19,6 +19,8 @@ from headrace_workers.core.ports import Embedder
 Floats = NDArray[np.float32]
 
 LEAST: Final = 0.35  # whatever the base holds
+LEAST_IN_SMALL: Final = 0.28  # the nearest of few passages is less near, of right ones, too
+SMALL: Final = 300  # passages
 LET_THROUGH: Final = 0.03  # of the everyday questions, less than the 5 % that are allowed: others ask otherwise
 _GROWN: Final = 1.1  # times as many passages, or the inverse of it, and the floor is read again
 _QUARTILES: Final = (0.25, 0.75)
@@ -30,16 +32,16 @@ def everyday_questions() -> list[str]:
     return text.read_text(encoding="utf-8").splitlines()
 
 
-def fitting_floor(nearest: Sequence[float] | Floats, let_through: float = LET_THROUGH) -> float:
+def fitting_floor(nearest: Sequence[float] | Floats, passages: int, let_through: float = LET_THROUGH) -> float:
     """Return the floor that this share of unrelated questions reaches, from the cosine of each to its nearest passage.
 
-    `LEAST` at least; 1 at most.
+    It is at least `LEAST`, or `LEAST_IN_SMALL` for a base of fewer than `SMALL` passages, and at most 1.
     """
     low, high = (float(each) for each in np.quantile(nearest, _QUARTILES))
     lowest, highest = (-math.log(-math.log(each)) for each in _QUARTILES)
     scale = (high - low) / (highest - lowest)
     floor = low - scale * lowest - scale * math.log(-math.log(1 - let_through))
-    return round(min(1.0, max(LEAST, floor)), 3)
+    return round(min(1.0, max(LEAST if passages >= SMALL else LEAST_IN_SMALL, floor)), 3)
 
 
 class FittingFloor:
@@ -55,7 +57,7 @@ class FittingFloor:
         """Return the floor of a base of so many passages; `nearest` gives the everyday questions' cosines."""
         read = self._read
         if read is None or not read[0] / _GROWN <= passages <= read[0] * _GROWN:
-            read = self._read = (passages, fitting_floor(nearest()))
+            read = self._read = (passages, fitting_floor(nearest(), passages))
         return read[1]
 
 

@@ -16,7 +16,7 @@ class KnowledgeSettings(Variables):
     relevance: float | None = number(
         None,
         "Least cosine between the question and a passage that is used, for all bases. Unset: for each base the floor "
-        "that fits it, 0.35 at least. See "
+        "that fits it, at least 0.35, or 0.28 for a small base. See "
         "[the relevance floor](explanation/retrieval.md#the-relevance-floor).",
         read_by=f"{_READ_BY} and `headrace bench`",
         le=1,
