@@ -30,7 +30,7 @@ from headrace_workers.core.tables import JOBS
 from headrace_workers.features.generation.commands import serving
 from headrace_workers.features.generation.engines.echo import make_echo_model
 from headrace_workers.features.judging.commands import judge_queue
-from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.features.providers.store import AllowedProviders
 
 POLITE = Contains(text="please", name="polite")
 OUTPUTS = (

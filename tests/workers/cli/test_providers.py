@@ -6,7 +6,7 @@ from tests.workers.cli.conftest import Call
 from tests.workers.features.generation.engines.remote_models import catalogue
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.features.providers.store import AllowedProviders
 from headrace_workers.runtime.settings import home_of
 
 

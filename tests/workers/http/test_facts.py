@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from headrace_workers.core.ledger.job_status import Standing
-from headrace_workers.features.jobs.api.job_events import facts_of, news
+from headrace_workers.features.jobs.api.events import facts_of, news
 
 JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 

@@ -189,7 +189,7 @@ def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.
 def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
     """More files than threads wait for it: each is told in time, and whatever needs the ledger alone is answered."""
     silence = threading.Event()
-    monkeypatch.setattr("headrace_workers.features.files.api.files.STORE_SECONDS", 0.5)
+    monkeypatch.setattr("headrace_workers.features.files.api.STORE_SECONDS", 0.5)
     monkeypatch.setattr(alone.services.of(Files), "add", lambda *_, **__: silence.wait(60))
 
     def send(number: int) -> httpx.Response:

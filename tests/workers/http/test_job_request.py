@@ -4,7 +4,7 @@ import pytest
 
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_schemas.errors import InvalidRecord
-from headrace_workers.features.jobs.api.job_request import jobs_of
+from headrace_workers.features.jobs.api.jobs import jobs_of
 from headrace_workers.http.errors import Refusal
 
 JOB = {"model": "echo", "prompt": "x"}

@@ -6,7 +6,7 @@ from tests.workers.features.generation.engines.remote_models import catalogue
 from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
 
-from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.features.providers.store import AllowedProviders
 
 
 def test_models_are_listed_and_found(gateway: Gateway):

@@ -2,7 +2,7 @@
 
 from tests.workers.http.served import Gateway
 
-from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.features.providers.store import AllowedProviders
 
 CATALOGUE = """
 [models.large]

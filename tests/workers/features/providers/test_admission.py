@@ -10,7 +10,7 @@ from headrace_schemas import Category, EvaluationJob, GenerationJob, Pairwise, R
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.features.providers.store import AllowedProviders
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 pytestmark = pytest.mark.integration  # providers open sockets

@@ -13,7 +13,7 @@ from headrace_workers.core.ports import NoProbabilities, Request
 from headrace_workers.core.recent_reads import RecentReads
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.providers.boundary import BoundedGenerator, allows
-from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.features.providers.store import AllowedProviders
 
 pytestmark = pytest.mark.integration  # providers open sockets
 

@@ -13,7 +13,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.features.generation.models.model_versions import model_versions
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.store.model_generations import ModelGenerations, ReturnedModel
-from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.features.providers.store import AllowedProviders
 
 pytestmark = pytest.mark.integration  # providers open sockets
 

@@ -15,9 +15,8 @@ from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of, i
 from headrace_workers.features.evals.states import ERROR
 from headrace_workers.features.evals.store.eval_runs import NewItem
 from headrace_workers.features.evals.store.evals import Evals
-from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.file_service import Files, Piecewise
 from headrace_workers.features.files.object_store import StoreUnavailable
-from headrace_workers.features.files.piecewise import Piecewise
 
 PURPOSE: Final = "eval_run"  # of the file that a run's jobs stand in
 MAX_ROWS: Final = 500_000

@@ -18,13 +18,13 @@ FILES_WRITE: Final = Scope("files:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.files.api import files, uploads
+    from headrace_workers.features.files import api
 
-    return (files.router, uploads.router)
+    return (api.router, api.uploads_router)
 
 
 def _services(gateway: "GatewayParts") -> Mapping[type, object]:
-    from headrace_workers.features.files.parts import services
+    from headrace_workers.features.files.api import services
 
     return services(gateway)
 

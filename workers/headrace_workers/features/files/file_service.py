@@ -7,7 +7,8 @@ import hashlib
 import io
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, BinaryIO, Final
 
 from sqlalchemy import Row
 
@@ -18,8 +19,9 @@ from headrace_workers.features.files.object_store import NoSuchObject, Store, St
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
 from headrace_workers.features.files.store.stored import NO_BOUNDS, StoredFiles
-from headrace_workers.features.files.stream import PieceStream
 from headrace_workers.runtime.settings import Settings
+
+_TRIES = 3  # a file that grows fast replaces its last object now and then
 
 BATCH_INPUT: Final = "batch"  # the purpose of a file whose lines are counted
 _CHUNK = 1024**2  # bytes
@@ -27,6 +29,88 @@ _CHUNK = 1024**2  # bytes
 # each line, and none is written anew often.
 _SMALL = 1024**2
 _AWAY = 3  # objects that a store does not remove, and none that it does
+_PIECE = 1024**2  # bytes: so much is in memory
+
+
+class PieceStream(io.RawIOBase):
+    """The bytes of a file from `start` on. It ends where the file ended when it came there.
+
+    `load` says of which objects the file consists, and `open_piece` opens one. An object that has gone meanwhile was
+    replaced by one that begins with the same bytes.
+    """
+
+    def __init__(
+        self, load: Callable[[], Sequence[Piece]], open_piece: Callable[[str], BinaryIO], start: int = 0
+    ) -> None:
+        self._load = load
+        self._open = open_piece
+        self._pieces = list(load())
+        self._at = start
+        self._current: BinaryIO | None = None
+        self._ends = 0  # where the current piece does
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position in the stream."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        size = sum(piece.size for piece in self._pieces)
+        self._at = max(0, offset + (0, self._at, size)[whence])
+        self._release()
+        return self._at
+
+    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
+        """Read some; 0 at the end. NoSuchObject where the file is no more, StoreUnavailable."""
+        view = memoryview(buffer)
+        if self._current is None and not self._find():
+            return 0
+        assert self._current is not None  # noqa: S101 - just found
+        data = self._current.read(min(len(view), self._ends - self._at))
+        view[: len(data)] = data
+        self._at += len(data)
+        if self._at >= self._ends or not data:
+            self._release()
+        return len(data)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._release()
+        super().close()
+
+    def _find(self) -> bool:
+        """Open the piece in which we are; False at the end."""
+        for last in (*[False] * (_TRIES - 1), True):
+            begins = 0
+            for piece in self._pieces:
+                if begins <= self._at < begins + piece.size:
+                    try:
+                        self._current = self._open(piece.path)
+                    except NoSuchObject:
+                        if last:
+                            raise
+                        break
+                    self._current.seek(self._at - begins)
+                    self._ends = begins + piece.size
+                    return True
+                begins += piece.size
+            else:
+                return False
+            self._pieces = list(self._load())
+        return False
+
+    def _release(self) -> None:
+        if self._current is not None:
+            self._current.close()
+            self._current = None
 
 
 class FileInUse(HeadraceError):
@@ -260,3 +344,46 @@ def files_in(settings: Settings, ledger: Ledger) -> Files:
     own = settings.of(FileSettings)
     bounds = FileBounds(own.max_file_bytes, own.max_uploads)
     return Files(ledger.of(StoredFiles), Store.at(own.place(settings.home)), bounds)
+
+
+class Piecewise:
+    """Lines in, a file at the end: until then its parts are stored, and no row names them. `keep` in seconds.
+
+    StoreUnavailable where the store does not do what it should.
+    """
+
+    def __init__(self, files: Files, *, tenant: str, purpose: str, name: str, keep: float) -> None:
+        self._files = files
+        self._new = NewFile(id=new_id("file-"), tenant=tenant, purpose=purpose, name=name, keep_ms=int(keep * 1000))
+        self._pieces: list[Piece] = []
+        self._text = bytearray()
+        self._digest = hashlib.sha256()
+        self._lines = 0
+
+    def add(self, line: bytes) -> None:
+        """One line more, with its end."""
+        self._text += line
+        self._lines += 1
+        if len(self._text) >= _PIECE:
+            self._store()
+
+    def end(self) -> Row[Any] | None:
+        """Finish the file, and return its row; None if it has no lines."""
+        if self._text:
+            self._store()
+        if not self._pieces:
+            return None
+        whole = replace(self._new, pieces=tuple(self._pieces), lines=self._lines, digest=self._digest.hexdigest())
+        self._pieces.clear()  # they may be the file's, also where nobody hears that it was written down
+        return self._files.put(whole)
+
+    def drop(self) -> None:
+        """Discard the file, and remove its stored parts."""
+        self._files.drop(self._pieces)
+        self._pieces.clear()
+
+    def _store(self) -> None:
+        text = bytes(self._text)
+        self._pieces.append(self._files.piece((text,), tenant=self._new.tenant, of=self._new.id))
+        self._digest.update(text)
+        self._text.clear()

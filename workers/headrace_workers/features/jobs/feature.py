@@ -21,9 +21,9 @@ def _routers() -> "Sequence[APIRouter]":
 
 
 def _schemas() -> Mapping[str, Any]:
-    from headrace_workers.features.jobs.api import job_schemas
+    from headrace_workers.features.jobs.api import jobs
 
-    return job_schemas.schemas()
+    return jobs.schemas()
 
 
 FEATURE = Feature(name="jobs", routers=_routers, schemas=_schemas)

@@ -4,16 +4,19 @@ A tenant's list of providers decides. Without a list, its texts stay on machines
 ledger for each job (admission.py). A worker asks again before each call, since a list may have become shorter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from headrace_schemas import HeadraceError, Message
-from headrace_schemas.errors import ProviderNotAllowed
+from headrace_schemas.errors import InvalidRecord, ProviderNotAllowed
+from headrace_workers.core.admission.check import AdmissionCheck, KnownModels, Named
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.task import Job
 from headrace_workers.core.ports import Completion, Generator, NoProbabilities, Request, provider_of
 from headrace_workers.core.recent_reads import RecentReads
 from headrace_workers.core.wrapped_generator import WrappedGenerator
-from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.features.providers.store import AllowedProviders
 
 BELIEVED_SECONDS: Final = 2.0  # for which a worker relies on a list that it has read
 
@@ -82,3 +85,35 @@ class BoundedGenerator(WrappedGenerator):
     ) -> list[tuple[float, ...] | HeadraceError]:
         """Raise NoProbabilities: such prompts name no tenant, and so none may be sent."""
         raise NoProbabilities(f"{self.alias} runs at the provider {self._provider}, and gives no probabilities")
+
+
+class BoundaryCheck(AdmissionCheck):
+    """The check of the data boundary: of the job's model, of its chain, and of every judge.
+
+    The resources that a job needs are the models at providers. Such a model exists for a tenant that allows its
+    provider.
+    """
+
+    def __init__(self, models: KnownModels, pipeline: Pipeline, allowed: AllowedProviders) -> None:
+        self._models = models
+        self._pipeline = pipeline
+        self._allowed = allowed
+
+    def named(self, job: Job) -> Collection[str]:
+        """Return the aliases of the models at providers that may see the job's text."""
+        aliases = {each for name in self._pipeline.models_of(job) for each in self._models.chain(name) or (name,)}
+        return [alias for alias in aliases if self._models.provider(alias) is not None]
+
+    def unknown(self, named: Collection[Named]) -> Collection[Named]:
+        """Return the models whose provider the tenant does not allow."""
+        allowed = self._allowed.by_tenant({tenant for tenant, _ in named})
+        return [each for each in named if not self._permits(allowed, *each)]
+
+    def missing(self, named: Named) -> InvalidRecord:
+        """Return the error of a job that would show its text to a provider that the tenant does not allow."""
+        tenant, alias = named
+        return not_allowed(tenant, self._models.provider(alias) or alias, alias)
+
+    def _permits(self, allowed: dict[str, frozenset[str]], tenant: str, alias: str) -> bool:
+        provider = self._models.provider(alias)
+        return provider is None or provider in allowed.get(tenant, frozenset())

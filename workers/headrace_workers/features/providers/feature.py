@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # most processes do without it
 
 
 def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
-    from headrace_workers.features.providers.admission import BoundaryCheck
-    from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+    from headrace_workers.features.providers.boundary import BoundaryCheck
+    from headrace_workers.features.providers.store import AllowedProviders
 
     return BoundaryCheck(parts.models, parts.pipeline, parts.ledger.of(AllowedProviders))
 

@@ -25,7 +25,7 @@ from headrace_workers.features.batches.new_batch import (
 from headrace_workers.features.batches.requests import URLS
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.views import NATIVE, Batch
-from headrace_workers.features.files.api.files import Expiry, file_of
+from headrace_workers.features.files.api import Expiry, file_of
 from headrace_workers.features.files.file_service import BATCH_INPUT
 from headrace_workers.features.webhooks.feature import WEBHOOKS_READ
 from headrace_workers.features.webhooks.settings import WebhookSettings

@@ -25,7 +25,7 @@ from headrace_workers.features.evals.data_source import Asks, data_source_of
 from headrace_workers.features.evals.eval_plan import EvalPlan, item_schema_of, models_of
 from headrace_workers.features.evals.graders import graders_of
 from headrace_workers.features.evals.store.evals import Evals, NewRun
-from headrace_workers.features.files.api.files import file_of, stored
+from headrace_workers.features.files.api import file_of, stored
 from headrace_workers.features.files.file_service import Files, new_id
 from headrace_workers.features.generation.structured.schemas import check_format
 from headrace_workers.http.bodies import JSONRoute

@@ -11,7 +11,7 @@ from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.generation.api.openai_answers import json_response, no_query
 from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE
 from headrace_workers.features.generation.models.registry import ModelCard, card_file, list_cards, readable_catalogue
-from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+from headrace_workers.features.providers.store import AllowedProviders
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.http.openai_shapes import ERRORS

@@ -46,7 +46,7 @@ def allow(
     """
     from headrace_workers.cli.connections import need_ledger
     from headrace_workers.features.generation.models.registry import list_cards
-    from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+    from headrace_workers.features.providers.store import AllowedProviders
 
     names = _checked(providers)
     store = need_ledger().of(AllowedProviders)
@@ -70,7 +70,7 @@ def list_allowed(
     Examples: `headrace providers list`, `headrace providers list --tenant shop --json`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+    from headrace_workers.features.providers.store import AllowedProviders
 
     found = need_ledger().of(AllowedProviders).listed(tenant, limit + 1, after)
     lists = [AllowList(tenant=name, providers=found[name]) for name in list(found)[:limit]]
@@ -100,7 +100,7 @@ def revoke(
     Examples: `headrace providers revoke shop openai`, `headrace providers revoke shop`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.providers.store.allowed_providers import AllowedProviders
+    from headrace_workers.features.providers.store import AllowedProviders
 
     names = None if providers is None else _checked(providers)
     store = need_ledger().of(AllowedProviders)

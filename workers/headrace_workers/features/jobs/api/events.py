@@ -1,28 +1,85 @@
-"""A job's way as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+"""The progress of a job as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
+import json
+import re
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any, Final
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
+from headrace_workers.cli.job_views import StepObject, job_json
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.scopes import JOBS_READ
-from headrace_workers.features.jobs.api.job_events import END, facts_of, news
-from headrace_workers.features.jobs.api.jobs import Reads, standing_of
+from headrace_workers.features.jobs.api.jobs import Reads, is_over, standing_of
 from headrace_workers.http.caller import admit, bearer
 from headrace_workers.http.errors import Refusal
 from headrace_workers.http.services import Services, Wired
 from headrace_workers.http.shapes import ANSWERS, STREAM
 
-router = APIRouter(tags=["jobs"])
+ACCEPTED: Final = "accepted"
+END: Final = "end"
+_NUMBERED: Final = re.compile(r";([0-9]{1,9})$")  # an event's id: behind its fact's, its number in the stream
 
+router = APIRouter(tags=["jobs"])
 _SIGN_OF_LIFE: Final = b": \n\n"  # a comment, so that nobody on the way takes the connection for dead
 _QUIET_TURNS: Final = 15  # turns of a second, at most
 _LATER: Final = b"retry: 1000\n\n"
 LastId = Annotated[str | None, Header(alias="Last-Event-ID", description="Continue after the event with this id.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event of a stream. `place` is what it is about; a later fact replaces an earlier one of the same place."""
+
+    id: str
+    event: Literal["accepted", "step", "end"]
+    data: bytes
+    place: str
+
+    def sent(self, event_id: str) -> bytes:
+        """Return it as server-sent events write it. JSON has no line feeds."""
+        return b"id: %s\nevent: %s\ndata: %s\n\n" % (event_id.encode(), self.event.encode(), self.data)
+
+    def event_id(self, last: str | None) -> str:
+        """Return the id of its event, which comes after the event `last`. No two events of a stream have the same: a
+        step may be in one state more than once, and so these are numbered, also where a client goes on.
+        """
+        if self.event != "step":
+            return self.id
+        before = _NUMBERED.search(last or "")
+        return f"{self.id};{int(before[1]) + 1 if before else 1}"
+
+
+def facts_of(job_id: str, standing: Standing) -> list[Fact]:
+    """Return the facts about a job: its acceptance, each of its steps in its present state, and its end."""
+    facts = [Fact(ACCEPTED, "accepted", json.dumps({"id": job_id}, separators=(",", ":")).encode(), ACCEPTED)]
+    for step in standing.steps:
+        place = f"{step.stage}.{step.ordinal}"
+        facts.append(
+            Fact(f"{place}.{step.attempts}.{step.state}", "step", StepObject.of(step).model_dump_json().encode(), place)
+        )
+    if is_over(standing):
+        facts.append(Fact(END, "end", job_json(job_id, standing), END))
+    return facts
+
+
+def news(facts: list[Fact], last: str | None) -> list[Fact]:
+    """Return the facts after the event of this id, and changed facts at its place.
+
+    A client that names no event of this job gets all facts.
+    """
+    if last is None:
+        return facts
+    last = last.partition(";")[0]
+    for number, fact in enumerate(facts):
+        if fact.id == last:
+            return facts[number + 1 :]
+    places = [number for number, fact in enumerate(facts) if last.startswith(f"{fact.place}.")]
+    return facts[places[0] :] if places else facts
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse, responses={**STREAM, **ANSWERS})

@@ -3,9 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from headrace_workers.core.scopes import JOBS_WRITE
-from headrace_workers.features.jobs.api.job_request import jobs_of
-from headrace_workers.features.jobs.api.job_schemas import ACCEPTED, body_of_evaluations
-from headrace_workers.features.jobs.api.jobs import Trace, Writes, let_in
+from headrace_workers.features.jobs.api.jobs import ACCEPTED, Trace, Writes, admit_jobs, body_of_evaluations, jobs_of
 from headrace_workers.http.bodies import parsed
 from headrace_workers.http.fast_routes import fast_route
 from headrace_workers.http.idempotency import Key
@@ -21,4 +19,4 @@ async def evaluate(
     """Ask the judge about an output, or about a list of outputs. `GET /v1/jobs/{job_id}` returns the scores."""
     document = parsed(await request.body())
     jobs = jobs_of(document, caller.tenant, idempotency_key, kind="evaluation")
-    return await let_in(services, caller, jobs, traceparent, many=isinstance(document, list))
+    return await admit_jobs(services, caller, jobs, traceparent, many=isinstance(document, list))
