@@ -14,7 +14,7 @@ need no order. `tests/workers/core/ledger/test_deadlocks.py` runs all of them on
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -57,9 +57,14 @@ from headrace_workers.core.sql.database import among, bindparam_of, do_last, ins
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import BUDGETS, CLAIMS, DROPPED, STEPS
 
+# Tuples, since Python builds a union anew each time that it comes to one.
+_ENDS = (Ended, Dead, Dropped)
+_OVER = (Done, Ended, Dropped)
+_ANSWERED = (Done, Ended)
+_ASIDE = (Wait, Held)
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+
+class Settled(NamedTuple):
     """The outcome of a step, and where its job goes with it: all that the ledger writes of it.
 
     `records` are published in order, and the `following` steps are made. `end` is the terminal record of a job, and is
@@ -93,7 +98,7 @@ class Settled:
     refusal: Burial | None = None
     spent: bytes | None = None
     charge: Charge | None = None
-    event: object = field(default=None, compare=False, repr=False)
+    event: object = None
 
     @property
     def paid(self) -> int | None:
@@ -103,9 +108,7 @@ class Settled:
     @property
     def ends(self) -> bool:
         """Return True if it ends its job or its unit: nothing comes after that."""
-        return isinstance(self.outcome, Ended | Dead | Dropped) or (
-            isinstance(self.outcome, Done) and not self.following
-        )
+        return isinstance(self.outcome, _ENDS) or (not self.following and isinstance(self.outcome, Done))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +283,7 @@ def complete_together(connection: Connection, runs: Sequence[RunOver], room: Roo
             ended[claim_of[job_id]].append(item.end)
     thrown_away: dict[int, list[str]] = {claim_id: [] for claim_id in heads}
     for item in answered:
-        if isinstance(item.outcome, Done | Ended) and item.job_id not in done:
+        if item.job_id not in done and isinstance(item.outcome, _ANSWERED):
             thrown_away[claim_of[item.job_id]].append(item.job_id)
     return CompletedTogether(
         {
@@ -311,12 +314,12 @@ def _advance(
     """Write the steps that are done, the ends of jobs, and the events to publish. Return, by job, the steps that these
     claims still held: they have lost the step of a job that was cancelled, or that died and was replayed, meanwhile.
     """
-    done = [item for item in settled if isinstance(item.outcome, Done | Ended | Dropped)]
+    done = [item for item in settled if isinstance(item.outcome, _OVER)]
     if not done:
         return {}
     held = _write_done(connection, heads, claim_of, [item.job_id for item in done], now)
     done = [item for item in done if item.job_id in held]
-    rows = [row for item in done if isinstance(item.outcome, Done | Ended) for row in item.outcome.rows]
+    rows = [row for item in done if isinstance(item.outcome, _ANSWERED) for row in item.outcome.rows]
     ending = [item.job_id for item in done if item.ends or (item.call and item.job_id in active)]  # or may be refused
     _hold_rows(connection, rows, concerned(active, ending), active)
     for row in rows:
@@ -327,7 +330,7 @@ def _advance(
     spent = {item.job_id: item.spent for item in done if item.spent is not None}
     told = finish(connection, "done", over, now, active, records, spent)
     _drop(connection, dropped, now, active)
-    return {item.job_id: replace(item, end=told[item.job_id]) if item.job_id in told else item for item in done}
+    return {item.job_id: item._replace(end=told[item.job_id]) if item.job_id in told else item for item in done}
 
 
 def _write_done(
@@ -441,7 +444,7 @@ def _park(connection: Connection, claim_of: Mapping[str, int], settled: Sequence
             "whom": until.key if (until := waited_for.get(item.job_id)) else None,
         }
         for item in settled
-        if isinstance(item.outcome, Wait | Held)
+        if isinstance(item.outcome, _ASIDE)
     ]
     if parked:
         connection.execute(_PARK, parked)

@@ -9,7 +9,7 @@ belong to the accounting, which deletes them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -117,7 +117,7 @@ def with_cost(value: bytes | None, charges: Sequence[Charge]) -> bytes:
 
 def told_with(record: Outgoing | None, charges: Sequence[Charge]) -> Outgoing | None:
     """Return the record of a job's end with these charges added to its cost."""
-    return record if record is None or not charges else replace(record, value=with_cost(record.value, charges))
+    return record if record is None or not charges else record._replace(value=with_cost(record.value, charges))
 
 
 def take_known(connection: Connection, ended: Mapping[str, int]) -> dict[str, list[LostCall]]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import (
@@ -36,8 +36,7 @@ SOURCE = "/headrace/ledger"
 _MAX_REASON = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A record to be published. `topic` is without the deployment's prefix."""
 
     topic: Topic
@@ -46,8 +45,7 @@ class Outgoing:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
+class OutboxRow(NamedTuple):
     """A record in the outbox, with its number there."""
 
     id: int

@@ -49,7 +49,7 @@ def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, 
     try:
         bill = _bill(started, row, task, outcome, conditions)
         settled = _settled(started, row, task, outcome, conditions, bill)
-        return settled if bill.charge is None else replace(settled, charge=bill.charge)
+        return settled if settled.charge is bill.charge else settled._replace(charge=bill.charge)
     except WrongOutcome as error:
         return settle_dead(started.stage, row, Dead(Category.PERMANENT, f"the stage {started.stage!r} {error}"))
 
@@ -183,7 +183,9 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read)):  # type: ignore[arg-type]
         wanted = replace(wanted, most=wanted.most + behind)
     refusal = _refusal(route.stage.name, row, 0, bill) if wanted else None
-    return Settled(row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal)
+    return Settled(
+        row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal, charge=bill.charge
+    )
 
 
 def _next(
@@ -221,7 +223,7 @@ def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Con
         changes["total_ms"] = round(max(0.0, started.now - row.accepted_at + conditions.ran_ms), 1)
     last = end.event.model_copy(update=changes)
     records = _outgoing(started, row, [*(_with_stages(event, stages) for event in end.also), last], conditions)
-    return Settled(row.job_id, end, records[:-1], end=records[-1])
+    return Settled(row.job_id, end, records[:-1], end=records[-1], charge=bill.charge)
 
 
 def _is_told(charge: Charge | None, event: JobEvent | None) -> bool:
@@ -363,11 +365,11 @@ def _later(
         context = pack(kept, task.stages[len(published(task.event)) :])
         wanted = wanted_call(call, bill)
         refusal = _refusal(started.stage, row, row.attempts, bill, retry) if wanted else None
-        settled = replace(settled, context=context, call=wanted, refusal=refusal)
+        settled = settled._replace(context=context, call=wanted, refusal=refusal)
     if to is None:
-        return replace(settled, tokens=row.tokens + retry.more_tokens) if retry.more_tokens else settled
+        return settled._replace(tokens=row.tokens + retry.more_tokens) if retry.more_tokens else settled
     tokens = tokens_with(to.model, here, row.tokens, task.context) if to.model and here else row.tokens
-    return replace(settled, queue=to.queue, group_key=to.group, prefix=to.prefix, tokens=tokens)
+    return settled._replace(queue=to.queue, group_key=to.group, prefix=to.prefix, tokens=tokens)
 
 
 def _later_unit(settled: Settled, started: Started, row: StepRow, bill: Bill) -> Settled:
@@ -375,10 +377,10 @@ def _later_unit(settled: Settled, started: Started, row: StepRow, bill: Bill) ->
     if not bill.made_call:
         return settled
     context, unpublished = unpack(row.context)
-    settled = replace(settled, context=pack({**context, **bill.context}, unpublished))
+    settled = settled._replace(context=pack({**context, **bill.context}, unpublished))
     if (wanted := wanted_call(bill.call, bill)) is None:
         return settled
-    return replace(settled, call=wanted, refusal=_refusal(started.stage, row, row.attempts, bill))
+    return settled._replace(call=wanted, refusal=_refusal(started.stage, row, row.attempts, bill))
 
 
 def _last_tried(context: Mapping[str, Any], amount: int | None) -> dict[str, Any]:

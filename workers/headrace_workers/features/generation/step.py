@@ -84,14 +84,14 @@ def generate(
     ]
     completions = generator.generate(requests) if requests else []
     ms = (monotonic() - begun) * 1000
-    outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
+    outcomes: dict[int, Outcome] = {}
     for (place, _), request, completion in zip(jobs, requests, completions, strict=True):
         found = _in_time(completion, request, ms)
         try:
             outcomes[place] = _outcome(tasks[place], found, generator, ms)
         except Exception as error:  # else the whole group would be asked again, and paid for again
             outcomes[place] = unexpected(error)
-    return outcomes
+    return [outcomes.get(place) or _not_a_generation(task) for place, task in enumerate(tasks)]
 
 
 def _is_patient(task: Task, model: str) -> bool:

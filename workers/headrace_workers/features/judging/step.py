@@ -30,10 +30,12 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[
         place: subject for place, task in enumerate(tasks) if (subject := _subject(task, generator)) is not None
     }
     found = score_all(list(subjects.values()), generator)
-    outcomes: list[Outcome] = [_unjudged(task) for task in tasks]
-    for (place, subject), scored in zip(subjects.items(), found, strict=True):
-        outcomes[place] = _outcome(tasks[place], subject, scored, None if generator is None else provider_of(generator))
-    return outcomes
+    provider = None if generator is None else provider_of(generator)
+    outcomes = {
+        place: _outcome(tasks[place], subject, scored, provider)
+        for (place, subject), scored in zip(subjects.items(), found, strict=True)
+    }
+    return [outcomes.get(place) or _unjudged(task) for place, task in enumerate(tasks)]
 
 
 def _subject(task: Task, generator: Generator | None) -> Subject | None:

@@ -40,10 +40,8 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries 
     texts = {place: text for place, task in enumerate(tasks) if (text := _text(task)) is not None}
     instructions = [_instructions(tasks[place], canaries) for place in texts]
     verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts], instructions)
-    outcomes: list[Outcome] = [_no_text(task) for task in tasks]
-    for place, verdict in zip(texts, verdicts, strict=True):
-        outcomes[place] = _outcome(tasks[place], verdict)
-    return outcomes
+    outcomes = {place: _outcome(tasks[place], verdict) for place, verdict in zip(texts, verdicts, strict=True)}
+    return [outcomes.get(place) or _no_text(task) for place, task in enumerate(tasks)]
 
 
 def _text(task: Task) -> str | None:

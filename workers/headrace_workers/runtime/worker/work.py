@@ -59,7 +59,7 @@ class Work:
             try:
                 if row.deadline < started.now:
                     late = Dead(Category.EXPIRED, "the deadline passed before it was run")
-                    settled.append(replace(settle_dead(started.stage, row, late), charge=not_made(started.queue)))
+                    settled.append(settle_dead(started.stage, row, late)._replace(charge=not_made(started.queue)))
                 else:
                     members.append((row, task_of(row, started.now)))
             except InvalidRecord as error:
@@ -157,5 +157,5 @@ def _joined(before: Settled, stage: str, item: Settled, now: int) -> Settled:
         outcome, rows = item.outcome, before.outcome.rows
         if rows:
             outcome = replace(outcome, rows=(*rows, *outcome.rows))
-        return replace(item, outcome=outcome, records=records, following=(*passed, *item.following))
-    return replace(before, records=records, following=passed, burial=item.burial)
+        return item._replace(outcome=outcome, records=records, following=(*passed, *item.following))
+    return before._replace(records=records, following=passed, burial=item.burial)
