@@ -1,7 +1,5 @@
 """What follows is handed out in the transaction that made it."""
 
-from dataclasses import replace
-
 from sqlalchemy import select, update
 from tests.workers.core.ledger.test_complete import goes_on
 
@@ -60,7 +58,7 @@ def test_what_was_handed_on_and_never_begun_is_given_back(ledger, job, claim):
 def tried(job_id, outcome, delay_ms=None):
     """A step that is done, with one behind it that its worker has tried at once."""
     done = goes_on(job_id)
-    return replace(done, following=(done.following[0]._replace(tried=Tried(5, outcome, delay_ms)),))
+    return done._replace(following=(done.following[0]._replace(tried=Tried(5, outcome, delay_ms)),))
 
 
 def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
@@ -88,7 +86,7 @@ def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
 def group(job_id, key, size=0):
     """A step that is done, with one of this group behind it, of so many bytes."""
     done = goes_on(job_id)
-    return replace(done, following=(done.following[0]._replace(group_key=key, read_bytes=size),))
+    return done._replace(following=(done.following[0]._replace(group_key=key, read_bytes=size),))
 
 
 def test_each_group_that_is_handed_on_takes_goes_on(ledger, job, claim):

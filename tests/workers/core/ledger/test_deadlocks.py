@@ -118,9 +118,9 @@ def _settled(row, stage, rng):
             return retries(row.job_id, 1)
         case 2 if stage == "generate":
             going = goes_on(row.job_id)
-            return replace(going, following=(going.following[0]._replace(tenant=row.tenant),))
+            return going._replace(following=(going.following[0]._replace(tenant=row.tenant),))
         case 3 if stage == "generate":
-            return replace(retries(row.job_id, 0), queue="model.second", call=AGAIN, refusal=burial(row.job_id, stage))
+            return retries(row.job_id, 0)._replace(queue="model.second", call=AGAIN, refusal=burial(row.job_id, stage))
     return ends(row.job_id)
 
 

@@ -113,7 +113,7 @@ def _run(ledger, tenant):
     begun = ledger.start(taken.id, worker="w", lease_ms=LEASE)
     settled = [goes_on(row.job_id) for row in begun.steps]
     late = {"queue": "late", "tenant": tenant}
-    settled = [replace(each, following=(each.following[0]._replace(**late),)) for each in settled]
+    settled = [each._replace(following=(each.following[0]._replace(**late),)) for each in settled]
     return ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000) is not None
 
 

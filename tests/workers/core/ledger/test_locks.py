@@ -271,7 +271,7 @@ class Meeting:
 def written(ledger, started, *rows):
     """Complete a claim, with these rows of its first job."""
     first, *others = (row.job_id for row in started.steps)
-    settled = [replace(goes_on(first), outcome=Done(rows=rows)), *(goes_on(job_id) for job_id in others)]
+    settled = [goes_on(first)._replace(outcome=Done(rows=rows)), *(goes_on(job_id) for job_id in others)]
     return ledger.complete(started.claim_id, settled, ran_ms=1, quantum_ms=9)
 
 

@@ -2,7 +2,6 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -229,7 +228,7 @@ def test_a_group_of_answers_and_a_change_do_not_wait_in_a_circle(ledger, job, cl
     between = Between()
     rows = [admit(after, one), between, admit(second, other)]
     settled = [
-        replace(goes_on(row.job_id), outcome=Done(rows=(written,)))
+        goes_on(row.job_id)._replace(outcome=Done(rows=(written,)))
         for row, written in zip(begun.steps, rows, strict=True)
     ]
     assert ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=9) is not None

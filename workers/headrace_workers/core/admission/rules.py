@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, PromptTooLong, UnknownModel
@@ -18,8 +18,7 @@ from headrace_workers.core.pipeline.stage import ReadBytes
 from headrace_workers.core.pipeline.task import Job
 
 
-@dataclass(frozen=True, slots=True)
-class FirstStep:
+class FirstStep(NamedTuple):
     """Start of a job: its first step, the tokens of its answer there, and the context that pins its chain and the price
     of its first call. `call` is the first call of a model that it needs, if it needs one.
     """

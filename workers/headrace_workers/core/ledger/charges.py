@@ -7,7 +7,7 @@ A step's charge is decided in one place, `Bill.after`. Whoever settles the step 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol, Self
 
@@ -79,8 +79,7 @@ class NoPrices:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class NextCall:
+class NextCall(NamedTuple):
     """A call of a model that a job is routed to: its price, and the tokens that it may read and write."""
 
     model: str
@@ -122,8 +121,7 @@ def call_in(context: Mapping[str, Any], model: str) -> NextCall:
     return NextCall(model, Price(*found["price"]) if "price" in found else UNKNOWN, found["tokens"])
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """Cost of a call; `amount` is None if its price is not known. With `is_bound` it is the most that the call may have
     cost, because nobody knows what it used. A call that was not `made` costs 0.
     """
@@ -185,13 +183,12 @@ class ModelCharges(NamedTuple):
 _NO_CHARGES: Final[Mapping[str, ModelCharges]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(NamedTuple):
     """The charges of a job's calls by model, up to a step and with it. `call` is the call of a model that the step was,
     and `charge` its charge; both are None where it asked no model.
     """
 
-    models: Mapping[str, ModelCharges] = field(default_factory=lambda: _NO_CHARGES)
+    models: Mapping[str, ModelCharges] = _NO_CHARGES
     call: NextCall | None = None
     charge: Charge | None = None
 
@@ -199,6 +196,8 @@ class Bill:
     def before(cls, context: Mapping[str, Any], model: str | None = None) -> Self:
         """Return the bill that the context of a step holds, and the call of this model that it pins."""
         calls = context.get(CALLS)
+        if not calls and model is None:
+            return cls()
         models = {name: ModelCharges(*figures) for name, figures in calls.items()} if calls else _NO_CHARGES
         return cls(models, None if model is None else call_in(context, model))
 

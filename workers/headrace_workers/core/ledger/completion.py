@@ -1,9 +1,8 @@
 """The completion of jobs: answered, dead, expired, poisoned, withheld or cancelled. All of them pass `finish`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, select, text, update
 
@@ -33,8 +32,7 @@ _FINISH_JOBS = text("""
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveJob:
+class ActiveJob(NamedTuple):
     """Facts that the completion of a job or unit depends on: whether a step waits for it, whether it is a unit (its
     completion is not published), whose it is, which features its completion concerns, in the order of `_concerning`,
     and whether it has lost calls (see lost_calls.py). A unit that is `silent` has no dead letter either.
@@ -65,7 +63,7 @@ def lock_active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Act
 def assume_active(job_ids: Iterable[str], have_lost_calls: Collection[str]) -> dict[str, ActiveJob]:
     """Return these jobs, which the caller has locked, as if steps waited for each and it concerned every feature."""
     assumed = ActiveJob(awaited=True, unit=False, concerns=(True,) * len(_concerning()))
-    return {job_id: replace(assumed, has_lost_calls=job_id in have_lost_calls) for job_id in job_ids}
+    return {job_id: assumed._replace(has_lost_calls=job_id in have_lost_calls) for job_id in job_ids}
 
 
 def concerned(active: Mapping[str, ActiveJob], job_ids: Sequence[str]) -> dict[Hooks, list[str]]:

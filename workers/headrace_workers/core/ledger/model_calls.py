@@ -87,7 +87,7 @@ def note_lost(connection: Connection, rows: Sequence[Any], active: dict[str, Act
     lost_calls.note(
         connection, [lost_calls.AskedModel(row.job_id, row.claim_id, row.queue, row.context) for row in rows]
     )
-    active |= {row.job_id: replace(active[row.job_id], has_lost_calls=True) for row in rows}
+    active |= {row.job_id: active[row.job_id]._replace(has_lost_calls=True) for row in rows}
 
 
 def call_again(connection: Connection, rows: Sequence[Any], active: Mapping[str, ActiveJob]) -> list[Burial]:

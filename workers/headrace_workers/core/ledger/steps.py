@@ -1,7 +1,6 @@
 """Steps as they are made: ready, leased at once, or tried already by their maker."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
@@ -18,8 +17,7 @@ STATES: Final[Mapping[type[Outcome], str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(NamedTuple):
     """The outcome of a step that is run in the transaction that makes it, and when it is ready again (`Settled`)."""
 
     began_at: int  # ms by the ledger's clock

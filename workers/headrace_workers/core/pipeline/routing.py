@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import ConfigurationError
@@ -30,8 +30,7 @@ from headrace_workers.core.pipeline.stage import (
 from headrace_workers.core.pipeline.task import Job, StepEvent, Task, Unit
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The stage that a job goes to, the queue where its step waits, and the group that may share a call with it; of
     these, those with the same `prefix` begin with the same. `model` runs it, where a model does.
     """
@@ -216,7 +215,7 @@ class Pipeline:
         """
         if event is not job or isinstance(event, route.stage.takes):
             return 0
-        call = self.first_call(replace(route, model=None), job_id, job, read)
+        call = self.first_call(route._replace(model=None), job_id, job, read)
         return (call and call.most) or 0
 
     def without_price(self, job: Job) -> str | None:

@@ -359,7 +359,7 @@ def _later(
         call = conditions.pipeline.call(to, task.job, read)
         kept = routed(kept, call)
     elif bill.made_call and bill.call is not None:
-        call = replace(bill.call, tokens=bill.call.tokens + retry.more_tokens)
+        call = bill.call._replace(tokens=bill.call.tokens + retry.more_tokens)
         kept = routed(kept, call)
     if added or call is not None:
         context = pack(kept, task.stages[len(published(task.event)) :])

@@ -73,8 +73,8 @@ def generate(
             (*shown(job.tenant, _conversation(job, tasks[place].context)), *_turns(tasks[place].context)),
             with_room(job.sampling, tasks[place].context),
             job.tenant,
-            _given_up(tasks[place], model, cancelled, begun, monotonic),
-            _share(tasks[place], model),
+            _given_up(tasks[place], model, (share := _share(tasks[place], model)), cancelled, begun, monotonic),
+            share,
             patient=_is_patient(tasks[place], model),
             output=job.output,
             tools=job.tools,
@@ -102,14 +102,20 @@ def _is_patient(task: Task, model: str) -> bool:
 
 
 def _share(task: Task, model: str) -> float | None:
-    return share_of(task.job.chain, model, task.seconds_left) if isinstance(task.job, GenerationJob) else None
+    if task.seconds_left is None or not isinstance(task.job, GenerationJob):
+        return None
+    return share_of(task.job.chain, model, task.seconds_left)
 
 
 def _given_up(
-    task: Task, model: str, cancelled: Callable[[str], bool], begun: float, monotonic: Callable[[], float]
+    task: Task,
+    model: str,
+    share: float | None,
+    cancelled: Callable[[str], bool],
+    begun: float,
+    monotonic: Callable[[], float],
 ) -> Callable[[], bool]:
     """Return what says that an attempt is to end: its job is cancelled, or another model is to have the time left."""
-    share = _share(task, model)
     if share is None or next_in_chain(task.job, model) is None:
         return partial(cancelled, task.job_id)
     return lambda: monotonic() - begun > share or cancelled(task.job_id)

@@ -1,7 +1,8 @@
 """Admission of Kafka records: jobs, cancellations and reviews, or refusals with a reason."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from headrace_schemas import CancelJob, Envelope, GenerationJob, HeadraceError
 from headrace_schemas.codec import decode_value
@@ -28,8 +29,7 @@ _TRACEPARENT_LENGTH = 64
 Accepted = NewJob | Cancellation | ReceivedReview | Burial
 
 
-@dataclass(frozen=True, slots=True)
-class _SentJob:
+class _SentJob(NamedTuple):
     """A job that a record brought, before it is checked."""
 
     record: Record

@@ -9,7 +9,7 @@ turns, in the order of their keys, and then reservations.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -47,8 +47,7 @@ _MICRO: Final = 1_000_000
 _Told: TypeAlias = Mapping[str, Any]  # an event
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(NamedTuple):
     """The tokens and the money that a job may use. Jobs of one `group` are let in all, or none; absent, each is a group
     of its own. `unpriced` is a model that the job may need and whose price is not known.
 
@@ -136,7 +135,7 @@ def reserve(
         if want.job_id not in running:
             group = groups.setdefault((want.tenant, want.job_id if want.group is None else want.group), {})
             sent_by = had[want.job_id].key_id if adopt and want.job_id in had else want.key_id
-            group[want.job_id] = want if sent_by == want.key_id else replace(want, key_id=sent_by)
+            group[want.job_id] = want if sent_by == want.key_id else want._replace(key_id=sent_by)
     more: dict[Place, int] = {}
     over: dict[str, Beyond] = {}
     kept: list[Want] = []
