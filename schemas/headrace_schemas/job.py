@@ -35,7 +35,7 @@ from headrace_schemas.model import Value
 from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
 from headrace_schemas.times import Time
-from headrace_schemas.tool import MAX_TOOLS, NamedTool, Tool, ToolChoice
+from headrace_schemas.tool import MAX_CALLS, MAX_TOOLS, NO_TOOLS, NamedTool, Offer, Tool, ToolChoice
 from headrace_schemas.uuids import Namespace
 
 # Job ids are UUIDv5 in this namespace, so that any language can compute them.
@@ -186,7 +186,10 @@ class GenerationJob(JudgedJob):
     )  # without a validator: the import would build it
     output: Annotated[
         OutputFormat | None,
-        Field(description="The format that the answer must have. A job whose answer has another fails, and says why."),
+        Field(
+            description="The format that the answer must have, unless it calls a tool. A job whose answer has another "
+            "fails, and says why."
+        ),
     ] = None
     tools: Annotated[
         tuple[Tool, ...],
@@ -197,6 +200,9 @@ class GenerationJob(JudgedJob):
         ToolChoice | None,
         Field(description="Whether the model must call a tool, and which. By default `auto` if there are tools."),
     ] = None
+    parallel_tool_calls: Annotated[
+        bool, Field(description="Whether one answer may call several tools. A tool that is named is called once.")
+    ] = True
     cache: Annotated[
         CacheMode | None, Field(description="Which earlier answers may be served. By default as `HEADRACE_CACHE` says.")
     ] = None
@@ -268,8 +274,6 @@ class GenerationJob(JudgedJob):
             raise ValueError("tool_choice is given without tools")
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.name not in names:
             raise ValueError(f"tool_choice names {self.tool_choice.name!r}, which is none of the tools")
-        if self.output is not None and self.tools and self.tool_choice != "none":
-            raise ValueError("both output and tools are given: an answer has one format, or is a call of a tool")
 
     def _check_floor(self, floor: MinQuality) -> None:
         always = [each.key for each in self.criteria if each.share == 1.0 and each.uncertain is None]
@@ -291,6 +295,17 @@ class GenerationJob(JudgedJob):
     def first_model(self) -> str:
         """Return the model that is asked first."""
         return self.model if isinstance(self.model, str) else self.model[0]
+
+    @property
+    def offer(self) -> Offer:
+        """Return the tools that the model may call: none, all, or the one that is named."""
+        if not self.tools or self.tool_choice == "none":
+            return NO_TOOLS
+        if isinstance(self.tool_choice, NamedTool):
+            return Offer(tuple(tool for tool in self.tools if tool.name == self.tool_choice.name), required=True)
+        required = self.tool_choice == "required"
+        most = MAX_CALLS if self.parallel_tool_calls else 1
+        return Offer(self.tools, required, beside_format=self.output is not None and not required, most=most)
 
     @property
     def conversation(self) -> tuple[Message, ...]:

@@ -8,6 +8,9 @@ from headrace_schemas.limits import FAIL_FAST, Text
 from headrace_schemas.model import Value
 from headrace_schemas.tool import MAX_CALLS, CallId, ToolCall
 
+# Without blanks and signs that could be a model's marks, as OpenAI's API has it.
+SpeakerName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\s<|\\/>\x00]+$")]
+
 
 class Message(Value):
     """Turn of a conversation, as in OpenAI's chat format."""
@@ -17,6 +20,10 @@ class Message(Value):
         Field(description="Who speaks; `tool` gives the result of a call."),
     ]
     content: Annotated[Text, Field(description="The text of the turn.")] = ""
+    name: Annotated[
+        SpeakerName | None,
+        Field(description="The name of who speaks, where several speak in one role. Some models read it."),
+    ] = None
     tool_calls: Annotated[
         tuple[ToolCall, ...],
         Field(max_length=MAX_CALLS, description="The calls that the assistant asked for in this turn."),

@@ -1,6 +1,6 @@
 """Tools that a model may call: their description, which of them it must call, and its calls. Nothing is executed."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -29,6 +29,21 @@ class NamedTool(Value):
 
 
 ToolChoice = Literal["none", "auto", "required"] | NamedTool
+
+
+class Offer(NamedTuple):
+    """The tools that a model may call, and how. False if there are none."""
+
+    tools: tuple[Tool, ...] = ()
+    required: bool = False  # an answer without a call is wrong
+    beside_format: bool = False  # the answer has a format or is a call, so a call stands in tags
+    most: int = 1  # calls of one answer
+
+    def __bool__(self) -> bool:
+        return bool(self.tools)
+
+
+NO_TOOLS: Final = Offer()
 
 
 class ToolCall(OutgoingValue):

@@ -13,7 +13,7 @@ from headrace_schemas.errors import EndCode
 from headrace_schemas.events import FinishReason
 from headrace_schemas.moderation import Action
 from headrace_schemas.output_format import OutputFormat
-from headrace_schemas.tool import Tool, ToolCall, ToolChoice
+from headrace_schemas.tool import NO_TOOLS, Offer, Tool, ToolCall
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +37,9 @@ class Request:
     Once `given_up` says so, which it is asked for each token, nobody wants the answer any more: it may be GivenUp. A
     call to another machine ends after `at_most` seconds. One that is `patient` waits for a provider that is busy;
     another model answers the others. A call that had to wait for its turn begins only if `barred` then returns 0: it
-    returns for how many seconds nobody is to ask the model. The answer has the format of `output`, or calls one of the
-    `tools` as `tool_choice` says; an engine that cannot make sure of it answers freely, and what it says is checked.
+    returns for how many seconds nobody is to ask the model. The answer has the format of `output`, or calls some of the
+    tools of `offer`; an engine that cannot make sure of it answers freely, and what it says is checked. `tools` are all
+    that its job has: earlier turns may call one that is not offered now.
     """
 
     messages: tuple[Message, ...]
@@ -50,7 +51,7 @@ class Request:
     barred: Callable[[], float] = field(default=_free, compare=False)
     output: OutputFormat | None = None
     tools: tuple[Tool, ...] = ()
-    tool_choice: ToolChoice | None = None
+    offer: Offer = NO_TOOLS
 
 
 class GivenUp(HeadraceError):

@@ -25,7 +25,7 @@ WEATHER = Tool(name="get_weather", parameters={"type": "object", "properties": {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With `tiny` and `echo`, which know no tools, `handy`, whose template does, and `far` and `bare` elsewhere."""
+    """With `tiny`, whose template knows no tools, `handy`, whose template does, `echo`, `far` and `bare`."""
     home = tmp_path_factory.mktemp("home")
     make_tiny_model(home)
     make_echo_model(home)
@@ -54,18 +54,18 @@ def asks(model: str | tuple[str, ...], choice: Any = None, tools: tuple[Tool, ..
 
 @pytest.mark.parametrize(
     ("alias", "knows"),
-    [("handy", True), ("far", True), ("tiny", False), ("echo", False), ("bare", False), ("none", False)],
+    [("handy", True), ("far", True), ("tiny", True), ("echo", False), ("bare", False), ("none", False)],
 )
 def test_the_registry_says_which_models_know_tools(models: CountingModels, alias: str, knows: bool) -> None:
-    """A template that takes them does, and a provider unless `lacks` names `tools`; an unknown alias does not."""
+    """An engine that holds it to a grammar lets a model choose, and a provider does unless `lacks` names `tools`."""
     assert models.knows_tools(alias) is knows
 
 
 @pytest.mark.parametrize(
     ("model", "choice", "unable"),
     [
-        ("handy", "auto", None), ("far", None, None), ("tiny", None, "tiny"), ("echo", "auto", "echo"),
-        ("bare", "auto", "bare"), (("handy", "tiny"), "auto", "tiny"), ("tiny", "required", None),
+        ("handy", "auto", None), ("far", None, None), ("tiny", None, None), ("echo", "auto", "echo"),
+        ("bare", "auto", "bare"), (("handy", "bare"), "auto", "bare"), ("tiny", "required", None),
         ("bare", {"name": "get_weather"}, None), ("tiny", "none", None),
     ],
 )  # fmt: skip

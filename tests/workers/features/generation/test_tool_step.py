@@ -44,7 +44,20 @@ def test_a_call_goes_out_with_the_output() -> None:
     call = ToolCall(id="call_6f1d8a525d0c5c399a530d1f6f6c7f10", name="set_lamp", arguments='{"on": true}')
     assert found.event.answer.tool_calls == (call,)
     assert (found.event.answer.text, found.event.answer.finish_reason) == ("", "tool_calls")
-    assert (model.asked[0].tools, model.asked[0].tool_choice) == ((LAMP,), "required")
+    assert (model.asked[0].offer.tools, model.asked[0].offer.required) == ((LAMP,), True)
+
+
+def test_an_answer_in_the_format_or_a_call_is_done() -> None:
+    """Neither is judged by the rules of the other; a text that is neither is a typed failure."""
+    beside = {"tool_choice": "auto", "output": {"type": "choice", "choices": ["yes", "no"]}}
+    for said, calls in (("yes", 0), ('<tool_call>{"name": "set_lamp", "arguments": {"on": true}}</tool_call>', 1)):
+        found = outcome(Model(said), **beside)
+        assert isinstance(found, Done)
+        assert isinstance(found.event, Output)
+        assert len(found.event.answer.tool_calls) == calls
+    again = outcome(Model('{"name": "set_lamp", "arguments": {"on": true}}'), **beside)
+    assert isinstance(again, Retry)
+    assert again.failure == "unparsable"
 
 
 def test_a_wrong_call_is_a_typed_failure() -> None:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from headrace_schemas import Message
 from headrace_schemas.errors import InvalidRecord
-from headrace_schemas.tool import Tool
+from headrace_schemas.tool import NO_TOOLS, Offer
 from headrace_workers.core.pipeline.task import Job
 
 Named = tuple[str, str]  # the tenant, and the name of a resource of that tenant
@@ -63,10 +63,10 @@ class KnownModels(Protocol):
         """Return the sampling parameters that the model has not; none where the model is not here."""
 
     def knows_tools(self, alias: str) -> bool:
-        """Return True if the model can choose whether to call a tool; False where it is not here."""
+        """Return True if the model can be asked to choose whether to call a tool; False where it is not here."""
 
     def prompt_tokens(
-        self, alias: str, messages: Sequence[Message], tenant: str, tools: Sequence[Tool] = ()
+        self, alias: str, messages: Sequence[Message], tenant: str, offer: Offer = NO_TOOLS
     ) -> int | None:
         """Return the tokens of a tenant's prompt, with the tools that its model is offered, by the model's own count.
         None where only a guess can be had.

@@ -38,7 +38,7 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
             job.tenant,
             output=job.output,
             tools=job.tools,
-            tool_choice=job.tool_choice,
+            offer=job.offer,
         )
         for (_, job, _), count in zip(found, times, strict=True)
         for _ in range(count)

@@ -11,7 +11,7 @@ from headrace_workers.core.admission.check import AdmissionCheck, KnownModels
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.structured.in_prompt import with_format
 from headrace_workers.features.generation.structured.schemas import check_format, check_tools_schemas, is_known
-from headrace_workers.features.generation.structured.tools import check_choice, check_size, offered
+from headrace_workers.features.generation.structured.tools import check_choice, check_size
 
 _USUAL: Final = {name: getattr(Sampling(), name) for name in Sampling.model_fields if name != "max_tokens"}
 TURN_TOKENS: Final = 32  # that a template may add to a message
@@ -54,7 +54,9 @@ class PromptCheck(AdmissionCheck):
         if job.output is not None and not is_known(job.output):
             return True
         context, turns = self._models.context_length(job.first_model), with_format(job.conversation, job)
-        most = sum(len(each.content.encode("utf-8", "surrogatepass")) + TURN_TOKENS for each in turns)  # a byte each
+        most = sum(
+            len(f"{turn.content}{turn.name or ''}".encode("utf-8", "surrogatepass")) + TURN_TOKENS for turn in turns
+        )  # a byte each
         return context is not None and most + self._models.longest_mark >= context
 
     def examine(self, job: Job) -> int | None:
@@ -68,11 +70,11 @@ class PromptCheck(AdmissionCheck):
         if job.output is not None:
             check_format(job.output, job.tenant)
         if job.tools:
-            check_tools_schemas(job.tools, job.tenant)
+            check_tools_schemas(job.tools, job.tenant, job.output if job.offer.beside_format else None)
         check_choice(job, self._models.knows_tools)
         try:
             prompt = self._models.prompt_tokens(
-                job.first_model, with_format(job.conversation, job), job.tenant, offered(job.tools, job.tool_choice)
+                job.first_model, with_format(job.conversation, job), job.tenant, job.offer
             )
         except PromptTooLong as error:
             raise self._too_long(error, job) from error

@@ -38,7 +38,7 @@ def _tokens_of_turn(turn: Message) -> int:
     than they came with: at most as many as characters.
     """
     calls = sum(2 * _tokens_of_text(f"{each.name}{each.arguments}") + TURN_TOKENS for each in turn.tool_calls)
-    return _tokens_of_text(turn.content) + len(turn.tool_call_id or "") + calls
+    return _tokens_of_text(turn.content) + _tokens_of_text(turn.name or "") + len(turn.tool_call_id or "") + calls
 
 
 def _tokens_of_text(text: str) -> int:

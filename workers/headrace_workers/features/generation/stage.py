@@ -9,7 +9,6 @@ from headrace_workers.features.generation.engines.prefixes import digest_of
 from headrace_workers.features.generation.most_tokens import tokens_at_most
 from headrace_workers.features.generation.step import generate
 from headrace_workers.features.generation.structured.in_prompt import with_format
-from headrace_workers.features.generation.structured.tools import offered
 
 
 def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
@@ -45,13 +44,13 @@ def shared_prefix(job: Job) -> int | None:
     """
     if not isinstance(job, GenerationJob) or not (job.messages or job.tools):
         return None
-    return digest_of(job.tenant, with_format(job.messages, job), offered(job.tools, job.tool_choice))
+    return digest_of(job.tenant, with_format(job.messages, job), job.offer)
 
 
 def most_tokens(job: Job, read: ReadBytes) -> int:
     """Return the most tokens that one answer may read and write, whatever tokenizer counts them."""
     assert isinstance(job, GenerationJob)  # noqa: S101 - no other asks for a model of its own
-    turns, tools = with_format(job.conversation, job), offered(job.tools, job.tool_choice)
+    turns, tools = with_format(job.conversation, job), job.offer.tools
     return tokens_at_most(turns, job.output, tools, job.sampling.max_tokens, carried=read.carried)
 
 
@@ -61,7 +60,7 @@ def further_answers(job: Job) -> FurtherAnswers:
 
 
 def _is_held(job: GenerationJob) -> bool:
-    return job.output is not None or bool(offered(job.tools, job.tool_choice))
+    return job.output is not None or bool(job.offer)
 
 
 GENERATE: Final = Stage(

@@ -78,7 +78,7 @@ def generate(
             patient=_is_patient(tasks[place], model),
             output=job.output,
             tools=job.tools,
-            tool_choice=job.tool_choice,
+            offer=job.offer,
         )
         for place, job in jobs
     ]
@@ -149,6 +149,8 @@ def _checked(task: Task, completion: Completion, generator: Generator, ms: float
         return unparsable(task, called, generator, ms, completion, _usage(completion))
     completion = called
     output = task.job.output if isinstance(task.job, GenerationJob) else None
+    if completion.tool_calls:
+        output = None
     if output is None or (error := failure_of(output, completion.text, completion.finish_reason)) is None:
         answered = _answered(task, completion, generator, ms)
         if isinstance(output, JsonSchemaFormat | JsonObjectFormat) and completion.finish_reason == "length":

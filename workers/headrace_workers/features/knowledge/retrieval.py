@@ -9,9 +9,9 @@ from headrace_schemas import GenerationJob, HeadraceError, Message
 from headrace_schemas.attributes import AnyFilter, AttributeMap
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.limits import MAX_SHORT_TEXT
-from headrace_schemas.tool import Tool
+from headrace_schemas.tool import NO_TOOLS, Offer
 from headrace_workers.features.generation.structured.in_prompt import with_format
-from headrace_workers.features.generation.structured.tools import as_json, described, offered
+from headrace_workers.features.generation.structured.tools import as_json, described
 from headrace_workers.features.knowledge.admission import no_such_base
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds, UnknownBase, with_turn
 from headrace_workers.features.knowledge.packing import Passage, pack
@@ -50,9 +50,9 @@ class CountsPrompts(Protocol):
         """Prompt and answer together, in tokens."""
 
     def prompt_tokens(
-        self, alias: str, messages: Sequence[Message], tenant: str, tools: Sequence[Tool] = ()
+        self, alias: str, messages: Sequence[Message], tenant: str, offer: Offer = NO_TOOLS
     ) -> int | None:
-        """Return the tokens of a tenant's prompt with these tools, None if only a guess can be had. PromptTooLong,
+        """Return the tokens of a prompt that offers these tools, None if only a guess can be had. PromptTooLong,
         InvalidTemplate.
         """
 
@@ -186,11 +186,11 @@ class Retrieval:
         return max(1, min(job.sampling.max_tokens, context // _ANSWERS_SHARE))
 
     def _prompt_tokens(self, job: GenerationJob, messages: Sequence[Message]) -> int:
-        messages, tools = with_format(messages, job), offered(job.tools, job.tool_choice)
-        counted = self.counts.prompt_tokens(job.first_model, messages, job.tenant, tools)
+        messages = with_format(messages, job)
+        counted = self.counts.prompt_tokens(job.first_model, messages, job.tenant, job.offer)
         if counted is not None:
             return counted
-        texts = [each.content for each in messages] + [as_json(described(each)) for each in tools]
+        texts = [each.content for each in messages] + [as_json(described(tool)) for tool in job.offer.tools]
         return sum(map(self.guess, texts))
 
     def _count(self, model: str, text: str) -> int:

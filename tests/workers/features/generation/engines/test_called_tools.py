@@ -40,7 +40,9 @@ def ask(generator: CTranslate2Generator, prompt: str, *choices: Any, **sampling:
         )
         for choice in choices
     ]  # fmt: skip
-    asked = [Request(job.conversation, job.sampling, tools=job.tools, tool_choice=job.tool_choice) for job in jobs]
+    asked = [
+        Request(job.conversation, job.sampling, output=job.output, tools=job.tools, offer=job.offer) for job in jobs
+    ]
     found = []
     for job, answer in zip(jobs, generator.generate(asked), strict=True):
         assert isinstance(answer, Completion), answer

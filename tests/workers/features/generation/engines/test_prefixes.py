@@ -7,7 +7,7 @@ from threading import Barrier
 import pytest
 
 from headrace_schemas import Message, Sampling
-from headrace_schemas.tool import NamedTool, Tool
+from headrace_schemas.tool import Offer, Tool
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.prefixes import (
     FEWEST,
@@ -160,18 +160,18 @@ def test_prompts_share_tools_with_their_system_prompt() -> None:
     """A long description of tools pays without a system prompt, and prompts with other tools do not share it."""
     wind, rain = (Tool(name=name, description=name * 100) for name in ("wind", "rain"))
     user = Message(role="user", content="hi")
-    alone = digest_of("a", [user], (wind,))
+    alone = digest_of("a", [user], Offer((wind,)))
     assert alone is not None
-    assert alone == digest_of("a", [Message(role="user", content="bye")], (wind,))
+    assert alone == digest_of("a", [Message(role="user", content="bye")], Offer((wind,)))
     others = [([user], (rain,)), ([user], (wind, rain)), (conversation(LONG), ()), (conversation(LONG), (wind,))]
-    assert len({alone, digest_of("b", [user], (wind,)), *(digest_of("a", *each) for each in others)}) == 6
-    assert digest_of("a", [user], (Tool(name="wind"),)) is None
+    digests = {digest_of("a", turns, Offer(tools)) for turns, tools in others}
+    assert len({alone, digest_of("b", [user], Offer((wind,))), *digests}) == 6
+    assert digest_of("a", [user], Offer((Tool(name="wind"),))) is None
     begins = {"wind": ("w",) * LEAST_TOKENS, "rain": ("r",) * LEAST_TOKENS}
-    prefixes = Prefixes(lambda _system, tools: begins[tools[0].name], most_tokens=100_000)
-    named = NamedTool(name="rain")
-    requests = [Request((user,), Sampling(), "a", tools=(wind,)) for _ in range(FEWEST)]
-    requests += [Request((user,), Sampling(), "a", tools=(wind, rain), tool_choice=named) for _ in range(FEWEST)]
-    requests += [Request((user,), Sampling(), "a", tools=(wind,), tool_choice="none")]
+    prefixes = Prefixes(lambda _system, offer: begins[offer.tools[0].name], most_tokens=100_000)
+    requests = [Request((user,), Sampling(), "a", offer=Offer((wind,))) for _ in range(FEWEST)]
+    requests += [Request((user,), Sampling(), "a", offer=Offer((rain,), required=True)) for _ in range(FEWEST)]
+    requests += [Request((user,), Sampling(), "a", tools=(wind,))]
     tokens = [[*begins["wind"], "x"]] * FEWEST + [[*begins["rain"], "x"]] * FEWEST + [[*begins["wind"], "x"]]
     found = [each.tokens for each in prefixes.of(requests, tokens)]
     assert found == [begins["wind"]] * FEWEST + [begins["rain"]] * FEWEST + [()]

@@ -48,7 +48,8 @@ def provider() -> Iterator[Provider]:
 
 
 def ask(messages: tuple[Message, ...], choice: ToolChoice | None, *tools: Tool) -> Request:
-    return Request(messages, Sampling(max_tokens=200), tools=tools, tool_choice=choice)
+    job = GenerationJob(model="far", messages=messages, tools=tools, tool_choice=choice if tools else None)
+    return Request(messages, Sampling(max_tokens=200), tools=tools, offer=job.offer)
 
 
 def body(tmp_path: Path, engine: str, provider: Provider, request: Request, **entries: Any) -> dict[str, Any]:
@@ -59,12 +60,14 @@ def body(tmp_path: Path, engine: str, provider: Provider, request: Request, **en
 
 @pytest.mark.parametrize("engine", REMOTE_ENGINES)
 def test_a_call_is_read_from_a_stream(tmp_path: Path, engine: str, provider: Provider) -> None:
-    """Its name and the pieces of its arguments, with the text before it; of several calls the first."""
+    """Its name and the pieces of its arguments, with the text before it, and further calls."""
     request = ask(ASKED, "auto", WEATHER, CLOCK)
     (found,) = remote(tmp_path, engine, provider.url).generate([request])
     assert isinstance(found, Completion)
     assert (found.text, found.finish_reason) == ("I look.", "tool_calls")
-    assert [(each.name, each.arguments) for each in found.tool_calls] == [("get_weather", '{"city": "Rome"}')]
+    assert [(each.name, each.arguments) for each in found.tool_calls] == [
+        ("get_weather", '{"city": "Rome"}'), ("clock", "{}"),
+    ]  # fmt: skip
     job = GenerationJob(model="far", messages=ASKED, tools=request.tools)
     checked = with_tools(found, job, JOB_ID)
     assert isinstance(checked, Completion)
@@ -83,7 +86,24 @@ def test_calls_that_share_an_index_stay_apart(tmp_path: Path) -> None:
     with providing(twice) as provider:
         (found,) = remote(tmp_path, "openai", provider.url).generate([ask(ASKED, "auto", WEATHER, CLOCK)])
     assert isinstance(found, Completion)
-    assert [(each.name, each.arguments) for each in found.tool_calls] == [("clock", "{}")]
+    assert [(each.name, each.arguments) for each in found.tool_calls] == [
+        ("clock", "{}"), ("get_weather", '{"city": "Rome"}'),
+    ]  # fmt: skip
+
+
+def test_no_more_calls_are_kept_than_tell_that_they_are_too_many(tmp_path: Path) -> None:
+    """Empty calls have no length that would end the answer."""
+
+    def many(_provider: Provider, reply: Reply) -> None:
+        reply.start()
+        for number in range(1_000):
+            reply.call("", "", "", index=number)
+        reply.end("tool_calls")
+
+    with providing(many) as provider:
+        (found,) = remote(tmp_path, "openai", provider.url).generate([ask(ASKED, "auto", CLOCK)])
+    assert isinstance(found, Completion)
+    assert len(found.tool_calls) == 129
 
 
 @pytest.mark.parametrize("engine", REMOTE_ENGINES)
@@ -115,7 +135,7 @@ def test_openai_is_asked_in_its_own_words(
     """A named tool is the only one that is offered, since some servers take no name as `tool_choice`."""
     sent = body(tmp_path, "openai", provider, ask(ABOUT, choice, WEATHER, CLOCK))
     assert [each["function"]["name"] for each in sent["tools"]] == names
-    assert (sent["tool_choice"], sent["parallel_tool_calls"]) == (asked, False)
+    assert (sent["tool_choice"], sent["parallel_tool_calls"]) == (asked, len(names) > 1)
     call = {"id": "a", "type": "function", "function": {"name": "clock", "arguments": '{"x": 1}'}}
     assert sent["messages"][2:] == [
         {
@@ -130,8 +150,8 @@ def test_openai_is_asked_in_its_own_words(
 @pytest.mark.parametrize(
     ("choice", "names", "asked"),
     [
-        (None, ["get_weather", "clock"], {"type": "auto", "disable_parallel_tool_use": True}),
-        ("required", ["get_weather", "clock"], {"type": "any", "disable_parallel_tool_use": True}),
+        (None, ["get_weather", "clock"], {"type": "auto", "disable_parallel_tool_use": False}),
+        ("required", ["get_weather", "clock"], {"type": "any", "disable_parallel_tool_use": False}),
         (NamedTool(name="clock"), ["clock"], {"type": "any", "disable_parallel_tool_use": True}),
         ("none", ["get_weather", "clock"], {"type": "none"}),
     ],

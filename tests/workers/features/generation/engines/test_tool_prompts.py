@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from headrace_schemas import Message
-from headrace_schemas.tool import Tool, ToolCall
+from headrace_schemas.tool import NO_TOOLS, Offer, Tool, ToolCall
 from headrace_workers.features.generation.engines.chat_template import ChatTemplate, InvalidTemplate
 from headrace_workers.features.generation.engines.prompts import Prompts
 from headrace_workers.features.generation.models.registry import read_card
@@ -87,9 +87,9 @@ def marks(prompts: Prompts) -> list[str]:
 
 def added_in(prompts: Prompts, word: str) -> list[str]:
     """The added tokens of a prompt in which a word stands everywhere; its count is that of its tokens."""
-    tokens = prompts.encode(turns(word), [weather(word)])
+    tokens = prompts.encode(turns(word), Offer((weather(word),)))
     assert isinstance(tokens, list)
-    assert prompts.count(turns(word), [weather(word)]) == len(tokens)
+    assert prompts.count(turns(word), Offer((weather(word),))) == len(tokens)
     return [token for token in tokens if token in marks(prompts)]
 
 
@@ -131,7 +131,16 @@ def test_the_template_tells_how_its_model_writes_calls(source: str, dialect: Dia
 def test_tags_that_are_tokens_are_another_dialect(prompts: Prompts) -> None:
     """The grammar of a call must name them: llguidance does not match them by their text."""
     known = {Dialect.HERMES: Dialect.HERMES_TOKENS}
-    assert prompts.dialect is known.get(prompts._template.dialect, prompts._template.dialect)
+    assert prompts.dialect(NO_TOOLS) is known.get(prompts._template.dialect, prompts._template.dialect)
+
+
+def test_beside_a_format_every_dialect_has_tags(prompts: Prompts) -> None:
+    """A bare call could be an answer in the format: a Llama is told of tags in words."""
+    beside = Offer((weather(),), beside_format=True)
+    assert prompts.dialect(beside) in (Dialect.HERMES, Dialect.HERMES_TOKENS)
+    tokens = prompts.encode(turns(), beside)
+    assert isinstance(tokens, list)
+    assert "<tool_call>" in prompts.tokenizer.decode([prompts.tokenizer.token_to_id(each) for each in tokens])
 
 
 def test_no_text_about_tools_brings_in_an_added_token(prompts: Prompts) -> None:
@@ -155,10 +164,10 @@ def test_no_added_token_forms_beside_a_text_about_tools(prompts: Prompts, cut: i
 def test_what_tools_say_is_read_as_it_was_said(prompts: Prompts) -> None:
     """To the letter, marks and all: each text stands in the prompt, in JSON as in JSON."""
     for mark in marks(prompts):
-        tokens = prompts.encode(turns(f"one {mark} two"), [weather(f"one {mark} two")])
+        tokens = prompts.encode(turns(f"one {mark} two"), Offer((weather(f"one {mark} two"),)))
         assert isinstance(tokens, list)
         text = prompts.tokenizer.decode([prompts.tokenizer.token_to_id(each) for each in tokens])
-        plain = prompts.encode(turns("one XYZ two"), [weather("one XYZ two")])
+        plain = prompts.encode(turns("one XYZ two"), Offer((weather("one XYZ two"),)))
         assert isinstance(plain, list)
         like = prompts.tokenizer.decode([prompts.tokenizer.token_to_id(each) for each in plain])
         words = [each.replace("XYZ", mark) for each in ("one XYZ two",)] + [json.dumps(f"one {mark} two")]
@@ -169,21 +178,21 @@ def test_a_model_without_tools_in_its_template_is_told_in_words(smollm2_home: Pa
     """Tools are described in the system prompt, a call is the assistant's text, and a result the user's."""
     folder = smollm2_home / "models" / "smollm2-135m-instruct"
     prompts = Prompts.load(folder, read_card(folder))
-    tokens = prompts.encode(turns("Rome"), [weather("Rome")])
+    tokens = prompts.encode(turns("Rome"), Offer((weather("Rome"),)))
     assert isinstance(tokens, list)
     text = prompts.tokenizer.decode([prompts.tokenizer.token_to_id(each) for each in tokens], skip_special_tokens=False)
     assert '{"name": "get_weather", "description": "Rome", "parameters": {"type": "object"' in text
     assert '<|im_start|>assistant\nRome\n{"name": "get_weather", "arguments": {"Rome": ["Rome", 1.0, null]}}<' in text
     assert "<|im_start|>user\nThe tool get_weather returned:\nRome\n\nSo?<|im_end|>" in text
-    assert prompts.dialect is Dialect.JSON
+    assert prompts.dialect(NO_TOOLS) is Dialect.JSON
 
 
 def test_the_beginning_of_prompts_holds_the_tools(prompts: Prompts) -> None:
     """All prompts with these tools begin with it, and those without tools do not."""
     system = (Message(role="system", content="Be kind."),)
-    begins = prompts.beginning(system, [weather("wind")])
+    begins = prompts.beginning(system, Offer((weather("wind"),)))
     for asked in ("hi", "So what?"):
-        whole = prompts.encode([*system, Message(role="user", content=asked)], [weather("wind")])
+        whole = prompts.encode([*system, Message(role="user", content=asked)], Offer((weather("wind"),)))
         assert isinstance(whole, list)
         assert tuple(whole[: len(begins)]) == begins
     assert len(begins) > len(prompts.beginning(system)) + len("wind")
@@ -203,7 +212,7 @@ def test_deep_parameters_are_refused_and_crash_nothing(prompts: Prompts) -> None
     for _ in range(2_000):
         schema = {"items": schema}
     tool = Tool.model_construct(name="deep", description="", parameters=schema)
-    assert isinstance(prompts.encode(turns(), [tool]), InvalidTemplate)
+    assert isinstance(prompts.encode(turns(), Offer((tool,))), InvalidTemplate)
 
 
 def test_a_template_may_refuse_a_conversation_about_tools() -> None:

@@ -86,7 +86,7 @@ def test_no_tools_are_none(ask, more):
         ({"tools": [wrapped(WEATHER)], "tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
         ({"tools": [wrapped(WEATHER)], "tool_choice": wrapped({})}, "tool_choice.function.name"),
         ({"tools": [wrapped(WEATHER)], "tool_choice": wrapped({"name": "time"})}, "tool_choice.function.name"),
-        ({"tools": [wrapped(WEATHER)], "response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [wrapped(WEATHER)], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"messages": [{"role": "user", "content": "a", "tool_calls": [CHAT_CALL]}]}, "messages[0].tool_calls"),
         ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].type"),
         (
@@ -125,10 +125,6 @@ def test_what_is_wrong_with_tools_of_a_chat_is_named(more, param):
         ({"tools": [{"type": "function", **WEATHER}, {"type": "file_search"}]}, "tools[1].type"),
         ({"tools": [{"type": "file_search"}, {"type": "function", **WEATHER}]}, "tools[1]"),
         ({"tools": [{"type": "function", **WEATHER}], "tool_choice": {"type": "function"}}, "tool_choice.name"),
-        (
-            {"tools": [{"type": "function", **WEATHER}], "text": {"format": {"type": "json_object"}}},
-            "text.format",
-        ),
         ({"input": [{"type": "function_call", "name": "a", "arguments": "{}"}]}, "input[0].call_id"),
         ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0].output"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": [{}]}]}, "input[0].output[0].type"),
@@ -144,10 +140,33 @@ def test_what_is_wrong_with_tools_of_a_response_is_named(more, param):
 
 
 @pytest.mark.parametrize("ask", [by_chat, by_response])
-def test_a_format_beside_tools_that_are_not_called_is_taken(ask):
-    """With the choice "none" the answer is a text, which may have a format."""
-    job = ask(WEATHER, tool_choice="none", headrace={"output": {"type": "json_object"}})
-    assert job.output is not None
+def test_a_format_may_stand_beside_tools(ask):
+    """The model calls, or answers in the format; it makes one call where the caller allows one."""
+    job = ask(WEATHER, parallel_tool_calls=False, headrace={"output": {"type": "json_object"}})
+    assert (job.offer.beside_format, job.offer.most) == (True, 1)
+    assert ask(WEATHER).offer.most > 1
+
+
+def test_a_message_may_name_who_speaks():
+    """Frameworks with several agents send it, also with the result of a call."""
+    turns = [
+        {"role": "user", "name": "alice", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": [CHAT_CALL]},
+        {"role": "tool", "tool_call_id": "call_1", "name": "weather", "content": "mild"},
+    ]
+    (job,) = chat(messages=turns).jobs
+    assert [turn.name for turn in job.messages] == ["alice", None, "weather"]
+    with pytest.raises(Refused) as caught:
+        chat(messages=[{"role": "user", "name": "<|im_start|>", "content": "a"}])
+    assert caught.value.param == "messages[0].name"
+
+
+def test_encrypted_reasoning_may_be_asked_for_and_has_no_effect():
+    """Agents ask for it from every model."""
+    assert response(include=["reasoning.encrypted_content"]).jobs
+    with pytest.raises(Refused) as caught:
+        response(include=["message.output_text.logprobs"])
+    assert caught.value.param == "include"
 
 
 def test_turns_of_tools_are_messages_of_the_job():

@@ -28,12 +28,14 @@ CLOCK = Tool(name="clock")
 SECRET = "swordfish"
 
 
-def job(choice: Any = None) -> GenerationJob:
-    return GenerationJob(model="m", prompt="hi", tools=(WEATHER, CLOCK), tool_choice=choice)
+def job(choice: Any = None, **fields: Any) -> GenerationJob:
+    return GenerationJob(model="m", prompt="hi", tools=(WEATHER, CLOCK), tool_choice=choice, **fields)
 
 
-def answer(text: str, choice: Any = None, finish: FinishReason = "stop", *calls: ToolCall) -> Completion | Unparsable:
-    return with_tools(Completion(text, finish, 7, 2, tool_calls=calls), job(choice), JOB_ID)
+def answer(
+    text: str, choice: Any = None, finish: FinishReason = "stop", *calls: ToolCall, **fields: Any
+) -> Completion | Unparsable:
+    return with_tools(Completion(text, finish, 7, 2, tool_calls=calls), job(choice, **fields), JOB_ID)
 
 
 def called(given_: Completion | Unparsable) -> tuple[str, str, dict[str, Any]]:
@@ -76,12 +78,66 @@ def test_the_id_of_a_call_follows_from_the_job() -> None:
     assert first.tool_calls[0].id == second.tool_calls[0].id == "call_6f1d8a525d0c5c399a530d1f6f6c7f10"
 
 
-def test_an_answer_has_one_call() -> None:
-    """Of several calls the first counts, whether a model wrote them or a provider sent them."""
-    both = f"<tool_call>{ROME}</tool_call><tool_call>{call('{}', 'clock')}</tool_call>"
-    sent = [ToolCall(id="b", name="clock", arguments="{}"), ToolCall(id="a", name="get_weather", arguments="{}")]
-    assert called(answer(both))[1] == "get_weather"
-    assert called(answer("", None, "tool_calls", *sent))[1] == "clock"
+BOTH = f"<tool_call>{ROME}</tool_call>\n<tool_call>{call('{}', 'clock')}</tool_call>"
+
+
+@pytest.mark.parametrize("said", [BOTH, f"I look.{BOTH} Wait.", f"{ROME}\n{call('{}', 'clock')}"])
+def test_an_answer_may_call_several_tools(said: str) -> None:
+    """The ids follow from the job; the first is that of an answer with one call."""
+    found = answer(said)
+    assert isinstance(found, Completion)
+    assert [(each.id, each.name) for each in found.tool_calls] == [
+        ("call_6f1d8a525d0c5c399a530d1f6f6c7f10", "get_weather"),
+        ("call_6f1d8a525d0c5c399a530d1f6f6c7f10_2", "clock"),
+    ]
+
+
+@pytest.mark.parametrize("fields", [{"parallel_tool_calls": False}, {"choice": {"name": "get_weather"}}])
+def test_an_answer_has_one_call_where_its_caller_allows_one(fields: dict[str, Any]) -> None:
+    """Of several the first counts, whether a model wrote them or a provider sent them."""
+    sent = [
+        ToolCall(id="b", name="get_weather", arguments='{"city": "Rome"}'),
+        ToolCall(id="a", name="x", arguments=""),
+    ]
+    assert called(answer(BOTH, **fields))[1] == "get_weather"
+    assert called(answer("", fields.pop("choice", None), "tool_calls", *sent, **fields))[1] == "get_weather"
+
+
+@pytest.mark.parametrize(
+    "broken", [call("{}", SECRET), call('{"city": 1}'), ROME[:-3], "", f"x{ROME}", call('{"city": "x", "city": "y"}')]
+)
+def test_a_later_call_that_is_broken_fails_the_whole_answer(broken: str) -> None:
+    """The caller would act on half of what the model wanted."""
+    for said in (f"<tool_call>{ROME}</tool_call><tool_call>{broken}", f"{ROME}\n{{{broken}"):
+        found = answer(said)
+        assert isinstance(found, Unparsable), said
+        assert SECRET not in str(found)
+
+
+@pytest.mark.parametrize("tail", ["\n<tool_c", f"\n<tool_call>\n{ROME[:-4]}", "\nNow the"])
+def test_an_answer_that_is_cut_after_a_call_is_truncated(tail: str) -> None:
+    """More calls may have come; one that was cut within its closing tag is whole."""
+    found = answer(f"<tool_call>\n{ROME}\n</tool_call>{tail}", None, "length")
+    assert isinstance(found, Unparsable)
+    assert found.failure == "truncated"
+    assert called(answer(f"<tool_call>\n{ROME}\n</tool_c", None, "length"))[1] == "get_weather"
+
+
+def test_more_calls_than_an_answer_may_have_fail_it() -> None:
+    """A provider may send any number."""
+    sent = ToolCall.model_construct(id="", name="clock", arguments="{}")
+    assert isinstance(answer("", None, "tool_calls", *[sent] * 128), Completion)
+    assert isinstance(answer("", None, "tool_calls", *[sent] * 129), Unparsable)
+    assert called(answer("", None, "tool_calls", *[sent] * 129, parallel_tool_calls=False))[1] == "clock"
+
+
+def test_beside_a_format_a_call_begins_with_its_tag() -> None:
+    """A bare call, or a tag within a text, may be an answer in the format."""
+    beside: dict[str, Any] = {"output": {"type": "json_object"}}
+    assert called(answer(f"\n<tool_call>{ROME}</tool_call>", **beside))[1] == "get_weather"
+    for said in (ROME, f'{{"say": "<tool_call>{SECRET}"}}'):
+        assert answer(said, **beside) == Completion(said, "stop", 7, 2)
+    assert called(answer(ROME, "required", **beside))[1] == "get_weather"
 
 
 @pytest.mark.parametrize(
@@ -123,12 +179,12 @@ def test_without_an_offer_nothing_is_called() -> None:
         (f"<tool_call>{SECRET}</tool_call>", "no JSON", None),
         ('<tool_call>{"name": 7, "arguments": {}}', "has no name", None),
         ("<tool_call>[]", "has no name", None),
-        (f"{ROME} {SECRET}", "goes on after the call", str(len(ROME))),
+        (f"{ROME} {SECRET}", "goes on after the call", str(len(ROME) + 1)),
     ],
 )
 def test_a_call_that_is_wrong_is_a_typed_failure(said: str, reason: str, place: str | None) -> None:
     """The reason names the fault and its place, and quotes nothing of what the model said: nobody moderated that."""
-    found = answer(said if said.startswith("<") or place == str(len(ROME)) else f"<tool_call>\n{said}\n</tool_call>")
+    found = answer(said if said.startswith("<") or place == str(len(ROME) + 1) else f"<tool_call>\n{said}\n</tool_call>")
     assert isinstance(found, Unparsable), found
     assert found.failure == "unparsable"
     assert found.place == place
@@ -160,8 +216,8 @@ def test_a_string_in_arguments_may_hold_anything(city: str) -> None:
 def test_no_text_makes_it_raise(text: str, forced: bool, opened: bool) -> None:
     """Whatever a model says, it is text, a valid call or a failure."""
     said = f"<tool_call>{text}" if opened else text
-    before, found = calls_in(said, [WEATHER, CLOCK], forced=forced)
-    if found is None:
+    before, calls, _ = calls_in(said, job("required" if forced else None).offer)
+    if not calls:
         assert (before, forced, "<tool_call>" in said) == (said, False, False)
 
 

@@ -1,20 +1,22 @@
 """Tools: which are offered, what their schemas may be, and the grammar of a call."""
 
 import json
+from typing import Any
 
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from headrace_schemas import GenerationJob
 from headrace_schemas.errors import InvalidRecord
-from headrace_schemas.tool import NamedTool, Tool, ToolChoice
+from headrace_schemas.output_format import ChoiceFormat, JsonSchemaFormat, OutputFormat
+from headrace_schemas.tool import NamedTool, Offer, Tool, ToolChoice
 from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
-from headrace_workers.features.generation.structured.schemas import check_tools_schemas
+from headrace_workers.features.generation.structured.schemas import check_format, check_tools_schemas
 from headrace_workers.features.generation.structured.tools import (
     MAX_TOOLS_BYTES,
     Dialect,
     check_size,
-    offered,
 )
 
 WEATHER = Tool(
@@ -29,7 +31,13 @@ WEATHER = Tool(
 )
 CLOCK = Tool(name="read-clock")
 TOOLS = (WEATHER, CLOCK)
+SKY = JsonSchemaFormat(json_schema={"type": "object", "properties": {"sky": {"type": "string"}}, "required": ["sky"],
+                                    "additionalProperties": False})  # fmt: skip
 ROME = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
+
+
+def offer(choice: ToolChoice | None, *tools: Tool, **fields: Any) -> Offer:
+    return GenerationJob(model="m", prompt="hi", tools=tools or TOOLS, tool_choice=choice, **fields).offer
 
 
 def accepts(grammar: str, text: str) -> bool:
@@ -50,7 +58,7 @@ def accepts(grammar: str, text: str) -> bool:
 )  # fmt: skip
 def test_a_choice_says_which_tools_are_offered(choice: ToolChoice | None, names: list[str]) -> None:
     """`none` offers no tool, a name that tool alone, and every other choice all tools."""
-    assert [each.name for each in offered(TOOLS, choice)] == names
+    assert [tool.name for tool in offer(choice).tools] == names
 
 
 @pytest.mark.parametrize(
@@ -63,7 +71,7 @@ def test_a_choice_says_which_tools_are_offered(choice: ToolChoice | None, names:
 )
 def test_a_forced_answer_is_a_call_and_nothing_else(dialect: Dialect, call: str) -> None:
     """In each dialect the grammar of `required` takes a valid call of any tool, and refuses text around it."""
-    grammar = grammar_of_call(TOOLS, "required", dialect)
+    grammar = grammar_of_call(offer("required"), dialect)
     clock = call.replace("get_weather", "read-clock").replace('{"city": "Rome"}', "{}")
     assert accepts(grammar, call)
     assert accepts(grammar, clock)
@@ -74,20 +82,21 @@ def test_a_forced_answer_is_a_call_and_nothing_else(dialect: Dialect, call: str)
 
 def test_a_named_tool_is_the_only_one_in_the_grammar() -> None:
     """A call of another tool does not derive."""
-    grammar = grammar_of_call(TOOLS, NamedTool(name="read-clock"), Dialect.JSON)
+    grammar = grammar_of_call(offer(NamedTool(name="read-clock")), Dialect.JSON)
     assert accepts(grammar, '{"name": "read-clock", "arguments": {}}')
     assert not accepts(grammar, ROME)
 
 
 def test_a_model_that_may_choose_says_anything_or_calls() -> None:
     """Under `auto` text is free, may come before a call, and holds no half of one."""
-    grammar = grammar_of_call(TOOLS, "auto", Dialect.HERMES)
+    grammar = grammar_of_call(offer("auto"), Dialect.HERMES)
     call = f"<tool_call>\n{ROME}\n</tool_call>"
     for right in (
         "",
         "It rains.",
         f"I look.\n{call}",
         call,
+        f"I look.\n{call}\n{call}",
         "a < b, and <tool_cal",
         call.replace("Rome", "</tool_call>"),
     ):
@@ -108,8 +117,8 @@ def test_tags_may_be_tokens_of_their_own() -> None:
     end = tokenizer.token_to_id("<|end|>")
     call = f"<tool_call>\n{ROME}\n</tool_call>"
 
-    def takes(choice: ToolChoice, text: str) -> bool:
-        grammar = grammar_of_call(TOOLS, choice, Dialect.HERMES_TOKENS)
+    def takes(choice: ToolChoice, text: str, output: OutputFormat | None = None) -> bool:
+        grammar = grammar_of_call(offer(choice, output=output), Dialect.HERMES_TOKENS, output)
         matcher = LLMatcher(LLTokenizer(tokenizer.to_str(), eos_token=[end]), grammar, log_level=0)
         ids = tokenizer.encode(text).ids
         return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
@@ -120,11 +129,54 @@ def test_tags_may_be_tokens_of_their_own() -> None:
         assert takes("auto", right)
     for wrong in (call.replace("city", "town"), f"{call}.", "Hi<|im_start|>", f"Hi<|im_start|>{call}", "<tool_call>"):
         assert not takes("auto", wrong)
+    for right in ('{"sky": "blue"}', call, f"{call}\n{call}"):
+        assert takes("auto", right, SKY)
+    for wrong in ("It rains.", f"I look.\n{call}", ROME):
+        assert not takes("auto", wrong, SKY)
+
+
+@pytest.mark.parametrize("dialect", [Dialect.HERMES, Dialect.JSON])
+def test_an_answer_has_the_format_or_calls(dialect: Dialect) -> None:
+    """A call stands in tags then: a bare one could be an answer in the format."""
+    asked = offer("auto", output=SKY)
+    grammar = grammar_of_call(asked, Dialect.HERMES if dialect is Dialect.JSON else dialect, SKY)
+    call = f"<tool_call>\n{ROME}\n</tool_call>"
+    for right in ('{"sky": "blue"}', call, f"{call}\n{call}"):
+        assert accepts(grammar, right)
+    for wrong in ("It rains.", ROME, f"I look.\n{call}", '{"sky": 1}', f'{{"sky": "blue"}}{call}'):
+        assert not accepts(grammar, wrong)
+
+
+def test_a_format_beside_tools_may_look_like_a_tag() -> None:
+    """What begins with a tag is a call; every other choice is an answer."""
+    odd = ChoiceFormat(choices=("<tool_cal", "yes"))
+    grammar = grammar_of_call(offer("auto", output=odd), Dialect.HERMES, odd)
+    assert accepts(grammar, "<tool_cal")
+    assert accepts(grammar, f"<tool_call>\n{ROME}\n</tool_call>")
+    assert not accepts(grammar, "no")
+
+
+@pytest.mark.parametrize(
+    ("choice", "several", "most"), [("required", True, 2), ("auto", False, 1), (NamedTool(name="get_weather"), True, 1)]
+)
+def test_an_answer_has_as_many_calls_as_its_caller_allows(choice: ToolChoice, several: bool, most: int) -> None:
+    """A tool that is named is called once."""
+    grammar = grammar_of_call(offer(choice, parallel_tool_calls=several), Dialect.HERMES)
+    call = f"<tool_call>\n{ROME}\n</tool_call>"
+    assert accepts(grammar, call)
+    assert accepts(grammar, f"{call}\n{call}") is (most > 1)
+
+
+def test_a_small_model_cannot_call_without_end() -> None:
+    """So many calls are enough for one answer that a grammar holds."""
+    grammar = grammar_of_call(offer("required"), Dialect.JSON)
+    assert accepts(grammar, "\n".join([ROME] * 16))
+    assert not accepts(grammar, "\n".join([ROME] * 17))
 
 
 def test_a_llama_that_may_choose_writes_no_half_of_a_call() -> None:
     """Under `auto` an answer that begins as a call is one."""
-    grammar = grammar_of_call(TOOLS, "auto", Dialect.LLAMA)
+    grammar = grammar_of_call(offer("auto"), Dialect.LLAMA)
     call = ROME.replace("arguments", "parameters")
     assert accepts(grammar, call)
     assert accepts(grammar, "It rains.")
@@ -168,6 +220,16 @@ def test_a_tool_whose_arguments_cannot_be_held_to_is_refused(
 
 
 @pytest.mark.integration  # schemas are compiled in a process of their own
+def test_tools_that_cannot_be_compiled_with_a_format_are_refused() -> None:
+    """Each alone is small enough for the compiler."""
+    many = [Tool(name=f"t{number}") for number in range(100)]
+    large = JsonSchemaFormat(json_schema={"properties": {f"p{n}": {"maxLength": 90 + n} for n in range(400)}})
+    check_tools_schemas(many, "t")
+    check_format(large, "t")
+    check_tools_schemas(many, "t", SKY)
+
+
+@pytest.mark.integration  # schemas are compiled in a process of their own
 def test_the_tool_that_cannot_be_compiled_is_named() -> None:
     parameters = {"properties": {"a": {"patternProperties": {"x": {}, "y": {}}}}}
     with pytest.raises(InvalidRecord, match="not disjoint") as caught:
@@ -181,6 +243,6 @@ def test_parameters_may_leave_out_that_they_are_an_object(parameters: dict[str, 
     """Arguments are an object, whatever the schema leaves open."""
     tool = Tool(name="open", parameters=parameters)
     check_tools_schemas([tool], "t")
-    grammar = grammar_of_call([tool], "required", Dialect.JSON)
+    grammar = grammar_of_call(offer("required", tool), Dialect.JSON)
     assert accepts(grammar, '{"name": "open", "arguments": {}}')
     assert not accepts(grammar, '{"name": "open", "arguments": null}')

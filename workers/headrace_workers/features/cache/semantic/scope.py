@@ -7,7 +7,6 @@ from typing import Any
 from headrace_schemas import GenerationJob, Message, Sampling
 from headrace_schemas.grounding import WithoutPassages
 from headrace_workers.features.cache.normalised import normalised
-from headrace_workers.features.generation.structured.tools import offered
 
 # An embedder reads some 250 tokens: of longer questions it would see the beginning alone.
 LONGEST_QUESTION = 800  # characters
@@ -33,7 +32,8 @@ def normalised_key_of(job: GenerationJob, model: str, *, screened: bool = False)
 
 def scope_of(job: GenerationJob, model: str, embedder: str, *, screened: bool = False) -> str:
     """All but the question itself: questions of one scope may be answered for each other."""
-    system = [message.content for message in job.conversation[:-1]]
+    before = job.conversation[:-1]
+    system = [message.content if message.name is None else [message.content, message.name] for message in before]
     return _digest({**_around(job, model, screened), "system": system, "embedder": embedder})
 
 
@@ -41,7 +41,7 @@ def not_by_likeness(job: GenerationJob) -> str | None:
     """Why no answer to a question like `job.question` may be served; None where one may."""
     if not stands_alone(job):
         return "a turn of a conversation may mean something else than its words"
-    if offered(job.tools, job.tool_choice):
+    if job.offer:
         return "a call of a tool is for the words of its own question"
     if not job.question.strip():
         return "the question is empty"
@@ -66,14 +66,16 @@ def _around(job: GenerationJob, model: str, screened: bool) -> dict[str, Any]:
             around["knowledge_filter"] = job.knowledge_filter.model_dump(mode="json")
         if screened:
             around["screened"] = True
-    wanted = job.model_dump(mode="json", include={"output", "tools", "tool_choice"}, exclude_defaults=True)
+    asked = {"output", "tools", "tool_choice", "parallel_tool_calls"}
+    wanted = job.model_dump(mode="json", include=asked, exclude_defaults=True)
     return {**around, **wanted}
 
 
 def _turn(message: Message) -> list[Any]:
-    """Return what a turn says: its role and text, and the calls of tools or the call whose result it is."""
-    calls = [[each.id, each.name, each.arguments] for each in message.tool_calls]
-    return [message.role, message.content, *([calls] if calls else []), *filter(None, [message.tool_call_id])]
+    """Return what a turn says: its role and text, the calls of tools or the call whose result it is, and who speaks."""
+    calls = [[call.id, call.name, call.arguments] for call in message.tool_calls]
+    named = [] if message.name is None else [{"name": message.name}]
+    return [message.role, message.content, *([calls] if calls else []), *filter(None, [message.tool_call_id]), *named]
 
 
 def _chosen(sampling: Sampling) -> dict[str, Any]:

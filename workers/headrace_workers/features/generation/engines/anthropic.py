@@ -12,7 +12,7 @@ from headrace_workers.features.generation.engines.remote.failures import Provide
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import http_client, sent
 from headrace_workers.features.generation.engines.remote.native_format import anthropic_body
-from headrace_workers.features.generation.engines.remote.native_tools import anthropic_tools
+from headrace_workers.features.generation.engines.remote.native_tools import anthropic_tools, native_format
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
@@ -43,7 +43,7 @@ class AnthropicProvider:
         async def post(output: dict[str, Any]) -> Any:
             return await create(**body, **output)
 
-        output = anthropic_body(request.output, self._model)
+        output = anthropic_body(native_format(request, self._model), self._model)
         events = await sent(post, output, self._model.endpoint, self._anthropic.APIConnectionError)
         return aiter(events)
 

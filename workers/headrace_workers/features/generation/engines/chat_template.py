@@ -81,6 +81,7 @@ def caller_texts(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Ite
     """Yield each text that a template writes for a caller, as it is and as it stands in JSON."""
     for message in messages:
         yield message.content
+        yield message.name or ""
     nested = [call for message in messages for call in message.tool_calls]
     for value in (*map(described, tools), *([call.id, call.name, _arguments(call.arguments)] for call in nested)):
         for text in _leaves(value):
@@ -130,6 +131,8 @@ def token_text(entry: Any) -> str:
 def _as_turn(message: Message, names: Mapping[str, str], said: Callable[[str], str]) -> dict[str, Any]:
     """Return a message as Transformers gives it to templates. `names` has the tool of each call by the call's id."""
     turn: dict[str, Any] = {"role": message.role, "content": said(message.content)}
+    if message.name is not None:
+        turn["name"] = said(message.name)
     if message.tool_calls:
         turn["tool_calls"] = [
             {

@@ -34,7 +34,7 @@ from headrace_workers.features.generation.engines.seeded import LogitsStep, Unus
 from headrace_workers.features.generation.engines.stopping import Row, Step, Stopper
 from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
 from headrace_workers.features.generation.structured.grammar import grammar_of
-from headrace_workers.features.generation.structured.tools import Dialect, offered
+from headrace_workers.features.generation.structured.tools import Dialect
 
 MOST_COMPILED: Final = 64  # grammars of a model that are kept
 _MOST_CHARACTERS: Final = 4 * 1024 * 1024  # of all of them together, before they are compiled
@@ -57,11 +57,9 @@ def grammar_for(request: Request, dialect: Dialect) -> str | None:
     """Return the grammar that the answer to this request must follow, in llguidance's notation, if there is one. Calls
     of tools are written in the model's `dialect`.
     """
-    if request.output is not None:
-        return grammar_of(request.output)
-    if offered(request.tools, request.tool_choice):
-        return grammar_of_call(request.tools, request.tool_choice, dialect)
-    return None
+    if request.offer:
+        return grammar_of_call(request.offer, dialect, request.output)
+    return None if request.output is None else grammar_of(request.output)
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import ConfigurationError
-from headrace_schemas.tool import Tool
+from headrace_schemas.tool import NO_TOOLS, Offer
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.models.registry import ModelCard, Registry, model_dir
@@ -58,7 +58,7 @@ class CountingModels:
         return self._registry.provider(alias)
 
     def prompt_tokens(
-        self, alias: str, messages: Sequence[Message], tenant: str, tools: Sequence[Tool] = ()
+        self, alias: str, messages: Sequence[Message], tenant: str, offer: Offer = NO_TOOLS
     ) -> int | None:
         """Return the tokens of this tenant's prompt as the model will read it, with the tools that it is offered.
 
@@ -69,7 +69,7 @@ class CountingModels:
         if prompts is None:
             return None
         try:
-            counted = prompts.count(self._shown(tenant, messages), tools)
+            counted = prompts.count(self._shown(tenant, messages), offer)
         except Exception as error:  # of the library; its worker will meet it, too, and the job ends there
             reason = f"a prompt was sized by a guess: counting failed with {type(error).__name__}"
             log("models", logging.WARNING, Action.STEP_FAILED, reason, model=alias)
@@ -90,7 +90,7 @@ class CountingModels:
         return engines("generator")[card.engine].lacks | (card.remote.lacks if card.remote else frozenset())
 
     def knows_tools(self, alias: str) -> bool:
-        """Return True if the model can choose whether to call a tool; False where it is not here."""
+        """Return True if the model can be asked to choose whether to call a tool; False where it is not here."""
         return self._registry.knows_tools(alias)
 
     def text_tokens(self, alias: str, text: str) -> int | None:

@@ -50,7 +50,6 @@ from headrace_workers.features.generation.engines.stopping import Row, Stopper, 
 from headrace_workers.features.generation.engines.vocabulary import check_vocabulary, end_ids
 from headrace_workers.features.generation.models.broken_model import broken_model
 from headrace_workers.features.generation.models.registry import ModelCard, read_card, with_range
-from headrace_workers.features.generation.structured.tools import offered
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
 _LOGITS_BYTES = 64 * 1024 * 1024
@@ -202,7 +201,7 @@ class CTranslate2Generator:
         return [found[index] for index in range(len(prompts))]
 
     def _prepare(self, index: int, request: Request) -> Prompt | HeadraceError:
-        tokens = self._prompts.encode(request.messages, offered(request.tools, request.tool_choice))
+        tokens = self._prompts.encode(request.messages, request.offer)
         if isinstance(tokens, HeadraceError):
             return tokens
         sampling = request.sampling
@@ -215,8 +214,9 @@ class CTranslate2Generator:
         """Return the prompt with the answer's grammar, which lets no penalty count, if it has one."""
         if isinstance(prompt, HeadraceError):
             return prompt
+        request = replace(request, offer=self._prompts.narrowed(request.offer))
         try:
-            grammar = grammar_for(request, self._prompts.dialect)
+            grammar = grammar_for(request, self._prompts.dialect(request.offer))
         except HeadraceError as error:
             return error
         except (ValueError, RecursionError) as error:
@@ -224,7 +224,8 @@ class CTranslate2Generator:
         if grammar is None:
             return prompt
         sampling = prompt.sampling.model_copy(update={"repetition_penalty": 1.0})
-        row = self._grammars.row(grammar, request.output, self._row(prompt), sampling, self._decode)
+        output = None if request.offer else request.output  # what may be a call is not shortened
+        row = self._grammars.row(grammar, output, self._row(prompt), sampling, self._decode)
         return replace(prompt, sampling=sampling, constrained=row)
 
     def _answer_all(self, prompts: Sequence[Prompt]) -> dict[int, Completion | HeadraceError]:

@@ -36,7 +36,13 @@ def _prompts(card: ModelCard, folder: Path) -> "Prompts":
 
 
 CTRANSLATE2: Final = Engine(
-    name="ctranslate2", kind="generator", load=_ctranslate2, counter=_prompts, logprobs=True, batching=True
+    name="ctranslate2",
+    kind="generator",
+    load=_ctranslate2,
+    counter=_prompts,
+    logprobs=True,
+    batching=True,
+    grammar=True,
 )
 ENGINES: Final = (CTRANSLATE2, OPENAI, ANTHROPIC, ECHO)
 

@@ -14,7 +14,7 @@ from headrace_workers.features.generation.engines.remote.failures import Provide
 from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
 from headrace_workers.features.generation.engines.remote.http_client import http_client, sent
 from headrace_workers.features.generation.engines.remote.native_format import openai_body
-from headrace_workers.features.generation.engines.remote.native_tools import call_format, openai_tools
+from headrace_workers.features.generation.engines.remote.native_tools import native_format, openai_tools
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
@@ -50,7 +50,7 @@ class OpenAIProvider:
                 stream_cls=self._openai.AsyncStream[object],
             )  # fmt: skip
 
-        output = openai_body(request.output or call_format(request, self._model), self._model)
+        output = openai_body(native_format(request, self._model), self._model)
         chunks = await sent(post, output, self._model.endpoint, self._openai.APIConnectionError)
         return aiter(chunks)
 

@@ -17,9 +17,9 @@ from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 from headrace_schemas import Message
-from headrace_schemas.tool import Tool
+from headrace_schemas.tool import NO_TOOLS, Offer
 from headrace_workers.core.ports import Request
-from headrace_workers.features.generation.structured.tools import as_json, described, offered, size_of
+from headrace_workers.features.generation.structured.tools import as_json, described, size_of
 
 LEAST_TOKENS: Final = 128  # of a beginning: fewer cost less than a batch that is cut in two for them
 _LEAST_CHARS: Final = 2 * LEAST_TOKENS  # of a system prompt that may have so many; most have twice as many
@@ -50,21 +50,21 @@ class Head(NamedTuple):
     """The system prompt that a conversation begins with, and the tools that its model is offered."""
 
     system: tuple[Message, ...]
-    tools: tuple[Tool, ...] = ()
+    offer: Offer = NO_TOOLS
 
 
-def head_of(messages: Sequence[Message], tools: tuple[Tool, ...] = ()) -> Head | None:
+def head_of(messages: Sequence[Message], offer: Offer = NO_TOOLS) -> Head | None:
     """Return the head of a conversation where it is long enough to be shared."""
-    if not tools and (not messages or messages[0].role != "system"):
+    if not offer and (not messages or messages[0].role != "system"):
         return None
     system = tuple(takewhile(lambda message: message.role == "system", messages))
     size = sum(len(message.content) for message in system)
-    return Head(system, tools) if size >= _LEAST_CHARS or size + size_of(tools) >= _LEAST_CHARS else None
+    return Head(system, offer) if size >= _LEAST_CHARS or size + size_of(offer.tools) >= _LEAST_CHARS else None
 
 
-def digest_of(tenant: str, messages: Sequence[Message], tools: tuple[Tool, ...] = ()) -> int | None:
+def digest_of(tenant: str, messages: Sequence[Message], offer: Offer = NO_TOOLS) -> int | None:
     """Return 64 signed bits that are the same for all conversations of a tenant with one long head; None for others."""
-    head = head_of(messages, tools)
+    head = head_of(messages, offer)
     return None if head is None else _digest(tenant, head)
 
 
@@ -81,9 +81,7 @@ class Prefixes:
     `most_tokens` of all are kept, 0: nothing is shared.
     """
 
-    def __init__(
-        self, begin: Callable[[tuple[Message, ...], tuple[Tool, ...]], tuple[str, ...]], *, most_tokens: int
-    ) -> None:
+    def __init__(self, begin: Callable[[tuple[Message, ...], Offer], tuple[str, ...]], *, most_tokens: int) -> None:
         self._begin = begin
         self._most_tokens = most_tokens
         self._lock = threading.Lock()
@@ -99,7 +97,7 @@ class Prefixes:
         found = [NONE] * len(requests)
         groups: dict[Hashable, tuple[Head, list[int]]] = {}
         for index, request in enumerate(requests if self._most_tokens else ()):
-            head = head_of(request.messages, offered(request.tools, request.tool_choice))
+            head = head_of(request.messages, request.offer)
             if request.tenant is not None and head is not None:
                 name: Hashable = (request.tenant, _digest(request.tenant, head))
                 groups.setdefault(name, (head, []))[1].append(index)
@@ -154,6 +152,6 @@ def _digest(tenant: str, head: Head) -> int:
     digest = blake2b(tenant.encode(), digest_size=8)
     for message in head.system:
         digest.update(b"\0" + message.content.encode())
-    for tool in head.tools:
+    for tool in head.offer.tools:
         digest.update(b"\1" + as_json(described(tool)).encode())
     return int.from_bytes(digest.digest(), "big", signed=True)

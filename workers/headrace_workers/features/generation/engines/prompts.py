@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
-from headrace_schemas.tool import Tool
+from headrace_schemas.tool import NO_TOOLS, Offer, Tool
 from headrace_workers.features.generation.engines.chat_template import (
     ChatTemplate,
     InvalidTemplate,
@@ -70,20 +70,25 @@ class Prompts:
         """Return the tokens of a text that stands alone, outside the template."""
         return self._added.ids(text)
 
-    @property
-    def dialect(self) -> Dialect:
-        """The way in which the model writes calls of tools."""
-        dialect = self._template.dialect
+    def narrowed(self, offer: Offer) -> Offer:
+        """Return what this model is offered: a model that was not trained to call tools calls one, since it would not
+        stop.
+        """
+        return offer if self._template.dialect is Dialect.HERMES else offer._replace(most=1)
+
+    def dialect(self, offer: Offer) -> Dialect:
+        """Return how the model writes calls of these tools: in tags where a bare call could be an answer."""
+        dialect = self._template.dialect if self._writes_calls(offer) or not offer.beside_format else Dialect.HERMES
         has_tags = self.tokenizer.token_to_id(OPEN) is not None
         return Dialect.HERMES_TOKENS if dialect is Dialect.HERMES and has_tags else dialect
 
-    def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[str] | HeadraceError:
+    def encode(self, messages: Sequence[Message], offer: Offer = NO_TOOLS) -> list[str] | HeadraceError:
         """Return the prompt's tokens, which leave room for at least one more, or an error that says why it cannot run.
 
-        `tools` are those that the model is offered: its template writes them, or words that describe them do.
+        The model's template writes the offered tools, or words that describe them do.
         PromptTooLong names the counts and the bound, InvalidTemplate what the template objects to.
         """
-        written = self._render(messages, tools)
+        written = self._render(messages, offer)
         if isinstance(written, HeadraceError):
             return written
         tokens = [str(self.tokenizer.id_to_token(number)) for number in written.ids()]
@@ -91,23 +96,23 @@ class Prompts:
             return self._nothing()
         return tokens if self.room(len(tokens)) >= 1 else self._too_long(f"{len(tokens)} tokens")
 
-    def beginning(self, system: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[str, ...]:
+    def beginning(self, system: Sequence[Message], offer: Offer = NO_TOOLS) -> tuple[str, ...]:
         """Return the tokens that every conversation with this system prompt and these tools begins with.
 
         Return none where the template writes the system prompt elsewhere, or refuses these messages.
         """
-        one, other = (self.encode([*system, Message(role="user", content=said)], tools) for said in ("A", "7"))
+        one, other = (self.encode([*system, Message(role="user", content=said)], offer) for said in ("A", "7"))
         if isinstance(one, HeadraceError) or isinstance(other, HeadraceError):
             return ()
         return common(one, other)
 
-    def count(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int | HeadraceError:
+    def count(self, messages: Sequence[Message], offer: Offer = NO_TOOLS) -> int | HeadraceError:
         """Return the number of tokens that `encode` gives, or its error, at less cost.
 
         Of a long prompt that surely fits, the number is estimated from its beginning; one that surely does not fit is
         not read to its end.
         """
-        written = self._render(messages, tools)
+        written = self._render(messages, offer)
         if isinstance(written, HeadraceError):
             return written
         text = written.text
@@ -125,16 +130,23 @@ class Prompts:
                 return about
             read *= 4
 
-    def _render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> _Written | HeadraceError:
+    def _render(self, messages: Sequence[Message], offer: Offer) -> _Written | HeadraceError:
+        offer = self.narrowed(offer)
         try:
-            if not self._template.knows_tools:
-                messages, tools = in_words(messages, tools), ()
-            written = self._written(messages, tools)
+            if self._writes_calls(offer):
+                written = self._written(messages, offer.tools)
+            else:
+                written = self._written(in_words(messages, offer), ())
         except (PromptTooLong, InvalidTemplate) as error:
             return error
         except RecursionError:
             return InvalidTemplate("the tools are nested too deep for a prompt")
         return written if written.text else self._nothing()
+
+    def _writes_calls(self, offer: Offer) -> bool:
+        """Return True if the template writes these tools, and its model a call of them, as an answer may have them."""
+        dialect = self._template.dialect
+        return self._template.knows_tools and not (offer.beside_format and dialect is Dialect.LLAMA)
 
     def _written(self, messages: Sequence[Message], tools: Sequence[Tool]) -> _Written:
         if not self._added.may_come_from(caller_texts(messages, tools)):

@@ -13,7 +13,6 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, get_args
 
@@ -267,13 +266,15 @@ class Registry:
         return None if card is None else card.provider
 
     def knows_tools(self, alias: str) -> bool:
-        """Return True if a model can choose whether to call a tool: its chat template, or its provider, takes tools."""
+        """Return True if a model can be asked to choose whether to call a tool: its provider takes tools, or its engine
+        holds it to a grammar.
+        """
         card = self._find(alias)
         if card is None:
             return False
         if card.remote is not None:
             return "tools" not in card.remote.lacks
-        return _template_knows_tools(model_dir(self._home, alias), card)
+        return engines("generator")[card.engine].grammar
 
     def price(self, alias: str) -> CataloguePrice | None:
         """Return the price that the catalogue sets for a model, as it was a second ago; None where it sets none."""
@@ -327,16 +328,6 @@ class Registry:
     def _look_in_catalogue(self, alias: str) -> ModelCard | None:
         entry = self._read_catalogue().models.get(alias)
         return None if entry is None else remote_card(alias, entry)
-
-
-@lru_cache(maxsize=64)
-def _template_knows_tools(folder: Path, _card: ModelCard) -> bool:
-    from headrace_workers.features.generation.engines.chat_template import load_chat_template
-
-    try:
-        return load_chat_template(folder).knows_tools
-    except (ConfigurationError, OSError):  # an engine without a template, or a broken one, which its worker reports
-        return False
 
 
 def readable_catalogue(home: Path, before: Catalogue = _NO_CATALOGUE) -> Catalogue:

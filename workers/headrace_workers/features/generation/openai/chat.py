@@ -8,7 +8,7 @@ from headrace_schemas import DeadLetter
 from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES, tier
 from headrace_workers.features.generation.openai.content import CHAT_PARTS, role_of, text_of
 from headrace_workers.features.generation.openai.formats import chat_format
-from headrace_workers.features.generation.openai.function_tools import calls_in, chat_calls, chat_tools, check_beside
+from headrace_workers.features.generation.openai.function_tools import calls_in, chat_calls, chat_tools
 from headrace_workers.features.generation.openai.generation import (
     Spoken,
     accepted_at,
@@ -29,7 +29,7 @@ PARAMETERS: Final = Parameters(
         {
             "messages", "model", "temperature", "top_p", "seed", "stop", "max_completion_tokens", "max_tokens",
             "service_tier", "metadata", "safety_identifier", "user", "stream", "stream_options", "response_format",
-            "tools", "tool_choice", WISHES,
+            "tools", "tool_choice", "parallel_tool_calls", WISHES,
         }
     ),
     refused={
@@ -39,7 +39,6 @@ PARAMETERS: Final = Parameters(
         "logit_bias": ({},),
         "logprobs": (False,),
         "top_logprobs": (0,),
-        "parallel_tool_calls": (True, False),
         "functions": ([],),
         "function_call": ("none", "auto"),
         "moderation": (),
@@ -62,11 +61,11 @@ PARAMETERS: Final = Parameters(
 _LENGTH: Final = ("max_completion_tokens", "max_tokens")
 _MESSAGE: Final = Parameters(
     # `parsed` stands in a message that the client parsed and sends back: it repeats the content.
-    works=frozenset({"role", "content", "refusal", "annotations", "tool_calls", "parsed"}),
-    refused={"name": (), "tool_call_id": (), "function_call": ()},
+    works=frozenset({"role", "content", "name", "refusal", "annotations", "tool_calls", "parsed"}),
+    refused={"tool_call_id": (), "function_call": ()},
     unmeant={"audio": ()},
 )
-_RESULT: Final = Parameters(works=frozenset({"role", "content", "tool_call_id"}), refused={"name": ()})
+_RESULT: Final = Parameters(works=frozenset({"role", "content", "tool_call_id", "name"}))
 
 
 def read(body: Body, asker: Asker) -> Request:
@@ -78,7 +77,6 @@ def read(body: Body, asker: Asker) -> Request:
     stream, with_usage = wants_stream(asked)
     messages = [_message(each, f"messages[{place}]") for place, each in enumerate(_messages(asked))]
     tools, output = chat_tools(asked), chat_format(asked)
-    check_beside(tools, output, "response_format")
     names = {**tools.names, **output.names}
     job = generation_job(
         asked,
@@ -147,7 +145,8 @@ def _message(message: object, param: str) -> dict[str, Any]:
     if content is None and not calls:
         raise missing(f"{param}.content")
     text = "" if content is None else text_of(content, CHAT_PARTS, f"{param}.content")
-    return {"role": role, "content": text, **({"tool_calls": calls} if calls else {})}
+    turn = {"role": role, "content": text, "name": given.get("name"), "tool_calls": calls}
+    return {name: value for name, value in turn.items() if value not in (None, []) or name == "content"}
 
 
 def _tool_result(message: Mapping[str, Any], param: str) -> dict[str, Any]:

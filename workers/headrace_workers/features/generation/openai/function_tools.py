@@ -61,12 +61,6 @@ def response_tools(asked: Body) -> Asked:
     return _tools(asked, tool, chosen, choice_name="tool_choice.name", kinds=kinds)
 
 
-def check_beside(tools: Asked, output: Asked, param: str) -> None:
-    """Raise Refused where a body asks for a format and for calls of tools: an answer is one of the two."""
-    if output.fields and "tools" in tools.fields and tools.fields.get("tool_choice") != "none":
-        raise unsupported(param, 'is not supported beside tools: leave one out, or send tool_choice "none"')
-
-
 def calls_in(given: Any, param: str) -> list[dict[str, Any]]:
     """Return the calls of an assistant's turn in a chat, as a job holds them."""
     if not isinstance(given, list | tuple):
@@ -98,6 +92,7 @@ def _tools(
         _check_type(each, param, kinds)
         tools.append(tool(each, param))
     choice = _choice(asked.get("tool_choice"), chosen, choice_name)
+    several = flag(asked, "parallel_tool_calls", default=True)
     if not tools:
         if choice in (None, "none", "auto"):
             return Asked()
@@ -108,7 +103,11 @@ def _tools(
             raise wrong(f"tools[{place}]", f"is the second tool of the name {name!r}: name each once")
     if isinstance(choice, Mapping) and choice["name"] not in names:
         raise wrong(choice_name, "is none of the tools")
-    fields = {"tools": tools, **({} if choice is None else {"tool_choice": choice})}
+    fields = {
+        "tools": tools,
+        **({} if choice is None else {"tool_choice": choice}),
+        **({} if several else {"parallel_tool_calls": False}),
+    }
     return Asked(fields, {"tools": "tools", "tool_choice": "tool_choice"})
 
 

@@ -10,7 +10,7 @@ from headrace_workers.features.generation.openai.file_search import NAMES, knowl
 from headrace_workers.features.generation.openai.file_search import TOOL as SEARCH
 from headrace_workers.features.generation.openai.flags import flag
 from headrace_workers.features.generation.openai.formats import Asked, response_format
-from headrace_workers.features.generation.openai.function_tools import check_beside, response_tools
+from headrace_workers.features.generation.openai.function_tools import response_tools
 from headrace_workers.features.generation.openai.generation import generation_job, spoken
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
 from headrace_workers.features.generation.openai.response_body import ended
@@ -24,16 +24,15 @@ PARAMETERS: Final = Parameters(
     works=frozenset(
         {
             "model", "input", "instructions", "previous_response_id", "background", "store", "temperature", "top_p",
-            "max_output_tokens", "tools", "tool_choice", "service_tier", "metadata", "safety_identifier", "user",
-            "stream", "stream_options", "text", WISHES,
+            "max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "service_tier", "metadata",
+            "safety_identifier", "user", "stream", "stream_options", "text", WISHES,
         }
     ),
     refused={
         "prompt": (),
         "conversation": (),
-        "include": ([],),
+        "include": ([], ["reasoning.encrypted_content"]),
         "max_tool_calls": (),
-        "parallel_tool_calls": (True, False),
         "moderation": (),
         "top_logprobs": (0,),
         "truncation": ("disabled",),
@@ -72,7 +71,6 @@ def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
     stream, _ = wants_stream(asked)
     _check_background(asked, stream)
     tools, output = _tools(asked), response_format(asked)
-    check_beside(tools, output, "text.format")
     names = {**tools.names, **output.names}
     job = generation_job(
         asked,

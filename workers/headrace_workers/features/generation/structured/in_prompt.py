@@ -17,9 +17,11 @@ def with_format(messages: Sequence[Message], job: GenerationJob) -> tuple[Messag
     A system message at the beginning ends with it, so that jobs of one format share the beginning of their prompts;
     else the last turn of the user does, since not every template knows system messages.
     """
-    words = None if job.output is None else _in_words(job.output)
+    words = None if job.output is None or job.offer.required else _in_words(job.output)
     if words is None or not messages:
         return tuple(messages)
+    if job.offer:
+        words = f"Unless you call a tool: {words}"
     users = [place for place, each in enumerate(messages) if each.role == "user"]
     if messages[0].role != "system" and not users:
         return (*messages, Message(role="user", content=words))

@@ -24,7 +24,7 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
-from headrace_schemas.tool import Tool
+from headrace_schemas.tool import Offer, Tool
 from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
 from headrace_workers.features.generation.structured.compile_allowance import CompileAllowance
 from headrace_workers.features.generation.structured.compiling import CPU_SECONDS, compile_apart
@@ -94,9 +94,9 @@ def check_format(output: OutputFormat, tenant: str) -> None:
             _raise(fault, "output.grammar")
 
 
-def check_tools_schemas(tools: Sequence[Tool], tenant: str) -> None:
+def check_tools_schemas(tools: Sequence[Tool], tenant: str, output: OutputFormat | None = None) -> None:
     """Raise InvalidRecord, which names the tool, where no arguments can be held to its parameters. All are compiled
-    together, so that many tools take no longer than one schema.
+    together, so that many tools take no longer than one schema, and with the format of an answer without a call.
 
     Raise FormatsTooSlow and Unavailable as `check_format` does.
     """
@@ -115,7 +115,9 @@ def check_tools_schemas(tools: Sequence[Tool], tenant: str) -> None:
         texts[param] = text = as_json(schema)
         _raise(_result(tenant, f"part {text}", partial(_fault_apart, schema, text)), param)
     together = "".join(f"{tool.name} {text}\n" for tool, text in zip(tools, texts.values(), strict=True))
-    fault = _result(tenant, together, partial(_fault_of_calls, tools))
+    if output is not None:
+        together += output.model_dump_json()
+    fault = _result(tenant, together, partial(_fault_of_calls, tools, output))
     if fault is not None and fault[0]:  # the first step is the number of a tool
         _raise((fault[0][1:], fault[1]), f"tools[{fault[0][0]}].parameters")
     _raise(fault, "tools")
@@ -165,9 +167,10 @@ def _fault_of_grammar(output: RegexFormat | GrammarFormat, compiler: _Compiler) 
     return None if words is None else ((), words)
 
 
-def _fault_of_calls(tools: Sequence[Tool], compiler: _Compiler) -> _Fault | None:
+def _fault_of_calls(tools: Sequence[Tool], output: OutputFormat | None, compiler: _Compiler) -> _Fault | None:
     """Return why the tools cannot be compiled together, with the number of the tool that is at fault by itself."""
-    words = compiler.fault_of(grammar_of_call(tools, "required", Dialect.JSON))
+    offer = Offer(tuple(tools), required=output is None, beside_format=output is not None)
+    words = compiler.fault_of(grammar_of_call(offer, Dialect.HERMES, output))
     if words is None:
         return None
     for place, tool in enumerate(tools[:_MOST_PARTS]):

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
-from headrace_schemas.tool import Tool, ToolCall
+from headrace_schemas.tool import MAX_CALLS, Offer, Tool, ToolCall
 from headrace_workers.core.ports import Completion
 from headrace_workers.features.generation.structured.strict_json import NotJson, read_beginning, read_whole
-from headrace_workers.features.generation.structured.tools import OPEN, arguments_schema, as_json, must_call, offered
+from headrace_workers.features.generation.structured.tools import CLOSE, OPEN, arguments_schema, as_json
 from headrace_workers.features.generation.structured.validity import check_of
 
 _NAMED: Final = ("arguments", "parameters")  # what a call's arguments are called, by dialect
@@ -31,42 +31,52 @@ class Call(NamedTuple):
 
 
 def with_tools(completion: Completion, job: GenerationJob, job_id: str) -> Completion | Unparsable:
-    """Return the completion with the call that is in it, or the reason why it is not as the job's `tool_choice` asks.
+    """Return the completion with the calls that are in it, or the reason why it is not as the job's tools ask.
 
-    An answer has one call: of several the first. The call's id follows from the job's.
+    Each call must be valid. The calls' ids follow from the job's.
     """
-    tools = offered(job.tools, job.tool_choice)
-    if not tools:
+    offer = job.offer
+    if not offer:
         return replace(completion, tool_calls=()) if completion.tool_calls else completion
-    text, found = _found(completion, tools, forced=must_call(job.tool_choice))
-    if isinstance(found, Unparsable):
+    text, calls, rest = _calls_of(completion, offer)
+    if isinstance(calls, Unparsable):
         if completion.finish_reason == "length":
-            return Unparsable(f"its tokens ended before its call did: {found}", "truncated", found.place)
-        return found
-    if found is None:
+            return Unparsable(f"its tokens ended before its call did: {calls}", "truncated", calls.place)
+        return calls
+    if not calls:
         return completion
-    call = ToolCall(id=f"call_{job_id.replace('-', '')}", name=found.name, arguments=found.arguments)
-    return replace(completion, text=text, finish_reason="tool_calls", tool_calls=(call,))
+    if completion.finish_reason == "length" and len(calls) < offer.most and not CLOSE.startswith(rest):
+        return Unparsable("its tokens ended before its last call did", "truncated")
+    call_id = f"call_{job_id.replace('-', '')}"
+    named = tuple(
+        ToolCall(id=call_id if number == 1 else f"{call_id}_{number}", name=call.name, arguments=call.arguments)
+        for number, call in enumerate(calls, 1)
+    )
+    return replace(completion, text=text, finish_reason="tool_calls", tool_calls=named)
 
 
-def calls_in(text: str, tools: Sequence[Tool], *, forced: bool) -> tuple[str, Call | Unparsable | None]:
-    """Return the text before the first call, and that call, or why it is none. None where nothing is called.
+def calls_in(text: str, offer: Offer) -> tuple[str, list[Call] | Unparsable, str]:
+    """Return the text before the first call, the calls or why they are wrong, and what follows the last.
 
-    A call stands in `<tool_call>`, or is all that a text has. Raise nothing, whatever the text is.
+    Calls stand in `<tool_call>`, or are all that a text has; where the answer may have a format instead, it begins with
+    `<tool_call>` if it calls. At most `offer.most` calls are read. Raise nothing, whatever the text is.
     """
-    if not _is_call(text, tools):
+    if offer.beside_format and not text.lstrip().startswith(OPEN):
+        return text, [], ""
+    if offer.beside_format or not _is_call(text, offer.tools):
         before, opened, said = text.partition(OPEN)
         if opened:
-            return before.strip(), _call_at_beginning(said.lstrip(), tools)
-        if not forced:
-            return text, None
-    return "", _call_at_beginning(text.lstrip(), tools, whole=True)
+            return before.strip(), *_read(OPEN + said, offer, tagged=True)
+        if not offer.required:
+            return text, [], ""
+    return "", *_read(text, offer, tagged=False)
 
 
 def fault_of_calls(calls: Sequence[ToolCall], job: GenerationJob) -> Unparsable | None:
     """Return why an answer with these calls is not as the job's tools and `tool_choice` ask; None where it is."""
-    tools = {each.name: each for each in offered(job.tools, job.tool_choice)}
-    if not calls and tools and must_call(job.tool_choice):
+    offer = job.offer
+    tools = {tool.name: tool for tool in offer.tools}
+    if not calls and offer.required:
         return Unparsable("a tool was to be called, and the answer calls none")
     for call in calls:
         fault = fault_of(tools[call.name], call.arguments) if call.name in tools else _not_offered(tools)
@@ -81,15 +91,43 @@ def fault_of(tool: Tool, arguments: str) -> Unparsable | None:
     return value if isinstance(value, Unparsable) else _fault(tool, value)
 
 
-def _found(completion: Completion, tools: Sequence[Tool], *, forced: bool) -> tuple[str, Call | Unparsable | None]:
-    """Return the text and the call: the one that the engine found, or the one in the text."""
+def _calls_of(completion: Completion, offer: Offer) -> tuple[str, list[Call] | Unparsable, str]:
+    """Return what `calls_in` returns, of the calls that the engine found, or of those in the text."""
     if not completion.tool_calls:
-        return calls_in(completion.text, tools, forced=forced)
-    first = completion.tool_calls[0]
-    value = _arguments(first.arguments or "{}")  # providers leave out what is empty
-    if isinstance(value, Unparsable):
-        return "", value
-    return completion.text, _call(first.name, value, tools)
+        return calls_in(completion.text, offer)
+    if len(completion.tool_calls) > MAX_CALLS < offer.most + 1:
+        return "", Unparsable(f"the answer has more than {MAX_CALLS} calls of tools"), ""
+    calls = []
+    for asked in completion.tool_calls[: offer.most]:
+        value = _arguments(asked.arguments or "{}")  # providers leave out what is empty
+        call = value if isinstance(value, Unparsable) else _call(asked.name, value, offer.tools)
+        if isinstance(call, Unparsable):
+            return "", call, ""
+        calls.append(call)
+    return completion.text, calls, ""
+
+
+def _read(text: str, offer: Offer, *, tagged: bool) -> tuple[list[Call] | Unparsable, str]:
+    """Return the calls that a text begins with, at least one, or why they are wrong; and what follows the last."""
+    calls: list[Call] = []
+    rest = text.strip()
+    while len(calls) < offer.most and (OPEN in rest if tagged else rest or not calls):
+        said = rest.partition(OPEN)[2].lstrip() if tagged else rest
+        try:
+            value, end = read_beginning(said)
+        except NotJson as error:
+            return Unparsable(f"a tool was to be called, and the call is no JSON: {error}"), ""
+        call = _call_of(value, offer.tools)
+        if isinstance(call, Unparsable):
+            return call, ""
+        calls.append(call)
+        rest = said[end:].strip()
+        if tagged:
+            rest = rest.removeprefix(CLOSE).strip()
+        elif rest and (len(calls) == offer.most or not rest.startswith("{")):
+            place = str(len(text.rstrip()) - len(rest))
+            return Unparsable("a tool was to be called, and the answer goes on after the call", place=place), ""
+    return calls, rest
 
 
 def _arguments(text: str) -> Any:
@@ -106,14 +144,8 @@ def _is_call(text: str, tools: Sequence[Tool]) -> bool:
     return found is not None and found[1] in [each.name for each in tools]
 
 
-def _call_at_beginning(text: str, tools: Sequence[Tool], *, whole: bool = False) -> Call | Unparsable:
-    """Return the call that a text begins with, which is all of it where it is to be the `whole`."""
-    try:
-        value, end = read_beginning(text)
-    except NotJson as error:
-        return Unparsable(f"a tool was to be called, and the call is no JSON: {error}")
-    if whole and text[end:].strip():
-        return Unparsable("a tool was to be called, and the answer goes on after the call", place=str(end))
+def _call_of(value: Any, tools: Sequence[Tool]) -> Call | Unparsable:
+    """Return the call that a JSON value is."""
     if not isinstance(value, dict) or not isinstance(name := value.pop("name", None), str):
         return Unparsable("a tool was to be called, and the call has no name")
     if len(value) != 1 or (key := next(iter(value))) not in _NAMED:

@@ -1,4 +1,4 @@
-"""Tools that a model may call: which it is offered, and how it writes a call. Light, since the bridge imports it."""
+"""Tools that a model may call: their description, and how it writes a call. Light, since the bridge imports it."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import InvalidRecord
-from headrace_schemas.tool import NamedTool, Tool, ToolChoice
+from headrace_schemas.tool import Tool
 
 MAX_TOOLS_BYTES: Final = 256 * 1024  # of all tools of a job, as JSON
 OPEN: Final = "<tool_call>"
@@ -26,20 +26,6 @@ class Dialect(StrEnum):
     def arguments(self) -> str:
         """Return the name under which the arguments stand."""
         return "parameters" if self is Dialect.LLAMA else "arguments"
-
-
-def offered(tools: Sequence[Tool], choice: ToolChoice | None) -> tuple[Tool, ...]:
-    """Return the tools that the model may call: none, all, or the one that is named."""
-    if choice == "none":
-        return ()
-    if isinstance(choice, NamedTool):
-        return tuple(each for each in tools if each.name == choice.name)
-    return tuple(tools)
-
-
-def must_call(choice: ToolChoice | None) -> bool:
-    """Return True if an answer without a call would be wrong."""
-    return choice == "required" or isinstance(choice, NamedTool)
 
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:
@@ -86,7 +72,7 @@ def check_choice(job: GenerationJob, knows_tools: Callable[[str], bool]) -> None
         return
     if unable := next((alias for alias in job.chain if not knows_tools(alias)), None):
         raise InvalidRecord(
-            f"the model {unable} cannot choose whether to call a tool: it knows none by itself. Set tool_choice to "
+            f"the model {unable} cannot choose whether to call a tool: its provider takes no tools. Set tool_choice to "
             "required or to the name of a tool, or name another model",
             param="tool_choice",
             code="unsupported_parameter",

@@ -7,25 +7,25 @@ from itertools import groupby
 from typing import Final, Literal
 
 from headrace_schemas import Answer, Message
-from headrace_schemas.tool import Tool, ToolCall
-from headrace_workers.features.generation.structured.tools import as_json, described
+from headrace_schemas.tool import Offer, ToolCall
+from headrace_workers.features.generation.structured.tools import CLOSE, OPEN, as_json, described
 
-_OFFER: Final = (
-    "You must call one of these tools, each of which is described in JSON:\n{tools}\n\n"
-    'Answer with one JSON object and nothing else: {{"name": <the tool\'s name>, "arguments": <an object that its '
-    "parameters describe>}}"
-)
+_CALL: Final = '{"name": <the tool\'s name>, "arguments": <an object that its parameters describe>}'
+_REQUIRED: Final = "You must call one of these tools, each of which is described in JSON:"
+_ALLOWED: Final = "You may call these tools, each of which is described in JSON:"
+_SEVERAL: Final = "To call several, write one call after the other, each on a line of its own."
+_NO_CALL: Final = "If no tool helps, answer without a call."
 
 
-def in_words(messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[Message, ...]:
+def in_words(messages: Sequence[Message], offer: Offer) -> tuple[Message, ...]:
     """Return the conversation with the tools in its system prompt, and without turns that only some templates know."""
-    turns = _plain(messages)
-    if not tools:
+    turns = _plain(messages, tagged=offer.beside_format)
+    if not offer:
         return turns
-    offer = _OFFER.format(tools="\n".join(as_json(described(each)["function"]) for each in tools))
+    told = _told(offer)
     if turns and turns[0].role == "system":
-        return (_turn("system", f"{turns[0].content}\n\n{offer}"), *turns[1:])
-    return (_turn("system", offer), *turns)
+        return (_turn("system", f"{turns[0].content}\n\n{told}"), *turns[1:])
+    return (_turn("system", told), *turns)
 
 
 def said_in(answer: Answer) -> str:
@@ -38,7 +38,19 @@ def call_in_words(call: ToolCall) -> str:
     return f'{{"name": {as_json(call.name)}, "arguments": {call.arguments}}}'
 
 
-def _plain(messages: Sequence[Message]) -> tuple[Message, ...]:
+def _told(offer: Offer) -> str:
+    """Return the words that describe the tools, and how to call them."""
+    tools = "\n".join(as_json(described(tool)["function"]) for tool in offer.tools)
+    several = [_SEVERAL] if offer.most > 1 else []
+    if offer.required:
+        lines = [_REQUIRED, tools, "", f"Answer with one JSON object and nothing else: {_CALL}", *several]
+    else:
+        call = f"{OPEN}\n{_CALL}\n{CLOSE}" if offer.beside_format else _CALL
+        lines = [_ALLOWED, tools, "", "To call one, answer with this and nothing else:", call, *several, _NO_CALL]
+    return "\n".join(lines)
+
+
+def _plain(messages: Sequence[Message], *, tagged: bool) -> tuple[Message, ...]:
     """Return the turns, calls as JSON and results as the user's words. Results join the user's turns beside them."""
     if not any(each.tool_calls or each.role == "tool" for each in messages):
         return tuple(messages)
@@ -49,7 +61,7 @@ def _plain(messages: Sequence[Message]) -> tuple[Message, ...]:
         if is_told and any(each.role == "tool" for each in told):
             turns.append(_turn("user", "\n\n".join(_said(each, names) for each in told)))
         else:
-            turns += [_turn("assistant", _called(each)) if each.tool_calls else each for each in told]
+            turns += [_turn("assistant", _called(each, tagged=tagged)) if each.tool_calls else each for each in told]
     return tuple(turns)
 
 
@@ -60,8 +72,11 @@ def _said(message: Message, names: dict[str, str]) -> str:
     return f"The tool {name} returned:\n{message.content}"
 
 
-def _called(message: Message) -> str:
-    return "\n".join([*filter(None, [message.content]), *map(call_in_words, message.tool_calls)])
+def _called(message: Message, *, tagged: bool) -> str:
+    calls = list(map(call_in_words, message.tool_calls))
+    if tagged:
+        calls = [f"{OPEN}\n{call}\n{CLOSE}" for call in calls]
+    return "\n".join([*filter(None, [message.content]), *calls])
 
 
 def _turn(role: Literal["system", "user", "assistant"], content: str) -> Message:

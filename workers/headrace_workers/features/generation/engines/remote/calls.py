@@ -10,13 +10,13 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.events import FinishReason
 from headrace_schemas.limits import MAX_TEXT
-from headrace_schemas.tool import ToolCall
+from headrace_schemas.tool import MAX_CALLS, ToolCall
 from headrace_workers.core.ports import Completion, GivenUp, RemoteSource, Request
 from headrace_workers.features.generation.engines.remote.failure_statuses import failure_in_stream
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, CutByDeadline
@@ -159,6 +159,16 @@ def _too_late(alias: str, limits: RemoteModel, *, began: bool, whole: bool) -> s
     return f"{alias}: no answer began within {limits.first_token:g} s (`first_token` in models.toml)"
 
 
+@dataclass(slots=True)
+class _Call:
+    """A call of a tool, as far as it has come."""
+
+    index: int
+    id: str
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
 class _Heard:
     """The parts of an answer that came so far. It keeps no more than what it tells, however many pieces come."""
 
@@ -166,8 +176,7 @@ class _Heard:
         self.began = self.has_content = False
         self.length = 0  # characters of text and calls
         self._texts: list[str] = []
-        self._call: CallPiece | None = None  # the first one
-        self._name, self._arguments, self._call_ended = "", list[str](), False
+        self._calls: list[_Call] = []  # one more than an answer may have, at most
         self._finish: FinishReason | None = None
         self._known: dict[str, Any] = {}
         self._written: int | None = None
@@ -189,15 +198,15 @@ class _Heard:
                 self._known[name] = value
 
     def _add_call(self, part: CallPiece) -> None:
-        """Add to the first call, as the provider sent it: nothing in it is checked. An answer has one."""
-        first = self._call = self._call or part
-        if part.index != first.index:
-            return
-        ended = bool(part.id and part.id != first.id)  # some servers give each call the same index
-        self._call_ended = self._call_ended or ended
-        if not self._call_ended:
-            self._name = self._name or part.name
-            self._arguments.append(part.arguments)
+        """Add to a call, as the provider sent it: nothing in it is checked."""
+        call = next((call for call in reversed(self._calls) if call.index == part.index), None)
+        if call is None or (part.id and part.id != call.id):  # some servers give each call the same index
+            if len(self._calls) > MAX_CALLS:
+                return
+            call = _Call(part.index, part.id)
+            self._calls.append(call)
+        call.name = call.name or part.name
+        call.arguments.append(part.arguments)
 
     def completion(self, limits: RemoteModel, alias: str, key: str | None, most_tokens: int) -> Completion | AnswerLost:
         """Return the answer, if it came to its end."""
@@ -220,13 +229,17 @@ class _Heard:
             disbelieved=counted if counted is not None and counted > most_tokens else None,
         )
         text = _cleaned(self._texts, key)
-        return Completion(text, self._finish, read or 0, written or 0, source, tool_calls=self._calls(key))
+        return Completion(text, self._finish, read or 0, written or 0, source, tool_calls=self._tool_calls(key))
 
-    def _calls(self, key: str | None) -> tuple[ToolCall, ...]:
-        if self._call is None:
-            return ()
-        call_id, name = _cleaned([self._call.id], key), _cleaned([self._name], key)
-        return (ToolCall.model_construct(id=call_id, name=name, arguments=_cleaned(self._arguments, key)),)
+    def _tool_calls(self, key: str | None) -> tuple[ToolCall, ...]:
+        return tuple(
+            ToolCall.model_construct(
+                id=_cleaned([call.id], key),
+                name=_cleaned([call.name], key),
+                arguments=_cleaned(call.arguments, key),
+            )
+            for call in self._calls
+        )
 
 
 def _part_of(whole: int | None, part: int | None) -> int | None:

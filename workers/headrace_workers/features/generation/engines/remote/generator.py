@@ -13,7 +13,7 @@ from headrace_workers.features.generation.engines.remote.rates import CallRates,
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 from headrace_workers.features.generation.most_tokens import tokens_at_most
-from headrace_workers.features.generation.structured.tools import as_json, described, offered
+from headrace_workers.features.generation.structured.tools import as_json, described
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
@@ -90,8 +90,8 @@ class RemoteGenerator:
         tokens = sum(map(pieces, _texts(request))) + request.sampling.max_tokens
         if (busy := self._take(tokens, request)) is not None:
             return lambda: busy
-        tools = offered(request.tools, request.tool_choice)
-        most = tokens_at_most(request.messages, request.output, tools, request.sampling.max_tokens)
+        tools, longest = request.offer.tools, request.sampling.max_tokens
+        most = tokens_at_most(request.messages, request.output, tools, longest)
         call = self._calls.begin(answer(self._provider, self._limits, request, self.alias, most))
         return lambda: self._settled(call.result(), tokens, patient=request.patient)
 
@@ -134,4 +134,4 @@ def _texts(request: Request) -> Iterator[str]:
     for message in request.messages:
         yield message.content
         yield from (call.arguments for call in message.tool_calls)
-    yield from (as_json(described(each)) for each in offered(request.tools, request.tool_choice))
+    yield from (as_json(described(tool)) for tool in request.offer.tools)

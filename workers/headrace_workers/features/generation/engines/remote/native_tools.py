@@ -9,7 +9,7 @@ from itertools import groupby, takewhile
 from typing import Any
 
 from headrace_schemas import Message
-from headrace_schemas.output_format import JsonSchemaFormat
+from headrace_schemas.output_format import JsonSchemaFormat, OutputFormat
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.models.catalogue import RemoteModel
@@ -17,8 +17,6 @@ from headrace_workers.features.generation.structured.tools import (
     arguments_schema,
     as_json,
     described,
-    must_call,
-    offered,
 )
 from headrace_workers.features.generation.structured.tools_in_prompt import in_words
 
@@ -28,27 +26,32 @@ def openai_tools(request: Request, model: RemoteModel) -> dict[str, Any]:
 
     A named tool is the only one that is offered: not every server takes a name as `tool_choice`.
     """
-    tools = offered(request.tools, request.tool_choice)
+    offer = request.offer
     if "tools" in model.lacks:
-        return {"messages": [_openai_turn(each) for each in in_words(request.messages, tools)]}
-    turns = [_openai_turn(each) for each in request.messages]
-    if not tools:
+        return {"messages": [_openai_turn(turn) for turn in in_words(request.messages, offer._replace(most=1))]}
+    turns = [_openai_turn(turn) for turn in request.messages]
+    if not offer:
         return {"messages": turns}
     return {
         "messages": turns,
-        "tools": [described(each) for each in tools],
-        "tool_choice": "required" if must_call(request.tool_choice) else "auto",
-        "parallel_tool_calls": False,
+        "tools": [described(tool) for tool in offer.tools],
+        "tool_choice": "required" if offer.required else "auto",
+        "parallel_tool_calls": offer.most > 1,
     }
 
 
-def call_format(request: Request, model: RemoteModel) -> JsonSchemaFormat | None:
-    """Return the format of a call that must be made and is asked for in words; None for all other requests.
+def native_format(request: Request, model: RemoteModel) -> OutputFormat | None:
+    """Return the format that the provider is to hold the answer to; None where there is none, or a call may stand in
+    the way of it. A provider that takes no tools is given the format of a call that must be made.
 
     Schemas that refer to their own parts say something else inside another schema: those are left out.
     """
-    tools = offered(request.tools, request.tool_choice)
-    if "tools" not in model.lacks or not tools or not must_call(request.tool_choice):
+    tools = request.offer.tools
+    if not tools:
+        return request.output
+    if "tools" not in model.lacks:
+        return request.output if request.offer.beside_format else None
+    if not request.offer.required:
         return None
     calls = [
         {
@@ -70,15 +73,15 @@ def anthropic_tools(request: Request, model: RemoteModel) -> dict[str, Any]:
 
     Turns about calls need a description of tools there, so they are told in words where a request has none.
     """
-    messages, tools = request.messages, offered(request.tools, request.tool_choice)
+    messages, offer = request.messages, request.offer
     about_calls = any(each.tool_calls or each.role == "tool" for each in messages)
     found: dict[str, Any] = {}
     if "tools" in model.lacks or (about_calls and not request.tools):
-        messages = in_words(messages, tools)
-    elif tools:
-        kind = "any" if must_call(request.tool_choice) else "auto"
-        found["tools"] = [_anthropic_tool(each) for each in tools]
-        found["tool_choice"] = {"type": kind, "disable_parallel_tool_use": True}
+        messages = in_words(messages, offer._replace(most=1))
+    elif offer:
+        kind = "any" if offer.required else "auto"
+        found["tools"] = [_anthropic_tool(tool) for tool in offer.tools]
+        found["tool_choice"] = {"type": kind, "disable_parallel_tool_use": offer.most == 1}
     elif about_calls:
         found["tools"] = [_anthropic_tool(each) for each in request.tools]
         found["tool_choice"] = {"type": "none"}
@@ -90,6 +93,8 @@ def anthropic_tools(request: Request, model: RemoteModel) -> dict[str, Any]:
 
 def _openai_turn(message: Message) -> dict[str, Any]:
     turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        turn["name"] = message.name
     if message.tool_calls:
         turn["content"] = message.content or None
         turn["tool_calls"] = [_openai_call(each) for each in message.tool_calls]
