@@ -184,7 +184,9 @@ def test_without_an_offer_nothing_is_called() -> None:
 )
 def test_a_call_that_is_wrong_is_a_typed_failure(said: str, reason: str, place: str | None) -> None:
     """The reason names the fault and its place, and quotes nothing of what the model said: nobody moderated that."""
-    found = answer(said if said.startswith("<") or place == str(len(ROME) + 1) else f"<tool_call>\n{said}\n</tool_call>")
+    found = answer(
+        said if said.startswith("<") or place == str(len(ROME) + 1) else f"<tool_call>\n{said}\n</tool_call>"
+    )
     assert isinstance(found, Unparsable), found
     assert found.failure == "unparsable"
     assert found.place == place
