@@ -19,7 +19,6 @@ from headrace_workers.features.generation.models.gguf_tokenizer import build_tok
 from headrace_workers.features.generation.models.registry import read_card
 from headrace_workers.features.generation.stage import most_tokens
 from headrace_workers.features.generation.structured.in_prompt import with_format
-from headrace_workers.features.generation.structured.tools import offered
 
 QWEN = Path(__file__).with_name("engines") / "templates" / "qwen2.5.jinja"
 TEXTS = {
@@ -75,7 +74,7 @@ def prompts(request: pytest.FixtureRequest, tiny_home: Path) -> Prompts:
 
 def used(prompts: Prompts, job: GenerationJob) -> int:
     """The tokens of a call whose answer is as long as it may be."""
-    counted = prompts.count(with_format(job.conversation, job), offered(job.tools, job.tool_choice))
+    counted = prompts.count(with_format(job.conversation, job), job.offer)
     assert isinstance(counted, int), counted
     return counted + job.sampling.max_tokens
 
