@@ -25,6 +25,16 @@ def test_positions_are_written_with_the_jobs(ledger, job):
     assert ledger.positions() == {anew: 2, other: 1}
 
 
+def test_of_several_positions_all_are_written_or_none(ledger, job):
+    places = [Place("t", number, "log1") for number in range(3)]
+    ledger.ingest([], following={place: Advance(0, Position(5)) for place in places})
+    ledger.ingest([job()], following={place: Advance(5, Position(7)) for place in places})
+    read(ledger, place=places[1], after=7, to=8)
+    with pytest.raises(PositionsMoved, match="t-1 than offset 7"):
+        ledger.ingest([job()], following={place: Advance(7, Position(9)) for place in places})
+    assert ledger.positions() == dict(zip(places, (7, 8, 7), strict=True))
+
+
 @pytest.mark.parametrize(("stored", "expected"), [(None, 3), (4, 3), (2, 3), (4, 0)])
 def test_a_position_that_is_not_the_expected_one_undoes_all_that_was_read(ledger, job, stored, expected):
     """Behind it or before it, and where nothing is stored: no job, no other position is written."""

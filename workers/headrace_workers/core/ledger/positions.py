@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam, case, func, select, update
+from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam, case, func, select, text, update
 
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.ledger.incidents import Incident
-from headrace_workers.core.sql.database import insert, now_ms
+from headrace_workers.core.sql.database import insert, many, now_ms
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import POSITIONS
 
@@ -102,19 +102,27 @@ def advance(connection: Connection, following: Mapping[Place, Advance]) -> None:
 
     A place that is not stored, or is stored of another log, is at 0.
     """
+    dialect = connection.dialect.name
+    moved: set[tuple[str, int]] = set()
+    if len(following) > 1 and dialect == "postgresql" and all(step.expected for step in following.values()):
+        wanted = [_wanted(place, step) for place, step in following.items()]
+        moved.update(run(connection, _MOVE_SEVERAL, many(dialect, wanted)))
     for place in sorted(following):  # in one order, so that two bridges cannot deadlock
         step = following[place]
-        wanted = {
-            "at_topic": place.topic, "at_partition": place.partition, "of_log": place.log, "to_next": step.to.next,
-            "to_fingerprints": json.dumps(step.to.fingerprints, separators=(",", ":")), "expected": step.expected,
-        }  # fmt: skip
-        if run(connection, _MOVE, wanted):
+        if (place.topic, place.partition) in moved or run(connection, _MOVE, _wanted(place, step)):
             continue
-        if step.expected or not run(connection, _first(connection.dialect.name), wanted):
+        if step.expected or not run(connection, _first(dialect), _wanted(place, step)):
             raise PositionsMoved(
                 f"the ledger has another position of {place.topic}-{place.partition} than offset {step.expected}, "
                 "which was read up to here: the bridge goes on from the ledger's"
             )
+
+
+def _wanted(place: Place, step: Advance) -> dict[str, Any]:
+    return {
+        "at_topic": place.topic, "at_partition": place.partition, "of_log": place.log, "to_next": step.to.next,
+        "to_fingerprints": json.dumps(step.to.fingerprints, separators=(",", ":")), "expected": step.expected,
+    }  # fmt: skip
 
 
 def go_back(connection: Connection, place: Place, expected: int, to: Position) -> None:
@@ -198,6 +206,26 @@ _MOVE = (
     )
     .returning(POSITIONS.c.next)
 )
+
+# Of several places that are stored, on PostgreSQL. They are locked in the order in which Python sorts them.
+_MOVE_SEVERAL = text("""
+    WITH given AS (
+        SELECT * FROM unnest(
+            CAST(:at_topic AS varchar[]), CAST(:at_partition AS integer[]), CAST(:of_log AS varchar[]),
+            CAST(:to_next AS bigint[]), CAST(:to_fingerprints AS text[]), CAST(:expected AS bigint[])
+        ) AS given (topic, partition, log, next, fingerprints, expected)
+    ),
+    held AS MATERIALIZED (
+        SELECT topic, partition FROM positions JOIN given USING (topic, partition)
+        ORDER BY topic COLLATE "C", partition FOR UPDATE OF positions
+    )
+    UPDATE positions SET log = given.log, next = given.next, fingerprints = given.fingerprints,
+        back_from = CASE WHEN positions.log = given.log THEN positions.back_from END
+    FROM held JOIN given USING (topic, partition)
+    WHERE positions.topic = held.topic AND positions.partition = held.partition
+        AND CASE WHEN positions.log = given.log THEN positions.next ELSE 0 END = given.expected
+    RETURNING positions.topic, positions.partition
+""")
 
 
 @lru_cache
