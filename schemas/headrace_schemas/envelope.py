@@ -77,10 +77,14 @@ class Envelope:
             "ce_time": _timestamp(self.time),
             NAME: JSON,
         }
-        for name in ("subject", "partitionkey", "traceparent", "correlationid"):
-            value = getattr(self, name)
-            if value is not None:
-                headers[f"ce_{name}"] = value
+        if self.subject is not None:
+            headers["ce_subject"] = self.subject
+        if self.partitionkey is not None:
+            headers["ce_partitionkey"] = self.partitionkey
+        if self.traceparent is not None:
+            headers["ce_traceparent"] = self.traceparent
+        if self.correlationid is not None:
+            headers["ce_correlationid"] = self.correlationid
         if self.expirytime is not None:
             headers["ce_expirytime"] = _timestamp(self.expirytime)
         return headers

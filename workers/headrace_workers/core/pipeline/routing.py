@@ -220,7 +220,7 @@ class Pipeline:
 
     def without_price(self, job: Job) -> str | None:
         """Return a model that the job may need and that costs what nobody knows; None where all are known, or own."""
-        return next((each for each in sorted(self.models_of(job)) if self.prices.price(each) is UNKNOWN), None)
+        return min((each for each in self.models_of(job) if self.prices.price(each) is UNKNOWN), default=None)
 
     def most_tokens(self, job: Job, once: int) -> int:
         """Return the largest cost of a job, one answer of which costs `once` with its prompt: it may come back to its
