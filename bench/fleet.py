@@ -16,8 +16,8 @@ from bench.lookup import question
 from bench.report import Report, Row, percentile, report, row
 from bench.services import Services, services
 from bench.vectors import clustered
-from headrace_workers.core.ledger import changes
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger import change_feed
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
@@ -217,5 +217,5 @@ def _write(tx: Connection, vectors: Mapping[int, bytes]) -> list[int]:
         keys,
     )
     ids = list(tx.execute(sql("SELECT id FROM entries WHERE id > :last ORDER BY id"), {"last": last}).scalars())
-    changes.note(tx, ids, "entry")
+    change_feed.note(tx, ids, "entry")
     return ids

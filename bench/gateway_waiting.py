@@ -22,7 +22,7 @@ from bench.services import Services
 from headrace_schemas import Answer as Said
 from headrace_schemas import JudgeVerdict, ModerationVerdict, Result, Usage
 from headrace_workers.core.identity import end_id
-from headrace_workers.core.ledger.completion import finish, lock_active
+from headrace_workers.core.ledger.job_ends import finish, lock_active
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.sql.database import among, clock, writing

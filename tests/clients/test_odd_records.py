@@ -11,9 +11,8 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.job import derive_job_id
 from headrace_schemas.topics import topic_of
-from headrace_workers.core.ledger.dead_letters import Burial
-from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.dead_letters import Burial, Record
+from headrace_workers.core.ledger.ingest import NewJob
 
 SEND = """
 import { CompressionTypes, Kafka, Partitioners, logLevel } from "kafkajs";

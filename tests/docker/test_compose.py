@@ -17,7 +17,7 @@ from tests.commands import COMMANDS
 from tests.services.need import need
 from tools.reference.settings_page import described
 
-from headrace_workers.core.ledger.process_starts import memory_variable
+from headrace_workers.core.ledger.incidents import memory_variable
 
 Services = dict[str, dict[str, Any]]
 

@@ -147,7 +147,7 @@ class Pipeline:
 
         from headrace_producers import KafkaSettings
         from headrace_schemas import Topic
-        from headrace_workers.core.ledger.positions import Place, Position
+        from headrace_workers.core.ledger.positions import LogPartition, Position
         from headrace_workers.core.progress import Progress
         from headrace_workers.runtime.bridge.bridge import Duty
         from headrace_workers.runtime.settings import Settings
@@ -172,7 +172,7 @@ class Pipeline:
         self._workers = {"generate": ("model.echo", generate), "moderate and judge": ("moderate", moderate)}
         self._topic = settings.kafka.topic(Topic.GENERATION)
         partitions = self._bridge._ingest._partitions
-        places = [Place(self._topic, number, "id") for number in range(_PARTITIONS)]
+        places = [LogPartition(self._topic, number, "id") for number in range(_PARTITIONS)]
         partitions._mine = self._bridge._ledger.share("bridge", frozenset(places), 3_600_000)
         partitions._places = {(place.topic, place.partition): place for place in places}
         partitions._at = {place: Position() for place in places}

@@ -9,9 +9,9 @@ from tests.workers.runtime.bridge.records import RULES, accept, record
 
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.core.admission.rules import AdmissionRules
-from headrace_workers.core.ledger.claim import Claim, Wanted
+from headrace_workers.core.ledger.claims import Claim, Wanted
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.pipeline.routing import Pipeline, ServedModel
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.wire.taskqueue import TaskQueue

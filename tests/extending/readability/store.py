@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, select
 
-from headrace_workers.core.ledger.rows import Row
+from headrace_workers.core.ledger.outcome import Row
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import reads

@@ -19,7 +19,7 @@ from headrace_schemas import Topic
 from headrace_schemas.codec import decode
 from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.tables import ENTRIES, SERVES

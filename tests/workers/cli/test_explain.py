@@ -9,7 +9,7 @@ from headrace_schemas import Answer, GenerationJob, Output, Usage
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
 from headrace_schemas.recall import Recall
-from headrace_workers.core.ledger.job_lookup import JobView
+from headrace_workers.core.ledger.job_status import JobView
 from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.features.cache.commands.cache_views import explained_rows, gate_row
 from headrace_workers.features.cache.commands.explain import explain

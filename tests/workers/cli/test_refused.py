@@ -11,8 +11,8 @@ from tests.workers.runtime.bridge.records import RULES, accept, generation, reco
 from headrace_producers import Producer
 from headrace_schemas import GenerationJob
 from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.replay import DeadFilter
 
 JOB = generation(model="gone", tenant="shop", idempotency_key="k")

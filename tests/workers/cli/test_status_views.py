@@ -120,8 +120,8 @@ def test_a_job_that_nothing_follows_has_no_such_table(call: Call, ledger: Ledger
 def test_who_follows_what_and_how_far_behind_is_told(call: Call, ledger: Ledger):
     """A row each, in words and as JSON; nobody is not told of."""
     assert "memories" not in call("status")[1]
-    ledger.followed("recall@host:1:abcdef01", "document", ledger.horizon())
-    ledger.followed("recall@host:1:abcdef01", "entry", ledger.horizon())
+    ledger.report_position("recall@host:1:abcdef01", "document", ledger.horizon())
+    ledger.report_position("recall@host:1:abcdef01", "entry", ledger.horizon())
     ledger.of(KnowledgeBases).put(document())
     code, out, _ = call("status")
     assert code == 0

@@ -18,8 +18,7 @@ from headrace_producers import KafkaSettings
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger.deployment import Fact
-from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.runtime.bridge.partitions import Partitions
 
 

@@ -19,7 +19,7 @@ from headrace_schemas.events import FinishReason
 from headrace_schemas.output_format import Failure
 from headrace_schemas.tool import ToolCall
 from headrace_workers.core.identity import end_id
-from headrace_workers.core.ledger.completion import finish, lock_active
+from headrace_workers.core.ledger.job_ends import finish, lock_active
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.progress import Progress

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headrace_workers.core.ledger.pressure import Pressure
+from headrace_workers.core.ledger.counts import Pressure
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.load_shedding import LoadShedding
 

@@ -10,7 +10,7 @@ from tests.services.eventually import eventually
 from tests.services.proxy import proxied
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.progress import Awaited, Progress
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
 from headrace_workers.runtime.wire.listener import HintListener

@@ -12,7 +12,7 @@ from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import NoSuchThing, hush_kafka, put_json, say
 
 if TYPE_CHECKING:
-    from headrace_workers.core.ledger.job_lookup import JobView
+    from headrace_workers.core.ledger.job_status import JobView
     from headrace_workers.core.ledger.ledger import Ledger
 
 _WAIT_SECONDS = 10.0

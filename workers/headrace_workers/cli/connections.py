@@ -185,7 +185,7 @@ def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> 
 
 def other_prefix(ledger: "Ledger", env: Mapping[str, str] | None = None) -> str | None:
     """Return how the prefix of topics here differs from the ledger's; None where it does not."""
-    from headrace_workers.core.ledger.deployment import Fact
+    from headrace_workers.core.ledger.ledger import Fact
 
     return ledger.deployment.differs(Fact.PREFIX, topic_prefix(env))
 

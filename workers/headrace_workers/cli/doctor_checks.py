@@ -18,8 +18,7 @@ from headrace_schemas.topics import Topic
 from headrace_workers.cli.connections import is_durable
 from headrace_workers.cli.status_views import trouble_lines
 from headrace_workers.core.feature import Check, installed
-from headrace_workers.core.ledger.deployment import Fact
-from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.core.migrate import require_current
 from headrace_workers.core.sql.database import connect
 from headrace_workers.runtime.settings import Settings

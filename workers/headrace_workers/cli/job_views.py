@@ -10,8 +10,7 @@ from headrace_schemas.event_types import type_of
 from headrace_workers.cli.durations import Moment
 
 if TYPE_CHECKING:  # they load the database
-    from headrace_workers.core.ledger.job_lookup import JobView
-    from headrace_workers.core.ledger.job_status import Standing, StepRow
+    from headrace_workers.core.ledger.job_status import JobView, Standing, StepRow
     from headrace_workers.core.ledger.outbox import SetAside
 
 LANES: Final[tuple[Literal["interactive"], Literal["batch"]]] = ("interactive", "batch")

@@ -163,7 +163,7 @@ class JobFile:
         return job, event_id
 
     def _different_fields(self, entry: JobEntry, first: JobEntry) -> list[str]:
-        from headrace_workers.core.ledger.repetitions import different_fields  # loads the database
+        from headrace_workers.core.ledger.ingest import different_fields  # loads the database
 
         return different_fields(self.read(first)[0], self.read(entry)[0])
 

@@ -7,10 +7,9 @@ from sqlalchemy import select
 
 from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.cli.receipt_lines import Receipt
-from headrace_workers.core.ledger.dead_letters import letter_of
+from headrace_workers.core.ledger.dead_letters import INGEST, letter_of
+from headrace_workers.core.ledger.ingest import RecordContent
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.refusals import INGEST
-from headrace_workers.core.ledger.repetitions import RecordContent
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, LIVE, STEPS
 
 _CHUNK = 500  # ids of one query

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from headrace_workers.core.ledger.counts import Overview
-    from headrace_workers.core.ledger.job_lookup import JobView
+    from headrace_workers.core.ledger.job_status import JobView
     from headrace_workers.core.ledger.ledger import Ledger
 
 _REFRESH_SECONDS = 1.0
@@ -108,7 +108,7 @@ def _parts(ledger: "Ledger") -> list[StatusPart]:
 
 def _tell_refused(ledger: "Ledger", job_id: str) -> None:
     """Print the records that came under the job's id and were refused: their senders look here, too."""
-    from headrace_workers.core.ledger.refusals import INGEST
+    from headrace_workers.core.ledger.dead_letters import INGEST
     from headrace_workers.core.ledger.replay import DeadFilter
 
     letters: list[Any] = ledger.dead(DeadFilter(id=job_id, replayed=True), _SHOWN)
@@ -144,7 +144,7 @@ def _find(ledger: "Ledger", job_id: str, tenant: str | None) -> "JobView":
     named = ledger.named(job_id, tenant, _SHOWN + 1)
     if len(named) == 1 and (view := ledger.job(named[0])) is not None:
         return view
-    from headrace_workers.core.ledger.refusals import INGEST
+    from headrace_workers.core.ledger.dead_letters import INGEST
     from headrace_workers.core.ledger.replay import DeadFilter
 
     letters: list[Any] = []

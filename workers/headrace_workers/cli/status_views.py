@@ -13,8 +13,8 @@ from headrace_workers.cli.unserved import start_command, unserved
 from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
+    from headrace_workers.core.ledger.change_feed import FollowerState
     from headrace_workers.core.ledger.counts import HeldCount, Overview, QueueCount
-    from headrace_workers.core.ledger.followers import FollowerState
 
 Served = frozenset[str] | None  # queues that a worker listens to; None when it is not known
 

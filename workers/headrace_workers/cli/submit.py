@@ -171,7 +171,7 @@ def _taken(file: JobFile, entries: Sequence[JobEntry], jobs: "Jobs | None") -> d
     """
     if jobs is None:
         return {}
-    from headrace_workers.core.ledger.repetitions import RecordContent
+    from headrace_workers.core.ledger.ingest import RecordContent
 
     there = jobs.accepted([entry.job_id for entry in entries])
     known = [entry for entry in entries if entry.job_id in there]

@@ -15,7 +15,8 @@ from sqlalchemy.schema import sort_tables
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.feature import installed
-from headrace_workers.core.sql.database import locks_rows, reading, unhurried, writing
+from headrace_workers.core.ledger.ledger import Deployment, Fact
+from headrace_workers.core.sql.database import connect, locks_rows, reading, unhurried, writing
 from headrace_workers.core.sql.database_errors import NotAdmitted
 from headrace_workers.core.tables import IDENTITY, METADATA, STAMPS
 
@@ -107,3 +108,15 @@ def _at_start() -> Iterator[None]:
         yield
     except NotAdmitted as error:
         raise ConfigurationError(str(error)) from None
+
+
+def require_ledger(url: str, prefix: str) -> None:
+    """Raise ConfigurationError unless the ledger has the tables that this code needs, and belongs to the deployment
+    whose topics have this prefix.
+    """
+    engine = connect(url)
+    try:
+        require_current(engine)
+        Deployment(engine).require(Fact.PREFIX, prefix)
+    finally:
+        engine.dispose()

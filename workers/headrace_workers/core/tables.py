@@ -256,7 +256,7 @@ ACCEPTED: Final = Table(
     Index("accepted_at", "at"),
 )
 
-# Calls of models whose outcome nobody recorded: see core/ledger/lost_calls.py. Money is in micro-units.
+# Calls of models whose outcome nobody recorded: see core/ledger/accounting.py. Money is in micro-units.
 LOST_CALLS: Final = Table(
     "lost_calls",
     METADATA,
@@ -292,7 +292,7 @@ TURNS: Final = Table(
     Column("turn", BigInteger, nullable=False),
 )
 
-# Number of tokens that a group may have to fit the time quantum, learnt from the groups before: see sizing.py.
+# Number of tokens that a group may have to fit the time quantum, learnt from the groups before: see claims.py.
 BUDGETS: Final = Table(
     "budgets",
     METADATA,
@@ -378,7 +378,7 @@ PROBES: Final = Table(
     Column("at", BigInteger, nullable=False),  # ms since 1970: the last probe
 )
 
-# A process that runs, or that was killed: see ledger/process_starts.py.
+# A process that runs, or that was killed: see ledger/incidents.py.
 PROCESS_STARTS: Final = Table(
     "process_starts",
     METADATA,
@@ -391,8 +391,8 @@ PROCESS_STARTS: Final = Table(
     Column("killed_at", BigInteger),  # when a later process found that it had been
 )
 
-# Rows of features that changed: workers follow these, and read what each row is now. See ledger/changes.py for their
-# order.
+# Rows of features that changed: workers follow these, and read what each row is now. See ledger/change_feed.py for
+# their order.
 CHANGES: Final = Table(
     "changes",
     METADATA,

@@ -27,9 +27,9 @@ from headrace_schemas.job import Lane
 from headrace_workers.core.admission.check import AdmissionCheck, Named
 from headrace_workers.core.admission.rules import AdmissionRules, milliseconds, named_by
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
-from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.ledger.ingest import digest_of
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.repetitions import digest_of
+from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller, check_named

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from typing import Final
 
-from headrace_workers.core.ledger.lanes import INTERACTIVE
-from headrace_workers.core.ledger.pressure import Place, Pressure
+from headrace_workers.core.ledger.counts import Pressure, QueueLane
+from headrace_workers.core.ledger.steps import INTERACTIVE
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import Refusal, Why
 
@@ -24,7 +24,7 @@ class LoadShedding:
 
     def __init__(
         self,
-        look: Callable[[Collection[Place]], Pressure],
+        look: Callable[[Collection[QueueLane]], Pressure],
         executor: Executor,
         *,
         most: int,
@@ -32,19 +32,19 @@ class LoadShedding:
         patience: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        def together(wanted: list[frozenset[Place]]) -> list[Pressure]:
+        def together(wanted: list[frozenset[QueueLane]]) -> list[Pressure]:
             found = look(frozenset().union(*wanted))
             return [found] * len(wanted)
 
-        self._look: Batcher[frozenset[Place], Pressure] = Batcher(together, executor, patience=patience)
+        self._look: Batcher[frozenset[QueueLane], Pressure] = Batcher(together, executor, patience=patience)
         self._most = most
         self._longest_ms = longest * 1000
         self._monotonic = monotonic
         self._seen: Pressure = Pressure(0)
-        self._places: frozenset[Place] = frozenset()
+        self._places: frozenset[QueueLane] = frozenset()
         self._seen_at = float("-inf")
 
-    async def check(self, places: Collection[Place]) -> None:
+    async def check(self, places: Collection[QueueLane]) -> None:
         """Raise 429 where jobs in one of these places would wait too long, or the ledger is full."""
         wanted = frozenset(places)
         now = self._monotonic()

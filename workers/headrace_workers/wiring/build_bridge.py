@@ -10,9 +10,8 @@ from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.feature import installed
 from headrace_workers.core.identity import process_name
-from headrace_workers.core.ledger.deployment import Fact
-from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.probe import Probe
+from headrace_workers.core.ledger.accepted import Probe
+from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 import redis
 
 from headrace_workers.core.admission.parts import AdmissionParts
-from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline

@@ -11,13 +11,12 @@ from headrace_schemas import Result
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.uuids import Namespace
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.ledger.claims import Wanted
+from headrace_workers.core.ledger.completion import StepResult
+from headrace_workers.core.ledger.event_units import NewUnit
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.outcome import Done, Ended
-from headrace_workers.core.ledger.steps import NewStep
-from headrace_workers.core.ledger.units import NewUnit
+from headrace_workers.core.ledger.steps import BATCH, NewStep
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -75,7 +74,7 @@ class After:
         """Publish all that waits, as the relay does; how many units there are."""
         rows = self.ledger.outbox(1_000)
         units = self.following.units([row.record for row in rows], self.ledger.now())
-        self.ledger.follow(units)
+        self.ledger.make_units(units)
         self.ledger.published([row.id for row in rows])
         return len(units)
 
@@ -106,7 +105,7 @@ def answer(ledger, job_id):
     wanted = [Wanted("judge", 0, 1, 1), Wanted("model.echo", 0, 1, 1)]
     for claim in ledger.claim(wanted, lease_ms=60_000, sender="b").claims:
         ledger.start(claim.id, worker="w", lease_ms=60_000)
-        assert ledger.complete(claim.id, [Settled(job_id, Ended(result), end=end)], ran_ms=1, quantum_ms=1)
+        assert ledger.complete(claim.id, [StepResult(job_id, Ended(result), end=end)], ran_ms=1, quantum_ms=1)
 
 
 def told(**changes):

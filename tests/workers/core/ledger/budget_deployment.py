@@ -12,14 +12,14 @@ from tests.workers.runtime.bridge.records import RULES, accept, generation, reco
 
 from headrace_schemas import Answer, Moderated, ModerationVerdict, Output, Usage
 from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.ledger.accounting import KnownCost
 from headrace_workers.core.ledger.charges import Price
-from headrace_workers.core.ledger.claim import Claim
-from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.known_costs import KnownCost
+from headrace_workers.core.ledger.claims import Claim
+from headrace_workers.core.ledger.completion import StepResult
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.outcome import Done, Ended, Outcome
-from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -82,7 +82,7 @@ class Deployment:
         settled = self.settled(started, outcome)
         return bool(self.ledger.complete(started.claim_id, settled, ran_ms=5, quantum_ms=1_000))
 
-    def settled(self, started: Started, outcome: Any) -> list[Settled]:
+    def settled(self, started: Started, outcome: Any) -> list[StepResult]:
         """What these outcomes are for the ledger."""
         conditions = Conditions(self.pipeline, 3, self.random, ran_ms=5.0)
         settled = []

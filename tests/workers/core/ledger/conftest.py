@@ -9,10 +9,10 @@ import pytest
 from tests.services.tables import give_back, postgres_tables, sqlite_tables
 
 from headrace_schemas import Topic
-from headrace_workers.core.ledger.claim import Claim, Wanted
+from headrace_workers.core.ledger.claims import Claim, Wanted
+from headrace_workers.core.ledger.dead_letters import Record
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.tables import NEVER
 

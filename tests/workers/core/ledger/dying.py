@@ -2,7 +2,7 @@
 
 from sqlalchemy import update
 
-from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 

@@ -9,10 +9,9 @@ from sqlalchemy import update
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.dead_letters import Record, refusal
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.core.ledger.records import Record
-from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import ACCEPTED
 

@@ -3,7 +3,7 @@
 from sqlalchemy import insert, select, update
 from tests.workers.core.ledger.rows import LATE, entry, job, serve, states, write
 
-from headrace_workers.core.ledger.changes import BEFORE_ALL, Position
+from headrace_workers.core.ledger.change_feed import BEFORE_ALL, Position
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES, CLAIMS
 from headrace_workers.features.cache.audit_tables import AUDITS

@@ -3,10 +3,8 @@
 from sqlalchemy import select, update
 from tests.workers.core.ledger.test_complete import goes_on
 
-from headrace_workers.core.ledger.assign import Room
-from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.claims import LARGEST_BYTES, QueueRoom, Wanted
 from headrace_workers.core.ledger.outcome import Done, Retry
-from headrace_workers.core.ledger.sizing import LARGEST_BYTES
 from headrace_workers.core.ledger.steps import Tried
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
@@ -21,7 +19,7 @@ def begin(ledger, job, claim, jobs=3):
 def finish(ledger, begun, room=0):
     """Run these jobs, whose next step waits in the queue "m", with so much room there."""
     settled = [goes_on(row.job_id) for row in begun.steps]
-    handing = Room({("m", 1): room}, "w", 60_000)
+    handing = QueueRoom({("m", 1): room}, "w", 60_000)
     return ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=handing)
 
 
@@ -66,7 +64,9 @@ def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
     begun = begin(ledger, job, claim, jobs=2)
     one, two = (row.job_id for row in begun.steps)
     settled = [tried(one, Done()), tried(two, Retry("busy"), 60_000)]
-    done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=Room({("m", 1): 9}, "w", 60_000))
+    done = ledger.complete(
+        begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=QueueRoom({("m", 1): 9}, "w", 60_000)
+    )
     assert (done.assigned, ledger.overview().claims) == ((), 0)
     columns = (STEPS.c.state, STEPS.c.attempts, STEPS.c.payload, STEPS.c.reason, STEPS.c.started_at)
     after, later = (
@@ -93,7 +93,7 @@ def test_each_group_that_is_handed_on_takes_goes_on(ledger, job, claim):
     """Of two that follow, with room for one, the other is left to a bridge."""
     begun = begin(ledger, job, claim)
     settled = [group(row.job_id, f"m{n % 2}") for n, row in enumerate(begun.steps)]
-    handing = Room({("m", 1): 1}, "w", 60_000)
+    handing = QueueRoom({("m", 1): 1}, "w", 60_000)
     done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=handing)
     assert [sent.size for sent in done.assigned] == [2]
     assert states(ledger) == [("leased", 1), ("leased", 1), ("ready", 0)]
@@ -103,6 +103,6 @@ def test_what_is_handed_on_is_bounded_in_bytes(ledger, job, claim):
     """A worker reads a claim whole: large events go in several."""
     begun = begin(ledger, job, claim)
     settled = [group(row.job_id, "m", LARGEST_BYTES // 2) for row in begun.steps]
-    handing = Room({("m", 1): 9}, "w", 60_000)
+    handing = QueueRoom({("m", 1): 9}, "w", 60_000)
     done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=handing)
     assert [sent.size for sent in done.assigned] == [2, 1]

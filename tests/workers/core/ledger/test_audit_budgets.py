@@ -11,10 +11,10 @@ from tests.workers.ledger_jobs import claim_one
 from headrace_schemas import Answer, GenerationJob, Output, Usage
 from headrace_schemas.recall import CacheTier
 from headrace_workers.core.ledger.accounting import account
-from headrace_workers.core.ledger.claim import Claim
-from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
+from headrace_workers.core.ledger.steps import BATCH
 from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.settle import Conditions, settle
 from headrace_workers.core.sql.database import clock, writing

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import event, text
 from tests.workers.core.ledger.test_hot_path import grown, plan_of, scans, statements  # noqa: F401
 
-from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.claims import Wanted
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.sql.database import locks_rows, writing
 from headrace_workers.features.batches.store import batch_ends, batch_feeding, batch_outputs, batches
@@ -80,6 +80,6 @@ def test_the_end_of_another_job_asks_nothing_of_batches(ledger, job):
         seen.append(statement)
 
     event.listen(ledger.engine, "before_cursor_execute", collect)
-    ledger.complete(claim.id, [Settled(new.id, Done())], ran_ms=1, quantum_ms=1_000)
+    ledger.complete(claim.id, [StepResult(new.id, Done())], ran_ms=1, quantum_ms=1_000)
     assert seen
     assert not any("lines" in statement or "batch" in statement for statement in seen)

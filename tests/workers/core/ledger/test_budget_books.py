@@ -23,12 +23,11 @@ from tests.workers.core.ledger.test_token_quotas import again
 from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Category
-from headrace_workers.core.ledger.accounting import account
+from headrace_workers.core.ledger.accounting import KnownCost, account
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.known_costs import KnownCost
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry
-from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import CLAIMS, JOBS, LOST_CALLS, STEPS

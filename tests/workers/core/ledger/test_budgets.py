@@ -25,10 +25,10 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.charges import UNKNOWN, Price
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import OUTBOX, STEPS

@@ -12,8 +12,8 @@ from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.identity import end_id
 from headrace_workers.core.ledger.cancellation import Cancellation, cancel
+from headrace_workers.core.ledger.dead_letters import Record
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.tables import JOBS, STEPS

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from headrace_workers.core.feature import installed
-from headrace_workers.core.ledger import changes
-from headrace_workers.core.ledger.changes import BEFORE_ALL
+from headrace_workers.core.ledger import change_feed
+from headrace_workers.core.ledger.change_feed import BEFORE_ALL
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.store.answers import Answers
@@ -18,7 +18,7 @@ def _entry(tx, key):
     row = {"scope": "s", "key": key, "tenant": "a", "state": "live", "job_id": key, "lane": 0, "question": key,
            "vector": b"v", "made_at": 1, "expires_at": 2**60}  # fmt: skip
     entry_id = tx.execute(insert(ENTRIES).values(row).returning(ENTRIES.c.id)).scalar_one()
-    changes.note(tx, [entry_id], "entry")
+    change_feed.note(tx, [entry_id], "entry")
     return entry_id
 
 
@@ -86,8 +86,8 @@ def test_the_last_change_of_each_kind_outlives_the_others(ledger):
     for kind in kinds:
         for subject in (1, 2):
             with writing(ledger.engine) as tx:
-                changes.note(tx, [subject], kind)
+                change_feed.note(tx, [subject], kind)
     with writing(ledger.engine) as tx:
-        tx.execute(update(CHANGES).values(at=CHANGES.c.at - changes.KEPT_MS - 60_000))
+        tx.execute(update(CHANGES).values(at=CHANGES.c.at - change_feed.KEPT_MS - 60_000))
     assert ledger.prune(1_000) is False
     assert sorted(ledger.read(select(CHANGES.c.kind, CHANGES.c.subject))) == [(DOCUMENT, 2), (ENTRY, 2)]

@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
 from tests.workers.core.ledger.test_complete import goes_on
 
-from headrace_workers.core.ledger.claim import Claimed, Wanted
-from headrace_workers.core.ledger.sizing import LARGEST_BUDGET, LARGEST_BYTES, LEAST_BUDGET, next_budget, within_budget
+from headrace_workers.core.ledger.claims import (
+    LARGEST_BUDGET,
+    LARGEST_BYTES,
+    LEAST_BUDGET,
+    Claimed,
+    Wanted,
+    next_budget,
+    within_budget,
+)
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import BUDGETS, CLAIMS, JOBS, NEVER, STEPS
 

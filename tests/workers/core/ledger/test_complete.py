@@ -5,15 +5,13 @@ from sqlalchemy import select
 from tests.workers.core.pipeline.claimed import result
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import RunOver, Settled
+from headrace_workers.core.ledger.claims import LEAST_BUDGET, QueueRoom, Wanted
+from headrace_workers.core.ledger.completion import RunOver, StepResult
 from headrace_workers.core.ledger.dead_letters import bury, job_burial
 from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.ledger.sizing import LEAST_BUDGET
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import BUDGETS, JOBS, NEVER, STEPS
@@ -27,22 +25,22 @@ def record(job_id, kind="x"):
 def goes_on(job_id):
     """A step that is done, with another behind it."""
     step = NewStep(job_id, "moderate", "m", "m", 1, 4, NEVER, 1, 10, "headrace.output.v1", b"{}")
-    return Settled(job_id, Done(), (record(job_id),), (step,))
+    return StepResult(job_id, Done(), (record(job_id),), (step,))
 
 
 def ends(job_id, kind="x"):
     """A step that ends its job."""
-    return Settled(job_id, Ended(result()), end=record(job_id, kind))
+    return StepResult(job_id, Ended(result()), end=record(job_id, kind))
 
 
 def retries(job_id, delay_ms, reason="later"):
     """A step that is tried again after so long."""
-    return Settled(job_id, Retry(reason), delay_ms=delay_ms)
+    return StepResult(job_id, Retry(reason), delay_ms=delay_ms)
 
 
 def dies(job_id, stage="generate"):
     """A step whose job is dead."""
-    return Settled(job_id, Dead(Category.PERMANENT, "because"), burial=burial(job_id, stage))
+    return StepResult(job_id, Dead(Category.PERMANENT, "because"), burial=burial(job_id, stage))
 
 
 def burial(job_id, stage="generate"):
@@ -221,8 +219,8 @@ def test_a_retry_of_another_model_is_ready_at_once_in_its_queue(ledger, begun):
     moved, stays, there = (row.job_id for row in begun.steps)
     other = {"queue": "model.b", "group_key": "generate|b", "prefix": 7, "tokens": 99, "context": b'{"tried": 1}'}
     items = [
-        Settled(moved, Retry("down"), delay_ms=0, **other),
-        Settled(stays, Retry("down"), delay_ms=5_000, context=b'{"tried": 2}'),
+        StepResult(moved, Retry("down"), delay_ms=0, **other),
+        StepResult(stays, Retry("down"), delay_ms=5_000, context=b'{"tried": 2}'),
         retries(there, 0),
     ]
     ledger.complete(begun.claim_id, items, ran_ms=1, quantum_ms=1_000)
@@ -248,7 +246,7 @@ def test_claims_that_are_completed_together_keep_their_own_outcomes(ledger, job,
             (a, b, c, d), (goes_on(a[1]), goes_on(b[1]), ends(c[1]), ends(d[1])), strict=True
         )
     ]
-    over = ledger.complete_together(runs, Room({("m", 1): 2}, "w", 60_000))
+    over = ledger.complete_together(runs, QueueRoom({("m", 1): 2}, "w", 60_000))
     assert {claim_id: [end.key for end in each.ended] for claim_id, each in over.of.items()} == {
         a[0]: [],
         b[0]: [],

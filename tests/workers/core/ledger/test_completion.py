@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from headrace_workers.core.ledger.completion import assume_active, concerned, lock_active
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.job_ends import assume_active, concerned, lock_active
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.access.store import quota_accounting
 from headrace_workers.features.access.store.quotas import Quotas

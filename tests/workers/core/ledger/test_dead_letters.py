@@ -10,9 +10,16 @@ from sqlalchemy import select, update
 from headrace_schemas import Category, Topic
 from headrace_schemas.codec import decode_value
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
-from headrace_workers.core.ledger.dead_letters import Burial, Origin, announce, bury, letter, letter_row
-from headrace_workers.core.ledger.records import Record
-from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.ledger.dead_letters import (
+    Burial,
+    Origin,
+    Record,
+    announce,
+    bury,
+    letter,
+    letter_row,
+    refusal,
+)
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS

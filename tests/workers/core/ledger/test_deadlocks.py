@@ -1,4 +1,4 @@
-"""All writers at once, on PostgreSQL: a writer that keeps the lock order of `complete.py` never deadlocks."""
+"""All writers at once, on PostgreSQL: a writer that keeps the lock order of `completion.py` never deadlocks."""
 
 import random
 import threading
@@ -16,14 +16,13 @@ from tests.workers.core.ledger.budget_deployment import CENT
 from tests.workers.core.ledger.test_complete import burial, dies, ends, goes_on, retries
 
 from headrace_workers.core.ledger.accounting import account
-from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.charges import NextCall, routed
-from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import RunOver
+from headrace_workers.core.ledger.claims import QueueRoom, Wanted
+from headrace_workers.core.ledger.completion import RunOver
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.model_calls import WantedCall
-from headrace_workers.core.ledger.positions import Advance, Place, Position
+from headrace_workers.core.ledger.positions import Advance, LogPartition, Position
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.features.access.store.quota_accounting import Want
@@ -84,8 +83,8 @@ def _bridge(load, rng):
     wishes = [*load.wishes(rng, 4), Cancellation(jobs[0].id, jobs[0].tenant, "")]
     rng.shuffle(wishes)
     log = f"{rng.random()}"  # no two bridges read one partition
-    places = {Place("jobs", number, log): Advance(0, Position(1)) for number in rng.sample(range(9), 3)}
-    room = Room({("model.first", 0): 1}, "b", LEASE)
+    places = {LogPartition("jobs", number, log): Advance(0, Position(1)) for number in rng.sample(range(9), 3)}
+    room = QueueRoom({("model.first", 0): 1}, "b", LEASE)
     load.ledger.ingest([*jobs, *again], cancellations=wishes, following=places, room=room)
 
 
@@ -100,14 +99,14 @@ def _worker(load, rng):
         begun = load.ledger.start(each.id, worker=f"w{each.id}", lease_ms=LEASE)
         if begun is not None:
             settled = [_settled(row, begun.stage, rng) for row in begun.steps]
-            room = Room({("m", 1): rng.choice((0, 1))}, "w", LEASE)
+            room = QueueRoom({("m", 1): rng.choice((0, 1))}, "w", LEASE)
             if rng.choice((True, False)) or jobs & {row.job_id for row in begun.steps}:
                 load.ledger.complete(each.id, settled, ran_ms=1, quantum_ms=5_000, room=room)
             else:
                 jobs |= {row.job_id for row in begun.steps}
                 runs.append(RunOver(each.id, settled, ran_ms=1, quantum_ms=5_000))
     if runs:
-        load.ledger.complete_together(runs, Room({("m", 1): 1}, "w", LEASE))
+        load.ledger.complete_together(runs, QueueRoom({("m", 1): 1}, "w", LEASE))
 
 
 def _settled(row, stage, rng):

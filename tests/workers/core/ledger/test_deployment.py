@@ -3,9 +3,9 @@
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ledger.belonging import require_ledger
-from headrace_workers.core.ledger.deployment import Fact
-from headrace_workers.core.ledger.positions import Place
+from headrace_workers.core.ledger.ledger import Fact
+from headrace_workers.core.ledger.positions import LogPartition
+from headrace_workers.core.migrate import require_ledger
 
 
 def test_the_first_states_it_and_who_is_another_is_refused(ledger):
@@ -39,7 +39,7 @@ def test_it_is_changed_on_purpose_while_no_bridge_runs(ledger):
     deployment = ledger.deployment
     deployment.state(Fact.PREFIX, "a.")
     deployment.state(Fact.CLUSTER, "one")
-    ledger.share("bridge-1", [Place("t", 0, "log")], 60_000)
+    ledger.share("bridge-1", [LogPartition("t", 0, "log")], 60_000)
     with pytest.raises(ConfigurationError, match="the bridge bridge-1 runs with this ledger"):
         deployment.restate({Fact.PREFIX: "b."})
     ledger.leave("bridge-1")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from headrace_workers.core.ledger import changes
-from headrace_workers.core.ledger.changes import BEFORE_ALL
+from headrace_workers.core.ledger import change_feed
+from headrace_workers.core.ledger.change_feed import BEFORE_ALL
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.store.answers import Answers
@@ -99,7 +99,7 @@ def test_followers_see_each_change_of_a_document(ledger):
     assert [each.document_id for each in ledger.of(KnowledgeBases).changed(BEFORE_ALL, 1)] == [first]
     assert ledger.of(Answers).changed(BEFORE_ALL, 99) == []
     with writing(ledger.engine) as tx:
-        changes.note(tx, [first], "entry")
+        change_feed.note(tx, [first], "entry")
     assert [each.entry_id for each in ledger.of(Answers).changed(BEFORE_ALL, 99)] == [first]
     assert len(changed(ledger, position)) == 2
 

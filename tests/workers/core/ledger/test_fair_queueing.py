@@ -6,8 +6,7 @@ import pytest
 from sqlalchemy import insert, select
 from tests.workers.core.ledger.test_complete import goes_on
 
-from headrace_workers.core.ledger.assign import Room
-from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.claims import QueueRoom, Wanted
 from headrace_workers.core.ledger.fair_queueing import CLOCK, Class, advance
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS, TURNS
@@ -119,7 +118,7 @@ def _run(ledger, tenant):
 
 def test_a_claim_that_overtakes_nothing_waits_where_others_do(ledger, job):
     """What could be handed out at once stays behind what is ready in its queue and lane."""
-    room = Room({("q", 0): 5}, "b", LEASE)
+    room = QueueRoom({("q", 0): 5}, "b", LEASE)
     assert len(ledger.ingest([job(lane=0)], room=room).assigned) == 1
     ledger.ingest([job(lane=0)])
     assert ledger.ingest([job(lane=0)], room=room).assigned == ()

@@ -3,7 +3,7 @@
 from sqlalchemy import update
 from tests.workers.core.ledger.test_documents import document
 
-from headrace_workers.core.ledger.changes import BEFORE_ALL
+from headrace_workers.core.ledger.change_feed import BEFORE_ALL
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES, FOLLOWERS
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
@@ -17,8 +17,8 @@ def seen(ledger):
 def test_changes_that_were_not_taken_in_are_counted(ledger):
     """Of the kind that is followed, from the position that was told last; with the age of the oldest."""
     ledger.of(KnowledgeBases).put(document())
-    ledger.followed("w", "entry", BEFORE_ALL)
-    ledger.followed("w", "document", ledger.horizon())
+    ledger.report_position("w", "entry", BEFORE_ALL)
+    ledger.report_position("w", "document", ledger.horizon())
     assert seen(ledger) == [("w", "document", 0), ("w", "entry", 0)]
     assert ledger.overview().followers[0].lag_ms == 0
     for sha in "23":
@@ -28,15 +28,15 @@ def test_changes_that_were_not_taken_in_are_counted(ledger):
     assert seen(ledger) == [("w", "document", 2), ("w", "entry", 0)]
     assert 3_600_000 <= ledger.overview().followers[0].lag_ms < 4_000_000
     first, last = ledger.of(KnowledgeBases).changed(BEFORE_ALL, 9)[1:]
-    ledger.followed("w", "document", first.position)
-    ledger.followed("v", "document", last.position)
+    ledger.report_position("w", "document", first.position)
+    ledger.report_position("v", "document", last.position)
     assert seen(ledger) == [("v", "document", 0), ("w", "document", 1), ("w", "entry", 0)]
 
 
 def test_who_says_nothing_is_gone(ledger):
     """After a minute it is no longer shown, and pruning deletes it."""
-    ledger.followed("w", "entry", BEFORE_ALL)
-    ledger.followed("v", "entry", BEFORE_ALL)
+    ledger.report_position("w", "entry", BEFORE_ALL)
+    ledger.report_position("v", "entry", BEFORE_ALL)
     with writing(ledger.engine) as tx:
         tx.execute(update(FOLLOWERS).where(FOLLOWERS.c.holder == "w").values(seen_at=FOLLOWERS.c.seen_at - 61_000))
     assert seen(ledger) == [("v", "entry", 0)]

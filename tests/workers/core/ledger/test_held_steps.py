@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 from tests.workers.core.ledger.rows import entry, job, serve, states, step
 
-from headrace_workers.core.ledger import held_steps
+from headrace_workers.core.ledger import recovery
 from headrace_workers.core.tables import JOBS, NEVER, RELEASED, STEPS
 from headrace_workers.features.cache.tables import ENTRIES
 
@@ -63,7 +63,7 @@ def test_what_is_released_is_ready_and_the_others_stay(four):
 
 def test_what_is_held_too_long_is_withheld_a_bounded_number_a_call(four, monkeypatch):
     """Until none is left; what is held for a shorter time, or not held, goes on."""
-    monkeypatch.setattr(held_steps, "_AT_ONCE", 3)
+    monkeypatch.setattr(recovery, "_AT_ONCE", 3)
     hold(four, NEW, four.now())
     assert [four.withhold_late(60_000) for _ in range(3)] == [3, 1, 0]
     assert {row.id for row in four.read(select(JOBS.c.id).where(JOBS.c.state == "dead"))} == {A, B, C, D}

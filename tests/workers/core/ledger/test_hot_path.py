@@ -8,17 +8,16 @@ from sqlalchemy import event, text, update
 from tests.workers.core.ledger.test_complete import goes_on, retries
 
 from headrace_workers.core.ledger.cancellation import Cancellation, cancel
-from headrace_workers.core.ledger.claim import Wanted, heads
-from headrace_workers.core.ledger.claim import claim as claim_in
-from headrace_workers.core.ledger.complete import RunOver, complete, complete_together
-from headrace_workers.core.ledger.job_lookup import job as job_view
-from headrace_workers.core.ledger.job_lookup import named, terminals, units_of
-from headrace_workers.core.ledger.leases import acquit, release
+from headrace_workers.core.ledger.claims import Wanted, heads
+from headrace_workers.core.ledger.claims import claim as claim_in
+from headrace_workers.core.ledger.completion import RunOver, complete, complete_together
+from headrace_workers.core.ledger.ingest import conflicts
+from headrace_workers.core.ledger.job_status import job as job_view
+from headrace_workers.core.ledger.job_status import named, terminals, units_of
+from headrace_workers.core.ledger.leases import acquit, release, start
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import peek
-from headrace_workers.core.ledger.recover import due, expire, promote, reap
-from headrace_workers.core.ledger.repetitions import conflicts
-from headrace_workers.core.ledger.start import start
+from headrace_workers.core.ledger.recovery import due, expire, promote, reap
 from headrace_workers.core.sql.database import locks_rows, writing
 from headrace_workers.core.tables import CLAIMS
 

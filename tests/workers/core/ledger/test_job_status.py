@@ -8,9 +8,8 @@ from tests.workers.core.ledger.rows import LATE, job, step, write
 
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.accepted import AdmissionRequest
+from headrace_workers.core.ledger.dead_letters import Record, refusal
 from headrace_workers.core.ledger.job_status import JobRow, Looked, Standing, StepRow
-from headrace_workers.core.ledger.records import Record
-from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import ACCEPTED, CLAIMS, DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.features.webhooks.store.deliveries import announce, message_id

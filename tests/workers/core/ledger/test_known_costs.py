@@ -20,10 +20,10 @@ from tests.workers.ledger_jobs import claim_one
 from headrace_schemas import Category
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import JOBS, LOST_CALLS, STEPS
 from headrace_workers.features.access.store.quota_accounting import Want

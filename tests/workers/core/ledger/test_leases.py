@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select, update
 
-from headrace_workers.core.ledger.positions import Place
+from headrace_workers.core.ledger.positions import LogPartition
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, DUTIES, INCIDENTS, LOOKS, READERS, STEPS
 
@@ -245,7 +245,7 @@ def set_back(ledger, ms):
 
 def test_what_the_dead_hold_ends_as_it_would_have_though_the_clock_went_back(ledger, held):
     """Their claims, duties and partitions: nobody does their work for an hour, else."""
-    place = Place("t", 0, "log")
+    place = LogPartition("t", 0, "log")
     assert ledger.hold("relay", "dead", LEASE)
     assert ledger.share("dead", [place], LEASE) == {place}
     ledger.tell("dead", "relay", {"": "away"})

@@ -14,10 +14,9 @@ from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 from tests.workers.core.ledger.test_complete import burial, dies, ends, goes_on
 
-from headrace_workers.core.ledger.assign import Room
 from headrace_workers.core.ledger.cancellation import Cancellation, cancel
-from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import complete
+from headrace_workers.core.ledger.claims import QueueRoom, Wanted
+from headrace_workers.core.ledger.completion import complete
 from headrace_workers.core.ledger.dead_letters import letter_row
 from headrace_workers.core.ledger.leases import hold, renew
 from headrace_workers.core.ledger.outcome import Done
@@ -186,7 +185,7 @@ def test_forgetting_what_is_replayed(ledger, job):
 def test_a_cancel_that_waits_for_a_completion_leaves_nothing_to_do(ledger, begun, room):
     """What the completion made, ready or handed on, is not there yet when the cancellation begins to wait."""
     jobs = [row.job_id for row in begun[0].steps]
-    handing = Room({("m", 1): room}, "w", LEASE)
+    handing = QueueRoom({("m", 1): room}, "w", LEASE)
     with writing(ledger.engine) as tx:
         settled = [goes_on(job_id) for job_id in jobs]
         complete(tx, begun[0].claim_id, settled, ran_ms=1, quantum_ms=9, room=handing)

@@ -11,12 +11,11 @@ from tests.workers.runtime.bridge.records import evaluation, generation
 from headrace_schemas import Category, EvaluationJob, Topic
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger import completion
+from headrace_workers.core.ledger import job_ends
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Retry, Wait
+from headrace_workers.core.ledger.claims import Wanted
+from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Retry, Row, Wait
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.ledger.rows import Row
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.sql.database import writing
@@ -126,7 +125,7 @@ def test_a_wake_up_that_was_lost_is_made_good(ledger, begun):
 
 def test_an_end_wakes_a_bounded_number_and_the_others_soon(ledger, begun, monkeypatch):
     """However many wait for it: what takes longer than the ledger has for a statement would never be written."""
-    monkeypatch.setattr(completion, "_WOKEN_AT_ONCE", 2)
+    monkeypatch.setattr(job_ends, "_WOKEN_AT_ONCE", 2)
     (other,) = take_in(ledger, [generation()])
     bench, jobs = begun(waits_for(other), *(evaluation(input=str(n)) for n in range(5)))
     bench.run()

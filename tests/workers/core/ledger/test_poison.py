@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from tests.workers.core.ledger.dying import be_due, begin, run_out
 from tests.workers.core.ledger.test_complete import retries
 
-from headrace_workers.core.ledger.recover import Reaped
+from headrace_workers.core.ledger.recovery import Reaped
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS

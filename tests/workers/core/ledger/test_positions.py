@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy import select
 
-from headrace_workers.core.ledger.positions import Advance, Fingerprint, Place, Position, PositionsMoved, Reread
+from headrace_workers.core.ledger.positions import Advance, Fingerprint, LogPartition, Position, PositionsMoved, Reread
 from headrace_workers.core.tables import JOBS
 
-PLACE = Place("t", 0, "log1")
+PLACE = LogPartition("t", 0, "log1")
 
 
 def read(ledger, *jobs, place=PLACE, after=0, to=5, fingerprints=()):
@@ -16,7 +16,7 @@ def read(ledger, *jobs, place=PLACE, after=0, to=5, fingerprints=()):
 
 def test_positions_are_written_with_the_jobs(ledger, job):
     """Each follows the one before; a topic that was made anew begins at 0 again."""
-    other, anew = Place("t", 1, "log1"), Place("t", 0, "log2")
+    other, anew = LogPartition("t", 1, "log1"), LogPartition("t", 0, "log2")
     ledger.ingest([job()], following={PLACE: Advance(0, Position(5)), other: Advance(0, Position(1))})
     assert ledger.positions() == {PLACE: 5, other: 1}
     read(ledger, after=5, to=7)
@@ -26,7 +26,7 @@ def test_positions_are_written_with_the_jobs(ledger, job):
 
 
 def test_of_several_positions_all_are_written_or_none(ledger, job):
-    places = [Place("t", number, "log1") for number in range(3)]
+    places = [LogPartition("t", number, "log1") for number in range(3)]
     ledger.ingest([], following={place: Advance(0, Position(5)) for place in places})
     ledger.ingest([job()], following={place: Advance(5, Position(7)) for place in places})
     read(ledger, place=places[1], after=7, to=8)
@@ -38,7 +38,7 @@ def test_of_several_positions_all_are_written_or_none(ledger, job):
 @pytest.mark.parametrize(("stored", "expected"), [(None, 3), (4, 3), (2, 3), (4, 0)])
 def test_a_position_that_is_not_the_expected_one_undoes_all_that_was_read(ledger, job, stored, expected):
     """Behind it or before it, and where nothing is stored: no job, no other position is written."""
-    other = Place("s", 0, "log1")
+    other = LogPartition("s", 0, "log1")
     if stored is not None:
         read(ledger, to=stored)
     with pytest.raises(PositionsMoved, match=f"another position of t-0 than offset {expected}"):
@@ -49,7 +49,7 @@ def test_a_position_that_is_not_the_expected_one_undoes_all_that_was_read(ledger
 
 def test_a_position_of_another_log_is_none(ledger):
     """A bridge that has not seen yet that the topic was made anew writes nothing behind its beginning."""
-    read(ledger, place=Place("t", 0, "log2"), to=4)
+    read(ledger, place=LogPartition("t", 0, "log2"), to=4)
     with pytest.raises(PositionsMoved):
         read(ledger, after=4, to=6)
 
@@ -76,7 +76,7 @@ def test_a_log_that_did_not_match_is_told_and_what_is_read_again_is_known(ledger
     assert "read up to offset 7, and matches up to 2" in trouble.reason
     read(ledger, after=2, to=9)
     assert ledger.full_positions()[PLACE].reread == Reread(7, 30)
-    anew = Place("t", 0, "log2")
+    anew = LogPartition("t", 0, "log2")
     read(ledger, place=anew, to=1)
     assert ledger.full_positions() == {anew: Position(1)}
     assert ledger.overview().incidents == ()

@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import select, update
 from tests.services.eventually import eventually
 
-from headrace_workers.core.ledger.process_starts import noted_start
+from headrace_workers.core.ledger.incidents import noted_start
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import PROCESS_STARTS
 
 # Starts a process for each command that it reads: one that runs until it gets a signal.
 STARTER = """
 import os, signal, sys
-from headrace_workers.core.ledger.process_starts import noted_start
+from headrace_workers.core.ledger.incidents import noted_start
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for what in sys.stdin:
     if os.fork() == 0:

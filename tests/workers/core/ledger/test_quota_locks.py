@@ -14,10 +14,10 @@ from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Answer, Category, GenerationJob, Output, Usage
 from headrace_schemas.recall import CacheTier
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
-from headrace_workers.core.ledger.recover import Reaped
-from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.ledger.recovery import Reaped
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.features.access.store import quota_rows

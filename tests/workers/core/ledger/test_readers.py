@@ -5,13 +5,13 @@ import threading
 import pytest
 from sqlalchemy import select, update
 
-from headrace_workers.core.ledger.positions import Advance, Place, Position
+from headrace_workers.core.ledger.positions import Advance, LogPartition, Position
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import READERS
 
 LEASE = 30_000
-PLACES = [Place(topic, number, "log1") for topic in ("a", "b") for number in range(4)]
-ONE_EACH = [Place(topic, 0, "log1") for topic in ("a", "b", "c")]
+PLACES = [LogPartition(topic, number, "log1") for topic in ("a", "b") for number in range(4)]
+ONE_EACH = [LogPartition(topic, 0, "log1") for topic in ("a", "b", "c")]
 
 
 def silent(ledger, name):
@@ -96,7 +96,7 @@ def test_how_far_ingest_is_stays_with_the_place(ledger):
     ledger.ingest([], following={PLACES[0]: Advance(0, Position(7))})
     settled(ledger, "ab")
     assert ledger.positions()[PLACES[0]] == 7
-    more = [*PLACES, Place("b", 4, "log1")]
+    more = [*PLACES, LogPartition("b", 4, "log1")]
     shares = settled(ledger, "ab", more)
     assert sorted(place for share in shares.values() for place in share) == more
     assert ledger.positions()[PLACES[0]] == 7

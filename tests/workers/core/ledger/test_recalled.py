@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from tests.workers.features.cache.semantic.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures
 
-from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.tables import ENTRIES
 

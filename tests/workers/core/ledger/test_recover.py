@@ -8,9 +8,9 @@ from tests.workers.core.ledger.dying import begin, run_out
 from tests.workers.core.ledger.test_complete import retries
 
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger.recover import Due, Reaped, expire, promote
+from headrace_workers.core.ledger.claims import LARGEST_BYTES
+from headrace_workers.core.ledger.recovery import Due, Reaped, expire, promote
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.ledger.sizing import LARGEST_BYTES
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, LOOKS, NEVER, STEPS
 from headrace_workers.features.access.store.quotas import Quotas
@@ -95,8 +95,8 @@ def test_many_jobs_with_one_deadline_end_once_each(ledger, job, monkeypatch):
     """In several transactions, and several looks: each has one terminal record and one letter, its quota is settled,
     and who waited for it is ready; a unit has no record. The last look tells that there is no more.
     """
-    monkeypatch.setattr("headrace_workers.core.ledger.for_bridges._EXPIRED_AT_ONCE", 4)
-    monkeypatch.setattr("headrace_workers.core.ledger.recover._EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr("headrace_workers.core.ledger.ledger._EXPIRED_AT_ONCE", 4)
+    monkeypatch.setattr("headrace_workers.core.ledger.recovery._EXPIRED_AT_ONCE", 2)
     ledger.of(Quotas).put("a", 1_000, "ever")
     late = [job(deadline=ledger.now() + 1) for _ in range(7)]
     ledger.ingest([*late, waiter := job()])
@@ -188,8 +188,8 @@ def test_a_delay_that_ended_makes_no_other_step_of_its_job_ready(ledger, job):
 
 def test_each_look_does_a_bounded_number(ledger, job, claim, monkeypatch):
     """Of delays that ended, of leases that ran out, and of deadlines that passed; the next look goes on."""
-    monkeypatch.setattr("headrace_workers.core.ledger.recover._MANY", 2)
-    monkeypatch.setattr("headrace_workers.core.ledger.recover._AT_ONCE", 2)
+    monkeypatch.setattr("headrace_workers.core.ledger.recovery._MANY", 2)
+    monkeypatch.setattr("headrace_workers.core.ledger.recovery._AT_ONCE", 2)
     ledger.ingest([job() for _ in range(3)])
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(state="waiting", ready_at=1))
@@ -200,7 +200,7 @@ def test_each_look_does_a_bounded_number(ledger, job, claim, monkeypatch):
         claim(limit=1)
     run_out(ledger)
     assert [ledger.reap(3).unstarted for _ in range(3)] == [2, 1, 0]
-    monkeypatch.setattr("headrace_workers.core.ledger.recover._EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr("headrace_workers.core.ledger.recovery._EXPIRED_AT_ONCE", 2)
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(deadline=1))
     for expected in (2, 1, 0):

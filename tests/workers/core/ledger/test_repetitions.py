@@ -9,7 +9,7 @@ import pytest
 from headrace_schemas import Category, Topic
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.dead_letters import Record
 
 PROMPT = {"model": "m", "prompt": "p", "idempotency_key": "k"}
 

@@ -8,7 +8,7 @@ from tests.workers.core.ledger.test_complete import ends
 
 from headrace_schemas import Category, Topic
 from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.outcome import Dead
 from headrace_workers.core.ledger.replay import DeadFilter
@@ -29,7 +29,7 @@ def die(ledger, claim):
             traceparent=None, correlationid=None, stage="generate", attempts=row.attempts,
             category=Category.PERMANENT, reason="because",
         )  # fmt: skip
-        settled = Settled(row.job_id, Dead(burial.category, burial.reason), burial=burial)
+        settled = StepResult(row.job_id, Dead(burial.category, burial.reason), burial=burial)
         assert ledger.complete(claimed.claim_id, [settled], ran_ms=1, quantum_ms=1)
         return row.attempts
 

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 from tests.services.backup import dump, restore
 
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.tables import CLAIMS, STEPS
@@ -31,7 +31,7 @@ def test_a_claim_of_before_changes_nothing_after(ledger, ledger_url, claim, befo
         assert again.start(new.id, worker="other", lease_ms=LEASE) is not None
         assert new.id != old.id
         (job_id,) = (step.job_id for step in started.steps)
-        assert ledger.complete(old.id, [Settled(job_id, Done())], ran_ms=1, quantum_ms=1_000) is None
+        assert ledger.complete(old.id, [StepResult(job_id, Done())], ran_ms=1, quantum_ms=1_000) is None
         assert ledger.renew([old.id], LEASE) == frozenset()
         assert ledger.release([old.id]) == 0
         held = ledger.read(select(CLAIMS.c.id, CLAIMS.c.worker))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from headrace_workers.core.ledger.sizing import alike, of_one_beginning
+from headrace_workers.core.ledger.claims import alike, of_one_beginning
 
 
 @dataclass(frozen=True)

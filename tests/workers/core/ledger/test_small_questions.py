@@ -10,8 +10,8 @@ from headrace_schemas import ModerationVerdict, Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
-from headrace_workers.core.ledger.pressure import Pressure
-from headrace_workers.core.ledger.unrun import Move, Stay
+from headrace_workers.core.ledger.counts import Pressure
+from headrace_workers.core.ledger.unserved_steps import Move, Stay
 from headrace_workers.core.tables import CLAIMS, OUTBOX, STEPS, TURNS
 from headrace_workers.features.access.store.keys import ApiKeys, NewKey
 from headrace_workers.features.batches.store.bulk import Batches

@@ -10,7 +10,7 @@ from tests.workers.core.ledger.test_complete import dies, ends, record
 from tests.workers.group_costs import FILE
 
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Held
 
@@ -47,7 +47,7 @@ STATEMENTS = json.loads(FILE.read_text(encoding="utf-8"))["statements of a trans
 OUTCOMES = {
     "ends": ends,
     "dies": dies,
-    "is held": lambda job_id: Settled(job_id, Held("a person must see it"), (record(job_id),)),
+    "is held": lambda job_id: StepResult(job_id, Held("a person must see it"), (record(job_id),)),
 }
 
 

@@ -17,12 +17,10 @@ from headrace_schemas.codec import encode_value
 from headrace_workers.core.ledger import positions
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.dead_letters import Burial, Record, refusal
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.core.ledger.positions import Place
-from headrace_workers.core.ledger.records import Record
-from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.ledger.positions import LogPartition
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
@@ -229,7 +227,7 @@ def test_what_never_comes_is_given_back_when_ingest_has_read_what_came_since(led
     ledger.of(Quotas).put("a", 100, "ever")
     late = job(tokens=60)
     ledger.of(Quotas).reserve([Want(late.id, "a", 60)])
-    places = [Place("jobs.generation", number, "log") for number in (0, 1)]
+    places = [LogPartition("jobs.generation", number, "log") for number in (0, 1)]
     ledger.share("bridge", places, 1_000)
     read = ledger.now() + quota_accounting.PASSED_MS + 1_000
     ledger.note_read(places[:1], read)

@@ -6,8 +6,8 @@ import pytest
 from tests.workers.core.ledger.test_locks import Meanwhile, ledger_url  # noqa: F401 - a fixture
 from tests.workers.core.ledger.test_token_quotas import gateway_says, sound_refusal, state
 
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.access.store import quota_accounting
 from headrace_workers.features.access.store.quota_accounting import Want

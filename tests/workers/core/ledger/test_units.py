@@ -167,7 +167,7 @@ def test_what_kafka_refuses_is_followed_all_the_same(ledger):
     (job,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
     answer(ledger, job)
     (row,) = ledger.outbox(10)
-    ledger.follow(after.following.units([row.record], ledger.now()))
+    ledger.make_units(after.following.units([row.record], ledger.now()))
     ledger.set_aside({row.id: "too large"})
     assert after.units() == {(job, "a"): "active"}
     after.run()

@@ -73,7 +73,7 @@ def test_a_unit_of_an_event_that_was_set_aside_is_kept_with_its_job(ledger):
     (job,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
     answer(ledger, job)
     (row,) = ledger.outbox(10)
-    ledger.follow(after.following.units([row.record], ledger.now()))
+    ledger.make_units(after.following.units([row.record], ledger.now()))
     ledger.set_aside({row.id: "too large"})
     after.run()
     ended(ledger, 40)

@@ -11,10 +11,10 @@ from tests.workers.runtime.bridge.records import generation
 from headrace_schemas import Category, DeadLetter, GenerationJob, Sampling, Usage
 from headrace_schemas.codec import decode_job
 from headrace_schemas.output_format import JsonSchemaFormat
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS

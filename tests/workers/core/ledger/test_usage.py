@@ -10,8 +10,8 @@ from tests.workers.http.served import answer
 from headrace_schemas import NotJudged, Score
 from headrace_workers.core.ledger import accounting
 from headrace_workers.core.ledger.accounting import LAG_MS
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.judging.store.score_counts import ScoreCount, ScoreCounts

@@ -18,10 +18,10 @@ from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Category
 from headrace_workers.core.ledger.charges import UNKNOWN
-from headrace_workers.core.ledger.claim import Claim
-from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Outcome
+from headrace_workers.core.ledger.steps import BATCH
 from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.settle import Conditions, settle
 from headrace_workers.core.sql.database import writing

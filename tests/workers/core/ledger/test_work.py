@@ -14,7 +14,7 @@ from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Out
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.outcome import Dead, Done, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.routing import Pipeline

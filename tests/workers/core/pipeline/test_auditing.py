@@ -6,7 +6,7 @@ from headrace_schemas import Answer, GenerationJob, Output, Usage
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.recall import CacheTier
 from headrace_workers.core.identity import audit_id, explored_id
-from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.ledger.steps import BATCH
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.calibration.sampling import twice

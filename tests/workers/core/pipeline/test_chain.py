@@ -10,9 +10,9 @@ from headrace_schemas import Category
 from headrace_schemas.codec import encode_value
 from headrace_schemas.events import Attempt
 from headrace_schemas.job import Lane
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.outcome import Dead, Retry
-from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.carried import pack, unpack
 from headrace_workers.core.pipeline.chain import Link, pin, tried_in, with_attempt
 from headrace_workers.core.pipeline.claimed_task import task_of
@@ -36,7 +36,7 @@ def failed(model, context=None, *, chain=CHAIN, avoided=(), category=Category.RE
     return settle(started, given, task, retry, Conditions(pipeline, 3, random.Random(1), ran_ms=250.0))
 
 
-def context_of(settled: Settled):
+def context_of(settled: StepResult):
     """What the next attempt is handed."""
     return unpack(settled.context)[0]
 

@@ -29,11 +29,10 @@ from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.core.identity import end_id, said_id
 from headrace_workers.core.ledger.charges import NextCall, Price, cost_of, not_made
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.dead_letters import letter, letter_row
-from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Wait, outcome_of
-from headrace_workers.core.ledger.rows import Row
-from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.ledger.leases import Started
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Row, Wait, outcome_of
 from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.retry import RetrySchedule
@@ -197,7 +196,7 @@ def test_a_step_whose_worker_failed_around_it_is_tried_again():
     given = row(attempts=2)
     started = Started(1, "model.echo", "generate", "g", False, 12, NOW, (given,))
     conditions = Conditions(Pipeline(), max_attempts=3, random=Highest(), ran_ms=0.0)
-    assert failed(started, given, "it broke", conditions) == Settled(JOB_ID, Retry("it broke"), delay_ms=2_000)
+    assert failed(started, given, "it broke", conditions) == StepResult(JOB_ID, Retry("it broke"), delay_ms=2_000)
     dead = failed(started, row(attempts=3), "it broke", conditions)
     assert isinstance(dead.outcome, Dead)
     assert (dead.burial.stage, dead.burial.reason) == ("generate", "given up after 3 attempts: it broke")
@@ -363,8 +362,8 @@ def test_a_call_that_failed_unbilled_costs_nothing_though_its_job_goes_on():
 def test_a_step_may_wait_for_another_job_or_be_held():
     """Neither is an attempt."""
     wait, held = Wait(JobEnd("other"), "it answers the same", at_most=1.5), Held("a person must look")
-    assert settled(wait) == Settled(JOB_ID, wait, delay_ms=1_500, charge=FREE)
-    assert settled(held) == Settled(JOB_ID, held, settled(held).records, charge=FREE)
+    assert settled(wait) == StepResult(JOB_ID, wait, delay_ms=1_500, charge=FREE)
+    assert settled(held) == StepResult(JOB_ID, held, settled(held).records, charge=FREE)
 
 
 def test_what_is_held_is_told_once():
@@ -399,12 +398,14 @@ def test_what_a_model_could_not_is_tried_elsewhere_at_once():
     own = replace(GENERATE, group=None, chain=lambda _job: ("echo", "big"))
     pipeline = Pipeline((own, *BEHIND))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
-    elsewhere = Settled(JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12, charge=FREE)
+    elsewhere = StepResult(
+        JOB_ID, retry, delay_ms=0, queue="model.big", group_key="generate|big", tokens=12, charge=FREE
+    )
     assert settled(retry, pipeline=pipeline) == elsewhere
     assert settled(retry, pipeline=pipeline, attempts=3) == elsewhere
     busy = Retry("busy", after=9.0)
-    assert settled(busy, pipeline=pipeline) == Settled(JOB_ID, busy, delay_ms=9_000, charge=FREE)
-    assert settled(retry) == Settled(JOB_ID, retry, delay_ms=9_000, charge=FREE)
+    assert settled(busy, pipeline=pipeline) == StepResult(JOB_ID, busy, delay_ms=9_000, charge=FREE)
+    assert settled(retry) == StepResult(JOB_ID, retry, delay_ms=9_000, charge=FREE)
     assert isinstance(settled(retry, attempts=3).outcome, Dead)
 
 

@@ -10,8 +10,8 @@ from headrace_schemas import Answer, Category, Result, StageRecord, Usage
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.identity import end_id, process_name
 from headrace_workers.core.job_defaults import Defaults
-from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.claims import Wanted
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.dead_letters import job_burial
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.outcome import Dead, Ended
@@ -135,10 +135,10 @@ class Running:
                 accepted_at=row.accepted_at,
                 traceparent=None, correlationid=None, stage=stage, attempts=attempts, category=category, reason=reason,
             )  # fmt: skip
-            return Settled(row.job_id, Dead(category, reason), burial=burial)
+            return StepResult(row.job_id, Dead(category, reason), burial=burial)
         name = end_id(row.job_id, "headrace.result.v1")
         end = outgoing(event, event_id=name, job_id=row.job_id, traceparent=None, correlationid=None, at_ms=1)
-        return Settled(row.job_id, Ended(event), end=end)
+        return StepResult(row.job_id, Ended(event), end=end)
 
     def run(self, make=with_usage):
         """Bring everything to its end."""

@@ -26,9 +26,9 @@ from headrace_schemas import (
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.recall import CacheMode
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
-from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle
@@ -81,7 +81,7 @@ class Way:
         self.passed: list[tuple[str, int]] = []
         self.ids: list[str] = []
 
-    def once(self, **changes: Any) -> Settled:
+    def once(self, **changes: Any) -> StepResult:
         """Run the stage that the job is at."""
         now = row(**{**self.row._asdict(), **changes})
         task = task_of(now)
@@ -99,7 +99,7 @@ class Way:
             )  # fmt: skip
         return settled
 
-    def until_it_stays(self, **changes: Any) -> Settled:
+    def until_it_stays(self, **changes: Any) -> StepResult:
         """On, until there is no next stage."""
         settled = self.once(**changes)
         while settled.following:

@@ -19,10 +19,10 @@ from headrace_schemas.codec import decode_value
 from headrace_workers.core.admission.parts import admission_rules
 from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.isolate import Step
 from headrace_workers.core.pipeline.routing import Pipeline

@@ -8,8 +8,8 @@ from tests.workers.runtime.bridge.records import NOW, record
 
 from headrace_schemas import Category, EvaluationJob, GenerationJob, Pairwise, Rubric
 from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.features.providers.store import AllowedProviders
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 

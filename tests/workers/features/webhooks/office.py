@@ -8,8 +8,8 @@ from tests.workers.core.ledger.test_work import settings
 
 from headrace_schemas import Result
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.claims import Wanted
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.outcome import Ended
 from headrace_workers.core.pipeline.following import Following
@@ -52,7 +52,7 @@ class Office:
         """Publish all that waits, as the relay does; how many deliveries there are."""
         rows = self.ledger.outbox(1_000)
         units = self.following.units([row.record for row in rows], self.ledger.now())
-        self.ledger.follow(units)
+        self.ledger.make_units(units)
         self.ledger.published([row.id for row in rows])
         return len(units)
 
@@ -110,4 +110,4 @@ def _settled(row):
         result, event_id=f"e-{row.job_id}"[:36], job_id=row.job_id, traceparent=None, correlationid=None,
         at_ms=1_700_000_000_000,
     )  # fmt: skip
-    return Settled(row.job_id, Ended(result), end=end)
+    return StepResult(row.job_id, Ended(result), end=end)

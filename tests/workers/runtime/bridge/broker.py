@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.dead_letters import Record
 
 
 def write(kafka: KafkaSettings, records: Iterable[Record]) -> None:

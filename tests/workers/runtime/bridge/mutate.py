@@ -9,7 +9,7 @@ from tests.workers.runtime.bridge.records import cancel, embedding, evaluation, 
 
 from headrace_schemas import Contains, Message, Rubric, Sampling
 from headrace_schemas.job import POLICY_MODEL
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.dead_letters import Record
 
 _ODD: tuple[Any, ...] = (
     None, True, 0, -1, 10**30, 1.5, "", "\ud800", "a\x00b", [], {}, [[]], {"a": {}}, "9999-12-31T23:59:59-23:59",

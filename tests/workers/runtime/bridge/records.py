@@ -22,8 +22,8 @@ from headrace_schemas.review import Review
 from headrace_schemas.tool import Tool
 from headrace_workers.core.admission.parts import AdmissionParts, admission_rules
 from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.ledger.dead_letters import Record
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.records import Record
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.features.generation.engines.chat_template import InvalidTemplate
 from headrace_workers.features.webhooks.settings import HttpUse, WebhookSettings

@@ -6,8 +6,7 @@ import re
 from tests.workers.runtime.bridge.records import record
 
 from headrace_schemas import Category
-from headrace_workers.core.ledger.dead_letters import Burial, letter
-from headrace_workers.core.ledger.refusals import INGEST
+from headrace_workers.core.ledger.dead_letters import INGEST, Burial, letter
 
 GOOD = record().headers
 

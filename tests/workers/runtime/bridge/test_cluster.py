@@ -10,7 +10,7 @@ from tests.workers.runtime.bridge.records import record
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ledger.deployment import Fact
+from headrace_workers.core.ledger.ledger import Fact
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.bridge.bridge import Duty

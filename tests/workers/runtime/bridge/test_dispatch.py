@@ -10,8 +10,8 @@ from tests.workers.runtime.bridge.records import embedding, generation
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_schemas.job import Lane
-from headrace_workers.core.ledger.claim import Claim, Claimed
-from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.ledger.claims import Claim, Claimed
+from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.pipeline.routing import ServedModel
 from headrace_workers.core.sql.database import writing

@@ -11,7 +11,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.admission.check import AdmissionCheck
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import Burial
-from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.features.knowledge.admission import KnowledgeCheck
 from headrace_workers.features.webhooks.admission import CallbackCheck
 from headrace_workers.features.webhooks.targets import Reach

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.topics import INBOUND
-from headrace_workers.core.ledger.positions import Advance, Place, Position, PositionsMoved
+from headrace_workers.core.ledger.positions import Advance, LogPartition, Position, PositionsMoved
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import POSITIONS
@@ -160,7 +160,7 @@ def bridge(ledger, time):
 @pytest.fixture
 def places():
     """All that there is to read."""
-    return [Place(name, number, "log1") for name in NAMES for number in (0, 1)]
+    return [LogPartition(name, number, "log1") for name in NAMES for number in (0, 1)]
 
 
 def polled(**records):
@@ -185,14 +185,14 @@ def read(ledger, offsets):
 
 def test_it_reads_its_partitions_from_where_the_ledger_says(ledger, broker, bridge):
     """What the ledger does not know, or knows of another log, is read from its beginning."""
-    read(ledger, {Place(NAMES[0], 0, "log1"): 5, Place(NAMES[0], 1, "log0"): 7})
+    read(ledger, {LogPartition(NAMES[0], 0, "log1"): 5, LogPartition(NAMES[0], 1, "log0"): 7})
     consumer = bridge.open()
     assert bridge.open() is consumer
     assert sorted(consumer.assigned) == sorted((name, number) for name in NAMES for number in (0, 1))
     assert consumer.sought == dict.fromkeys(consumer.assigned, 0) | {(NAMES[0], 0): 5}
     following = bridge.following(polled(p0=[5, 6, 9], p1=[0]))
     assert {place: (step.expected, step.to.next) for place, step in following.items()} == {
-        Place(NAMES[0], 0, "log1"): (5, 10), Place(NAMES[0], 1, "log1"): (0, 1)
+        LogPartition(NAMES[0], 0, "log1"): (5, 10), LogPartition(NAMES[0], 1, "log1"): (0, 1)
     }  # fmt: skip
     options = consumer.options
     assert (options["group_id"], options["enable_auto_commit"], options["auto_offset_reset"]) == (
@@ -240,7 +240,7 @@ def test_who_gets_another_share_begins_anew(ledger, broker, bridge, time, places
     """From where the ledger says then, and with nothing that is another's."""
     first = bridge.open()
     ledger.share("b", places, LEASE)
-    read(ledger, {Place(NAMES[1], 1, "log1"): 3, Place(NAMES[1], 0, "log1"): 3})
+    read(ledger, {LogPartition(NAMES[1], 1, "log1"): 3, LogPartition(NAMES[1], 0, "log1"): 3})
     time.now += 1
     second = bridge.open()
     assert second is not first
@@ -263,7 +263,7 @@ def test_a_topic_that_was_made_anew_is_noticed(ledger, broker, time, groups, sec
     second = bridge.open()
     assert second is not first
     assert (len(first.closed), second.closed) == (1, [])
-    assert list(bridge.following(polled(p0=[1]))) == [Place(NAMES[0], 0, "log1")]
+    assert list(bridge.following(polled(p0=[1]))) == [LogPartition(NAMES[0], 0, "log1")]
     time.now += seconds
     assert bridge.open() is second
     assert broker.admins[0].asked == [NAMES] * 3
@@ -371,7 +371,7 @@ def test_a_broker_whose_groups_can_be_relied_on_is_told_how_far_ingest_is(ledger
 
 def test_a_ledger_that_was_restored_while_no_bridge_ran_is_reported(ledger, broker, time):
     """Bridges commit behind the ledger: it knew more once. For a day, also where it knows nothing of a partition."""
-    read(ledger, {Place(NAMES[0], 0, "log1"): 5, Place(NAMES[0], 1, "log1"): 7})
+    read(ledger, {LogPartition(NAMES[0], 0, "log1"): 5, LogPartition(NAMES[0], 1, "log1"): 7})
     broker.committed = {(NAMES[0], 0): 9, (NAMES[0], 1): 7, (NAMES[1], 0): 1, ("another", 0): 4}
     bridge = Partitions(KAFKA, ledger, "a", time)
     consumer = bridge.open()

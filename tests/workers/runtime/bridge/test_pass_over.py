@@ -7,7 +7,7 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import embedding, evaluation, moderation
 
 from headrace_schemas import GenerationJob
-from headrace_workers.core.ledger import unrun
+from headrace_workers.core.ledger import unserved_steps
 from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
@@ -87,7 +87,7 @@ def test_who_needs_what_it_makes_waits_and_says_for_what(ledger):  # noqa: F811
 
 def test_those_that_wait_are_looked_at_once(ledger, monkeypatch):  # noqa: F811
     """However many they are: those that can do without are found behind them."""
-    monkeypatch.setattr(unrun, "_AT_ONCE", 2)
+    monkeypatch.setattr(unserved_steps, "_AT_ONCE", 2)
     take_in(ledger, [job(knowledge="docs", idempotency_key=str(number)) for number in range(4)])
     take_in(ledger, [job(idempotency_key="5")])
     assert sum(look(ledger) for _ in range(3)) == 1

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from tests.workers.runtime.bridge.records import RULES, accept, generation, record
 
-from headrace_workers.core.ledger.recover import Due, Reaped
+from headrace_workers.core.ledger.recovery import Due, Reaped
 from headrace_workers.core.tables import DEAD_LETTERS
 from headrace_workers.runtime.bridge.reap import Reap
 

@@ -40,11 +40,10 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.topics import INBOUND
 from headrace_workers.core.identity import refusal_id
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.dead_letters import Burial
-from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, Record
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.core.ledger.records import ReceivedReview, Record
+from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.chain import links_in
 from headrace_workers.core.pipeline.routing import Pipeline

@@ -10,7 +10,7 @@ from headrace_schemas import Topic
 from headrace_schemas.codec import decode
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import announce, letter
-from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.ledger.ingest import NewJob
 
 NAMED = {
     "key": lambda given, name: replace(given, key=name),

@@ -17,8 +17,8 @@ from tests.services.proxy import proxied
 from tests.services.tables import postgres_tables, sqlite_tables
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.accepted import Probe
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.probe import Probe
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database_errors import Unwritable
 from headrace_workers.core.tables import PROBES

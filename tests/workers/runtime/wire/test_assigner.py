@@ -7,7 +7,7 @@ from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.runtime.bridge.records import RULES, accept, generation, record
 from tests.workers.tasks_in_memory import Tasks
 
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.tables import STEPS, TURNS
 from headrace_workers.runtime.wire.early_assignment import Assigner, alone, behind
@@ -71,7 +71,7 @@ def test_what_can_be_grouped_is_left_to_the_bridge(ledger, jobs):
 def test_a_few_steps_of_the_batch_lane_are_left_to_the_bridge(lane, count, room):
     """They wait for company there; an interactive step, and a group worth a message, go on at once."""
     step = goes_on("j").following[0]._replace(lane=lane)
-    settled = [Settled(f"j{number}", Done(), following=(step,)) for number in range(count)]
+    settled = [StepResult(f"j{number}", Done(), following=(step,)) for number in range(count)]
     assert behind(settled) == ({(step.queue, lane)} if room else set())
 
 

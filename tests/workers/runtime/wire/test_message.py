@@ -5,7 +5,7 @@ import json
 
 from tests.workers.serving import NAMES
 
-from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
 from headrace_workers.runtime.wire.message import TASK
 from headrace_workers.runtime.wire.redis_names import PRIORITIES

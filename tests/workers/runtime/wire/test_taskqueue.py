@@ -1,6 +1,6 @@
 """The queue of claims counts what waits."""
 
-from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.claims import Claim
 
 
 def test_a_lane_alone_is_counted_as_among_others(tasks):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from headrace_schemas import Answer, Output, Usage
-from headrace_workers.core.ledger.start import Started, StepRow
+from headrace_workers.core.ledger.leases import Started, StepRow
 
 
 def started(sizes: Sequence[int], *, queue: str = "model.echo", stage: str = "generate", claim_id: int = 1) -> Started:

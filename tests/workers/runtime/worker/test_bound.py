@@ -3,7 +3,7 @@
 import pytest
 from tests.workers.runtime.worker.starts import output, started
 
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.outcome import Done, Retry
 from headrace_workers.core.pipeline.stage import Weight, model_of
 from headrace_workers.runtime.worker.bound import LIGHT, MODEL, Speed, bound, pace_of, tokens_done
@@ -102,8 +102,8 @@ def test_what_a_model_counted_is_what_was_done():
     run = started([300, 300, 300])
     first, second, third = (row.job_id for row in run.steps)
     settled = [
-        Settled(first, Done(), event=output(first, read=20, written=3)),
-        Settled(second, Done()),
-        Settled(third, Retry("busy"), delay_ms=1),
+        StepResult(first, Done(), event=output(first, read=20, written=3)),
+        StepResult(second, Done()),
+        StepResult(third, Retry("busy"), delay_ms=1),
     ]
     assert tokens_done(run, settled) == 23 + 300

@@ -5,7 +5,7 @@ import threading
 import pytest
 from tests.workers.runtime.worker.starts import output, started
 
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
@@ -58,7 +58,7 @@ def takes(progress, seconds, tokens):
     def work(claim):
         progress.lived += seconds
         row = claim.steps[0]
-        return [Settled(row.job_id, Done(), event=output(row.job_id, read=0, written=tokens))]
+        return [StepResult(row.job_id, Done(), event=output(row.job_id, read=0, written=tokens))]
 
     return work
 

@@ -4,21 +4,35 @@ A row says that Kafka has the job (`published`), or that somebody is about to se
 job under its id. Every gateway finds a job here before ingest has taken it in.
 """
 
+import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, bindparam, delete, exists, literal, select, update
+from sqlalchemy import BigInteger, Connection, Engine, bindparam, delete, exists, literal, select, update
 
 from headrace_schemas.topics import ABOUT_JOBS
-from headrace_workers.core.ledger.refusals import INGEST
-from headrace_workers.core.ledger.repetitions import RecordContent, repeated
-from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, many, now_ms, one_of
+from headrace_workers.core.ledger.dead_letters import INGEST
+from headrace_workers.core.ledger.ingest import RecordContent, repeated
+from headrace_workers.core.sql.database import (
+    among,
+    bindparam_of,
+    clock,
+    connect,
+    insert,
+    insert_many,
+    lose_together,
+    many,
+    now_ms,
+    one_of,
+    reading,
+    writing,
+)
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
-from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS
+from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS, PROBE_SLOTS, PROBES
 
 _AT_ONCE = 500
 _LEAST_MS = 60_000  # a row stays at least so long
@@ -176,3 +190,47 @@ def _published(dialect: str) -> Any:
     at = now_ms() - bindparam("age", type_=BigInteger)
     statement = insert_many(dialect, ACCEPTED, columns, {"at": at})
     return statement.on_conflict_do_update(index_elements=["job_id"], set_={"published": statement.excluded.published})
+
+
+_NOBODY: Final = ""  # the id of no job
+_OF_NOBODY: Final = delete(ACCEPTED).where(
+    ACCEPTED.c.job_id == _NOBODY, exists().where(JOBS.c.id == ACCEPTED.c.job_id) | was_refused()
+)
+_PROBE_SECONDS: Final = 2  # that a probe's statement has; PostgreSQL's answer has as many more to reach us
+
+
+class Probe:
+    """Writer to one row of the ledger. Belongs to one thread.
+
+    If its connection is lost, `engine` opens its own anew, too: idle ones may lead to a server that is gone.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._of = engine
+        self._slot = secrets.randbelow(PROBE_SLOTS)
+
+    def write(self) -> None:
+        """Write to this process's row, and delete the job of nobody. Raise `Unwritable` where the ledger takes no
+        writes, `Unavailable` where it does not answer or a table that takes jobs is locked.
+        """
+        values = {"slot": self._slot, "at": now_ms()}
+        # PostgreSQL needs no transaction around each statement.
+        begin = reading if self._engine.dialect.name == "postgresql" else writing
+        with begin(self._engine) as tx:
+            made = insert(tx, PROBES).values(values)
+            tx.execute(made.on_conflict_do_update(index_elements=["slot"], set_={"at": made.excluded.at}))
+            tx.execute(_OF_NOBODY)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._engine.dispose()
+
+    @cached_property
+    def _engine(self) -> Engine:
+        """Return an engine of the same database with a shorter time limit: no work depends on it."""
+        limits = {"timeout": str(_PROBE_SECONDS)}
+        if self._of.dialect.name == "postgresql":
+            limits["connect_timeout"] = str(_PROBE_SECONDS)
+        engine = connect(self._of.url.update_query_dict(limits))
+        lose_together(engine, self._of)
+        return engine

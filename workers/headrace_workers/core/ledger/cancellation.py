@@ -9,14 +9,12 @@ from sqlalchemy import Connection, select, update
 from headrace_schemas import Category, JobCancelled
 from headrace_schemas.events import Cost
 from headrace_workers.core.identity import end_id
+from headrace_workers.core.ledger.accounting import AskedModel, is_untold, note
 from headrace_workers.core.ledger.charges import cost_of
-from headrace_workers.core.ledger.completion import assume_active, finish
-from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.dead_letters import Burial, Record, refusal
+from headrace_workers.core.ledger.job_ends import assume_active, finish
 from headrace_workers.core.ledger.leases import hold
-from headrace_workers.core.ledger.lost_calls import AskedModel, is_untold, note
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
-from headrace_workers.core.ledger.records import Record
-from headrace_workers.core.ledger.refusals import refusal
 from headrace_workers.core.pipeline.stage import model_of
 from headrace_workers.core.sql.database import among, clock, insert
 from headrace_workers.core.tables import CLAIMS, JOBS, LIVE, STEPS

@@ -1,20 +1,21 @@
-"""Counts of the whole ledger: for people, for backpressure and for benches."""
+"""Counts of the whole ledger, for people, for backpressure and for benches; and its load, which admission asks for."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, case, func, select, text
 
-from headrace_workers.core.ledger.followers import FollowerState, followers
+from headrace_workers.core.ledger.change_feed import FollowerState, follower_positions
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.ledger.incidents import Incident, open_incidents
+from headrace_workers.core.ledger.incidents import Incident, killed_again_and_again, open_incidents
 from headrace_workers.core.ledger.positions import incidents as ingest_incidents
-from headrace_workers.core.ledger.process_starts import killed_again_and_again
 from headrace_workers.core.sql.database import clock
 from headrace_workers.core.tables import (
     CLAIMS,
     DEAD_LETTERS,
     IS_ACTIVE,
     IS_HELD,
+    IS_READY,
     JOBS,
     LIVE,
     NEVER,
@@ -123,7 +124,7 @@ def overview(connection: Connection) -> Overview:
             *killed_again_and_again(connection),
             *(incident for feature in hooks() for incident in feature.incidents(connection)),
         ),
-        followers=tuple(followers(connection)),
+        followers=tuple(follower_positions(connection)),
     )
 
 
@@ -162,3 +163,26 @@ def _queues(connection: Connection) -> tuple[QueueCount, ...]:
             [waiting, in_flight + row.steps] if row.state == "leased" else [waiting + row.steps, in_flight]
         )
     return tuple(QueueCount(*key, *value) for key, value in sorted(found.items()))
+
+
+QueueLane = tuple[str, int]  # a queue and a lane
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """Jobs that have not ended, and for how long (ms) the step that is next in each place has been ready."""
+
+    active: int
+    ages: dict[QueueLane, int] = field(default_factory=dict)
+
+
+def pressure(connection: Connection, places: Collection[QueueLane]) -> Pressure:
+    """Return the load of these places, without those where nothing is ready."""
+    now, ages = clock(connection), {}
+    order = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
+    for queue, lane in places:
+        query = select(STEPS.c.ready_at).where(IS_READY, STEPS.c.queue == queue, STEPS.c.lane == lane)
+        head = connection.execute(query.order_by(*order).limit(1)).scalar()
+        if head is not None:
+            ages[queue, lane] = max(0, now - head)
+    return Pressure(active_jobs(connection), ages)

@@ -1,8 +1,9 @@
-"""Dead letters: jobs and records that failed for good, kept with the original record so that they can be replayed."""
+"""A record as it was consumed, and what can be read of it when it is refused. Pure."""
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,13 +17,70 @@ from headrace_schemas.event_types import job_type
 from headrace_schemas.events import Cost, Usage
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_schemas.output_format import Failure
-from headrace_workers.core.identity import end_id
-from headrace_workers.core.ledger.completion import ActiveJob, finish, lock_active
-from headrace_workers.core.ledger.outbox import Outgoing, outgoing
+from headrace_schemas.review import Review
+from headrace_workers.core.identity import end_id, refusal_id
+from headrace_workers.core.ledger.job_ends import ActiveJob, finish, lock_active
+from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.core.sql.append import append
-from headrace_workers.core.sql.database import bindparam_of, one_of
+from headrace_workers.core.sql.database import bindparam_of, insert, one_of
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import DEAD_LETTERS, STEPS
+
+_KEPT_HEADERS = 64
+_KEPT_CHARACTERS = 1024  # of a header's name, and of its value
+_KEPT_BYTES = 1024  # of what a letter is looked up by: more than an index of PostgreSQL takes would stop ingest
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # no attribute of an event may hold one, nor that of a letter
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as it was consumed. `timestamp` (ms) is the one that its log keeps, the same at every reading.
+
+    `unreadable` says why the consumer could not read it: then `value` is the batch that it is in.
+    """
+
+    topic: Topic
+    partition: int
+    offset: int
+    headers: tuple[tuple[str, bytes | None], ...]
+    value: bytes | None
+    timestamp: int = 0
+    key: bytes | None = None
+    unreadable: str | None = None
+
+    def header(self, name: str) -> str | None:
+        """Return a header as text, the last of its name, cut and with what is no text replaced; None when it is not
+        there.
+        """
+        found = [value for header, value in self.headers if header == name]
+        return _legible(found[-1]) if found and found[-1] is not None else None
+
+    @property
+    def key_text(self) -> str | None:
+        """Return the key as text, as `header` gives it."""
+        return None if self.key is None else _legible(self.key)
+
+    def shown_headers(self) -> dict[str, str]:
+        """Return a bounded part of the headers, for people to see and for a replay."""
+        return {
+            name[:_KEPT_CHARACTERS]: (value or b"").decode("utf-8", "replace")[:_KEPT_CHARACTERS]
+            for name, value in self.headers[:_KEPT_HEADERS]
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedReview:
+    """A person's review of a job, and the record that brought it."""
+
+    review: Review
+    record: Record
+    traceparent: str | None = None
+
+
+def _legible(value: bytes) -> str:
+    text = _CONTROL.sub("\ufffd", value[:_KEPT_BYTES].decode("utf-8", "replace"))
+    return text.encode()[:_KEPT_BYTES].decode("utf-8", "ignore")
+
 
 _MAX_REASON = 2_000
 
@@ -269,3 +327,81 @@ def job_burial(
         code=code,
         origin=Origin(traceparent=traceparent, correlationid=correlationid),
     )
+
+
+INGEST = "ingest"  # the "stage" of a refusal
+
+
+def refusal(
+    record: Record,
+    category: Category,
+    reason: str,
+    *,
+    refers_to: str | None,
+    tenant: str | None,
+    traceparent: str | None = None,
+    sound: bool = False,
+) -> Burial:
+    """Return the letter about a record: the same one however often the record is read.
+
+    `traceparent` is that of an envelope that was found good: only such a trace is handed through.
+    """
+    correlationid = record.header("ce_correlationid") or None
+    return Burial(
+        id=refusal_id(str(record.topic), record.partition, record.offset, record.timestamp),
+        job_id=None,
+        refers_to=refers_to,
+        tenant=tenant,
+        category=category,
+        reason=reason,
+        stage=INGEST,
+        attempts=0,
+        topic=record.topic,
+        value=record.value or b"",
+        headers=record.shown_headers(),
+        traceparent=traceparent,
+        correlationid=correlationid,
+        sound=sound,
+        origin=Origin(
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key_text,
+            ce_id=record.header("ce_id"),
+            ce_subject=record.header("ce_subject"),
+            traceparent=record.header("ce_traceparent"),
+            correlationid=correlationid,
+        ),
+    )
+
+
+def over_quota(record: Record, job_id: str, tenant: str, reason: str) -> Burial:
+    """Return the letter about a record that was good, but for its tenant's quota."""
+    return refusal(record, Category.QUOTA, reason, refers_to=job_id, tenant=tenant)
+
+
+def forgotten(record: Record, job_id: str, tenant: str) -> Burial:
+    """Return the letter about a record that was read before its log was restored, and that may have been answered."""
+    reason = (
+        "this record was read before, and its log was restored from a backup since. It is older than the ledger "
+        "remembers jobs (HEADRACE_RETENTION), so nothing says whether it was answered, and it is not run again by "
+        "itself. If you need its answer, replay this dead letter"
+    )
+    return refusal(record, Category.INVALID, reason, refers_to=job_id, tenant=tenant, sound=True)
+
+
+def refuse(connection: Connection, burials: Iterable[Burial], now: int) -> int:
+    """Write dead letters of records that never became jobs; letters that are there already are skipped."""
+    by_id = {burial.id: burial for burial in burials}
+    if not by_id:
+        return 0
+    new = (
+        connection.execute(
+            insert(connection, DEAD_LETTERS).on_conflict_do_nothing(index_elements=["id"]).returning(DEAD_LETTERS.c.id),
+            [letter_row(burial, now) for _, burial in sorted(by_id.items())],  # another may write the same
+        )
+        .scalars()
+        .all()
+    )
+    written = frozenset(new)
+    put(connection, [announce(burial, now) for key, burial in by_id.items() if key in written])
+    return len(new)

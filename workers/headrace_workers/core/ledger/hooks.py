@@ -15,14 +15,12 @@ from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
     from headrace_schemas.budget import BudgetReached
-    from headrace_workers.core.ledger.accounting import FinishedJob
-    from headrace_workers.core.ledger.dead_letters import Burial
+    from headrace_workers.core.ledger.accounting import FinishedJob, KnownCost
+    from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview
     from headrace_workers.core.ledger.incidents import Incident
-    from headrace_workers.core.ledger.known_costs import KnownCost
+    from headrace_workers.core.ledger.ingest import NewJob
     from headrace_workers.core.ledger.model_calls import WantedCall, WantedWork
-    from headrace_workers.core.ledger.new_jobs import NewJob
-    from headrace_workers.core.ledger.records import ReceivedReview
-    from headrace_workers.core.ledger.rows import Written
+    from headrace_workers.core.ledger.outcome import StepWrite
 
 Condition: TypeAlias = ColumnElement[bool]
 Results: TypeAlias = Callable[[Connection, Sequence["FinishedJob"]], object]
@@ -99,7 +97,7 @@ class Hooks:
     on_reviews: Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]] = _name_none
     hold_tenants: Callable[[Connection, Collection[str]], object] = _do_nothing
     concerns: Callable[[], Condition] | None = None
-    hold_rows: Callable[[Connection, Sequence["Written"], Sequence[str], Collection[str]], object] = _do_nothing
+    hold_rows: Callable[[Connection, Sequence["StepWrite"], Sequence[str], Collection[str]], object] = _do_nothing
     on_completion: Callable[[Connection, Mapping[str, bytes | None]], object] = _do_nothing
     on_calls: Callable[[Connection, Mapping[str, "WantedCall"]], Mapping[str, str]] = _refuse_none
     on_work: Callable[[Connection, Sequence["WantedWork"]], Mapping[str, str]] = _refuse_none

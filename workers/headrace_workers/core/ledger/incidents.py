@@ -1,12 +1,22 @@
-"""Incidents: failures that processes report until they are over. `headrace status` shows them."""
+"""Incidents: failures that processes report until they are over, and processes that are killed again and again.
+`headrace status` shows them.
+"""
 
-from collections.abc import Mapping
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from sqlalchemy import Connection, and_, delete, select
+from sqlalchemy import Connection, and_, delete, func, make_url, or_, select, update
 
-from headrace_workers.core.sql.database import insert, now_ms
+from headrace_schemas.errors import Unavailable
+from headrace_workers.core.identity import process_name
+from headrace_workers.core.sql.database import clock, connect, insert, now_ms, writing
 from headrace_workers.core.tables import INCIDENTS
+from headrace_workers.core.tables import PROCESS_STARTS as STARTS
 
 _STALE_MS = 60_000  # a holder that has not reported for so long is gone, or has recovered
 _MAX_REASON = 2_000
@@ -57,3 +67,86 @@ def open_incidents(connection: Connection) -> list[Incident]:
 def forget(connection: Connection) -> None:
     """Delete the incidents that nobody has reported for a minute."""
     connection.execute(delete(INCIDENTS).where(INCIDENTS.c.seen_at <= now_ms() - _STALE_MS))
+
+
+# Starts of processes, kept so that a process that is killed again and again is named, as by a limit of its memory: it
+# leaves no word in any log.
+#
+# A process notes its start, and removes the note when it ends by itself, with an error too. The next one of its kind on
+# the same host finds the notes of those that were killed. A container that is started again keeps its host's name.
+
+_WINDOW_MS = 30 * 60_000
+_KILLS = 3  # in the window, until people are told: a machine may lose its power, and a person may kill
+_SECONDS = 2  # that the note of a start may take
+_KEPT_MS = 30 * 86_400_000  # notes of hosts that are gone
+
+
+@contextmanager
+def noted_start(ledger: str, what: str) -> Iterator[None]:
+    """Note that this process runs while the body runs. `what` is its command, such as "worker --role judge".
+
+    A ledger that does not answer goes without the note: no work depends on it.
+    """
+    name = process_name(what.split(maxsplit=1)[0])
+    engine = connect(make_url(ledger).update_query_dict({"timeout": str(_SECONDS)}))
+    try:
+        with suppress(Unavailable), writing(engine) as tx:
+            _note(tx, name, what[:255])
+        engine.dispose()  # the body may fork, and takes long
+        yield
+    finally:
+        with suppress(Unavailable), writing(engine) as tx:
+            tx.execute(delete(STARTS).where(STARTS.c.name == name))
+        engine.dispose()
+
+
+def killed_again_and_again(connection: Connection) -> list[Incident]:
+    """Return an incident for each command and host whose processes were killed at least three times in half an hour,
+    unless none of them is to run any more.
+    """
+    killed = func.count().filter(STARTS.c.killed_at > now_ms() - _WINDOW_MS)
+    rows = connection.execute(
+        select(STARTS.c.what, STARTS.c.host, killed.label("killed"), func.min(STARTS.c.killed_at).label("since"))
+        .group_by(STARTS.c.what, STARTS.c.host)
+        .having(killed >= _KILLS, func.count().filter(STARTS.c.killed_at.is_(None)) > 0)
+        .order_by(STARTS.c.what, STARTS.c.host)
+    )
+    return [Incident(row.host, f"headrace {row.what}", _reason(row.what, row.killed), row.since) for row in rows]
+
+
+def memory_variable(what: str) -> str | None:
+    """Return the variable that bounds the memory of a command in docker-compose.yml; None if it has several roles."""
+    names = re.findall(r"--role (\w+)", what) or what.split()[:1]
+    return f"HEADRACE_{names[0].upper()}_MEMORY" if len(names) == 1 else None
+
+
+def _reason(what: str, kills: int) -> str:
+    compose = f" ({name} in the .env of the compose file)" if (name := memory_variable(what)) else ""
+    return (
+        f"it was killed {kills} times in half an hour, and started again. If its log does not say why, it needs more "
+        f"memory than it may have: raise the limit of its memory{compose}"
+    )
+
+
+def _note(tx: Connection, name: str, what: str) -> None:
+    """Note this process, and the end of those of its kind that live no more on this host."""
+    host, now = socket.gethostname()[:255], clock(tx)
+    before = select(STARTS.c.name, STARTS.c.pid, STARTS.c.began).where(
+        STARTS.c.host == host, STARTS.c.what == what, STARTS.c.killed_at.is_(None)
+    )
+    gone = [row.name for row in tx.execute(before) if _began(row.pid) != row.began]
+    tx.execute(update(STARTS).where(STARTS.c.name.in_(gone)).values(killed_at=now))
+    old = or_(STARTS.c.killed_at < now - _WINDOW_MS, STARTS.c.at < now - _KEPT_MS)
+    tx.execute(delete(STARTS).where(old))
+    pid = os.getpid()
+    tx.execute(insert(tx, STARTS).values(name=name, what=what, host=host, pid=pid, began=_began(pid), at=now))
+
+
+def _began(pid: int) -> int:
+    """Return when a process that lives on this host began, in the kernel's ticks; 0 if there is none, or the kernel
+    does not tell. A process id alone may be another process's by now: in a container it mostly is.
+    """
+    with suppress(OSError):
+        state, *fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        return 0 if state in "XZ" else int(fields[18])
+    return 0

@@ -7,11 +7,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, and_, bindparam, select, update
 
 from headrace_schemas import Category
-from headrace_workers.core.ledger import lost_calls
+from headrace_workers.core.ledger import accounting
 from headrace_workers.core.ledger.charges import Bill, NextCall, call_in, context_of, cost_of, uncharged
-from headrace_workers.core.ledger.completion import ActiveJob, concerned
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.hooks import hooks
+from headrace_workers.core.ledger.job_ends import ActiveJob, concerned
 from headrace_workers.core.pipeline.stage import model_of, model_queue
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.tables import JOBS, SILENT, STEPS
@@ -53,7 +53,7 @@ def refused(connection: Connection, calls: Mapping[str, WantedCall], active: Map
     at once, so that their ends lock nothing more. Lock order: behind the steps, since quotas are.
     """
     reasons: dict[str, str] = {}
-    lost = lost_calls.spent(connection, [each for each in calls if each in active and active[each].has_lost_calls])
+    lost = accounting.spent(connection, [each for each in calls if each in active and active[each].has_lost_calls])
     calls = {job_id: replace(call, spent=call.spent + lost.get(job_id, 0)) for job_id, call in calls.items()}
     everybody = concerned(active, list(active))
     for feature, job_ids in concerned(active, [job_id for job_id in calls if job_id in active]).items():
@@ -84,8 +84,8 @@ def asking(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
 def note_lost(connection: Connection, rows: Sequence[Any], active: dict[str, ActiveJob]) -> None:
     """Write the lost calls of these steps, as `asking` returns them, whose jobs are locked if they are `active`."""
     rows = [row for row in rows if row.job_id in active]
-    lost_calls.note(
-        connection, [lost_calls.AskedModel(row.job_id, row.claim_id, row.queue, row.context) for row in rows]
+    accounting.note(
+        connection, [accounting.AskedModel(row.job_id, row.claim_id, row.queue, row.context) for row in rows]
     )
     active |= {row.job_id: active[row.job_id]._replace(has_lost_calls=True) for row in rows}
 

@@ -1,16 +1,41 @@
-"""Outcomes of a step for one task. Control flow lives elsewhere: a step only returns values."""
+"""Outcomes of a step for one task, and the rows that a step wants written with them. Control flow lives elsewhere: a
+step only says how it went.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headrace_schemas import Category, HeadraceError, Usage
 from headrace_schemas.errors import EndCode, Unparsable
 from headrace_schemas.events import JobEvent
 from headrace_schemas.output_format import Failure
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.rows import Written
 from headrace_workers.core.ports import ProviderBusy
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Table
+
+
+class StepWrite(Protocol):
+    """Something that is written in the transaction that completes a step."""
+
+    def write(self, connection: "Connection") -> object:
+        """Write the rows. Rows that exist are skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row. If its key is there already, it is skipped."""
+
+    table: "Table"
+    values: Mapping[str, Any]
+
+    def write(self, connection: "Connection") -> None:
+        """Write it."""
+        from headrace_workers.core.sql.database import insert
+
+        connection.execute(insert(connection, self.table).values(dict(self.values)).on_conflict_do_nothing())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +51,7 @@ class Done:
     event: JobEvent | None = None
     also: tuple[JobEvent, ...] = ()
     context: Mapping[str, Any] = field(default_factory=dict)
-    rows: tuple[Written, ...] = ()
+    rows: tuple[StepWrite, ...] = ()
     to: str | None = None
     model: str | None = None
     tokens: int | None = None
@@ -41,7 +66,7 @@ class Ended:
 
     event: JobEvent
     also: tuple[JobEvent, ...] = ()
-    rows: tuple[Written, ...] = ()
+    rows: tuple[StepWrite, ...] = ()
     usage: Usage | None = None
 
 

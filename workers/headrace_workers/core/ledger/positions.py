@@ -12,18 +12,32 @@ others at their offsets, or none.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Integer, String, Text, bindparam, case, func, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    String,
+    Text,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
 
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.ledger.incidents import Incident
-from headrace_workers.core.sql.database import insert, many, now_ms
+from headrace_workers.core.sql.database import clock, insert, many, now_ms
 from headrace_workers.core.sql.driver_statements import run
-from headrace_workers.core.tables import POSITIONS
+from headrace_workers.core.tables import POSITIONS, READERS
 
 _REPORTED_MS = 86_400_000  # a log that did not match is reported for a day
 
@@ -33,7 +47,7 @@ class PositionsMoved(HeadraceError):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class LogPartition:
     """A partition of one log. `topic` is Kafka's name, `log` the id that the broker gave it when it was made."""
 
     topic: str
@@ -79,16 +93,16 @@ class Advance:
     to: Position
 
 
-def positions(connection: Connection) -> dict[Place, int]:
+def positions(connection: Connection) -> dict[LogPartition, int]:
     """Return the offset that comes next, by place."""
     rows = connection.execute(select(POSITIONS.c.topic, POSITIONS.c.partition, POSITIONS.c.log, POSITIONS.c.next))
-    return {Place(row.topic, row.partition, row.log): row.next for row in rows}
+    return {LogPartition(row.topic, row.partition, row.log): row.next for row in rows}
 
 
-def read(connection: Connection) -> dict[Place, Position]:
+def read(connection: Connection) -> dict[LogPartition, Position]:
     """Return the positions with all columns, by place."""
     return {
-        Place(row.topic, row.partition, row.log): Position(
+        LogPartition(row.topic, row.partition, row.log): Position(
             row.next,
             tuple(Fingerprint(*fingerprint) for fingerprint in json.loads(row.fingerprints or "[]")),
             None if row.back_from is None else Reread(row.back_from, row.back_before),
@@ -97,7 +111,7 @@ def read(connection: Connection) -> dict[Place, Position]:
     }
 
 
-def advance(connection: Connection, following: Mapping[Place, Advance]) -> None:
+def advance(connection: Connection, following: Mapping[LogPartition, Advance]) -> None:
     """Write the position that follows in each place. Raise `PositionsMoved` where another is stored than expected.
 
     A place that is not stored, or is stored of another log, is at 0.
@@ -118,14 +132,14 @@ def advance(connection: Connection, following: Mapping[Place, Advance]) -> None:
             )
 
 
-def _wanted(place: Place, step: Advance) -> dict[str, Any]:
+def _wanted(place: LogPartition, step: Advance) -> dict[str, Any]:
     return {
         "at_topic": place.topic, "at_partition": place.partition, "of_log": place.log, "to_next": step.to.next,
         "to_fingerprints": json.dumps(step.to.fingerprints, separators=(",", ":")), "expected": step.expected,
     }  # fmt: skip
 
 
-def go_back(connection: Connection, place: Place, expected: int, to: Position) -> None:
+def go_back(connection: Connection, place: LogPartition, expected: int, to: Position) -> None:
     """Write a position before the one at `expected`, since the log does not match what was read. `to.again` says what
     is read a second time. Raise `PositionsMoved` where another is stored than expected.
     """
@@ -138,7 +152,7 @@ def go_back(connection: Connection, place: Place, expected: int, to: Position) -
     )
 
 
-def report_lost(connection: Connection, lost: Mapping[Place, int]) -> None:
+def report_lost(connection: Connection, lost: Mapping[LogPartition, int]) -> None:
     """Note that these places had been read up to these offsets, which the ledger does not know any more."""
     for place, offset in sorted(lost.items()):
         named = {"topic": place.topic, "partition": place.partition, "log": place.log}
@@ -148,7 +162,7 @@ def report_lost(connection: Connection, lost: Mapping[Place, int]) -> None:
         connection.execute(row.on_conflict_do_update(index_elements=["topic", "partition"], set_=seen, where=mine))
 
 
-def note_read(connection: Connection, places: Collection[Place], until: int) -> None:
+def note_read(connection: Connection, places: Collection[LogPartition], until: int) -> None:
     """Note that all records are read that these places had at this time (ms)."""
     for place in sorted(places):
         here = POSITIONS.c.topic == place.topic, POSITIONS.c.partition == place.partition
@@ -238,3 +252,76 @@ def _first(dialect: str) -> Any:
         fingerprints=bindparam("to_fingerprints", type_=Text),
     )
     return new.on_conflict_do_nothing().returning(POSITIONS.c.next)
+
+
+# Assignment of partitions to bridges: each has a fair share of every topic, held by a lease of the database's clock.
+#
+# A bridge signs in for a while, and again before that is over. Partitions whose reader has not are free. The places of
+# a topic are shared by number, so that every bridge works out the same: nobody needs to agree with anybody. Two that
+# read one place for a moment do no harm, since what is taken in twice is there once.
+
+
+def share(
+    connection: Connection, reader: str, places: Collection[LogPartition], lease_ms: int
+) -> frozenset[LogPartition]:
+    """Return the places that this reader is to read until its lease ends: the places that it keeps, and free ones."""
+    living = _sign_in(connection, reader, lease_ms)
+    held = _held(connection, places)
+    mine: set[LogPartition] = set()
+    for turn, (_, group) in enumerate(groupby(sorted(places), key=lambda place: place.topic)):
+        of_topic = list(group)
+        most = _fair(len(of_topic), living, reader, turn)
+        kept = [place for place in of_topic if held[place] == reader]
+        free = [place for place in of_topic if held[place] not in living]
+        _hand(connection, kept[most:], reader, None)
+        wanted = free[: max(0, most - len(kept))]
+        mine.update(kept[:most], (place for place in wanted if _hand(connection, [place], held[place], reader)))
+    return frozenset(mine)
+
+
+def leave(connection: Connection, reader: str) -> None:
+    """Release all places of this reader."""
+    connection.execute(delete(READERS).where(READERS.c.name == reader))
+
+
+def _sign_in(connection: Connection, reader: str, lease_ms: int) -> list[str]:
+    """Return the readers that are there, this one among them, in their order."""
+    now = clock(connection)
+    written = insert(connection, READERS).values(name=reader, lease_until=now + lease_ms)
+    connection.execute(
+        written.on_conflict_do_update(index_elements=["name"], set_={"lease_until": written.excluded.lease_until})
+    )
+    connection.execute(delete(READERS).where(READERS.c.lease_until < now))
+    return list(connection.execute(select(READERS.c.name).order_by(READERS.c.name)).scalars())
+
+
+def _held(connection: Connection, places: Iterable[LogPartition]) -> Mapping[LogPartition, str | None]:
+    """Return who reads each place, as far as anybody does."""
+    wanted = {(place.topic, place.partition): place for place in places}
+    holders = {(row.topic, row.partition): row.reader for row in connection.execute(select(POSITIONS))}
+    new = [
+        {"topic": place.topic, "partition": place.partition, "log": place.log, "next": 0}
+        for key, place in sorted(wanted.items())
+        if key not in holders
+    ]
+    if new:
+        connection.execute(insert(connection, POSITIONS).on_conflict_do_nothing(), new)
+    return {place: holders.get(key) for key, place in wanted.items()}
+
+
+def _fair(places: int, living: list[str], reader: str, turn: int) -> int:
+    """Return how many of a topic's places this reader may have. Places that cannot be shared evenly go to another
+    reader in each topic.
+    """
+    whole, rest = divmod(places, len(living))
+    return whole + ((living.index(reader) + turn) % len(living) < rest)
+
+
+def _hand(connection: Connection, places: Iterable[LogPartition], from_: str | None, to: str | None) -> int:
+    """Hand places from one reader to another; how many, since others may have been quicker."""
+    handed = 0
+    for place in places:
+        held = POSITIONS.c.reader.is_(None) if from_ is None else POSITIONS.c.reader == from_
+        here = POSITIONS.c.topic == place.topic, POSITIONS.c.partition == place.partition
+        handed += connection.execute(update(POSITIONS).where(*here, held).values(reader=to)).rowcount
+    return handed

@@ -1,10 +1,14 @@
-"""Steps as they are made: ready, leased at once, or tried already by their maker."""
+"""Steps as they are made: ready, leased at once, or tried already by the worker that made them; and the two lanes."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.tables import NEVER
+
+INTERACTIVE: Final = 0
+BATCH: Final = 1
+
 
 # The state of a step after its outcome. A dead one waits until its job is buried, in the same transaction.
 STATES: Final[Mapping[type[Outcome], str]] = {
@@ -18,7 +22,7 @@ STATES: Final[Mapping[type[Outcome], str]] = {
 
 
 class Tried(NamedTuple):
-    """The outcome of a step that is run in the transaction that makes it, and when it is ready again (`Settled`)."""
+    """The outcome of a step that is run in the transaction that makes it, and when it is ready again (`StepResult`)."""
 
     began_at: int  # ms by the ledger's clock
     outcome: Outcome
@@ -67,7 +71,7 @@ class NewStep(NamedTuple):
         return self.deadline if self.due is None else self.due
 
 
-def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
+def row_of(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
     """Return the row of a step that is ready at `now` (ms), or taken by this claim, or whose first attempt is over."""
     tried = step.tried
     if tried is None:

@@ -7,8 +7,7 @@ from typing import Any, TypeAlias
 
 from headrace_schemas import GenerationJob, HeadraceError, Message
 from headrace_workers.core.feature import installed
-from headrace_workers.core.ledger.outcome import Done, Retry
-from headrace_workers.core.ledger.rows import Written
+from headrace_workers.core.ledger.outcome import Done, Retry, StepWrite
 
 Context: TypeAlias = Mapping[str, Any]
 
@@ -43,7 +42,7 @@ class Answering:
     turns: Callable[[Context], tuple[Message, ...]] = _empty
     without_another: Callable[[Context, HeadraceError], Done | Retry | None] = _none
     answer_fields: Callable[[Context, str], Mapping[str, Any]] = _no_fields
-    rows: Callable[[Context, str], tuple[Written, ...]] = _empty
+    rows: Callable[[Context, str], tuple[StepWrite, ...]] = _empty
 
 
 @cache

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from headrace_schemas.codec import decode_job, decode_value
-from headrace_workers.core.ledger.start import StepRow
+from headrace_workers.core.ledger.leases import StepRow
 from headrace_workers.core.pipeline.carried import published, unpack
 from headrace_workers.core.pipeline.chain import with_chain
 from headrace_workers.core.pipeline.task import Task, Unit

@@ -5,9 +5,9 @@ from typing import Any, TypeAlias
 
 from headrace_schemas.topics import INBOUND
 from headrace_workers.core.feature import installed
+from headrace_workers.core.ledger.event_units import NewUnit
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing
-from headrace_workers.core.ledger.units import NewUnit
 
 # Returns the units that follow from these records, at a time (ms by the ledger's clock). Thread-safe.
 UnitsOf: TypeAlias = Callable[[Sequence[Outgoing], int], Sequence[NewUnit]]

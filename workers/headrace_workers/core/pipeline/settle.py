@@ -15,12 +15,12 @@ from headrace_schemas.events import Attempt, Cost, JobEvent
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.core.identity import held_id, said_id
 from headrace_workers.core.ledger.charges import Bill, Charge, NextCall, context_of, routed
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
+from headrace_workers.core.ledger.leases import Started, StepRow
 from headrace_workers.core.ledger.model_calls import WantedCall
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
-from headrace_workers.core.ledger.start import Started, StepRow
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published, unpack
 from headrace_workers.core.pipeline.chain import TRIED, in_words, tokens_with, tried_in
@@ -44,7 +44,7 @@ class Conditions:
     ran_ms: float
 
 
-def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
+def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> StepResult:
     """Return the ledger's outcome of one task, or one unit."""
     try:
         bill = _bill(started, row, task, outcome, conditions)
@@ -65,10 +65,10 @@ def _bill(started: Started, row: StepRow, task: Task | Unit | None, outcome: Out
 
 def _settled(
     started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions, bill: Bill
-) -> Settled:
+) -> StepResult:
     match outcome:
         case Done() | Ended() | Dropped() if isinstance(task, Unit):
-            return Settled(row.job_id, outcome, spent=_spent_by_unit(outcome, bill))
+            return StepResult(row.job_id, outcome, spent=_spent_by_unit(outcome, bill))
         case Done() if isinstance(task, Task):
             return _go_on(started, row, task, outcome, conditions, bill)
         case Ended() if isinstance(task, Task):
@@ -94,11 +94,11 @@ def _spent_by_unit(outcome: Done | Ended | Dropped, bill: Bill) -> bytes | None:
 
 def _put_aside(
     started: Started, row: StepRow, task: Task | Unit, outcome: Wait | Held, conditions: Conditions
-) -> Settled:
+) -> StepResult:
     if isinstance(outcome, Held):
         delay_ms = None if outcome.needs_person else _retry_at(started, row, conditions)
-        return Settled(row.job_id, outcome, _held(started, row, task, outcome, conditions), delay_ms=delay_ms)
-    return Settled(row.job_id, outcome, delay_ms=None if outcome.at_most is None else int(outcome.at_most * 1000))
+        return StepResult(row.job_id, outcome, _held(started, row, task, outcome, conditions), delay_ms=delay_ms)
+    return StepResult(row.job_id, outcome, delay_ms=None if outcome.at_most is None else int(outcome.at_most * 1000))
 
 
 def _retry_at(started: Started, row: StepRow, conditions: Conditions) -> int:
@@ -135,13 +135,13 @@ def _held(
     return (record,)
 
 
-def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:
+def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> StepResult:
     """Return the ledger's outcome of a step whose worker failed around it."""
     retry = Retry(reason)
     return _retry(started, row, None, retry, conditions, _bill(started, row, None, retry, conditions))
 
 
-def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions, bill: Bill) -> Settled:
+def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions, bill: Bill) -> StepResult:
     """Return the job passes to the next stage, with what was published, or in silence."""
     stages = (*task.stages, _record(started, row, conditions))
     events = (*done.also, *((_with_cost(done.event, bill.charge),) if done.event else ()))
@@ -183,7 +183,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read)):  # type: ignore[arg-type]
         wanted = replace(wanted, most=wanted.most + behind)
     refusal = _refusal(route.stage.name, row, 0, bill) if wanted else None
-    return Settled(
+    return StepResult(
         row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal, charge=bill.charge
     )
 
@@ -212,7 +212,7 @@ def _tokens(row: StepRow, task: Task, done: Done, model: str | None) -> int:
     return tokens_with(model, before, row.tokens, task.context)
 
 
-def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions, bill: Bill) -> Settled:
+def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions, bill: Bill) -> StepResult:
     """Return the end of a job whose last event is there."""
     if topic_for(end.event) is not Topic.RESULTS:  # type: ignore[arg-type]
         raise WrongOutcome(f"ended the job with {type(end.event).__name__}, which is no terminal event")
@@ -223,7 +223,7 @@ def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Con
         changes["total_ms"] = round(max(0.0, started.now - row.accepted_at + conditions.ran_ms), 1)
     last = end.event.model_copy(update=changes)
     records = _outgoing(started, row, [*(_with_stages(event, stages) for event in end.also), last], conditions)
-    return Settled(row.job_id, end, records[:-1], end=records[-1], charge=bill.charge)
+    return StepResult(row.job_id, end, records[:-1], end=records[-1], charge=bill.charge)
 
 
 def _is_told(charge: Charge | None, event: JobEvent | None) -> bool:
@@ -292,7 +292,7 @@ def _outgoing(
 
 def _retry(
     started: Started, row: StepRow, task: Task | Unit | None, retry: Retry, conditions: Conditions, bill: Bill
-) -> Settled:
+) -> StepResult:
     stage = conditions.pipeline.stage(started.stage)
     assert stage is not None  # noqa: S101 - a worker runs none that it does not know
     others = _others_tried(started, task, retry)
@@ -343,9 +343,9 @@ def _later(
     to: Route | None,
     conditions: Conditions,
     bill: Bill,
-) -> Settled:
+) -> StepResult:
     """Return the outcome of a step that is tried again after this delay, by another model where there is a route."""
-    settled = Settled(row.job_id, retry, delay_ms=delay_ms)
+    settled = StepResult(row.job_id, retry, delay_ms=delay_ms)
     here = model_of(started.queue)
     if not isinstance(task, Task):
         return _later_unit(settled, started, row, bill)
@@ -372,7 +372,7 @@ def _later(
     return settled._replace(queue=to.queue, group_key=to.group, prefix=to.prefix, tokens=tokens)
 
 
-def _later_unit(settled: Settled, started: Started, row: StepRow, bill: Bill) -> Settled:
+def _later_unit(settled: StepResult, started: Started, row: StepRow, bill: Bill) -> StepResult:
     """Return the outcome of a unit that is tried again. It asks its model again if its call may be billed."""
     if not bill.made_call:
         return settled
@@ -395,14 +395,14 @@ def _size(context: Mapping[str, Any]) -> int:
     return len(pack(context, ()) or b"")
 
 
-def settle_dead(stage: str, row: StepRow, outcome: Dead) -> Settled:
+def settle_dead(stage: str, row: StepRow, outcome: Dead) -> StepResult:
     """Return the end of this job in `dead`, whose step was not run."""
     return _settle_dead(stage, row, outcome, Bill.before(context_of(row.context)))
 
 
-def _settle_dead(stage: str, row: StepRow, outcome: Dead, bill: Bill) -> Settled:
+def _settle_dead(stage: str, row: StepRow, outcome: Dead, bill: Bill) -> StepResult:
     burial = _burial(stage, row, row.attempts, outcome, bill.cost if bill.models else None)
-    return Settled(row.job_id, outcome, burial=burial)
+    return StepResult(row.job_id, outcome, burial=burial)
 
 
 def _refusal(stage: str, row: StepRow, attempts: int, bill: Bill, failed: Retry | None = None) -> Burial:

@@ -53,7 +53,7 @@ RESERVATIONS: Final = Table(
 )
 
 # Lost calls whose bounds were counted as used when their jobs ended, until the true costs are known: see
-# quota_accounting.py and core/ledger/lost_calls.py.
+# quota_accounting.py and core/ledger/accounting.py.
 BOUNDS_PAID: Final = Table(
     "bounds_paid",
     METADATA,

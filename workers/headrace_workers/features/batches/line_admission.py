@@ -13,9 +13,8 @@ from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_schemas.event_types import Event, EventType
 from headrace_schemas.job import AnyJob
 from headrace_workers.core.job_defaults import Defaults
-from headrace_workers.core.ledger.dead_letters import Burial
-from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.dead_letters import Burial, Record
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.named_resources import named_by
 from headrace_workers.core.tables import NEVER

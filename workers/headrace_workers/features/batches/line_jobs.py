@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.core.job_defaults import NoKind
 from headrace_workers.core.json_lines import NoJSON, Read, parsed_object
-from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.features.batches.line_admission import INVALID, Admit, NoJob, Terms, admitted_job
 from headrace_workers.features.batches.requests import is_request, jobs_of_request
 from headrace_workers.features.batches.store.batch_lines import NewLine

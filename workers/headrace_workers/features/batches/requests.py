@@ -13,7 +13,7 @@ from typing import Any, Final
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import job_type, kind_of
 from headrace_schemas.job import JudgedJob, Lane
-from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.batches.line_admission import Admit, NoJob, Terms, admitted_job
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS, Asker, Request

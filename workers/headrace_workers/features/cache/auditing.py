@@ -7,8 +7,7 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
 from headrace_workers.core.identity import audit_id, explored_id
 from headrace_workers.core.ledger.charges import NextCall
-from headrace_workers.core.ledger.lanes import BATCH
-from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.ledger.steps import BATCH, NewStep
 from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline

@@ -9,9 +9,8 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.identity import label_id
 from headrace_workers.core.ledger.charges import NextCall, Prices
-from headrace_workers.core.ledger.lanes import BATCH
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry, wait_for
-from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.ledger.steps import BATCH, NewStep
 from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.stage import ReadBytes, model_queue
 from headrace_workers.core.pipeline.task import Job, Unit

@@ -38,7 +38,7 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
 
 def _cache(worker: WorkerParts) -> "AnswerLookup":
     """Return the answers that may be given again. Where no embedder is here, only those to the very same request."""
-    from headrace_workers.core.ledger.follow import Follower
+    from headrace_workers.core.ledger.change_feed import Follower
     from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
     from headrace_workers.features.cache.semantic.found import ModelOfVerifier
     from headrace_workers.features.cache.semantic.keeping import Keeping
@@ -59,7 +59,7 @@ def _cache(worker: WorkerParts) -> "AnswerLookup":
     known = Known(made.dimensions)
     saved = Saved(settings.home / "recall", ledger.identity, made.id)
     questions = Questions(ledger, known, saved)
-    follower = Follower(questions, progress.loop("follow"), partial(ledger.followed, worker.name, "entry"))
+    follower = Follower(questions, progress.loop("follow"), partial(ledger.report_position, worker.name, "entry"))
     worker.once(woken_by_changes).add(follower.woken)
     follower.start()
     Keeping(saved, questions).start()

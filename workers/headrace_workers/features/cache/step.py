@@ -9,8 +9,7 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.core.identity import explored_id
-from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Outcome, Wait, outcome_of
-from headrace_workers.core.ledger.rows import Written
+from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Outcome, StepWrite, Wait, outcome_of
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import RELEASED
@@ -57,7 +56,7 @@ class Drawn(NamedTuple):
 
     stratum: int | None = None
     share: float | None = None
-    rows: tuple[Written, ...] = ()
+    rows: tuple[StepWrite, ...] = ()
 
 
 def recall(
@@ -176,7 +175,7 @@ def answer_fields(context: Mapping[str, Any], _text: str) -> Mapping[str, Recall
     return {} if found is None else {"recall": found}
 
 
-def compared_with(context: Mapping[str, Any], text: str) -> tuple[Written, ...]:
+def compared_with(context: Mapping[str, Any], text: str) -> tuple[StepWrite, ...]:
     """Return how the near miss of a job compares with the job's own answer, if it is audited."""
     nearly = context.get(CONTEXT, {}).get(_NEARLY)
     if nearly is None:
@@ -239,7 +238,7 @@ def _ask_model(
     if isinstance(passages, grounds.NoGrounds):
         # An answer that rests on no passage is not shared: a document that comes in a moment would make it wrong.
         done = ungrounded(task.job_id, job, passages, recalled(context))
-        rows: tuple[Written, ...] = () if missed is None or missed.entry_id is None else (Withdraw(missed.entry_id),)
+        rows: tuple[StepWrite, ...] = () if missed is None or missed.entry_id is None else (Withdraw(missed.entry_id),)
         return replace(done, context={**context, **done.context}, rows=rows)
     done = Done() if passages is None else grounded(passages)
     if missed is None:

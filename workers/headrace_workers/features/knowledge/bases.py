@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas.attributes import AnyFilter
-from headrace_workers.core.ledger.changes import Mark, Position
+from headrace_workers.core.ledger.change_feed import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.once import once

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_schemas.aliases import embedder_alias
 from headrace_schemas.errors import Unavailable, UnknownModel
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.once import once
 from headrace_workers.core.pipeline.grouping import pieces
@@ -135,7 +135,7 @@ def bases_of(
         bases = Bases(ledger, embedder())
     except UnknownModel as error:
         raise Unavailable(f"passages are not found without an embedder, and this worker has none: {error}") from error
-    follower = Follower(bases, progress.loop("follow documents"), partial(ledger.followed, worker, "document"))
+    follower = Follower(bases, progress.loop("follow documents"), partial(ledger.report_position, worker, "document"))
     followers().add(follower.woken)
     follower.start()
     if at_end is not None:

@@ -7,8 +7,7 @@ from headrace_schemas import Category, GenerationJob, HeadraceError, Moderated, 
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.moderation import Action
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome
-from headrace_workers.core.ledger.rows import Written
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, StepWrite
 from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.review_reason import review_reason
 from headrace_workers.core.pipeline.task import Task
@@ -108,7 +107,7 @@ def _lost_format(task: Task, output: Output, text: str) -> str | None:
     return None if failure is None else reason_of(Unparsable(f"without what is redacted, {failure}"))
 
 
-def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
+def _admission(task: Task, output: Output, action: str) -> tuple[StepWrite, ...]:
     """Return the change of the cache entry that this job fills, or from which it was served."""
     state = task.context.get(CONTEXT, {})
     if GIVEN in state:

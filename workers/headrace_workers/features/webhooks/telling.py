@@ -11,9 +11,9 @@ from typing import Any, Final
 from headrace_schemas import DeadLetter, JobCancelled, JobHeld, Result
 from headrace_schemas.callback import MAX_BODY, Callback
 from headrace_schemas.codec import decode_value
+from headrace_workers.core.ledger.event_units import NewUnit
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing
-from headrace_workers.core.ledger.units import NewUnit
 from headrace_workers.features.webhooks.store.deliveries import NewDelivery, body, message_id, origin_of, unit
 from headrace_workers.features.webhooks.store.endpoints import Heard, place_id
 from headrace_workers.features.webhooks.store.webhooks import Webhooks

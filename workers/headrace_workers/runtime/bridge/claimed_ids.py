@@ -9,7 +9,7 @@ from headrace_schemas import CancelJob
 from headrace_schemas.job import Job, derive_job_id
 from headrace_schemas.limits import Key, Tenant
 from headrace_schemas.topics import ABOUT_JOBS
-from headrace_workers.core.ledger.records import Record
+from headrace_workers.core.ledger.dead_letters import Record
 
 _TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
 _KEY: Final[TypeAdapter[str]] = TypeAdapter(Key)

@@ -3,8 +3,7 @@
 from headrace_producers.admin import cluster_id
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.deployment import Fact
-from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.core.outage import KafkaUnavailable
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from headrace_workers.core.ledger.claim import Claim, Wanted
-from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.ledger.claims import Claim, Wanted
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.core.pipeline.routing import Pipeline, Queue, ServedModel
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 

@@ -13,12 +13,10 @@ from headrace_producers.any_record import Unreadable
 from headrace_schemas.topics import Topic, topic_of
 from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, Record, forgotten
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.positions import PositionsMoved
-from headrace_workers.core.ledger.records import ReceivedReview, Record
-from headrace_workers.core.ledger.refusals import forgotten
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable, awaited
 from headrace_workers.core.ports import Clock

@@ -23,7 +23,7 @@ from headrace_producers.settings import KafkaSettings
 from headrace_producers.words import words
 from headrace_schemas.topics import INBOUND
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.positions import Advance, Place, Position, PositionsMoved
+from headrace_workers.core.ledger.positions import Advance, LogPartition, Position, PositionsMoved
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.ports import Clock
@@ -70,15 +70,15 @@ class Partitions:
         self._clock = clock
         self._consumer: Any = None
         self._admin: Any = None
-        self._there: frozenset[Place] = frozenset()
-        self._mine: frozenset[Place] = frozenset()
-        self._places: dict[tuple[str, int], Place] = {}  # those, by what Kafka calls them
-        self._at: dict[Place, Position] = {}  # what this bridge wrote or sought last
+        self._there: frozenset[LogPartition] = frozenset()
+        self._mine: frozenset[LogPartition] = frozenset()
+        self._places: dict[tuple[str, int], LogPartition] = {}  # those, by what Kafka calls them
+        self._at: dict[LogPartition, Position] = {}  # what this bridge wrote or sought last
         self._compared = not kafka.groups  # the ledger's positions with those that were committed before it began
-        self._doubted: set[Place] = set()  # the record that comes first must be the one that was read last
-        self._epochs: dict[Place, int] = {}  # leader epochs under which that was so
+        self._doubted: set[LogPartition] = set()  # the record that comes first must be the one that was read last
+        self._epochs: dict[LogPartition, int] = {}  # leader epochs under which that was so
         self._ask_at = self._looked_at = self._gives_way_until = float("-inf")
-        self._ends: dict[Place, int] = {}  # of the logs, a while ago: the ledger is told when they are reached
+        self._ends: dict[LogPartition, int] = {}  # of the logs, a while ago: the ledger is told when they are reached
         self._ended_at = 0  # when they ended there, by the ledger's clock (ms)
         self._ends_asked_at = clock.monotonic()
         self._opened_at: float | None = None
@@ -118,7 +118,7 @@ class Partitions:
                 new[partition] = rest
         return new
 
-    def following(self, polled: Mapping[Any, Sequence[Any]]) -> dict[Place, Advance]:
+    def following(self, polled: Mapping[Any, Sequence[Any]]) -> dict[LogPartition, Advance]:
         """Return the positions after the last record of each partition, to be written with the polled records."""
         steps = {}
         for partition, batch in polled.items():
@@ -127,7 +127,7 @@ class Partitions:
             steps[place] = Advance(at.next, to)
         return steps
 
-    def written(self, following: Mapping[Place, Advance]) -> None:
+    def written(self, following: Mapping[LogPartition, Advance]) -> None:
         """Note that these positions are in the ledger now."""
         self._at |= {place: step.to for place, step in following.items()}
 
@@ -219,7 +219,7 @@ class Partitions:
                 self._ledger.note_read(read, self._ended_at)
                 self._ends = {place: end for place, end in self._ends.items() if place not in read}
 
-    def _look(self) -> frozenset[Place]:
+    def _look(self) -> frozenset[LogPartition]:
         """Return all places there are. A topic that is made anew has another id, and so other places."""
         names = [self._kafka.topic(topic) for topic in INBOUND]
         try:
@@ -236,7 +236,7 @@ class Partitions:
         if missing:
             raise KafkaUnavailable(f"topics {', '.join(missing)} are not there: `headrace init` creates them")
         return frozenset(
-            Place(name, found["partition_index"], str(topics[name]["topic_id"]))
+            LogPartition(name, found["partition_index"], str(topics[name]["topic_id"]))
             for name in names
             for found in topics[name]["partitions"]
         )
@@ -271,7 +271,7 @@ class Partitions:
             consumer.seek(_partition(place), self._at[place].next)
         self._doubt(self._mine, consumer)
 
-    def _report_lost(self, read: Mapping[Place, int]) -> None:
+    def _report_lost(self, read: Mapping[LogPartition, int]) -> None:
         """Report the positions of which the ledger knows less than was read before: it was restored."""
         lost = {
             place: read[place]
@@ -308,16 +308,16 @@ class Partitions:
 
         return {_partition(place): OffsetAndMetadata(at.next, "", -1) for place, at in self._at.items()}
 
-    def _doubt(self, places: Collection[Place], consumer: Any = None) -> None:
+    def _doubt(self, places: Collection[LogPartition], consumer: Any = None) -> None:
         for place in sorted(places):
             if fingerprints := self._at[place].fingerprints:
                 (consumer or self._consumer).seek(_partition(place), fingerprints[-1].offset)
                 self._doubted.add(place)
 
-    def _place(self, partition: Any) -> Place:
+    def _place(self, partition: Any) -> LogPartition:
         return self._places[partition.topic, partition.partition]
 
-    def _checked(self, place: Place, batch: Sequence[Any]) -> Sequence[Any]:
+    def _checked(self, place: LogPartition, batch: Sequence[Any]) -> Sequence[Any]:
         """Return the new ones of these records; none if the log may be another."""
         at, epoch = self._at[place], batch[-1].leader_epoch
         if place in self._doubted or batch[0].offset < at.next:
@@ -333,7 +333,7 @@ class Partitions:
             return ()
         return batch
 
-    def _compare(self, place: Place, at: Position) -> None:
+    def _compare(self, place: LogPartition, at: Position) -> None:
         """Find how far the log is the one that was read, since its last record is missing or another."""
         if place not in self._look():  # it is another topic, by the same name
             self._leave()
@@ -375,7 +375,7 @@ def _consumer(kafka: KafkaSettings, **options: Any) -> Any:
     return consumer
 
 
-def _partition(place: Place) -> Any:
+def _partition(place: LogPartition) -> Any:
     from kafka import TopicPartition
 
     return TopicPartition(place.topic, place.partition)

@@ -14,12 +14,9 @@ from headrace_schemas.structured import to_binary
 from headrace_workers.core.admission.rules import AdmissionRules, NamedResources, milliseconds
 from headrace_workers.core.json_lines import NoJSON, parsed
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.dead_letters import Burial
-from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
-from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.core.ledger.records import ReceivedReview, Record
-from headrace_workers.core.ledger.refusals import refusal
-from headrace_workers.core.ledger.steps import NewStep
+from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, Record, refusal
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE, NewStep
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.core.tables import NEVER
 from headrace_workers.runtime.bridge.claimed_ids import claimed_by

@@ -10,7 +10,7 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.codec import decode_job
 from headrace_schemas.job import Job
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.unrun import Move, Stay
+from headrace_workers.core.ledger.unserved_steps import Move, Stay
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.carried import pack, unpack
 from headrace_workers.core.pipeline.chain import with_chain

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.probe import Probe
+from headrace_workers.core.ledger.accepted import Probe
 from headrace_workers.core.outage import KeepsGoing, awaited
 from headrace_workers.core.progress import Awaited, Loop
 from headrace_workers.core.sql.database_errors import Unwritable

@@ -8,12 +8,11 @@ from contextlib import suppress
 
 from headrace_producers.words import words
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.assign import Room
-from headrace_workers.core.ledger.claim import Claim
-from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.lanes import INTERACTIVE
+from headrace_workers.core.ledger.claims import Claim, QueueRoom
+from headrace_workers.core.ledger.completion import StepResult
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.ledger.steps import INTERACTIVE
 from headrace_workers.core.log import Action, log
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
@@ -42,7 +41,7 @@ class Assigner:
         self._sent = sent  # called with each claim
         self._outage_until = float("-inf")
 
-    def room(self, lanes: Collection[tuple[str, int]]) -> Room:
+    def room(self, lanes: Collection[tuple[str, int]]) -> QueueRoom:
         """Return how many groups of these queues and lanes may be assigned when they are made."""
         waiting: dict[tuple[str, int], int] = {}
         if lanes and time.monotonic() > self._outage_until:
@@ -51,7 +50,7 @@ class Assigner:
             except Unavailable:
                 self._outage_until = time.monotonic() + _OUTAGE_SECONDS
         groups = {lane: self._depth - count for lane, count in waiting.items()}
-        return Room(groups, self._sender, self._lease_ms)
+        return QueueRoom(groups, self._sender, self._lease_ms)
 
     def send(self, claims: Sequence[Claim]) -> None:
         """Send the claims that were assigned; a claim that cannot be sent is ready again, at the latest when its lease
@@ -69,7 +68,7 @@ class Assigner:
                 self._ledger.release([claim.id for claim in unsent])
 
 
-def behind(settled: Sequence[Settled]) -> set[tuple[str, int]]:
+def behind(settled: Sequence[StepResult]) -> set[tuple[str, int]]:
     """Return queues and lanes of the steps that follow from these and wait. The bridge forms the groups of the steps
     that a model runs, so that they fit the time quantum, and of a few steps of the batch lane, so that they have
     company.

@@ -7,9 +7,9 @@ left.
 
 from collections.abc import Callable, Sequence
 
+from headrace_workers.core.ledger.event_units import NewUnit
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing
-from headrace_workers.core.ledger.units import NewUnit
 from headrace_workers.runtime.wire.early_assignment import Assigner
 
 _FEW = 64  # units are assigned when they are made; a bridge groups more of them
@@ -36,6 +36,6 @@ class FollowUp:
             return False
         places = {(unit.step.queue, unit.step.lane) for unit in units}
         room = self._assigner.room(places) if len(units) <= _FEW else None
-        written = self._ledger.follow(units, room)
+        written = self._ledger.make_units(units, room)
         self._assigner.send(written.assigned)
         return sum(claim.size for claim in written.assigned) < written.count

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import redis
 
 from headrace_producers.words import words
-from headrace_workers.core.ledger.claim import Claim
-from headrace_workers.core.ledger.lanes import INTERACTIVE
+from headrace_workers.core.ledger.claims import Claim
+from headrace_workers.core.ledger.steps import INTERACTIVE
 from headrace_workers.core.outage import REDIS_ERRORS, RedisUnavailable
 from headrace_workers.runtime.wire.message import message
 from headrace_workers.runtime.wire.redis_names import PRIORITIES, Line, RedisNames

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace_schemas import Output
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.outcome import Done, Dropped, Ended
-from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.stage import Weight
 
 _SLOWER: Final = 10.0  # than it was: still no hang
@@ -82,7 +82,7 @@ def bound(started: Started, pace: Pace, speed: Speed, *, longest_run: float) -> 
     return longest_run + written + _SLOWER * started.tokens / speed.tokens_a_second
 
 
-def tokens_done(started: Started, settled: Sequence[Settled]) -> int:
+def tokens_done(started: Started, settled: Sequence[StepResult]) -> int:
     """Return how many tokens a run that has ended read and wrote: the model's count, else its whole input.
 
     Failed items count as none, since nobody knows how far they came.
@@ -93,7 +93,7 @@ def tokens_done(started: Started, settled: Sequence[Settled]) -> int:
     )
 
 
-def _done(item: Settled, tokens: int) -> int:
+def _done(item: StepResult, tokens: int) -> int:
     if isinstance(item.event, Output):
         usage = item.event.answer.usage
         return usage.prompt_tokens + usage.completion_tokens

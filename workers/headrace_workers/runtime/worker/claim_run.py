@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import TypeVar
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.complete import Completed, RunOver, Settled
-from headrace_workers.core.ledger.lanes import INTERACTIVE
+from headrace_workers.core.ledger.completion import Completed, RunOver, StepResult
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.ledger.steps import INTERACTIVE
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import awaited
 from headrace_workers.core.ports import Clock
@@ -140,7 +140,7 @@ class Runner:
             self._fail(started, error)
         return False
 
-    def _write(self, started: Started, settled: list[Settled], ran_ms: int) -> Completed | None:
+    def _write(self, started: Started, settled: list[StepResult], ran_ms: int) -> Completed | None:
         quantum_ms = int(self._work.quantum(started.stage) * 1000)
         lane = started.steps[0].lane if started.steps else INTERACTIVE
         return self._completions.write(RunOver(started.claim_id, settled, ran_ms, quantum_ms), lane)
@@ -162,7 +162,7 @@ class Runner:
         jobs = [row.job_id for row in started.steps]
         self._insist(lambda: self._ledger.acquit(started.stage, jobs))
 
-    def _tell_costs(self, started: Started, thrown_away: Sequence[Settled]) -> None:
+    def _tell_costs(self, started: Started, thrown_away: Sequence[StepResult]) -> None:
         """Tell the ledger what the calls of models cost whose answers are of no use any more. It has charged lost calls
         with the most that they may have cost.
         """

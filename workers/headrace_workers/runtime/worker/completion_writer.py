@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.complete import Completed, CompletedTogether, RunOver
-from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.ledger.completion import Completed, CompletedTogether, RunOver
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing
+from headrace_workers.core.ledger.steps import BATCH
 from headrace_workers.core.log import Action
 from headrace_workers.runtime.wire.early_assignment import COMPANY, Assigner, behind
 from headrace_workers.runtime.wire.follow_up import FollowUp

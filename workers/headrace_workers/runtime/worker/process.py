@@ -21,7 +21,7 @@ from kombu.entity import Queue
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.identity import process_name
-from headrace_workers.core.ledger.process_starts import noted_start
+from headrace_workers.core.ledger.incidents import noted_start
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import spare_what_is_loaded
 from headrace_workers.core.pipeline.routing import Pipeline

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headrace_workers.core.ledger.complete import Settled
-from headrace_workers.core.ledger.start import Started
+from headrace_workers.core.ledger.completion import StepResult
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Weight
 from headrace_workers.core.progress import Progress
@@ -37,7 +37,7 @@ class Runs:
         self._speeds: dict[tuple[str, str], Speed] = {}
         self._runs: dict[int, Run] = {}
 
-    def do(self, started: Started, work: Callable[[Started], list[Settled]]) -> list[Settled]:
+    def do(self, started: Started, work: Callable[[Started], list[StepResult]]) -> list[StepResult]:
         """Run a claim under a bound, and learn from it how quick this process is."""
         stage = self._pipeline.stage(started.stage)
         assert stage is not None  # noqa: S101 - a worker runs none that it does not know

@@ -13,9 +13,9 @@ from typing import Any
 from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord
 from headrace_workers.core.ledger.charges import not_made
-from headrace_workers.core.ledger.complete import Settled
+from headrace_workers.core.ledger.completion import StepResult
+from headrace_workers.core.ledger.leases import Started, StepRow
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended
-from headrace_workers.core.ledger.start import Started, StepRow
 from headrace_workers.core.ledger.steps import NewStep, Tried
 from headrace_workers.core.pipeline.carried import published, unpack
 from headrace_workers.core.pipeline.claimed_task import task_of
@@ -51,9 +51,9 @@ class Work:
         stage = self._pipeline.stage(name)
         return self._settings.quantum if stage is None or stage.quantum is None else stage.quantum
 
-    def do(self, started: Started) -> list[Settled]:
+    def do(self, started: Started) -> list[StepResult]:
         """Run the step over the group; what becomes of each of its jobs."""
-        settled: list[Settled] = []
+        settled: list[StepResult] = []
         members: list[Member] = []
         for row in started.steps:
             try:
@@ -66,11 +66,11 @@ class Work:
                 settled.append(settle_dead(started.stage, row, unreadable(error)))
         return settled + self._run(started, members)
 
-    def fail(self, started: Started, reason: str) -> list[Settled]:
+    def fail(self, started: Started, reason: str) -> list[StepResult]:
         """Return the outcomes of a group whose run failed around its step."""
         return [failed(started, row, reason, self._conditions(0.0)) for row in started.steps]
 
-    def _run(self, started: Started, members: Sequence[Member]) -> list[Settled]:
+    def _run(self, started: Started, members: Sequence[Member]) -> list[StepResult]:
         begun = self._clock.monotonic()
         outcomes = run_isolated(self._steps[started.queue, started.stage], [task for _, task in members])
         ran_ms = (self._clock.monotonic() - begun) * 1000
@@ -88,8 +88,8 @@ class Work:
         return stage is not None and stage.weight is Weight.LIGHT
 
     def _go_on(
-        self, started: Started, members: Sequence[Member], settled: dict[str, Settled], now: int
-    ) -> list[Settled]:
+        self, started: Started, members: Sequence[Member], settled: dict[str, StepResult], now: int
+    ) -> list[StepResult]:
         """Return the outcomes of these jobs, with the outcomes of the next steps that this worker runs itself; `now` in
         ms."""
         mine = [
@@ -148,7 +148,7 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
     )
 
 
-def _joined(before: Settled, stage: str, item: Settled, now: int) -> Settled:
+def _joined(before: StepResult, stage: str, item: StepResult, now: int) -> StepResult:
     """Return what became of a job at one step, which is done, and at the step after it."""
     tried = Tried(now, item.outcome, item.delay_ms)
     passed = tuple(step._replace(tried=tried) if step.stage == stage else step for step in before.following)

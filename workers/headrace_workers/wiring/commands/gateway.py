@@ -35,9 +35,9 @@ def gateway(
     """
     from headrace_producers.settings import ProducerSettings
     from headrace_workers.cli.connections import is_durable
-    from headrace_workers.core.ledger.belonging import require_ledger
-    from headrace_workers.core.ledger.process_starts import noted_start
+    from headrace_workers.core.ledger.incidents import noted_start
     from headrace_workers.core.memory import spare_what_is_loaded
+    from headrace_workers.core.migrate import require_ledger
     from headrace_workers.runtime.health.watched import watched
     from headrace_workers.wiring.build_gateway import build_gateway
     from headrace_workers.wiring.http_server import Server, listen

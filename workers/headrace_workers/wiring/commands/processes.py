@@ -40,9 +40,9 @@ def bridge(only: _OnlyOption = None) -> None:
     """
     from headrace_schemas.errors import ConfigurationError
     from headrace_workers.cli.connections import is_durable
-    from headrace_workers.core.ledger.belonging import require_ledger
-    from headrace_workers.core.ledger.process_starts import noted_start
+    from headrace_workers.core.ledger.incidents import noted_start
     from headrace_workers.core.memory import spare_what_is_loaded
+    from headrace_workers.core.migrate import require_ledger
     from headrace_workers.runtime.bridge.bridge import all_duties
     from headrace_workers.runtime.health.watched import watched
     from headrace_workers.wiring.build_bridge import build_bridge
@@ -77,8 +77,8 @@ def worker(
 
     Example: `headrace worker --role generate --model smollm2-135m-instruct`
     """
-    from headrace_workers.core.ledger.belonging import require_ledger
-    from headrace_workers.core.ledger.process_starts import noted_start
+    from headrace_workers.core.ledger.incidents import noted_start
+    from headrace_workers.core.migrate import require_ledger
     from headrace_workers.core.pipeline.routing import Pipeline
     from headrace_workers.runtime.health.watched import watched
     from headrace_workers.runtime.worker.process import command_of
@@ -177,8 +177,7 @@ def bind(as_json: OneJsonOption = False) -> None:
     """
     from headrace_producers.admin import cluster_id
     from headrace_workers.cli.connections import is_durable
-    from headrace_workers.core.ledger.deployment import Fact
-    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.ledger.ledger import Fact, Ledger
     from headrace_workers.core.migrate import require_current
 
     settings = Settings.from_env()
@@ -210,7 +209,7 @@ def _limits(kafka: "KafkaSettings") -> list[str]:
 
 def _require_prefix(url: str, prefix: str) -> None:
     """Raise ConfigurationError if the ledger has tables, and belongs to topics with another prefix."""
-    from headrace_workers.core.ledger.deployment import Deployment, Fact
+    from headrace_workers.core.ledger.ledger import Deployment, Fact
     from headrace_workers.core.migrate import has_tables
     from headrace_workers.core.sql.database import connect
 

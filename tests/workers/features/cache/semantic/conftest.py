@@ -15,7 +15,7 @@ from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_value
 from headrace_schemas.recall import CacheMode
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE

@@ -7,8 +7,8 @@ from tests.workers.features.cache.semantic.test_exact import entries
 from tests.workers.features.cache.semantic.test_likeness import ASKED, LIKE, semantic  # noqa: F401 - a fixture
 
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.claim import Wanted
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.change_feed import Follower
+from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS

@@ -5,7 +5,7 @@ from sqlalchemy import func, select, update
 from tests.workers.features.cache.semantic.conftest import Flow, tiers
 
 from headrace_schemas import Answer
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX, STEPS

@@ -5,7 +5,7 @@ from sqlalchemy import select, update
 from tests.workers.features.cache.semantic.test_audits import BATCH, audits, like, run, semantic, serve  # noqa: F401 - a fixture
 
 from headrace_schemas import Category, HeadraceError
-from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, DEAD_LETTERS, JOBS, OUTBOX, STEPS

@@ -8,7 +8,7 @@ from tests.workers.features.cache.semantic.test_grounds import MILL, QUESTION, R
 from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.grounding import Grounding, WithoutPassages
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup

@@ -12,8 +12,8 @@ from tests.services.eventually import eventually
 from tests.workers.features.cache.semantic.test_passages import put
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger import follow
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger import change_feed
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES
@@ -319,7 +319,7 @@ def test_who_has_not_followed_for_long_reads_anew(ledger, bases, follower):
         tx.execute(delete(CHANGES))
     assert follower.once() == 0
     assert found(bases) == [MILL]
-    follower._looked -= follow._TOO_LONG + 1
+    follower._looked -= change_feed._TOO_LONG + 1
     follower.once()
     assert found(bases) == [CLOCK]
 
@@ -407,7 +407,7 @@ def test_a_follower_of_its_own_keeps_a_base_up(ledger, bases):
     """A change comes without anybody's doing, the loop goes on, and the ledger knows how far it is."""
     put(ledger, {"mill.md": [MILL]})
     progress = Progress()
-    tell = partial(ledger.followed, "w", "document")
+    tell = partial(ledger.report_position, "w", "document")
     follower = Follower(bases, progress.loop("follow documents"), tell)
     follower.start()
     try:

@@ -9,7 +9,7 @@ from tests.workers.features.cache.semantic.conftest import Flow, tiers
 from tests.workers.features.cache.semantic.test_exact import entries
 from tests.workers.features.cache.semantic.test_likeness import ASKED, LIKE, ask, semantic  # noqa: F401 - a fixture
 
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace_workers.core.ledger.changes import BEFORE_ALL
+from headrace_workers.core.ledger.change_feed import BEFORE_ALL
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.knowledge.documents import Document
 from headrace_workers.features.knowledge.intake import LONGEST_NAME, Intake

@@ -7,7 +7,7 @@ from tests.workers.features.cache.semantic.test_exact import entries
 
 from headrace_schemas import Category, HeadraceError
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.core.ledger.claim import Wanted
+from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, STEPS

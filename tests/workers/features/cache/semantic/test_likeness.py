@@ -7,7 +7,7 @@ from tests.workers.features.cache.semantic.conftest import Flow, tiers
 
 from headrace_schemas import Answer
 from headrace_schemas.recall import CacheMode
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.guards import refusal as guards

@@ -12,7 +12,7 @@ from tests.services.eventually import eventually
 
 from headrace_schemas import Answer, Usage
 from headrace_schemas.recall import CacheMode, CacheTier
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup

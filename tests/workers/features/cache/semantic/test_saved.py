@@ -15,8 +15,7 @@ from tests.workers.features.cache.semantic.test_likeness import ASKED, LIKE, ask
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.changes import KEPT_MS
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.change_feed import KEPT_MS, Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import now_ms, writing
 from headrace_workers.core.tables import CHANGES

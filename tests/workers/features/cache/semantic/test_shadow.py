@@ -6,7 +6,7 @@ from tests.workers.features.cache.semantic.conftest import Flow, tiers
 from tests.workers.features.cache.semantic.test_audits import ask, asked, like
 from tests.workers.features.cache.semantic.test_explored import audits, known
 
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.likeness import NearestQuestions

@@ -10,9 +10,9 @@ from tests.workers.features.cache.semantic.test_explored import known
 from tests.workers.features.judging.judge_model import JudgeModel
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.ledger.charges import NoPrices
-from headrace_workers.core.ledger.follow import Follower
-from headrace_workers.core.ledger.lanes import BATCH
+from headrace_workers.core.ledger.steps import BATCH
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.progress import Progress

@@ -10,7 +10,7 @@ from tests.workers.features.cache.semantic.test_bases import CLOCK, MILL, Spied,
 from tests.workers.features.cache.semantic.test_passages import put
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.knowledge import bases as bases_module

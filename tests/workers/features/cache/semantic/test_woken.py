@@ -13,8 +13,8 @@ from tests.services.proxy import close_listener
 from tests.workers.core.ledger.conftest import tables_of
 
 from headrace_workers.cli.connections import need_ledger
-from headrace_workers.core.ledger import changes
-from headrace_workers.core.ledger.follow import Follower
+from headrace_workers.core.ledger import change_feed
+from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -73,7 +73,7 @@ def live(tx, key):
     row = {"scope": "s", "key": key, "tenant": "a", "state": "live", "job_id": key, "lane": 0, "question": key,
            "vector": vector.tobytes(), "made_at": 1, "expires_at": 2**60}  # fmt: skip
     entry_id = tx.execute(insert(ENTRIES).values(row).returning(ENTRIES.c.id)).scalar_one()
-    changes.note(tx, [entry_id], "entry")
+    change_feed.note(tx, [entry_id], "entry")
     return entry_id
 
 

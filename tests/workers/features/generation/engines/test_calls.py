@@ -18,9 +18,9 @@ from tests.workers.features.generation.engines.remote_models import REMOTE_ENGIN
 from headrace_schemas import Category, HeadraceError
 from headrace_schemas.errors import PromptTooLong
 from headrace_schemas.tool import Tool
+from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Outcome
-from headrace_workers.core.ledger.start import Started
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, ProviderBusy, Request
 from headrace_workers.core.sql.database import writing

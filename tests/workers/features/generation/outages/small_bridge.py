@@ -15,8 +15,8 @@ from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import STEPS

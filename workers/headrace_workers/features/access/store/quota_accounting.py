@@ -20,12 +20,11 @@ from headrace_schemas import InvalidRecord, Topic
 from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import types_on
 from headrace_schemas.job import AnyJob
+from headrace_workers.core.ledger.accounting import KnownCost
 from headrace_workers.core.ledger.dead_letters import Burial
-from headrace_workers.core.ledger.known_costs import KnownCost
+from headrace_workers.core.ledger.ingest import NewJob, digest_of
 from headrace_workers.core.ledger.model_calls import WantedCall, WantedWork
-from headrace_workers.core.ledger.new_jobs import NewJob
 from headrace_workers.core.ledger.positions import read_until
-from headrace_workers.core.ledger.repetitions import digest_of
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, last, many, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.tables import JOBS, NEVER, STEPS

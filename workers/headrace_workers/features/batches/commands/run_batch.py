@@ -20,8 +20,7 @@ from headrace_workers.cli.jobfile import JobEntry, JobFile
 from headrace_workers.cli.ledger_jobs import Jobs
 from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.core.job_defaults import Defaults
-from headrace_workers.core.ledger.dead_letters import Burial, letter
-from headrace_workers.core.ledger.refusals import INGEST
+from headrace_workers.core.ledger.dead_letters import INGEST, Burial, letter
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, BatchOptions, submit
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT

@@ -10,8 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from headrace_workers.core.ledger.new_jobs import NewJob
-from headrace_workers.core.ledger.repetitions import RecordContent, conflict_reasons
+from headrace_workers.core.ledger.ingest import NewJob, RecordContent, conflict_reasons
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store.batch_lines import NewLine

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger import new_jobs
+from headrace_workers.core.ledger import ingest
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import among, clock
 from headrace_workers.features.batches.line_states import OPEN, REFUSED
@@ -79,7 +79,7 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
     if chunk.own_keys:
         lines, adopted, held = adopt(connection, number, lines)
         waits, exhausted = waits or held, exhausted and not held
-    taken = new_jobs.ingest(connection, [job for line in lines for job in line.jobs if job.id not in adopted])
+    taken = ingest.ingest(connection, [job for line in lines for job in line.jobs if job.id not in adopted])
     if chunk.own_keys and taken.known:
         raise Unavailable("jobs of these lines came in by another way at this very moment")
     known = {job.line for job in taken.known}

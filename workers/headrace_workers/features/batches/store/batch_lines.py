@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.ledger.ingest import NewJob
 
 
 @dataclass(frozen=True, slots=True)

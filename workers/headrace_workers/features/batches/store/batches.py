@@ -2,7 +2,7 @@
 
 batch_feeding.py takes lines in, batch_outputs.py brings their results into files, and batch_ends.py ends batches.
 
-Lock order: a batch comes before all that `complete.py` names.
+Lock order: a batch comes before all that `completion.py` names.
 """
 
 from collections import Counter

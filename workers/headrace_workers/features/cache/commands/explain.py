@@ -14,7 +14,7 @@ from headrace_workers.features.cache.commands.look_up_gates import gates
 from headrace_workers.features.cache.step import recalled
 
 if TYPE_CHECKING:
-    from headrace_workers.core.ledger.job_lookup import JobView
+    from headrace_workers.core.ledger.job_status import JobView
     from headrace_workers.features.cache.store.recalled import AnswerOf
 
 _STAGE = "recall"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from headrace_schemas.recall import CacheTier
-from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, Miss
 from headrace_workers.features.cache.semantic.hits import hit_of, semantic_hit
 from headrace_workers.features.cache.semantic.keyed_requests import RequestKeys, Unanswered

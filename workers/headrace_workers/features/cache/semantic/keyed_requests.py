@@ -7,7 +7,7 @@ from typing import NamedTuple
 from headrace_schemas import GenerationJob
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode
-from headrace_workers.core.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.features.cache.semantic.found import Found, LookupRequest, Miss
 from headrace_workers.features.cache.semantic.near import Near, Vectored
 from headrace_workers.features.cache.semantic.question_indexes import Question

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 
-from headrace_workers.core.ledger.changes import Mark, Position
+from headrace_workers.core.ledger.change_feed import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.cache.semantic.question_indexes import Entry, Known

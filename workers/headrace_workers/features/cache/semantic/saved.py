@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.core.ledger.changes import Mark
+from headrace_workers.core.ledger.change_feed import Mark
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.cache.semantic.question_indexes import Known, Question, Shelf
 from headrace_workers.features.knowledge.index import snapshot

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection
 
-from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.sql.database import reading
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable, reads, single_read
@@ -54,15 +54,15 @@ class Answers(LedgerStore):
     changed = reads(entry_changes.follow)
     lately = reads(entry_changes.lately)
 
-    def mark(self, up_to: changes.Position) -> changes.Mark | None:
+    def mark(self, up_to: change_feed.Position) -> change_feed.Mark | None:
         """Return the last change of an answer up to a position; None if there is none."""
         with reading(self._engine) as tx:
-            return changes.mark(tx, up_to, ENTRY)
+            return change_feed.mark(tx, up_to, ENTRY)
 
-    def stands(self, mark: changes.Mark) -> bool:
+    def stands(self, mark: change_feed.Mark) -> bool:
         """Return True if a follower may go on from this change: see `changes.stands`."""
         with reading(self._engine) as tx:
-            return changes.stands(tx, mark, ENTRY)
+            return change_feed.stands(tx, mark, ENTRY)
 
     # -- answers that turn out to be wrong
 

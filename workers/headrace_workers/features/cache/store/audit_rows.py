@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, Connection, Row, case, delete, or_, select, update
 
 from headrace_workers.core.identity import audit_id, explored_id
-from headrace_workers.core.ledger.assign import assign
 from headrace_workers.core.ledger.charges import NextCall
+from headrace_workers.core.ledger.claims import assign
 from headrace_workers.core.ledger.model_calls import WantedWork, may_work
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, clock, insert, now_ms

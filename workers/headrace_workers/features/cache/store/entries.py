@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, delete, func, literal, select, update
 
-from headrace_workers.core.ledger import changes
-from headrace_workers.core.ledger.completion import wake
+from headrace_workers.core.ledger import change_feed
+from headrace_workers.core.ledger.job_ends import wake
 from headrace_workers.core.sql.database import among, bindparam_of, insert, now_ms, one_of
 from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import JOBS, NEVER
@@ -167,7 +167,7 @@ def lead(connection: Connection, wanted: Sequence[NewEntry], passed: Collection[
     if needless:
         connection.execute(delete(ENTRIES).where(among(connection, ENTRIES.c.id, needless)))
     findable = [made[key] for key in keys if key in made and key not in live and first[key].vector is not None]
-    changes.note(connection, findable, ENTRY)
+    change_feed.note(connection, findable, ENTRY)
     query = select(ENTRIES.c.key, ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
     rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.key, keys)))
     return Led({row.key: Leader(row.id, row.job_id, row.lane) for row in rows}, live)
@@ -227,7 +227,7 @@ class Admit:
                 expires_at=now_ms() + literal(ttl, BigInteger),
             )
         )
-        changes.note(connection, [self.entry_id], ENTRY)
+        change_feed.note(connection, [self.entry_id], ENTRY)
         wake(connection, [pending.job_id])
 
 
@@ -294,7 +294,7 @@ def withdraw(connection: Connection, which: ColumnElement[bool]) -> None:
     """Give up the entries whose answers are still being made."""
     findable = ENTRIES.c.vector.is_not(None).label("findable")
     gone = connection.execute(delete(ENTRIES).where(IS_PENDING, which).returning(ENTRIES.c.id, findable))
-    changes.note(connection, [row.id for row in gone if row.findable], ENTRY)
+    change_feed.note(connection, [row.id for row in gone if row.findable], ENTRY)
 
 
 def withdraw_of(connection: Connection, job_ids: Collection[str]) -> None:
@@ -313,7 +313,7 @@ def kill(connection: Connection, entry_ids: Sequence[int], reason: str) -> int:
         .returning(ENTRIES.c.id)
     )
     dead = sorted(connection.execute(statement, {"why": reason[:2_000]}).scalars())
-    changes.note(connection, dead, ENTRY)
+    change_feed.note(connection, dead, ENTRY)
     return len(dead)
 
 

@@ -5,8 +5,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, and_, select
 
-from headrace_workers.core.ledger import changes
-from headrace_workers.core.ledger.changes import MARK, Mark, Position, mark_of
+from headrace_workers.core.ledger import change_feed
+from headrace_workers.core.ledger.change_feed import MARK, Mark, Position, mark_of
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.tables import ENTRIES, ENTRY
@@ -33,7 +33,7 @@ class Change(NamedTuple):
 
 def follow(connection: Connection, after: Position, limit: int) -> list[Change]:
     """Return the changes of entries after a position, in order, each with what the entry is now."""
-    found = changes.follow(connection, ENTRY, after, limit, _NOW, _IS_FINDABLE)
+    found = change_feed.follow(connection, ENTRY, after, limit, _NOW, _IS_FINDABLE)
     return [_change(mark, row) for mark, row in found]
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, update
 
-from headrace_workers.core.ledger.assign import assign
 from headrace_workers.core.ledger.charges import NextCall
+from headrace_workers.core.ledger.claims import assign
 from headrace_workers.core.ledger.model_calls import WantedWork, may_work
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import clock, insert

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, select
 
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.ledger.rows import Written
+from headrace_workers.core.ledger.outcome import StepWrite
 from headrace_workers.core.sql.database import among, locks_rows
 from headrace_workers.features.cache.store import audit_rows, uses
 from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
@@ -15,7 +15,7 @@ from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, IS_PENDING
 
 
 def hold(
-    connection: Connection, rows: Sequence[Written], making: Collection[str] = (), tenants: Collection[str] = ()
+    connection: Connection, rows: Sequence[StepWrite], making: Collection[str] = (), tenants: Collection[str] = ()
 ) -> None:
     """Lock the documents, the entries and the audits that these rows change or rest on, each in the order of their ids;
     and the answers that these jobs make, which end with them. Where an audit reserves for its call, lock what features

@@ -12,8 +12,8 @@ from headrace_schemas.event_types import type_of
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.uuids import Namespace
 from headrace_workers.core.identity import breaker_event_id
-from headrace_workers.core.ledger.completion import wake
 from headrace_workers.core.ledger.incidents import Incident
+from headrace_workers.core.ledger.job_ends import wake
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.sql.database import among, clock, insert, now_ms

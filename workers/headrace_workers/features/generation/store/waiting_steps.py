@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, or_, select, update
 
-from headrace_workers.core.ledger.completion import lock_active
-from headrace_workers.core.ledger.lanes import INTERACTIVE
+from headrace_workers.core.ledger.job_ends import lock_active
 from headrace_workers.core.ledger.model_calls import WantedCall, refused
-from headrace_workers.core.ledger.unrun import take_back
+from headrace_workers.core.ledger.steps import INTERACTIVE
+from headrace_workers.core.ledger.unserved_steps import take_back
 from headrace_workers.core.sql.database import among, now_ms
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable

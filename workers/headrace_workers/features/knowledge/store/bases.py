@@ -1,6 +1,6 @@
 """The knowledge bases, as the ledger keeps them. Each method is one transaction."""
 
-from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.sql.database import reading
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable, reads
@@ -24,14 +24,14 @@ class KnowledgeBases(LedgerStore):
 
     changed = reads(document_changes.follow)
 
-    def mark(self, up_to: changes.Position) -> changes.Mark | None:
+    def mark(self, up_to: change_feed.Position) -> change_feed.Mark | None:
         """Return the last change of a document up to a position; None if there is none."""
         with reading(self._engine) as tx:
-            return changes.mark(tx, up_to, DOCUMENT)
+            return change_feed.mark(tx, up_to, DOCUMENT)
 
-    def stands(self, mark: changes.Mark) -> bool:
+    def stands(self, mark: change_feed.Mark) -> bool:
         """Return True if a follower may go on from this change: see `changes.stands`."""
         with reading(self._engine) as tx:
-            return changes.stands(tx, mark, DOCUMENT)
+            return change_feed.stands(tx, mark, DOCUMENT)
 
     documents = reads(documents.documents)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from headrace_workers.core.ledger import changes
-from headrace_workers.core.ledger.changes import Mark, Position
+from headrace_workers.core.ledger import change_feed
+from headrace_workers.core.ledger.change_feed import Mark, Position
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.knowledge.tables import DOCUMENT, DOCUMENTS
 
@@ -27,5 +27,5 @@ class DocumentChange(NamedTuple):
 def follow(connection: Connection, after: Position, limit: int) -> list[DocumentChange]:
     """Return the changes of documents after a position, in order, each with whose the document is now."""
     columns, where = (DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge), DOCUMENTS.c.id == CHANGES.c.subject
-    found = changes.follow(connection, DOCUMENT, after, limit, columns, where)
+    found = change_feed.follow(connection, DOCUMENT, after, limit, columns, where)
     return [DocumentChange(mark, mark.subject, row.tenant, row.knowledge) for mark, row in found]

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, Select, and_, case, delete, func, or_, select, tuple_, update
 
 from headrace_schemas.attributes import AttributeMap
-from headrace_workers.core.ledger import changes
+from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among, insert, now_ms
 from headrace_workers.features.knowledge.tables import CHUNKS, DOCUMENT, DOCUMENTS, STORES
@@ -130,7 +130,7 @@ def put(connection: Connection, document: NewDocument) -> int | None:
     ]  # fmt: skip
     if rows:
         connection.execute(CHUNKS.insert(), rows)
-    changes.note(connection, [document_id], DOCUMENT)
+    change_feed.note(connection, [document_id], DOCUMENT)
     _changed(connection, {document_id: f"{_state_text(document)} has changed"}, version_of(document.sha256, attributes))
     return document_id
 
@@ -150,7 +150,7 @@ def describe(connection: Connection, document_id: int, sha256: str, attributes: 
     row = connection.execute(statement).first()
     if row is None:
         return False
-    changes.note(connection, [document_id], DOCUMENT)
+    change_feed.note(connection, [document_id], DOCUMENT)
     _changed(connection, {document_id: f"{_state_text(row)} has other attributes"}, version_of(sha256, now))
     return True
 
@@ -171,7 +171,7 @@ def remove(connection: Connection, document_ids: Sequence[int]) -> int:
         there = [row.id for row in found]
         connection.execute(delete(CHUNKS).where(among(connection, CHUNKS.c.document_id, there)))
         connection.execute(delete(DOCUMENTS).where(among(connection, DOCUMENTS.c.id, there)))
-        changes.note(connection, there, DOCUMENT)
+        change_feed.note(connection, there, DOCUMENT)
         _changed(connection, {row.id: f"{_state_text(row)} was removed" for row in found}, None)
     return len(found)
 

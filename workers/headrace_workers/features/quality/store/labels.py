@@ -8,9 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, selec
 
 from headrace_schemas.errors import Category
 from headrace_schemas.review import Review
-from headrace_workers.core.ledger.dead_letters import Burial
-from headrace_workers.core.ledger.records import ReceivedReview
-from headrace_workers.core.ledger.refusals import refusal
+from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, refusal
 from headrace_workers.core.sql.by_pages import by_pages
 from headrace_workers.core.sql.database import insert, now_ms, reading, writing
 from headrace_workers.core.sql.engines import LedgerStore

@@ -7,8 +7,7 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection, func, select, update
 
-from headrace_workers.core.ledger.accounting import FinishedJob, accounted_until
-from headrace_workers.core.ledger.known_costs import KnownCost
+from headrace_workers.core.ledger.accounting import FinishedJob, KnownCost, accounted_until
 from headrace_workers.core.sql.database import insert
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import reads

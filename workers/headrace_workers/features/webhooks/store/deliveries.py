@@ -1,7 +1,7 @@
 """Deliveries to endpoints: written with their units of work, attempted, shown to people, and sent again.
 
-A delivery is a unit (core/ledger/units.py) whose content lies in a row of its own, so that people can see what was
-delivered, and send it again as it was.
+A delivery is a unit (core/ledger/event_units.py) whose content lies in a row of its own, so that people can see what
+was delivered, and send it again as it was.
 """
 
 import json
@@ -32,9 +32,8 @@ from sqlalchemy import (
 from headrace_schemas.budget import BudgetReached
 from headrace_schemas.callback import BUDGET_REACHED, ENDPOINT_DISABLED, Recipient
 from headrace_schemas.uuids import Namespace
-from headrace_workers.core.ledger.lanes import BATCH
-from headrace_workers.core.ledger.steps import NewStep
-from headrace_workers.core.ledger.units import NewUnit, follow
+from headrace_workers.core.ledger.event_units import NewUnit, make_units
+from headrace_workers.core.ledger.steps import BATCH, NewStep
 from headrace_workers.core.sql.database import among, bindparam_of, clock, now_ms, one_of
 from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import DEAD_LETTERS, DROPPED, JOBS, STEPS
@@ -151,7 +150,7 @@ def announce(
         content = body(message=message, event_type=event_type, at_ms=now, data={"id": subject, **(data or {})})
         delivery = NewDelivery(message, endpoint_id, tenant, event_type, subject, content, url)
         units.append(unit(delivery, _MESSAGES.id_of(subject), now))
-    return follow(connection, units).count
+    return make_units(connection, units).count
 
 
 def tell_disabled(connection: Connection, endpoint_id: str) -> None:

@@ -15,8 +15,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, and_, delete, func, or_, select, update
 
 from headrace_schemas.uuids import Namespace
-from headrace_workers.core.ledger.completion import wake
-from headrace_workers.core.ledger.new_jobs import NewJob
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.job_ends import wake
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
 from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import JOBS

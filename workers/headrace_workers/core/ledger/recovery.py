@@ -1,25 +1,42 @@
-"""Recovery by time: leases that ran out, delays that ended, deadlines that passed."""
+"""Work that a bridge does by time: recover what is overdue, decide about held steps, and delete old rows."""
 
 import zlib
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, text, update
 
 from headrace_schemas import Category
+from headrace_workers.core.ledger import accepted, accounting, change_feed, incidents
+from headrace_workers.core.ledger import fair_queueing as turns
+from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.charges import cost_of
-from headrace_workers.core.ledger.completion import ActiveJob, concerned, lock_active, wake
+from headrace_workers.core.ledger.claims import LARGEST_BYTES, within_budget
 from headrace_workers.core.ledger.dead_letters import Burial, bury, job_burial
 from headrace_workers.core.ledger.hooks import hooks
+from headrace_workers.core.ledger.job_ends import ActiveJob, concerned, lock_active, wake
 from headrace_workers.core.ledger.leases import release
 from headrace_workers.core.ledger.model_calls import asking, call_again, note_lost
-from headrace_workers.core.ledger.sizing import LARGEST_BYTES, within_budget
 from headrace_workers.core.sql.database import among, clock, now_ms
+from headrace_workers.core.sql.delete_some import AT_ONCE, delete_some, lock_some
 from headrace_workers.core.sql.driver_statements import run
-from headrace_workers.core.tables import CLAIMS, IS_HELD, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
+from headrace_workers.core.tables import (
+    BUDGETS,
+    CLAIMS,
+    DEAD_LETTERS,
+    IS_HELD,
+    IS_PARKED,
+    IS_WAITING,
+    JOBS,
+    MAY_EXPIRE,
+    NEVER,
+    OUTBOX,
+    RELEASED,
+    STEPS,
+)
 
 _AT_ONCE = 500
 _EXPIRED_AT_ONCE = 1_000
@@ -313,3 +330,113 @@ def burials(connection: Connection, where: Any, category: Category, reason: str)
         cost = cost_of(fields.pop("context"))
         found.append(job_burial(**fields, category=category, reason=reason, cost=cost))
     return found
+
+
+_COLUMNS: Final = (
+    STEPS.c.job_id, JOBS.c.tenant, STEPS.c.stage, STEPS.c.reason, STEPS.c.held_at.label("since"),
+    STEPS.c.ready_at.label("again"),
+)  # fmt: skip
+
+
+def held(connection: Connection, limit: int = 100) -> list[Row[Any]]:
+    """Return the held steps, longest first: job, tenant, stage, reason, since when (ms), and when each is tried again
+    by itself; NEVER if a person must decide.
+    """
+    query = select(*_COLUMNS).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD).order_by(STEPS.c.held_at)
+    return [*connection.execute(query.limit(limit))]
+
+
+def of_job(connection: Connection, job_id: str) -> Row[Any] | None:
+    """Return the held steps of a job, with all that each is given: kind and payload of the job, and the event that
+    brought it there, None for the job itself.
+    """
+    given = (JOBS.c.kind, JOBS.c.payload, STEPS.c.event_type, STEPS.c.payload.label("event"))
+    columns: list[ColumnElement[Any]] = [*_COLUMNS, *given]
+    query = select(*columns).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD, STEPS.c.job_id == job_id)
+    return connection.execute(query).first()
+
+
+def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
+    """Make the held steps of these jobs ready again; return how many. A step that was held for review knows that it was
+    released.
+    """
+    woken_by = case((STEPS.c.ready_at >= NEVER, RELEASED), else_=STEPS.c.woken_by)
+    alive = sorted(lock_active(connection, job_ids))
+    return connection.execute(
+        update(STEPS)
+        .where(IS_HELD, among(connection, STEPS.c.job_id, alive))
+        .values(state="ready", ready_at=now_ms(), reason=None, woken_by=woken_by, held_at=None)
+    ).rowcount
+
+
+def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:
+    """End the held jobs as dead; return their ids. Nobody is given their answers any more."""
+    alive = sorted(lock_active(connection, job_ids))
+    mine = IS_HELD & among(connection, STEPS.c.job_id, alive)
+    return _withhold(connection, mine, Category.PERMANENT, reason)
+
+
+def withhold_late(connection: Connection, longest_ms: int) -> int:
+    """End, as dead, what has been held for longer than this, a bounded number a call; return how many."""
+    late = IS_HELD & (STEPS.c.held_at < now_ms() - longest_ms)
+    jobs = list(connection.execute(select(STEPS.c.job_id).where(late).limit(_AT_ONCE)).scalars())
+    if not jobs:
+        return 0
+    mine = late & among(connection, STEPS.c.job_id, sorted(lock_active(connection, jobs)))
+    reason = f"it was held for longer than HEADRACE_HOLD, {longest_ms / 1000:g} seconds"
+    return len(_withhold(connection, mine, Category.EXPIRED, reason))
+
+
+def _withhold(connection: Connection, which: ColumnElement[bool], category: Category, reason: str) -> frozenset[str]:
+    ended = bury(connection, burials(connection, which, category, f"withheld: {reason}"), clock(connection))
+    if ended:
+        for feature in hooks():
+            feature.on_withheld(connection, sorted(ended), f"withheld: {reason}")
+    return ended
+
+
+def prune(connection: Connection, older_than_ms: int) -> bool:
+    """Forget a bounded number of old rows of each kind; return True if there are more.
+
+    Delete jobs and units that ended so long ago, with their steps and dead letters, dead letters of records that never
+    became jobs, what was learnt of groups and tenants, changes, and features' rows. Rows that another transaction holds
+    stay.
+    """
+    before = now_ms() - older_than_ms
+    # The record of a job's usage outlives it.
+    counted = account(connection, clock(connection) - older_than_ms)
+    ended = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
+    more = counted.more | _forget_jobs(connection, ended)
+    more |= accepted.forget(connection, older_than_ms)
+    for feature in hooks():
+        more |= feature.on_prune(connection, older_than_ms)
+    incidents.forget(connection)
+    change_feed.forget_positions(connection)
+    never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
+    more |= delete_some(connection, DEAD_LETTERS.c.id, (DEAD_LETTERS.c.died_at < before) & never_a_job)
+    more |= delete_some(connection, BUDGETS.c.group_key, BUDGETS.c.learnt_at < before)
+    more |= change_feed.forget_changes(connection)
+    return turns.forget(connection) or more
+
+
+def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
+    """Forget a bounded number of these jobs or units; return True if there may be more.
+
+    A job stays while an event of it, or of its subject, is set aside: someone has yet to see to the event, and will ask
+    which job it belongs to; and when the event is published after all, no unit is made a second time. A job with an
+    open unit stays, and so does a line of a batch whose output does not hold it yet.
+    """
+    about = OUTBOX.c.key == func.coalesce(JOBS.c.subject, JOBS.c.id)
+    untold = select(OUTBOX.c.id).where(about, text("outbox.set_aside_at IS NOT NULL")).exists()
+    unit = JOBS.alias("unit")
+    is_open = text("unit.state = 'active' AND unit.subject IS NOT NULL")
+    followed = select(unit.c.id).where(unit.c.subject == JOBS.c.id, is_open).exists()
+    jobs = lock_some(connection, JOBS.c.id, old & JOBS.c.batch.is_(None) & ~untold & ~followed)
+    if jobs:
+        for column in (STEPS.c.job_id, DEAD_LETTERS.c.job_id):
+            connection.execute(delete(column.table).where(among(connection, column, jobs)))
+        accounting.forget(connection, jobs)
+        for feature in hooks():
+            feature.on_forget_jobs(connection, jobs)
+        connection.execute(delete(JOBS).where(among(connection, JOBS.c.id, jobs)))
+    return len(jobs) == AT_ONCE

@@ -1,9 +1,12 @@
-"""Assignment of work: the most urgent group of steps that may share a call, under a lease and a new fencing token."""
+"""Assignment of work: the most urgent group of steps that may share a call becomes a claim. Steps that follow from
+others may be assigned in the transaction that makes them.
+"""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -20,12 +23,81 @@ from sqlalchemy import (
     update,
 )
 
-from headrace_workers.core.ledger.fair_queueing import Class, advance, urgency_of
-from headrace_workers.core.ledger.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, of_one_beginning, within_budget
+from headrace_workers.core.ledger.fair_queueing import Class, advance, in_turn, urgency_of
+from headrace_workers.core.ledger.steps import NewStep, row_of
+from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import bindparam_of, insert_many, locks_rows, many, now_ms, one_of
 from headrace_workers.core.sql.driver_statements import run
 from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import BUDGETS, CLAIMS, IS_READY, STEPS
+
+FIRST_BUDGET = 4_096  # tokens, before anything is known of a group
+LEAST_BUDGET = 256
+LARGEST_BUDGET = 1_000_000
+LARGEST_BYTES = 16 * 1024**2  # of jobs and events that a worker reads at once
+_BATCH = 16  # rows: a model's batches have so many, or a multiple
+_AIM = 0.9  # of the quantum
+_SLOWER, _FASTER = 0.25, 2.0  # bounds of one lesson
+
+
+def within_budget(costs: Sequence[int], budget: int) -> int:
+    """Return how many of these, in order, fit the budget: always at least the first."""
+    spent = 0
+    for count, cost in enumerate(costs):
+        spent += cost
+        if spent > budget and count > 0:
+            return count
+    return len(costs)
+
+
+def in_parts(steps: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield these steps, in order, in as few parts as one worker may read at once."""
+    while steps:
+        size = within_budget([step.read_bytes for step in steps], LARGEST_BYTES)
+        yield tuple(steps[:size])
+        steps = steps[size:]
+
+
+def alike(rows: Sequence[Any], limit: int, budget: int) -> list[Any]:
+    """Return the first of these steps, which are in order of urgency, and the steps that go best with it: at most
+    `limit`, and within the budget.
+
+    A model forwards only the shortest prompt of a batch at once, and the rest of longer prompts step by step: prompts
+    of like length made 1.2 times the tokens a second of mixed ones. So steps of one urgency lie in order of size, and a
+    whole block of them is taken, which leaves no gap that a later group would straddle. A block has whole batches,
+    since a step of a batch costs much the same for one row as for sixteen.
+    """
+    if len(rows) <= limit and sum(row.tokens for row in rows) <= budget:
+        return list(rows)
+    first, *others = rows
+    peers = [row for row in others if (row.rank, row.due) == (first.rank, first.due)]
+    by_size = sorted([first, *peers], key=lambda row: row.tokens)
+    place = by_size.index(first)
+    for count in range(min(limit, len(by_size)) // _BATCH * _BATCH, 0, -_BATCH):
+        begin = min(place - place % count, len(by_size) - count)
+        block = by_size[begin : begin + count]
+        if sum(row.tokens for row in block) <= budget:
+            return [first, *(row for row in block if row is not first)]
+    peers.sort(key=lambda row: abs(row.tokens - first.tokens))
+    nearest = [first, *peers, *others[len(peers) :]][:limit]
+    return nearest[: within_budget([row.tokens for row in nearest], budget)]
+
+
+def of_one_beginning(rows: Sequence[Any]) -> Sequence[Any]:
+    """Return the steps that are as urgent as the first and whose prompts begin with the same text or share no
+    beginning, if they make a batch. Else return all: a model runs the rest together. `steps` are in order of urgency.
+    """
+    first = rows[0]
+    one = (first.rank, first.due, first.prefix)
+    same = [row for row in rows if (row.rank, row.due, row.prefix) == one]
+    return same if len(same) >= _BATCH else rows
+
+
+def next_budget(tokens: int, seconds: float, quantum: float) -> int:
+    """Return the budget of the next group, learnt from a group of so many tokens that took `seconds`."""
+    factor = min(_FASTER, max(_SLOWER, _AIM * quantum / max(seconds, 1e-3)))
+    return int(min(LARGEST_BUDGET, max(LEAST_BUDGET, tokens * factor)))
+
 
 _ORDER = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
 
@@ -388,3 +460,58 @@ def _locked(connection: Connection, rows: Sequence[_Member]) -> Sequence[_Member
     locked = run(connection, _lock(connection.dialect.name), {"jobs": jobs, "at": rows[0].stage})
     free = {job_id for (job_id,) in locked}
     return [row for row in rows if row.job_id in free]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRoom:
+    """Number of groups that each queue and lane has room for, the name under which they are assigned, and the lease
+    (ms).
+    """
+
+    groups: Mapping[tuple[str, int], int]
+    sender: str
+    lease_ms: int
+
+
+def put_tried(connection: Connection, steps: Sequence[NewStep], now: int) -> None:
+    """Write the new steps whose first attempt is over. They take no turn: work that has begun goes first."""
+    append(connection, STEPS, [row_of(step, now) for step in steps if step.tried])
+
+
+def assign(connection: Connection, steps: Sequence[NewStep], room: QueueRoom | None, now: int) -> tuple[Claim, ...]:
+    """Write the new steps that nobody has tried, and return the claims that were assigned at once. The others wait in
+    turn. No step overtakes the steps that wait in its queue and lane. Lock order: behind all else, since turns are, see
+    `completion.py`.
+    """
+    left = dict(room.groups) if room else {}
+    sent: list[Claim] = []
+    rows = []
+    out: set[str] = set()  # the jobs of the steps that were assigned
+    untried = [step for step in steps if not step.tried]
+    for (queue, lane, _stage, _key), members in groupby(sorted(untried, key=_group), key=_group):
+        for part in in_parts(list(members)):
+            if room is None or left.get((queue, lane), 0) <= 0:
+                break
+            claim = _claim(connection, part, room)
+            left[queue, lane] = left[queue, lane] - 1 if claim else 0
+            if claim is not None:
+                sent.append(claim)
+                out.update(step.job_id for step in part)
+                rows += [row_of(step, now, claim.id) for step in part]
+    rows += [row_of(step, now) for step in in_turn(connection, [step for step in untried if step.job_id not in out])]
+    append(connection, STEPS, rows)
+    return tuple(sent)
+
+
+def _group(step: NewStep) -> tuple[str, int, str, str]:
+    return step.queue, step.lane, step.stage, step.group_key
+
+
+def _claim(connection: Connection, steps: Sequence[NewStep], room: QueueRoom) -> Claim | None:
+    """Claim these steps, which are not written yet; return None if others wait in their queue and lane."""
+    first = steps[0]
+    return new_claim(
+        connection, queue=first.queue, stage=first.stage, group_key=first.group_key, lane=first.lane,
+        tokens=[step.tokens for step in steps], full=False, sender=room.sender, lease_ms=room.lease_ms,
+        overtakes=False,
+    )  # fmt: skip

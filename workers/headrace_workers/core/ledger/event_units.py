@@ -14,8 +14,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Table, func, literal, select
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.assign import Room, assign
-from headrace_workers.core.ledger.claim import Claim
+from headrace_workers.core.ledger.claims import Claim, QueueRoom, assign
 from headrace_workers.core.ledger.dead_letters import Burial, bury
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.append import append
@@ -52,24 +51,24 @@ class NewUnit:
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class MadeUnits:
     """Number of new units, and the groups of them that were assigned at once."""
 
     count: int = 0
     assigned: tuple[Claim, ...] = ()
 
 
-def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None = None) -> Followed:
+def make_units(connection: Connection, units: Sequence[NewUnit], room: QueueRoom | None = None) -> MadeUnits:
     """Write the new ones of these units, and assign as many as there is room for."""
     if not units:
-        return Followed()
+        return MadeUnits()
     dialect = connection.dialect.name
     # In the order of their ids: another bridge may write the same at this moment.
     unique = {unit.id: unit for unit in sorted(units, key=lambda unit: unit.id)}
     rows = [{name: getattr(unit, name) for name in _COLUMNS} for unit in unique.values()]
     made: dict[str, int] = dict(run(connection, _new_units(dialect), many(dialect, rows)))
     if not made:
-        return Followed()
+        return MadeUnits()
     now = max(made.values())
     written = [unit for unit in unique.values() if unit.id in made]
     steps = [unit.step._replace(job_id=unit.id, tenant=unit.tenant, due=NEVER) for unit in written]
@@ -78,7 +77,7 @@ def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None =
         append(connection, table, [content.row(now) for content in contents if content.table is table])
     assigned = assign(connection, steps, room, now)
     bury(connection, [_refused(unit) for unit in _beyond(connection, written)], now)
-    return Followed(len(written), assigned)
+    return MadeUnits(len(written), assigned)
 
 
 @lru_cache

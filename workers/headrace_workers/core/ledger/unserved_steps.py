@@ -1,4 +1,4 @@
-"""First steps that nobody runs: found, and moved on to another stage, or left with the reason."""
+"""First steps in queues that no worker serves: found, and moved on to another stage, or left with the reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
