@@ -201,8 +201,11 @@ class GenerationJob(JudgedJob):
         Field(description="Whether the model must call a tool, and which. By default `auto` if there are tools."),
     ] = None
     parallel_tool_calls: Annotated[
-        bool, Field(description="Whether one answer may call several tools. A tool that is named is called once.")
-    ] = True
+        bool | None,
+        Field(
+            description="Whether one answer may call several tools, which is the default. A named tool is called once."
+        ),
+    ] = None
     cache: Annotated[
         CacheMode | None, Field(description="Which earlier answers may be served. By default as `HEADRACE_CACHE` says.")
     ] = None
@@ -304,7 +307,7 @@ class GenerationJob(JudgedJob):
         if isinstance(self.tool_choice, NamedTool):
             return Offer(tuple(tool for tool in self.tools if tool.name == self.tool_choice.name), required=True)
         required = self.tool_choice == "required"
-        most = MAX_CALLS if self.parallel_tool_calls else 1
+        most = 1 if self.parallel_tool_calls is False else MAX_CALLS
         return Offer(self.tools, required, beside_format=self.output is not None and not required, most=most)
 
     @property

@@ -67,6 +67,23 @@ def test_a_prompt_beyond_the_context_is_refused_in_openai_s_words(gateway):
         assert own.post("/v1/jobs", json={"model": "tiny", "prompt": "x" * 2_020}).status_code == 202
 
 
+def test_input_tokens_are_counted_without_a_model(gateway):
+    """As the model would read them, tools and all; what is wrong is told as for a response."""
+    with openai_of(gateway, max_retries=0) as client:
+        count, hello = client.responses.input_tokens.count, {"model": "tiny", "input": "Name three rivers."}
+        counted = count(**hello)
+        assert counted.object == "response.input_tokens"
+        tool = {"type": "function", **TOOLS[0]["function"]}
+        assert count(**hello, tools=[tool]).input_tokens > counted.input_tokens > 0
+        assert count(**hello, instructions="Be brief.").input_tokens > counted.input_tokens
+        with pytest.raises(openai.BadRequestError, match="the context of tiny holds 2048"):
+            count(model="tiny", input=[TURN])
+        with pytest.raises(openai.NotFoundError):
+            count(model="none-such", input="a")
+        held = client.models.retrieve("tiny").model_extra["headrace"]
+        assert (held["context_length"], held["tools"], "regex" in held["formats"]) == (2048, "prompt", True)
+
+
 def test_the_mark_of_a_system_prompt_counts(tmp_path):
     """A prompt that only the mark makes too long is refused; without a mark, and with less, it fits."""
     make_tiny_model(tmp_path)

@@ -16,6 +16,8 @@ def test_models_are_listed_and_found(gateway: Gateway):
         assert client.models.retrieve("echo") == found["echo"]
         assert found["echo"].model_extra["headrace"]["kind"] == "generator"
         assert found["echo"].created > 1_700_000_000
+        told = found["echo"].model_extra["headrace"]
+        assert (told["tools"], told["formats"], told["price"]) == ("prompt", [], None)
         with pytest.raises(openai.NotFoundError) as caught:
             client.models.retrieve("none-such")
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
@@ -34,6 +36,9 @@ model = "gpt-5-mini"
 context_length = 8000
 [chains.careful]
 models = ["far", "echo"]
+[prices.far]
+input = 0.25
+output = 2.0
 """
 
 
@@ -47,6 +52,7 @@ def test_models_of_a_provider_and_their_chains_are_listed_for_tenants_that_allow
                 client.models.retrieve("careful")
             gateway.services.ledger.of(AllowedProviders).allow("default", ["openai"])
             assert {"far", "careful"} <= {model.id for model in client.models.list()}
+            assert client.models.retrieve("far").model_extra["headrace"]["price"]["output"] == 2.0
             chain = client.models.retrieve("careful")
             assert chain.model_extra["headrace"] == {"kind": "chain", "models": ["far", "echo"]}
     finally:
@@ -67,5 +73,6 @@ def test_a_model_on_another_machine_is_listed_with_its_provider(gateway: Gateway
         (home / "models.toml").unlink()
         gateway.services.ledger.of(AllowedProviders).revoke("default", None)
     assert found.owned_by == "someone"
+    assert found.model_extra["headrace"]["tools"] == "native"
     assert found.model_extra["headrace"]["source"] == "http://localhost:9/v1#teacher"
     assert "FAR_KEY" not in found.to_json()

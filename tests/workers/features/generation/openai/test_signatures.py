@@ -9,6 +9,7 @@ import openai
 import pytest
 from openai._resource import SyncAPIResource
 
+from headrace_workers.features.generation.api.responses import COUNTED
 from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
 from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION, WISHES
 
@@ -22,6 +23,7 @@ CODE = {
     "chat.completions.create": chat.PARAMETERS,
     "completions.create": completions.PARAMETERS,
     "responses.create": responses.PARAMETERS,
+    "responses.input_tokens.count": COUNTED,
     "embeddings.create": embeddings.PARAMETERS,
     "moderations.create": moderations.PARAMETERS,
 }

@@ -1,16 +1,26 @@
 """The models of a deployment, and its embedder."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import Request, Response
 
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.output_format import FormatName
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.generation.api.openai_answers import json_response, no_query
-from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE
-from headrace_workers.features.generation.models.registry import ModelCard, card_file, list_cards, readable_catalogue
+from headrace_workers.features.generation.engines.engine import engines
+from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE, CataloguePrice
+from headrace_workers.features.generation.models.registry import (
+    ModelCard,
+    card_file,
+    list_cards,
+    model_dir,
+    readable_catalogue,
+)
 from headrace_workers.features.providers.store import AllowedProviders
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.openai_errors import Refused
@@ -48,8 +58,9 @@ def _models(home: Path, ledger: Ledger, tenant: str) -> list[dict[str, Any]]:
     """Return what a tenant may name: models of its deployment and of providers that it allows, and chains of them."""
     allowed = ledger.of(AllowedProviders).by_tenant([tenant]).get(tenant, frozenset())
     cards = {card.alias: card for card in list_cards(home) if card.provider is None or card.provider in allowed}
-    models = [_model(card, home) for card in cards.values()]
-    chains = readable_catalogue(home).chains.items()
+    catalogue = readable_catalogue(home)
+    models = [_model(card, home, catalogue.prices.get(alias)) for alias, card in cards.items()]
+    chains = catalogue.chains.items()
     return [*models, *(_chain(alias, names, home) for alias, names in chains if cards.keys() >= set(names))]
 
 
@@ -63,7 +74,8 @@ def _chain(alias: str, names: Sequence[str], home: Path) -> dict[str, Any]:
     }
 
 
-def _model(card: ModelCard, home: Path) -> dict[str, Any]:
+def _model(card: ModelCard, home: Path, price: CataloguePrice | None) -> dict[str, Any]:
+    answers = {} if card.kind != "generator" else {"tools": _tools(card, home), "formats": _formats(card)}
     return {
         "id": card.alias,
         "object": "model",
@@ -76,5 +88,31 @@ def _model(card: ModelCard, home: Path) -> dict[str, Any]:
             "quantization": card.number_format,
             "context_length": card.context_length,
             "sha256": card.sha256,
+            "price": None if price is None else price.model_dump(exclude_none=True),
+            **answers,
         },
     }
+
+
+def _tools(card: ModelCard, home: Path) -> Literal["native", "prompt"]:
+    """Return whether the model takes tools in a form of its own, or is told of them in its prompt."""
+    if card.remote is not None:
+        return "prompt" if "tools" in card.remote.lacks else "native"
+    return "native" if _template_knows_tools(model_dir(home, card.alias), card) else "prompt"
+
+
+def _formats(card: ModelCard) -> list[str]:
+    """Return the formats that the model is held to while it answers; of others it is told, and its answer checked."""
+    if card.remote is not None:
+        return sorted(card.remote.formats)
+    return list(get_args(FormatName)) if engines("generator")[card.engine].grammar else []
+
+
+@lru_cache(maxsize=64)
+def _template_knows_tools(folder: Path, _card: ModelCard) -> bool:
+    from headrace_workers.features.generation.engines.chat_template import load_chat_template
+
+    try:
+        return load_chat_template(folder).knows_tools
+    except (ConfigurationError, OSError):  # an engine without a template, or a broken one, which its worker reports
+        return False

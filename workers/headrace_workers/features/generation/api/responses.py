@@ -1,9 +1,11 @@
 """Responses: answered at once, or in the background; retrieved, gone on from, cancelled, and forgotten."""
 
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import Request, Response
 
+from headrace_schemas import HeadraceError
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
 from headrace_workers.features.generation.api.openai_answers import (
     answer_of,
@@ -31,7 +33,7 @@ from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.idempotency import TAKES_KEY, key_of
-from headrace_workers.http.openai_errors import wrong
+from headrace_workers.http.openai_errors import refused, wrong
 from headrace_workers.http.openai_parameters import Parameters
 from headrace_workers.http.openai_shapes import ANSWERED, ERRORS
 from headrace_workers.http.openai_shapes import body_of as described
@@ -47,6 +49,22 @@ RETRIEVED: Final = Parameters(
     refused={"include": (), "include[]": (), "stream": ("false",), "starting_after": ()},
     unmeant={"include_obfuscation": ("false",)},
 )
+COUNTED: Final = Parameters(
+    frozenset(
+        {
+            "model",
+            "input",
+            "instructions",
+            "previous_response_id",
+            "text",
+            "tools",
+            "tool_choice",
+            "parallel_tool_calls",
+        }
+    ),
+    refused={"conversation": (), "personality": (), "truncation": ("disabled",)},
+    unmeant={"reasoning": ({}, {"effort": "none"})},
+)  # fmt: skip
 LISTED: Final = Parameters(
     frozenset({"after", "limit", "order"}),
     refused={"include": (), "include[]": ()},
@@ -83,6 +101,23 @@ async def create(request: Request, caller: Writes, services: Wired) -> Response:
     ends = await ended(request, caller, services, [job_id], keep=asked_at is not None or should_retry is None)
     answered = answer_of(read, ends)
     return response_of(read, answered if asked_at is None else {**answered, "created_at": asked_at})
+
+
+@router.post("/v1/responses/input_tokens", responses=ERRORS)
+async def count_input_tokens(request: Request, caller: Writes, services: Wired) -> Response:
+    """Return the number of tokens that a response's model would read, by its own tokenizer; an estimate for a model of
+    a provider. Nothing is sent to a model.
+    """
+    no_query(request)
+    body = await spelled_out(services, caller, COUNTED.given(await json_object(request)))
+    asked = continued(body, asker(request, caller), await earlier(services, caller, body))
+    job = only_job(asked)
+    try:
+        services.rules.check_model(job.first_model)
+        tokens = await services.admission.examinations.run(caller.tenant, partial(services.rules.examine, job))
+    except HeadraceError as error:
+        raise refused(error, asked.prompt, asked.names) from error
+    return json_response({"object": "response.input_tokens", "input_tokens": tokens - job.sampling.max_tokens})
 
 
 @router.get("/v1/responses/{response_id}", responses=ERRORS)
