@@ -10,7 +10,7 @@ from bench.report import Report, Row, report, row, skipped
 from headrace_producers.settings import DEFAULT_MODEL
 from headrace_workers.features.judging.judge_items import ITEMS
 from headrace_workers.features.judging.judge_probe import Measure, probe
-from headrace_workers.features.quality.interval import Undefined
+from headrace_workers.features.quality.estimates import Undefined
 
 NAME = "judge"
 _QUICK: Final = 6  # items

@@ -29,7 +29,7 @@ from headrace_workers.features.moderation.head_file import Head
 from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
 from headrace_workers.features.quality.detection_rates import rates, share
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 NAME = "moderation"
 OUTPUTS: Final = 32

@@ -3,8 +3,8 @@
 import numpy as np
 from tests.workers.features.quality.test_assessment import of
 
-from headrace_workers.features.quality.commands.quality_page import quality_page
-from headrace_workers.features.quality.labelled import Subject
+from headrace_workers.features.quality.assessment import Subject
+from headrace_workers.features.quality.commands.quality_views import quality_page
 
 SUBJECT = Subject("criterion", "polite<b>", "v1")
 

@@ -20,7 +20,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, NEVER, STEPS
 from headrace_workers.features.judging.store import score_counts as scored
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
+from headrace_workers.features.quality.store import PassRate, PassRates
 
 STATE, WAITED, RAN = 1, 4, 5  # columns of step_rows
 

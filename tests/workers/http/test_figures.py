@@ -11,7 +11,7 @@ from headrace_workers.core.scopes import METRICS, usual_scopes
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
 from headrace_workers.features.judging.store import score_counts as scored
-from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
+from headrace_workers.features.quality.store import PassRate, PassRates
 from headrace_workers.http.metrics import Metrics
 
 JOB = {"model": "echo", "prompt": "the secret of the mill"}

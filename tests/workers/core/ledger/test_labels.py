@@ -12,8 +12,14 @@ from headrace_schemas.moderation import ModerationVerdict
 from headrace_schemas.review import Review
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.quality.store.labels import Labels
-from headrace_workers.features.quality.store.verdicts import KEPT_MS, Verdict, keep, known, labelled
+from headrace_workers.features.quality.store import (
+    KEPT_MS,
+    Labels,
+    Verdict,
+    keep_verdicts,
+    known_tenants,
+    labelled_subjects,
+)
 from headrace_workers.features.quality.tables import LABELS, VERDICTS
 
 AGE = 60_000
@@ -170,7 +176,7 @@ def test_verdicts_are_kept_of_the_jobs_that_are_named(ledger, judged):
     ledger.of(Labels).add([review(one), review(theirs, tenant="b")])
     with writing(ledger.engine) as tx:
         for _ in range(2):
-            keep(tx, [one])
+            keep_verdicts(tx, [one])
     (row,) = ledger.read(select(VERDICTS))
     ((ended_at,),) = ledger.read(select(JOBS.c.ended_at).where(JOBS.c.id == one))
     assert row._asdict() == {
@@ -178,8 +184,8 @@ def test_verdicts_are_kept_of_the_jobs_that_are_named(ledger, judged):
         "probability": 0.25, "judged_at": ended_at,
     }  # fmt: skip
     with writing(ledger.engine) as tx:
-        assert known(tx, [one, other, theirs, "nobody"]) == {one: "a", other: "a", theirs: "b"}
-        assert labelled(tx, ["a"]) == {"a": {("criterion", "right")}}
+        assert known_tenants(tx, [one, other, theirs, "nobody"]) == {one: "a", other: "a", theirs: "b"}
+        assert labelled_subjects(tx, ["a"]) == {"a": {("criterion", "right")}}
 
 
 def test_however_much_is_said_of_many_jobs_all_of_it_outlives_them(ledger, judged):
@@ -201,9 +207,9 @@ def test_however_much_is_said_of_many_jobs_all_of_it_outlives_them(ledger, judge
 
 def test_of_what_nobody_labels_nothing_is_kept(ledger, judged):
     """Neither of another tenant, nor of another criterion."""
-    labelled = judged(score(), score(0.5, "other"))
+    labelled_subjects = judged(score(), score(0.5, "other"))
     theirs = judged(score(), tenant="b")
-    ledger.of(Labels).add([review(labelled), review(theirs, tenant="b", criterion="other")])
+    ledger.of(Labels).add([review(labelled_subjects), review(theirs, tenant="b", criterion="other")])
     with writing(ledger.engine) as tx:
         tx.execute(update(JOBS).values(ended_at=JOBS.c.ended_at - 2 * AGE))
     ledger.prune(AGE)
@@ -212,15 +218,15 @@ def test_of_what_nobody_labels_nothing_is_kept(ledger, judged):
 
 def test_verdicts_are_forgotten_at_last_unless_they_are_labelled(ledger, judged):
     """Those with a label are what is learnt from."""
-    labelled, other = judged(score(), score(0.5, "other")), judged(score())
-    ledger.of(Labels).add([review(labelled), review(other, criterion="other")])
+    labelled_subjects, other = judged(score(), score(0.5, "other")), judged(score())
+    ledger.of(Labels).add([review(labelled_subjects), review(other, criterion="other")])
     for _ in range(2):
         ledger.prune(-AGE)
         assert len(ledger.read(select(VERDICTS))) == 3
     with writing(ledger.engine) as tx:
         tx.execute(update(VERDICTS).values(judged_at=VERDICTS.c.judged_at - 2 * KEPT_MS))
     ledger.prune(AGE)
-    assert [(row.job_id, row.about) for row in ledger.read(select(VERDICTS))] == [(labelled, "right")]
+    assert [(row.job_id, row.about) for row in ledger.read(select(VERDICTS))] == [(labelled_subjects, "right")]
     assert len(ledger.read(select(LABELS))) == 2
 
 

@@ -19,7 +19,7 @@ from headrace_workers.features.knowledge.store.base_uses import LatelyUsed
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.tables import BASE_USES, DOCUMENTS
 from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span, VerdictRow
-from headrace_workers.features.quality.store.pass_rates import PassRate, PassRates
+from headrace_workers.features.quality.store import PassRate, PassRates
 
 DAY_MS = 86_400_000
 

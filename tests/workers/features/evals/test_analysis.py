@@ -13,7 +13,7 @@ from headrace_workers.features.evals.receipts import Receipts
 from headrace_workers.features.evals.report_tables import reason_lines
 from headrace_workers.features.evals.run_errors import WrongRun
 from headrace_workers.features.quality.comparison import Comparison
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 
 def test_both_variances_are_found() -> None:

@@ -13,7 +13,7 @@ from headrace_workers.features.evals.analysis import Analysis, analyse
 from headrace_workers.features.evals.markdown import markdown
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.report_json import summary
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected
 
 ITEMS = 600

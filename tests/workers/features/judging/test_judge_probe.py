@@ -15,7 +15,7 @@ from headrace_workers.features.generation.verifiers.measured import refuse_untru
 from headrace_workers.features.judging.commands import judge
 from headrace_workers.features.judging.judge_items import ITEMS
 from headrace_workers.features.judging.judge_probe import Probe, probe
-from headrace_workers.features.quality.interval import Undefined
+from headrace_workers.features.quality.estimates import Undefined
 
 GOOD = {item.good for item in ITEMS}
 OWN = "I think that it depends."

@@ -10,7 +10,7 @@ from headrace_workers.features.moderation.examples import Example
 from headrace_workers.features.moderation.fitting import fit
 from headrace_workers.features.moderation.head_card import card
 from headrace_workers.features.moderation.head_training import Trained, train
-from headrace_workers.features.quality.interval import Estimate
+from headrace_workers.features.quality.estimates import Estimate
 
 EMBEDDER = HashEmbedder()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headrace_workers.features.quality.agreement import alpha, kappa, raw_agreement
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 X = math.nan
 # Krippendorff 2011, example C: four observers, twelve units.

@@ -5,7 +5,7 @@ import pytest
 
 from headrace_workers.features.quality.assessment import Assessment, Labelled, assess
 from headrace_workers.features.quality.detection_rates import DetectionRates
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected
 
 SINCE = 1_000

@@ -5,9 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from headrace_workers.features.quality.comparison import Comparison, compare, holm
-from headrace_workers.features.quality.interval import Undefined
-from headrace_workers.features.quality.resampling import wild
+from headrace_workers.features.quality.comparison import Comparison, compare, holm, wild
+from headrace_workers.features.quality.estimates import Undefined
 
 
 def told(found: Comparison | Undefined) -> Comparison:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headrace_workers.features.quality.detection_rates import clopper_pearson, rates, share, wilson
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 
 def told(found: Estimate | Undefined) -> Estimate:

@@ -5,7 +5,7 @@ import pytest
 
 from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
 from headrace_workers.features.cache.calibration.sequence import watched_lower
-from headrace_workers.features.quality.drift import drift
+from headrace_workers.features.quality.assessment import drift
 
 
 def rang(before: float, fresh: float, seed: int) -> str | None:

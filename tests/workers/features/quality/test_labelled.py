@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace_workers.features.quality.assessment import assess
-from headrace_workers.features.quality.labelled import by_subject
+from headrace_workers.features.quality.assessment import assess, by_subject
 from headrace_workers.features.quality.ppi import Corrected
-from headrace_workers.features.quality.store.verdicts import Verdict
+from headrace_workers.features.quality.store import Verdict
 
 NEVER = 2**62
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from headrace_workers.features.quality.comparison import mean
 from headrace_workers.features.quality.detection_rates import wilson
-from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.mean import mean
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 
 def estimate(*args: object) -> Estimate:

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from bench.ppi_worlds import FEW, NEAR, SHARES, WORLDS, Found, World, draw, found
 
-from headrace_workers.features.quality.few_labels import LEAST_LABELS, LEAST_RARE
-from headrace_workers.features.quality.interval import Undefined
-from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
+from headrace_workers.features.quality.estimates import Undefined
+from headrace_workers.features.quality.ppi import LEAST_LABELS, LEAST_RARE, Corrected, Verdicts, by_item, true_mean
 
 SETS = 400
 NAN = np.nan

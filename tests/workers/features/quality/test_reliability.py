@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from headrace_workers.features.quality.interval import Undefined
-from headrace_workers.features.quality.platt import logistic
-from headrace_workers.features.quality.reliability import Calibration, Reliability, calibrate, isotonic, reliability
+from headrace_workers.features.quality.estimates import Undefined
+from headrace_workers.features.quality.reliability import (
+    Calibration,
+    Reliability,
+    calibrate,
+    isotonic,
+    logistic,
+    reliability,
+)
 
 
 def drawn(rows: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ from headrace_workers.core.admission.check import AdmissionCheck
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.tables import OUTBOX, POSITIONS
-from headrace_workers.features.quality.store.labels import Labels
+from headrace_workers.features.quality.store import Labels
 from headrace_workers.runtime.bridge import partitions
 from headrace_workers.runtime.wire.notifier import Hint
 

@@ -16,11 +16,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.quality import duty as live_rates
-from headrace_workers.features.quality.assessment import assess
+from headrace_workers.features.quality.assessment import assess, by_subject
 from headrace_workers.features.quality.duty import LiveRates
-from headrace_workers.features.quality.labelled import by_subject
-from headrace_workers.features.quality.store.labels import Labels
-from headrace_workers.features.quality.store.pass_rates import PassRates
+from headrace_workers.features.quality.store import Labels, PassRates
 from headrace_workers.features.quality.tables import LABELS
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -122,16 +120,16 @@ def test_only_so_many_jobs_are_read(ledger: Ledger, monkeypatch: pytest.MonkeyPa
 
 def test_the_figures_of_one_tenant_are_not_another_s_trouble(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     """What cannot be worked out is told in the log, and has no figure."""
-    from headrace_workers.features.quality import tenant_pass_rates
+    from headrace_workers.features.quality import assessment
 
-    worked_out = tenant_pass_rates.pass_rates
+    worked_out = assessment.pass_rates
 
     def broken(labels, verdicts):
         if labels[0].tenant == "mill":
             raise ZeroDivisionError
         return worked_out(labels, verdicts)
 
-    monkeypatch.setattr(tenant_pass_rates, "pass_rates", broken)
+    monkeypatch.setattr(assessment, "pass_rates", broken)
     duty(ledger).once()
     assert [row.tenant for row in ledger.of(PassRates).all()] == ["shop"]
 

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from headrace_workers.features.evals.outcomes import STATUSES, Floats, Outcomes
 from headrace_workers.features.evals.people_labels import People, people_of
 from headrace_workers.features.evals.plan import Plan
-from headrace_workers.features.quality.comparison import Comparison, compare
-from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.mean import mean
-from headrace_workers.features.quality.verdict import Verdict, verdicts
+from headrace_workers.features.quality.comparison import Comparison, Verdict, compare, mean, verdicts
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from headrace_workers.features.evals.outcomes import Outcomes
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.run_errors import WrongRun
 from headrace_workers.features.evals.run_file import Run
-from headrace_workers.features.quality.interval import Undefined
+from headrace_workers.features.quality.estimates import Undefined
 
 _NAME: Final = r"[A-Za-z][A-Za-z0-9_.-]*"
 _GATE: Final = re.compile(rf"\s*({_NAME})\s*>=\s*({_NAME})\s*(?:\s([+-])\s*(\d+(?:\.\d*)?|\.\d+))?\s*")

@@ -13,7 +13,7 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.features.evals.outcomes import Floats, Outcomes
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.quality.agreement import alpha, kappa, raw_agreement
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
 
 _HALF: Final = 0.5

@@ -10,7 +10,7 @@ from headrace_workers.features.evals.gate import Passed
 from headrace_workers.features.evals.people_labels import People
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.receipts import Receipts, failure_of, status_of, text_of
-from headrace_workers.features.quality.interval import Estimate, Interval, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Interval, Undefined
 
 _MOST_REASONS: Final = 20
 

@@ -12,7 +12,7 @@ from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.receipts import Receipts
 from headrace_workers.features.evals.report_json import item
 from headrace_workers.features.quality.comparison import Comparison
-from headrace_workers.features.quality.interval import Estimate
+from headrace_workers.features.quality.estimates import Estimate
 
 MOST_ITEMS: Final = 200
 _MOST_FIELDS: Final = 2_000  # characters of a row, and of an answer

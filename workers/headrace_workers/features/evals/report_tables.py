@@ -7,7 +7,7 @@ from headrace_workers.features.evals.analysis import Analysis, Bounds, Compared,
 from headrace_workers.features.evals.people_labels import People
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.quality.comparison import Comparison
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected
 
 NONE: Final = "–"

@@ -16,9 +16,8 @@ from headrace_schemas.codec import decode_job
 from headrace_workers.core.ports import Generator
 from headrace_workers.features.judging.score import score_all
 from headrace_workers.features.judging.subject import Subject
-from headrace_workers.features.quality.comparison import Comparison, compare
-from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.mean import mean
+from headrace_workers.features.quality.comparison import Comparison, compare, mean
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 KINDS: Final[Mapping[str, str]] = {"outputs": "generation", "evaluations": "evaluation"}
 _AT_ONCE: Final = 16  # outputs, in one call of a model

@@ -20,7 +20,7 @@ from headrace_workers.features.judging.pairwise import PAIR, build_pair, preferr
 from headrace_workers.features.judging.rubric import SCALES, build_prompt
 from headrace_workers.features.judging.subject import Subject
 from headrace_workers.features.quality.detection_rates import share
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 _QUESTION: Final = "Is the output a right answer to the input?"
 _BETTER: Final = "Which output is the better answer to the input?"

@@ -7,7 +7,7 @@ from headrace_workers.features.moderation.examples import Example, sources_of
 from headrace_workers.features.moderation.head import SCORE_FLOOR
 from headrace_workers.features.moderation.head_training import Trained
 from headrace_workers.features.moderation.siblings import families
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 
 def card(trained: Trained, examples: Sequence[Example], file: str) -> str:

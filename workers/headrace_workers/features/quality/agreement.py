@@ -15,10 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
-from headrace_workers.features.quality.clusters import Clusters, Floats, Ids, numbered, standard_error, weights_of
 from headrace_workers.features.quality.detection_rates import share
-from headrace_workers.features.quality.interval import Estimate, Interval, Undefined
-from headrace_workers.features.quality.quantiles import t_quantile
+from headrace_workers.features.quality.estimates import (
+    Clusters,
+    Estimate,
+    Floats,
+    Ids,
+    Interval,
+    Undefined,
+    numbered,
+    standard_error,
+    t_quantile,
+    weights_of,
+)
 
 Distance = Literal["nominal", "linear", "quadratic"]
 Scale = Literal["nominal", "ordinal", "interval"]

@@ -4,20 +4,72 @@ Items are jobs. An item's label is the mean of what people said of it; where the
 neither right nor wrong, and counts for the mean alone. Where there is no number, there is a reason.
 """
 
-from collections.abc import Mapping
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
+from headrace_workers.features.cache.calibration.sequence import (
+    LOWER_BETS,
+    LOWER_WEIGHTS,
+    UPPER_BETS,
+    UPPER_WEIGHTS,
+    log_value,
+)
 from headrace_workers.features.quality.agreement import alpha, kappa, raw_agreement
-from headrace_workers.features.quality.clusters import Floats, Ints
 from headrace_workers.features.quality.detection_rates import DetectionRates, rates
-from headrace_workers.features.quality.drift import Drift, drift
-from headrace_workers.features.quality.interval import Estimate, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Floats, Ints, Undefined
 from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
 from headrace_workers.features.quality.reliability import Reliability, reliability
+from headrace_workers.features.quality.store import PassRate, Verdict
+
+_PART: Final = 0.5  # of alpha, for the labels from before; the rest is for the fresh ones
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """An alarm (`worse`, `better`) is false in at most a share `alpha` of worlds, however often it is asked for."""
+
+    says: Literal["worse", "better", "none shown"]
+    words: str
+
+
+def drift(before: tuple[int, int], fresh: tuple[int, int], alpha: float = 0.05) -> Drift:
+    """Return the drift from the labels before to the fresh ones: how many said that the verdict was wrong, and of how
+    many.
+
+    The labels before are fixed (Clopper and Pearson's bounds). Fresh ones may be looked at after each label: their
+    bounds hold at all times at once (`calibration.sequence`). Labels are drawn as verdicts come; where some are more
+    likely to be drawn, ask for each such stratum by itself. Raises ValueError for impossible counts.
+    """
+    (was_wrong, had), (wrong, of) = before, fresh
+    if not (0 <= was_wrong <= had and 0 <= wrong <= of):
+        raise ValueError(f"{before} and {fresh} are no counts of wrong verdicts and of labels")
+    side = alpha / 2  # worse, or better
+    text = f"{wrong:,} of {of:,} fresh labels say that the verdict is wrong, and {was_wrong:,} of {had:,} did before"
+    if not had or not of:
+        return Drift("none shown", text)
+    part = side * (1 - _PART)
+    if wrong / of > was_wrong / had:
+        most = clopper_pearson_upper(was_wrong, had, side * _PART)
+        # For the lower bound right and wrong change places, as they do in `calibration.sequence`.
+        if _above(of - wrong, of, 1.0 - most, part, LOWER_BETS, LOWER_WEIGHTS):
+            return Drift("worse", f"Verdicts have become worse: {text}. Calibrate anew, and look at what changed.")
+    elif _above(wrong, of, clopper_pearson_lower(was_wrong, had, side * _PART), part, UPPER_BETS, UPPER_WEIGHTS):
+        return Drift("better", f"Verdicts have become better: {text}. Calibrate anew.")
+    return Drift("none shown", f"No drift is shown: {text}.")
+
+
+def _above(seen: int, of: int, rate: float, alpha: float, bets: Floats, weights: Floats) -> bool:
+    """Return True if this rate lies above the watched upper bound of what was seen so often: its value is refused."""
+    value = log_value(np.array([rate]), np.array([float(seen)]), np.array([float(of)]), bets, weights)
+    return seen / of < rate and float(value[0]) > -math.log(alpha)
+
 
 _HALF: Final = 0.5
 _DEGREES: Final = Undefined("labels say how far, not yes or no")
@@ -177,3 +229,90 @@ def _drift(
         return Undefined("there are no labels of before" if fresh.any() else "there are no fresh labels")
     before = (int((wrong & ~fresh).sum()), int((~fresh).sum()))
     return drift(before, (int((wrong & fresh).sum()), int(fresh.sum())))
+
+
+class Subject(NamedTuple):
+    """The subject of an assessment.
+
+    `version` is that of a criterion with a name: another question is assessed by itself.
+    """
+
+    kind: str  # criterion | category
+    about: str
+    version: str | None
+
+
+def by_subject(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> dict[Subject, Labelled]:
+    """Return labels by subject, from rows of the ledger. A label of a job without a known verdict has no version."""
+    versions = {(verdict.job_id, verdict.kind, verdict.about): verdict.version for verdict in verdicts}
+    items: defaultdict[Subject, dict[str, float]] = defaultdict(dict)
+    drawn: defaultdict[Subject, dict[str, float]] = defaultdict(dict)
+    silent: defaultdict[Subject, Counter[str]] = defaultdict(Counter)
+    labels_of: defaultdict[Subject, list[Any]] = defaultdict(list)
+    for verdict in verdicts:
+        value = np.nan if verdict.value is None else verdict.value
+        subject = Subject(verdict.kind, verdict.about, verdict.version)
+        items[subject][verdict.job_id] = value
+        if verdict.not_judged is not None:
+            silent[subject][verdict.not_judged] += 1
+        if verdict.probability is not None:
+            drawn[subject][verdict.job_id] = verdict.probability
+    for label in labels:
+        subject = Subject(label.kind, label.about, versions.get((label.job_id, label.kind, label.about)))
+        items[subject].setdefault(label.job_id, np.nan)
+        labels_of[subject].append(label)
+    ordered = sorted(labels_of, key=lambda subject: (subject.kind, subject.about, subject.version or ""))
+    return {
+        subject: _labelled_rows(items[subject], labels_of[subject], drawn[subject], silent[subject])
+        for subject in ordered
+    }
+
+
+def _labelled_rows(
+    items: dict[str, float], labels: Sequence[Any], drawn: Mapping[str, float], silent: Mapping[str, int]
+) -> Labelled:
+    places = {job_id: place for place, job_id in enumerate(items)}
+    people: dict[str, int] = {}
+    machine = np.array(list(items.values()), dtype=np.float64)
+    item = np.array([places[label.job_id] for label in labels], dtype=np.int64)
+    probability = np.array([np.nan if label.probability is None else label.probability for label in labels])
+    judged = np.array([drawn.get(job_id, 1.0) for job_id in items]) if drawn else None
+    if judged is not None and np.isnan(probability).all() and not np.isnan(machine[item]).any():
+        # People looked at what was judged, which not every job had the same chance of.
+        probability = judged[item]
+    return Labelled(
+        machine=machine,
+        item=item,
+        value=np.array([label.value for label in labels], dtype=np.float64),
+        who=np.array([people.setdefault(label.who, len(people)) for label in labels], dtype=np.int64),
+        said_at=np.array([label.said_at for label in labels], dtype=np.int64),
+        probability=probability,
+        judged=judged,
+        not_judged=silent,
+    )
+
+
+def pass_rates(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> list[PassRate]:
+    """Return one pass rate for each criterion and version; none where it is undefined.
+
+    A label counts whose job's verdict is among these: others may be of a question that was another one then.
+    """
+    known = {(verdict.job_id, verdict.kind, verdict.about) for verdict in verdicts}
+    labels = [label for label in labels if (label.job_id, label.kind, label.about) in known]
+    found = [
+        _rate(subject.about, subject.version or "", of)
+        for subject, of in by_subject(labels, verdicts).items()
+        if subject.kind == "criterion"
+    ]
+    return [rate for rate in found if rate is not None]
+
+
+def _rate(criterion: str, version: str, of: Labelled) -> PassRate | None:
+    mean = corrected_mean(of)
+    if isinstance(mean, Undefined):
+        return None
+    interval = mean.interval
+    return PassRate(
+        criterion, version, mean.value, interval.low, interval.high, interval.level, mean.n_human, mean.n_machine,
+        mean.reason,
+    )  # fmt: skip

@@ -14,9 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
-from headrace_workers.features.quality.clusters import Clusters, Floats, Ids, numbered, standard_error, weights_of
-from headrace_workers.features.quality.interval import Estimate, Interval, Undefined
-from headrace_workers.features.quality.quantiles import normal_quantile, t_quantile
+from headrace_workers.features.quality.estimates import (
+    Clusters,
+    Estimate,
+    Floats,
+    Ids,
+    Interval,
+    Undefined,
+    normal_quantile,
+    numbered,
+    standard_error,
+    t_quantile,
+    weights_of,
+)
 
 Bools = NDArray[np.bool_]
 Method = Literal["wilson", "clopper-pearson"]

@@ -11,8 +11,7 @@ from typing import Final
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Clock
-from headrace_workers.features.quality.store.labels import Labels
-from headrace_workers.features.quality.store.pass_rates import PassRates
+from headrace_workers.features.quality.store import Labels, PassRates
 
 DUTY: Final = "pass_rates"
 EVERY: Final = 300.0  # seconds
@@ -52,7 +51,7 @@ class LiveRates:
         return len(labelled)
 
     def _work_out(self, tenant: str) -> None:
-        from headrace_workers.features.quality.tenant_pass_rates import pass_rates
+        from headrace_workers.features.quality.assessment import pass_rates
 
         labels, verdicts = self._ledger.of(Labels).with_verdicts(tenant, MOST_JOBS)
         try:

@@ -22,9 +22,9 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.quality.store import labels, verdicts
+    from headrace_workers.features.quality import store
 
-    return Hooks(on_reviews=labels.take, on_forget_jobs=verdicts.keep, on_prune=verdicts.forget)
+    return Hooks(on_reviews=store.take_reviews, on_forget_jobs=store.keep_verdicts, on_prune=store.forget_verdicts)
 
 
 def _status() -> Sequence[Callable[[Any], Any]]:

@@ -6,7 +6,7 @@ from typing import Final
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from sqlalchemy import Connection
 
-from headrace_workers.features.quality.store.pass_rates import rates
+from headrace_workers.features.quality.store import read_pass_rates
 
 _LABELS: Final = ("tenant", "criterion", "version")
 _RATES: Final = {
@@ -22,7 +22,7 @@ def pass_rates(connection: Connection) -> Iterator[Metric]:
     people would say pass, both ends of its 95 % interval, and how many jobs are labelled: as a bridge last worked them
     out from labels and verdicts.
     """
-    found = rates(connection)
+    found = read_pass_rates(connection)
     for suffix, (column, words) in _RATES.items():
         family = GaugeMetricFamily(f"headrace_pass_rate{suffix}", words, labels=_LABELS)
         for rate in found:

@@ -162,7 +162,7 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
 def _labels(plan: "Plan") -> list[Any]:
     """Return people's labels of the tenant's jobs if a ledger is found. A report is written in any case."""
     from headrace_workers.cli.connections import find_ledger
-    from headrace_workers.features.quality.store.labels import Labels
+    from headrace_workers.features.quality.store import Labels
 
     try:
         ledger = find_ledger()

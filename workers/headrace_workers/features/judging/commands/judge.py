@@ -69,7 +69,7 @@ def _show(alias: str, found: "Probe") -> None:
 
 
 def _cells(each: "Measure") -> tuple[str, str, str]:
-    from headrace_workers.features.quality.interval import Undefined
+    from headrace_workers.features.quality.estimates import Undefined
 
     wanted = "" if each.more_is_better is None else "≥ " if each.more_is_better else "≤ "
     if isinstance(each.found, Undefined):

@@ -142,7 +142,7 @@ def _past(jobs: "ModeratedJobs", span: "Span", kind: str, limit: int, called: st
 
 
 def _document(trial: "Trial", criterion: "Criterion", called: str) -> dict[str, Any]:
-    from headrace_workers.features.quality.interval import Undefined
+    from headrace_workers.features.quality.estimates import Undefined
 
     drift, mean = trial.drift, trial.mean
     document: dict[str, Any] = {
@@ -161,7 +161,7 @@ def _document(trial: "Trial", criterion: "Criterion", called: str) -> dict[str, 
 
 
 def _show(trial: "Trial", file: Path, called: str, since: str) -> None:
-    from headrace_workers.features.quality.interval import Undefined
+    from headrace_workers.features.quality.estimates import Undefined
 
     if not trial.tried:
         say(f"there is no output since {since} that could be judged")

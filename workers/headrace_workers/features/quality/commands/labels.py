@@ -64,7 +64,7 @@ def import_labels(
     Example: `headrace labels import labels.jsonl`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.store.labels import Labels
+    from headrace_workers.features.quality.store import Labels
 
     whose = tenant_meant(tenant)
     with asking.opened(file) as (stream, name):
@@ -86,7 +86,7 @@ def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) 
     Example: `headrace labels list --tenant shop`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.store.labels import Labels
+    from headrace_workers.features.quality.store import Labels
 
     found = need_ledger().of(Labels).counted(tenant)
     if as_json:
@@ -121,7 +121,7 @@ def export(tenant: _TenantOption = None) -> None:
     Example: `headrace labels export > labels.jsonl`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.store.labels import Labels
+    from headrace_workers.features.quality.store import Labels
 
     for row in need_ledger().of(Labels).all(tenant):
         put_bytes(_review(row).model_dump_json(exclude_none=True).encode())
@@ -143,7 +143,7 @@ def remove(
     Example: `headrace labels remove --criterion polit --yes`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.store.labels import Labels, Which
+    from headrace_workers.features.quality.store import Labels, Which
 
     if (criterion is None) == (category is None):
         raise ConfigurationError("give --criterion NAME, or --category NAME (`headrace labels list`)")

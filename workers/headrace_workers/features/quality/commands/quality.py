@@ -29,11 +29,10 @@ def quality(
     Example: `headrace quality --tenant shop --html quality.html`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.assessment import assess
+    from headrace_workers.features.quality.assessment import assess, by_subject
     from headrace_workers.features.quality.commands import quality_views as views
-    from headrace_workers.features.quality.commands.quality_page import quality_page
-    from headrace_workers.features.quality.labelled import by_subject
-    from headrace_workers.features.quality.store.labels import Labels
+    from headrace_workers.features.quality.commands.quality_views import quality_page
+    from headrace_workers.features.quality.store import Labels
 
     refuse_unwritable(html)
     patience_ms = int(parse_duration(fresh).total_seconds() * 1000)

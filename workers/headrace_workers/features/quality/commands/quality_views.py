@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
-from headrace_workers.features.quality.assessment import Assessment
+from headrace_workers.cli.pages import plots
+from headrace_workers.cli.pages.page import Section, Table, page
+from headrace_workers.features.quality.assessment import Assessment, Subject
 from headrace_workers.features.quality.detection_rates import DetectionRates
-from headrace_workers.features.quality.interval import Estimate, Undefined
-from headrace_workers.features.quality.labelled import Subject
+from headrace_workers.features.quality.estimates import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected
 from headrace_workers.features.quality.reliability import Reliability
-from headrace_workers.features.quality.store.verdicts import Verdict
+from headrace_workers.features.quality.store import Verdict
 
 _NONE: Final = "–"
 _RATES: Final = ("precision", "recall", "f1", "benign_false_positives")
@@ -122,3 +123,43 @@ def _mean(of: Corrected | Undefined) -> str:
     if isinstance(of, Undefined):
         return _NONE
     return f"{of.value:.3f} ({of.interval.low:.3f} to {of.interval.high:.3f})"
+
+
+_TITLE: Final = "How far verdicts can be trusted"
+_ABOUT: Final = (
+    "Points: verdicts of about the same score, and the share that people found correct. On the diagonal scores mean "
+    "what they say; points far from it by chance alone are few where the ECE is near what chance would make."
+)
+_TRUE: Final = plots.Line("a score that means what it says", ((0.0, 0.0), (1.0, 1.0)))
+
+
+def quality_page(found: Sequence[Found]) -> str:
+    """Return an HTML page with a part for each criterion and category."""
+    return page(_TITLE, _ABOUT, (), [_section(each) for each in found])
+
+
+def _section(found: Found) -> Section:
+    _, _, of = found
+    title, *notes = [line.strip() for line in words(*found)]
+    columns, row = cells(*found)
+    tables, drawn = [Table(columns, [row])], []
+    if isinstance(of.reliability, Reliability):
+        drawn.append(_diagram(of.reliability))
+        tables.append(_points(of.reliability))
+    return Section(title.rstrip(":"), notes, drawn, tables)
+
+
+def _diagram(of: Reliability) -> str:
+    """Draw the stated P(correct) against what people found."""
+    axis = plots.Axis("P(correct), as it was said", 0.0, 1.0, plots.percent)
+    seen = plots.Axis("found correct", 0.0, 1.0, plots.percent)
+    points = [(each.said, each.seen.value) for each in of.points]
+    return plots.lines("Reliability", axis, seen, [plots.Line("found correct", points), _TRUE])
+
+
+def _points(of: Reliability) -> Table:
+    rows = [
+        (f"{each.said:.2f}", f"{each.seen.value:.2f}", f"{each.seen.interval.low:.2f} to {each.seen.interval.high:.2f}")
+        for each in of.points
+    ]
+    return Table(("said", "found correct", "interval"), rows, right=("said", "found correct"))
