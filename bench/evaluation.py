@@ -26,12 +26,9 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.cores import available_cores
 from headrace_workers.features.evals.analysis import analyse
-from headrace_workers.features.evals.dataset_items import read_dataset
-from headrace_workers.features.evals.markdown import markdown
-from headrace_workers.features.evals.outcomes import read_outcomes
-from headrace_workers.features.evals.plan import Plan
-from headrace_workers.features.evals.receipts import opened
-from headrace_workers.features.evals.report_json import report_lines, summary
+from headrace_workers.features.evals.outcomes import opened, read_outcomes
+from headrace_workers.features.evals.plan import Plan, read_dataset
+from headrace_workers.features.evals.report import markdown, report_lines, summary
 from headrace_workers.features.evals.report_page import report_page
 from headrace_workers.features.evals.run_file import read_run
 

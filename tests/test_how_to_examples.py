@@ -9,8 +9,7 @@ import pytest
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_schemas.review import Review
 from headrace_workers.cli.jobfile import Defaults, parse_job
-from headrace_workers.features.evals.dataset_items import read_dataset
-from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.plan import Plan, read_dataset
 from headrace_workers.features.evals.run_file import read_run
 from headrace_workers.features.moderation.policy_file import load_policy
 

@@ -19,7 +19,7 @@ from tests.services.eventually import eventually
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun
+from headrace_workers.features.evals.store import Evals, NewEval, NewRun
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.store.stored import StoredFiles

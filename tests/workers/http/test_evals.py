@@ -13,8 +13,7 @@ from tests.workers.changed_settings import changed
 from tests.workers.http.served import Gateway
 
 from headrace_workers.features.evals.settings import EvalSettings
-from headrace_workers.features.evals.store.eval_runs import NewItem
-from headrace_workers.features.evals.store.evals import Evals, NewRun
+from headrace_workers.features.evals.store import Evals, NewItem, NewRun
 from headrace_workers.features.files.file_service import new_id
 from headrace_workers.features.webhooks.tables import DELIVERIES
 

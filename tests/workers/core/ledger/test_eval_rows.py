@@ -8,9 +8,16 @@ from tests.workers.features.webhooks.office import Office
 
 from headrace_workers.core.sql import by_bytes
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.evals.store.eval_limits import EvalBounds, TooManyEvals
-from headrace_workers.features.evals.store.eval_runs import Judged, NewItem
-from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun, StillRuns
+from headrace_workers.features.evals.store import (
+    EvalBounds,
+    Evals,
+    Judged,
+    NewEval,
+    NewItem,
+    NewRun,
+    StillRuns,
+    TooManyEvals,
+)
 from headrace_workers.features.evals.tables import EVALS, ITEMS, RUNS
 from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks

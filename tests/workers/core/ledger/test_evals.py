@@ -6,9 +6,17 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from headrace_workers.core.sql.database import alone, writing
-from headrace_workers.features.evals.store.eval_limits import EvalBounds, TooManyEvals
-from headrace_workers.features.evals.store.eval_runs import Judged, NewItem, ReadBefore
-from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun, StillRuns
+from headrace_workers.features.evals.store import (
+    EvalBounds,
+    Evals,
+    Judged,
+    NewEval,
+    NewItem,
+    NewRun,
+    ReadBefore,
+    StillRuns,
+    TooManyEvals,
+)
 from headrace_workers.features.evals.tables import EVALS
 
 NOTHING = {"error": {"code": "lost", "message": "nothing came of it"}}

@@ -6,22 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.workers.core.ledger.test_locks import Meanwhile, ledger_url  # noqa: F401 - a fixture
 
-from headrace_workers.features.evals.store import evals
-from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun, StillRuns
+from headrace_workers.features.evals import store
+from headrace_workers.features.evals.store import Evals, NewEval, NewRun, StillRuns
 
 
 def test_an_eval_is_not_removed_under_a_run_that_starts(ledger, monkeypatch):
     """Who removes it waits until the run is written, and finds it: no run is left without its eval."""
     said = {"tenant": "a", "name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
     ledger.of(Evals).create(NewEval(id="eval_1", **said))
-    found, go, size_of = threading.Event(), threading.Event(), evals._size
+    found, go, size_of = threading.Event(), threading.Event(), store._size
 
     def paused(said):
         found.set()
         assert go.wait(60)
         return size_of(said)
 
-    monkeypatch.setattr(evals, "_size", paused)  # the eval has been read, and the run is not written
+    monkeypatch.setattr(store, "_size", paused)  # the eval has been read, and the run is not written
     run = NewRun(id="evalrun_1", name="", data_source="{}", metadata="{}")
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(ledger.of(Evals).start, "eval_1", "a", run)

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from tests.workers.features.evals.runs import answered, dead, made, outcomes_of
 
-from headrace_workers.features.evals.analysis import analyse, spread
-from headrace_workers.features.evals.gate import Gate, judge_gate
-from headrace_workers.features.evals.outcomes import read_outcomes
-from headrace_workers.features.evals.receipts import Receipts
-from headrace_workers.features.evals.report_tables import reason_lines
-from headrace_workers.features.evals.run_errors import WrongRun
+from headrace_workers.features.evals.analysis import Gate, analyse, judge_gate, spread
+from headrace_workers.features.evals.outcomes import Receipts, read_outcomes
+from headrace_workers.features.evals.report import reason_lines
+from headrace_workers.features.evals.run_file import WrongRun
 from headrace_workers.features.quality.comparison import Comparison
 from headrace_workers.features.quality.estimates import Estimate, Undefined
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError
-from headrace_workers.features.evals.dataset_items import read_dataset
+from headrace_workers.features.evals.plan import read_dataset
 
 
 def written(folder: Path, name: str, text: str) -> Path:

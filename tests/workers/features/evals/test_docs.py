@@ -5,8 +5,7 @@ import shutil
 from pathlib import Path
 
 from headrace_schemas import Rubric
-from headrace_workers.features.evals.dataset_items import read_dataset
-from headrace_workers.features.evals.plan import Plan
+from headrace_workers.features.evals.plan import Plan, read_dataset
 from headrace_workers.features.evals.run_file import read_run
 
 ROOT = Path(__file__).parents[4]

@@ -9,7 +9,7 @@ from tests.workers.features.evals.test_graders import CHECK, LABELS, LIKE, SAMPL
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat, OutputFormat
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, item_schema_of
-from headrace_workers.features.evals.tally import Tally, pass_rate, status_of
+from headrace_workers.features.evals.run_state import Tally, pass_rate, status_of
 from headrace_workers.http.openai_errors import Refused
 
 FILE = {"type": "file_id", "id": "file-1"}

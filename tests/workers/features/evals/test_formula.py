@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from headrace_workers.features.evals.formula import LONGEST, Formula
+from headrace_workers.features.evals.graders import LONGEST_FORMULA, Formula
 
 NAMES = ("a", "b")
 
@@ -39,9 +39,9 @@ def test_it_computes(text: str, value: float):
         ("a +", "is no formula"),
         ("a; b", "is no formula"),
         ("", "is no formula"),
-        ("a +" * LONGEST + "a", f"has more than {LONGEST} characters"),
+        ("a +" * LONGEST_FORMULA + "a", f"has more than {LONGEST_FORMULA} characters"),
         ("(" * 240 + "a" + ")" * 240, "is no formula"),
-        ("~" * (LONGEST - 1) + "a", "is not taken"),
+        ("~" * (LONGEST_FORMULA - 1) + "a", "is not taken"),
     ],
 )
 def test_what_is_no_arithmetic_is_refused(text: str, reason: str):

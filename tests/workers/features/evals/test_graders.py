@@ -6,7 +6,7 @@ import pytest
 
 from headrace_schemas import Bleu, Contains, ExactMatch, Message, Rubric
 from headrace_workers.features.evals.graders import graders_of
-from headrace_workers.features.evals.template_fields import Scope
+from headrace_workers.features.evals.templates import Scope
 from headrace_workers.features.judging.rubric import scale_of
 from headrace_workers.features.judging.score import score_plain
 from headrace_workers.features.judging.subject import Subject

@@ -7,8 +7,7 @@ import pytest
 from tests.workers.features.evals.test_eval_plan import ROWS
 from tests.workers.features.evals.test_graders import CHECK
 
-from headrace_workers.features.evals.eval_plan import EvalPlan, Row, item_schema_of
-from headrace_workers.features.evals.item_schema import ItemSchema
+from headrace_workers.features.evals.eval_plan import EvalPlan, ItemSchema, Row, item_schema_of
 from headrace_workers.http.openai_errors import Refused
 
 SCHEMA: dict[str, Any] = {

@@ -10,9 +10,8 @@ from tests.workers.features.evals.runs import made, outcomes_of
 
 from headrace_schemas.job import derive_job_id
 from headrace_workers.features.evals.analysis import Analysis, analyse
-from headrace_workers.features.evals.markdown import markdown
 from headrace_workers.features.evals.plan import Plan
-from headrace_workers.features.evals.report_json import summary
+from headrace_workers.features.evals.report import markdown, summary
 from headrace_workers.features.quality.estimates import Estimate, Undefined
 from headrace_workers.features.quality.ppi import Corrected
 

@@ -10,7 +10,7 @@ from headrace_schemas.output_format import JsonObjectFormat
 from headrace_workers.cli.jobfile import parse_job
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.features.evals.plan import Plan
-from headrace_workers.features.evals.run_errors import WrongRows
+from headrace_workers.features.evals.run_file import WrongRows
 
 ROWS = ({"q": "one"}, {"q": "two"})
 

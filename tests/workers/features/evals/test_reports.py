@@ -5,13 +5,10 @@ from pathlib import Path
 
 from tests.workers.features.evals.runs import answered, dead, made, receipts_of
 
-from headrace_workers.features.evals.analysis import analyse
-from headrace_workers.features.evals.gate import Gate, judge_gate
-from headrace_workers.features.evals.markdown import markdown
-from headrace_workers.features.evals.outcomes import read_outcomes
+from headrace_workers.features.evals.analysis import Gate, analyse, judge_gate
+from headrace_workers.features.evals.outcomes import Receipts, read_outcomes
 from headrace_workers.features.evals.plan import Plan
-from headrace_workers.features.evals.receipts import Receipts
-from headrace_workers.features.evals.report_json import report_lines, summary
+from headrace_workers.features.evals.report import markdown, report_lines, summary
 from headrace_workers.features.evals.report_page import MOST_ITEMS, report_page
 
 HOSTILE = "<script>alert(1)</script> | [x](http://y) `z`"

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from tests.workers.features.evals.runs import RUN
 
-from headrace_workers.features.evals.run_errors import WrongRun
-from headrace_workers.features.evals.run_file import Run, read_run
+from headrace_workers.features.evals.run_file import Run, WrongRun, read_run
 
 GOOD = RUN.format(more="")
 

@@ -20,7 +20,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import STUCK_EXIT
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.bulk import Batches
-from headrace_workers.features.evals.store.evals import Evals
+from headrace_workers.features.evals.store import Evals
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.runtime.bridge.crashes import Crashes
 from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, stop

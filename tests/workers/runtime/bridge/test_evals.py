@@ -18,10 +18,10 @@ from headrace_workers.features.batches.line_states import DONE
 from headrace_workers.features.batches.store.batch_rewriting import Anew
 from headrace_workers.features.batches.store.bulk import Batches
 from headrace_workers.features.batches.tables import BATCHES
-from headrace_workers.features.evals import run_start
+from headrace_workers.features.evals import duty as evals_duty
 from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.evals.eval_plan import EvalPlan
-from headrace_workers.features.evals.store.evals import Evals, NewEval, NewRun
+from headrace_workers.features.evals.store import Evals, NewEval, NewRun
 from headrace_workers.features.evals.tables import RUNS
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
@@ -245,7 +245,7 @@ def test_a_run_over_more_lines_than_a_file_may_have_fails(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packs: Callable[[bytes], bytes]
 ):
     """With the bound, though none of them has something in it."""
-    for module in (run_start, text_file):
+    for module in (evals_duty, text_file):
         monkeypatch.setattr(module, "MOST_LINES", 300_000)
     file = files_of(ledger, tmp_path).add(
         [packs(b"\n" * 2_000_000)], tenant="a", purpose="evals", name="rows.jsonl", keep=None

@@ -19,25 +19,22 @@ EVALS_WRITE: Final = Scope("evals:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.evals.api import eval_runs, evals
+    from headrace_workers.features.evals.api import evals
 
-    return (
-        evals.router,
-        eval_runs.router,
-    )
+    return (evals.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.evals.commands import evaluate
+    from headrace_workers.features.evals import commands
 
-    return (evaluate.register,)
+    return (commands.register,)
 
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.evals.store import eval_runs
+    from headrace_workers.features.evals import store
 
-    return Hooks(on_batch_file_rewritten=eval_runs.read_again)
+    return Hooks(on_batch_file_rewritten=store.read_again)
 
 
 def _duty(bridge: "BridgeParts") -> "FeatureDuty":

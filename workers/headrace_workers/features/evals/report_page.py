@@ -5,12 +5,11 @@ from typing import Any, Final
 
 from headrace_workers.cli.pages import plots
 from headrace_workers.cli.pages.page import Figure, Section, Table, page
-from headrace_workers.features.evals import report_tables as tables
-from headrace_workers.features.evals.analysis import Analysis, Compared
-from headrace_workers.features.evals.gate import Passed
+from headrace_workers.features.evals import report as tables
+from headrace_workers.features.evals.analysis import Analysis, Compared, Passed
+from headrace_workers.features.evals.outcomes import Receipts
 from headrace_workers.features.evals.plan import Plan
-from headrace_workers.features.evals.receipts import Receipts
-from headrace_workers.features.evals.report_json import item
+from headrace_workers.features.evals.report import item_json
 from headrace_workers.features.quality.comparison import Comparison
 from headrace_workers.features.quality.estimates import Estimate
 
@@ -111,7 +110,7 @@ def _span(each: Compared) -> plots.Span:
 
 def _items(plan: Plan, receipts: Receipts) -> Section:
     names = [each.name for each in plan.run.variants]
-    shown = [item(plan, receipts, number) for number in range(min(MOST_ITEMS, len(plan.dataset.items)))]
+    shown = [item_json(plan, receipts, number) for number in range(min(MOST_ITEMS, len(plan.dataset.items)))]
     rows = [
         (each["item"], _fields(each["row"]), *(_answers(each["variants"][name]) for name in names)) for each in shown
     ]

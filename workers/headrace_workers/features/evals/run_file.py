@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -22,16 +22,34 @@ from headrace_schemas import (
     Sampling,
     TokenF1,
 )
-from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, Label, NonEmptyText, Tenant, Text
 from headrace_schemas.model import Value
 from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.reasons import describe
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
+from headrace_workers.core.json_lines import listed
 from headrace_workers.features.evals.placeholders import Template
-from headrace_workers.features.evals.run_errors import WrongRun
 from headrace_workers.features.judging.usable import check_criteria
+
+
+class WrongRun(HeadraceError):
+    """A run file that says something else than it may; the message has the file, the field and what it may be."""
+
+    category = Category.INVALID
+
+
+class WrongRows(HeadraceError):
+    """Rows of a dataset that do not do; the message has a line `file:line: reason` for each."""
+
+    category = Category.INVALID
+
+    def __init__(self, problems: Sequence[str], count: int | None = None) -> None:
+        count = len(problems) if count is None else count
+        noun = "row is" if count == 1 else "rows are"
+        super().__init__(f"{count:,} {noun} wrong, and nothing was asked:\n{listed(problems, count)}")
+
 
 MAX_VARIANTS: Final = 16
 MAX_REPEATS: Final = 100

@@ -72,9 +72,8 @@ def evaluate(
 
     Example: `headrace evaluate run.toml -o report --gate "B >= A - 0.02"`
     """
-    from headrace_workers.features.evals.dataset_items import read_dataset
-    from headrace_workers.features.evals.gate import Gate
-    from headrace_workers.features.evals.plan import Plan
+    from headrace_workers.features.evals.analysis import Gate
+    from headrace_workers.features.evals.plan import Plan, read_dataset
     from headrace_workers.features.evals.run_file import read_run
     from headrace_workers.features.generation.commands.serving import ends_on_sigterm
 
@@ -177,19 +176,18 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
 
     Return True if the gate is passed and all jobs have ended.
     """
-    from headrace_workers.features.evals.analysis import analyse
-    from headrace_workers.features.evals.gate import judge_gate
-    from headrace_workers.features.evals.markdown import markdown
-    from headrace_workers.features.evals.outcomes import read_outcomes
-    from headrace_workers.features.evals.receipts import opened
-    from headrace_workers.features.evals.report_json import report_lines, summary
-    from headrace_workers.features.evals.report_page import report_page
-    from headrace_workers.features.evals.report_tables import (
+    from headrace_workers.features.evals.analysis import analyse, judge_gate
+    from headrace_workers.features.evals.outcomes import opened, read_outcomes
+    from headrace_workers.features.evals.report import (
         SCORES_IN_SHORT,
+        markdown,
         reason_lines,
+        report_lines,
         short_score_rows,
+        summary,
         verdict_lines,
     )
+    from headrace_workers.features.evals.report_page import report_page
 
     with opened(folder / _RECEIPTS, plan.jobs) as receipts:
         outcomes = read_outcomes(plan, receipts)

@@ -1,11 +1,20 @@
-"""The tally of a run's items: how many passed, by grader too, and the usage of each model. Pure."""
+"""The state of a run of an eval: its words, and the tally of its items. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Final, Self
 
-from headrace_workers.features.evals.states import ERROR, FAIL, PASS
+QUEUED: Final = "queued"
+IN_PROGRESS: Final = "in_progress"
+CANCELING: Final = "canceling"
+COMPLETED: Final = "completed"
+FAILED: Final = "failed"
+CANCELED: Final = "canceled"
+
+# An item has no state until its result is known.
+PASS, FAIL, ERROR = "pass", "fail", "error"
+
 
 _LEVEL: Final = 0.95
 _Z: Final = NormalDist().inv_cdf((1 + _LEVEL) / 2)

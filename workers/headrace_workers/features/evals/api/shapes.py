@@ -7,9 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
-from headrace_workers.features.evals.states import FAILED
-from headrace_workers.features.evals.tally import Tally, pass_rate
-from headrace_workers.features.evals.template_fields import SAMPLED
+from headrace_workers.features.evals.run_state import FAILED, Tally, pass_rate
+from headrace_workers.features.evals.templates import SAMPLED
 from headrace_workers.http.paging import Page
 
 _NAME: Final = 64  # characters

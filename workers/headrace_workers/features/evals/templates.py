@@ -1,11 +1,13 @@
-"""The values that a template of an eval may read: the fields of an item, and the text that was sampled for it. Pure."""
+"""Templates of evals: the fields that they may read, and the messages that they stand in. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from headrace_workers.features.evals.placeholders import NoSuchField, Template
-from headrace_workers.http.openai_errors import unsupported, wrong
+from headrace_workers.features.generation.openai.content import role_of, text_of
+from headrace_workers.http.openai_errors import missing, unsupported, wrong
+from headrace_workers.http.openai_parameters import Parameters
 
 SAMPLED: Final = "sample.output_text"
 _ITEM: Final = "item"
@@ -71,3 +73,19 @@ def filled(template: Template, scope: Scope, what: str) -> str:
 def as_text(value: Any) -> str:
     """Return a value as templates write it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+_PARTS: Final = {"input_text": "text", "output_text": "text", "text": "text"}
+_MESSAGE: Final = Parameters(works=frozenset({"role", "content", "type"}))
+
+
+def said_in(raw: Any, path: str) -> tuple[str, str]:
+    """Return role and text of a message, as a job has them. Raise Refused, which names what is wrong."""
+    given = _MESSAGE.given(raw, path)
+    if given.get("type", "message") != "message":
+        raise unsupported(f"{path}.type", "must be message")
+    content = given.get("content")
+    if content is None:
+        raise missing(f"{path}.content")
+    content = [content] if isinstance(content, Mapping) else content
+    return role_of(given.get("role"), f"{path}.role"), text_of(content, _PARTS, f"{path}.content")
