@@ -24,10 +24,9 @@ from bench.report import Report, Row, report, row, show
 from bench.services import services
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.estimate import LEVEL, Interval
-from headrace_workers.features.batches.forecast import GENERATES, History
+from headrace_workers.features.batches.commands.forecast import GENERATES, LEVEL, History, Interval
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.store.stored import StoredFiles

@@ -18,7 +18,7 @@ from tests.chaos.servers import Servers, own_folder
 from tests.services.eventually import eventually
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.evals.store import Evals, NewEval, NewRun
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store

@@ -12,7 +12,7 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.store.stored import StoredFiles

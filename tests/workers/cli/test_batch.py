@@ -10,7 +10,7 @@ from tests.workers.features.batches.running import DEFAULTS, Running, dead, jobs
 
 from headrace_workers.features.batches.commands.batch_files import Changed, Deployment
 from headrace_workers.features.batches.new_batch import BatchOptions
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.registering import Wanted, register
 from headrace_workers.features.webhooks.signing import Sealer

@@ -14,7 +14,7 @@ from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.commands.run import ByContent
 from headrace_workers.features.batches.commands.run_batch import FileBatch, NoEnds, name_of_run
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.store.stored import StoredFiles

@@ -2,14 +2,14 @@
 
 from tests.workers.cli.conftest import dead, result
 
-from headrace_workers.features.batches.commands import run_progress
-from headrace_workers.features.batches.commands.run_summary import Tally
+from headrace_workers.features.batches.commands import run_report
+from headrace_workers.features.batches.commands.run_report import Tally
 
 
 def test_the_first_answer_is_shown_as_soon_as_it_is_there(capsys):
     """Once, with its line, without what could steer a terminal; a death or a withheld text is no answer."""
     tally = Tally()
-    with run_progress.shown(4) as show:
+    with run_report.shown(4) as show:
         show(tally, [dead(1, 1), result(2, 2, status="blocked", text=None)])
         assert "first answer" not in capsys.readouterr().err
         show(tally, [result(3, 3, text="A river\x1b[2J."), result(4, 4)])
@@ -23,7 +23,7 @@ def test_on_a_terminal_it_stands_above_the_bar(monkeypatch, capsys):
     """The bar is drawn again below it."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    with run_progress.shown(2) as show:
+    with run_report.shown(2) as show:
         show(Tally(), [result(1, 1)])
     shown = capsys.readouterr().err
     assert "(line 1): An answer." in shown

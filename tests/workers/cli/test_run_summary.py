@@ -10,8 +10,7 @@ from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.cli.output import console
 from headrace_workers.cli.receipt_lines import Receipt
-from headrace_workers.features.batches.commands.run_report import draw_summary, summary_dict
-from headrace_workers.features.batches.commands.run_summary import Tally, rate
+from headrace_workers.features.batches.commands.run_report import Tally, draw_summary, rate, summary_dict
 
 
 def test_counts_and_tokens_add_up():

@@ -23,8 +23,7 @@ from headrace_schemas.codec import decode_job
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.json_lines import read_on
 from headrace_workers.core.ledger.ingest import NewJob
-from headrace_workers.features.batches.line_admission import Terms
-from headrace_workers.features.batches.line_jobs import LONGEST_LINE, admitted
+from headrace_workers.features.batches.lines import LONGEST_LINE, Terms, admitted
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 from headrace_workers.runtime.settings import ModelSettings, Settings

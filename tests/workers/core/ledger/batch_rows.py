@@ -4,7 +4,7 @@ from sqlalchemy import insert, select, update
 from tests.workers.core.ledger.rows import job, write
 
 from headrace_workers.features.batches.store.batches import NewBatch
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES, LINES
 
 

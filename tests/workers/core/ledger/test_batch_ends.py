@@ -11,7 +11,7 @@ from tests.workers.features.webhooks.office import Office
 
 from headrace_schemas.callback import BatchCallback
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.files.store.stored import StoredFiles

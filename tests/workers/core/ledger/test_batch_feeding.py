@@ -7,9 +7,8 @@ from tests.workers.core.ledger.batch_rows import line, lines, rows, stand, two_b
 
 from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.batches.store.batch_feeding import Chunk, Fed
-from headrace_workers.features.batches.store.batch_lines import NewLine
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.feeding import Chunk, Fed, NewLine
+from headrace_workers.features.batches.store.transactions import Batches
 
 
 @pytest.fixture

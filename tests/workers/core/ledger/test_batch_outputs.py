@@ -8,8 +8,8 @@ from tests.workers.core.ledger.batch_rows import end, line, lines, rows, stand, 
 from tests.workers.core.ledger.rows import write
 
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.batches.store.batch_outputs import EndedLine, Fate, JobEnd
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.outputs import EndedLine, Fate, JobEnd
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.files.store.files import Growth, NewFile, Overtaken, Piece
 from headrace_workers.features.files.store.stored import StoredFiles
 

@@ -8,11 +8,10 @@ from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.sql.database import locks_rows, writing
-from headrace_workers.features.batches.store import batch_ends, batch_feeding, batch_outputs, batches
-from headrace_workers.features.batches.store.batch_feeding import Chunk
-from headrace_workers.features.batches.store.batch_lines import NewLine
+from headrace_workers.features.batches.store import batches, feeding, outputs
 from headrace_workers.features.batches.store.batches import NewBatch
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.feeding import Chunk, NewLine
+from headrace_workers.features.batches.store.transactions import Batches
 
 SMALL = ("batches", "files", "pieces")
 
@@ -54,13 +53,13 @@ def test_batches_use_indexes(fed):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
             batches.unfinished(tx)
-            assert len(batch_outputs.ended(tx, number, 100, 10**6)) == 100
-            batch_outputs.ended_together(tx, number, 100), batch_outputs.refused(tx, number, 100)
-            batch_ends.is_all_ended(tx, number)
-            assert batch_ends.cancel_open_jobs(tx, number, "a", "no", 50) == 50
+            assert len(outputs.ended(tx, number, 100, 10**6)) == 100
+            outputs.ended_together(tx, number, 100), outputs.refused(tx, number, 100)
+            batches.is_all_ended(tx, number)
+            assert batches.cancel_open_jobs(tx, number, "a", "no", 50) == 50
             again = NewLine(3_001, 30_010, "k7", code="invalid", reason="x")
             at = batches.batch(tx, "batch_1").position
-            batch_feeding.feed(tx, number, at, Chunk([again], 30_010, 3_001, True))
+            feeding.feed(tx, number, at, Chunk([again], 30_010, 3_001, True))
             batches.lines(tx, number, after=10, limit=10, state="failed")
         assert len(seen) > 12
         for statement, parameters in seen:

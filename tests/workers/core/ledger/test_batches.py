@@ -5,7 +5,7 @@ from sqlalchemy import func, select, update
 from tests.workers.core.ledger.batch_rows import create, line, lines, rows, stand, two_batches
 from tests.workers.core.ledger.rows import job, step, write
 
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES, LINES
 from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.files.store.stored import StoredFiles

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.batches.store.batches import NewBatch
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.files.store import files as rows
 from headrace_workers.features.files.store.files import Growth, NewFile, Overtaken, Piece, Tail

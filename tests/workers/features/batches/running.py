@@ -17,13 +17,10 @@ from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.outcome import Dead, Ended
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.batches.duty import Bulk, Room
-from headrace_workers.features.batches.feed import Feed
-from headrace_workers.features.batches.new_batch import BatchOptions, submit
-from headrace_workers.features.batches.outputs import Outputs
-from headrace_workers.features.batches.retry_failed_lines import retry_failed
-from headrace_workers.features.batches.rewriting import Rewriting
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.duty import BatchDuty, Feed, LineQuota
+from headrace_workers.features.batches.new_batch import BatchOptions, retry_failed, submit
+from headrace_workers.features.batches.output_lines import Outputs, Rewriting
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
@@ -67,13 +64,13 @@ class Running:
         self.files = Files(ledger.of(StoredFiles), self.store)
         self.heard = []
         self.reach = Reach(http_loopback=True)  # of callbacks
-        self._limits = Room(most, window)
+        self._limits = LineQuota(most, window)
         self.bulk = self.bridge()
 
     def bridge(self):
         """The duty, as a bridge has it."""
         name, clock = process_name("bridge"), SystemClock()
-        return Bulk(
+        return BatchDuty(
             ledger=self.ledger,
             files=self.files,
             feed=Feed(batches=self.ledger.of(Batches), files=self.files, admit=self.admit),

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from headrace_workers.features.batches.estimate import LEVEL, Interval, Ran, last_one, predicted, side_by_side
+from headrace_workers.features.batches.commands.forecast import LEVEL, Interval, Ran, last_one, predicted, side_by_side
 
 
 def short(chance, wanted):

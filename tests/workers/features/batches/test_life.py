@@ -17,9 +17,8 @@ from headrace_workers.core.progress import Awaited
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
 from headrace_workers.core.text_file import NotReadable
-from headrace_workers.features.batches.new_batch import EmptyInput
-from headrace_workers.features.batches.retry_failed_lines import InputGone, NothingFailed, NotOver
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.new_batch import EmptyInput, InputGone, NothingFailed, NotOver
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES, LINES
 from headrace_workers.features.batches.views import Batch, progress_words
 from headrace_workers.features.files.object_store import StoreUnavailable
@@ -196,7 +195,7 @@ def test_what_is_compressed_is_read_over_in_pieces(ledger, tmp_path, monkeypatch
     assert running.batch(batch_id).taken == 500
     running.bulk.close()
     half = (running.batch(batch_id).position + 1) // 2
-    monkeypatch.setattr("headrace_workers.features.batches.feed._SKIPPED_AT_ONCE", half)
+    monkeypatch.setattr("headrace_workers.features.batches.duty._SKIPPED_AT_ONCE", half)
     other = running.submit(jobs(3))
     running.turn()
     assert (running.batch(batch_id).taken, running.batch(other).taken) == (500, 3)

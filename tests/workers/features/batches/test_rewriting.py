@@ -10,8 +10,8 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.core.json_lines import Read
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.batches.rewriting import _telling
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.output_lines import _telling
+from headrace_workers.features.batches.store.transactions import Batches
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 
 from headrace_schemas.events import DeadLetter
 from headrace_workers.core.job_defaults import Defaults
-from headrace_workers.features.batches.line_admission import Terms
-from headrace_workers.features.batches.written import Circumstances, why
+from headrace_workers.features.batches.lines import Terms
+from headrace_workers.features.batches.output_lines import Circumstances, why
 
 TERMS = Terms(batch_id="batch_1", number=1, tenant="shop", expires_at=0, defaults=Defaults("none"))
 

@@ -9,7 +9,7 @@ from tests.workers.core.ledger.conftest import ledger, ledger_url  # noqa: F401
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.batches.store.batches import NewBatch
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.files.file_service import FileInUse, Files
 from headrace_workers.features.files.object_store import Store, StoreUnavailable
 from headrace_workers.features.files.store import files as rows

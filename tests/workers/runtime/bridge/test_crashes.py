@@ -19,7 +19,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import STUCK_EXIT
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.evals.store import Evals
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.runtime.bridge.crashes import Crashes

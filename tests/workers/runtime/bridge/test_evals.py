@@ -14,9 +14,9 @@ from tests.workers.core.ledger.rows import write
 from headrace_workers.core import text_file
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.batches.line_states import DONE
-from headrace_workers.features.batches.store.batch_rewriting import Anew
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.batches import DONE
+from headrace_workers.features.batches.store.outputs import Anew
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES
 from headrace_workers.features.evals import duty as evals_duty
 from headrace_workers.features.evals.duty import EvalRuns

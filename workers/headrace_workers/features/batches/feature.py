@@ -19,9 +19,9 @@ BATCHES_WRITE: Final = Scope("batches:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.batches.api import batches
+    from headrace_workers.features.batches import api
 
-    return (batches.router,)
+    return (api.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:

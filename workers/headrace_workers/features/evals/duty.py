@@ -23,7 +23,7 @@ from headrace_workers.core.progress import Awaited
 from headrace_workers.core.text_file import MOST_LINES, NotReadable, TooManyLines, text_of
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.settings import BatchSettings
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of, item_text
 from headrace_workers.features.evals.run_state import CANCELED, CANCELING, COMPLETED, ERROR, FAILED, Tally, status_of
 from headrace_workers.features.evals.settings import EvalSettings

@@ -309,9 +309,7 @@ class PassRates(LedgerStore):
         with writing(self._engine) as tx:
             now = clock(tx)
             tx.execute(delete(RATES).where(RATES.c.tenant == tenant))
-            rows = [
-                {"tenant": tenant, "computed_at": now, **asdict(rate)} for rate in read_pass_rates[:_MOST_OF_A_TENANT]
-            ]
+            rows = [{"tenant": tenant, "computed_at": now, **asdict(rate)} for rate in rates[:_MOST_OF_A_TENANT]]
             if rows:
                 tx.execute(RATES.insert(), rows)
 

@@ -23,7 +23,7 @@ from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.new_batch import BatchOptions, EmptyInput
 from headrace_workers.features.batches.new_batch import submit as submit_file
 from headrace_workers.features.batches.settings import BatchSettings
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.files.file_service import BATCH_INPUT, Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.settings import FileSettings

@@ -18,8 +18,7 @@ from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.receipt_lines import Receipt
 from headrace_workers.features.batches.commands.receipt_file import ReceiptFile, read_receipts
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
-from headrace_workers.features.batches.commands.run_report import draw_receipts, draw_summary, summary_dict
-from headrace_workers.features.batches.commands.run_summary import Tally
+from headrace_workers.features.batches.commands.run_report import Tally, draw_receipts, draw_summary, summary_dict
 from headrace_workers.runtime.settings import ModelSettings
 
 

@@ -9,10 +9,9 @@ from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.cli.jobfile import JobEntry, JobFile
 from headrace_workers.cli.output import say
 from headrace_workers.cli.receipt_lines import Receipt
-from headrace_workers.features.batches.commands import run_progress
+from headrace_workers.features.batches.commands import run_report
 from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
-from headrace_workers.features.batches.commands.run_report import MAX_ROWS
-from headrace_workers.features.batches.commands.run_summary import Tally
+from headrace_workers.features.batches.commands.run_report import MAX_ROWS, Tally
 from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def carry(
         unserved = UnservedWarning(ends.queues, served_queues, say, redis=redis_address())
         this_run.startup = time.monotonic() - began
         try:
-            with run_progress.shown(len(entries), len(entries) - len(todo)) as show:
+            with run_report.shown(len(entries), len(entries) - len(todo)) as show:
                 _carry(batches, stack, receipts, this_run, show, unserved, patience)
         except BaseException:
             if trial is not None:
@@ -141,7 +140,7 @@ def _carry(
     stack: "Serving",
     receipts: ReceiptFile,
     this_run: ThisRun,
-    show: run_progress.Show,
+    show: run_report.Show,
     unserved: "UnservedWarning",
     patience: float | None,
 ) -> None:

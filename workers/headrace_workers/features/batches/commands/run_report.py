@@ -1,19 +1,251 @@
 """The report of a run: a table of receipts and a summary."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace_schemas import Result
+from headrace_schemas import Answer, DeadLetter, Result, StageRecord
+from headrace_schemas.grounding import Grounding
 from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.cli.layout import Line, Rows
-from headrace_workers.cli.output import table
+from headrace_workers.cli.output import console, printable, say, table
 from headrace_workers.cli.receipt_lines import Receipt
-from headrace_workers.cli.tables import checks, row
-from headrace_workers.features.batches.commands.run_summary import Tally, rate
+from headrace_workers.cli.tables import causes, checks, row, shorten, verdicts
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTime:
+    """One stage over many jobs. Times in ms.
+
+    `busy_ms` is what the workers spent: the time of a group is shared among its jobs, so that it counts once.
+    """
+
+    stage: str
+    jobs: int
+    waited_p50_ms: float
+    ran_p50_ms: float
+    busy_ms: float
+    retried: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures for `--json`."""
+        return {
+            "stage": self.stage,
+            "jobs": self.jobs,
+            "waited_p50_ms": round(self.waited_p50_ms, 1),
+            "ran_p50_ms": round(self.ran_p50_ms, 1),
+            "busy_ms": round(self.busy_ms, 1),
+            "retried": self.retried,
+        }
+
+
+@dataclass
+class _Stage:
+    waited: list[float] = field(default_factory=list)
+    ran: list[float] = field(default_factory=list)
+    busy: float = 0.0
+    retried: int = 0
+    place: int = 0  # in a job's way: an evaluation begins where a generation ends
+
+    def add(self, record: StageRecord, place: int) -> None:
+        self.place = max(self.place, place)
+        self.waited.append(record.waited_ms)
+        self.ran.append(record.ran_ms)
+        self.busy += record.ran_ms / record.group_size
+        self.retried += record.attempt > 1
+
+
+class Tally:
+    """The sums of receipts that are added one at a time; nothing but numbers is kept of each."""
+
+    def __init__(self, receipts: Iterable[Receipt] = ()) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.causes: Counter[str] = Counter()  # why jobs died: failure or category, at stage
+        self.moderated: Counter[str] = Counter()  # what moderation decided
+        self.flagged: Counter[tuple[str, str]] = Counter()  # jobs by action and category: ("redact", "email")
+        self.checked = 0  # jobs with a check that says yes or no
+        self.failed: Counter[str] = Counter()  # jobs by the check that said no
+        self.failing = 0  # jobs of which a check said no
+        self.tiers: Counter[str] = Counter()  # where answers came from, of jobs that asked for the cache
+        self.saved_tokens = 0
+        self.grounded: Counter[str] = Counter()  # of jobs that named a knowledge base: what came of it
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self._stages: dict[str, _Stage] = {}
+        for receipt in receipts:
+            self.add(receipt)
+
+    def add(self, receipt: Receipt) -> None:
+        """Count one."""
+        self.statuses[receipt.status] += 1
+        event = receipt.event
+        if isinstance(event, DeadLetter):
+            self.causes[f"{event.failure or event.category} at {event.stage}"] += 1
+            return
+        if isinstance(event, Result):
+            if event.answer:
+                self.prompt_tokens += event.answer.usage.prompt_tokens
+                self.completion_tokens += event.answer.usage.completion_tokens
+                if event.answer.grounding:
+                    self.grounded[_grounded(event.answer, event.answer.grounding)] += 1
+                if recall := event.answer.recall:
+                    self.tiers[recall.tier.value] += 1
+                    self.saved_tokens += recall.saved_tokens
+            if event.embedding:
+                self.prompt_tokens += event.embedding.usage.prompt_tokens
+            if event.moderation:
+                self.moderated[event.moderation.action] += 1
+                self.flagged.update((event.moderation.action, cause) for cause in causes(event.moderation))
+            found = verdicts(event.judge.scores)
+            no = {name for name, holds in found if not holds}
+            self.checked += bool(found)
+            self.failing += bool(no)
+            self.failed.update(no)
+        for place, record in enumerate(event.stages):
+            self._stages.setdefault(record.stage, _Stage()).add(record, place)
+
+    @property
+    def jobs(self) -> int:
+        """Return how many receipts were counted."""
+        return self.statuses.total()
+
+    @property
+    def unanswered(self) -> int:
+        """Return how many jobs died or were cancelled."""
+        return self.statuses["dead"] + self.statuses["cancelled"]
+
+    @property
+    def stages(self) -> list[StageTime]:
+        """Return the stages in the order in which jobs go through them."""
+        return [
+            StageTime(
+                stage=name,
+                jobs=len(stage.waited),
+                waited_p50_ms=median(stage.waited),
+                ran_p50_ms=median(stage.ran),
+                busy_ms=stage.busy,
+                retried=stage.retried,
+            )
+            for name, stage in sorted(self._stages.items(), key=lambda item: item[1].place)
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures for `--json`."""
+        return {
+            "jobs": self.jobs,
+            "statuses": dict(self.statuses),
+            "died_of": dict(self.causes),
+            "moderation": dict(self.moderated),
+            "checks": {"checked": self.checked, "failing": self.failing, "failed": dict(self.failed)},
+            "cache": dict(self.tiers),
+            "saved_tokens": self.saved_tokens,
+            "knowledge": dict(self.grounded),
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "stages": [stage.as_dict() for stage in self.stages],
+        }
+
+
+def _grounded(answer: Answer, grounding: Grounding) -> str:
+    if answer.finish_reason == "abstained":
+        return "abstained"
+    if not grounding.citations:
+        return "without"
+    return "cited" if any(each.cited for each in grounding.citations) else "uncited"
+
+
+def rate(count: float, seconds: float) -> float:
+    """Return `count` a second; 0 when no time has passed."""
+    return count / seconds if seconds > 0 else 0.0
+
+
+_LINE_SECONDS = 10.0
+_FIRST_WIDTH = 300  # characters of the first answer
+
+Show = Callable[[Tally, Sequence[Receipt]], None]
+
+
+def words(tally: Tally, seconds: float) -> str:
+    """Return the text beside the bar: the speed, and how many died."""
+    dead = f", {tally.unanswered:,} without an answer" if tally.unanswered else ""
+    return f"{rate(tally.completion_tokens, seconds):,.0f} tokens/s{dead}"
+
+
+@contextmanager
+def shown(total: int, before: int = 0) -> Iterator[Show]:
+    """Call the function that this gives with the tally of this run and what has just ended, as often as you like.
+
+    `before` jobs of `total` ended in earlier runs. The first answer is shown as soon as it is there.
+    """
+    terminal = console()
+    started = time.monotonic()
+    first = _First(started)
+    if terminal.is_terminal:
+        with _bar(terminal) as bar:
+            task = bar.add_task("answering", total=total, completed=before, words="")
+
+            def draw(tally: Tally, ended: Sequence[Receipt]) -> None:
+                if line := first.of(ended):
+                    bar.console.print(line, markup=False)  # above the bar
+                bar.update(task, completed=before + tally.jobs, words=words(tally, time.monotonic() - started))
+
+            draw(Tally(), ())
+            yield draw
+        return
+    last = started
+
+    def tell(tally: Tally, ended: Sequence[Receipt]) -> None:
+        nonlocal last
+        if line := first.of(ended):
+            say(line)
+        now = time.monotonic()
+        done = before + tally.jobs
+        if now - last >= _LINE_SECONDS or done == total:
+            last = now
+            say(f"{done:,}/{total:,} ended, {words(tally, now - started)}")
+
+    yield tell
+
+
+class _First:
+    """The first answer that has a text, once."""
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._shown = False
+
+    def of(self, ended: Sequence[Receipt]) -> str | None:
+        """Return a line about the first answer, if it is among these."""
+        texts = ((receipt.line, text) for receipt in ended if (text := receipt.text))
+        found = None if self._shown else next(texts, None)
+        if found is None:
+            return None
+        self._shown = True
+        line, text = found
+        seconds = time.monotonic() - self._started
+        return f"the first answer, after {seconds:.1f} s (line {line}): {printable(shorten(text, _FIRST_WIDTH))}"
+
+
+def _bar(terminal: Any) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(),
+        console=terminal,
+    )
+
 
 MAX_ROWS = 100
 COLUMNS: Final = ("line", "answer", "note", "moderation", "checks")

@@ -15,15 +15,9 @@ from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.named_resources import FAMILIES
 from headrace_workers.core.scopes import Scope
 from headrace_workers.features.batches.feature import BATCHES_READ, BATCHES_WRITE
-from headrace_workers.features.batches.new_batch import (
-    LONGEST_WINDOW,
-    BatchOptions,
-    EmptyInput,
-    seconds_of,
-    submit,
-)
-from headrace_workers.features.batches.requests import URLS
-from headrace_workers.features.batches.store.bulk import Batches
+from headrace_workers.features.batches.lines import URLS
+from headrace_workers.features.batches.new_batch import LONGEST_WINDOW, BatchOptions, EmptyInput, seconds_of, submit
+from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.views import NATIVE, Batch
 from headrace_workers.features.files.api import Expiry, file_of
 from headrace_workers.features.files.file_service import BATCH_INPUT

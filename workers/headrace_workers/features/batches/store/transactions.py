@@ -8,14 +8,9 @@ from sqlalchemy import Row
 from headrace_workers.core.sql.database import reading
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable, reads
-from headrace_workers.features.batches.store import (
-    batch_ends,
-    batch_feeding,
-    batch_outputs,
-    batch_rewriting,
-)
 from headrace_workers.features.batches.store import batches as rows
-from headrace_workers.features.batches.store.batch_outputs import EndedLine
+from headrace_workers.features.batches.store import feeding, outputs
+from headrace_workers.features.batches.store.outputs import EndedLine
 
 
 class Batches(LedgerStore):
@@ -34,16 +29,16 @@ class Batches(LedgerStore):
 
     unfinished = reads(rows.unfinished)
     add_crashes = durable(rows.add_crashes)
-    feed = durable(batch_feeding.feed)
+    feed = durable(feeding.feed)
 
     def ended(self, number: int, limit: int, max_bytes: int, *, together: bool) -> list[EndedLine]:
         """Return finished lines that are in no output yet; with `together`, lines of several jobs, too."""
         with reading(self._engine) as tx:
-            found = batch_outputs.ended(tx, number, limit, max_bytes)
-            found += batch_outputs.ended_together(tx, number, limit) if together else []
-            return found + batch_outputs.refused(tx, number, limit)
+            found = outputs.ended(tx, number, limit, max_bytes)
+            found += outputs.ended_together(tx, number, limit) if together else []
+            return found + outputs.refused(tx, number, limit)
 
-    collected = durable(batch_outputs.collected)
+    collected = durable(outputs.collected)
 
     def every_line(self, number: int, state: str) -> Iterator[Row[Any]]:
         """Yield all lines of a batch in this state, in order. No more of them are in memory than `lines` returns."""
@@ -52,11 +47,11 @@ class Batches(LedgerStore):
             yield from found
             after = found[-1].number
 
-    ends = reads(batch_rewriting.ends)
-    rewritten = durable(batch_rewriting.rewritten)
-    let_go = durable(batch_ends.cancel_open_jobs)
-    is_all_ended = reads(batch_ends.is_all_ended)
-    finalize = durable(batch_ends.finalize)
-    give_up = durable(batch_ends.give_up)
-    finish = durable(batch_ends.finish)
+    ends = reads(outputs.ends)
+    rewritten = durable(outputs.rewritten)
+    let_go = durable(rows.cancel_open_jobs)
+    is_all_ended = reads(rows.is_all_ended)
+    finalize = durable(rows.finalize)
+    give_up = durable(rows.give_up)
+    finish = durable(rows.finish)
     forget = durable(rows.forget)
