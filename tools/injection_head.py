@@ -14,15 +14,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from bench.foreign_attacks import attacks, traps
 from bench.foreign_texts import tasks
 from bench.kept import FOLDER, KeptVectors
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from sklearn.linear_model import LogisticRegression
 
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_workers.core.ports import Embedder
@@ -35,6 +33,9 @@ from headrace_workers.features.moderation.segments import segments
 from headrace_workers.features.moderation.siblings import families
 from tools import attack_texts, ordinary_texts
 from tools.attack_texts import Sourced
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 TARGET: Final = Path(__file__).parents[1] / "workers/headrace_workers/features/moderation/injection_head.json"
 PACKAGES: Final = tuple(dict.fromkeys((*attack_texts.PACKAGES, *ordinary_texts.PACKAGES)))
@@ -105,6 +106,8 @@ class Trainer:
 
         A text reaches what the highest of its parts reaches, as when it is screened.
         """
+        from sklearn.linear_model import LogisticRegression  # here: tests of what teaches it train nothing
+
         words = LogisticRegression(C=_C, max_iter=1_000).fit(self._rows[kept], self._positive[kept]).coef_[0]
         weights, _ = fit(self._vectors[kept[self.whole]], self._positive[kept & self.whole])
         head = InjectionHead(
@@ -127,7 +130,9 @@ class Trainer:
         return float((of_words + head.bias_of_words >= 0).mean()), float((of_both + head.bias >= 0).mean())
 
 
-def _features(texts: Sequence[str]) -> csr_matrix:
+def _features(texts: Sequence[str]) -> "csr_matrix":
+    from scipy.sparse import csr_matrix
+
     found = [buckets(text) for text in texts]
     values = np.concatenate([np.full(len(own), max(1, len(own)) ** -0.5) for own in found])
     ends = np.cumsum([0, *map(len, found)])

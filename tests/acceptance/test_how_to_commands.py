@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.conftest import Shell, lines, running
+from tests.services import warm
 from tests.services.eventually import eventually
 from tests.services.models import MINILM, minilm
 
@@ -24,10 +25,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     models = folder / ".headrace" / "models"
     models.mkdir(parents=True)
     (models / MINILM).symlink_to(minilm("int8", tmp_path_factory) / "models" / MINILM)
-    program = folder / "headrace"
     with running(folder, HEADRACE_SERVE_UNSHOWN="true") as shell:
-        program.write_text(f'#!/bin/sh\nexec {" ".join(shell.argv())} "$@"\n')
-        program.chmod(0o755)
+        warm.write_command(folder)
         yield shell
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.conftest import Shell, lines
+from tests.services import warm
 from tests.services.eventually import eventually
 
 pytestmark = pytest.mark.acceptance
@@ -22,9 +23,7 @@ def test_a_batch_in_four_commands(stack):
     jobs = [json.dumps({"prompt": f"question {number}"}) for number in range(1, 301)]
     (stack.folder / "examples").mkdir()
     (stack.folder / "examples/jobs.jsonl").write_text("\n".join([*jobs[:150], "{", *jobs[150:]]))
-    program = stack.folder / "headrace"
-    program.write_text(f'#!/bin/sh\nexec {" ".join(stack.argv())} "$@"\n')
-    program.chmod(0o755)
+    warm.write_command(stack.folder)
     done = stack.shell(f"export PATH={stack.folder}:$PATH\n{script}\necho $id > id")
     answers = lines((stack.folder / "answers.jsonl").read_text())
     assert {each["line"]: each["answer"]["text"] for each in answers} == {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.conftest import Shell, running
+from tests.services import warm
 from tests.services.eventually import eventually
 from tests.services.models import MINILM, SMOLLM2, minilm, smollm2
 
@@ -40,9 +41,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     for name, home in ((SMOLLM2, smollm2("int8", tmp_path_factory)), (MINILM, minilm("int8", tmp_path_factory))):
         (models / name).symlink_to(home / "models" / name)
     (folder / "bin").mkdir()
-    program = folder / "bin" / "headrace"
-    program.write_text(f'#!/bin/sh\nexec {" ".join(Shell.argv())} "$@"\n')
-    program.chmod(0o755)
+    warm.write_command(folder / "bin")
     with running(folder, "--model", SMOLLM2, HEADRACE_MODEL=SMOLLM2, HEADRACE_WEBHOOK_HTTP="loopback") as started:
         yield started
 

@@ -59,7 +59,7 @@ def test_ajv_says_what_the_service_says(node):
     texts = {}
     for event_type in EXAMPLES:
         found = [json.loads(encode_value(EXAMPLES[event_type]))]
-        found += islice(neighbours(found[0]), 0, None, 7)
+        found += islice(neighbours(found[0]), 0, None, 23)
         texts[event_type] = [json.dumps(each) for each in found]
     schemas = {event_type: DOCUMENTS[schema_file(event_type)] for event_type in EXAMPLES}
     taken = json.loads(node.run(AJV, stdin=json.dumps({"schemas": schemas, "values": texts})))

@@ -57,17 +57,16 @@ def _paths(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[list[Any], A
 
 
 def _with(document: Any, path: list[Any], *values: Any) -> Any:
-    """A copy with another value at a place, or with nothing there."""
+    """The document with another value at a place, or with nothing there. The two share what is not on the way there."""
     if not path:
-        return copy.deepcopy(values[0])
-    changed = copy.deepcopy(document)
-    holder = changed
-    for key in path[:-1]:
-        holder = holder[key]
-    if values:
-        holder[path[-1]] = copy.deepcopy(values[0])
+        return values[0]
+    changed = copy.copy(document)
+    if len(path) > 1:
+        changed[path[0]] = _with(document[path[0]], path[1:], *values)
+    elif values:
+        changed[path[0]] = values[0]
     else:
-        del holder[path[-1]]
+        del changed[path[0]]
     return changed
 
 

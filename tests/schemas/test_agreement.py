@@ -1,6 +1,7 @@
 """The JSON Schemas and the service say the same of a document, in both directions."""
 
 import json
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -25,12 +26,12 @@ def is_time(value: str) -> bool:
         return False
 
 
-VALIDATORS = {
-    event_type.name: Draft202012Validator(
-        build_json_schema(event_type), validate_formats=True, formats={"date-time": is_time}
-    )
-    for event_type in EVENTS
-}
+@cache
+def validator(event_type: str) -> Draft202012Validator:
+    """The published schema of a type of event."""
+    schema = build_json_schema(next(each for each in EVENTS if each.name == event_type))
+    return Draft202012Validator(schema, validate_formats=True, formats={"date-time": is_time})
+
 
 # What JSON Schema cannot say: relations between two values. The descriptions say it.
 BEYOND_SCHEMAS = (
@@ -55,7 +56,7 @@ def assert_agreement(event_type: str, document: Any) -> bool:
     reason = refusal(event_type, document)
     if reason is not None and any(words in reason for words in BEYOND_SCHEMAS):
         return True
-    taken = VALIDATORS[event_type].is_valid(document)
+    taken = validator(event_type).is_valid(document)
     assert taken == (reason is None), f"the service: {reason}; the schema {'takes' if taken else 'refuses'} {document}"
     return reason is not None
 

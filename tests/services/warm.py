@@ -78,6 +78,27 @@ def run(
         return subprocess.CompletedProcess(argv, code, out.read_text(), errors.read_text())
 
 
+def write_command(folder: Path, at: str | None = None) -> None:
+    """Write a program `headrace` for a shell's PATH that has the process at this address fork what it is to run."""
+    program = folder / "headrace"
+    told = _ASKS.format(python=sys.executable, address=at or _address())
+    program.write_text(told if sys.platform == "linux" else f'#!/bin/sh\nexec {" ".join(PROGRAM)} "$@"\n')
+    program.chmod(0o755)
+
+
+_ASKS: Final = """#!{python} -IS
+import json, os, socket, sys
+asked = socket.socket(socket.AF_UNIX)
+asked.connect({address!r})
+files = [f"/proc/{{os.getpid()}}/fd/{{number}}" for number in range(3)]
+request = {{"argv": ["headrace_workers", *sys.argv[1:]], "env": dict(os.environ), "cwd": os.getcwd(), "files": files}}
+asked.sendall(json.dumps(request).encode() + b"\\n")
+lines = asked.makefile("r")
+lines.readline()
+sys.exit(int(lines.readline() or 137))
+"""
+
+
 class Forked:
     """What is used of `subprocess.Popen`, for a process that another one has forked.
 

@@ -220,13 +220,20 @@ def test_a_call_that_is_asked_for_in_words_has_a_format(
     assert found == [[name] for name in names]
 
 
+@pytest.fixture(scope="module")
+def llama(smollm2_gguf: Path) -> Iterator[str]:
+    """The address of llama.cpp's server with SmolLM2."""
+    pytest.importorskip("xllamacpp")
+    with llama_server(smollm2_gguf) as url:
+        yield url
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("choice", ["required", NamedTool(name="set_lamp")])
-def test_llama_cpps_server_calls_a_tool(tmp_path: Path, smollm2_gguf: Path, choice: ToolChoice) -> None:
+def test_llama_cpps_server_calls_a_tool(tmp_path: Path, llama: str, choice: ToolChoice) -> None:
     """A real server that ignores `tool_choice` calls a tool where its entry lacks `tools`; without that its answer is
     a typed failure.
     """
-    pytest.importorskip("xllamacpp")
     schema = {
         "type": "object",
         "properties": {"on": {"type": "boolean"}},
@@ -237,13 +244,12 @@ def test_llama_cpps_server_calls_a_tool(tmp_path: Path, smollm2_gguf: Path, choi
     job = GenerationJob(model="far", prompt="Switch the lamp on.", tools=(lamp,), tool_choice=choice)
     limits = {"context_length": 2048, "first_token": 120.0, "total": 240.0, "idle": 120.0}
     found = {}
-    with llama_server(smollm2_gguf) as url:
-        for lacks in ((), ("tools",)):
-            home = tmp_path / f"home{len(lacks)}"
-            far = remote(home, "openai", url, lacks=list(lacks), formats=["json_schema"], **limits)
-            (answer,) = far.generate([ask(job.conversation, choice, lamp)])
-            assert isinstance(answer, Completion), answer
-            found[lacks] = with_tools(answer, job, JOB_ID)
+    for lacks in ((), ("tools",)):
+        home = tmp_path / f"home{len(lacks)}"
+        far = remote(home, "openai", llama, lacks=list(lacks), formats=["json_schema"], **limits)
+        (answer,) = far.generate([ask(job.conversation, choice, lamp)])
+        assert isinstance(answer, Completion), answer
+        found[lacks] = with_tools(answer, job, JOB_ID)
     checked = found["tools",]
     assert isinstance(checked, Completion), checked
     assert checked.tool_calls[0].name == "set_lamp"
