@@ -162,7 +162,8 @@ def test_the_command_prints(stack: Shell, job_id: str) -> None:
 
 def test_the_feature_stands_on_the_generated_pages(stack: Shell, tmp_path: Path) -> None:
     """The reference is generated from all features: their settings, commands, events and routes."""
-    stack.shell(f"cd {ROOT} && {sys.executable} -m tools.reference.pages {tmp_path}")
+    command = [sys.executable, "-m", "tools.reference.pages", str(tmp_path)]
+    warm.run(command, cwd=ROOT, env=stack.environment, timeout=600, at=stack.at)
     (row,) = [line for line in (tmp_path / "configuration.md").read_text().splitlines() if f"`{VARIABLE}`" in line]
     assert row == (
         f"| `{VARIABLE}` | 25 | Words that a sentence may have before it counts as long.<br>"

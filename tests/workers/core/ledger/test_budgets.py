@@ -295,8 +295,8 @@ def alerts(ledger: Ledger) -> list[tuple[str, int]]:
 
 def test_what_is_spent_of_a_budget_is_told_once_for_each_percentage(there: Deployment):
     """At 50 and 80 %, and at 100 % where a job finds too little left; a larger budget begins anew."""
-    budget(there.ledger, 16_400)
-    for _ in range(140):
+    budget(there.ledger, 9_000)
+    for _ in range(20):
         there.ledger.ingest([there.new()])
         there.to_the_end()
     assert alerts(there.ledger) == [("ever", 100)]
