@@ -34,8 +34,7 @@ class PostgresServer(Server):
             "max_connections": "200",
         }
         if not durable:
-            settings |= {"autovacuum": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-            settings |= {"wal_level": "minimal", "max_wal_senders": "0"}
+            settings |= {"autovacuum": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0"}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         argv = [*_as_user(), str(binaries / "postgres"), "-D", str(self._data), *options]
         super().__init__(ChildSpec(name="postgres", argv=argv, prepare=self._init, ready=self._ready), folder)
