@@ -26,7 +26,8 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.named_resources import named_by
 from headrace_workers.core.tables import NEVER
 from headrace_workers.features.batches.store.feeding import NewLine
-from headrace_workers.features.generation.openai.endpoint import ENDPOINTS, Asker, Request
+from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
+from headrace_workers.features.generation.openai.request import Asker, Request
 from headrace_workers.http.openai_errors import Refused, refused
 from headrace_workers.runtime.bridge.record_admission import Accepted
 

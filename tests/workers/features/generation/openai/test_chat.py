@@ -7,7 +7,7 @@ from headrace_schemas import GenerationJob, Message
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.chat import read
-from headrace_workers.features.generation.openai.endpoint import Asker
+from headrace_workers.features.generation.openai.request import Asker
 from headrace_workers.http.openai_errors import Refused
 
 HELLO = {"model": "mill", "messages": [{"role": "user", "content": "Hello?"}]}

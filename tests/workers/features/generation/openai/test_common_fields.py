@@ -6,7 +6,7 @@ from tests.workers.features.generation.openai.ends import ASKER
 from headrace_schemas import GenerationJob
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION, build, shared_fields, tier
-from headrace_workers.features.generation.openai.endpoint import Asker
+from headrace_workers.features.generation.openai.request import Asker
 from headrace_workers.http.openai_errors import Refused
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

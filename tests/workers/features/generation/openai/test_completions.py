@@ -5,7 +5,7 @@ from tests.workers.features.generation.openai.ends import ASKER, JOB_ID, answere
 from headrace_schemas import GenerationJob
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.completions import read
-from headrace_workers.features.generation.openai.endpoint import Asker
+from headrace_workers.features.generation.openai.request import Asker
 from headrace_workers.http.openai_errors import Refused
 
 ONE = {"model": "mill", "prompt": "Hello?"}

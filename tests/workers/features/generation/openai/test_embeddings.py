@@ -8,7 +8,7 @@ from tests.workers.features.generation.openai.ends import ACCEPTED, ASKER, JOB_I
 from headrace_schemas import Embedding, EmbeddingJob, Result, Usage
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.embeddings import read
-from headrace_workers.features.generation.openai.endpoint import Asker
+from headrace_workers.features.generation.openai.request import Asker
 from headrace_workers.http.openai_errors import Refused
 
 BODY = {"model": "minilm", "input": "a"}

@@ -5,7 +5,8 @@ from tests.workers.features.generation.openai.ends import answered
 
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
-from headrace_workers.features.generation.openai.endpoint import ENDPOINTS, Asker
+from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
+from headrace_workers.features.generation.openai.request import Asker
 from headrace_workers.http.openai_errors import Refused
 
 ASKER = Asker("shop", "k", Lane.INTERACTIVE)

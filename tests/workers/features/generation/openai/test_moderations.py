@@ -4,8 +4,8 @@ from tests.workers.features.generation.openai.ends import ACCEPTED, ASKER, JOB_I
 
 from headrace_schemas import ModerationJob, ModerationVerdict, Result
 from headrace_schemas.job import Lane
-from headrace_workers.features.generation.openai.endpoint import Asker
 from headrace_workers.features.generation.openai.moderations import read
+from headrace_workers.features.generation.openai.request import Asker
 from headrace_workers.http.openai_errors import Refused
 
 

@@ -8,8 +8,9 @@ from headrace_schemas import GenerationJob, Message
 from headrace_schemas.codec import decode_job
 from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.job_status import Standing
-from headrace_workers.features.generation.openai.endpoint import Asker, Body, Request
 from headrace_workers.features.generation.openai.references import references, with_items
+from headrace_workers.features.generation.openai.request import Asker, Body
+from headrace_workers.features.generation.openai.request import Request as OpenAIRequest
 from headrace_workers.features.generation.openai.response_body import ended, job_id_of, response_of_item, unended
 from headrace_workers.features.generation.openai.responses import PARAMETERS, continued, conversation
 from headrace_workers.features.generation.store.responses import Responses
@@ -61,7 +62,7 @@ async def find(services: Services, caller: Caller, response_id: str) -> Stored:
     return Stored(job_id, PARAMETERS.given(body), job, kept.asked_at / 1000)
 
 
-def only_job(read: Request) -> GenerationJob:
+def only_job(read: OpenAIRequest) -> GenerationJob:
     """Return the job of a response that was read."""
     (job,) = read.jobs
     assert isinstance(job, GenerationJob)  # noqa: S101 - as every response's

@@ -5,7 +5,6 @@ from typing import Final
 
 from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
 from headrace_workers.features.generation.openai.request import Asker, Body, Request
-from headrace_workers.http.openai_errors import End
 
 # The same body and asker give the same jobs, so that what was asked can be read again when it is answered.
 # Each raises Refused for what cannot be had.
@@ -16,5 +15,3 @@ ENDPOINTS: Final[Mapping[str, Callable[[Body, Asker], Request]]] = {
     "/v1/embeddings": embeddings.read,
     "/v1/moderations": moderations.read,
 }
-
-__all__ = ["ENDPOINTS", "Asker", "Body", "End", "Request"]
