@@ -18,7 +18,7 @@ from bench.ends import Say
 from bench.groundedness_texts import CONTRADICTION, HELD_OUT, HELD_OUT_2, SUPPORTED, TEXTS, Pair, pairs
 from bench.report import Report, Row, report, row, skipped
 from headrace_workers.core.ports import Embedder
-from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
+from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
 from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
 from headrace_workers.features.judging.groundedness.doubts import KINDS, Doubts, doubts
 from headrace_workers.features.judging.groundedness.evidence import embedded, units

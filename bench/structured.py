@@ -31,8 +31,8 @@ from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.cores import available_cores
 from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
-from headrace_workers.features.generation.structured.dialects import in_its_dialect
 from headrace_workers.features.generation.structured.grammar import grammar_of
+from headrace_workers.features.generation.structured.json_schema import in_its_dialect
 from headrace_workers.features.generation.structured.schemas import check_format
 from headrace_workers.features.generation.structured.validity import failure_of
 

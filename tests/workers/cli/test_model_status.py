@@ -21,16 +21,14 @@ from headrace_workers.core.pipeline.settle import Conditions, settle
 from headrace_workers.core.ports import ProviderBusy
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
-from headrace_workers.features.generation.breaker import Breaker
 from headrace_workers.features.generation.commands.drill import in_words, run_drill
 from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model
 from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
 from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
-from headrace_workers.features.generation.model_health import ModelHealth
+from headrace_workers.features.generation.model_health import ModelHealth, MonitoredGenerator
 from headrace_workers.features.generation.models.registry import list_cards
-from headrace_workers.features.generation.monitored_generator import MonitoredGenerator
-from headrace_workers.features.generation.step import generate
-from headrace_workers.features.generation.store.breakers import Breakers
+from headrace_workers.features.generation.stage import generate
+from headrace_workers.features.generation.store.breakers import Breaker, Breakers
 from headrace_workers.features.generation.tables import BREAKERS
 from headrace_workers.runtime.wire.redis_client import redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames

@@ -27,7 +27,7 @@ from headrace_producers.admin import ensure_topics
 from headrace_workers.core.scopes import JOBS_WRITE
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import StoreUnavailable
-from headrace_workers.features.generation.api.openai_answers import ends_of
+from headrace_workers.features.generation.api.answers import ends_of
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.services import Wired

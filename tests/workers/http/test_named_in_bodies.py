@@ -14,7 +14,7 @@ from tests.workers.http.test_tenants import METHODS, a_file, a_response, a_store
 from headrace_workers.core.scopes import JOBS_WRITE, Scope, all_scopes, allows
 from headrace_workers.features.batches.feature import BATCHES_WRITE
 from headrace_workers.features.files.feature import FILES_READ, FILES_WRITE
-from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION
+from headrace_workers.features.generation.openai.request import OF_ANY, OF_GENERATION
 from headrace_workers.http.caller import Needs
 from headrace_workers.http.fast_routes import FastRoute
 from headrace_workers.wiring.gateway_app import ROUTERS, build_app

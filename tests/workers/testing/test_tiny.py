@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from headrace_workers.features.generation.models.registry import load_card
-from headrace_workers.features.generation.models.staging import sha256_of
+from headrace_workers.features.generation.models.registry import load_card, sha256_of
 from headrace_workers.testing import make_tiny_model
 
 

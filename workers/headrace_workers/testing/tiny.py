@@ -6,10 +6,15 @@ It speaks nonsense, but everything around it is true: CTranslate2, a byte-level 
 from pathlib import Path
 from typing import Any, Final
 
-from headrace_workers.features.generation.models.gguf_tokenizer import write_tokenizer_config
+from headrace_workers.features.generation.models.convert_gguf import write_tokenizer_config
 from headrace_workers.features.generation.models.llama_spec import LlamaShape, Vocabulary, save_llama
-from headrace_workers.features.generation.models.registry import ModelCard, write_card
-from headrace_workers.features.generation.models.staging import folder_size, sha256_of, staged_model
+from headrace_workers.features.generation.models.registry import (
+    ModelCard,
+    folder_size,
+    sha256_of,
+    staged_model,
+    write_card,
+)
 
 CONTEXT_LENGTH: Final = 2_048
 _HIDDEN, _FFN = 64, 128

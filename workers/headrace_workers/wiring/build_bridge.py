@@ -15,7 +15,7 @@ from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.generation.known_breakers import KnownBreakers
+from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty, WakeUps
 from headrace_workers.runtime.bridge.cluster import Cluster

@@ -8,7 +8,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.generation.known_breakers import KnownBreakers
+from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.models.registry import load_card
 from headrace_workers.features.generation.parts import generator
 from headrace_workers.features.generation.settings import GenerationSettings

@@ -35,7 +35,7 @@ from headrace_workers.core.tables import OUTBOX, STEPS
 from headrace_workers.features.access.store.quota_accounting import Want
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.access.tables import RESERVATIONS
-from headrace_workers.features.generation.known_breakers import KnownBreakers
+from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.rerouting import Rerouting
 from headrace_workers.features.spend.store.spent_days import Spending
 

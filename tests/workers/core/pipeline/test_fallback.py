@@ -12,8 +12,12 @@ from headrace_schemas.errors import PromptTooLong
 from headrace_schemas.job import Lane
 from headrace_workers.core.pipeline.fallback import FailedAttempt, attempt_of, decide_next
 from headrace_workers.core.ports import ProviderBusy, ProviderRefuses
-from headrace_workers.features.generation.engines.remote.failure_statuses import failure_of_status
-from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRejects, RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import (
+    AnswerLost,
+    ProviderRejects,
+    RemoteFailed,
+    failure_of_status,
+)
 
 PAGE = Path(__file__).parents[4] / "docs/how-to/survive-outages.md"
 CHAIN = ("a", "b")

@@ -27,12 +27,8 @@ from headrace_workers.core.pipeline.isolate import run_isolated
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, GivenUp, ProviderBusy, Request
 from headrace_workers.features.cache.store.audit_rows import Audited
-from headrace_workers.features.generation.engines.remote.failures import (
-    ProviderRefuses,
-    RemoteFailed,
-    ServerFailed,
-)
-from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed, ServerFailed
+from headrace_workers.features.generation.stage import generate
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f1{}"
 

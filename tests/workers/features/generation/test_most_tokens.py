@@ -13,12 +13,11 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.pipeline.stage import ReadBytes
-from headrace_workers.features.generation.engines.chat_template import ChatTemplate
-from headrace_workers.features.generation.engines.prompts import Prompts
-from headrace_workers.features.generation.models.gguf_tokenizer import build_tokenizer, read_tokenizer
+from headrace_workers.features.generation.engines.prompts import ChatTemplate, Prompts
+from headrace_workers.features.generation.models.convert_gguf import build_tokenizer, read_tokenizer
 from headrace_workers.features.generation.models.registry import read_card
 from headrace_workers.features.generation.stage import most_tokens
-from headrace_workers.features.generation.structured.in_prompt import with_format
+from headrace_workers.features.generation.structured.tools import with_format
 
 QWEN = Path(__file__).with_name("engines") / "templates" / "qwen2.5.jinja"
 TEXTS = {

@@ -9,7 +9,7 @@ from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ledger.outcome import Done, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Request
-from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.stage import generate
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f10"
 LAMP = Tool(name="set_lamp", parameters={"properties": {"on": {"type": "boolean"}}, "required": ["on"]})

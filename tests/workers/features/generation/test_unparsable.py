@@ -14,8 +14,8 @@ from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
 from headrace_workers.core.pipeline.chain import TRIED, tried_in
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion
-from headrace_workers.features.generation.another_try import objected
-from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.attempt import objected
+from headrace_workers.features.generation.stage import generate
 
 TREE = JsonSchemaFormat(
     json_schema={"type": "object", "properties": {"tall": {"type": "integer"}}, "required": ["tall"]}

@@ -36,7 +36,7 @@ from headrace_workers.core.ports import Completion, Request
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import mode_of
 from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.stage import generate
 from headrace_workers.features.judging.ground_step import ground_answers
 from headrace_workers.features.judging.step import judge
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder

@@ -30,9 +30,9 @@ from headrace_workers.core.pipeline.stage import MODEL_ROLE, installed_stages
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.generation.models.model_versions import model_versions
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.generation.step import no_job
+from headrace_workers.features.generation.stage import no_job
+from headrace_workers.features.generation.store.model_generations import model_versions
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.early_assignment import Assigner

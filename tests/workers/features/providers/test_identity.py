@@ -10,9 +10,8 @@ from headrace_schemas import GenerationJob, Result
 from headrace_schemas.recall import CacheTier
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.generation.models.model_versions import model_versions
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.generation.store.model_generations import ModelGenerations, ReturnedModel
+from headrace_workers.features.generation.store.model_generations import ModelGenerations, ReturnedModel, model_versions
 from headrace_workers.features.providers.store import AllowedProviders
 
 pytestmark = pytest.mark.integration  # providers open sockets

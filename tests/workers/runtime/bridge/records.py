@@ -25,7 +25,7 @@ from headrace_workers.core.admission.rules import AdmissionRules
 from headrace_workers.core.ledger.dead_letters import Record
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.features.generation.engines.chat_template import InvalidTemplate
+from headrace_workers.features.generation.engines.prompts import InvalidTemplate
 from headrace_workers.features.webhooks.settings import HttpUse, WebhookSettings
 from headrace_workers.features.webhooks.targets import Reach
 from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdmission

@@ -49,7 +49,7 @@ from headrace_workers.core.pipeline.chain import links_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
 from headrace_workers.features.generation.structured import schemas
-from headrace_workers.features.generation.structured.compile_allowance import CompileAllowance
+from headrace_workers.features.generation.structured.compiling import CompileAllowance
 from headrace_workers.runtime.bridge.record_admission import Accepted
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -27,7 +27,7 @@ from headrace_workers.core.named_resources import named_by
 from headrace_workers.core.tables import NEVER
 from headrace_workers.features.batches.store.feeding import NewLine
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
-from headrace_workers.features.generation.openai.request import Asker, Request
+from headrace_workers.features.generation.openai.request import OpenAIRequest, RequestContext
 from headrace_workers.http.openai_errors import Refused, refused
 from headrace_workers.runtime.bridge.record_admission import Accepted
 
@@ -165,7 +165,7 @@ def jobs_of_request(line: Mapping[str, Any], number: int, terms: Terms, admit: A
     return RequestJobs(tuple(jobs), any(isinstance(job, JudgedJob) and job.asks_judge for job in request.jobs))
 
 
-def _as_request(error: NoJob, request: Request) -> NoJob:
+def _as_request(error: NoJob, request: OpenAIRequest) -> NoJob:
     """Return the refusal of a job in OpenAI's words: its code, and the parameter of the request's body."""
     if error.error is None:
         return error
@@ -174,7 +174,7 @@ def _as_request(error: NoJob, request: Request) -> NoJob:
     return NoJob(found.code or error.code, str(error), param)
 
 
-def read(line: Mapping[str, Any], number: int, terms: Terms) -> Request:
+def read(line: Mapping[str, Any], number: int, terms: Terms) -> OpenAIRequest:
     """Return the request that a line holds. Raise NoJob where it holds none that can be answered."""
     if missing := sorted(_FIELDS - line.keys()):
         words = f"{', '.join(missing)} is missing: a request has custom_id, method, url and body"
@@ -195,7 +195,7 @@ def read(line: Mapping[str, Any], number: int, terms: Terms) -> Request:
     if not isinstance(body, dict):
         raise NoJob(_WRONG, "body: must be a JSON object", "body")
     try:
-        return endpoint(body, asker(number, terms))
+        return endpoint(body, context_of(number, terms))
     except Refused as error:
         param = "body" if error.param is None else f"body.{error.param}"
         raise NoJob(error.code or _WRONG, f"body: {error}", param) from None
@@ -205,13 +205,13 @@ def read(line: Mapping[str, Any], number: int, terms: Terms) -> Request:
         raise NoJob(_FAULT, f"headrace failed to read it: {type(error).__name__}") from error
 
 
-def asker(number: int, terms: Terms) -> Asker:
+def context_of(number: int, terms: Terms) -> RequestContext:
     """Return who asks by a line."""
     deadline = datetime.fromtimestamp(terms.expires_at / 1000, UTC)
-    return Asker(tenant=terms.tenant, key=terms.key(number), lane=Lane.BATCH, deadline=deadline)
+    return RequestContext(tenant=terms.tenant, key=terms.key(number), lane=Lane.BATCH, deadline=deadline)
 
 
-def job_ids(request: Request) -> list[str]:
+def job_ids(request: OpenAIRequest) -> list[str]:
     """Return the ids of a request's jobs, in order."""
     return [job.job_id("") for job in request.jobs]
 

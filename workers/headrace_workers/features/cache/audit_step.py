@@ -13,7 +13,7 @@ from headrace_workers.core.ports import Completion, Generator, ProviderBusy, Req
 from headrace_workers.features.cache.calibration.audit_labels import compare
 from headrace_workers.features.cache.calibration.sampling import twice
 from headrace_workers.features.cache.store.audit_rows import Audited, Own
-from headrace_workers.features.generation.structured.in_prompt import with_format
+from headrace_workers.features.generation.structured.tools import with_format
 
 UNREPORTED: Final = Usage(prompt_tokens=0, completion_tokens=0)  # of a call that is charged with the most
 

@@ -18,8 +18,7 @@ from headrace_workers.core.ports import Generator, ProviderBusy, Relation, TextP
 from headrace_workers.features.cache.audit_step import UNREPORTED
 from headrace_workers.features.cache.store.audit_rows import Label
 from headrace_workers.features.cache.store.label_work import Labelled, LabelWork
-from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
-from headrace_workers.features.generation.verifiers.verify_stage import tokens_at_most
+from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier, tokens_at_most
 
 LABEL: Final = "label"  # the stage
 _LAST: Final = 9  # of ranks: behind all jobs

@@ -11,9 +11,9 @@ from headrace_workers.core.ports import Relation, Verifier
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.generation.models.model_versions import model_versions
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import held_models
+from headrace_workers.features.generation.store.model_generations import model_versions
 from headrace_workers.features.generation.verifiers.measured import refuse_chance
 from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
 from headrace_workers.features.knowledge.parts import question_embedder

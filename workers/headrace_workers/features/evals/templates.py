@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from headrace_workers.features.evals.placeholders import NoSuchField, Template
-from headrace_workers.features.generation.openai.content import role_of, text_of
+from headrace_workers.features.generation.openai.request import role_of, text_of
 from headrace_workers.http.openai_errors import missing, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 

@@ -1,24 +1,54 @@
-"""One attempt of a model at a job: what its failure leads to, and what the receipt says of it."""
+"""One attempt of a model at a job: what its failure leads to, what the receipt says of it, and how a model is asked for
+another answer.
+"""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
-from typing import Final
+from typing import Any, Final
 
-from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Usage
-from headrace_schemas.errors import ProviderNotAllowed, Unparsable
+from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Sampling, Usage
+from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed, Unparsable
 from headrace_schemas.events import Attempt
-from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.limits import MAX_COMPLETION_TOKENS, MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry, Signal, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Signal, Wait
+from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.chain import in_words, links_in, tried_in, with_attempt
 from headrace_workers.core.pipeline.fallback import Decision, attempt_of, decide_next
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Generator, HasProvider, Unseen
+from headrace_workers.core.ports import Completion, Generator, HasProvider, Unseen
 from headrace_workers.features.generation.engines.remote.failures import ServerFailed
-from headrace_workers.features.generation.monitored_generator import BreakerIsOpen
+from headrace_workers.features.generation.model_health import BreakerIsOpen
 from headrace_workers.features.generation.store.breakers import signal_of
 
+GENERATE: Final = "generate"  # the stage that the job goes back to
+TURNS: Final = "turns"  # in the context of who has it asked: what it is told behind the conversation
+
 _LEAST_SECONDS: Final = 0.001  # left to a job whose step has begun: settling decides whether its deadline has passed
+ROOM: Final = "room"  # in the context of a step: the longest answer of its next attempt, in tokens
+REPAIR: Final = "repair"  # and what it is told: the answer before, and what is wrong with it
+_MORE: Final = 2  # times the room of an answer that was cut off
+_LONGEST: Final = 4_000  # characters of an answer that a model is shown to repair it
+_AROUND: Final = 256  # tokens of the words about it, at most
+_REASON: Final = 300  # characters
+
+
+def objected(answer: str, objection: str) -> dict[str, Any]:
+    """Return the context for another try: the answer, and its fault."""
+    return {TURNS: [{"role": "assistant", "content": answer}, {"role": "user", "content": objection}]}
+
+
+def turns_in(context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return the turns in that context; none where the model is not asked again."""
+    return tuple(Message.model_validate(each) for each in context.get(TURNS, ()))
+
+
+def given_up(error: HeadraceError, done: Done) -> Done | Retry:
+    """Let the job go on with its earlier answer, as `done` says: at once, or when there is no other try."""
+    if not error.category.retryable:
+        return done
+    return Retry(reason_of(error), category=error.category, otherwise=done)
 
 
 class AttemptTooLong(HeadraceError):
@@ -56,7 +86,7 @@ def failed_attempt(
     )
 
 
-def spared(task: Task, generator: Generator, error: BreakerIsOpen, decision: Decision) -> Outcome:
+def when_breaker_open(task: Task, generator: Generator, error: BreakerIsOpen, decision: Decision) -> Outcome:
     """Return the outcome of a task whose model is not asked, since its breaker is open."""
     reason = reason_of(error)
     if decision.action == "wait":
@@ -96,13 +126,138 @@ def _because(task: Task, model: str) -> str | None:
     ahead = [each.model for each in links][: [each.model for each in links].index(model)] if links else []
     tried = {each.model: each for each in tried_in(task.context) if each.model in ahead}
     skipped = [each for each in links if each.skipped and each.model in ahead]
-    spared = [each for each in ahead if each not in tried and each not in {link.model for link in skipped}]
+    when_breaker_open = [each for each in ahead if each not in tried and each not in {link.model for link in skipped}]
     if not ahead:
         return None
     parts = [in_words([tried[each] for each in ahead if each in tried], skipped)]
-    parts += [f"{each} (not asked: it failed for others)" for each in spared]
+    parts += [f"{each} (not asked: it failed for others)" for each in when_breaker_open]
     return f"{model} answered in place of {', '.join(part for part in parts if part)}"[:MAX_SHORT_TEXT]
 
 
 def _provider(generator: Generator) -> str | None:
     return generator.provider if isinstance(generator, HasProvider) else None
+
+
+def with_room(sampling: Sampling, context: Mapping[str, Any]) -> Sampling:
+    """Return how an attempt samples: with more room where the attempt before it was cut off."""
+    room = context.get(ROOM)
+    return sampling if room is None else sampling.model_copy(update={"max_tokens": room})
+
+
+def repairing(context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return the turns that tell a model what the answer before was, and what is wrong with it; none elsewhere."""
+    return turns_in(context.get(REPAIR) or {})
+
+
+def forgotten(context: Mapping[str, Any]) -> dict[str, None]:
+    """Return the context by which the next answer is asked for as the first was."""
+    return {name: None for name in (ROOM, REPAIR) if context.get(name) is not None} if context else {}
+
+
+def without_repair(task: Task, error: HeadraceError) -> Retry | None:
+    """Return the next attempt of a model whose context does not hold the answer to be repaired; None elsewhere."""
+    if not isinstance(error, PromptTooLong) or task.context.get(REPAIR) is None:
+        return None
+    return Retry(reason_of(error), context={REPAIR: None})
+
+
+def unparsable(
+    task: Task, error: Unparsable, generator: Generator, ms: float, completion: Completion | None, usage: Usage | None
+) -> Outcome:
+    """Return the outcome of an attempt whose answer does not have its format.
+
+    Another attempt is made where it may help. Without one, the job goes on with an earlier answer if a feature asked
+    for this one, and else ends in this failure. `completion` is absent where the engine gave up by itself.
+    """
+    another = _another(task, error, generator, ms, completion)
+    earlier = _earlier(task, error)
+    if another is None and earlier is not None:
+        return replace(earlier, usage=usage)
+    attempt = failed_attempt(generator, error.category, error, ms, usage)
+    if another is None:
+        dead = Dead(error.category, reason_of(error), usage=usage, failure=error.failure, place=error.place)
+        return with_failure(dead, task, attempt)
+    retry = replace(another, otherwise=earlier, usage=usage, failure=error.failure, place=error.place)
+    return with_failure(retry, task, attempt)
+
+
+def shortened(
+    task: Task, answered: Done, generator: Generator, ms: float, completion: Completion, usage: Usage
+) -> Outcome:
+    """Return the outcome of an answer that was closed since its tokens ran out: one more attempt if it may have more
+    room. Without one, the job goes on with the answer.
+    """
+    job = task.job
+    room = _more_room(task, job, completion, generator, ms) if isinstance(job, GenerationJob) else None
+    if room is None or not isinstance(job, GenerationJob):
+        return answered
+    error = Unparsable("the answer's tokens ended before it did, and it was closed", "truncated")
+    retry = Retry(
+        reason_of(error),
+        context={ROOM: room},
+        more_tokens=room - job.sampling.max_tokens,
+        otherwise=replace(answered, context={**answered.context, ROOM: None}),
+        usage=usage,
+        failure=error.failure,
+    )
+    return with_failure(retry, task, failed_attempt(generator, error.category, error, ms, usage))
+
+
+def _earlier(task: Task, error: Unparsable) -> Done | None:
+    """Return how the job goes on with the answer that it had before it was sent back to its model; None without one."""
+    ends = (each.without_another(task.context, error) for each in reversed(answering()))
+    end = next((each for each in ends if each is not None), None)
+    found = end.otherwise if isinstance(end, Retry) else end
+    return replace(found, context={**found.context, **forgotten(task.context)}) if isinstance(found, Done) else None
+
+
+def _another(
+    task: Task, error: Unparsable, generator: Generator, ms: float, completion: Completion | None
+) -> Retry | None:
+    """Return the next attempt: with more room, by the next model, or by the same model if that may answer otherwise."""
+    job, reason = task.job, reason_of(error)
+    if not isinstance(job, GenerationJob) or error.failure == "unsatisfiable":
+        return None
+    if error.failure == "truncated" and completion is not None:
+        room = _more_room(task, job, completion, generator, ms)
+        if room is not None:
+            return Retry(reason, context={ROOM: room}, more_tokens=room - job.sampling.max_tokens)
+    told = None if completion is None else _repair_of(error, completion)
+    context = {**forgotten(task.context), **({} if told is None else {REPAIR: told})}
+    decision = decision_on(task, error, generator.alias)
+    if decision.action == "next":
+        return Retry(reason, category=decision.category, context=context)
+    if error.failure != "unparsable" or _failed_before(task, generator.alias):
+        return None
+    if told is not None and completion is not None:
+        needed = completion.prompt_tokens + completion.completion_tokens + _AROUND + job.sampling.max_tokens
+        if needed <= generator.context_length:
+            return Retry(reason, context=context, more_tokens=completion.completion_tokens + _AROUND)
+    draws = job.sampling.temperature > 0 and job.sampling.seed is None
+    return Retry(reason, context=forgotten(task.context)) if draws else None
+
+
+def _failed_before(task: Task, model: str) -> bool:
+    return any(each.model == model and each.failure is not None for each in tried_in(task.context))
+
+
+def _repair_of(error: Unparsable, completion: Completion) -> dict[str, Any] | None:
+    """Return what a model is told about an answer that it is to repair; None about one that is too long or empty."""
+    if error.failure != "unparsable" or not 0 < len(completion.text) <= _LONGEST:
+        return None
+    place = f" (at {error.place})" if error.place else ""
+    return objected(
+        completion.text,
+        f"That answer does not have the format: {reason_of(error)[:_REASON]}{place}. Write the whole answer again, in "
+        "the format. Write nothing before or after it.",
+    )
+
+
+def _more_room(task: Task, job: GenerationJob, completion: Completion, generator: Generator, ms: float) -> int | None:
+    """Return the room for one more attempt, in tokens; None where it cannot have more, or there is no time for it."""
+    usual = job.sampling.max_tokens
+    room = min(_MORE * usual, MAX_COMPLETION_TOKENS, generator.context_length - completion.prompt_tokens)
+    if task.context.get(ROOM) is not None or room <= usual or len(completion.text) >= MAX_TEXT:
+        return None
+    needed = (1 + _MORE) * ms / 1000  # this attempt, and the longer one
+    return None if task.seconds_left is not None and task.seconds_left < needed else room

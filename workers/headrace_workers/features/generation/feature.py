@@ -21,11 +21,10 @@ if TYPE_CHECKING:  # most processes do without it
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.generation.api import chat, completions, models, responses
+    from headrace_workers.features.generation.api import answers, models, responses
 
     return (
-        chat.router,
-        completions.router,
+        answers.router,
         responses.router,
         models.router,
     )

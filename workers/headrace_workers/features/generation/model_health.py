@@ -1,31 +1,125 @@
-"""The health of the model that a worker holds: whether it may be asked, and what its calls came to."""
+"""The health of models: the breakers as a process knows them, and a generator that follows its model's breaker."""
 
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from headrace_schemas import Category, HeadraceError
+from headrace_schemas import Category, HeadraceError, Message, Sampling
 from headrace_schemas.errors import Unavailable, Unparsable
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Completion, NotAsked, ProviderBusy
-from headrace_workers.features.generation.breaker import Breaker, after_failure, after_nothing, after_success
-from headrace_workers.features.generation.engines.remote.failures import CutByDeadline
-from headrace_workers.features.generation.known_breakers import KnownBreakers
-from headrace_workers.features.generation.store.breakers import Breakers, Calls, Change, Health
+from headrace_workers.core.ports import Completion, Generator, HasProvider, NotAsked, ProviderBusy, Request
+from headrace_workers.core.wrapped_generator import WrappedGenerator
+from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
+from headrace_workers.features.generation.fault_injection import Answers, FaultyGenerator
+from headrace_workers.features.generation.store.breakers import (
+    Breaker,
+    Breakers,
+    Calls,
+    Change,
+    Health,
+    after_failure,
+    after_nothing,
+    after_success,
+)
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
+
+_READ_EVERY: Final = 0.5  # seconds
+_READ_OFTEN: Final = 0.1
 
 _LOOK_EVERY: Final = 0.25  # seconds for which a worker believes what it read
 _TELL_EVERY: Final = 5.0  # seconds between two notes of how many calls there were
 _PROBE_SECONDS: Final = 60.0  # that a probe may take, where nothing bounds its call
 _HALF_OPEN_SECONDS: Final = 1.0  # until a call looks again, while another one probes
 _HARD_SECONDS: Final = 10.0  # a provider that asks for less is busy, and not away
+
+
+class KnownBreakers:
+    """Breakers of a ledger, read every `look_every` seconds at most. Thread-safe."""
+
+    def __init__(
+        self, ledger: Ledger, monotonic: Callable[[], float] = time.monotonic, *, look_every: float = _READ_EVERY
+    ) -> None:
+        self._breakers = ledger.of(Breakers)
+        self._monotonic = monotonic
+        self._look_every = look_every
+        self._lock = threading.Lock()
+        self._known: Mapping[str, Health] = {}
+        self._known_at = float("-inf")
+        self._ahead = 0.0  # ms by which the ledger's clock is ahead of ours
+        self._notes = 0
+
+    def avoided(self) -> frozenset[str]:
+        """Return the models that nobody may ask at the moment. While the ledger does not answer, what was read last
+        holds.
+        """
+        known, now = self._last()
+        return frozenset(model for model, each in known.items() if each.breaker.opens_in(now))
+
+    def groups(self) -> dict[str, int]:
+        """Return how many groups may be sent to models whose breakers are not closed: none, or one that probes. While
+        the ledger does not answer, what was read last holds.
+        """
+        known, now = self._last()
+        return {
+            model: 0 if each.breaker.opens_in(now) else 1
+            for model, each in known.items()
+            if each.breaker.open_until is not None
+        }
+
+    def look(self) -> tuple[Mapping[str, Health], int]:
+        """Return the health of the models that ever failed or were drilled, and the ledger's time (ms). Raise
+        Unavailable where the ledger must be read, and does not answer.
+        """
+        with self._lock:
+            is_calm = all(each.breaker.open_until is None for each in self._known.values())
+            if self._monotonic() - self._known_at <= (self._look_every if is_calm else _READ_OFTEN):
+                return self._known, self._now()
+            notes = self._notes
+        found = self._breakers.all()
+        with self._lock:
+            if self._notes == notes:  # else a change of our own is newer
+                self._known, self._known_at = found, self._monotonic()
+                self._set_clock(next((each.now for each in found.values()), 0))
+            return self._known, self._now()
+
+    def last(self, model: str) -> Breaker:
+        """Return a model's breaker as it is known, however old that is."""
+        with self._lock:
+            known = self._known.get(model)
+            return known.breaker if known else Breaker()
+
+    def note(self, model: str, breaker: Breaker, now: int) -> None:
+        """Note how this process changed a model's breaker, and when that was by the ledger's clock (ms)."""
+        with self._lock:
+            known = self._known.get(model)
+            self._known = {**self._known, model: Health(breaker, known.drill if known else None, now)}
+            self._notes += 1
+            self._set_clock(now)
+
+    def forget(self) -> None:
+        """Let the next look read the ledger."""
+        with self._lock:
+            self._known_at = float("-inf")
+
+    def _last(self) -> tuple[Mapping[str, Health], int]:
+        try:
+            return self.look()
+        except Unavailable:
+            with self._lock:
+                return self._known, self._now()
+
+    def _set_clock(self, now: int) -> None:
+        self._ahead = now - self._monotonic() * 1000
+
+    def _now(self) -> int:
+        return int(self._monotonic() * 1000 + self._ahead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +273,78 @@ def _log(model: str, change: Change) -> None:
         log("models", logging.WARNING, Action.MODEL_DOWN, f"its breaker opened: {change.after.reason}", model=model)
     elif after == "closed" and before != "closed":
         log("models", logging.INFO, Action.MODEL_UP, "its breaker closed: it answers again", model=model)
+
+
+class BreakerIsOpen(NotAsked):
+    """A call that was not made, since its model's breaker is open. `after` is in how many seconds the model is asked
+    again.
+    """
+
+
+class MonitoredGenerator(WrappedGenerator):
+    """A generator whose breaker is kept by `health`. As thread-safe as `inner`. `monotonic` measures its calls."""
+
+    def __init__(self, inner: Generator, health: ModelHealth, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(inner)
+        self._health = health
+        self._monotonic = monotonic
+
+    @property
+    def provider(self) -> str | None:
+        """Return whose machine answers; None for this one."""
+        return self._inner.provider if isinstance(self._inner, HasProvider) else None
+
+    @property
+    def urgent(self) -> "MonitoredGenerator":
+        """Return the same for urgent work."""
+        return MonitoredGenerator(self._inner.urgent, self._health, self._monotonic)
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+        """Answer all; each is a BreakerIsOpen where the model may not be asked. A drill's fault comes in its place."""
+        permit = self._health.permit(_longest(requests), _tenant(requests))
+        if permit.wait:
+            return [self._open(permit) for _ in requests]
+        if not permit.probes and self.provider is not None:  # a model of this machine is asked at once
+            requests = [replace(each, barred=self._health.barred) for each in requests]
+        asked: Answers = FaultyGenerator(fault) if (fault := self._health.drill()) else self._inner
+        begun = self._monotonic()
+        found = asked.generate(requests)
+        self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes)
+        if permit.probes:  # one that failed has opened the breaker: its model is not asked once more
+            found = [RemoteFailed(reason_of(each)) if isinstance(each, ServerFailed) else each for each in found]
+        return found
+
+    def choice_probabilities(
+        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
+    ) -> list[tuple[float, ...] | HeadraceError]:
+        """Return the probabilities of the choices after each prompt, or a BreakerIsOpen for each."""
+        permit = self._health.permit()
+        if permit.wait:
+            return [self._open(permit) for _ in prompts]
+        if fault := self._health.drill():
+            drilled = FaultyGenerator(fault).generate([Request(each, Sampling()) for each in prompts])
+            self._health.note(drilled, 0, probed=permit.probes)
+            return [each for each in drilled if isinstance(each, HeadraceError)]
+        begun = self._monotonic()
+        found: Sequence[tuple[float, ...] | HeadraceError] = ()
+        try:
+            found = self._inner.choice_probabilities(prompts, choices)
+        finally:  # a probe that raised came to nothing
+            self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes)
+        return list(found)
+
+    def _open(self, permit: Permit) -> BreakerIsOpen:
+        reason = f"{self.alias} was not asked: its breaker is open after {permit.reason or 'failures'}"
+        return BreakerIsOpen(reason, after=permit.wait, is_sure=False)
+
+
+def _tenant(requests: Sequence[Request]) -> str:
+    """Return whose calls these are; nothing where they are of several tenants."""
+    tenants = {each.tenant or "" for each in requests}
+    return tenants.pop() if len(tenants) == 1 else ""
+
+
+def _longest(requests: Sequence[Request]) -> float | None:
+    """Return how long these calls may take; None where nothing bounds one of them."""
+    bounds = [each.at_most for each in requests if each.at_most is not None]
+    return max(bounds, default=None) if len(bounds) == len(requests) else None

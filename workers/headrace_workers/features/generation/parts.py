@@ -9,9 +9,8 @@ from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.ports import Generator
 from headrace_workers.core.recent_reads import RecentReads
 from headrace_workers.features.generation.engines.counting import CountingModels
-from headrace_workers.features.generation.model_health import ModelHealth
+from headrace_workers.features.generation.model_health import ModelHealth, MonitoredGenerator
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.generation.monitored_generator import MonitoredGenerator
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.features.providers.boundary import bounded
 from headrace_workers.runtime.settings import Settings

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from headrace_workers.core.environment import Variables, number, variable
-from headrace_workers.features.generation.engines.hardware import Device
+from headrace_workers.features.generation.engines.engine import Device
 from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS
 
 _READ_BY = "workers that run a model"

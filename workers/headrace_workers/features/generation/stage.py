@@ -1,14 +1,255 @@
 """The stage in which a model answers, and which jobs may share one call of it."""
 
-from typing import Final
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, TypeAlias
 
-from headrace_schemas import GenerationJob
+from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
+from headrace_schemas.errors import Unparsable
+from headrace_schemas.limits import MAX_TEXT
+from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait
+from headrace_workers.core.pipeline.answer_additions import answering
+from headrace_workers.core.pipeline.chain import TRIED, next_in_chain, share_of
+from headrace_workers.core.pipeline.isolate import unexpected
+from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.stage import FurtherAnswers, ReadBytes, Stage, Weight, no_further_answers
-from headrace_workers.core.pipeline.task import Job
+from headrace_workers.core.pipeline.task import Job, Task
+from headrace_workers.core.ports import Completion, Generator, GivenUp, ProviderBusy, RemoteSource, Request
+from headrace_workers.features.generation.admission import tokens_at_most
+from headrace_workers.features.generation.attempt import (
+    AttemptTooLong,
+    decision_on,
+    failed_attempt,
+    fields_of,
+    forgotten,
+    repairing,
+    shortened,
+    unparsable,
+    when_breaker_open,
+    with_failure,
+    with_room,
+    without_repair,
+)
 from headrace_workers.features.generation.engines.prefixes import digest_of
-from headrace_workers.features.generation.most_tokens import tokens_at_most
-from headrace_workers.features.generation.step import generate
-from headrace_workers.features.generation.structured.in_prompt import with_format
+from headrace_workers.features.generation.model_health import BreakerIsOpen
+from headrace_workers.features.generation.store.model_generations import ReturnedModel
+from headrace_workers.features.generation.structured.tool_calls import with_tools
+from headrace_workers.features.generation.structured.tools import with_format
+from headrace_workers.features.generation.structured.validity import failure_of
+
+Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
+
+
+def no_job(_job_id: str) -> bool:
+    """Name no job."""
+    return False
+
+
+def as_it_is(_tenant: str, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Show a conversation to its model as it is."""
+    return tuple(messages)
+
+
+def generate(
+    tasks: Sequence[Task],
+    *,
+    generator: Generator,
+    shown: Shown = as_it_is,
+    cancelled: Callable[[str], bool] = no_job,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> list[Outcome]:
+    """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task.
+
+    `shown(tenant, messages)` returns a conversation as its model reads it. Jobs that are
+    `cancelled` meanwhile are computed no further.
+    """
+    jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
+    begun, model = monotonic(), generator.alias
+    requests = [
+        Request(
+            (*shown(job.tenant, _conversation(job, tasks[place].context)), *_turns(tasks[place].context)),
+            with_room(job.sampling, tasks[place].context),
+            job.tenant,
+            _given_up(tasks[place], model, (share := _share(tasks[place], model)), cancelled, begun, monotonic),
+            share,
+            patient=_is_patient(tasks[place], model),
+            output=job.output,
+            tools=job.tools,
+            offer=job.offer,
+        )
+        for place, job in jobs
+    ]
+    completions = generator.generate(requests) if requests else []
+    ms = (monotonic() - begun) * 1000
+    outcomes: dict[int, Outcome] = {}
+    for (place, _), request, completion in zip(jobs, requests, completions, strict=True):
+        found = _in_time(completion, request, ms)
+        try:
+            outcomes[place] = _outcome(tasks[place], found, generator, ms)
+        except Exception as error:  # else the whole group would be asked again, and paid for again
+            outcomes[place] = unexpected(error)
+    return [outcomes.get(place) or _not_a_generation(task) for place, task in enumerate(tasks)]
+
+
+def _is_patient(task: Task, model: str) -> bool:
+    """Return True if a task waits for this model while its provider is busy and names no time."""
+    if next_in_chain(task.job, model) is None:
+        return True
+    return decision_on(task, ProviderBusy("it takes no calls"), model).action == "wait"
+
+
+def _share(task: Task, model: str) -> float | None:
+    if task.seconds_left is None or not isinstance(task.job, GenerationJob):
+        return None
+    return share_of(task.job.chain, model, task.seconds_left)
+
+
+def _given_up(
+    task: Task,
+    model: str,
+    share: float | None,
+    cancelled: Callable[[str], bool],
+    begun: float,
+    monotonic: Callable[[], float],
+) -> Callable[[], bool]:
+    """Return what says that an attempt is to end: its job is cancelled, or another model is to have the time left."""
+    if share is None or next_in_chain(task.job, model) is None:
+        return partial(cancelled, task.job_id)
+    return lambda: monotonic() - begun > share or cancelled(task.job_id)
+
+
+def _in_time(completion: Completion | HeadraceError, request: Request, ms: float) -> Completion | HeadraceError:
+    if isinstance(completion, GivenUp) and request.at_most is not None and ms > request.at_most * 1000:
+        return AttemptTooLong(f"it took longer than {request.at_most:.3g} s, its share of the deadline")
+    return completion
+
+
+def _outcome(task: Task, completion: Completion | HeadraceError, generator: Generator, ms: float) -> Outcome:
+    if isinstance(completion, Unparsable):
+        return unparsable(task, completion, generator, ms, None, completion.usage)
+    if isinstance(completion, HeadraceError):
+        return without_repair(task, completion) or _failure(task, completion, generator, ms)
+    return _checked(task, completion, generator, ms)
+
+
+def _checked(task: Task, completion: Completion, generator: Generator, ms: float) -> Outcome:
+    """Return the outcome of an answer: done if it has the format that the job asks for."""
+    # A byte-level model may write a NUL, which no event may carry.
+    text = completion.text.replace("\x00", "\ufffd")
+    if len(text) > MAX_TEXT:
+        completion = replace(completion, text=text[:MAX_TEXT], finish_reason="length")
+    elif text is not completion.text:
+        completion = replace(completion, text=text)
+    # Calls of tools: found in the answer and checked, before anything reads it.
+    called = with_tools(completion, task.job, task.job_id) if isinstance(task.job, GenerationJob) else completion
+    if isinstance(called, Unparsable):
+        return unparsable(task, called, generator, ms, completion, _usage(completion))
+    completion = called
+    output = task.job.output if isinstance(task.job, GenerationJob) else None
+    if completion.tool_calls:
+        output = None
+    if output is None or (error := failure_of(output, completion.text, completion.finish_reason)) is None:
+        answered = _answered(task, completion, generator, ms)
+        if isinstance(output, JsonSchemaFormat | JsonObjectFormat) and completion.finish_reason == "length":
+            return shortened(task, answered, generator, ms, completion, _usage(completion))
+        return answered
+    return unparsable(task, error, generator, ms, completion, _usage(completion))
+
+
+def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) -> Outcome:
+    decision = decision_on(task, error, generator.alias)
+    if isinstance(error, BreakerIsOpen):
+        return when_breaker_open(task, generator, error, decision)
+    if decision.action == "wait":
+        return Wait(None, reason_of(error), at_most=decision.seconds)
+    ends = (each.without_another(task.context, error) for each in reversed(answering()))
+    outcome: Outcome | None = next((end for end in ends if end is not None), None)
+    if outcome is None:
+        outcome = (
+            Dead(decision.category, reason_of(error), billed=error.billed, code=error.end_code)
+            if decision.action == "dead"
+            else Retry(
+                reason_of(error),
+                category=decision.category,
+                billed=error.billed,
+                again=decision.before_next,
+            )
+        )
+    if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
+        return outcome
+    return with_failure(outcome, task, failed_attempt(generator, decision.category, error, ms))
+
+
+def _answered(task: Task, completion: Completion, generator: Generator, ms: float) -> Done:
+    context, text = task.context, completion.text
+    additions = answering() if context else ()
+    answer = Answer(
+        text=text,
+        finish_reason=completion.finish_reason,
+        tool_calls=completion.tool_calls,
+        model=generator.alias,
+        quantization=generator.quantization,
+        usage=_usage(completion),
+        **_source(completion.remote),
+        **{name: value for each in additions for name, value in each.answer_fields(context, text).items()},
+    )
+    if attempted := fields_of(task, answer, ms):
+        answer = Answer.model_validate({**dict(answer), **attempted})
+    return Done(
+        Output(job_id=task.job_id, tenant=task.job.tenant, answer=answer),
+        context={
+            **({TRIED: []} if TRIED in context else {}),  # they are in the answer: another begins anew
+            **forgotten(context),
+            **seen_by(context, answer.provider, *(each.provider for each in answer.attempts)),
+        },
+        rows=(
+            *(row for each in additions for row in each.rows(context, text)),
+            *([] if completion.remote is None else [ReturnedModel(generator.alias, completion.remote.model)]),
+        ),
+    )
+
+
+def _usage(completion: Completion) -> Usage:
+    remote = completion.remote
+    return Usage(
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        cached_tokens=remote.cached_tokens if remote else None,
+        reasoning_tokens=remote.reasoning_tokens if remote else None,
+    )
+
+
+def _source(remote: RemoteSource | None) -> dict[str, str | None]:
+    """Return the fields of an answer that say whose machine gave it."""
+    if remote is None:
+        return {}
+    return {"provider": remote.provider, "returned_model": remote.model, "fingerprint": remote.fingerprint}
+
+
+def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return what the model reads: the job's conversation, or what a feature makes of it, such as one with passages.
+    It names the format that the answer must have.
+    """
+    if not context:
+        return with_format(job.conversation, job)
+    changed = (each.conversation(job, context) for each in answering())
+    found = next((messages for messages in changed if messages is not None), job.conversation)
+    return with_format(found, job)
+
+
+def _turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return the turns after the conversation: they tell the model what its last answers lacked."""
+    if not context:
+        return ()
+    return (*(turn for each in answering() for turn in each.turns(context)), *repairing(context))
+
+
+def _not_a_generation(task: Task) -> Outcome:
+    return Dead(Category.PERMANENT, f"generation takes generation jobs, not {type(task.job).__name__}")
 
 
 def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """The ledger's tables of generation: what was asked for, as long as it may be retrieved, and how
-models fare."""
+models fare.
+"""
 
 from typing import Final
 

@@ -30,8 +30,8 @@ from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
-from headrace_workers.features.generation.another_try import GENERATE, given_up, objected, turns_in
-from headrace_workers.features.generation.structured.tools_in_prompt import said_in
+from headrace_workers.features.generation.attempt import GENERATE, given_up, objected, turns_in
+from headrace_workers.features.generation.structured.tools import said_in
 from headrace_workers.features.judging.carried_scores import forgotten
 from headrace_workers.features.judging.critique import critique
 

@@ -10,7 +10,7 @@ from headrace_workers.core.pipeline.new_receipt import receipt
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator, ProviderBusy, Unseen, provider_of
-from headrace_workers.features.generation.structured.tools_in_prompt import said_in
+from headrace_workers.features.generation.structured.tools import said_in
 from headrace_workers.features.judging.carried_scores import EMBEDDED, JUDGED, from_context, to_context
 from headrace_workers.features.judging.quality_retry import judged, stopped
 from headrace_workers.features.judging.score import Scored, next_judge, score_all

@@ -10,8 +10,7 @@ from headrace_schemas.attributes import AnyFilter, AttributeMap
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.tool import NO_TOOLS, Offer
-from headrace_workers.features.generation.structured.in_prompt import with_format
-from headrace_workers.features.generation.structured.tools import as_json, described
+from headrace_workers.features.generation.structured.tools import as_json, described, with_format
 from headrace_workers.features.knowledge.admission import no_such_base
 from headrace_workers.features.knowledge.grounds import Found, Grounds, NoGrounds, UnknownBase, with_turn
 from headrace_workers.features.knowledge.packing import Passage, pack

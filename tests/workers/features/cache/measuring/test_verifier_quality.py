@@ -5,7 +5,7 @@ from tests.workers.features.judging.judge_model import JudgeModel
 
 from headrace_workers.features.cache.measuring.pairs import Pair
 from headrace_workers.features.cache.measuring.verifier_quality import measure
-from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
+from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
 
 PAIRS = [Pair(n, f"question {n} {'same' if n % 2 else 'other'}", f"known {n}", bool(n % 2)) for n in range(1, 81)]
 

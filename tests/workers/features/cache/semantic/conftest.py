@@ -25,7 +25,7 @@ from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.step import as_it_is, no_job
+from headrace_workers.features.generation.stage import as_it_is, no_job
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation.canary import UNMARKED
 from headrace_workers.features.moderation.moderator import PolicyModerator

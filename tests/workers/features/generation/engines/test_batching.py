@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.features.generation.engines.batching import isolate_failures, plan_batches
+from headrace_workers.features.generation.engines.batches import isolate_failures, plan_batches
 
 
 def doubling(culprits: set[int], error: Exception) -> Callable[[list[int]], list[int]]:

@@ -28,14 +28,10 @@ from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.engines.engine import LoadOptions
 from headrace_workers.features.generation.engines.load_generator import load_generator
 from headrace_workers.features.generation.engines.remote import http_client
-from headrace_workers.features.generation.engines.remote.calls import Piece, answer
-from headrace_workers.features.generation.engines.remote.failures import (
-    AnswerLost,
-    ProviderRefuses,
-    ProviderRejects,
-)
+from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses, ProviderRejects
+from headrace_workers.features.generation.engines.remote.generator import Piece, answer
 from headrace_workers.features.generation.models.catalogue import RemoteModel
-from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.stage import generate
 
 KEY = "sk-0123456789abcdef"
 TEACHER = RemoteModel(model="teacher")

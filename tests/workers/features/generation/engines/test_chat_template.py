@@ -7,7 +7,7 @@ import pytest
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong
-from headrace_workers.features.generation.engines.chat_template import ChatTemplate, InvalidTemplate, load_chat_template
+from headrace_workers.features.generation.engines.prompts import ChatTemplate, InvalidTemplate, load_chat_template
 
 HELLO = (Message(role="system", content="Be brief."), Message(role="user", content="Hi <b> & é"))
 CHATML = (

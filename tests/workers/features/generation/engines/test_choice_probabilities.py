@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headrace_workers.features.generation.engines.choice_probabilities import first_tokens, mass
+from headrace_workers.features.generation.engines.logits import first_tokens, mass
 
 WORDS = {"yes": [1], " yes": [2], "no": [3], " no": [4], "1": [5], " 1": [9, 5], "2": [6], " 2": [9, 6], "nope": [3, 7]}
 TEXT = {1: "yes", 2: " yes", 3: "no", 4: " no", 5: "1", 6: "2", 9: " "}

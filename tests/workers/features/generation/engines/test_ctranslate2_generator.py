@@ -18,7 +18,7 @@ from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
 from headrace_workers.core.ports import Completion, GivenUp
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
-from headrace_workers.features.generation.engines.yield_to_interactive import Run
+from headrace_workers.features.generation.engines.slots import Run
 from headrace_workers.features.generation.models.registry import read_card, write_card
 
 MIXED = ("a", "what is this?", "a longer prompt " * 6, "b", "tell me of rivers and mills " * 3)

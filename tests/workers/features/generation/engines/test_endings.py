@@ -8,8 +8,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from headrace_schemas import Sampling
 from headrace_schemas.output_format import JsonSchemaFormat
-from headrace_workers.features.generation.engines.constrained import Compiling, ConstrainedRow
-from headrace_workers.features.generation.engines.endings import Endings
+from headrace_workers.features.generation.engines.constrained import Compiling, ConstrainedRow, Endings
 from headrace_workers.features.generation.engines.stopping import Row
 from headrace_workers.features.generation.structured.grammar import grammar_of
 

@@ -20,7 +20,7 @@ from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.engines.load_generator import load_generator
 from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
-from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.stage import generate
 from headrace_workers.testing import make_echo_model
 from headrace_workers.wiring.features import FEATURES
 

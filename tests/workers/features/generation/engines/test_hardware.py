@@ -6,11 +6,7 @@ import pytest
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.cores import available_cores, available_memory
-from headrace_workers.features.generation.engines.hardware import (
-    Machine,
-    choose_placement,
-    int8_saturates,
-)
+from headrace_workers.features.generation.engines.engine import Machine, choose_placement, int8_saturates
 
 CPU_TYPES = frozenset({"int8", "int8_float32", "float32"})
 GPU_TYPES = frozenset({"int8", "int8_float16", "int8_float32", "int8_bfloat16", "float16", "bfloat16", "float32"})

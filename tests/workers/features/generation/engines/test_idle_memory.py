@@ -8,7 +8,7 @@ from tests.services.eventually import eventually
 from headrace_schemas import Message, Sampling
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines import ctranslate2_generator
-from headrace_workers.features.generation.engines.idle_memory import IdleMemory
+from headrace_workers.features.generation.engines.slots import IdleMemory
 
 
 def test_a_process_that_rests_is_told_once_for_each_time():

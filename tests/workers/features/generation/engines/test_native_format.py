@@ -17,7 +17,7 @@ from headrace_schemas.output_format import (
 )
 from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines.remote.failures import ProviderRejects
-from headrace_workers.features.generation.engines.remote.native_format import anthropic_schema, openai_schema
+from headrace_workers.features.generation.engines.remote.request_bodies import anthropic_schema, openai_schema
 
 PLAIN = {"type": "object", "properties": {"tall": {"type": "integer", "minimum": 1}}, "required": ["tall"]}
 WEAK = {

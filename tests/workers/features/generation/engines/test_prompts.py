@@ -10,8 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong
-from headrace_workers.features.generation.engines.chat_template import ChatTemplate, InvalidTemplate
-from headrace_workers.features.generation.engines.prompts import Prompts
+from headrace_workers.features.generation.engines.prompts import ChatTemplate, InvalidTemplate, Prompts
 from headrace_workers.features.generation.models.registry import read_card
 
 FRAME = 19  # tokens of ChatML around one user message of the tiny model: a byte is a token

@@ -7,7 +7,7 @@ import pytest
 from tests.services.provider import Behaviour, Provider, Reply, providing
 from tests.workers.features.generation.engines.remote_models import REMOTE_ENGINES, catalogue
 
-from headrace_workers.features.generation.engines.remote.reach import unreachable
+from headrace_workers.features.generation.commands.model_checks import unreachable
 from headrace_workers.features.generation.models.registry import list_cards
 
 

@@ -20,7 +20,7 @@ from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.ports import Completion, Generator, GivenUp, NotAsked, ProviderBusy
-from headrace_workers.features.generation.engines.remote import calls
+from headrace_workers.features.generation.engines.remote import generator
 from headrace_workers.features.generation.engines.remote.failures import (
     AnswerLost,
     CutByDeadline,
@@ -168,7 +168,7 @@ def test_a_deadline_says_nothing_about_a_model_that_had_no_time(
     kind: type,
 ) -> None:
     """It had some if no content came for five seconds. Each is billed and goes to the next model."""
-    monkeypatch.setattr(calls, "_FAIR_SECONDS", fair)
+    monkeypatch.setattr(generator, "_FAIR_SECONDS", fair)
     with providing(behave) as provider:
         (outcome,) = remote(tmp_path, engine, provider.url).generate([replace(ask("hi"), at_most=at_most)])
     assert type(outcome) is kind

@@ -13,7 +13,7 @@ from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat, O
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
 from headrace_workers.core.pipeline.chain import tried_in
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.stage import generate
 
 TREE = JsonSchemaFormat(json_schema={"type": "object", "required": ["tall"]})
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headrace_schemas import Sampling
-from headrace_workers.features.generation.engines.seeded import SeededRow, UnusableLogits, draw
+from headrace_workers.features.generation.engines.logits import SeededRow, UnusableLogits, draw
 from headrace_workers.features.generation.engines.stopping import Row
 
 LOGITS = np.array([1.0, 3.0, 2.0, 0.0, -1.0], dtype=np.float32)

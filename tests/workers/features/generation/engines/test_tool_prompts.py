@@ -11,8 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from headrace_schemas import Message
 from headrace_schemas.tool import NO_TOOLS, Offer, Tool, ToolCall
-from headrace_workers.features.generation.engines.chat_template import ChatTemplate, InvalidTemplate
-from headrace_workers.features.generation.engines.prompts import Prompts
+from headrace_workers.features.generation.engines.prompts import ChatTemplate, InvalidTemplate, Prompts
 from headrace_workers.features.generation.models.registry import read_card
 from headrace_workers.features.generation.structured.tools import Dialect
 

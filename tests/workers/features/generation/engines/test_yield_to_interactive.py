@@ -5,9 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.services.eventually import eventually
 
-from headrace_workers.features.generation.engines import yield_to_interactive
-from headrace_workers.features.generation.engines.slots import Slots
-from headrace_workers.features.generation.engines.yield_to_interactive import UrgentRuns
+from headrace_workers.features.generation.engines import slots
+from headrace_workers.features.generation.engines.slots import Slots, UrgentRuns
 
 
 class Clock:
@@ -22,22 +21,22 @@ class Clock:
 
 def test_one_run_waits_until_what_is_urgent_has_ended_and_the_others_go_on(monkeypatch):
     """As many stand aside as there are runs too many."""
-    monkeypatch.setattr(yield_to_interactive, "_AT_FIRST", 600.0)  # longer than a busy machine takes for this
-    slots, gate = Slots(2), threading.Event()
-    runs = [slots.urgent_runs.start_bulk_run() for _ in range(2)]
-    blocked = [slots.submit(lambda: gate.wait(120), urgent=False) for _ in range(2)]
+    monkeypatch.setattr(slots, "_AT_FIRST", 600.0)  # longer than a busy machine takes for this
+    model_slots, gate = Slots(2), threading.Event()
+    runs = [model_slots.urgent_runs.start_bulk_run() for _ in range(2)]
+    blocked = [model_slots.submit(lambda: gate.wait(120), urgent=False) for _ in range(2)]
     urgent = threading.Event()
-    beside = slots.submit(lambda: urgent.wait(120), urgent=True)
+    beside = model_slots.submit(lambda: urgent.wait(120), urgent=True)
     with ThreadPoolExecutor(1) as thread:
-        eventually(lambda: slots.urgent_runs.busy)
+        eventually(lambda: model_slots.urgent_runs.busy)
         stands = thread.submit(runs[0].between)
-        eventually(lambda: slots.urgent_runs.waiting == 1)
+        eventually(lambda: model_slots.urgent_runs.waiting == 1)
         runs[1].between()  # goes on at once
         assert not stands.done()
         urgent.set()
         assert beside.result(120)
         stands.result(120)
-    assert slots.urgent_runs.waiting == 0
+    assert model_slots.urgent_runs.waiting == 0
     gate.set()
     assert all(each.result(120) for each in blocked)
 

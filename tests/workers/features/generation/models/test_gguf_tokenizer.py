@@ -8,11 +8,7 @@ import pytest
 from tokenizers import Tokenizer, pre_tokenizers
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.gguf_tokenizer import (
-    build_tokenizer,
-    read_tokenizer,
-    save_tokenizer,
-)
+from headrace_workers.features.generation.models.convert_gguf import build_tokenizer, read_tokenizer, save_tokenizer
 
 # Byte-level letters: "Ġ" stands for the space.
 TOKENS = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "12", "ab", "Ġab", "<|im_end|>", "<tool>"]

@@ -11,8 +11,8 @@ import pytest
 from tests.workers.features.generation.models.hub_mirror import COMMIT, Mirror, hub_mirror
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
-from headrace_workers.features.generation.models.hub_download import HubFile, download
-from headrace_workers.features.generation.models.staging import ChecksumMismatch
+from headrace_workers.features.generation.models.hub import HubFile, download
+from headrace_workers.features.generation.models.registry import ChecksumMismatch
 
 CONTENT = random.Random(3).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

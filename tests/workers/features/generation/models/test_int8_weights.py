@@ -12,7 +12,7 @@ from tests.workers.features.generation.models.test_convert_gguf import write_ggu
 from tests.workers.sentence_folder import write_sentence_folder
 
 from headrace_workers.features.generation.models.convert import convert
-from headrace_workers.features.generation.models.int8_weights import pair_safe
+from headrace_workers.features.generation.models.quantization import pair_safe
 from headrace_workers.features.generation.models.registry import load_card
 from headrace_workers.testing import make_tiny_model
 

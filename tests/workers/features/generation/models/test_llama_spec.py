@@ -9,8 +9,8 @@ from tests.workers.features.generation.models.random_gguf import write_random_gg
 from tests.workers.features.generation.models.test_convert import logits_of
 
 from headrace_workers.features.generation.models.convert import convert
-from headrace_workers.features.generation.models.int8_weights import pair_safe
 from headrace_workers.features.generation.models.llama_spec import LlamaShape, Vocabulary, save_llama
+from headrace_workers.features.generation.models.quantization import pair_safe
 
 SHAPE = LlamaShape(layers=2, heads=2, kv_heads=1, head_dim=4, rope_base=10_000.0, rms_epsilon=1e-5, qkv_biases=True)
 WORDS = Vocabulary(tokens=["a", "b", "c", "d"], bos="a", eos="d", unk="d")

@@ -16,10 +16,15 @@ from tests.workers.features.generation.models.random_gguf import write_random_gg
 
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_workers.features.generation.models import pull as pulling
-from headrace_workers.features.generation.models.hub_models import HUB_MODELS
+from headrace_workers.features.generation.models.hub import HUB_MODELS
 from headrace_workers.features.generation.models.pull import WHEEL_MODELS, pull, pullable
-from headrace_workers.features.generation.models.registry import Registry, load_card, write_card
-from headrace_workers.features.generation.models.staging import ChecksumMismatch, sha256_of
+from headrace_workers.features.generation.models.registry import (
+    ChecksumMismatch,
+    Registry,
+    load_card,
+    sha256_of,
+    write_card,
+)
 from headrace_workers.testing import make_echo_model
 
 NAME = "smollm2-135m-instruct"

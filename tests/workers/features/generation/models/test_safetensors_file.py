@@ -8,7 +8,7 @@ import pytest
 from tests.workers.sentence_folder import write_safetensors
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.safetensors_file import read_header, read_tensor
+from headrace_workers.features.generation.models.sentence_encoder import read_header, read_tensor
 
 NUMBERS = np.array([[1.5, -2.0, 0.25], [3.0, 0.0, -0.5]], dtype=np.float32)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.secret_reference import SecretReference
+from headrace_workers.features.generation.models.catalogue import SecretReference
 
 
 def test_a_key_is_read_where_it_lies_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_workers.features.generation.models.staging import staged_model
+from headrace_workers.features.generation.models.registry import staged_model
 
 
 def test_a_draft_takes_the_place_of_what_was_there(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 from headrace_schemas import Answer, Category, DeadLetter, JobCancelled, ModerationVerdict, Result, Usage
 from headrace_schemas.job import Lane
-from headrace_workers.features.generation.openai.request import Asker
+from headrace_workers.features.generation.openai.request import RequestContext
 
 JOB_ID = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 ACCEPTED = datetime(2026, 1, 31, 12, tzinfo=UTC)
-ASKER = Asker("shop", None, Lane.INTERACTIVE)
+ASKER = RequestContext("shop", None, Lane.INTERACTIVE)
 
 
 def answered(text: str | None = "Hello there.", finish_reason: Any = "stop", **more: Any) -> Result:

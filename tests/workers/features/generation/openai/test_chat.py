@@ -7,7 +7,7 @@ from headrace_schemas import GenerationJob, Message
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.chat import read
-from headrace_workers.features.generation.openai.request import Asker
+from headrace_workers.features.generation.openai.request import RequestContext
 from headrace_workers.http.openai_errors import Refused
 
 HELLO = {"model": "mill", "messages": [{"role": "user", "content": "Hello?"}]}
@@ -54,7 +54,7 @@ def test_a_body_is_a_generation_job():
             "deadline": "2026-01-31T12:00:00Z",
         },
     }
-    (job,) = read(body, Asker("shop", "k", Lane.INTERACTIVE)).jobs
+    (job,) = read(body, RequestContext("shop", "k", Lane.INTERACTIVE)).jobs
     assert job == GenerationJob.model_validate_json(
         """{"tenant": "shop", "idempotency_key": "k", "lane": "batch", "priority": 7,
             "deadline": "2026-01-31T12:00:00Z", "model": "mill",
@@ -129,13 +129,13 @@ def test_what_is_wrong_is_named(change, param):
 def test_a_key_that_is_too_long_is_the_header_s():
     """It does not come in the body."""
     with pytest.raises(Refused) as caught:
-        read(HELLO, Asker("shop", "k" * 257, Lane.INTERACTIVE))
+        read(HELLO, RequestContext("shop", "k" * 257, Lane.INTERACTIVE))
     assert caught.value.param == "Idempotency-Key"
 
 
 def test_the_same_body_gives_the_same_jobs():
     """So that it can be read again when its answer is there."""
-    asker = Asker("shop", "k", Lane.INTERACTIVE)
+    asker = RequestContext("shop", "k", Lane.INTERACTIVE)
     assert read(HELLO, asker).jobs == read(HELLO, asker).jobs
 
 

@@ -5,12 +5,18 @@ from tests.workers.features.generation.openai.ends import ASKER
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.job import Lane
-from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION, build, shared_fields, tier
-from headrace_workers.features.generation.openai.request import Asker
+from headrace_workers.features.generation.openai.request import (
+    OF_ANY,
+    OF_GENERATION,
+    RequestContext,
+    build,
+    shared_fields,
+    tier,
+)
 from headrace_workers.http.openai_errors import Refused
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
-BULK = Asker("shop", None, Lane.BATCH)
+BULK = RequestContext("shop", None, Lane.BATCH)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +74,7 @@ def test_what_cannot_be_wished_is_refused_by_name(asked, param):
 )
 def test_the_sooner_of_two_deadlines_holds(wished, until):
     """Whatever the request says, the door's deadline is the last."""
-    asker = Asker("shop", None, Lane.BATCH, deadline=NOON)
+    asker = RequestContext("shop", None, Lane.BATCH, deadline=NOON)
     fields = shared_fields({"headrace": {"deadline": wished}}, asker, OF_ANY)
     assert fields["deadline"][11:16] == until
 
@@ -80,7 +86,7 @@ def test_a_deadline_that_is_no_time_is_refused():
         fields = shared_fields({"headrace": {"deadline": "tomorrow"}}, asker, OF_ANY)
         return build(GenerationJob, {**fields, "model": "m", "prompt": "p"}, asker, {})
 
-    for asker in (ASKER, Asker("shop", None, Lane.BATCH, deadline=NOON)):
+    for asker in (ASKER, RequestContext("shop", None, Lane.BATCH, deadline=NOON)):
         with pytest.raises(Refused, match="RFC 3339") as caught:
             read(asker)
         assert caught.value.param == "headrace.deadline"
@@ -134,7 +140,7 @@ def test_all_wishes_of_a_generation_job_are_fields_of_one():
 
 def test_a_key_is_the_job_s_key():
     """The n-th of many has its number behind it."""
-    asker = Asker("shop", "order-17", Lane.INTERACTIVE)
+    asker = RequestContext("shop", "order-17", Lane.INTERACTIVE)
     fields = {"tenant": "shop", "model": "m", "prompt": "p"}
     assert build(GenerationJob, fields, asker, {}).idempotency_key == "order-17"
     assert build(GenerationJob, fields, asker, {}, "/2").idempotency_key == "order-17/2"

@@ -5,7 +5,7 @@ from tests.workers.features.generation.openai.ends import ASKER, JOB_ID, answere
 from headrace_schemas import GenerationJob
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.completions import read
-from headrace_workers.features.generation.openai.request import Asker
+from headrace_workers.features.generation.openai.request import RequestContext
 from headrace_workers.http.openai_errors import Refused
 
 ONE = {"model": "mill", "prompt": "Hello?"}
@@ -25,7 +25,7 @@ def test_a_prompt_is_one_turn_of_the_user():
 
 def test_many_prompts_are_many_jobs():
     """Each with a key of its own."""
-    jobs = read({**ONE, "prompt": ["a", "b"]}, Asker("shop", "k", Lane.BATCH)).jobs
+    jobs = read({**ONE, "prompt": ["a", "b"]}, RequestContext("shop", "k", Lane.BATCH)).jobs
     assert [(job.prompt, job.idempotency_key, job.lane) for job in jobs] == [
         ("a", "k/0", "batch"),
         ("b", "k/1", "batch"),

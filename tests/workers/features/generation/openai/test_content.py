@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.features.generation.openai.content import CHAT_PARTS, RESPONSE_PARTS, role_of, text_of
+from headrace_workers.features.generation.openai.request import CHAT_PARTS, RESPONSE_PARTS, role_of, text_of
 from headrace_workers.http.openai_errors import Refused
 
 

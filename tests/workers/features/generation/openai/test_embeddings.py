@@ -8,7 +8,7 @@ from tests.workers.features.generation.openai.ends import ACCEPTED, ASKER, JOB_I
 from headrace_schemas import Embedding, EmbeddingJob, Result, Usage
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.embeddings import read
-from headrace_workers.features.generation.openai.request import Asker
+from headrace_workers.features.generation.openai.request import RequestContext
 from headrace_workers.http.openai_errors import Refused
 
 BODY = {"model": "minilm", "input": "a"}
@@ -35,7 +35,7 @@ def embedded(floats=FLOATS):
 
 def test_each_input_is_a_job():
     """Each with a key of its own; one alone has the request's."""
-    asker = Asker("shop", "k", Lane.INTERACTIVE)
+    asker = RequestContext("shop", "k", Lane.INTERACTIVE)
     (job,) = read({**BODY, "dimensions": 8, "user": "u"}, asker).jobs
     assert job == EmbeddingJob(
         tenant="shop", idempotency_key="k", model="minilm", input="a", dimensions=8, metadata={"user": "u"}

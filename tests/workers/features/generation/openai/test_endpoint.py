@@ -6,10 +6,10 @@ from tests.workers.features.generation.openai.ends import answered
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
-from headrace_workers.features.generation.openai.request import Asker
+from headrace_workers.features.generation.openai.request import RequestContext
 from headrace_workers.http.openai_errors import Refused
 
-ASKER = Asker("shop", "k", Lane.INTERACTIVE)
+ASKER = RequestContext("shop", "k", Lane.INTERACTIVE)
 METHODS = {
     "/v1/chat/completions": (chat, {"model": "mill", "messages": [{"role": "user", "content": "a"}]}),
     "/v1/completions": (completions, {"model": "mill", "prompt": "a"}),

@@ -2,7 +2,7 @@ import pytest
 from tests.workers.features.generation.openai.ends import JOB_ID, answered
 
 from headrace_schemas.grounding import Citation, Grounding
-from headrace_workers.features.generation.openai.file_search import annotations, knowledge_of, search_call
+from headrace_workers.features.generation.openai.tools import annotations, knowledge_of, search_call
 from headrace_workers.http.openai_errors import Refused
 
 TOOL = {"type": "file_search", "vector_store_ids": ["mill"]}

@@ -5,10 +5,9 @@ from openai.types.responses import Response
 from tests.workers.features.generation.openai.ends import ASKER, JOB_ID, answered, died
 
 from headrace_schemas.tool import NamedTool, Tool, ToolCall
-from headrace_workers.features.generation.api.openai_answers import answer_of
+from headrace_workers.features.generation.api.answers import answer_of
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
-from headrace_workers.features.generation.openai.response_input import input_messages
-from headrace_workers.features.generation.openai.responses import continued, conversation
+from headrace_workers.features.generation.openai.responses import continued, conversation, input_messages
 from headrace_workers.http.openai_errors import Refused
 
 CHAT = {"model": "mill", "messages": [{"role": "user", "content": "a"}]}

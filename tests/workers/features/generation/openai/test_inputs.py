@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.features.generation.openai.inputs import texts_of
+from headrace_workers.features.generation.openai.request import texts_of
 from headrace_workers.http.openai_errors import Refused
 
 

@@ -4,7 +4,7 @@ from headrace_schemas import Category
 from headrace_schemas.events import Attempt, Cost
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.recall import CacheTier, Recall
-from headrace_workers.features.generation.openai.job_receipt import receipt
+from headrace_workers.features.generation.openai.generation import receipt
 
 
 def test_a_receipt_has_all_but_the_text():

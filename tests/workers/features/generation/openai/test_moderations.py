@@ -5,7 +5,7 @@ from tests.workers.features.generation.openai.ends import ACCEPTED, ASKER, JOB_I
 from headrace_schemas import ModerationJob, ModerationVerdict, Result
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.moderations import read
-from headrace_workers.features.generation.openai.request import Asker
+from headrace_workers.features.generation.openai.request import RequestContext
 from headrace_workers.http.openai_errors import Refused
 
 
@@ -22,7 +22,7 @@ def moderated(action="allow", **verdict):
 
 def test_each_text_is_a_job_and_parts_are_one():
     """A list of texts is many, a list of parts is one text with a line each."""
-    asker = Asker("shop", "k", Lane.INTERACTIVE)
+    asker = RequestContext("shop", "k", Lane.INTERACTIVE)
     (job,) = read({"input": "a"}, asker).jobs
     assert job == ModerationJob(tenant="shop", idempotency_key="k", input="a")
     assert [job.input for job in read({"input": ["a", "b"]}, asker).jobs] == ["a", "b"]

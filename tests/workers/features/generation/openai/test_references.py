@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.features.generation.openai.references import references, with_items
+from headrace_workers.features.generation.openai.responses import references, with_items
 from headrace_workers.http.openai_errors import Refused
 
 

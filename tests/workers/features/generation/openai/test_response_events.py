@@ -7,7 +7,7 @@ from tests.workers.features.generation.openai.ends import ASKER, answered
 
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.tool import ToolCall
-from headrace_workers.features.generation.openai.response_events import events
+from headrace_workers.features.generation.openai.response_body import events
 from headrace_workers.features.generation.openai.responses import read
 
 EVENT = TypeAdapter(ResponseStreamEvent)

@@ -2,9 +2,8 @@ import pytest
 from tests.workers.features.generation.openai.ends import ASKER, JOB_ID, answered
 
 from headrace_schemas import Message
-from headrace_workers.features.generation.openai.response_body import ended
-from headrace_workers.features.generation.openai.response_input import input_messages, messages_of
-from headrace_workers.features.generation.openai.responses import read
+from headrace_workers.features.generation.openai.response_body import ended_body
+from headrace_workers.features.generation.openai.responses import input_messages, messages_of, read
 from headrace_workers.http.openai_errors import Refused
 
 
@@ -33,7 +32,7 @@ def test_the_output_of_a_response_may_be_sent_back():
     """As it is, the search with it."""
     body = {"model": "mill", "input": "a", "tools": [{"type": "file_search", "vector_store_ids": ["mill"]}]}
     (job,) = read(body, ASKER).jobs
-    output = ended(body, job, JOB_ID, answered("b"))["output"]
+    output = ended_body(body, job, JOB_ID, answered("b"))["output"]
     assert [item["type"] for item in output] == ["file_search_call", "message"]
     assert input_messages({"input": output}) == [{"role": "assistant", "content": "b"}]
 

@@ -11,7 +11,7 @@ from openai._resource import SyncAPIResource
 
 from headrace_workers.features.generation.api.responses import COUNTED
 from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
-from headrace_workers.features.generation.openai.common_fields import OF_ANY, OF_GENERATION, WISHES
+from headrace_workers.features.generation.openai.request import OF_ANY, OF_GENERATION, WISHES
 
 PAGE = (Path(__file__).parents[5] / "docs" / "reference" / "openai.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.integration  # to import the client takes a second

@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.features.generation.openai.streaming import wants_stream
+from headrace_workers.features.generation.openai.request import wants_stream
 from headrace_workers.http.openai_errors import Refused
 
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.features.generation.openai.text_chunks import pieces
+from headrace_workers.features.generation.openai.generation import pieces
 
 
 @given(st.text(alphabet=st.sampled_from("a \n\u00e9\U0001f600"), max_size=300))

@@ -22,7 +22,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.admission import PromptCheck
 from headrace_workers.features.generation.engines.counting import CountingModels
-from headrace_workers.features.generation.known_breakers import KnownBreakers
+from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.rerouting import Rerouting
 from headrace_workers.runtime.bridge.dispatch import Dispatch

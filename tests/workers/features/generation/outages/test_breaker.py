@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from headrace_workers.features.generation.breaker import (
+from headrace_workers.features.generation.store.breakers import (
     FIRST_MS,
     LONGEST_MS,
     LONGEST_WISH_MS,

@@ -26,17 +26,20 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import OWN, Completion, NotAsked, ProviderBusy, RemoteSource, Request
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.generation import breaker
-from headrace_workers.features.generation.breaker import FIRST_MS, PATIENCE, Breaker
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
-from headrace_workers.features.generation.known_breakers import KnownBreakers
-from headrace_workers.features.generation.model_health import ModelHealth, Permit
-from headrace_workers.features.generation.monitored_generator import BreakerIsOpen, MonitoredGenerator
+from headrace_workers.features.generation.model_health import (
+    BreakerIsOpen,
+    KnownBreakers,
+    ModelHealth,
+    MonitoredGenerator,
+    Permit,
+)
 from headrace_workers.features.generation.rerouting import Rerouting
-from headrace_workers.features.generation.step import generate
+from headrace_workers.features.generation.stage import generate
+from headrace_workers.features.generation.store import breakers
 from headrace_workers.features.generation.store import breakers as store
-from headrace_workers.features.generation.store.breakers import Breakers, Calls, signal_of
+from headrace_workers.features.generation.store.breakers import FIRST_MS, PATIENCE, Breaker, Breakers, Calls, signal_of
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
 from headrace_workers.runtime.worker.work import Work
@@ -134,7 +137,7 @@ def test_one_of_many_workers_probes_a_half_open_breaker(ledger):  # noqa: F811
 
 def test_a_tenant_whose_probe_failed_does_not_take_the_next_one(ledger, monkeypatch):  # noqa: F811
     """A worker whose knowledge is old is told so by the ledger. Others may probe; in the end, any may."""
-    for module in (breaker, store):
+    for module in (breakers, store):
         monkeypatch.setattr(module, "OTHERS_FIRST_MS", 600_000)
     open_now(ledger)
     for tenant, probes in (("a", True), ("a", False), ("b", True), ("b", False), ("a", True)):

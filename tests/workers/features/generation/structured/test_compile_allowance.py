@@ -2,12 +2,7 @@
 
 import pytest
 
-from headrace_workers.features.generation.structured.compile_allowance import (
-    ALLOWANCE,
-    FREE,
-    CompileAllowance,
-    FormatsTooSlow,
-)
+from headrace_workers.features.generation.structured.compiling import ALLOWANCE, FREE, CompileAllowance, FormatsTooSlow
 
 
 class Clock:

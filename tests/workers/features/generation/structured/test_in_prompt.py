@@ -12,7 +12,7 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
-from headrace_workers.features.generation.structured.in_prompt import with_format
+from headrace_workers.features.generation.structured.tools import with_format
 
 SCHEMA = {"type": "object", "properties": {"größe": {"type": "integer"}}}
 WRITTEN = '{"type":"object","properties":{"größe":{"type":"integer"}}}'

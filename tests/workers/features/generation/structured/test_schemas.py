@@ -17,8 +17,8 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
-from headrace_workers.features.generation.structured import compile_allowance, schemas
-from headrace_workers.features.generation.structured.compile_allowance import CompileAllowance, FormatsTooSlow
+from headrace_workers.features.generation.structured import compiling, schemas
+from headrace_workers.features.generation.structured.compiling import CompileAllowance, FormatsTooSlow
 from headrace_workers.features.generation.structured.schemas import check_format, is_known
 
 pytestmark = pytest.mark.integration  # formats are compiled in processes of their own
@@ -222,7 +222,7 @@ def test_remembers_results() -> None:
 
 def test_what_a_check_takes_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check that ends at its bounds uses up a second of its tenant's allowance; of a known format it uses none."""
-    monkeypatch.setattr(compile_allowance, "ALLOWANCE", 0.5)
+    monkeypatch.setattr(compiling, "ALLOWANCE", 0.5)
     deep = JsonSchemaFormat.model_construct(json_schema=_chain(2_000) | {"title": "counted"})
 
     for _ in range(2):  # the second time it is known

@@ -11,13 +11,9 @@ from headrace_schemas import GenerationJob
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.output_format import ChoiceFormat, JsonSchemaFormat, OutputFormat
 from headrace_schemas.tool import NamedTool, Offer, Tool, ToolChoice
-from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
+from headrace_workers.features.generation.structured.grammar import grammar_of_call
 from headrace_workers.features.generation.structured.schemas import check_format, check_tools_schemas
-from headrace_workers.features.generation.structured.tools import (
-    MAX_TOOLS_BYTES,
-    Dialect,
-    check_size,
-)
+from headrace_workers.features.generation.structured.tools import MAX_TOOLS_BYTES, Dialect, check_size
 
 WEATHER = Tool(
     name="get_weather",

@@ -4,7 +4,7 @@ import json
 
 from headrace_schemas import Message
 from headrace_schemas.tool import NO_TOOLS, Offer, Tool, ToolCall
-from headrace_workers.features.generation.structured.tools_in_prompt import in_words
+from headrace_workers.features.generation.structured.tools import in_words
 
 CLOCK = Tool(name="clock", description="Tells the time.")
 MUST = Offer((CLOCK,), required=True)

@@ -15,8 +15,13 @@ from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, NoProbabilities, Relation, TextPair, Verdict
 from headrace_workers.features.cache.settings import CacheSettings
-from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
-from headrace_workers.features.generation.verifiers.verify_stage import asking, in_time, verification, verify
+from headrace_workers.features.generation.verifiers.verify_stage import (
+    ModelVerifier,
+    asking,
+    in_time,
+    verification,
+    verify,
+)
 from headrace_workers.features.judging.settings import JudgingSettings
 
 PAIR = TextPair(Relation.SUPPORTED, "The mill opens at 9.", "It opens at 9.", "shop")

@@ -316,7 +316,7 @@ class Forecasting:
 
     def of(self, path: Path, shown: str, wishes: BatchOptions) -> Forecast:
         """Return the forecast of a file. Raise ConfigurationError or NotReadable."""
-        from headrace_workers.features.generation.models.model_versions import model_versions
+        from headrace_workers.features.generation.store.model_generations import model_versions
 
         answers = self._ledger.of(Answers)
         version = model_versions(self._registry, self._ledger)

@@ -11,7 +11,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.output_format import FormatName
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import JOBS_READ
-from headrace_workers.features.generation.api.openai_answers import json_response, no_query
+from headrace_workers.features.generation.api.answers import json_response, no_query
 from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE, CataloguePrice
 from headrace_workers.features.generation.models.registry import (
@@ -110,7 +110,7 @@ def _formats(card: ModelCard) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _template_knows_tools(folder: Path, _card: ModelCard) -> bool:
-    from headrace_workers.features.generation.engines.chat_template import load_chat_template
+    from headrace_workers.features.generation.engines.prompts import load_chat_template
 
     try:
         return load_chat_template(folder).knows_tools

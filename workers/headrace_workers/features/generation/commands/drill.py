@@ -13,7 +13,7 @@ from headrace_workers.runtime.settings import home_of
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.generation.outage_report import OutageReport
+    from headrace_workers.features.generation.fault_injection import OutageReport
 
 _RENEWED_MS: Final = 4_000  # so long the fault lasts when this command is killed
 _RENEW_EVERY: Final = 1.0
@@ -47,7 +47,7 @@ def outage(
     Examples: `headrace drill outage large --for 60s`, `headrace drill outage large --kind hang --json`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.generation.drilled import FAULTS
+    from headrace_workers.features.generation.fault_injection import FAULTS
     from headrace_workers.features.generation.models.registry import Registry
 
     seconds = parse_life(duration, "--for").total_seconds()
@@ -81,7 +81,7 @@ def run_drill(
     monotonic: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
     """Inject the fault for so many seconds, wait until the jobs of that time have ended, and return the report."""
-    from headrace_workers.features.generation.outage_report import report, report_before
+    from headrace_workers.features.generation.fault_injection import report, report_before
     from headrace_workers.features.generation.store.breakers import Breakers
 
     breakers, began = ledger.of(Breakers), ledger.now()

@@ -29,12 +29,13 @@ from headrace_schemas import HeadraceError, Sampling, Usage
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.output_format import Failure, JsonObjectFormat, JsonSchemaFormat, OutputFormat
 from headrace_workers.core.ports import Request
-from headrace_workers.features.generation.engines.endings import Endings
-from headrace_workers.features.generation.engines.seeded import LogitsStep, UnusableLogits, draw
+from headrace_workers.features.generation.engines.logits import LogitsStep, UnusableLogits, draw
 from headrace_workers.features.generation.engines.stopping import Row, Step, Stopper
-from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
-from headrace_workers.features.generation.structured.grammar import grammar_of
+from headrace_workers.features.generation.structured.grammar import grammar_of, grammar_of_call
 from headrace_workers.features.generation.structured.tools import Dialect
+
+_MOST_ENDING: Final = 64  # tokens of an ending
+_LONGEST_CLOSING: Final = 4  # bytes of a token that closes several brackets at once
 
 MOST_COMPILED: Final = 64  # grammars of a model that are kept
 _MOST_CHARACTERS: Final = 4 * 1024 * 1024  # of all of them together, before they are compiled
@@ -43,6 +44,57 @@ _COMPILE_WAIT: Final = 60.0  # seconds until it is compiled: the tokenizer is re
 _COMPILERS: Final = 4  # threads, so that a grammar that takes long holds up no other
 _SECONDS_IN_A_BATCH: Final = 0.05  # of CPU that a grammar may take from the other rows of its batch
 _SECONDS: Final = 10.0  # of CPU that a grammar may take for one answer
+
+
+class Endings:
+    """The tokens that endings are made of, in the order in which they are tried."""
+
+    def __init__(self, tokenizer: LLTokenizer, end_ids: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        texts = {each: tokenizer.decode_bytes([each]) for each in range(tokenizer.vocab_size) if each not in end_ids}
+        short = sorted((-len(text), each) for each, text in texts.items() if 0 < len(text) <= _LONGEST_CLOSING)
+
+        def those(wanted: Callable[[bytes], bool]) -> list[int]:
+            return [each for _, each in short if wanted(texts[each])]
+
+        brackets = those(lambda text: not text.strip(b"}]"))
+        quotes = those(lambda text: text[:1] == b'"' and not text[1:].strip(b"}]"))
+        self._brackets = np.array(brackets, dtype=np.int64)
+        self._closing = np.array([*quotes, *brackets], dtype=np.int64)  # a string may hold brackets, too
+
+    def find(self, matcher: LLMatcher, written: Sequence[int], most: int) -> list[int] | None:
+        """Return tokens that end an answer of which `written` stands already; None if there are none, or `most` do not
+        suffice. The matcher stays where it is.
+        """
+        matcher = matcher.deep_copy()
+        found: list[int] = []
+        while not matcher.is_accepting():
+            bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
+            token = _first(bits, self._closing) if found else self._first_of_all(bits, written)
+            if token is None or len(found) == min(most, _MOST_ENDING) or not matcher.try_consume_tokens([token]):
+                return None
+            found.append(token)
+        return found
+
+    def _first_of_all(self, bits: NDArray[np.uint8], written: Sequence[int]) -> int | None:
+        """Return the token that closes what is open at the end of `written`; None where it would begin or cut
+        something: a quote an item or a key, a bracket a number.
+        """
+        sign = self._tokenizer.decode_bytes(list(written[-_LONGEST_CLOSING:])).rstrip()[-1:]
+        bracket = _first(bits, self._brackets)
+        if sign in (b"{", b"["):
+            return bracket
+        is_within_a_string = bracket is not None or sign not in (b"", b",", b":")
+        token = _first(bits, self._closing)
+        if token is None or token == bracket:
+            return None if sign.isalnum() else token
+        return token if is_within_a_string else None
+
+
+def _first(bits: NDArray[np.uint8], order: NDArray[np.int64]) -> int | None:
+    """Return the first of these tokens that may follow, by its bit."""
+    allowed = order[bits[order] == 1]
+    return int(allowed[0]) if len(allowed) else None
 
 
 def limits(max_lexer_states: int = 50_000) -> LLParserLimits:

@@ -25,31 +25,26 @@ from headrace_workers.core.cores import available_cores
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.memory import keep_freed_memory
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
-from headrace_workers.features.generation.engines.batching import isolate_failures
-from headrace_workers.features.generation.engines.choice_probabilities import first_tokens, mass
+from headrace_workers.features.generation.engines.batches import (
+    Prompt,
+    PromptBatches,
+    isolate_failures,
+    shared_beginning,
+    steps_of,
+)
 from headrace_workers.features.generation.engines.constrained import (
     ConstrainedStopper,
     Grammars,
     SeededConstrainedRow,
     grammar_for,
 )
-from headrace_workers.features.generation.engines.hardware import (
-    Device,
-    Machine,
-    Placement,
-    choose_placement,
-)
-from headrace_workers.features.generation.engines.idle_memory import IDLE_MEMORY
+from headrace_workers.features.generation.engines.engine import Device, Machine, Placement, choose_placement
+from headrace_workers.features.generation.engines.logits import SeededRow, first_tokens, mass
 from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS, Beginning, Prefixes
-from headrace_workers.features.generation.engines.prompt_batches import PromptBatches
-from headrace_workers.features.generation.engines.prompts import Prompts
-from headrace_workers.features.generation.engines.rerun_batches import Prompt, shared_beginning, steps_of
-from headrace_workers.features.generation.engines.seeded import SeededRow
-from headrace_workers.features.generation.engines.slots import Slots
+from headrace_workers.features.generation.engines.prompts import Prompts, check_vocabulary, end_ids
+from headrace_workers.features.generation.engines.slots import IDLE_MEMORY, Slots
 from headrace_workers.features.generation.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
-from headrace_workers.features.generation.engines.vocabulary import check_vocabulary, end_ids
-from headrace_workers.features.generation.models.broken_model import broken_model
-from headrace_workers.features.generation.models.registry import ModelCard, read_card, with_range
+from headrace_workers.features.generation.models.registry import ModelCard, broken_model, read_card, with_range
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
 _LOGITS_BYTES = 64 * 1024 * 1024

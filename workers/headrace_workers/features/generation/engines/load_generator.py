@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Final
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Generator
-from headrace_workers.features.generation.engines.anthropic import ENGINE as ANTHROPIC
 from headrace_workers.features.generation.engines.echo import ENGINE as ECHO
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, engines
-from headrace_workers.features.generation.engines.openai import ENGINE as OPENAI
+from headrace_workers.features.generation.engines.remote.anthropic import ENGINE as ANTHROPIC
+from headrace_workers.features.generation.engines.remote.openai import ENGINE as OPENAI
 from headrace_workers.features.generation.models.registry import ModelCard, list_cards, load_card, model_dir
 
 if TYPE_CHECKING:

@@ -16,12 +16,13 @@ Light on purpose: the bridge reads it, and imports no client of a provider.
 """
 
 import ipaddress
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -30,13 +31,58 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_CHAIN, Alias, Name, ShortText
 from headrace_schemas.output_format import FormatName
 from headrace_schemas.reasons import describe
+from headrace_workers.core.environment import environment
 from headrace_workers.core.ports import OWN
-from headrace_workers.features.generation.models.secret_reference import SecretReference
+
+_REFERENCE: Final = re.compile(r"(env):([A-Za-z_][A-Za-z0-9_]*)|(file):(/.+)")
+_MOST_BYTES: Final = 65_536
 
 CATALOGUE_FILE: Final = "models.toml"
 MOST_BYTES: Final = 1_000_000
 _MOST_MODELS: Final = 1_000
 _ENDPOINTS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+
+
+@dataclass(frozen=True, slots=True)
+class SecretReference:
+    """An environment variable (`env:OPENAI_API_KEY`) or a file (`file:/run/secrets/openai`) that holds a secret."""
+
+    kind: Literal["env", "file"]
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the reference in a text. Raise ValueError, which does not quote the text: it may be the key itself."""
+        found = _REFERENCE.fullmatch(text)
+        if found is None:
+            raise ValueError(
+                "must say where the key is, as env:VARIABLE or file:/absolute/path; a key itself has no place here"
+            )
+        return cls("env", found[2]) if found[1] else cls("file", found[4])
+
+    def read(self) -> str:
+        """Return the secret as it is now. Raise ConfigurationError where it is missing or empty."""
+        if self.kind == "env":
+            value = environment().get(self.name, "")
+            missing = f"the environment variable {self.name} is not set"
+        else:
+            missing = f"{self.name} cannot be read, or is empty"
+            try:
+                with Path(self.name).open("rb") as file:
+                    value = file.read(_MOST_BYTES).decode()
+            except (OSError, UnicodeDecodeError):
+                value = ""
+        if not (value := value.strip()):
+            raise ConfigurationError(
+                f"{missing}: it should hold the key of a provider that a model in models.toml needs"
+            )
+        if not value.isascii() or not value.isprintable():
+            raise ConfigurationError(f"the key in {self} has characters that no HTTP header can carry")
+        return value
+
+    def __str__(self) -> str:
+        """Return the reference as `parse` reads it."""
+        return f"{self.kind}:{self.name}"
 
 
 def _endpoint(text: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.features.generation.models.int8_weights import is_int8, quantize, quantize_layer
+from headrace_workers.features.generation.models.quantization import is_int8, quantize, quantize_layer
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,24 +15,21 @@ from headrace_schemas.aliases import alias_of
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_workers.features.generation.engines.engine import Kind
 from headrace_workers.features.generation.models.convert_gguf import convert_gguf
-from headrace_workers.features.generation.models.hub_download import HubFile, download
-from headrace_workers.features.generation.models.hub_models import HUB_MODELS
+from headrace_workers.features.generation.models.hub import HUB_MODELS, HubFile, download
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
 from headrace_workers.features.generation.models.registry import (
     CARD_FILE,
+    ChecksumMismatch,
     ModelCard,
+    Progress,
+    folder_size,
     load_card,
     model_dir,
+    sha256_of,
+    staged_model,
     write_card,
 )
 from headrace_workers.features.generation.models.sentence_encoder import convert_sentence_encoder
-from headrace_workers.features.generation.models.staging import (
-    ChecksumMismatch,
-    Progress,
-    folder_size,
-    sha256_of,
-    staged_model,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,29 +1,34 @@
 """The models of this home: one folder an alias under `<home>/models/`, each with a `model.toml`, and the models of its
 catalogue (catalogue.py), which answer on other machines.
 
-A generator answers the jobs that name it. An embedder turns texts into vectors, for recall and for embedding jobs.
+A generator answers the jobs that name it. An embedder turns texts into vectors, for recall and for embedding jobs. A
+folder appears whole or not at all: it is made beside its place and then renamed.
 
 Light on purpose (no engine is imported): the bridge asks `alias in registry` for every job that it takes in.
 """
 
+import hashlib
 import json
 import logging
 import os
+import shutil
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
 from headrace_schemas.limits import Alias
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.routing import ServedModel
+from headrace_workers.core.private_files import private_folder
 from headrace_workers.features.generation.engines.engine import Kind, engines
-from headrace_workers.features.generation.models.broken_model import broken_model
 from headrace_workers.features.generation.models.catalogue import (
     CATALOGUE_FILE,
     Catalogue,
@@ -38,9 +43,14 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 MAX_CONTEXT: Final = 100_000_000  # tokens
 MAX_PENALTY: Final = 2.0
 RESCAN_SECONDS: Final = 1.0  # whoever asks for all aliases again and again costs one look at all folders a second
-
 _NO_CATALOGUE: Final = Catalogue()
 _ALIAS: Final = TypeAdapter[str](Alias)
+Progress = Callable[[str, float], None]  # what is being done, and how much of the whole is done (0 to 1)
+
+
+def broken_model(problem: str) -> ConfigurationError:
+    """Return the error for this problem of a model's files, which says how to mend it."""
+    return ConfigurationError(f"{problem}; pull or convert the model again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,3 +374,51 @@ def _card_or_none(folder: Path) -> ModelCard | None:
 def _unknown(alias: str, known: list[str], home: Path) -> str:
     have = ", ".join(known) if known else "none"
     return f"model {alias!r} is not in {models_dir(home)}; known there: {have}; `headrace models pull` gets one"
+
+
+class ChecksumMismatch(HeadraceError):
+    """The weights that arrived differ from the requested ones."""
+
+
+@contextmanager
+def staged_model(home: Path, alias: str) -> Iterator[Path]:
+    """Yield a fresh folder that takes the place of the alias's folder when the block ends well, and vanishes
+    otherwise.
+    """
+    target = model_dir(home, alias)
+    try:
+        private_folder(target.parent)
+        # The leading dot hides it from the registry; the same folder means the same file system: renaming is atomic.
+        with tempfile.TemporaryDirectory(prefix=f".{alias}-", dir=target.parent, ignore_cleanup_errors=True) as scratch:
+            draft = Path(scratch) / "new"
+            private_folder(draft)
+            yield draft
+            if target.exists():
+                target.rename(Path(scratch) / "old")
+            draft.rename(target)
+    except OSError as error:
+        raise Unavailable(
+            f"the model {alias} cannot be made in {target.parent}: {error.strerror or error}; HEADRACE_HOME must be a "
+            "folder that this user can write, with room in it"
+        ) from error
+
+
+def sha256_of(*paths: Path) -> str:
+    """Return the SHA-256 of the file in hex; of several files, of their bytes one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files in the folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def copy_present(names: tuple[str, ...], source: Path, folder: Path) -> None:
+    """Copy the named files that the source folder has."""
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)

@@ -1,20 +1,35 @@
 """A sentence-transformers folder as a CTranslate2 folder: a BERT encoder whose vectors are averaged over the tokens.
+Neither torch nor transformers is needed.
 
 Whatever else such a folder may ask for (another network, another pooling, a layer behind it) is refused by name, never
 dropped: the vectors would be others than the model's.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.bert_spec import BertShape, save_bert, tensor_shapes
-from headrace_workers.features.generation.models.safetensors_file import StoredTensor, read_header, read_tensor
-from headrace_workers.features.generation.models.staging import copy_present
+from headrace_workers.features.generation.models.quantization import quantize
+from headrace_workers.features.generation.models.registry import copy_present
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Tensors = Callable[[str], "np.ndarray[Any, Any]"]
+
+_MAX_HEADER: Final = 100_000_000  # bytes, as the format has it
+_WIDTHS: Final = {"F32": 4, "F16": 2, "BF16": 2}
+
+_EMBEDDINGS: Final = ("word_embeddings", "token_type_embeddings", "position_embeddings")
+_QUERY, _KEY, _VALUE = (f"attention.self.{part}" for part in ("query", "key", "value"))
+_OUTPUT, _OUTPUT_NORM = "attention.output.dense", "attention.output.LayerNorm"
+_UP, _DOWN, _DOWN_NORM = "intermediate.dense", "output.dense", "output.LayerNorm"
+_PARTS: Final = (_QUERY, _KEY, _VALUE, _OUTPUT, _OUTPUT_NORM, _UP, _DOWN, _DOWN_NORM)
 MODULES_FILE: Final = "modules.json"  # every sentence-transformers folder has it, and no other does
 WEIGHTS_FILE: Final = "model.safetensors"
 _ELSE: Final = (
@@ -22,6 +37,143 @@ _ELSE: Final = (
 )
 _UNUSED: Final = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")  # of no part in the average
 _NETWORK: Final[dict[str, Any]] = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """The place of a tensor in its file, in bytes from the beginning, with its type and shape."""
+
+    kind: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """Return all tensors of the file by name. Raise ConfigurationError unless it is a whole safetensors file."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(_MAX_HEADER, size - 8):
+                raise ValueError(f"its header would have {length} bytes, the file has {size}")
+            header: dict[str, Any] = json.loads(file.read(length))
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        return {name: _stored(name, entry, 8 + length, size) for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def read_tensor(path: Path, stored: StoredTensor) -> "NDArray[np.float32]":
+    """Return one tensor, in memory of its own, so that it may be written to."""
+    import numpy as np
+
+    with path.open("rb") as file:
+        file.seek(stored.start)
+        content = file.read(stored.end - stored.start)
+    if stored.kind == "BF16":  # the upper half of a float32
+        wide = np.frombuffer(content, dtype="<u2").astype("<u4") << 16
+        return wide.view("<f4").astype(np.float32).reshape(stored.shape)
+    return (
+        np.frombuffer(content, dtype="<f4" if stored.kind == "F32" else "<f2").astype(np.float32).reshape(stored.shape)
+    )
+
+
+def _stored(name: str, entry: Mapping[str, Any], behind: int, size: int) -> StoredTensor:
+    kind, shape = str(entry["dtype"]), tuple(int(length) for length in entry["shape"])
+    start, end = (behind + int(offset) for offset in entry["data_offsets"])
+    if kind in _WIDTHS and end - start != _WIDTHS[kind] * math.prod(shape):
+        raise ValueError(f"{name} of shape {shape} in {kind} does not fill its {end - start} bytes")
+    if not behind <= start <= end <= size:
+        raise ValueError(f"{name} lies outside the file")
+    return StoredTensor(kind, shape, start, end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BertShape:
+    """The numbers that fix the network, beside its weights."""
+
+    layers: int
+    heads: int
+    hidden: int
+    inner: int  # between the two layers of a feed-forward part
+    vocabulary: int
+    positions: int
+    types: int  # of tokens: first or second sentence
+    norm_epsilon: float
+
+
+def tensor_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
+    """Return the weights that a network of this shape has, with the shape of each."""
+    rows = dict(zip(_EMBEDDINGS, (shape.vocabulary, shape.types, shape.positions), strict=True))
+    found: dict[str, tuple[int, ...]] = {
+        f"embeddings.{name}.weight": (count, shape.hidden) for name, count in rows.items()
+    }
+    found |= {f"embeddings.LayerNorm.{each}": (shape.hidden,) for each in ("weight", "bias")}
+    outputs = {_UP: shape.inner}
+    inputs = {_DOWN: shape.inner}
+    for index in range(shape.layers):
+        for part in _PARTS:
+            out = outputs.get(part, shape.hidden)
+            flat = part.endswith("LayerNorm")
+            name = f"encoder.layer.{index}.{part}"
+            found[f"{name}.weight"] = (out,) if flat else (out, inputs.get(part, shape.hidden))
+            found[f"{name}.bias"] = (out,)
+    return found
+
+
+def save_bert(
+    folder: Path, shape: BertShape, tensor: "Tensors", tokens: Sequence[str], unk: str, quantization: str
+) -> None:
+    """Write `model.bin`, `config.json` and `vocabulary.json`. `tokens` are by id, as many as there are embeddings."""
+    spec = _empty_spec(shape)
+    encoder = spec.encoder
+    encoder.scale_embeddings = False
+    word, token_type, position = (tensor(f"embeddings.{name}.weight") for name in _EMBEDDINGS)
+    encoder.embeddings[0].weight, encoder.embeddings[1].weight = word, token_type
+    encoder.position_encodings.encodings = position
+    _fill_norm(encoder.layernorm_embedding, "embeddings.LayerNorm", tensor)
+    for index, layer in enumerate(encoder.layer):
+        _fill_layer(layer, f"encoder.layer.{index}.", tensor)
+    spec.register_vocabulary(list(tokens))
+    spec.config.unk_token = unk
+    spec.config.layer_norm_epsilon = shape.norm_epsilon
+    quantize(spec, quantization)
+    spec.save(str(folder))
+
+
+def _empty_spec(shape: BertShape) -> Any:
+    from ctranslate2.specs import TransformerEncoderModelSpec, TransformerEncoderSpec, common_spec
+
+    return TransformerEncoderModelSpec(
+        TransformerEncoderSpec(
+            shape.layers,
+            shape.heads,
+            pre_norm=False,
+            activation=common_spec.Activation.GELU,
+            layernorm_embedding=True,
+            num_source_embeddings=2,
+            embeddings_merge=common_spec.EmbeddingsMerge.ADD,
+        ),
+        pooling_layer=False,
+    )
+
+
+def _fill_layer(layer: Any, prefix: str, tensor: "Tensors") -> None:
+    import numpy as np
+
+    attention, ffn = layer.self_attention, layer.ffn
+    for each in ("weight", "bias"):
+        stacked = np.concatenate([tensor(f"{prefix}{part}.{each}") for part in (_QUERY, _KEY, _VALUE)])
+        setattr(attention.linear[0], each, stacked)
+    for linear, part in ((attention.linear[1], _OUTPUT), (ffn.linear_0, _UP), (ffn.linear_1, _DOWN)):
+        linear.weight, linear.bias = tensor(f"{prefix}{part}.weight"), tensor(f"{prefix}{part}.bias")
+    _fill_norm(attention.layer_norm, f"{prefix}{_OUTPUT_NORM}", tensor)
+    _fill_norm(ffn.layer_norm, f"{prefix}{_DOWN_NORM}", tensor)
+
+
+def _fill_norm(norm: Any, name: str, tensor: "Tensors") -> None:
+    norm.gamma, norm.beta = tensor(f"{name}.weight"), tensor(f"{name}.bias")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,22 +5,30 @@ from functools import partial
 from typing import Any, Final
 
 from headrace_schemas import DeadLetter
-from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES, tier
-from headrace_workers.features.generation.openai.content import CHAT_PARTS, role_of, text_of
 from headrace_workers.features.generation.openai.formats import chat_format
-from headrace_workers.features.generation.openai.function_tools import calls_in, chat_calls, chat_tools
 from headrace_workers.features.generation.openai.generation import (
     Spoken,
     accepted_at,
     generation_job,
     model_of,
+    pieces,
+    receipt,
     spoken,
     usage_told,
 )
-from headrace_workers.features.generation.openai.job_receipt import receipt
-from headrace_workers.features.generation.openai.request import Asker, Body, Request
-from headrace_workers.features.generation.openai.streaming import wants_stream
-from headrace_workers.features.generation.openai.text_chunks import pieces
+from headrace_workers.features.generation.openai.request import (
+    CHAT_PARTS,
+    OF_GENERATION,
+    WISHES,
+    Body,
+    OpenAIRequest,
+    RequestContext,
+    role_of,
+    text_of,
+    tier,
+    wants_stream,
+)
+from headrace_workers.features.generation.openai.tools import calls_in, chat_calls, chat_tools
 from headrace_workers.http.openai_errors import End, answered, failure_told, missing, wrong
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -68,7 +76,7 @@ _MESSAGE: Final = Parameters(
 _RESULT: Final = Parameters(works=frozenset({"role", "content", "tool_call_id", "name"}))
 
 
-def read(body: Body, asker: Asker) -> Request:
+def read(body: Body, asker: RequestContext) -> OpenAIRequest:
     """Return the job of a chat completion, and the function that makes its answer.
 
     Raise Refused for what is not supported.
@@ -116,7 +124,7 @@ def read(body: Body, asker: Asker) -> Request:
             usage=usage_told([end]), headrace=failure,
         )  # fmt: skip
 
-    return Request((job,), answer, stream, partial(_chunks, with_usage=with_usage), names=names, cut=cut)
+    return OpenAIRequest((job,), answer, stream, partial(_chunks, with_usage=with_usage), names=names, cut=cut)
 
 
 def _answer(said: Spoken) -> dict[str, Any]:

@@ -4,13 +4,23 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
-from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES
-from headrace_workers.features.generation.openai.generation import generation_job, model_of, spoken, usage_told
-from headrace_workers.features.generation.openai.inputs import texts_of
-from headrace_workers.features.generation.openai.job_receipt import receipt
-from headrace_workers.features.generation.openai.request import Asker, Body, Request
-from headrace_workers.features.generation.openai.streaming import wants_stream
-from headrace_workers.features.generation.openai.text_chunks import pieces
+from headrace_workers.features.generation.openai.generation import (
+    generation_job,
+    model_of,
+    pieces,
+    receipt,
+    spoken,
+    usage_told,
+)
+from headrace_workers.features.generation.openai.request import (
+    OF_GENERATION,
+    WISHES,
+    Body,
+    OpenAIRequest,
+    RequestContext,
+    texts_of,
+    wants_stream,
+)
 from headrace_workers.http.openai_errors import End, answered
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -35,7 +45,7 @@ PARAMETERS: Final = Parameters(
 )
 
 
-def read(body: Body, asker: Asker) -> Request:
+def read(body: Body, asker: RequestContext) -> OpenAIRequest:
     """Return a job for each prompt, and the function that makes their answer.
 
     Raise Refused for what is not supported.
@@ -72,7 +82,7 @@ def read(body: Body, asker: Asker) -> Request:
             WISHES: receipt(first) if len(results) == 1 else [receipt(result) for result in results],
         }
 
-    return Request(jobs, answer, stream, partial(_chunks, with_usage=with_usage), "prompt")
+    return OpenAIRequest(jobs, answer, stream, partial(_chunks, with_usage=with_usage), "prompt")
 
 
 def _chunks(body: Body, *, with_usage: bool) -> Iterator[dict[str, Any]]:

@@ -4,10 +4,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import Embedding, EmbeddingJob
-from headrace_workers.features.generation.openai.common_fields import OF_ANY, WISHES, build, shared_fields
-from headrace_workers.features.generation.openai.inputs import texts_of
-from headrace_workers.features.generation.openai.job_receipt import receipt
-from headrace_workers.features.generation.openai.request import Asker, Body, Request
+from headrace_workers.features.generation.openai.generation import receipt
+from headrace_workers.features.generation.openai.request import (
+    OF_ANY,
+    WISHES,
+    Body,
+    OpenAIRequest,
+    RequestContext,
+    build,
+    shared_fields,
+    texts_of,
+)
 from headrace_workers.http.openai_errors import End, answered, unsupported
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -21,7 +28,7 @@ PARAMETERS: Final = Parameters(
 _FORMATS: Final = ("float", "base64")
 
 
-def read(body: Body, asker: Asker) -> Request:
+def read(body: Body, asker: RequestContext) -> OpenAIRequest:
     """Return a job for each input, and how their ends are told. Refused names what cannot be had."""
     asked = PARAMETERS.given(body)
     encoding = asked.get("encoding_format", "float")
@@ -58,7 +65,7 @@ def read(body: Body, asker: Asker) -> Request:
             WISHES: [receipt(result) for result in results],
         }
 
-    return Request(jobs, answer)
+    return OpenAIRequest(jobs, answer)
 
 
 def _encoded(vector: Embedding, encoding: str) -> str | list[float]:

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from headrace_workers.features.generation.openai.common_fields import WISHES
-from headrace_workers.features.generation.openai.flags import flag
-from headrace_workers.features.generation.openai.request import Body
+from headrace_workers.features.generation.openai.request import WISHES, Body, flag
 from headrace_workers.http.openai_errors import missing, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 

@@ -1,13 +1,13 @@
 """The part that chat completions, completions and responses share: a generation job, and its result."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeGuard
 
 from headrace_schemas import DeadLetter, GenerationJob, Result, Usage
 from headrace_schemas.tool import ToolCall
-from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, build, shared_fields
-from headrace_workers.features.generation.openai.request import Asker
+from headrace_workers.features.generation.openai.request import OF_GENERATION, RequestContext, build, shared_fields
 from headrace_workers.http.openai_errors import End, wrong
 
 _SAMPLING: Final = ("temperature", "top_p", "seed")
@@ -17,6 +17,13 @@ _NAMES: Final = {
     "sampling.stop": "stop",
     **{f"sampling.{name}": name for name in _SAMPLING},
 }
+
+_TOLD: Final = {
+    "job_id", "status", "metadata", "moderation", "judge", "stages", "seen_by", "cost", "accepted_at", "total_ms",
+}  # fmt: skip
+_OF_ANSWER: Final = {"quantization", "recall", "grounding", "attempts", "because"}
+# About a line, and up to a space where there is one.
+_PIECE: Final = re.compile(r".{1,63}\s|.{1,64}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ class Spoken:
 
 def generation_job(
     asked: Mapping[str, Any],
-    asker: Asker,
+    asker: RequestContext,
     content: Mapping[str, Any],
     *,
     names: Mapping[str, str],
@@ -110,3 +117,22 @@ def accepted_at(end: Result | DeadLetter) -> float:
 def model_of(result: Result, asked: Mapping[str, Any]) -> str:
     """Return the model that answered, or the requested model if none did."""
     return result.answer.model if result.answer else str(asked["model"])
+
+
+def receipt(result: Result) -> dict[str, Any]:
+    """Return the receipt of a job beside its answer: verdicts, cache, citations, cost, the models that
+    were asked, the providers that saw its text, and times by stage.
+
+    `metadata` is the request's own, with its safety_identifier and user.
+    """
+    told = result.model_dump(mode="json", exclude_none=True, include=_TOLD)
+    if result.answer is not None:
+        told |= result.answer.model_dump(mode="json", exclude_none=True, include=_OF_ANSWER)
+    if result.embedding is not None:
+        told["embedder"] = result.embedding.embedder
+    return told
+
+
+def pieces(text: str) -> list[str]:
+    """Yield the text in pieces; joined, they are the text again."""
+    return _PIECE.findall(text)

@@ -5,11 +5,18 @@ from typing import Any, Final
 
 from headrace_schemas import ModerationJob, ModerationVerdict
 from headrace_schemas.job import POLICY_MODEL
-from headrace_workers.features.generation.openai.common_fields import OF_ANY, WISHES, build, shared_fields
-from headrace_workers.features.generation.openai.content import text_of
-from headrace_workers.features.generation.openai.inputs import texts_of
-from headrace_workers.features.generation.openai.job_receipt import receipt
-from headrace_workers.features.generation.openai.request import Asker, Body, Request
+from headrace_workers.features.generation.openai.generation import receipt
+from headrace_workers.features.generation.openai.request import (
+    OF_ANY,
+    WISHES,
+    Body,
+    OpenAIRequest,
+    RequestContext,
+    build,
+    shared_fields,
+    text_of,
+    texts_of,
+)
 from headrace_workers.http.openai_errors import End, answered
 from headrace_workers.http.openai_parameters import Parameters
 
@@ -18,7 +25,7 @@ MAX_INPUTS: Final = 2048
 PARAMETERS: Final = Parameters(works=frozenset({"input", "model", WISHES}), options=OF_ANY)
 
 
-def read(body: Body, asker: Asker) -> Request:
+def read(body: Body, asker: RequestContext) -> OpenAIRequest:
     """Return a job for each text, and the function that makes their answer. A list of parts is one text.
 
     Refused names what cannot be had.
@@ -49,7 +56,7 @@ def read(body: Body, asker: Asker) -> Request:
             WISHES: [receipt(result) for result in results],
         }
 
-    return Request(jobs, answer)
+    return OpenAIRequest(jobs, answer)
 
 
 def _inputs(asked: Body) -> list[tuple[str, str]]:

@@ -1,24 +1,27 @@
-"""The body of a response in any state: queued, in progress, or ended."""
+"""A response as OpenAI's clients read it: its body in any state, its events, and its input items."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 from headrace_schemas import DeadLetter, GenerationJob, JobCancelled, Result
-from headrace_workers.features.generation.openai.common_fields import WISHES, tier
-from headrace_workers.features.generation.openai.file_search import annotations, search_call
 from headrace_workers.features.generation.openai.generation import (
     Spoken,
     accepted_at,
     is_truncated,
     model_of,
+    pieces,
+    receipt,
     spoken,
     usage_told,
 )
-from headrace_workers.features.generation.openai.job_receipt import receipt
-from headrace_workers.features.generation.openai.request import Body
-from headrace_workers.http.openai_errors import End, failure_told, unanswered
+from headrace_workers.features.generation.openai.request import WISHES, Body, tier
+from headrace_workers.features.generation.openai.tools import annotations, search_call
+from headrace_workers.http.openai_errors import End, failure_told, unanswered, wrong
 
 _PREFIX: Final = "resp_"
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+Event = dict[str, Any]
 
 
 def response_id(job_id: str) -> str:
@@ -36,14 +39,16 @@ def response_of_item(id: str) -> str:
     return _PREFIX + id.split("_")[1] if "_" in id else _PREFIX
 
 
-def unended(
+def unended_body(
     asked: Body, job: GenerationJob, job_id: str, status: Literal["queued", "in_progress"], created_at: float
 ) -> dict[str, Any]:
     """Return a response whose job has not ended. `created_at` is in seconds since 1970."""
     return _response(asked, job, job_id, status, created_at)
 
 
-def ended(asked: Body, job: GenerationJob, job_id: str, end: End, created_at: float | None = None) -> dict[str, Any]:
+def ended_body(
+    asked: Body, job: GenerationJob, job_id: str, end: End, created_at: float | None = None
+) -> dict[str, Any]:
     """Return a response whose job has ended, however it did. Without `created_at` it is when the job was accepted."""
     if isinstance(end, JobCancelled):
         return _response(asked, job, job_id, "cancelled", created_at or 0.0)
@@ -146,3 +151,93 @@ def _usage(end: Result | DeadLetter) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage["total_tokens"],
     }
+
+
+def events(body: Body) -> Iterator[Event]:
+    """Yield each event with its number in the stream. The last is `response.completed`, or `response.incomplete`."""
+    for number, event in enumerate(_events(body)):
+        yield {**event, "sequence_number": number}
+
+
+def _events(body: Body) -> Iterator[Event]:
+    begun = {
+        **body, "status": "in_progress", "output": [], "usage": None, "completed_at": None, "incomplete_details": None
+    }  # fmt: skip
+    yield {"type": "response.created", "response": begun}
+    yield {"type": "response.in_progress", "response": begun}
+    for place, item in enumerate(body["output"]):
+        empty: dict[str, Any] = {name: value for name, value in (("content", []), ("arguments", "")) if name in item}
+        unwritten = {**item, "status": "in_progress", **empty}
+        yield {"type": "response.output_item.added", "output_index": place, "item": unwritten}
+        for number, part in enumerate(item.get("content", ())):
+            where = {"item_id": item["id"], "output_index": place, "content_index": number}
+            yield from _part(part, where)
+        if "arguments" in item:
+            yield from _arguments(item["arguments"], {"item_id": item["id"], "output_index": place})
+        yield {"type": "response.output_item.done", "output_index": place, "item": item}
+    yield {"type": f"response.{body['status']}", "response": body}
+
+
+def _arguments(arguments: str, where: dict[str, Any]) -> Iterator[Event]:
+    for piece in pieces(arguments):
+        yield {"type": "response.function_call_arguments.delta", **where, "delta": piece}
+    yield {"type": "response.function_call_arguments.done", **where, "arguments": arguments}
+
+
+def _part(part: dict[str, Any], where: dict[str, Any]) -> Iterator[Event]:
+    kind = part["type"]
+    field = "refusal" if kind == "refusal" else "text"
+    more: dict[str, Any] = {} if kind == "refusal" else {"logprobs": []}
+    empty = {**part, field: "", **({"annotations": []} if "annotations" in part else {})}
+    yield {"type": "response.content_part.added", **where, "part": empty}
+    for piece in pieces(part[field]):
+        yield {"type": f"response.{kind}.delta", **where, "delta": piece, **more}
+    for number, annotation in enumerate(part.get("annotations", ())):
+        yield {
+            "type": "response.output_text.annotation.added",
+            **where,
+            "annotation_index": number,
+            "annotation": annotation,
+        }
+    yield {"type": f"response.{kind}.done", **where, field: part[field], **more}
+    yield {"type": "response.content_part.done", **where, "part": part}
+
+
+def input_items(asked: Body, job_id: str) -> list[dict[str, Any]]:
+    """Return the items of a response's `input`, in order, each with an id of its own.
+
+    `asked` was accepted when it was sent.
+    """
+    given = asked["input"]
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    return [_item(item, f"in_{job_id}_{place}") for place, item in enumerate(items)]
+
+
+def page(
+    items: Sequence[dict[str, Any]], *, after: str | None, limit: int, order: Literal["asc", "desc"]
+) -> dict[str, Any]:
+    """Return `limit` items after the item `after`. Raise Refused where there is no item of that id."""
+    ordered = list(items) if order == "asc" else list(reversed(items))
+    if after is not None:
+        places = [place for place, each in enumerate(ordered) if each["id"] == after]
+        if not places:
+            raise wrong("after", "is no item of this response")
+        ordered = ordered[places[0] + 1 :]
+    data = ordered[:limit]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": len(ordered) > limit,
+    }
+
+
+def _item(item: dict[str, Any], id: str) -> dict[str, Any]:
+    if "content" not in item:  # a search of an earlier response, which came back with its output
+        return {**item, "id": id}
+    said = item["content"]
+    if isinstance(said, str):
+        said = [{"type": "output_text" if item["role"] == "assistant" else "input_text", "text": said}]
+    parts = [{"annotations": [], **part} if part["type"] == "output_text" else part for part in said]
+    return {"id": id, "type": "message", "role": item["role"], "status": "completed", "content": parts}

@@ -1,25 +1,50 @@
-"""POST /v1/responses."""
+"""POST /v1/responses: the job that a response asks for, and its messages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from headrace_schemas import GenerationJob, Message, Result
 from headrace_schemas.callback import Callback
-from headrace_workers.features.generation.openai.common_fields import OF_GENERATION, WISHES
-from headrace_workers.features.generation.openai.file_search import NAMES, knowledge_of
-from headrace_workers.features.generation.openai.file_search import TOOL as SEARCH
-from headrace_workers.features.generation.openai.flags import flag
 from headrace_workers.features.generation.openai.formats import Asked, response_format
-from headrace_workers.features.generation.openai.function_tools import response_tools
 from headrace_workers.features.generation.openai.generation import generation_job, spoken
-from headrace_workers.features.generation.openai.request import Asker, Body, Request
-from headrace_workers.features.generation.openai.response_body import ended
-from headrace_workers.features.generation.openai.response_events import events
-from headrace_workers.features.generation.openai.response_input import messages_of
-from headrace_workers.features.generation.openai.streaming import wants_stream
-from headrace_workers.http.openai_errors import End, answered, failure_told, unsupported, wrong
+from headrace_workers.features.generation.openai.request import (
+    OF_GENERATION,
+    RESPONSE_PARTS,
+    WISHES,
+    Body,
+    OpenAIRequest,
+    RequestContext,
+    flag,
+    role_of,
+    text_of,
+    wants_stream,
+)
+from headrace_workers.features.generation.openai.response_body import ended_body, events
+from headrace_workers.features.generation.openai.tools import NAMES, knowledge_of, response_tools
+from headrace_workers.features.generation.openai.tools import TOOL as SEARCH
+from headrace_workers.http.openai_errors import End, answered, failure_told, missing, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
 
+REFERENCE: Final = "item_reference"
+_MOST_REFERENCES: Final = 256  # each is looked up, and may be as long as an answer
+_REFERENCE_ITEM: Final = Parameters(frozenset({"type", "id"}))
+
+_ITEM: Final = Parameters(
+    # id and status come with an item of an earlier response that is sent back.
+    works=frozenset({"type", "role", "content", "id", "status"}),
+    unmeant={"phase": ()},
+)
+_CALL: Final = Parameters(
+    works=frozenset({"type", "call_id", "name", "arguments", "id", "status"}),
+    refused={"async": (False,)},
+    unmeant={"caller": (), "namespace": ()},
+)
+_RESULT: Final = Parameters(
+    works=frozenset({"type", "call_id", "output", "id", "status"}),
+    refused={"name": ()},
+    unmeant={"caller": (), "namespace": ()},
+)
+_SEARCHED: Final = "file_search_call"  # of an earlier response: passages are looked up anew
 PARAMETERS: Final = Parameters(
     works=frozenset(
         {
@@ -51,7 +76,125 @@ PARAMETERS: Final = Parameters(
 )  # fmt: skip
 
 
-def read(body: Body, asker: Asker) -> Request:
+def references(asked: Body) -> dict[int, str]:
+    """Return the ids of the items that the input refers to, by their places.
+
+    Raise Refused for an invalid id, or too many.
+    """
+    given = asked.get("input")
+    if not isinstance(given, list | tuple):
+        return {}
+    found = {
+        place: _id(item, f"input[{place}]")
+        for place, item in enumerate(given)
+        if isinstance(item, Mapping) and item.get("type") == REFERENCE
+    }
+    if len(found) > _MOST_REFERENCES:
+        raise wrong(
+            "input",
+            f"at most {_MOST_REFERENCES} items may be references, not {len(found)}: send the others as they are",
+        )
+    return found
+
+
+def with_items(body: Body, items: Mapping[int, Any]) -> Body:
+    """Return the body with these items at their places in the input."""
+    if not items:
+        return body
+    return {**body, "input": [items.get(place, item) for place, item in enumerate(body["input"])]}
+
+
+def _id(item: Mapping[str, Any], param: str) -> str:
+    id = _REFERENCE_ITEM.given(item, param).get("id")
+    if id is None:
+        raise missing(f"{param}.id")
+    if not isinstance(id, str):
+        raise wrong(f"{param}.id", "must be text")
+    return id
+
+
+def messages_of(asked: Body, earlier: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return the instructions, the conversation before, and the input, as messages in this order.
+
+    Refused names what is no message of text, and no function's call or result.
+    """
+    instructions = asked.get("instructions")
+    if instructions is not None and not isinstance(instructions, str):
+        raise wrong("instructions", "must be text")
+    first = [] if instructions is None else [{"role": "system", "content": instructions}]
+    before = [each.model_dump(mode="json", exclude_defaults=True) for each in earlier]
+    return [*first, *before, *input_messages(asked, [call.id for each in earlier for call in each.tool_calls])]
+
+
+def input_messages(asked: Body, earlier_calls: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return the input alone, as messages. Calls stand in the assistant's message before them.
+
+    `earlier_calls` are the ids of calls in the conversation before, whose results the input may have.
+    """
+    given = asked.get("input")
+    if given is None:
+        raise missing("input")
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    if not isinstance(given, list | tuple) or not given:
+        raise wrong("input", "must be text, or a list of at least one item")
+    messages: list[dict[str, Any]] = []
+    called = [*earlier_calls]
+    for place, item in enumerate(given):
+        kind = item.get("type") if isinstance(item, dict) else None
+        param = f"input[{place}]"
+        if kind == "function_call":
+            if not messages or messages[-1]["role"] != "assistant":
+                messages.append({"role": "assistant", "content": ""})
+            call = _call(item, param)
+            messages[-1].setdefault("tool_calls", []).append(call)
+            called.append(call["id"])
+        elif kind == "function_call_output":
+            result = _result(item, param)
+            if result["tool_call_id"] not in called:
+                raise wrong(f"{param}.call_id", "names no call before it: send the call, too, or previous_response_id")
+            messages.append(result)
+        elif kind != _SEARCHED:
+            messages.append(_message(item, param))
+    return messages
+
+
+def _call(item: Any, param: str) -> dict[str, Any]:
+    given = _required(_CALL.given(item, param), ("call_id", "name", "arguments"), param)
+    return {"id": given["call_id"], "name": given["name"], "arguments": given["arguments"]}
+
+
+def _result(item: Any, param: str) -> dict[str, Any]:
+    given = _required(_RESULT.given(item, param), ("call_id", "output"), param)
+    text = text_of(given["output"], RESPONSE_PARTS, f"{param}.output")
+    return {"role": "tool", "content": text, "tool_call_id": given["call_id"]}
+
+
+def _required(given: dict[str, Any], names: Sequence[str], param: str) -> dict[str, Any]:
+    for name in names:
+        if name not in given:
+            raise missing(f"{param}.{name}")
+    return given
+
+
+def _message(item: Any, param: str) -> dict[str, str]:
+    kind = item.get("type", "message") if isinstance(item, dict) else "message"
+    if kind == REFERENCE:  # a gateway has put the items there before; a line of a batch is read by itself
+        raise unsupported(f"{param}.type", "earlier responses are not at hand here: send the item itself")
+    if kind != "message":
+        raise unsupported(
+            f"{param}.type", "must be message, function_call or function_call_output: headrace reads text only"
+        )
+    given = _ITEM.given(item, param)
+    if "content" not in given:
+        raise missing(f"{param}.content")
+    return {
+        "role": role_of(given.get("role"), f"{param}.role"),
+        "content": text_of(given["content"], RESPONSE_PARTS, f"{param}.content"),
+    }
+
+
+def read(body: Body, asker: RequestContext) -> OpenAIRequest:
     """Return the job of a response that stands alone; `continued` reads one that continues an earlier response.
 
     Refused names what cannot be had.
@@ -62,7 +205,7 @@ def read(body: Body, asker: Asker) -> Request:
     return continued(body, asker, ())
 
 
-def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
+def continued(body: Body, asker: RequestContext, earlier: Sequence[Message]) -> OpenAIRequest:
     """Return the job of a response that continues a conversation, and the function that makes its answer.
 
     Refused names what cannot be had.
@@ -84,12 +227,12 @@ def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
 
     def answer(ends: Sequence[End]) -> dict[str, Any]:
         (result,) = answered(ends, "generation")
-        return ended(asked, job, result.job_id, result)
+        return ended_body(asked, job, result.job_id, result)
 
     def cut(end: End) -> dict[str, Any]:
-        return ended(asked, job, failure_told(end)["job_id"], end)
+        return ended_body(asked, job, failure_told(end)["job_id"], end)
 
-    return Request((job,), answer, stream, events, "input", names, cut)
+    return OpenAIRequest((job,), answer, stream, events, "input", names, cut)
 
 
 def conversation(asked: Body, job: GenerationJob, end: End) -> tuple[Message, ...]:

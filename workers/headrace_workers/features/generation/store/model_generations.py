@@ -4,14 +4,21 @@ A provider names the model that answered. Nobody knows that name before the call
 by it. It looks them up by the generation.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, select, update
 
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.recent_reads import RecentReads
 from headrace_workers.core.sql.database import insert, now_ms
 from headrace_workers.core.sql.engines import LedgerStore
 from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.tables import MODEL_GENERATIONS
+
+BELIEVED_SECONDS: Final = 2.0  # for which a process relies on a generation that it has read
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +61,18 @@ class ModelGenerations(LedgerStore):
 
     generation = reads(_generation)
     saw = durable(_saw)
+
+
+def model_versions(registry: Registry, ledger: Ledger, believed: float = BELIEVED_SECONDS) -> Callable[[str], str]:
+    """Return what tells the version of a model by its alias: see `Registry.version`. That of a remote model has its
+    endpoint, and the alias's generation in the ledger, which may be `believed` seconds old. It raises Unavailable.
+    """
+    generations = RecentReads(ledger.of(ModelGenerations).generation, believed)
+
+    def version(alias: str) -> str:
+        if alias not in registry or registry.get(alias).remote is None:
+            return registry.version(alias)
+        registry.aliases()  # the catalogue may name another endpoint now
+        return f"{registry.version(alias)}/{generations(alias)}"
+
+    return version

@@ -1,5 +1,8 @@
-"""Compiling of a grammar in a process of its own, whose time and memory are bounded: llguidance has bounds for some
-grammars only, and one whose rules are nested too deep ends the process.
+"""Compiling of grammars, bounded twice: each in a process of its own, whose time and memory are bounded, and each
+tenant in the time that its new formats take.
+
+llguidance has bounds for some grammars only, and one whose rules are nested too deep ends the process. A format is
+checked before its job is admitted: without a limit, many slow formats of one tenant would hold up the jobs of all.
 """
 
 import atexit
@@ -9,14 +12,21 @@ import socket
 import subprocess
 import sys
 import time
+from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from headrace_schemas.errors import Unavailable
+from headrace_schemas.errors import Category, HeadraceError, Unavailable
 from headrace_workers.features.generation.structured.compile_server import BEGUN, BROKEN, ENDED, FRAME
+
+ALLOWANCE: Final = 10.0  # CPU seconds a minute
+FREE: Final = 0.05  # seconds of each format that do not count: real schemas take 0.004, and 0.012 at most
+_MINUTE: Final = 60.0
+_MOST_TENANTS: Final = 10_000
 
 CPU_SECONDS: Final = 1
 MEMORY: Final = 1024**3  # bytes of addresses; the interpreter takes about a tenth
@@ -30,6 +40,49 @@ _BY_BOUNDS: Final = frozenset(
     {"1", *(f"-{each:d}" for each in (signal.SIGXCPU, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL))}
 )
 _LONGEST: Final = 500  # characters of a message
+
+
+class FormatsTooSlow(HeadraceError):
+    """A new format of a tenant whose formats have taken too long to be checked in the last minute."""
+
+    category = Category.QUOTA
+
+
+class CompileAllowance:
+    """The CPU time that each tenant has used lately; it fades as time goes by. Thread-safe."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = Lock()
+        self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()  # seconds, and when they were noted
+
+    def check(self, tenant: str) -> None:
+        """Raise FormatsTooSlow where a tenant has used up its allowance."""
+        with self._lock:
+            over = self._used_by(tenant) - ALLOWANCE
+        if over >= 0:
+            wait = round(over * _MINUTE / ALLOWANCE) + 1
+            raise FormatsTooSlow(
+                f"new formats of the tenant {tenant} took more than {ALLOWANCE:g} s of CPU time to be checked: send "
+                f"this one again in {wait} s, with a simpler schema or fewer different ones; a format that was checked "
+                "before is taken at once"
+            )
+
+    def use(self, tenant: str, seconds: float) -> None:
+        """Note the CPU seconds that a new format of a tenant took."""
+        if seconds <= FREE:
+            return
+        with self._lock:
+            self._used[tenant] = (self._used_by(tenant) + seconds - FREE, self._monotonic())
+            self._used.move_to_end(tenant)
+            if len(self._used) > _MOST_TENANTS:
+                self._used.popitem(last=False)
+
+    def _used_by(self, tenant: str) -> float:
+        used, noted = self._used.get(tenant, (0.0, 0.0))
+        return max(0.0, used - (self._monotonic() - noted) * ALLOWANCE / _MINUTE)
+
+
 _SERVER: Final = Path(__file__).with_name("compile_server.py")
 
 
@@ -76,7 +129,7 @@ class _Server:
             with ours:
                 with theirs:
                     begun = self._hand_over(theirs)
-                told = _told(ours, grammar, until) if begun else b""
+                told = _exchange(ours, grammar, until) if begun else b""
             if told.startswith(BEGUN + ENDED):
                 return told.removeprefix(BEGUN + ENDED)
             if told.startswith(BEGUN):
@@ -127,7 +180,7 @@ class _Server:
             self._stop()
 
 
-def _told(ours: socket.socket, grammar: bytes, until: float) -> bytes:
+def _exchange(ours: socket.socket, grammar: bytes, until: float) -> bytes:
     """Send a grammar and return all that comes back. A process that its bounds ended leaves either half undone."""
     told = b""
     with suppress(BrokenPipeError, ConnectionResetError):

@@ -25,18 +25,17 @@ from headrace_schemas.output_format import (
     RegexFormat,
 )
 from headrace_schemas.tool import Offer, Tool
-from headrace_workers.features.generation.structured.call_grammar import grammar_of_call
-from headrace_workers.features.generation.structured.compile_allowance import CompileAllowance
-from headrace_workers.features.generation.structured.compiling import CPU_SECONDS, compile_apart
-from headrace_workers.features.generation.structured.dialects import (
+from headrace_workers.features.generation.structured.compiling import CPU_SECONDS, CompileAllowance, compile_apart
+from headrace_workers.features.generation.structured.grammar import grammar_of, grammar_of_call
+from headrace_workers.features.generation.structured.json_schema import (
+    OutsideReference,
     Step,
+    Subschemas,
     dialect_of,
     parts_of,
     parts_of_same_value,
     pointer,
 )
-from headrace_workers.features.generation.structured.grammar import grammar_of
-from headrace_workers.features.generation.structured.subschemas import OutsideReference, Subschemas
 from headrace_workers.features.generation.structured.tools import Dialect, arguments_schema, as_json
 from headrace_workers.features.generation.structured.validity import LARGE_PATTERN, check_of
 

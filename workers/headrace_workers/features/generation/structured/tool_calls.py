@@ -14,9 +14,8 @@ from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.tool import MAX_CALLS, Offer, Tool, ToolCall
 from headrace_workers.core.ports import Completion
-from headrace_workers.features.generation.structured.strict_json import NotJson, read_beginning, read_whole
 from headrace_workers.features.generation.structured.tools import CLOSE, OPEN, arguments_schema, as_json
-from headrace_workers.features.generation.structured.validity import check_of
+from headrace_workers.features.generation.structured.validity import NotJson, check_of, read_beginning, read_whole
 
 _NAMED: Final = ("arguments", "parameters")  # what a call's arguments are called, by dialect
 _BEGINNING: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"([A-Za-z0-9_-]{1,64})"\s*,')

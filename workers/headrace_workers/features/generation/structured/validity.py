@@ -1,9 +1,12 @@
-"""Whether an answer has the format that its job asks for: the whole of it is checked, however it was made.
+"""Checks of answers: whether an answer has the format that its job asks for. The whole of it is checked, however it was
+made.
 
-Nothing that an answer holds makes the check fail otherwise or run without bound.
+Nothing that an answer holds makes the check fail otherwise or run without bound. Nobody has moderated the answer, so a
+reason quotes nothing of it, and a place has only the names that its schema knows: any other is `*`.
 """
 
 import hashlib
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
@@ -17,10 +20,17 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.output_format import ChoiceFormat, JsonObjectFormat, JsonSchemaFormat, OutputFormat
-from headrace_workers.features.generation.structured.check_cost import BoundedCheck, TooCostly, Unexplained
-from headrace_workers.features.generation.structured.dialects import in_its_dialect, pointer
 from headrace_workers.features.generation.structured.grammar import grammar_of
-from headrace_workers.features.generation.structured.strict_json import NotJson, read_whole
+from headrace_workers.features.generation.structured.json_schema import (
+    BoundedCheck,
+    TooCostly,
+    Unexplained,
+    in_its_dialect,
+    pointer,
+)
+
+_SPACE: Final = " \t\n\r"
+_DIGITS: Final = 4_000  # of a number; Python reads none of more than 4,300
 
 # Rules whose message names no part of the answer; values are masked in all of them.
 _NAMES_NOTHING: Final = frozenset(
@@ -36,6 +46,94 @@ _KEPT: Final = 128  # validators
 _MASK: Final = "it"  # in place of the value, which may be long or private
 _SECONDS: Final = 2.0  # of computing for a grammar: one that is ambiguous takes time by the cube of an answer
 _AT_ONCE: Final = 8  # bytes between two looks at the clock
+_lock: Final = Lock()
+
+
+class NotJson(ValueError):
+    """A text that is no JSON. `place` is a JSON pointer or a number of characters; None where it cannot be told."""
+
+    def __init__(self, reason: str, place: str | None = None) -> None:
+        super().__init__(reason)
+        self.place = place
+
+
+def read_whole(text: str, names: Collection[str] = ()) -> Any:
+    """Return the value of a text that is JSON as a whole. Raise NotJson, whose place has these names of keys."""
+    value, end = read_beginning(text, names)
+    rest = text[end:].lstrip(_SPACE)
+    if rest:
+        place = len(text) - len(rest)
+        raise NotJson(f"it goes on after its end at character {place}", str(place))
+    return value
+
+
+def read_beginning(text: str, names: Collection[str] = ()) -> tuple[Any, int]:
+    """Return the JSON value that a text begins with, and where that ends. Raise NotJson, as `read_whole` does."""
+    twice: list[tuple[dict[str, Any], str]] = []
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            seen: set[str] = set()
+            name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            twice.append((found, name))
+        return found
+
+    decoder = json.JSONDecoder(object_pairs_hook=once, parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
+    try:
+        value, end = decoder.raw_decode(text, len(text) - len(text.lstrip(_SPACE)))
+    except json.JSONDecodeError as error:
+        # Python's words for strings end before a place.
+        raise NotJson(f"{error.msg.removesuffix(' starting at')} at character {error.pos}", str(error.pos)) from None
+    except RecursionError:
+        raise NotJson("it is nested too deep", "0") from None
+    if twice:
+        owner, name = twice[-1]
+        steps = (*_steps_to(value, owner), name)
+        where = pointer(tuple(str(each) if isinstance(each, int) or each in names else "*" for each in steps))
+        raise NotJson("an object has a key twice", where[:MAX_SHORT_TEXT])
+    if _holds_half(value, text):
+        raise NotJson("a text holds half of a character (a lone surrogate)")
+    return value, end
+
+
+def _holds_half(value: Any, text: str) -> bool:
+    if text.isascii() and "\\u" not in text:
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _steps_to(document: Any, wanted: dict[str, Any]) -> tuple[str | int, ...]:
+    """Return the steps to an object; none where a key that came twice has hidden it."""
+    waiting: list[tuple[Any, tuple[str | int, ...]]] = [(document, ())]
+    while waiting:
+        node, steps = waiting.pop()
+        if node is wanted:
+            return steps
+        parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        waiting += [(part, (*steps, step)) for step, part in parts if isinstance(part, dict | list)]
+    return ()
+
+
+def _refuse(constant: str) -> None:
+    raise NotJson(f"{constant} is no JSON")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise NotJson(f"a number has more than {_DIGITS} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    found = float(digits)
+    if found in (float("inf"), float("-inf")):
+        raise NotJson("a number is too large")
+    return found
 
 
 def failure_of(output: OutputFormat, text: str, finish_reason: str) -> Unparsable | None:
@@ -102,7 +200,6 @@ def _names(schema: Any) -> Iterator[str]:
 
 
 _checks: OrderedDict[bytes, SchemaCheck] = OrderedDict()  # by digest of their schema; the oldest is forgotten first
-_lock: Final = Lock()
 
 
 def check_of(schema: dict[str, Any], text: str) -> SchemaCheck:

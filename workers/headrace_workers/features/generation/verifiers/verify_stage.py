@@ -1,30 +1,176 @@
-"""The stage in which a model verifies pairs of texts that another stage's step asks about. The job then goes back to
-that stage with the verdicts. The model's call is reserved and charged as that of every stage of a model.
+"""The stage in which a model verifies pairs of texts that another stage's step asks about: it is asked a question that
+yes or no answers, and its first token is the verdict. The job then goes back to that stage with the verdicts. The
+model's call is reserved and charged as that of every stage of a model.
 """
 
+import html
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
-from headrace_schemas import HeadraceError, Usage
+from headrace_schemas import HeadraceError, Message, Sampling, Usage
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.output_format import ChoiceFormat
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Outcome
 from headrace_workers.core.pipeline.seen_by import seen_by
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight
 from headrace_workers.core.pipeline.task import Job, Task
-from headrace_workers.core.ports import Generator, Relation, TextPair, Unseen, Verdict, Verifier, provider_of
-from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
+from headrace_workers.core.ports import (
+    Completion,
+    Generator,
+    NoProbabilities,
+    Relation,
+    Request,
+    TextPair,
+    Unseen,
+    Verdict,
+    Verifier,
+    provider_of,
+)
+from headrace_workers.features.generation.verifiers.scale import (
+    INSTRUCTIONS,
+    YES_NO,
+    Answer,
+    Unanswered,
+    as_data,
+    read_answer,
+    read_words,
+)
 
+T = TypeVar("T")
+
+_RESERVED_TOKENS: Final = 256  # of the context, for instructions, question and chat template
+_CHARACTERS_PER_TOKEN: Final = 2
+_IN_WORDS: Final = Sampling(max_tokens=1_024, temperature=0)  # some models think before they answer
+_TAGS: Final[Mapping[Relation, tuple[str, str]]] = {
+    Relation.SAME_QUESTION: ("question_1", "question_2"),
+    Relation.SAME_ANSWER: ("answer_1", "answer_2"),
+    Relation.SUPPORTED: ("evidence", "claim"),
+}
+_QUESTIONS: Final[Mapping[Relation, str]] = {
+    Relation.SAME_QUESTION: (
+        "Do both questions ask for exactly the same thing, so that every right answer to question 1 is a right and "
+        "complete answer to question 2?"
+    ),
+    Relation.SAME_ANSWER: "Do both answers say the same thing, with no fact, number or condition that differs?",
+    Relation.SUPPORTED: "Does the evidence alone say everything that the claim says?",
+}
 IN_PROCESS: Final = "sentence-transformers:"  # before the name of a verifier that runs in the process that asks it
 _PAIRS, _SAID = "to_verify", "verified"  # two names in the context of a step
 _AT_ONCE: Final = 8  # pairs of a call: between two calls it is seen whether the time is over
 _AROUND: Final = 1_500  # tokens of a pair: instructions and question, and an answer in words
-
 ModelOf: TypeAlias = Callable[[str, Job, str | None], str | None]
+
+
+def within(name: str, most_seconds: float | None, answer: Callable[[], T]) -> tuple[T, float] | HeadraceError:
+    """Return what a verifier answers, and after how many seconds; or why it has not answered: it failed, or took more
+    than `most_seconds`.
+    """
+    began = time.monotonic()
+    try:
+        found = answer()
+    except HeadraceError as error:
+        return error
+    except Exception as error:  # a library raises whatever its parts do; its text may quote users
+        return Unavailable(f"the verifier {name} failed with {type(error).__name__}")
+    took = time.monotonic() - began
+    if most_seconds is not None and took > most_seconds:
+        return Unavailable(f"the verifier {name} took {took:.1f} s; it may take {most_seconds:g} s")
+    return found, took
+
+
+class ModelVerifier:
+    """A generator as a verifier. As thread-safe as its generator. One that is slower than `most_seconds` for the pairs
+    of a call has not answered.
+
+    A generator that gives no probabilities of tokens, such as a provider's, writes its answer, which is parsed.
+    """
+
+    def __init__(self, generator: Generator, most_seconds: float | None = None) -> None:
+        self._generator = generator
+        self._most_seconds = most_seconds
+
+    @property
+    def name(self) -> str:
+        """The model's alias."""
+        return self._generator.alias
+
+    @property
+    def provider(self) -> str | None:
+        """Return whose machine reads the texts; None for a machine of the deployment."""
+        return provider_of(self._generator)
+
+    def verify(self, pairs: Sequence[TextPair]) -> list[Verdict | HeadraceError]:
+        """Return a verdict for each pair, or why there is none."""
+        if not pairs:
+            return []
+        found = within(self.name, self._most_seconds, lambda: self._answers(pairs))
+        if isinstance(found, HeadraceError):
+            return [found] * len(pairs)
+        answers, took = found
+        return [each if isinstance(each, HeadraceError) else replace(each, ms=took * 1000) for each in answers]
+
+    def _answers(self, pairs: Sequence[TextPair]) -> list[Verdict | HeadraceError]:
+        prompts = [_question_about(pair, self._generator.context_length) for pair in pairs]
+        asked = [
+            (pair, prompt) for pair, prompt in zip(pairs, prompts, strict=True) if not isinstance(prompt, Unanswered)
+        ]
+        answers = iter(self._asked(asked) if asked else ())
+        return [each if isinstance(each, Unanswered) else next(answers) for each in prompts]
+
+    def _asked(self, asked: Sequence[tuple[TextPair, tuple[Message, ...]]]) -> list[Verdict | HeadraceError]:
+        try:
+            weighed = self._generator.choice_probabilities([prompt for _, prompt in asked], tuple(YES_NO.values))
+        except NoProbabilities:  # a provider's model, too: a prompt without its tenant is not sent
+            one_of_them = ChoiceFormat(choices=tuple(YES_NO.values))
+            requests = [
+                Request(prompt, _IN_WORDS, pair.tenant, output=one_of_them, at_most=self._most_seconds, patient=False)
+                for pair, prompt in asked
+            ]
+            return [
+                _verdict_in(each, lambda said: read_words(said.text, YES_NO), _usage_of_answer)
+                for each in self._generator.generate(requests)
+            ]
+        return [_verdict_in(each, lambda said: read_answer(said, YES_NO), lambda _: None) for each in weighed]
+
+
+def _verdict_in(
+    said: T | HeadraceError, read: Callable[[T], Answer], usage: Callable[[T], Usage | None]
+) -> Verdict | HeadraceError:
+    if isinstance(said, HeadraceError):
+        return said
+    try:
+        answer = read(said)
+    except Unanswered as error:
+        error.billed = True  # the model was asked
+        return error
+    return Verdict(answer.value, answer.mass, 0.0, usage(said))
+
+
+def _usage_of_answer(said: Completion) -> Usage:
+    return Usage(prompt_tokens=said.prompt_tokens, completion_tokens=said.completion_tokens)
+
+
+def _question_about(pair: TextPair, context_length: int) -> tuple[Message, ...] | Unanswered:
+    """Return the question about a pair, whose texts are data between tags; Unanswered where they do not fit: a verifier
+    must not judge what it has not read.
+    """
+    room = (context_length - _RESERVED_TOKENS) * _CHARACTERS_PER_TOKEN
+    texts = list(zip(_TAGS[pair.relation], (pair.first, pair.second), strict=True))
+    if pair.about is not None:
+        texts.insert(0, ("question", pair.about))
+    if sum(len(html.escape(text, quote=False)) for _, text in texts) > room:
+        return Unanswered(f"the texts are longer than {room:,} characters, which is what the verifier reads")
+    blocks = [f"<{tag}>\n{as_data(text, room)[0]}\n</{tag}>" for tag, text in texts]
+    ask = f"{_QUESTIONS[pair.relation]}\n{YES_NO.request}"
+    return (
+        Message(role="system", content=INSTRUCTIONS + YES_NO.request),
+        Message(role="user", content="\n\n".join([*blocks, ask])),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 
 from headrace_workers.core.scopes import JOBS_WRITE
-from headrace_workers.features.generation.api.openai_answers import answer
+from headrace_workers.features.generation.api.answers import answer
 from headrace_workers.features.generation.openai.embeddings import PARAMETERS, read
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.fast_routes import fast_route

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import ctranslate2
 import numpy as np
 
-from headrace_workers.features.generation.models.broken_model import broken_model
-from headrace_workers.features.generation.models.registry import ModelCard, read_card
+from headrace_workers.features.generation.models.registry import ModelCard, broken_model, read_card
 from headrace_workers.features.knowledge.embedders.encoder_tokens import Tokens
 from headrace_workers.features.knowledge.embedders.unit import unit_length
 

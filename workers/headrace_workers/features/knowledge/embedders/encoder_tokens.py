@@ -7,7 +7,7 @@ from typing import Final, Self
 from tokenizers import Tokenizer
 
 from headrace_workers.features.generation.models.added_tokens import plain_tokenizer
-from headrace_workers.features.generation.models.broken_model import broken_model
+from headrace_workers.features.generation.models.registry import broken_model
 
 _READ_FIRST: Final = 16  # characters a token: more than texts have
 # A word that is cut may become other tokens than whole, at most so many: WordPiece takes longer words for unknown.

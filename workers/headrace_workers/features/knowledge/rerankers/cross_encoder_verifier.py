@@ -11,7 +11,7 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Relation, TextPair, Verdict
 from headrace_workers.features.generation.models.added_tokens import read_plainly
-from headrace_workers.features.generation.verifiers.answer_time import within
+from headrace_workers.features.generation.verifiers.verify_stage import within
 from headrace_workers.features.knowledge.sentence_transformers_library import cannot_load, check_installed
 
 _BATCH_ROWS: Final = 32

@@ -5,8 +5,7 @@ from pathlib import Path
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Verifier, provider_of
 from headrace_workers.features.generation.settings import GenerationSettings
-from headrace_workers.features.generation.verifiers.model_verifier import ModelVerifier
-from headrace_workers.features.generation.verifiers.verify_stage import IN_PROCESS, model_of_verifier
+from headrace_workers.features.generation.verifiers.verify_stage import IN_PROCESS, ModelVerifier, model_of_verifier
 
 
 def load_verifier_here(home: Path, name: str) -> Verifier:

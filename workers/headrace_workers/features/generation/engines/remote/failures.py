@@ -1,8 +1,18 @@
-"""Failures of models on other machines. The category of each decides whether another model may answer instead."""
+"""Failures of models on other machines: what a provider's answer means for a call.
+
+The category of each failure decides whether another model may answer instead.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any, Final
 
 from headrace_schemas import Category, HeadraceError
-from headrace_schemas.errors import EndCode
-from headrace_workers.core.ports import ProviderRefuses
+from headrace_schemas.errors import EndCode, PromptTooLong
+from headrace_workers.core.ports import ProviderBusy, ProviderRefuses
 
 __all__ = [
     "AnswerLost",
@@ -13,6 +23,17 @@ __all__ = [
     "RequestRejected",
     "ServerFailed",
 ]
+
+_LONGEST_WAIT: Final = 3_600.0  # seconds: a mistake of a provider must not stop its key for days
+_DELAY: Final = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")  # Gemini's `retryDelay`
+_HARD: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_BUSY: Final = frozenset({429, 503, 529})
+_TOO_LARGE: Final = 413
+_TOO_LONG: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})  # of OpenAI; of llama-server
+_TOO_LONG_WORDS: Final = "prompt is too long"  # of Anthropic, which has no code for it
+_BUSY_TYPES: Final = frozenset({"overloaded_error", "rate_limit_error", "rate_limit_exceeded"})
+_BAD_REQUEST: Final = frozenset({400, 422})
+_OTHERS: Final = frozenset({401, 402, 403, 404, 408, 409, 425})  # another model may answer
 
 
 class RemoteFailed(HeadraceError):
@@ -51,3 +72,85 @@ class RequestRejected(ProviderRejects):
     """A call that the provider will never take, since it does not like the request itself."""
 
     end_code = EndCode.BAD_REQUEST
+
+
+def failure_of_status(status: int, headers: Mapping[str, str], body: object) -> HeadraceError:
+    """Return the failure that an answer with this status means. It has the provider's words as they came: `answer`
+    cleans and shortens them.
+    """
+    error = _error_in(body)
+    words = f"the provider answered {status}" + (f": {message}" if (message := _message(error)) else "")
+    if status == _TOO_LARGE or (status < 500 and _is_too_long(error)):
+        return PromptTooLong(words)
+    if status in _BUSY and _text(error, "code") not in _HARD:
+        return ProviderBusy(words, after=retry_after(headers, error))
+    if status == 500:
+        return ServerFailed(words)
+    if status in _BUSY or status in _OTHERS or status > 500:
+        return RemoteFailed(words)
+    return RequestRejected(words, status=status) if status in _BAD_REQUEST else ProviderRejects(words, status=status)
+
+
+def failure_in_stream(endpoint: str, error: Exception, *, began: bool) -> HeadraceError:
+    """Return the failure that an exception means which was raised while an answer was read, after the status 200.
+    Once the answer `began`, its provider may bill it, whatever it says then.
+    """
+    body = getattr(error, "body", None)  # of an event that says that there is an error
+    if body is None:
+        reason = "it is not valid JSON" if isinstance(error, ValueError) else type(error).__name__
+        return AnswerLost(f"{endpoint}: the connection was lost while it answered, or its answer is broken: {reason}")
+    told = _error_in(body)
+    words = f"{endpoint} ended its answer with an error" + (f": {message}" if (message := _message(told)) else "")
+    if not began and _text(told, "type") in _BUSY_TYPES:
+        return ProviderBusy(words, after=retry_after({}, told))
+    if not began and _is_too_long(told):
+        return PromptTooLong(words)
+    return AnswerLost(words)
+
+
+def retry_after(headers: Mapping[str, str], error: Mapping[str, Any] | None = None) -> float | None:
+    """Return in how many seconds a provider asks to be asked again: by its header, or by its body as Gemini does."""
+    text = (headers.get("retry-after") or "").strip()
+    try:
+        seconds = float(text) if text else None
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time()
+        except (TypeError, ValueError, OverflowError):
+            seconds = None
+    if seconds is None:
+        seconds = _delay_in(error)
+    return None if seconds is None or not math.isfinite(seconds) else min(max(0.0, seconds), _LONGEST_WAIT)
+
+
+def _delay_in(error: Mapping[str, Any] | None) -> float | None:
+    details = (error or {}).get("details")
+    for each in details if isinstance(details, list) else ():
+        delay = each.get("retryDelay") if isinstance(each, Mapping) else None
+        if isinstance(delay, str) and (found := _DELAY.fullmatch(delay)):
+            return float(found[1])
+    return None
+
+
+def _error_in(body: object) -> Mapping[str, Any] | None:
+    """Return the error object of a body: with or without `error` around it, in a list as Gemini sends it, or not."""
+    if isinstance(body, list):
+        body = body[0] if body else None
+    if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
+        body = body["error"]
+    return body if isinstance(body, Mapping) else None
+
+
+def _is_too_long(error: Mapping[str, Any] | None) -> bool:
+    """Return True if an error says that the prompt does not fit into the model's context."""
+    named = _text(error, "code") in _TOO_LONG or _text(error, "type") in _TOO_LONG
+    return named or _message(error).startswith(_TOO_LONG_WORDS)
+
+
+def _message(error: Mapping[str, Any] | None) -> str:
+    return _text(error, "message").strip()
+
+
+def _text(error: Mapping[str, Any] | None, name: str) -> str:
+    value = (error or {}).get(name)
+    return value if isinstance(value, str) else ""

@@ -1,23 +1,278 @@
-"""A model on another machine, as the pipeline sees it."""
+"""A model on another machine: its calls, each streamed and under limits of its own, on one event loop a process.
 
+A stream tells a slow provider from one that hangs: what counts is content, and never a ping that keeps the connection
+open. A provider may be broken or hostile: here its answers and errors are checked, cleaned, and freed of the key that
+the call was sent with.
+"""
+
+import asyncio
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Self
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, Self, TypeVar
 
 from headrace_schemas import HeadraceError, Message
+from headrace_schemas.events import FinishReason
+from headrace_schemas.limits import MAX_TEXT
+from headrace_schemas.tool import MAX_CALLS, ToolCall
 from headrace_workers.core.pipeline.grouping import pieces
-from headrace_workers.core.ports import Completion, NoProbabilities, NotAsked, ProviderBusy, Request
+from headrace_workers.core.ports import (
+    Completion,
+    GivenUp,
+    NoProbabilities,
+    NotAsked,
+    ProviderBusy,
+    RemoteSource,
+    Request,
+)
+from headrace_workers.features.generation.admission import tokens_at_most
 from headrace_workers.features.generation.engines.engine import LoadOptions
-from headrace_workers.features.generation.engines.remote.calls import CallLoop, Provider, answer
+from headrace_workers.features.generation.engines.remote.failures import AnswerLost, CutByDeadline, failure_in_stream
 from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
-from headrace_workers.features.generation.most_tokens import tokens_at_most
 from headrace_workers.features.generation.structured.tools import as_json, described
 from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.runtime.wire.redis_names import RedisNames
 
+T = TypeVar("T")
+
+_FAIR_SECONDS: Final = 5.0  # without content, after which the model is to blame, and not the deadline of its job
+_LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is still wanted
+_LEAST_SECRET: Final = 8  # characters: a shorter key may be a word of the answer
+_HIDDEN: Final = "[secret]"  # no longer than the shortest secret: no text grows
+_LONGEST_WORDS: Final = 400  # characters of an error
+_LONGEST_NAME: Final = 256
+
 _PATIENCE: Final = 1.0  # seconds that a call waits here for its turn; then its job waits in the ledger
+
+
+@dataclass(frozen=True, slots=True)
+class CallPiece:
+    """A piece of a call of a tool. `index` and `id` say of which; a piece without an `id` goes on with the last."""
+
+    index: int = 0
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a streamed answer: some of its text or its calls, a sign that the model thinks, or what is known of
+    the whole.
+    """
+
+    text: str = ""
+    calls: tuple[CallPiece, ...] = ()
+    is_content: bool = False
+    finish: FinishReason | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    model: str | None = None
+    fingerprint: str | None = None
+
+
+def count_or_none(value: object) -> int | None:
+    """Return a count of tokens as a provider sent it; None for anything else."""
+    return value if type(value) is int and 0 <= value < 10**12 else None
+
+
+class Provider(Protocol):
+    """A client of a provider."""
+
+    async def begin(self, request: Request, key: str | None) -> AsyncGenerator[Any, None]:
+        """Send a request with this key, and return the events of its answer. Raise the failures of `failures.py`."""
+
+    def piece(self, event: Any) -> Piece | None:
+        """Return the piece in an event; None where the event says nothing of the answer. Raise ProviderRefuses for a
+        refusal, and any other exception for an event that is malformed.
+        """
+
+    async def close(self) -> None:
+        """Close its connections."""
+
+
+class CallLoop:
+    """An event loop in a thread of its own, which many threads give their calls to."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def begin(self, call: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Begin a call, and return what will hold its result."""
+        return asyncio.run_coroutine_threadsafe(call, self._loop)
+
+
+async def answer(
+    provider: Provider, limits: RemoteModel, request: Request, alias: str, most_tokens: int
+) -> Completion | HeadraceError:
+    """Return the whole answer, or the reason why there is none. Raise what is a defect of ours. A count of more than
+    `most_tokens`, which the call may read and write, is not believed.
+    """
+    heard, key = _Heard(), None
+    longest = limits.total if request.at_most is None else min(limits.total, request.at_most)
+    try:
+        key = limits.api_key.read() if limits.api_key else None  # each time: keys are exchanged
+        async with asyncio.timeout(longest) as total, asyncio.timeout(limits.first_token) as quiet:
+            reading = asyncio.ensure_future(_read(provider, limits, request, key, heard, quiet))
+            try:
+                await _while_wanted(reading, request.given_up)
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+    except TimeoutError:
+        began = heard.has_content
+        if total.expired() and longest < limits.total:
+            had_time = not began and longest >= min(_FAIR_SECONDS, limits.first_token)
+            lost = AnswerLost if had_time else CutByDeadline
+            return lost(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
+        return AnswerLost(_too_late(alias, limits, began=began, whole=total.expired()))
+    except HeadraceError as error:
+        error.args = (_cleaned([" ".join(str(error).split())], key)[:_LONGEST_WORDS],)
+        return error
+    return heard.completion(limits, alias, key, most_tokens)
+
+
+async def _read(
+    provider: Provider, limits: RemoteModel, request: Request, key: str | None, heard: "_Heard", quiet: asyncio.Timeout
+) -> None:
+    async with aclosing(await provider.begin(request, key)) as events:
+        while heard.length <= MAX_TEXT:
+            try:
+                piece = provider.piece(await anext(events))
+            except StopAsyncIteration:
+                return
+            except HeadraceError:
+                raise
+            except Exception as error:
+                raise failure_in_stream(limits.endpoint, error, began=heard.began) from None
+            if piece is not None:
+                heard.add(piece)
+                if piece.is_content:
+                    quiet.reschedule(asyncio.get_running_loop().time() + limits.idle)
+    heard.add(Piece(finish="length"))  # the rest would be cut off anyway
+
+
+async def _while_wanted(reading: "asyncio.Future[None]", given_up: Callable[[], bool]) -> None:
+    while not reading.done():
+        await asyncio.wait([reading], timeout=_LOOK_EVERY)
+        if not reading.done() and given_up():
+            raise GivenUp
+    reading.result()
+
+
+def _too_late(alias: str, limits: RemoteModel, *, began: bool, whole: bool) -> str:
+    if whole:
+        return f"{alias}: its answer took longer than {limits.total:g} s (`total` in models.toml)"
+    if began:
+        return f"{alias}: its answer stopped for longer than {limits.idle:g} s (`idle` in models.toml)"
+    return f"{alias}: no answer began within {limits.first_token:g} s (`first_token` in models.toml)"
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call of a tool, as far as it has come."""
+
+    index: int
+    id: str
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+class _Heard:
+    """The parts of an answer that came so far. It keeps no more than what it tells, however many pieces come."""
+
+    def __init__(self) -> None:
+        self.began = self.has_content = False
+        self.length = 0  # characters of text and calls
+        self._texts: list[str] = []
+        self._calls: list[_Call] = []  # one more than an answer may have, at most
+        self._finish: FinishReason | None = None
+        self._known: dict[str, Any] = {}
+        self._written: int | None = None
+
+    def add(self, piece: Piece) -> None:
+        """Add the next piece."""
+        self.began = True
+        self.has_content = self.has_content or piece.is_content
+        self.length += len(piece.text) + sum(len(each.name) + len(each.arguments) for each in piece.calls)
+        if piece.text:
+            self._texts.append(piece.text)
+        for part in piece.calls:
+            self._add_call(part)
+        self._finish = piece.finish or self._finish
+        if self._finish is not None and piece.completion_tokens is not None:
+            self._written = piece.completion_tokens  # a count before the end is not of the whole
+        for name in ("prompt_tokens", "cached_tokens", "reasoning_tokens", "model", "fingerprint"):
+            if (value := getattr(piece, name)) is not None:
+                self._known[name] = value
+
+    def _add_call(self, part: CallPiece) -> None:
+        """Add to a call, as the provider sent it: nothing in it is checked."""
+        call = next((call for call in reversed(self._calls) if call.index == part.index), None)
+        if call is None or (part.id and part.id != call.id):  # some servers give each call the same index
+            if len(self._calls) > MAX_CALLS:
+                return
+            call = _Call(part.index, part.id)
+            self._calls.append(call)
+        call.name = call.name or part.name
+        call.arguments.append(part.arguments)
+
+    def completion(self, limits: RemoteModel, alias: str, key: str | None, most_tokens: int) -> Completion | AnswerLost:
+        """Return the answer, if it came to its end."""
+        if not self.began:
+            return AnswerLost(f"{alias}: it sent no part of an answer; is `url` in models.toml the address of its API?")
+        if self._finish is None:
+            return AnswerLost(f"{alias}: its answer was cut off before its end")
+        read, written = self._known.get("prompt_tokens"), self._written
+        counted = None if read is None or written is None else read + written
+        if counted is None or counted > most_tokens:
+            read, written = 0, 0
+        model, fingerprint = self._known.get("model"), self._known.get("fingerprint")
+        source = RemoteSource(
+            provider=limits.provider,
+            model=_cleaned([model or limits.model], key)[:_LONGEST_NAME],
+            fingerprint=_cleaned([fingerprint], key)[:_LONGEST_NAME] if fingerprint else None,
+            cached_tokens=_part_of(read, self._known.get("cached_tokens")),
+            reasoning_tokens=_part_of(written, self._known.get("reasoning_tokens")),
+            has_usage=counted is not None and counted <= most_tokens,
+            disbelieved=counted if counted is not None and counted > most_tokens else None,
+        )
+        text = _cleaned(self._texts, key)
+        return Completion(text, self._finish, read or 0, written or 0, source, tool_calls=self._tool_calls(key))
+
+    def _tool_calls(self, key: str | None) -> tuple[ToolCall, ...]:
+        return tuple(
+            ToolCall.model_construct(
+                id=_cleaned([call.id], key),
+                name=_cleaned([call.name], key),
+                arguments=_cleaned(call.arguments, key),
+            )
+            for call in self._calls
+        )
+
+
+def _part_of(whole: int | None, part: int | None) -> int | None:
+    """Return a count of some of these tokens; None if it is more than all."""
+    return None if part is None or whole is None or part > whole else part
+
+
+def _cleaned(parts: Iterable[str], key: str | None) -> str:
+    """Return the parts as one text of whole characters, without NUL and without the key.
+
+    JSON may split an emoji into two surrogates, and a stream may send each in a part of its own: these are joined, and
+    one without the other is replaced. A key may be split over parts, too.
+    """
+    text = "".join(parts).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\x00", "\ufffd")
+    return text if key is None or len(key) < _LEAST_SECRET else text.replace(key, _HIDDEN)
 
 
 class RemoteGenerator:

@@ -9,8 +9,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace_schemas import HeadraceError
-from headrace_workers.features.generation.engines.remote.failure_statuses import failure_of_status
-from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRejects, RemoteFailed
+from headrace_workers.features.generation.engines.remote.failures import (
+    AnswerLost,
+    ProviderRejects,
+    RemoteFailed,
+    failure_of_status,
+)
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 
 if TYPE_CHECKING:

@@ -4,49 +4,77 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from starlette.requests import Request
-from starlette.responses import Response
+from fastapi import APIRouter, Request, Response
 
 from headrace_schemas.envelope import is_traceparent
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.job import Lane
 from headrace_workers.core.log import Action, log
+from headrace_workers.core.scopes import JOBS_WRITE
+from headrace_workers.features.generation.openai import chat, completions
 from headrace_workers.features.generation.openai.generation import is_truncated
-from headrace_workers.features.generation.openai.request import Asker, Body
-from headrace_workers.features.generation.openai.request import Request as OpenAIRequest
+from headrace_workers.features.generation.openai.request import Body, OpenAIRequest, RequestContext
 from headrace_workers.http.bodies import json_object
-from headrace_workers.http.caller import Caller, check_named
+from headrace_workers.http.caller import Caller, check_named, needs
 from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.fast_routes import fast_route
 from headrace_workers.http.hangup import ClientGone, while_here
-from headrace_workers.http.idempotency import key_of
+from headrace_workers.http.idempotency import TAKES_KEY, key_of
 from headrace_workers.http.openai_errors import End, refused
 from headrace_workers.http.openai_parameters import Parameters
-from headrace_workers.http.services import Services
+from headrace_workers.http.openai_shapes import ANSWERED, body_of
+from headrace_workers.http.services import Services, Wired
 from headrace_workers.http.waiter import End as JobEnd
 from headrace_workers.runtime.settings import GatewaySettings
 
+router = APIRouter(tags=["openai"], route_class=fast_route(JOBS_WRITE), dependencies=[TAKES_KEY])
+
+_CHAT_EXAMPLE = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "Name three rivers."}]}
+_PROMPT_EXAMPLE = {"model": "smollm2-135m-instruct", "prompt": "Name three rivers."}
 _NO_QUERY: Final = Parameters(frozenset())
 
 
+@router.post(
+    "/v1/chat/completions",
+    responses=ANSWERED,
+    openapi_extra=body_of(chat.PARAMETERS, _CHAT_EXAMPLE, model={"type": "string"}, messages={"type": "array"}),
+)
+async def complete_chat(request: Request, caller: Annotated[Caller, needs(JOBS_WRITE)], services: Wired) -> Response:
+    """Return an answer to a conversation when its job has ended. See docs/reference/openai.md."""
+    return await answer(request, caller, services, chat.read)
+
+
+@router.post(
+    "/v1/completions",
+    responses=ANSWERED,
+    openapi_extra=body_of(
+        completions.PARAMETERS, _PROMPT_EXAMPLE, model={"type": "string"}, prompt={"type": ["string", "array"]}
+    ),
+)
+async def complete(request: Request, caller: Annotated[Caller, needs(JOBS_WRITE)], services: Wired) -> Response:
+    """Return an answer to each prompt when all their jobs have ended. See docs/reference/openai.md."""
+    return await answer(request, caller, services, completions.read)
+
+
 async def answer(
-    request: Request, caller: Caller, services: Services, read: Callable[[Body, Asker], OpenAIRequest]
+    request: Request, caller: Caller, services: Services, read: Callable[[Body, RequestContext], OpenAIRequest]
 ) -> Response:
     """Return the answer to a request when its jobs have ended: a body, or its chunks as server-sent events.
 
     A client that hangs up meanwhile cancels the jobs, except under an idempotency key. Raise Refused for a request that
-    `read` refuses and for a job without an answer, and what `let_in` and `ended` raise.
+    `read` refuses and for a job without an answer, and what `admit_jobs` and `ends_in_time` raise.
     """
-    asked = read(await json_object(request), asker(request, caller))
-    job_ids = await let_in(request, caller, services, asked)
-    ends = await ended(request, caller, services, job_ids, keep=key_of(request) is not None)
+    asked = read(await json_object(request), context_of(request, caller))
+    job_ids = await admit_jobs(request, caller, services, asked)
+    ends = await ends_in_time(request, caller, services, job_ids, keep=key_of(request) is not None)
     return response_of(asked, answer_of(asked, ends))
 
 
-def asker(request: Request, caller: Caller) -> Asker:
+def context_of(request: Request, caller: Caller) -> RequestContext:
     """Return the asker of a request; its lane is interactive, since somebody waits."""
-    return Asker(caller.tenant, key_of(request), Lane.INTERACTIVE)
+    return RequestContext(caller.tenant, key_of(request), Lane.INTERACTIVE)
 
 
 def no_query(request: Request) -> None:
@@ -54,7 +82,7 @@ def no_query(request: Request) -> None:
     _NO_QUERY.given(request.query_params)
 
 
-async def let_in(request: Request, caller: Caller, services: Services, asked: OpenAIRequest) -> list[str]:
+async def admit_jobs(request: Request, caller: Caller, services: Services, asked: OpenAIRequest) -> list[str]:
     """Admit the jobs of a request and return their ids. Raise Refused if they cannot be run."""
     await services.rates.take(caller.tenant, len(asked.jobs) - 1)
     check_named(caller, asked.jobs)
@@ -69,7 +97,7 @@ async def let_in(request: Request, caller: Caller, services: Services, asked: Op
         raise refused(error, asked.prompt, asked.names) from error
 
 
-async def ended(
+async def ends_in_time(
     request: Request, caller: Caller, services: Services, job_ids: Sequence[str], *, keep: bool
 ) -> list[End]:
     """Return the ends of these jobs, in order.

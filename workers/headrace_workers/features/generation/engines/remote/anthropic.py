@@ -7,12 +7,19 @@ from typing import Any, Final
 from headrace_schemas.events import FinishReason
 from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, missing_client
-from headrace_workers.features.generation.engines.remote.calls import CallPiece, Piece, count_or_none
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
-from headrace_workers.features.generation.engines.remote.generator import RemoteGenerator
+from headrace_workers.features.generation.engines.remote.generator import (
+    CallPiece,
+    Piece,
+    RemoteGenerator,
+    count_or_none,
+)
 from headrace_workers.features.generation.engines.remote.http_client import http_client, sent
-from headrace_workers.features.generation.engines.remote.native_format import anthropic_body
-from headrace_workers.features.generation.engines.remote.native_tools import anthropic_tools, native_format
+from headrace_workers.features.generation.engines.remote.request_bodies import (
+    anthropic_body,
+    anthropic_tools,
+    native_format,
+)
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
