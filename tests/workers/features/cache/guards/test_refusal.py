@@ -122,6 +122,31 @@ def test_pairs_that_were_once_served_wrongly_are_refused(one: str, other: str) -
     assert refusal(profile(other), profile(one)) is not None
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ask Anna and Bob", "Ask Anna and Carl"),
+        ("Is Germany big?", "Is German big?"),
+        ("Read report_2023.csv", "Read report_2024.csv"),
+        ('Translate "good day"', 'Translate "good night"'),
+        ("Is x > y?", "Is x < y?"),
+        ("Pay $20", "Pay €20"),
+        ("How long is it in minutes?", "How long is it in hours?"),
+        ("Do all birds fly?", "Do some birds fly?"),
+        ("At least 3", "At most 3"),
+        ("The most useful one", "The least useful one"),
+        ("Is Ann older than Bob?", "Is Bob older than Ann?"),
+        ("Is it open?", "Is it closed?"),
+        ("Turn on the light", "Turn off the light"),
+        ("Where can I sell stamps?", "Where are stamps sold?"),
+    ],
+)
+def test_another_name_literal_unit_quantity_or_opposite_is_refused(one: str, other: str) -> None:
+    """No guard of its own is needed for these: they are words that only one question has."""
+    assert refusal(profile(one), profile(other)) is not None
+    assert refusal(profile(other), profile(one)) is not None
+
+
 @pytest.mark.parametrize(("one", "other"), FRONTED)
 def test_a_phrase_may_stand_in_front(one: str, other: str) -> None:
     """Order counts between shared words, and not for a phrase that moves as a whole."""
@@ -153,8 +178,8 @@ def test_the_refusal_names_its_guard_and_says_why() -> None:
     """What is told is for people: the guard's name and the words that differ."""
     refused = refusal(profile("Where can I park in Lisbon?"), profile("Where can I park in Porto?"))
     assert refused is not None
-    assert refused.guard == "names"
-    assert refused.reason == "asks about Lisbon; the answer is about Porto"
+    assert refused.guard == "residual"
+    assert refused.reason == "asks also about Lisbon; the answer is also about Porto"
 
 
 def test_a_question_is_the_same_as_itself() -> None:

@@ -1,7 +1,7 @@
 """The profile of a question: all that guards read of it, read once."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from inspect import signature
@@ -20,7 +20,6 @@ P = ParamSpec("P")
 
 
 _UNREAD: Final = object()
-_NONE: Final = Counter[str]()
 _MEASURED: Final = NUMERALS | UNITS | DATES  # without one of these no word says a number, a unit or a date
 
 
@@ -125,11 +124,6 @@ def _seen(read: Profile) -> tuple[object, ...]:
     """
     tokens = [token[1:] if token.key in EMPTY_OR_SMALL and " " in token.text else token for token in read.tokens]
     return (*tokens, read.quoted)
-
-
-def counted(keys: Sequence[str]) -> Counter[str]:
-    """Return the number of each key. Most questions have nothing that a guard reads, and share one empty result."""
-    return Counter(keys) if keys else _NONE
 
 
 def is_content(token: Token) -> bool:

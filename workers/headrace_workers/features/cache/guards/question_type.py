@@ -54,7 +54,10 @@ _OPEN: Final = frozenset({"what", "who", "how much"})
 
 
 class AskedFor:
-    """Refuses another question word, and another property of the same thing: its area is not its population."""
+    """Refuses another question word, and another property of the same thing: its area is not its population.
+
+    `Where are stamps sold` asks where to buy them, and not where to sell them.
+    """
 
     name = "asked for"
 
@@ -66,6 +69,8 @@ class AskedFor:
             return f"asks {_types_text(ours)}; the answer says {_types_text(theirs)}"
         if _costs(asked, cached) or _costs(cached, asked):
             return "one question asks how much there is of something, the other what it costs"
+        if {"sell"} <= asked.keys & cached.keys and _is_sold(asked) != _is_sold(cached):
+            return "one question asks where something is sold, the other where to sell it"
         for one, other in zip(_properties(asked), _properties(cached), strict=False):
             if one != other and one not in cached.content and other not in asked.content and not alike(one, other):
                 return f"asks for the {in_words([one], asked)}; the answer gives the {in_words([other], cached)}"
@@ -116,6 +121,11 @@ def _costs(read: Profile, other: Profile) -> bool:
         measure.key == "much" and is_content(counted) and before.key == "how"
         for before, measure, counted in zip(other.tokens, other.tokens[1:], other.tokens[2:], strict=False)
     )
+
+
+def _is_sold(read: Profile) -> bool:
+    """Return True if a question asks about something that is sold."""
+    return any(token.text.lower() == "sold" for token in read.tokens) and "be" in read.keys
 
 
 def _names_property(read: Profile, against: Profile) -> bool:

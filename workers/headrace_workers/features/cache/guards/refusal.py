@@ -2,36 +2,24 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.antonyms import Antonyms
-from headrace_workers.features.cache.guards.comparatives import Comparison
 from headrace_workers.features.cache.guards.dates import Dates
 from headrace_workers.features.cache.guards.directions import Directions
 from headrace_workers.features.cache.guards.form import Form, form
 from headrace_workers.features.cache.guards.guard_protocol import Guard, Refusal
-from headrace_workers.features.cache.guards.literals import Literals
 from headrace_workers.features.cache.guards.manner import Manner
-from headrace_workers.features.cache.guards.names import Names
 from headrace_workers.features.cache.guards.negation import Negation
 from headrace_workers.features.cache.guards.numbers import Numbers
 from headrace_workers.features.cache.guards.profile import Profile, have_same_reading
-from headrace_workers.features.cache.guards.quantifiers import Quantifiers
 from headrace_workers.features.cache.guards.question_type import AskedFor
 from headrace_workers.features.cache.guards.roles import Roles
 from headrace_workers.features.cache.guards.shared_words import SharedWords
-from headrace_workers.features.cache.guards.units_of_measure import Units
 from headrace_workers.features.cache.guards.unmatched_words import Residual
 
 GUARDS: Final[tuple[Guard, ...]] = (
     Form(),
     Numbers(),
     Dates(),
-    Units(),
-    Literals(),
-    Names(),
     Negation(),
-    Antonyms(),
-    Quantifiers(),
-    Comparison(),
     AskedFor(),
     Directions(),
     Roles(),

@@ -23,14 +23,26 @@ def unmatched_words(asked: Profile, cached: Profile) -> tuple[list[str], list[st
     yours = [key for key in cached.content if key not in asked.content]
     if not mine or not yours or len(mine) > _PAIRED or len(yours) > _PAIRED:
         return mine, yours
-    return _unpaired(mine, yours)
+    return _unpaired(mine, yours, _exact(asked) | _exact(cached))
 
 
-def _unpaired(mine: list[str], yours: list[str]) -> tuple[list[str], list[str]]:
+@read_once
+def _exact(read: Profile) -> frozenset[str]:
+    """Return the keys of names and literals, which have no other form: `Germany` is not `German`."""
+    return frozenset([token.key for token in read.tokens if _is_name(token) or token.kind == "literal"])
+
+
+def _is_name(token: Token) -> bool:
+    return token.name and not token.starts
+
+
+def _unpaired(mine: list[str], yours: list[str], exact: frozenset[str]) -> tuple[list[str], list[str]]:
     left = list(yours)
     unmatched = []
     for key in mine:
-        match = next((other for other in left if _same(key, other)), None)
+        match = (
+            None if key in exact else next((other for other in left if other not in exact and _same(key, other)), None)
+        )
         if match is None:
             unmatched.append(key)
         else:
@@ -62,7 +74,8 @@ _ARTICLES: Final = frozenset({"a", "an"})
 
 
 class Residual:
-    """Refuses where one question has a word of content that the other lacks in any form.
+    """Refuses where one question has a word of content that the other lacks in any form. Words of content are names,
+    literals and units, too: a name and a literal have one form, a unit has all its names.
 
     A word of the frame around a question (`explain`, `way`, `find`) may stand on one side. So may a word that says
     what sort of answer is wanted (`city`, `year`), unless it narrows the word beside it (`a city map`), owns what is
@@ -126,7 +139,7 @@ def _frames(read: Profile) -> frozenset[str]:
     for at, token in enumerate(tokens):
         key, opened = token.key, opens or token.starts
         opens = opened and not is_content(token)
-        if token.kind != "word":
+        if token.kind != "word" or _is_name(token):
             continue
         beside = (*tokens[at - 1 : at], *tokens[at + 1 : at + 2])
         frames = (
