@@ -13,9 +13,7 @@ from headrace_workers.cli.html import HtmlOption, refuse_unwritable, say_where, 
 from headrace_workers.cli.output import console, put_json, say
 
 if TYPE_CHECKING:
-    from headrace_workers.features.cache.commands.bench_views import Shown
-    from headrace_workers.features.cache.measuring.pairs import Pair
-    from headrace_workers.features.cache.measuring.verifier_quality import VerifierQuality
+    from headrace_workers.features.cache.measuring import Pair, VerifierQuality
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object with everything")]
 _LimitOption = Annotated[int, typer.Option("--limit", "-n", min=0, help="show at most so many items of each list")]
@@ -43,8 +41,6 @@ def cache(
     verify: Annotated[
         str | None, typer.Option("--verify", metavar="MODEL", help="measure this verifier on the pairs instead")
     ] = None,
-    html: HtmlOption = None,
-    limit: _LimitOption = 20,
     as_json: _JsonOption = False,
 ) -> None:
     """Show what `cache: semantic` would serve for your pairs of questions, and how much of it wrongly, at each
@@ -56,12 +52,11 @@ def cache(
     With --verify, a model is asked about each pair, as HEADRACE_VERIFY would ask it. Exit code 1: the pairs do not show
     that it is better than chance. Recall workers with this home then refuse it.
 
-    Example: `headrace bench cache pairs.jsonl --html report.html`
+    Example: `headrace bench cache pairs.jsonl`
     """
-    from headrace_workers.features.cache.commands import bench_cache_views as views
+    from headrace_workers.features.cache.commands.bench_cache import Measured, cache_document, cache_lines, cache_table
     from headrace_workers.features.cache.commands.labelled_questions import read_pairs
-    from headrace_workers.features.cache.measuring.pairs import judge
-    from headrace_workers.features.cache.measuring.thresholds import THRESHOLDS, swept
+    from headrace_workers.features.cache.measuring import THRESHOLDS, judge, swept
     from headrace_workers.features.cache.semantic.likeness import refused
     from headrace_workers.features.cache.settings import CacheSettings
     from headrace_workers.features.knowledge.commands.knowledge import embedder_here
@@ -73,27 +68,31 @@ def cache(
     if verify is not None:
         _verifier(verify, pairs, as_json)
         return
-    refuse_unwritable(html)
     embedder = embedder_here()
     texts = len({text for pair in pairs for text in (pair.question, pair.other)})
     with progress("embedding", texts) as advance:
         judged = judge(pairs, embedder.embed, refused, advance)
     # The table shows the configured threshold, too.
     thresholds = sorted({*THRESHOLDS, threshold})
-    measured = views.Measured(file.name, embedder.id, judged, swept(judged, thresholds), threshold, borne, limit)
-    _show(views.shown(measured), html, as_json)
+    measured = Measured(file.name, embedder.id, judged, swept(judged, thresholds), threshold, borne)
+    if as_json:
+        put_json(cache_document(measured))
+        return
+    console(data=True).print(cache_table(measured))
+    for line in cache_lines(measured):
+        say(line)
 
 
 def _verifier(name: str, pairs: "Sequence[Pair]", as_json: bool) -> None:
     """Measure a verifier on these pairs, and refuse one that is no better than chance."""
-    from headrace_workers.features.cache.measuring.verifier_quality import measure
+    from headrace_workers.features.cache.measuring import measure_verifier
     from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier_here
     from headrace_workers.runtime.settings import home_of
 
     verifier = load_verifier_here(home_of(), name)
     with progress("verifying", len(pairs)) as advance:
         try:
-            found = measure(verifier, pairs, advance)
+            found = measure_verifier(verifier, pairs, advance)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
     tell_quality(home_of(), name, found, as_json)
@@ -155,18 +154,15 @@ def retrieval(
     with progress("asking", len(questions)) as advance:
         answered, seconds = answer(questions, passages, advance)
     measured = views.Measured(base, file.name, embedder.id, len(passages), answered, seconds, floor, limit)
-    _show(views.shown(measured), html, as_json)
-
-
-def _show(shown: "Shown", html: Path | None, as_json: bool) -> None:
+    shown = views.shown(measured)
     if html is not None:
         write_page(html, shown.page())
     if as_json:
         put_json(shown.document)
     else:
         out = console(data=True)
-        for each in shown.tables:
-            out.print(each)
+        for rows in shown.tables:
+            out.print(rows)
         for line in shown.words:
             say(line)
     say_where(html)

@@ -1,15 +1,16 @@
 """Views of a retrieval measurement on given questions: tables, JSON and a page. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
 from headrace_workers.cli.pages import plots
 from headrace_workers.cli.pages.page import Figure, Section, Table, page
 from headrace_workers.cli.tables import shorten
-from headrace_workers.features.cache.commands.bench_views import Shown, number, rounded, share
+from headrace_workers.features.cache.commands.bench_cache import rounded, share
 from headrace_workers.features.knowledge.measuring.retrieval_quality import (
     DEPTHS,
     FIRST,
@@ -30,6 +31,16 @@ _WIDTH = 200  # characters of a question in a list
 _QUALITY = ("ranked by", "nDCG@10", "MRR", *(f"recall@{k}" for k in DEPTHS))
 _FLOORS = ("floor", "right passages kept", "wrong ones dropped", "questions with a right one")
 _MISSED = ("line", "question", "right", *LEGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The tables for a terminal and the words below them, everything for `--json`, and what makes the page."""
+
+    tables: Sequence[Rows]
+    words: Sequence[str]
+    document: dict[str, Any]
+    page: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +222,11 @@ def _nothing_right(measured: Measured) -> Section:
         ["At which place each way of ranking has the first that is right; a dash where it has none."],
         tables=[Table(_MISSED, [_missed_row(each) for each in lost], right=("line", *LEGS), tall=True)],
     )
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number; a dash if there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _quality_row(each: Quality) -> tuple[str, ...]:
