@@ -1,12 +1,13 @@
 """Selection of look-ups for audits, and the unit of work of an audit."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
 from headrace_workers.core.identity import audit_id, explored_id
 from headrace_workers.core.ledger.charges import NextCall
+from headrace_workers.core.ledger.outcome import StepWrite
 from headrace_workers.core.ledger.steps import BATCH, NewStep
 from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.grouping import estimate_tokens
@@ -14,12 +15,19 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage
 from headrace_workers.features.cache.calibration.sampling import band, chosen, twice
 from headrace_workers.features.cache.semantic.found import Hit, NearMiss
-from headrace_workers.features.cache.step import Drawn
 from headrace_workers.features.cache.store.audit_rows import Afresh, NewAudit
 
 AUDIT: Final = "audit"  # the stage that answers afresh
 _LAST: Final = 9  # of ranks: behind all jobs
 _PATIENCE_MS: Final = 3 * 86_400_000
+
+
+class Drawn(NamedTuple):
+    """The draw of a hit for an audit: its similarity stratum, its probability, and the row to write."""
+
+    stratum: int | None = None
+    share: float | None = None
+    rows: tuple[StepWrite, ...] = ()
 
 
 class Auditing:

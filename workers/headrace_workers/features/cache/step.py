@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.limits import MAX_SHORT_TEXT
@@ -14,6 +14,7 @@ from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.audit_step import compared
+from headrace_workers.features.cache.auditing import Drawn
 from headrace_workers.features.cache.semantic.found import (
     Awaited,
     Failed,
@@ -49,14 +50,6 @@ _NEARLY = "nearly"  # the answer that it was nearly served, to be compared with 
 
 _LAG_MS: Final = 5_000  # a worker knows of a change of a document within less
 _LOOKS: Final = 5  # at answers in other words, each of which may be too old: as many as are compared
-
-
-class Drawn(NamedTuple):
-    """The draw of a hit for an audit: its similarity stratum, its probability, and the row to write."""
-
-    stratum: int | None = None
-    share: float | None = None
-    rows: tuple[StepWrite, ...] = ()
 
 
 def recall(
