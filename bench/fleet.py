@@ -22,8 +22,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions
-from headrace_workers.features.cache.semantic.saved import Reached, Saved
+from headrace_workers.features.cache.semantic.questions import Questions, Reached, Saved
 from headrace_workers.features.cache.store import entries
 from headrace_workers.runtime.wire.listener import HintListener
 from headrace_workers.runtime.wire.notifier import Hint, Notifier

@@ -19,7 +19,7 @@ from bench.vectors import KnownVectors, clustered, near
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ports import Embedder
-from headrace_workers.features.cache.semantic.likeness import NearestQuestions, forget_read
+from headrace_workers.features.cache.semantic.nearest import NearestQuestions, forget_read
 from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.generation.models.pull import pull

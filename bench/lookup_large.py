@@ -10,7 +10,7 @@ from bench.report import Report, Row, report, row
 from bench.vectors import KnownVectors, clustered
 from headrace_schemas import GenerationJob
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
-from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question
 from headrace_workers.features.cache.semantic.scope import key_of, scope_of
 from headrace_workers.features.generation.models.pull import pull

@@ -36,7 +36,7 @@ from bench.wrong_hits_pairs import (
 )
 from headrace_schemas.errors import Unavailable
 from headrace_workers.features.cache.measuring import upper_bound
-from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question
 
 NAME = "wrong-hits"

@@ -15,9 +15,8 @@ from headrace_schemas.codec import decode_value
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, OUTBOX
-from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.cache.tables import AUDITS, ENTRIES
 from headrace_workers.testing import make_hash_embedder
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]

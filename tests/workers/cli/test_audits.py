@@ -16,10 +16,9 @@ from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas import GenerationJob
 from headrace_workers.core.ports import Completion
-from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.cache.tables import AUDITS, ENTRIES
 
 pytestmark = pytest.mark.integration
 
@@ -217,7 +216,7 @@ def test_stats_say_which_guard_costs_what(cache: Call, semantic: Flow, asks: Cal
 def test_the_models_own_disagreement_stands_beside_the_rate(cache: Call, semantic: Flow, asks, monkeypatch):  # noqa: F811
     """Of those that were answered twice: the floor below which no rate of wrong answers means anything."""
     said = iter(["It is 3.", "It is 4."])
-    monkeypatch.setattr("headrace_workers.features.cache.audit_step.twice", lambda _: True)
+    monkeypatch.setattr("headrace_workers.features.cache.auditing.twice", lambda _: True)
     job = serve(semantic, asks, 3, "It is 3.")
     generator = semantic.generator
     monkeypatch.setattr(

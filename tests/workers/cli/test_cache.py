@@ -16,7 +16,7 @@ from headrace_schemas import GenerationJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.cache.store import uses
+from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.store.entries import Served
 from headrace_workers.features.cache.tables import ENTRIES, SERVES
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
@@ -235,8 +235,8 @@ def test_a_purge_of_what_rests_on_a_document(cache: Call, flow: Flow, shared: li
         for knowledge, name in (("k", "a.md"), ("k", "b.md"), ("l", "a.md"))
     )
     with writing(flow.ledger.engine) as tx:
-        uses.write(tx, entry_of(flow, shared[0]), [(a, "1"), (c, "1")])
-        uses.write(tx, entry_of(flow, shared[3]), [(a, "1"), (b, "1")])
+        entries.write_uses(tx, entry_of(flow, shared[0]), [(a, "1"), (c, "1")])
+        entries.write_uses(tx, entry_of(flow, shared[3]), [(a, "1"), (b, "1")])
     code, _, said = cache("purge", *arguments, "--yes")
     assert (code, said) == (0, f"{left.count('dead')} purged\n")
     assert states(flow) == left
@@ -255,6 +255,6 @@ def test_a_purge_of_answers_by_their_ids(cache: Call, flow: Flow, shared: list[s
 
 def test_a_purge_of_many_goes_on_to_the_end(cache: Call, flow: Flow, shared: list[str], monkeypatch):  # noqa: F811
     """A bounded part is one transaction."""
-    monkeypatch.setattr("headrace_workers.features.cache.store.purge.AT_ONCE", 1)
+    monkeypatch.setattr("headrace_workers.features.cache.store.removal.AT_ONCE", 1)
     assert cache("purge", "--all", "--yes")[2] == "2 purged\n"
     assert states(flow) == ["dead", "dead"]

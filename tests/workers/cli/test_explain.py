@@ -11,9 +11,8 @@ from headrace_schemas.event_types import type_of
 from headrace_schemas.recall import Recall
 from headrace_workers.core.ledger.job_status import JobView
 from headrace_workers.core.pipeline.carried import pack
-from headrace_workers.features.cache.commands.cache_views import explained_rows, gate_row
-from headrace_workers.features.cache.commands.explain import explain
-from headrace_workers.features.cache.commands.explained import Explained, Gate
+from headrace_workers.features.cache.commands.explain import Explained, Gate, explain
+from headrace_workers.features.cache.commands.views import explained_rows, gate_row
 
 JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 OTHER = "8d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"

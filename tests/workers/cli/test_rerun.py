@@ -10,7 +10,7 @@ from headrace_producers import MemoryProducer
 from headrace_schemas import Contains, EvaluationJob, GenerationJob
 from headrace_schemas.codec import encode_value
 from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_workers.features.cache.commands.rerun import New, Rerun, renewed, send
+from headrace_workers.features.cache.commands.cache import New, Rerun, renewed, send
 
 JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 

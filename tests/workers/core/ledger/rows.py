@@ -6,8 +6,7 @@ from sqlalchemy import insert, select
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.features.cache.audit_tables import AUDITS
-from headrace_workers.features.cache.tables import ENTRIES, SERVES
+from headrace_workers.features.cache.tables import AUDITS, ENTRIES, SERVES
 from headrace_workers.features.webhooks.tables import DELIVERIES
 
 SCOPE = "5c09e" + "0" * 59  # of audits

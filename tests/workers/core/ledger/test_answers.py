@@ -6,11 +6,10 @@ from tests.workers.core.ledger.rows import LATE, entry, job, serve, states, writ
 from headrace_workers.core.ledger.change_feed import BEFORE_ALL, Position
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES, CLAIMS
-from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, Entry, Leader, NewEntry, Served, expire
-from headrace_workers.features.cache.store.recalled import AnswerOf, Recalled
-from headrace_workers.features.cache.tables import ENTRIES, USES
+from headrace_workers.features.cache.store.removal import AnswerOf, Recalled
+from headrace_workers.features.cache.tables import AUDITS, ENTRIES, USES
 from headrace_workers.features.knowledge.store.bases import KnowledgeBases
 from headrace_workers.features.knowledge.tables import DOCUMENTS
 

@@ -8,9 +8,8 @@ from tests.workers.core.ledger.rows import LATE, entry, job, serve, states, step
 
 from headrace_schemas import Category, DeadLetter, GenerationJob
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.cache.store.purge import EntryFilter
-from headrace_workers.features.cache.store.recall_counts import CacheCounts, Kept
+from headrace_workers.features.cache.store.answers import Answers, CacheCounts, Kept
+from headrace_workers.features.cache.store.removal import EntryFilter
 from headrace_workers.features.cache.tables import ENTRIES, USES
 from headrace_workers.features.knowledge.tables import DOCUMENTS
 

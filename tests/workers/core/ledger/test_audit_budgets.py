@@ -20,11 +20,10 @@ from headrace_workers.core.pipeline.settle import Conditions, settle
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.access.tables import RESERVATIONS
-from headrace_workers.features.cache.audit_tables import AUDITS
-from headrace_workers.features.cache.auditing import Auditing
-from headrace_workers.features.cache.calibration.sampling import twice
-from headrace_workers.features.cache.semantic.found import Hit
+from headrace_workers.features.cache.auditing import Auditing, twice
+from headrace_workers.features.cache.semantic.lookup_types import Hit
 from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
+from headrace_workers.features.cache.tables import AUDITS
 from headrace_workers.features.spend.store.spent_days import Spending
 
 JOB = GenerationJob(model="echo", prompt="Who?", tenant="a", sampling={"max_tokens": 16})

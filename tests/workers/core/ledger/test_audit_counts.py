@@ -4,10 +4,9 @@ import pytest
 from sqlalchemy import select, text, update
 from tests.workers.core.ledger.rows import SCOPE, audit, serve, write
 
-from headrace_workers.features.cache.audit_tables import AUDITS
-from headrace_workers.features.cache.store.audit_counts import Labels, OfGuard, OtherCounts, Pair, Seen, Tally, Window
-from headrace_workers.features.cache.store.audits import Audits
+from headrace_workers.features.cache.store.audits import Audits, Labels, OfGuard, OtherCounts, Pair, Seen, Tally, Window
 from headrace_workers.features.cache.store.standings import ScopeStanding
+from headrace_workers.features.cache.tables import AUDITS
 
 OTHER = "77777" + "0" * 59
 TEXTS = {"question": "q?", "served": "s!", "fresh": "f!", "again": "a!"}

@@ -11,10 +11,9 @@ from headrace_workers.core.ledger.charges import NextCall
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store.audit_rows import Afresh, Audited, NewAudit, Own, forget, give_up
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.cache.tables import AUDITS, ENTRIES
 
 OTHER = "77777" + "0" * 59
 TEXTS = {"question": "q?", "served": "s!", "fresh": "f!", "again": "a!"}

@@ -9,7 +9,7 @@ from headrace_workers.core.sql.database import now_ms, writing
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.feature import FEATURE
 from headrace_workers.features.cache.settings import CacheSettings
-from headrace_workers.features.cache.store import eviction
+from headrace_workers.features.cache.store import removal
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Served, kill
 from headrace_workers.features.cache.tables import ENTRIES
@@ -92,9 +92,9 @@ def test_of_equals_the_oldest_goes(ledger):
 def test_a_bounded_number_goes_at_once(ledger, monkeypatch, place):
     """Wherever the look begins, the tenant with the most answers comes first, and in the end no tenant keeps too
     many."""
-    monkeypatch.setattr(eviction, "AT_ONCE", 2)
-    monkeypatch.setattr(eviction, "_COMPARED", 4)
-    monkeypatch.setattr(eviction.random, "randint", lambda low, high: min(place, high))
+    monkeypatch.setattr(removal, "AT_ONCE", 2)
+    monkeypatch.setattr(removal, "_COMPARED", 4)
+    monkeypatch.setattr(removal.random, "randint", lambda low, high: min(place, high))
     keep(ledger, "a", 6), keep(ledger, "b", 9)
     assert ledger.of(Answers).evict(4) == 2
     assert (len(kept(ledger, "a")), len(kept(ledger, "b"))) == (6, 7)

@@ -24,13 +24,12 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, DEAD_LETTERS, JOBS, LOOKS, NEVER, STEPS
-from headrace_workers.features.cache.audit_tables import AUDITS
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
 from headrace_workers.features.cache.store.entries import Admit, Disallow, NewEntry
-from headrace_workers.features.cache.store.purge import EntryFilter
-from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.cache.store.removal import EntryFilter
+from headrace_workers.features.cache.tables import AUDITS, ENTRIES
 from headrace_workers.features.webhooks.store import endpoints
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 

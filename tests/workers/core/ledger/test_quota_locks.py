@@ -23,7 +23,7 @@ from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.features.access.store import quota_rows
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.cache.auditing import Auditing
-from headrace_workers.features.cache.semantic.found import Hit
+from headrace_workers.features.cache.semantic.lookup_types import Hit
 
 pytestmark = pytest.mark.integration
 _WAITS = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")

@@ -5,10 +5,9 @@ from dataclasses import replace
 from sqlalchemy import update
 
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.audit_tables import STANDINGS
-from headrace_workers.features.cache.store.audit_counts import Seen
-from headrace_workers.features.cache.store.audits import Audits
+from headrace_workers.features.cache.store.audits import Audits, Seen
 from headrace_workers.features.cache.store.standings import unheard_of
+from headrace_workers.features.cache.tables import STANDINGS
 
 NOTHING = Seen((), 0)
 FIRST = unheard_of("ab" * 32, "shop")

@@ -27,12 +27,11 @@ from headrace_workers.core.pipeline.settle import Conditions, settle
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.access.tables import RESERVATIONS
-from headrace_workers.features.cache import label_step
-from headrace_workers.features.cache.audit_tables import AUDITS
-from headrace_workers.features.cache.label_step import label_work
-from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
+from headrace_workers.features.cache import auditing
+from headrace_workers.features.cache.auditing import label_work
+from headrace_workers.features.cache.store.audit_rows import Audited, Labelled, NewAudit
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.cache.store.label_work import Labelled
+from headrace_workers.features.cache.tables import AUDITS
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
 
 
@@ -146,7 +145,7 @@ def test_a_label_is_charged_only_for_a_call_that_may_be_billed(there: Deployment
     claim = claim_one(there.ledger, "model.other", lane=BATCH)
     assert claim is not None
     broken = ProviderRefuses("no")
-    run_label(there, claim, label_step._outcome("a", broken if billed else None, "other"))
+    run_label(there, claim, auditing._label_outcome("a", broken if billed else None, "other"))
     assert books(there.ledger) == (most if billed else 0, 0)
 
 

@@ -8,9 +8,8 @@ from headrace_schemas.recall import CacheTier
 from headrace_workers.core.identity import audit_id, explored_id
 from headrace_workers.core.ledger.steps import BATCH
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.features.cache.auditing import Auditing, Drawn
-from headrace_workers.features.cache.calibration.sampling import twice
-from headrace_workers.features.cache.semantic.found import Hit, NearMiss
+from headrace_workers.features.cache.auditing import Auditing, Drawn, twice
+from headrace_workers.features.cache.semantic.lookup_types import Hit, NearMiss
 from headrace_workers.features.cache.store.audit_rows import NewAudit
 
 JOB = GenerationJob(model="small", prompt="Who?", tenant="shop", priority=9)

@@ -8,8 +8,8 @@ from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.core.ledger.outcome import Done, Retry, Wait
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.core.ports import Completion, ProviderBusy
-from headrace_workers.features.cache import audit_step as audits
-from headrace_workers.features.cache.audit_step import audit
+from headrace_workers.features.cache import auditing as audits
+from headrace_workers.features.cache.auditing import audit
 from headrace_workers.features.cache.store.audit_rows import Audited, Own
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"

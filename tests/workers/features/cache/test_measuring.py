@@ -5,7 +5,7 @@ import pytest
 from tests.workers.features.judging.judge_model import JudgeModel
 
 from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
-from headrace_workers.features.cache.guards.guard_protocol import Refusal
+from headrace_workers.features.cache.guards.refusal import Refusal
 from headrace_workers.features.cache.measuring import (
     Judged,
     Pair,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
-from headrace_workers.features.cache.calibration.sequence import watched_lower
+from headrace_workers.features.cache.calibration.error_bounds import watched_lower
 from headrace_workers.features.quality.assessment import drift
 
 

@@ -1,21 +1,79 @@
-"""Selection of look-ups for audits, and the unit of work of an audit."""
+"""Audits: serves are drawn, answered afresh, compared, and labelled by a model where a comparison cannot tell. Only the
+ledger knows of it.
+"""
 
-from typing import Final, NamedTuple
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
-from headrace_schemas import GenerationJob, Output
+from headrace_schemas import GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
-from headrace_workers.core.identity import audit_id, explored_id
-from headrace_workers.core.ledger.charges import NextCall
-from headrace_workers.core.ledger.outcome import StepWrite
+from headrace_schemas.reasons import reason_of
+from headrace_workers.core.identity import audit_id, explored_id, label_id
+from headrace_workers.core.ledger.charges import NextCall, Prices
+from headrace_workers.core.ledger.outcome import Done, Outcome, Retry, StepWrite, wait_for
 from headrace_workers.core.ledger.steps import BATCH, NewStep
 from headrace_workers.core.pipeline.carried import pack
 from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.stage import ReadBytes, Stage
-from headrace_workers.features.cache.calibration.sampling import band, chosen, twice
-from headrace_workers.features.cache.semantic.found import Hit, NearMiss
-from headrace_workers.features.cache.store.audit_rows import Afresh, NewAudit
+from headrace_workers.core.pipeline.stage import ReadBytes, Stage, model_queue
+from headrace_workers.core.pipeline.task import Job, Unit
+from headrace_workers.core.ports import Completion, Generator, ProviderBusy, Relation, Request, TextPair, Verdict
+from headrace_workers.features.cache.calibration.audit_labels import compare
+from headrace_workers.features.cache.semantic.lookup_types import Hit, NearMiss
+from headrace_workers.features.cache.store.audit_rows import Afresh, Audited, Label, Labelled, LabelWork, NewAudit, Own
+from headrace_workers.features.generation.structured.tools import with_format
+from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier, tokens_at_most
+
+# The lowest similarity of each stratum; the first stratum also takes everything below it. Errors gather at low
+# similarities.
+BANDS: Final = (0.90, 0.94, 0.97, 0.99)
+_TWICE: Final = 0.2  # of audits
+
+
+def band(similarity: float, bands: Sequence[float] = BANDS) -> int:
+    """Return the number of the stratum, from 0, of this similarity."""
+    return max(0, bisect_right(bands, similarity) - 1)
+
+
+def chosen(serve_id: str, share: float, purpose: str = "audit") -> bool:
+    """Return True if this serve is in the `share` of all that are taken. The result is the same for an id everywhere.
+
+    Uniform, and independent from one purpose to another. Who is taken at some share is taken at every larger one.
+    """
+    digest = blake2b(f"{purpose}\0{serve_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+def twice(audit_id: str) -> bool:
+    """Return True if the model answers this audit twice, to measure its agreement with itself."""
+    return chosen(audit_id, _TWICE, "twice")
+
+
+def audit_shares(served: Sequence[float], audits: float, least: float) -> list[float]:
+    """Return the probability of an audit, by stratum, so that about `audits` of all serves are audited.
+
+    `served` is how many serves each stratum is expected to have in the time for which there are that many audits. Equal
+    shares make the bound on what is served tightest while audits are clean (then it is about log(1/α) times the largest
+    ratio of serves to audits); yet each stratum gets `least` audits or, where it has fewer serves, all of them, so that
+    rare ones are seen. Where even those are too many, all are cut by the same factor.
+    """
+    floors = [min(float(least), count) for count in served]
+    needed = sum(floors)
+    if needed >= audits:
+        return [audits / needed * floor / count if count else 0.0 for floor, count in zip(floors, served, strict=True)]
+    low, high = 0.0, 1.0
+    for _ in range(60):  # the number of audits grows with the common share
+        common = (low + high) / 2
+        total = sum(max(floor, common * count) for floor, count in zip(floors, served, strict=True))
+        low, high = (common, high) if total < audits else (low, common)
+    # A stratum without serves yet takes whatever comes first.
+    return [max(floor / count, high) if count else 1.0 for floor, count in zip(floors, served, strict=True)]
+
 
 AUDIT: Final = "audit"  # the stage that answers afresh
 _LAST: Final = 9  # of ranks: behind all jobs
@@ -117,3 +175,148 @@ def _work(pipeline: Pipeline, stage: Stage, name: str, afresh: GenerationJob, ou
         read_bytes=len(value) + len(content) + len(context or b""),
     )
     return Afresh(job=content, step=step, call=call, patience_ms=_PATIENCE_MS)
+
+
+UNREPORTED: Final = Usage(prompt_tokens=0, completion_tokens=0)  # of a call that is charged with the most
+
+
+def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
+    """Answer each served job again in one call of the model, without the cache; the i-th outcome belongs to the i-th
+    unit.
+
+    Some are answered twice, to measure how far the model agrees with itself. If there is no answer after some attempts,
+    the verdict is unknown: neither clean nor wrong.
+    """
+    found = [
+        (place, unit.job, unit.event)
+        for place, unit in enumerate(units)
+        if isinstance(unit.job, GenerationJob) and isinstance(unit.event, Output)
+    ]
+    times = [2 if twice(units[place].id) else 1 for place, _, _ in found]
+    requests = [
+        Request(
+            with_format(job.conversation, job),
+            job.sampling,
+            job.tenant,
+            output=job.output,
+            tools=job.tools,
+            offer=job.offer,
+        )
+        for (_, job, _), count in zip(found, times, strict=True)
+        for _ in range(count)
+    ]
+    completions = iter(generator.generate(requests) if requests else [])
+    outcomes: list[Outcome] = [_unknown(unit, "it is no audit of a generation job") for unit in units]
+    for (place, _, served), count in zip(found, times, strict=True):
+        outcomes[place] = _audit_outcome(units[place], served, *islice(completions, count))
+    return outcomes
+
+
+def compared(audit_id: str, served: str, fresh: str, again: str | None = None) -> Audited:
+    """Return the verdict of an audit. `again` is a second fresh answer."""
+    comparison = compare(served, fresh)
+    own = None if again is None else Own(again, compare(fresh, again).kind)
+    return Audited(audit_id, comparison.kind, comparison.reason, fresh, own)
+
+
+def _audit_outcome(
+    unit: Unit, served: Output, first: Completion | HeadraceError, second: Completion | HeadraceError | None = None
+) -> Outcome:
+    if isinstance(first, ProviderBusy):
+        return wait_for(first)
+    if isinstance(first, HeadraceError):
+        reason = reason_of(first)
+        given_up = replace(_unknown(unit, f"given up: {reason}"), usage=UNREPORTED if first.billed else None)
+        return Retry(reason, otherwise=given_up, billed=first.billed) if first.category.retryable else given_up
+    again = _text(second) if isinstance(second, Completion) else None
+    return Done(rows=(compared(unit.id, served.text, _text(first), again),), usage=_usage(first, second))
+
+
+def _usage(first: Completion, second: Completion | HeadraceError | None) -> Usage:
+    """Return the tokens of both answers; none where a second that did not come may be billed, or a provider counted
+    none.
+    """
+    if isinstance(second, HeadraceError):
+        return UNREPORTED if second.billed else _usage(first, None)
+    both = [first] if second is None else [first, second]
+    if any(each.prompt_tokens == 0 for each in both):
+        return UNREPORTED
+    return Usage(
+        prompt_tokens=sum(each.prompt_tokens for each in both),
+        completion_tokens=sum(each.completion_tokens for each in both),
+    )
+
+
+def _text(completion: Completion) -> str:
+    return completion.text.replace("\x00", "\ufffd")
+
+
+def _unknown(unit: Unit, reason: str) -> Done:
+    return Done(rows=(Audited(unit.id, "unknown", reason),))
+
+
+LABEL: Final = "label"  # the stage
+_CHARACTERS_PER_TOKEN: Final = 4
+
+Texts = Callable[[Collection[str]], Mapping[str, Any]]
+
+
+def label_tokens(_job: Job, read: ReadBytes) -> int:
+    """Return the most tokens of one label."""
+    return tokens_at_most(read.total, 1)
+
+
+def by_model(model: str) -> str:
+    """Return the name under which a model labels."""
+    return f"verifier:{model}"
+
+
+def label_work(row: Any, model: str, prices: Prices) -> LabelWork:
+    """Return the work of labelling an audit with this model."""
+    read = sum(len((text or "").encode()) for text in (row.question, row.served, row.fresh))
+    tokens = tokens_at_most(read, 1)
+    call = NextCall(model, prices.price(model), tokens)
+    context = pack(call.pinned(), ())
+    step = NewStep(
+        job_id=label_id(row.id),
+        stage=LABEL,
+        queue=model_queue(model),
+        group_key=f"{LABEL}|{model}",
+        sized=True,
+        lane=BATCH,
+        rank=_LAST,
+        deadline=0,  # when it is written, by the ledger's clock
+        turn=0,
+        tokens=tokens // _CHARACTERS_PER_TOKEN,
+        event_type=LABEL,
+        context=context,
+        read_bytes=read + len(context or b""),
+        tenant=row.tenant,
+    )
+    return LabelWork(audit_id=row.id, tenant=row.tenant, step=step, call=call)
+
+
+def label_audits(units: Sequence[Unit], *, generator: Generator, audit_texts: Texts) -> list[Outcome]:
+    """Ask the model whether the served and the fresh answer of each audit say the same; the i-th outcome belongs to the
+    i-th unit. An audit that a person has labelled by now, or whose texts are forgotten, is left as it is.
+    """
+    rows = audit_texts([unit.subject for unit in units])
+    found = [row for unit in units if (row := rows.get(unit.subject)) is not None]
+    pairs = [TextPair(Relation.SAME_ANSWER, row.served, row.fresh, row.tenant, row.question) for row in found]
+    verdicts = dict(zip((row.id for row in found), ModelVerifier(generator).verify(pairs), strict=True))
+    return [_label_outcome(unit.subject, verdicts.get(unit.subject), generator.alias) for unit in units]
+
+
+def _label_outcome(audit_id: str, verdict: Verdict | HeadraceError | None, model: str) -> Outcome:
+    if verdict is None:
+        return Done()
+    if isinstance(verdict, ProviderBusy):
+        return wait_for(verdict)
+    if isinstance(verdict, HeadraceError):
+        reason = reason_of(verdict)
+        unknown = Labelled(audit_id, "unknown", by_model(model), f"the verifier gave no verdict: {reason}")
+        given_up = Done(rows=(unknown,), usage=UNREPORTED if verdict.billed else None)
+        return Retry(reason, otherwise=given_up, billed=verdict.billed) if verdict.category.retryable else given_up
+    label: Label = "clean" if verdict.holds else "wrong"
+    reason = f"the same answer with a probability of {verdict.value:.2f}"
+    return Done(rows=(Labelled(audit_id, label, by_model(model), reason),), usage=verdict.usage or UNREPORTED)

@@ -30,17 +30,17 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.cache.store import entries, purge, recalled, row_locks, standings
+    from headrace_workers.features.cache.store import entries, removal, row_locks, standings
 
     return Hooks(
         concerns=entries.makes_answer,
         hold_rows=row_locks.hold,
         on_completion=entries.withdraw_of,
         on_held=entries.withdraw_of,
-        on_withheld=recalled.disown,
+        on_withheld=removal.disown,
         is_due=entries.any_expired,
         on_reap=entries.expire,
-        on_prune=purge.forget,
+        on_prune=removal.forget,
         on_documents_changed=entries.outdate,
         incidents=standings.incidents,
     )
@@ -84,9 +84,9 @@ def _settings() -> "Sequence[type[Variables]]":
 
 def _tables() -> "Sequence[Table]":
     from headrace_workers.core.tables import tables_in
-    from headrace_workers.features.cache import audit_tables, tables
+    from headrace_workers.features.cache import tables
 
-    return [*tables_in(tables), *tables_in(audit_tables)]
+    return tables_in(tables)
 
 
 FEATURE = Feature(

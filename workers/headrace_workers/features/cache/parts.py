@@ -40,12 +40,10 @@ def _cache(worker: WorkerParts) -> "AnswerLookup":
     """Return the answers that may be given again. Where no embedder is here, only those to the very same request."""
     from headrace_workers.core.ledger.change_feed import Follower
     from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-    from headrace_workers.features.cache.semantic.found import ModelOfVerifier
-    from headrace_workers.features.cache.semantic.keeping import Keeping
-    from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+    from headrace_workers.features.cache.semantic.lookup_types import ModelOfVerifier
+    from headrace_workers.features.cache.semantic.nearest import NearestQuestions
     from headrace_workers.features.cache.semantic.question_indexes import Known
-    from headrace_workers.features.cache.semantic.questions import Questions
-    from headrace_workers.features.cache.semantic.saved import Saved
+    from headrace_workers.features.cache.semantic.questions import Keeping, Questions, Saved
     from headrace_workers.features.cache.semantic.scope_limits import AuditLabels, ScopeLimits
     from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier
 

@@ -7,9 +7,7 @@ from headrace_schemas.recall import CacheMode
 from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.stage import Stage, Weight
 from headrace_workers.core.pipeline.task import Job, StepEvent
-from headrace_workers.features.cache.audit_step import audit
-from headrace_workers.features.cache.auditing import AUDIT
-from headrace_workers.features.cache.label_step import LABEL, label_audits, label_tokens
+from headrace_workers.features.cache.auditing import AUDIT, LABEL, audit, label_audits, label_tokens
 from headrace_workers.features.cache.step import VERIFY_HIT, mode_of, recall
 from headrace_workers.features.generation.stage import most_tokens, sampling_group, shared_prefix
 from headrace_workers.features.generation.verifiers.verify_stage import verify_stage

@@ -13,14 +13,13 @@ from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Outco
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import RELEASED
-from headrace_workers.features.cache.audit_step import compared
-from headrace_workers.features.cache.auditing import Drawn
-from headrace_workers.features.cache.semantic.found import (
+from headrace_workers.features.cache.auditing import Drawn, compared
+from headrace_workers.features.cache.semantic.lookup_types import (
     Awaited,
     Failed,
-    Found,
     Hit,
     LookupRequest,
+    LookupResult,
     Miss,
     Unverified,
     VerifierSaid,
@@ -106,7 +105,7 @@ def _requests(
     }
 
 
-def _resting(jobs: Mapping[int, GenerationJob], found: Mapping[int, Found]) -> list[int]:
+def _resting(jobs: Mapping[int, GenerationJob], found: Mapping[int, LookupResult]) -> list[int]:
     """Return the places of the jobs whose passages are needed now."""
     return [
         place
@@ -116,7 +115,7 @@ def _resting(jobs: Mapping[int, GenerationJob], found: Mapping[int, Found]) -> l
 
 
 def _freed(
-    tasks: Sequence[Task], found: Mapping[int, Found], passages: Mapping[int, grounds.Found | Held]
+    tasks: Sequence[Task], found: Mapping[int, LookupResult], passages: Mapping[int, grounds.Found | Held]
 ) -> list[int]:
     """Return the places of the requests that wait for a job of this group which will make no answer for others. They
     run by themselves at once.
@@ -137,7 +136,7 @@ def _said(task: Task) -> VerifierSaid | None:
     return VerifierSaid(asked, found.model, found.provider, found.verdicts[0])
 
 
-def _unfit(job: GenerationJob, found: Found | None) -> Disallow | None:
+def _unfit(job: GenerationJob, found: LookupResult | None) -> Disallow | None:
     """Return the end of a known answer that does not have the format, or the call, which the job asks for; None for any
     other.
     """
@@ -188,7 +187,7 @@ def _passages(
 def _settled(
     task: Task,
     job: GenerationJob,
-    found: Found | None,
+    found: LookupResult | None,
     passages: grounds.Found | Held | None,
     ttl_ms: int,
     max_wait: float,
@@ -262,11 +261,11 @@ def _without_answer(found: Awaited | Failed | Unverified, max_wait: float) -> Wa
 
 
 def _renewed(
-    found: Mapping[int, Found],
+    found: Mapping[int, LookupResult],
     passages: Mapping[int, grounds.Found | Held],
     requests: Mapping[int, LookupRequest],
     cache: "AnswerLookup",
-) -> dict[int, Found]:
+) -> dict[int, LookupResult]:
     """Return the answers without the outdated ones.
 
     An answer is outdated if its question now has passages of a newer document on which the answer does not rest. It is

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from headrace_workers.features.cache.guards.word_lists import words_of
+from headrace_workers.features.cache.guards.words import words_of
 
 SMALL_WORDS: Final = {
     "de": words_of(

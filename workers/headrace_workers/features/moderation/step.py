@@ -14,7 +14,7 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Instructions, Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, PLACES, TTL_MS
-from headrace_workers.features.cache.store.entries import Admit, Disallow, Place, Withdraw
+from headrace_workers.features.cache.store.entries import Admit, Disallow, EntryKeys, Withdraw
 from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.knowledge.grounding import USED
 from headrace_workers.features.moderation.asked_again import send_back, whole
@@ -121,7 +121,7 @@ def _admission(task: Task, output: Output, action: str) -> tuple[StepWrite, ...]
     ran = next((each.ran_ms / each.group_size for each in reversed(task.stages) if each.stage == "generate"), 0.0)
     answer = output.answer.model_copy(update={"recall": None}).model_dump_json(exclude_none=True)
     used = tuple((document_id, sha256) for document_id, sha256 in task.context.get(USED, ()))
-    return (Admit(entry_id, answer.encode(), ran, state[TTL_MS], used, Place(*place) if place else None),)
+    return (Admit(entry_id, answer.encode(), ran, state[TTL_MS], used, EntryKeys(*place) if place else None),)
 
 
 def _is_of_first_model(task: Task, output: Output) -> bool:

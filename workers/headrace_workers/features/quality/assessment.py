@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
-from headrace_workers.features.cache.calibration.sequence import (
+from headrace_workers.features.cache.calibration.error_bounds import (
     LOWER_BETS,
     LOWER_WEIGHTS,
     UPPER_BETS,

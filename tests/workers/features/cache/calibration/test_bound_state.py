@@ -2,15 +2,15 @@
 
 import pytest
 
-from headrace_workers.features.cache.calibration.bound_state import (
+from headrace_workers.features.cache.calibration.error_bounds import (
     WINDOW,
     Recent,
     State,
+    Stratum,
     clean_audits_needed,
     standing,
     window_of,
 )
-from headrace_workers.features.cache.calibration.error_bounds import Stratum
 
 
 def _one(clean: int, wrong: int = 0, unknown: int = 0) -> list[Stratum]:

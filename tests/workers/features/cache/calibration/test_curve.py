@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.workers.features.cache.calibration.worlds import CURVES, lives, thresholds, trusting
 
-from headrace_workers.features.cache.calibration.curve import Curve, fit, threshold
+from headrace_workers.features.cache.calibration.scope_fit import Curve, fit, threshold
 
 
 def _pairs(count: int, name: str = "logistic", seed: int = 1) -> tuple[list[float], list[bool]]:

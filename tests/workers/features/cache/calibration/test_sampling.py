@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headrace_workers.features.cache.calibration.sampling import BANDS, audit_shares, band, chosen
+from headrace_workers.features.cache.auditing import BANDS, audit_shares, band, chosen
 
 REMEMBERED = [14, 49]
 IDS = [f"serve-{number}" for number in range(20_000)]

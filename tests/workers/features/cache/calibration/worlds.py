@@ -5,12 +5,18 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_workers.features.cache.auditing import BANDS
 from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
-from headrace_workers.features.cache.calibration.curve import Curve, fit, threshold
-from headrace_workers.features.cache.calibration.error_bounds import Stratum, served_error
-from headrace_workers.features.cache.calibration.sampling import BANDS
-from headrace_workers.features.cache.calibration.sequence import UPPER_BETS, UPPER_WEIGHTS, log_value, watched_upper
-from headrace_workers.features.cache.calibration.spending import spend
+from headrace_workers.features.cache.calibration.error_bounds import (
+    UPPER_BETS,
+    UPPER_WEIGHTS,
+    Stratum,
+    log_value,
+    served_error,
+    spend,
+    watched_upper,
+)
+from headrace_workers.features.cache.calibration.scope_fit import Curve, fit, threshold
 
 Floats = NDArray[np.float64]
 _ALPHA = 0.05

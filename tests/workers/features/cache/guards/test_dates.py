@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.features.cache.guards.dates import Dates
 from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.wording import Dates
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.features.cache.guards.directions import Directions
 from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.roles import Directions
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.features.cache.guards.form import Form
 from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.wording import Form
 
 
 @pytest.mark.parametrize(

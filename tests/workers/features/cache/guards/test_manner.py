@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.features.cache.guards.manner import Manner
 from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.wording import Manner
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.features.cache.guards.negation import Negation
 from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.wording import Negation
 
 
 @pytest.mark.parametrize(

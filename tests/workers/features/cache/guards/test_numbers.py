@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.features.cache.guards.numbers import Numbers
 from headrace_workers.features.cache.guards.profile import profile
+from headrace_workers.features.cache.guards.wording import Numbers
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from headrace_workers.features.cache.guards.profile import profile
-from headrace_workers.features.cache.guards.shared_words import SharedWords
+from headrace_workers.features.cache.guards.wording import SharedWords
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store.answers import Answers
@@ -220,7 +220,7 @@ def test_what_is_withdrawn_is_forgotten_and_waited_for_by_nobody(semantic, asks)
 
 def test_a_leader_that_is_run_again_waits_for_nobody(semantic, asks):  # noqa: F811 - the fixture
     """Its worker died after it was noted; another wording is being made meanwhile."""
-    from headrace_workers.features.cache.semantic.found import LookupRequest
+    from headrace_workers.features.cache.semantic.lookup_types import LookupRequest
 
     (job,) = send(semantic, asks, ASKED)
     request = asks(ASKED, cache="semantic")
@@ -291,7 +291,7 @@ def test_two_workers_that_look_up_in_the_same_moment_cost_one_generation(semanti
 
 def test_who_has_waited_already_leads_beside_another(semantic, asks, meeting):  # noqa: F811 - the fixture
     """Nobody waits twice: it costs two generations."""
-    from headrace_workers.features.cache.semantic.found import LookupRequest, Miss
+    from headrace_workers.features.cache.semantic.lookup_types import LookupRequest, Miss
 
     other = another(semantic.ledger, followed=False)
     semantic.send(asks(LIKE, cache="semantic", idempotency_key="2"))

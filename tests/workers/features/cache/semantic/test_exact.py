@@ -192,7 +192,7 @@ def test_a_recalled_answer_is_dead_at_once(flow, asks):
 def test_a_leader_that_is_run_again_still_leads(flow, asks):
     """Its worker died after it was noted, and before its step was written."""
     (job,) = flow.send(asks())
-    from headrace_workers.features.cache.semantic.found import LookupRequest
+    from headrace_workers.features.cache.semantic.lookup_types import LookupRequest
 
     flow.cache.look_up([LookupRequest(job, asks(), asks().cache)])
     flow.drain()

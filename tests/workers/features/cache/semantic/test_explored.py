@@ -13,17 +13,16 @@ from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS
-from headrace_workers.features.cache.audit_tables import AUDITS, STANDINGS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
 from headrace_workers.features.cache.store import audit_rows
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.cache.store.purge import EntryFilter
-from headrace_workers.features.cache.tables import ENTRIES, SERVES
+from headrace_workers.features.cache.store.removal import EntryFilter
+from headrace_workers.features.cache.tables import AUDITS, ENTRIES, SERVES, STANDINGS
 from headrace_workers.testing import HashEmbedder
 
 VAGUE = "Look under settings, then under security, and follow what it says there."

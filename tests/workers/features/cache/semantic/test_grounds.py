@@ -11,7 +11,7 @@ from headrace_schemas import DeadLetter
 from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.generation.engines.counting import CountingModels

@@ -14,11 +14,11 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.likeness import NearestQuestions
+from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.cache.store.entries import Admit, NewEntry, Place, Withdraw
+from headrace_workers.features.cache.store.entries import Admit, EntryKeys, NewEntry, Withdraw
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.testing import HashEmbedder
 
@@ -170,7 +170,7 @@ def test_an_answer_in_the_place_of_another_model_is_found_there_alone(ledger):
         entry = NewEntry(scope="s", key="first", tenant="a", job_id=f"{number}", lane=0, question="q", vector=b"v")
         kept.append(ledger.of(Answers).lead([entry]).leaders["first"].entry_id)
         with writing(ledger.engine) as tx:
-            Admit(kept[-1], f"answer {number}".encode(), 1.0, 60_000, place=Place("second", "t")).write(tx)
+            Admit(kept[-1], f"answer {number}".encode(), 1.0, 60_000, place=EntryKeys("second", "t")).write(tx)
     found = ledger.of(Answers).exact({"first", "second"})
     assert [(key, each.id, each.scope, each.answer) for key, each in found.items()] == [
         ("second", kept[-1], "t", b"answer 1")

@@ -8,7 +8,7 @@ from headrace_schemas import Answer
 from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.cache.semantic.found import Hit, LookupRequest
+from headrace_workers.features.cache.semantic.lookup_types import Hit, LookupRequest
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, kill
 from headrace_workers.features.cache.tables import ENTRIES, SERVES

@@ -19,11 +19,9 @@ from headrace_workers.core.ledger.change_feed import KEPT_MS, Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import now_ms, writing
 from headrace_workers.core.tables import CHANGES
-from headrace_workers.features.cache.semantic import saved as saving
-from headrace_workers.features.cache.semantic.keeping import Keeping
+from headrace_workers.features.cache.semantic import questions as saving
 from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions
-from headrace_workers.features.cache.semantic.saved import Saved
+from headrace_workers.features.cache.semantic.questions import Keeping, Questions, Saved
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import kill
 from headrace_workers.features.cache.tables import ENTRIES

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from headrace_workers.features.cache.semantic.scope_fit import fit_due, judge, together
-from headrace_workers.features.cache.store.audit_counts import Labels, OtherCounts, Pair, Tally, Window
+from headrace_workers.features.cache.calibration.scope_fit import fit_due, judge, together
+from headrace_workers.features.cache.store.audits import Labels, OtherCounts, Pair, Tally, Window
 from headrace_workers.features.cache.store.standings import ScopeStanding, unheard_of
 
 NEW = unheard_of("ab" * 32, "shop")

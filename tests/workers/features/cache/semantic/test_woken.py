@@ -20,9 +20,8 @@ from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.semantic.keeping import Keeping
 from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.questions import Keeping, Questions
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder

@@ -1,7 +1,8 @@
-"""`headrace cache label`, `serve` and `reopen`: what people say of audited answers, and of scopes in shadow or off."""
+"""`headrace cache stats`, `label`, `serve` and `reopen`: how often the cache is wrong, and what people say of it."""
 
 import getpass
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -9,12 +10,15 @@ import typer
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger
-from headrace_workers.cli.options import OneJsonOption, limit_option
+from headrace_workers.cli.durations import milliseconds, parse_time
+from headrace_workers.cli.layout import Line
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
 from headrace_workers.cli.output import console, flush, put_json, say, table
-from headrace_workers.features.cache.commands import bound_views as views
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.features.cache.calibration.scope_fit import Whole
+    from headrace_workers.features.cache.store.standings import ScopeStanding
 
 _Word = Literal["clean", "wrong"]
 _WORDS: dict[str, _Word] = {"c": "clean", "clean": "clean", "w": "wrong", "wrong": "wrong"}
@@ -44,6 +48,7 @@ def label(
 
     Examples: `headrace cache label`, `headrace cache label 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 wrong`
     """
+    from headrace_workers.features.cache.commands import views
     from headrace_workers.features.cache.store.audits import Audits
 
     ledger, who = need_ledger(), by or getpass.getuser()
@@ -158,6 +163,7 @@ def _label_one(ledger: "Ledger", audit: str, verdict: str | None, who: str, keep
 
 def _ask(ledger: "Ledger", rows: list[Any], who: str, keep: bool) -> None:
     """Ask about one audit after the other, until there is none left or the person stops."""
+    from headrace_workers.features.cache.commands import views
     from headrace_workers.features.cache.store.audits import Audits
 
     done = 0
@@ -192,3 +198,92 @@ def _scope(scope: str | None) -> str | None:
             f"no scope begins with {scope!r}: `headrace cache stats` shows them (8 of 0-9 and a-f)"
         )
     return scope
+
+
+def stats(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
+    scopes: Annotated[bool, typer.Option("--scopes", help="by scope, most hits first")] = False,
+    limit: Annotated[int, limit_option("with --scopes: the number of scopes")] = 100,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Show how many jobs asked the cache, the answers they got by tier, savings, size, and what audits found.
+
+    The ledger knows a job for as long as HEADRACE_RETENTION says, and a given answer for at least 90 days. Audits are
+    counted in full, whatever --since says. `at most` is the bound on wrong answers among the semantic hits, without
+    undecided audits; beside it, undecided audits count as wrong. `itself` is how often the model contradicted itself
+    when an audit asked it twice. Refusals are counted for the guard that alone refused (`several`: no guard alone); `in
+    vain` is the 95 % interval of the share that would have been right. The last line is about all scopes together.
+
+    Examples: `headrace cache stats --since 1d`, `headrace cache stats --scopes --tenant acme`
+    """
+    from headrace_workers.features.cache.commands import views
+    from headrace_workers.features.cache.store.answers import Answers
+    from headrace_workers.features.cache.store.audits import Audits
+
+    ledger = need_ledger()
+    since_ms = milliseconds(parse_time(since, datetime.fromtimestamp(ledger.now() / 1000, UTC))) if since else None
+    stand = ledger.of(Audits).standings(tenant)
+    if not scopes:
+        found, guards = ledger.of(Answers).counts(tenant, since_ms), ledger.of(Audits).by_guard(tenant)
+        if as_json:
+            error_bounds = {
+                "bounds": [views.bound_dict(standing) for standing in stand],
+                "together": views.whole_dict(_together(stand)),
+                "guards": views.guard_dicts(guards),
+            }
+            put_json({**views.counts_dict(found), **error_bounds})
+            return
+        for title, columns, rows in views.counts_tables(found):
+            console(data=True).print(table(title, columns, rows, right=columns))
+        _show_bounds(stand[:limit])
+        if guards:
+            title = "what a guard alone kept from being given, were it right or wrong"
+            console(data=True).print(
+                table(title, views.GUARD_COLUMNS, views.guard_rows(guards), right=views.GUARD_RIGHT)
+            )
+        for line in views.whole_lines(_together(stand)):
+            console(data=True).print(Line(line))
+        return
+    ranked = views.ranked(ledger.of(Answers).scopes(tenant, since_ms))
+    bounds = {each.scope: views.bound_dict(each) for each in stand}
+    if as_json:
+        for name, kept in ranked[:limit]:
+            put_json({**views.scope_dict(name, kept), "bound": bounds.get(name[1])})
+    elif ranked:
+        shown = [views.scope_row(name, kept) for name, kept in ranked[:limit]]
+        console(data=True).print(table(None, views.SCOPE_COLUMNS, shown, right=views.SCOPE_RIGHT, whole=("scope",)))
+        _show_bounds([each for each in stand if (each.tenant, each.scope) in dict(ranked[:limit])])
+    else:
+        say("no answer was given, and none is kept")
+    if len(ranked) > limit:
+        say(f"only the {limit} scopes with the most hits are shown: --limit shows more")
+
+
+def _show_bounds(stand: list["ScopeStanding"]) -> None:
+    """Print the results of audits by scope; nothing if there were none."""
+    from headrace_workers.features.cache.commands import views
+
+    if stand:
+        rows = [views.bound_row(each) for each in stand]
+        shown = table(
+            "wrong answers among those by likeness",
+            views.BOUND_COLUMNS,
+            rows,
+            right=views.BOUND_RIGHT,
+            whole=("scope",),
+        )
+        console(data=True).print(shown)
+        if nearly := [row for each in stand if (row := views.nearly_row(each)) is not None]:
+            title = "what was nearly given: right / wrong / unknown"
+            console(data=True).print(
+                table(title, views.NEARLY_COLUMNS, nearly, right=views.NEARLY_RIGHT, whole=("scope",))
+            )
+        for line in (*views.off_lines(stand), *views.shadow_lines(stand)):
+            say(line)
+
+
+def _together(stand: list["ScopeStanding"]) -> "Whole | None":
+    from headrace_workers.features.cache.calibration.scope_fit import together
+
+    return together(stand)

@@ -57,7 +57,7 @@ def cache(
     from headrace_workers.features.cache.commands.bench_cache import Measured, cache_document, cache_lines, cache_table
     from headrace_workers.features.cache.commands.labelled_questions import read_pairs
     from headrace_workers.features.cache.measuring import THRESHOLDS, judge, swept
-    from headrace_workers.features.cache.semantic.likeness import refused
+    from headrace_workers.features.cache.semantic.nearest import refused
     from headrace_workers.features.cache.settings import CacheSettings
     from headrace_workers.features.knowledge.commands.knowledge import embedder_here
 

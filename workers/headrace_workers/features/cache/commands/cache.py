@@ -1,25 +1,107 @@
 """`headrace cache`: why a job was given an earlier answer, and the end of answers."""
 
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace_producers.errors import InvalidJob
+from headrace_schemas import GenerationJob
+from headrace_schemas.codec import decode_job
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.limits import MAX_METADATA
+from headrace_schemas.recall import CacheMode
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, flush, hush_kafka, put_json, say, table
-from headrace_workers.features.cache.commands.audits import label, reopen, serve
-from headrace_workers.features.cache.commands.cache_stats import stats
-from headrace_workers.features.cache.commands.rerun import New, Rerun, renewed, send
+from headrace_workers.features.cache.commands.audits import label, reopen, serve, stats
 
 if TYPE_CHECKING:
+    from headrace_producers import Producer
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.cache.store.purge import EntryFilter
-    from headrace_workers.features.cache.store.recalled import AnswerOf, Recalled
+    from headrace_workers.features.cache.store.removal import AnswerOf, EntryFilter, Recalled
+
+RERUN_OF = "rerun_of"  # the name in a job's metadata under which stands the job that it answers afresh
+_CHUNK = 1_000  # jobs between two waits for the broker
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A job that is asked again: the old id, the new one, and whether it was sent now or before; or why it is not."""
+
+    job_id: str
+    rerun: str | None
+    state: str  # sent | sent before | not sent
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A job to be sent in the place of another."""
+
+    old: str
+    job: GenerationJob
+    correlationid: str | None
+
+    @property
+    def key(self) -> str:
+        """Return its idempotency key, which is the id of its event, too."""
+        return self.job.idempotency_key or ""
+
+    @property
+    def job_id(self) -> str:
+        """Return the new id."""
+        return self.job.job_id(self.key)
+
+
+def renewed(job_id: str, entry_id: int, row: Any | None) -> New | Rerun:
+    """Return the job to send in the place of this one, or why there is none. `row` is one of `Ledger.to_ask_again`.
+
+    Its key comes from the old job and the answer that was wrong. Its deadline is left out, as it may have passed.
+    """
+    if row is None:
+        return _not(job_id, "its content is no longer in the ledger")
+    if row.state in ("dead", "cancelled"):
+        return _not(job_id, f"it is {row.state}: it told nobody an answer")
+    job = decode_job(row.kind, bytes(row.payload))
+    if not isinstance(job, GenerationJob):
+        return _not(job_id, f"it is of the kind {row.kind}")
+    metadata = {**job.metadata, RERUN_OF: job_id}
+    if len(metadata) > MAX_METADATA:
+        return _not(
+            job_id, f"its metadata has no room for `{RERUN_OF}`: more than {MAX_METADATA} entries are not taken"
+        )
+    changed = {
+        "cache": CacheMode.OFF, "max_age": None, "deadline": None, "metadata": metadata,
+        "idempotency_key": f"rerun:{job_id}:{entry_id}",
+    }  # fmt: skip
+    return New(job_id, job.model_copy(update=changed), row.correlationid)
+
+
+def send(new: Sequence[New], producer: "Producer", done: Callable[[Rerun], None]) -> None:
+    """Send these and tell of each once the broker has it. Raise Unavailable when it does not take them."""
+    for start in range(0, len(new), _CHUNK):
+        futures = [_send(each, producer) for each in new[start : start + _CHUNK]]
+        producer.flush()
+        for each in futures:
+            done(each)
+
+
+def _send(new: New, producer: "Producer") -> Rerun:
+    try:
+        producer.submit(new.job, event_id=new.key, correlationid=new.correlationid)
+    except InvalidJob as error:  # it was as large as may be, and is larger now
+        return _not(new.old, str(error))
+    return Rerun(new.old, new.job_id, "sent")
+
+
+def _not(job_id: str, reason: str) -> Rerun:
+    return Rerun(job_id, None, "not sent", reason)
+
 
 _HEX = frozenset("0123456789abcdef")
 _LONGEST_ID = 2**63 - 1
@@ -51,7 +133,7 @@ def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:
 
     Example: `headrace cache explain 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
-    from headrace_workers.features.cache.commands import cache_views as views
+    from headrace_workers.features.cache.commands import views
     from headrace_workers.features.cache.commands.explain import explain as explained
     from headrace_workers.features.cache.store.answers import Answers
     from headrace_workers.features.cache.store.audits import Audits
@@ -140,7 +222,7 @@ def wrong(
     from headrace_workers.features.cache.store.answers import Answers
 
     hush_kafka()
-    from headrace_workers.features.cache.commands import cache_views as views
+    from headrace_workers.features.cache.commands import views
 
     ledger = need_ledger()
     answers = _answers_of(ledger, job_id)
@@ -221,7 +303,7 @@ def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], rerun
 
 def _tell(reruns: list[Rerun], as_json: bool) -> None:
     """Print the outcome of the jobs that were sent again."""
-    from headrace_workers.features.cache.commands import cache_views as views
+    from headrace_workers.features.cache.commands import views
 
     if not as_json:
         rows = [views.again_row(again) for again in reruns]
@@ -268,7 +350,7 @@ def _summary(answers: list["AnswerOf"], recalled: "Recalled", served: int) -> st
 def _wanted(
     ledger: "Ledger", tenant: str | None, scope: str | None, older_than: str | None, ids: list[int] | None
 ) -> "EntryFilter":
-    from headrace_workers.features.cache.store.purge import EXACT, EntryFilter
+    from headrace_workers.features.cache.store.removal import EXACT, EntryFilter
 
     if scope is not None and scope != EXACT and not (scope and len(scope) <= 64 and _HEX.issuperset(scope)):
         raise ConfigurationError(

@@ -1,21 +1,131 @@
 """The explanation of a cache look-up: from a job's receipt, or from its steps while it runs. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from headrace_schemas import GenerationJob, Moderated, Output, Result
 from headrace_schemas.codec import decode_job, decode_value
-from headrace_schemas.recall import Recall
+from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.cli.status_views import state_words
 from headrace_workers.core.pipeline.carried import unpack
-from headrace_workers.features.cache.commands.explained import AuditOf, Explained
-from headrace_workers.features.cache.commands.look_up_gates import gates
 from headrace_workers.features.cache.step import recalled
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.job_status import JobView
-    from headrace_workers.features.cache.store.recalled import AnswerOf
+    from headrace_workers.features.cache.store.removal import AnswerOf
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A gate's finding, and what it needs to let an answer through: both as numbers where it measures.
+
+    `passed` is None if that is not known. Gates that were not reached are left out.
+    """
+
+    gate: str
+    found: float | str | None
+    needs: float | str | None
+    passed: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOf:
+    """An audit of a given answer (`hit`), or of a near miss (`below` the threshold, or `refused` by a guard).
+
+    `guard` is the guard that alone refused it, or `several`. `label` is absent while it waits for its fresh answer,
+    `labelled_at` is in ms since 1970, and `own` says how two fresh answers compare, if there were two.
+    """
+
+    audit: str
+    kind: str
+    guard: str | None
+    label: str | None
+    labelled_by: str | None
+    labelled_at: int | None
+    reason: str | None
+    own: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """The outcome of a look-up, and why.
+
+    `tier`, `similarity` and the savings are set where they are known, `waits_for` and `until` (ms since 1970) while the
+    job waits for another. `threshold` is the required similarity. `gates` are the gates that were reached, `answers`
+    the answers that the job made or was given, and `audit` the audit of the given answer or of the near miss, if there
+    is one.
+    """
+
+    job_id: str
+    outcome: Literal["hit", "miss", "waits", "open", "not asked", "ended"]
+    why: str
+    cache: str | None = None  # what the job says
+    tier: str | None = None
+    similarity: float | None = None
+    threshold: float | None = None
+    refused: str | None = None
+    age_ms: float | None = None
+    first_job: str | None = None
+    entry_id: int | None = None
+    saved_tokens: int = 0
+    saved_ms: float = 0.0
+    waits_for: str | None = None
+    until: int | None = None
+    gates: tuple[Gate, ...] = ()
+    answers: tuple["AnswerOf", ...] = ()
+    audit: AuditOf | None = None
+
+
+_BEFORE = {CacheTier.EXACT: "answered before", CacheTier.COALESCED: "being made by another job"}
+_ASKED = "exact, normalised or semantic"
+_UNSEEN = ("not asked", "open", "ended")  # nothing was looked up
+
+
+def gates(found: Explained, asks: GenerationJob | None) -> tuple[Gate, ...]:
+    """Return the gates of a look-up in the order in which it reaches them. `asks` is the job, if it is still known."""
+    mode = found.cache or (None if found.outcome == "not asked" else _ASKED)
+    requested = Gate("asks for it", mode, _ASKED, found.outcome != "not asked")
+    return (requested,) if found.outcome in _UNSEEN else (requested, *_looked_up(found, asks))
+
+
+def _looked_up(found: Explained, asks: GenerationJob | None) -> Iterator[Gate]:
+    before = _BEFORE.get(CacheTier(found.tier)) if found.tier else None
+    if found.outcome == "waits":
+        yield Gate("same question", "being made by another job", "an answer that is there", False)
+        return
+    yield Gate("very same request", before or "not known", "answered, or being made", before is not None)
+    normalised = found.tier == CacheTier.NORMALISED
+    if before is None and found.cache != CacheMode.EXACT:
+        yield Gate("same normalised question", "answered before" if normalised else "not known", "answered", normalised)
+    if before is None and not normalised and found.cache not in (CacheMode.EXACT, CacheMode.NORMALISED):
+        yield from _by_likeness(found)
+    if found.outcome == "hit":
+        yield Gate("age, s", _seconds(found.age_ms), None if asks is None else asks.max_age, True)
+
+
+def _by_likeness(found: Explained) -> Iterator[Gate]:
+    """Yield the gates of a semantic look-up: a lone question, a scope that is on, the similarity, the guards, the
+    entry.
+    """
+    hit, near, least = found.outcome == "hit", found.similarity, found.threshold
+    if near is None:
+        # Nothing was near: because it may not be looked up by likeness, or since nothing is known in its scope.
+        yield Gate("by likeness", found.refused or "no question is known", "a known question", False)
+        return
+    reached = hit or (near >= least if least is not None else not (found.refused or "").startswith("similarity "))
+    yield Gate("similarity", near, least, reached)
+    if not reached:
+        return
+    refused = None if hit else found.refused
+    yield Gate("guards", refused or "none refuses", "none refuses", refused is None)
+    if not hit and refused is None:
+        yield Gate("the answer", "too old for `max_age`, or dead", "live", False)
+
+
+def _seconds(age_ms: float | None) -> float | None:
+    return None if age_ms is None else age_ms / 1_000
+
 
 _STAGE = "recall"
 

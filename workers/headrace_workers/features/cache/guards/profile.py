@@ -7,13 +7,10 @@ from functools import cached_property, wraps
 from inspect import signature
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from headrace_workers.features.cache.guards.calendar_dates import DATES, dates
-from headrace_workers.features.cache.guards.courtesies import quiet, without_courtesies, without_smileys
-from headrace_workers.features.cache.guards.measures import UNITS, measures
-from headrace_workers.features.cache.guards.numerals import NUMERALS, numerals
-from headrace_workers.features.cache.guards.phrases import rewritten
-from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL, MEASURES
+from headrace_workers.features.cache.guards.rewrites import DATES, NUMERALS, UNITS, dates, measures, numerals, rewritten
 from headrace_workers.features.cache.guards.tokens import Kind, Token, pieces, quotations, tokens
+from headrace_workers.features.cache.guards.words import EMPTY_OR_SMALL, MEASURES
+from headrace_workers.features.cache.normalised import quiet, without_courtesies, without_smileys
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -138,3 +135,22 @@ def in_words(keys: Iterable[str], *reads: Profile) -> str:
     words = {token.key: token.text for read in reads for token in read.tokens}
     shown = [words.get(key, key)[:40] for key in keys]
     return (", ".join(shown[:5]) + (", …" if len(shown) > 5 else "")) or "nothing"
+
+
+def preamble(asked: Profile, cached: Profile) -> int:
+    """Return how many tokens precede the first sentence that differs; 0 where that is the first."""
+    at = 0
+    if not (_has_several(asked) and _has_several(cached)):
+        return at
+    for place, (one, other) in enumerate(zip(asked.tokens, cached.tokens, strict=False)):
+        if one.starts and other.starts:
+            at = place
+        if one.key != other.key:
+            break
+    return at
+
+
+@read_once
+def _has_several(read: Profile) -> bool:
+    """Return True if there is more than one sentence."""
+    return any(token.starts for token in read.tokens[1:])

@@ -1,19 +1,35 @@
 """All guards, in the order in which they run: the guards with the clearest reasons come first."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from headrace_workers.features.cache.guards.dates import Dates
-from headrace_workers.features.cache.guards.directions import Directions
-from headrace_workers.features.cache.guards.form import Form, form
-from headrace_workers.features.cache.guards.guard_protocol import Guard, Refusal
-from headrace_workers.features.cache.guards.manner import Manner
-from headrace_workers.features.cache.guards.negation import Negation
-from headrace_workers.features.cache.guards.numbers import Numbers
 from headrace_workers.features.cache.guards.profile import Profile, have_same_reading
 from headrace_workers.features.cache.guards.question_type import AskedFor
-from headrace_workers.features.cache.guards.roles import Roles
-from headrace_workers.features.cache.guards.shared_words import SharedWords
+from headrace_workers.features.cache.guards.roles import Directions, Roles
 from headrace_workers.features.cache.guards.unmatched_words import Residual
+from headrace_workers.features.cache.guards.wording import Dates, Form, Manner, Negation, Numbers, SharedWords, form
+
+
+class Guard(Protocol):
+    """Compares two questions in one respect, in time linear in their texts. One that raises is taken for a refusal."""
+
+    @property
+    def name(self) -> str:
+        """The aspect that it checks; receipts and statistics name it."""
+
+    def refuse(self, asked: Profile, cached: Profile) -> str | None:
+        """Return why the answer to `cached` must not be served for `asked`, in words for people; None where they
+        agree.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The guard that refused, and its reason."""
+
+    guard: str
+    reason: str
+
 
 GUARDS: Final[tuple[Guard, ...]] = (
     Form(),

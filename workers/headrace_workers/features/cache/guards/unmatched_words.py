@@ -4,13 +4,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from headrace_workers.features.cache.guards.affixes import denies
-from headrace_workers.features.cache.guards.opposites import opposite
-from headrace_workers.features.cache.guards.paraphrases import alike
 from headrace_workers.features.cache.guards.profile import Profile, in_words, is_content, read_once
-from headrace_workers.features.cache.guards.stems import stem
 from headrace_workers.features.cache.guards.tokens import Token
-from headrace_workers.features.cache.guards.word_lists import lines_of
+from headrace_workers.features.cache.guards.words import alike, denies, lines_of, opposite, stem
 
 # Beyond this, words are held together by their stems alone: pairs would cost the square.
 _PAIRED: Final = 40

@@ -1,31 +1,86 @@
-"""Look-up of earlier answers, tier by tier: exact and normalised in the ledger, semantic in memory.
-
-Memory lags behind the ledger by a moment, so each semantic hit is looked up in the ledger once more before it is
-served. A recalled answer is therefore dead at once.
-"""
+"""Verification of semantic hits: a verifier says whether the two questions ask the same."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from headrace_schemas.recall import CacheTier
+from headrace_schemas import HeadraceError
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.reasons import reason_of
+from headrace_schemas.recall import CacheTier, Verified
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ports import Verifier
+from headrace_workers.core.ports import Relation, TextPair, Verifier
 from headrace_workers.features.cache.semantic.coalescing import Coalescing, still_without
-from headrace_workers.features.cache.semantic.found import (
-    Found,
+from headrace_workers.features.cache.semantic.keyed_requests import (
+    KeyedRequest,
+    RequestKeys,
+    Unanswered,
+    hit_of,
+    near_miss,
+    semantic_hit,
+)
+from headrace_workers.features.cache.semantic.lookup_types import (
     Hit,
     LookupRequest,
+    LookupResult,
     Miss,
     ModelOfVerifier,
     NearMiss,
     Unverified,
+    VerifierSaid,
 )
-from headrace_workers.features.cache.semantic.hit_verification import HitVerification
-from headrace_workers.features.cache.semantic.hits import hit_of, near_miss, semantic_hit
-from headrace_workers.features.cache.semantic.keyed_requests import KeyedRequest, RequestKeys, Unanswered
-from headrace_workers.features.cache.semantic.near import Likeness, Near
+from headrace_workers.features.cache.semantic.nearest import Likeness, Near
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Entry
+
+
+class HitVerification:
+    """The verifier of one deployment: one that answers here, or a model that is asked in a stage of its own."""
+
+    def __init__(self, verifier: Verifier | ModelOfVerifier) -> None:
+        self._verifier = verifier
+
+    def of(self, asked: Sequence[Unanswered], hits: Mapping[int, Hit]) -> dict[int, Hit | Unverified | str]:
+        """Return, by place, the hits that the verifier confirmed, those that it is still to be asked about, and for the
+        others why they are refused.
+        """
+        said = self._said(asked, hits)
+        return {each.place: _judged(hits[each.place], said[each.place]) for each in asked}
+
+    def _said(self, asked: Sequence[Unanswered], hits: Mapping[int, Hit]) -> dict[int, VerifierSaid | Unverified]:
+        """Return what the verifier says of these hits, or said before; or that its model is still to be asked."""
+        verifier, pairs = self._verifier, {each.place: _pair(each) for each in asked}
+        if isinstance(verifier, ModelOfVerifier):
+            return {
+                each.place: each.request.asked.said or verifier.asked(hits[each.place].entry_id, pairs[each.place])
+                for each in asked
+            }
+        verdicts = verifier.verify(list(pairs.values()))
+        return {
+            place: VerifierSaid(hits[place].entry_id, verifier.name, verifier.provider, verdict)
+            for place, verdict in zip(pairs, verdicts, strict=True)
+        }
+
+
+def _pair(each: Unanswered) -> TextPair:
+    assert each.near.found is not None  # noqa: S101 - it has a hit
+    job = each.request.asked.job
+    return TextPair(Relation.SAME_QUESTION, each.near.found.question, job.question, job.tenant)
+
+
+def _judged(hit: Hit, said: VerifierSaid | Unverified) -> Hit | Unverified | str:
+    if isinstance(said, Unverified):
+        return said
+    verdict = said.verdict
+    if said.entry_id != hit.entry_id:
+        return f"the verifier {said.model} was asked about another question that was nearest"
+    if isinstance(verdict, HeadraceError):
+        return f"the verifier {said.model} gave no verdict: {reason_of(verdict)}"[:MAX_SHORT_TEXT]
+    if not verdict.holds:
+        return f"the verifier {said.model} says that it asks for something else: {verdict.value:.2f}"
+    yes = Verified(
+        model=said.model, provider=said.provider, value=verdict.value, mass=verdict.mass, ms=verdict.ms
+    )  # fmt: skip
+    return replace(hit, verified=yes)
 
 
 class AnswerLookup:
@@ -49,13 +104,13 @@ class AnswerLookup:
         self._verification = None if verifier is None else HitVerification(verifier)
         self._coalescing = Coalescing(self._answers, self._keys, likeness if verifier is None else None)
 
-    def look_up(self, wanted: Sequence[LookupRequest]) -> list[Found]:
+    def look_up(self, wanted: Sequence[LookupRequest]) -> list[LookupResult]:
         """Return the outcome of each request. A request that finds nothing is noted as the one that makes the answer.
         Raise Unavailable with the ledger.
         """
         requests = [self._keys.of(each) for each in wanted]
         same = self._answers.exact({request.key for request in requests})
-        found: dict[int, Found] = dict(
+        found: dict[int, LookupResult] = dict(
             _hits(CacheTier.EXACT, {place: (each, same.get(each.key)) for place, each in enumerate(requests)})
         )
         found |= self._normalised({place: each for place, each in enumerate(requests) if place not in found})
@@ -135,5 +190,5 @@ def _refused(each: Unanswered, said: Hit | Unverified | str | None) -> Unanswere
     return each.refused(said) if isinstance(said, str) else each
 
 
-def _explored(found: Found, nearly: NearMiss | None) -> Found:
+def _explored(found: LookupResult, nearly: NearMiss | None) -> LookupResult:
     return replace(found, nearly=nearly) if nearly is not None and isinstance(found, Miss) else found

@@ -6,10 +6,9 @@ from typing import Final
 
 from headrace_schemas.recall import CacheTier
 from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
-from headrace_workers.features.cache.semantic.found import Awaited, Failed, Found, Hit, Miss
-from headrace_workers.features.cache.semantic.hits import hit_of, semantic_hit
-from headrace_workers.features.cache.semantic.keyed_requests import RequestKeys, Unanswered
-from headrace_workers.features.cache.semantic.near import Behind, Likeness
+from headrace_workers.features.cache.semantic.keyed_requests import RequestKeys, Unanswered, hit_of, semantic_hit
+from headrace_workers.features.cache.semantic.lookup_types import Awaited, Failed, Hit, LookupResult, Miss
+from headrace_workers.features.cache.semantic.nearest import Behind, Likeness
 from headrace_workers.features.cache.semantic.question_indexes import Neighbour
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Entry, Leader, NewEntry
@@ -27,11 +26,11 @@ class Coalescing:
         self._keys = keys
         self._likeness = likeness
 
-    def outcomes(self, unanswered: Sequence[Unanswered], same: Mapping[str, Entry]) -> dict[int, Found]:
+    def outcomes(self, unanswered: Sequence[Unanswered], same: Mapping[str, Entry]) -> dict[int, LookupResult]:
         """Return the outcomes of requests without a hit, by place. A request for which nobody makes the answer is noted
         as its leader. `same` are exact answers that some of the requests did not want.
         """
-        found: dict[int, Found] = dict(self._failed(unanswered))
+        found: dict[int, LookupResult] = dict(self._failed(unanswered))
         found |= self._lately(still_without(unanswered, found))
         found |= self._led(still_without(unanswered, found), same)
         return found
@@ -53,7 +52,7 @@ class Coalescing:
             and self._keys.exact(end.job.first_model, request, end.job) == each.request.key
         }
 
-    def _lately(self, unanswered: Sequence[Unanswered]) -> dict[int, Found]:
+    def _lately(self, unanswered: Sequence[Unanswered]) -> dict[int, LookupResult]:
         """Return the outcomes of requests whose answers are being made, or were a moment ago, before memory could
         know.
         """
@@ -65,7 +64,7 @@ class Coalescing:
         came = {each.place: _came(each, candidates.get(each.place, ()), alive, leaders) for each in unanswered}
         return {place: each for place, each in came.items() if each is not None}
 
-    def _led(self, unanswered: Sequence[Unanswered], same: Mapping[str, Entry]) -> dict[int, Found]:
+    def _led(self, unanswered: Sequence[Unanswered], same: Mapping[str, Entry]) -> dict[int, LookupResult]:
         """Return the outcomes of requests that have to lead or to wait. Of the group's requests for the same answer,
         the first leads, or waits for the job that does; the others wait for it.
         """
@@ -74,7 +73,7 @@ class Coalescing:
         behind = self._behind(unanswered)
         first = {each.place: each for each in unanswered if each.place not in behind}
         led = self._answers.lead([_new(each) for each in first.values()], [entry.id for entry in same.values()])
-        found: dict[int, Found] = {}
+        found: dict[int, LookupResult] = {}
         for each in first.values():
             late = hit_of(each.request, led.live.get(each.request.key), CacheTier.EXACT)
             found[each.place] = late or _unserved(each, led.leaders.get(each.request.key))
@@ -84,7 +83,7 @@ class Coalescing:
                 found[each.place] = _behind(each, other, first[other.place], found[other.place])
         return found
 
-    def _yielding(self, first: Sequence[Unanswered], found: Mapping[int, Found]) -> dict[int, Found]:
+    def _yielding(self, first: Sequence[Unanswered], found: Mapping[int, LookupResult]) -> dict[int, LookupResult]:
         """Return the requests that have just begun to lead and now wait after all, and who waited for them.
 
         For the same question in another form or in other words another job had begun before: of this group, or of
@@ -99,7 +98,7 @@ class Coalescing:
         if not leading:
             return {}
         making = self._in_the_making([each for each, _ in leading.values()])
-        yielding: dict[int, Found] = {}
+        yielding: dict[int, LookupResult] = {}
         follows: dict[str, str] = {}
         for place, (each, own) in leading.items():
             earlier = (one for one in making[place] if one.entry_id < own and _may_wait(each.request.lane, one.lane))
@@ -153,7 +152,7 @@ class Coalescing:
         }
 
 
-def still_without(unanswered: Sequence[Unanswered], found: Mapping[int, Found]) -> list[Unanswered]:
+def still_without(unanswered: Sequence[Unanswered], found: Mapping[int, LookupResult]) -> list[Unanswered]:
     """Return the requests that have no outcome yet."""
     return [each for each in unanswered if each.place not in found]
 
@@ -174,7 +173,7 @@ def _new(each: Unanswered) -> NewEntry:
 
 def _came(
     each: Unanswered, candidates: Sequence[Neighbour], alive: Mapping[int, Entry], leaders: Mapping[int, Leader]
-) -> Found | None:
+) -> LookupResult | None:
     """Return the outcome of a request that asks the same as these entries, oldest first; None if it may lead."""
     for candidate in candidates:
         if (hit := semantic_hit(each, candidate, alive)) is not None:
@@ -186,7 +185,7 @@ def _came(
     return None if waits is None else _waiting(each, waits.job_id)
 
 
-def _behind(each: Unanswered, behind: Behind, first: Unanswered, found: Found) -> Found:
+def _behind(each: Unanswered, behind: Behind, first: Unanswered, found: LookupResult) -> LookupResult:
     """Return the outcome of a request that repeats an earlier one of its group, from the outcome `found` of the
     first."""
     match found:

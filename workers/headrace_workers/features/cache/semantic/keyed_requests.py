@@ -1,16 +1,16 @@
-"""Requests with the keys under which the tiers of the cache look them up."""
+"""Requests with the keys under which the tiers of the cache look them up, and their hits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from headrace_schemas import GenerationJob
+from headrace_schemas import Answer, GenerationJob
 from headrace_schemas.job import Lane
-from headrace_schemas.recall import CacheMode
+from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
-from headrace_workers.features.cache.semantic.found import Found, LookupRequest, Miss
-from headrace_workers.features.cache.semantic.near import Near, Vectored
-from headrace_workers.features.cache.semantic.question_indexes import Question
+from headrace_workers.features.cache.semantic.lookup_types import Hit, LookupRequest, LookupResult, Miss, NearMiss
+from headrace_workers.features.cache.semantic.nearest import Near, Vectored
+from headrace_workers.features.cache.semantic.question_indexes import Neighbour, Question
 from headrace_workers.features.cache.semantic.scope import (
     key_of,
     normalised_key_of,
@@ -18,7 +18,7 @@ from headrace_workers.features.cache.semantic.scope import (
     scope_of,
     stands_alone,
 )
-from headrace_workers.features.cache.store.entries import Entry, Place
+from headrace_workers.features.cache.store.entries import Entry, EntryKeys
 
 
 class KeyedRequest(NamedTuple):
@@ -85,17 +85,17 @@ class RequestKeys:
         """Return the exact key of a request, or of another `job` in its place, for this model."""
         return key_of(job or asked.job, self._version(model), screened=asked.screened)
 
-    def placed(self, request: KeyedRequest, found: Found) -> Found:
+    def placed(self, request: KeyedRequest, found: LookupResult) -> LookupResult:
         """Return what was found. A job that is to make the answer gets its places for the later models of its chain."""
         later: Sequence[str] = request.asked.job.chain[1:]
         if not isinstance(found, Miss) or found.entry_id is None or not later:
             return found
         return replace(found, places={model: self._place(model, request) for model in later})
 
-    def _place(self, model: str, request: KeyedRequest) -> Place:
+    def _place(self, model: str, request: KeyedRequest) -> EntryKeys:
         asked = request.asked
         scope = "" if request.question is None else self._scope(model, asked)
-        return Place(self.exact(model, asked), scope, self._normalised(model, asked))
+        return EntryKeys(self.exact(model, asked), scope, self._normalised(model, asked))
 
     def _normalised(self, model: str, asked: LookupRequest) -> str | None:
         if asked.mode is CacheMode.EXACT or not stands_alone(asked.job):
@@ -116,3 +116,58 @@ class RequestKeys:
     def _scope(self, model: str, asked: LookupRequest) -> str:
         assert self._embedder is not None  # noqa: S101 - it has no question otherwise
         return scope_of(asked.job, self._version(model), self._embedder, screened=asked.screened)
+
+
+def hit_of(
+    request: KeyedRequest,
+    entry: Entry | None,
+    tier: CacheTier,
+    similarity: float | None = None,
+    threshold: float | None = None,
+) -> Hit | None:
+    """Return the hit of this tier; None without an entry, or if it is too old. An exact hit of a request that waited
+    for it is coalesced.
+    """
+    if entry is None or not request.takes(entry):
+        return None
+    if tier is CacheTier.EXACT and request.asked.has_waited:
+        tier = CacheTier.COALESCED
+    return Hit(
+        entry_id=entry.id,
+        scope=request.scope,
+        tier=tier,
+        answer=Answer.model_validate_json(entry.answer),
+        first_job=entry.job_id,
+        age=max(0, entry.age_ms) / 1000,
+        saved_ms=entry.saved_ms,
+        asked_at=entry.asked_at,
+        similarity=similarity,
+        threshold=threshold,
+    )
+
+
+def semantic_hit(each: Unanswered, found: Neighbour | None, alive: Mapping[int, Entry]) -> Hit | None:
+    """Return the hit for a known question that asks the same in other words; None if its answer may not be served."""
+    if found is None:
+        return None
+    request, entry = each.request, alive.get(found.entry_id)
+    if entry is None:
+        return None
+    # A restored ledger assigns ids again, so an id in memory may have belonged to another answer.
+    if (entry.scope, entry.question) != (request.question and request.question.scope, found.question):
+        return None
+    return hit_of(request, entry, CacheTier.SEMANTIC, found.similarity, each.near.threshold)
+
+
+def near_miss(each: Unanswered, alive: Mapping[int, Entry]) -> NearMiss | None:
+    """Return what the request was nearly served; None if it is not explored, or the answer may not be served."""
+    if each.near.nearly is None:
+        return None
+    kind, neighbour, guard = each.near.nearly
+    hit = semantic_hit(each, neighbour, alive)
+    if hit is None:
+        return None
+    return NearMiss(
+        kind=kind, entry_id=hit.entry_id, scope=hit.scope, similarity=neighbour.similarity, text=hit.answer.text or "",
+        guard=guard,
+    )  # fmt: skip

@@ -11,11 +11,10 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.ports import Relation, TextPair, Verdict, Verifier
 from headrace_workers.core.progress import Loop
-from headrace_workers.features.cache.calibration.bound_state import WINDOW, clean_audits_needed
-from headrace_workers.features.cache.label_step import by_model, label_work
-from headrace_workers.features.cache.store.audit_rows import Label
+from headrace_workers.features.cache.auditing import by_model, label_work
+from headrace_workers.features.cache.calibration.error_bounds import WINDOW, clean_audits_needed
+from headrace_workers.features.cache.store.audit_rows import Label, LabelWork
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.cache.store.label_work import LabelWork
 from headrace_workers.features.cache.store.standings import NOT_YET, OFF, SHOWN, ScopeStanding
 
 _PAUSE: Final = 2.0  # s between two looks
@@ -131,7 +130,7 @@ class ScopeLimits(KeepsGoing):
         return Limit(row.sentence if row.state == OFF else None, row.least, row.state == SHOWN, shadow)
 
     def _judge(self, scope: str, tenant: str) -> None:
-        from headrace_workers.features.cache.semantic.scope_fit import fit_due, judge
+        from headrace_workers.features.cache.calibration.scope_fit import fit_due, judge
 
         audits = self._ledger.of(Audits)
         counted = audits.counted(scope, tenant, WINDOW)

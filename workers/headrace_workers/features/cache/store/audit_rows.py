@@ -19,9 +19,8 @@ from headrace_workers.core.ledger.model_calls import WantedWork, may_work
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, clock, insert, now_ms
 from headrace_workers.core.tables import JOBS, SILENT
-from headrace_workers.features.cache.audit_tables import AUDITS, AWAITS_FRESH, HIT, IS_UNKNOWN, SHADOW
 from headrace_workers.features.cache.store import entries
-from headrace_workers.features.cache.tables import ENTRIES
+from headrace_workers.features.cache.tables import AUDITS, AWAITS_FRESH, ENTRIES, HIT, IS_UNKNOWN, SHADOW
 
 Label = Literal["clean", "wrong", "unknown"]
 Kind = Literal["hit", "below", "refused", "shadow"]
@@ -133,7 +132,9 @@ def labelled(label: Label, by: str, reason: str) -> dict[str, Any]:
             "judged": False, **forgotten}  # fmt: skip
 
 
-def label(connection: Connection, audit_id: str, verdict: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
+def label_audit(
+    connection: Connection, audit_id: str, verdict: Label, by: str, *, kill: bool = True
+) -> Row[Any] | None:
     """Write a person's label, whatever the audit had; return its row as it was, None if there is no such audit. With
     `kill` an answer that was served, and is wrong, is given to nobody any more: a near miss may be right for the
     question that it was made for.
@@ -240,3 +241,54 @@ def forget(connection: Connection, entry_ids: Collection[int]) -> None:
     theirs = or_(among(connection, AUDITS.c.entry_id, sorted(entry_ids)), instead)
     found = locked(connection, theirs & AUDITS.c.question.is_not(None))
     connection.execute(update(AUDITS).where(are(connection, found)).values(_FORGOTTEN))
+
+
+_PATIENCE_MS = 3 * 86_400_000  # for which the model may be away
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelWork:
+    """The work of labelling one audit: its step, and the call of a model that it needs."""
+
+    audit_id: str
+    tenant: str
+    step: NewStep
+    call: NextCall
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A verifier's label of an audit."""
+
+    audit_id: str
+    label: Label
+    by: str
+    reason: str
+
+    def write(self, connection: Connection) -> None:
+        """Write it; nothing where a person was faster."""
+        verified(connection, self.audit_id, self.label, self.by, self.reason)
+
+
+def ask_model(connection: Connection, works: Sequence[LabelWork], by: str) -> None:
+    """Make these units, which reserve for their calls. An audit whose call a budget does not hold stays unknown, and so
+    do all others until they are labelled: nobody asks about them again.
+    """
+    there = set(locked(connection, are(connection, [work.audit_id for work in works])))
+    works = [work for work in works if work.audit_id in there]
+    wanted = [WantedWork(work.step.job_id, work.tenant, work.step.tokens, work.call) for work in works]
+    reasons = may_work(connection, wanted)
+    now = clock(connection)
+    for work in works:
+        refused = reasons.get(work.step.job_id)
+        values = labelled("unknown", by, "the verifier was asked" if refused is None else f"given up: {refused}")
+        connection.execute(update(AUDITS).where(AUDITS.c.id == work.audit_id).values(values))
+    let_in = [work for work in works if work.step.job_id not in reasons]
+    for work in let_in:
+        connection.execute(
+            insert(connection, JOBS).values(
+                id=work.step.job_id, tenant=work.tenant, kind=SILENT, state="active", payload=b"", accepted_at=now,
+                subject=work.audit_id, endpoint="label",
+            ).on_conflict_do_nothing()
+        )  # fmt: skip
+    assign(connection, [work.step._replace(deadline=now + _PATIENCE_MS) for work in let_in], None, now)

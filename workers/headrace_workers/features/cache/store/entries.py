@@ -1,25 +1,82 @@
-"""Answers that may be given again: who makes one, when it may be served, and its end.
+"""Answers that may be given again: who makes one, when it may be served, the documents that it rests on, and its end.
 
-Lock order: an entry is locked behind claims, jobs, steps and documents, and several in the order of their ids. Who is
-woken is taken only where it is free.
+Lock order: documents, in the order of their ids; then entries, behind claims, jobs and steps, in the order of their
+ids. Who is woken is taken only where it is free. The transaction that admits an answer holds its documents until the
+answer is written. So a change of one of them comes before that, and is seen; or it comes after, and finds the answer.
 """
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, delete, func, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    func,
+    literal,
+    select,
+    update,
+)
 
 from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.ledger.job_ends import wake
 from headrace_workers.core.sql.database import among, bindparam_of, insert, now_ms, one_of
 from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
 from headrace_workers.core.tables import JOBS, NEVER
-from headrace_workers.features.cache.store import uses
-from headrace_workers.features.cache.tables import ENTRIES, ENTRY, IS_LIVE, IS_PENDING, SERVES
+from headrace_workers.features.cache.tables import ENTRIES, ENTRY, IS_LIVE, IS_PENDING, SERVES, USES
+from headrace_workers.features.knowledge.store import documents
 from headrace_workers.features.knowledge.store.documents import Version
+
+
+def hold_documents(connection: Connection, used: Iterable[Version]) -> set[Version]:
+    """Let none of these documents change until this transaction ends; return what they are now."""
+    return documents.hold(connection, {document_id for document_id, _ in used})
+
+
+def documents_unchanged(connection: Connection, used: Collection[Version]) -> bool:
+    """Return True if all these documents are as they were, and let none change until this transaction ends."""
+    return hold_documents(connection, used) >= set(used)
+
+
+def write_uses(connection: Connection, entry_id: int, used: Collection[Version]) -> None:
+    """Write what an answer rests on."""
+    if used:
+        rows = [
+            {"entry_id": entry_id, "document_id": document_id, "sha256": version} for document_id, version in set(used)
+        ]
+        connection.execute(USES.insert(), rows)
+
+
+def uses_of(connection: Connection, entry_ids: Sequence[int]) -> dict[int, set[Version]]:
+    """Return what each of these answers rests on; answers that rest on nothing are left out."""
+    found: dict[int, set[Version]] = {}
+    for row in connection.execute(select(USES).where(among(connection, USES.c.entry_id, sorted(entry_ids)))):
+        found.setdefault(row.entry_id, set()).add((row.document_id, row.sha256))
+    return found
+
+
+def resting_on(connection: Connection, document_ids: Sequence[int], but: str | None, limit: int) -> list[Row[Any]]:
+    """Return, and lock, live answers that rest on these documents in another version than `but`: entry_id and
+    document_id, in order of the entries.
+    """
+    query = (
+        select(USES.c.entry_id, USES.c.document_id)
+        .join(ENTRIES, ENTRIES.c.id == USES.c.entry_id)
+        .where(IS_LIVE, among(connection, USES.c.document_id, document_ids))
+        .order_by(USES.c.entry_id)
+        .limit(limit)
+    )
+    if but is not None:
+        query = query.where(USES.c.sha256 != but)
+    return list(connection.execute(query.with_for_update(of=ENTRIES)))
+
 
 _JITTER = 0.1  # of a time to live: entries that were made together do not end together
 _AT_ONCE = 500
@@ -41,7 +98,7 @@ class NewEntry:
     vector: bytes | None = None
 
 
-class Place(NamedTuple):
+class EntryKeys(NamedTuple):
     """The keys and the scope under which a request is looked up."""
 
     key: str
@@ -199,18 +256,18 @@ class Admit:
     saved_ms: float
     ttl_ms: int
     used: tuple[Version, ...] = ()  # the documents that it rests on, as they were
-    place: Place | None = None
+    place: EntryKeys | None = None
 
     def write(self, connection: Connection) -> None:
         """Write it; nothing where the entry is no longer pending. It is withdrawn where a document is not as it was."""
-        if not uses.still(connection, self.used):
+        if not documents_unchanged(connection, self.used):
             Withdraw(self.entry_id).write(connection)
             return
         pending = _pending(connection, self.entry_id)
         if pending is None:
             return
-        uses.write(connection, self.entry_id, self.used)
-        place = self.place or Place(pending.key, pending.scope, pending.normalised)
+        write_uses(connection, self.entry_id, self.used)
+        place = self.place or EntryKeys(pending.key, pending.scope, pending.normalised)
         kill(connection, [row.id for row in _live(connection, ENTRIES.c.key == place.key)], "replaced by a newer one")
         ttl = int(self.ttl_ms * random.uniform(1 - _JITTER, 1))
         connection.execute(
@@ -324,7 +381,7 @@ def any_expired(now: Any) -> ColumnElement[bool]:
 
 def outdate(connection: Connection, reasons: Mapping[int, str], but: str | None) -> None:
     """Kill the answers that rest on these documents, each for its document's reason; spare those on version `but`."""
-    while rows := uses.resting(connection, list(reasons), but, _AT_ONCE):
+    while rows := resting_on(connection, list(reasons), but, _AT_ONCE):
         dying: dict[int, list[int]] = {}
         for entry_id, document_id in {row.entry_id: row.document_id for row in rows}.items():
             dying.setdefault(document_id, []).append(entry_id)

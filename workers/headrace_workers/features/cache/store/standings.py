@@ -9,7 +9,7 @@ from sqlalchemy import Connection, case, func, or_, select, update
 
 from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.sql.database import insert, now_ms
-from headrace_workers.features.cache.audit_tables import STANDINGS
+from headrace_workers.features.cache.tables import STANDINGS
 
 State = Literal["not yet shown", "shown", "off"]
 

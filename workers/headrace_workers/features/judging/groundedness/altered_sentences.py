@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from typing import Final
 
-from headrace_workers.features.cache.guards.opposites import opposite as opposes
-from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
-from headrace_workers.features.cache.guards.stems import stem
+from headrace_workers.features.cache.guards.words import EMPTY_OR_SMALL, stem
+from headrace_workers.features.cache.guards.words import opposite as opposes
 from headrace_workers.features.judging.groundedness.naming import names_in
 from headrace_workers.features.judging.groundedness.sentence_reading import written_names
 

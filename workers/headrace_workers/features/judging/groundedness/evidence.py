@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Embedder
-from headrace_workers.features.cache.guards.word_lists import lines_of
+from headrace_workers.features.cache.guards.words import lines_of
 from headrace_workers.features.judging.groundedness.naming import hidden, known_names, names_in
 from headrace_workers.features.judging.groundedness.sentence_reading import Read, joined, read, written_names
 from headrace_workers.features.judging.groundedness.sentences import clauses, sentences

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from headrace_workers.features.cache.guards.stems import stem
-from headrace_workers.features.cache.guards.word_lists import lines_of
+from headrace_workers.features.cache.guards.words import lines_of, stem
 
 _PACKAGE: Final = "headrace_workers.features.judging.groundedness"
 

@@ -7,9 +7,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final
 
-from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
-from headrace_workers.features.cache.guards.stems import stem
-from headrace_workers.features.cache.guards.word_lists import words_of
+from headrace_workers.features.cache.guards.words import EMPTY_OR_SMALL, stem, words_of
 from headrace_workers.features.judging.groundedness.polar_words import PHRASES, SIDES, Side
 
 _DENIALS: Final = words_of("not never no nobody none neither nor nothing nowhere hardly barely")

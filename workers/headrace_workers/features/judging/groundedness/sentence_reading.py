@@ -8,10 +8,9 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
-from headrace_workers.features.cache.guards.negation import DENIALS
 from headrace_workers.features.cache.guards.profile import is_content, profile
-from headrace_workers.features.cache.guards.small_words import EMPTY_OR_SMALL
-from headrace_workers.features.cache.guards.word_lists import words_of
+from headrace_workers.features.cache.guards.wording import DENIALS
+from headrace_workers.features.cache.guards.words import EMPTY_OR_SMALL, words_of
 
 _DENIALS: Final = DENIALS | words_of("unable fail refus exempt")
 _NO_NUMBERS: Final = frozenset(("one", "once", "double", "pair"))  # `one of them`, `at once`

@@ -8,7 +8,7 @@ from headrace_schemas import Answer, Category, GenerationJob, HeadraceError
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.recall import CacheMode, CacheTier, Verified
 from headrace_workers.core.ports import TextPair, Verdict
-from headrace_workers.features.cache.store.entries import Place
+from headrace_workers.features.cache.store.entries import EntryKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Miss:
     threshold: float | None = None  # of similarity, at that moment
     refused: str | None = None
     nearly: NearMiss | None = None
-    places: Mapping[str, Place] = field(default_factory=dict)
+    places: Mapping[str, EntryKeys] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Failed:
     reason: str
 
 
-Found = Hit | Miss | Awaited | Failed | Unverified
+LookupResult = Hit | Miss | Awaited | Failed | Unverified
 
 
 @dataclass(frozen=True, slots=True)

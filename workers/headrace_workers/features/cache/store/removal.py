@@ -1,15 +1,127 @@
-"""Answers that turn out to be wrong: who made them, whom they were given to, and their end."""
+"""The end of answers: evicted, purged, recalled because they were wrong, and forgotten, a bounded number a
+transaction.
+"""
 
+import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
 
-from headrace_workers.core.sql.database import among
+from headrace_workers.core.sql.database import among, locks_rows, now_ms
+from headrace_workers.core.sql.delete_some import AT_ONCE, delete_some, lock_some
 from headrace_workers.core.tables import CLAIMS, JOBS
 from headrace_workers.features.cache.store import audit_rows, entries
-from headrace_workers.features.cache.tables import ENTRIES, SERVES
+from headrace_workers.features.cache.tables import AUDITS, ENTRIES, IS_LIVE, SERVES, USES
+from headrace_workers.features.knowledge.store import documents
+
+EVICTED_AT_ONCE: Final = 500
+_COMPARED: Final = 4 * EVICTED_AT_ONCE
+_YOUNG_MS: Final = 3_600_000  # what was just made has had no time to be of use
+
+
+def evict(connection: Connection, most: int) -> int:
+    """Put away a bounded number of answers of the tenant that keeps the most over `most`; return how many."""
+    kept = func.count()
+    over = select(ENTRIES.c.tenant, kept.label("kept")).where(IS_LIVE).group_by(ENTRIES.c.tenant).having(kept > most)
+    row = connection.execute(over.order_by(kept.desc()).limit(1)).first()
+    if row is None:
+        return 0
+    least = _least(connection, _some(connection, row.tenant), min(row.kept - most, EVICTED_AT_ONCE))
+    return entries.kill(connection, least, f"its tenant keeps more than {most:,} answers")
+
+
+def _some(connection: Connection, tenant: str) -> list[int]:
+    """Return answers of a tenant, in the order of their ids from a random one on, and then from the first."""
+    theirs = (IS_LIVE, ENTRIES.c.tenant == tenant)
+    last = connection.execute(select(func.max(ENTRIES.c.id)).where(*theirs)).scalar_one()
+    place = random.randint(0, last)
+    query = select(ENTRIES.c.id).where(*theirs).order_by(ENTRIES.c.id).limit(_COMPARED)
+    behind = list(connection.execute(query.where(ENTRIES.c.id >= place)).scalars())
+    return [*behind, *connection.execute(query.where(ENTRIES.c.id < place)).scalars()][:_COMPARED]
+
+
+def _least(connection: Connection, ids: list[int], wanted: int) -> list[int]:
+    """Return the least valuable of these; of equals, the oldest."""
+    given = select(func.count()).where(SERVES.c.entry_id == ENTRIES.c.id).scalar_subquery()
+    worth: Any = (1 + given) * (1.0 + ENTRIES.c.saved_ms) / (now_ms() - ENTRIES.c.made_at + _YOUNG_MS)
+    query = select(ENTRIES.c.id).where(IS_LIVE, among(connection, ENTRIES.c.id, ids))
+    least = sorted(connection.execute(query.order_by(worth, ENTRIES.c.made_at, ENTRIES.c.id).limit(wanted)).scalars())
+    if locks_rows(connection):  # in the order of their ids: see entries.py
+        locked = select(ENTRIES.c.id).where(among(connection, ENTRIES.c.id, least)).order_by(ENTRIES.c.id)
+        connection.execute(locked.with_for_update())
+    return least
+
+
+_SERVES_MS: Final = 90 * 86_400_000  # a wrong answer is traced further back than jobs are remembered
+EXACT: Final = "exact"  # in the place of a scope: answers that only the very same request is given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryFilter:
+    """Filter of kept answers. An absent condition holds for all.
+
+    `scope` is the beginning of a scope, or `EXACT`. `knowledge` and `document` name the base and the document that an
+    answer rests on. `made_before` is in ms since 1970.
+    """
+
+    made_before: int
+    tenant: str | None = None
+    scope: str | None = None
+    knowledge: str | None = None
+    document: str | None = None
+    ids: tuple[int, ...] | None = None
+
+
+def count(connection: Connection, wanted: EntryFilter) -> int:
+    """Return how many answers `purge` would put away."""
+    query = select(func.count()).select_from(ENTRIES).where(*_conditions(connection, wanted))
+    return int(connection.execute(query).scalar_one())
+
+
+def purge(connection: Connection, wanted: EntryFilter, after: int, reason: str) -> tuple[int, int | None]:
+    """Put away the first of these with ids above `after`; return how many, and the next call's `after`, if any."""
+    query = (
+        select(ENTRIES.c.id)
+        .where(*_conditions(connection, wanted), ENTRIES.c.id > after)
+        .order_by(ENTRIES.c.id)
+        .limit(AT_ONCE)
+    )
+    found = list(connection.execute(query.with_for_update()).scalars())
+    audit_rows.forget(connection, found)
+    return entries.kill(connection, found, reason), found[-1] if len(found) == AT_ONCE else None
+
+
+def forget(connection: Connection, older_than_ms: int) -> bool:
+    """Forget a bounded number of answers that died so long ago, of old servings, and of old audits.
+
+    Return True if there may be more.
+    """
+    dead = lock_some(connection, ENTRIES.c.id, ENTRIES.c.died_at < now_ms() - older_than_ms)
+    if dead:
+        connection.execute(delete(USES).where(among(connection, USES.c.entry_id, dead)))
+        connection.execute(delete(ENTRIES).where(among(connection, ENTRIES.c.id, dead)))
+    before = now_ms() - max(older_than_ms, _SERVES_MS)
+    more = delete_some(connection, SERVES.c.id, SERVES.c.served_at < before)
+    more |= delete_some(connection, AUDITS.c.id, AUDITS.c.served_at < before)
+    return more or len(dead) == AT_ONCE
+
+
+def _conditions(connection: Connection, wanted: EntryFilter) -> list[Any]:
+    conditions: list[ColumnElement[bool] | Any] = [IS_LIVE, ENTRIES.c.made_at < wanted.made_before]
+    if wanted.tenant is not None:
+        conditions.append(ENTRIES.c.tenant == wanted.tenant)
+    if wanted.scope is not None:
+        scope = ENTRIES.c.scope
+        conditions.append(scope == "" if wanted.scope == EXACT else scope.startswith(wanted.scope, autoescape=True))
+    if wanted.knowledge is not None or wanted.document is not None:
+        named = documents.ids_of(wanted.knowledge, wanted.document)
+        conditions.append(ENTRIES.c.id.in_(select(USES.c.entry_id).where(USES.c.document_id.in_(named))))
+    if wanted.ids is not None:
+        conditions.append(among(connection, ENTRIES.c.id, list(wanted.ids)))
+    return conditions
+
 
 GONE: Final = "gone"  # the state of an answer, or of a job, that the ledger has forgotten
 _STAGE = "recall"
