@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.costs import Costs
 from tests.services.fast_databases import make_fast
 from tests.services.kafka import KafkaServer, find_apache, find_tansu
 from tests.services.need import need
@@ -56,9 +57,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Guard unit tests, and make databases fast."""
+    """Guard unit tests, count CPU seconds, and make databases fast."""
     make_fast()
     config.pluginmanager.register(Guard(), "guard-of-unit-tests")
+    config.pluginmanager.register(Costs(config), "cpu-seconds")
 
 
 @pytest.hookimpl(optionalhook=True)

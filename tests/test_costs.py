@@ -1,0 +1,26 @@
+from types import SimpleNamespace
+from typing import Any
+
+from tests.costs import COLLECTION, Costs
+
+
+def counted(**seconds: float) -> Any:
+    """A process of a parallel run that has ended."""
+    return SimpleNamespace(workeroutput={"cpu_seconds": seconds})
+
+
+def test_a_run_ends_with_the_files_that_take_most_in_all_processes() -> None:
+    costs = Costs(SimpleNamespace())  # type: ignore[arg-type]
+    costs.pytest_testnodedown(counted(**{COLLECTION: 10.0}, **{f"test_{n}.py": float(n) for n in range(12)}))
+    costs.pytest_testnodedown(counted(**{COLLECTION: 11.0, "test_0.py": 99.0}))
+    costs.pytest_testnodedown(SimpleNamespace())  # it was killed
+    total, first, second, *_ = lines = costs.told()
+    assert total == "186 CPU seconds, 21 of them for collection"
+    assert (first.split(), second.split()) == (["99.0", "test_0.py"], ["11.0", "test_11.py"])
+    assert len(lines) == 11
+
+
+def test_a_few_files_are_not_listed() -> None:
+    costs = Costs(SimpleNamespace())  # type: ignore[arg-type]
+    costs.charge("test_a.py")
+    assert costs.told() == []
