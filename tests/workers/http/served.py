@@ -4,11 +4,11 @@ import json
 import select
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import httpx
 from tests.services.eventually import eventually
@@ -31,6 +31,7 @@ from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.services import Services
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.build_gateway import build_gateway
+from headrace_workers.wiring.gateway_app import build_app
 from headrace_workers.wiring.http_server import Server, listen
 
 # More than a busy machine takes. Tests of outages, which wait for a refusal, ask for less.
@@ -61,6 +62,16 @@ class Gateway:
         # No TLS here: to read all authorities' certificates costs as much as some requests.
         timeout = options.pop("timeout", 120.0)  # more than a gateway waits
         return httpx.Client(base_url=self.url, headers=headers, timeout=timeout, verify=False, **options)
+
+
+_DOCUMENT: Final[dict[str, Any]] = {}
+
+
+def described(gateway: Gateway) -> Mapping[str, Any]:
+    """The OpenAPI document of a gateway. To build it takes longer than most tests; it is the same for all gateways."""
+    if not _DOCUMENT:
+        _DOCUMENT.update(build_app(gateway.services).openapi())
+    return _DOCUMENT
 
 
 @contextmanager

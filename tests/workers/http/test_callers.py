@@ -3,7 +3,7 @@
 import httpx
 import pytest
 from tests.workers.changed_settings import changed
-from tests.workers.http.served import Gateway, served, told_unread
+from tests.workers.http.served import Gateway, described, served, told_unread
 
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE, METRICS
 from headrace_workers.features.access import keyring
@@ -11,7 +11,6 @@ from headrace_workers.features.access.key_text import new_token
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.files.feature import FILES_WRITE
 from headrace_workers.runtime.settings import GatewaySettings, Settings
-from headrace_workers.wiring.gateway_app import build_app
 
 JOB = {"model": "echo", "prompt": "x"}
 
@@ -32,9 +31,7 @@ def test_nobody_comes_in_without_a_key(gateway: Gateway, header: str | None):
 )
 def test_who_has_no_key_is_told_so_before_anything_is_read(gateway: Gateway, kind: str):
     """On every route that takes a body: none is waited for, and no file of a form is written to the disk."""
-    paths = [
-        path for path, operations in build_app(gateway.services).openapi()["paths"].items() if "post" in operations
-    ]
+    paths = [path for path, operations in described(gateway)["paths"].items() if "post" in operations]
     assert {"/v1/files", "/v1/uploads/{upload_id}/parts", "/v1/batches", "/v1/jobs"} <= set(paths)
     for path in paths:
         assert told_unread(gateway, path, f"Content-Type: {kind}").startswith(b"HTTP/1.1 401 "), path
@@ -44,7 +41,7 @@ def test_who_has_no_key_is_told_so_before_anything_is_read(gateway: Gateway, kin
 def test_whose_key_lacks_the_scope_is_told_so_before_anything_is_read(gateway: Gateway, kind: str):
     """On every route that takes a body, as who has no key."""
     key = f"Authorization: Bearer {gateway.key('default', METRICS)}"
-    for path, operations in build_app(gateway.services).openapi()["paths"].items():
+    for path, operations in described(gateway)["paths"].items():
         if "post" not in operations:
             continue
         told = told_unread(gateway, path, key, f"Content-Type: {kind}")
@@ -104,7 +101,7 @@ def test_a_tenant_that_asks_too_often_is_told_so_before_anything_is_read(setting
     # One request at a time; the next one may come when this test is over, however slow the machine is.
     with served(changed(settings, GatewaySettings(rate=0.0001)), connected=False) as gateway:
         key = gateway.key()
-        paths = [path for path, ways in build_app(gateway.services).openapi()["paths"].items() if "post" in ways]
+        paths = [path for path, ways in described(gateway)["paths"].items() if "post" in ways]
         with gateway.client(key) as client:
             assert [client.get("/v1/files").status_code for _ in range(2)] == [200, 429]
         for path in paths:

@@ -2,10 +2,9 @@
 
 import httpx
 import pytest
-from tests.workers.http.served import Gateway, told_unread
+from tests.workers.http.served import Gateway, described, told_unread
 
 from headrace_workers.http.path_families import is_native
-from headrace_workers.wiring.gateway_app import build_app
 
 JOB = {"model": "echo", "prompt": "Name three rivers."}
 KNOW_IT = {
@@ -22,7 +21,7 @@ KNOW_IT = {
 
 def posts(gateway: Gateway) -> dict[str, dict]:
     """The paths that take POST, with what the description says of each."""
-    paths = build_app(gateway.services).openapi()["paths"]
+    paths = described(gateway)["paths"]
     return {path: operations["post"] for path, operations in paths.items() if "post" in operations}
 
 

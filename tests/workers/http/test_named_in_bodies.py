@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 from tests.services.eventually import eventually
-from tests.workers.http.served import Gateway
+from tests.workers.http.served import Gateway, described
 from tests.workers.http.test_tenants import METHODS, a_file, a_response, a_store, an_endpoint, an_eval
 
 from headrace_workers.core.scopes import JOBS_WRITE, Scope, all_scopes, allows
@@ -17,7 +17,7 @@ from headrace_workers.features.files.feature import FILES_READ, FILES_WRITE
 from headrace_workers.features.generation.openai.request import OF_ANY, OF_GENERATION
 from headrace_workers.http.caller import Needs
 from headrace_workers.http.fast_routes import FastRoute
-from headrace_workers.wiring.gateway_app import ROUTERS, build_app
+from headrace_workers.wiring.gateway_app import ROUTERS
 
 Make = Callable[[httpx.Client], str]
 Ask = Callable[[str], tuple[str, dict[str, Any]]]
@@ -124,7 +124,8 @@ encoding_format event_type event_types events expires_after expires_after[anchor
 fallback_on_refusal filename filters grammar guidance high hints id idempotency_key ignore_case in_prompt instructions
 json_schema keep_old_secret_active_for_24_hours key kind knowledge_filter labels lane language low max_age
 max_completion_tokens max_num_results max_output_tokens max_tokens max_words md5 messages metadata mime_type
-min_quality min_words model name other output output_expires_after parameters passing pattern priority prompt purpose
+min_quality min_words model name other output output_expires_after parallel_tool_calls parameters passing pattern
+priority prompt purpose
 query question ranker ranking_options reason reference response response_format rewrite_query role safety_identifier
 sampling scale repetition_penalty score_threshold screen seconds seed service_tier share show signature since stop
 store stream stream_options temperature template tenant testing_criteria text then tool_call_id tool_calls tool_choice
@@ -206,7 +207,7 @@ NOT_HERE: Final = {(path, "input") for path in ("/v1/jobs", "/v1/evaluations", "
 
 def routes(gateway: Gateway) -> Iterator[tuple[str, str, Scope, Mapping[str, Any]]]:
     """Method, path, scope and description of every operation that needs a key."""
-    paths = build_app(gateway.services).openapi()["paths"]
+    paths = described(gateway)["paths"]
     for router in ROUTERS:
         for route in router.routes:
             assert isinstance(route, APIRoute)
@@ -251,7 +252,7 @@ def fields(schema: Any, whole: Mapping[str, Any], seen: frozenset[str] = frozens
 
 def test_every_field_and_parameter_is_known_to_name_something_or_nothing(gateway: Gateway):
     """A new one needs a line above, and where it names a thing a request that this file walks."""
-    whole = build_app(gateway.services).openapi()
+    whole = described(gateway)
     wanted: set[tuple[str, str]] = set()
     for method, path, scope, told in routes(gateway):
         for parameter in told.get("parameters", ()):

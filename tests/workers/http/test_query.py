@@ -2,10 +2,10 @@
 
 import httpx
 import pytest
-from tests.workers.http.served import Gateway
+from tests.workers.http.served import Gateway, described
 
 from headrace_workers.http.path_families import is_native
-from headrace_workers.wiring.gateway_app import ROUTERS, build_app
+from headrace_workers.wiring.gateway_app import ROUTERS
 
 FREE = {"/healthz", "/readyz", "/metrics"}  # programs of all kinds ask for these, and say what they like
 
@@ -13,7 +13,7 @@ FREE = {"/healthz", "/readyz", "/metrics"}  # programs of all kinds ask for thes
 def test_every_route_refuses_what_it_does_not_have(gateway: Gateway, client: httpx.Client):
     """By name, in the shape of its family, before anything is done."""
     walked = 0
-    for path, operations in build_app(gateway.services).openapi()["paths"].items():
+    for path, operations in described(gateway)["paths"].items():
         where = path.replace("{", "").replace("}", "")
         for method in operations:
             told = client.request(method, where, params={"surprise": "1"}, json={} if method == "post" else None)
