@@ -17,9 +17,9 @@ from bench.peers.process import ask, command
 from bench.report import Report, Row, report, row
 from bench.services import Services, services
 from headrace_workers.cli.connections import ring_bridges
-from headrace_workers.core.cores import available_cores
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.machine import available_cores
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.files.file_service import Files

@@ -24,7 +24,7 @@ from bench.services import Services, services
 from headrace_schemas import Answer, JudgeVerdict, Result, Score, Usage
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.core.cores import available_cores
+from headrace_workers.core.machine import available_cores
 from headrace_workers.features.evals.analysis import analyse
 from headrace_workers.features.evals.outcomes import opened, read_outcomes
 from headrace_workers.features.evals.plan import Plan, read_dataset

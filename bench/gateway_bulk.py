@@ -10,7 +10,7 @@ from bench.deployment import Deployment
 from bench.ends import Say
 from bench.flow import SMOLLM2
 from bench.report import Row, percentile, row
-from headrace_workers.core.cores import available_cores
+from headrace_workers.core.machine import available_cores
 
 _CHAT = {
     "model": SMOLLM2,

@@ -14,7 +14,7 @@ from bench.peers.process import ask, command
 from bench.report import Report, Row, report, row
 from bench.services import Services, services
 from headrace_schemas import HeadraceError
-from headrace_workers.core.cores import available_cores
+from headrace_workers.core.machine import available_cores
 
 NAME = "llama-server"
 MAX_TOKENS = 64

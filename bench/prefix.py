@@ -12,7 +12,7 @@ from bench.flow import SMOLLM2, Flow, make_home, requests, run
 from bench.peers.process import ask, command
 from bench.report import Report, Row, report, row
 from bench.services import Services, services
-from headrace_workers.core.cores import available_cores
+from headrace_workers.core.machine import available_cores
 
 NAME = "prefix"
 MAX_TOKENS = 32

@@ -89,7 +89,7 @@ def show(found: Report, console: Console) -> None:
 
 def machine() -> str:
     """Processor, cores that may be used, memory, system and Python: what absolute figures depend on."""
-    from headrace_workers.core.cores import available_cores
+    from headrace_workers.core.machine import available_cores
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     python = f"Python {platform.python_version()}"

@@ -24,7 +24,7 @@ from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.job import GenerationJob
 from headrace_workers.core.ledger.accepted import AdmissionRequest
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.memory import spare_what_is_loaded
+from headrace_workers.core.machine import spare_what_is_loaded
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.sink import Sink

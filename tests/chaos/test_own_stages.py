@@ -27,9 +27,8 @@ from headrace_schemas.codec import decode_value
 from headrace_workers.core.feature import Feature, installed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Held, JobEnd, Retry, Wait
-from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.stage import RetrySchedule, Stage, Weight
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.runtime.bridge.bridge import all_duties
 from headrace_workers.runtime.health.watched import watched

@@ -8,7 +8,7 @@ from tests.services.tables import sqlite_tables
 from tests.workers.runtime.bridge.records import RULES, accept, record
 
 from headrace_schemas import EvaluationJob, GenerationJob
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.ledger.claims import Claim, Wanted
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger

@@ -7,8 +7,7 @@ from sqlalchemy import Connection, delete, select
 
 from headrace_workers.core.ledger.outcome import Row
 from headrace_workers.core.sql.database import among
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import reads
+from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.features.readability.events import ReadabilityMeasured
 from headrace_workers.features.readability.tables import READABILITY
 from headrace_workers.features.readability.views import Readability

@@ -10,7 +10,7 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
 from headrace_schemas.recall import Recall
 from headrace_workers.core.ledger.job_status import JobView
-from headrace_workers.core.pipeline.carried import pack
+from headrace_workers.core.pipeline.task import pack
 from headrace_workers.features.cache.commands.explain import Explained, Gate, explain
 from headrace_workers.features.cache.commands.views import explained_rows, gate_row
 

@@ -8,7 +8,7 @@ from tests.services.eventually import eventually
 from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call
 
-from headrace_workers.core import followed
+from headrace_workers.core import config_watch
 from headrace_workers.core.progress import Awaited
 from headrace_workers.features.moderation.watching import WatchedPolicy
 from headrace_workers.runtime.health.watched import watched
@@ -18,7 +18,7 @@ from headrace_workers.runtime.settings import Settings
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     """A deployment, as the environment names it, in a process that has done nothing by a policy before."""
-    monkeypatch.setattr(followed, "_STANDINGS", type(followed._STANDINGS)())
+    monkeypatch.setattr(config_watch, "_STANDINGS", type(config_watch._STANDINGS)())
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / ".headrace"))
     monkeypatch.setenv("HEADRACE_KAFKA", "localhost:1")

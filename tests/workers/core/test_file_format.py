@@ -4,8 +4,7 @@ import gzip
 
 import pytest
 
-from headrace_workers.core.file_format import HEAD, unlike_lines
-from headrace_workers.core.text_file import LineCount, NotReadable
+from headrace_workers.core.text_file import HEAD, LineCount, NotReadable, unlike_lines
 
 CSV = b"question,answer\nName three rivers.,Oder\n" * 200
 JOB = b'{"prompt": "Name three rivers, please."}\n'

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from headrace_workers.core.memory import spare_what_is_loaded
+from headrace_workers.core.machine import spare_what_is_loaded
 
 
 class Knot:
@@ -55,7 +55,7 @@ def test_what_comes_later_is_still_freed() -> None:
 # 16 blocks of 8 MiB, ten times over: without it each is taken from the kernel and given back.
 _SCRIPT = """
 import resource, sys
-from headrace_workers.core.memory import keep_freed_memory
+from headrace_workers.core.machine import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -80,7 +80,7 @@ def test_freed_memory_is_not_taken_anew():
 # 20 blocks of 8 MiB are in use, and then free: what is resident (MiB) with them, without, and when that is handed back.
 _RESIDENT = """
 import psutil
-from headrace_workers.core.memory import hand_back, keep_freed_memory
+from headrace_workers.core.machine import hand_back, keep_freed_memory
 keep_freed_memory()
 resident = lambda: psutil.Process().memory_info().rss // 2**20
 blocks = [b"x" * (8 * 1024**2) for _ in range(20)]

@@ -13,7 +13,7 @@ from openai import OpenAI
 from tests.workers.changed_settings import changed
 from tests.workers.http.served import Gateway, served
 
-from headrace_workers.core.sql import by_bytes
+from headrace_workers.core.sql import paging
 from headrace_workers.features.files.file_service import files_in
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.features.knowledge.filling import Filling
@@ -81,13 +81,13 @@ def test_what_a_large_file_says_is_read_a_part_at_a_time(
     parts: list[int] = []
     texts = door.gateway.services.ledger.of(VectorStores).texts
 
-    def counted(*args: int) -> by_bytes.Part:
+    def counted(*args: int) -> paging.Part:
         part = texts(*args)
         parts.append(len(part.rows))
         return part
 
     monkeypatch.setattr(door.gateway.services.ledger.of(VectorStores), "texts", counted)
-    monkeypatch.setattr(by_bytes, "PART_BYTES", 60)
+    monkeypatch.setattr(paging, "PART_BYTES", 60)
     sections = [f"## Wheel {number}\n\nIt turns slowly." for number in range(5)]
     store = client.vector_stores.create(name="Wheels", file_ids=[door.file("\n\n".join(sections).encode())])
     (file,) = client.vector_stores.files.list(store.id)

@@ -27,9 +27,8 @@ from headrace_workers.cli.attributes import WhereOption, filter_of
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.jobfile import Job
 from headrace_workers.cli.output import say
-from headrace_workers.core.file_format import HEAD
 from headrace_workers.core.job_defaults import Defaults
-from headrace_workers.core.text_file import GZIP, ZSTANDARD, NotReadable, check_beginning, text_of
+from headrace_workers.core.text_file import GZIP, HEAD, ZSTANDARD, NotReadable, check_beginning, text_of
 
 STDIN = "-"
 _MAX_NOTED = 3

@@ -14,7 +14,7 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
-from headrace_workers.core.admission.check import AdmissionCheck
+from headrace_workers.core.admission import AdmissionCheck
 from headrace_workers.core.job_defaults import Defaults, NoKind
 from headrace_workers.core.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed_object
 
@@ -81,7 +81,7 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
 
 @cache
 def _checks() -> Sequence[AdmissionCheck]:
-    from headrace_workers.core.admission.parts import job_checks  # loads the database
+    from headrace_workers.core.admission import job_checks  # loads the database
 
     return job_checks()
 

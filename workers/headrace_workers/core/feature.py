@@ -15,13 +15,12 @@ from headrace_schemas.event_types import EventType, add_types
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
-    from headrace_workers.core.admission.check import AdmissionCheck
-    from headrace_workers.core.admission.parts import AdmissionParts
+    from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
     from headrace_workers.core.environment import Variables
+    from headrace_workers.core.ledger.event_units import UnitsOf
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.core.pipeline.answer_additions import Answering
-    from headrace_workers.core.pipeline.following import UnitsOf
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.core.ports import PromptMarks
     from headrace_workers.core.scopes import Scope
@@ -71,12 +70,12 @@ class Feature:
     `tables` returns the feature's tables: `headrace ledger migrate` makes those that are missing.
 
     Jobs. `job_check` returns the feature's check of each job that needs nothing but the job, and `admission(parts)` the
-    check that asks the deployment (core/admission/check.py). `stages(settings)` returns the feature's stages for a
+    check that asks the deployment (core/admission.py). `stages(settings)` returns the feature's stages for a
     deployment's settings, or without settings for the defaults. `engines` returns the engines that model cards may
     name. `answering` returns what the feature adds to how a model answers.
     `prompt_marks(settings)` returns the marks that the feature adds to prompts, so that their tokens are counted, too.
     `follows(settings, ledger, believed)` returns the object that makes units of work from published records
-    (core/pipeline/following.py). It may cache for `believed` seconds that nobody wants any.
+    (core/ledger/event_units.py). It may cache for `believed` seconds that nobody wants any.
 
     Processes. `settings` returns the feature's groups of settings, each a model whose fields are `HEADRACE_*`
     variables. `parts(worker)` returns, by name, the functions that build the parts of steps (runtime/worker/parts.py).

@@ -4,7 +4,9 @@ from collections.abc import Collection, Iterable
 from functools import cache, lru_cache
 from typing import Final, NewType
 
+from headrace_schemas import GenerationJob
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.job import AnyJob
 from headrace_workers.core.feature import installed
 
 Scope = NewType("Scope", str)  # one permission, such as "files:read"
@@ -43,3 +45,18 @@ def scopes_of(names: Iterable[str]) -> frozenset[Scope]:
 def allows(has: Collection[Scope], wanted: Scope) -> bool:
     """Return True if these scopes include that scope."""
     return wanted in has or (wanted.endswith(":read") and f"{wanted.removesuffix('read')}write" in has)
+
+
+KNOWLEDGE: Final = "knowledge"
+WEBHOOKS: Final = "webhooks"
+FAMILIES: Final = (KNOWLEDGE, WEBHOOKS)  # of resources that a job can name
+
+
+def resources_named_by(job: AnyJob) -> dict[str, str]:
+    """Return the family of each resource that a job names, by the field that names it."""
+    found = {}
+    if isinstance(job, GenerationJob) and job.knowledge is not None:
+        found["knowledge"] = KNOWLEDGE
+    if job.callback is not None and job.callback.endpoint is not None:
+        found["callback.endpoint"] = WEBHOOKS
+    return found

@@ -24,8 +24,7 @@ from headrace_schemas.codec import check_size, encode
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import Lane
-from headrace_workers.core.admission.check import AdmissionCheck, Named
-from headrace_workers.core.admission.rules import AdmissionRules, milliseconds, named_by
+from headrace_workers.core.admission import AdmissionCheck, AdmissionRules, Named, milliseconds, named_by
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.ingest import digest_of
 from headrace_workers.core.ledger.ledger import Ledger

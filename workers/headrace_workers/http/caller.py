@@ -7,9 +7,8 @@ from typing import Annotated, Any, Final, Protocol
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from headrace_workers.core.named_resources import named_by
 from headrace_workers.core.pipeline.task import Job
-from headrace_workers.core.scopes import Scope, allows
+from headrace_workers.core.scopes import Scope, allows, resources_named_by
 from headrace_workers.http.errors import Refusal, Why
 
 
@@ -89,7 +88,7 @@ async def admit(request: Request, key: str | None, scope: Scope) -> Caller:
 def check_named(caller: Caller, jobs: Iterable[Job]) -> None:
     """Raise 403 where a job names what the caller may not read."""
     for job in jobs:
-        for place, family in named_by(job).items():
+        for place, family in resources_named_by(job).items():
             caller.need(Scope(f"{family}:read"), place)
 
 

@@ -15,8 +15,7 @@ from sqlalchemy import Connection
 
 from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.counts import held_steps
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import reads
+from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.http.middleware import Visit
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from headrace_workers.core.admission.check import KnownEmbedder
+from headrace_workers.core.admission import KnownEmbedder
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.settings import Settings

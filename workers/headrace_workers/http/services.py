@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, ParamSpec, TypeVar
 from fastapi import Depends, Request
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.ledger.cancellation import Cancellation, CancelOutcome
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.ledger.ledger import Ledger

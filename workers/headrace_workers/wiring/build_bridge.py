@@ -5,8 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from headrace_workers.core.admission.parts import admission_rules
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules, admission_rules
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.feature import installed
 from headrace_workers.core.identity import process_name

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_schemas.topics import ABOUT_JOBS, INBOUND
-from headrace_workers.core.admission.parts import admission_rules
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules, admission_rules
 from headrace_workers.core.feature import installed
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.accepted import Probe

@@ -4,10 +4,11 @@ from collections.abc import Callable, Collection
 
 import redis
 
-from headrace_workers.core.admission.parts import AdmissionParts
+from headrace_workers.core.admission import AdmissionParts
+from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.claims import Claim
+from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.features.generation.models.registry import Registry
@@ -69,4 +70,5 @@ def assigner_of(
 
 def follow_up(settings: Settings, ledger: Ledger, assigner: Assigner, *, believed: float = 0.0) -> FollowUp:
     """Return the maker of units that follow from ends, such as webhooks. See `Feature.follows` for `believed`."""
-    return FollowUp(ledger=ledger, units=Following.installed(settings, ledger, believed).units, assigner=assigner)
+    makers = [make for feature in installed() if (make := feature.follows(settings, ledger, believed)) is not None]
+    return FollowUp(ledger=ledger, units=Following(makers).units, assigner=assigner)

@@ -7,10 +7,8 @@ import pytest
 from tests.workers.runtime.bridge.records import NOW, RULES, Models, generation
 
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel, UnknownResource
-from headrace_workers.core.admission.check import AdmissionCheck, Named
-from headrace_workers.core.admission.rules import AdmissionRules, NamedResources
-from headrace_workers.core.pipeline.grouping import estimate_tokens
-from headrace_workers.core.pipeline.task import Job
+from headrace_workers.core.admission import AdmissionCheck, AdmissionRules, Named, NamedResources
+from headrace_workers.core.pipeline.task import Job, estimate_tokens
 
 
 class Counts(AdmissionCheck):

@@ -13,14 +13,12 @@ from headrace_schemas.uuids import Namespace
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.completion import StepResult
-from headrace_workers.core.ledger.event_units import NewUnit
+from headrace_workers.core.ledger.event_units import Following, NewUnit
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.outcome import Done, Ended
 from headrace_workers.core.ledger.steps import BATCH, NewStep
-from headrace_workers.core.pipeline.following import Following
-from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.stage import RetrySchedule, Stage, Weight
 from headrace_workers.core.tables import JOBS
 from headrace_workers.runtime.worker.work import Work
 

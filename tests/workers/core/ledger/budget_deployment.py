@@ -11,7 +11,7 @@ from tests.workers.ledger_jobs import claim_one
 from tests.workers.runtime.bridge.records import RULES, accept, generation, record
 
 from headrace_schemas import Answer, Moderated, ModerationVerdict, Output, Usage
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.ledger.accounting import KnownCost
 from headrace_workers.core.ledger.charges import Price
 from headrace_workers.core.ledger.claims import Claim
@@ -20,10 +20,9 @@ from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Ended, Outcome
-from headrace_workers.core.pipeline.claimed_task import task_of
-from headrace_workers.core.pipeline.new_receipt import receipt
+from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, settle
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Relation, TextPair

@@ -15,8 +15,7 @@ from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
 from headrace_workers.core.ledger.steps import BATCH
-from headrace_workers.core.pipeline.claimed_task import task_of
-from headrace_workers.core.pipeline.settle import Conditions, settle
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.access.tables import RESERVATIONS

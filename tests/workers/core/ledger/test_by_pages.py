@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import insert, select
 
-from headrace_workers.core.sql.by_pages import by_pages
 from headrace_workers.core.sql.database import reading, writing
+from headrace_workers.core.sql.paging import by_pages
 from headrace_workers.core.tables import TURNS
 
 

@@ -4,10 +4,9 @@ import pytest
 from sqlalchemy import bindparam, event, func, literal, select, text
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.sql.database_errors import LedgerRefused
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import append, run
 from headrace_workers.core.tables import OUTBOX
 
 _NAMED = select(literal("said"), bindparam("name", type_=OUTBOX.c.key.type))

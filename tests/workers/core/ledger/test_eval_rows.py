@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.features.webhooks.office import Office
 
-from headrace_workers.core.sql import by_bytes
+from headrace_workers.core.sql import paging
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.evals.store import (
     EvalBounds,
@@ -338,7 +338,7 @@ def test_bounds_count_what_is_the_tenants_own(ledger, runs):
 @pytest.mark.parametrize("newest", [False, True])
 def test_rows_that_are_large_come_in_parts_of_bounded_bytes(ledger, runs, newest, monkeypatch):
     """One at least, each once; bytes count, and not characters."""
-    monkeypatch.setattr(by_bytes, "PART_BYTES", 1_000)
+    monkeypatch.setattr(paging, "PART_BYTES", 1_000)
     number = runs[1].number
     sizes = [10, 600, 300, 80, 3_000, 5, 990, 400, 400, 400]
     items = [NewItem(n + 2, "é" * (size // 2), "pass", "") for n, size in enumerate(sizes)]
@@ -358,7 +358,7 @@ def test_evals_and_runs_that_are_large_come_in_parts(ledger, monkeypatch):
     for name in "123":
         create(ledger, f"eval_{name}")
         start(ledger, f"run_{name}", "eval_1")
-    monkeypatch.setattr(by_bytes, "PART_BYTES", 1)
+    monkeypatch.setattr(paging, "PART_BYTES", 1)
     for by_change in (False, True):
         found = ledger.of(Evals).evals("a", after=None, limit=9, newest=False, by_change=by_change)
         assert (names(found.rows), found.more) == ("1", True)

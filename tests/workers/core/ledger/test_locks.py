@@ -21,8 +21,8 @@ from headrace_workers.core.ledger.dead_letters import letter_row
 from headrace_workers.core.ledger.leases import hold, renew
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import writing
+from headrace_workers.core.sql.statements import append
 from headrace_workers.core.tables import CLAIMS, DEAD_LETTERS, JOBS, LOOKS, NEVER, STEPS
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.store.answers import Answers

@@ -11,10 +11,9 @@ from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import connect, reading, writing
 from headrace_workers.core.sql.database_errors import LedgerRefused
-from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
+from headrace_workers.core.sql.statements import SingleStatements, append, rows_of
 from headrace_workers.core.tables import OUTBOX
 
 _NAMED = select(OUTBOX.c.topic).where(OUTBOX.c.key == bindparam("name", type_=OUTBOX.c.key.type))
@@ -191,7 +190,7 @@ def test_a_pool_that_has_none_left_is_unavailable(server):
 def test_reads_at_once_are_bounded(server, monkeypatch):
     """A read that finds twelve others at the ledger waits for one of them to end, and not for ever."""
     _, single = server
-    monkeypatch.setattr("headrace_workers.core.sql.single_statements.STATEMENT_SECONDS", 0.01)
+    monkeypatch.setattr("headrace_workers.core.sql.statements.STATEMENT_SECONDS", 0.01)
     with ExitStack() as stack:
         for _ in range(12):
             stack.enter_context(single._room)

@@ -8,10 +8,10 @@ from tests.workers.runtime.bridge.records import evaluation, generation
 from headrace_schemas import Category
 from headrace_schemas.codec import decode_value
 from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.outcome import Dead, Done, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.pipeline.following import Following
-from headrace_workers.core.pipeline.retry import RetrySchedule
+from headrace_workers.core.pipeline.stage import RetrySchedule
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, OUTBOX, STEPS
 

@@ -8,9 +8,8 @@ from tests.workers.runtime.bridge.records import generation
 from headrace_schemas import Answer, Moderated, ModerationVerdict, Output, Result, Usage
 from headrace_schemas.codec import encode_value
 from headrace_workers.core.ledger.leases import Started, StepRow
-from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, settle
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.tables import NEVER
 

@@ -13,12 +13,10 @@ from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.outcome import Dead, Retry
-from headrace_workers.core.pipeline.carried import pack, unpack
 from headrace_workers.core.pipeline.chain import Link, pin, tried_in, with_attempt
-from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, settle
-from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.pipeline.task import Task, pack, unpack
 
 CHAIN = generation(model=("a", "b", "c"))
 

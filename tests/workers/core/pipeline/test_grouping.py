@@ -9,9 +9,9 @@ from tests.workers.runtime.bridge.records import evaluation, generation
 from headrace_schemas import Message, Sampling
 from headrace_schemas.output_format import JsonObjectFormat, RegexFormat
 from headrace_schemas.tool import Tool
-from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import model_queue
+from headrace_workers.core.pipeline.task import estimate_tokens
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.stage import shared_prefix
 

@@ -11,7 +11,7 @@ from tests.workers.runtime.bridge.records import generation
 from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord, Unavailable
 from headrace_workers.core.ledger.outcome import Dead, Retry
-from headrace_workers.core.pipeline.isolate import run_isolated, unreadable
+from headrace_workers.core.pipeline.stage import run_isolated, unreadable
 from headrace_workers.core.pipeline.task import Task
 
 

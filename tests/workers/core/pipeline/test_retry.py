@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.core.pipeline.retry import RetrySchedule
+from headrace_workers.core.pipeline.stage import RetrySchedule
 
 USUAL = RetrySchedule()
 

@@ -11,7 +11,7 @@ from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.core.ledger.outcome import Done
-from headrace_workers.core.pipeline.fallback import FailedAttempt
+from headrace_workers.core.pipeline.chain import FailedAttempt
 from headrace_workers.core.pipeline.routing import Pipeline, ServedModel
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, Stage, Weight
 from headrace_workers.features.cache import stage as cache

@@ -33,12 +33,10 @@ from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.dead_letters import letter, letter_row
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Row, Wait, outcome_of
-from headrace_workers.core.pipeline.carried import pack
-from headrace_workers.core.pipeline.claimed_task import task_of
-from headrace_workers.core.pipeline.retry import RetrySchedule
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, failed
-from headrace_workers.core.pipeline.stage import Stage
+from headrace_workers.core.pipeline.settle import Conditions, failed, task_of
+from headrace_workers.core.pipeline.stage import RetrySchedule, Stage
+from headrace_workers.core.pipeline.task import pack
 from headrace_workers.core.tables import INCIDENTS, NEVER
 from headrace_workers.features.generation.engines.remote.failures import (
     ProviderRefuses,

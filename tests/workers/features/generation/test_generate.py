@@ -23,7 +23,7 @@ from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Retry, Wait
 from headrace_workers.core.pipeline.chain import TRIED, Link, pin
-from headrace_workers.core.pipeline.isolate import run_isolated
+from headrace_workers.core.pipeline.stage import run_isolated
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, GivenUp, ProviderBusy, Request
 from headrace_workers.features.cache.store.audit_rows import Audited

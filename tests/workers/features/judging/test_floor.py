@@ -29,9 +29,8 @@ from headrace_schemas.recall import CacheMode
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
-from headrace_workers.core.pipeline.claimed_task import task_of
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, settle
+from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.ports import Completion, Request
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import mode_of

@@ -9,7 +9,7 @@ import pytest
 from headrace_schemas import Category, EmbeddingJob, GenerationJob, Result, Usage
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome, Retry
-from headrace_workers.core.pipeline.isolate import run_isolated
+from headrace_workers.core.pipeline.stage import run_isolated
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.knowledge.embed_step import embed
 from headrace_workers.testing import HashEmbedder

@@ -8,7 +8,7 @@ from tests.workers.features.judging.test_floor import Scripted, Way, job
 from headrace_schemas import Contains, GenerationJob, HeadraceError, ModerationJob, Result
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.core.ledger.outcome import Done, Ended, Retry
-from headrace_workers.core.pipeline.claimed_task import task_of
+from headrace_workers.core.pipeline.settle import task_of
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.cache.step import CONTEXT, GIVEN
 from headrace_workers.features.moderation.asked_again import MOST

@@ -16,17 +16,15 @@ from tests.workers.tasks_in_memory import Tasks
 from headrace_producers import KafkaSettings
 from headrace_schemas import DeadLetter, EvaluationJob, GenerationJob, Result
 from headrace_schemas.codec import decode_value
-from headrace_workers.core.admission.parts import admission_rules
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules, admission_rules
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.pipeline.following import Following
-from headrace_workers.core.pipeline.isolate import Step
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.stage import MODEL_ROLE, installed_stages
+from headrace_workers.core.pipeline.stage import MODEL_ROLE, Step, installed_stages
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup

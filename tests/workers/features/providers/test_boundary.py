@@ -8,9 +8,9 @@ from tests.workers.features.providers.remote_models import SECRET, Deployment, P
 from headrace_schemas import Category, DeadLetter, EvaluationJob, GenerationJob, NotJudged, Result, Rubric, Sampling
 from headrace_schemas.errors import ProviderNotAllowed, Unavailable
 from headrace_schemas.message import Message
+from headrace_workers.core.cached_values import RecentReads
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ports import NoProbabilities, Request
-from headrace_workers.core.recent_reads import RecentReads
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.providers.boundary import BoundedGenerator, allows
 from headrace_workers.features.providers.store import AllowedProviders

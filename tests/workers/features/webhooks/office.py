@@ -10,9 +10,9 @@ from headrace_schemas import Result
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.completion import StepResult
+from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.outcome import Ended
-from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS

@@ -20,8 +20,7 @@ from headrace_schemas.errors import InputTooLong, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_schemas.review import Review
 from headrace_schemas.tool import Tool
-from headrace_workers.core.admission.parts import AdmissionParts, admission_rules
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionParts, AdmissionRules, admission_rules
 from headrace_workers.core.ledger.dead_letters import Record
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline

@@ -20,7 +20,7 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
-from headrace_workers.core.admission.check import AdmissionCheck
+from headrace_workers.core.admission import AdmissionCheck
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.tables import OUTBOX, POSITIONS

@@ -8,7 +8,7 @@ from tests.workers.runtime.bridge.records import NOW, RULES, Embedder, cancel, g
 
 from headrace_schemas import Category
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.admission.check import AdmissionCheck
+from headrace_workers.core.admission import AdmissionCheck
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ingest import NewJob

@@ -8,8 +8,8 @@ from tests.workers.runtime.bridge.records import embedding, evaluation, moderati
 
 from headrace_schemas import GenerationJob
 from headrace_workers.core.ledger import unserved_steps
-from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.task import unpack
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.runtime.bridge.skip_stages import StageSkipper

@@ -44,9 +44,9 @@ from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, Re
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
-from headrace_workers.core.pipeline.carried import unpack
 from headrace_workers.core.pipeline.chain import links_in
 from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.task import unpack
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
 from headrace_workers.features.generation.structured import schemas
 from headrace_workers.features.generation.structured.compiling import CompileAllowance

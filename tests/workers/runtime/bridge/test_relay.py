@@ -19,9 +19,9 @@ from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.outbox import OutboxRow, Outgoing, put
 from headrace_workers.core.outage import OUTAGE_ERRORS
-from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
 from headrace_workers.runtime.bridge.event_publisher import _PRODUCER, Publisher, waves

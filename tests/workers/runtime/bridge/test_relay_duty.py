@@ -13,10 +13,10 @@ from tests.workers.tasks_in_memory import Tasks
 
 from headrace_schemas import Result, Topic
 from headrace_schemas.errors import Unavailable
+from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.outage import KafkaUnavailable
-from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.event_publisher import Published
 from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter

@@ -13,8 +13,8 @@ from headrace_schemas import (
     Usage,
 )
 from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.outcome import Done
-from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing

@@ -15,7 +15,7 @@ from tests.workers.ledger_jobs import dispatch, take_in
 from tests.workers.runtime.bridge.records import RULES, generation
 from tests.workers.worker_process import worker
 
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import OUTBOX, STEPS

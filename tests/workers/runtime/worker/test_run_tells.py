@@ -13,8 +13,8 @@ from headrace_schemas.callback import Callback
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.events import Embedding
 from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.outcome import Ended
-from headrace_workers.core.pipeline.following import Following
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks

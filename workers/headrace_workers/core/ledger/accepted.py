@@ -30,8 +30,7 @@ from headrace_workers.core.sql.database import (
     reading,
     writing,
 )
-from headrace_workers.core.sql.driver_statements import run
-from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
+from headrace_workers.core.sql.statements import SingleStatements, rows_of, run
 from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS, PROBE_SLOTS, PROBES
 
 _AT_ONCE = 500

@@ -14,8 +14,8 @@ from headrace_workers.core.ledger.charges import Charge, NextCall, call_in, cont
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.pipeline.stage import model_of
-from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import among, clock, insert
+from headrace_workers.core.sql.statements import append
 from headrace_workers.core.tables import COUNTED, IS_KNOWN_LATE, JOBS, LOST_CALLS, SILENT
 
 # Calls of models whose outcome nobody recorded: their worker was killed, hung or stopped, or lost its lease, or their

@@ -39,8 +39,8 @@ from headrace_workers.core.feature import installed
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Loop
 from headrace_workers.core.sql.database import insert, now_ms, tell
-from headrace_workers.core.sql.delete_some import delete_some
-from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
+from headrace_workers.core.sql.paging import delete_some
+from headrace_workers.core.sql.statements import SingleStatements, rows_of
 from headrace_workers.core.tables import CHANGES, FOLLOWERS, NEVER
 
 

@@ -25,10 +25,8 @@ from sqlalchemy import (
 
 from headrace_workers.core.ledger.fair_queueing import Class, advance, in_turn, urgency_of
 from headrace_workers.core.ledger.steps import NewStep, row_of
-from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import bindparam_of, insert_many, locks_rows, many, now_ms, one_of
-from headrace_workers.core.sql.driver_statements import run
-from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
+from headrace_workers.core.sql.statements import SingleStatements, append, rows_of, run
 from headrace_workers.core.tables import BUDGETS, CLAIMS, IS_READY, STEPS
 
 FIRST_BUDGET = 4_096  # tokens, before anything is known of a group

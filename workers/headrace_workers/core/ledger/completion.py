@@ -62,7 +62,7 @@ from headrace_workers.core.ledger.outcome import (
 )
 from headrace_workers.core.ledger.steps import STATES, NewStep, Tried, ready_at_latest
 from headrace_workers.core.sql.database import among, bindparam_of, do_last, insert, many, now_ms, one_of
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import BUDGETS, CLAIMS, DROPPED, STEPS
 
 # Tuples, since Python builds a union anew each time that it comes to one.

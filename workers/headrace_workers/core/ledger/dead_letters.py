@@ -21,9 +21,8 @@ from headrace_schemas.review import Review
 from headrace_workers.core.identity import end_id, refusal_id
 from headrace_workers.core.ledger.job_ends import ActiveJob, finish, lock_active
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
-from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import bindparam_of, insert, one_of
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import append, run
 from headrace_workers.core.tables import DEAD_LETTERS, STEPS
 
 _KEPT_HEADERS = 64

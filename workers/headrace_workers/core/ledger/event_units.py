@@ -6,20 +6,21 @@ and it does not count against the bound of open jobs. While it is open, its subj
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import Connection, Table, func, literal, select
 
 from headrace_schemas import Category, Topic
+from headrace_schemas.topics import INBOUND
 from headrace_workers.core.ledger.claims import Claim, QueueRoom, assign
 from headrace_workers.core.ledger.dead_letters import Burial, bury
+from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.ledger.steps import NewStep
-from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import bindparam_of, insert_many, many, now_ms, one_of
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import append, run
 from headrace_workers.core.tables import IS_OPEN_UNIT, JOBS, NEVER
 
 KIND = "unit"
@@ -121,3 +122,23 @@ def _refused(unit: NewUnit) -> Burial:
         value=b"",
         refers_to=unit.subject,
     )
+
+
+# Returns the units that follow from these records, at a time (ms by the ledger's clock). Thread-safe.
+UnitsOf: TypeAlias = Callable[[Sequence[Outgoing], int], Sequence[NewUnit]]
+
+
+class Following:
+    """The features that make units of work of published records. Where there are none, this costs nothing."""
+
+    def __init__(self, followers: Sequence[UnitsOf] = ()) -> None:
+        self._followers = followers
+
+    def units(self, records: Sequence[Outgoing], now: int) -> list[NewUnit]:
+        """Return the units that follow from these records, at `now` (ms by the ledger's clock).
+
+        A refused record that is replayed goes back to its own topic as its sender wrote it. No unit follows from
+        it: its headers are its sender's, and may name no type, or the type of a job's end.
+        """
+        records = [record for record in records if record.topic not in INBOUND]
+        return [unit for units in self._followers for unit in units(records, now)]

@@ -21,7 +21,7 @@ from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, literal_
 
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import insert_many, many
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import IS_READY, NEVER, STEPS, TURNS
 
 CLOCK: Final = ""  # in place of a tenant: the row of TURNS that is a class's clock

@@ -22,7 +22,7 @@ from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, Re
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, clock, insert_many, many, now_ms
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import JOBS
 
 

@@ -10,7 +10,7 @@ from headrace_workers.core.ledger import accounting
 from headrace_workers.core.ledger.hooks import Hooks, hooks
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.sql.database import among, bindparam_of, many, now_ms, one_of
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import IS_PARKED, JOBS, SILENT, STEPS
 
 _WOKEN_AT_ONCE = 5_000

@@ -16,7 +16,7 @@ from headrace_workers.core.ledger.fair_queueing import CLOCK
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.outbox import SetAside, aside
 from headrace_workers.core.sql.database import among, bindparam_of, clock, one_of
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import ACCEPTED, CLAIMS, DEAD_LETTERS, IS_ACTIVE, JOBS, STEPS, TURNS
 
 _NOBODY_SAID: Final = "default"  # the tenant of jobs that name none

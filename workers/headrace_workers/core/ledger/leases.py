@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, case, d
 
 from headrace_workers.core.ledger.job_ends import lock_active
 from headrace_workers.core.sql.database import among, clock, insert, locks_rows, now_ms
-from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
+from headrace_workers.core.sql.statements import SingleStatements, rows_of
 from headrace_workers.core.tables import CLAIMS, DUTIES, INCIDENTS, JOBS, LOOKS, READERS, STEPS
 
 

@@ -36,8 +36,8 @@ from headrace_workers.core.ledger import (
 )
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import clock, insert, now_ms, reading, writing
-from headrace_workers.core.sql.engines import Engines
-from headrace_workers.core.sql.transactions import (
+from headrace_workers.core.sql.store import (
+    Engines,
     durable,
     reads,
     reads_volatile,

@@ -26,10 +26,8 @@ from sqlalchemy import (
 from headrace_schemas import Envelope, Topic
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import Event, topic_for, type_of
-from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import among, bindparam_of, now_ms, one_of
-from headrace_workers.core.sql.driver_statements import run
-from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
+from headrace_workers.core.sql.statements import SingleStatements, append, rows_of, run
 from headrace_workers.core.tables import OUTBOX
 
 SOURCE = "/headrace/ledger"

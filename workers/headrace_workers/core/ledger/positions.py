@@ -36,7 +36,7 @@ from sqlalchemy import (
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.sql.database import clock, insert, many, now_ms
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import POSITIONS, READERS
 
 _REPORTED_MS = 86_400_000  # a log that did not match is reported for a day

@@ -21,8 +21,8 @@ from headrace_workers.core.ledger.job_ends import ActiveJob, concerned, lock_act
 from headrace_workers.core.ledger.leases import release
 from headrace_workers.core.ledger.model_calls import asking, call_again, note_lost
 from headrace_workers.core.sql.database import among, clock, now_ms
-from headrace_workers.core.sql.delete_some import AT_ONCE, delete_some, lock_some
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.paging import AT_ONCE, delete_some, lock_some
+from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import (
     BUDGETS,
     CLAIMS,

@@ -10,7 +10,7 @@ from headrace_workers.core.ledger.fair_queueing import in_turn
 from headrace_workers.core.ledger.leases import release
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, now_ms
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import CLAIMS, IS_READY, JOBS, STEPS
 
 _AT_ONCE = 500

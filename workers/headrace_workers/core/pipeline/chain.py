@@ -1,17 +1,18 @@
-"""The fallback chain of a job: the models that may answer it, in order, and which of them were asked so far.
+"""The fallback chain of a job: the models that may answer it, in order, and which answers next, and when. Pure."""
 
-The chain is pinned at admission, since the catalogue may change while the job runs. It travels in the context of the
-job's steps, and so do the attempts: a worker that is killed never begins a chain anew.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from math import inf
+from typing import Any, Final, Literal
 
-from headrace_schemas import GenerationJob
+from headrace_schemas import Category, GenerationJob, HeadraceError
+from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed
 from headrace_schemas.events import Attempt
+from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_ATTEMPTS, MAX_SHORT_TEXT
+from headrace_workers.core.ledger.outcome import UNSAID_SECONDS
 from headrace_workers.core.pipeline.task import Job
+from headrace_workers.core.ports import ProviderBusy, ProviderRefuses
 
 CHAIN: Final = "chain"  # these two are names in the context of a step
 TRIED: Final = "tried"
@@ -95,3 +96,110 @@ def in_words(attempts: Sequence[Attempt], links: Sequence[Link] = ()) -> str:
     words = [f"{each.model} ({each.category}: {each.reason})" if each.reason else each.model for each in attempts]
     words += [f"{each.model} (skipped: {each.skipped})" for each in links if each.skipped]
     return ", ".join(words)[:MAX_SHORT_TEXT]
+
+
+NEAR_SECONDS: Final = 600.0  # to the deadline of batch work: it waits no longer for its first model
+UNSERVED_SECONDS: Final = 5.0  # that a step waits before its model counts as held by no worker: one may be loading it
+_LONGEST_WAIT: Final = 60.0  # seconds until a job looks again at a model that nobody may ask
+# Seconds that a step waits in all for a busy provider, though another model could answer.
+_PATIENCE: Final = {Lane.INTERACTIVE: 10.0, Lane.BATCH: 60.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedAttempt:
+    """An attempt that gave no answer, or that was not made.
+
+    `category` is that of its failure; `moves` says that another model may answer, whatever the category. `busy` is the
+    error of a provider that takes no calls; `waited` are the seconds since the step first waited for this model. It was
+    the model's attempt `number` of `most`; another of the same model begins `delay` seconds later. With `again` that
+    comes before another model's.
+    """
+
+    model: str | None
+    category: Category = Category.REROUTABLE
+    moves: bool = False
+    busy: ProviderBusy | None = None
+    waited: float = 0.0
+    number: int = 0
+    most: int = 1
+    delay: float = 0.0
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The decision about a step whose attempt failed: it is tried again after `seconds`, goes to the next model at
+    once, waits for so many seconds, which costs no attempt, or is dead.
+
+    `model` is the one to ask, where that is another. `category` is that of the attempt, or of the job's end. A retry
+    `before_next` is made though another model could answer.
+    """
+
+    action: Literal["retry", "next", "wait", "dead"]
+    category: Category
+    seconds: float = 0.0
+    model: str | None = None
+    before_next: bool = False
+
+
+def attempt_of(error: HeadraceError, model: str, job: Job, *, waited: float = 0.0) -> FailedAttempt:
+    """Return the attempt of a model that failed with this error."""
+    refused = isinstance(error, ProviderRefuses) and isinstance(job, GenerationJob) and job.fallback_on_refusal
+    return FailedAttempt(
+        model=model,
+        category=error.category,
+        moves=refused or isinstance(error, PromptTooLong | ProviderNotAllowed),
+        busy=error if isinstance(error, ProviderBusy) else None,
+        waited=waited,
+    )
+
+
+def decide_next(
+    attempt: FailedAttempt,
+    chain: Sequence[str],
+    lane: Lane,
+    seconds_left: float | None,
+    opens_in: float = 0.0,
+    avoided: Collection[str] = (),
+) -> Decision:
+    """Return which model answers next, and when, after this attempt of a model of the chain.
+
+    `seconds_left` are those until the job's deadline; None without one. Nobody may ask the attempt's model for
+    `opens_in` seconds: its breaker is open, or no worker holds it. Nor may anybody ask the models that are `avoided`.
+    """
+    behind = chain[chain.index(attempt.model) + 1 :] if attempt.model in chain else ()
+    following = next((model for model in behind if model not in avoided), None)
+    may_wait = lane is Lane.BATCH and (seconds_left is None or seconds_left > NEAR_SECONDS)
+    share = share_of(chain, attempt.model, seconds_left)
+    in_share = inf if share is None else share
+    at_most = inf if following is None or may_wait else min(in_share, _PATIENCE[lane] - attempt.waited)
+    if (wait := _wait(attempt, opens_in, at_most)) is not None:
+        return Decision("wait", attempt.category, wait)
+    may_retry, is_shut = attempt.number < attempt.most, attempt.model in avoided
+    if attempt.again and may_retry and not is_shut and attempt.delay < in_share:
+        return Decision("retry", attempt.category, attempt.delay, before_next=True)
+    moves = attempt.moves or attempt.category is Category.REROUTABLE
+    if following is not None and moves and (seconds_left is None or seconds_left > 0):
+        return Decision("next", Category.REROUTABLE, model=following)
+    if not attempt.category.retryable or not may_retry:
+        return Decision("dead", attempt.category)
+    if seconds_left is not None and attempt.delay >= seconds_left:
+        return Decision("dead", Category.EXPIRED)
+    back = None
+    if is_shut and attempt.category is Category.REROUTABLE:
+        back = next((model for model in chain if model not in avoided), None)
+    return Decision("retry", attempt.category, attempt.delay, back)
+
+
+def _wait(attempt: FailedAttempt, opens_in: float, at_most: float) -> float | None:
+    """Return for how many seconds a step waits for its model; None if it does not wait. `at_most` is infinite if no
+    other model is to answer it now. Otherwise the step waits only for a time that the provider named.
+    """
+    if opens_in > 0:
+        return min(opens_in, _LONGEST_WAIT) if at_most == inf else None
+    if attempt.busy is None:
+        return None
+    after = attempt.busy.after
+    if at_most == inf:
+        return UNSAID_SECONDS if after is None else after
+    return after if after is not None and attempt.busy.is_sure and after < at_most else None

@@ -12,12 +12,12 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import JudgedJob, Lane
 from headrace_workers.core.ledger.charges import UNKNOWN, NextCall, NoPrices, Prices
 from headrace_workers.core.ledger.outcome import Outcome
-from headrace_workers.core.pipeline.fallback import Decision, FailedAttempt, decide_next
-from headrace_workers.core.pipeline.isolate import Step
+from headrace_workers.core.pipeline.chain import Decision, FailedAttempt, decide_next
 from headrace_workers.core.pipeline.stage import (
     MODEL_ROLE,
     ReadBytes,
     Stage,
+    Step,
     Weight,
     always,
     every,

@@ -1,14 +1,16 @@
-"""Translation of a step's outcome for a task into what the ledger writes. Pure."""
+"""Reading of the task, or the unit, that a claimed step is."""
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from pydantic_core import to_json
 
 from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic
+from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.errors import EndCode
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import Attempt, Cost, JobEvent
@@ -22,13 +24,51 @@ from headrace_workers.core.ledger.model_calls import WantedCall
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.core.ledger.steps import NewStep
-from headrace_workers.core.pipeline.carried import WrongOutcome, pack, published, unpack
-from headrace_workers.core.pipeline.chain import TRIED, in_words, tokens_with, tried_in
-from headrace_workers.core.pipeline.fallback import FailedAttempt
+from headrace_workers.core.pipeline.chain import TRIED, FailedAttempt, in_words, tokens_with, tried_in, with_chain
 from headrace_workers.core.pipeline.routing import Pipeline, Route
 from headrace_workers.core.pipeline.stage import ReadBytes, model_of
-from headrace_workers.core.pipeline.task import StepEvent, Task, Unit
+from headrace_workers.core.pipeline.task import StepEvent, Task, Unit, WrongOutcome, pack, published, unpack
 from headrace_workers.core.tables import NEVER
+
+
+def task_of(row: StepRow, now: int | None = None) -> Task | Unit:
+    """Return the task, or the unit, that a claimed step is. `now` is the ledger's time (ms)."""
+    if row.endpoint is not None:
+        return _unit(row, row.endpoint)
+    context, unpublished = unpack(row.context)
+    job = with_chain(decode_job(row.kind, row.job_payload), context)
+    event = job if row.payload is None else decode_value(row.event_type, row.payload)
+    accepted_at = datetime.fromtimestamp(row.accepted_at / 1000, UTC)
+    return Task(
+        job_id=row.job_id,
+        job=job,
+        event=event,  # type: ignore[arg-type]
+        accepted_at=accepted_at,
+        attempt=row.attempts,
+        context=context,
+        ordinal=row.ordinal,
+        stages=published(event) + unpublished,
+        woken_by=row.woken_by,
+        seconds_left=None if now is None or row.deadline >= NEVER else (row.deadline - now) / 1000,
+        waited=0.0 if now is None or row.waited_since is None else (now - row.waited_since) / 1000,
+    )
+
+
+def _unit(row: StepRow, endpoint: str) -> Unit:
+    value = row.payload or b""
+    event = None if row.payload is None else decode_value(row.event_type, value)
+    return Unit(
+        id=row.job_id,
+        subject=row.subject or "",
+        tenant=row.tenant,
+        endpoint=endpoint,
+        event=event,
+        value=value,
+        attempt=row.attempts,
+        woken_by=row.woken_by,
+        job=decode_job("generation", row.job_payload) if row.job_payload else None,
+    )
+
 
 _FIRST_TRY_MS, _LONGEST_TRY_MS = 5_000, 120_000  # of what is held until something works
 _MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle

@@ -1,16 +1,52 @@
-"""A stage of the pipeline as one value."""
+"""A stage of the pipeline as one value: its step, when that is tried again, and how it runs over a group."""
 
+import logging
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
+from headrace_schemas import Category, HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.feature import installed
-from headrace_workers.core.ledger.outcome import Outcome
-from headrace_workers.core.pipeline.retry import RetrySchedule
-from headrace_workers.core.pipeline.task import Job, StepEvent
+from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry, outcome_of
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.pipeline.task import Job, StepEvent, Task, Unit
+
+_SPREAD = 0.1  # of a delay that is named
+_DOUBLINGS = 40  # more than reach any longest delay, and few enough for a float
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySchedule:
+    """Delays in seconds that double from `first` to `longest`, with full jitter. `attempts` None: the deployment's.
+
+    With `delays` those, one for each attempt after the first, a tenth more or less.
+    """
+
+    first: float = 1.0
+    longest: float = 60.0
+    attempts: int | None = None
+    delays: tuple[float, ...] = ()
+
+    def most(self, deployments: int) -> int:
+        """Return how many attempts there are."""
+        return len(self.delays) + 1 if self.delays else self.attempts or deployments
+
+    def delay(self, attempt: int, chance: random.Random, least: float = 0.0) -> float:
+        """Return the seconds to the next attempt after this one (counted from 1): between zero and a bound that
+        doubles.
+
+        Full jitter spreads retries best (Brooker, "Exponential Backoff and Jitter", AWS 2015).
+        """
+        if self.delays:
+            usual = self.delays[min(max(attempt, 1), len(self.delays)) - 1]
+            return max(least, usual * chance.uniform(1 - _SPREAD, 1 + _SPREAD))
+        bound = min(self.longest, self.first * 2 ** min(max(attempt, 1) - 1, _DOUBLINGS))
+        return max(least, chance.uniform(0.0, bound))
+
 
 MODEL_ROLE: Final = "generate"  # the role of workers that hold a model, for every use of it
 EMBEDDER_ROLE: Final = "recall"  # the role of workers that hold an embedder, for every use of it
@@ -175,3 +211,44 @@ def in_order(stages: Iterable[Stage]) -> tuple[Stage, ...]:
 def installed_stages(settings: Any = None) -> tuple[Stage, ...]:
     """Return the stages of all features in a deployment with these settings, or with none, in their order."""
     return in_order(stage for feature in installed() for stage in feature.stages(settings))
+
+
+Step = Callable[[Sequence[Any]], Sequence[Outcome]]  # of tasks, or of units
+
+
+def run_isolated(step: Step, tasks: Sequence[Task | Unit]) -> list[Outcome]:
+    """Run the step, and return an outcome for each task. If the step raises, halve the group until the culprit stands
+    alone.
+
+    An error that may pass (a service that is away) says nothing about any of the tasks: the group is tried again whole.
+    """
+    if not tasks:
+        return []
+    try:
+        outcomes = list(step(tasks))
+        if len(outcomes) != len(tasks):
+            raise RuntimeError(f"the step returned {len(outcomes)} outcomes for {len(tasks)} tasks")
+        return outcomes
+    except HeadraceError as error:
+        if len(tasks) == 1 or error.category.retryable:
+            return [outcome_of(error) for _ in tasks]
+    except Exception as error:
+        if len(tasks) == 1:
+            return [unexpected(error)]
+        log("run", logging.WARNING, Action.STEP_FAILED, f"a step failed with {type(error).__name__}; halving the group")
+    half = len(tasks) // 2
+    return run_isolated(step, tasks[:half]) + run_isolated(step, tasks[half:])
+
+
+def unexpected(error: Exception) -> Retry:
+    """Log an error that is handled now and that no step foresees, and return the retry of its task. A model may have
+    been asked before it, so the call counts as billed.
+    """
+    logging.getLogger("headrace.run").exception("a step failed", extra={"action": Action.STEP_FAILED})
+    # The text of an unknown error may hold users' words: it goes into the log of this machine, not on a topic.
+    return Retry(f"the step failed with {type(error).__name__}; see the worker's log", billed=True)
+
+
+def unreadable(error: Exception) -> Dead:
+    """Return the end of a job whose record in the ledger this version cannot read."""
+    return Dead(Category.PERMANENT, f"the ledger's record cannot be read by this version: {error}")

@@ -1,14 +1,19 @@
-"""Input of a step: the job, and the event that brought it to this stage."""
+"""Input of a step: the job, the event that brought it to this stage, the state that goes on with it, and what it costs
+by estimate.
+"""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from headrace_schemas import Moderated, Output
+from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, HeadraceError, Moderated, ModerationJob, Output
 from headrace_schemas.event_types import Event
-from headrace_schemas.events import StageRecord
+from headrace_schemas.events import JobEvent, StageRecord
 from headrace_schemas.job import AnyJob
+from headrace_schemas.limits import MAX_EVENT_BYTES
 
 Job = AnyJob
 StepEvent = Job | Output | Moderated
@@ -55,3 +60,58 @@ class Unit:
     attempt: int = 1
     woken_by: str | None = None
     job: Job | None = None
+
+
+# Parts of a text that are about one token: a word, a digit, any other sign. Only for sizing groups: the engine counts
+# exactly. Of real prompts of 100 tokens this is 2 off where characters / 4 are 7 off; prompts that are grouped by a
+# poor guess of their length cost a tenth of a model's speed.
+_PIECE = re.compile(r"[A-Za-z]{1,12}|[^\sA-Za-z]")
+
+
+def estimate_tokens(job: Job) -> int:
+    """Return roughly how many tokens a job may cost at most: its prompt and the longest answer."""
+    match job:
+        case GenerationJob():
+            turns = [message.content for message in job.messages] or [job.prompt or ""]
+            shapes = [each.model_dump_json() for each in (job.output, *job.tools) if each is not None]
+            return sum(map(pieces, (*turns, *shapes))) + job.sampling.max_tokens
+        case EvaluationJob():
+            return pieces(job.input) + pieces(job.output) + 1
+        case EmbeddingJob() | ModerationJob():
+            return pieces(job.input) + 1
+
+
+def pieces(text: str) -> int:
+    """Return about how many tokens a text has, for any model."""
+    return len(_PIECE.findall(text))
+
+
+class WrongOutcome(HeadraceError):
+    """A step said what cannot be done: the message goes on from its stage's name."""
+
+
+def published(event: object) -> tuple[StageRecord, ...]:
+    """Return the records of stages that an event carries; a job, which is the first, carries none."""
+    return event.stages if isinstance(event, JobEvent) else ()
+
+
+def pack(context: Mapping[str, Any], unpublished: Sequence[StageRecord]) -> bytes | None:
+    """Return both as JSON; None when both are empty. Raise WrongOutcome when the context is no JSON, or too large."""
+    if not context and not unpublished:
+        return None
+    stages = [record.model_dump(exclude_none=True) for record in unpublished]
+    try:
+        value = json.dumps({"context": dict(context), "stages": stages}, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WrongOutcome(f"returned a context that is no JSON: {error}") from error
+    if len(value) > MAX_EVENT_BYTES:
+        raise WrongOutcome(f"returned a context of {len(value)} bytes, more than the limit of {MAX_EVENT_BYTES}")
+    return value
+
+
+def unpack(value: bytes | None) -> tuple[dict[str, Any], tuple[StageRecord, ...]]:
+    """Return the context, and the records of stages that published nothing."""
+    if value is None:
+        return {}, ()
+    found = json.loads(value)
+    return found["context"], tuple(StageRecord.model_validate(record) for record in found["stages"])

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from headrace_schemas import HeadraceError
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.ledger.accepted import AdmissionRequest
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.access.store import quota_accounting

@@ -12,8 +12,7 @@ from headrace_producers.settings import ProducerSettings
 from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.job_defaults import Defaults
-from headrace_workers.core.named_resources import FAMILIES
-from headrace_workers.core.scopes import Scope
+from headrace_workers.core.scopes import FAMILIES, Scope
 from headrace_workers.features.batches.feature import BATCHES_READ, BATCHES_WRITE
 from headrace_workers.features.batches.lines import URLS
 from headrace_workers.features.batches.new_batch import LONGEST_WINDOW, BatchOptions, EmptyInput, seconds_of, submit

@@ -23,7 +23,7 @@ from headrace_workers.core.ledger.dead_letters import Burial, Record
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.named_resources import named_by
+from headrace_workers.core.scopes import resources_named_by
 from headrace_workers.core.tables import NEVER
 from headrace_workers.features.batches.store.feeding import NewLine
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
@@ -107,7 +107,7 @@ def _due(step: NewStep, terms: Terms) -> NewStep:
 
 def _refuse_withheld(job: Event, terms: Terms) -> None:
     """Raise NoJob where a line names what the key that submitted the batch may not read."""
-    for place, family in named_by(job).items() if isinstance(job, AnyJob) else ():
+    for place, family in resources_named_by(job).items() if isinstance(job, AnyJob) else ():
         if family in terms.withheld:
             raise NoJob(FORBIDDEN, f"{place}: the key that submitted this batch lacks the scope {family}:read", place)
 

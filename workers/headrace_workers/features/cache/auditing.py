@@ -17,11 +17,9 @@ from headrace_workers.core.identity import audit_id, explored_id, label_id
 from headrace_workers.core.ledger.charges import NextCall, Prices
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry, StepWrite, wait_for
 from headrace_workers.core.ledger.steps import BATCH, NewStep
-from headrace_workers.core.pipeline.carried import pack
-from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, model_queue
-from headrace_workers.core.pipeline.task import Job, Unit
+from headrace_workers.core.pipeline.task import Job, Unit, estimate_tokens, pack
 from headrace_workers.core.ports import Completion, Generator, ProviderBusy, Relation, Request, TextPair, Verdict
 from headrace_workers.features.cache.calibration.audit_labels import compare
 from headrace_workers.features.cache.semantic.lookup_types import Hit, NearMiss

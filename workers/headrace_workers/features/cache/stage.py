@@ -4,8 +4,7 @@ from functools import partial
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.recall import CacheMode
-from headrace_workers.core.pipeline.retry import RetrySchedule
-from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.stage import RetrySchedule, Stage, Weight
 from headrace_workers.core.pipeline.task import Job, StepEvent
 from headrace_workers.features.cache.auditing import AUDIT, LABEL, audit, label_audits, label_tokens
 from headrace_workers.features.cache.step import VERIFY_HIT, mode_of, recall

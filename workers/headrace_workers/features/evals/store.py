@@ -9,11 +9,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, case, delete, func, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.core.sql import driver_statements
-from headrace_workers.core.sql.by_bytes import Part, by_bytes
+from headrace_workers.core.sql import statements
 from headrace_workers.core.sql.database import alone, clock, insert_many, many, now_ms, reading, writing
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.core.sql.paging import Part, by_bytes
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.evals.run_state import CANCELED, CANCELING, COMPLETED, ERROR, FAILED, IN_PROGRESS, QUEUED
 from headrace_workers.features.evals.tables import EVALS, IS_OPEN, ITEMS, RUNS
 from headrace_workers.features.webhooks.store import deliveries
@@ -137,7 +136,7 @@ def put_items(connection: Connection, run: int, items: Sequence[NewItem], size: 
     ]
     if rows:
         dialect = connection.dialect.name
-        driver_statements.run(connection, _new_items(dialect), many(dialect, rows))
+        statements.run(connection, _new_items(dialect), many(dialect, rows))
 
 
 @lru_cache

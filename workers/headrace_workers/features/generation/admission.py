@@ -10,7 +10,7 @@ from headrace_schemas import GenerationJob, HeadraceError, Message, Sampling
 from headrace_schemas.errors import InvalidRecord, PromptTooLong
 from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.tool import Tool
-from headrace_workers.core.admission.check import AdmissionCheck, KnownModels
+from headrace_workers.core.admission import AdmissionCheck, KnownModels
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.generation.structured.schemas import check_format, check_tools_schemas, is_known
 from headrace_workers.features.generation.structured.tools import (

@@ -14,8 +14,15 @@ from headrace_schemas.limits import MAX_COMPLETION_TOKENS, MAX_SHORT_TEXT, MAX_T
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Signal, Wait
 from headrace_workers.core.pipeline.answer_additions import answering
-from headrace_workers.core.pipeline.chain import in_words, links_in, tried_in, with_attempt
-from headrace_workers.core.pipeline.fallback import Decision, attempt_of, decide_next
+from headrace_workers.core.pipeline.chain import (
+    Decision,
+    attempt_of,
+    decide_next,
+    in_words,
+    links_in,
+    tried_in,
+    with_attempt,
+)
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Generator, HasProvider, Unseen
 from headrace_workers.features.generation.engines.remote.failures import ServerFailed

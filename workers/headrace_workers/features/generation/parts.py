@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from headrace_schemas import Message
+from headrace_workers.core.cached_values import RecentReads
 from headrace_workers.core.feature import installed
 from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.ports import Generator
-from headrace_workers.core.recent_reads import RecentReads
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.model_health import ModelHealth, MonitoredGenerator
 from headrace_workers.features.generation.models.registry import Registry

@@ -21,17 +21,22 @@ from headrace_workers.core.ledger.model_calls import WantedCall, refused
 from headrace_workers.core.ledger.steps import INTERACTIVE
 from headrace_workers.core.ledger.unserved_steps import take_back
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.pipeline.carried import pack, unpack
-from headrace_workers.core.pipeline.chain import tokens_with, with_attempt, with_chain
-from headrace_workers.core.pipeline.fallback import NEAR_SECONDS, UNSERVED_SECONDS, FailedAttempt
+from headrace_workers.core.pipeline.chain import (
+    NEAR_SECONDS,
+    UNSERVED_SECONDS,
+    FailedAttempt,
+    tokens_with,
+    with_attempt,
+    with_chain,
+)
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import wanted_call
 from headrace_workers.core.pipeline.stage import ReadBytes, model_queue
+from headrace_workers.core.pipeline.task import pack, unpack
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.sql.database import among, now_ms
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable
+from headrace_workers.core.sql.store import LedgerStore, durable
 from headrace_workers.core.tables import IS_READY, JOBS, NEVER, STEPS
 from headrace_workers.features.generation.attempt import GENERATE
 from headrace_workers.features.generation.model_health import KnownBreakers

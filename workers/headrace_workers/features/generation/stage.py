@@ -14,9 +14,15 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait
 from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.chain import TRIED, next_in_chain, share_of
-from headrace_workers.core.pipeline.isolate import unexpected
-from headrace_workers.core.pipeline.seen_by import seen_by
-from headrace_workers.core.pipeline.stage import FurtherAnswers, ReadBytes, Stage, Weight, no_further_answers
+from headrace_workers.core.pipeline.receipt import seen_by
+from headrace_workers.core.pipeline.stage import (
+    FurtherAnswers,
+    ReadBytes,
+    Stage,
+    Weight,
+    no_further_answers,
+    unexpected,
+)
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Completion, Generator, GivenUp, ProviderBusy, RemoteSource, Request
 from headrace_workers.features.generation.admission import tokens_at_most

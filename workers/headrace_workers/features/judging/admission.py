@@ -2,7 +2,7 @@
 
 from headrace_schemas.criteria import JsonSchema, Regex
 from headrace_schemas.job import AnyJob, JudgedJob
-from headrace_workers.core.admission.check import AdmissionCheck
+from headrace_workers.core.admission import AdmissionCheck
 from headrace_workers.features.judging.usable import check_usable
 
 

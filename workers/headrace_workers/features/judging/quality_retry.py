@@ -24,10 +24,8 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.min_quality import Attempt, MinQuality, QualityFloor
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
-from headrace_workers.core.pipeline.chain import TRIED, with_attempt
-from headrace_workers.core.pipeline.fallback import FailedAttempt, decide_next
-from headrace_workers.core.pipeline.new_receipt import receipt
-from headrace_workers.core.pipeline.seen_by import seen_by
+from headrace_workers.core.pipeline.chain import TRIED, FailedAttempt, decide_next, with_attempt
+from headrace_workers.core.pipeline.receipt import receipt, seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.attempt import GENERATE, given_up, objected, turns_in

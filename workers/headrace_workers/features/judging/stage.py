@@ -14,9 +14,8 @@ from headrace_schemas import (
     Rubric,
 )
 from headrace_schemas.job import JudgedJob
-from headrace_workers.core.pipeline.grouping import pieces
 from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, FurtherAnswers, ReadBytes, Stage, Weight
-from headrace_workers.core.pipeline.task import Job
+from headrace_workers.core.pipeline.task import Job, pieces
 from headrace_workers.features.generation.stage import own_model
 from headrace_workers.features.generation.verifiers.verify_stage import verify_stage
 from headrace_workers.features.judging.criterion_sampling import may_be_judged

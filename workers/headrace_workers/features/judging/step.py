@@ -6,8 +6,7 @@ from typing import Final
 from headrace_schemas import Answer, Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
-from headrace_workers.core.pipeline.new_receipt import receipt
-from headrace_workers.core.pipeline.seen_by import seen_by
+from headrace_workers.core.pipeline.receipt import receipt, seen_by
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Generator, ProviderBusy, Unseen, provider_of
 from headrace_workers.features.generation.structured.tools import said_in

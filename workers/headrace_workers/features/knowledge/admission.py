@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 
 from headrace_schemas import EmbeddingJob, GenerationJob
 from headrace_schemas.errors import InvalidRecord, UnknownResource
-from headrace_workers.core.admission.check import AdmissionCheck, KnownEmbedder, Named
+from headrace_workers.core.admission import AdmissionCheck, KnownEmbedder, Named
 from headrace_workers.core.pipeline.task import Job
 
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas.attributes import AnyFilter
+from headrace_workers.core.cached_values import once
 from headrace_workers.core.ledger.change_feed import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.once import once
 from headrace_workers.core.ports import Embedder
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.knowledge.embedders.embedding_cache import embed_for

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from headrace_schemas import Category, Embedding, EmbeddingJob, HeadraceError, Usage
 from headrace_schemas.errors import UnknownModel
 from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome, outcome_of
-from headrace_workers.core.pipeline.new_receipt import receipt
+from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import CountingEmbedder
 from headrace_workers.features.knowledge.embedders.length_check import check_whole

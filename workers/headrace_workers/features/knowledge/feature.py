@@ -10,8 +10,7 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
     from sqlalchemy import Table
 
-    from headrace_workers.core.admission.check import AdmissionCheck
-    from headrace_workers.core.admission.parts import AdmissionParts
+    from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.answer_additions import Answering

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_schemas.aliases import embedder_alias
 from headrace_schemas.errors import Unavailable, UnknownModel
+from headrace_workers.core.cached_values import once
 from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.once import once
-from headrace_workers.core.pipeline.grouping import pieces
+from headrace_workers.core.pipeline.task import pieces
 from headrace_workers.core.ports import CountingEmbedder, Embedder
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.files.file_service import files_in

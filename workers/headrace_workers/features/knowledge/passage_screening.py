@@ -10,7 +10,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.grounding import Citation, LeftOut, Screening
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Held
-from headrace_workers.core.pipeline.review_reason import review_reason
+from headrace_workers.core.pipeline.receipt import review_reason
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED

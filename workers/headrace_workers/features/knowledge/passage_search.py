@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from headrace_schemas.attributes import Filter
 from headrace_schemas.errors import ConfigurationError, UnknownModel
-from headrace_workers.core.admission.check import KnownEmbedder
-from headrace_workers.core.once import once
+from headrace_workers.core.admission import KnownEmbedder
+from headrace_workers.core.cached_values import once
 from headrace_workers.features.knowledge.parts import bases_of, embedder_of, remembering
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.parts import GatewayParts

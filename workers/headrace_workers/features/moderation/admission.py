@@ -3,7 +3,7 @@
 from headrace_schemas import ModerationJob
 from headrace_schemas.errors import UnknownModel
 from headrace_schemas.job import POLICY_MODEL
-from headrace_workers.core.admission.check import AdmissionCheck
+from headrace_workers.core.admission import AdmissionCheck
 from headrace_workers.core.pipeline.task import Job
 
 

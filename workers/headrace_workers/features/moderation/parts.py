@@ -5,8 +5,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace_workers.core.cached_values import once
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.once import once
 from headrace_workers.core.ports import Detector, Moderator
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.generation.parts import load

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from headrace_workers.core.followed import EVERY
+from headrace_workers.core.config_watch import EVERY
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Awaited, Loop
 from headrace_workers.features.moderation.store.policies import Policies

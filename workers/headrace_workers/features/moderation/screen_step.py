@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from headrace_schemas import Category, GenerationJob, HeadraceError, Message
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome
-from headrace_workers.core.pipeline.new_receipt import receipt
-from headrace_workers.core.pipeline.review_reason import review_reason
+from headrace_workers.core.pipeline.receipt import receipt, review_reason
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED

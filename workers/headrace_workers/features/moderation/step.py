@@ -8,8 +8,7 @@ from headrace_schemas.errors import Unparsable
 from headrace_schemas.moderation import Action
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, StepWrite
-from headrace_workers.core.pipeline.new_receipt import receipt
-from headrace_workers.core.pipeline.review_reason import review_reason
+from headrace_workers.core.pipeline.receipt import receipt, review_reason
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Instructions, Moderation, Moderator
 from headrace_workers.core.tables import RELEASED

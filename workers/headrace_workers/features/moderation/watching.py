@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_schemas import HeadraceError
-from headrace_workers.core.followed import EVERY, Followed
+from headrace_workers.core.config_watch import EVERY, ConfigWatch
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Detector, Instructions, Moderation
 from headrace_workers.features.moderation.moderator import Aids, PolicyModerator, with_policy
@@ -50,7 +50,7 @@ class WatchedModerator:
             log("moderation", logging.INFO, Action.POLICY_CHANGED, f"{what} are moderated by another policy",
                 path=str(path), version=now[0].version)  # fmt: skip
 
-        self._followed = Followed(
+        self._watch = ConfigWatch(
             read, make, (path,), what=what, version=lambda now: now[0].version, log_as="moderation",
             on_change=on_change, every=every, monotonic=monotonic,
         )  # fmt: skip
@@ -62,16 +62,16 @@ class WatchedModerator:
         instructions: Sequence[Instructions | None] | None = None,
     ) -> list[Moderation | HeadraceError]:
         """A verdict for each text by the policy of now: see `PolicyModerator`."""
-        return self._followed.now()[1].moderate(texts, tenants, instructions)
+        return self._watch.now()[1].moderate(texts, tenants, instructions)
 
     def standing(self) -> object:
         """Return the present moderator: a new object once the policy, or a file that it names, has changed."""
-        return self._followed.now()
+        return self._watch.now()
 
     def in_force(self) -> InForce:
         """Return what is in force now."""
-        policy, _ = self._followed.now()
-        return InForce(policy.versions, self._followed.refused)
+        policy, _ = self._watch.now()
+        return InForce(policy.versions, self._watch.refused)
 
 
 class WatchedPolicy:
@@ -94,14 +94,14 @@ class WatchedPolicy:
         def itself(policy: Policy) -> Policy:
             return policy
 
-        self._followed = Followed(
+        self._watch = ConfigWatch(
             read, itself, (path,), what=what, version=lambda policy: policy.version, log_as="moderation", every=every,
             monotonic=monotonic,
         )  # fmt: skip
 
     def of(self, tenant: str) -> Policy:
         """Return what is in force for this tenant."""
-        return self._followed.now().of(tenant)
+        return self._watch.now().of(tenant)
 
 
 def _files_beside(policy: Policy) -> list[Path]:

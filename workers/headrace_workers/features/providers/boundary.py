@@ -9,12 +9,12 @@ from typing import Final
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import InvalidRecord, ProviderNotAllowed
-from headrace_workers.core.admission.check import AdmissionCheck, KnownModels, Named
+from headrace_workers.core.admission import AdmissionCheck, KnownModels, Named
+from headrace_workers.core.cached_values import RecentReads
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.core.ports import Completion, Generator, NoProbabilities, Request, provider_of
-from headrace_workers.core.recent_reads import RecentReads
 from headrace_workers.core.wrapped_generator import WrappedGenerator
 from headrace_workers.features.providers.store import AllowedProviders
 

@@ -8,8 +8,7 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from sqlalchemy import Table
 
-    from headrace_workers.core.admission.check import AdmissionCheck
-    from headrace_workers.core.admission.parts import AdmissionParts
+    from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
 
 
 def _admission(parts: "AdmissionParts") -> "AdmissionCheck":

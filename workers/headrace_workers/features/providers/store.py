@@ -5,8 +5,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, delete, select
 
 from headrace_workers.core.sql.database import among, insert, now_ms
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.providers.tables import ALLOWED_PROVIDERS
 
 

@@ -13,10 +13,9 @@ from headrace_schemas.event_types import EVENTS
 from headrace_schemas.events import Result
 from headrace_schemas.review import Review
 from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, refusal
-from headrace_workers.core.sql.by_pages import by_pages
 from headrace_workers.core.sql.database import among, clock, insert, now_ms, reading, writing
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import reads
+from headrace_workers.core.sql.paging import by_pages
+from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.quality.tables import LABELS, RATES, VERDICTS
 

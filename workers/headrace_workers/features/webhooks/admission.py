@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 from headrace_schemas.callback import Recipient
 from headrace_schemas.errors import InvalidRecord
-from headrace_workers.core.admission.check import AdmissionCheck, Named
+from headrace_workers.core.admission import AdmissionCheck, Named
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.webhooks import targets
 from headrace_workers.features.webhooks.targets import Reach

@@ -10,8 +10,7 @@ from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Outcome, Retry, Signal, Wait
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.pipeline.retry import RetrySchedule
-from headrace_workers.core.pipeline.stage import Stage, Weight
+from headrace_workers.core.pipeline.stage import RetrySchedule, Stage, Weight
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.features.webhooks.registering import signing_keys
 from headrace_workers.features.webhooks.sender import Letter, Reply

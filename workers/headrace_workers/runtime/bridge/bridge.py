@@ -12,7 +12,7 @@ from headrace_schemas.errors import HeadraceError
 from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.memory import hand_back
+from headrace_workers.core.machine import hand_back
 from headrace_workers.core.outage import OUTAGE_ERRORS, keep_going
 from headrace_workers.core.progress import Awaited, Loop, Progress
 from headrace_workers.runtime.bridge.dispatch import Dispatch

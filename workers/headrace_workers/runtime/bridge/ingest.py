@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from headrace_producers.any_record import Unreadable
 from headrace_schemas.topics import Topic, topic_of
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, Record, forgotten
 from headrace_workers.core.ledger.ingest import NewJob

@@ -11,7 +11,7 @@ from headrace_schemas.event_types import kind_of, type_named, type_of
 from headrace_schemas.job import JOB_NAMESPACE, AnyJob, Lane
 from headrace_schemas.review import Review
 from headrace_schemas.structured import to_binary
-from headrace_workers.core.admission.rules import AdmissionRules, NamedResources, milliseconds
+from headrace_workers.core.admission import AdmissionRules, NamedResources, milliseconds
 from headrace_workers.core.json_lines import NoJSON, parsed
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, Record, refusal

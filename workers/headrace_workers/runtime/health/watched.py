@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from headrace_workers.core.cores import available_cores
-from headrace_workers.core.followed import standings
+from headrace_workers.core.config_watch import standings
 from headrace_workers.core.log import Action, log
+from headrace_workers.core.machine import available_cores
 from headrace_workers.core.progress import STUCK_EXIT, Progress, stack_of
 from headrace_workers.runtime.health.own_file import OwnFile, deployment_of, path_of
 from headrace_workers.runtime.health.reports import words_of_silence

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from headrace_workers.core.cached_values import once
 from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.once import once
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.settings import Settings

@@ -23,7 +23,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.incidents import noted_start
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.memory import spare_what_is_loaded
+from headrace_workers.core.machine import spare_what_is_loaded
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, model_queue
 from headrace_workers.core.progress import Loop, Progress

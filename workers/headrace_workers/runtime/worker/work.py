@@ -17,13 +17,10 @@ from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.leases import Started, StepRow
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended
 from headrace_workers.core.ledger.steps import NewStep, Tried
-from headrace_workers.core.pipeline.carried import published, unpack
-from headrace_workers.core.pipeline.claimed_task import task_of
-from headrace_workers.core.pipeline.isolate import Step, run_isolated, unreadable
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.settle import Conditions, failed, settle, settle_dead
-from headrace_workers.core.pipeline.stage import Weight
-from headrace_workers.core.pipeline.task import Task, Unit
+from headrace_workers.core.pipeline.settle import Conditions, failed, settle, settle_dead, task_of
+from headrace_workers.core.pipeline.stage import Step, Weight, run_isolated, unreadable
+from headrace_workers.core.pipeline.task import Task, Unit, published, unpack
 from headrace_workers.core.ports import Clock
 from headrace_workers.runtime.settings import Settings
 

@@ -36,7 +36,7 @@ def gateway(
     from headrace_producers.settings import ProducerSettings
     from headrace_workers.cli.connections import is_durable
     from headrace_workers.core.ledger.incidents import noted_start
-    from headrace_workers.core.memory import spare_what_is_loaded
+    from headrace_workers.core.machine import spare_what_is_loaded
     from headrace_workers.core.migrate import require_ledger
     from headrace_workers.runtime.health.watched import watched
     from headrace_workers.wiring.build_gateway import build_gateway

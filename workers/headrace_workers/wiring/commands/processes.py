@@ -41,7 +41,7 @@ def bridge(only: _OnlyOption = None) -> None:
     from headrace_schemas.errors import ConfigurationError
     from headrace_workers.cli.connections import is_durable
     from headrace_workers.core.ledger.incidents import noted_start
-    from headrace_workers.core.memory import spare_what_is_loaded
+    from headrace_workers.core.machine import spare_what_is_loaded
     from headrace_workers.core.migrate import require_ledger
     from headrace_workers.runtime.bridge.bridge import all_duties
     from headrace_workers.runtime.health.watched import watched

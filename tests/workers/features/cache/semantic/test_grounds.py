@@ -8,7 +8,7 @@ from sqlalchemy import select
 from tests.workers.features.cache.semantic.conftest import Flow, tiers
 
 from headrace_schemas import DeadLetter
-from headrace_workers.core.pipeline.grouping import pieces
+from headrace_workers.core.pipeline.task import pieces
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.cores import available_cores, available_memory
+from headrace_workers.core.machine import available_cores, available_memory
 from headrace_workers.features.generation.engines.engine import Machine, choose_placement, int8_saturates
 
 CPU_TYPES = frozenset({"int8", "int8_float32", "float32"})

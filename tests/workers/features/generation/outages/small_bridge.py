@@ -13,7 +13,7 @@ from tests.workers.serving import NAMES, tasks_of
 
 from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value
-from headrace_workers.core.admission.rules import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, delete, literal, select, update
 
 from headrace_workers.core.sql.database import among, now_ms, reading, writing
-from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.store import LedgerStore
 from headrace_workers.core.tables import NEVER
 from headrace_workers.features.access.tables import API_KEYS
 

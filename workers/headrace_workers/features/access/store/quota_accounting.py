@@ -26,7 +26,7 @@ from headrace_workers.core.ledger.ingest import NewJob, digest_of
 from headrace_workers.core.ledger.model_calls import WantedCall, WantedWork
 from headrace_workers.core.ledger.positions import read_until
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, last, many, now_ms, one_of
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
 from headrace_workers.features.access.store import paid_bounds
 from headrace_workers.features.access.store.quota_rows import (

@@ -17,7 +17,7 @@ from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.outbox import put as put_out
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import run
 from headrace_workers.features.access.tables import QUOTAS, RESERVATIONS
 
 Period = Literal["day", "month", "ever"]

@@ -1,7 +1,6 @@
 """The quotas of a ledger: each method is one transaction over quota_rows.py and quota_accounting.py."""
 
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.access.store import quota_accounting, quota_rows
 
 

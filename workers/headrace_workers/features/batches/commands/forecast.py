@@ -17,9 +17,8 @@ from headrace_schemas.codec import decode_job
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.cli.durations import show_ms
-from headrace_workers.core.file_format import HEAD
 from headrace_workers.core.json_lines import read_on
-from headrace_workers.core.text_file import NotReadable, check_beginning, text_of
+from headrace_workers.core.text_file import HEAD, NotReadable, check_beginning, text_of
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.lines import LONGEST_LINE, Terms, admitted
 from headrace_workers.features.batches.new_batch import BatchOptions
@@ -339,7 +338,7 @@ class Forecasting:
         return found
 
     def _admit(self) -> "Admit":
-        from headrace_workers.core.admission.parts import AdmissionParts, admission_rules
+        from headrace_workers.core.admission import AdmissionParts, admission_rules
         from headrace_workers.core.environment import EnvironmentSettings
         from headrace_workers.core.pipeline.routing import Pipeline
         from headrace_workers.features.generation.engines.counting import CountingModels

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger import ingest
 from headrace_workers.core.ledger.ingest import NewJob, RecordContent, conflict_reasons
-from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import among, clock
+from headrace_workers.core.sql.statements import append
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store.batches import (
     BATCH_CANCELLED,

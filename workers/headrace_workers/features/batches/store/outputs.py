@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Connection, Integer, Select, and_, bindparam,
 
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among
-from headrace_workers.core.sql.driver_statements import run
+from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import IS_TO_COLLECT, JOBS
 from headrace_workers.features.batches.store.batches import DONE, FAILED, LOST, OPEN, REFUSED, locked
 from headrace_workers.features.batches.tables import BATCHES, IS_REFUSED, LINES

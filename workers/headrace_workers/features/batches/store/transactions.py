@@ -6,8 +6,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from headrace_workers.core.sql.database import reading
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.batches.store import batches as rows
 from headrace_workers.features.batches.store import feeding, outputs
 from headrace_workers.features.batches.store.outputs import EndedLine

@@ -8,7 +8,7 @@ from headrace_schemas import GenerationJob, Moderated, Output, Result
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.cli.status_views import state_words
-from headrace_workers.core.pipeline.carried import unpack
+from headrace_workers.core.pipeline.task import unpack
 from headrace_workers.features.cache.step import recalled
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from headrace_schemas.errors import InvalidRecord
 from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.ledger.change_feed import MARK, Mark, Position, mark_of
 from headrace_workers.core.sql.database import among, reading
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads, single_read
+from headrace_workers.core.sql.store import LedgerStore, durable, reads, single_read
 from headrace_workers.core.tables import CHANGES, JOBS, STEPS
 from headrace_workers.features.cache.store import entries, removal
 from headrace_workers.features.cache.tables import ENTRIES, ENTRY, SERVES

@@ -7,8 +7,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from headrace_workers.core.sql.database import reading, writing
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.cache.store import audit_rows, standings
 from headrace_workers.features.cache.store.audit_rows import are, locked
 from headrace_workers.features.cache.store.standings import ScopeStanding

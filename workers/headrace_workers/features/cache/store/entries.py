@@ -28,7 +28,7 @@ from sqlalchemy import (
 from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.ledger.job_ends import wake
 from headrace_workers.core.sql.database import among, bindparam_of, insert, now_ms, one_of
-from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
+from headrace_workers.core.sql.statements import SingleStatements, rows_of
 from headrace_workers.core.tables import JOBS, NEVER
 from headrace_workers.features.cache.tables import ENTRIES, ENTRY, IS_LIVE, IS_PENDING, SERVES, USES
 from headrace_workers.features.knowledge.store import documents

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
 
 from headrace_workers.core.sql.database import among, locks_rows, now_ms
-from headrace_workers.core.sql.delete_some import AT_ONCE, delete_some, lock_some
+from headrace_workers.core.sql.paging import AT_ONCE, delete_some, lock_some
 from headrace_workers.core.tables import CLAIMS, JOBS
 from headrace_workers.features.cache.store import audit_rows, entries
 from headrace_workers.features.cache.tables import AUDITS, ENTRIES, IS_LIVE, SERVES, USES

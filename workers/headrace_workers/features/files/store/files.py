@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Exists, Row, Select, and_, cas
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.sql.append import append
 from headrace_workers.core.sql.database import alone, among, clock, now_ms
+from headrace_workers.core.sql.statements import append
 from headrace_workers.features.files.tables import FILES, PARTS, PIECES, UPLOADS
 
 PENDING, COMPLETED, EXPIRED = "pending", "completed", "expired"  # of an upload

@@ -106,7 +106,7 @@ def pull(
 
 
 def _show_choices(as_json: bool) -> None:
-    from headrace_workers.core.cores import available_memory
+    from headrace_workers.core.machine import available_memory
     from headrace_workers.features.generation.models.hub import HUB_MODELS
 
     memory = available_memory()

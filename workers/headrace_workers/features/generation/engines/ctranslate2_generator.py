@@ -21,9 +21,8 @@ from tokenizers import Tokenizer
 
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import Unparsable
-from headrace_workers.core.cores import available_cores
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.memory import keep_freed_memory
+from headrace_workers.core.machine import available_cores, keep_freed_memory
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
 from headrace_workers.features.generation.engines.batches import (
     Prompt,

@@ -15,7 +15,7 @@ from typing import Final
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.core.cores import available_cores
+from headrace_workers.core.machine import available_cores
 from headrace_workers.core.ports import Completion, GivenUp, Request, never
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from threading import Condition
 from typing import Final, TypeVar
 
-from headrace_workers.core.memory import hand_back
+from headrace_workers.core.machine import hand_back
 
 _AT_FIRST: Final = 0.5  # seconds that a run may wait before it has computed anything
 

@@ -23,9 +23,8 @@ from headrace_workers.core.ledger.job_ends import wake
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.sql.database import among, clock, insert, now_ms
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
-from headrace_workers.core.sql.transactions import durable, reads, single_read, volatile
+from headrace_workers.core.sql.statements import SingleStatements, rows_of
+from headrace_workers.core.sql.store import LedgerStore, durable, reads, single_read, volatile
 from headrace_workers.core.tables import IS_PARKED, STEPS
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
 

@@ -10,11 +10,10 @@ from typing import Final
 
 from sqlalchemy import Connection, select, update
 
+from headrace_workers.core.cached_values import RecentReads
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.recent_reads import RecentReads
 from headrace_workers.core.sql.database import insert, now_ms
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.tables import MODEL_GENERATIONS
 

@@ -6,8 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select
 
 from headrace_workers.core.sql.database import among, insert, now_ms, writing
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import reads
+from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.generation.tables import RESPONSES
 

@@ -16,7 +16,7 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.output_format import ChoiceFormat
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Outcome
-from headrace_workers.core.pipeline.seen_by import seen_by
+from headrace_workers.core.pipeline.receipt import seen_by
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import (

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, select
 
 from headrace_workers.core.ledger.accounting import FinishedJob
 from headrace_workers.core.sql.database import insert
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import reads
+from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.features.judging.tables import SCORES
 
 Key = tuple[str, str]  # kind of criterion, and the code of why there is no value ("" where there is one)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from headrace_workers.core.sql.by_bytes import Part
+from headrace_workers.core.sql.paging import Part
 from headrace_workers.features.knowledge.api.vector_store_shapes import (
     ERRORS,
     POLL_AGAIN,

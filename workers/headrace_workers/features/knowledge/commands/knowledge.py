@@ -265,7 +265,7 @@ def embedder_here() -> "Embedder":
 
 def _counter(embedder: "Embedder") -> Callable[[str], int]:
     """Return the embedder's own count of tokens if it has one, else an estimate."""
-    from headrace_workers.core.pipeline.grouping import pieces
+    from headrace_workers.core.pipeline.task import pieces
     from headrace_workers.core.ports import CountsTokens
 
     return embedder.count_tokens if isinstance(embedder, CountsTokens) else pieces

@@ -2,8 +2,7 @@
 
 from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.sql.database import reading
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.knowledge.store import base_uses, document_changes, documents
 from headrace_workers.features.knowledge.tables import DOCUMENT
 

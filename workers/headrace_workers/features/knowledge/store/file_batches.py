@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, select, update
 
 from headrace_workers.core.sql.database import among, now_ms, reading, writing
-from headrace_workers.core.sql.engines import LedgerStore
+from headrace_workers.core.sql.store import LedgerStore
 from headrace_workers.features.knowledge.store import store_files
 from headrace_workers.features.knowledge.store.store_files import Incoming, StoreFile
 from headrace_workers.features.knowledge.tables import FILE_BATCHES, INCOMING

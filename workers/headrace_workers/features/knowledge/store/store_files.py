@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, 
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_schemas.grounding import FILE_DOCUMENT
-from headrace_workers.core.sql.by_bytes import Part, by_bytes
 from headrace_workers.core.sql.database import among, insert, now_ms
+from headrace_workers.core.sql.paging import Part, by_bytes
 from headrace_workers.features.knowledge.store import documents, stores
 from headrace_workers.features.knowledge.store.documents import NewDocument, written
 from headrace_workers.features.knowledge.tables import CHUNKS, DOCUMENTS, INCOMING

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.knowledge.store import store_files, stores
 from headrace_workers.features.knowledge.store.store_files import Incoming
 from headrace_workers.features.knowledge.store.stores import Store

@@ -6,10 +6,9 @@ from typing import Any, Final, NamedTuple
 from pydantic_core import from_json
 from sqlalchemy import Connection, Row, Select, func, select, tuple_
 
-from headrace_workers.core.sql.by_pages import by_pages
 from headrace_workers.core.sql.database import reading
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import reads
+from headrace_workers.core.sql.paging import by_pages
+from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.core.tables import JOBS
 
 _RESULT: Final = "headrace.result.v1"

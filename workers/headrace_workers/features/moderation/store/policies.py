@@ -10,8 +10,7 @@ from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_workers.core.identity import policy_event_id
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.core.sql.database import alone, clock
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable
+from headrace_workers.core.sql.store import LedgerStore, durable
 from headrace_workers.features.moderation.tables import POLICIES
 
 KEY: Final = "policies"  # of all of these events: they come in the order in which they happened

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, func, select, update
 
 from headrace_workers.core.ledger.accounting import FinishedJob, KnownCost, accounted_until
 from headrace_workers.core.sql.database import insert
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import reads
+from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.features.spend.store.usage import DAY_MS
 from headrace_workers.features.spend.tables import SPEND_DAYS
 

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, select
 
 from headrace_workers.core.ledger.accounting import FinishedJob, accounted_until
 from headrace_workers.core.sql.database import insert
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import reads
+from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.features.spend.tables import USAGE
 
 DAY_MS: Final = 86_400_000

@@ -35,7 +35,7 @@ from headrace_schemas.uuids import Namespace
 from headrace_workers.core.ledger.event_units import NewUnit, make_units
 from headrace_workers.core.ledger.steps import BATCH, NewStep
 from headrace_workers.core.sql.database import among, bindparam_of, clock, now_ms, one_of
-from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
+from headrace_workers.core.sql.statements import SingleStatements, rows_of
 from headrace_workers.core.tables import DEAD_LETTERS, DROPPED, JOBS, STEPS
 from headrace_workers.features.webhooks.store import endpoints
 from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS, DELIVERIES, ENDPOINTS, LISTENS

@@ -18,7 +18,7 @@ from headrace_schemas.uuids import Namespace
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.job_ends import wake
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
-from headrace_workers.core.sql.single_statements import SingleStatements, rows_of
+from headrace_workers.core.sql.statements import SingleStatements, rows_of
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.webhooks.tables import (
     CALLBACKS,

@@ -7,8 +7,7 @@ from sqlalchemy import Connection
 
 from headrace_schemas.callback import Recipient
 from headrace_workers.core.sql.database import alone, writing
-from headrace_workers.core.sql.engines import LedgerStore
-from headrace_workers.core.sql.transactions import durable, reads
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.webhooks.store import deliveries as delivery_rows
 from headrace_workers.features.webhooks.store import endpoints as endpoint_rows
 from headrace_workers.features.webhooks.store.deliveries import Due, Tried

@@ -18,7 +18,7 @@ from headrace_schemas import HeadraceError, Message
 from headrace_schemas.events import FinishReason
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.tool import MAX_CALLS, ToolCall
-from headrace_workers.core.pipeline.grouping import pieces
+from headrace_workers.core.pipeline.task import pieces
 from headrace_workers.core.ports import (
     Completion,
     GivenUp,

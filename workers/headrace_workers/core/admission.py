@@ -1,21 +1,109 @@
-"""The rules by which a deployment takes jobs in: the same for records of Kafka, the gateway, batches and evals."""
+"""The rules by which a deployment admits jobs: the same for records of Kafka and for requests over HTTP."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from headrace_schemas import GenerationJob
+from headrace_schemas import GenerationJob, Message
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import type_of
-from headrace_workers.core.admission.check import AdmissionCheck, KnownModels, Named
+from headrace_schemas.tool import NO_TOOLS, Offer
+from headrace_workers.core.environment import SettingsOf
+from headrace_workers.core.feature import Feature, installed
 from headrace_workers.core.ledger.charges import NextCall, routed
-from headrace_workers.core.pipeline.carried import pack
+from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.chain import Link, pin, tokens_with, with_chain
-from headrace_workers.core.pipeline.grouping import estimate_tokens
 from headrace_workers.core.pipeline.routing import Pipeline, Route
 from headrace_workers.core.pipeline.stage import ReadBytes
-from headrace_workers.core.pipeline.task import Job
+from headrace_workers.core.pipeline.task import Job, estimate_tokens, pack
+
+Named = tuple[str, str]  # the tenant, and the name of a resource of that tenant
+
+
+class AdmissionCheck:
+    """The check of one feature. A subclass overrides what it needs; instances are thread-safe."""
+
+    def check(self, job: Job) -> None:
+        """Raise the error of a job that cannot be run. Quick, since the gateway calls it on its event loop."""
+
+    def is_doubtful(self, job: Job) -> bool:
+        """Return True where `examine` may refuse the job. Quick, like `check`."""
+        return False
+
+    def examine(self, job: Job) -> int | None:
+        """Do the checks that take time, and return the tokens of one answer with its prompt where they were counted.
+
+        Raise the error of a job that cannot be run. Return None where this check counts no tokens of such a job.
+        """
+        return None
+
+    def named(self, job: Job) -> Collection[str]:
+        """Return the names of the resources that the job needs to exist."""
+        return ()
+
+    def unknown(self, named: Collection[Named]) -> Collection[Named]:
+        """Ask the ledger once for all these resources, and return the missing ones. Raise Unavailable."""
+        return ()
+
+    def missing(self, named: Named) -> InvalidRecord:
+        """Return the error of a job that names this resource, which does not exist."""
+        raise NotImplementedError
+
+
+class KnownModels(Protocol):
+    """The models of a deployment, as far as admission asks about them."""
+
+    def __contains__(self, alias: str) -> bool:
+        """Return True where a model answers to this alias."""
+
+    def aliases(self) -> list[str]:
+        """Return all aliases in order, for messages."""
+
+    def chain(self, name: str) -> tuple[str, ...] | None:
+        """Return the models of the chain with this name; None where no chain has it."""
+
+    def context_length(self, alias: str) -> int | None:
+        """Return how many tokens prompt and answer may have together; None where the model is not here."""
+
+    def provider(self, alias: str) -> str | None:
+        """Return the provider whose machine runs the model; None for a machine of the deployment."""
+
+    def lacks(self, alias: str) -> Collection[str]:
+        """Return the sampling parameters that the model has not; none where the model is not here."""
+
+    def knows_tools(self, alias: str) -> bool:
+        """Return True if the model can be asked to choose whether to call a tool; False where it is not here."""
+
+    def prompt_tokens(
+        self, alias: str, messages: Sequence[Message], tenant: str, offer: Offer = NO_TOOLS
+    ) -> int | None:
+        """Return the tokens of a tenant's prompt, with the tools that its model is offered, by the model's own count.
+        None where only a guess can be had.
+
+        Raise what is wrong with the prompt, such as PromptTooLong.
+        """
+
+    @property
+    def longest_mark(self) -> int:
+        """Return how many bytes the model may see in addition to the conversation that it is sent."""
+
+
+class KnownEmbedder(Protocol):
+    """The embedder of a deployment, as far as admission asks about it."""
+
+    @property
+    def alias(self) -> str:
+        """Return the name under which jobs ask for it."""
+
+    def check(self, alias: str) -> None:
+        """Raise UnknownModel where another embedder is asked for, or this one is not here. Quick."""
+
+    def input_tokens(self, alias: str, text: str) -> int | None:
+        """Return the tokens of a text as this embedder reads it, None where only a guess can be had.
+
+        Raise UnknownModel where another embedder is asked for, or this one is not here, and InputTooLong.
+        """
 
 
 class FirstStep(NamedTuple):
@@ -157,3 +245,30 @@ def named_by(check: AdmissionCheck, jobs: Iterable[Job]) -> frozenset[Named]:
 def milliseconds(time: datetime) -> int:
     """Return a time as ms since 1970."""
     return int(time.timestamp() * 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionParts:
+    """The things that features make their checks of."""
+
+    ledger: Ledger
+    pipeline: Pipeline
+    models: KnownModels
+    embedder: KnownEmbedder
+    settings: SettingsOf
+
+
+def admission_rules(parts: AdmissionParts) -> AdmissionRules:
+    """Return the rules by which this process takes jobs in, with the checks of all features in their order."""
+
+    def checks_of(feature: Feature) -> Iterator[AdmissionCheck | None]:
+        yield feature.job_check()
+        yield feature.admission(parts)
+
+    checks = tuple(check for feature in installed() for check in checks_of(feature) if check is not None)
+    return AdmissionRules(parts.models, parts.pipeline, checks)
+
+
+def job_checks() -> Sequence[AdmissionCheck]:
+    """Return the checks of all features that need nothing but the job, for a process without a deployment."""
+    return tuple(check for feature in installed() if (check := feature.job_check()) is not None)

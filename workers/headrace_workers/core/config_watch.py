@@ -57,7 +57,7 @@ def standings() -> list[Standing]:
     return _STANDINGS.all()
 
 
-class Followed(Generic[R, T]):
+class ConfigWatch(Generic[R, T]):
     """A value made from files as they are now. Thread-safe.
 
     Files that are wrong change nothing: the log says once what is wrong, and what was right last holds.

@@ -1,10 +1,28 @@
-"""Reads that are believed for a moment, so that not every call asks the ledger."""
+"""Values that are not built or read each time: built once by the first caller, or believed for a moment."""
 
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def once(build: Callable[[], T]) -> Callable[[], T]:
+    """Return a value that the first caller builds; later callers get the same. If building fails, the next caller tries
+    again. Thread-safe.
+    """
+    lock, built = threading.Lock(), list[T]()
+
+    def get() -> T:
+        with lock:
+            if not built:
+                built.append(build())
+            return built[0]
+
+    return get
+
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -1,7 +1,10 @@
-"""Cores and memory that this process may use."""
+"""Cores and memory that this process may use, and the memory of a process that lives long."""
 
+import ctypes
+import gc
 import os
 from pathlib import Path
+from typing import Any, Final
 
 
 def available_cores(cgroup_root: Path = Path("/sys/fs/cgroup"), own_cgroup: Path = Path("/proc/self/cgroup")) -> int:
@@ -50,3 +53,40 @@ def _quota(path: Path) -> float | None:
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         return None  # no such limit here: an older kernel, or another system
+
+
+# New containers to the next look: more than a group of jobs leaves at any time, so that nearly all of them are gone by
+# themselves before. What they hold may be some megabytes.
+_NEW: Final = 20_000
+# Of glibc's malloc.h. Any value also ends glibc's own adapting of it.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_KEPT = 32 * 1024**2  # bytes: glibc's own bound of the second
+_NEVER = 2**31 - 1
+
+
+def spare_what_is_loaded() -> None:
+    """Let the collector look no more at what there is. Call it once a process, when all that it works with is loaded,
+    and after any fork.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW, 10, 10)
+
+
+def keep_freed_memory() -> None:
+    """Keep freed memory in this process. Does nothing where the C library is not glibc."""
+    mallopt = _of_glibc("mallopt")
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def hand_back() -> None:
+    """Hand the kernel all that is free in this process. Does nothing where the C library is not glibc."""
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _of_glibc(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None)

@@ -1,1 +1,0 @@
-"""Admission: the checks that every job passes, by whichever way it comes."""
