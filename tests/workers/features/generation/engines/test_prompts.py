@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -203,6 +203,7 @@ def test_what_is_said_is_read_as_it_was_said(shipped: Prompts) -> None:
             assert f"one {mark} two" in shipped.tokenizer.decode(ids, skip_special_tokens=True)
 
 
+@settings(max_examples=40)  # for each model
 @given(cuts=st.lists(st.integers(1, 20), min_size=3, max_size=3), blank=st.sampled_from(["", " ", "\n"]))
 def test_no_added_token_forms_across_two_texts(shipped: Prompts, cuts: list[int], blank: str) -> None:
     """In two parts or three, and where a template cuts the blanks off that stood between them."""
