@@ -36,7 +36,7 @@ _TESTS = (
     "tests/workers/runtime/bridge/test_relay_duty.py",
     "tests/workers/features/moderation",
     "tests/workers/features/judging",
-    "tests/workers/features/generation/test_generate.py",
+    "tests/workers/features/generation/test_stage.py",
     "tests/workers/features/batches/test_adopting.py",
     "tests/workers/features/batches/test_life.py",
     "tests/workers/features/cache/semantic/test_audits.py",

@@ -1,7 +1,7 @@
 """The audit step: one call of the model for all, and a label for each."""
 
 import pytest
-from tests.workers.features.generation.test_generate import Model
+from tests.workers.features.generation.test_stage import Model
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.errors import PromptTooLong, Unavailable

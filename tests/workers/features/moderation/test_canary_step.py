@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.workers.changed_settings import changed
 from tests.workers.core.ledger.test_work import settings
-from tests.workers.features.generation.test_generate import Model, completion, task
+from tests.workers.features.generation.test_stage import Model, completion, task
 
 from headrace_schemas import GenerationJob, Message, Moderated, Output
 from headrace_schemas.codec import encode_value

@@ -16,6 +16,7 @@ from headrace_workers.features.generation.models.registry import (
     load_card,
     model_dir,
     read_card,
+    staged_model,
     write_card,
 )
 from headrace_workers.testing import make_echo_model, make_hash_embedder
@@ -308,3 +309,27 @@ def test_a_folder_cannot_name_an_engine_of_other_machines(tmp_path: Path) -> Non
     path.write_text(path.read_text().replace('engine = "echo"', 'engine = "openai"'))
     with pytest.raises(ConfigurationError, match="engine 'openai' of this generator is not one of ctranslate2, echo"):
         load_card(tmp_path, "odd")
+
+
+def test_a_draft_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
+    """The new folder replaces the old one whole."""
+    for text in ("first", "second"):
+        with staged_model(tmp_path, "m") as draft:
+            (draft / text).write_text(text)
+    assert [path.name for path in (tmp_path / "models" / "m").iterdir()] == ["second"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    """A conversion that fails half-way changes nothing, and leaves no litter."""
+    with staged_model(tmp_path, "m") as draft:
+        (draft / "good").write_text("good")
+
+    def fail() -> None:
+        with staged_model(tmp_path, "m") as draft:
+            (draft / "half").write_text("half")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        fail()
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["m"]
+    assert [path.name for path in (tmp_path / "models" / "m").iterdir()] == ["good"]

@@ -101,7 +101,7 @@ def test_two_bounds_that_differ_are_refused():
         ({"messages": ["Hello?"]}, "messages[0]"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"content": "a"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user", "content": "a", "name": "Ann"}]}, "messages[0].name"),
+        ({"messages": [{"role": "user", "content": "a", "name": 1}]}, "messages[0].name"),
         ({"messages": [{"role": "user", "content": "a"}] * 129}, "messages"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "\0"}]}, "messages[1].content"),
         ({"temperature": 3}, "temperature"),

@@ -73,7 +73,8 @@ def test_what_works_does_something(url, name):
             ENDPOINTS[url]({**body, name: "x"}, ASKER)
         return
     other = {**OTHER, "tools": TOOLS.get(url)}
-    beside = {**BESIDE, "tool_choice": ({"tools": TOOLS.get(url)}, "required")}
+    with_tools = {"tools": TOOLS.get(url)}
+    beside = {**BESIDE, "tool_choice": (with_tools, "required"), "parallel_tool_calls": (with_tools, False)}
     beside, value = beside.get(name, ({}, other.get(name)))
     plain, changed = ENDPOINTS[url]({**body, **beside}, ASKER), ENDPOINTS[url]({**body, **beside, name: value}, ASKER)
     if name in TOLD_ONLY and url == "/v1/responses":

@@ -1,9 +1,107 @@
+"""Responses: their messages, references and jobs."""
+
 import pytest
 from tests.workers.features.generation.openai.ends import ASKER, JOB_ID, answered, cancelled, died
 
 from headrace_schemas import GenerationJob, Message
-from headrace_workers.features.generation.openai.responses import continued, conversation, read
+from headrace_workers.features.generation.openai.response_body import ended_body
+from headrace_workers.features.generation.openai.responses import (
+    continued,
+    conversation,
+    input_messages,
+    messages_of,
+    read,
+    references,
+    with_items,
+)
 from headrace_workers.http.openai_errors import Refused
+
+
+def of(*ids: object) -> list[dict[str, object]]:
+    return [{"type": "item_reference", "id": id} for id in ids]
+
+
+def test_references_are_found_by_their_place():
+    """Among items that are there themselves; a text has none, nor has a list of what is no item."""
+    assert references({"input": [{"role": "user", "content": "a"}, *of("msg_1")]}) == {1: "msg_1"}
+    assert references({"input": "a"}) == references({}) == references({"input": ["a"]}) == {}
+
+
+def test_the_items_stand_in_their_places():
+    """All else stays as it was."""
+    body = {"model": "mill", "input": [*of("msg_1"), {"role": "user", "content": "a"}]}
+    item = {"type": "message", "role": "assistant", "content": "b"}
+    assert with_items(body, {0: item}) == {"model": "mill", "input": [item, {"role": "user", "content": "a"}]}
+    assert with_items(body, {}) is body
+
+
+@pytest.mark.parametrize(
+    ("items", "param"),
+    [
+        (of(None), "input[0].id"),
+        (of(1), "input[0].id"),
+        ([{"type": "item_reference", "id": "msg_1", "role": "user"}], "input[0].role"),
+        (of(*map(str, range(257))), "input"),
+    ],
+)
+def test_what_is_no_reference_is_refused(items, param):
+    """By its place. Each is looked up, so there are not too many."""
+    with pytest.raises(Refused) as caught:
+        references({"input": items})
+    assert caught.value.param == param
+
+
+def test_a_text_is_a_turn_of_the_user():
+    """The instructions and what was said before stand before it."""
+    assert input_messages({"input": "a"}) == [{"role": "user", "content": "a"}]
+    earlier = [Message(role="user", content="b"), Message(role="assistant", content="c")]
+    told = messages_of({"input": "a", "instructions": "i"}, earlier)
+    assert [each["content"] for each in told] == ["i", "b", "c", "a"]
+    assert told[0]["role"] == "system"
+
+
+def test_items_are_messages():
+    """With or without a type, of text or of parts."""
+    items = [
+        {"role": "developer", "content": "d"},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "u"}], "status": "completed"},
+    ]
+    assert input_messages({"input": items}) == [
+        {"role": "system", "content": "d"},
+        {"role": "user", "content": "u"},
+    ]
+
+
+def test_the_output_of_a_response_may_be_sent_back():
+    """As it is, the search with it."""
+    body = {"model": "mill", "input": "a", "tools": [{"type": "file_search", "vector_store_ids": ["mill"]}]}
+    (job,) = read(body, ASKER).jobs
+    output = ended_body(body, job, JOB_ID, answered("b"))["output"]
+    assert [item["type"] for item in output] == ["file_search_call", "message"]
+    assert input_messages({"input": output}) == [{"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("value", "param"),
+    [
+        (None, "input"),
+        ([], "input"),
+        (1, "input"),
+        (["a"], "input[0]"),
+        ([{"type": "reasoning"}], "input[0].type"),
+        ([{"type": "item_reference", "id": "x"}], "input[0].type"),
+        ([{"role": "user"}], "input[0].content"),
+        ([{"role": "tool", "content": "a"}], "input[0].role"),
+        ([{"role": "user", "content": "a", "phase": "commentary"}], "input[0].phase"),
+        ([{"role": "user", "content": [{"type": "input_image"}]}], "input[0].content[0].type"),
+    ],
+)
+def test_what_is_no_message_of_text_is_refused(value, param):
+    """By its place."""
+    with pytest.raises(Refused) as caught:
+        input_messages({} if value is None else {"input": value})
+    assert caught.value.param == param
+
 
 HELLO = {"model": "mill", "input": "Hello?"}
 TOOL = {"type": "file_search", "vector_store_ids": ["mill"]}

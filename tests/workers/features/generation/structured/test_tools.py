@@ -1,19 +1,33 @@
-"""Tools: which are offered, what their schemas may be, and the grammar of a call."""
+"""Tools: grammars of calls, and the words of a prompt about tools and formats."""
 
 import json
 from typing import Any
 
 import pytest
 from llguidance import LLMatcher, LLTokenizer
+from tests.workers.runtime.bridge.records import generation
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from headrace_schemas import GenerationJob
+from headrace_schemas import GenerationJob, Message
 from headrace_schemas.errors import InvalidRecord
-from headrace_schemas.output_format import ChoiceFormat, JsonSchemaFormat, OutputFormat
-from headrace_schemas.tool import NamedTool, Offer, Tool, ToolChoice
+from headrace_schemas.output_format import (
+    ChoiceFormat,
+    GrammarFormat,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    OutputFormat,
+    RegexFormat,
+)
+from headrace_schemas.tool import NO_TOOLS, NamedTool, Offer, Tool, ToolCall, ToolChoice
 from headrace_workers.features.generation.structured.grammar import grammar_of_call
 from headrace_workers.features.generation.structured.schemas import check_format, check_tools_schemas
-from headrace_workers.features.generation.structured.tools import MAX_TOOLS_BYTES, Dialect, check_size
+from headrace_workers.features.generation.structured.tools import (
+    MAX_TOOLS_BYTES,
+    Dialect,
+    check_size,
+    in_words,
+    with_format,
+)
 
 WEATHER = Tool(
     name="get_weather",
@@ -242,3 +256,127 @@ def test_parameters_may_leave_out_that_they_are_an_object(parameters: dict[str, 
     grammar = grammar_of_call(offer("required", tool), Dialect.JSON)
     assert accepts(grammar, '{"name": "open", "arguments": {}}')
     assert not accepts(grammar, '{"name": "open", "arguments": null}')
+
+
+TOLD_CLOCK = Tool(name="clock", description="Tells the time.")
+MUST = Offer((TOLD_CLOCK,), required=True)
+ASKED = Message(role="user", content="What time is it?")
+CALLED = Message(role="assistant", tool_calls=(ToolCall(id="c1", name="clock", arguments='{"zone": "UTC"}'),))
+TOLD = Message(role="tool", tool_call_id="c1", content="12:00")
+
+
+def test_tools_are_described_in_the_system_prompt() -> None:
+    """Behind the caller's own system prompt, or in one of their own, once and compact, with the form of a call."""
+    (alone, asked) = in_words([ASKED], MUST)
+    (behind, _) = in_words([Message(role="system", content="Be brief."), ASKED], MUST)
+    described = {"name": "clock", "description": "Tells the time.", "parameters": {"type": "object", "properties": {}}}
+    assert asked is ASKED
+    assert (alone.role, behind.role) == ("system", "system")
+    assert alone.content.splitlines()[1] == json.dumps(described)
+    assert '{"name": <the tool\'s name>, "arguments": <' in alone.content
+    assert behind.content == f"Be brief.\n\n{alone.content}"
+
+
+def test_a_model_that_may_choose_is_told_so() -> None:
+    """And how to call several, where it may."""
+    told = in_words([ASKED], Offer((TOLD_CLOCK,), most=2))[0].content
+    assert told.startswith("You may call these tools")
+    assert told.endswith("on a line of its own.\nIf no tool helps, answer without a call.")
+    assert "several" not in in_words([ASKED], Offer((TOLD_CLOCK,)))[0].content
+
+
+def test_beside_a_format_calls_stand_in_tags() -> None:
+    """In what the model is told, and in earlier turns, so that both say the same."""
+    told, _, called, _ = in_words([ASKED, CALLED, TOLD], Offer((TOLD_CLOCK,), beside_format=True))
+    assert '<tool_call>\n{"name": <the tool' in told.content
+    assert called.content == '<tool_call>\n{"name": "clock", "arguments": {"zone": "UTC"}}\n</tool_call>'
+
+
+def test_a_conversation_without_tools_stays_as_it_is() -> None:
+    """Nothing is added where nothing is offered, and no turn is about a call."""
+    assert in_words([ASKED], NO_TOOLS) == (ASKED,)
+
+
+def test_turns_about_calls_become_plain_turns() -> None:
+    """A call is what the assistant wrote, and a result the user's words, which join the user's turn beside it: some
+    templates refuse two turns of one role.
+    """
+    other = Message(role="tool", tool_call_id="gone", content="13:00")
+    turns = in_words([ASKED, CALLED, TOLD, other, Message(role="user", content="So?")], NO_TOOLS)
+    assert [(each.role, each.content) for each in turns] == [
+        ("user", "What time is it?"),
+        ("assistant", '{"name": "clock", "arguments": {"zone": "UTC"}}'),
+        ("user", "The tool clock returned:\n12:00\n\nThe tool that you called returned:\n13:00\n\nSo?"),
+    ]
+    assert not any(each.tool_calls or each.tool_call_id for each in turns)
+
+
+def test_words_before_a_call_are_kept() -> None:
+    """An assistant may say something and call a tool in one turn."""
+    said = CALLED.model_copy(update={"content": "I look."})
+    assert (
+        in_words([ASKED, said, TOLD], NO_TOOLS)[1].content == 'I look.\n{"name": "clock", "arguments": {"zone": "UTC"}}'
+    )
+
+
+SCHEMA = {"type": "object", "properties": {"größe": {"type": "integer"}}}
+WRITTEN = '{"type":"object","properties":{"größe":{"type":"integer"}}}'
+SYSTEM = Message(role="system", content="Be brief.")
+USER = Message(role="user", content="How tall is it?")
+
+
+def shown(output: OutputFormat | None, *turns: Message) -> tuple[Message, ...]:
+    """Return these turns as a model reads them."""
+    job = generation(prompt=None, messages=turns, output=output)
+    return with_format(job.conversation, job)
+
+
+def test_a_job_without_a_format_is_shown_as_it_is() -> None:
+    """Nothing is added to the prompt of a job that asks for no format."""
+    assert shown(None, SYSTEM, USER) == (SYSTEM, USER)
+
+
+def test_the_schema_stands_compact_and_once_at_the_end_of_the_system_message() -> None:
+    """The user's turn is unchanged, so that jobs of one format share the beginning of their prompts."""
+    system, user = shown(JsonSchemaFormat(json_schema=SCHEMA), SYSTEM, USER)
+    assert system.content.startswith("Be brief.\n\n")
+    assert system.content.endswith(f"\n{WRITTEN}")
+    assert user == USER
+
+
+def test_without_a_system_message_the_last_turn_of_the_user_names_the_format() -> None:
+    """Not every template knows system messages, so none is added."""
+    earlier = (Message(role="user", content="Hi."), Message(role="assistant", content="Hello."))
+    *before, last = shown(JsonSchemaFormat(json_schema=SCHEMA, name="Tree"), *earlier, USER)
+    assert tuple(before) == earlier
+    assert last.role == "user"
+    assert last.content.startswith("How tall is it?\n\nAnswer with JSON of the format Tree")
+    assert last.content.count(WRITTEN) == 1
+
+
+def test_a_conversation_without_a_turn_of_the_user_gets_one() -> None:
+    """The format is named even where the assistant alone has spoken."""
+    said = Message(role="assistant", content="Hello.")
+    first, added = shown(JsonObjectFormat(), said)
+    assert first == said
+    assert (added.role, "JSON object" in added.content) == ("user", True)
+
+
+def test_the_schema_can_be_left_out_of_the_prompt() -> None:
+    """With `in_prompt: false` the prompt is the caller's alone."""
+    assert shown(JsonSchemaFormat(json_schema=SCHEMA, in_prompt=False), USER) == (USER,)
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (JsonObjectFormat(), "Answer with a JSON object."),
+        (ChoiceFormat(choices=("red", "blue")), "\n- red\n- blue"),
+        (RegexFormat(pattern="[0-9]{4}"), "\n[0-9]{4}"),
+        (GrammarFormat(grammar='start: "a"'), '\nstart: "a"'),
+    ],
+)
+def test_other_formats_get_a_short_instruction(output: OutputFormat, words: str) -> None:
+    """Each names what the answer must be."""
+    (turn,) = shown(output, USER)
+    assert words in turn.content

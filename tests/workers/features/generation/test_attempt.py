@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.workers.features.generation.test_generate import Model, completion, task
+from tests.workers.features.generation.test_stage import Model, completion, task
 from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Sampling, Usage

@@ -1,12 +1,16 @@
-"""Formats in the words of providers."""
+"""Formats and parameters in the words of a provider."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.services.provider import Provider, Reply, echoes, providing
-from tests.workers.features.generation.engines.remote_models import REMOTE_ENGINES, ask, remote
+from tests.workers.features.generation.engines.remote_models import REMOTE_ENGINES, ask, catalogue, remote
+from tests.workers.runtime.bridge.records import generation
 
+from headrace_schemas import Category, Output
+from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.output_format import (
     ChoiceFormat,
     GrammarFormat,
@@ -15,9 +19,18 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
+from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
+from headrace_workers.core.pipeline.chain import tried_in
+from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Request
+from headrace_workers.features.generation.admission import PromptCheck
+from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.remote.failures import ProviderRejects
 from headrace_workers.features.generation.engines.remote.request_bodies import anthropic_schema, openai_schema
+from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.features.generation.stage import generate
+from headrace_workers.http.openai_errors import refused
+from headrace_workers.testing import make_echo_model
 
 PLAIN = {"type": "object", "properties": {"tall": {"type": "integer", "minimum": 1}}, "required": ["tall"]}
 WEAK = {
@@ -166,3 +179,139 @@ def test_a_deep_schema_is_sent_to_neither() -> None:
     for _ in range(1000):
         deep = {"type": "array", "items": deep}
     assert (openai_schema(deep), anthropic_schema(deep)) == (None, None)
+
+
+TREE = JsonSchemaFormat(json_schema={"type": "object", "required": ["tall"]})
+
+
+@pytest.fixture(params=REMOTE_ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine that asks a provider."""
+    return str(request.param)
+
+
+def outcome_of(home: Path, engine: str, *texts: str, finish: str = "stop", output: OutputFormat = TREE) -> Outcome:
+    """Return the outcome of a job that asks for a format, whose provider answers with these texts one after another."""
+
+    def writes(_provider: Provider, reply: Reply) -> None:
+        reply.start()
+        for text in texts:
+            reply.text(text)
+        reply.end(finish)
+
+    job = generation(model=("far", "near"), output=output)
+    task = Task("6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11", job, job, datetime(2026, 1, 1, tzinfo=UTC))
+    with providing(writes) as provider:
+        (outcome,) = generate([task], generator=remote(home, engine, provider.url))
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("It is 3 metres tall.", "0"),
+        ('```json\n{"tall": 3}\n```', "0"),
+        ('{"tall": 3', "10"),
+        ('{"tall": 3} and more', "12"),
+        ('{"tall": 3, "tall": 4}', None),
+        ('{"tall": NaN}', None),
+        ('{"wide": 3}', ""),
+        ("[" * 100_000, None),
+    ],
+)
+def test_an_answer_without_its_format_is_a_typed_failure(
+    tmp_path: Path, engine: str, text: str, place: str | None
+) -> None:
+    """Whatever a provider promises, its answer is checked by the whole schema; the next model is asked."""
+    retry = outcome_of(tmp_path, engine, text)
+    assert isinstance(retry, Retry)
+    assert (retry.failure, retry.category) == ("unparsable", Category.REROUTABLE)
+    assert place in (None, retry.place)
+    (tried,) = tried_in(retry.context)
+    assert (tried.failure, tried.provider) == ("unparsable", "own")
+    assert retry.usage is not None
+
+
+def test_an_answer_with_its_format_goes_on(tmp_path: Path, engine: str) -> None:
+    """Unchanged."""
+    done = outcome_of(tmp_path, engine, ' {"tall"', ": 3} ")
+    assert isinstance(done, Done)
+    assert isinstance(done.event, Output)
+    assert done.event.answer.text == ' {"tall": 3} '
+
+
+def test_an_object_is_what_json_object_asks_for(tmp_path: Path, engine: str) -> None:
+    """And no other JSON value."""
+    assert isinstance(outcome_of(tmp_path, engine, "{}", output=JsonObjectFormat()), Done)
+    retry = outcome_of(tmp_path, engine, "[]", output=JsonObjectFormat())
+    assert isinstance(retry, Retry)
+    assert retry.failure == "unparsable"
+
+
+def test_an_answer_that_the_limit_cut_is_truncated(tmp_path: Path, engine: str) -> None:
+    """It is asked for again with more room, of the same model."""
+    retry = outcome_of(tmp_path, engine, '{"tall": ', finish="length")
+    assert isinstance(retry, Retry)
+    assert (retry.failure, retry.category) == ("truncated", Category.TRANSIENT)
+    assert retry.context["room"] == 512
+
+
+def test_an_answer_of_ten_megabytes_is_truncated_and_not_asked_for_again(tmp_path: Path, engine: str) -> None:
+    """It is read as far as an answer may go; more room would not help, so the next model is asked."""
+    retry = outcome_of(tmp_path, engine, '{"tall": "', *["x" * 100_000] * 100, '"}')
+    assert isinstance(retry, Retry)
+    assert (retry.failure, retry.category) == ("truncated", Category.REROUTABLE)
+    assert "repair" not in retry.context
+
+
+def check_of(home: Path, engine: str = "openai", **entries: object) -> PromptCheck:
+    """Return the check of a home with the remote model `far` and the local model `echo`."""
+    catalogue(home, engine, "http://localhost:9", **entries)
+    make_echo_model(home)
+    return PromptCheck(CountingModels(home, Registry(home)))
+
+
+@pytest.mark.parametrize(
+    ("engine", "lacks", "sampling", "named"),
+    [
+        ("openai", [], {"top_k": 5}, "top_k"),
+        ("openai", [], {"repetition_penalty": 1.2}, "repetition_penalty"),
+        ("openai", ["seed"], {"seed": 0}, "seed"),
+        ("openai", ["temperature"], {"temperature": 0.7}, "temperature"),
+        ("openai", ["stop"], {"stop": ["x"]}, "stop"),
+        ("anthropic", [], {"temperature": 1.0}, "temperature"),
+        ("anthropic", [], {"top_p": 0.5}, "top_p"),
+        ("anthropic", [], {"seed": 7}, "seed"),
+    ],
+)
+def test_a_parameter_that_the_model_lacks_is_refused(
+    tmp_path: Path, engine: str, lacks: list[str], sampling: dict[str, object], named: str
+) -> None:
+    """By what the engine never sends, and by what the entry says; the error names the field, also as HTTP has it."""
+    check = check_of(tmp_path, engine, lacks=lacks)
+    with pytest.raises(InvalidRecord, match=f"the model far has no parameter {named}") as caught:
+        check.check(generation(model="far", sampling=sampling))
+    assert caught.value.param == f"sampling.{named}"
+    own = ("top_k", "repetition_penalty")
+    told = refused(caught.value)
+    assert (told.param, told.status) == (f"headrace.{named}" if named in own else named, 400)
+    assert told.code == "unsupported_parameter"
+
+
+@pytest.mark.parametrize(
+    "sampling", [{}, {"max_tokens": 5}, {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": None, "stop": []}]
+)
+def test_a_usual_value_asks_for_nothing(tmp_path: Path, sampling: dict[str, object]) -> None:
+    """A job that writes down the defaults is accepted by every model."""
+    check_of(tmp_path, "anthropic", lacks=["stop"]).check(generation(model="far", sampling=sampling))
+
+
+def test_a_model_of_this_machine_has_them_all(tmp_path: Path) -> None:
+    """A refusal is of the model that lacks the parameter, and of no other."""
+    check_of(tmp_path).check(generation(model="echo", sampling={"temperature": 0.5, "top_k": 5, "seed": 3}))
+
+
+def test_each_model_of_a_chain_must_have_it(tmp_path: Path) -> None:
+    """A job may be answered by any model of its chain."""
+    with pytest.raises(InvalidRecord, match="the model far has no parameter top_k"):
+        check_of(tmp_path).check(generation(model=("echo", "far"), sampling={"top_k": 5}))

@@ -1,4 +1,4 @@
-"""Admission of jobs with tools: their size, their schemas, and whether a model can choose by itself."""
+"""Admission of prompts, formats and tools."""
 
 import json
 from pathlib import Path
@@ -6,18 +6,92 @@ from typing import Any
 
 import pytest
 from tests.workers.features.generation.engines.remote_models import catalogue
-from tests.workers.runtime.bridge.records import generation
+from tests.workers.runtime.bridge.records import Models, generation
 
-from headrace_schemas import Message
+from headrace_schemas import GenerationJob, Message, Sampling
 from headrace_schemas.errors import InvalidRecord, PromptTooLong
 from headrace_schemas.limits import MAX_SHORT_TEXT
-from headrace_schemas.tool import Tool, ToolCall
+from headrace_schemas.output_format import JsonSchemaFormat
+from headrace_schemas.tool import NO_TOOLS, Offer, Tool, ToolCall
 from headrace_workers.features.generation.admission import PromptCheck
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.testing import make_echo_model, make_tiny_model
 
 pytestmark = pytest.mark.integration  # schemas are compiled in a process of their own
+
+HOLDS = 100  # words of prompt
+
+
+class Words(Models):
+    """Models for which each word and each comma is a token, and which hold few."""
+
+    def context_length(self, _alias: str) -> int | None:
+        """Return a small context."""
+        return HOLDS
+
+    def prompt_tokens(
+        self, _alias: str, messages: tuple[Message, ...], _tenant: str, offer: Offer = NO_TOOLS
+    ) -> int | None:
+        """Count them."""
+        texts = [each.content for each in messages] + [each.description for each in offer.tools]
+        tokens = sum(len(text.replace(",", " ").split()) for text in texts)
+        if tokens >= HOLDS:
+            raise PromptTooLong(f"the prompt has {tokens} tokens, and the model holds {HOLDS}")
+        return tokens
+
+
+CHECK = PromptCheck(Words())
+
+
+def asking(values: int, prompt: str = "hello", *, in_prompt: bool = True) -> GenerationJob:
+    """Return a job whose schema has so many values."""
+    output = JsonSchemaFormat(
+        json_schema={"enum": [f"value-{number}" for number in range(values)]}, in_prompt=in_prompt
+    )
+    return generation(prompt=prompt, output=output, sampling=Sampling(max_tokens=7))
+
+
+def test_the_schema_in_the_prompt_is_counted() -> None:
+    """A job is sized by what its model reads."""
+    few, many = CHECK.examine(asking(3)), CHECK.examine(asking(30))
+    assert few is not None
+    assert many == few + 27
+
+
+def test_a_schema_that_exhausts_the_context_is_refused_with_that_reason() -> None:
+    """The error names the format, and what to do."""
+    job = asking(100)
+    assert CHECK.is_doubtful(job)
+    with pytest.raises(
+        PromptTooLong, match=r"the format that stands in the prompt.*output\.in_prompt to false"
+    ) as found:
+        CHECK.examine(job)
+    assert found.value.param == "output"
+
+
+def test_tools_that_exhaust_the_context_are_refused_with_that_reason() -> None:
+    """The error names the tools, but not where the conversation alone is too long."""
+    tools = tuple(Tool(name=f"t{number}", description="word " * 30) for number in range(4))
+    with pytest.raises(PromptTooLong, match=r"the tools that the prompt describes make it too long.*fewer") as found:
+        CHECK.examine(generation(prompt="hello", tools=tools, tool_choice="required"))
+    assert found.value.param == "tools"
+    with pytest.raises(PromptTooLong) as found:
+        CHECK.examine(generation(prompt="word " * 200, tools=tools, tool_choice="required"))
+    assert found.value.param is None
+
+
+def test_a_schema_that_is_left_out_of_the_prompt_costs_nothing() -> None:
+    """It may have more values than the context has tokens."""
+    assert CHECK.examine(asking(1_000, in_prompt=False)) == 1 + 7
+
+
+def test_a_prompt_that_is_too_long_by_itself_is_refused_as_ever() -> None:
+    """Its format is not to blame."""
+    with pytest.raises(PromptTooLong) as found:
+        CHECK.examine(asking(1, "word " * 200))
+    assert found.value.param is None
+
 
 QWEN = Path(__file__).with_name("engines") / "templates" / "qwen2.5.jinja"
 WEATHER = Tool(name="get_weather", parameters={"type": "object", "properties": {"city": {"type": "string"}}})
@@ -124,3 +198,42 @@ def test_calls_of_before_are_counted(models: CountingModels) -> None:
     assert check.is_doubtful(job)
     with pytest.raises(PromptTooLong):
         check.examine(job)
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> PromptCheck:
+    """Return the check of a home with the model `echo`."""
+    make_echo_model(tmp_path)
+    return PromptCheck(CountingModels(tmp_path, Registry(tmp_path)))
+
+
+def _asks(schema: dict[str, Any]) -> Any:
+    return generation(model="echo", output={"type": "json_schema", "json_schema": schema})
+
+
+def test_a_new_format_is_examined_and_then_known(check: PromptCheck) -> None:
+    """A format that nobody asked for before is left to the thorough check; later jobs need none."""
+    job = _asks({"title": "examined once", "type": "string"})
+    check.check(job)
+    assert check.is_doubtful(job)
+
+    check.examine(job)
+
+    assert not check.is_doubtful(job)
+
+
+def test_a_refused_format_is_refused_at_once_the_second_time(check: PromptCheck) -> None:
+    """The thorough check refuses a format by its place, and the quick one does so from then on."""
+    job = _asks({"properties": {"refused once": {"pattern": "(?!a)b"}}})
+    check.check(job)
+
+    for refuse in (check.examine, check.check):
+        with pytest.raises(InvalidRecord, match="looks around") as refused:
+            refuse(job)
+        assert refused.value.param == "output.json_schema/properties/refused once/pattern"
+
+
+def test_a_job_without_a_format_is_not_doubtful_for_it(check: PromptCheck) -> None:
+    """A job that asks for no format, or for a choice, is compiled nowhere."""
+    assert not check.is_doubtful(generation(model="echo"))
+    assert not check.is_doubtful(generation(model="echo", output={"type": "choice", "choices": ["a"]}))

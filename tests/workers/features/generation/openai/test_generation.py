@@ -1,10 +1,14 @@
+""""""
+
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.workers.features.generation.openai.ends import JOB_ID, answered
 
 from headrace_schemas import Category
 from headrace_schemas.events import Attempt, Cost
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.recall import CacheTier, Recall
-from headrace_workers.features.generation.openai.generation import receipt
+from headrace_workers.features.generation.openai.generation import pieces, receipt
 
 
 def test_a_receipt_has_all_but_the_text():
@@ -46,3 +50,18 @@ def test_a_receipt_says_who_was_asked_who_saw_the_text_and_what_it_cost():
 def test_what_was_not_asked_for_is_not_in_it():
     """No cache, no recall; no knowledge base, no grounding."""
     assert not {"recall", "grounding"} & receipt(answered()).keys()
+
+
+@given(st.text(alphabet=st.sampled_from("a \n\u00e9\U0001f600"), max_size=300))
+def test_all_pieces_together_are_the_text(text):
+    """Nothing is lost between them, and none is empty or long."""
+    cut = pieces(text)
+    assert "".join(cut) == text
+    assert all(0 < len(piece) <= 64 for piece in cut)
+
+
+def test_a_piece_ends_at_a_space_where_there_is_one():
+    """So that words come whole."""
+    assert pieces("word " * 20)[0].endswith("word ")
+    assert pieces("x" * 100) == ["x" * 64, "x" * 36]
+    assert pieces("") == []

@@ -1,3 +1,5 @@
+"""Fields and texts of requests."""
+
 from datetime import UTC, datetime
 
 import pytest
@@ -6,12 +8,18 @@ from tests.workers.features.generation.openai.ends import ASKER
 from headrace_schemas import GenerationJob
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.request import (
+    CHAT_PARTS,
     OF_ANY,
     OF_GENERATION,
+    RESPONSE_PARTS,
     RequestContext,
     build,
+    role_of,
     shared_fields,
+    text_of,
+    texts_of,
     tier,
+    wants_stream,
 )
 from headrace_workers.http.openai_errors import Refused
 
@@ -145,3 +153,116 @@ def test_a_key_is_the_job_s_key():
     assert build(GenerationJob, fields, asker, {}).idempotency_key == "order-17"
     assert build(GenerationJob, fields, asker, {}, "/2").idempotency_key == "order-17/2"
     assert build(GenerationJob, fields, ASKER, {}).idempotency_key is None
+
+
+def test_one_text_or_many():
+    """Each with its place."""
+    assert texts_of({"input": "a"}, "input", 2) == [("input", "a")]
+    assert texts_of({"input": ["a", "b"]}, "input", 2) == [("input[0]", "a"), ("input[1]", "b")]
+
+
+@pytest.mark.parametrize(
+    ("value", "param", "words"),
+    [
+        (None, "input", "is missing"),
+        ([], "input", "at least one"),
+        ({}, "input", "must be text"),
+        (["a", "b", "c"], "input", "at most 2 texts, not 3"),
+        ([1, 2], "input[0]", "tokens are not taken"),
+        ([[1], [2]], "input[0]", "tokens are not taken"),
+        (["a", None], "input[1]", "must be text"),
+    ],
+)
+def test_what_is_none_is_refused(value, param, words):
+    """Tokens are of another model's tokenizer."""
+    asked = {} if value is None else {"input": value}
+    with pytest.raises(Refused, match=words) as caught:
+        texts_of(asked, "input", 2)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("role", "ours"), [("system", "system"), ("developer", "system"), ("user", "user"), ("assistant", "assistant")]
+)
+def test_roles(role, ours):
+    """A developer's instructions are the system's."""
+    assert role_of(role, "r") == ours
+
+
+@pytest.mark.parametrize("role", ["tool", "function", None, ["user"]])
+def test_other_roles_are_refused(role):
+    """By their place."""
+    with pytest.raises(Refused) as caught:
+        role_of(role, "messages[0].role")
+    assert caught.value.param == "messages[0].role"
+
+
+def test_parts_of_text_are_joined_a_line_each():
+    """A text is taken as it is."""
+    assert text_of("a", CHAT_PARTS, "c") == "a"
+    assert text_of([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], CHAT_PARTS, "c") == "a\nb"
+    assert text_of([{"type": "refusal", "refusal": "no"}], CHAT_PARTS, "c") == "no"
+    assert text_of([], CHAT_PARTS, "c") == ""
+
+
+def test_an_output_of_ours_may_be_sent_back():
+    """With its annotations, which a model does not read."""
+    part = {"type": "output_text", "text": "a", "annotations": [{"type": "file_citation"}], "logprobs": []}
+    assert text_of([part, {"type": "input_text", "text": "b"}], RESPONSE_PARTS, "c") == "a\nb"
+
+
+@pytest.mark.parametrize(
+    ("content", "param"),
+    [
+        (None, "c"),
+        (1, "c"),
+        ({}, "c"),
+        (["a"], "c[0].type"),
+        ([{"text": "a"}], "c[0].type"),
+        ([{"type": "image_url", "image_url": {}}], "c[0].type"),
+        ([{"type": ["text"], "text": "a"}], "c[0].type"),
+        ([{"type": "text"}], "c[0].text"),
+        ([{"type": "text", "text": 1}], "c[0].text"),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b", "x": 1}], "c[1].x"),
+        ([{"type": "text", "text": "a", "prompt_cache_breakpoint": {}}], "c[0].prompt_cache_breakpoint"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_its_place(content, param):
+    """Images, sounds and files are not read."""
+    with pytest.raises(Refused) as caught:
+        text_of(content, CHAT_PARTS, "c")
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ({}, (False, False)),
+        ({"stream": False}, (False, False)),
+        ({"stream_options": {}}, (False, False)),
+        ({"stream": False, "stream_options": {"include_usage": False}}, (False, False)),
+        ({"stream": True}, (True, False)),
+        ({"stream": True, "stream_options": {"include_usage": True}}, (True, True)),
+        ({"stream": True, "stream_options": {"include_usage": False, "include_obfuscation": False}}, (True, False)),
+    ],
+)
+def test_what_is_wanted(asked, wanted):
+    """Whether to stream, and whether to tell the usage."""
+    assert wants_stream(asked) == wanted
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"stream": 1}, "stream"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": []}, "stream_options"),
+        ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(asked, param):
+    """By name."""
+    with pytest.raises(Refused) as caught:
+        wants_stream(asked)
+    assert caught.value.param == param
