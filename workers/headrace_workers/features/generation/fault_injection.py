@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sqlalchemy import or_, select
 
@@ -35,36 +35,27 @@ class InjectedBusy(Unseen, ProviderBusy):
     """A busy provider in a drill."""
 
 
-class Answers(Protocol):
-    """The part of a generator that answers."""
-
-    def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
-        """Answer all; the i-th item belongs to the i-th request."""
-
-
+@dataclass(frozen=True, slots=True)
 class FaultyGenerator:
-    """A generator whose calls all come to this fault."""
+    """A generator whose calls all come to this fault. `sleep` and `monotonic` are for calls that hang."""
 
-    def __init__(
-        self, fault: str, sleep: Callable[[float], object] = time.sleep, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._fault = fault
-        self._sleep = sleep
-        self._monotonic = monotonic
+    fault: str
+    sleep: Callable[[float], object] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Fail all requests as a model in such an outage does."""
-        if self._fault == HANG:
+        if self.fault == HANG:
             return self._hang(requests)
-        if self._fault == BUSY:
+        if self.fault == BUSY:
             return [InjectedBusy("drill: it takes no more calls", after=BUSY_SECONDS) for _ in requests]
         return [InjectedFailure("drill: it could not be reached") for _ in requests]
 
     def _hang(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         longest = max((min(each.at_most or HANGS_SECONDS, HANGS_SECONDS) for each in requests), default=0.0)
-        until = self._monotonic() + longest
-        while self._monotonic() < until and not all(each.given_up() for each in requests):
-            self._sleep(_LOOK_EVERY)
+        until = self.monotonic() + longest
+        while self.monotonic() < until and not all(each.given_up() for each in requests):
+            self.sleep(_LOOK_EVERY)
         late = InjectedFailure(f"drill: no answer began within {longest:g} s")
         return [GivenUp() if each.given_up() else late for each in requests]
 

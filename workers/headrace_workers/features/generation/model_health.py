@@ -17,7 +17,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Completion, Generator, HasProvider, NotAsked, ProviderBusy, Request
 from headrace_workers.core.wrapped_generator import WrappedGenerator
 from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
-from headrace_workers.features.generation.fault_injection import Answers, FaultyGenerator
+from headrace_workers.features.generation.fault_injection import FaultyGenerator
 from headrace_workers.features.generation.store.breakers import (
     Breaker,
     Breakers,
@@ -30,9 +30,9 @@ from headrace_workers.features.generation.store.breakers import (
 )
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
 
-_READ_EVERY: Final = 0.5  # seconds
+_READ_EVERY: Final = 0.5  # seconds between two readings of all breakers
+# The same while one of them is not closed: jobs wait for its model until their bridge knows that a probe failed.
 _READ_OFTEN: Final = 0.1
-
 _LOOK_EVERY: Final = 0.25  # seconds for which a worker believes what it read
 _TELL_EVERY: Final = 5.0  # seconds between two notes of how many calls there were
 _PROBE_SECONDS: Final = 60.0  # that a probe may take, where nothing bounds its call
@@ -306,9 +306,10 @@ class MonitoredGenerator(WrappedGenerator):
             return [self._open(permit) for _ in requests]
         if not permit.probes and self.provider is not None:  # a model of this machine is asked at once
             requests = [replace(each, barred=self._health.barred) for each in requests]
-        asked: Answers = FaultyGenerator(fault) if (fault := self._health.drill()) else self._inner
+        fault = self._health.drill()
+        answer_all = self._inner.generate if fault is None else FaultyGenerator(fault).generate
         begun = self._monotonic()
-        found = asked.generate(requests)
+        found = answer_all(requests)
         self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes)
         if permit.probes:  # one that failed has opened the breaker: its model is not asked once more
             found = [RemoteFailed(reason_of(each)) if isinstance(each, ServerFailed) else each for each in found]

@@ -18,7 +18,7 @@ RESPONSES: Final = Table(
     Index("responses_asked", "asked_at"),
 )
 
-# The breaker of each model that failed or was drilled at least once: see breaker.py.
+# The breaker of each model that failed or was drilled at least once: see store/breakers.py.
 BREAKERS: Final = Table(
     "breakers",
     METADATA,

@@ -14,9 +14,9 @@ from tests.workers.runtime.worker.running import run_all
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.machine import available_cores, available_memory
 from headrace_workers.core.feature import Feature, installed
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.machine import available_cores, available_memory
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.engine import Machine, choose_placement, engines, int8_saturates
 from headrace_workers.features.generation.engines.load_generator import load_generator

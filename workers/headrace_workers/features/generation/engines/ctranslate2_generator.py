@@ -153,7 +153,7 @@ class CTranslate2Generator:
         return view
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
-        """Answer all. A request with a seed (and a temperature) runs alone: see `seeded`. What others begin with
+        """Answer all. A request with a seed (and a temperature) runs alone: see `logits`. What others begin with
         together is computed once: see `prefixes`. A request with a format is held to it: see `constrained`.
 
         A batch that cannot be computed is an error of its own rows; the others have their answers.
@@ -394,7 +394,7 @@ class CTranslate2Generator:
         return [self._complete(prompt, answer, row.ids)]
 
     def _between(self, stops: Callable[[Any], bool] | None) -> Callable[[Any], bool] | None:
-        """Return the callback for each token, in which bulk runs yield to urgent ones: see `yield_to_interactive`."""
+        """Return the callback for each token, in which bulk runs yield to urgent ones: see `slots`."""
         if self._urgent or self._placement.device != "cpu":
             return stops
         run = self._slots.urgent_runs.start_bulk_run()

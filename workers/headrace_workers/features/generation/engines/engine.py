@@ -106,7 +106,7 @@ def _best_type(stored: str, device: str, supported: frozenset[str]) -> str:
 
 
 def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo"), env: Mapping[str, str] | None = None) -> bool:
-    """Return True if this CPU multiplies int8 in pairs that overflow where weights go up to ±127 (see `int8_weights`).
+    """Return True if this CPU multiplies int8 in pairs that overflow where weights go up to ±127 (see `quantization`).
 
     Such are x86 processors without VNNI. Where the system does not say what the processor has, the answer is False.
     """

@@ -154,7 +154,7 @@ class AddedTokens:
         return ids
 
     def said(self, text: str) -> str:
-        """Return a caller's text as a template may be given it: see `Said`."""
+        """Return a caller's text as a template may be given it: see `CallerText`."""
         return _as_caller_text(text, self._hide)  # type: ignore[no-any-return]
 
     def named(self, rendered: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT: Final = "int8"
-PAIRS: Final = "pairs"  # the bound of the int8 weights that we write: see `int8_weights`
+PAIRS: Final = "pairs"  # the bound of the int8 weights that we write
 QUANTIZATIONS: Final = ("int8", "int8_float32", "int8_float16", "int8_bfloat16", "float16", "bfloat16", "float32")
 
 LARGEST: Final = 127  # of one weight

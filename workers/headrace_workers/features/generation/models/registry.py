@@ -60,7 +60,7 @@ class ModelCard:
     `source` says what it was made from, `licence` is an SPDX identifier (or "unknown"), `sha256` is of `model.bin`
     as it was written ("" where an engine has no weights), `size_bytes` of the whole folder, `context_length` is
     prompt and answer together in tokens; for an embedder, what it reads of a text. `weight_range` names the bound of
-    int8 weights (see `int8_weights`); it is "" for other formats, and for older int8 models, which use all of ±127.
+    int8 weights (see `quantization`); it is "" for other formats, and for older int8 models, which use all of ±127.
     `repetition_penalty` is what its answers have where a job names none: 1 is none. `remote` is of a model of the
     catalogue, which has no folder.
     """

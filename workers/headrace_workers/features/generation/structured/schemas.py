@@ -1,6 +1,6 @@
 """Which formats a job may ask for. A format that cannot be had is refused at admission, with its place.
 
-A format is taken when llguidance can hold a model to it, as far as it knows its keywords (see `guiding`), and
+A format is taken when llguidance can hold a model to it, as far as it knows its keywords (see `grammar`), and
 jsonschema-rs can check the whole of it. Compiling is bounded in time and memory, since it runs in a process of its own.
 """
 

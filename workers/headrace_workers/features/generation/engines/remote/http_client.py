@@ -30,7 +30,7 @@ _NO_FORMAT: Final = frozenset({400, 422})  # statuses of providers that cannot u
 
 
 def http_client(limits: RemoteModel) -> "httpx2.AsyncClient":
-    """Return a client for this model. Limits on content are kept by the caller: see `calls.answer`."""
+    """Return a client for this model. Limits on content are kept by the caller: see `generator.answer`."""
     import httpx2
 
     class Bounded(httpx2.AsyncByteStream):
