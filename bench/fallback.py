@@ -26,8 +26,7 @@ from bench.report import Report, Row, report, row
 from headrace_schemas import HeadraceError
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.runtime.wire.live_queues import live_queues
-from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis import live_queues, redis_client
 
 NAME = "fallback"
 _ANSWERS = 0.5  # seconds

@@ -24,10 +24,8 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions, Reached, Saved
 from headrace_workers.features.cache.store import entries
-from headrace_workers.runtime.wire.listener import HintListener
-from headrace_workers.runtime.wire.notifier import Hint, Notifier
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.hints import Hint, HintListener, Notifier
+from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 NAME = "fleet"
 _DIMENSIONS = 384

@@ -31,9 +31,8 @@ from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES
 from headrace_workers.features.webhooks.targets import Reach
 from headrace_workers.runtime.embedded.free_ports import free_ports
-from headrace_workers.runtime.wire.notifier import Hint, Notifier
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.hints import Hint, Notifier
+from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 NAME = "webhooks"
 _WORKERS = {**TWO_WORKERS, "deliver": ["--role", "deliver"]}

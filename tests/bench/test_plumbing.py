@@ -6,7 +6,7 @@ from tests.services.need import need
 
 from headrace_schemas import HeadraceError
 from headrace_workers.runtime.embedded.broker import tansu_binary
-from headrace_workers.runtime.embedded.redis import redis_binary
+from headrace_workers.runtime.embedded.stack import redis_binary
 
 
 def _redis() -> str | None:

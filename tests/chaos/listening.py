@@ -3,8 +3,7 @@
 import redis
 from tests.chaos.deployment import Deployment
 
-from headrace_workers.runtime.wire.live_queues import live_queues
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.redis import RedisNames, live_queues
 
 
 def start_listening(deployment: Deployment, *names: str) -> None:

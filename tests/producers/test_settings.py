@@ -7,7 +7,7 @@ import pytest
 
 from headrace_producers import KafkaSettings, ProducerSettings
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.runtime.embedded.lock import HomeLock
+from headrace_workers.runtime.embedded.home import HomeLock
 
 
 def test_addresses_come_from_the_environment():

@@ -7,7 +7,7 @@ from tests.services.server import Server
 from headrace_schemas import HeadraceError
 from headrace_workers.runtime.embedded.child_processes import ChildSpec
 from headrace_workers.runtime.embedded.free_ports import free_ports
-from headrace_workers.runtime.embedded.redis import redis, redis_binary
+from headrace_workers.runtime.embedded.stack import redis, redis_binary
 
 
 class RedisServer(Server):

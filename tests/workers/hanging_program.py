@@ -11,7 +11,7 @@ from headrace_schemas import EvaluationJob
 from headrace_workers.features.judging import stage
 from headrace_workers.features.judging.step import judge
 from headrace_workers.runtime.health import watched
-from headrace_workers.runtime.worker import bound
+from headrace_workers.runtime.worker import runs
 
 
 def _hanging_judge(tasks, **known):
@@ -26,7 +26,7 @@ def _hanging_judge(tasks, **known):
 stage.STAGES = tuple(  # the pipeline is built later
     replace(each, step=_hanging_judge) if each.step is judge else each for each in stage.STAGES
 )
-bound.MODEL = bound.LIGHT
+runs.MODEL = runs.LIGHT
 watched.available_cores = lambda: 0.4  # two fifths of its bound in CPU time, of which each spin takes all
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def _load_libraries() -> None:
 
 
 def _health() -> None:
-    from headrace_workers.runtime.health.container_check import check
+    from headrace_workers.runtime.health.reports import check
 
     check(["bridge"])
 

@@ -12,9 +12,7 @@ from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.runtime.wire.live_queues import live_queues
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 NAMES = RedisNames("headrace.")

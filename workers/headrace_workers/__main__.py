@@ -19,7 +19,7 @@ def main() -> None:
 
 def _run() -> int:
     if sys.argv[1:2] == ["health"]:
-        from headrace_workers.runtime.health.container_check import check
+        from headrace_workers.runtime.health.reports import check
 
         if (code := check(sys.argv[2:])) is not None:
             return code

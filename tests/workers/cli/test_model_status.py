@@ -29,8 +29,7 @@ from headrace_workers.features.generation.models.registry import list_cards
 from headrace_workers.features.generation.stage import generate
 from headrace_workers.features.generation.store.breakers import Breaker, Breakers
 from headrace_workers.features.generation.tables import BREAKERS
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 
 @pytest.fixture

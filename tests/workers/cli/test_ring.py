@@ -12,9 +12,8 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.runtime.wire.notifier import Hint
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.hints import Hint
+from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 JOB = evaluation(idempotency_key="held").job_id("")
 

@@ -15,7 +15,7 @@ from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.ledger_jobs import LedgerJobs
 from headrace_workers.cli.unserved import UnservedWarning, start_command, unserved
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.redis import RedisNames
 
 COMMAND = "headrace worker --role generate --model echo"
 

@@ -32,7 +32,7 @@ from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.services import Wired
 from headrace_workers.runtime.settings import ModelSettings, Settings
-from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis import redis_client
 from headrace_workers.testing import make_hash_embedder
 from headrace_workers.wiring import build_bridge as main_bridge
 from headrace_workers.wiring import build_gateway as main_gateway

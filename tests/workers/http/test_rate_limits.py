@@ -11,7 +11,7 @@ from tests.services.redis import RedisServer, find_redis
 from headrace_workers.http import rate_limits as rates_module
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.rate_limits import RateLimiter
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.redis import RedisNames
 
 
 def client(url: str) -> Redis:

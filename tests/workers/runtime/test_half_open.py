@@ -13,14 +13,10 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.progress import Awaited, Progress
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
-from headrace_workers.runtime.wire.listener import HintListener
-from headrace_workers.runtime.wire.live_queues import live_queues
-from headrace_workers.runtime.wire.notifier import Hint, Notifier
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.hints import Hint, HintListener, Notifier
+from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
-from headrace_workers.runtime.worker.interactive_consumer import InteractiveConsumer
-from headrace_workers.runtime.worker.presence import Presence
+from headrace_workers.runtime.worker.consumer import InteractiveConsumer, Presence
 
 NAMES = RedisNames("half.")
 QUEUE = "model.echo"
@@ -46,7 +42,7 @@ def url(proxy):
 def impatience(monkeypatch):
     """The ears wait no longer, either, and both look again soon."""
     for name in ("_ASK_AFTER", "_ANSWER"):
-        monkeypatch.setattr(f"headrace_workers.runtime.wire.listener.{name}", SECONDS)
+        monkeypatch.setattr(f"headrace_workers.runtime.wire.hints.{name}", SECONDS)
     for loop in ("wire.listener", "worker.interactive_consumer"):
         monkeypatch.setattr(f"headrace_workers.runtime.{loop}._WAIT", 0.1)
         monkeypatch.setattr(f"headrace_workers.runtime.{loop}._PAUSE", 0.1)
@@ -102,8 +98,8 @@ def test_a_silent_bell_is_no_half_open_connection(proxy, url, progress, monkeypa
         return ping(self)
 
     monkeypatch.setattr(PubSub, "ping", ask)
-    monkeypatch.setattr("headrace_workers.runtime.wire.listener._ASK_AFTER", 0.2)
-    monkeypatch.setattr("headrace_workers.runtime.wire.listener._ANSWER", 60.0)
+    monkeypatch.setattr("headrace_workers.runtime.wire.hints._ASK_AFTER", 0.2)
+    monkeypatch.setattr("headrace_workers.runtime.wire.hints._ANSWER", 60.0)
     loop = progress.loop("ears")
     ears = HintListener(redis_client(url), NAMES.hints, {hint: threading.Event() for hint in Hint}, loop)
     ears.start()

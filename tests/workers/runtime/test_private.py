@@ -13,7 +13,7 @@ from headrace_workers.core.private_files import keep_private, opened_privately, 
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.generation.models.registry import staged_model
-from headrace_workers.runtime.embedded.lock import HomeLock
+from headrace_workers.runtime.embedded.home import HomeLock
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,7 @@ from headrace_workers.cli.readiness import LogWatch, still_starting
 from headrace_workers.core.environment import environment
 from headrace_workers.runtime.embedded.child_processes import ChildFailed, ChildSpec
 from headrace_workers.runtime.embedded.stack import Addresses
-from headrace_workers.runtime.health.own_file import deployment_of
-from headrace_workers.runtime.health.reports import last_sign
+from headrace_workers.runtime.health.reports import deployment_of, last_sign
 from headrace_workers.runtime.settings import Settings
 
 _COMMAND = (sys.executable, "-m", "headrace_workers")

@@ -15,7 +15,7 @@ from headrace_workers.runtime.settings import home_of, ledger_url
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.runtime.wire.notifier import Notifier
+    from headrace_workers.runtime.wire.hints import Notifier
 
 LEDGER_FILE = "ledger.db"
 _REDIS_SECONDS = 1.0  # it gives hints only, which are not worth a longer wait
@@ -114,9 +114,7 @@ def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None)
     url = find_redis_url(env)
     if url is None:
         return None
-    from headrace_workers.runtime.wire.live_queues import live_queues
-    from headrace_workers.runtime.wire.redis_client import redis_client
-    from headrace_workers.runtime.wire.redis_names import RedisNames
+    from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 
     try:
         client = redis_client(url, _REDIS_SECONDS)
@@ -130,7 +128,7 @@ def ring_bridges(env: Mapping[str, str] | None = None) -> None:
     """Notify the bridges of new steps and events. If that fails, they look soon anyway."""
     bell = _bell(env)
     if bell is not None:
-        from headrace_workers.runtime.wire.notifier import Hint
+        from headrace_workers.runtime.wire.hints import Hint
 
         bell.notify(*Hint)
 
@@ -142,7 +140,7 @@ def _wakes_followers(env: Mapping[str, str] | None) -> Callable[[], None]:
     known, bell = False, None
 
     def wake() -> None:
-        from headrace_workers.runtime.wire.notifier import Hint
+        from headrace_workers.runtime.wire.hints import Hint
 
         nonlocal known, bell
         if not known:
@@ -157,9 +155,8 @@ def _bell(env: Mapping[str, str] | None) -> "Notifier | None":
     url = find_redis_url(env)
     if url is None:
         return None
-    from headrace_workers.runtime.wire.notifier import Notifier
-    from headrace_workers.runtime.wire.redis_client import redis_client
-    from headrace_workers.runtime.wire.redis_names import RedisNames
+    from headrace_workers.runtime.wire.hints import Notifier
+    from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
     with suppress(ValueError):  # it may be no URL
         return Notifier(redis_client(url, _REDIS_SECONDS), RedisNames(topic_prefix(env)).hints)

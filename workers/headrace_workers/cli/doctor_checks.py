@@ -22,7 +22,7 @@ from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.core.migrate import require_current
 from headrace_workers.core.sql.database import connect
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis import redis_client
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ from typing import Any
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.environment import environment
-from headrace_workers.runtime.embedded.lock import CHILDREN_FILE
-from headrace_workers.runtime.health.own_file import deployment_of
-from headrace_workers.runtime.health.reports import KINDS, Report, reports
+from headrace_workers.runtime.embedded.home import CHILDREN_FILE
+from headrace_workers.runtime.health.reports import KINDS, Report, deployment_of, reports
 from headrace_workers.runtime.settings import Settings, home_of
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace_workers.runtime.embedded.child_processes import ChildFailed, last_words, started_at
-from headrace_workers.runtime.embedded.lock import CHILDREN_FILE
+from headrace_workers.runtime.embedded.home import CHILDREN_FILE
 
 
 class LogWatch:

@@ -7,7 +7,7 @@ from headrace_workers.core.admission import KnownEmbedder
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.listener import Several
+from headrace_workers.runtime.wire.hints import Broadcast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,5 +21,5 @@ class GatewayParts:
     ledger: Ledger
     progress: Progress
     embedder: KnownEmbedder
-    followers: Several
+    followers: Broadcast
     at_end: ExitStack

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from headrace_workers.core.log import Action, log
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.redis import RedisNames
 
 _AWAY_SECONDS: Final = 5.0  # without asking a Redis that did not answer
 _BURST_SECONDS: Final = 10.0  # a bucket holds what may be asked in so long

@@ -1,6 +1,6 @@
 """The ends of jobs, for all requests of this process that wait for some: one look into the ledger for all of them.
 
-It looks when the notifier rings (runtime/wire/notifier.py), and once a second by itself: a lost hint costs a second.
+It looks when the notifier rings (runtime/wire/hints.py), and once a second by itself: a lost hint costs a second.
 """
 
 import asyncio

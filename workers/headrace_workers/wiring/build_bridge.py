@@ -19,21 +19,16 @@ from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty, WakeUps
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
-from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
+from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty, IncidentReporter
 from headrace_workers.runtime.bridge.event_publisher import Publisher
-from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
-from headrace_workers.runtime.bridge.reap import Reap
+from headrace_workers.runtime.bridge.reap import Reap, StageSkipper
 from headrace_workers.runtime.bridge.relay import Relay
-from headrace_workers.runtime.bridge.skip_stages import StageSkipper
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
-from headrace_workers.runtime.wire.live_queues import live_queues
-from headrace_workers.runtime.wire.notifier import Hint, Notifier
-from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener, HintReceiver, Notifier
+from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, live_queues, redis_client
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 from headrace_workers.wiring.parts import admission_parts, assigner_of, follow_up, pipeline_of, task_queue
 
@@ -142,7 +137,7 @@ def _listener(
 def _joined(*heard: Mapping[Hint, HintReceiver]) -> dict[Hint, HintReceiver]:
     """Return for each hint what sets all that hears it."""
     hints = dict.fromkeys(hint for each in heard for hint in each)
-    return {hint: Several(*(each[hint] for each in heard if hint in each)) for hint in hints}
+    return {hint: Broadcast(*(each[hint] for each in heard if hint in each)) for hint in hints}
 
 
 def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:

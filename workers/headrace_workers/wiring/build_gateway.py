@@ -22,10 +22,8 @@ from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import GatewaySettings, Settings
-from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
-from headrace_workers.runtime.wire.notifier import Hint, Notifier
-from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener, HintReceiver, Notifier
+from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, redis_client
 from headrace_workers.wiring.parts import admission_parts, pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
@@ -68,7 +66,7 @@ def build_gateway(
     sink, waiter = _sink(settings.kafka, executor, patience), Waiter(ledger.look_for, executor, progress.loop("waiter"))
     notifier, followers, at_end = (
         Notifier(redis_client(settings.redis, HINT_SECONDS), names.hints),
-        Several(),
+        Broadcast(),
         ExitStack(),
     )
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))

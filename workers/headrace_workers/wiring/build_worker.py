@@ -13,15 +13,13 @@ from headrace_workers.features.generation.models.registry import load_card
 from headrace_workers.features.generation.parts import generator
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.notifier import Hint, Notifier
-from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.runtime.worker.cancellation_watch import CancellationWatch
+from headrace_workers.runtime.wire.hints import Hint, Notifier
+from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, redis_client
 from headrace_workers.runtime.worker.claim_run import Runner
 from headrace_workers.runtime.worker.parts import WorkerParts
 from headrace_workers.runtime.worker.process import WorkerRuntime, run_worker
 from headrace_workers.runtime.worker.renew import Renewer
-from headrace_workers.runtime.worker.runs import Runs
+from headrace_workers.runtime.worker.runs import CancellationWatch, Runs
 from headrace_workers.runtime.worker.work import Work
 from headrace_workers.wiring.parts import assigner_of, follow_up, pipeline_of, task_queue
 

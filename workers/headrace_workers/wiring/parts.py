@@ -18,9 +18,8 @@ from headrace_workers.features.knowledge.embedders.deployed_embedder import Serv
 from headrace_workers.features.spend.prices import DeploymentPrices
 from headrace_workers.features.spend.settings import SpendSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings
-from headrace_workers.runtime.wire.early_assignment import Assigner
-from headrace_workers.runtime.wire.follow_up import FollowUp
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
+from headrace_workers.runtime.wire.redis import RedisNames
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 

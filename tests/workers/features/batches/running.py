@@ -26,7 +26,7 @@ from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.targets import Reach
-from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
+from headrace_workers.runtime.bridge.duty import IncidentReporter
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})

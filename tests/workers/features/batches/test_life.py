@@ -25,7 +25,7 @@ from headrace_workers.features.files.object_store import StoreUnavailable
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
-from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.hints import Hint
 
 pytestmark = pytest.mark.integration
 

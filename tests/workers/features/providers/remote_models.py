@@ -33,8 +33,7 @@ from headrace_workers.features.generation.stage import no_job
 from headrace_workers.features.generation.store.model_generations import model_versions
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.early_assignment import Assigner
-from headrace_workers.runtime.wire.follow_up import FollowUp
+from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
 from headrace_workers.runtime.worker.claim_run import Runner
 from headrace_workers.runtime.worker.parts import WorkerParts
 from headrace_workers.runtime.worker.renew import Renewer

@@ -5,10 +5,10 @@ from tests.workers.runtime.bridge.records import rules_of
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
+from headrace_workers.runtime.bridge.duty import IncidentReporter
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
-from headrace_workers.runtime.wire.early_assignment import Assigner
+from headrace_workers.runtime.wire.assignment import Assigner
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from headrace_workers.core.tables import STEPS
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty, WakeUps, all_duties
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.bridge.reap import Reap
-from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.hints import Hint
 
 
 class Idle:

@@ -16,7 +16,7 @@ from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.pipeline.routing import ServedModel
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.runtime.wire.redis_names import PRIORITIES, RedisNames
+from headrace_workers.runtime.wire.redis import PRIORITIES, RedisNames
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 QUEUE = "model.echo"

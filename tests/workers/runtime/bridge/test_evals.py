@@ -26,8 +26,7 @@ from headrace_workers.features.evals.tables import RUNS
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.runtime.bridge.duty import DutyLease
-from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
+from headrace_workers.runtime.bridge.duty import DutyLease, IncidentReporter
 
 ROWS = 450  # more than are written down at once
 CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "1", "operation": "eq"}

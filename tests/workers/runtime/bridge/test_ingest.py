@@ -26,7 +26,7 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.tables import OUTBOX, POSITIONS
 from headrace_workers.features.quality.store import Labels
 from headrace_workers.runtime.bridge import partitions
-from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.hints import Hint
 
 ALL = 4 * len(INBOUND)  # partitions that are read
 

@@ -20,7 +20,7 @@ from headrace_schemas.topics import INBOUND
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.outage import OUTAGE_ERRORS, KafkaUnavailable, awaited
-from headrace_workers.runtime.bridge import fetches, partition_watch
+from headrace_workers.runtime.bridge import fetches
 
 HALF = 2 * len(INBOUND)  # of all partitions
 
@@ -110,7 +110,7 @@ def only_trouble(ledger, kafka):
 
 def test_a_transaction_that_stays_open_is_named(ledger, apache_kafka, fresh_prefix, ingests, monkeypatch):
     """What lies behind it in its partition waits, all others go on; when it ends, nothing is left to tell."""
-    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
+    monkeypatch.setattr(fetches, "LASTS", 0.5)
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     producer = KafkaProducer(**kafka.client_options(), transactional_id=f"{kafka.prefix}t")
@@ -135,7 +135,7 @@ def test_a_partition_that_the_broker_cannot_read_holds_no_other(
     ledger, apache_kafka, fresh_prefix, ingests, monkeypatch
 ):
     """It is named, with the broker's words; jobs of the other partitions are taken all the while."""
-    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
+    monkeypatch.setattr(fetches, "LASTS", 0.5)
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     jobs = [keyed(number) for number in range(4)]
@@ -152,7 +152,7 @@ def test_a_partition_that_the_broker_cannot_read_holds_no_other(
 
 def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, ingests, monkeypatch):
     """Such as an answer without a whole batch: named with the client's words, looked at again, and over when it is."""
-    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
+    monkeypatch.setattr(fetches, "LASTS", 0.5)
     fails = threading.Event()
 
     def follow(consumer, *, parse, handle):

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from kafka.partitioner.default import DefaultPartitioner
 
-from headrace_workers.runtime.bridge.places import Partitions
+from headrace_workers.runtime.bridge.destinations import Partitions
 
 
 class Cluster:

@@ -12,7 +12,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import unpack
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.runtime.bridge.skip_stages import StageSkipper
+from headrace_workers.runtime.bridge.reap import StageSkipper
 
 
 def job(**fields):

@@ -24,11 +24,10 @@ from headrace_workers.core.ledger.outbox import OutboxRow, Outgoing, put
 from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
+from headrace_workers.runtime.bridge.duty import IncidentReporter
 from headrace_workers.runtime.bridge.event_publisher import _PRODUCER, Publisher, waves
-from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
 from headrace_workers.runtime.bridge.relay import Relay
-from headrace_workers.runtime.wire.early_assignment import Assigner
-from headrace_workers.runtime.wire.follow_up import FollowUp
+from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
 
 PUBLISHED = (Topic.OUTPUTS, Topic.RESULTS)
 

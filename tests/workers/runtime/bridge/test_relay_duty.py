@@ -18,12 +18,11 @@ from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.progress import Awaited
+from headrace_workers.runtime.bridge.destinations import Destination
+from headrace_workers.runtime.bridge.duty import IncidentReporter
 from headrace_workers.runtime.bridge.event_publisher import Published
-from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
-from headrace_workers.runtime.bridge.places import Place
 from headrace_workers.runtime.bridge.relay import Relay
-from headrace_workers.runtime.wire.early_assignment import Assigner
-from headrace_workers.runtime.wire.follow_up import FollowUp
+from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
 
 
 class Time:
@@ -248,7 +247,7 @@ def test_what_is_shut_is_tried_again_after_ten_seconds(ledger, time, monkeypatch
     def publish(rows, **_):
         tried.append(len(rows))
         time.ours += 3
-        return Published(shut={Place(Topic.OUTPUTS): "it is not there"})
+        return Published(shut={Destination(Topic.OUTPUTS): "it is not there"})
 
     monkeypatch.setattr(plan, "publish", publish)
     assert relay.once() == 3

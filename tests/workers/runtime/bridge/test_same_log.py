@@ -13,7 +13,7 @@ from tests.workers.runtime.bridge.records import record
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.positions import Fingerprint, Position, Reread
-from headrace_workers.runtime.bridge.same_log import fingerprint_of, newest_match, with_fingerprint
+from headrace_workers.runtime.bridge.cluster import fingerprint_of, newest_match, with_fingerprint
 
 
 def fingerprint(offset, digest="ab"):
@@ -80,7 +80,7 @@ def test_a_log_is_read_again_from_the_newest_record_that_is_the_same(kafka, part
 def test_a_broker_that_takes_seconds_to_answer_is_no_other_log(kafka, partition, monkeypatch):
     """A poll that brings nothing says nothing of a record: only an answer does."""
     fingerprints, now = fingerprints_of(kafka, partition), [0.0]
-    monkeypatch.setattr("headrace_workers.runtime.bridge.same_log.monotonic", lambda: now[0])
+    monkeypatch.setattr("headrace_workers.runtime.bridge.cluster.monotonic", lambda: now[0])
     with consumer_of(kafka) as consumer:
         poll, late = consumer.poll, iter(range(3))
 

@@ -24,7 +24,7 @@ from tests.workers.runtime.bridge.test_relay import put_values, relays  # noqa: 
 from headrace_producers.admin import PARTITIONS, ensure_topics
 from headrace_schemas import Topic
 from headrace_workers.core.tables import OUTBOX
-from headrace_workers.runtime.bridge.places import Partitions
+from headrace_workers.runtime.bridge.destinations import Partitions
 
 A, B = Topic.OUTPUTS, Topic.RESULTS
 

@@ -15,7 +15,7 @@ from headrace_producers.kafka import KafkaSink
 from headrace_schemas import GenerationJob, Topic
 from headrace_schemas.codec import decode
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.runtime.embedded import apache, broker
+from headrace_workers.runtime.embedded import broker
 from headrace_workers.runtime.embedded.child_processes import ChildSpec, start, stop
 from headrace_workers.runtime.embedded.free_ports import free_ports
 
@@ -123,9 +123,9 @@ def test_another_that_is_asked_for_and_not_here_says_what_it_needs(tmp_path, mon
 
 def test_apache_kafka_has_its_heap_for_its_partitions(tmp_path):
     """What it sets aside for compaction, which hardly anything here needs, is a small part."""
-    lines = apache.properties(tmp_path, 1, 2).splitlines()
+    lines = broker.apache_properties(tmp_path, 1, 2).splitlines()
     [buffer] = [int(line.partition("=")[2]) for line in lines if line.startswith("log.cleaner.dedupe.buffer.size=")]
-    [heap] = [int(part[4:-1]) * 1024**2 for part in apache.argv(tmp_path, tmp_path) if part.startswith("-Xmx")]
+    [heap] = [int(part[4:-1]) * 1024**2 for part in broker.apache_argv(tmp_path, tmp_path) if part.startswith("-Xmx")]
     assert 1024**2 < buffer <= heap / 16
 
 
@@ -133,7 +133,7 @@ def test_apache_kafka_has_its_partitions_after_a_stall_and_comes_back_soon_after
     """Its controller believes a silent broker for half a minute, except where it would wait for one that was killed."""
 
     def patience():
-        lines = apache.properties(tmp_path, 1, 2).splitlines()
+        lines = broker.apache_properties(tmp_path, 1, 2).splitlines()
         return [int(line.partition("=")[2]) for line in lines if line.startswith("broker.session.timeout.ms=")]
 
     log = tmp_path / "log"

@@ -7,13 +7,13 @@ import psutil
 import pytest
 
 from headrace_workers.runtime.embedded.child_processes import ChildSpec, kill_group, start
-from headrace_workers.runtime.embedded.lock import AlreadyRunning, HomeLock, end_leftovers, write_children
+from headrace_workers.runtime.embedded.home import AlreadyRunning, HomeLock, end_leftovers, write_children
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 HOLD = """
 import sys, time
 from pathlib import Path
-from headrace_workers.runtime.embedded.lock import HomeLock
+from headrace_workers.runtime.embedded.home import HomeLock
 lock = HomeLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 time.sleep(600)

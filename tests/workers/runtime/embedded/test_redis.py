@@ -7,7 +7,7 @@ import pytest
 import redis as client
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.runtime.embedded import redis as embedded
+from headrace_workers.runtime.embedded import stack as embedded
 from headrace_workers.runtime.embedded.child_processes import ChildSpec, start, stop
 from headrace_workers.runtime.embedded.free_ports import free_ports
 

@@ -23,7 +23,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.runtime.embedded import stack as stack_module
 from headrace_workers.runtime.embedded.broker import Kind, tansu_binary
 from headrace_workers.runtime.embedded.child_processes import ChildFailed, ChildSpec
-from headrace_workers.runtime.embedded.lock import AlreadyRunning
+from headrace_workers.runtime.embedded.home import AlreadyRunning
 from headrace_workers.runtime.embedded.stack import Addresses, Stack, plan
 
 OTHERS: set[int] = set()  # brokers of the whole run of tests, which this process has started, too

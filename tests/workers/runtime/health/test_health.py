@@ -13,9 +13,7 @@ from tests.workers.changed_settings import changed
 
 from headrace_producers.settings import KafkaSettings
 from headrace_workers.core.progress import STUCK_EXIT, Awaited, LoopState
-from headrace_workers.runtime.health.container_check import check
-from headrace_workers.runtime.health.own_file import deployment_of
-from headrace_workers.runtime.health.reports import Report, judge, reports
+from headrace_workers.runtime.health.reports import Report, check, deployment_of, judge, reports
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings, ledger_url
 
@@ -254,8 +252,6 @@ def test_the_check_of_a_container_loads_the_standard_library_and_six_modules(set
             "headrace_workers.__main__",
             "headrace_workers.core.log",
             "headrace_workers.core.progress",
-            "headrace_workers.runtime.health.container_check",
-            "headrace_workers.runtime.health.own_file",
             "headrace_workers.runtime.health.reports",
         }
         running.kill()

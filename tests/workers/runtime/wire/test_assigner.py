@@ -10,7 +10,7 @@ from tests.workers.tasks_in_memory import Tasks
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.tables import STEPS, TURNS
-from headrace_workers.runtime.wire.early_assignment import Assigner, alone, behind
+from headrace_workers.runtime.wire.assignment import Assigner, alone, behind
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from headrace_workers.runtime.wire.notifier import Hint, Notifier
+from headrace_workers.runtime.wire.hints import Hint, Notifier
 
 
 class Client:

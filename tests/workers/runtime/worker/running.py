@@ -20,8 +20,7 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.early_assignment import Assigner
-from headrace_workers.runtime.wire.follow_up import FollowUp
+from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
 from headrace_workers.runtime.worker.claim_run import Runner
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.runtime.worker.runs import Runs

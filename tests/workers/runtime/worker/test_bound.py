@@ -6,7 +6,7 @@ from tests.workers.runtime.worker.starts import output, started
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.outcome import Done, Retry
 from headrace_workers.core.pipeline.stage import Weight, model_of
-from headrace_workers.runtime.worker.bound import LIGHT, MODEL, Speed, bound, pace_of, tokens_done
+from headrace_workers.runtime.worker.runs import LIGHT, MODEL, Speed, bound, pace_of, tokens_done
 
 
 def seconds(run, *, at=None, longest_run=0.0):

@@ -11,8 +11,7 @@ from headrace_workers.core.ledger.outcome import outcome_of
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.ports import GivenUp
 from headrace_workers.core.progress import Progress
-from headrace_workers.runtime.worker.cancellation_watch import CancellationWatch
-from headrace_workers.runtime.worker.runs import Runs
+from headrace_workers.runtime.worker.runs import CancellationWatch, Runs
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.workers.runtime.worker.running import Notifier, answer_all, runner, s
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.core.sql.database_errors import LedgerRefused
-from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.hints import Hint
 
 _SECONDS = 60
 

@@ -13,8 +13,8 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import STUCK_EXIT, Progress
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.runtime.wire.notifier import Hint
-from headrace_workers.runtime.worker import hung
+from headrace_workers.runtime.wire.hints import Hint
+from headrace_workers.runtime.worker import runs
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.runtime.worker.runs import Runs
 
@@ -54,7 +54,7 @@ class Process:
 @pytest.fixture
 def process(ledger, monkeypatch):
     """One that runs, and has as long for its last words as a busy machine needs."""
-    monkeypatch.setattr(hung, "_LAST_SECONDS", 120.0)
+    monkeypatch.setattr(runs, "_LAST_SECONDS", 120.0)
     process = Process(ledger, monkeypatch)
     yield process
     process.renewer.stop()
@@ -107,7 +107,7 @@ def test_a_ledger_that_is_away_keeps_nobody_alive(process, caplog, monkeypatch):
 
 def test_a_ledger_that_does_not_answer_keeps_nobody_alive(process, monkeypatch):
     """Nor does anything else that the thread may hold that hangs."""
-    monkeypatch.setattr(hung, "_LAST_SECONDS", 0.1)
+    monkeypatch.setattr(runs, "_LAST_SECONDS", 0.1)
     answer = threading.Event()
     monkeypatch.setattr(process.ledger, "release", lambda *_args: answer.wait())
     process.run(lambda: None)

@@ -2,7 +2,7 @@
 
 import threading
 
-from headrace_workers.runtime.worker.io_runs import IoRuns
+from headrace_workers.runtime.worker.consumer import IoRuns
 from headrace_workers.runtime.worker.process import _pool
 
 

@@ -6,9 +6,8 @@ from tests.services.eventually import eventually
 from tests.services.redis import RedisServer
 
 from headrace_workers.core.progress import Progress
-from headrace_workers.runtime.wire.live_queues import live_queues
-from headrace_workers.runtime.wire.redis_names import RedisNames
-from headrace_workers.runtime.worker.presence import KEEP_SECONDS, Presence
+from headrace_workers.runtime.wire.redis import RedisNames, live_queues
+from headrace_workers.runtime.worker.consumer import KEEP_SECONDS, Presence
 
 NAMES = RedisNames("test.")
 

@@ -10,8 +10,8 @@ from tests.workers.serving import NAMES, is_done, send, served, started, tasks_o
 from tests.workers.worker_process import worker
 
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.runtime.wire.live_queues import live_queues as listened_to
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.redis import RedisNames
+from headrace_workers.runtime.wire.redis import live_queues as listened_to
 
 ROLES = pytest.mark.parametrize(
     ("role", "job", "concurrency"),

@@ -14,7 +14,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS
-from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.hints import Hint
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.runtime.worker.runs import Runs
 

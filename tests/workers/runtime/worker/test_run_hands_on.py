@@ -9,7 +9,7 @@ from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.hints import Hint
 
 
 @pytest.mark.parametrize("how", ["done", "raised", "unknown"])

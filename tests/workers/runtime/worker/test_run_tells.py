@@ -19,7 +19,7 @@ from headrace_workers.core.tables import JOBS
 from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.telling import Telling, Wording
-from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.hints import Hint
 
 TOLD = Callback(url="https://shop.example/hooks")
 

@@ -24,13 +24,9 @@ from headrace_workers.features.batches.store.feeding import Chunk, NewLine
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.files.file_service import Files, files_in
 from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
-from headrace_workers.runtime.bridge.crashes import Crashes
-from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
-from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
-from headrace_workers.runtime.bridge.ledger_time import LedgerTime
+from headrace_workers.runtime.bridge.duty import BridgeParts, Crashes, DutyLease, IncidentReporter, LedgerTime, Turn
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
-from headrace_workers.runtime.wire.listener import HintReceiver, Several
-from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintReceiver
 
 _LINES_AT_ONCE = 500  # of one batch in one transaction
 _BYTES_AT_ONCE = 4 * 1024**2
@@ -256,7 +252,7 @@ class BatchDuty:
         self._made = threading.Event()  # a batch was made, or is to end
         self._moved = threading.Event()  # that, or a job has ended
         self.receivers: dict[Hint, HintReceiver] = {
-            Hint.BATCHES: Several(self._made, self._moved),
+            Hint.BATCHES: Broadcast(self._made, self._moved),
             Hint.EVENTS: self._moved,
         }
 

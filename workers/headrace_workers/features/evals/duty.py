@@ -33,11 +33,8 @@ from headrace_workers.features.files.object_store import NoSuchObject, StoreUnav
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.quality.duty import LiveRates
 from headrace_workers.http.openai_errors import Refused
-from headrace_workers.runtime.bridge.crashes import Crashes
-from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, Turn
-from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
-from headrace_workers.runtime.wire.listener import HintReceiver
-from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.bridge.duty import BridgeParts, Crashes, DutyLease, IncidentReporter, Turn
+from headrace_workers.runtime.wire.hints import Hint, HintReceiver
 
 PURPOSE: Final = "eval_run"  # of the file that a run's jobs stand in
 MAX_ROWS: Final = 500_000

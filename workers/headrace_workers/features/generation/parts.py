@@ -14,9 +14,7 @@ from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.features.providers.boundary import bounded
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.live_queues import live_queues
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 from headrace_workers.runtime.worker.parts import WorkerParts
 
 _BELIEVED_SECONDS: Final = 2.0

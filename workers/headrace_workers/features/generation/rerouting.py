@@ -42,11 +42,8 @@ from headrace_workers.features.generation.attempt import GENERATE
 from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.runtime.bridge.duty import BridgeParts, Turn
-from headrace_workers.runtime.wire.listener import HintReceiver
-from headrace_workers.runtime.wire.live_queues import live_queues
-from headrace_workers.runtime.wire.notifier import Hint
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.hints import Hint, HintReceiver
+from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 
 _AT_ONCE: Final = 500
 

@@ -18,7 +18,7 @@ from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
 from headrace_workers.features.knowledge.settings import KnowledgeSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings
-from headrace_workers.runtime.wire.listener import Several
+from headrace_workers.runtime.wire.hints import Broadcast
 from headrace_workers.runtime.worker.parts import WorkerParts, woken_by_changes
 
 if TYPE_CHECKING:  # they import NumPy, which most processes do without
@@ -123,7 +123,7 @@ def bases_of(
     progress: Progress,
     worker: str,
     embedder: Callable[[], Embedder],
-    followers: Callable[[], Several],
+    followers: Callable[[], Broadcast],
     at_end: ExitStack | None = None,
 ) -> "Bases":
     """Return the knowledge bases, which follow the ledger until `at_end` is closed, or the process ends. Unavailable

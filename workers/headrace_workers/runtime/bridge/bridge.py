@@ -21,8 +21,7 @@ from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.reap import Reap
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.health.writes import Writes
-from headrace_workers.runtime.wire.listener import HintListener, HintReceiver, Several
-from headrace_workers.runtime.wire.notifier import Hint, Notifier
+from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener, HintReceiver, Notifier
 
 # So long a hint from elsewhere, mostly that there is room in a queue, waits for others that come with it: one look is
 # enough for all, and it takes no time from the worker that a job went on to.
@@ -61,7 +60,7 @@ class WakeUps:
     def receivers(self) -> Mapping[Hint, HintReceiver]:
         """Return for each hint what it sets."""
         return {
-            Hint.WORK: Several(self.work, self.trickle),
+            Hint.WORK: Broadcast(self.work, self.trickle),
             Hint.TRICKLE: self.trickle,
             Hint.EVENTS: self.events,
             Hint.ENDS: self.ends,

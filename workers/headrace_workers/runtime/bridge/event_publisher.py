@@ -20,7 +20,7 @@ from headrace_producers.settings import KafkaSettings
 from headrace_producers.words import words
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.outbox import OutboxRow
-from headrace_workers.runtime.bridge.places import Place, Places, Shut
+from headrace_workers.runtime.bridge.destinations import Destination, Destinations, Shut
 
 _PRODUCER = {
     "acks": "all",
@@ -58,7 +58,7 @@ class Published:
     confirmed: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     error: BaseException | None = None
-    shut: dict[Place, str] = field(default_factory=dict)
+    shut: dict[Destination, str] = field(default_factory=dict)
 
 
 class _Run:
@@ -131,7 +131,7 @@ class Publisher:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._producer: Any = None
-        self._places = Places(kafka)
+        self._places = Destinations(kafka)
         self._bounds: dict[Topic, _Bound] = {}
 
     def publish(self, rows: Sequence[OutboxRow], *, timestamp: int, seconds: float) -> Published:

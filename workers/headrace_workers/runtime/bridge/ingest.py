@@ -21,14 +21,12 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable, awaited
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
-from headrace_workers.runtime.bridge.fetches import Fetches
-from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
-from headrace_workers.runtime.bridge.ledger_time import LedgerTime
-from headrace_workers.runtime.bridge.partition_watch import PartitionWatch
+from headrace_workers.runtime.bridge.duty import IncidentReporter, LedgerTime
+from headrace_workers.runtime.bridge.fetches import Fetches, PartitionWatch
 from headrace_workers.runtime.bridge.partitions import DUTY, Partitions
 from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdmission
-from headrace_workers.runtime.wire.early_assignment import Assigner, alone
-from headrace_workers.runtime.wire.notifier import Hint
+from headrace_workers.runtime.wire.assignment import Assigner, alone
+from headrace_workers.runtime.wire.hints import Hint
 
 _Polled = Mapping[Any, Sequence[Any]]  # records by partition
 

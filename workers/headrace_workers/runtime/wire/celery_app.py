@@ -5,8 +5,7 @@ from typing import Any, Final
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-from headrace_workers.runtime.wire.redis_client import ANSWER_SECONDS
-from headrace_workers.runtime.wire.redis_names import PRIORITIES, RedisNames
+from headrace_workers.runtime.wire.redis import ANSWER_SECONDS, PRIORITIES, RedisNames
 
 # Transport options of a reader that takes nothing of the batch lane.
 INTERACTIVE_ONLY: Final = {"priority_steps": [PRIORITIES["interactive"]]}

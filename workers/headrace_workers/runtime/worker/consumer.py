@@ -1,19 +1,34 @@
-"""Celery's consumer, which outlives its connections to Redis, and tells of its progress.
-
-The pool and its model stay through every outage of Redis: a model is loaded once.
+"""Consumers of claims in a worker: Celery's, which outlives its connections, one for interactive work, and one for
+stages that wait for other servers; and the hint that this worker is present.
 """
 
 import logging
+import queue
+import threading
+import time
 import warnings
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Self
 
+import redis
+from celery.concurrency.thread import TaskPool
 from celery.worker.consumer import Consumer
 from celery.worker.consumer import consumer as module
 from celery.worker.state import maybe_shutdown
-from kombu.asynchronous import set_event_loop
+from kombu.asynchronous import get_event_loop, set_event_loop
+from kombu.entity import Queue
 
-from headrace_workers.core.outage import awaited
+from headrace_workers.core.log import Action
+from headrace_workers.core.outage import REDIS_ERRORS, awaited
 from headrace_workers.core.progress import Loop
+from headrace_workers.runtime.wire.celery_app import INTERACTIVE_ONLY
+from headrace_workers.runtime.wire.redis import RedisNames
+
+# Celery's consumer, which outlives its connections to Redis, and tells of its progress.
+#
+# The pool and its model stay through every outage of Redis: a model is loaded once.
 
 _FIRST_PAUSE: Final = 0.2  # seconds, and so much longer each time
 _LONGEST_PAUSE: Final = 2.0
@@ -79,3 +94,195 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger(module.__name__).addFilter(_is_news)
+
+
+# Celery's pool of threads, which tells the worker's loop when one of them is free.
+#
+# Without prefetching, the loop asks Redis for the next message only when it turns, and a thread that ends does not turn
+# it: the worker would sleep until its next timer, with work waiting.
+
+
+class WakingThreads(TaskPool):  # type: ignore[misc]
+    """Pool of threads that wakes the worker's loop at the end of every task."""
+
+    def on_apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Hand a task to a thread."""
+        result = super().on_apply(*args, **kwargs)
+        result.f.add_done_callback(_wake)
+        return result
+
+
+def _wake(_future: object) -> None:
+    loop = get_event_loop()
+    if loop is not None:
+        loop.call_soon(_nothing)
+
+
+def _nothing() -> None:
+    """Do nothing: the loop is woken for its own next turn."""
+
+
+_PAUSE = 1.0  # seconds before listening again when Redis does not answer
+_WAIT = 1.0  # and to the next look whether to stop
+
+
+class InteractiveConsumer:
+    """Consumer that takes claims of the interactive lane from one queue, in addition to Celery, and runs them in a
+    thread of its own.
+    """
+
+    def __init__(self, app: Any, queue: Queue, run: Callable[..., None], loop: Loop) -> None:
+        self._app = app
+        self._queue = queue
+        self._run = run
+        self._progress = loop
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="express", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self, wait: float = 0.0) -> None:
+        """Take nothing more; wait so many seconds for what runs."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(wait)
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._listen()
+            except REDIS_ERRORS as error:
+                self._progress.beat(awaited(error))
+                self._stop.wait(_PAUSE)
+        self._progress.end()
+
+    def _listen(self) -> None:
+        with (
+            self._app.connection_for_read(transport_options=INTERACTIVE_ONLY) as connection,
+            connection.SimpleQueue(self._queue, no_ack=True, accept=["json"]) as messages,
+        ):
+            while not self._stop.is_set():
+                message = None
+                with suppress(queue.Empty):
+                    message = messages.get(timeout=_WAIT)
+                self._progress.beat()  # Redis has answered
+                if message is not None:
+                    with self._progress.excused():  # a model may take its time
+                        self._take(message)
+
+    def _take(self, message: Any) -> None:
+        try:
+            arguments, *_ = message.payload  # raises for what is not JSON
+            self._run(*arguments)
+        except Exception:  # any error concerns this message alone
+            logging.getLogger("headrace.express").exception("a message failed", extra={"action": Action.STEP_FAILED})
+
+
+_PATIENCE: Final = 1.0  # seconds
+
+
+class IoRuns:
+    """Begins such runs, so many of a queue at a time. `most` is by the queue's name in Celery. Thread-safe.
+
+    Work of the queues in `patient` waits a second for room: Celery's pool has little else to do, and work that is put
+    back costs two transactions.
+    """
+
+    def __init__(self, most: Mapping[str, int], patient: Collection[str] = ()) -> None:
+        self._patient = frozenset(patient)
+        self._room = {queue: threading.BoundedSemaphore(count) for queue, count in most.items()}
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+
+    def takes(self, queue: str) -> bool:
+        """Return True if what comes from this queue is run here."""
+        return queue in self._room
+
+    def begin(self, queue: str, work: Callable[[], None]) -> bool:
+        """Begin this in a thread; False while as many run as may, or this machine has no thread left."""
+        room = self._room[queue]
+        if not room.acquire(timeout=_PATIENCE if queue in self._patient else 0):
+            return False
+        thread = threading.Thread(target=self._run, args=(room, work), daemon=True)
+        with self._lock:  # nobody can wait for one that has not begun
+            try:
+                thread.start()
+            except RuntimeError:
+                room.release()
+                return False
+            self._threads.add(thread)
+        return True
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long for what runs, at most."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _run(self, room: threading.BoundedSemaphore, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:  # any error concerns this run alone
+            logging.getLogger("headrace.beside").exception("a run failed", extra={"action": Action.STEP_FAILED})
+        finally:
+            room.release()
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+
+# Hint over Redis of the queues that have a worker, so that people know what to start, and bridges what no worker does.
+# It is read in runtime/wire/redis.py.
+#
+# A key a queue, which any worker of that queue puts off the end of. Workers that were killed put off nothing, and it
+# ends by itself; so does that of workers that were stopped, since another may still listen to the same queue.
+
+BEAT_SECONDS: Final = 5.0
+KEEP_SECONDS: Final = 15.0  # three beats: one may come late, and one may be lost
+
+
+class Presence:
+    """Shows, while its body runs, that a worker listens to these queues. Redis may come and go meanwhile."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        names: RedisNames,
+        queues: Sequence[str],
+        loop: Loop,
+        *,
+        beat: float = BEAT_SECONDS,
+        keep: float = KEEP_SECONDS,
+    ) -> None:
+        self._redis = client
+        self._keys = [names.listens(queue) for queue in queues]
+        self._progress = loop
+        self._beat = beat
+        self._keep_ms = int(keep * 1000)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="presence", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                pipeline = self._redis.pipeline(transaction=False)
+                for key in self._keys:
+                    pipeline.set(key, b"", px=self._keep_ms)
+                pipeline.execute()
+                self._progress.beat()
+            except REDIS_ERRORS as error:
+                self._progress.beat(awaited(error))
+            if self._stop.wait(self._beat):
+                return

@@ -12,10 +12,8 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.listener import HintListener, Several
-from headrace_workers.runtime.wire.notifier import Hint
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener
+from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 T = TypeVar("T")
 
@@ -44,9 +42,9 @@ class WorkerParts:
         return {name: build for feature in installed() for name, build in feature.parts(self).items()}
 
 
-def woken_by_changes(worker: WorkerParts) -> Several:
+def woken_by_changes(worker: WorkerParts) -> Broadcast:
     """Begin to listen for changes, and return the receiver that is set when answers or documents have changed."""
-    followers = Several()
+    followers = Broadcast()
     channel = RedisNames(worker.settings.kafka.prefix).hints
     client = redis_client(worker.settings.redis)
     HintListener(client, channel, {Hint.CHANGES: followers}, worker.progress.loop("ears")).start()

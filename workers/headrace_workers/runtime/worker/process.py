@@ -30,14 +30,10 @@ from headrace_workers.core.progress import Loop, Progress
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
-from headrace_workers.runtime.wire.message import TASK
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.redis import RedisNames, redis_client
+from headrace_workers.runtime.wire.taskqueue import TASK
 from headrace_workers.runtime.worker.claim_run import Runner
-from headrace_workers.runtime.worker.consumer import consumer_that_tells
-from headrace_workers.runtime.worker.interactive_consumer import InteractiveConsumer
-from headrace_workers.runtime.worker.io_runs import IoRuns
-from headrace_workers.runtime.worker.presence import Presence
+from headrace_workers.runtime.worker.consumer import InteractiveConsumer, IoRuns, Presence, consumer_that_tells
 
 _LAST_SECONDS = 5.0  # for runs outside the pool at a stop, after the pool has had its own
 _TELL_FOREIGN_EVERY = 30.0  # seconds: what is not said again for a minute counts as over
@@ -134,7 +130,7 @@ class _Process:
             if not self.io_runs.takes(queue):
                 hands.runner.run(claim_id)
             elif not self.io_runs.begin(queue, lambda: hands.runner.run(claim_id)):
-                hands.runner.put_off(claim_id)
+                hands.runner.postpone(claim_id)
         elif time.monotonic() - self._foreign_told > _TELL_FOREIGN_EVERY:
             self._foreign_told = time.monotonic()
             log("worker", logging.WARNING, Action.FOREIGN, _FOREIGN, claim=claim_id)
@@ -268,5 +264,5 @@ def _serve(app: Any, roles: frozenset[str], count: int) -> int:
 def _pool(roles: frozenset[str], concurrency: int | None, open_calls: int) -> str:
     # A pool would only hand the calls of a model on another machine on to the threads of io_runs.py.
     if MODEL_ROLE in roles and not (open_calls and concurrency in (None, 1)):
-        return "headrace_workers.runtime.worker.threads:WakingThreads"
+        return "headrace_workers.runtime.worker.consumer:WakingThreads"
     return "solo" if concurrency is None or concurrency == 1 else "prefork"

@@ -14,9 +14,8 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action
 from headrace_workers.core.outage import awaited
 from headrace_workers.core.progress import Loop
-from headrace_workers.runtime.wire.notifier import Hint, Notifier
-from headrace_workers.runtime.worker.hung import end_process
-from headrace_workers.runtime.worker.runs import Run, Runs
+from headrace_workers.runtime.wire.hints import Hint, Notifier
+from headrace_workers.runtime.worker.runs import Run, Runs, end_process
 
 _SOON = 1.0  # seconds to the next try when the ledger did not answer: the lease goes on meanwhile
 

@@ -106,8 +106,7 @@ def health(
     Example: `headrace health worker`
     """
     from headrace_schemas.errors import ConfigurationError, Unavailable
-    from headrace_workers.runtime.health.own_file import deployment_of
-    from headrace_workers.runtime.health.reports import KINDS, judge, reports
+    from headrace_workers.runtime.health.reports import KINDS, deployment_of, judge, reports
 
     if process not in KINDS:
         raise ConfigurationError(f"{process!r} is no kind of process: it may be {' or '.join(KINDS)}")

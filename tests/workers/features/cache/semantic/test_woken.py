@@ -28,10 +28,8 @@ from headrace_workers.features.knowledge.embedders.hashed import make_hash_embed
 from headrace_workers.features.knowledge.passage_search import PassageSearch
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.listener import HintListener
-from headrace_workers.runtime.wire.notifier import Hint, Notifier
-from headrace_workers.runtime.wire.redis_client import redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.hints import Hint, HintListener, Notifier
+from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 from headrace_workers.runtime.worker.parts import WorkerParts
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.testing import HashEmbedder

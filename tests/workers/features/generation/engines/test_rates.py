@@ -14,7 +14,7 @@ from tests.workers.features.generation.engines.remote_models import ask, remote
 from headrace_workers.core.ports import Completion, ProviderBusy
 from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
 from headrace_workers.features.generation.models.catalogue import RemoteModel, SecretReference
-from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis import redis_client
 
 Make = Callable[..., CallRates]
 

@@ -26,8 +26,7 @@ from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.rerouting import Rerouting
 from headrace_workers.runtime.bridge.dispatch import Dispatch
-from headrace_workers.runtime.wire.live_queues import live_queues
-from headrace_workers.runtime.wire.redis_client import redis_client
+from headrace_workers.runtime.wire.redis import live_queues, redis_client
 
 _EVERY = 0.02
 

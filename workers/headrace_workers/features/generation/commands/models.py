@@ -367,8 +367,7 @@ def _end_pause(remote: "RemoteModel") -> None:
     from headrace_schemas.errors import ConfigurationError, Unavailable
     from headrace_workers.cli.connections import find_redis_url
     from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
-    from headrace_workers.runtime.wire.redis_client import redis_client
-    from headrace_workers.runtime.wire.redis_names import RedisNames
+    from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
     url = find_redis_url()
     if url is None:

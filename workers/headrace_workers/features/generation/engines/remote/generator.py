@@ -35,8 +35,7 @@ from headrace_workers.features.generation.engines.remote.rates import CallRates,
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 from headrace_workers.features.generation.structured.tools import as_json, described
-from headrace_workers.runtime.wire.redis_client import HINT_SECONDS, redis_client
-from headrace_workers.runtime.wire.redis_names import RedisNames
+from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, redis_client
 
 T = TypeVar("T")
 

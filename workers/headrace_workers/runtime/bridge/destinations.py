@@ -22,7 +22,7 @@ _LEADERLESS_SECONDS = 5.0  # for a partition to get a new leader
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """A topic, without the deployment's prefix, or one partition of it."""
 
     topic: Topic
@@ -36,7 +36,7 @@ class Place:
 class Shut(Exception):
     """A place takes nothing now."""
 
-    def __init__(self, place: Place, reason: str) -> None:
+    def __init__(self, place: Destination, reason: str) -> None:
         super().__init__(reason)
         self.place = place
         self.reason = reason
@@ -60,24 +60,24 @@ class Partitions(DefaultPartitioner):  # type: ignore[misc]  # the library has n
         return int(partitions[(self._hash(serialized_key) & 0x7FFFFFFF) % len(partitions)])
 
 
-class Places:
+class Destinations:
     """Destinations of records, and whether they take records now. Belongs to one thread."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self.partitions = Partitions()
-        self._doubtful: set[Place] = set()  # that were shut when last seen: one that still is is not waited for
+        self._doubtful: set[Destination] = set()  # that were shut when last seen: one that still is is not waited for
 
     @property
     def doubtful_topics(self) -> frozenset[Topic]:
         """Return the topics that were shut when last seen, as a whole or in part."""
         return frozenset(place.topic for place in self._doubtful)
 
-    def look_for(self, producer: Any, record: Outgoing, shut: Mapping[Place, str]) -> bool:
+    def look_for(self, producer: Any, record: Outgoing, shut: Mapping[Destination, str]) -> bool:
         """Raise Shut when a record's place is one of `shut`, or the broker says that it is; KafkaTimeoutError when it
         says nothing. Whether no place of its topic is in doubt.
         """
-        metadata, topic = producer_metadata(producer), Place(record.topic)
+        metadata, topic = producer_metadata(producer), Destination(record.topic)
         name = self._kafka.topic(record.topic)
         if not shut and not self._doubtful and metadata.partitions_for_topic(name) is not None:
             return True  # mostly
@@ -101,14 +101,14 @@ class Places:
             self._doubtful.discard(partition)
         return not shut and not self._doubtful
 
-    def shut(self, producer: Any, record: Outgoing, shut: Mapping[Place, str], waited: float) -> Shut | None:
+    def shut(self, producer: Any, record: Outgoing, shut: Mapping[Destination, str], waited: float) -> Shut | None:
         """Return whether the place of a record, which was not confirmed for so many seconds, is what keeps it."""
         try:
             self._remembered(producer, record, shut)
         except Shut as known:
             return known
         if producer_metadata(producer).partitions_for_topic(self._kafka.topic(record.topic)) is None:
-            return self._missing(Place(record.topic)) if waited >= _MISSING_SECONDS else None
+            return self._missing(Destination(record.topic)) if waited >= _MISSING_SECONDS else None
         partition = self._partition(producer, record)
         if partition is None or self._led(producer, partition) or waited < _LEADERLESS_SECONDS:
             return None
@@ -118,43 +118,43 @@ class Places:
         """Return whether it is a record's own topic that is forbidden: a client fails all with the error of one."""
         named, name = error.args[0] if error.args else (), self._kafka.topic(record.topic)
         ours = named == name if isinstance(named, str) else name in named
-        return self._forbidden(Place(record.topic)) if ours else None
+        return self._forbidden(Destination(record.topic)) if ours else None
 
-    def taken(self, topics: Collection[Topic], shut: Mapping[Place, str]) -> None:
+    def taken(self, topics: Collection[Topic], shut: Mapping[Destination, str]) -> None:
         """Note that these places took records: they are no longer in doubt, unless they are shut."""
-        self._doubtful -= {Place(topic) for topic in topics} - shut.keys()
+        self._doubtful -= {Destination(topic) for topic in topics} - shut.keys()
 
-    def _remembered(self, producer: Any, record: Outgoing, shut: Mapping[Place, str]) -> None:
-        for place in (Place(record.topic), self._partition(producer, record)) if shut else ():
+    def _remembered(self, producer: Any, record: Outgoing, shut: Mapping[Destination, str]) -> None:
+        for place in (Destination(record.topic), self._partition(producer, record)) if shut else ():
             if place is not None and place in shut:
                 raise Shut(place, shut[place])
 
-    def _partition(self, producer: Any, record: Outgoing) -> Place | None:
+    def _partition(self, producer: Any, record: Outgoing) -> Destination | None:
         """Return the one partition that a record may go to; None where it may be any, or the topic is not known."""
         name = self._kafka.topic(record.topic)
         metadata = producer_metadata(producer)
         if not record.key or not metadata.partitions_for_topic(name):
             return None
         key = record.key.encode()
-        return Place(record.topic, self.partitions.partition(name, None, key, None, None, metadata))
+        return Destination(record.topic, self.partitions.partition(name, None, key, None, None, metadata))
 
-    def _led(self, producer: Any, place: Place) -> bool:
+    def _led(self, producer: Any, place: Destination) -> bool:
         partition = TopicPartition(self._kafka.topic(place.topic), place.partition)
         return producer_metadata(producer).leader_for_partition(partition) not in (None, -1)
 
-    def _missing(self, topic: Place) -> Shut:
+    def _missing(self, topic: Destination) -> Shut:
         return self._doubt(topic, f"the topic {self._kafka.topic(topic.topic)} is not there: `headrace init` makes it")
 
-    def _forbidden(self, topic: Place) -> Shut:
+    def _forbidden(self, topic: Destination) -> Shut:
         name = self._kafka.topic(topic.topic)
         return self._doubt(topic, f"the broker forbids the bridge to write to the topic {name}: allow it there")
 
-    def _leaderless(self, place: Place) -> Shut:
+    def _leaderless(self, place: Destination) -> Shut:
         name = self._kafka.topic(place.topic)
         return self._doubt(
             place, f"partition {place.partition} of the topic {name} has no leader: its brokers are away"
         )
 
-    def _doubt(self, place: Place, reason: str) -> Shut:
+    def _doubt(self, place: Destination, reason: str) -> Shut:
         self._doubtful.add(place)
         return Shut(place, reason)

@@ -1,9 +1,29 @@
-"""Names of a deployment's keys in Redis. All carry its prefix, as its topics do: several deployments may share one
-Redis.
-"""
+"""Redis: a client that gives up soon, the names of a deployment's keys, and the queues that a worker listens to."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from headrace_workers.core.outage import REDIS_ERRORS
+
+ANSWER_SECONDS: Final = 5.0  # Redis has so long for anything
+HINT_SECONDS: Final = 0.5  # and so long for what only saves time: somebody waits for what is done besides
+
+
+def redis_client(url: str, seconds: float = ANSWER_SECONDS) -> redis.Redis:
+    """Return a client whose every call is bounded, also on a half-open connection. ValueError for what is no URL."""
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),  # its own retries would take half a minute, unseen: ours are logged
+    )
+
 
 # Each has a Redis list of its own, by its priority, and workers look at them in this order. `ahead` is batch work that
 # was overtaken long enough.
@@ -43,3 +63,15 @@ class RedisNames:
     def listens(self, queue: str) -> str:
         """Return the key that is there while a worker listens to a queue."""
         return f"{self.prefix}listens:{queue}"
+
+
+def live_queues(client: redis.Redis, names: RedisNames, queues: Collection[str]) -> frozenset[str] | None:
+    """Return the queues that a worker listens to; None when Redis does not answer."""
+    wanted = list(queues)
+    if not wanted:
+        return frozenset()
+    try:
+        found = client.mget([names.listens(queue) for queue in wanted])
+    except REDIS_ERRORS:
+        return None
+    return frozenset(queue for queue, value in zip(wanted, found, strict=True) if value is not None)
