@@ -303,7 +303,7 @@ def test_what_cannot_be_followed_is_not_forgotten(ledger, time, monkeypatch):
         raise Unavailable("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "follow", away)
+        patch.setattr(ledger, "make_units", away)
         with pytest.raises(Unavailable):
             relay.once()
     assert tasks.sent == []

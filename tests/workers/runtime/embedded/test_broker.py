@@ -146,6 +146,7 @@ def test_apache_kafka_has_its_partitions_after_a_stall_and_comes_back_soon_after
     assert patience() == [30_000]
 
 
+@pytest.mark.integration
 def test_a_docker_that_does_not_answer_is_told_of(tmp_path, monkeypatch):
     """Its container of an earlier start cannot be removed: the error names it, and is no traceback."""
     docker = tmp_path / "docker"
