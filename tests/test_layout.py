@@ -7,7 +7,10 @@ import ast
 import gc
 from collections.abc import Iterator, Set
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 from headrace_workers.wiring.features import FEATURES
 
@@ -52,11 +55,18 @@ def _nodes(path: Path) -> list[ast.AST]:
 
 
 @cache
-def _imported(path: Path) -> set[str]:
-    """The modules that a file imports, by their dotted names; packages where a name may be a module of theirs."""
+def _imported(path: Path, *, for_types: bool = True) -> set[str]:
+    """The modules that a file imports, by their dotted names; packages where a name may be a module of theirs. Not
+    those that it imports only for annotations, where not `for_types`.
+    """
     found: set[str] = set()
+    left_out: set[ast.AST] = set()
     for node in _nodes(path):
-        if isinstance(node, ast.Import):
+        if not for_types and isinstance(node, ast.If) and _is_named(node.test, {"TYPE_CHECKING"}):
+            left_out |= set(node.body)
+        elif node in left_out:
+            continue
+        elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             module = _PACKAGE.parent / node.module.replace(".", "/")
@@ -94,6 +104,17 @@ def test_features_import_features_in_one_direction_only() -> None:
             if other not in ("", importer) and place.get(importer, -1) >= place.get(other, -1):
                 found.add(f"{module.removeprefix(_FEATURES)} -> {imported.removeprefix(_FEATURES)}")
     assert found == set()
+
+
+@pytest.mark.parametrize("room", ["cli", "core", "http", "runtime", "wiring"])
+def test_no_room_imports_itself_in_a_circle(room: str) -> None:
+    """A reader can begin at the bottom. What is imported for annotations alone is not counted."""
+    modules = {name: path for name, path in _modules() if name.startswith(f"headrace_workers.{room}.")}
+    graph = {name: _imported(path, for_types=False) & modules.keys() for name, path in modules.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        pytest.fail(" -> ".join(circle.args[1]))
 
 
 def test_only_the_store_of_a_feature_imports_its_tables() -> None:
