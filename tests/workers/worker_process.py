@@ -50,14 +50,14 @@ def worker(
     *roles: str,
     concurrency: int | None = None,
     program: Sequence[str] = ("-m", "headrace_workers"),
-    model: str = "echo",
+    model: str | None = "echo",
     **env: str,
 ) -> Iterator[Worker]:
     """Start it, as the command line or another program of its kind; it is gone at the end. It holds this model, which
-    its home has; `echo` is there in any case.
+    its home has, or without one asks all of its catalogue; `echo` is there in any case.
     """
     make_echo_model(folder)
-    argv = [sys.executable, *program, "worker", "--model", model]
+    argv = [sys.executable, *program, "worker", *(["--remote"] if model is None else ["--model", model])]
     argv += ["--concurrency", str(concurrency)] if concurrency else []
     known = {
         "HEADRACE_HOME": str(folder), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": redis.url,

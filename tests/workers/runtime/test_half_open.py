@@ -180,7 +180,7 @@ def test_a_sign_of_life_comes_back(proxy, url, redis_server, progress):
     loop = progress.loop("presence")
     with (
         redis_client(redis_server.url) as client,
-        Presence(redis_client(url, SECONDS), NAMES, ["judge"], loop, beat=0.05, keep=1.0),
+        Presence(redis_client(url, SECONDS), NAMES, lambda: ["judge"], loop, beat=0.05, keep=1.0),
     ):
         eventually(lambda: live_queues(client, NAMES, ["judge"]))
         proxy.swallow()

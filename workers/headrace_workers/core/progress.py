@@ -138,7 +138,8 @@ class Progress:
     def ended(self, loop: Loop) -> None:
         """Note that a loop has ended as intended."""
         with self._lock:
-            self._loops.pop(loop.name, None)
+            if self._loops.get(loop.name) is loop:  # another may have its name by now
+                del self._loops[loop.name]
 
     @property
     def loops(self) -> list[Loop]:

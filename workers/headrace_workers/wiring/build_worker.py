@@ -1,15 +1,19 @@
 """Construction of a worker from its roles."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.once import once
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.generation.model_health import KnownBreakers
-from headrace_workers.features.generation.models.registry import load_card
+from headrace_workers.features.generation.models.catalogue import Catalogue
+from headrace_workers.features.generation.models.registry import load_card, readable_catalogue
 from headrace_workers.features.generation.parts import generator
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.runtime.settings import Settings
@@ -18,6 +22,7 @@ from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, redis_
 from headrace_workers.runtime.worker.claim_run import Runner
 from headrace_workers.runtime.worker.parts import WorkerParts
 from headrace_workers.runtime.worker.process import WorkerRuntime, run_worker
+from headrace_workers.runtime.worker.remote_models import RemoteEntry
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.runtime.worker.runs import CancellationWatch, Runs
 from headrace_workers.runtime.worker.work import Work
@@ -32,36 +37,55 @@ def serve(
     model: str | None,
     progress: Progress,
     *,
+    remote: bool = False,
     concurrency: int | None = None,
     pipeline: Pipeline | None = None,
 ) -> int:
-    """Run a worker of these roles until SIGTERM, and return its exit code. `pipeline` is that of the settings unless
-    stages of your own are to run, too.
+    """Run a worker of these roles until SIGTERM, and return its exit code. With `remote` it asks all models on other
+    machines that the catalogue has. `pipeline` is that of the settings unless stages of your own are to run, too.
     """
     pipeline = pipeline or pipeline_of(settings)
+    listed = _listed(settings, model, remote=remote)
     return run_worker(
         settings,
         pipeline,
         roles,
         model,
         progress,
-        partial(build_hands, settings, pipeline, roles, model),
+        partial(build_hands, settings, pipeline, roles, None if listed else model),
         concurrency=concurrency,
         at_once=settings.of(GenerationSettings).inter_threads,
-        open_calls=_open_calls(settings, model),
+        listed=listed,
     )
 
 
-def _open_calls(settings: Settings, model: str | None) -> int:
-    """Return how many calls the worker of a remote model holds open; 0 for a model that it computes itself."""
-    remote = load_card(settings.home, model).remote if model is not None else None
-    return remote.open_calls if remote else 0
+def _listed(settings: Settings, model: str | None, *, remote: bool) -> Callable[[], Mapping[str, RemoteEntry]] | None:
+    """Return what lists the models on other machines that a worker asks; None for one that computes its model itself.
+
+    A catalogue that is broken is logged once, and the one before it holds.
+    """
+    if not remote and (model is None or load_card(settings.home, model).remote is None):
+        return None
+    catalogue = Catalogue()
+
+    def listed() -> Mapping[str, RemoteEntry]:
+        nonlocal catalogue
+        catalogue = readable_catalogue(settings.home, catalogue)
+        return {
+            alias: RemoteEntry(entry.open_calls, entry)
+            for alias, entry in catalogue.models.items()
+            if remote or alias == model
+        }
+
+    return listed
 
 
 def build_hands(
     settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
 ) -> WorkerRuntime:
-    """Return a worker's hands. Call it after any fork, since models and connections do not survive one."""
+    """Return a worker's hands. Call it after any fork, since models and connections do not survive one. Without a
+    `model`, those on other machines are held when they are asked for.
+    """
     ledger, name = Ledger.at(settings.ledger), process_name("+".join(sorted(roles)))
     pipeline = pipeline.avoiding(KnownBreakers(ledger).avoided)
     runs = Runs(progress, pipeline, settings.longest_run)
@@ -72,17 +96,25 @@ def build_hands(
         return asking
 
     parts = WorkerParts(name=name, settings=settings, pipeline=pipeline, ledger=ledger, progress=progress, model=model)
-    steps = pipeline.steps_of(roles, model, {**parts.of_features(), "cancelled": cancelled})
-    parallel = parts.once(generator).parallel if MODEL_ROLE in roles else 1
+    let_go = once(cancelled)
+    light = roles if model is not None else roles - {MODEL_ROLE}
+    steps = pipeline.steps_of(light, model, {**parts.of_features(), "cancelled": let_go})
+    parallel = parts.once(generator).parallel if MODEL_ROLE in light else 1
     client = redis_client(settings.redis, HINT_SECONDS)
     notifier = Notifier(client, RedisNames(settings.kafka.prefix).hints)
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, notifier)
     renewer.start()
     assigner = assigner_of(settings, ledger, task_queue(settings, client, ledger), name)
+    work = Work(pipeline, steps, settings, SystemClock())
+
+    def hold(alias: str) -> None:
+        own = replace(parts, model=alias).of_features()
+        work.learn(pipeline.steps_of({MODEL_ROLE}, alias, {**own, "cancelled": let_go}))
+
     runner = Runner(
         ledger=ledger,
-        work=Work(pipeline, steps, settings, SystemClock()),
+        work=work,
         settings=settings,
         renewer=renewer,
         runs=runs,
@@ -93,4 +125,4 @@ def build_hands(
         worker=name,
         progress=progress,
     )
-    return WorkerRuntime(runner, parallel, ledger.identity)
+    return WorkerRuntime(runner, parallel, ledger.identity, hold)

@@ -215,6 +215,7 @@ def test_a_generate_worker_needs_a_model():
     assert PIPELINE.queues_of(["moderate", "generate"], "echo") == ["moderate", "screen", "model.echo"]
     with pytest.raises(ConfigurationError, match="--model"):
         PIPELINE.queues_of(["generate"], None)
+    assert PIPELINE.queues_of(["generate"], None, remote=True) == []
 
 
 def test_every_queue_there_is():

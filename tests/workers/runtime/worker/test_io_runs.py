@@ -66,19 +66,16 @@ def fail_if_run():
     raise AssertionError
 
 
-def test_a_patient_queue_waits_for_room():
-    """Its work begins when a run ends soon; work of other queues is put back at once."""
-    io_runs, over = IoRuns({"model.far": 1, "deliver": 1}, patient=["model.far"]), threading.Event()
-    second = threading.Event()
-    for queue in ("model.far", "deliver"):
-        assert io_runs.begin(queue, lambda: over.wait(120))
-    assert not io_runs.begin("deliver", fail_if_run)
-    ending = threading.Timer(0.05, over.set)
-    ending.start()
-    began = any(io_runs.begin("model.far", second.set) for _ in range(60))  # a slow machine may need another second
-    assert began
-    assert second.wait(120)
-    ending.join()
+def test_a_listener_waits_for_room():
+    """It takes no work from its queue before that could begin; more room counts at once."""
+    io_runs, over = IoRuns({}), threading.Event()
+    io_runs.allow("model.far", 1)
+    assert io_runs.wait_for_room("model.far", 0.01)
+    assert io_runs.begin("model.far", lambda: over.wait(120))
+    assert not io_runs.wait_for_room("model.far", 0.01)
+    io_runs.allow("model.far", 2)
+    assert io_runs.wait_for_room("model.far", 0.01)
+    over.set()
 
 
 def test_calls_of_another_machine_have_no_pool():
@@ -86,5 +83,5 @@ def test_calls_of_another_machine_have_no_pool():
     worker that is told how many to run side by side.
     """
     generate = frozenset({"generate"})
-    assert _pool(generate, None, 64) == _pool(generate, 1, 64) == "solo"
-    assert _pool(generate, 2, 64) == _pool(generate, None, 0) != "solo"
+    assert _pool(generate, None, remote=True) == _pool(generate, 1, remote=True) == "solo"
+    assert _pool(generate, 2, remote=True) == _pool(generate, None, remote=False) != "solo"

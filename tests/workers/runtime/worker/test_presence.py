@@ -23,7 +23,7 @@ def client(redis_server: RedisServer):
 def worker(redis_server: RedisServer, *queues: str) -> Presence:
     """A worker's sign of life, with a fast pulse."""
     client = redis.Redis.from_url(redis_server.url, socket_connect_timeout=60, socket_timeout=60)
-    return Presence(client, NAMES, queues, Progress().loop("presence"), beat=0.05, keep=1.0)
+    return Presence(client, NAMES, lambda: queues, Progress().loop("presence"), beat=0.05, keep=1.0)
 
 
 def test_what_a_worker_listens_to_is_served(redis_server, client):
@@ -56,7 +56,7 @@ def test_a_redis_that_forgot_or_died_is_told_again(redis_server, client):
 
 def test_the_sign_of_life_ends_by_itself(redis_server, client):
     """Without anybody's doing: that is what makes it right after SIGKILL."""
-    with Presence(redis.Redis.from_url(redis_server.url), NAMES, ["judge"], Progress().loop("presence")):
+    with Presence(redis.Redis.from_url(redis_server.url), NAMES, lambda: ["judge"], Progress().loop("presence")):
         eventually(lambda: live_queues(client, NAMES, ["judge"]) == {"judge"})
         assert 0 < client.pttl(NAMES.listens("judge")) <= KEEP_SECONDS * 1000
 

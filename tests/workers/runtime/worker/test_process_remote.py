@@ -129,3 +129,62 @@ def test_a_worker_whose_redis_is_gone_goes_on_with_its_calls(
                 eventually(lambda: states(ledger) == ["done"], 120)
             finally:
                 redis_server.restart()
+
+
+def outputs(ledger: Ledger) -> dict[str, str]:
+    """The answers so far, by the model that gave them."""
+    rows = ledger.read(select(OUTBOX.c.value).where(OUTBOX.c.topic == "outputs"))
+    answers = [json.loads(row.value)["answer"] for row in rows]
+    return {answer["model"]: answer["text"] for answer in answers}
+
+
+def test_one_worker_asks_all_providers_and_one_that_hangs_delays_no_other(
+    ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
+) -> None:
+    """All calls that the slow one may have are open, and more of its jobs wait: those of the other go through."""
+    over = threading.Event()
+
+    def hangs(_provider: Provider, _reply: Reply) -> None:
+        over.wait(300)
+
+    with providing(hangs) as slow, providing(echoes) as fast:
+        catalogue(tmp_path, "openai", slow.url, "slow", open_calls=2, first_token=300.0, total=600.0)
+        catalogue(tmp_path, "openai", fast.url, "fast", add=True)
+        jobs = [generation(model="slow", prompt=f"slow {n}") for n in range(6)]
+        jobs += [generation(model="fast", prompt=f"fast {n}") for n in range(20)]
+        take_in(ledger, jobs, rules_of(tmp_path))
+        sender = sender_of(ledger, tasks, tmp_path)
+        with worker(tmp_path, redis_server, "generate", model=None, HEADRACE_LEASE="120"):
+            eventually(lambda: (sender.once(), len(slow.heard) == 2)[1], 200)
+            eventually(lambda: (sender.once(), states(ledger).count("done") == 20)[1], 200)
+            assert len(slow.heard) == 2
+            over.set()
+
+
+def test_a_worker_of_all_providers_follows_the_catalogue(
+    ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
+) -> None:
+    """An entry whose key is missing is told of, and holds up nobody; one that is added is served, and one that changes
+    is asked at its new address. A catalogue that is broken for a while changes nothing.
+    """
+    with providing(echoes) as first, providing(echoes) as second:
+        catalogue(tmp_path, "openai", first.url, "one")
+        catalogue(tmp_path, "openai", first.url, "keyless", add=True, api_key="env:HEADRACE_NO_SUCH_KEY")
+        rules, before = rules_of(tmp_path), (tmp_path / "models.toml").read_text()
+        take_in(ledger, [generation(model="one", prompt="a")], rules)
+        with worker(tmp_path, redis_server, "generate", model=None, HEADRACE_NO_SUCH_KEY="") as running:
+            eventually(answered(ledger, sender_of(ledger, tasks, tmp_path)), 200)
+            eventually(lambda: "keyless" in running.log and "HEADRACE_NO_SUCH_KEY" in running.log, 60)
+            (tmp_path / "models.toml").write_text("[models")
+            (tmp_path / "models.toml").write_text(before)
+            catalogue(tmp_path, "openai", second.url, "two", add=True)
+            take_in(ledger, [generation(model="two", prompt="b")], rules_of(tmp_path))
+            eventually(answered(ledger, sender_of(ledger, tasks, tmp_path)), 200)
+            assert outputs(ledger) == {"one": "a", "two": "b"}
+            assert len(second.heard) == 1
+            catalogue(tmp_path, "openai", second.url, "one")
+            eventually(lambda: running.log.count("calls at a time") == 3, 60)  # `one` again, after `two`
+            take_in(ledger, [generation(model="one", prompt="c")], rules_of(tmp_path))
+            eventually(answered(ledger, sender_of(ledger, tasks, tmp_path)), 200)
+            assert [len(first.heard), len(second.heard)] == [1, 2]
+            assert running.running

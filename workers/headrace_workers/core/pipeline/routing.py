@@ -263,13 +263,14 @@ class Pipeline:
             raise ConfigurationError(f"a worker needs a --role: {', '.join(self.roles)} or all")
         return frozenset(self.roles if "all" in names else names)
 
-    def queues_of(self, roles: Collection[str], model: str | None) -> list[str]:
-        """Return the queues that a worker of these roles listens to, in the order in which it looks at them.
+    def queues_of(self, roles: Collection[str], model: str | None, *, remote: bool = False) -> list[str]:
+        """Return the queues that a worker of these roles listens to, in the order in which it looks at them. The queues
+        of `remote` models come and go, and are not among them.
 
         Stages near the end come first: a worker finishes jobs before it begins others.
         """
-        if MODEL_ROLE in roles and model is None:
-            raise ConfigurationError(f"a worker with the role {MODEL_ROLE} needs a --model")
+        if MODEL_ROLE in roles and model is None and not remote:
+            raise ConfigurationError(f"a worker with the role {MODEL_ROLE} needs a --model, or --remote")
         models = [ServedModel(model)] if model is not None and MODEL_ROLE in roles else []
         return [queue.name for queue in self.queues(models) if queue.model is not None or queue.role in roles]
 

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
@@ -180,21 +180,27 @@ class InteractiveConsumer:
             logging.getLogger("headrace.express").exception("a message failed", extra={"action": Action.STEP_FAILED})
 
 
-_PATIENCE: Final = 1.0  # seconds
-
-
 class IoRuns:
-    """Begins such runs, so many of a queue at a time. `most` is by the queue's name in Celery. Thread-safe.
+    """Begins such runs, so many of a queue at a time. `most` is by the queue's name in Celery. Thread-safe."""
 
-    Work of the queues in `patient` waits a second for room: Celery's pool has little else to do, and work that is put
-    back costs two transactions.
-    """
-
-    def __init__(self, most: Mapping[str, int], patient: Collection[str] = ()) -> None:
-        self._patient = frozenset(patient)
+    def __init__(self, most: Mapping[str, int]) -> None:
+        self._most = dict(most)
         self._room = {queue: threading.BoundedSemaphore(count) for queue, count in most.items()}
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
+
+    def allow(self, queue: str, most: int) -> None:
+        """Run so many of a queue at a time from now on. Those that run already do not count where that is a change."""
+        if self._most.get(queue) != most:
+            self._most[queue], self._room[queue] = most, threading.BoundedSemaphore(most)
+
+    def wait_for_room(self, queue: str, seconds: float) -> bool:
+        """Return True once one more of a queue may run; False if that took too long. For its only listener."""
+        room = self._room[queue]
+        if not room.acquire(timeout=seconds):
+            return False
+        room.release()
+        return True
 
     def takes(self, queue: str) -> bool:
         """Return True if what comes from this queue is run here."""
@@ -203,7 +209,7 @@ class IoRuns:
     def begin(self, queue: str, work: Callable[[], None]) -> bool:
         """Begin this in a thread; False while as many run as may, or this machine has no thread left."""
         room = self._room[queue]
-        if not room.acquire(timeout=_PATIENCE if queue in self._patient else 0):
+        if not room.acquire(blocking=False):
             return False
         thread = threading.Thread(target=self._run, args=(room, work), daemon=True)
         with self._lock:  # nobody can wait for one that has not begun
@@ -251,14 +257,14 @@ class Presence:
         self,
         client: redis.Redis,
         names: RedisNames,
-        queues: Sequence[str],
+        queues: Callable[[], Sequence[str]],
         loop: Loop,
         *,
         beat: float = BEAT_SECONDS,
         keep: float = KEEP_SECONDS,
     ) -> None:
         self._redis = client
-        self._keys = [names.listens(queue) for queue in queues]
+        self._names, self._queues = names, queues
         self._progress = loop
         self._beat = beat
         self._keep_ms = int(keep * 1000)
@@ -278,8 +284,8 @@ class Presence:
         while True:
             try:
                 pipeline = self._redis.pipeline(transaction=False)
-                for key in self._keys:
-                    pipeline.set(key, b"", px=self._keep_ms)
+                for queue in self._queues():
+                    pipeline.set(self._names.listens(queue), b"", px=self._keep_ms)
                 pipeline.execute()
                 self._progress.beat()
             except REDIS_ERRORS as error:

@@ -2,7 +2,7 @@
 
 A model's worker uses a pool of threads, as many as the engine computes in parallel, and one for interactive work
 beside them: they share one copy of the weights, and the engine releases the GIL. Calls of a model on another machine
-have a thread each, without a pool. Other roles are Python work: one process, or several forked ones.
+have a thread each, without a pool (remote_models.py). Other roles are Python work: one process, or several forked ones.
 """
 
 import logging
@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +34,10 @@ from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 from headrace_workers.runtime.wire.taskqueue import TASK
 from headrace_workers.runtime.worker.claim_run import Runner
 from headrace_workers.runtime.worker.consumer import InteractiveConsumer, IoRuns, Presence, consumer_that_tells
+from headrace_workers.runtime.worker.remote_models import RemoteEntry, RemoteModels
 
 _LAST_SECONDS = 5.0  # for runs outside the pool at a stop, after the pool has had its own
+_NO_QUEUE = "none"
 _TELL_FOREIGN_EVERY = 30.0  # seconds: what is not said again for a minute counts as over
 _FOREIGN = (
     "refused a claim of another ledger: two deployments share this Redis and HEADRACE_TOPIC_PREFIX; give each a prefix "
@@ -45,11 +47,15 @@ _FOREIGN = (
 
 @dataclass(frozen=True, slots=True)
 class WorkerRuntime:
-    """Runner of a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from."""
+    """Runner of a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from.
+
+    `hold` makes what asks a model on another machine, and learns its steps. It raises HeadraceError.
+    """
 
     runner: Runner
     parallel: int
     ledger: str
+    hold: Callable[[str], None]
 
 
 class _Parting:
@@ -99,6 +105,7 @@ class _Process:
         self._child = ExitStack()
         self._parting = _Parting()
         self.express: InteractiveConsumer | None = None
+        self.models: RemoteModels | None = None
         self.io_runs = io_runs
 
     def hands(self) -> WorkerRuntime:
@@ -136,6 +143,11 @@ class _Process:
             log("worker", logging.WARNING, Action.FOREIGN, _FOREIGN, claim=claim_id)
             hands.runner.complain(_FOREIGN)
 
+    @property
+    def remote_queues(self) -> list[str]:
+        """Return the queues of the models on other machines that this process asks."""
+        return [] if self.models is None else self.models.queues
+
     def leave(self, **_: Any) -> None:
         """Prepare for the end of this process and its forks."""
         self._parting.say()
@@ -146,6 +158,8 @@ class _Process:
         """Give unfinished work back, when what is about to end has had its time."""
         if self.express is not None:
             self.express.stop(_LAST_SECONDS)
+        if self.models is not None:
+            self.models.stop(0.0)
         self.io_runs.wait(_LAST_SECONDS)
         if self._hands is None:
             return
@@ -158,10 +172,12 @@ class _Process:
                 log("worker", logging.INFO, Action.GIVEN_BACK, "unfinished work was given back", steps=steps)
 
 
-def command_of(roles: frozenset[str], model: str | None) -> str:
+def command_of(roles: frozenset[str], model: str | None, *, remote: bool = False) -> str:
     """Return the command of a worker of these roles, without the program's name."""
     words = (f"--role {role}" for role in sorted(roles))
-    return " ".join(("worker", *words, *([f"--model {model}"] if model is not None else [])))
+    return " ".join(
+        ("worker", *words, *([f"--model {model}"] if model is not None else []), *(["--remote"] if remote else []))
+    )
 
 
 def run_worker(
@@ -174,38 +190,60 @@ def run_worker(
     *,
     concurrency: int | None = None,
     at_once: int | None = None,
-    open_calls: int = 0,
+    listed: Callable[[], Mapping[str, RemoteEntry]] | None = None,
 ) -> int:
     """Serve until SIGTERM; return the exit code. A second signal, or the soft timeout, gives unfinished work back.
 
     `build` makes the hands, after any fork. `at_once` is how many batches run side by side where `concurrency` is not
-    given; absent, as many as the hands can. Of a model on another machine, `open_calls` are held open.
+    given; absent, as many as the hands can. `listed` returns the models on other machines that this worker asks.
 
     Redis may come and go. Nothing is lost meanwhile: the claims that it held are sent again when their leases end.
     """
-    names, queues = RedisNames(settings.kafka.prefix), pipeline.queues_of(roles, model)
+    names = RedisNames(settings.kafka.prefix)
+    queues = pipeline.queues_of(roles, None if listed else model, remote=listed is not None)
     abreast = {stage.queue(): stage.abreast for stage in pipeline.stages if stage.abreast > 1}
-    if model is not None and open_calls:
-        abreast[model_queue(model)] = open_calls
-    patient = [names.queue(model_queue(model))] if model is not None and open_calls else []
-    io_runs = IoRuns({names.queue(queue): most for queue, most in abreast.items()}, patient)
+    io_runs = IoRuns({names.queue(queue): most for queue, most in abreast.items()})
     process, loop = _Process(settings, roles, model, progress, build, io_runs), progress.loop("consumer")
-    pool = _pool(roles, concurrency, open_calls)
-    app = _app(settings, [queue_of(names, name) for name in queues], pool, process, loop)
+    pool = _pool(roles, concurrency, remote=listed is not None)
+    # Celery wants a queue, also of a worker whose models have listeners of their own: nothing is sent to this one.
+    app = _app(settings, [queue_of(names, name) for name in queues or [_NO_QUEUE]], pool, process, loop)
     stopping = threading.Event()  # somebody asked for an end
     parallel = _ready(process, pool, loop)
     _heed_signals(process, loop, stopping)
-    if MODEL_ROLE in roles and model is not None and not open_calls:  # those never fill the pool
+    if listed is not None:
+        process.models = _remote_models(process, listed, app, names, io_runs, progress)
+        process.models.look(strict=model is not None)
+    elif MODEL_ROLE in roles and model is not None:
         _add_express(
             process,
             InteractiveConsumer(app, queue_of(names, model_queue(model)), process.run, progress.loop("express")),
         )
-    with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
+    with Presence(
+        redis_client(settings.redis), names, lambda: [*queues, *process.remote_queues], progress.loop("presence")
+    ):
         code = _serve(app, roles, concurrency or at_once or parallel)
     process.close()
     if not stopping.is_set():
         log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")
     return code if stopping.is_set() else code or 1
+
+
+def _remote_models(
+    process: _Process,
+    listed: Callable[[], Mapping[str, RemoteEntry]],
+    app: Any,
+    names: RedisNames,
+    io_runs: IoRuns,
+    progress: Progress,
+) -> RemoteModels:
+    """Return the models on other machines, which are served from when Celery is ready."""
+    models = RemoteModels(
+        listed=listed, hold=process.hands().hold, run=process.run, complain=process.hands().runner.complain, app=app,
+        names=names, io_runs=io_runs, progress=progress,
+    )  # fmt: skip
+    signals.worker_ready.connect(lambda **_: models.start(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: models.stop(0.0), weak=False)
+    return models
 
 
 def _app(settings: Settings, queues: Sequence[Queue], pool: str, process: _Process, loop: Loop) -> Any:
@@ -261,8 +299,8 @@ def _serve(app: Any, roles: frozenset[str], count: int) -> int:
         return int(end.code or 0)
 
 
-def _pool(roles: frozenset[str], concurrency: int | None, open_calls: int) -> str:
-    # A pool would only hand the calls of a model on another machine on to the threads of io_runs.py.
-    if MODEL_ROLE in roles and not (open_calls and concurrency in (None, 1)):
+def _pool(roles: frozenset[str], concurrency: int | None, *, remote: bool) -> str:
+    # Calls of models on other machines have threads of their own.
+    if MODEL_ROLE in roles and not (remote and concurrency in (None, 1)):
         return "headrace_workers.runtime.worker.consumer:WakingThreads"
     return "solo" if concurrency is None or concurrency == 1 else "prefork"

@@ -28,16 +28,20 @@ Member = tuple[StepRow, Task | Unit]
 
 
 class Work:
-    """The steps that a worker can do, by queue and stage. Thread-safe. Writes nothing."""
+    """The steps that a worker can do, by queue and stage; it may learn more. Thread-safe. Writes nothing."""
 
     def __init__(
         self, pipeline: Pipeline, steps: Mapping[tuple[str, str], Step], settings: Settings, clock: Clock
     ) -> None:
         self._pipeline = pipeline
-        self._steps = steps
+        self._steps = dict(steps)
         self._settings = settings
         self._clock = clock
         self._random = random.Random()
+
+    def learn(self, steps: Mapping[tuple[str, str], Step]) -> None:
+        """Add these steps, or put them in the place of those that there were."""
+        self._steps = {**self._steps, **steps}
 
     def knows(self, started: Started) -> bool:
         """Return True if this worker can do it."""

@@ -69,28 +69,36 @@ def worker(
     model: Annotated[
         str | None, typer.Option("--model", help="alias of the model that a generate worker loads")
     ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="ask all models of models.toml; entries may change while it runs")
+    ] = False,
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", min=1, help="number of groups that run at the same time")
     ] = None,
 ) -> None:
     """Run a worker until SIGTERM. It runs the steps of its roles.
 
-    Example: `headrace worker --role generate --model smollm2-135m-instruct`
+    Examples: `headrace worker --role generate --model smollm2-135m-instruct`, `headrace worker --role generate
+    --remote`
     """
+    from headrace_schemas.errors import ConfigurationError
     from headrace_workers.core.ledger.incidents import noted_start
     from headrace_workers.core.migrate import require_ledger
     from headrace_workers.core.pipeline.routing import Pipeline
+    from headrace_workers.core.pipeline.stage import MODEL_ROLE
     from headrace_workers.runtime.health.watched import watched
     from headrace_workers.runtime.worker.process import command_of
     from headrace_workers.wiring.build_worker import serve
 
     pipeline = Pipeline()
     roles = pipeline.roles_of(role)
-    pipeline.queues_of(roles, model)
+    pipeline.queues_of(roles, model, remote=remote)
+    if remote and (model is not None or MODEL_ROLE not in roles):
+        raise ConfigurationError(f"--remote goes with --role {MODEL_ROLE}, and without --model")
     settings = Settings.from_env()
     require_ledger(settings.ledger, settings.kafka.prefix)
-    with noted_start(settings.ledger, command_of(roles, model)), watched("worker", settings) as progress:
-        code = serve(settings, roles, model, progress, concurrency=concurrency)
+    with noted_start(settings.ledger, command_of(roles, model, remote=remote)), watched("worker", settings) as progress:
+        code = serve(settings, roles, model, progress, remote=remote, concurrency=concurrency)
     raise typer.Exit(code)
 
 

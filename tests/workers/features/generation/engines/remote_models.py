@@ -12,8 +12,8 @@ from headrace_workers.features.generation.engines.load_generator import load_gen
 REMOTE_ENGINES = ("openai", "anthropic")
 
 
-def catalogue(home: Path, engine: str, url: str, alias: str = "far", **entries: Any) -> None:
-    """Write a catalogue with one model, which has a minute for what it is to do."""
+def catalogue(home: Path, engine: str, url: str, alias: str = "far", *, add: bool = False, **entries: Any) -> None:
+    """Write a catalogue with one model, or `add` it; it has a minute for what it is to do."""
     path = "/v1" if engine == "openai" and "/v1" not in url else ""
     known = {
         "engine": engine, "model": "teacher", "endpoint": f"{url}{path}", "context_length": 1000,
@@ -21,7 +21,9 @@ def catalogue(home: Path, engine: str, url: str, alias: str = "far", **entries: 
     }  # fmt: skip
     lines = [f"{name} = {_toml(value)}" for name, value in {**known, **entries}.items()]
     home.mkdir(parents=True, exist_ok=True)
-    (home / "models.toml").write_text("\n".join([f"[models.{alias}]", *lines, ""]))
+    path_of = home / "models.toml"
+    before = path_of.read_text() if add else ""
+    path_of.write_text(before + "\n".join([f"[models.{alias}]", *lines, ""]))
 
 
 def _toml(value: Any) -> str:

@@ -8,6 +8,7 @@ the call was sent with.
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
@@ -104,6 +105,12 @@ class CallLoop:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
+
+    def end(self, last: Coroutine[Any, Any, object]) -> None:
+        """Run a last call, and end the thread. Returns at once."""
+        asyncio.run_coroutine_threadsafe(last, self._loop).add_done_callback(
+            lambda _: self._loop.call_soon_threadsafe(self._loop.stop)
+        )
 
     def begin(self, call: Coroutine[Any, Any, T]) -> "Future[T]":
         """Begin a call, and return what will hold its result."""
@@ -287,6 +294,8 @@ class RemoteGenerator:
         self._rates = rates
         self._sleep = sleep
         self._calls = CallLoop(f"calls of {card.alias}")
+        # An entry that changed has another generator: this one goes when its last call has ended.
+        weakref.finalize(self, _close, self._calls, provider).atexit = False
 
     @classmethod
     def load(cls, card: ModelCard, provider: Provider, options: LoadOptions) -> Self:
@@ -381,6 +390,10 @@ class RemoteGenerator:
             after = self._rates.take(0, in_line=True) or left
             return ProviderBusy(str(outcome), after=after, is_sure=outcome.is_sure)
         return outcome
+
+
+def _close(calls: CallLoop, provider: Provider) -> None:
+    calls.end(provider.close())
 
 
 def _texts(request: Request) -> Iterator[str]:

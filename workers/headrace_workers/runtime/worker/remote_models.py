@@ -1,0 +1,161 @@
+"""Models on other machines that one worker asks. Each has its queue, its open calls, its client and its listener: a
+provider that hangs delays no other. They follow the catalogue while the worker runs.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kombu.entity import Queue
+
+from headrace_schemas import HeadraceError
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.outage import REDIS_ERRORS, KeepsGoing, awaited
+from headrace_workers.core.pipeline.stage import model_queue
+from headrace_workers.core.progress import Awaited, Loop, Progress
+from headrace_workers.runtime.wire.celery_app import queue_of
+from headrace_workers.runtime.wire.redis import RedisNames
+from headrace_workers.runtime.worker.consumer import IoRuns
+
+_EVERY: Final = 1.0  # seconds between two looks at the catalogue
+_AGAIN: Final = 5.0  # and to the next try of an entry that could not be used
+_WAIT: Final = 1.0  # and to the next look whether to stop
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEntry:
+    """An entry of the catalogue as a worker sees it: `content` differs once the entry has changed."""
+
+    open_calls: int
+    content: object
+
+
+class RemoteModels(KeepsGoing):
+    """The models on other machines of one worker, by alias.
+
+    `listed` returns the entries that are to be served. `hold` makes the client and the steps of one, in the place of
+    those that it had before: calls that are open end with the old client. It raises HeadraceError where the entry
+    cannot be used, which `complain` is told; the other models are served all the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        listed: Callable[[], Mapping[str, RemoteEntry]],
+        hold: Callable[[str], None],
+        run: Callable[..., None],
+        complain: Callable[[str], None],
+        app: Any,
+        names: RedisNames,
+        io_runs: IoRuns,
+        progress: Progress,
+    ) -> None:
+        super().__init__(progress.loop("models"))
+        self._listed, self._hold, self._complain = listed, hold, complain
+        self._run, self._app, self._names, self._io_runs, self._of = run, app, names, io_runs, progress
+        self._held: dict[str, tuple[RemoteEntry, _Listener]] = {}
+        self._failed: dict[str, tuple[RemoteEntry, float]] = {}
+
+    @property
+    def queues(self) -> list[str]:
+        """Return the queues that are listened to."""
+        return [model_queue(alias) for alias in list(self._held)]
+
+    def stop(self, seconds: float | None = None) -> None:
+        """Take no more work. What runs goes on."""
+        self._stop.set()
+        for _, listener in self._held.values():
+            listener.stop()
+
+    def look(self, *, strict: bool = False) -> None:
+        """Begin to serve new entries, and those that have changed; end those that are gone. If `strict`, raise the
+        HeadraceError of an entry that cannot be used.
+        """
+        entries = self._listed()
+        for alias, (entry, listener) in list(self._held.items()):
+            if entries.get(alias) != entry:
+                listener.stop()
+                del self._held[alias]
+        for alias, entry in entries.items():
+            if alias not in self._held and self._may_try(alias, entry):
+                self._begin(alias, entry, strict=strict)
+
+    def _look(self) -> Awaited | None:
+        self.look()
+        self._stop.wait(_EVERY)
+        return None
+
+    def _may_try(self, alias: str, entry: RemoteEntry) -> bool:
+        failed, at = self._failed.get(alias, (None, 0.0))
+        return failed != entry or time.monotonic() - at >= _AGAIN
+
+    def _begin(self, alias: str, entry: RemoteEntry, *, strict: bool) -> None:
+        try:
+            self._hold(alias)
+        except HeadraceError as error:
+            if strict:
+                raise
+            if self._failed.get(alias, (None, 0.0))[0] != entry:
+                log("worker", logging.ERROR, Action.MODEL_LEFT_OUT, f"it is not served: {error}", model=alias)
+            self._complain(f"{alias} is not served: {error}")
+            self._failed[alias] = entry, time.monotonic()
+            return
+        self._failed.pop(alias, None)
+        name = self._names.queue(model_queue(alias))
+        self._io_runs.allow(name, entry.open_calls)
+        listener = _Listener(
+            self._app, queue_of(self._names, model_queue(alias)), self._run, self._io_runs, self._of.loop(alias)
+        )
+        self._held[alias] = entry, listener
+        listener.start()
+        log("worker", logging.INFO, Action.MODEL_LOADED, f"up to {entry.open_calls} calls at a time", model=alias)
+
+
+class _Listener:
+    """Listener that takes a claim from one queue when a call may be opened, and runs it in a thread of its own."""
+
+    def __init__(self, app: Any, line: Queue, run: Callable[..., None], io_runs: IoRuns, loop: Loop) -> None:
+        self._app, self._line, self._run, self._io_runs, self._progress = app, line, run, io_runs, loop
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name=f"listen {line.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take nothing more; what runs goes on."""
+        self._stop.set()
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._listen()
+            except REDIS_ERRORS as error:
+                self._progress.beat(awaited(error))
+                self._stop.wait(_WAIT)
+        self._progress.end()
+
+    def _listen(self) -> None:
+        with (
+            self._app.connection_for_read() as connection,
+            connection.SimpleQueue(self._line, no_ack=True, accept=["json"]) as messages,
+        ):
+            while not self._stop.is_set():
+                self._progress.beat()
+                if not self._io_runs.wait_for_room(self._line.name, _WAIT):
+                    continue
+                with suppress(queue.Empty):
+                    self._take(messages.get(timeout=_WAIT))
+
+    def _take(self, message: Any) -> None:
+        try:
+            arguments, *_ = message.payload  # raises for what is not JSON
+            self._run(*arguments, queue=self._line.name)
+        except Exception:  # any error concerns this message alone
+            logging.getLogger("headrace.remote").exception("a message failed", extra={"action": Action.STEP_FAILED})
