@@ -54,10 +54,10 @@ OVERRIDES = {
 
 
 def _asks_a_provider(services: Services) -> None:
-    worker = services["worker-large"]
+    worker = services["worker-remote"]
     assert set(worker["networks"]) == {"core", "edge"}
     assert worker["cap_drop"] == ["ALL"]
-    for name in ("init", "bridge", "gateway", "worker-moderate", "worker-judge", "worker-large"):
+    for name in ("init", "bridge", "gateway", "worker-moderate", "worker-judge", "worker-remote"):
         mounted = {volume["target"] for volume in services[name]["volumes"]}
         assert {"/var/lib/headrace/models.toml", "/var/lib/headrace/models"} <= mounted
 

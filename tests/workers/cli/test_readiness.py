@@ -64,6 +64,16 @@ def test_children_are_told_everything(tmp_path: Path):
     assert addresses.env().items() >= {"HEADRACE_KAFKA": "k:1", "HEADRACE_LEDGER": "sqlite:///l"}.items()
 
 
+def test_models_on_other_machines_have_one_worker_together(tmp_path: Path):
+    """Also where none of them was named: one may be added while it runs."""
+    addresses = Addresses("k:1", "redis://r", "sqlite:///l")
+    specs = children_of(tmp_path, ["far", "a"], elsewhere={"far"})(addresses)
+    assert [spec.name for spec in specs][:2] == ["generate-a", "generate-remote"]
+    assert list(specs[1].argv)[-4:] == ["worker", "--role", "generate", "--remote"]
+    assert (specs[0].env or {})["HEADRACE_JUDGE_MODEL"] == "far"
+    assert "generate-remote" in [spec.name for spec in children_of(tmp_path, ["a"], elsewhere=())(addresses)]
+
+
 def test_children_are_watched_for_signs_of_life(tmp_path: Path, monkeypatch):
     """By what they write down; they have more time than they would give themselves."""
     monkeypatch.setenv("HEADRACE_STUCK", "7")

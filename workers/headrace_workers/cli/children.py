@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,12 +25,13 @@ def children_of(
     home: Path,
     models: Sequence[str],
     *,
+    elsewhere: Collection[str] | None = None,
     judge_model: str | None = None,
     engine_threads: int | None = None,
     gateway_port: int | None = None,
 ) -> Callable[[Addresses], list[ChildSpec]]:
     """Return the processes: a worker for each model, a worker that moderates and judges, a bridge, and a gateway if it
-    has a port.
+    has a port. Models that are `elsewhere` have one worker together, which is started unless that is None.
 
     All start side by side, and the last is ready when all are. `judge_model` answers rubrics that name no model: the
     first model when absent, and nobody where there is no model.
@@ -49,8 +50,12 @@ def children_of(
             **({"HEADRACE_INTER_THREADS": str(engine_threads)} if engine_threads else {}),
         }
         commands: dict[str, tuple[str, ...]] = {
-            f"generate-{model}": ("worker", "--role", "generate", "--model", model) for model in models
+            f"generate-{model}": ("worker", "--role", MODEL_ROLE, "--model", model)
+            for model in models
+            if model not in (elsewhere or ())
         }
+        if elsewhere is not None:
+            commands["generate-remote"] = ("worker", "--role", MODEL_ROLE, "--remote")
         light = [role for role in Pipeline().roles if role != MODEL_ROLE]
         commands["-".join(light)] = ("worker", *(word for role in light for word in ("--role", role)))
         if gateway_port is not None:

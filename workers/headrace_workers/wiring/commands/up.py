@@ -100,7 +100,7 @@ def _run_stack(
 ) -> None:
     """Run the stack until a signal stops it; say where it is, and what to try."""
     from headrace_workers.cli.children import children_of
-    from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm
+    from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm, models_elsewhere
     from headrace_workers.runtime.embedded.free_ports import held
 
     stopped = Event()
@@ -109,7 +109,9 @@ def _run_stack(
         ends_on_sigterm(),
         embedded_stack(home, models, engine_threads, broker, port) as stack,
     ):
-        names = [spec.name for spec in children_of(home, models, gateway_port=port)(stack.addresses)]
+        elsewhere = models_elsewhere(home, models, all_of_them=True)
+        specs = children_of(home, models, elsewhere=elsewhere, gateway_port=port)(stack.addresses)
+        names = [spec.name for spec in specs]
         console().print(draw(stack, names, {"gateway": _url(port)}))
         _tell_next(stack, models)
         _tell_clients(home, stack, port)

@@ -56,7 +56,7 @@ def embedded_stack(
 ) -> Stack:
     """Return a stack of this home that serves these models, not started yet; with a gateway if it is given a port.
 
-    Raise ConfigurationError if HEADRACE_JUDGE_MODEL failed its probe.
+    A stack with a gateway asks all models of the catalogue. Raise ConfigurationError if HEADRACE_JUDGE_MODEL failed its probe.
     """
     settings = ModelSettings.from_env()
     judge_model = settings.judge_model
@@ -64,13 +64,31 @@ def embedded_stack(
         refuse_untrusted(home, judge_model)
     return Stack(
         home,
-        children_of(home, models, judge_model=judge_model, engine_threads=engine_threads, gateway_port=gateway_port),
+        children_of(
+            home,
+            models,
+            elsewhere=models_elsewhere(home, models, all_of_them=gateway_port is not None),
+            judge_model=judge_model,
+            engine_threads=engine_threads,
+            gateway_port=gateway_port,
+        ),
         _migrate,
         own=_own,
         done=_done,
         broker=broker,
         progress=lambda name: say(f"starting {name}"),
     )
+
+
+def models_elsewhere(home: Path, models: Sequence[str], *, all_of_them: bool) -> set[str] | None:
+    """Return the models among these that other machines run; None where no worker is to ask any. `all_of_them`: also
+    those of the catalogue that are not among these are to be asked.
+    """
+    from headrace_workers.features.generation.models.registry import readable_catalogue
+
+    entries = readable_catalogue(home).models.keys()
+    named = set(models) & entries
+    return named if named or (all_of_them and entries) else None
 
 
 def need_models(aliases: Sequence[str]) -> None:
