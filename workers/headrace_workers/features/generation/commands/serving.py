@@ -56,7 +56,8 @@ def embedded_stack(
 ) -> Stack:
     """Return a stack of this home that serves these models, not started yet; with a gateway if it is given a port.
 
-    A stack with a gateway asks all models of the catalogue. Raise ConfigurationError if HEADRACE_JUDGE_MODEL failed its probe.
+    A stack with a gateway asks all models of the catalogue. Raise ConfigurationError if HEADRACE_JUDGE_MODEL failed
+    its probe.
     """
     settings = ModelSettings.from_env()
     judge_model = settings.judge_model
