@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from headrace_workers.core.cached_values import once
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.identity import process_name
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.once import once
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.progress import Progress
