@@ -46,7 +46,7 @@ _MARGIN_MS: Final = 2  # between two clocks that are rounded
 
 
 @dataclass(frozen=True, slots=True)
-class _Letter:
+class EncodedJob:
     """A job on its way to Kafka, with its chain of models. `tokens` is the cost of one answer, if it was counted."""
 
     request: AdmissionRequest
@@ -59,7 +59,7 @@ class _Letter:
 class _Sent(NamedTuple):
     """The letters of one request that Kafka has, and when it began."""
 
-    letters: Sequence[_Letter]
+    letters: Sequence[EncodedJob]
     began: float
 
 
@@ -191,11 +191,11 @@ class Admission:
             if named and (missing := await lookup.ask(named)):
                 raise check.missing(min(missing))
 
-    def _place(self, letter: _Letter) -> tuple[str, int]:
+    def _place(self, letter: EncodedJob) -> tuple[str, int]:
         route = self._rules.route(letter.request.job_id, letter.job)
         return route.queue, INTERACTIVE if letter.job.lane is Lane.INTERACTIVE else BATCH
 
-    async def _reserved(self, letters: Sequence[_Letter]) -> list[_Letter]:
+    async def _reserved(self, letters: Sequence[EncodedJob]) -> list[EncodedJob]:
         """Return the jobs that are to be sent. The id of a job without a key is unique."""
         wanted = [letter for letter in letters if letter.keyed or not self._durable]
         if not wanted:
@@ -212,7 +212,7 @@ class Admission:
                 )
         return [letter for letter in letters if answer_of.get(id(letter)) is not Reserved.KNOWN]
 
-    async def _send(self, letters: Sequence[_Letter], began: float, paid: bool) -> None:
+    async def _send(self, letters: Sequence[EncodedJob], began: float, paid: bool) -> None:
         if not letters:
             return
         # Under a key a second try is the same job; without one it would be a second job.
@@ -275,7 +275,7 @@ def _lookup(check: AdmissionCheck, executor: Executor, patience: float) -> Batch
 
 def _letter(
     job: Job, resolved: Job, tokens: int | None, at: datetime, traceparent: str | None, correlationid: str | None
-) -> _Letter:
+) -> EncodedJob:
     event_id = str(uuid.uuid4())
     job_id = job.job_id(event_id)
     envelope = Envelope(
@@ -293,4 +293,4 @@ def _letter(
     check_size(value)
     request = AdmissionRequest(job_id, job.tenant, value, digest_of(job, value))
     record = Record(topic_for(job), job_id.encode(), headers, value, job_id)
-    return _Letter(request, resolved, tokens, record, job.idempotency_key is not None)
+    return EncodedJob(request, resolved, tokens, record, job.idempotency_key is not None)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.counts import held_steps
 from headrace_workers.core.sql.store import LedgerStore, reads
-from headrace_workers.http.middleware import Visit
+from headrace_workers.http.middleware import RequestLog
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -81,7 +81,7 @@ class Metrics:
         self._known = _Known()
         self._registry.register(self._known)
 
-    def visited(self, visit: Visit, route: str) -> None:
+    def visited(self, visit: RequestLog, route: str) -> None:
         """Count a request that has ended."""
         method = visit.method if visit.method in _METHODS else "other"
         requests, seconds = self._of(route, method, visit.status)

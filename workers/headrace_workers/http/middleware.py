@@ -33,7 +33,7 @@ _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # are asked for 
 
 
 @dataclass(slots=True)
-class Visit:
+class RequestLog:
     """One request, as the log tells of it: nothing that it says, and no secret. `scope["headrace"]` of its scope."""
 
     request_id: str
@@ -63,7 +63,7 @@ class _Unread(Exception):
 class OutermostLayer:
     """The outermost layer of the application. It calls `on_end` with each finished request and its route's path."""
 
-    def __init__(self, app: ASGIApp, *, max_body: int, on_end: Callable[[Visit, str], object]) -> None:
+    def __init__(self, app: ASGIApp, *, max_body: int, on_end: Callable[[RequestLog, str], object]) -> None:
         self._app = app
         self._max_body = max_body
         self._on_end = on_end
@@ -73,7 +73,7 @@ class OutermostLayer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = scope["headrace"] = Visit(_request_id(scope), scope["method"])
+        visit = scope["headrace"] = RequestLog(_request_id(scope), scope["method"])
         if visit.method == _HEAD:
             scope = {**scope, "method": "GET"}
         try:
@@ -83,7 +83,7 @@ class OutermostLayer:
             # Others whose answers are ready go first: line and figures take a fifth of what an answer does.
             asyncio.get_running_loop().call_soon(self._tell, scope, visit)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, visit: RequestLog) -> None:
         path = scope["path"]
         bound, pace, whole = body_bound(path, self._max_body), Pace(), False
 
@@ -138,14 +138,14 @@ class OutermostLayer:
             if not visit.status:
                 await self._refuse(internal_error(), scope, receive, answer, visit)
 
-    async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+    async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send, visit: RequestLog) -> None:
         visit.refused(refusal.why.code)
         response = response_of(refusal, scope["path"], visit.request_id)
         if not visit.status and refusal.why is not Why.INTERNAL:
             response.headers["connection"] = "close"  # the rest of it is not read
         await response(scope, receive, send)
 
-    def _tell(self, scope: Scope, visit: Visit) -> None:
+    def _tell(self, scope: Scope, visit: RequestLog) -> None:
         # The path as it came may hold anything; that of the route is one of ours.
         route = getattr(scope.get("route"), "path", "-")
         self._on_end(visit, route)

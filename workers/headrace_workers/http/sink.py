@@ -54,11 +54,11 @@ class Sink:
         self._transport: Transport | None = None
         self._trouble = ""
         self._silent: str | None = None
-        self._to_send: list[_Parcel] = []
+        self._to_send: list[PendingPublish] = []
         self._sending: asyncio.Task[None] | None = None
-        self._waiting: dict[str, deque[_Parcel]] = {}
+        self._waiting: dict[str, deque[PendingPublish]] = {}
         self._confirmed: deque[tuple[str, HeadraceError | None]] = deque()
-        self._since: dict[_Parcel, float] = {}  # when each request began to wait, the oldest first
+        self._since: dict[PendingPublish, float] = {}  # when each request began to wait, the oldest first
         self._connecting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -98,7 +98,7 @@ class Sink:
             raise KafkaOutage(self._silence)
         if refusal := self._missing(records):
             raise refusal
-        parcel = _Parcel(records, self._loop.create_future())
+        parcel = PendingPublish(records, self._loop.create_future())
         for record in records:
             self._waiting.setdefault(record.job_id, deque()).append(parcel)
         self._since[parcel] = time.monotonic()
@@ -132,7 +132,7 @@ class Sink:
                 parcel.ends(KafkaOutage(f"not confirmed within {self._patience.confirmed:g} s", should_retry=False))
         self._watching = self._silent = None
 
-    def _waited(self, seconds: float) -> "list[_Parcel]":
+    def _waited(self, seconds: float) -> "list[PendingPublish]":
         """Return the records that have waited for so long: the oldest, which come first."""
         until = time.monotonic() - seconds
         return [parcel for parcel, _ in takewhile(lambda each: each[1] <= until, self._since.items())]
@@ -141,7 +141,7 @@ class Sink:
         words = self._topics.missing_words({record.topic for record in records})
         return KafkaOutage(words, Why.KAFKA_REFUSES, should_retry=should_retry) if words else None
 
-    def _forget(self, parcel: "_Parcel") -> None:
+    def _forget(self, parcel: "PendingPublish") -> None:
         """Forget a request that nobody waits for any more."""
         for record in parcel.records:
             queue = self._waiting.get(record.job_id)
@@ -176,7 +176,7 @@ class Sink:
             await asyncio.sleep(_CONNECT_EVERY)
         await self._topics.watch()
 
-    def _hand_over(self, parcels: "Sequence[_Parcel]") -> list[Refusal | None]:
+    def _hand_over(self, parcels: "Sequence[PendingPublish]") -> list[Refusal | None]:
         """Hand records to the transport, on a thread: a full buffer makes it wait."""
         transport = self._transport
         if transport is None:
@@ -213,7 +213,7 @@ class Sink:
                 queue.popleft().hears(error)  # the outcomes of one job's records come in their order
 
 
-class _Parcel:
+class PendingPublish:
     """The records of one request, until Kafka has said of each what became of it."""
 
     def __init__(self, records: Sequence[Record], end: "asyncio.Future[Refusal | None]") -> None:

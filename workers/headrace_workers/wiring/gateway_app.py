@@ -17,7 +17,7 @@ from headrace_workers.core.sql.database_errors import Unwritable
 from headrace_workers.http import home_route, operator_routes
 from headrace_workers.http.errors import Refusal, Why, refusal_of, refused_response, response_of
 from headrace_workers.http.fast_routes import FastRoute, Shortcut
-from headrace_workers.http.middleware import OutermostLayer, Visit
+from headrace_workers.http.middleware import OutermostLayer, RequestLog
 from headrace_workers.http.openai_errors import Refused
 from headrace_workers.http.path_families import unsupported
 from headrace_workers.http.query import ONLY_DECLARED, ReadsItsURL
@@ -83,7 +83,7 @@ class _Gateway(FastAPI):
 
 
 async def _tell(request: Request, error: Exception) -> Response:
-    visit: Visit = request.scope["headrace"]
+    visit: RequestLog = request.scope["headrace"]
     if isinstance(error, Refused):
         visit.refused(error.code or Why.INVALID.code)
         return refused_response(error)
