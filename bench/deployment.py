@@ -11,7 +11,7 @@ from bench.services import Services
 from headrace_producers import KafkaSettings, Producer
 from headrace_producers.admin import ensure_topics
 from headrace_producers.kafka import KafkaSink
-from headrace_workers.cli.readiness import LogWatch
+from headrace_workers.cli.children import LogWatch
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import all_scopes
 from headrace_workers.features.access.commands.keys import new_key

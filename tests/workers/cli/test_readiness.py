@@ -8,8 +8,7 @@ import pytest
 from tests.services.eventually import eventually
 
 from headrace_workers.cli import children
-from headrace_workers.cli.children import children_of
-from headrace_workers.cli.readiness import LogWatch, still_starting
+from headrace_workers.cli.children import LogWatch, children_of, still_starting
 from headrace_workers.runtime.embedded.child_processes import ChildFailed
 from headrace_workers.runtime.embedded.stack import Addresses
 from headrace_workers.runtime.health.watched import watched

@@ -8,7 +8,7 @@ from tests.workers.features.batches.running import Running, dead, text_of
 
 from headrace_schemas import DeadLetter, JobCancelled, Result
 from headrace_workers.cli.jobfile import JobFile
-from headrace_workers.cli.ledger_jobs import LedgerJobs
+from headrace_workers.cli.waiting import LedgerJobs
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.batches.commands.batch_files import Deployment

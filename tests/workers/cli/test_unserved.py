@@ -12,8 +12,8 @@ from tests.workers.runtime.bridge.records import evaluation, generation
 
 from headrace_workers.cli.connections import find_redis_url, redis_address
 from headrace_workers.cli.durations import show_time
-from headrace_workers.cli.ledger_jobs import LedgerJobs
 from headrace_workers.cli.unserved import UnservedWarning, start_command, unserved
+from headrace_workers.cli.waiting import LedgerJobs
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.runtime.wire.redis import RedisNames
 

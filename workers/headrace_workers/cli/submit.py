@@ -21,7 +21,7 @@ from headrace_workers.core.job_defaults import Defaults
 if TYPE_CHECKING:
     from headrace_producers import ResultReader
     from headrace_workers.cli.job_sender import Publisher
-    from headrace_workers.cli.ledger_jobs import Jobs, LedgerJobs
+    from headrace_workers.cli.waiting import Jobs, LedgerJobs
 
 _CONFIRM_SECONDS = 30.0
 _CHUNK = 1_000  # jobs between two waits for the broker
@@ -250,7 +250,7 @@ def _ledger_jobs() -> "Iterator[tuple[LedgerJobs | None, int]]":
     if ledger is None:
         yield None, 0
         return
-    from headrace_workers.cli.ledger_jobs import LedgerJobs
+    from headrace_workers.cli.waiting import LedgerJobs
 
     try:
         yield LedgerJobs(ledger), ledger.now()

@@ -15,8 +15,8 @@ from headrace_workers.features.batches.commands.run_report import MAX_ROWS, Tall
 from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
-    from headrace_workers.cli.ledger_jobs import LedgerJobs
     from headrace_workers.cli.unserved import UnservedWarning
+    from headrace_workers.cli.waiting import LedgerJobs
     from headrace_workers.features.batches.commands.batch_files import Deployment
     from headrace_workers.features.batches.commands.run_batch import FileBatch
     from headrace_workers.features.generation.commands.serving import Serving
@@ -74,8 +74,8 @@ def carry(
     interrupted, its unfinished jobs are cancelled, since nobody else wants the answers.
     """
     from headrace_workers.cli.connections import redis_address, served_queues
-    from headrace_workers.cli.ledger_jobs import LedgerJobs
     from headrace_workers.cli.unserved import UnservedWarning
+    from headrace_workers.cli.waiting import LedgerJobs
     from headrace_workers.features.batches.commands.batch_files import deployment
     from headrace_workers.features.generation.commands.serving import serving
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import PATTERNS, Alias
-from headrace_workers.cli.attributes import MetaOption, WhereOption, attributes_of, filter_of
+from headrace_workers.cli.asking import MetaOption, WhereOption, attributes_of, filter_of
 from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
