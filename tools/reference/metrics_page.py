@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from headrace_workers.core.feature import installed
 from headrace_workers.core.tables import METADATA
 from headrace_workers.http.metrics import Metrics, metrics_of_ledger
-from headrace_workers.http.middleware import Visit
+from headrace_workers.http.middleware import RequestLog
 from tools.reference.markdown_text import beginning, code, paragraphs, table
 
 _INTRODUCTION: Final = """\
@@ -49,7 +49,7 @@ def _row(metric: Metric) -> tuple[str, str, str, str]:
 def _shown(known: Iterable[Metric] = ()) -> Iterator[Metric]:
     """Yield the metrics of a gateway that answered one request and admitted one job."""
     metrics = Metrics()
-    visit = Visit("", "GET", why="invalid")
+    visit = RequestLog("", "GET", why="invalid")
     metrics.visited(visit, "/v1/jobs")
     metrics.let_in("generation")
     text = metrics.text(waiting=0, up={"kafka": True}, known=list(known)).decode()
