@@ -14,7 +14,7 @@ from headrace_producers.kafka import KafkaSink
 from headrace_workers.cli.children import LogWatch
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import all_scopes
-from headrace_workers.features.access.commands.keys import new_key
+from headrace_workers.features.access.commands import new_key
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.runtime.embedded.child_processes import ChildSpec, start, stop
 

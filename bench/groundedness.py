@@ -20,16 +20,18 @@ from bench.report import Report, Row, report, row, skipped
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
 from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
-from headrace_workers.features.judging.groundedness.doubts import KINDS, Doubts, doubts
-from headrace_workers.features.judging.groundedness.evidence import embedded, units
-from headrace_workers.features.judging.groundedness.support import (
+from headrace_workers.features.judging.groundedness.doubts import (
+    KINDS,
     VETO,
+    Doubts,
     counted,
+    doubts,
     evidence_features,
     support,
     vetoes,
     worst,
 )
+from headrace_workers.features.judging.groundedness.evidence import embedded, units
 
 NAME = "groundedness"
 # Kinds of change, and what is left out of the fit with each: who knows one kind of denial knows something of the other.

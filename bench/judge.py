@@ -8,8 +8,7 @@ from typing import Final
 from bench.ends import Say
 from bench.report import Report, Row, report, row, skipped
 from headrace_producers.settings import DEFAULT_MODEL
-from headrace_workers.features.judging.judge_items import ITEMS
-from headrace_workers.features.judging.judge_probe import Measure, probe
+from headrace_workers.features.judging.judge_probe import ITEMS, Measure, probe
 from headrace_workers.features.quality.estimates import Undefined
 
 NAME = "judge"

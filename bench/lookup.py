@@ -24,9 +24,8 @@ from headrace_workers.features.cache.semantic.question_indexes import Entry, Kno
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.generation.models.pull import pull
 from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
-from headrace_workers.features.knowledge.index.compaction import DEFAULTS
-from headrace_workers.features.knowledge.index.faiss_library import faiss
-from headrace_workers.features.knowledge.index.lists import Lists
+from headrace_workers.features.knowledge.index.nearest import Lists, faiss
+from headrace_workers.features.knowledge.index.vector_index import DEFAULTS
 
 NAME = "lookup"
 _DIMENSIONS = 384

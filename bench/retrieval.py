@@ -27,10 +27,9 @@ from headrace_workers.features.generation.models.pull import pull
 from headrace_workers.features.knowledge.chunking import SEPARATOR, SIZE, Chunk, chunk
 from headrace_workers.features.knowledge.documents import Document
 from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
-from headrace_workers.features.knowledge.fusion import fuse
-from headrace_workers.features.knowledge.measuring.ranking import ndcg, recall
-from headrace_workers.features.knowledge.passages import DEPTH, VECTORS, WORDS, Passages
+from headrace_workers.features.knowledge.passages import DEPTH, VECTORS, WORDS, Passages, fuse
 from headrace_workers.features.knowledge.reading import Reader, load
+from headrace_workers.features.knowledge.retrieval_quality import ndcg, recall
 
 NAME = "retrieval"
 PACKAGE = "python3.13-doc"

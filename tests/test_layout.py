@@ -78,10 +78,25 @@ def _feature(module: str) -> str:
     return module.removeprefix(_FEATURES).partition(".")[0] if module.startswith(_FEATURES) else ""
 
 
-def _declares_tables(path: Path) -> bool:
-    """Return True if a module adds tables to the metadata of the ledger."""
-    calls = (node for node in _nodes(path) if isinstance(node, ast.Call) and _is_named(node.func, {"Table"}))
-    return any("METADATA" in map(ast.unparse, call.args) for call in calls)
+def _tables(path: Path) -> set[str]:
+    """Return the names of the tables that a module adds to the metadata of the ledger."""
+    found: set[str] = set()
+    for node in _nodes(path):
+        call = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        if isinstance(call, ast.Call) and _is_named(call.func, {"Table"}) and "METADATA" in map(ast.unparse, call.args):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def _uses(path: Path) -> set[str]:
+    """Return the dotted names that a file imports, or reads from a module that it imports."""
+    names: dict[str, str] = {}
+    for node in _nodes(path):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    read = (node for node in _nodes(path) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name))
+    return {*names.values(), *(f"{names[node.value.id]}.{node.attr}" for node in read if node.value.id in names)}
 
 
 def _is_named(expression: ast.expr, names: Set[str]) -> bool:
@@ -119,13 +134,13 @@ def test_no_room_imports_itself_in_a_circle(room: str) -> None:
 
 def test_only_the_store_of_a_feature_imports_its_tables() -> None:
     """Only a feature's own store and its hooks read and write its tables, and its value names them."""
-    tables = {module for module, path in _modules() if _feature(module) and _declares_tables(path)}
+    tables = {f"{module}.{name}" for module, path in _modules() if _feature(module) for name in _tables(path)}
+    assert tables
     found = set()
     for module, path in _modules():
-        for imported in _imported(path):
-            owner = next((table for table in tables if imported == table or imported.startswith(f"{table}.")), None)
-            if owner is not None and not (_feature(module) == _feature(owner) and _is_store(module)):
-                found.add(f"{module} -> {owner}")
+        for table in tables & _uses(path):
+            if not (_feature(module) == _feature(table) and _is_store(module)):
+                found.add(f"{module} -> {table}")
     assert found == set()
 
 

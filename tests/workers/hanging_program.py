@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from headrace_schemas import EvaluationJob
 from headrace_workers.features.judging import stage
-from headrace_workers.features.judging.step import judge
+from headrace_workers.features.judging.stage import judge
 from headrace_workers.runtime.health import watched
 from headrace_workers.runtime.worker import runs
 

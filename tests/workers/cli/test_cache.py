@@ -19,7 +19,7 @@ from headrace_workers.core.tables import JOBS
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.store.entries import Served
 from headrace_workers.features.cache.tables import ENTRIES, SERVES
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 
 UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 SCOPE = "ab" * 32

@@ -29,7 +29,7 @@ from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.generation.commands import serving
 from headrace_workers.features.generation.engines.echo import make_echo_model
-from headrace_workers.features.judging.commands import judge_queue
+from headrace_workers.features.judging import commands
 from headrace_workers.features.providers.store import AllowedProviders
 
 POLITE = Contains(text="please", name="polite")
@@ -152,9 +152,9 @@ def test_a_judge_that_the_running_stack_does_not_have_is_told_of(
 ) -> None:
     """And nothing is asked."""
     there = RunningStack("apache", durable=True, kafka="k", redis="r", ledger="l", pid=7)
-    for module in (serving, judge_queue):
+    for module in (serving, commands):
         monkeypatch.setattr(module, "running", lambda: there)
-    monkeypatch.setattr(judge_queue, "judge_by_queue", lambda *_: pytest.fail("it was asked"))
+    monkeypatch.setattr(commands, "judge_by_queue", lambda *_: pytest.fail("it was asked"))
     before = rows(ledger)
     code, _, told = call("judge", "try", written(tmp_path, 'question = "?"\nmodel = "taste"\n'))
     assert (code, "(process 7) has no model 'taste': it has none. Nothing was asked" in told) == (2, True)

@@ -6,9 +6,8 @@ import pytest
 from tests.workers.cli.conftest import Call
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.access.commands.keys import KEY_FILE, first_key
-from headrace_workers.features.access.key_text import read_token
-from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.access.commands import KEY_FILE, first_key
+from headrace_workers.features.access.store.keys import ApiKeys, read_token
 
 
 def test_a_key_is_made_shown_once_and_listed_without_itself(call: Call, ledger: Ledger):

@@ -15,8 +15,7 @@ from tests.workers.features.knowledge.pdfs import pdf
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import FIRST
+from headrace_workers.features.knowledge.store.documents import FIRST, KnowledgeBases
 
 WIDEST = 100
 

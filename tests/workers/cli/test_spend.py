@@ -3,7 +3,7 @@
 import json
 
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.spend.store.spent_days import count
+from headrace_workers.features.spend.store import count_spending
 from headrace_workers.runtime.settings import home_of
 
 
@@ -61,7 +61,7 @@ def test_costs_are_shown_by_what_is_asked_for(call, ledger):
         return FinishedJob(tenant, ledger.now(), {"cost": {"amount": amount, "currency": currency, "models": models}})
 
     with writing(ledger.engine) as tx:
-        count(tx, [ended("shop", "luna", 1_234_567, "USD"), ended("shop", "echo", 0, None)])
+        count_spending(tx, [ended("shop", "luna", 1_234_567, "USD"), ended("shop", "echo", 0, None)])
     told = [json.loads(line) for line in call("cost", "--by", "tenant,model", "--json")[1].splitlines()]
     figures = ("model", "amount", "currency", "unknown_calls", "bound")
     assert [tuple(each[name] for name in figures) for each in told] == [

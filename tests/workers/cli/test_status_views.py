@@ -18,8 +18,8 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Done, Retry
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, NEVER, STEPS
-from headrace_workers.features.judging.store import score_counts as scored
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.judging import store as scored
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 from headrace_workers.features.quality.store import PassRate, PassRates
 
 STATE, WAITED, RAN = 1, 4, 5  # columns of step_rows
@@ -151,7 +151,7 @@ def test_the_whole_shows_what_was_judged_and_what_is_held(call: Call, ledger: Le
     assert not any(said in call("status")[1] for said in ("by why", "waits for"))
     (job_id,) = take_in(ledger, [evaluation()])
     with writing(ledger.engine) as tx:
-        scored.add(
+        scored.add_scores(
             tx, {("rubric", "unanswered"): 1_203, ("rubric", "order"): 2, ("rubric", "too_long"): 40, ("f1", ""): 7}
         )
         values = {"state": "held", "held_at": 1, "ready_at": NEVER, "reason": "polite is 0.2"}

@@ -25,7 +25,7 @@ from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.scopes import Scope, all_scopes
 from headrace_workers.core.sql.database import clock, writing
-from headrace_workers.features.access.commands.keys import new_key
+from headrace_workers.features.access.commands import new_key
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.services import Services

@@ -7,8 +7,7 @@ from tests.workers.http.served import Gateway, described, served, told_unread
 
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE, METRICS
 from headrace_workers.features.access import keyring
-from headrace_workers.features.access.key_text import new_token
-from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.access.store.keys import ApiKeys, new_token
 from headrace_workers.features.files.feature import FILES_WRITE
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 

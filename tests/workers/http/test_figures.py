@@ -10,7 +10,7 @@ from tests.workers.runtime.bridge.records import evaluation
 from headrace_workers.core.scopes import METRICS, usual_scopes
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
-from headrace_workers.features.judging.store import score_counts as scored
+from headrace_workers.features.judging import store as scored
 from headrace_workers.features.quality.store import PassRate, PassRates
 from headrace_workers.http.metrics import Metrics
 
@@ -80,7 +80,7 @@ def test_scores_and_what_is_held_are_those_that_the_ledger_has(alone: Gateway):
     with gateway.client() as client:
         before = client.get("/metrics").text
         with writing(ledger.engine) as tx:
-            scored.add(tx, {("f1", "no_reference"): 3, ("f1", ""): 2})
+            scored.add_scores(tx, {("f1", "no_reference"): 3, ("f1", ""): 2})
         (job_id,) = take_in(ledger, [evaluation(tenant="of-figures")])
         with writing(ledger.engine) as tx:
             step = STEPS.c.job_id == job_id

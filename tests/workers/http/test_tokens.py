@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from headrace_workers.features.access.key_text import new_token, read_token
+from headrace_workers.features.access.store.keys import new_token, read_token
 
 
 def test_a_key_is_read_as_it_was_made():

@@ -14,7 +14,7 @@ from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
 from headrace_workers.features.generation.verifiers.measured import refuse_untrusted
-from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
+from headrace_workers.features.knowledge.embedders.load_embedder import ServedEmbedder
 from headrace_workers.features.spend.prices import DeploymentPrices
 from headrace_workers.features.spend.settings import SpendSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings

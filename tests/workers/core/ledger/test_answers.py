@@ -10,7 +10,7 @@ from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, Entry, Leader, NewEntry, Served, expire
 from headrace_workers.features.cache.store.removal import AnswerOf, Recalled
 from headrace_workers.features.cache.tables import AUDITS, ENTRIES, USES
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 from headrace_workers.features.knowledge.tables import DOCUMENTS
 
 # -- who makes an answer, and what it is

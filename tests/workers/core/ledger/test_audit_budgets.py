@@ -1,5 +1,6 @@
 """Audits of the cache under a budget: they ask a model again, and pay for it as jobs do."""
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from headrace_workers.features.cache.auditing import Auditing, twice
 from headrace_workers.features.cache.semantic.lookup_types import Hit
 from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
 from headrace_workers.features.cache.tables import AUDITS
-from headrace_workers.features.spend.store.spent_days import Spending
+from headrace_workers.features.spend.store import Spending
 
 JOB = GenerationJob(model="echo", prompt="Who?", tenant="a", sampling={"max_tokens": 16})
 ANSWER = Answer(
@@ -96,7 +97,7 @@ def by_day(there: Deployment) -> int:
     """What is counted as spent."""
     with writing(there.ledger.engine) as tx:
         account(tx, clock(tx))
-    found, _ = there.ledger.of(Spending).spent(["tenant"], 0, 10**6)
+    found, _ = there.ledger.of(Spending).spent(["tenant"], date.min, date.max)
     return sum(each.amount for each in found)
 
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 from tests.workers.core.ledger.batch_rows import line, lines, rows, stand, two_batches
 
-from headrace_workers.features.access.store.quota_accounting import Want
-from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.access.store.quotas import Quotas, WantedQuota
 from headrace_workers.features.batches.store.feeding import Chunk, Fed, NewLine
 from headrace_workers.features.batches.store.transactions import Batches
 
@@ -76,7 +75,7 @@ def test_a_line_is_let_in_by_what_it_may_cost_whatever_was_reserved_under_its_id
     two.of(Quotas).put("a", 100, "ever")
     runs, large = job(tokens=30), replace(job(tokens=71), batch=1, line=2)
     two.ingest([runs])
-    two.of(Quotas).reserve([Want(large.id, "a", 10)])
+    two.of(Quotas).reserve([WantedQuota(large.id, "a", 10)])
     read = [
         NewLine(
             1, 10, jobs=(replace(runs, batch=1, line=1),) if own_keys else (), code=None if own_keys else "invalid"

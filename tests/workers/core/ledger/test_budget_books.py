@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from datetime import date
 from typing import Any
 
 import pytest
@@ -31,9 +32,9 @@ from headrace_workers.core.ledger.outcome import Dead, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import CLAIMS, JOBS, LOST_CALLS, STEPS
-from headrace_workers.features.access.store import quota_accounting, quota_rows
+from headrace_workers.features.access.store import quota_rows, quotas
 from headrace_workers.features.access.tables import RESERVATIONS
-from headrace_workers.features.spend.store.spent_days import Spending
+from headrace_workers.features.spend.store import Spending
 
 
 @pytest.mark.integration  # it goes on for seconds, so that threads meet
@@ -55,7 +56,7 @@ def test_the_books_balance_under_kills_cancels_retries_and_bursts(ledger: Ledger
     with writing(ledger.engine) as tx:
         while account(tx, clock(tx) + 1).more:
             pass
-    (day,), _ = ledger.of(Spending).spent((), 0, 10**6, "a")
+    (day,), _ = ledger.of(Spending).spent((), date.min, date.max, "a")
     assert day.amount == spent
     ends = sum(cost["bound"] for cost in told.values() if cost)
     assert day.bound == ends - sum(each.bound for each in world.known if each.told_at is not None) > 0
@@ -207,7 +208,7 @@ class Chaos:
 
     def _audit(self) -> None:
         with writing(self.ledger.engine) as tx:
-            quota_accounting.hold(tx, ["a"])
+            quotas.hold(tx, ["a"])
             (found,) = [each for each in quota_rows.quotas(tx, ["a"], unit="money") if each.period == "ever"]
             open_ = sum(tx.execute(select(RESERVATIONS.c.money)).scalars())
         assert found.reserved == open_

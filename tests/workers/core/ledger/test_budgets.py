@@ -1,6 +1,7 @@
 """How much money tenants and their keys may spend."""
 
 from dataclasses import replace
+from datetime import date
 from functools import partial
 
 import pytest
@@ -32,12 +33,11 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import OUTBOX, STEPS
-from headrace_workers.features.access.store.quota_accounting import Want
-from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.access.store.quotas import Quotas, WantedQuota
 from headrace_workers.features.access.tables import RESERVATIONS
 from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.rerouting import Rerouting
-from headrace_workers.features.spend.store.spent_days import Spending
+from headrace_workers.features.spend.store import Spending
 
 
 @pytest.fixture
@@ -131,9 +131,9 @@ def test_every_budget_of_a_tenant_and_of_its_key_holds(there: Deployment, bindin
     for period in ("day", "month", "ever"):
         budget(there.ledger, 1 if period == binding else 10**9, period)
     budget(there.ledger, 1 if binding == "key" else 10**9, "ever", key_id="k")
-    beyond = there.ledger.of(Quotas).reserve([Want(new.id, "a", 1, new.money, key_id="k")])
+    beyond = there.ledger.of(Quotas).reserve([WantedQuota(new.id, "a", 1, new.money, key_id="k")])
     assert set(beyond) == {new.id}
-    budgets = {each.place: each.reserved for each in there.ledger.of(Quotas).find(["a"])}
+    budgets = {each.key: each.reserved for each in there.ledger.of(Quotas).find(["a"])}
     assert set(budgets.values()) == {0}
     assert (("the key k" if binding == "key" else "the tenant a") in beyond[new.id].reason) is True
 
@@ -143,7 +143,7 @@ def test_a_key_pays_for_the_jobs_that_it_sent_through_a_gateway(there: Deploymen
     budget(there.ledger, 10**9)
     budget(there.ledger, 10**6 * 5, "ever", key_id="k")
     of_key, other = there.new(), there.new()
-    assert there.ledger.of(Quotas).reserve([Want(of_key.id, "a", 1, of_key.money, key_id="k")]) == {}
+    assert there.ledger.of(Quotas).reserve([WantedQuota(of_key.id, "a", 1, of_key.money, key_id="k")]) == {}
     there.ledger.ingest([of_key, other])
     found = {each.key_id: each.reserved for each in there.ledger.of(Quotas).find(["a"])}
     assert found == {"": of_key.money + other.money, "k": of_key.money}
@@ -399,7 +399,7 @@ def test_a_replayed_job_reserves_its_next_call_and_pays_for_what_comes_behind(th
     assert (cost["amount"], cost["unknown"], [each["calls"] for each in cost["models"]]) == (130, False, [1])
     with writing(there.ledger.engine) as tx:
         account(tx, clock(tx))
-    (day,), _ = there.ledger.of(Spending).spent(["tenant"], 0, 10**6)
+    (day,), _ = there.ledger.of(Spending).spent(["tenant"], date.min, date.max)
     assert (day.calls, day.amount, day.unknown_calls) == (2, new.money + 130, 0)
 
 

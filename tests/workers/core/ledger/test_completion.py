@@ -6,7 +6,7 @@ from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.job_ends import assume_active, concerned, lock_active
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.access.store import quota_accounting
+from headrace_workers.features.access.store import quotas
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.cache.store import entries
 
@@ -24,7 +24,7 @@ def test_a_completion_concerns_the_features_that_keep_something_of_the_job(
         entries.lead(tx, [answer])
         found = concerned(lock_active(tx, jobs), jobs)
     assert {hooks.on_completion: job_ids for hooks, job_ids in found.items()} == {
-        quota_accounting.settle: [reserved.id],
+        quotas.settle: [reserved.id],
         entries.withdraw_of: [making.id],
     }
 
@@ -32,5 +32,5 @@ def test_a_completion_concerns_the_features_that_keep_something_of_the_job(
 def test_jobs_that_nobody_looked_at_concern_every_feature() -> None:
     """A cancellation locks its jobs itself: no feature may miss one."""
     found = concerned(assume_active(["a"], ()), ["a"])
-    assert {hooks.on_completion for hooks in found} == {quota_accounting.settle, entries.withdraw_of}
+    assert {hooks.on_completion for hooks in found} == {quotas.settle, entries.withdraw_of}
     assert set(map(tuple, found.values())) == {("a",)}

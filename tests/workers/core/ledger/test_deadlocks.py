@@ -25,8 +25,7 @@ from headrace_workers.core.ledger.model_calls import WantedCall
 from headrace_workers.core.ledger.positions import Advance, LogPartition, Position
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.features.access.store.quota_accounting import Want
-from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.access.store.quotas import Quotas, WantedQuota
 
 ROUNDS = 30
 TENANTS = ("a", "b", "c", "d")
@@ -126,7 +125,7 @@ def _settled(row, stage, rng):
 def _gateway(load, rng):
     """Cancel what others have in hand, and reserve tokens for what is not sent after all."""
     load.ledger.cancel_all(load.wishes(rng, 5))
-    wants = [Want(str(uuid4()), tenant, 5, digest="d") for tenant in rng.sample(TENANTS, 3)]
+    wants = [WantedQuota(str(uuid4()), tenant, 5, digest="d") for tenant in rng.sample(TENANTS, 3)]
     load.ledger.of(Quotas).reserve(wants)
     load.ledger.of(Quotas).release([(want.job_id, want.digest) for want in wants])
     most, unit = rng.choice((10**9, 2_000)), rng.choice(("tokens", "money"))

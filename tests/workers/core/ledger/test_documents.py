@@ -13,8 +13,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.knowledge.store import documents
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, NewChunk, NewDocument
+from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.features.knowledge.tables import CHUNKS, DOCUMENTS
 
 

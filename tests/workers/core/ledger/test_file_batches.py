@@ -6,10 +6,9 @@ from sqlalchemy import text
 from tests.services.eventually import eventually
 
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.knowledge.store import file_batches, store_files
-from headrace_workers.features.knowledge.store.file_batches import FileBatches
+from headrace_workers.features.knowledge.store import store_files, vector_stores
 from headrace_workers.features.knowledge.store.store_files import Incoming
-from headrace_workers.features.knowledge.store.vector_stores import VectorStores
+from headrace_workers.features.knowledge.store.vector_stores import FileBatches, VectorStores
 
 FILES = [f"file-{letter * 8}" for letter in "abc"]
 
@@ -59,10 +58,10 @@ def test_a_file_that_was_put_in_by_itself_stays(ledger):
     ledger.of(FileBatches).cancel("t", "vs", "one")
     assert there(ledger) == [0, 1]
     ledger.of(FileBatches).send("t", "vs", "a-old", of(2))
-    for number in range(file_batches.MOST_KEPT):
+    for number in range(vector_stores.MOST_KEPT):
         ledger.of(FileBatches).send("t", "vs", f"new-{number}", of(2))
     assert ledger.of(FileBatches).find("t", "vs", "a-old") is None
-    for number in range(file_batches.MOST_KEPT):
+    for number in range(vector_stores.MOST_KEPT):
         ledger.of(FileBatches).cancel("t", "vs", f"new-{number}")
     assert there(ledger) == [0, 1, 2]
 
@@ -78,7 +77,7 @@ def test_a_batch_that_comes_while_another_is_cancelled_keeps_its_files(ledger):
             cancelled.start()
             waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
             eventually(lambda: ledger.read(text(waits)))
-        file_batches.note(tx, "t", "vs", "two", of(0))
+        vector_stores.note_files(tx, "t", "vs", "two", of(0))
     if ledger.engine.dialect.name == "postgresql":
         cancelled.join(60)
     else:

@@ -6,7 +6,7 @@ from tests.workers.core.ledger.test_documents import document
 from headrace_workers.core.ledger.change_feed import BEFORE_ALL
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES, FOLLOWERS
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 
 
 def seen(ledger):

@@ -1,5 +1,6 @@
 """Calls that were charged with a bound because their workers lost them, and whose true costs become known."""
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -26,10 +27,9 @@ from headrace_workers.core.ledger.outcome import Dead, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import JOBS, LOST_CALLS, STEPS
-from headrace_workers.features.access.store.quota_accounting import Want
-from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.access.store.quotas import Quotas, WantedQuota
 from headrace_workers.features.access.tables import BOUNDS_PAID
-from headrace_workers.features.spend.store.spent_days import Spending
+from headrace_workers.features.spend.store import Spending
 
 PAID = 7 * 10 + 3 * 20  # what `usual` costs with CENT
 
@@ -62,7 +62,7 @@ def spent(ledger: Ledger, *, up_to: int | None = None) -> tuple[int, int, int]:
     """What `headrace cost` tells of the tenant `a`, once all ends are accounted for: calls, amount, and bound."""
     with writing(ledger.engine) as tx:
         account(tx, clock(tx) + 1)
-    found, _ = ledger.of(Spending).spent((), 0, 10**6, "a")
+    found, _ = ledger.of(Spending).spent((), date.min, date.max, "a")
     return (found[0].calls, found[0].amount, found[0].bound) if found else (0, 0, 0)
 
 
@@ -236,7 +236,7 @@ def test_the_key_that_sent_the_job_gets_the_rest_back(there: Deployment):
     jobs = [there.new(), there.new()]
     lates = []
     for new in jobs:
-        there.ledger.of(Quotas).reserve([Want(new.id, "a", 1, new.money, key_id="k")])
+        there.ledger.of(Quotas).reserve([WantedQuota(new.id, "a", 1, new.money, key_id="k")])
         there.ledger.ingest([new])
         lates.append(lose(there))
         with writing(there.ledger.engine) as tx:  # so that the next claim is of the next job

@@ -20,7 +20,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, OUTBOX, POSITIONS, RELEASED, STEPS
-from headrace_workers.features.judging.step import judge
+from headrace_workers.features.judging.stage import judge
 from headrace_workers.runtime.worker.work import Work
 
 _STAGES = {stage.name: stage for stage in Pipeline().stages}

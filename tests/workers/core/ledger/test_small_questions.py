@@ -15,8 +15,7 @@ from headrace_workers.core.ledger.unserved_steps import Move, Stay
 from headrace_workers.core.tables import CLAIMS, OUTBOX, STEPS, TURNS
 from headrace_workers.features.access.store.keys import ApiKeys, NewKey
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.knowledge.store.base_uses import LatelyUsed
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases, LatelyUsed
 from headrace_workers.features.knowledge.tables import BASE_USES, DOCUMENTS
 from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span, VerdictRow
 from headrace_workers.features.quality.store import PassRate, PassRates

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.features.knowledge.store.store_files import Incoming, StoreFile, document_name
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.features.knowledge.tables import DOCUMENTS, INCOMING, STORES

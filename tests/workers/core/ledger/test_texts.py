@@ -12,7 +12,7 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.tables import BUDGETS
-from headrace_workers.features.knowledge.embed_step import embed
+from headrace_workers.features.knowledge.stage import embed
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.policy import Policy, Rule
 from headrace_workers.features.moderation.secrets import SecretsDetector

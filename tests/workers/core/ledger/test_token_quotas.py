@@ -24,11 +24,10 @@ from headrace_workers.core.ledger.positions import LogPartition
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
-from headrace_workers.features.access.store import quota_accounting, quota_rows
-from headrace_workers.features.access.store.quota_accounting import Want
-from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.access.store import quota_rows, quotas
+from headrace_workers.features.access.store.quotas import Quotas, WantedQuota
 from headrace_workers.features.access.tables import QUOTAS, RESERVATIONS
-from headrace_workers.features.spend.store.usage import DAY_MS
+from headrace_workers.features.spend.store import DAY_MS
 
 Make = Callable[..., NewJob]
 
@@ -53,7 +52,7 @@ def test_without_a_quota_nothing_is_reserved(ledger: Ledger, job: Make):
     """Neither for other tenants."""
     ledger.of(Quotas).put("a", 5, "ever")
     ledger.ingest([job(tenant="b", tokens=1_000)])
-    assert ledger.of(Quotas).reserve([Want("x", "b", 10_000)]) == {}
+    assert ledger.of(Quotas).reserve([WantedQuota("x", "b", 10_000)]) == {}
     assert (reserved(ledger), ledger.active_jobs()) == (set(), 1)
 
 
@@ -97,7 +96,7 @@ def test_a_gateway_reserves_for_all_jobs_of_a_request_or_none(ledger: Ledger, jo
     """Ingest adopts what was reserved, and asks no more; what is not sent is given back."""
     ledger.of(Quotas).put("a", 100, "ever")
     one, two = job(tokens=60), job(tokens=60)
-    together = [Want(each.id, "a", 60, group="request") for each in (one, two)]
+    together = [WantedQuota(each.id, "a", 60, group="request") for each in (one, two)]
     assert set(ledger.of(Quotas).reserve(together)) == {one.id, two.id}
     assert state(ledger) == (0, 0)
     assert ledger.of(Quotas).reserve(together[:1]) == {}
@@ -117,14 +116,14 @@ def test_a_key_that_is_used_again_is_reserved_what_its_new_content_may_cost(ledg
     """What was reserved for a small job lets no large one in, at the gateway or at ingest; a smaller one gives back."""
     ledger.of(Quotas).put("a", 100, "ever")
     new = job(tokens=90)
-    assert ledger.of(Quotas).reserve([Want(new.id, "a", 10, digest="small")]) == {}
-    assert set(ledger.of(Quotas).reserve([Want(new.id, "a", 101, digest="large")])) == {new.id}
+    assert ledger.of(Quotas).reserve([WantedQuota(new.id, "a", 10, digest="small")]) == {}
+    assert set(ledger.of(Quotas).reserve([WantedQuota(new.id, "a", 101, digest="large")])) == {new.id}
     assert state(ledger) == (0, 10)
-    ledger.of(Quotas).reserve([Want(other := str(uuid4()), "a", 20, digest="other")])
+    ledger.of(Quotas).reserve([WantedQuota(other := str(uuid4()), "a", 20, digest="other")])
     assert ledger.ingest([new]).over  # another sender's record, by Kafka
     assert state(ledger) == (0, 30)
-    assert ledger.of(Quotas).reserve([Want(new.id, "a", 80, digest="large")]) == {}
-    assert ledger.of(Quotas).reserve([Want(other, "a", 5, digest="smaller")]) == {}
+    assert ledger.of(Quotas).reserve([WantedQuota(new.id, "a", 80, digest="large")]) == {}
+    assert ledger.of(Quotas).reserve([WantedQuota(other, "a", 5, digest="smaller")]) == {}
     assert state(ledger) == (0, 85)
     small = replace(job(tokens=40, job_id=new.id), record=replace(new.record, offset=10_000))
     assert ledger.ingest([small]).new == 1
@@ -135,7 +134,7 @@ def test_a_lowered_quota_lets_in_what_was_reserved_and_nothing_beside_it(ledger:
     """Also where what is taken in gives something back."""
     ledger.of(Quotas).put("a", 100, "ever")
     first, second = job(tokens=60), job(tokens=5)
-    ledger.of(Quotas).reserve([Want(first.id, "a", 70)])
+    ledger.of(Quotas).reserve([WantedQuota(first.id, "a", 70)])
     ledger.of(Quotas).put("a", 50, "ever")
     taken = ledger.ingest([first, second])
     assert ([each.id for each, _ in taken.over], state(ledger)) == ([second.id], (0, 60))
@@ -157,7 +156,7 @@ def test_a_refusal_releases_what_was_reserved_in_its_own_transaction(ledger: Led
     """Of the content that was refused, deadline or not; one that is not written releases nothing."""
     ledger.of(Quotas).put("a", 100, "ever")
     job_id, (value, digest) = str(uuid4()), gateway_says("p")
-    ledger.of(Quotas).reserve([Want(job_id, "a", 10, digest=digest)])
+    ledger.of(Quotas).reserve([WantedQuota(job_id, "a", 10, digest=digest)])
     with monkeypatch.context() as patched:
         patched.setattr(positions, "advance", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -176,12 +175,14 @@ def test_what_is_refused_under_a_key_that_runs_releases_only_what_was_reserved_f
     runs = job(tokens=30)
     ledger.ingest([runs])
     (value, digest), record = gateway_says("q"), replace(runs.record, offset=10_001)
-    assert ledger.of(Quotas).reserve([Want(runs.id, "a", 60, digest=digest)]) == {}
+    assert ledger.of(Quotas).reserve([WantedQuota(runs.id, "a", 60, digest=digest)]) == {}
     assert state(ledger) == (0, 30)
     ledger.ingest([replace(runs, payload=value, record=replace(record, value=value))])
     assert (refused(ledger), state(ledger)) == ([Category.CONFLICT], (0, 30))
     answer(ledger, runs.id)
-    ledger.of(Quotas).reserve([Want(runs.id, "a", 60, digest=digest)])  # by a gateway that looked before it had ended
+    ledger.of(Quotas).reserve(
+        [WantedQuota(runs.id, "a", 60, digest=digest)]
+    )  # by a gateway that looked before it had ended
     assert state(ledger) == (10, 60)
     ledger.ingest([replace(runs, payload=value, record=replace(record, value=value, offset=10_002))])
     assert (state(ledger), reserved(ledger)) == ((10, 0), set())
@@ -195,7 +196,7 @@ def test_five_jobs_under_one_key_never_get_beyond_the_quota(ledger: Ledger, job:
         for says, tokens in (("p", 10), ("large", 30_000)):
             value, digest = gateway_says(says)
             assert ledger.reserve([AdmissionRequest(large.id, "a", value, digest)]) == [Reserved.SEND]
-            if ledger.of(Quotas).reserve([Want(large.id, "a", tokens, digest=digest)]):
+            if ledger.of(Quotas).reserve([WantedQuota(large.id, "a", tokens, digest=digest)]):
                 continue  # 429
             ledger.confirm_admission([AdmissionRequest(large.id, "a", value, digest)])
             if says == "p":
@@ -209,14 +210,14 @@ def test_what_never_comes_is_given_back_after_an_hour(ledger: Ledger, job: Make)
     ledger.of(Quotas).put("a", 100, "ever")
     running = job(tokens=30)
     ledger.ingest([running])
-    ledger.of(Quotas).reserve([Want("7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00", "a", 60)])
+    ledger.of(Quotas).reserve([WantedQuota("7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00", "a", 60)])
     ledger.prune(10**9)
     assert state(ledger) == (0, 90)
     with writing(ledger.engine) as tx:
         tx.execute(
             update(RESERVATIONS)
             .where(RESERVATIONS.c.job_id != running.id)
-            .values(expires_at=RESERVATIONS.c.expires_at - quota_accounting.UNADOPTED_MS - 1)
+            .values(expires_at=RESERVATIONS.c.expires_at - quotas.UNADOPTED_MS - 1)
         )
     ledger.prune(10**9)
     assert (state(ledger), reserved(ledger)) == ((0, 30), {running.id})
@@ -226,10 +227,10 @@ def test_what_never_comes_is_given_back_when_ingest_has_read_what_came_since(led
     """Its gateway was killed: minutes suffice. A job that comes later reserves anew, or is refused."""
     ledger.of(Quotas).put("a", 100, "ever")
     late = job(tokens=60)
-    ledger.of(Quotas).reserve([Want(late.id, "a", 60)])
+    ledger.of(Quotas).reserve([WantedQuota(late.id, "a", 60)])
     places = [LogPartition("jobs.generation", number, "log") for number in (0, 1)]
     ledger.share("bridge", places, 1_000)
-    read = ledger.now() + quota_accounting.PASSED_MS + 1_000
+    read = ledger.now() + quotas.PASSED_MS + 1_000
     ledger.note_read(places[:1], read)
     ledger.prune(10**9)
     assert state(ledger) == (0, 60)
@@ -249,7 +250,7 @@ def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):
     ledger.of(Quotas).put("a", 100, "ever")
     taken, ahead = job(tokens=30), job(tokens=30)
     ledger.ingest([taken])
-    ledger.of(Quotas).reserve([Want(ahead.id, "a", 30)])
+    ledger.of(Quotas).reserve([WantedQuota(ahead.id, "a", 30)])
     assert state(ledger) == (0, 60)
     ledger.cancel_all([Cancellation(each.id, "a", "") for each in (taken, ahead)])
     assert state(ledger) == (0, 0)
@@ -272,7 +273,7 @@ def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):
 )  # fmt: skip
 def test_what_a_job_used_is_read_from_its_end(event: bytes, used: int):
     """Of one that died while it ran nobody knows: what was reserved."""
-    assert quota_accounting._used(from_json(event), 50) == used
+    assert quotas._used(from_json(event), 50) == used
 
 
 @pytest.mark.parametrize(("answered", "used", "reserved_again"), [(False, 0, 30), (True, 10, 0)])
@@ -387,7 +388,7 @@ def test_racing_bursts_through_both_doors_never_overspend(ledger: Ledger, job: M
         jobs = [job(tokens=each) for _ in range(3)]
         start.wait(60)
         try:
-            wants = {one.id: [Want(one.id, "a", each)] for one in jobs}
+            wants = {one.id: [WantedQuota(one.id, "a", each)] for one in jobs}
             let_in = [
                 one for one in jobs if number % 2 or not again(lambda one=one: ledger.of(Quotas).reserve(wants[one.id]))
             ]

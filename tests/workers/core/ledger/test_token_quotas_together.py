@@ -9,9 +9,8 @@ from tests.workers.core.ledger.test_token_quotas import gateway_says, sound_refu
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.access.store import quota_accounting
-from headrace_workers.features.access.store.quota_accounting import Want
-from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.access.store import quotas
+from headrace_workers.features.access.store.quotas import Quotas, WantedQuota
 
 Make = Callable[..., NewJob]
 
@@ -32,7 +31,7 @@ def test_a_bridge_reads_what_a_gateway_reserves_at_this_moment(
     ledger.of(Quotas).put("a", 100, "ever")
     large = job(tokens=tokens)
     with writing(ledger.engine) as tx:
-        assert quota_accounting.reserve(tx, [Want(large.id, "a", 10, digest="small")], adopt=False) == {}
+        assert quotas.reserve(tx, [WantedQuota(large.id, "a", 10, digest="small")], adopt=False) == {}
         taking_in = Meanwhile(ledger, lambda: other.ingest([large]))
         assert not taking_in.ended
     assert (taking_in.result().new, state(ledger)) == (new, (0, reserved))
@@ -42,8 +41,8 @@ def test_of_two_gateways_that_reserve_for_one_id_the_second_pays_only_the_rest(l
     """Whatever each of them wants."""
     ledger.of(Quotas).put("a", 100, "ever")
     with writing(ledger.engine) as tx:
-        quota_accounting.reserve(tx, [Want("x", "a", 60)], adopt=False)
-        second = Meanwhile(ledger, lambda: other.of(Quotas).reserve([Want("x", "a", 100)]))
+        quotas.reserve(tx, [WantedQuota("x", "a", 60)], adopt=False)
+        second = Meanwhile(ledger, lambda: other.of(Quotas).reserve([WantedQuota("x", "a", 100)]))
         assert not second.ended
     assert (second.result(), state(ledger)) == ({}, (0, 100))
 
@@ -56,12 +55,12 @@ def test_a_refusal_beside_a_job_of_another_tenant_waits_for_nobody_in_a_circle(
     late, of_b = job(), job(tenant="b")
     for tenant in ("a", "b"):
         ledger.of(Quotas).put(tenant, 100, "ever")
-    ledger.of(Quotas).reserve([Want(late.id, "a", 10, digest=digest)])
-    ledger.of(Quotas).reserve([Want("theirs", "b", 10, digest=digest)])
+    ledger.of(Quotas).reserve([WantedQuota(late.id, "a", 10, digest=digest)])
+    ledger.of(Quotas).reserve([WantedQuota("theirs", "b", 10, digest=digest)])
     with writing(ledger.engine) as tx:
-        quota_accounting.reserve(tx, [Want("another", "a", 5)], adopt=True, also={"b"})
+        quotas.reserve(tx, [WantedQuota("another", "a", 5)], adopt=True, also={"b"})
         refusing = Meanwhile(ledger, lambda: other.ingest([of_b], [sound_refusal(late.id, value, 1)]))
         assert not refusing.ended
-        quota_accounting.release(tx, [("theirs", digest)])
+        quotas.release(tx, [("theirs", digest)])
     assert refusing.result().new == 1
     assert (state(ledger, "a"), state(ledger, "b")) == ((0, 5), (0, 10))

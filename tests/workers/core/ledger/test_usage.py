@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
@@ -14,8 +15,8 @@ from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.judging.store.score_counts import ScoreCount, ScoreCounts
-from headrace_workers.features.spend.store.usage import DAY_MS, Usage
+from headrace_workers.features.judging.store import ScoreCount, ScoreCounts
+from headrace_workers.features.spend.store import DAY_MS, Usage
 
 
 def ended(
@@ -33,7 +34,7 @@ def ended(
 
 def sums(ledger: Ledger, tenant: str = "a") -> list[tuple[int, int, int]]:
     """Jobs, tokens read and tokens written, by day."""
-    rows, _ = ledger.of(Usage).of_tenant(tenant, 0, 10**6)
+    rows, _ = ledger.of(Usage).of_tenant(tenant, date.min, date.max)
     return [(row.jobs, row.prompt_tokens, row.completion_tokens) for row in rows]
 
 
@@ -45,7 +46,7 @@ def test_a_job_is_counted_once_and_when_all_before_it_are(ledger: Ledger, job: C
         assert not ledger.account()
     assert sums(ledger) == [(2, 14, 6)]
     assert sums(ledger, "b") == [(1, 7, 3)]
-    rows, until = ledger.of(Usage).of_tenant("a", 0, 10**6)
+    rows, until = ledger.of(Usage).of_tenant("a", date.min, date.max)
     assert (rows[0].kind, rows[0].model) == ("generation", "echo")
     assert 0 <= ledger.now() - LAG_MS - until < 60_000
 
@@ -54,9 +55,9 @@ def test_days_are_those_of_the_ends(ledger: Ledger, job: Callable[..., NewJob]):
     """In UTC; a range shows its own."""
     ended(ledger, job, [DAY_MS, DAY_MS + 1, 3 * DAY_MS])
     ledger.account()
-    today = ledger.now() // DAY_MS
-    assert [row.jobs for row in ledger.of(Usage).of_tenant("a", today - 4, today)[0]] == [1, 2]
-    assert [row.jobs for row in ledger.of(Usage).of_tenant("a", today - 2, today)[0]] == [2]
+    today = datetime.fromtimestamp(ledger.now() / 1000, UTC).date()
+    assert [row.jobs for row in ledger.of(Usage).of_tenant("a", today - timedelta(4), today)[0]] == [1, 2]
+    assert [row.jobs for row in ledger.of(Usage).of_tenant("a", today - timedelta(2), today)[0]] == [2]
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 7])

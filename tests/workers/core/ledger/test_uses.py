@@ -20,7 +20,7 @@ from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, NewEntry
 from headrace_workers.features.cache.tables import ENTRIES, USES
 from headrace_workers.features.knowledge.store import documents
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 
 POSTGRESQL = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 _keys = count()

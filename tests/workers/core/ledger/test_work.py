@@ -20,7 +20,7 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.judging.step import judge
+from headrace_workers.features.judging.stage import judge
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.worker.work import Work
 

@@ -15,7 +15,7 @@ from headrace_workers.core.pipeline.chain import FailedAttempt
 from headrace_workers.core.pipeline.routing import Pipeline, ServedModel
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, Stage, Weight
 from headrace_workers.features.cache import stage as cache
-from headrace_workers.features.judging.criterion_sampling import drawn
+from headrace_workers.features.judging.scores import drawn
 from headrace_workers.features.moderation import stage as moderating
 from headrace_workers.testing import EchoGenerator
 

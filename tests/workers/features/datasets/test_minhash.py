@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from headrace_workers.features.datasets.minhash import HASHES, Bands, likeness, shape, sketch_of
+from headrace_workers.features.datasets.duplicates import HASHES, Bands, bands_of, likeness, sketch_of
 
 
 def digests(numbers: range) -> list[bytes]:
@@ -38,7 +38,7 @@ def test_bands_are_those_of_datasketch(threshold: float) -> None:
     """The shape that errs least is the one that its integrals find."""
     from datasketch.lsh import _optimal_param  # here: else every process of a run imports SciPy
 
-    assert shape(threshold) == _optimal_param(threshold, HASHES, 0.5, 0.5)
+    assert bands_of(threshold) == _optimal_param(threshold, HASHES, 0.5, 0.5)
 
 
 def test_bands_find_what_is_alike() -> None:

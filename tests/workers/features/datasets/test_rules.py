@@ -4,11 +4,8 @@ import json
 
 import pytest
 
-from headrace_workers.features.datasets.duplicates import Near, Same
-from headrace_workers.features.datasets.leaked import evaluation_sets
-from headrace_workers.features.datasets.other_language import other_language
-from headrace_workers.features.datasets.record import Unreadable, text_of
-from headrace_workers.features.datasets.text_quality import poor
+from headrace_workers.features.datasets.clean import Unreadable, other_language, poor, text_of
+from headrace_workers.features.datasets.duplicates import Near, Same, evaluation_sets
 
 PROSE = "The mill was built beside the river, and its wheel has turned there for more than two hundred years."
 

@@ -7,9 +7,9 @@ import pytest
 from headrace_schemas import Bleu, Contains, ExactMatch, Message, Rubric
 from headrace_workers.features.evals.graders import graders_of
 from headrace_workers.features.evals.templates import Scope
-from headrace_workers.features.judging.rubric import scale_of
-from headrace_workers.features.judging.score import score_plain
-from headrace_workers.features.judging.subject import Subject
+from headrace_workers.features.judging.ask_model import scale_of
+from headrace_workers.features.judging.scores import Subject
+from headrace_workers.features.judging.scoring import score_plain
 from headrace_workers.http.openai_errors import Refused
 
 SAMPLE = "{{sample.output_text}}"

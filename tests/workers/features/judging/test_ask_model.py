@@ -8,7 +8,7 @@ from tests.workers.features.generation.engines.remote_models import remote
 
 from headrace_schemas import Rubric, Score
 from headrace_workers.features.judging.ask_model import ask_all
-from headrace_workers.features.judging.subject import Subject
+from headrace_workers.features.judging.scores import Subject
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_workers.features.judging.checks import contains, json_valid, length, regex
-from headrace_workers.features.judging.unjudged import TooDeep, UnusablePattern
+from headrace_workers.features.judging.scores import TooDeep, UnusablePattern
 
 
 def test_contains() -> None:

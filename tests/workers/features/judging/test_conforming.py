@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from headrace_workers.features.judging.conforming import json_schema
-from headrace_workers.features.judging.unjudged import TooDeep, UnusableSchema
+from headrace_workers.features.judging.checks import json_schema
+from headrace_workers.features.judging.scores import TooDeep, UnusableSchema
 
 ORDER: dict[str, Any] = {
     "type": "object",

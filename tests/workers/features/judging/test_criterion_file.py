@@ -7,7 +7,7 @@ from tests.workers.features.judging.test_floor import Scripted, Way
 
 from headrace_schemas import Contains, GenerationJob, Rubric
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.judging.criterion_file import read_criterion
+from headrace_workers.features.judging.criterion_trial import read_criterion
 
 
 def test_a_file_is_a_criterion_of_its_name(tmp_path: Path) -> None:

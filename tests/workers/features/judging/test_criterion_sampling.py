@@ -7,9 +7,8 @@ from tests.workers.features.judging.judge_model import JudgeModel, Probabilities
 
 from headrace_schemas import Contains, Length, NotJudged, Rubric, Score
 from headrace_schemas.criteria import Uncertain
-from headrace_workers.features.judging.criterion_sampling import drawn
-from headrace_workers.features.judging.score import score_all
-from headrace_workers.features.judging.subject import Subject
+from headrace_workers.features.judging.scores import Subject, drawn
+from headrace_workers.features.judging.scoring import score_all
 
 IDS = [str(uuid.UUID(int=number)) for number in range(2_000)]
 IN = next(each for each in IDS if drawn(each, 0.1))

@@ -16,7 +16,7 @@ from headrace_schemas import (
     TokenF1,
 )
 from headrace_schemas.events import Unsupported
-from headrace_workers.features.judging.critique import asked_for, critique
+from headrace_workers.features.judging.quality_retry import asked_for, critique
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from headrace_workers.features.cache.step import mode_of
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.stage import generate
 from headrace_workers.features.judging.ground_step import ground_answers
-from headrace_workers.features.judging.step import judge
+from headrace_workers.features.judging.stage import judge
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation.blocklist import BlocklistDetector
 from headrace_workers.features.moderation.moderator import PolicyModerator

@@ -10,13 +10,12 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.core.ledger.outcome import Done, Ended, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import CountingEmbedder
-from headrace_workers.features.judging.carried_scores import EMBEDDED, from_context
 from headrace_workers.features.judging.ground_step import ground_answers
-from headrace_workers.features.judging.step import judge
+from headrace_workers.features.judging.scores import EMBEDDED, from_context
+from headrace_workers.features.judging.stage import judge
 from headrace_workers.features.knowledge.chunking import Chunk
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
-from headrace_workers.features.knowledge.packing import Passage
-from headrace_workers.features.knowledge.prompt import user_turn
+from headrace_workers.features.knowledge.prompt import Passage, user_turn
 
 SAID = "It opens at 9. It closes at 17."
 

@@ -12,9 +12,8 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines import load_generator
 from headrace_workers.features.generation.verifiers.measured import refuse_untrusted
-from headrace_workers.features.judging.commands import judge
-from headrace_workers.features.judging.judge_items import ITEMS
-from headrace_workers.features.judging.judge_probe import Probe, probe
+from headrace_workers.features.judging import commands
+from headrace_workers.features.judging.judge_probe import ITEMS, Probe, probe
 from headrace_workers.features.quality.estimates import Undefined
 
 GOOD = {item.good for item in ITEMS}
@@ -133,7 +132,7 @@ def test_why_a_judge_does_not_answer_is_told(
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     broken = Author(lambda _prompt, _choices: HeadraceError("the prompt has 300 tokens, and the model reads 128"))
     monkeypatch.setattr(load_generator, "load_generator", lambda _home, _alias, **_options: broken)
-    judge.probe(model="small")
+    commands.probe(model="small")
     told = capsys.readouterr()
     assert "there are no rows" not in told.out
     assert "the model reads 128" in told.err

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace_workers.features.judging.language import language
-from headrace_workers.features.judging.unjudged import NotCovered, Unsure
+from headrace_workers.features.judging.checks import language
+from headrace_workers.features.judging.scores import NotCovered, Unsure
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from tests.workers.features.judging.judge_model import JudgeModel, Probabilities
 
 from headrace_schemas import Contains, NotJudged, Pairwise, Rubric, Score
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.features.judging.pairwise import preferred
-from headrace_workers.features.judging.score import score_all
-from headrace_workers.features.judging.subject import Subject
+from headrace_workers.features.judging.ask_model import preferred
+from headrace_workers.features.judging.scores import Subject
+from headrace_workers.features.judging.scoring import score_all
 
 PAIR = Pairwise()
 

@@ -4,8 +4,7 @@ import pytest
 
 from headrace_schemas import Rubric
 from headrace_workers.features.generation.verifiers.scale import Unanswered, read_words
-from headrace_workers.features.judging.pairwise import PAIR
-from headrace_workers.features.judging.rubric import SCALES, scale_of
+from headrace_workers.features.judging.ask_model import PAIR, SCALES, scale_of
 
 YES_NO, DIGITS = SCALES["yes_no"], SCALES["1-5"]
 

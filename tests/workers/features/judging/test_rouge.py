@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from headrace_workers.features.judging.rouge import rouge_l, rouge_n
+from headrace_workers.features.judging.reference import rouge_l, rouge_n
 
 # Output, reference, and F1 of ROUGE-1, -2, -3 and -L as rouge-score 0.1.2 gives them.
 FIGURES = [

@@ -10,8 +10,8 @@ from tests.schemas.strategies import texts
 from headrace_schemas import Message, Rubric
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_workers.features.generation.verifiers.scale import MIN_MASS, Unanswered, read_answer
-from headrace_workers.features.judging.rubric import SCALES, build_prompt
-from headrace_workers.features.judging.subject import Subject
+from headrace_workers.features.judging.ask_model import SCALES, build_prompt
+from headrace_workers.features.judging.scores import Subject
 
 KIND = Rubric(question="Is it kind?")
 YES_NO, ONE_TO_FIVE = SCALES["yes_no"], SCALES["1-5"]

@@ -30,8 +30,8 @@ from headrace_schemas import (
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.features.judging.reference import bleu, chrf
-from headrace_workers.features.judging.score import score_all
-from headrace_workers.features.judging.subject import Subject
+from headrace_workers.features.judging.scores import Subject
+from headrace_workers.features.judging.scoring import score_all
 
 KIND, GOOD = Rubric(question="Is it kind?"), Rubric(question="How good?", scale="1-5")
 

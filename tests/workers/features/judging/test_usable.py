@@ -6,10 +6,9 @@ import pytest
 
 from headrace_schemas import EvaluationJob, InvalidRecord, ModerationJob
 from headrace_schemas.criteria import Contains, JsonSchema, Regex
-from headrace_workers.features.judging import conforming
-from headrace_workers.features.judging.admission import CriteriaCheck
-from headrace_workers.features.judging.unjudged import UnusableSchema
-from headrace_workers.features.judging.usable import check_usable
+from headrace_workers.features.judging import checks
+from headrace_workers.features.judging.admission import CriteriaCheck, check_usable
+from headrace_workers.features.judging.scores import UnusableSchema
 
 
 def judged(*patterns: str) -> EvaluationJob:
@@ -58,7 +57,7 @@ def by_schema(*schemas: dict[str, Any]) -> EvaluationJob:
 def test_what_is_no_schema_is_refused_by_its_place(schema: dict[str, Any]):
     """Its own, among all criteria; what the judge could not use, it never sees."""
     with pytest.raises(UnusableSchema):
-        conforming.compiled(schema)
+        checks.compiled_schema(schema)
     with pytest.raises(InvalidRecord, match=r"^criteria\.1\.json_schema: the schema cannot be used: "):
         check_usable(by_schema({"type": "object", "properties": {"a": {"pattern": "^[a-z]+$"}}}, schema))
 

@@ -139,8 +139,7 @@ def test_a_verifier_reads_what_is_nearest_and_what_stands_before_it() -> None:
 
 def test_a_wrong_citation_stays_wrong() -> None:
     """A verifier reads the evidence, and not which passage the answer names."""
-    from headrace_workers.features.judging.groundedness.ground import ground
-    from headrace_workers.features.judging.groundedness.verified import verified
+    from headrace_workers.features.judging.groundedness.ground import ground, verified
 
     found = ground("The mill opens at 9 [4].", [GIVEN], HashEmbedder(), numbered=True, most_claims=9)
     assert [each.reason for each in verified(found, [Verdict(1.0, None, 1.0)]).unsupported] == [

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_workers.features.knowledge.alike import _likeness, _shingles, distinct
+from headrace_workers.features.knowledge.passages import _likeness, _shingles, distinct
 
 LONG = " ".join(f"word{n}" for n in range(80))
 

@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.features.knowledge.citations import cited
+from headrace_workers.features.knowledge.grounding import cited
 
 
 @pytest.mark.parametrize(

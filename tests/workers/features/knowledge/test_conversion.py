@@ -6,9 +6,9 @@ import sys
 import pytest
 from tests.workers.features.knowledge.pdfs import pdf
 
-from headrace_workers.features.knowledge import markitdown
-from headrace_workers.features.knowledge.conversion import Converter
+from headrace_workers.features.knowledge import converting
 from headrace_workers.features.knowledge.documents import DocumentRefused
+from headrace_workers.features.knowledge.reading import Converter
 
 pytestmark = pytest.mark.integration
 
@@ -87,7 +87,7 @@ def test_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, and without what a format needs beyond it, the error says what to install."""
     monkeypatch.setitem(sys.modules, "pptx", None)
     with pytest.raises(DocumentRefused, match=r"pip install 'markitdown\[pptx\]'"):
-        markitdown.to_markdown(b"PK", ".pptx")
+        converting.office_to_markdown(b"PK", ".pptx")
     monkeypatch.setitem(sys.modules, "markitdown", None)
     with pytest.raises(DocumentRefused, match=r"pip install 'headrace\[knowledge\]'"):
-        markitdown.to_markdown(pdf(["text"]), ".pdf")
+        converting.office_to_markdown(pdf(["text"]), ".pdf")

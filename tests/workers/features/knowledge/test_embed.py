@@ -11,7 +11,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome, Retry
 from headrace_workers.core.pipeline.stage import run_isolated
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.features.knowledge.embed_step import embed
+from headrace_workers.features.knowledge.stage import embed
 from headrace_workers.testing import HashEmbedder
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

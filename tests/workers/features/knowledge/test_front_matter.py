@@ -2,12 +2,12 @@
 
 import pytest
 
-from headrace_workers.features.knowledge.front_matter import LONGEST, NONE, behind, read
+from headrace_workers.features.knowledge.chunking import LONGEST, NO_FRONT_MATTER, behind, read_front_matter
 
 
 def found(written: str) -> dict:
     """The attributes of a file with this front matter."""
-    return dict(read(f"---\n{written}\n---\n# Title\n".encode()).attributes)
+    return dict(read_front_matter(f"---\n{written}\n---\n# Title\n".encode()).attributes)
 
 
 def test_texts_numbers_truth_and_days_are_attributes() -> None:
@@ -23,22 +23,22 @@ def test_texts_numbers_truth_and_days_are_attributes() -> None:
 
 def test_what_can_be_no_attribute_is_passed_over_by_name() -> None:
     """Other tools' fields keep no document out."""
-    matter = read(b"---\ntags: [a, b]\nkept: 1\nauthor: {name: Ann}\nempty:\nnan: .nan\n7: seven\n---\n")
+    matter = read_front_matter(b"---\ntags: [a, b]\nkept: 1\nauthor: {name: Ann}\nempty:\nnan: .nan\n7: seven\n---\n")
     assert dict(matter.attributes) == {"kept": 1}
     assert matter.passed_over == ("tags", "author", "empty", "nan", "7")
-    assert read(f"---\nlong: {'x' * 513}\n{'k' * 65}: 1\n---\n".encode()).passed_over == ("long", "k" * 64)
+    assert read_front_matter(f"---\nlong: {'x' * 513}\n{'k' * 65}: 1\n---\n".encode()).passed_over == ("long", "k" * 64)
 
 
 @pytest.mark.parametrize("start", ["\ufeff---\r\nyear: 1\r\n---\r\n", "---\nyear: 1\n---\n\ud7ff"])
 def test_marks_and_line_ends_of_editors_do_not_matter(start: str) -> None:
     """A byte order mark, and line ends of Windows."""
-    assert dict(read(start.encode()).attributes) == {"year": 1}
+    assert dict(read_front_matter(start.encode()).attributes) == {"year": 1}
 
 
 @pytest.mark.parametrize("text", ["", "# A\n", "---\n", "---\nno end", "----\na: 1\n---\n", "\n---\na: 1\n---\n"])
 def test_there_is_none(text: str) -> None:
     """A rule between two lines is none, nor is what does not begin the file."""
-    assert read(text.encode()) == NONE
+    assert read_front_matter(text.encode()) == NO_FRONT_MATTER
     assert behind(text) == 0
 
 
@@ -56,7 +56,7 @@ def test_there_is_none(text: str) -> None:
 )
 def test_what_cannot_be_read_is_told_and_does_no_harm(written: str, told: str) -> None:
     """No code is run, nothing is multiplied, and what is nested without end ends."""
-    matter = read(f"---\n{written}\n---\ntext\n".encode())
+    matter = read_front_matter(f"---\n{written}\n---\ntext\n".encode())
     assert dict(matter.attributes) == {}
     assert told in (matter.trouble or "")
 
@@ -64,5 +64,5 @@ def test_what_cannot_be_read_is_told_and_does_no_harm(written: str, told: str) -
 def test_it_ends_within_some_bytes() -> None:
     """No more of a large file is looked at; a character that is cut there does no harm."""
     whole = f"---\na: 1\nb: '{'ü' * (LONGEST // 2)}'\n---\n"
-    assert "does not end within" in (read(whole.encode()).trouble or "")
-    assert read(b"---\na: 1\n---\n" + b"\xff" * 100_000).attributes == {"a": 1}
+    assert "does not end within" in (read_front_matter(whole.encode()).trouble or "")
+    assert read_front_matter(b"---\na: 1\n---\n" + b"\xff" * 100_000).attributes == {"a": 1}

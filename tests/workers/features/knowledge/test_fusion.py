@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.features.knowledge.fusion import Leg, fuse
+from headrace_workers.features.knowledge.passages import Leg, fuse
 
 
 def test_the_score_is_the_mean_of_the_legs() -> None:

@@ -5,8 +5,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_workers.features.knowledge.lexical import K1, B, LexicalIndex
-from headrace_workers.features.knowledge.words import term_counts
+from headrace_workers.features.knowledge.lexical import K1, B, LexicalIndex, term_counts
 
 WORDS = ["red", "green", "blue", "dark_red", "sky"]
 CHUNK = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)

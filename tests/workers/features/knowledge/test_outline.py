@@ -1,7 +1,7 @@
 import pytest
 
+from headrace_workers.features.knowledge.chunking import headings
 from headrace_workers.features.knowledge.documents import Format
-from headrace_workers.features.knowledge.outline import headings
 
 
 def found(text: str, form: Format = Format.MARKDOWN) -> list[tuple[int, str]]:

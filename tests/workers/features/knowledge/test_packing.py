@@ -1,5 +1,5 @@
 from headrace_workers.features.knowledge.chunking import Chunk
-from headrace_workers.features.knowledge.packing import Passage, pack
+from headrace_workers.features.knowledge.prompt import Passage, pack
 
 
 def passage(name: str, relevance: float) -> Passage:

@@ -1,8 +1,14 @@
 import re
 
 from headrace_workers.features.knowledge.chunking import Chunk
-from headrace_workers.features.knowledge.packing import Passage
-from headrace_workers.features.knowledge.prompt import INSTRUCTION, around, passages_of, shown_passage, user_turn
+from headrace_workers.features.knowledge.prompt import (
+    INSTRUCTION,
+    Passage,
+    around,
+    passages_of,
+    shown_passage,
+    user_turn,
+)
 
 
 def passage(text: str, section: str = "Guide > Install", document: str = "guide.md") -> Passage:

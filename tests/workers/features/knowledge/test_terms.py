@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_workers.features.knowledge.terms import VERSION, Terms, key_of
-from headrace_workers.features.knowledge.words import term_counts
+from headrace_workers.features.knowledge.lexical import VERSION, Terms, key_of, term_counts
 
 
 @settings(max_examples=100, deadline=None)

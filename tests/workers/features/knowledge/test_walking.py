@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from headrace_workers.features.knowledge.documents import DocumentRefused
-from headrace_workers.features.knowledge.walking import find
+from headrace_workers.features.knowledge.reading import find_files
 
 
 def names(*paths: object) -> list[str]:
-    return [found.name for found in find(map(str, paths))]
+    return [found.name for found in find_files(map(str, paths))]
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_links(folder: Path, tmp_path: Path) -> None:
     }.items():
         (folder / name).symlink_to(target)
     told: dict[str, str] = {}
-    found = [each.name for each in find([str(folder)], lambda path, why: told.update({path.name: why}))]
+    found = [each.name for each in find_files([str(folder)], lambda path, why: told.update({path.name: why}))]
     assert [name for name in found if "." not in Path(name).name] == ["docs/inside"]
     assert told == {
         "outside": "is a link that leaves the folder",
@@ -84,7 +84,7 @@ def test_pipes_and_sockets_are_no_documents(folder: Path) -> None:
 
 def test_a_folder_is_read_when_its_turn_comes(folder: Path) -> None:
     """The first file is there before the last folder was looked at."""
-    walk = find([str(folder)])
+    walk = find_files([str(folder)])
     assert next(walk).name == "docs/a/z.md"
     (folder / "c/d/new.txt").write_text("text")
     assert "docs/c/d/new.txt" in [found.name for found in walk]

@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.features.knowledge.words import term_counts, words
+from headrace_workers.features.knowledge.lexical import term_counts, words
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.core.ledger.outcome import Done, Ended, Outcome
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.features.judging.step import judge
+from headrace_workers.features.judging.stage import judge
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.policy_file import load_policy

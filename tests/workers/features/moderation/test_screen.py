@@ -12,7 +12,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
-from headrace_workers.features.knowledge.passage_screening import SCREENED
+from headrace_workers.features.knowledge.grounding import SCREENED
 from headrace_workers.features.knowledge.suspicious import suspicions
 from headrace_workers.features.moderation import screen_step as module
 from headrace_workers.features.moderation import seen_prompts as seen_module

@@ -24,7 +24,7 @@ from headrace_workers.core.ledger.outcome import Dead, Retry
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import BUDGETS, JOBS, STEPS
-from headrace_workers.features.judging.step import judge
+from headrace_workers.features.judging.stage import judge
 
 
 def test_a_group_is_answered_and_goes_on(ledger):

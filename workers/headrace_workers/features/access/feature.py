@@ -12,29 +12,29 @@ if TYPE_CHECKING:  # most processes do without it
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.access.commands import keys, quotas
+    from headrace_workers.features.access import commands
 
     return (
-        keys.register,
-        quotas.register,
+        commands.register_keys,
+        commands.register_quotas,
     )
 
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.access.store import paid_bounds, quota_accounting
+    from headrace_workers.features.access.store import quotas
 
     return Hooks(
-        on_admit=quota_accounting.admit,
-        on_refused=quota_accounting.release_refused,
-        hold_tenants=quota_accounting.hold,
-        concerns=quota_accounting.has_reservation,
-        on_completion=quota_accounting.settle,
-        on_calls=quota_accounting.call,
-        on_work=quota_accounting.work,
-        on_known_costs=quota_accounting.correct,
-        on_forget_jobs=paid_bounds.forget,
-        on_prune=quota_accounting.expire,
+        on_admit=quotas.admit,
+        on_refused=quotas.release_refused,
+        hold_tenants=quotas.hold,
+        concerns=quotas.has_reservation,
+        on_completion=quotas.settle,
+        on_calls=quotas.call,
+        on_work=quotas.work,
+        on_known_costs=quotas.correct,
+        on_forget_jobs=quotas.forget_bounds,
+        on_prune=quotas.expire,
     )
 
 

@@ -10,8 +10,7 @@ from typing import Final
 from starlette.requests import Request
 
 from headrace_workers.core.scopes import all_scopes, granted
-from headrace_workers.features.access.key_text import Token, read_token
-from headrace_workers.features.access.store.keys import ApiKeys, KeyRow
+from headrace_workers.features.access.store.keys import ApiKeys, KeyRow, Token, read_token
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller
 from headrace_workers.http.errors import Refusal, Why

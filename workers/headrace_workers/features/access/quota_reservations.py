@@ -9,9 +9,7 @@ from headrace_schemas import HeadraceError
 from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.ledger.accepted import AdmissionRequest
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.access.store import quota_accounting
-from headrace_workers.features.access.store.quota_accounting import Beyond
-from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.access.store.quotas import Beyond, Quotas, WantedQuota
 from headrace_workers.http.admission import Want
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import Refusal, Why
@@ -40,11 +38,11 @@ class QuotaReservations:
             having = {quota.tenant for quota in quotas.find(frozenset(tenants))}
             return [tenant in having for tenant in tenants]
 
-        def priced(want: Want) -> quota_accounting.Want:
+        def priced(want: Want) -> WantedQuota:
             once = rules.examine(want.job) if want.tokens is None else want.tokens
             job_id = want.request.job_id
             call = rules.first_step(job_id, want.job, once, len(want.request.value)).call
-            return quota_accounting.Want(
+            return WantedQuota(
                 job_id,
                 want.job.tenant,
                 rules.pipeline.most_tokens(want.job, once),

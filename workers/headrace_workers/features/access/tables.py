@@ -23,7 +23,7 @@ IS_WAITED_FOR: Final = text(f"reservations.expires_at < {NEVER}")
 _WAITED_FOR = text(f"expires_at < {NEVER}")
 
 # How many tokens, or how much money (in micro-units), a tenant or one of its keys may use in a period. `used` is of the
-# period that began then; used and reserved are never more than `most` together: see quota_accounting.py.
+# period that began then; used and reserved are never more than `most` together: see store/quotas.py.
 QUOTAS: Final = Table(
     "quotas",
     METADATA,
@@ -53,7 +53,7 @@ RESERVATIONS: Final = Table(
 )
 
 # Lost calls whose bounds were counted as used when their jobs ended, until the true costs are known: see
-# quota_accounting.py and core/ledger/accounting.py.
+# store/quotas.py and core/ledger/accounting.py.
 BOUNDS_PAID: Final = Table(
     "bounds_paid",
     METADATA,

@@ -45,7 +45,7 @@ def _cache(worker: WorkerParts) -> "AnswerLookup":
     from headrace_workers.features.cache.semantic.question_indexes import Known
     from headrace_workers.features.cache.semantic.questions import Keeping, Questions, Saved
     from headrace_workers.features.cache.semantic.scope_limits import AuditLabels, ScopeLimits
-    from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier
+    from headrace_workers.features.knowledge.load_verifier import load_verifier
 
     settings, ledger, progress = worker.settings, worker.ledger, worker.progress
     version = model_versions(Registry(settings.home), ledger)

@@ -28,9 +28,15 @@ from headrace_workers.features.cache.store.entries import Disallow, Served, With
 from headrace_workers.features.generation.structured.tool_calls import fault_of_calls
 from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.generation.verifiers.verify_stage import asking, forgotten, verification
-from headrace_workers.features.knowledge import grounds
-from headrace_workers.features.knowledge.grounding import afresh, grounded, ungrounded
-from headrace_workers.features.knowledge.passage_screening import SCREENED, Retrieves, find_screened
+from headrace_workers.features.knowledge import grounding
+from headrace_workers.features.knowledge.grounding import (
+    SCREENED,
+    Retrieves,
+    afresh,
+    find_screened,
+    grounded,
+    ungrounded,
+)
 
 if TYPE_CHECKING:
     from headrace_workers.features.cache.auditing import Auditing
@@ -115,7 +121,7 @@ def _resting(jobs: Mapping[int, GenerationJob], found: Mapping[int, LookupResult
 
 
 def _freed(
-    tasks: Sequence[Task], found: Mapping[int, LookupResult], passages: Mapping[int, grounds.Found | Held]
+    tasks: Sequence[Task], found: Mapping[int, LookupResult], passages: Mapping[int, grounding.Found | Held]
 ) -> list[int]:
     """Return the places of the requests that wait for a job of this group which will make no answer for others. They
     run by themselves at once.
@@ -123,7 +129,7 @@ def _freed(
     alone = {
         tasks[place].job_id
         for place, each in passages.items()
-        if isinstance(found.get(place), Miss) and not isinstance(each, grounds.Grounds)
+        if isinstance(found.get(place), Miss) and not isinstance(each, grounding.Grounds)
     }
     return [place for place, each in found.items() if isinstance(each, Awaited) and each.job_id in alone]
 
@@ -178,7 +184,7 @@ def compared_with(context: Mapping[str, Any], text: str) -> tuple[StepWrite, ...
 
 def _passages(
     places: Sequence[int], tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Moderator]
-) -> dict[int, grounds.Found | Held]:
+) -> dict[int, grounding.Found | Held]:
     """Return the passages for the tasks at these places. A job without a base has no place here."""
     found = find_screened([tasks[place] for place in places], retrieval, screener) if places else ()
     return dict(zip(places, found, strict=True))
@@ -188,7 +194,7 @@ def _settled(
     task: Task,
     job: GenerationJob,
     found: LookupResult | None,
-    passages: grounds.Found | Held | None,
+    passages: grounding.Found | Held | None,
     ttl_ms: int,
     max_wait: float,
     auditing: "Auditing",
@@ -217,7 +223,7 @@ def _ask_model(
     task: Task,
     job: GenerationJob,
     missed: Miss | None,
-    passages: grounds.Found | Held | None,
+    passages: grounding.Found | Held | None,
     ttl_ms: int,
     auditing: "Auditing",
 ) -> Outcome:
@@ -227,7 +233,7 @@ def _ask_model(
     if isinstance(passages, HeadraceError):
         return outcome_of(passages)
     context = {} if missed is None else {CONTEXT: {name: getattr(missed, name) for name in _TOLD}}
-    if isinstance(passages, grounds.NoGrounds):
+    if isinstance(passages, grounding.NoGrounds):
         # An answer that rests on no passage is not shared: a document that comes in a moment would make it wrong.
         done = ungrounded(task.job_id, job, passages, recalled(context))
         rows: tuple[StepWrite, ...] = () if missed is None or missed.entry_id is None else (Withdraw(missed.entry_id),)
@@ -262,7 +268,7 @@ def _without_answer(found: Awaited | Failed | Unverified, max_wait: float) -> Wa
 
 def _renewed(
     found: Mapping[int, LookupResult],
-    passages: Mapping[int, grounds.Found | Held],
+    passages: Mapping[int, grounding.Found | Held],
     requests: Mapping[int, LookupRequest],
     cache: "AnswerLookup",
 ) -> dict[int, LookupResult]:
@@ -276,7 +282,7 @@ def _renewed(
         newer: dict[int, set[tuple[int, str]]] = {}
         for place, each in now.items():
             rests = passages.get(place)
-            if isinstance(each, Hit) and isinstance(rests, grounds.Grounds):
+            if isinstance(each, Hit) and isinstance(rests, grounding.Grounds):
                 documents = rests.newer(each.asked_at - _LAG_MS)
                 newer |= {each.entry_id: newer.get(each.entry_id, set()) | documents} if documents else {}
         old = cache.outdate(newer) if newer else set()
@@ -287,7 +293,7 @@ def _renewed(
     return now
 
 
-def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | None, auditing: "Auditing") -> Done:
+def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounding.Found | None, auditing: "Auditing") -> Done:
     usage = hit.answer.usage
     saved_tokens = usage.prompt_tokens + usage.completion_tokens
     receipt = Recall(

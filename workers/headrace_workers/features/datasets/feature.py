@@ -7,9 +7,9 @@ from headrace_workers.core.feature import Feature
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.datasets.commands import dataset
+    from headrace_workers.features.datasets import commands
 
-    return (dataset.register,)
+    return (commands.register,)
 
 
 FEATURE = Feature(name="datasets", commands=_commands)

@@ -19,8 +19,8 @@ from headrace_workers.features.evals.graders import Grader, Judging, LabelModel,
 from headrace_workers.features.evals.placeholders import Template
 from headrace_workers.features.evals.run_state import Tally
 from headrace_workers.features.evals.templates import SAMPLED, Scope
-from headrace_workers.features.judging.conforming import compiled, first_fault
-from headrace_workers.features.judging.unjudged import TooDeep, UnusableSchema
+from headrace_workers.features.judging.checks import compiled_schema, first_fault
+from headrace_workers.features.judging.scores import TooDeep, UnusableSchema
 from headrace_workers.http.openai_errors import unsupported, wrong
 
 _PATH: Final = "data_source_config.item_schema"
@@ -57,7 +57,7 @@ class ItemSchema:
 
 @lru_cache(_KEPT)
 def _compiled(text: str) -> Any:
-    return compiled(json.loads(text))
+    return compiled_schema(json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)

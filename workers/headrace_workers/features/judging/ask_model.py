@@ -1,23 +1,162 @@
-"""Asking a model about the criteria that need one: a whole group in one call for each scale."""
+"""Criteria that a model answers, rubrics and comparisons: their prompts, and one call for a whole group and scale."""
 
+import html
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
+from itertools import groupby, islice
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from headrace_schemas import HeadraceError, NotJudged, Pairwise, Rubric, Sampling, Score
+from headrace_schemas import HeadraceError, Message, NotJudged, Pairwise, Rubric, Sampling, Score
+from headrace_schemas.criteria import Shown
 from headrace_schemas.errors import ProviderNotAllowed, Unavailable
+from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import ChoiceFormat
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.log import Action
 from headrace_workers.core.ports import Generator, NoProbabilities, Request, provider_of
-from headrace_workers.features.generation.verifiers.scale import Answer, Scale, read_answer, read_words
-from headrace_workers.features.judging import pairwise, rubric
-from headrace_workers.features.judging.receipt_scores import scored, unscored
-from headrace_workers.features.judging.subject import Subject
-from headrace_workers.features.judging.unjudged import Unjudged, code_of
+from headrace_workers.features.generation.verifiers.scale import (
+    INSTRUCTIONS,
+    YES_NO,
+    Answer,
+    Scale,
+    as_data,
+    read_answer,
+    read_words,
+)
+from headrace_workers.features.judging.scores import Subject, Unjudged, code_of, scored, unscored
+
+_RESERVED_TOKENS = 256  # of the judge's context, for the instructions and the chat template
+_CHARACTERS_PER_TOKEN = 2  # fewer than most tokenizers need; texts that are denser still are refused by the engine
+_LEAST_ROOM = 500  # characters
+_TAGS = 1_000  # characters of one message that are neither a text nor the question
+
+
+SCALES: Mapping[str, Scale] = MappingProxyType(
+    {
+        "yes_no": YES_NO,
+        "1-5": Scale(
+            {"1": 0.0, "2": 0.25, "3": 0.5, "4": 0.75, "5": 1.0},
+            "Answer with one digit from 1 (not at all) to 5 (completely).",
+        ),
+    }
+)
+
+
+def scale_of(of: Rubric) -> Scale:
+    """Return the answers that a rubric permits: its labels, or the points of its scale. Equal scales are the same
+    object."""
+    return _labels(of.labels, of.passing) if of.labels else SCALES[of.scale]
+
+
+@lru_cache
+def _labels(labels: tuple[str, ...], passing: tuple[str, ...]) -> Scale:
+    values = {label: float(label in passing) for label in labels}
+    return Scale(values, f"Answer with one of these, and nothing else: {', '.join(labels)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt for the judge, and whether a text had to be shortened for it."""
+
+    messages: tuple[Message, ...]
+    shortened: bool
+
+
+def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: int) -> Prompt:
+    """Return the question about the subject's output, with its input, context and reference where they are shown.
+
+    The criterion's own messages stand before it, those of the system in the one that we begin with.
+
+    Texts are data: each stands between tags, and its own angle brackets are escaped, so that neither a closing tag nor
+    a special token of a chat template can be written in it. Together they get two characters for each token of the
+    judge's context, half of it the output; of a longer text the middle is left out, and the place is marked.
+    """
+    parts: list[tuple[Shown, str | None]] = [
+        ("context", subject.context), ("input", subject.question), ("reference", subject.reference),
+    ]  # fmt: skip
+    given = [(tag, text) for tag, text in parts if text and tag in of.show]
+    question = of.question if of.guidance is None else f"{of.question}\n{of.guidance}"
+    room = room_of(question, context_length, sum(len(each.content) for each in of.messages))
+    share = room // 2 // len(given) if given else 0
+    output_room = max(room // 2, room - sum(min(share, len(html.escape(text, quote=False))) for _, text in given))
+    blocks, shortened = [], False
+    for tag, text, allowed in [*((t, x, share) for t, x in given), ("output", subject.output or "", output_room)]:
+        data, cut = as_data(text, allowed)
+        shortened |= cut
+        blocks.append(f"<{tag}>\n{data}\n</{tag}>")
+    ask = f"Question about the output: {question}\n{scale.request}"
+    own = [each.content for each in of.messages if each.role == "system"]
+    instructions = "\n\n".join([INSTRUCTIONS, *own, scale.request]) if own else INSTRUCTIONS + scale.request
+    turns = [each for each in of.messages if each.role != "system"]
+    last_turn = Message(role="user", content="\n\n".join([*blocks, ask]))
+    return Prompt((Message(role="system", content=instructions), *_in_turns([*turns, last_turn])), shortened)
+
+
+def _in_turns(messages: Sequence[Message]) -> Iterator[Message]:
+    """Yield the messages, with consecutive ones of one role joined: many templates take only turns."""
+    for role, same in groupby(messages, key=lambda each: each.role):
+        yield Message(role=role, content="\n\n".join(each.content for each in same))
+
+
+def room_of(question: str, context_length: int, taken: int = 0) -> int:
+    """Return how many characters of texts fit into a judge's context beside a question and `taken` characters."""
+    whole = min((context_length - _RESERVED_TOKENS) * _CHARACTERS_PER_TOKEN, MAX_TEXT - _TAGS)
+    return max(_LEAST_ROOM, whole - len(question) - taken)
+
+
+PAIR: Final = Scale({"A": 1.0, "B": 0.0}, "Answer with one letter: A or B.")  # the value is P(the first is better)
+FLIPPED: Final = "the judge preferred another output when their order was turned round: that is no verdict"
+
+
+def pair_question(criterion: Pairwise) -> str:
+    """Return the question, with the criterion to decide it by."""
+    return criterion.question if criterion.guidance is None else f"{criterion.question}\n{criterion.guidance}"
+
+
+def preferred(ahead: float, behind: float) -> float | None:
+    """Return 1.0 where the first output is better in both orders, 0.0 where the second is, 0.5 where neither is in
+    either.
+
+    `ahead` is P(first place is better) with the first output in it, `behind` with the second one. None where the
+    verdict changes with the order: many judges like what comes first (Zheng et al. 2023, arXiv 2306.05685), and what
+    they say then says nothing about the outputs.
+    """
+    if ahead == behind == 0.5:
+        return 0.5
+    if ahead > 0.5 > behind:
+        return 1.0
+    return 0.0 if ahead < 0.5 < behind else None
+
+
+def both_orders(question: str, about: str, first: str, second: str, *, context_length: int) -> tuple[Prompt, Prompt]:
+    """Return the same question twice: with the first output first, and last."""
+    return (
+        build_pair(question, about, first, second, context_length=context_length),
+        build_pair(question, about, second, first, context_length=context_length),
+    )
+
+
+def build_pair(question: str, about: str, first: str, second: str, *, context_length: int) -> Prompt:
+    """Return the prompt that asks which of two outputs answers `about` better. Texts are data, as in rubrics."""
+    room = room_of(question, context_length)
+    blocks, shortened = [], False
+    for tag, text, allowed in (("input", about, room // 4), ("A", first, room * 3 // 8), ("B", second, room * 3 // 8)):
+        data, cut = as_data(text, allowed)
+        shortened |= cut
+        blocks.append(f"<{tag}>\n{data}\n</{tag}>")
+    ask = f"Question about the outputs A and B: {question}\n{PAIR.request}"
+    return Prompt(
+        (
+            Message(role="system", content=INSTRUCTIONS + PAIR.request),
+            Message(role="user", content="\n\n".join([*blocks, ask])),
+        ),
+        shortened,
+    )
+
 
 _NO_JUDGE = "no model judges here: name one in the criterion, or set HEADRACE_JUDGE_MODEL"
 _NO_OTHER = "the job gave no other output to compare with: set `other`, or a reference"
@@ -27,10 +166,10 @@ _SHORTENED = "the judge saw a shortened text: the whole did not fit into its con
 _IN_WORDS: Final = Sampling(max_tokens=1_024)
 
 T = TypeVar("T")
-Place = tuple[int, int]  # of a subject in its group, and of a criterion in its subject
-Asked = Mapping[Place, Rubric | Pairwise]
-_Answer = Answer | HeadraceError
-Found = dict[Place, Score | HeadraceError]  # an error may pass: the subject is worth another try
+Position = tuple[int, int]  # of a subject in its group, and of a criterion in its subject
+Asked = Mapping[Position, Rubric | Pairwise]
+_AnswerOrError = Answer | HeadraceError
+Found = dict[Position, Score | HeadraceError]  # an error may pass: the subject is worth another try
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +177,7 @@ class _Question:
     """The prompts that a criterion puts to the model (two for a pair), their scale, and the tenant of the texts."""
 
     criterion: Rubric | Pairwise
-    prompts: tuple[rubric.Prompt, ...]
+    prompts: tuple[Prompt, ...]
     scale: Scale
     tenant: str | None
 
@@ -50,7 +189,7 @@ def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | No
     hit. An error that may pass hits all.
     """
     found: Found = {}
-    by_scale: dict[int, dict[Place, _Question]] = defaultdict(dict)
+    by_scale: dict[int, dict[Position, _Question]] = defaultdict(dict)
     for place, criterion in asked.items():
         subject = subjects[place[0]].seen_by(criterion)
         if isinstance(judge := _unasked(criterion, subject, generator), Score):
@@ -81,20 +220,20 @@ def _unasked(criterion: Rubric | Pairwise, subject: Subject, generator: Generato
 
 def _question(criterion: Rubric | Pairwise, subject: Subject, context_length: int) -> _Question:
     if isinstance(criterion, Pairwise):
-        prompts = pairwise.both_orders(
-            pairwise.question_of(criterion),
+        prompts = both_orders(
+            pair_question(criterion),
             subject.question,
             subject.output or "",
             subject.compared or "",
             context_length=context_length,
         )
-        return _Question(criterion, prompts, pairwise.PAIR, subject.tenant)
-    scale = rubric.scale_of(criterion)
-    prompt = rubric.build_prompt(criterion, subject, scale, context_length=context_length)
+        return _Question(criterion, prompts, PAIR, subject.tenant)
+    scale = scale_of(criterion)
+    prompt = build_prompt(criterion, subject, scale, context_length=context_length)
     return _Question(criterion, (prompt,), scale, subject.tenant)
 
 
-def _ask(generator: Generator, questions: Mapping[Place, _Question]) -> Found:
+def _ask(generator: Generator, questions: Mapping[Position, _Question]) -> Found:
     """Ask all questions of one scale, and return their scores."""
     scale = next(iter(questions.values())).scale
     try:
@@ -113,7 +252,7 @@ def _ask(generator: Generator, questions: Mapping[Place, _Question]) -> Found:
     return {place: _read(each, [*islice(rest, len(each.prompts))], generator) for place, each in questions.items()}
 
 
-def _answers(generator: Generator, questions: Sequence[_Question], scale: Scale) -> list[_Answer]:
+def _answers(generator: Generator, questions: Sequence[_Question], scale: Scale) -> list[_AnswerOrError]:
     """Return the answer to each prompt, by probabilities, or in words where the model gives none."""
     requests = [(prompt.messages, question.tenant) for question in questions for prompt in question.prompts]
     try:
@@ -126,7 +265,7 @@ def _answers(generator: Generator, questions: Sequence[_Question], scale: Scale)
     return [_of(lambda said: read_answer(said, scale), each) for each in weighed]
 
 
-def _of(read: Callable[[T], Answer], said: T | HeadraceError) -> _Answer:
+def _of(read: Callable[[T], Answer], said: T | HeadraceError) -> _AnswerOrError:
     """Return what a model's words or probabilities mean, or why they mean nothing."""
     if isinstance(said, HeadraceError):
         return said
@@ -136,7 +275,7 @@ def _of(read: Callable[[T], Answer], said: T | HeadraceError) -> _Answer:
         return error
 
 
-def _read(question: _Question, answers: Sequence[_Answer], generator: Generator) -> Score | HeadraceError:
+def _read(question: _Question, answers: Sequence[_AnswerOrError], generator: Generator) -> Score | HeadraceError:
     criterion, by = question.criterion, judged_by(generator)
     read: list[Answer] = []
     for answer in answers:
@@ -148,9 +287,9 @@ def _read(question: _Question, answers: Sequence[_Answer], generator: Generator)
     by |= {"mass": min(masses, default=None), "method": "probabilities" if masses else "answer", "note": note}
     if isinstance(criterion, Rubric):
         return scored(criterion, value=read[0].value, **by)
-    value = pairwise.preferred(*(each.value for each in read))
+    value = preferred(*(each.value for each in read))
     if value is None:
-        return unscored(criterion, NotJudged.ORDER, pairwise.FLIPPED, **by)
+        return unscored(criterion, NotJudged.ORDER, FLIPPED, **by)
     return scored(criterion, value=value, **by)
 
 

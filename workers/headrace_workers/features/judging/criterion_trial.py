@@ -1,23 +1,67 @@
-"""A trial of a criterion on past outputs: its scores next to the former scores, drift, and verdicts that change.
-Pure."""
+"""A criterion from a file, and a trial of it on past outputs: its scores next to the former scores, drift, and verdicts
+that change.
+"""
 
+import json
 import math
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from headrace_schemas import Criterion, EvaluationJob, GenerationJob, Pairwise, Rubric, Score
 from headrace_schemas.codec import decode_job
+from headrace_schemas.errors import ConfigurationError, InvalidRecord
+from headrace_schemas.model import Value
+from headrace_schemas.reasons import describe
 from headrace_workers.core.ports import Generator
-from headrace_workers.features.judging.score import score_all
-from headrace_workers.features.judging.subject import Subject
+from headrace_workers.features.judging.admission import check_criteria
+from headrace_workers.features.judging.scores import Subject
+from headrace_workers.features.judging.scoring import score_all
 from headrace_workers.features.quality.comparison import Comparison, compare, mean
 from headrace_workers.features.quality.estimates import Estimate, Undefined
+
+_LONGEST_FILE: Final = 100_000  # bytes
+
+
+class _CriterionFile(Value):
+    """A criterion as a job has it, so that errors have the same words."""
+
+    criteria: tuple[Criterion]
+
+
+def read_criterion(path: Path) -> Criterion:
+    """Return the criterion in a file; without a name of its own, the file's. Raise ConfigurationError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LONGEST_FILE + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > _LONGEST_FILE:
+        raise ConfigurationError(f"{path} has more than {_LONGEST_FILE:,} bytes, which no criterion needs")
+    try:
+        table = tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8: byte {error.start} cannot be read") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is no TOML: {error}") from error
+    criterion = {"name": path.stem, "criterion": "rubric", **table}
+    document = json.dumps({"criteria": [criterion]}, default=str).encode()
+    try:
+        found = _CriterionFile.model_validate_json(document, strict=True).criteria
+        check_criteria(found)
+    except (ValidationError, InvalidRecord) as error:
+        why = describe(error, document) if isinstance(error, ValidationError) else str(error)
+        raise ConfigurationError(f"{path}: {why.replace('criteria.0.', '')}") from None
+    return found[0]
+
 
 KINDS: Final[Mapping[str, str]] = {"outputs": "generation", "evaluations": "evaluation"}
 _AT_ONCE: Final = 16  # outputs, in one call of a model

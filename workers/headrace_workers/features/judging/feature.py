@@ -19,34 +19,34 @@ if TYPE_CHECKING:  # most processes do without it
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.judging.api import evaluations
+    from headrace_workers.features.judging import api
 
-    return (evaluations.router,)
+    return (api.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.judging.commands import judge
+    from headrace_workers.features.judging import commands
 
-    return (judge.register,)
+    return (commands.register,)
 
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.judging.store import score_counts
+    from headrace_workers.features.judging import store
 
-    return Hooks(on_results=score_counts.count)
+    return Hooks(on_results=store.count_scores)
 
 
 def _status() -> Sequence[Callable[[Any], Any]]:
-    from headrace_workers.features.judging import status
+    from headrace_workers.features.judging import score_counts
 
-    return (status.scores,)
+    return (score_counts.status_of_scores,)
 
 
 def _metrics() -> Sequence[Callable[[Any], Any]]:
-    from headrace_workers.features.judging import metrics
+    from headrace_workers.features.judging import score_counts
 
-    return (metrics.scores,)
+    return (score_counts.metrics_of_scores,)
 
 
 def _job_check() -> "AdmissionCheck":
@@ -87,9 +87,9 @@ def _answering() -> "Answering":
 
 def _tables() -> "Sequence[Table]":
     from headrace_workers.core.tables import tables_in
-    from headrace_workers.features.judging import tables
+    from headrace_workers.features.judging import store
 
-    return tables_in(tables)
+    return tables_in(store)
 
 
 FEATURE = Feature(

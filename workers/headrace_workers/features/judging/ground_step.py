@@ -24,9 +24,14 @@ from headrace_workers.features.generation.verifiers.verify_stage import (
     in_time,
     verification,
 )
-from headrace_workers.features.judging.carried_scores import EMBEDDED, from_context, to_context
-from headrace_workers.features.judging.criterion_sampling import may_be_judged
-from headrace_workers.features.judging.unjudged import TooLongToEmbed, code_of
+from headrace_workers.features.judging.scores import (
+    EMBEDDED,
+    TooLongToEmbed,
+    code_of,
+    from_context,
+    may_be_judged,
+    to_context,
+)
 from headrace_workers.features.knowledge.grounding import turn_of
 from headrace_workers.features.knowledge.prompt import passages_of
 
@@ -114,7 +119,7 @@ def _outcome(task: Task, embedder: Callable[[], CountingEmbedder], verifier: Cla
 
 def _asked(task: Task, found: Mapping[int, Score], looked_up: Mapping[int, "Groundedness"], by: ClaimVerifier) -> Done:
     """Ask the verifier about the sentences of an answer: here, or in the stage of its model."""
-    from headrace_workers.features.judging.groundedness.verified import pairs_of
+    from headrace_workers.features.judging.groundedness.ground import pairs_of
 
     pairs = [pair for each in looked_up.values() for pair in pairs_of(each, task.job.tenant)]
     if by.verifier is not None:
@@ -142,7 +147,7 @@ def _with_verdicts(task: Task, said: Verification) -> Done:
 
 def _verified(task: Task, looked_up: Mapping[int, "Groundedness"], said: Verification) -> dict[int, Score]:
     """Return the scores by these verdicts, which are in the order of the claims."""
-    from headrace_workers.features.judging.groundedness.verified import verified
+    from headrace_workers.features.judging.groundedness.ground import verified
 
     scores: dict[int, Score] = {}
     rest = said.verdicts

@@ -9,7 +9,7 @@ from headrace_workers.features.generation.verifiers.measured import refuse_chanc
 from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
 from headrace_workers.features.judging.ground_step import ClaimVerifier
 from headrace_workers.features.judging.settings import JudgingSettings
-from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier
+from headrace_workers.features.knowledge.load_verifier import load_verifier
 from headrace_workers.runtime.worker.parts import WorkerParts
 
 

@@ -4,18 +4,29 @@ The job's context carries the tries, with the best answer so far: a good answer 
 one. The model that answered is asked again, or the next one of the job's chain.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from headrace_schemas import (
     Answer,
+    Contains,
+    Criterion,
     GenerationJob,
+    Grounded,
     HeadraceError,
+    JsonSchema,
+    JsonValid,
     JudgeVerdict,
+    Language,
+    Length,
     Message,
     Moderated,
+    Pairwise,
+    Regex,
     Result,
+    Rubric,
     Score,
     Usage,
 )
@@ -30,8 +41,47 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.attempt import GENERATE, given_up, objected, turns_in
 from headrace_workers.features.generation.structured.tools import said_in
-from headrace_workers.features.judging.carried_scores import forgotten
-from headrace_workers.features.judging.critique import critique
+from headrace_workers.features.judging.scores import forgotten
+
+_MOST_NAMED: Final = 5  # sentences that are not supported
+
+
+def critique(criterion: Criterion, score: Score, answer: str) -> str:
+    """Return the user's turn after an answer that is not good enough."""
+    text = f"That answer was scored {score.value or 0.0:.2f} of 1. What counts is this: {asked_for(criterion)}"
+    found = [f"What is wrong first: {score.note}"] if score.note and isinstance(criterion, JsonSchema) else []
+    for each in (score.unsupported or ())[:_MOST_NAMED]:
+        found.append(f"Not supported: {answer[each.start : each.stop]} ({each.reason})")
+    ask = "Answer again, better by this. Write the new answer alone, without a word about the old one."
+    return "\n".join([text, *found, ask])
+
+
+def asked_for(criterion: Criterion) -> str:
+    """Return the demand of a criterion on an answer, as a sentence."""
+    match criterion:
+        case Rubric() | Pairwise():
+            text = criterion.question if criterion.guidance is None else f"{criterion.question} {criterion.guidance}"
+        case Contains():
+            text = f"It must contain {json.dumps(criterion.text, ensure_ascii=False)}."
+        case Regex():
+            text = f"It must match the regular expression {criterion.pattern}"
+        case JsonValid():
+            text = "It must be one JSON document, with nothing before or after it."
+        case JsonSchema():
+            schema = json.dumps(criterion.json_schema, ensure_ascii=False)
+            text = f"It must be one JSON document, with nothing around it, that keeps to this JSON Schema: {schema}"
+        case Language():
+            text = f"It must be in the language with the code {criterion.language}."
+        case Length(max_words=None):
+            text = f"It must have at least {criterion.min_words} words."
+        case Length():
+            text = f"It must have {criterion.min_words} to {criterion.max_words} words."
+        case Grounded():
+            text = "Each of its sentences must stand in what you were given."
+        case _:
+            text = "It must be nearer to what a right answer says."
+    return text
+
 
 _CONTEXT: Final = "floor"
 _TRIED: Final = "tried"  # in it: the attempts until now

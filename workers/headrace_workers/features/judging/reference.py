@@ -3,10 +3,27 @@
 import re
 import string
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-from headrace_workers.features.judging.subsequence import longest_common
+
+def longest_common(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """Return its length, in words or in characters (Hyyrö 2004): one row of the table is one whole number.
+
+    The table of two texts of 100,000 words has 10^10 places; so it takes a second or two.
+    """
+    places: dict[str, int] = {}
+    for place, word in enumerate(theirs):
+        places[word] = places.get(word, 0) | 1 << place
+    whole = (1 << len(theirs)) - 1
+    row = whole
+    for word in ours:
+        found = row & places.get(word, 0)
+        if found:
+            row = ((row + found) | (row - found)) & whole
+    return len(theirs) - row.bit_count()
+
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -24,7 +41,7 @@ def token_f1(output: str, reference: str) -> float:
     As in the evaluation script of SQuAD 2.0 (Rajpurkar 2018): two empty bags are the same, and one empty bag
     shares nothing.
     """
-    ours, theirs = _words(output), _words(reference)
+    ours, theirs = _squad_words(output), _squad_words(reference)
     if not ours or not theirs:
         return float(ours == theirs)
     shared = sum((Counter(ours) & Counter(theirs)).values())
@@ -50,7 +67,7 @@ def gleu(output: str, reference: str) -> float:
     """Return sentence GLEU (Wu 2016, "Google's Neural Machine Translation System"): the runs of 1 to 4 tokens that both
     texts have, as a share of the runs of the text that has more. Tokens are split as in `bleu`.
     """
-    ours, theirs = _runs(output), _runs(reference)
+    ours, theirs = _token_runs(output), _token_runs(reference)
     most = max(ours.total(), theirs.total())
     return (ours & theirs).total() / most if most else 0.0
 
@@ -64,7 +81,7 @@ def fuzzy_match(output: str, reference: str) -> float:
     return 2 * longest_common(output, reference) / both if both else 1.0
 
 
-def _runs(text: str) -> Counter[tuple[str, ...]]:
+def _token_runs(text: str) -> Counter[tuple[str, ...]]:
     tokenizer = _bleu().tokenizer
     try:
         tokens = tokenizer(text).split()
@@ -73,7 +90,7 @@ def _runs(text: str) -> Counter[tuple[str, ...]]:
     return Counter(run for n in range(1, 5) for run in zip(*(tokens[start:] for start in range(n)), strict=False))
 
 
-def _words(text: str) -> list[str]:
+def _squad_words(text: str) -> list[str]:
     return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
 
 
@@ -101,3 +118,36 @@ def _bleu() -> Any:
     from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(effective_order=True)
+
+
+# ROUGE (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries"): the words that two texts share in order.
+#
+# The F1 of recall and precision, as the package rouge-score gives it without stemming; but letters of all scripts are
+# words here, where that one knows a-z alone. Two texts without such a run of words share nothing.
+
+_WORDS: Final = re.compile(r"[^\W_]+")
+
+
+def rouge_n(output: str, reference: str, n: int) -> float:
+    """Return F1 of the runs of n words of both texts, each counted as often as it occurs."""
+    ours, theirs = _runs(output, n), _runs(reference, n)
+    return _f1((ours & theirs).total(), ours.total(), theirs.total())
+
+
+def rouge_l(output: str, reference: str) -> float:
+    """Return F1 of the longest sequence of words that both texts have in this order, with gaps."""
+    ours, theirs = _words(output), _words(reference)
+    return _f1(longest_common(ours, theirs), len(ours), len(theirs))
+
+
+def _words(text: str) -> list[str]:
+    return _WORDS.findall(text.lower())
+
+
+def _runs(text: str, n: int) -> Counter[tuple[str, ...]]:
+    words = _words(text)
+    return Counter(zip(*(words[start:] for start in range(n)), strict=False))
+
+
+def _f1(shared: int, ours: int, theirs: int) -> float:
+    return 2 * shared / (ours + theirs) if shared else 0.0

@@ -1,10 +1,6 @@
-"""Cuts a document into chunks along its structure: sections, then paragraphs, lines, sentences, words.
+"""Chunks of a document along its structure: front matter, headings, paragraphs, sentences."""
 
-Every character that is not white space is in exactly one chunk, and a chunk never crosses a heading of its own section.
-The same document gives the same chunks, and a chunk keeps its id while its words and its section stay as they are,
-wherever it moves to. Pure.
-"""
-
+import codecs
 import hashlib
 import re
 import unicodedata
@@ -12,10 +8,220 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from datetime import date
+from functools import cache
+from typing import Any, Final
 
-from headrace_workers.features.knowledge.documents import Document, Format
-from headrace_workers.features.knowledge.outline import Line, headings, lines
+from pydantic import TypeAdapter, ValidationError
+
+from headrace_schemas.attributes import AttributeKey, AttributeMap, AttributeValue
+from headrace_workers.features.knowledge.documents import Document, Format, clean
+
+# Front matter: the fields that Markdown files keep between two lines `---` at their beginning. They are YAML, read by
+# its safe loader without aliases, of which a few lines could make gigabytes. A field that can be no attribute (a list,
+# a map, nothing, a text that is too long) is passed over: front matter is written for other tools.
+
+LONGEST: Final = 16_384  # bytes that are looked at
+_MARK: Final = "---\n"
+_CLOSE: Final = "\n---\n"
+
+
+@dataclass(frozen=True, slots=True)
+class FrontMatter:
+    """Attributes in order, the names of fields that can be none, and why all of it could not be read."""
+
+    attributes: AttributeMap
+    passed_over: tuple[str, ...] = ()
+    trouble: str | None = None
+
+
+NO_FRONT_MATTER: Final = FrontMatter({})
+
+
+def behind(text: str) -> int:
+    """Return the place after the front matter; 0 if there is none."""
+    if text.startswith(_MARK) and (close := text.find(_CLOSE, len(_MARK) - 1)) >= 0:
+        return close + len(_CLOSE)
+    return 0
+
+
+def read_front_matter(data: bytes) -> FrontMatter:
+    """Return the front matter that a Markdown file in UTF-8 begins with."""
+    head = data.removeprefix(codecs.BOM_UTF8)[: LONGEST + 1]
+    if not head.startswith((b"---\n", b"---\r\n")):
+        return NO_FRONT_MATTER
+    text = clean(head[:LONGEST].decode("utf-8", "ignore"))
+    end = behind(text)
+    if not end:
+        cut = len(head) > LONGEST
+        return (
+            FrontMatter({}, trouble=f"its front matter does not end within {LONGEST:,} bytes")
+            if cut
+            else NO_FRONT_MATTER
+        )
+    return _parsed(text[len(_MARK) : end - len(_CLOSE) + 1])
+
+
+def _parsed(written: str) -> FrontMatter:
+    from yaml import YAMLError, load
+
+    try:
+        fields = load(written, _loader())  # noqa: S506 - it is a SafeLoader
+    except YAMLError as error:
+        return FrontMatter({}, trouble=f"its front matter is no YAML: {_message_of(error)}")
+    except (ValueError, RecursionError) as error:  # a day that there is not, a number of many digits, deep nesting
+        return FrontMatter({}, trouble=f"its front matter cannot be read: {str(error)[:200]}")
+    if not isinstance(fields, dict):
+        return NO_FRONT_MATTER
+    taken: dict[str, bool | int | float | str] = {}
+    passed: list[str] = []
+    for key, value in fields.items():
+        try:
+            taken[_KEY.validate_python(key)] = _VALUE.validate_python(_plain(value))
+        except ValidationError:
+            passed.append(str(key)[:64])
+    return FrontMatter(taken, tuple(passed))
+
+
+_KEY: Final[TypeAdapter[str]] = TypeAdapter(AttributeKey)
+_VALUE: Final[TypeAdapter[bool | int | float | str]] = TypeAdapter(AttributeValue)
+
+
+def _plain(value: object) -> object:
+    """Days and times are texts, whose order is theirs."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _message_of(error: Exception) -> str:
+    """Return what is wrong, and in which line of the file."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    where = "" if mark is None else f" in line {mark.line + 2}"
+    return f"{problem or type(error).__name__}{where}"[:200]
+
+
+@cache
+def _loader() -> Any:
+    """YAML's safe loader, without aliases."""
+    from yaml import AliasEvent, SafeLoader
+    from yaml.composer import ComposerError
+
+    class NoAliases(SafeLoader):
+        """Refuses them, and with them what they could be multiplied to."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(AliasEvent):
+                raise ComposerError(None, None, "aliases (*) are not taken", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+            return super().compose_node(parent, index)
+
+    return NoAliases
+
+
+# Positions of a text's headings, in Markdown or underlined. Linear in the text.
+
+_LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
+_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
+_HASHES: Final = re.compile(r" {0,3}(#{1,6})(?=[ \t\n]|$)")
+_PUNCTUATION: Final = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+_LONGEST_UNDERLINE: Final = 500  # characters; a longer line is a rule or a table
+_LONGEST_TITLE: Final = 120  # characters that are kept
+_NO_TITLE: Final = ("#", ">", "- ", "* ", "+ ", "|", "`", "~")
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading that takes up text[start:end], its line end included. Level 1 is the highest."""
+
+    start: int
+    end: int
+    level: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """text[start:end], its line end included. `fenced`: inside a fenced block of code, or its fence."""
+
+    start: int
+    end: int
+    text: str
+    fenced: bool
+
+    @property
+    def blank(self) -> bool:
+        """Return True if it holds white space only."""
+        return not self.text or self.text.isspace()
+
+
+def lines(text: str, start: int = 0, end: int | None = None, *, fences: bool = True) -> Iterator[Line]:
+    """Return the lines of text[start:end]; a fence that is not closed goes on to the end, as Markdown has it."""
+    fence = ""
+    for match in _LINE.finditer(text, start, len(text) if end is None else end):
+        line = match[0]
+        mark = _FENCE.match(line) if fences else None
+        fenced = bool(fence or mark)
+        if mark and not fence:
+            fence = mark[1]
+        elif mark and mark[1].startswith(fence) and not line[mark.end() :].strip():
+            fence = ""
+        yield Line(match.start(), match.end(), line, fenced)
+
+
+def headings(text: str, form: Format) -> list[Heading]:
+    """Return the headings in order."""
+    match form:
+        case Format.MARKDOWN:
+            return list(_markdown(text))
+        case Format.UNDERLINED:
+            return list(_underlined(text))
+        case Format.PLAIN:
+            return []
+
+
+def _markdown(text: str) -> Iterator[Heading]:
+    before: tuple[Line | None, Line | None] = (None, None)  # the two lines before
+    for line in lines(text, behind(text)):
+        title = before[1]
+        if not line.fenced and (hashes := _HASHES.match(line.text)):
+            yield Heading(line.start, line.end, len(hashes[1]), _title(line.text[hashes.end() :].strip().rstrip("#")))
+        elif title is not None and _may_be_title(title) and (before[0] is None or before[0].blank):
+            rule = line.text.strip()
+            if _repeats(rule) in {"=", "-"} and not line.fenced:
+                yield Heading(title.start, line.end, 1 if rule[0] == "=" else 2, _title(title.text))
+        before = (title, line)
+
+
+def _may_be_title(line: Line) -> bool:
+    return not (line.blank or line.fenced or line.text.startswith((" " * 4, "\t", *_NO_TITLE)))
+
+
+def _underlined(text: str) -> Iterator[Heading]:
+    styles: list[tuple[str, bool]] = []  # in the order of their first use: the first is the highest
+    before: tuple[Line | None, Line | None] = (None, None)
+    for line in lines(text, fences=False):
+        over, title = before
+        mark = _repeats(line.text.strip())
+        if mark and title is not None and not title.blank and not _repeats(title.text.strip()):
+            framed = over is not None and _repeats(over.text.strip()) == mark
+            first = over is None or over.blank
+            long_enough = len(line.text.rstrip()) >= min(len(title.text.strip()), _LONGEST_UNDERLINE)
+            if long_enough and (framed or (first and not title.text[0].isspace())):
+                if (mark, framed) not in styles:
+                    styles.append((mark, framed))
+                start = over.start if framed and over is not None else title.start
+                yield Heading(start, line.end, styles.index((mark, framed)) + 1, _title(title.text))
+        before = (title, line)
+
+
+def _repeats(rule: str) -> str:
+    """Return the punctuation mark that alone makes up the rule, two times or more; else nothing."""
+    if 2 <= len(rule) <= _LONGEST_UNDERLINE and rule[0] in _PUNCTUATION and rule == rule[0] * len(rule):
+        return rule[0]
+    return ""
+
+
+def _title(words: str) -> str:
+    return " ".join(words[: 4 * _LONGEST_TITLE].split())[:_LONGEST_TITLE]
+
 
 SIZE: Final = 250  # tokens of a chunk, about
 SEPARATOR: Final = " > "

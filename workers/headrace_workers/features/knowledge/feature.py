@@ -25,37 +25,27 @@ KNOWLEDGE_WRITE: Final = Scope("knowledge:write")
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.knowledge.api import (
-        embeddings_route,
-        vector_store_batches,
-        vector_store_files,
-        vector_stores,
-    )
+    from headrace_workers.features.knowledge.api import embeddings, vector_stores
 
-    return (
-        embeddings_route.router,
-        vector_stores.router,
-        vector_store_files.router,
-        vector_store_batches.router,
-    )
+    return (embeddings.router, vector_stores.router)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.knowledge.commands import knowledge
+    from headrace_workers.features.knowledge import commands
 
-    return (knowledge.register,)
+    return (commands.register,)
 
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.knowledge.store import base_uses
+    from headrace_workers.features.knowledge.store import documents
 
-    return Hooks(on_prune=base_uses.forget)
+    return Hooks(on_prune=documents.forget_uses)
 
 
 def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
     from headrace_workers.features.knowledge.admission import KnowledgeCheck
-    from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+    from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 
     return KnowledgeCheck(parts.embedder, parts.ledger.of(KnowledgeBases).unknown)
 
@@ -88,8 +78,7 @@ def _services(gateway: "GatewayParts") -> Mapping[type, object]:
 def _schemas() -> Mapping[str, Any]:
     from pydantic import BaseModel
 
-    from headrace_workers.features.knowledge.api.vector_store_batch_shapes import NewFileBatch
-    from headrace_workers.features.knowledge.api.vector_store_shapes import BODIES
+    from headrace_workers.features.knowledge.api.vector_store_shapes import BODIES, NewFileBatch
     from headrace_workers.http.shapes import REFERENCES
 
     bodies: tuple[type[BaseModel], ...] = (NewFileBatch, *BODIES)

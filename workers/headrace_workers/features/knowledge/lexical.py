@@ -11,17 +11,237 @@ is never negative. Ranks are the same whatever the order in which documents came
 """
 
 import math
+import re
+import struct
 import threading
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.knowledge.index_segment import Segment
-from headrace_workers.features.knowledge.terms import Terms, key_of
-from headrace_workers.features.knowledge.words import term_counts
+_LONGEST: Final = 64  # characters of a term; what is longer (base64, …) is known by its beginning
+
+# Written without spaces between words: Thai, Lao, Burmese, Khmer; kana, Chinese characters, Hangul.
+_SIGNS: Final = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+_UNSPACED: Final = _SIGNS + r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
+# `\w` does not match vowel signs. Vowel signs of the Indic scripts belong to their words too, but dandas end sentences.
+_LETTER: Final = rf"[\w\u0900-\u0963\u0966-\u0df3{_SIGNS}]"
+_NAME: Final = re.compile(rf"{_LETTER}+(?:\.{_LETTER}+)*(?:\+\+|\#)?")
+_RUN: Final = re.compile(rf"([{_UNSPACED}]+)|[^{_UNSPACED}]+")
+_ACCENTS: Final = re.compile(r"[\u0300-\u036f]+")
+# Parts of a name: `HTTPServer` is HTTP and Server.
+_PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+|\d+")
+
+
+def term_counts(text: str) -> Counter[str]:
+    """Return each term of the text, and how often it is there."""
+    counts: Counter[str] = Counter()
+    for name, times in Counter(_NAME.findall(_plain(text))).items():
+        for term in (_terms_remembered if len(name) <= _LONGEST else _terms)(name):
+            counts[term] += times
+    return counts
+
+
+def words(text: str) -> list[str]:
+    """Return the words in order, whatever their case; one character is a word in scripts without spaces."""
+    found: list[str] = []
+    for name in _NAME.findall(_plain(text)):
+        for run in _RUN.finditer(name.casefold()):
+            found += run[0] if run[1] else [run[0]]
+    return found
+
+
+def _plain(text: str) -> str:
+    """Compatible forms made one (full width, ligatures), and no accents."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
+
+
+def _terms(name: str) -> tuple[str, ...]:
+    """Return a name and its parts, each once."""
+    found: dict[str, None] = {}
+    for run in _RUN.finditer(name):
+        if run[1]:
+            found |= dict.fromkeys(run[1]) | {a + b: None for a, b in pairwise(run[1])}
+            continue
+        found[_term(run[0])] = None
+        for part in run[0].rstrip("+#").split("."):
+            found[_term(part)] = None
+            found |= {_term(inner): None for inner in _PART.findall(part) if len(inner) > 1}
+    found.pop("", None)
+    return tuple(found)
+
+
+_terms_remembered: Final = lru_cache(maxsize=1 << 16)(_terms)
+
+
+def _term(name: str) -> str:
+    return name.casefold()[:_LONGEST]
+
+
+VERSION: Final = 1  # of how a text becomes terms: with another, the terms in the ledger are counted again
+_MOST_OF_ONE_TERM: Final = 0xFFFF  # the most occurrences of a term in a passage that are stored
+_HEAD: Final = struct.Struct("<BII")  # version, terms, length
+_KEY_BYTES: Final = 8
+_COUNT_BYTES: Final = 2
+
+
+@lru_cache(maxsize=1 << 17)
+def key_of(term: str) -> int:
+    """Return the hash by which a term is known, in every process the same."""
+    return int.from_bytes(blake2b(term.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """The terms of a text by their keys, and how often each is in it; `length` counts all, repetitions included."""
+
+    keys: NDArray[np.uint64]
+    counts: NDArray[np.uint16]
+    length: int
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Count them."""
+        counted = term_counts(text)
+        size = len(counted)
+        return cls(
+            np.fromiter(map(key_of, counted), np.uint64, size),
+            np.fromiter((min(times, _MOST_OF_ONE_TERM) for times in counted.values()), np.uint16, size),
+            counted.total(),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the terms as the ledger keeps them, whatever the machine's byte order: ten bytes a term."""
+        head = _HEAD.pack(VERSION, len(self.keys), self.length)
+        return head + self.keys.astype("<u8").tobytes() + self.counts.astype("<u2").tobytes()
+
+    @classmethod
+    def from_bytes(cls, written: bytes | None) -> Self | None:
+        """Return the terms that `to_bytes` wrote; None if the bytes are of another version, or nothing of the kind."""
+        if written is None or len(written) < _HEAD.size:
+            return None
+        version, size, length = _HEAD.unpack_from(written)
+        if version != VERSION or len(written) != _HEAD.size + size * (_KEY_BYTES + _COUNT_BYTES):
+            return None
+        keys = np.frombuffer(written, "<u8", size, _HEAD.size)
+        counts = np.frombuffer(written, "<u2", size, _HEAD.size + size * _KEY_BYTES)
+        return cls(keys.astype(np.uint64, copy=False), counts.astype(np.uint16, copy=False), length)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """Chunks by slot, and postings by term: the postings of terms[i] are [starts[i]:starts[i + 1]].
+
+    A chunk that was removed stays, but is not `alive`.
+    """
+
+    ids: tuple[str, ...]
+    owners: NDArray[np.int64]  # by slot: the number of the document it is of
+    lengths: NDArray[np.int32]  # by slot: its terms, repetitions included
+    alive: NDArray[np.bool_]  # by slot
+    terms: NDArray[np.uint64]  # ascending
+    starts: NDArray[np.int64]
+    slots: NDArray[np.int32]  # by posting
+    counts: NDArray[np.uint16]  # by posting
+
+    @classmethod
+    def of(cls, chunks: Sequence[tuple[str, int, Terms]]) -> Self:
+        """From (id, the document's number, terms with their counts), one at least."""
+        sizes = [len(terms.keys) for _, _, terms in chunks]
+        return cls._sorted(
+            tuple(id_ for id_, _, _ in chunks),
+            np.array([owner for _, owner, _ in chunks], np.int64),
+            np.array([terms.length for _, _, terms in chunks], np.int32),
+            np.concatenate([terms.keys for _, _, terms in chunks]),
+            np.repeat(np.arange(len(chunks), dtype=np.int32), sizes),
+            np.concatenate([terms.counts for _, _, terms in chunks]),
+        )
+
+    @classmethod
+    def merged(cls, parts: Sequence["Segment"]) -> Self:
+        """Return one segment of what is alive in all."""
+        offsets = np.cumsum([0, *(part.live for part in parts)])
+        keys, slots, counts = [], [], []
+        for part, offset in zip(parts, offsets, strict=False):
+            kept = part.alive[part.slots]
+            moved = np.cumsum(part.alive, dtype=np.int32) - 1 + np.int32(offset)
+            keys.append(np.repeat(part.terms, np.diff(part.starts))[kept])
+            slots.append(moved[part.slots[kept]])
+            counts.append(part.counts[kept])
+        return cls._sorted(
+            tuple(id_ for part in parts for id_, alive in zip(part.ids, part.alive, strict=True) if alive),
+            np.concatenate([part.owners[part.alive] for part in parts]),
+            np.concatenate([part.lengths[part.alive] for part in parts]),
+            np.concatenate(keys),
+            np.concatenate(slots),
+            np.concatenate(counts),
+        )
+
+    @classmethod
+    def _sorted(
+        cls,
+        ids: tuple[str, ...],
+        owners: NDArray[np.int64],
+        lengths: NDArray[np.int32],
+        keys: NDArray[np.uint64],
+        slots: NDArray[np.int32],
+        counts: NDArray[np.uint16],
+    ) -> Self:
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        firsts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else np.zeros(0, np.int64)
+        return cls(
+            ids=ids,
+            owners=owners,
+            lengths=lengths,
+            alive=np.ones(len(ids), np.bool_),
+            terms=keys[firsts],
+            starts=np.r_[firsts, len(keys)].astype(np.int64),
+            slots=slots[order],
+            counts=counts[order],
+        )
+
+    @property
+    def live(self) -> int:
+        """Return how many chunks are alive."""
+        return int(np.count_nonzero(self.alive))
+
+    @property
+    def live_length(self) -> int:
+        """Return the lengths of these, added up."""
+        return int(self.lengths[self.alive].sum())
+
+    def without(self, owners: Iterable[int]) -> Self:
+        """Return the segment without the chunks of these documents; itself if it holds none."""
+        gone = np.isin(self.owners, np.fromiter(owners, np.int64))
+        return replace(self, alive=self.alive & ~gone) if gone.any() else self
+
+    def postings(self, keys: NDArray[np.uint64]) -> list[tuple[NDArray[np.int32], NDArray[np.uint16]]]:
+        """For each key, the slots alive that hold it, and how often."""
+        places = np.searchsorted(self.terms, keys)
+        found = []
+        whole = bool(self.alive.all())
+        for key, place in zip(keys, places, strict=True):
+            if place == len(self.terms) or self.terms[place] != key:
+                found.append((self.slots[:0], self.counts[:0]))
+                continue
+            stretch = slice(self.starts[place], self.starts[place + 1])
+            slots, counts = self.slots[stretch], self.counts[stretch]
+            if not whole:
+                kept = self.alive[slots]
+                slots, counts = slots[kept], counts[kept]
+            found.append((slots, counts))
+        return found
+
 
 K1: Final = 1.2
 B: Final = 0.75

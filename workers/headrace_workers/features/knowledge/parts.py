@@ -73,10 +73,9 @@ def _retrieval(worker: WorkerParts) -> "Retrieval":
     """Return the retrieval that finds passages and puts them into prompts. Threads of its own read the files of vector
     stores, and knowledge bases before they are asked for.
     """
-    from headrace_workers.features.knowledge.rerankers.load_reranker import load_reranker
-    from headrace_workers.features.knowledge.reranking import Reranking
+    from headrace_workers.features.knowledge.bases import KeepsWarm
+    from headrace_workers.features.knowledge.reranking import Reranking, load_reranker
     from headrace_workers.features.knowledge.retrieval import Retrieval, as_found
-    from headrace_workers.features.knowledge.warming import KeepsWarm
 
     def bases() -> "Bases":
         return worker.once(_bases_of_worker)
@@ -97,7 +96,7 @@ def _retrieval(worker: WorkerParts) -> "Retrieval":
 
 def _fill(worker: WorkerParts) -> None:
     """Begin to read the files of vector stores in the background."""
-    from headrace_workers.features.knowledge.filling import Filling, Fills
+    from headrace_workers.features.knowledge.intake import Filling, Fills
     from headrace_workers.features.knowledge.reading import Reader
 
     files = once(lambda: files_in(worker.settings, worker.ledger))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,17 +16,119 @@ from headrace_schemas.attributes import AnyFilter, AttributeMap, matches
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.ports import Embedder
-from headrace_workers.features.knowledge.alike import distinct
 from headrace_workers.features.knowledge.chunking import Chunk
-from headrace_workers.features.knowledge.fusion import Leg, fuse
-from headrace_workers.features.knowledge.index.compaction import Limits
-from headrace_workers.features.knowledge.index.vector_checks import VectorRefused, read_vector, read_vectors
-from headrace_workers.features.knowledge.index.vector_index import VectorIndex
-from headrace_workers.features.knowledge.lexical import LexicalIndex, Matches
+from headrace_workers.features.knowledge.index.vector_index import Limits, VectorIndex
+from headrace_workers.features.knowledge.index.vectors import VectorRefused, read_vector, read_vectors
+from headrace_workers.features.knowledge.lexical import LexicalIndex, Matches, Terms, words
 from headrace_workers.features.knowledge.relevance_floor import FittingFloor
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, version_of
-from headrace_workers.features.knowledge.terms import Terms
+from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, KnowledgeBases, version_of
+
+# Texts that say nearly the same in nearly the same words: of these the first is kept. Pure.
+#
+# Exact, not estimated: the Jaccard similarity of the sets of shingles (three words in a row). Only texts that share one
+# of their first shingles, in whatever order, are compared, since others cannot be so alike (prefix filtering: Bayardo,
+# Ma and Srikant, "Scaling up all pairs similarity search", WWW 2007). The order is that of hashes, and not of rarity,
+# which would need all texts read: a search wants ten of two hundred, and reading a text is what takes time.
+
+LEAST: Final = 0.9
+_WORDS: Final = 3
+_ROUNDING: Final = 1e-9  # 0.7 × 10 is a little more than 7
+
+_Shingle = tuple[str, ...]
+
+
+def distinct(texts: Sequence[str], least: float = LEAST, most: int | None = None) -> list[int]:
+    """Return the places of the texts to keep: a text stays if its likeness to each earlier one is below `least` (0 to
+    1).
+
+    With `most`, stop after so many.
+    """
+    if not 0.0 < least <= 1.0:
+        raise ValueError(f"texts cannot be {least} alike: from above 0 to 1")
+    kept: dict[int, frozenset[_Shingle]] = {}
+    holders: dict[_Shingle, list[int]] = {}
+    for place, text in enumerate(texts):
+        if most is not None and len(kept) >= most:
+            break
+        shingles = _shingles(text)
+        prefix = sorted(shingles, key=hash)[: len(shingles) - math.ceil(least * len(shingles) - _ROUNDING) + 1]
+        candidates = {other for shingle in prefix for other in holders.get(shingle, ())}
+        if any(_likeness(shingles, kept[other]) >= least for other in candidates):
+            continue
+        kept[place] = shingles
+        for shingle in prefix:
+            holders.setdefault(shingle, []).append(place)
+    return list(kept)
+
+
+def _shingles(text: str) -> frozenset[_Shingle]:
+    """Texts of fewer words are one shingle; a text without words is itself."""
+    found = words(text)
+    if not found:
+        return frozenset({(text,)})
+    return frozenset(tuple(found[i : i + _WORDS]) for i in range(max(1, len(found) - _WORDS + 1)))
+
+
+def _likeness(one: frozenset[_Shingle], other: frozenset[_Shingle]) -> float:
+    return len(one & other) / len(one | other)
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Results of a leg: ids with their scores, best first, on a scale that all legs have in common.
+
+    `rest` is the score of ids that it does not name: its lowest score if the results were cut off, since the others
+    score at most that; else the score of an id without a match.
+    """
+
+    found: Sequence[tuple[str, float]]
+    rest: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """One item. `ranks` says at which place each leg has it, from 1; a leg that does not have it is not named."""
+
+    id: str
+    score: float
+    ranks: Mapping[str, int]
+
+
+def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float] | None = None) -> list[Fused]:
+    """Return all items of the legs, best first; equals in order of id. The score is the mean of the legs' own.
+
+    A leg without a weight has 1. Where a leg names an item twice, the better place counts. ValueError for a weight that
+    is negative or no number, or is that of a leg that is not there, and where all weights are 0.
+    """
+    shares = _shares(legs, weights or {})
+    ranks: dict[str, dict[str, int]] = {}
+    scores: dict[str, dict[str, float]] = {}
+    for name, leg in legs.items():
+        for rank, (id_, score) in enumerate(leg.found, start=1):
+            ranks.setdefault(id_, {}).setdefault(name, rank)
+            scores.setdefault(id_, {}).setdefault(name, score)
+    fused = [
+        Fused(id_, sum(share * scores[id_].get(name, legs[name].rest) for name, share in shares.items()), places)
+        for id_, places in ranks.items()
+    ]
+    return sorted(fused, key=lambda item: (-item.score, item.id))
+
+
+def _shares(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights, scaled so that their sum is 1."""
+    if unknown := weights.keys() - legs.keys():
+        raise ValueError(
+            f"weights for legs that are not there: {', '.join(sorted(unknown))}; there are {', '.join(legs)}"
+        )
+    for leg, weight in weights.items():
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"the weight of {leg} is {weight}: it is 0 or more")
+    whole = {leg: weights.get(leg, 1.0) for leg in legs}
+    total = sum(whole.values())
+    if legs and not total:
+        raise ValueError("all weights are 0: nothing decides between what was found")
+    return {leg: weight / total for leg, weight in whole.items()}
+
 
 DEPTH: Final = 100  # passages of each leg that are fused, at least
 WORDS: Final = "words"

@@ -41,7 +41,7 @@ CHUNKS: Final = Table(
     Column("stop", Integer, nullable=False),
     Column("text", Text, nullable=False),
     Column("vector", LargeBinary, nullable=False),  # float32
-    Column("terms", LargeBinary),  # what it is found by: see features/knowledge/terms.py
+    Column("terms", LargeBinary),  # what it is found by: see features/knowledge/lexical.py
     Index("chunks_document", "document_id", "id"),
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another chunk's
 )

@@ -9,7 +9,7 @@ from headrace_workers.core.pipeline.receipt import receipt, review_reason
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
-from headrace_workers.features.knowledge.passage_screening import SCREENED
+from headrace_workers.features.knowledge.grounding import SCREENED
 from headrace_workers.features.moderation.call_texts import called_with, words_in
 from headrace_workers.features.moderation.seen_prompts import SeenPrompts
 

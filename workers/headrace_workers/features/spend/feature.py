@@ -18,23 +18,26 @@ USAGE_READ: Final = Scope("usage:read")
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.spend.api import usage
+    from headrace_workers.features.spend import api
 
-    return (usage.router,)
+    return (api.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.spend.commands import budgets, cost
+    from headrace_workers.features.spend import commands
 
-    return (cost.register, budgets.register)
+    return (commands.register_cost, commands.register_budgets)
 
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.spend.store import spent_days, usage
+    from headrace_workers.features.spend import store
 
     return Hooks(
-        known_tenants=usage.tenants, on_results=usage.count, on_ends=spent_days.count, on_known_costs=spent_days.correct
+        known_tenants=store.tenants_with_usage,
+        on_results=store.count_usage,
+        on_ends=store.count_spending,
+        on_known_costs=store.correct_spending,
     )
 
 
@@ -46,9 +49,9 @@ def _settings() -> "Sequence[type[Variables]]":
 
 def _tables() -> "Sequence[Table]":
     from headrace_workers.core.tables import tables_in
-    from headrace_workers.features.spend import tables
+    from headrace_workers.features.spend import store
 
-    return tables_in(tables)
+    return tables_in(store)
 
 
 FEATURE = Feature(

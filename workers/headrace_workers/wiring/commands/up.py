@@ -212,7 +212,7 @@ def trials(model: str, named: str = "") -> list[tuple[str, str]]:
 
 
 def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
-    from headrace_workers.features.access.commands.keys import KEY_FILE, first_key
+    from headrace_workers.features.access.commands import KEY_FILE, first_key
 
     first_key(home, stack.addresses.ledger)
     file = home.absolute() / KEY_FILE

@@ -16,8 +16,7 @@ from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import AUDITS
-from headrace_workers.features.knowledge.grounding import afresh
-from headrace_workers.features.knowledge.grounds import NoGrounds, UnknownBase
+from headrace_workers.features.knowledge.grounding import NoGrounds, UnknownBase, afresh
 from headrace_workers.testing import HashEmbedder
 
 

@@ -19,8 +19,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.knowledge.bases import Bases
 from headrace_workers.features.knowledge.passages import VECTORS, WORDS
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.testing import HashEmbedder
 
 MILL, CLOCK = "A mill by the river grinds corn.", "A clock in the hall."

@@ -6,8 +6,7 @@ from tests.workers.features.cache.semantic.conftest import tiers
 from tests.workers.features.cache.semantic.test_grounds import MILL, QUESTION, flow, home, put, retrieval  # noqa: F401 - fixtures
 
 from headrace_workers.features.cache.tables import ENTRIES, USES
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import NewDocument
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewDocument
 from headrace_workers.features.knowledge.tables import DOCUMENTS
 
 WINDMILL = "The mill by the river stood still all summer because the wind was weak."

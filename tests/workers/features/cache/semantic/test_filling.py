@@ -7,10 +7,9 @@ from tests.services.eventually import eventually
 
 from headrace_schemas.errors import Unavailable, UnknownModel
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.knowledge.filling import Filling, Fills, TenantTurns
+from headrace_workers.features.knowledge.intake import Filling, Fills, TenantTurns
 from headrace_workers.features.knowledge.reading import Reader
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import FIRST
+from headrace_workers.features.knowledge.store.documents import FIRST, KnowledgeBases
 from headrace_workers.features.knowledge.store.store_files import Incoming
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
 from headrace_workers.testing import HashEmbedder
@@ -83,7 +82,7 @@ def test_what_cannot_be_read_for_now_is_read_later(ledger, filling, files, away)
 
 def test_a_file_that_is_too_large_is_refused(ledger, filling, files, monkeypatch):
     """No more of it is read."""
-    monkeypatch.setattr("headrace_workers.features.knowledge.filling.SIZE_LIMIT", 10)
+    monkeypatch.setattr("headrace_workers.features.knowledge.intake.SIZE_LIMIT", 10)
     send(ledger, "a.md")
     assert filling.once()
     (file,) = ledger.of(VectorStores).files("t", "vs_1", limit=9)

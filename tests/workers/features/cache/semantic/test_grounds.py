@@ -21,8 +21,7 @@ from headrace_workers.features.knowledge.bases import Bases
 from headrace_workers.features.knowledge.prompt import INSTRUCTION
 from headrace_workers.features.knowledge.relevance_floor import LEAST, everyday_questions
 from headrace_workers.features.knowledge.retrieval import Retrieval
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import NewChunk, NewDocument
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.testing import HashEmbedder
 
 EMBEDDER = HashEmbedder()

@@ -14,11 +14,9 @@ from headrace_workers.core.ledger.change_feed import BEFORE_ALL
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.knowledge.documents import Document
 from headrace_workers.features.knowledge.intake import LONGEST_NAME, Intake
-from headrace_workers.features.knowledge.reading import Loaded, Reader
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import FIRST, NewChunk, NewDocument
-from headrace_workers.features.knowledge.terms import Terms
-from headrace_workers.features.knowledge.walking import Found, find
+from headrace_workers.features.knowledge.lexical import Terms
+from headrace_workers.features.knowledge.reading import FoundFiles, Loaded, Reader, find_files
+from headrace_workers.features.knowledge.store.documents import FIRST, KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.testing import HashEmbedder
 
 pytestmark = pytest.mark.integration
@@ -59,7 +57,7 @@ def add(ledger):
         embedder = embedder or HashEmbedder()
         with Reader() as reader:
             intake = Intake(into, reader, embedder, embedder.count_tokens, tenant, "k", attributes or {})
-            return {taken.document: taken for taken in intake.take(list(find(map(str, paths))))}
+            return {taken.document: taken for taken in intake.take(list(find_files(map(str, paths))))}
 
     return add
 
@@ -194,7 +192,7 @@ def test_two_files_of_one_name_do_not_replace_each_other(ledger, add, folder, tm
     embedder = HashEmbedder()
     with Reader() as reader:
         intake = Intake(ledger, reader, embedder, embedder.count_tokens, "t", "k")
-        taken = list(intake.take(find([str(folder), str(other), str(folder)])))
+        taken = list(intake.take(find_files([str(folder), str(other), str(folder)])))
     assert [each.status for each in taken] == ["added"] * 3 + ["refused"] + ["unchanged"] * 3
     assert f"{folder / 'b.txt'} is called 'docs/b.txt', too" in taken[3].reason
     assert "hall" in ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)[2].text
@@ -206,7 +204,7 @@ def test_a_name_that_no_index_takes_is_refused(ledger, folder):
     names = [("ä" * (LONGEST_NAME // 2)), ("ä" * (LONGEST_NAME // 2)) + "x"]
     with Reader() as reader:
         intake = Intake(ledger, reader, embedder, embedder.count_tokens, "t", "k")
-        taken = list(intake.take([Found(folder / "a.md", name) for name in names]))
+        taken = list(intake.take([FoundFiles(folder / "a.md", name) for name in names]))
     assert [each.status for each in taken] == ["added", "refused"]
 
 

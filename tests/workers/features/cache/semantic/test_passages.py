@@ -8,10 +8,9 @@ from pydantic import TypeAdapter
 
 from headrace_schemas.attributes import Equality, Filter, matches
 from headrace_workers.features.knowledge import passages
+from headrace_workers.features.knowledge.lexical import Terms
 from headrace_workers.features.knowledge.passages import VECTORS, WORDS, Passages
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import FIRST, NewChunk, NewDocument, version_of
-from headrace_workers.features.knowledge.terms import Terms
+from headrace_workers.features.knowledge.store.documents import FIRST, KnowledgeBases, NewChunk, NewDocument, version_of
 from headrace_workers.testing import HashEmbedder
 
 EMBEDDER = HashEmbedder()

@@ -21,8 +21,7 @@ from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions
 from headrace_workers.features.cache.store.entries import Admit
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
-from headrace_workers.features.knowledge.store.documents import NewDocument
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewDocument
 from headrace_workers.testing import HashEmbedder
 
 WORDINGS = ("How do I reset the password of my account in {}?", "How do I reset my account's password in {}?")

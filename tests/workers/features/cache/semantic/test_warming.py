@@ -14,10 +14,9 @@ from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.knowledge import bases as bases_module
-from headrace_workers.features.knowledge.bases import Bases
-from headrace_workers.features.knowledge.store.bases import KnowledgeBases
+from headrace_workers.features.knowledge.bases import Bases, KeepsWarm, Warming
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 from headrace_workers.features.knowledge.tables import BASE_USES, DOCUMENTS
-from headrace_workers.features.knowledge.warming import KeepsWarm, Warming
 from headrace_workers.testing import HashEmbedder
 
 LONG_AGO = 1_000  # ms since 1970

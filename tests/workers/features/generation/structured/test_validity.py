@@ -16,7 +16,7 @@ from headrace_schemas.output_format import (
     RegexFormat,
 )
 from headrace_workers.features.generation.structured.validity import failure_of
-from headrace_workers.features.judging.conforming import json_schema
+from headrace_workers.features.judging.checks import json_schema
 
 _TICKET = JsonSchemaFormat(
     json_schema={

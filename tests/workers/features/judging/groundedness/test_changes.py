@@ -2,12 +2,7 @@
 
 from itertools import islice
 
-from headrace_workers.features.judging.groundedness.altered_sentences import (
-    opposite,
-    other_kinds,
-    other_names,
-    other_numbers,
-)
+from headrace_workers.features.judging.groundedness.sentences import opposite, other_kinds, other_names, other_numbers
 
 EVIDENCE = [
     "The bridge was designed by Ines Corrada in Lisbon, 412 metres long.",

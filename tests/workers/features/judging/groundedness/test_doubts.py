@@ -5,7 +5,7 @@ import pytest
 
 from headrace_workers.features.judging.groundedness.doubts import NAME, NUMBER, apart, doubts
 from headrace_workers.features.judging.groundedness.evidence import Evidence, embedded, units
-from headrace_workers.features.judging.groundedness.sentence_reading import read
+from headrace_workers.features.judging.groundedness.sentences import read
 
 TOLD = (
     "The Norte company built the line in 1863. The tunnel of Haro collapsed in 1891. "

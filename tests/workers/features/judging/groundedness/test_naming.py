@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace_workers.features.judging.groundedness.naming import alike, hidden, known_names, names_in
+from headrace_workers.features.judging.groundedness.sentences import alike, hidden, known_names, names_in
 
 TOLD = ["The bridge was designed by Ines Corrada.", "In Lisbon she met Peter Malling."]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from headrace_workers.features.judging.groundedness.evidence import Evidence, units
-from headrace_workers.features.judging.groundedness.nearest_agreement import agreeing
+from headrace_workers.features.judging.groundedness.polarity import agreeing
 
 
 def evidence(*texts: str) -> Evidence:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from headrace_workers.features.judging.groundedness.polar_words import SIDES
-from headrace_workers.features.judging.groundedness.polarity import agreement, part
+from headrace_workers.features.judging.groundedness.polarity import SIDES, agreement, part
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace_workers.features.judging.groundedness.sentence_reading import read, written_names
+from headrace_workers.features.judging.groundedness.sentences import read, written_names
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headrace_workers.features.judging.groundedness.doubts import KINDS, Doubts
+from headrace_workers.features.judging.groundedness.doubts import KINDS, USUAL, Doubts, support, worst
 from headrace_workers.features.judging.groundedness.evidence import Lacking
-from headrace_workers.features.judging.groundedness.support import USUAL, support, worst
 
 NOTHING = Lacking(frozenset(), frozenset(), frozenset(), 0.0)
 

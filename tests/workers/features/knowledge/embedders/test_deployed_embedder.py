@@ -9,8 +9,7 @@ from tests.workers.sentence_folder import MAX_TOKENS
 
 from headrace_schemas.errors import InputTooLong, UnknownModel
 from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir
-from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
-from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+from headrace_workers.features.knowledge.embedders.load_embedder import ServedEmbedder, load_embedder
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 PULL = "headrace models pull all-minilm-l6-v2"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tests.workers.features.knowledge.index.clustered import clustered, recall, truth
 
-from headrace_workers.features.knowledge.index.lists import Lists, NotLists
+from headrace_workers.features.knowledge.index.nearest import Lists, NotLists
 
 VECTORS, MORE = np.split(clustered(8_500, 64), [8_000])
 

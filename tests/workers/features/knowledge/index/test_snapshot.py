@@ -12,9 +12,8 @@ import pytest
 from tests.workers.features.knowledge.index.clustered import clustered
 
 from headrace_workers.features.knowledge.index import snapshot
-from headrace_workers.features.knowledge.index.compaction import Limits
 from headrace_workers.features.knowledge.index.snapshot import MANIFEST, Saved, SnapshotRefused
-from headrace_workers.features.knowledge.index.vector_index import VectorIndex
+from headrace_workers.features.knowledge.index.vector_index import Limits, VectorIndex
 
 SMALL = Limits(exact=50, outside=100, dead=100)
 QUERIES = clustered(5, 8, seed=9)

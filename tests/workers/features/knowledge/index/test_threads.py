@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from tests.workers.features.knowledge.index.clustered import clustered, truth, unit
 
-from headrace_workers.features.knowledge.index.compaction import Limits
-from headrace_workers.features.knowledge.index.vector_index import VectorIndex
+from headrace_workers.features.knowledge.index.vector_index import Limits, VectorIndex
 
 HALF, STEADY, K = 8, 50, 10
 # With at most 100 living rows, and as many probes as lists, every search is whole: it can be compared exactly.
@@ -23,7 +22,7 @@ def beside(vectors: np.ndarray, first: bool) -> np.ndarray:
 
 def test_searches_are_right_while_others_change_and_rebuild(monkeypatch: pytest.MonkeyPatch) -> None:
     """What stays is always found, what is gone never, and what changes is found as it was at some moment."""
-    monkeypatch.setattr("headrace_workers.features.knowledge.index.lists._LEAST_PROBES", 100)
+    monkeypatch.setattr("headrace_workers.features.knowledge.index.nearest._LEAST_PROBES", 100)
     steady = beside(clustered(STEADY, HALF), first=True)
     queries = beside(clustered(20, HALF, seed=1), first=True)
     expected = truth(queries, steady, K)

@@ -2,12 +2,7 @@ import numpy as np
 import pytest
 from tests.workers.features.knowledge.index.clustered import unit
 
-from headrace_workers.features.knowledge.index.vector_checks import (
-    VectorRefused,
-    checked_ids,
-    checked_vectors,
-    read_vector,
-)
+from headrace_workers.features.knowledge.index.vectors import VectorRefused, checked_ids, checked_vectors, read_vector
 
 GOOD = unit(np.arange(1, 13).reshape(3, 4))
 

@@ -5,9 +5,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.workers.features.knowledge.index.clustered import clustered, recall, truth, unit
 
-from headrace_workers.features.knowledge.index.compaction import Limits
-from headrace_workers.features.knowledge.index.vector_checks import VectorRefused
-from headrace_workers.features.knowledge.index.vector_index import VectorIndex
+from headrace_workers.features.knowledge.index.vector_index import Limits, VectorIndex
+from headrace_workers.features.knowledge.index.vectors import VectorRefused
 
 SMALL = Limits(exact=12, outside=5, dead=4, dead_share=0.25, growth=2.0)  # every structure within thirty vectors
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from headrace_workers.features.knowledge.measuring.ranking import ndcg, recall
+from headrace_workers.features.knowledge.retrieval_quality import ndcg, recall
 
 
 def test_the_best_ranking_has_all() -> None:

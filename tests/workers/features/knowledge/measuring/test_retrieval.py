@@ -3,7 +3,7 @@
 import pytest
 
 from headrace_workers.features.knowledge.chunking import Chunk
-from headrace_workers.features.knowledge.measuring.retrieval_quality import (
+from headrace_workers.features.knowledge.retrieval_quality import (
     Answered,
     LabelledQuestion,
     belongs,

@@ -13,7 +13,7 @@ from tests.workers.sentence_folder import CONFIG, HIDDEN, bert_weights, write_sa
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Reranker
-from headrace_workers.features.knowledge.rerankers.load_reranker import load_reranker
+from headrace_workers.features.knowledge.reranking import load_reranker
 
 PASSAGES = ["a mill by the river", "a clock", "", "river " * 30, "half \ud800 of a pair"]
 

@@ -11,7 +11,7 @@ from tests.workers.features.knowledge.rerankers.test_cross_encoder import write_
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Relation, TextPair, Verdict, Verifier
-from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier
+from headrace_workers.features.knowledge.load_verifier import load_verifier
 
 pytestmark = pytest.mark.slow  # to load torch takes longer than all that is done with it
 PAIR = ("a mill by the river", "a river with a half \ud800 of a mill")

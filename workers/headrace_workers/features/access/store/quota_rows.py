@@ -21,18 +21,12 @@ from headrace_workers.core.sql.statements import run
 from headrace_workers.features.access.tables import QUOTAS, RESERVATIONS
 
 Period = Literal["day", "month", "ever"]
-
-
 Unit = Literal["tokens", "money"]
-
 
 TOLD_OF: Final = (50, 80, 100)  # percent of a budget
 
 
-_KEY: Final = ("tenant", "key_id", "unit", "period")
-
-
-class Place(NamedTuple):
+class QuotaKey(NamedTuple):
     """The key of a quota."""
 
     tenant: str
@@ -41,18 +35,7 @@ class Place(NamedTuple):
     period: str
 
 
-class _Stored(NamedTuple):
-    """A row of the table."""
-
-    tenant: str
-    key_id: str
-    unit: str
-    period: str
-    most: int
-    began: int
-    used: int
-    reserved: int
-    told: int
+_COLUMNS: Final = (*QuotaKey._fields, "most", "used", "reserved", "began", "told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +57,9 @@ class Quota:
     told: int = 0
 
     @property
-    def place(self) -> Place:
+    def key(self) -> QuotaKey:
         """Return its key."""
-        return Place(self.tenant, self.key_id, self.unit, self.period)
+        return QuotaKey(self.tenant, self.key_id, self.unit, self.period)
 
     @property
     def left(self) -> int:
@@ -88,9 +71,11 @@ class Quota:
         return self.key_id in ("", key_id)
 
 
-def tell_exhausted(connection: Connection, quotas: Mapping[str, Sequence[Quota]], exhausted: Collection[Place]) -> None:
+def tell_exhausted(
+    connection: Connection, quotas: Mapping[str, Sequence[Quota]], exhausted: Collection[QuotaKey]
+) -> None:
     """Publish that these budgets, which are locked, hold no further call."""
-    gone = [each for theirs in quotas.values() for each in theirs if each.unit == "money" and each.place in exhausted]
+    gone = [each for theirs in quotas.values() for each in theirs if each.unit == "money" and each.key in exhausted]
     if gone:
         _tell(connection, gone, exhausted)
 
@@ -116,7 +101,7 @@ def put(
     }  # fmt: skip
     statement = insert(connection, QUOTAS).values(row)
     changes = {"most": most, "told": 0}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=changes))
+    connection.execute(statement.on_conflict_do_update(index_elements=list(QuotaKey._fields), set_=changes))
 
 
 def remove(
@@ -146,7 +131,7 @@ def quotas(
     """Return so many quotas at most, of all tenants or of these, in the order of their keys, those of tenants that come
     after `after`. With `unit` only those in this unit.
     """
-    query = select(*(QUOTAS.c[name] for name in _Stored._fields)).order_by(*(QUOTAS.c[name] for name in _KEY))
+    query = select(*(QUOTAS.c[name] for name in _COLUMNS)).order_by(*(QUOTAS.c[name] for name in QuotaKey._fields))
     query = query.limit(limit)
     if unit is not None:
         query = query.where(QUOTAS.c.unit == unit)
@@ -156,7 +141,7 @@ def quotas(
         query = query.where(among(connection, QUOTAS.c.tenant, sorted(tenants)))
     rows = connection.execute(query).all()
     now = clock(connection) if rows else 0
-    return [_now(_Stored._make(row), now) for row in rows]
+    return [_now(row, now) for row in rows]
 
 
 def locked(connection: Connection, tenants: Collection[str]) -> dict[str, list[Quota]]:
@@ -172,7 +157,7 @@ def locked_for(connection: Connection, job_ids: Sequence[str]) -> dict[str, list
 def _by_tenant(rows: Iterable[Any]) -> dict[str, list[Quota]]:
     found: dict[str, list[Quota]] = {}
     for *stored, now in rows:
-        quota = _now(_Stored._make(stored), now)
+        quota = _now(stored, now)
         found.setdefault(quota.tenant, []).append(quota)
     return found
 
@@ -191,8 +176,8 @@ def _lock_for(dialect: str) -> Any:
 
 
 def _locking(dialect: str, which: ColumnElement[bool]) -> Any:
-    query = select(*(QUOTAS.c[name] for name in _Stored._fields), now_ms()).where(which)
-    query = query.order_by(*(QUOTAS.c[name] for name in _KEY))
+    query = select(*(QUOTAS.c[name] for name in _COLUMNS), now_ms()).where(which)
+    query = query.order_by(*(QUOTAS.c[name] for name in QuotaKey._fields))
     return query.with_for_update(of=QUOTAS) if dialect == "postgresql" else query
 
 
@@ -200,7 +185,7 @@ def _locking(dialect: str, which: ColumnElement[bool]) -> Any:
 _IS_OF_PERIOD: Final = QUOTAS.c.began >= bindparam("since", type_=BigInteger)
 _CHANGE: Final = (
     update(QUOTAS)
-    .where(*(QUOTAS.c[name] == bindparam(f"its_{name}") for name in _KEY))
+    .where(*(QUOTAS.c[name] == bindparam(f"its_{name}") for name in QuotaKey._fields))
     .values(
         reserved=QUOTAS.c.reserved + bindparam("more", type_=BigInteger),
         used=case((_IS_OF_PERIOD, QUOTAS.c.used), else_=0) + bindparam("spent", type_=BigInteger),
@@ -212,15 +197,15 @@ _CHANGE: Final = (
 
 
 def change(
-    connection: Connection, quotas: Mapping[str, Sequence[Quota]], changes: Mapping[Place, tuple[int, int]]
+    connection: Connection, quotas: Mapping[str, Sequence[Quota]], changes: Mapping[QuotaKey, tuple[int, int]]
 ) -> None:
     """Reserve so much more (or less), and count so much as used, of each of these quotas, which are locked. What was
     read when they were locked may be older than what this transaction has changed since.
     """
     grown = []
-    for quota in (each for tenant in sorted(quotas) for each in quotas[tenant] if each.place in changes):
-        reserved, used = changes[quota.place]
-        values = {f"its_{name}": getattr(quota, name) for name in _KEY}
+    for quota in (each for tenant in sorted(quotas) for each in quotas[tenant] if each.key in changes):
+        reserved, used = changes[quota.key]
+        values = {f"its_{name}": getattr(quota, name) for name in QuotaKey._fields}
         rows = run(connection, _CHANGE, values | {"more": reserved, "spent": used, "since": quota.began})
         if rows and used and quota.unit == "money":
             grown.append(replace(quota, used=rows[0][0], reserved=rows[0][1], told=rows[0][2]))
@@ -229,7 +214,9 @@ def change(
 
 _GIVE_BACK: Final = (
     update(QUOTAS)
-    .where(*(QUOTAS.c[name] == bindparam(f"its_{name}") for name in _KEY), QUOTAS.c.began <= bindparam("at"))
+    .where(
+        *(QUOTAS.c[name] == bindparam(f"its_{name}") for name in QuotaKey._fields), QUOTAS.c.began <= bindparam("at")
+    )
     .values(used=QUOTAS.c.used - bindparam("less", type_=BigInteger))
 )
 
@@ -239,25 +226,25 @@ def give_back(connection: Connection, quota: Quota, amount: int, used_at: int) -
     and its period has not ended.
     """
     if used_at >= quota.began:
-        values = {f"its_{name}": getattr(quota, name) for name in _KEY}
+        values = {f"its_{name}": getattr(quota, name) for name in QuotaKey._fields}
         run(connection, _GIVE_BACK, values | {"less": amount, "at": used_at})
 
 
-def _tell(connection: Connection, quotas: Sequence[Quota], exhausted: Collection[Place] = ()) -> None:
+def _tell(connection: Connection, quotas: Sequence[Quota], exhausted: Collection[QuotaKey] = ()) -> None:
     """Publish how much of these budgets is spent, where that has reached a percentage that was not told of."""
     reached = [
-        (quota, percent) for quota in quotas if (percent := _percent(quota, quota.place in exhausted)) > quota.told
+        (quota, percent) for quota in quotas if (percent := _percent(quota, quota.key in exhausted)) > quota.told
     ]
     if not reached:
         return
     now = clock(connection)
     told: dict[str, BudgetReached] = {}
     for quota, percent in reached:
-        which = [QUOTAS.c[name] == getattr(quota.place, name) for name in _KEY]
+        which = [QUOTAS.c[name] == getattr(quota.key, name) for name in QuotaKey._fields]
         began = case((QUOTAS.c.began >= quota.began, QUOTAS.c.began), else_=quota.began)
         connection.execute(update(QUOTAS).where(*which).values(told=percent, used=quota.used, began=began))
         ends_at = None if quota.ends is None else datetime.fromtimestamp(quota.ends / 1000, UTC)
-        event_id = budget_event_id(*quota.place, quota.ends or 0, percent, quota.most)
+        event_id = budget_event_id(*quota.key, quota.ends or 0, percent, quota.most)
         told[event_id] = BudgetReached(
             tenant=quota.tenant, key_id=quota.key_id or None, period=quota.period, percent=percent, most=quota.most,
             spent=quota.used, reserved=max(0, quota.reserved), ends_at=ends_at,
@@ -279,11 +266,15 @@ def _percent(quota: Quota, exhausted: bool) -> int:
     return max((each for each in TOLD_OF if each <= part), default=0)
 
 
-def _now(row: _Stored, now: int) -> Quota:
-    """Return the quota as it stands at this time (ms): what was used in an earlier period counts no more."""
-    began, ends = _bounds(row.period, now)
-    used, told = (row.used, row.told) if row.began >= began else (0, 0)
-    return Quota(row.tenant, row.key_id, row.unit, row.period, row.most, used, row.reserved, began, ends, told)
+def _now(row: Sequence[Any], now: int) -> Quota:
+    """Return the quota of a row (`_COLUMNS`) as it stands at this time (ms): what was used, and told of, in an earlier
+    period counts no more.
+    """
+    tenant, key_id, unit, period, most, used, reserved, row_began, told = row
+    began, ends = _bounds(period, now)
+    if row_began < began:
+        used, told = 0, 0
+    return Quota(tenant, key_id, unit, period, most, used, reserved, began, ends, told)
 
 
 def _bounds(period: str, now: int) -> tuple[int, int | None]:

@@ -342,7 +342,7 @@ class Forecasting:
         from headrace_workers.core.environment import EnvironmentSettings
         from headrace_workers.core.pipeline.routing import Pipeline
         from headrace_workers.features.generation.engines.counting import CountingModels
-        from headrace_workers.features.knowledge.embedders.deployed_embedder import ServedEmbedder
+        from headrace_workers.features.knowledge.embedders.load_embedder import ServedEmbedder
         from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
         parts = AdmissionParts(

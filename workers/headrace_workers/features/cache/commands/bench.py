@@ -59,7 +59,7 @@ def cache(
     from headrace_workers.features.cache.measuring import THRESHOLDS, judge, swept
     from headrace_workers.features.cache.semantic.nearest import refused
     from headrace_workers.features.cache.settings import CacheSettings
-    from headrace_workers.features.knowledge.commands.knowledge import embedder_here
+    from headrace_workers.features.knowledge.commands import embedder_here
 
     settings = CacheSettings.from_env()
     threshold = settings.similarity
@@ -86,7 +86,7 @@ def cache(
 def _verifier(name: str, pairs: "Sequence[Pair]", as_json: bool) -> None:
     """Measure a verifier on these pairs, and refuse one that is no better than chance."""
     from headrace_workers.features.cache.measuring import measure_verifier
-    from headrace_workers.features.knowledge.rerankers.load_verifier import load_verifier_here
+    from headrace_workers.features.knowledge.load_verifier import load_verifier_here
     from headrace_workers.runtime.settings import home_of
 
     verifier = load_verifier_here(home_of(), name)
@@ -133,10 +133,10 @@ def retrieval(
     from headrace_workers.cli.options import tenant_meant
     from headrace_workers.features.cache.commands import bench_retrieval_views as views
     from headrace_workers.features.cache.commands.labelled_questions import read_questions, refuse_unknown
-    from headrace_workers.features.knowledge.commands.knowledge import embedder_here, named
-    from headrace_workers.features.knowledge.measuring.searching import Contents, answer
+    from headrace_workers.features.knowledge.commands import embedder_here, named
     from headrace_workers.features.knowledge.passages import Passages
     from headrace_workers.features.knowledge.relevance_floor import embedded_questions
+    from headrace_workers.features.knowledge.retrieval_quality import Contents, answer
     from headrace_workers.features.knowledge.settings import KnowledgeSettings
 
     base, owner = named(name), tenant_meant(tenant)

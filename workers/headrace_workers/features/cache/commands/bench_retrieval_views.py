@@ -11,9 +11,11 @@ from headrace_workers.cli.pages import plots
 from headrace_workers.cli.pages.page import Figure, Section, Table, page
 from headrace_workers.cli.tables import shorten
 from headrace_workers.features.cache.commands.bench_cache import rounded, share
-from headrace_workers.features.knowledge.measuring.retrieval_quality import (
+from headrace_workers.features.knowledge.retrieval_quality import (
     DEPTHS,
     FIRST,
+    FUSED,
+    LEGS,
     Answered,
     Floor,
     Quality,
@@ -22,7 +24,6 @@ from headrace_workers.features.knowledge.measuring.retrieval_quality import (
     place,
     qualities,
 )
-from headrace_workers.features.knowledge.measuring.searching import FUSED, LEGS
 
 FLOORS = tuple(round(step * 0.05, 2) for step in range(17))  # 0 to 0.8
 _COARSE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # the floors in the terminal's table

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.core.json_lines import Line, LineTooLong, NoJSON, lines, parsed
 from headrace_workers.features.cache.measuring import Pair
-from headrace_workers.features.knowledge.measuring.retrieval_quality import LabelledQuestion
+from headrace_workers.features.knowledge.retrieval_quality import LabelledQuestion
 
 QUESTION: Final = ("question", "query", "asked", "question1")
 OTHER: Final = ("other", "cached", "question2")

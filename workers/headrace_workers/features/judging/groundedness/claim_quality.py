@@ -6,11 +6,9 @@ from typing import NamedTuple
 from headrace_schemas import HeadraceError
 from headrace_workers.core.ports import Embedder, Relation, TextPair, Verdict, Verifier
 from headrace_workers.features.cache.measuring import VerifierQuality, measure_pairs
-from headrace_workers.features.judging.groundedness.doubts import doubts
+from headrace_workers.features.judging.groundedness.doubts import doubts, support
 from headrace_workers.features.judging.groundedness.evidence import embedded, units
-from headrace_workers.features.judging.groundedness.ground import ground
-from headrace_workers.features.judging.groundedness.support import support
-from headrace_workers.features.judging.groundedness.verified import pairs_of
+from headrace_workers.features.judging.groundedness.ground import ground, pairs_of
 
 
 class LabelledClaim(NamedTuple):

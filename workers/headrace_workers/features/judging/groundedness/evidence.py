@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.cache.guards.words import lines_of
-from headrace_workers.features.judging.groundedness.naming import hidden, known_names, names_in
-from headrace_workers.features.judging.groundedness.sentence_reading import Read, joined, read, written_names
-from headrace_workers.features.judging.groundedness.sentences import clauses, sentences
+from headrace_workers.features.judging.groundedness.sentences import (
+    Read,
+    clauses,
+    hidden,
+    joined,
+    known_names,
+    names_in,
+    read,
+    sentences,
+    written_names,
+)
 
 Floats = NDArray[np.float32]
 

@@ -1,18 +1,17 @@
-"""An answer against what it was given."""
+"""An answer against what it was given, by the rules or by a verifier's verdicts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
-from headrace_workers.core.ports import Embedder
-from headrace_workers.features.judging.groundedness.doubts import Doubts, doubts
+from headrace_schemas import HeadraceError
+from headrace_workers.core.ports import Embedder, Relation, TextPair, Verdict
+from headrace_workers.features.judging.groundedness.doubts import Doubts, Support, doubts, support
 from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats, Units, embedded, units
-from headrace_workers.features.judging.groundedness.sentence_reading import read
-from headrace_workers.features.judging.groundedness.sentences import Sentence, sentences
-from headrace_workers.features.judging.groundedness.support import Support, support
-from headrace_workers.features.knowledge.citations import cited
+from headrace_workers.features.judging.groundedness.sentences import Sentence, read, sentences
+from headrace_workers.features.knowledge.grounding import cited
 
 MOST_SENTENCES: Final = 200  # of one answer
 _ENOUGH: Final = 0.5
@@ -177,3 +176,26 @@ def _listed(numbers: Sequence[int]) -> str:
 def _says_something(sentence: Sentence) -> bool:
     reading = read(sentence.text)
     return not sentence.text.endswith("?") and bool(reading.names or reading.first or reading.words or reading.numbers)
+
+
+_NO: Final = "the verifier says that what is nearest to it does not say so"
+
+
+def pairs_of(found: Groundedness, tenant: str) -> list[TextPair]:
+    """Return what a verifier is asked: whether the nearest evidence says what each sentence claims."""
+    return [TextPair(Relation.SUPPORTED, claim.evidence, claim.text, tenant) for claim in found.claims]
+
+
+def verified(found: Groundedness, verdicts: Sequence[Verdict | HeadraceError]) -> Groundedness:
+    """Return the groundedness by these verdicts, one a claim. Where there is none the rule stands, and so does a wrong
+    citation.
+    """
+    by_rule = {(each.start, each.stop): each for each in found.unsupported}
+    for claim, verdict in zip(found.claims, verdicts, strict=True):
+        place = claim.start, claim.stop
+        if isinstance(verdict, HeadraceError) or (place in by_rule and by_rule[place].cites):
+            continue
+        by_rule.pop(place, None)
+        if not verdict.holds:
+            by_rule[place] = Unsupported(*place, verdict.value, _NO, checked=True)
+    return replace(found, unsupported=tuple(by_rule[place] for place in sorted(by_rule)), claims=())

@@ -7,8 +7,46 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final
 
-from headrace_workers.features.cache.guards.words import EMPTY_OR_SMALL, stem, words_of
-from headrace_workers.features.judging.groundedness.polar_words import PHRASES, SIDES, Side
+import numpy as np
+
+from headrace_workers.features.cache.guards.words import EMPTY_OR_SMALL, lines_of, stem, words_of
+from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats
+from headrace_workers.features.judging.groundedness.sentences import clauses
+
+_PACKAGE: Final = "headrace_workers.features.judging.groundedness"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The place of a word: its line, the side of the bar (1 left, -1 right), and whether the right side denies what the
+    left one affirms; else both are opposites of which neither denies.
+    """
+
+    line: int
+    sign: int
+    denies: bool
+
+
+def _sides() -> dict[str, frozenset[Side]]:
+    found: dict[str, set[Side]] = {}
+    for number, line in enumerate(lines_of("polar_words", _PACKAGE)):
+        for sign, words in zip((1, -1), line.removeprefix("=").split("|"), strict=True):
+            for word in words.split():
+                found.setdefault(stem(word), set()).add(Side(number, sign, not line.startswith("=")))
+    return {word: frozenset(sides) for word, sides in found.items()}
+
+
+def _phrases() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in lines_of("phrases", _PACKAGE):
+        phrases, _, word = line.partition("=")
+        found |= {phrase.strip(): f" {word.strip()} " for phrase in phrases.split("|")}
+    return found
+
+
+SIDES: Final = _sides()  # by stem
+PHRASES: Final = _phrases()  # nothing for one that looks like a denial and is none
+
 
 _DENIALS: Final = words_of("not never no nobody none neither nor nothing nowhere hardly barely")
 # These deny the words after them, and no more: `_SCOPE` words of content.
@@ -130,3 +168,75 @@ def _denies(key: str, read: Part) -> bool:
     if key not in read.sides:
         return read.words[key] < 0
     return {side.sign for side in read.sides[key] if side.denies} == {-read.words[key]}
+
+
+_NEAREST: Final = 3  # sentences of the evidence whose parts are looked at
+# How near a part is to one of the sentence, where a word that both have counts 1 if no other sentence has it:
+_COSINE: Final = 4.0  # each of the cosines of the part and of its sentence,
+_BEFORE: Final = 1.0  # and of a common word that stands in an earlier part, and goes on: `it opened in May and is shut`
+_LEAST_PART_WORDS: Final = 4  # of a part of a sentence that denies and affirms nothing: `the tower keeper` says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class _EvidencePart:
+    """A part of the evidence, the words of its sentence before it, and the cosines of both."""
+
+    read: Part
+    before: frozenset[str]
+    cosines: float
+
+
+def agreeing(claim: str, row: Floats, evidence: Evidence) -> tuple[float, float]:
+    """Return from -1 (the evidence says the opposite) to 1: the signs of the nearest parts of the evidence, and those
+    by words that contradict each other. `row` has the cosines of the sentence to its units.
+    """
+    places = _parts_of_nearest(row, evidence)
+    parts = [each for text in clauses(claim) or [claim] if (each := part(text)).words]
+    if not places or not parts:
+        return 0.0, 0.0
+    sign, by_words = np.mean([_signs(each, places, evidence) for each in parts], axis=0)
+    return float(sign), float(by_words)
+
+
+def _parts_of_nearest(row: Floats, evidence: Evidence) -> list[_EvidencePart]:
+    units = evidence.units
+    found: list[_EvidencePart] = []
+    first: dict[int, int] = {}
+    parts: dict[int, list[int]] = {}
+    for place, of in enumerate(units.of):
+        if of in first:
+            parts.setdefault(of, []).append(place)
+        else:
+            first[of] = place
+    nearest = sorted(first, key=lambda of: -max(row[[first[of], *parts.get(of, ())]]))[:_NEAREST]
+    for of in nearest:
+        before: frozenset[str] = frozenset()
+        places = []
+        for place in parts.get(of) or [first[of]]:
+            read, words = part(units.texts[place]), len(units.texts[place].split())
+            if of not in parts or read.sides or words >= _LEAST_PART_WORDS:
+                places.append(_EvidencePart(read, before, float(row[place] + row[first[of]])))
+            before |= read.words.keys()
+        found += places
+    return found
+
+
+def _signs(claim: Part, places: list[_EvidencePart], evidence: Evidence) -> tuple[float, float]:
+    nearness = np.array([_nearness(claim, place, evidence) for place in places])
+    weights = np.exp(nearness - nearness.max())
+    found = [agreement(claim, place.read) for place in places]
+    signs = np.array([(each.sign, each.by_words) for each in found])
+    sign, by_words = np.average(signs, axis=0, weights=weights)
+    return float(sign), float(by_words)
+
+
+def _nearness(claim: Part, place: _EvidencePart, evidence: Evidence) -> float:
+    common = sum(_weight(word, evidence) for word in claim.words if word in place.read.words)
+    earlier = sum(
+        _weight(word, evidence) for word in claim.words if word in place.before and word not in place.read.words
+    )
+    return _COSINE * place.cosines + common + _BEFORE * earlier
+
+
+def _weight(word: str, evidence: Evidence) -> float:
+    return 1.0 / max(1, len(evidence.standing.get(word, ())))

@@ -1,16 +1,16 @@
 """Bodies of OpenAI's vector stores: requests that are read, and responses."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 
-from headrace_schemas.attributes import AttributeKey, Attributes, Filter
+from headrace_schemas.attributes import AttributeKey, AttributeMap, Attributes, Filter
 from headrace_schemas.limits import NO_NUL, NonEmptyText
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import invalid_record
-from headrace_workers.features.knowledge.store.store_files import StoreFile, file_of
-from headrace_workers.features.knowledge.store.stores import Store
+from headrace_workers.features.knowledge.store.store_files import Store, StoreFile, file_of
+from headrace_workers.features.knowledge.store.vector_stores import FileBatch
 from headrace_workers.http.paging import Page
 
 if TYPE_CHECKING:  # it imports NumPy
@@ -291,3 +291,56 @@ def takes(kind: type[Value]) -> dict[str, Any]:
     """Return the OpenAPI part of a route that reads this body itself."""
     schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+class NewFileBatch(Value):
+    """Files to be put into a store: by their ids, with the same attributes, or each with its own."""
+
+    file_ids: Annotated[tuple[FileId, ...], Field(max_length=MOST_FILES)] | None = None
+    files: Annotated[tuple[NewStoreFile, ...], Field(max_length=MOST_FILES)] | None = None
+    attributes: Attributes | None = None
+    chunking_strategy: Chunking | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if bool(self.file_ids) == bool(self.files):
+            raise ValueError("name files in file_ids or in files: one of them, with at least one file")
+        if self.files and self.attributes is not None:
+            raise ValueError("attributes go with file_ids: in files each file has its own")
+        return self
+
+    def wanted(self) -> dict[str, AttributeMap]:
+        """Return the attributes of each file, by its id."""
+        if self.files:
+            return {each.file_id: each.attributes or {} for each in self.files}
+        return dict.fromkeys(self.file_ids or (), self.attributes or {})
+
+
+class FileBatchShape(BaseModel):
+    """A batch of files."""
+
+    id: str
+    object: Literal["vector_store.files_batch"] = "vector_store.files_batch"
+    vector_store_id: str
+    created_at: int
+    status: Literal["in_progress", "completed", "cancelled"]
+    file_counts: FileCounts
+
+    @classmethod
+    def of(cls, batch: FileBatch, store_id: str) -> "FileBatchShape":
+        """Return the body in OpenAI's form. A file that was removed from the store no longer counts."""
+        cancelled, coming = batch.cancelled or 0, batch.count("in_progress")
+        counts = FileCounts(
+            in_progress=coming,
+            completed=batch.count("completed"),
+            failed=batch.count("failed"),
+            cancelled=cancelled,
+            total=len(batch.files) + cancelled,
+        )
+        return cls(
+            id=batch.id,
+            vector_store_id=store_id,
+            created_at=batch.created_at // 1000,
+            status="cancelled" if batch.cancelled is not None else "in_progress" if coming else "completed",
+            file_counts=counts,
+        )

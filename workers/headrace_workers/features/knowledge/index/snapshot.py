@@ -23,12 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.private_files import private_folder
-from headrace_workers.features.knowledge.index.compaction import DEFAULTS, Limits
-from headrace_workers.features.knowledge.index.lists import Lists, NotLists
-from headrace_workers.features.knowledge.index.state import State
-from headrace_workers.features.knowledge.index.vector_checks import Flags
-from headrace_workers.features.knowledge.index.vector_index import VectorIndex
-from headrace_workers.features.knowledge.index.vector_rows import Rows
+from headrace_workers.features.knowledge.index.nearest import Lists, NotLists
+from headrace_workers.features.knowledge.index.vector_index import DEFAULTS, Limits, State, VectorIndex
+from headrace_workers.features.knowledge.index.vectors import Flags, Rows
 
 VERSION: Final = 2  # of this layout, and of how FAISS writes lists
 MANIFEST: Final = "snapshot.json"

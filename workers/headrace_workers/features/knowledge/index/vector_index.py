@@ -6,23 +6,153 @@ and puts it in the place of the last. A rebuild does the same, and takes over at
 
 import sys
 import threading
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from headrace_workers.features.knowledge.index.compaction import DEFAULTS, Limits, needs_rebuild, needs_sorting
-from headrace_workers.features.knowledge.index.lists import Lists
-from headrace_workers.features.knowledge.index.state import State
-from headrace_workers.features.knowledge.index.vector_checks import (
+from headrace_workers.features.knowledge.index.nearest import (
+    NOWHERE,
+    Bits,
+    Found,
+    Lists,
+    best,
+    nearest_of_all,
+    nearest_to_one,
+    nothing,
+)
+from headrace_workers.features.knowledge.index.vectors import (
+    Flags,
     Floats,
     Ids,
     Positions,
+    Rows,
     Table,
     checked_ids,
     checked_query,
     checked_vectors,
 )
-from headrace_workers.features.knowledge.index.vector_rows import Rows
+
+# An index at one moment, as a value: searched by anyone, changed by nobody.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """All rows, and lists over the first of them, or none; see `over`."""
+
+    rows: Rows
+    lists: Lists | None
+    living: int  # rows in the lists that live,
+    inside: Bits | None  # and which do, a bit each; None: all
+    outside: Bits | None  # which of the rows behind them live; None: all
+
+    @classmethod
+    def over(cls, rows: Rows, lists: Lists | None) -> "State":
+        """Return a state of these rows, with lists over the first of them; without lists, rows are compared one by
+        one.
+        """
+        covered = 0 if lists is None else lists.covered
+        living = int(np.count_nonzero(rows.alive[:covered]))
+        return cls(rows, lists, living, _bits(rows.alive[:covered]), _bits(rows.alive[covered:]))
+
+    @property
+    def covered(self) -> int:
+        """The number of rows, from the first on, that are in lists."""
+        return 0 if self.lists is None else self.lists.covered
+
+    def search(self, queries: Floats, k: int) -> tuple[Floats, Ids]:
+        """Return similarities and ids of the k nearest to each query, both (queries, k), best first; id -1 fills
+        missing places.
+        """
+        found = self._found(queries, k) if len(queries) else []
+        if not found:
+            return nothing(len(queries), k)
+        (similarities, positions), *more = found
+        for others, at in more:
+            similarities, positions = best(np.hstack([similarities, others]), np.hstack([positions, at]), k)
+        return similarities, self._ids(positions)
+
+    def _found(self, queries: Floats, k: int) -> list[tuple[Floats, Positions]]:
+        """Return the results of the lists, and of the rows after them, where there are any."""
+        rows, covered, found = self.rows, self.covered, []
+        if self.lists is not None:
+            found.append(self.lists.nearest(queries, k, rows.vectors, self.inside, self.living))
+        if rows.count > covered:
+            similarities, positions = nearest_of_all(queries, rows.vectors[covered : rows.count], self.outside, k)
+            positions[positions != NOWHERE] += covered
+            found.append((similarities, positions))
+        return found
+
+    def nearest(self, query: Floats, k: int) -> list[tuple[int, float]]:
+        """Return ids and similarities of the k nearest to one query, (dimension,), best first; fewer where there are
+        fewer.
+        """
+        rows, lists, covered = self.rows, self.lists, self.covered
+        found: Found = []
+        if lists is not None:
+            found = lists.nearest_to_one(query, k, rows.vectors, self.inside, self.living)
+        if rows.count > covered:
+            behind = nearest_to_one(query, rows.vectors[covered : rows.count], self.outside, k)
+            found += [(similarity, covered + position) for similarity, position in behind]
+            found = sorted(found, key=_similarity, reverse=True)[:k]
+        ids = rows.ids
+        return [(int(ids[position]), similarity) for similarity, position in found]
+
+    def search_among(self, queries: Floats, k: int, ids: Ids) -> tuple[Floats, Ids]:
+        """Return the k nearest among the rows with these ids. Each is compared, since lists would miss some."""
+        rows = self.rows
+        wanted = rows.alive & np.isin(rows.ids[: rows.count], ids)
+        if not len(queries) or not wanted.any():
+            similarities, positions = nothing(len(queries), k)
+        else:
+            similarities, positions = nearest_of_all(queries, rows.vectors[: rows.count], _bits(wanted), k)
+        return similarities, self._ids(positions)
+
+    def _ids(self, positions: Positions) -> Ids:
+        found = positions != NOWHERE
+        if found.all():
+            return self.rows.ids[positions]
+        ids = np.full(positions.shape, NOWHERE, np.int64)
+        ids[found] = self.rows.ids[positions[found]]
+        return ids
+
+
+def _similarity(found: tuple[float, int]) -> float:
+    return found[0]
+
+
+def _bits(alive: Flags) -> Bits | None:
+    return None if alive.all() else np.packbits(alive, bitorder="little")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits before that; the times are for 384 dimensions on one core."""
+
+    exact: int = 4_000  # vectors that are compared one by one, without lists: about 0.3 ms a query
+    outside: int = 1_000  # vectors that wait outside of the lists: about 0.07 ms a query
+    dead: int = 32  # rows that may always be dead,
+    dead_share: float = 0.25  # and this share of all rows at most
+    growth: float = 4.0  # how many times the vectors that its centres were learned from lists may hold
+
+
+DEFAULTS: Final = Limits()
+
+
+def needs_rebuild(state: State, limits: Limits) -> bool:
+    """Return True if it must be rebuilt: it has too many dead rows, too many to compare, or has outgrown its
+    centres.
+    """
+    rows, lists = state.rows, state.lists
+    if rows.dead > max(limits.dead, rows.count * limits.dead_share):
+        return True
+    return rows.living > (limits.exact if lists is None else limits.growth * lists.trained)
+
+
+def needs_sorting(state: State, limits: Limits) -> bool:
+    """Return True if too many rows wait outside of the lists."""
+    return state.lists is not None and state.rows.count - state.covered > limits.outside
 
 
 class VectorIndex:

@@ -1,8 +1,5 @@
-"""Documents of knowledge bases, by name, each with its chunks, and each change of one noted for followers.
-
-A base exists while it has documents. A document changes whole and in one transaction, so that nobody sees half of it,
-and `Hooks.on_documents_changed` tells the features whose rows rest on what it said before. Lock order: a document is
-locked before its chunks and before rows that rest on it, and several in the order of their ids.
+"""Documents of knowledge bases, as the ledger keeps them: written and removed, followed by workers, and
+how much their bases are used.
 """
 
 import hashlib
@@ -16,8 +13,83 @@ from sqlalchemy import Connection, Row, Select, and_, case, delete, func, or_, s
 from headrace_schemas.attributes import AttributeMap
 from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.ledger.hooks import hooks
-from headrace_workers.core.sql.database import among, insert, now_ms
-from headrace_workers.features.knowledge.tables import CHUNKS, DOCUMENT, DOCUMENTS, STORES
+from headrace_workers.core.sql.database import among, clock, insert, now_ms, reading
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
+from headrace_workers.core.tables import CHANGES
+from headrace_workers.features.knowledge.tables import BASE_USES, CHUNKS, DOCUMENT, DOCUMENTS, STORES
+
+_DAY_MS: Final = 86_400_000
+_LATELY_MS: Final = 7 * _DAY_MS
+
+
+class LatelyUsed(NamedTuple):
+    """A base that was asked or filled in the last week, and how many passages it has."""
+
+    tenant: str
+    knowledge: str
+    passages: int
+
+
+def count_questions(connection: Connection, counts: Mapping[tuple[str, str], int]) -> None:
+    """Add the number of questions to each base, by tenant and name. Questions of earlier days count half."""
+    now = clock(connection)
+    for (tenant, knowledge), questions in sorted(counts.items()):  # in one order, since others count beside us
+        new = insert(connection, BASE_USES).values(
+            tenant=tenant, knowledge=knowledge, questions=questions, asked_at=now
+        )
+        before = case(
+            (BASE_USES.c.asked_at < now - now % _DAY_MS, BASE_USES.c.questions / 2), else_=BASE_USES.c.questions
+        )
+        connection.execute(
+            new.on_conflict_do_update(
+                index_elements=["tenant", "knowledge"], set_={"questions": before + questions, "asked_at": now}
+            )
+        )
+
+
+def lately_used(connection: Connection, limit: int) -> list[LatelyUsed]:
+    """Return the bases that were asked or filled in the last week: those asked most first, then the newest."""
+    since = now_ms() - _LATELY_MS
+    ours = and_(BASE_USES.c.tenant == DOCUMENTS.c.tenant, BASE_USES.c.knowledge == DOCUMENTS.c.knowledge)
+    asked_at, filled_at = func.max(BASE_USES.c.asked_at), func.max(DOCUMENTS.c.added_at)
+    passages = func.sum(DOCUMENTS.c.chunks)
+    query = (
+        select(DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge, passages.label("passages"))
+        .select_from(DOCUMENTS.outerjoin(BASE_USES, ours))
+        .group_by(DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge)
+        .having(and_(passages > 0, or_(asked_at > since, filled_at > since)))
+        .order_by(func.coalesce(func.max(BASE_USES.c.questions), 0.0).desc(), filled_at.desc())
+        .limit(limit)
+    )
+    return [LatelyUsed(row.tenant, row.knowledge, int(row.passages)) for row in connection.execute(query)]
+
+
+def forget_uses(connection: Connection, _older_than_ms: int) -> bool:
+    """Forget the counts of bases that nobody asked in the last week; return False, since none is left."""
+    connection.execute(delete(BASE_USES).where(BASE_USES.c.asked_at <= now_ms() - _LATELY_MS))
+    return False
+
+
+class DocumentChange(NamedTuple):
+    """A document as it is now, and whose; without a tenant it is no more."""
+
+    mark: change_feed.Mark
+    document_id: int
+    tenant: str | None
+    knowledge: str | None
+
+    @property
+    def position(self) -> change_feed.Position:
+        """Return the follower's position."""
+        return self.mark.position
+
+
+def follow_documents(connection: Connection, after: change_feed.Position, limit: int) -> list[DocumentChange]:
+    """Return the changes of documents after a position, in order, each with whose the document is now."""
+    columns, where = (DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge), DOCUMENTS.c.id == CHANGES.c.subject
+    found = change_feed.follow(connection, DOCUMENT, after, limit, columns, where)
+    return [DocumentChange(mark, mark.subject, row.tenant, row.knowledge) for mark, row in found]
+
 
 NO_ATTRIBUTES: Final = "{}"
 
@@ -260,3 +332,32 @@ def chunks(
     if document_id is not None:
         query = query.where(CHUNKS.c.document_id == document_id)
     return list(connection.execute(query).all())
+
+
+class KnowledgeBases(LedgerStore):
+    """The knowledge bases of one ledger. Thread-safe. Unavailable when the database does not answer."""
+
+    put = durable(put)
+    describe = durable(describe)
+    remove = durable(remove)
+    exists = reads(exists)
+    unknown = reads(unknown)
+    bases = reads(bases)
+    chunks = reads(chunks)
+
+    asked = durable(count_questions)
+    lately_used = reads(lately_used)
+
+    changed = reads(follow_documents)
+
+    def mark(self, up_to: change_feed.Position) -> change_feed.Mark | None:
+        """Return the last change of a document up to a position; None if there is none."""
+        with reading(self._engine) as tx:
+            return change_feed.mark(tx, up_to, DOCUMENT)
+
+    def stands(self, mark: change_feed.Mark) -> bool:
+        """Return True if a follower may go on from this change: see `change_feed.stands`."""
+        with reading(self._engine) as tx:
+            return change_feed.stands(tx, mark, DOCUMENT)
+
+    documents = reads(documents)

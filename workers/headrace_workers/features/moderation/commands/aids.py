@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from headrace_workers.features.knowledge.commands.knowledge import embedder_here
+from headrace_workers.features.knowledge.commands import embedder_here
 from headrace_workers.features.moderation.settings import ModerationSettings
 from headrace_workers.runtime.settings import home_of
 

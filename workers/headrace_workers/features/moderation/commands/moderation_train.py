@@ -9,7 +9,7 @@ import typer
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say
-from headrace_workers.features.knowledge.commands.knowledge import embedder_here
+from headrace_workers.features.knowledge.commands import embedder_here
 
 if TYPE_CHECKING:
     import numpy as np

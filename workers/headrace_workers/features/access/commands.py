@@ -1,0 +1,326 @@
+"""`headrace keys` and `headrace quotas`: who may come in over HTTP, and how many tokens tenants may use."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+
+import typer
+from pydantic import BaseModel
+
+from headrace_schemas.errors import ConfigurationError, HeadraceError
+from headrace_workers.cli.durations import Moment, parse_life, rfc3339
+from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, checked_tenant, limit_option, tenant_meant
+from headrace_workers.cli.output import NoSuchThing, console, put, put_json, put_view, say, table
+from headrace_workers.cli.streams import shown_or
+
+if TYPE_CHECKING:  # they load the database
+    from headrace_workers.features.access.store.keys import KeyRow, NewKey, Token
+    from headrace_workers.features.access.store.quota_rows import Period, Quota
+
+
+class ApiKey(BaseModel):
+    """A key; never the secret that opens."""
+
+    id: str
+    tenant: str
+    name: str
+    state: Literal["valid", "expired", "revoked"]
+    scopes: list[str]
+    made_at: Moment
+    expires_at: Moment
+    revoked_at: Moment
+
+    @classmethod
+    def of(cls, row: "KeyRow") -> Self:
+        """Return the view of a key."""
+        return cls(
+            id=row.id,
+            tenant=row.tenant,
+            name=row.name,
+            state="revoked" if row.revoked_at is not None else "valid" if row.valid else "expired",
+            scopes=list(row.scopes),
+            made_at=row.made_at,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+        )
+
+
+class TokenQuota(BaseModel):
+    """The tokens that a tenant may use in a period, and those used and reserved in the present one."""
+
+    tenant: str
+    tokens: int
+    per: str
+    used: int
+    reserved: int
+    left: int
+    ends_at: Moment
+
+    @classmethod
+    def of(cls, quota: "Quota") -> Self:
+        """Return the view of a quota."""
+        return cls(
+            tenant=quota.tenant,
+            tokens=quota.most,
+            per=quota.period,
+            used=quota.used,
+            reserved=quota.reserved,
+            left=quota.left,
+            ends_at=quota.ends,
+        )
+
+
+KEY_FILE: Final = "api-key"  # in the home of an embedded stack
+_LONGEST_NAME: Final = 256
+_LifeOption = Annotated[str | None, typer.Option("--expires", help="it expires after, e.g. 90d, 12h; by default never")]
+_JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def register_keys(app: typer.Typer) -> None:
+    """Add these commands."""
+    keys = typer.Typer(help="Manage the API keys of the HTTP gateway.", no_args_is_help=True)
+    keys.command("create")(create)
+    keys.command("list")(list_keys)
+    keys.command("rotate")(rotate)
+    keys.command("revoke")(revoke)
+    app.add_typer(keys, name="keys")
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="its purpose, for people")] = "",
+    tenant: Annotated[str | None, typer.Option("--tenant", help="the tenant whose jobs it may send and see")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="a scope; may be repeated; by default all except metrics")
+    ] = None,
+    expires: _LifeOption = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Create an API key and print it. It is shown only this once.
+
+    Example: `headrace keys create "the shop" --tenant shop --scope jobs:write --expires 90d`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.core.scopes import scopes_of, usual_scopes
+    from headrace_workers.features.access.store.keys import ApiKeys
+
+    whose = tenant_meant(tenant)
+    scopes = scopes_of(scope) if scope else usual_scopes()
+    token, key = new_key(whose, name, tuple(sorted(scopes)), expires)
+    keys = need_ledger().of(ApiKeys)
+    keys.add(key)
+    with shown_or(lambda: keys.take_back(key.id)):
+        _show(token, key, as_json)
+
+
+def list_keys(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    limit: Annotated[int, limit_option("at most so many, newest first")] = 100,
+    as_json: _JsonOption = False,
+) -> None:
+    """List API keys, newest first. The secrets are never shown.
+
+    Example: `headrace keys list --tenant shop`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.keys import ApiKeys
+
+    found = need_ledger().of(ApiKeys).listed(tenant, limit + 1)
+    keys = [ApiKey.of(row) for row in found[:limit]]
+    if as_json:
+        for key in keys:
+            put_view(key)
+    elif keys:
+        shown = [
+            (key.id, key.tenant, key.name, key.state, _day(key.made_at), _day(key.expires_at), " ".join(key.scopes))
+            for key in keys
+        ]
+        columns = ("key", "tenant", "name", "state", "made", "expires", "scopes")
+        console(data=True).print(table(None, columns, shown, whole=("key",)))
+    else:
+        say("no keys: `headrace keys create NAME` makes one")
+    if len(found) > limit:
+        say(f"only the {limit} newest are shown: --limit shows more")
+
+
+def rotate(
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="its id, as in `keys list`")],
+    grace: Annotated[str, typer.Option("--grace", help="for how long the old key still works")] = "24h",
+    expires: _LifeOption = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Replace a key by a new one for the same tenant, with the same scopes. The old key expires.
+
+    Example: `headrace keys rotate 5f2c9d1e8a7b --grace 7d`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.keys import ApiKeys
+
+    keys = need_ledger().of(ApiKeys)
+    old = keys.find([key_id]).get(key_id)
+    if old is None:
+        raise NoSuchThing(f"there is no key {key_id}: `headrace keys list` shows all")
+    token, key = new_key(old.tenant, old.name, old.scopes, expires)
+    if not keys.rotate(key_id, key, _ms(parse_life(grace, "--grace", none=True))):
+        raise HeadraceError(f"the key {key_id} is {ApiKey.of(old).state} already: `headrace keys create` makes another")
+    with shown_or(lambda: keys.take_back(key.id, old)):
+        _show(token, key, as_json)
+    say(f"{key_id} expires in {grace}")
+
+
+def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="its id, as in `keys list`")]) -> None:
+    """Revoke a key. Gateways refuse it within five seconds.
+
+    Example: `headrace keys revoke 5f2c9d1e8a7b`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.keys import ApiKeys
+
+    if not need_ledger().of(ApiKeys).revoke(key_id):
+        raise NoSuchThing(f"there is no valid key {key_id}: `headrace keys list` shows all")
+    say(f"{key_id}: revoked")
+
+
+def new_key(tenant: str, name: str, scopes: tuple[str, ...], expires: str | None = None) -> "tuple[Token, NewKey]":
+    """Return a new key as its holder gets it, and as the ledger keeps it."""
+    from headrace_workers.features.access.store.keys import NewKey, new_token
+
+    if len(name) > _LONGEST_NAME:
+        raise ConfigurationError(f"the name has more than {_LONGEST_NAME} characters")
+    lives = None if expires is None else _ms(parse_life(expires, "--expires"))
+    token = new_token()
+    return token, NewKey(token.id, tenant, name, scopes, token.digest, lives)
+
+
+def first_key(home: Path, ledger_url: str) -> "Token":
+    """Return the API key of an embedded stack: the key in the home's file if the ledger knows it as valid.
+
+    Else make a key with all scopes for HEADRACE_TENANT, and write it to that file.
+    """
+    from headrace_producers.settings import ProducerSettings
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.scopes import all_scopes
+    from headrace_workers.features.access.store.keys import ApiKeys
+    from headrace_workers.runtime.embedded.home import write_atomically
+
+    file, ledger = home / KEY_FILE, Ledger.at(ledger_url)
+    try:
+        kept = _key_in(file)
+        row = ledger.of(ApiKeys).find([kept.id]).get(kept.id) if kept else None
+        if kept and row and row.valid and row.digest == kept.digest:
+            return kept
+        token, key = new_key(ProducerSettings.from_env().tenant, "made by headrace up", tuple(sorted(all_scopes())))
+        ledger.of(ApiKeys).add(key)
+        write_atomically(file, f"{token.text}\n")
+        return token
+    finally:
+        ledger.close()
+
+
+def _key_in(file: Path) -> "Token | None":
+    from headrace_workers.features.access.store.keys import read_token
+
+    try:
+        return read_token(file.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        return None
+
+
+def _show(token: "Token", key: "NewKey", as_json: bool) -> None:
+    if as_json:
+        put_json({"id": key.id, "key": token.text, "tenant": key.tenant, "name": key.name, "scopes": list(key.scopes)})
+        return
+    put(token.text)
+    say("It is shown only this once. Clients of OpenAI take it as OPENAI_API_KEY, others as `Authorization: Bearer …`")
+
+
+def _ms(duration: timedelta) -> int:
+    return int(duration.total_seconds() * 1000)
+
+
+def _day(ms: int | None) -> str:
+    return (rfc3339(ms) or "never").partition("T")[0]
+
+
+def register_quotas(app: typer.Typer) -> None:
+    """Add these commands."""
+    quotas = typer.Typer(help="Manage the token quotas of tenants.", no_args_is_help=True)
+    quotas.command("set")(set_quota)
+    quotas.command("list")(list_quotas)
+    quotas.command("remove")(remove_quota)
+    app.add_typer(quotas, name="quotas")
+
+
+def set_quota(
+    tenant: Annotated[str, typer.Argument(help="the tenant")],
+    tokens: Annotated[
+        int,
+        typer.Option(
+            "--tokens", min=0, max=MOST_TOKENS, help="tokens that its jobs may use, prompts and answers together"
+        ),
+    ],
+    per: Annotated[str, typer.Option("--per", help="day, month (UTC), or ever")] = "month",
+) -> None:
+    """Set a tenant's token quota. Jobs that may need more than is left are refused.
+
+    Example: `headrace quotas set shop --tokens 5000000 --per month`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.quotas import Quotas
+
+    need_ledger().of(Quotas).put(checked_tenant(tenant), tokens, period_of(per))
+    say(f"{tenant} may use {tokens:,} tokens" + ("" if per == "ever" else f" a {per}"))
+
+
+def period_of(text: str) -> "Period":
+    """Return the period that `--per` names. Raise ConfigurationError where it names none."""
+    if text not in ("day", "month", "ever"):
+        raise ConfigurationError(f"--per is {text!r}; it may be day, month or ever")
+    return text  # type: ignore[return-value]  # checked above
+
+
+def list_quotas(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    limit: Annotated[int, limit_option("the number of tenants, by name")] = 100,
+    after: Annotated[str | None, typer.Option("--after", help="only tenants after this one")] = None,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """List quotas: tokens used in this period, and tokens reserved for unfinished jobs.
+
+    Examples: `headrace quotas list`, `headrace quotas list --limit 1000 --after shop`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.quotas import Quotas
+
+    more = (
+        need_ledger().of(Quotas).find(None if tenant is None else [tenant], unit="tokens", limit=limit + 1, after=after)
+    )
+    found = [TokenQuota.of(quota) for quota in more[:limit]]
+    if as_json:
+        for quota in found:
+            put_view(quota)
+    elif found:
+        rows = [
+            (each.tenant, f"{each.tokens:,}", each.per, f"{each.used:,}", f"{each.reserved:,}", f"{each.left:,}")
+            for each in found
+        ]
+        columns = ("tenant", "tokens", "per", "used", "reserved", "left")
+        console(data=True).print(table(None, columns, rows, right=("tokens", "used", "reserved", "left")))
+    elif tenant is None and after is None:
+        say("no tenant has a quota: `headrace quotas set TENANT --tokens N` sets one")
+    else:
+        say("none of these tenants has a quota")
+    if len(more) > limit:
+        say(f"only {limit} are shown: --after {found[-1].tenant} shows the next, --limit more at a time")
+
+
+def remove_quota(tenant: Annotated[str, typer.Argument(help="the tenant")]) -> None:
+    """Remove a tenant's quota.
+
+    Example: `headrace quotas remove shop`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.access.store.quotas import Quotas
+
+    if not need_ledger().of(Quotas).remove(tenant):
+        raise NoSuchThing(f"the tenant {tenant} has no quota: `headrace quotas list` shows all")
+    say(f"{tenant} may use any number of tokens")

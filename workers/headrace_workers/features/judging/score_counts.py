@@ -1,0 +1,51 @@
+"""Counts of scores in `headrace status` and in `/metrics`."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from sqlalchemy import Connection
+
+from headrace_workers.cli.status_part import StatusPart
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.judging.store import ScoreCount, ScoreCounts, counts
+
+
+def status_of_scores(ledger: Ledger) -> StatusPart:
+    """Return the scores that were counted. Unavailable with the ledger."""
+    counts = ledger.of(ScoreCounts).all()
+    return StatusPart(
+        name="scores",
+        items=[asdict(each) for each in counts],
+        title="scores",
+        columns=("criterion", "with a value", "not judged", "by why"),
+        rows=_rows(counts),
+        right=("with a value", "not judged"),
+    )
+
+
+def _rows(counts: Iterable[ScoreCount]) -> list[tuple[str, ...]]:
+    """Return a row for each kind of criterion; the reasons why there is no value, the most frequent first."""
+    kinds: dict[str, dict[str, int]] = {}
+    for each in counts:
+        kinds.setdefault(each.criterion, {})[each.not_judged] = each.scores
+    rows: list[tuple[str, ...]] = []
+    for kind, of_kind in kinds.items():
+        lacking = sorted(((n, code) for code, n in of_kind.items() if code), reverse=True)
+        codes = ", ".join(f"{code} {n:,}" for n, code in lacking)
+        rows.append((kind, f"{of_kind.get('', 0):,}", f"{sum(n for n, _ in lacking):,}", codes or "–"))
+    return rows
+
+
+def metrics_of_scores(connection: Connection) -> Iterator[Metric]:
+    """Return the scores of ended jobs, by kind of criterion, and by the code of why there is no value ("": there is
+    one). They are counted a few minutes after the ends, once, and all gateways show the same.
+    """
+    found = CounterMetricFamily(
+        "headrace_scores",
+        "Scores of ended jobs. not_judged is the code of why there is no value, or empty.",
+        labels=("criterion", "not_judged"),
+    )
+    for each in counts(connection):
+        found.add_metric((each.criterion, each.not_judged), each.scores)
+    yield found

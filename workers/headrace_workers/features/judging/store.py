@@ -1,0 +1,71 @@
+"""Counts of scores by criterion, and of missing scores by reason: their table, and its queries."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, Connection, String, Table, select
+
+from headrace_workers.core.ledger.accounting import FinishedJob
+from headrace_workers.core.sql.database import insert
+from headrace_workers.core.sql.store import LedgerStore, reads
+from headrace_workers.core.tables import METADATA
+
+# The scores of all jobs that are counted as having ended (see `usage_counted`), by kind of criterion. Names of criteria
+# are users', and without bound.
+SCORES: Final = Table(
+    "scores_counted",
+    METADATA,
+    Column("criterion", String(64), primary_key=True),
+    Column("not_judged", String(32), primary_key=True),  # the code of why there is no value; "" where there is one
+    Column("scores", BigInteger, nullable=False),
+)
+
+
+ScoreKey = tuple[str, str]  # kind of criterion, and the code of why there is no value ("" where there is one)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCount:
+    """The scores of one kind of criterion that have a value (`not_judged` is ""), or that have none for one reason."""
+
+    criterion: str
+    not_judged: str
+    scores: int
+
+
+def _scores_of(result: Mapping[str, Any]) -> Iterator[ScoreKey]:
+    for score in (result.get("judge") or {}).get("scores") or ():
+        yield str(score["criterion"]), str(score.get("not_judged") or "")
+
+
+def count_scores(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
+    """Count the scores of these jobs, which have ended."""
+    add_scores(connection, Counter(key for job in jobs for key in _scores_of(job.result)))
+
+
+def add_scores(connection: Connection, scores: Mapping[ScoreKey, int]) -> None:
+    """Add these to what was counted."""
+    if not scores:
+        return
+    statement = insert(connection, SCORES)
+    statement = statement.on_conflict_do_update(
+        index_elements=["criterion", "not_judged"], set_={"scores": SCORES.c.scores + statement.excluded.scores}
+    )
+    rows = [{"criterion": kind, "not_judged": code, "scores": scores[kind, code]} for kind, code in sorted(scores)]
+    connection.execute(statement, rows)
+
+
+def counts(connection: Connection) -> tuple[ScoreCount, ...]:
+    """Return all counts, in order."""
+    query = select(SCORES.c.criterion, SCORES.c.not_judged, SCORES.c.scores)
+    return tuple(
+        ScoreCount(*row) for row in connection.execute(query.order_by(SCORES.c.criterion, SCORES.c.not_judged))
+    )
+
+
+class ScoreCounts(LedgerStore):
+    """The counts of scores in one ledger. Thread-safe. Unavailable when the database does not answer."""
+
+    all = reads(counts)

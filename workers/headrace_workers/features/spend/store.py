@@ -1,0 +1,214 @@
+"""What tenants use and what it costs, by day: tables, sums, and their queries."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, Final, Literal
+
+from sqlalchemy import BigInteger, Column, Connection, Integer, String, Table, func, select, update
+
+from headrace_workers.core.ledger.accounting import FinishedJob, KnownCost, accounted_until
+from headrace_workers.core.sql.database import insert
+from headrace_workers.core.sql.store import LedgerStore, reads
+from headrace_workers.core.tables import METADATA
+
+# What tenants have used, by the day on which jobs ended (days since 1970, UTC).
+USAGE: Final = Table(
+    "usage_days",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("model", String(64), primary_key=True),  # "" where no model answered
+    Column("jobs", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+)
+
+# By the day on which jobs ended (days since 1970, UTC). Money is in micro-units.
+SPEND_DAYS: Final = Table(
+    "spend_days",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("model", String(64), primary_key=True),
+    Column("currency", String(3), primary_key=True),  # "" where no price was known
+    Column("calls", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("unknown_calls", BigInteger, nullable=False),
+    Column("bound", BigInteger, nullable=False),  # the part of the amount that is the most that calls may have cost
+)
+
+
+DAY_MS: Final = 86_400_000
+_FIRST_DAY: Final = date(1970, 1, 1)
+_USAGE_SUMS = ("jobs", "prompt_tokens", "completion_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The usage of a tenant on a day (UTC). `model` is None where no model answered."""
+
+    day: date
+    kind: str
+    model: str | None
+    jobs: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def used(connection: Connection, tenant: str, first: date, last: date) -> tuple[list[Used], int]:
+    """Return what a tenant used from one day to another (UTC), and until when (ms) it is counted."""
+    query = (
+        select(USAGE.c.day, USAGE.c.kind, USAGE.c.model, *(USAGE.c[name] for name in _USAGE_SUMS))
+        .where(USAGE.c.tenant == tenant, USAGE.c.day.between(_number(first), _number(last)))
+        .order_by(USAGE.c.day, USAGE.c.kind, USAGE.c.model)
+    )
+    until = accounted_until(connection)
+    return [Used(_day(day), kind, model or None, *sums) for day, kind, model, *sums in connection.execute(query)], until
+
+
+def tenants_with_usage(connection: Connection, limit: int) -> list[str]:
+    """Return so many tenants at most that have used something."""
+    return list(connection.execute(select(USAGE.c.tenant).distinct().limit(limit)).scalars())
+
+
+class Usage(LedgerStore):
+    """The usage of the tenants of one ledger. Thread-safe. Methods raise Unavailable if it does not answer."""
+
+    of_tenant = reads(used)
+
+
+def count_usage(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
+    """Add what these jobs used, which have ended, to the sums of their days."""
+    sums: dict[tuple[str, int, str, str], Counter[str]] = {}
+    for job in jobs:
+        kind, model, prompt, completion = _read(job.result)
+        place = sums.setdefault((job.tenant, job.ended_at // DAY_MS, kind, model), Counter())
+        place.update(jobs=1, prompt_tokens=prompt, completion_tokens=completion)
+    keys = ("tenant", "day", "kind", "model")
+    statement = insert(connection, USAGE)
+    statement = statement.on_conflict_do_update(
+        index_elements=list(keys), set_={name: USAGE.c[name] + statement.excluded[name] for name in _USAGE_SUMS}
+    )
+    connection.execute(
+        statement,
+        [dict(zip(keys, key, strict=True)) | {name: sums[key][name] for name in _USAGE_SUMS} for key in sorted(sums)],
+    )
+
+
+def _read(result: Mapping[str, Any]) -> tuple[str, str, int, int]:
+    """Return kind, model, and tokens read and written, of a result."""
+    answered: Sequence[Any] = [result.get(name) for name in ("answer", "embedding")]
+    part: dict[str, Any] = next((each for each in answered if each), {})
+    usage = part.get("usage") or {}
+    return (
+        str(result.get("kind", "")),
+        str(part.get("model", "")),
+        int(usage.get("prompt_tokens", 0)),
+        int(usage.get("completion_tokens", 0)),
+    )
+
+
+By = Literal["tenant", "model", "day"]
+_SPENDING_KEY: Final = ("tenant", "day", "model", "currency")
+_SPENDING_SUMS: Final = ("calls", "amount", "unknown_calls", "bound")
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Money spent, in micro-units of a currency; without one no price was known. `tenant`, `day` (UTC) and `model` are
+    None where the sum is over all of them. `bound` is the part of the amount that is the most that calls may have cost.
+    """
+
+    tenant: str | None
+    day: date | None
+    model: str | None
+    currency: str | None
+    calls: int
+    amount: int
+    unknown_calls: int
+    bound: int
+
+
+def spent(
+    connection: Connection, by: Sequence[By], first: date, last: date, tenant: str | None = None
+) -> tuple[list[Spent], int]:
+    """Return what was spent from one day to another (UTC), of all tenants or of one, and until when (ms) it is
+    counted.
+    """
+    groups = [SPEND_DAYS.c[name] for name in (*by, "currency")]
+    sums = [func.sum(SPEND_DAYS.c[name]).label(name) for name in _SPENDING_SUMS]
+    query = (
+        select(*groups, *sums)
+        .where(SPEND_DAYS.c.day.between(_number(first), _number(last)))
+        .group_by(*groups)
+        .order_by(*groups)
+    )
+    if tenant is not None:
+        query = query.where(SPEND_DAYS.c.tenant == tenant)
+    found = [
+        Spent(
+            tenant=getattr(row, "tenant", None),
+            day=None if "day" not in by else _day(row.day),
+            model=getattr(row, "model", None),
+            currency=row.currency or None,
+            calls=int(row.calls),
+            amount=int(row.amount),
+            unknown_calls=int(row.unknown_calls),
+            bound=int(row.bound),
+        )
+        for row in connection.execute(query)
+    ]
+    return found, accounted_until(connection)
+
+
+class Spending(LedgerStore):
+    """The spending of the tenants of one ledger. Thread-safe. Methods raise Unavailable if it does not answer."""
+
+    spent = reads(spent)
+
+
+def count_spending(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
+    """Add what these jobs cost, which have ended, to the sums of their days."""
+    sums: dict[tuple[str, int, str, str], Counter[str]] = {}
+    for job in jobs:
+        cost = job.result.get("cost") or {}
+        for each in cost.get("models", ()):
+            known = each.get("unknown_calls", 0) < each["calls"]
+            currency = (cost.get("currency") or "") if known else ""
+            place = sums.setdefault((job.tenant, job.ended_at // DAY_MS, each["model"], currency), Counter())
+            place.update({name: each.get(name, 0) for name in _SPENDING_SUMS})
+    if not sums:
+        return
+    statement = insert(connection, SPEND_DAYS)
+    statement = statement.on_conflict_do_update(
+        index_elements=list(_SPENDING_KEY),
+        set_={name: SPEND_DAYS.c[name] + statement.excluded[name] for name in _SPENDING_SUMS},
+    )
+    rows = [
+        dict(zip(_SPENDING_KEY, key, strict=True)) | {name: sums[key][name] for name in _SPENDING_SUMS}
+        for key in sorted(sums)
+    ]
+    connection.execute(statement, rows)
+
+
+def correct_spending(connection: Connection, costs: Sequence[KnownCost]) -> None:
+    """Replace the bounds of calls, whose jobs are counted, by what the calls cost."""
+    for cost in costs:
+        if cost.is_counted and cost.told_at is not None:
+            key = (cost.tenant, cost.told_at // DAY_MS, cost.model, cost.currency)
+            where = [SPEND_DAYS.c[name] == value for name, value in zip(_SPENDING_KEY, key, strict=True)]
+            less = SPEND_DAYS.c.amount - cost.bound + cost.amount
+            connection.execute(
+                update(SPEND_DAYS).where(*where).values(amount=less, bound=SPEND_DAYS.c.bound - cost.bound)
+            )
+
+
+def _number(day: date) -> int:
+    return (day - _FIRST_DAY).days
+
+
+def _day(number: int) -> date:
+    return _FIRST_DAY + timedelta(days=number)
