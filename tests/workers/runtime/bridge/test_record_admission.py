@@ -422,6 +422,7 @@ def test_every_model_of_a_chain_must_be_known():
     assert "'none'" in refused.reason
 
 
+@pytest.mark.integration  # formats are compiled in a process of their own
 def test_slow_formats_of_one_tenant_are_refused(monkeypatch: pytest.MonkeyPatch):
     """Once its new formats took too long it is told so, and when to come again. Others' new formats are taken."""
     allowance = CompileAllowance()
