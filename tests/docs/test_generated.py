@@ -30,8 +30,8 @@ def test_every_variable_that_is_named_in_the_code_is_described_once() -> None:
 
 
 def test_the_environment_is_read_in_one_module_of_each_package() -> None:
-    """Elsewhere a variable could be read that nothing describes. The health check of a container, in `reports.py`, names
-    four of them, and cannot afford to load that module.
+    """Elsewhere a variable could be read that nothing describes. The health check of a container, in `reports.py`,
+    names four of them, and cannot afford to load that module.
     """
     reads = [path for path in _sources() if re.search(r"\bos\.(environ|getenv)|from os import .*env", path.read_text())]
     assert [path.name for path in reads] == ["settings.py", "environment.py", "reports.py"]
