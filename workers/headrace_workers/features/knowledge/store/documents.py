@@ -100,7 +100,7 @@ Version = tuple[int, str]  # a document's id, and its version
 class NewChunk:
     """A passage: `vector` is the float32 embedding of the text, `start` and `stop` are characters.
 
-    `terms` are the words that find it (features/knowledge/terms.py); a reader counts them if they are missing.
+    `terms` are the words that find it (features/knowledge/lexical.py); a reader counts them if they are missing.
     """
 
     key: str
