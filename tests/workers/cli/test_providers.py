@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+from tests.services.provider import Provider, Reply, echoes, providing
 from tests.workers.cli.conftest import Call
 from tests.workers.features.generation.engines.remote_models import catalogue
 
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.generation.models.catalogue import read_catalogue
 from headrace_workers.features.providers.store import AllowedProviders
 from headrace_workers.runtime.settings import home_of
 
@@ -27,6 +30,52 @@ def test_providers_are_allowed_listed_and_revoked(call: Call, ledger: Ledger):
     code, _, err = call("providers", "revoke", "shop")
     assert (code, "shop uses local models alone" in err) == (0, True)
     assert ledger.of(AllowedProviders).by_tenant(["shop", "bank"]) == {"bank": {"openai"}}
+
+
+def test_a_model_is_added_once_it_has_answered(call: Call, monkeypatch: pytest.MonkeyPatch):
+    """With its key by name alone, its price, and what a call costs; the second time nothing changes."""
+    monkeypatch.setenv("FAR_KEY", "sk-of-far-away-0123456789")
+    with providing(echoes) as provider:
+        add = ("providers", "add", "openai", "--model", "gpt-5-mini", "--url", f"{provider.url}/v1/",
+               "--key", "env:FAR_KEY", "--price", "0.25:2")  # fmt: skip
+        code, _, err = call(*add)
+        assert code == 0, err
+        (heard,) = provider.heard
+        assert heard.headers["authorization"] == "Bearer sk-of-far-away-0123456789"
+        assert "gpt-5-mini answered: it read" in err
+        assert "writes 200 costs 0.000525" in err
+        assert "sk-of-far" not in err
+        found = read_catalogue(home_of())
+        assert (str(found.models["gpt-5-mini"].api_key), found.prices["gpt-5-mini"].output) == ("env:FAR_KEY", 2.0)
+        code, _, err = call(*add)
+        assert (code, "was not changed" in err) == (0, True)
+
+
+def _refuses(_provider: Provider, reply: Reply) -> None:
+    reply.status(401, {"error": {"message": "Incorrect API key provided: sk-wrong-0123456789."}})
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--key", "env:FAR_KEY"], "nothing was added, since one call of m failed"),
+        (["--key", "env:NO_SUCH_KEY"], "the environment variable NO_SUCH_KEY is not set"),
+        (["--key", "sk-wrong-0123456789"], "must say where the key is"),
+        (["--price", "cheap"], "give two numbers, such as 0.25:2"),
+        (["--price", "-1:2"], "a price is from 0"),
+        (["--url", "ftp://models"], "must be a URL"),
+    ],
+)
+def test_a_model_that_cannot_be_asked_is_not_added(
+    call: Call, monkeypatch: pytest.MonkeyPatch, more: list[str], reason: str
+):
+    """The reason says what to correct, and shows no key."""
+    monkeypatch.setenv("FAR_KEY", "sk-wrong-0123456789")
+    with providing(_refuses) as provider:
+        code, _, err = call("providers", "add", "openai", "--model", "m", "--url", f"{provider.url}/v1", *more)
+    assert (code, reason in err) == (2, True), err
+    assert "sk-wrong" not in err
+    assert not (home_of() / "models.toml").exists()
 
 
 def test_a_provider_of_no_model_is_allowed_with_a_warning(call: Call, ledger: Ledger):

@@ -1,5 +1,6 @@
 """Models on other machines, as a command line names them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,12 @@ def test_a_broken_catalogue_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is not TOML"):
         enter_model(tmp_path, ModelAddress("openai", "m", "http://localhost:1/v1"))
     assert (tmp_path / "models.toml").read_text() == "[models."
+
+
+def test_entries_that_are_written_at_once_are_all_there(tmp_path: Path) -> None:
+    """Each reads the file, and writes it anew."""
+    addresses = [ModelAddress("openai", f"m{number}", price=(0.5, 1.0)) for number in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda address: enter_model(tmp_path, address), addresses))
+    found = read_catalogue(tmp_path)
+    assert found.models.keys() == found.prices.keys() == {f"m{number}" for number in range(20)}

@@ -1,6 +1,7 @@
 """`headrace providers`: the providers that may see a tenant's texts."""
 
-from typing import Annotated, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -12,8 +13,12 @@ from headrace_workers.cli.output import NoSuchThing, console, put_view, say, tab
 from headrace_workers.core.ports import OWN
 from headrace_workers.runtime.settings import home_of
 
+if TYPE_CHECKING:
+    from headrace_workers.features.generation.models.catalogue import CatalogueModel
+
 _NAME: Final = TypeAdapter[str](Name)
 _SHOWN: Final = 80  # characters of a wrong name
+_DEAREST: Final = 1_000_000  # of a million tokens
 
 TenantArgument = Annotated[str, typer.Argument(help="the tenant")]
 
@@ -28,10 +33,118 @@ class AllowList(BaseModel):
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     providers = typer.Typer(help="Manage the providers that may see a tenant's texts.", no_args_is_help=True)
+    providers.command("add")(add)
     providers.command("allow")(allow)
     providers.command("list")(list_allowed)
     providers.command("revoke")(revoke)
     app.add_typer(providers, name="providers")
+
+
+def add(
+    provider: Annotated[
+        str, typer.Argument(help="openai or anthropic; openai for every endpoint that is like OpenAI's")
+    ],
+    model: Annotated[str, typer.Option("--model", help="the model, as the provider calls it")],
+    key: Annotated[
+        str | None, typer.Option("--key", help="where its key is: env:VARIABLE or file:/absolute/path")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="the endpoint, if it is not the provider's own")] = None,
+    price: Annotated[
+        str | None, typer.Option("--price", help="of a million tokens of input and of output, such as 0.25:2")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option("--context", min=2, help="tokens of prompt and answer together")
+    ] = None,
+) -> None:
+    """Add a model of a provider to models.toml, after one short call that checks the key and the model. A worker with
+    `--remote` serves it at once.
+
+    Examples: `headrace providers add openai --model gpt-5-mini --key env:OPENAI_API_KEY --price 0.25:2`,
+    `headrace providers add openai --model qwen3 --url http://localhost:11434/v1`
+    """
+    from headrace_workers.features.generation.engines.engine import need_client
+    from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE
+    from headrace_workers.features.generation.models.model_address import ModelAddress, enter_model, known_engines
+
+    if provider not in known_engines():
+        known = ", ".join(known_engines())
+        raise ConfigurationError(
+            f"{provider[:_SHOWN]!r} is none of {known}: for another provider say openai, and give --url"
+        )
+    address = ModelAddress(
+        provider, model, url.rstrip("/") if url else None, api_key=key, context_length=context, price=_price(price)
+    )
+    need_client(provider, address.alias)
+    entry = address.checked()
+    told = _try(address.alias, entry, address.price)
+    home = home_of()
+    if enter_model(home, address) is None:
+        say(f"{home / CATALOGUE_FILE} has this model already, and was not changed. {told}")
+        return
+    say(f"{told}\nAdded to {home / CATALOGUE_FILE}:\n  " + address.entry().rstrip().replace("\n", "\n  "))
+    say(f"Jobs name this model {address.alias}.")
+    if entry.provider != OWN:
+        say(f"Allow it for a tenant: `headrace providers allow default {entry.provider}`")
+    _say_who_serves_it(entry)
+
+
+def _price(text: str | None) -> tuple[float, float] | None:
+    """Return the prices in a text such as `0.25:2`."""
+    if text is None:
+        return None
+    try:
+        read, written = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise ConfigurationError(f"--price is {text[:_SHOWN]!r}: give two numbers, such as 0.25:2") from None
+    if not (0 <= read < _DEAREST and 0 <= written < _DEAREST):
+        raise ConfigurationError(f"--price is {text[:_SHOWN]!r}: a price is from 0 to {_DEAREST:,}")
+    return read, written
+
+
+def _try(alias: str, entry: "CatalogueModel", price: tuple[float, float] | None) -> str:
+    """Ask the model once, and return what to say of its answer. Raise ConfigurationError if it gave none."""
+    from headrace_schemas import Message, Sampling
+    from headrace_workers.core.ports import Completion, Request
+    from headrace_workers.features.generation.engines.engine import LoadOptions, engines
+    from headrace_workers.features.generation.models.registry import remote_card
+
+    generator = engines("generator")[entry.engine].load(remote_card(alias, entry), home_of(), LoadOptions())
+    (found,) = generator.generate([Request((Message(role="user", content="Say yes."),), Sampling(max_tokens=16))])
+    if not isinstance(found, Completion):
+        raise ConfigurationError(f"nothing was added, since one call of {entry.model} failed: {found}")
+    told = f"{entry.model} answered: it read {found.prompt_tokens} tokens and wrote {found.completion_tokens}."
+    if price is None:
+        return f"{told} What it costs is not known: --price says it, and budgets need it."
+    call, usual = (
+        (read * price[0] + written * price[1]) / 1_000_000
+        for read, written in ((found.prompt_tokens, found.completion_tokens), (500, 200))
+    )
+    return f"{told} That cost about {call:.6f}; a job that reads 500 tokens and writes 200 costs {usual:.6f}."
+
+
+def _say_who_serves_it(entry: "CatalogueModel") -> None:
+    """Say what to start, unless a stack of this home runs that can serve the model."""
+    from headrace_workers.cli.connections import running
+
+    stack = running()
+    if stack is None:
+        say("`headrace up` serves it, and so does `headrace worker --role generate --remote`.")
+        return
+    key = entry.api_key
+    if key is not None and key.kind == "env" and not _has_variable(stack.pid, key.name):
+        say(f"The stack that runs was started without {key.name}: start it again with the variable, or add the model "
+            "with --key file:/absolute/path")  # fmt: skip
+    else:
+        say("The stack that runs serves it if it asks models of others already; else start `headrace up` again.")
+
+
+def _has_variable(pid: int, name: str) -> bool:
+    """Return True if a process was started with this variable, as far as the system says."""
+    try:
+        content = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return True
+    return any(line.startswith(f"{name}=".encode()) for line in content.split(b"\0"))
 
 
 def allow(
