@@ -45,7 +45,7 @@ import faiss
 import psutil
 
 from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.saved import Saved
+from headrace_workers.features.cache.semantic.questions import Saved
 
 before = psutil.Process().memory_info().rss
 known = Known(int(sys.argv[4]))

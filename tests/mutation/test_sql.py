@@ -70,10 +70,10 @@ def test_every_mutant_of_the_ledger_is_a_module(path: Path):
 def test_the_tests_of_a_module_come_first(tmp_path: Path):
     """Those that are named after it, or import it, from its room alone or by its own name."""
     for name, words in (
-        ("test_claim.py", ""), ("test_a.py", "from headrace_workers.core.ledger.claim import Claim"),
-        ("test_b.py", "from headrace_workers.core.ledger import cancellation, claim"),
-        ("test_c.py", "from headrace_workers.core.ledger.claims import Claim"),
-        ("claim.py", "from headrace_workers.core.ledger import claim"),
+        ("test_claims.py", ""), ("test_a.py", "from headrace_workers.core.ledger.claims import Claim"),
+        ("test_b.py", "from headrace_workers.core.ledger import cancellation, claims"),
+        ("test_c.py", "from headrace_workers.core.ledger.claims_of import Claim"),
+        ("claims.py", "from headrace_workers.core.ledger import claims"),
     ):  # fmt: skip
         (tmp_path / name).write_text(words, encoding="utf-8")
-    assert nearest(tmp_path, Path("core/ledger/claim.py")) == ["test_a.py", "test_b.py", "test_claim.py"]
+    assert nearest(tmp_path, Path("core/ledger/claims.py")) == ["test_a.py", "test_b.py", "test_claims.py"]

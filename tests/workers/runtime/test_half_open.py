@@ -43,7 +43,7 @@ def impatience(monkeypatch):
     """The ears wait no longer, either, and both look again soon."""
     for name in ("_ASK_AFTER", "_ANSWER"):
         monkeypatch.setattr(f"headrace_workers.runtime.wire.hints.{name}", SECONDS)
-    for loop in ("wire.listener", "worker.interactive_consumer"):
+    for loop in ("wire.hints", "worker.consumer"):
         monkeypatch.setattr(f"headrace_workers.runtime.{loop}._WAIT", 0.1)
         monkeypatch.setattr(f"headrace_workers.runtime.{loop}._PAUSE", 0.1)
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic import ValidationError
 
@@ -14,9 +14,11 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
-from headrace_workers.core.admission import AdmissionCheck
 from headrace_workers.core.job_defaults import Defaults, NoKind
 from headrace_workers.core.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed_object
+
+if TYPE_CHECKING:  # it knows the ledger, and `--help` does not
+    from headrace_workers.core.admission import AdmissionCheck
 
 Job = AnyJob
 
@@ -80,7 +82,7 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
 
 
 @cache
-def _checks() -> Sequence[AdmissionCheck]:
+def _checks() -> "Sequence[AdmissionCheck]":
     from headrace_workers.core.admission import job_checks  # loads the database
 
     return job_checks()

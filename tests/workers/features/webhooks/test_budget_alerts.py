@@ -72,7 +72,7 @@ def test_a_delivery_is_made_in_the_transaction_that_reaches_the_percentage(ledge
     def spent_within(*, then_fails):
         with writing(ledger.engine) as tx:
             quotas = quota_rows.locked(tx, ["a"])
-            quota_rows.change(tx, quotas, {quotas["a"][0].place: (0, MOST // 2)})
+            quota_rows.change(tx, quotas, {quotas["a"][0].key: (0, MOST // 2)})
             if then_fails:
                 raise ZeroDivisionError
 

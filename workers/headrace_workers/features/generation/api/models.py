@@ -1,13 +1,11 @@
 """The models of a deployment, and its embedder."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import Request, Response
 
-from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.output_format import FormatName
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import JOBS_READ
@@ -20,6 +18,7 @@ from headrace_workers.features.generation.models.registry import (
     list_cards,
     model_dir,
     readable_catalogue,
+    template_knows_tools,
 )
 from headrace_workers.features.providers.store import AllowedProviders
 from headrace_workers.http.caller import Caller, needs
@@ -98,7 +97,7 @@ def _tools(card: ModelCard, home: Path) -> Literal["native", "prompt"]:
     """Return whether the model takes tools in a form of its own, or is told of them in its prompt."""
     if card.remote is not None:
         return "prompt" if "tools" in card.remote.lacks else "native"
-    return "native" if _template_knows_tools(model_dir(home, card.alias), card) else "prompt"
+    return "native" if template_knows_tools(model_dir(home, card.alias), card) else "prompt"
 
 
 def _formats(card: ModelCard) -> list[str]:
@@ -106,13 +105,3 @@ def _formats(card: ModelCard) -> list[str]:
     if card.remote is not None:
         return sorted(card.remote.formats)
     return list(get_args(FormatName)) if engines("generator")[card.engine].grammar else []
-
-
-@lru_cache(maxsize=64)
-def _template_knows_tools(folder: Path, _card: ModelCard) -> bool:
-    from headrace_workers.features.generation.engines.prompts import load_chat_template
-
-    try:
-        return load_chat_template(folder).knows_tools
-    except (ConfigurationError, OSError):  # an engine without a template, or a broken one, which its worker reports
-        return False

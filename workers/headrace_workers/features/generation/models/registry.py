@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, get_args
 
@@ -276,15 +277,15 @@ class Registry:
         return None if card is None else card.provider
 
     def knows_tools(self, alias: str) -> bool:
-        """Return True if a model can be asked to choose whether to call a tool: its provider takes tools, or its engine
-        holds it to a grammar.
+        """Return True if a model can be asked to choose whether to call a tool: its provider or its chat template takes
+        tools, or its engine holds it to a grammar.
         """
         card = self._find(alias)
         if card is None:
             return False
         if card.remote is not None:
             return "tools" not in card.remote.lacks
-        return engines("generator")[card.engine].grammar
+        return engines("generator")[card.engine].grammar or template_knows_tools(model_dir(self._home, alias), card)
 
     def price(self, alias: str) -> CataloguePrice | None:
         """Return the price that the catalogue sets for a model, as it was a second ago; None where it sets none."""
@@ -338,6 +339,17 @@ class Registry:
     def _look_in_catalogue(self, alias: str) -> ModelCard | None:
         entry = self._read_catalogue().models.get(alias)
         return None if entry is None else remote_card(alias, entry)
+
+
+@lru_cache(maxsize=64)
+def template_knows_tools(folder: Path, _card: ModelCard) -> bool:
+    """Return True if the chat template of a model takes tools, and its model writes calls in a form that is known."""
+    from headrace_workers.features.generation.engines.prompts import load_chat_template
+
+    try:
+        return load_chat_template(folder).knows_tools
+    except (ConfigurationError, OSError):  # an engine without a template, or a broken one, which its worker reports
+        return False
 
 
 def readable_catalogue(home: Path, before: Catalogue = _NO_CATALOGUE) -> Catalogue:
