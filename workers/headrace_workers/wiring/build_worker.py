@@ -12,8 +12,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.generation.model_health import KnownBreakers
-from headrace_workers.features.generation.models.catalogue import Catalogue
-from headrace_workers.features.generation.models.registry import load_card, readable_catalogue
+from headrace_workers.features.generation.models.registry import Registry, load_card
 from headrace_workers.features.generation.parts import generator
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.runtime.settings import Settings
@@ -66,14 +65,12 @@ def _listed(settings: Settings, model: str | None, *, remote: bool) -> Callable[
     """
     if not remote and (model is None or load_card(settings.home, model).remote is None):
         return None
-    catalogue = Catalogue()
+    registry = Registry(settings.home)
 
     def listed() -> Mapping[str, RemoteEntry]:
-        nonlocal catalogue
-        catalogue = readable_catalogue(settings.home, catalogue)
         return {
             alias: RemoteEntry(entry.open_calls, entry)
-            for alias, entry in catalogue.models.items()
+            for alias, entry in registry.catalogue.models.items()
             if remote or alias == model
         }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.provider import Provider, Reply, echoes, providing
@@ -188,3 +189,67 @@ def test_a_worker_of_all_providers_follows_the_catalogue(
             eventually(answered(ledger, sender_of(ledger, tasks, tmp_path)), 200)
             assert [len(first.heard), len(second.heard)] == [1, 2]
             assert running.running
+
+
+def test_calls_that_are_open_end_with_the_client_that_made_them(
+    ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
+) -> None:
+    """An entry that changes meanwhile is asked as it says now by the next job alone."""
+    over = threading.Event()
+
+    def waits(provider: Provider, reply: Reply) -> None:
+        over.wait(300)
+        echoes(provider, reply)
+
+    with providing(waits) as before, providing(echoes) as after:
+        catalogue(tmp_path, "openai", before.url, "far", first_token=300.0, total=600.0)
+        take_in(ledger, [generation(model="far", prompt="early")], rules_of(tmp_path))
+        sender = sender_of(ledger, tasks, tmp_path)
+        with worker(tmp_path, redis_server, "generate", model=None, HEADRACE_LEASE="120") as running:
+            eventually(lambda: (sender.once(), len(before.heard) == 1)[1], 200)
+            catalogue(tmp_path, "openai", after.url, "far")
+            eventually(lambda: running.log.count("calls at a time") == 2, 60)
+            take_in(ledger, [generation(model="far", prompt="late")], rules_of(tmp_path))
+            eventually(lambda: (sender.once(), len(after.heard) == 1)[1], 200)
+            over.set()
+            eventually(answered(ledger, sender), 200)
+        assert [len(before.heard), len(after.heard)] == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_with_open_calls_loses_none(
+    ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
+) -> None:
+    """64 calls of three providers are open, of which one hangs: the next worker answers those of the others."""
+    held, over = threading.Event(), threading.Event()
+
+    def first_holds(provider: Provider, reply: Reply) -> None:
+        if not held.is_set():
+            held.wait(300)
+            return
+        echoes(provider, reply)
+
+    def hangs(_provider: Provider, _reply: Reply) -> None:
+        over.wait(300)
+
+    with providing(first_holds) as one, providing(first_holds) as two, providing(hangs) as three:
+        for number, provider in enumerate((one, two, three)):
+            catalogue(
+                tmp_path, "openai", provider.url, f"far{number}", add=bool(number), first_token=300.0, total=600.0
+            )
+        jobs = [generation(model=f"far{n % 3}", prompt=f"job {n}") for n in range(64)]
+        take_in(ledger, jobs, rules_of(tmp_path))
+        sender = sender_of(ledger, tasks, tmp_path)
+        with worker(tmp_path, redis_server, "generate", model=None) as running:
+            eventually(lambda: (sender.once(), sum(len(each.heard) for each in (one, two, three)) == 64)[1], 200)
+            running.kill()
+        held.set()
+
+        def go_on() -> bool:
+            ledger.reap(99)
+            sender.once()
+            return states(ledger).count("done") == 43
+
+        with worker(tmp_path, redis_server, "generate", model=None):
+            eventually(go_on, 300)
+            over.set()

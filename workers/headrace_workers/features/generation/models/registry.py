@@ -287,6 +287,11 @@ class Registry:
             return "tools" not in card.remote.lacks
         return engines("generator")[card.engine].grammar or template_knows_tools(model_dir(self._home, alias), card)
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """Return the catalogue as it is now; where it is broken, the one before it. It is read if it has changed."""
+        return self._read_catalogue()
+
     def price(self, alias: str) -> CataloguePrice | None:
         """Return the price that the catalogue sets for a model, as it was a second ago; None where it sets none."""
         return self._recent_catalogue(known=True).prices.get(alias)
