@@ -196,9 +196,20 @@ def _tell_next(stack: "Stack", models: Sequence[str]) -> None:
         say(f"  {command}")
         say(f"      {printed}")
     if DEFAULT_MODEL in models:
-        say(
-            f"{DEFAULT_MODEL} is for trying headrace; its answers are poor. `headrace models pull` lists better models."
-        )
+        say(f"{DEFAULT_MODEL} is for trying headrace; its answers are poor. {_better_model()}")
+
+
+def _better_model() -> str:
+    """Return how to serve a better model, the largest of the list that this machine can hold."""
+    from headrace_workers.core.machine import available_memory
+    from headrace_workers.features.generation.commands.models import show_size
+    from headrace_workers.features.generation.models.hub import HUB_MODELS, largest_that_fits
+
+    name = largest_that_fits(available_memory())
+    if name is None:
+        return "`headrace models pull` lists better models."
+    download = show_size(HUB_MODELS[name].download_bytes)
+    return f"The largest of `headrace models pull` that fits here: `headrace up --model {name}` (loads {download})."
 
 
 def trials(model: str, named: str = "") -> list[tuple[str, str]]:

@@ -270,6 +270,9 @@ class _HubFailed(httpx.HTTPError):
     """An answer of the hub that may be another one the next time."""
 
 
+_STACK: Final = 2_000_000_000  # bytes of memory that a stack takes without a model, and the system
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubModel:
     """A model on the hub, and what a person must know to choose it. Sizes are in bytes; `int8_bytes` is the size of
@@ -369,3 +372,11 @@ HUB_MODELS: Final[Mapping[str, HubModel]] = {
         suits="questions that need knowledge",
     ),
 }
+
+
+def largest_that_fits(memory: int | None) -> str | None:
+    """Return the largest model of the list that a machine with so many bytes of memory can serve beside a stack; None
+    where none can, or the memory is not known.
+    """
+    fits = [name for name, model in HUB_MODELS.items() if memory is not None and model.memory + _STACK <= memory]
+    return max(fits, key=lambda name: HUB_MODELS[name].billions, default=None)
