@@ -16,7 +16,7 @@ from tests.workers.features.generation.models.random_gguf import write_random_gg
 
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_workers.features.generation.models import pull as pulling
-from headrace_workers.features.generation.models.hub import HUB_MODELS
+from headrace_workers.features.generation.models.hub import HUB_MODELS, largest_that_fits
 from headrace_workers.features.generation.models.pull import WHEEL_MODELS, pull, pullable
 from headrace_workers.features.generation.models.registry import (
     ChecksumMismatch,
@@ -234,3 +234,12 @@ def test_choices_are_pinned_and_of_the_sizes_that_are_promised() -> None:
         assert len(model.file.sha256) == 64, name
         assert model.int8_bytes > model.billions * 0.9e9, name
         assert name in pullable("generator")
+
+
+@pytest.mark.parametrize("name", HUB_MODELS)
+def test_the_largest_model_that_fits_is_named(name: str) -> None:
+    """A byte less beside the stack, and it is a smaller one, or none."""
+    enough = HUB_MODELS[name].memory + 2_000_000_000
+    assert HUB_MODELS[largest_that_fits(enough) or ""].billions >= HUB_MODELS[name].billions
+    assert largest_that_fits(enough - 1) != name
+    assert largest_that_fits(None) is None
