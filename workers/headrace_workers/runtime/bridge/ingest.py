@@ -34,8 +34,8 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _REST = 0.25  # seconds to the next look while another bridge reads
 _SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
 _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
-_HELD_UP = 3.0  # seconds between two of those looks: something else took that time
-_INTERRUPTED = 2.0  # seconds without an answer to a fetch, behind which the log may be another
+_HELD_UP = 1.0  # seconds between two of those looks, or polls: a broker takes longer to come back with another log
+_INTERRUPTED = 1.0  # seconds without an answer to a fetch, behind which the log may be another
 _RESUME_AT = 0.9  # of the bound
 # Seconds that the records of one poll may take to be admitted; those behind are read again. A new format may take a
 # second to compile, and a bridge whose round lasts for minutes would be taken for stuck.
