@@ -16,7 +16,7 @@ from headrace_workers.runtime.wire.celery_app import create_app, queue_of
 from headrace_workers.runtime.wire.hints import Hint, HintListener, Notifier
 from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
-from headrace_workers.runtime.worker.consumer import InteractiveConsumer, Presence
+from headrace_workers.runtime.worker.consumer import ClaimConsumer, Presence
 
 NAMES = RedisNames("half.")
 QUEUE = "model.echo"
@@ -115,7 +115,7 @@ def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
     """Its reads wait for work a second, and for Redis a few."""
     taken, numbers = list[int](), itertools.count(1)
     loop = progress.loop("express")
-    express = InteractiveConsumer(
+    express = ClaimConsumer(
         create_app(url, SECONDS), queue_of(NAMES, QUEUE), lambda claim, _ledger: taken.append(claim), loop
     )
     tasks = TaskQueue(redis_client(redis_server.url), NAMES, "ledger")
@@ -142,7 +142,7 @@ def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
 def test_the_express_that_runs_a_claim_waits_for_nothing(redis_server, progress):
     """Redis has given it that claim: nobody is told that it waits for Redis while a model takes its time."""
     loop, told = progress.loop("express"), list[str | None]()
-    express = InteractiveConsumer(
+    express = ClaimConsumer(
         create_app(redis_server.url), queue_of(NAMES, QUEUE), lambda *_: told.append(waits(loop)), loop
     )
     loop.beat(Awaited("Redis", "it was away"))

@@ -23,7 +23,6 @@ from kombu.entity import Queue
 from headrace_workers.core.log import Action
 from headrace_workers.core.outage import REDIS_ERRORS, awaited
 from headrace_workers.core.progress import Loop
-from headrace_workers.runtime.wire.celery_app import INTERACTIVE_ONLY
 from headrace_workers.runtime.wire.redis import RedisNames
 
 # Celery's consumer, which outlives its connections to Redis, and tells of its progress.
@@ -126,18 +125,30 @@ _PAUSE = 1.0  # seconds before listening again when Redis does not answer
 _WAIT = 1.0  # and to the next look whether to stop
 
 
-class InteractiveConsumer:
-    """Consumer that takes claims of the interactive lane from one queue, in addition to Celery, and runs them in a
-    thread of its own.
+class ClaimConsumer:
+    """Consumer that takes claims from one queue, in addition to Celery, and runs them in a thread of its own.
+
+    `options` are those of the transport. Nothing is taken before `has_room` returns True; it waits for so many seconds.
     """
 
-    def __init__(self, app: Any, queue: Queue, run: Callable[..., None], loop: Loop) -> None:
+    def __init__(
+        self,
+        app: Any,
+        queue: Queue,
+        run: Callable[..., None],
+        loop: Loop,
+        *,
+        options: Mapping[str, Any] | None = None,
+        has_room: Callable[[float], bool] = lambda _: True,
+    ) -> None:
         self._app = app
         self._queue = queue
         self._run = run
         self._progress = loop
+        self._options = options
+        self._has_room = has_room
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="express", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name=loop.name, daemon=True)
 
     def start(self) -> None:
         """Begin to listen."""
@@ -160,10 +171,14 @@ class InteractiveConsumer:
 
     def _listen(self) -> None:
         with (
-            self._app.connection_for_read(transport_options=INTERACTIVE_ONLY) as connection,
+            self._app.connection_for_read(transport_options=self._options) as connection,
             connection.SimpleQueue(self._queue, no_ack=True, accept=["json"]) as messages,
         ):
             while not self._stop.is_set():
+                with self._progress.excused():  # a call may take its time
+                    has_room = self._has_room(_WAIT)
+                if not has_room:
+                    continue
                 message = None
                 with suppress(queue.Empty):
                     message = messages.get(timeout=_WAIT)
@@ -177,7 +192,9 @@ class InteractiveConsumer:
             arguments, *_ = message.payload  # raises for what is not JSON
             self._run(*arguments)
         except Exception:  # any error concerns this message alone
-            logging.getLogger("headrace.express").exception("a message failed", extra={"action": Action.STEP_FAILED})
+            logging.getLogger(f"headrace.{self._progress.name}").exception(
+                "a message failed", extra={"action": Action.STEP_FAILED}
+            )
 
 
 class IoRuns:
@@ -195,7 +212,7 @@ class IoRuns:
             self._most[queue], self._room[queue] = most, threading.BoundedSemaphore(most)
 
     def wait_for_room(self, queue: str, seconds: float) -> bool:
-        """Return True once one more of a queue may run; False if that took too long. For its only listener."""
+        """Return True once one more of a queue may run; False if that took too long. For its only consumer."""
         room = self._room[queue]
         if not room.acquire(timeout=seconds):
             return False

@@ -29,11 +29,11 @@ from headrace_workers.core.pipeline.stage import MODEL_ROLE, model_queue
 from headrace_workers.core.progress import Loop, Progress
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.celery_app import create_app, queue_of
+from headrace_workers.runtime.wire.celery_app import INTERACTIVE_ONLY, create_app, queue_of
 from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 from headrace_workers.runtime.wire.taskqueue import TASK
 from headrace_workers.runtime.worker.claim_run import Runner
-from headrace_workers.runtime.worker.consumer import InteractiveConsumer, IoRuns, Presence, consumer_that_tells
+from headrace_workers.runtime.worker.consumer import ClaimConsumer, IoRuns, Presence, consumer_that_tells
 from headrace_workers.runtime.worker.remote_models import RemoteEntry, RemoteModels
 
 _LAST_SECONDS = 5.0  # for runs outside the pool at a stop, after the pool has had its own
@@ -104,7 +104,7 @@ class _Process:
         self._foreign_told = float("-inf")
         self._child = ExitStack()
         self._parting = _Parting()
-        self.express: InteractiveConsumer | None = None
+        self.express: ClaimConsumer | None = None
         self.models: RemoteModels | None = None
         self.io_runs = io_runs
 
@@ -216,7 +216,13 @@ def run_worker(
     elif MODEL_ROLE in roles and model is not None:
         _add_express(
             process,
-            InteractiveConsumer(app, queue_of(names, model_queue(model)), process.run, progress.loop("express")),
+            ClaimConsumer(
+                app,
+                queue_of(names, model_queue(model)),
+                process.run,
+                progress.loop("express"),
+                options=INTERACTIVE_ONLY,
+            ),
         )
     with Presence(
         redis_client(settings.redis), names, lambda: [*queues, *process.remote_queues], progress.loop("presence")
@@ -280,7 +286,7 @@ def _heed_signals(process: _Process, loop: Loop, stopping: threading.Event) -> N
     signals.worker_shutting_down.connect(process.leave, weak=False)
 
 
-def _add_express(process: _Process, express: InteractiveConsumer) -> None:
+def _add_express(process: _Process, express: ClaimConsumer) -> None:
     """Add the interactive consumer, from when Celery handles signals until it is to end."""
     process.express = express
     signals.worker_ready.connect(lambda **_: express.start(), weak=False)

@@ -1,30 +1,25 @@
-"""Models on other machines that one worker asks. Each has its queue, its open calls, its client and its listener: a
+"""Models on other machines that one worker asks. Each has its queue, its open calls, its client and its consumer: a
 provider that hangs delays no other. They follow the catalogue while the worker runs.
 """
 
 import logging
-import queue
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
-
-from kombu.entity import Queue
 
 from headrace_schemas import HeadraceError
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.outage import REDIS_ERRORS, KeepsGoing, awaited
+from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.pipeline.stage import model_queue
-from headrace_workers.core.progress import Awaited, Loop, Progress
+from headrace_workers.core.progress import Awaited, Progress
 from headrace_workers.runtime.wire.celery_app import queue_of
 from headrace_workers.runtime.wire.redis import RedisNames
-from headrace_workers.runtime.worker.consumer import IoRuns
+from headrace_workers.runtime.worker.consumer import ClaimConsumer, IoRuns
 
 _EVERY: Final = 1.0  # seconds between two looks at the catalogue
 _AGAIN: Final = 5.0  # and to the next try of an entry that could not be used
-_WAIT: Final = 1.0  # and to the next look whether to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ class RemoteModels(KeepsGoing):
         super().__init__(progress.loop("models"))
         self._listed, self._hold, self._complain = listed, hold, complain
         self._run, self._app, self._names, self._io_runs, self._of = run, app, names, io_runs, progress
-        self._held: dict[str, tuple[RemoteEntry, _Listener]] = {}
+        self._held: dict[str, tuple[RemoteEntry, ClaimConsumer]] = {}
         self._failed: dict[str, tuple[RemoteEntry, float]] = {}
 
     @property
@@ -69,17 +64,17 @@ class RemoteModels(KeepsGoing):
     def stop(self, seconds: float | None = None) -> None:
         """Take no more work. What runs goes on."""
         self._stop.set()
-        for _, listener in self._held.values():
-            listener.stop()
+        for _, consumer in list(self._held.values()):  # the other thread may look meanwhile
+            consumer.stop()
 
     def look(self, *, strict: bool = False) -> None:
         """Begin to serve new entries, and those that have changed; end those that are gone. If `strict`, raise the
         HeadraceError of an entry that cannot be used.
         """
         entries = self._listed()
-        for alias, (entry, listener) in list(self._held.items()):
+        for alias, (entry, consumer) in list(self._held.items()):
             if entries.get(alias) != entry:
-                listener.stop()
+                consumer.stop()
                 del self._held[alias]
         for alias, entry in entries.items():
             if alias not in self._held and self._may_try(alias, entry):
@@ -108,54 +103,13 @@ class RemoteModels(KeepsGoing):
         self._failed.pop(alias, None)
         name = self._names.queue(model_queue(alias))
         self._io_runs.allow(name, entry.open_calls)
-        listener = _Listener(
-            self._app, queue_of(self._names, model_queue(alias)), self._run, self._io_runs, self._of.loop(alias)
+        consumer = ClaimConsumer(
+            self._app,
+            queue_of(self._names, model_queue(alias)),
+            partial(self._run, queue=name),
+            self._of.loop(f"calls of {alias}"),  # an alias may be the name of another loop
+            has_room=partial(self._io_runs.wait_for_room, name),
         )
-        self._held[alias] = entry, listener
-        listener.start()
+        self._held[alias] = entry, consumer
+        consumer.start()
         log("worker", logging.INFO, Action.MODEL_LOADED, f"up to {entry.open_calls} calls at a time", model=alias)
-
-
-class _Listener:
-    """Listener that takes a claim from one queue when a call may be opened, and runs it in a thread of its own."""
-
-    def __init__(self, app: Any, line: Queue, run: Callable[..., None], io_runs: IoRuns, loop: Loop) -> None:
-        self._app, self._line, self._run, self._io_runs, self._progress = app, line, run, io_runs, loop
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name=f"listen {line.name}", daemon=True)
-
-    def start(self) -> None:
-        """Begin to listen."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Take nothing more; what runs goes on."""
-        self._stop.set()
-
-    def _loop(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._listen()
-            except REDIS_ERRORS as error:
-                self._progress.beat(awaited(error))
-                self._stop.wait(_WAIT)
-        self._progress.end()
-
-    def _listen(self) -> None:
-        with (
-            self._app.connection_for_read() as connection,
-            connection.SimpleQueue(self._line, no_ack=True, accept=["json"]) as messages,
-        ):
-            while not self._stop.is_set():
-                self._progress.beat()
-                if not self._io_runs.wait_for_room(self._line.name, _WAIT):
-                    continue
-                with suppress(queue.Empty):
-                    self._take(messages.get(timeout=_WAIT))
-
-    def _take(self, message: Any) -> None:
-        try:
-            arguments, *_ = message.payload  # raises for what is not JSON
-            self._run(*arguments, queue=self._line.name)
-        except Exception:  # any error concerns this message alone
-            logging.getLogger("headrace.remote").exception("a message failed", extra={"action": Action.STEP_FAILED})

@@ -94,7 +94,7 @@ def _calls_of(completion: Completion, offer: Offer) -> tuple[str, list[Call] | U
     """Return what `calls_in` returns, of the calls that the engine found, or of those in the text."""
     if not completion.tool_calls:
         return calls_in(completion.text, offer)
-    if len(completion.tool_calls) > MAX_CALLS < offer.most + 1:
+    if offer.most > 1 and len(completion.tool_calls) > MAX_CALLS:
         return "", Unparsable(f"the answer has more than {MAX_CALLS} calls of tools"), ""
     calls = []
     for asked in completion.tool_calls[: offer.most]:
