@@ -1,6 +1,7 @@
 """Requests of a producer: generation, evaluation, embedding, moderation and cancellation."""
 
 import uuid
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
@@ -35,7 +36,7 @@ from headrace_schemas.model import Value
 from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
 from headrace_schemas.times import Time
-from headrace_schemas.tool import MAX_CALLS, MAX_TOOLS, NO_TOOLS, NamedTool, Offer, Tool, ToolChoice
+from headrace_schemas.tool import MAX_CALLS, MAX_TOOLS, NO_TOOLS, NamedTool, Offer, Tool, ToolCall, ToolChoice
 from headrace_schemas.uuids import Namespace
 
 # Job ids are UUIDv5 in this namespace, so that any language can compute them.
@@ -309,6 +310,10 @@ class GenerationJob(JudgedJob):
         required = self.tool_choice == "required"
         most = 1 if self.parallel_tool_calls is False else MAX_CALLS
         return Offer(self.tools, required, beside_format=self.output is not None and not required, most=most)
+
+    def format_of(self, calls: Sequence[ToolCall]) -> OutputFormat | None:
+        """Return the format that an answer with these calls must have: none if it calls a tool."""
+        return None if calls else self.output
 
     @property
     def conversation(self) -> tuple[Message, ...]:

@@ -1,6 +1,7 @@
 """Moderation of calls: their arguments are read and redacted like text, and stay valid or are withheld."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_schemas import Answer, GenerationJob, Message, Moderated, Output, Usage
+from headrace_schemas.output_format import JsonObjectFormat
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ledger.outcome import Done, Held
 from headrace_workers.core.pipeline.task import Task
@@ -69,6 +71,17 @@ def test_what_nobody_redacts_comes_back_as_it_was(text: str, value: dict[str, An
     for said in (text, f"{text}\n---\n", "\n" + "-" * 40):
         answer = calls({**value, "dashes": ["\n---\n", "----"]}, "any", said)
         assert with_redacted(answer, text_of(answer), [tool]) == answer
+
+
+@pytest.mark.parametrize(("to", "action"), [("the miller", "allow"), ("jo@headrace.io", "redact")])
+def test_a_call_needs_no_format_that_an_answer_without_one_has(to: str, action: str) -> None:
+    """A job may ask for a format beside its tools: the call is not that answer."""
+    job = JOB.model_copy(update={"output": JsonObjectFormat()})
+    (outcome,) = moderate([replace(task(calls({"to": to})), job=job)], moderator=build_moderator())
+    assert isinstance(outcome, Done)
+    assert isinstance(outcome.event, Moderated)
+    assert outcome.event.moderation.action == action
+    assert len(outcome.event.answer.tool_calls) == 1
 
 
 def test_an_address_in_arguments_is_redacted() -> None:

@@ -149,8 +149,8 @@ def _unfit(job: GenerationJob, found: LookupResult | None) -> Disallow | None:
     if not isinstance(found, Hit):
         return None
     failure = fault_of_calls(found.answer.tool_calls, job)
-    if failure is None and job.output is not None and not found.answer.tool_calls:
-        failure = failure_of(job.output, found.answer.text or "", found.answer.finish_reason)
+    if failure is None and (output := job.format_of(found.answer.tool_calls)) is not None:
+        failure = failure_of(output, found.answer.text or "", found.answer.finish_reason)
     return None if failure is None else Disallow(found.entry_id, reason_of(failure))
 
 

@@ -155,9 +155,7 @@ def _checked(task: Task, completion: Completion, generator: Generator, ms: float
     if isinstance(called, Unparsable):
         return unparsable(task, called, generator, ms, completion, _usage(completion))
     completion = called
-    output = task.job.output if isinstance(task.job, GenerationJob) else None
-    if completion.tool_calls:
-        output = None
+    output = task.job.format_of(completion.tool_calls) if isinstance(task.job, GenerationJob) else None
     if output is None or (error := failure_of(output, completion.text, completion.finish_reason)) is None:
         answered = _answered(task, completion, generator, ms)
         if isinstance(output, JsonSchemaFormat | JsonObjectFormat) and completion.finish_reason == "length":

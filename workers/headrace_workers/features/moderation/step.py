@@ -99,7 +99,7 @@ def _passed_on(task: Task, output: Output, verdict: Moderation, shown: Moderatio
 
 def _lost_format(task: Task, output: Output, text: str) -> str | None:
     """Return why an answer may not be shown with this text: redaction took its format from it. None where it may be."""
-    wanted = task.job.output if isinstance(task.job, GenerationJob) else None
+    wanted = task.job.format_of(output.answer.tool_calls) if isinstance(task.job, GenerationJob) else None
     if wanted is None or text == output.text:
         return None
     failure = failure_of(wanted, text, "stop")  # as a whole: the answer had its format
