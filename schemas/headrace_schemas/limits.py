@@ -36,6 +36,7 @@ _BASE64: Final = r"^[A-Za-z0-9+/]*={0,2}$"
 _JOB_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _URL: Final = r"^https?://[!-~]{1,2040}$"
 _LANGUAGE: Final = r"^[a-z]{2,3}$"
+SPEAKER: Final = r"^[^\s<|\\/>\x00]+$"  # nothing that could be a model's marks, as OpenAI's API has it
 _ENDPOINT_ID: Final = r"^[A-Za-z0-9_-]{1,36}$"
 
 # The meaning of each pattern, in words.
@@ -46,6 +47,7 @@ PATTERNS: Final[dict[str, str]] = {
     _LABEL: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter",
     _FUNCTION: "must be 1 to 64 of A-Z, a-z, 0-9, '_' and '-'",
     _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
+    SPEAKER: "must have no blanks and none of '<', '>', '|', '/' and '\\'",
     _HAZARD: "must be 1 to 64 of a-z, 0-9, '_' and '-', beginning with a letter; after a '/' as many more",
     _DIGEST: "must be 12 of 0-9 and a-f",
     _BASE64: "must be base64 (RFC 4648, section 4)",

@@ -4,12 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from headrace_schemas.limits import FAIL_FAST, Text
+from headrace_schemas.limits import FAIL_FAST, SPEAKER, Text
 from headrace_schemas.model import Value
 from headrace_schemas.tool import MAX_CALLS, CallId, ToolCall
 
-# Without blanks and signs that could be a model's marks, as OpenAI's API has it.
-SpeakerName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\s<|\\/>\x00]+$")]
+SpeakerName = Annotated[str, Field(min_length=1, max_length=64, pattern=SPEAKER)]
 
 
 class Message(Value):

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _NAME: Final = TypeAdapter[str](Name)
 _SHOWN: Final = 80  # characters of a wrong name
-_DEAREST: Final = 1_000_000  # of a million tokens
 
 TenantArgument = Annotated[str, typer.Argument(help="the tenant")]
 
@@ -90,14 +89,16 @@ def add(
 
 def _price(text: str | None) -> tuple[float, float] | None:
     """Return the prices in a text such as `0.25:2`."""
+    from headrace_workers.features.generation.models.catalogue import MOST_PRICE
+
     if text is None:
         return None
     try:
         read, written = (float(part) for part in text.split(":"))
     except ValueError:
         raise ConfigurationError(f"--price is {text[:_SHOWN]!r}: give two numbers, such as 0.25:2") from None
-    if not (0 <= read < _DEAREST and 0 <= written < _DEAREST):
-        raise ConfigurationError(f"--price is {text[:_SHOWN]!r}: a price is from 0 to {_DEAREST:,}")
+    if not (0 <= read <= MOST_PRICE and 0 <= written <= MOST_PRICE):
+        raise ConfigurationError(f"--price is {text[:_SHOWN]!r}: a price is from 0 to {MOST_PRICE:,}")
     return read, written
 
 
@@ -108,6 +109,7 @@ def _try(alias: str, entry: "CatalogueModel", price: tuple[float, float] | None)
     from headrace_workers.features.generation.engines.engine import LoadOptions, engines
     from headrace_workers.features.generation.models.registry import remote_card
 
+    say(f"asking {entry.model} at {entry.endpoint}; its answer may take up to {entry.first_token:g} s to begin")
     generator = engines("generator")[entry.engine].load(remote_card(alias, entry), home_of(), LoadOptions())
     (found,) = generator.generate([Request((Message(role="user", content="Say yes."),), Sampling(max_tokens=16))])
     if not isinstance(found, Completion):

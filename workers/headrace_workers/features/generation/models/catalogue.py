@@ -39,6 +39,7 @@ _MOST_BYTES: Final = 65_536
 
 CATALOGUE_FILE: Final = "models.toml"
 MOST_BYTES: Final = 1_000_000
+MOST_PRICE: Final = 1_000_000  # of a million tokens, or an hour
 _MOST_MODELS: Final = 1_000
 _ENDPOINTS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 
@@ -187,10 +188,10 @@ class CataloguePrice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
-    cached: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
-    output: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
-    hour: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    input: Annotated[float, Field(ge=0, le=MOST_PRICE)] = 0.0
+    cached: Annotated[float, Field(ge=0, le=MOST_PRICE)] | None = None
+    output: Annotated[float, Field(ge=0, le=MOST_PRICE)] = 0.0
+    hour: Annotated[float, Field(ge=0, le=MOST_PRICE)] = 0.0
     longest: Annotated[float, Field(gt=0, le=86_400)] | None = None
 
     @model_validator(mode="after")
