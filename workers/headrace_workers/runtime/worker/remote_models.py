@@ -33,9 +33,9 @@ class RemoteEntry:
 class RemoteModels(KeepsGoing):
     """The models on other machines of one worker, by alias.
 
-    `listed` returns the entries that are to be served. `hold` makes the client and the steps of one, in the place of
-    those that it had before: calls that are open end with the old client. It raises HeadraceError where the entry
-    cannot be used, which `complain` is told; the other models are served all the same.
+    `listed` returns the entries to serve. `hold` makes an entry's client and steps, and replaces those that it had:
+    open calls end with the old client. It raises HeadraceError for an entry that cannot be used; `complain` gets the
+    reason, and the other models are served.
     """
 
     def __init__(

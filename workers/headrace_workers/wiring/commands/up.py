@@ -209,7 +209,7 @@ def _better_model() -> str:
     if name is None:
         return "`headrace models pull` lists better models."
     download = show_size(HUB_MODELS[name].download_bytes)
-    return f"The largest of `headrace models pull` that fits here: `headrace up --model {name}` (loads {download})."
+    return f"The largest listed model that fits this machine: `headrace up --model {name}` (downloads {download})."
 
 
 def trials(model: str, named: str = "") -> list[tuple[str, str]]:

@@ -282,8 +282,8 @@ class Prompts:
         return self._added.ids(text)
 
     def narrowed(self, offer: Offer) -> Offer:
-        """Return what this model is offered: a model that was not trained to call tools calls one, since it would not
-        stop.
+        """Return what this model is offered. A model that was not trained to call tools makes one call: it would repeat
+        it without end.
         """
         return offer if self._template.dialect is Dialect.HERMES else offer._replace(most=1)
 
