@@ -26,7 +26,6 @@ _LOADER.exec_module(HOOK)
     ],
 )
 def test_a_good_subject_passes(message: str) -> None:
-    """An imperative of at most 72 characters; and what git itself writes."""
     assert HOOK.trouble(message) is None
 
 
@@ -47,5 +46,4 @@ def test_a_good_subject_passes(message: str) -> None:
     ],
 )
 def test_another_is_refused_with_the_reason(message: str, reason: str) -> None:
-    """The reason says what to do."""
     assert reason in HOOK.trouble(message)

@@ -10,12 +10,10 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 
 
 def test_it_is_short() -> None:
-    """A contributor reads all of it."""
     assert len(PAGE.splitlines()) <= 150
 
 
 def test_a_jobs_way_can_be_followed() -> None:
-    """Each file that the way of a job names defines the function that stands beside it."""
     page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
     way = page.split("## Follow a job through the code\n")[1].split("\n## ")[0]
     named = re.findall(r"\]\(\.\./\.\./(.+?)\) `(\w+)`", way)
@@ -24,20 +22,17 @@ def test_a_jobs_way_can_be_followed() -> None:
 
 
 def test_every_stage_is_named() -> None:
-    """The table of stages lists the pipeline's stages, in its order."""
     page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
     table = page.split("## Stages\n")[1].split("\nA step is")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [stage.name for stage in installed_stages()]
 
 
 def test_make_has_what_is_named() -> None:
-    """Each `make …` of the page is a target."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"(?:`|^    )make ([a-z]+)", PAGE, re.MULTILINE)) <= targets
 
 
 def test_each_guarantee_names_tests_that_are_there() -> None:
-    """Each row of a table of promises names a test or a rule, and its file defines it."""
     page = (ROOT / "docs/explanation/guarantees.md").read_text("utf-8")
     promises = [line for line in page.split("\n## Not promised\n")[0].splitlines() if line.startswith("| **")]
     tests = [re.findall(r"\[`(\w+)`\]\(\.\./\.\./(tests/.+?)\)", line) for line in promises]

@@ -34,7 +34,6 @@ def moderator() -> PolicyModerator:
 
 @pytest.mark.parametrize("line", LINES)
 def test_every_line_is_a_job(line: str) -> None:
-    """The contract takes each line as it stands, with one to three criteria; criteria that compare have a reference."""
     job = GenerationJob.model_validate_json(line, strict=True)
     assert 1 <= len(job.criteria) <= 3
     assert "kind" in job.metadata
@@ -43,7 +42,6 @@ def test_every_line_is_a_job(line: str) -> None:
 
 
 def test_the_kinds_are_those_that_a_small_model_does_well() -> None:
-    """33 jobs of five kinds, none twice, each with examples to follow, an answer of one line and no sampling."""
     jobs = [GenerationJob.model_validate_json(line, strict=True) for line in LINES]
     assert len(set(LINES)) == 33
     kinds = Counter(job.metadata["kind"] for job in jobs)
@@ -59,7 +57,6 @@ def test_the_kinds_are_those_that_a_small_model_does_well() -> None:
 
 
 def test_what_must_be_moderated_would_be(moderator: PolicyModerator) -> None:
-    """A model that writes the note down as it is meets the default policy, once for each kind of finding."""
     jobs = [GenerationJob.model_validate_json(line, strict=True) for line in LINES]
     echoes = [j.question for j in jobs if j.metadata["kind"] == "moderation"]
     verdicts = [v for v in moderator.moderate(echoes) if isinstance(v, Moderation)]
@@ -69,7 +66,6 @@ def test_what_must_be_moderated_would_be(moderator: PolicyModerator) -> None:
 
 
 def test_the_other_texts_are_clean(moderator: PolicyModerator) -> None:
-    """Real business texts with dates, amounts and numbers give no false alarm."""
     jobs = [GenerationJob.model_validate_json(line, strict=True) for line in LINES]
     clean = [job for job in jobs if job.metadata["kind"] != "moderation"]
     for job, verdict in zip(clean, moderator.moderate([job.question for job in clean]), strict=True):
@@ -81,7 +77,6 @@ QUESTIONS = (Path(__file__).parent.parent / "examples" / "questions.jsonl").read
 
 
 def test_the_questions_are_asked_of_documents() -> None:
-    """Each names the base that `make demo` fills; some come again, and some ask for what is not in it."""
     jobs = [GenerationJob.model_validate_json(line, strict=True) for line in QUESTIONS]
     assert {(job.knowledge, job.cache) for job in jobs} == {("museum", "exact")}
     kinds = Counter(job.metadata["kind"] for job in jobs)
@@ -91,7 +86,6 @@ def test_the_questions_are_asked_of_documents() -> None:
 
 
 def test_their_examples_cite_as_they_are_to_cite() -> None:
-    """Each question comes after two that are answered, whose passages stand as those of the base will."""
     for line in QUESTIONS:
         *shown, _ = GenerationJob.model_validate_json(line, strict=True).messages
         assert [message.role for message in shown] == ["user", "assistant"] * 2
@@ -101,7 +95,6 @@ def test_their_examples_cite_as_they_are_to_cite() -> None:
 
 
 def test_what_they_look_for_is_in_the_documents() -> None:
-    """In the files as they ship, white space apart."""
     folder = Path(__file__).parent.parent / "examples" / "knowledge"
     text = " ".join(" ".join(path.read_text(encoding="utf-8").split()) for path in folder.glob("*.md"))
     jobs = [GenerationJob.model_validate_json(line, strict=True) for line in QUESTIONS]
@@ -115,9 +108,6 @@ RECEIVER = Path(__file__).parent.parent / "examples" / "receiver.py"
 
 
 def test_the_receiver_of_webhooks_is_the_one_that_is_shown() -> None:
-    """docs/how-to/receive-webhooks.md has the same lines; between the imports and the server there are ten, not
-    counting blank lines and lines that only open a block.
-    """
     page = (Path(__file__).parent.parent / "docs" / "how-to" / "receive-webhooks.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```python\n(import os.*?)```", page, re.DOTALL)
     code = RECEIVER.read_text(encoding="utf-8").partition('"""\n\n')[2]

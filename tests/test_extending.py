@@ -25,7 +25,6 @@ def run(title: str) -> dict[str, Any]:
 
 
 def test_the_page_of_features_shows_the_sample_that_is_tested() -> None:
-    """Each file stands on the page under its name, whole, and no other code does."""
     page = (ROOT / "docs/develop/add-a-feature.md").read_text("utf-8")
     files = {path.name: path.read_text("utf-8") for path in SAMPLE.glob("*.py") if path.name != "__init__.py"}
     assert dict(re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)```$", page, re.MULTILINE | re.DOTALL)) == files

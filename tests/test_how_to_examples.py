@@ -41,7 +41,6 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.mark.parametrize(("name", "line"), JOBS, ids=[f"{name}-{number}" for number, (name, _) in enumerate(JOBS)])
 def test_each_job_is_a_job(name: str, line: str) -> None:
-    """A line of a job file that a page shows can be sent."""
     assert isinstance(parse_job(line.encode(), Defaults(model="echo")), GenerationJob | EvaluationJob)
 
 
@@ -51,7 +50,6 @@ def test_jobs_were_found() -> None:
 
 
 def test_the_policy_can_be_copied(tmp_path: Path) -> None:
-    """The policy and its blocklist are valid, also with the section of a tenant at the end."""
     first, tenant = blocks(HOW_TO["set-a-moderation-policy"], "toml")
     (words,) = blocks(HOW_TO["set-a-moderation-policy"], "text")
     (tmp_path / "blocklist.txt").write_text(words)
@@ -62,7 +60,6 @@ def test_the_policy_can_be_copied(tmp_path: Path) -> None:
 
 
 def test_the_run_can_be_copied(tmp_path: Path) -> None:
-    """The run file of the page reads the items of the page."""
     page = HOW_TO["compare-two-prompts"]
     (tmp_path / "run.toml").write_text(blocks(page, "toml")[0])
     items = re.findall(r"^    (\{\"country\".*\})$", page, re.MULTILINE)
@@ -72,7 +69,6 @@ def test_the_run_can_be_copied(tmp_path: Path) -> None:
 
 
 def test_labels_can_be_copied() -> None:
-    """Each label of the how-to and of the reference is one."""
     page = HOW_TO["review-answers"] + (DOCS / "reference" / "labels.md").read_text("utf-8")
     lines = re.findall(r"^ *(\{\"job_id\".*\})$", page, re.MULTILINE)
     assert len(lines) == 3
@@ -81,6 +77,5 @@ def test_labels_can_be_copied() -> None:
 
 
 def test_the_guard_of_the_page_works() -> None:
-    """The guard that the page shows compares two real questions."""
     (block,) = blocks((DOCS / "explanation" / "cache-guards.md").read_text("utf-8"), "python")
     exec(compile(block, "docs/explanation/cache-guards.md", "exec"), {})

@@ -108,7 +108,6 @@ def _is_store(module: str) -> bool:
 
 
 def test_features_import_features_in_one_direction_only() -> None:
-    """The graph of features has no circle."""
     place = {name: number for number, name in enumerate(_ORDER)}
     found = set()
     for module, path in _modules():
@@ -123,7 +122,6 @@ def test_features_import_features_in_one_direction_only() -> None:
 
 @pytest.mark.parametrize("room", ["cli", "core", "http", "runtime", "wiring"])
 def test_no_room_imports_itself_in_a_circle(room: str) -> None:
-    """A reader can begin at the bottom. What is imported for annotations alone is not counted."""
     modules = {name: path for name, path in _modules() if name.startswith(f"headrace_workers.{room}.")}
     graph = {name: _imported(path, for_types=False) & modules.keys() for name, path in modules.items()}
     try:
@@ -133,7 +131,6 @@ def test_no_room_imports_itself_in_a_circle(room: str) -> None:
 
 
 def test_only_the_store_of_a_feature_imports_its_tables() -> None:
-    """Only a feature's own store and its hooks read and write its tables, and its value names them."""
     tables = {f"{module}.{name}" for module, path in _modules() if _feature(module) for name in _tables(path)}
     assert tables
     found = set()

@@ -69,7 +69,6 @@ def ended(client):
 
 
 def test_everything_is_passed_on(proxy):
-    """Both ways, for several clients."""
     with connect(proxy) as one, connect(proxy) as two:
         assert ask(one, b"1") == b"1"
         assert ask(two, b"2") == b"2"
@@ -79,7 +78,6 @@ def test_everything_is_passed_on(proxy):
 
 @pytest.mark.parametrize("direction", ["both", "up", "down"])
 def test_what_is_swallowed_is_acknowledged_and_gone(proxy, direction):
-    """Also for who connects meanwhile. Healed, the old connection stays half-open, and a new one is whole."""
     with connect(proxy) as old:
         assert ask(old) == b"hello"
         proxy.swallow(direction)
@@ -97,7 +95,6 @@ def test_what_is_swallowed_is_acknowledged_and_gone(proxy, direction):
 
 @pytest.mark.parametrize("direction", ["both", "up", "down"])
 def test_what_is_held_comes_when_it_heals(proxy, direction):
-    """In order, and on the same connection."""
     with connect(proxy) as client:
         proxy.hold(direction)
         client.sendall(b"late")
@@ -107,7 +104,6 @@ def test_what_is_held_comes_when_it_heals(proxy, direction):
 
 
 def test_a_cut_ends_what_is_open_and_lets_others_in(proxy):
-    """As a service that died and is there again."""
     with connect(proxy) as client, connect(proxy) as whole:
         assert ask(client) == ask(whole) == b"hello"
         proxy.cut()
@@ -117,14 +113,12 @@ def test_a_cut_ends_what_is_open_and_lets_others_in(proxy):
 
 
 def test_what_is_delayed_comes(proxy):
-    """Later, but whole."""
     proxy.delay(0.05)
     with connect(proxy) as client:
         assert ask(client) == b"hello"
 
 
 def test_behind_its_end_nobody_is_let_in(echo):
-    """Not even the first who comes."""
     with proxied(echo) as proxy, connect(proxy) as client:
         assert ask(client) == b"hello"
     with pytest.raises(ConnectionRefusedError):

@@ -16,7 +16,6 @@ PYTHON = [block for block in BLOCKS if "openai" not in block and "standardwebhoo
 
 @pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
 def test_python_examples_run(block, embedded_kafka, monkeypatch):
-    """Each example runs as it stands, against a real broker."""
     ensure_topics(embedded_kafka.settings())
     monkeypatch.setenv("HEADRACE_KAFKA", embedded_kafka.address)
     namespace = {}
@@ -25,6 +24,5 @@ def test_python_examples_run(block, embedded_kafka, monkeypatch):
 
 
 def test_make_has_what_readme_names():
-    """`make demo`, `make test`, `make bench` and `make chaos` are targets."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"demo", "test", "bench", "chaos"} <= targets

@@ -13,7 +13,6 @@ from headrace_schemas import Topic
 
 
 def test_a_missing_service_skips_here_and_fails_in_ci(monkeypatch):
-    """A developer without a service can work; CI without one is broken."""
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no Kafka"):
         need(None, "no Kafka")
@@ -24,7 +23,6 @@ def test_a_missing_service_skips_here_and_fails_in_ci(monkeypatch):
 
 
 def test_postgres_keeps_its_data_when_it_is_killed(postgres):
-    """A row that was committed before SIGKILL is there after the restart, on the same port."""
     url = postgres.create_database("kept").replace("+psycopg", "")
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE t AS SELECT 7 AS n")
@@ -36,7 +34,6 @@ def test_postgres_keeps_its_data_when_it_is_killed(postgres):
 
 
 def test_redis_comes_back_empty_on_the_same_address(redis_server):
-    """A Redis that is killed has lost everything, and answers again where it did."""
     with client.Redis.from_url(redis_server.url) as connection:
         connection.set("a", "b")
     redis_server.kill()
@@ -46,7 +43,6 @@ def test_redis_comes_back_empty_on_the_same_address(redis_server):
 
 
 def test_all_that_lies_on_a_topic_is_read(kafka):
-    """Also of a batch that is larger than a poll, which the embedded broker leaves out of the end that it tells."""
     producer = KafkaProducer(**kafka.client_options(), linger_ms=1_000)  # one batch; closing it ends the wait
     for number in range(1_200):
         producer.send(kafka.topic(Topic.OUTPUTS), value=b"%d" % number, partition=1)
@@ -56,7 +52,6 @@ def test_all_that_lies_on_a_topic_is_read(kafka):
 
 @pytest.mark.parametrize("broker", ["embedded_kafka", "apache_kafka"])
 def test_topics_of_a_test_that_has_ended_are_removed_and_no_others(request, fresh_prefix, broker):
-    """A name that begins alike is another's; and a second time there is nothing to remove."""
     server = request.getfixturevalue(broker)
     ended, beside = server.settings(f"{fresh_prefix}1."), server.settings(f"{fresh_prefix}11.")
     for settings in (ended, beside):

@@ -119,13 +119,11 @@ def run(tmp_path):
     ],
 )
 def test_a_tier_is_derived(run, tier, tests):
-    """From fixtures, parameters, imports, markers and folders; each test is in one tier."""
     found = run(TESTS, "--collect-only", "-q", "-m", tier).splitlines()
     assert {line.partition("::")[2] for line in found if "::" in line} == tests
 
 
 def test_long_tiers_begin_first_and_files_of_a_service_go_to_one_process(run):
-    """Two processes share the files out: all that ask for Apache Kafka are done by one of them, and first."""
     asks = {f"test_service_{number}.py": "def test_service(apache_kafka): pass" for number in range(6)}
     found = run(TESTS | asks, "--verbose", "--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     done = re.findall(r"\[(gw\d)\] .* PASSED (\S+)::", found)
@@ -159,7 +157,6 @@ def test_size(size): pass
 
 
 def test_a_wrong_unit_test_fails_with_what_to_do(run):
-    """Also one whose code passes over the refusal, and one that does it in a thread."""
     found = run({"test_wrong.py": WRONG})
     assert "3 failed, 1 passed" in found
     assert found.count("ask for a fixture of a service, or mark it `integration`") >= 3
@@ -168,7 +165,6 @@ def test_a_wrong_unit_test_fails_with_what_to_do(run):
 
 
 def test_a_run_of_unit_tests_imports_no_module_without_any(run):
-    """A module that starts processes, or whose marker is another tier's, is not read by `-m unit`."""
     broken = "{}\nraise SystemExit('imported')"
     others = {
         "test_starts.py": broken.format("import os, subprocess"),

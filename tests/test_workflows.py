@@ -31,12 +31,10 @@ def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_there_are_workflows() -> None:
-    """The fixture above is not empty."""
     assert {path.stem for path in WORKFLOWS} == {"ci", "images", "release"}
 
 
 def test_what_they_make_can_be_made(workflow: dict[str, Any]) -> None:
-    """Each target that a step makes is in the Makefile."""
     targets = set(re.findall(r"^(\S+):(?!=)", MAKEFILE.replace("$(VENV)", ".venv"), re.MULTILINE))
     made = {
         word
@@ -66,7 +64,6 @@ def test_ci_runs_everything_once_and_the_unit_tests_on_every_version() -> None:
 
 
 def test_constraints_are_versions_that_the_project_allows() -> None:
-    """Each direct dependency is pinned to one version within its bounds."""
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     pinned = {canonicalize_name(each.name): each.specifier for each in map(Requirement, lines)}
     with (ROOT / "pyproject.toml").open("rb") as file:
@@ -82,14 +79,12 @@ def test_constraints_are_versions_that_the_project_allows() -> None:
 
 
 def test_files_that_they_name_exist(workflow: dict[str, Any]) -> None:
-    """Dockerfiles of a matrix, scripts, and what setup-python looks at."""
     named = re.findall(r"docker/Dockerfile[.a-z]*|pyproject\.toml|constraints\.txt|\.ci/[a-z-]+", str(workflow))
     assert named
     assert all((ROOT / name).is_file() for name in named)
 
 
 def test_rights_are_the_least(workflow: dict[str, Any]) -> None:
-    """A workflow may read; a job that writes says what, and runs nothing that a pull request brought."""
     assert workflow["permissions"] == {"contents": "read"}
     writing = [job for job in jobs(workflow) if "write" in job.get("permissions", {}).values()]
     events = workflow[True]  # YAML 1.1's word for `on`
@@ -97,7 +92,6 @@ def test_rights_are_the_least(workflow: dict[str, Any]) -> None:
 
 
 def test_actions_are_pinned_by_major_version(workflow: dict[str, Any]) -> None:
-    """`@v4`, or the branch of a major version; the checkout leaves no token behind."""
     for step in steps(workflow):
         if "uses" in step:
             assert re.fullmatch(r"[\w.-]+/[\w./-]+@(v\d+|release/v\d+)", step["uses"]), step["uses"]
@@ -111,7 +105,6 @@ def test_every_job_has_a_time_limit(workflow: dict[str, Any]) -> None:
 
 
 def test_pre_commit_runs_what_make_check_runs() -> None:
-    """The same commands in the same order, on the files of the commit; and the rule for messages."""
     (recipe,) = re.findall(r"^check:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     commands = re.findall(r"\$\(if \$\(\w+\),(.*) \$\(\w+\)\)$", recipe, re.MULTILINE)
     checked = [command.replace("$(BIN)", ".venv/bin") for command in commands]

@@ -39,7 +39,6 @@ def production(tmp_path, smollm2_home, apache_kafka, redis_server, postgres):
 
 
 def test_a_deployment_as_compose_runs_it(production):
-    """init, the bridge and each role start, are healthy, answer a real job, and stop with nothing leased."""
     production.run(*COMMANDS["init"])
     production.run(*COMMANDS["health-bridge"], code=1)
     names = ("bridge", "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-deliver")

@@ -17,10 +17,6 @@ EXAMPLES = FOLDER / "jobs.jsonl"
 
 
 def test_the_examples_through_a_real_model(tmp_path, smollm2_home):
-    """The demo: real requests, a real model, moderation that acts, checks that hold, a table that fits.
-
-    Of each kind but moderation there are two.
-    """
     jobs = []
     for kind, alike in groupby(lines(EXAMPLES.read_text()), key=lambda job: job["metadata"]["kind"]):
         jobs += islice(alike, None if kind == "moderation" else 2)
@@ -37,7 +33,6 @@ def test_the_examples_through_a_real_model(tmp_path, smollm2_home):
 
 @pytest.mark.slow
 def test_the_demo_shows_good_work(tmp_path, smollm2_home):
-    """Every answer is judged, and nearly all checks hold: one label is known to be wrong, and its check says so."""
     _, results = answered(tmp_path, smollm2_home, lines(EXAMPLES.read_text()))
     scores = [[score.get("value") for score in result["judge"]["scores"]] for result in results]
     good = [values for values in scores if values and all(value == 1.0 for value in values)]
@@ -58,10 +53,6 @@ def answered(folder: Path, home: Path, jobs: list[dict]) -> tuple[str, list[dict
 
 
 def test_the_questions_over_the_documents_that_ship(shell, tmp_path_factory):
-    """Answers rest on the right document, come again without a model, and are not made up where nothing is said.
-
-    The ledger that the base is put into is the one that an earlier run has left; the echo stands for the model.
-    """
     sqlite_tables(shell.folder / ".headrace" / "ledger.db")
     source = minilm("int8", tmp_path_factory) / "models" / MINILM
     (shell.folder / ".headrace" / "models" / MINILM).symlink_to(source)

@@ -52,7 +52,6 @@ ITEMS = int(os.environ.get("HEADRACE_TEST_ITEMS", "150"))  # by hand with 100,00
 
 @pytest.mark.slow
 def test_an_evaluation_that_is_killed_twice_goes_on_where_it_was(shell: Shell) -> None:
-    """With its stack, by SIGKILL: each job has one receipt, what was written stands, and the report is of all items."""
     (shell.folder / "run.toml").write_text(RUN)
     (shell.folder / "items.jsonl").write_text("".join(json.dumps({"q": f"item {n}"}) + "\n" for n in range(ITEMS)))
     receipts = shell.folder / "report" / "receipts.jsonl"

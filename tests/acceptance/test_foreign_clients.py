@@ -56,7 +56,6 @@ def answered(up: Shell, job_id: str) -> dict[str, object]:
 
 
 def test_javascript_asks_and_reads_the_answer(up, client_env, node):
-    """kafkajs publishes a job; its consumer gets the receipt."""
     printed = node.run(example("javascript"), env=client_env).splitlines()
     assert printed == [derive_job_id("default", "sky-javascript"), "headrace.result.v1 Why is the sky blue?"]
     [receipt] = [
@@ -66,7 +65,6 @@ def test_javascript_asks_and_reads_the_answer(up, client_env, node):
 
 
 def test_the_shell_asks_and_reads_the_answer(up, client_env):
-    """kcat publishes a compressed job, and finds its receipt by key."""
     if shutil.which("kcat") is None:
         pytest.skip("kcat is needed (Debian: kcat)")
     command = ["sh", "-c", example("sh")]
@@ -81,7 +79,6 @@ def test_the_shell_asks_and_reads_the_answer(up, client_env):
 
 
 def test_the_shell_asks_for_a_verdict(up, client_env):
-    """kcat publishes a moderation job without a key; what was found is in its receipt, and the text is not."""
     if shutil.which("kcat") is None:
         pytest.skip("kcat is needed (Debian: kcat)")
     text = "Write to ann@headrace.io, please."

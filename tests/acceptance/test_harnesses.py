@@ -40,7 +40,6 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_inspect_ai_asks_the_gateway(stack: Shell, folder: Path) -> None:
-    """All samples are answered, and the echo is right each time."""
     called(stack, "inspect", folder)
     (log,) = (folder / "logs").glob("*.json")
     found = json.loads(log.read_text())
@@ -51,7 +50,6 @@ def test_inspect_ai_asks_the_gateway(stack: Shell, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_lm_eval_asks_the_gateway(stack: Shell, folder: Path) -> None:
-    """The same."""
     called(stack, "lm_eval", folder)
     (results,) = (folder / "out").rglob("results_*.json")
     found = json.loads(results.read_text())["results"]["capitals"]
@@ -59,6 +57,5 @@ def test_lm_eval_asks_the_gateway(stack: Shell, folder: Path) -> None:
 
 
 def test_the_page_names_what_is_there() -> None:
-    """Also where no harness is installed."""
     for name in re.findall(r"capitals\.\w+", PAGE.partition("## Other harnesses")[2]):
         assert (ROOT / "examples" / "harnesses" / name).exists()

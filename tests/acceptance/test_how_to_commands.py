@@ -67,7 +67,6 @@ def failed(printed: dict[str, str]) -> dict[str, str]:
 
 
 def test_a_knowledge_base(shell: Shell) -> None:
-    """Each command of the page works, and says what the page says."""
     printed = run(shell, "add-a-knowledge-base", {"questions.jsonl": '{"question"'})
     removal = "headrace knowledge remove handbook handbook/old.md"
     assert set(failed(printed)) <= {removal}
@@ -77,7 +76,6 @@ def test_a_knowledge_base(shell: Shell) -> None:
 
 
 def test_a_moderation_policy(shell: Shell) -> None:
-    """Each command of the page works, and says what the page says."""
     printed = run(shell, "set-a-moderation-policy", {"policy.toml": "toml", "blocklist.txt": "text"})
     assert failed(printed) == {}
     assert "policy.toml is right" in printed["headrace moderation policy check policy.toml"]
@@ -87,7 +85,6 @@ def test_a_moderation_policy(shell: Shell) -> None:
 
 
 def test_reviews_and_labels(shell: Shell) -> None:
-    """A held job can be released once, and its label is taken."""
     printed = run(shell, "review-answers", {"labels.jsonl": '{"job_id"'})
     withheld = 'headrace moderation held withhold JOB --reason "names a customer"'
     assert "1 released" in printed["headrace moderation held release JOB"]

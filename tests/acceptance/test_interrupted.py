@@ -15,7 +15,6 @@ pytestmark = pytest.mark.acceptance
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_answers_nothing_twice(shell):
-    """Killed, interrupted, stopped, and run again each time: each line has one receipt, and what was written stands."""
     jobs = [{"prompt": str(number)} for number in range(240)]
     shell.env |= {"HEADRACE_MODEL": "far", **WITH_A_LOG}
     (shell.folder / "in.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))

@@ -45,7 +45,6 @@ def ask(shell: Shell, prompt: str, *options: str, model: str = "echo", code: int
 
 
 def test_the_answer_rests_on_the_passage_that_says_it(shell):
-    """Where that stands in the document is in the receipt; the document that was just added counts."""
     receipt = ask(
         shell, "When is the mill museum open?", "--knowledge", "mill", "--max-tokens", "30", model=SMOLLM2
     )  # fmt: skip
@@ -59,7 +58,6 @@ def test_the_answer_rests_on_the_passage_that_says_it(shell):
 
 
 def test_a_question_about_something_else_is_not_answered(shell):
-    """No model is run, unless the job wants that."""
     receipt = ask(shell, "Who won the chess tournament in Havana?", "--knowledge", "mill")
     assert (receipt["answer"]["finish_reason"], receipt["answer"]["text"]) == ("abstained", "")
     receipt = ask(
@@ -76,7 +74,6 @@ def test_another_tenant_has_no_such_base(shell):
 
 
 def test_the_same_question_in_other_words_has_its_citations(shell):
-    """From the cache, with the passages that the first answer rests on."""
     options = ("--knowledge", "mill", "--cache", "semantic")
     first = ask(shell, "What is the diameter of the wheel?", *options)
     assert first["answer"]["recall"]["tier"] == "none"
@@ -91,14 +88,12 @@ def test_the_same_question_in_other_words_has_its_citations(shell):
 
 
 def test_the_receipt_of_a_document_that_was_changed(shell):
-    """A changed document counts within two seconds: no worker is started again."""
     Path(shell.folder / "mill.md").write_text(MILL.replace("ten in the morning", "noon"))
     shell.run("knowledge", "add", "mill", "mill.md")
     eventually(lambda: "from noon until four" in str(ask(shell, "When is it open?", "--knowledge", "mill")))
 
 
 def test_a_vector_store_is_a_base_that_jobs_rest_on(shell):
-    """The recall worker reads its file; OpenAI's client searches it, and a job's filter says what it may rest on."""
     import re
 
     from openai import OpenAI

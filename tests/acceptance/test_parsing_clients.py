@@ -85,7 +85,6 @@ console.log(JSON.stringify({ openai: parsed.choices[0].message.parsed, ai: objec
 
 
 def test_clients_parse_what_a_real_model_says(env: dict[str, str], python_clients: PythonClients, node: Node) -> None:
-    """Each mode of instructor, pydantic-ai, langchain-openai, openai and the AI SDK gives a value of its type."""
     told = json.loads(python_clients.run(PYTHON, env=env)) | json.loads(node.run(JAVASCRIPT, env=env))
     assert len(told) == 8
     for name, ticket in told.items():

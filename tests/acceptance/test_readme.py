@@ -15,7 +15,6 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_batch_in_four_commands(stack):
-    """They run as they stand there: every line has an answer or an error, and the same file is the same batch."""
     commands = re.search(r"A batch in four commands.*?\n\n((?:    .*\n)+)", README)
     assert commands is not None
     script = "\n".join(line.strip() for line in commands[1].splitlines())

@@ -10,9 +10,6 @@ pytestmark = pytest.mark.acceptance
 
 
 def test_a_model_named_by_its_address_answers_through_the_whole_stack(tmp_path: Path) -> None:
-    """`--model URL#NAME` adds the model to the catalogue; jobs that name it are answered there, moderated here, and
-    refused where they ask for what the model lacks.
-    """
     with (
         providing() as provider,
         running(tmp_path, "--model", f"{provider.url}/v1#teacher", HEADRACE_MODEL="teacher") as stack,

@@ -12,7 +12,6 @@ DOCS = Path(__file__).parents[2] / "docs" / "reference" / "job-fields.md"
 
 
 def test_a_file_of_evaluations_needs_no_model(tmp_path):
-    """The line of the documentation, in a home without any model: compared, and its receipt written."""
     documented = next(line.strip() for line in DOCS.read_text().splitlines() if line.startswith('{"input"'))
     (tmp_path / "in.jsonl").write_text(documented + "\n")
     Shell(tmp_path).run("run", "in.jsonl", "-o", "out.jsonl")
@@ -21,7 +20,6 @@ def test_a_file_of_evaluations_needs_no_model(tmp_path):
 
 
 def test_a_file_is_answered_whole_and_a_refused_line_that_was_corrected_is_asked_again(shell):
-    """Every line has its receipt, and nothing runs afterwards; refused lines alone are sent again."""
     late = {"prompt": "one", "idempotency_key": "order-1", "deadline": "2020-01-01T00:00:00Z"}
     other = {**late, "prompt": "two", "idempotency_key": "order-2"}
     questions = [{"prompt": f"question {number}"} for number in range(2, 202)]

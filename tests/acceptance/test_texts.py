@@ -34,7 +34,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 
 def test_a_file_of_all_kinds(shell):
-    """Each line has its receipt: a vector, a verdict, an answer, or why not."""
     (shell.folder / "jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in JOBS))
     told = lines(shell.run("submit", "jobs.jsonl", "--wait", "--json", code=1))
     found = {receipt["line"]: receipt for receipt in told}

@@ -67,7 +67,6 @@ def _prints(wanted: set[str], printed: str, heard: Path) -> bool:
 
 
 def test_each_step_prints_what_the_page_shows(shell: Shell):
-    """The commands run in their order as they stand on the page, and each line of an output comes again."""
     port = str(free_ports(1)[0])
     printed = secret = ""
     receiver: subprocess.Popen[str] | None = None

@@ -32,7 +32,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 def test_submit_and_wait_brings_the_answer(stack):
-    """A prompt goes in, and its receipt comes out: answered, moderated, and with every stage accounted for."""
     (receipt,) = lines(stack.run("submit", "--prompt", "hello there", "--wait", "--json"))
     answer = receipt["answer"]
     assert (receipt["status"], answer["text"], answer["finish_reason"]) == ("completed", "hello there", "stop")
@@ -41,13 +40,11 @@ def test_submit_and_wait_brings_the_answer(stack):
 
 
 def test_the_three_commands_that_it_prints_do_what_it_says(stack):
-    """Each of them, as it stands there, prints the line below it."""
     assert_trials(stack)
 
 
 @pytest.mark.slow
 def test_a_real_model_answers_as_it_says(tmp_path, smollm2_home):
-    """With the model that is served where nobody names one."""
     shell = Shell(tmp_path, {"HEADRACE_HOME": str(smollm2_home)})
     process = shell.start("up")
     try:
@@ -78,7 +75,6 @@ def test_redacted_answers(stack):
 
 
 def test_a_file_is_submitted_whole_or_not_at_all(stack):
-    """A wrong line is named, nothing is published, and the exit code says that the call was wrong."""
     file = stack.folder / "jobs.jsonl"
     file.write_text('{"prompt": "one"}\n{"prompt": 2}\n')
     stack.run("submit", "jobs.jsonl", code=2)
@@ -88,7 +84,6 @@ def test_a_file_is_submitted_whole_or_not_at_all(stack):
 
 
 def test_status_of_a_job_and_of_the_whole(stack):
-    """A job shows its steps; the whole shows what was done."""
     (receipt,) = lines(stack.run("submit", "--prompt", "status", "--wait", "--json"))
     (job,) = lines(stack.run("status", receipt["job_id"], "--json"))
     assert [step["state"] for step in job["steps"]] == ["done", "done", "done"]
@@ -98,14 +93,12 @@ def test_status_of_a_job_and_of_the_whole(stack):
 
 
 def test_results_from_the_beginning(stack):
-    """A late reader can still read every end."""
     (receipt,) = lines(stack.run("submit", "--prompt", "results", "--wait", "--json"))
     ends = lines(stack.run("results", "--from-beginning", "--json"))
     assert receipt["job_id"] in {end.get("job_id") for end in ends}
 
 
 def test_cancel_tells_what_happened(stack):
-    """A job that waits, here for a model that nobody serves, is cancelled; one that has ended is not."""
     make_echo_model(stack.folder / ".headrace", "unserved")
     (waiting,) = lines(stack.run("submit", "--prompt", "x", "--model", "unserved", "--json"))
     eventually(lambda: stack.call("status", waiting["job_id"], code=(0, 1)).returncode == 0)  # it is taken in
@@ -116,13 +109,11 @@ def test_cancel_tells_what_happened(stack):
 
 
 def test_cancelling_an_unknown_id_says_that_it_is_not_known_yet(stack):
-    """It may be a slip; if it is none, the job will not run when it comes."""
     asked = ("cancel", UNKNOWN.replace("7", "8"), "--json")
     eventually(lambda: lines(stack.run(*asked))[0]["state"] == "cancelled_ahead")  # "asked" after ten seconds
 
 
 def test_another_job_under_the_same_key_is_told_and_the_first_one_stays(stack):
-    """Who sent it learns why, and waits for no answer to another's question; the same one again is no trouble."""
     file = stack.folder / "keyed.jsonl"
     for prompt, code in (("first", 0), ("second", 1), ("first", 0)):
         file.write_text(f'{{"prompt": "{prompt}", "idempotency_key": "order-17"}}\n')
@@ -133,7 +124,6 @@ def test_another_job_under_the_same_key_is_told_and_the_first_one_stays(stack):
 
 
 def test_the_dead_are_listed_shown_and_replayed(stack):
-    """An unknown model is refused with the known ones named; shown with its original; replayed, it is refused again."""
     (dead,) = lines(stack.run("submit", "--prompt", "x", "--model", "nobody", "--wait", "--json", code=1))
     assert dead["category"] == "invalid"
     assert "echo" in dead["reason"]
@@ -163,7 +153,6 @@ def answered(stack):
 
 
 def test_output_that_cannot_be_written_is_told(answered):
-    """A full disk is one line and a code; a reader that has enough ends a command as it ends others."""
     command = shlex.join(answered.argv("submit", "--prompt", "x"))
     full = answered.shell(f"{command} > /dev/full")
     assert (full.returncode, full.stderr.splitlines()[-1]) == (
@@ -176,7 +165,6 @@ def test_output_that_cannot_be_written_is_told(answered):
 
 
 def test_a_burst_of_one_request_costs_one_generation(stack):
-    """And a second burst costs none. (That it costs one when who looks it up is killed, the tests of chaos show.)"""
     line = {"prompt": "Why do rivers bend?", "cache": "exact", "model": "echo", "lane": "batch"}
     tiers = []
     for name in ("first", "second"):
@@ -189,7 +177,6 @@ def test_a_burst_of_one_request_costs_one_generation(stack):
 
 
 def test_a_stack_speaks_http_and_prints_how(stack):
-    """The line that it prints, in a shell; the job goes the same way as all others."""
     log = stack.folder / "up.log"
     (export,) = eventually(lambda: [line for line in log.read_text().splitlines() if "OPENAI_BASE_URL=" in line])
     ask = 'curl -s -H "Authorization: Bearer $OPENAI_API_KEY" "$OPENAI_BASE_URL/jobs{}" {}'
@@ -202,7 +189,6 @@ def test_a_stack_speaks_http_and_prints_how(stack):
 
 
 def test_a_criterion_is_tried_by_the_models_that_run(stack: Shell) -> None:
-    """As evaluation jobs of the tenants whose outputs they are; they are no outputs of the next trial."""
     rubric = {"criterion": "rubric", "question": "Kind?", "name": "polite"}
     asked = [{"tenant": "tries", "prompt": f"Say {n}.", "criteria": [rubric]} for n in range(3)]
     (stack.folder / "tries.jsonl").write_text("".join(json.dumps(each) + "\n" for each in asked))
@@ -224,7 +210,6 @@ def test_a_criterion_is_tried_by_the_models_that_run(stack: Shell) -> None:
 
 
 def test_a_trial_that_is_interrupted_leaves_nothing_at_work(stack: Shell) -> None:
-    """What has not ended is cancelled, and said so; one that was killed is named to the next, which begins anew."""
     make_echo_model(stack.folder / ".headrace", "unserved")
     stack.run("submit", "--prompt", "Say so.", "--tenant", "broken-off", "--wait")
     (stack.folder / "kind.toml").write_text('question = "Is it kind?"\n')
@@ -249,7 +234,6 @@ def test_a_trial_that_is_interrupted_leaves_nothing_at_work(stack: Shell) -> Non
 
 
 def test_a_vector_store_works_on_a_fresh_stack(stack):
-    """Without another command: the embedder came with the start."""
     from openai import OpenAI
 
     url, key = stack.shell(
@@ -265,7 +249,6 @@ def test_a_vector_store_works_on_a_fresh_stack(stack):
 
 
 def test_a_gguf_file_is_served_by_one_command(tmp_path: Path):
-    """It is converted on the way, answers under its file's name, and the command to try it names it."""
     write_random_gguf(tmp_path / "Own-Model.gguf", "qwen2", "Q4_K")
     with running(tmp_path, "--model", "./Own-Model.gguf") as shell:
         told = (tmp_path / "up.log").read_text()

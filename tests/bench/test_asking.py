@@ -39,7 +39,6 @@ def server() -> Iterator[tuple[int, list[tuple[str, str, bytes]]]]:
 
 
 def test_each_connection_asks_one_after_the_other(server):
-    """Answers come by connection and in order, however large they are."""
     port, heard = server
     asked = [[request("POST", f"/{line}/{n}", "hr_key", {"n": n}) for n in range(3)] for line in range(2)]
     found = ask(port, asked, 200)

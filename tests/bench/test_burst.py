@@ -20,12 +20,10 @@ def result(recall, stages):
 
 
 def test_an_answer_counts_where_a_model_made_it():
-    """By its stages, and by the tier that it came from."""
     results = [result(Recall(), MADE), result(TOLD, MADE[:1]), result(TOLD, MADE[:1]), result(None, MADE[1:])]
     assert generations(results) == 2
     assert tiers(results) == {"none": 2, "exact": 0, "normalised": 0, "coalesced": 2, "semantic": 0}
 
 
 def test_no_two_paraphrases_are_the_same():
-    """Up to two hundred."""
     assert len(set(paraphrases(200))) == 200

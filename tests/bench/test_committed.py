@@ -10,7 +10,6 @@ FILES = sorted(RESULTS.glob("*.json"))
 
 @pytest.mark.parametrize("name", [path.stem for path in FILES])
 def test_a_committed_result_is_what_its_bench_writes(name: str):
-    """Names and fields are the agreed ones, and `holds` stands exactly where there is a target and a value."""
     content = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     assert content["name"] == name
     assert name in NAMES

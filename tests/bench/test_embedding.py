@@ -9,7 +9,6 @@ from headrace_workers.testing import HashEmbedder
 
 
 def test_texts_differ_in_length_and_are_read_whole():
-    """Paragraphs of our pages, no two alike."""
     embedder = HashEmbedder()
     found = texts(300, embedder)
     lengths = {embedder.count_tokens(text) for text in found}
@@ -19,7 +18,6 @@ def test_texts_differ_in_length_and_are_read_whole():
 
 
 def test_a_process_is_charged_for_what_it_used():
-    """This one, whose own clock says the same."""
     until = time.process_time() + 0.1
     while time.process_time() < until:
         pass
@@ -27,7 +25,6 @@ def test_a_process_is_charged_for_what_it_used():
 
 
 def test_the_ratio_is_of_cpu():
-    """The worker's to the embedder's own, over the same texts."""
     found = {each.metric: each for each in rows(100, whole=1.0, as_they_come=2.0, worker=1.2, rate=50.0)}
     assert found["recall worker"].value == 12.0
     assert found["recall worker to the embedder alone, all at once"].holds

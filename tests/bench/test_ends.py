@@ -29,7 +29,6 @@ def publish(kafka, *events):
 
 
 def test_dead_letters_of_an_earlier_run_do_not_count(kafka):
-    """What was there before the bench began is not its own: neither an end that is waited for nor a reason to stop."""
     publish(kafka, DEAD, DEAD, DEAD)
     with Ends(kafka) as ends:
         publish(kafka, ENDED)

@@ -7,7 +7,6 @@ from bench.peers.fidelity import compared
 
 
 def test_equal_logits_have_no_distance():
-    """Nor have logits that differ by a constant, which means nothing."""
     logits = np.random.default_rng(1).normal(size=(5, 9)).astype(np.float32)
     found = compared(logits, logits + 3, [0, 1, 2, 3, 4])
     np.testing.assert_allclose(found["divergence"], 0, atol=1e-6)
@@ -16,7 +15,6 @@ def test_equal_logits_have_no_distance():
 
 
 def test_distances_are_those_of_the_probabilities():
-    """By hand: halves and quarters."""
     plain, small = np.log([[0.5, 0.25, 0.25]]), np.log([[0.25, 0.5, 0.25]])
     found = compared(plain.astype(np.float32), small.astype(np.float32), [0])
     assert found["plain"] == pytest.approx(np.log(2))
@@ -26,7 +24,6 @@ def test_distances_are_those_of_the_probabilities():
 
 
 def test_documents_come_with_their_sentences():
-    """No document twice; few, where few are asked for."""
     few, all_of_them = texts(3), texts()
     assert few["documents"] == all_of_them["documents"][:3]
     assert len(set(all_of_them["documents"])) == len(all_of_them["documents"]) > 90
@@ -41,7 +38,6 @@ def test_kernels_are_named_in_the_libraries_words():
 
 
 def test_each_figure_stands_beside_its_target():
-    """Perplexity, tokens, divergence and cosines have one."""
     good = {"perplexity": 30.0, "ratio": 1.05, "agreement": 0.9, "divergence": 0.05, "time": 0.5,
             "mean": 0.996, "least": 0.98}  # fmt: skip
     assert [each.holds for each in figures("here", good)] == [None, True, True, True, None, True, True]

@@ -15,7 +15,6 @@ from headrace_workers.features.cache.semantic.questions import Questions
 
 @pytest.mark.integration
 def test_both_starts_know_all(tmp_path, monkeypatch):
-    """From the ledger and from the snapshot; the memory of a worker that starts is counted in a process of its own."""
     monkeypatch.setattr(fleet, "_STARTS", 1)
     with sqlite_ledger(tmp_path) as ledger:
         fill(ledger, 60)
@@ -27,7 +26,6 @@ def test_both_starts_know_all(tmp_path, monkeypatch):
 
 
 def test_all_followers_are_waited_for(tmp_path):
-    """For each answer that comes, and for each that dies."""
     with sqlite_ledger(tmp_path) as ledger, contextlib.ExitStack() as stack:
         all_known = [Known(384), Known(384)]
         for number, known in enumerate(all_known):

@@ -20,7 +20,6 @@ PAGE = """<ul><li><a href="not-the-index.html">menu</a></li></ul>
 
 
 def test_entries_become_questions(tmp_path: Path) -> None:
-    """With every page that an entry leads to; menus and symbols are none."""
     (tmp_path / "genindex-B.html").write_text(PAGE)
     (tmp_path / "genindex-Symbols.html").write_text(PAGE.replace("error", "+"))
     assert questions(tmp_path) == {

@@ -18,14 +18,12 @@ def test_vectors_come_in_groups():
 
 
 def test_questions_differ_and_so_do_their_other_wordings():
-    """Whatever their number."""
     numbers = np.arange(2_000)
     texts = {question(number) for number in range(2_000)}.union(*worded(numbers, "How can I repair", "How can I fix"))
     assert len(texts) == 6_000
 
 
 def test_known_vectors_cost_what_an_embedder_costs():
-    """The embedder that is there for its time is asked, and what it gives is thrown away."""
     asked = []
 
     class First(HashEmbedder):
@@ -39,7 +37,6 @@ def test_known_vectors_cost_what_an_embedder_costs():
 
 
 def test_both_sides_take_turns():
-    """One after the other; what warms them up is not counted."""
     calls = []
     took = in_turns(lambda place: calls.append(("one", place)), lambda place: calls.append(("other", place)), 3)
     assert [len(side) for side in took] == [3, 3]
@@ -48,7 +45,6 @@ def test_both_sides_take_turns():
 
 
 def test_look_ups_by_likeness_are_compared_in_two_ways():
-    """Each question is found again among the known ones."""
     rows = by_likeness(300, 5, HashEmbedder(), lambda _: None)
     assert rows[0].metric.startswith("share of hits")
     assert rows[0].value == 1.0
@@ -57,7 +53,6 @@ def test_look_ups_by_likeness_are_compared_in_two_ways():
 
 @pytest.mark.parametrize("exact", [2_000, 500])
 def test_faiss_alone_finds_what_is_nearest(exact: int):
-    """By comparing all, and by lists that are refined."""
     rows = clustered(1_000, 64)
     search = faiss_alone(rows, exact)
     found = [search(query[None])[1][0].tolist() for query in near(rows[:50], 0.3, 9)]

@@ -12,7 +12,6 @@ from headrace_schemas.errors import Unavailable
 
 @pytest.mark.parametrize("templates", [BENIGN, BORDERLINE], ids=["benign", "borderline"])
 def test_there_are_enough_and_each_is_another(templates) -> None:
-    """300 at least, of many templates: one is left out at a time."""
     texts = [text for template in templates for text in template.texts]
     assert len(texts) >= 300
     assert len(set(texts)) == len(texts)

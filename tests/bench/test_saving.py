@@ -31,7 +31,6 @@ def job(number: int) -> str:
 
 
 def test_a_stream_repeats_as_people_do() -> None:
-    """The most frequent question comes often, in several wordings, half of the time in the first; always the same."""
     asked = stream(MEANINGS, 2_000)
     assert asked == stream(MEANINGS, 2_000)
     (most, times), (_, second) = Counter(each.meaning for each in asked).most_common(2)
@@ -43,13 +42,11 @@ def test_a_stream_repeats_as_people_do() -> None:
 
 
 def test_an_answer_to_another_question_is_counted() -> None:
-    """By the job that made it; one that was made before the stream is another question's, too."""
     asked = [Asking(1, "a"), Asking(1, "b"), Asking(2, "c"), Asking(3, "d")]
     assert wrong(asked, [result(0), result(1, first=0), result(2, first=1), result(3, first=99)]) == 2
 
 
 def test_what_was_saved_is_told_beside_the_run_without() -> None:
-    """Rates as a ratio; tokens and seconds as the receipts have them."""
     asked = [Asking(1, "a"), Asking(1, "b")]
     found = {
         CacheMode.OFF: Replayed(4.0, [result(0), result(1)]),

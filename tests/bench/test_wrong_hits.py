@@ -18,7 +18,6 @@ ALIKE = [
 
 
 def test_questions_are_all_different():
-    """No question stands for two meanings, each has five wordings, and a preamble has forty words."""
     meanings = [*swapped(), *about_entities("capital", ["Ghana", "Chad"], CAPITALS)]
     texts = Counter(text for meaning in meanings for text in meaning.wordings)
     assert [text for text, times in texts.items() if times > 1] == []
@@ -28,7 +27,6 @@ def test_questions_are_all_different():
 
 
 def test_half_is_cached_in_one_wording_and_the_rest_is_asked():
-    """The other half in the next turn; the very words that are cached are not asked for."""
     first, second = turns(ALIKE)
     assert first.cached == {"How long do 2 eggs boil?": 0}
     assert second.cached == {"How long do 3 eggs boil, please?": 1}
@@ -40,7 +38,6 @@ def test_half_is_cached_in_one_wording_and_the_rest_is_asked():
 
 
 def test_what_should_hit_is_what_is_cached():
-    """And of two methods that see the same, the guards refuse what a cosine serves."""
     vectors = KnownVectors({text: EMBED([text])[0] for meaning in ALIKE for text in meaning.wordings})
     plain = list(looked_up(ALIKE, vectors, cosine(0.5)))
     assert [(look.asked, look.should, look.served) for look in plain[:3]] == [
@@ -54,7 +51,6 @@ def test_what_should_hit_is_what_is_cached():
 
 
 def test_an_upper_bound_knows_that_a_cluster_fails_together():
-    """Ten wrong answers about one thing of ten say less than ten wrong ones about ten things."""
     meanings = [Meaning("kind", str(number), 0, ()) for number in range(10)]
     together = [Look(number, True, 99 if number == 0 else number) for number in range(10) for _ in range(10)]
     apart = [Look(number, True, 99 if turn == 0 else number) for number in range(10) for turn in range(10)]
@@ -65,7 +61,6 @@ def test_an_upper_bound_knows_that_a_cluster_fails_together():
 
 
 def test_each_method_is_measured_in_all_and_by_kind():
-    """With its targets on headrace's own rows only."""
     said: list[str] = []
     rows = measure(ALIKE, EMBED, said.append)
     assert {row.target for row in rows if row.target} == {"≥ 0.8", "≤ 0.01"}
@@ -74,7 +69,6 @@ def test_each_method_is_measured_in_all_and_by_kind():
 
 
 def test_pairs_are_read_from_their_section():
-    """Each first word once, with its second."""
     capitals = ": capital-world\nAbuja Nigeria Accra Ghana\nAbuja Nigeria Algiers Algeria"
     text = f"{capitals}\n: currency\nAlgeria dinar Angola kwanza\n"
     assert pairs(text, "capital-world") == {"Abuja": "Nigeria", "Accra": "Ghana", "Algiers": "Algeria"}

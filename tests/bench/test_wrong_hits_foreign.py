@@ -34,7 +34,6 @@ def same(texts: list[str]) -> np.ndarray:
 
 
 def test_the_shares_count_what_was_served_and_what_of_it_was_wrong() -> None:
-    """Each figure names its count and its interval."""
     right = Pair("near", "Fix a bike", "Repair a bike", same=True)
     missed = Pair("near", "Fix a bike", "Inflate a tyre", same=True)
     trap = Pair("trap", "Fix a bike", "Mend a bike", same=False)
@@ -46,7 +45,6 @@ def test_the_shares_count_what_was_served_and_what_of_it_was_wrong() -> None:
 
 
 def test_what_another_case_serves_is_wrong() -> None:
-    """A case's own question is left out, and each wording is a look-up."""
     cases = [Case("Fix a bike", ("Repair a bike",)), Case("Mend a bike", ()), Case("Bake bread", ())]
     rows = of_cases(cases, same, 0.8)
     assert rows[-1].value == 750.0

@@ -111,7 +111,6 @@ def labels(ledger):
 
 
 def test_wrong_answers_are_found_and_their_scope_turns_itself_off(deployment, ledger):
-    """Whoever is killed meanwhile. Audits reach no topic and no cache, and another tenant is served as before."""
     for tenant in ("default", "other"):
         ask(deployment, ledger, map(asked, NUMBERS), tenant=tenant)
     plant(ledger)

@@ -25,7 +25,6 @@ def deployment(request, service_folder):
 
 @pytest.mark.parametrize("deployment", [PRODUCTION, pytest.param(EMBEDDED, marks=pytest.mark.slow)], indirect=True)
 def test_every_line_has_one_end_however_often_its_bridge_dies(deployment):
-    """Kills while lines are fed and answers written, each fourth the worker's; bad lines and duplicates among them."""
     lines = [json.dumps({"prompt": f"line {number}", "idempotency_key": f"k{number}"}) for number in range(LINES)]
     lines[70], lines[LINES - 100] = "{", lines[10]
     wrong = {71, LINES - 99}

@@ -75,7 +75,6 @@ def redis(request):
 
 @pytest.mark.slow
 def test_redis_is_wiped_during_a_burst(deployment, redis):
-    """Who waits is in the ledger alone."""
     ids = coalesced(deployment, 60)
     with redis_client.Redis.from_url(redis.url) as client:
         client.flushall()
@@ -89,7 +88,6 @@ def test_redis_is_wiped_during_a_burst(deployment, redis):
 
 
 def test_whoever_leads_a_burst_is_killed(deployment):
-    """Both recall workers, and the one that makes the answer; and recall workers wherever they are."""
     ids = coalesced(deployment, 60)
     for name in BOTH:
         deployment.kill(name)

@@ -22,6 +22,5 @@ def deployment(request, service_folder):
 
 @pytest.mark.slow
 def test_every_item_has_one_end_however_often_its_bridge_dies(deployment):
-    """Killed while items are written down and again while answers are read: each is counted once, and asked once."""
     found = storm(deployment, ROWS, kills=3)
     assert holds(found, ROWS), found

@@ -23,7 +23,6 @@ def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stac
 
 
 def test_duplicates_are_one_job(deployment):
-    """The same keys sent again, and the same records byte for byte: no job runs twice."""
     key = fresh_key("twice")
     ids = deployment.publish(prompts(100), key)
     assert deployment.publish(prompts(100), key) == ids
@@ -52,7 +51,6 @@ def resend(deployment: Deployment, ids: set[str]) -> None:
 
 @pytest.mark.slow
 def test_only_the_poison_job_dies(deployment):
-    """A job that kills its worker stands among 7 others: it alone is dead as poison, and they are answered."""
     texts = prompts(8, seconds=0.1)  # long enough for a neighbour to be under way beside the culprit
     texts[5] = "%%crash%%"
     ids = deployment.publish(texts, fresh_key("poison"))
@@ -62,7 +60,6 @@ def test_only_the_poison_job_dies(deployment):
 
 
 def test_cancelled_before_during_and_after(deployment):
-    """A cancellation wins exactly when the job has not ended: known ahead, queued or under way, but not afterwards."""
     from headrace_schemas.job import derive_job_id
 
     key = fresh_key("cancel")
@@ -99,7 +96,6 @@ def test_cancelled_before_during_and_after(deployment):
 
 
 def test_a_record_that_was_refused_ends_no_job(deployment):
-    """After a refusal a good record is answered and a cancellation counts; what comes second under a key is told."""
     key = fresh_key("refused")
     with deployment.producer() as producer:
         mended, cancelled = (
@@ -130,7 +126,6 @@ def states_of(deployment: Deployment, *job_ids: str) -> set[str]:
 
 @pytest.mark.luck
 def test_what_moderation_stops_goes_nowhere(deployment):
-    """Redacted texts are in no event downstream of moderation, also when its worker dies over them."""
     secrets = ("river.keeper@headrace.io", "4111 1111 1111 1111", "idiot")
     texts = [f"%%sleep:{BREATH}%% write this down: {secrets[n % 3]} ({n})" for n in range(150)]
     ids = deployment.publish(texts, fresh_key("secret"), criteria=JUDGED)

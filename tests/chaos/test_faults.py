@@ -31,7 +31,6 @@ def test_the_bridge_is_killed(deployment):
 
 @pytest.mark.parametrize("role", ["generate", *(pytest.param(role, marks=luck) for role in ("moderate", "judge"))])
 def test_a_worker_is_killed(deployment, role):
-    """SIGKILL to a worker while it runs a claim: the lease ends, and another does the work."""
     ids = publish(deployment, 60, seconds=LONG) if role == "generate" else publish(deployment)
     deployment.catch_at_work(role)
     deployment.kill(role)
@@ -40,7 +39,6 @@ def test_a_worker_is_killed(deployment, role):
 
 @once
 def test_redis_is_wiped_and_killed(stack, deployment):
-    """FLUSHALL, SIGKILL and a restart: the ledger sends the work out again, and the same workers take it."""
     before = deployment.ended()
     ids = publish(deployment)
     under_way(deployment, before)
@@ -58,7 +56,6 @@ def test_redis_is_wiped_and_killed(stack, deployment):
 
 @luck
 def test_redis_dies_with_a_message_on_its_way(stack, deployment):
-    """A worker that takes a message from a Redis that is gone serves again when there is one."""
     ids = catch_a_message(stack, deployment)
     stack.redis.kill()
     deployment.signal("judge", signal.SIGCONT)
@@ -92,7 +89,6 @@ def catch_a_message(stack: Stack, deployment: Deployment) -> list[str]:
 
 
 def test_the_broker_is_killed(stack, deployment):
-    """SIGKILL to Apache Kafka and a restart: what it had confirmed is there, and what waited is published."""
     if not stack.durable:
         pytest.skip("the embedded broker keeps its log in memory")
     before = deployment.ended()
@@ -118,7 +114,6 @@ def test_the_database_is_killed(stack, deployment):
 
 
 def test_everything_is_told_to_stop(deployment):
-    """SIGTERM to all in mid-run: they end well and leave nothing leased; started again, they finish."""
     before = deployment.ended()
     ids = publish(deployment, 120, seconds=LONG)  # six seconds of work
     under_way(deployment, before)
@@ -131,7 +126,6 @@ def test_everything_is_told_to_stop(deployment):
 
 @once
 def test_a_worker_is_paused_past_its_lease(deployment):
-    """SIGSTOP for longer than the lease: another does its work, and what it finishes after SIGCONT changes nothing."""
     ids = publish(deployment, 60, seconds=LONG)
     claim = deployment.catch_at_work("generate")
     deployment.start("generate-2")
@@ -150,7 +144,6 @@ def test_a_worker_is_paused_past_its_lease(deployment):
 
 @once
 def test_two_bridges_share_the_work(deployment):
-    """Two bridges at once, and one of them killed in mid-run."""
     deployment.start("bridge-2")
     first = publish(deployment, 100)
     verdict(deployment, first)
@@ -164,6 +157,5 @@ def test_two_bridges_share_the_work(deployment):
 
 
 def test_the_stack_is_what_it_says(stack: Stack):
-    """All processes still run, under the ids that they were last started with."""
     assert all(child.running for child in stack.deployment.children.values())
     assert set(stack.deployment.children) == set(ROLES)

@@ -37,7 +37,6 @@ def deployment(embedded_kafka, redis_server, postgres, service_folder):
 
 
 def test_each_line_is_one_job_when_its_feeder_dies_in_the_middle(deployment: Deployment):
-    """SIGKILL at half of all lines, and once more at three quarters; who goes on begins where the ledger says."""
     ledger = Ledger.at(deployment.ledger)
     files = Files(ledger.of(StoredFiles), Store.at(str(deployment.folder / "files")))
     data = (json.dumps({"prompt": f"line {number}"}).encode() + b"\n" for number in range(1, LINES + 1))

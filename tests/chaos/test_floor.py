@@ -36,7 +36,6 @@ def rows(deployment, condition):
 
 
 def test_each_answer_is_made_once_and_each_job_has_one_end(deployment):
-    """The judge dies over its verdict, and the model over the answer that this asked for: no round is run twice."""
     floor = MinQuality(criterion="never", value=1, then="regenerate", attempts=ATTEMPTS - 1)
     prompts = [f"tell me of the river number {n}" for n in range(JOBS)]
     ids = deployment.publish(prompts, fresh_key("floor"), criteria=(NEVER, LONG), min_quality=floor)

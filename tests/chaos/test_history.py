@@ -69,7 +69,6 @@ BROKEN = {
 
 
 def test_a_good_history_passes_every_rule():
-    """Answered, cancelled, dead and refused jobs, and a repeat, are all in order."""
     tally = check(GOOD)
     assert tally.holds, str(tally)
     assert tally.counts["jobs accepted"] == 3
@@ -77,13 +76,11 @@ def test_a_good_history_passes_every_rule():
 
 
 def test_every_rule_has_a_history_that_breaks_it():
-    """A rule that cannot fail says nothing."""
     assert list(BROKEN) == [rule.__name__ for rule in RULES]
 
 
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_broken_history_is_found(rule):
-    """The rule names its violation, and the tally shows it."""
     tally = check(BROKEN[rule])
     assert tally.violations[rule]
     assert not tally.holds
@@ -112,12 +109,10 @@ def test_a_broken_history_is_found(rule):
     ],
 )
 def test_other_ways_to_break_a_rule_are_found_too(rule, history):
-    """No end at all, two ends of one kind, an end elsewhere, another order."""
     assert check(history).violations[rule]
 
 
 def test_a_part_of_a_history_is_about_its_own_jobs():
-    """Another test's trouble stays its own, but what is held or unpublished concerns all."""
     part = replace(BROKEN["every_job_ended"], outbox=2).of({"a"})
     assert [row.id for row in part.jobs] == ["a"]
     assert {e.job_id for e in part.events} == {"a"}
@@ -127,7 +122,6 @@ def test_a_part_of_a_history_is_about_its_own_jobs():
 
 
 def test_a_ledger_is_read_as_of_one_moment(tmp_path):
-    """Each statement gives its rows, in order."""
     with sqlite3.connect(tmp_path / "l.db") as connection:
         connection.execute("CREATE TABLE t AS SELECT 1 AS n UNION SELECT 2")
     connection.close()

@@ -131,7 +131,6 @@ def deployment(request, service_folder):
 
 
 def test_stages_of_ones_own_hold_under_kills(deployment):
-    """Each job passes the stages that it asks for, in order, and every end is followed, whoever dies meanwhile."""
     key = fresh_key("own")
     first = deployment.publish(prompts(20, 0.02), f"{key}-plain")
     behind = deployment.publish(prompts(10), f"{key}-behind", metadata={"behind": first[-1], "shout": "s"})

@@ -44,7 +44,6 @@ def publish(deployment: Deployment) -> list[str]:
 
 
 def test_who_embeds_and_who_moderates_are_killed(deployment):
-    """In the middle of it; and before anybody does it, jobs wait and say for what."""
     ids = publish(deployment)
     told = "SELECT count(*) FROM steps WHERE reason LIKE '%which this job needs%' AND stage IN ('embed', 'moderate')"
     deployment.wait_until(

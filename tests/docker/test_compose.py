@@ -112,7 +112,6 @@ def config(
 
 @pytest.mark.integration
 def test_compose_accepts_the_file(root: Path) -> None:
-    """Compose itself reads the file, resolves every variable and finds all services, with and without a GPU."""
     plain = config(root, "config", "--format", "json")
     assert plain.returncode == 0, plain.stderr
     assert set(json.loads(plain.stdout)["services"]) == SERVICES - {"worker-generate-gpu"}
@@ -124,7 +123,6 @@ def test_compose_accepts_the_file(root: Path) -> None:
 
 @pytest.mark.integration
 def test_only_make_test_compose_collects_what_needs_an_engine(root: Path) -> None:
-    """It takes many minutes, also where an engine is."""
     collect = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", "tests/docker", "-m"]
     for marks, collected in (("not slow", False), ("acceptance", False), ("compose", True)):
         found = subprocess.run([*collect, marks], cwd=root, capture_output=True, text=True, check=False, timeout=240)
@@ -162,7 +160,6 @@ def test_a_setting_that_is_not_in_the_env_file_reaches_nothing(root: Path) -> No
 
 @pytest.mark.integration
 def test_compose_refuses_to_start_without_a_password(root: Path) -> None:
-    """There is no default password: Compose stops and names the variable."""
     refused = config(root, "config", "--quiet", password=None)
     assert refused.returncode != 0
     assert "POSTGRES_PASSWORD" in refused.stderr
@@ -171,7 +168,6 @@ def test_compose_refuses_to_start_without_a_password(root: Path) -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_compose_accepts_each_documented_override(root: Path, tmp_path: Path, example: str) -> None:
-    """The examples of docs/how-to/adapt-the-compose-file.md say what the page says of them."""
     override = tmp_path / "override.yml"
     override.write_text(OVERRIDES[example], "utf-8")
     files = ["--file", str(override), "--project-directory", str(root)]
@@ -183,7 +179,6 @@ def test_compose_accepts_each_documented_override(root: Path, tmp_path: Path, ex
 
 
 def test_every_documented_override_is_tried() -> None:
-    """The rule above leaves none out."""
     assert set(OVERRIDES) == set(EXAMPLES)
 
 
@@ -194,7 +189,6 @@ def test_all_expected_services_are_there(services: Services) -> None:
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_service_is_watched_restarted_and_bounded(services: Services, name: str) -> None:
-    """Long-running services are checked, restarted, stopped in known time; all are bound in memory, CPU and pids."""
     service = services[name]
     if name in ONE_SHOT:
         assert service["restart"] == "no"
@@ -212,7 +206,6 @@ def test_every_service_is_watched_restarted_and_bounded(services: Services, name
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_service_is_locked_down(services: Services, name: str) -> None:
-    """No service is privileged, keeps a capability, gains one, shares the host's namespaces or holds its socket."""
     service = services[name]
     assert not service.get("privileged")
     assert service["cap_drop"] == ["ALL"]
@@ -225,7 +218,6 @@ def test_every_service_is_locked_down(services: Services, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_the_commands_are_those_that_the_tests_run(services: Services, name: str) -> None:
-    """Each of our services runs the command of its name; the GPU worker runs the CPU worker's."""
     expected = COMMANDS[name.removesuffix("-gpu")]
     assert services[name]["command"] == expected
     assert "entrypoint" not in services[name]
@@ -236,7 +228,6 @@ def test_the_commands_are_those_that_the_tests_run(services: Services, name: str
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_our_services_find_their_parts_and_keep_the_password_out_of_the_address(services: Services, name: str) -> None:
-    """Every process is told of Kafka, Redis, ledger and home; the ledger's URL carries no password."""
     environment = services[name]["environment"]
     assert environment["HEADRACE_KAFKA"] == "kafka:19092"
     assert environment["HEADRACE_REDIS"].startswith("redis://redis:")
@@ -247,14 +238,12 @@ def test_our_services_find_their_parts_and_keep_the_password_out_of_the_address(
 
 @pytest.mark.parametrize("name", sorted(OURS - ONE_SHOT))
 def test_a_process_that_is_killed_for_memory_is_told_the_variable_of_its_bound(services: Services, name: str) -> None:
-    """`status` and `doctor` name it. A worker on a GPU has the same command as one without, and a bound of its own."""
     variable = memory_variable(" ".join(services[name]["command"]))
     named = (variable or "").replace("GENERATE", "GPU") if name.endswith("-gpu") else variable
     assert services[name]["mem_limit"].startswith(f"${{{named}:-")
 
 
 def test_everything_waits_for_what_it_needs(services: Services) -> None:
-    """Init waits for healthy services; all others of ours wait for a successful init as well."""
     for name in OURS - ONE_SHOT:
         conditions = {on: wait["condition"] for on, wait in services[name]["depends_on"].items()}
         assert conditions.pop("init") == "service_completed_successfully"
@@ -275,7 +264,6 @@ def test_images_carry_an_exact_version(root: Path, services: Services, name: str
 
 
 def test_one_service_builds_each_of_our_images_and_nothing_pulls_them(root: Path, services: Services) -> None:
-    """Builds of one tag side by side make images that differ, and then containers are made anew without need."""
     built = {name: service["build"]["dockerfile"] for name, service in services.items() if "build" in service}
     assert built == {"init": "docker/Dockerfile", "worker-generate-gpu": "docker/Dockerfile.gpu"}
     assert all((root / dockerfile).is_file() for dockerfile in built.values())
@@ -284,7 +272,6 @@ def test_one_service_builds_each_of_our_images_and_nothing_pulls_them(root: Path
 
 @pytest.mark.integration
 def test_pip_gets_its_own_variables_where_they_are_set(root: Path) -> None:
-    """A mirror, its authority and a proxy hold for the builds and for `init`, which downloads models with pip."""
     settings = {"PIP_INDEX_URL": "https://mirror.example/simple", "PIP_CERT": "/run/secrets/ca"}
     shown = config(root, "--profile", "gpu", "config", "--format", "json", **settings, HTTPS_PROXY="http://proxy:3128")
     found = json.loads(shown.stdout)["services"]
@@ -298,14 +285,12 @@ def test_pip_gets_its_own_variables_where_they_are_set(root: Path) -> None:
 
 
 def test_only_the_doors_are_published_and_only_on_loopback(services: Services) -> None:
-    """The host's own services may send jobs; nothing is open to the network around it."""
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
     assert set(published) == {"kafka", "gateway"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
 def test_workers_and_stores_cannot_reach_the_internet(compose: dict[str, Any], services: Services) -> None:
-    """`core` is internal, and only the doors (for ports), init and who delivers webhooks are on another network."""
     assert compose["networks"]["core"]["internal"] is True
     assert {name for name, service in services.items() if service["networks"] != ["core"]} == {
         "kafka",
@@ -316,7 +301,6 @@ def test_workers_and_stores_cannot_reach_the_internet(compose: dict[str, Any], s
 
 
 def test_redis_keeps_nothing_and_never_evicts(services: Services) -> None:
-    """Redis saves nothing, refuses when full, and its own bound leaves room beneath the container's."""
     command = services["redis"]["command"]
     settings = dict(zip(command[1::2], command[2::2], strict=True))
     assert settings["--save"] == ""
@@ -327,9 +311,6 @@ def test_redis_keeps_nothing_and_never_evicts(services: Services) -> None:
 
 
 def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], services: Services) -> None:
-    """Ledger, Kafka's log, files, the models and what recall workers know outlive their containers; none changes a
-    model.
-    """
     assert set(compose["volumes"]) == {"files", "kafka-log", "ledger", "models", "recall"}
     assert "files:/var/lib/headrace/files" in services["bridge"]["volumes"]
     assert services["postgres"]["volumes"] == ["ledger:/var/lib/postgresql/data"]
@@ -344,7 +325,6 @@ def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], servic
 
 
 def test_kafkas_check_starts_no_jvm(services: Services) -> None:
-    """A socket opens in a millisecond, where a JVM took two seconds of CPU time every 15 s."""
     check, kafka = services["kafka"]["healthcheck"]["test"], services["kafka"]["environment"]
     (port,) = re.findall(r"INTERNAL://:(\d+)", kafka["KAFKA_LISTENERS"])
     assert check == ["CMD", "bash", "-c", f": > /dev/tcp/127.0.0.1/{port}"]
@@ -355,7 +335,6 @@ def test_kafkas_check_starts_no_jvm(services: Services) -> None:
 
 
 def test_kafka_advertises_what_its_clients_use(services: Services) -> None:
-    """Inside, the advertised address is the one in HEADRACE_KAFKA; outside, it is the published port."""
     kafka = services["kafka"]
     advertised = dict(a.split("://", 1) for a in kafka["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(","))
     listening = dict(a.split("://", 1) for a in kafka["environment"]["KAFKA_LISTENERS"].split(","))
@@ -368,7 +347,6 @@ def test_kafka_advertises_what_its_clients_use(services: Services) -> None:
 
 
 def test_the_gpu_worker_is_opt_in_and_reserves_a_gpu(services: Services) -> None:
-    """Without the profile nobody needs a GPU; with it the worker asks for one."""
     assert [name for name, service in services.items() if service.get("profiles")] == ["worker-generate-gpu"]
     gpu = services["worker-generate-gpu"]
     assert gpu["profiles"] == ["gpu"]

@@ -51,14 +51,12 @@ def test_hadolint_finds_nothing(dockerfile: Path) -> None:
 
 
 def test_every_ignored_rule_has_its_reason_beside_it(dockerfile: Path) -> None:
-    """An ignore names its rules and, after a `#`, the reason; none holds for a whole file."""
     for line in dockerfile.read_text("utf-8").splitlines():
         if "hadolint" in line and line.startswith("#"):
             assert re.fullmatch(r"# hadolint ignore=[A-Z0-9,]+ # \S.+", line), line
 
 
 def test_base_images_are_pinned(dockerfile: Path) -> None:
-    """Every stage starts from an exact version or from an earlier stage."""
     stages: set[str] = set()
     for source in arguments(dockerfile, "FROM"):
         image, _, stage = source.partition(" AS ")
@@ -75,7 +73,6 @@ def test_the_image_runs_as_a_fixed_user_without_rights(dockerfile: Path) -> None
 
 
 def test_the_image_is_headrace(dockerfile: Path) -> None:
-    """The entry point is the command itself, watched by its own health check, with its home on a volume."""
     assert arguments(dockerfile, "ENTRYPOINT") == ['["headrace"]']
     assert '["headrace", "health", "worker"]' in arguments(dockerfile, "HEALTHCHECK")[0]
     assert arguments(dockerfile, "VOLUME") == ['["/var/lib/headrace"]']
@@ -83,20 +80,17 @@ def test_the_image_is_headrace(dockerfile: Path) -> None:
 
 
 def test_pip_stays_in_the_image(dockerfile: Path) -> None:
-    """`headrace init` downloads models with it. It keeps no cache: the home is small and in memory."""
     assert not [run for run in arguments(dockerfile, "RUN") if "uninstall" in run]
     assert "PIP_NO_CACHE_DIR=1" in arguments(dockerfile, "ENV")[-1]
 
 
 def test_no_secret_is_baked_in(dockerfile: Path) -> None:
-    """No ENV or ARG has a secret's name, and nothing is fetched from outside by ADD."""
     for keyword in ("ENV", "ARG"):
         assert not [a for a in arguments(dockerfile, keyword) if SECRET.search(a)]
     assert not arguments(dockerfile, "ADD")
 
 
 def test_the_build_context_holds_what_is_copied_and_no_more(root: Path, dockerfile: Path) -> None:
-    """.dockerignore lets in exactly what the Dockerfiles copy; all of it exists."""
     rules = [r for r in (root / ".dockerignore").read_text("utf-8").splitlines() if r and not r.startswith("#")]
     assert rules[0] == "*"
     allowed = {rule[1:] for rule in rules if rule.startswith("!")}
@@ -111,7 +105,6 @@ def test_the_build_context_holds_what_is_copied_and_no_more(root: Path, dockerfi
 
 
 def test_the_pinned_versions_are_what_the_project_allows(root: Path) -> None:
-    """docker/requirements.txt pins every dependency of the images' extras within its range in pyproject.toml."""
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     pins: dict[str, str] = {}
     for line in (root / "docker/requirements.txt").read_text("utf-8").splitlines():

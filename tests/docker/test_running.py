@@ -212,7 +212,6 @@ def deployment(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_everything_starts_and_a_second_build_recreates_nothing(deployment: Deployment) -> None:
-    """One service builds the image for all."""
     before = deployment.containers()
     assert set(before) == {*LONG_RUNNING, "receiver"}
     assert "WRONG" not in deployment.headrace("doctor")
@@ -221,7 +220,6 @@ def test_everything_starts_and_a_second_build_recreates_nothing(deployment: Depl
 
 
 def test_jobs_are_answered_over_http_and_kafka(deployment: Deployment) -> None:
-    """Both doors are open to this host."""
     sent = deployment.http("POST", "/v1/jobs", json={"model": MODEL, "prompt": "Name a lake.", **SHORT})
     jobs = [sent.json()["id"], *deployment.publish("first", 4)]
     deployment.wait_for(jobs)
@@ -229,7 +227,6 @@ def test_jobs_are_answered_over_http_and_kafka(deployment: Deployment) -> None:
 
 
 def test_a_batch_comes_by_standard_input(deployment: Deployment) -> None:
-    """Containers do not see this host's files."""
     jobs = "".join(json.dumps({"prompt": f"Name lake {n}.", **SHORT}) + "\n" for n in range(40))
     batch = deployment.headrace("batch", "submit", "-", input=jobs.encode())
     eventually(partial(has_ended, deployment, batch), HANG)
@@ -237,7 +234,6 @@ def test_a_batch_comes_by_standard_input(deployment: Deployment) -> None:
 
 
 def test_a_command_reads_files_that_are_mounted(deployment: Deployment) -> None:
-    """`docker compose run` takes volumes, where `exec` cannot."""
     (deployment.folder / "leave.md").write_text("# Leave\n\nThere are 30 days of leave.\n")
     mounted = f"{deployment.folder / 'leave.md'}:/tmp/leave.md:ro"
     command = ["run", "--rm", "-T", "--volume", mounted, "bridge", "knowledge", "add", "handbook", "/tmp/leave.md"]
@@ -246,7 +242,6 @@ def test_a_command_reads_files_that_are_mounted(deployment: Deployment) -> None:
 
 
 def test_a_webhook_arrives_signed(deployment: Deployment) -> None:
-    """The worker that delivers reaches a receiver outside the deployment's inner network."""
     secret = deployment.headrace("webhooks", "add", "https://receiver:8443/hooks", "--event", "job.completed", "--json")
     key = base64.b64decode(json.loads(secret)["signing_secret"].removeprefix("whsec_"))
     (job,) = deployment.publish("webhook", 1)
@@ -257,7 +252,6 @@ def test_a_webhook_arrives_signed(deployment: Deployment) -> None:
 
 
 def test_each_container_may_be_killed(deployment: Deployment) -> None:
-    """The engine starts it again, and every job is answered once."""
     jobs = deployment.publish("before", 20)
     before = deployment.containers()
     for service in LONG_RUNNING:
@@ -270,7 +264,6 @@ def test_each_container_may_be_killed(deployment: Deployment) -> None:
 
 
 def test_an_upgrade_under_load_loses_nothing_and_can_go_back(deployment: Deployment) -> None:
-    """The steps of docs/how-to/operate.md. The image of the version before is still there."""
     jobs = deployment.publish("upgrade", 100)
     for version, build in ((NEXT, True), (FIRST, False)):
         deployment.configure(HEADRACE_VERSION=version)
@@ -286,7 +279,6 @@ def test_an_upgrade_under_load_loses_nothing_and_can_go_back(deployment: Deploym
 
 
 def test_a_backup_brings_back_the_ledger_and_the_files(deployment: Deployment) -> None:
-    """The commands of docs/how-to/back-up-and-restore.md, after the volumes are lost."""
     old = deployment.publish("old", 5)
     deployment.wait_for(old)
     batch = deployment.headrace("batch", "submit", "-", input=json.dumps({"prompt": "Name a sea.", **SHORT}).encode())

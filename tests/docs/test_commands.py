@@ -75,12 +75,10 @@ def _is_placeholder(word: str) -> bool:
 
 @pytest.mark.parametrize("page", pages())
 def test_commands_and_options_exist(page: str) -> None:
-    """A reader who copies a command from a page calls something that is there."""
     assert [found for call in calls(read(page)) if (found := problem(call))] == []
 
 
 def test_calls_are_found() -> None:
-    """The rule above sees calls in blocks of both kinds, in prose, behind variables and behind pipes."""
     text = (
         "Call `headrace status JOB --watch`.\n\n    KAFKA_HOME=/opt/kafka headrace up --broker apache  # log\n\n"
         "```sh\ncat a.jsonl | .venv/bin/headrace submit - \\\n  --json && headrace results\n```\n\n"

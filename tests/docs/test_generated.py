@@ -17,12 +17,10 @@ from headrace_schemas.jsonschema import build_json_schema
 
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_are_what_the_code_says(name: str) -> None:
-    """`make reference` writes them: a text or a default that was changed in one place only is found here."""
     assert (DOCS / name).read_text("utf-8") == PAGES[name]()
 
 
 def test_every_variable_that_is_named_in_the_code_is_described_once() -> None:
-    """A variable that is read, or named in an error, can be looked up."""
     named = {name for path in _sources() for name in re.findall(r"HEADRACE_[A-Z_]+[A-Z]", path.read_text("utf-8"))}
     known = list(described())
     assert named - set(known) == set()
@@ -53,13 +51,11 @@ def test_every_command_has_a_text_and_its_options_too() -> None:
 
 
 def test_every_command_names_an_example() -> None:
-    """The help of each command shows a call that a reader can copy."""
     leaves = [each for each in command_page.commands() if not command_page.is_group(each.command)]
     assert [each.name for each in leaves if f"headrace {each.name}" not in (each.command.help or "")] == []
 
 
 def test_every_header_is_described() -> None:
-    """The attributes that headrace reads of an envelope stand on the page of events."""
     page = event_page.page()
     assert [name for name in ATTRIBUTES if f"| `ce_{name}` |" not in page] == []
 
@@ -88,7 +84,6 @@ def test_every_route_has_a_section() -> None:
 
 
 def test_every_metric_of_the_gateway_stands_on_the_page() -> None:
-    """A metric that the code names has a row with its meaning."""
     page = metrics_page.page()
     named = {
         name

@@ -11,7 +11,6 @@ UNLIMITED = ("docs/reference/", "docs/decisions/", "docs/configuration.md", "doc
 
 
 def test_pages_are_short() -> None:
-    """README has at most 900 words, the page on architecture 1,500, and any other page 2,000."""
     long = {
         page for page in pages() if not page.startswith(UNLIMITED) and len(read(page).split()) > LIMITS.get(page, USUAL)
     }

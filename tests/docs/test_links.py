@@ -16,7 +16,6 @@ def _anchors_of(page: Path) -> frozenset[str]:
 
 @pytest.mark.parametrize("page", pages())
 def test_links_lead_to_files_and_headings(page: str) -> None:
-    """A relative link names a file of the repository; its anchor is a heading of that page."""
     wrong = []
     for link in links(read(page)):
         if link.startswith(("http://", "https://", "mailto:")):
@@ -38,7 +37,6 @@ def test_headings_of_generated_pages_are_unique(page: str) -> None:
 
 @pytest.mark.parametrize("page", [each for each in pages() if each.startswith("docs/")])
 def test_a_page_begins_with_its_title(page: str) -> None:
-    """The site takes a page's name in the navigation from its only heading of the first level."""
     titles = [line for line in read(page).splitlines() if line.startswith("# ")]
     assert titles
     assert read(page).startswith("# ")

@@ -48,7 +48,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_broken_anchor_fails_the_build(tmp_path: Path) -> None:
-    """A link to a heading that is gone stops the build, and the message names the page."""
     shutil.copytree(DOCS, tmp_path / "docs")
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
     with (tmp_path / "docs/glossary.md").open("a", encoding="utf-8") as page:
@@ -59,7 +58,6 @@ def test_a_broken_anchor_fails_the_build(tmp_path: Path) -> None:
 
 
 def test_every_page_is_built_and_can_be_searched(site: Path) -> None:
-    """A page of `docs/` has its HTML, its place in the navigation and its entry in the search index."""
     index = json.loads((site / "search/search_index.json").read_text("utf-8"))
     searched = {entry["location"].partition("#")[0] for entry in index["docs"]}
     expected = {str(path.relative_to(DOCS).with_suffix(".html")) for path in DOCS.rglob("*.md")}
@@ -69,7 +67,6 @@ def test_every_page_is_built_and_can_be_searched(site: Path) -> None:
 
 
 def test_pages_need_nothing_from_elsewhere(site: Path) -> None:
-    """No page and no stylesheet makes a browser ask another host: for fonts, scripts, pictures or numbers."""
     found = {}
     for path in site.rglob("*.html"):
         reader = Fetched()
@@ -84,7 +81,6 @@ def test_pages_need_nothing_from_elsewhere(site: Path) -> None:
 
 
 def test_links_to_source_files_do_not_break(site: Path) -> None:
-    """A link out of `docs/` leads to where the source can be read, or is plain text: never to a missing page."""
     broken = {}
     for path in site.rglob("*.html"):
         links = re.findall(r"<a [^>]*href=\"(?!https?:|mailto:|#)([^\"#]+)", path.read_text("utf-8"))

@@ -18,7 +18,6 @@ def test_python_compiles(page: str) -> None:
 
 @pytest.mark.parametrize("page", MARKED)
 def test_marked_blocks_run(page: str, embedded_kafka, monkeypatch) -> None:
-    """The blocks of a page that are marked `<!-- run -->` run one after another against a broker."""
     ensure_topics(embedded_kafka.settings())
     monkeypatch.setenv("HEADRACE_KAFKA", embedded_kafka.address)
     namespace: dict[str, object] = {"__name__": "example"}

@@ -56,7 +56,6 @@ def path_of(copy: Path) -> str:
 
 
 def test_the_copy_keeps_to_the_layout(extended: Path) -> None:
-    """A feature that no other imports need not be named in the test of the layout."""
     (extended / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "test_layout.py", extended / "tests")
     tested = subprocess.run(
@@ -97,20 +96,17 @@ def addresses(stack: Shell) -> dict[str, Any]:
 
 
 def test_a_job_that_does_not_ask_passes_the_stage_over(stack: Shell) -> None:
-    """The feature changes nothing for other jobs."""
     (receipt,) = lines(stack.run("submit", "--prompt", "hello", "--wait", "--json"))
     assert [stage["stage"] for stage in receipt["stages"]] == ["generate", "moderate", "judge"]
 
 
 def test_the_row_is_in_the_table_of_the_feature(stack: Shell, job_id: str) -> None:
-    """No migration knows the table. The setting has decided which sentence is long."""
     with sqlite3.connect(stack.folder / ".headrace" / "ledger.db") as ledger:
         rows = ledger.execute("SELECT job_id, sentences, long_sentences FROM readability").fetchall()
     assert rows == [(job_id, 2, 1)]
 
 
 def test_the_event_is_published(stack: Shell, job_id: str) -> None:
-    """It is a CloudEvent about the job, on the topic that the feature names."""
     consumer = KafkaConsumer(bootstrap_servers=addresses(stack)["kafka"], consumer_timeout_ms=60_000)
     topic = "headrace.moderated"
     consumer.assign([TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)])
@@ -122,7 +118,6 @@ def test_the_event_is_published(stack: Shell, job_id: str) -> None:
 
 
 def test_the_event_is_in_the_exported_contract(stack: Shell) -> None:
-    """Services in other languages read it as any other event."""
     stack.run("schema", "export", "contract")
     schema = json.loads((stack.folder / "contract" / f"{EVENT}.schema.json").read_text())
     assert "long_sentences" in schema["required"]
@@ -130,7 +125,6 @@ def test_the_event_is_in_the_exported_contract(stack: Shell) -> None:
 
 
 def test_the_route_answers_the_tenant_alone(stack: Shell, job_id: str) -> None:
-    """It asks for a key, and knows no job that was not measured."""
     gateway = next(line for line in (stack.folder / "up.log").read_text().splitlines() if "OPENAI_BASE_URL" in line)
     url = gateway.partition("OPENAI_BASE_URL=")[2].split()[0]
     key = stack.shell(f"{gateway.strip()}; echo $OPENAI_API_KEY").stdout.strip()
@@ -155,13 +149,11 @@ def asked(url: str, key: str) -> tuple[int, dict[str, Any]]:
 
 
 def test_the_command_prints(stack: Shell, job_id: str) -> None:
-    """`--json` shows what HTTP shows."""
     assert lines(stack.run("readability", "--json")) == [{"job_id": job_id, "sentences": 2, "long_sentences": 1}]
     assert job_id in stack.run("readability")
 
 
 def test_the_feature_stands_on_the_generated_pages(stack: Shell, tmp_path: Path) -> None:
-    """The reference is generated from all features: their settings, commands, events and routes."""
     command = [sys.executable, "-m", "tools.reference.pages", str(tmp_path)]
     warm.run(command, cwd=ROOT, env=stack.environment, timeout=600, at=stack.at)
     (row,) = [line for line in (tmp_path / "configuration.md").read_text().splitlines() if f"`{VARIABLE}`" in line]
@@ -176,6 +168,5 @@ def test_the_feature_stands_on_the_generated_pages(stack: Shell, tmp_path: Path)
 
 
 def test_a_wrong_value_is_named(stack: Shell) -> None:
-    """A process with a setting of the feature that is out of its bounds does not start."""
     wrong = Shell(stack.folder, {**stack.env, VARIABLE: "0"}, at=stack.at)
     assert VARIABLE in wrong.words("worker", "--role", "readability", code=2)

@@ -68,7 +68,6 @@ def test_every_mutant_of_the_ledger_is_a_module(path: Path):
 
 
 def test_the_tests_of_a_module_come_first(tmp_path: Path):
-    """Those that are named after it, or import it, from its room alone or by its own name."""
     for name, words in (
         ("test_claims.py", ""), ("test_a.py", "from headrace_workers.core.ledger.claims import Claim"),
         ("test_b.py", "from headrace_workers.core.ledger import cancellation, claims"),

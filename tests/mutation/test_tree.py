@@ -31,13 +31,11 @@ def _annotations(node: ast.ClassDef) -> Iterator[str]:
 
 
 def test_it_is_found():
-    """A method with the name of a module whose class it returns."""
     assert hidden("import failed\nclass A:\n    def failed(self) -> list[failed.Failure]: ...") == ["A.failed"]
     assert hidden("import failed\nclass A:\n    def failed(self) -> list[Failure]: ...") == []
 
 
 def test_no_method_hides_what_annotations_mean():
-    """In any file that is mutated."""
     files = mutated()
     assert len(files) > 100
     assert {path.name: found for path in files if (found := hidden(path.read_text(encoding="utf-8")))} == {}

@@ -14,7 +14,6 @@ NAMES = ("run", "evaluation", "quality")
 
 
 def test_a_picture_holds_the_output_and_loads_nothing() -> None:
-    """The command, each line of its output, and no address but that of SVG itself."""
     output = "line  \x1b[1manswer\x1b[0m\n   1  <positive> & more\n"
     drawn = picture("headrace run jobs.jsonl", output, "test")
     assert words_of(drawn).splitlines() == [
@@ -25,7 +24,6 @@ def test_a_picture_holds_the_output_and_loads_nothing() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_picture_is_readable(name: str) -> None:
-    """It is SVG, loads nothing, and its lines fit a terminal of 80 columns."""
     drawn = (PICTURES / f"{name}.svg").read_text(encoding="utf-8")
     assert_nothing_is_loaded(drawn)
     assert max(map(len, words_of(drawn).splitlines())) <= WIDTH
@@ -34,7 +32,6 @@ def test_each_picture_is_readable(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.integration
 def test_pictures_are_made_of_real_output(tmp_path: Path) -> None:
-    """Made anew, they show the receipts and the report that the commands wrote; those that ship say the same things."""
     work, into = tmp_path / "work", tmp_path / "pictures"
     work.mkdir()
     into.mkdir()

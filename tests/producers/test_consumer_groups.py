@@ -14,7 +14,6 @@ from headrace_schemas.job import derive_job_id
 
 
 def test_a_group_goes_on_where_it_was(kafka, publish):
-    """Readers of one group get what the group has not had."""
     publish(("1", result(A)), ("2", result(B)))
     with ResultReader(kafka, from_beginning=True, group=f"g.{kafka.prefix}") as reader:
         rows = reader.read(timeout=120)
@@ -29,7 +28,6 @@ def test_a_group_goes_on_where_it_was(kafka, publish):
 
 
 def test_a_new_group_begins_where_its_reader_was_opened(kafka, publish):
-    """What came before is not read; what comes while the group forms is, and so is what comes between two readers."""
     publish(*[(str(number), result(A)) for number in range(5)])
     group = f"g.{kafka.prefix}"
     with ResultReader(kafka, group=group) as reader:
@@ -44,7 +42,6 @@ def test_a_new_group_begins_where_its_reader_was_opened(kafka, publish):
 
 @pytest.mark.parametrize("kafka", ["apache_kafka"], indirect=True)
 def test_a_reader_that_joins_a_group_at_work_changes_nothing_for_it(kafka, publish):
-    """A second reader's end is not the group's: what the first has not read yet is still to be read."""
     group = f"g.{kafka.prefix}"
     with ResultReader(kafka, group=group) as first:
         publish(("1", result(A)), ("2", dead(B)))
@@ -78,7 +75,6 @@ def test_a_group_cannot_wait_for_jobs_of_ones_own(kafka):
 
 
 def test_only_what_one_went_on_from_is_done_with(kafka, publish, monkeypatch):
-    """A group's reader that leaves in the middle of a batch: all from the last that it was shown on come again."""
     # A reader that leaves tries for this long to note its place. A broker on a busy machine may take longer.
     monkeypatch.setattr(consumer, "_COMMIT_SECONDS", 120.0)
     group = f"g.{kafka.prefix}"
@@ -96,7 +92,6 @@ def test_only_what_one_went_on_from_is_done_with(kafka, publish, monkeypatch):
 
 
 def test_unreadable_records_do_not_hold_a_group(kafka, publish):
-    """They are passed over for good, with what comes behind them."""
     group = f"g.{kafka.prefix}"
     client = KafkaProducer(**kafka.client_options())
     for _ in range(3):
@@ -114,7 +109,6 @@ def test_unreadable_records_do_not_hold_a_group(kafka, publish):
 
 @pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
 def test_a_group_of_the_embedded_broker_has_one_reader(kafka, publish):
-    """Its groups can be stuck for good, so there is no sharing: a second reader is refused in words."""
     group = f"g.{kafka.prefix}"
     first = ResultReader(kafka, group=group).open()
     with pytest.raises(Unavailable, match="has a reader"):
@@ -126,7 +120,6 @@ def test_a_group_of_the_embedded_broker_has_one_reader(kafka, publish):
 
 @pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
 def test_a_killed_reader_of_the_embedded_broker_leaves_its_group(kafka, publish):
-    """The next one goes on from what it was done with."""
     group = f"g.{kafka.prefix}"
     publish(*[(str(number), result(A)) for number in range(3)])
     program = f"""
@@ -147,7 +140,6 @@ os.kill(os.getpid(), 9)
 
 @pytest.mark.parametrize("kafka", ["apache_kafka"], indirect=True)
 def test_readers_of_a_group_share_while_they_come_and_go(kafka, publish):
-    """One leaves in the middle of its batch: the other gets what it was not done with, and nothing is lost."""
     group = f"g.{kafka.prefix}"
     publish(*[(str(number), result(derive_job_id("default", str(number)))) for number in range(100)])
     seen: set[str] = set()

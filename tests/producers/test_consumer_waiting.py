@@ -20,7 +20,6 @@ def refusal(job_id, category=Category.INVALID, topic="t"):
 
 
 def test_waiting_for_one_loses_no_other(kafka, publish):
-    """Both answers come together: who waits for the first, and then for the second, gets both."""
     with ResultReader(kafka) as reader:
         publish(("1", result(B)), ("2", result(A)), ("3", result(C)))
         assert [each.job_id for each in reader.read(job_ids=[A], timeout=120)] == [A]
@@ -30,7 +29,6 @@ def test_waiting_for_one_loses_no_other(kafka, publish):
 
 
 def test_an_iteration_that_is_left_is_gone_on_with(kafka, publish):
-    """`break` forgets nothing: the next iteration begins behind what was handed out."""
     with ResultReader(kafka) as reader:
         publish(*[(str(number), result(A)) for number in range(5)])
         seen = []
@@ -42,7 +40,6 @@ def test_an_iteration_that_is_left_is_gone_on_with(kafka, publish):
 
 
 def test_what_a_waiting_reader_keeps_is_bounded_and_nothing_is_lost(kafka, publish):
-    """What there is no room for is fetched again when it is asked for, in order, and each event still comes once."""
     many = [(str(number), result(derive_job_id("default", str(number)))) for number in range(40)]
     with ResultReader(kafka, kept_bytes=2_000) as reader:
         publish(*many, ("last", result(A)))
@@ -57,7 +54,6 @@ def test_what_a_waiting_reader_keeps_is_bounded_and_nothing_is_lost(kafka, publi
 
 @pytest.mark.parametrize("category", [Category.INVALID, Category.CONFLICT, Category.EXPIRED])
 def test_who_waits_for_a_job_that_was_refused_is_told(kafka, publish, category):
-    """A refusal ends no job, and nobody waits on for what will not come."""
     with ResultReader(kafka) as reader:
         publish(("1", refusal(A, category)), ("2", result(B)))
         received = {each.waited_for: each for each in reader.read(job_ids=[A, B], timeout=120)}
@@ -67,7 +63,6 @@ def test_who_waits_for_a_job_that_was_refused_is_told(kafka, publish, category):
 
 
 def test_a_refused_wish_to_cancel_ends_no_waiting(kafka, publish):
-    """A cancellation by somebody without the right changes nothing for a reader that waits for the job."""
     with ResultReader(kafka) as reader:
         publish(("1", refusal(A, Category.CONFLICT, topic="jobs.cancellation")), ("2", result(A)))
         assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=120)] == ["2"]
@@ -75,7 +70,6 @@ def test_a_refused_wish_to_cancel_ends_no_waiting(kafka, publish):
 
 @pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
 def test_an_interrupted_read_passes_over_nothing(kafka, publish, monkeypatch):
-    """Ctrl-C where records were fetched already: the next call hands them out."""
     with ResultReader(kafka) as reader:
         publish(*[(str(number), result(A)) for number in range(5)])
         client = reader._topics._client
@@ -95,12 +89,10 @@ def test_an_interrupted_read_passes_over_nothing(kafka, publish, monkeypatch):
 
 
 def test_waiting_ends_when_the_time_is_up(kafka):
-    """Without an answer the iteration ends by itself."""
     assert list(results(kafka, job_ids=[A], timeout=0.2)) == []
 
 
 def test_what_is_there_is_read_whole_however_slow_the_broker_is(kafka, publish, monkeypatch):
-    """A fetch that brings nothing is no sign that there is nothing; and nobody waits for what is published later."""
     publish(*[(str(number), result(A)) for number in range(5)], ("5", result(B)))
     with ResultReader(kafka, from_beginning=True) as reader:
         topics, left = reader._topics, iter(range(3))
@@ -117,7 +109,6 @@ def test_what_is_there_is_read_whole_however_slow_the_broker_is(kafka, publish, 
 
 
 def test_a_reader_at_the_end_finds_nothing_there(kafka, publish):
-    """It was opened behind what there is, and is not moved."""
     publish(("0", result(A)))
     with ResultReader(kafka) as reader:
         assert list(reader.read_existing()) == []
@@ -127,7 +118,6 @@ def test_a_reader_at_the_end_finds_nothing_there(kafka, publish):
 
 @pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
 def test_records_that_do_not_come_are_no_end(kafka, publish, monkeypatch):
-    """A broker that sends nothing more, although there is more, is an error; nobody takes what came for all."""
     publish(("0", result(A)), ("1", result(A)))
     with ResultReader(kafka, from_beginning=True) as reader:
         assert [each.envelope.id for each in reader.read_existing()] == ["0", "1"]
@@ -143,6 +133,5 @@ def test_records_that_do_not_come_are_no_end(kafka, publish, monkeypatch):
 
 
 def test_a_group_reader_cannot_tell_what_is_there(kafka):
-    """Other readers of the group get some of it."""
     with pytest.raises(ConfigurationError, match="group"):
         ResultReader(kafka, group="g").read_existing()

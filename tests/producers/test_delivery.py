@@ -61,7 +61,6 @@ def test_records_in_flight_fail_in_time(broker, fault):
 @pytest.mark.integration
 @pytest.mark.parametrize("direction", ["up", "down", "both"])
 def test_half_open_connections_end_in_time_and_are_replaced(broker_behind, direction):
-    """Bytes are acknowledged and swallowed: the records have failed in time, and the next arrive with the network."""
     settings, proxy = broker_behind
     told = Told()
     producer = Producer(KafkaSink(settings, delivery_timeout=2.0, on_delivery=told))
@@ -78,7 +77,6 @@ def test_half_open_connections_end_in_time_and_are_replaced(broker_behind, direc
 
 
 def test_a_record_that_the_broker_refuses_harms_no_other(apache_kafka, fresh_prefix):
-    """One is larger than its topic takes: it has failed at once, and those before and behind it arrive."""
     settings = apache_kafka.settings(fresh_prefix)
     create_topic(settings, Topic.GENERATION, {"max.message.bytes": "20000"})
     told = Told()
@@ -97,7 +95,6 @@ def test_a_record_that_the_broker_refuses_harms_no_other(apache_kafka, fresh_pre
 
 
 def test_a_topic_that_is_gone_holds_no_other(apache_kafka, fresh_prefix):
-    """Jobs wait for their topic, to be made again or until their time is up; cancellations go on."""
     told = Told()
     settings = apache_kafka.settings(fresh_prefix)
     ensure_topics(settings)

@@ -15,7 +15,6 @@ RECORDS = DOCS / "reference" / "kafka-records.md"
 
 
 def test_the_examples_run_in_their_order(embedded_kafka, monkeypatch, capsys):
-    """Each Python block runs after those before it, against a broker that the environment names."""
     monkeypatch.setenv("HEADRACE_KAFKA", embedded_kafka.address)
     monkeypatch.setenv("HEADRACE_TOPIC_PREFIX", "docs.")
     ensure_topics(embedded_kafka.settings("docs."))
@@ -30,14 +29,12 @@ def test_the_examples_run_in_their_order(embedded_kafka, monkeypatch, capsys):
 
 
 def test_a_job_s_id_is_derived_as_the_reference_says():
-    """The block on job ids holds its own assertion."""
     (block,) = re.findall(r"```python\n(.*?)```", CLIENT.read_text(encoding="utf-8"), re.DOTALL)
     assert "assert expected ==" in block
     exec(compile(block, "python-client.md", "exec"), {})
 
 
 def test_the_page_names_every_inbound_topic_and_type():
-    """What other languages need to know is what the contract says."""
     page = RECORDS.read_text(encoding="utf-8")
     for topic in INBOUND:
         assert f"`{topic.named()}`" in page

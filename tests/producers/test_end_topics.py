@@ -8,7 +8,6 @@ from headrace_schemas.errors import Unavailable
 
 
 def test_what_the_broker_says_is_told_once(apache_kafka, fresh_prefix):
-    """Its kind with it: a group must have a name."""
     settings = apache_kafka.settings(fresh_prefix)
     ensure_topics(settings)
     topics = EndTopics(settings, "", from_beginning=True, timeout=120)

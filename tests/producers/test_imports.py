@@ -25,7 +25,6 @@ def test_importing_loads_nothing_heavy(statement):
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    """Loading names on first use keeps Python's own error for unknown names."""
     import headrace_producers
 
     assert set(headrace_producers.__all__) <= set(dir(headrace_producers))

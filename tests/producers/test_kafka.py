@@ -42,7 +42,6 @@ def own_broker(tmp_path: Path):
 
 
 def test_a_missing_topic_is_named_and_not_created(kafka):
-    """Nothing creates topics behind one's back: the error names the topic, twice in a row."""
     settings = KafkaSettings.at(kafka.address, "nowhere.")
     with Producer(KafkaSink(settings)) as producer:
         for _ in range(2):
@@ -51,13 +50,11 @@ def test_a_missing_topic_is_named_and_not_created(kafka):
 
 
 def test_no_broker_is_said_with_its_address():
-    """A producer that cannot connect says where it looked."""
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 "):
         KafkaSink(KafkaSettings.at("127.0.0.1:1"), max_block=0.5)
 
 
 def test_a_broker_without_tls_is_said_in_words(embedded_kafka):
-    """A handshake that nobody answers ends in time, for a producer, a reader, and a look for topics."""
     settings = replace(embedded_kafka.settings(), security_protocol="SSL")
     with pytest.raises(Unavailable, match="speak TLS"):
         KafkaSink(settings, max_block=0.1)
@@ -91,20 +88,17 @@ print(len(threading.enumerate()), [os.readlink(f"/proc/self/fd/{each}") for each
 
 
 def test_who_does_not_reach_a_broker_leaves_nothing_behind():
-    """No thread and no open file, however often. In a process of its own: test runners keep what was raised."""
     done = subprocess.run([sys.executable, "-c", _TRIED], capture_output=True, text=True, timeout=240, check=True)
     assert done.stdout.split() == ["1", "[]"]
 
 
 def test_a_ca_file_that_is_not_there_is_named():
-    """With its variable."""
     settings = replace(KafkaSettings.at("127.0.0.1:1"), security_protocol="SSL", ca_file="/nowhere.pem")
     with pytest.raises(ConfigurationError, match=r"HEADRACE_KAFKA_CA_FILE is '/nowhere\.pem'"):
         KafkaSink(settings)
 
 
 def test_a_failed_delivery_is_raised_once_and_told_to_the_callback(own_broker):
-    """Records that a dead broker did not confirm are raised by the next flush, with their ids, and only once."""
     told = Told()
     producer = Producer(KafkaSink(own_broker.settings(), delivery_timeout=3.0, on_delivery=told))
     eventually(lambda: delivered(producer))
@@ -122,7 +116,6 @@ def test_a_failed_delivery_is_raised_once_and_told_to_the_callback(own_broker):
 
 
 def test_flush_that_takes_too_long_keeps_the_records(own_broker):
-    """A flush that runs out of time says so, and what it waited for arrives once the broker answers again."""
     producer = Producer(KafkaSink(own_broker.settings()))
     producer.generate(prompt="before")
     producer.flush()
@@ -136,7 +129,6 @@ def test_flush_that_takes_too_long_keeps_the_records(own_broker):
 
 
 def test_close_counts_what_is_not_confirmed_as_failed(own_broker):
-    """Closing while the broker is silent ends, and tells which jobs may be lost."""
     producer = Producer(KafkaSink(own_broker.settings()))
     producer.generate(prompt="before")
     producer.flush()
@@ -150,7 +142,6 @@ def test_close_counts_what_is_not_confirmed_as_failed(own_broker):
 
 
 def test_a_full_buffer_blocks_a_while_and_then_refuses(own_broker):
-    """While the broker is silent the buffer fills to its bound, and not beyond."""
     sink = KafkaSink(own_broker.settings(), buffer_bytes=20_000)
     producer = Producer(sink)
     producer.generate(prompt="before")
@@ -180,7 +171,6 @@ def test_a_fork_may_not_use_its_parents_producer(own_broker):
 
 
 def test_texts_do_not_get_into_logs(own_broker, caplog):
-    """Even at DEBUG no prompt is written to a log."""
     caplog.set_level(logging.DEBUG)
     with Producer(KafkaSink(own_broker.settings())) as producer:
         producer.generate(prompt="a very private question")

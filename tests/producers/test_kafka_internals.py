@@ -53,7 +53,6 @@ WHAT_TO_DO = "kafka-python {}: {} has moved. Mend headrace_producers/kafka_inter
     ids=lambda each: getattr(each, "__name__", ""),
 )
 def test_the_methods_are_there(owner, names):
-    """Each is called with as many arguments as before."""
     for name, count in names.items():
         found = getattr(owner, name, None)
         assert found is not None, WHAT_TO_DO.format(__version__, f"{owner.__name__}.{name}")
@@ -61,33 +60,28 @@ def test_the_methods_are_there(owner, names):
 
 
 def test_retention_is_asked_for_where_a_producers_id_is_unknown():
-    """The sender calls the method that `mistrust_lost_ids` replaces, on itself."""
     calls = "self._is_retention_based_unknown_producer_id("
     assert calls in inspect.getsource(Sender), WHAT_TO_DO.format(__version__, calls)
 
 
 def test_the_release_is_the_one_that_errors_name():
-    """Who gets the error installs what the tests ran with."""
     assert __version__ == TESTED
     assert f"kafka-python[crc32c]>={TESTED}" in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
 def test_a_library_that_is_built_otherwise_is_refused():
-    """The error names the part that is missing, and the release to install."""
     expected = rf"is not built as headrace expects \(.*'_fetcher'.*\): install kafka-python {re.escape(TESTED)}"
     with pytest.raises(ConfigurationError, match=expected):
         fetcher_of(SimpleNamespace())
 
 
 def test_nothing_else_reaches_into_the_library():
-    """Private names of its clients stand in one module."""
     files = [path for room in ("producers", "workers") for path in (ROOT / room).rglob("*.py")]
     found = {path.name: PRIVATE.findall(path.read_text("utf-8")) for path in files}
     assert {name for name, uses in found.items() if uses} == {Path(kafka_internals.__file__).name}
 
 
 def test_a_fetch_is_followed_and_its_wait_is_set(kafka):
-    """What is put in the library's place is called with what it fetches, and the records still come."""
     consumer = KafkaConsumer(**kafka.client_options(), enable_auto_commit=False)
     with closing(consumer), closing(KafkaProducer(**kafka.client_options())) as producer:
         place = TopicPartition(kafka.topic(Topic.RESULTS), 0)
@@ -123,7 +117,6 @@ def test_a_fetch_is_followed_and_its_wait_is_set(kafka):
 
 
 def test_a_producers_metadata_is_asked_for(kafka):
-    """A topic that is there is found with its leader, and the metadata says when a broker told it."""
     begun = time.monotonic()
     with closing(KafkaProducer(**kafka.client_options())) as producer:
         there = kafka.topic(Topic.RESULTS)
@@ -136,7 +129,6 @@ def test_a_producers_metadata_is_asked_for(kafka):
 
 @pytest.mark.parametrize("end", [abandon, lambda producer: stop_sending(producer, 60)], ids=["abandon", "stop_sending"])
 def test_a_producer_ends_without_a_broker(embedded_kafka, end):
-    """Its thread ends, and what it had is not waited for."""
     producer = KafkaProducer(
         **embedded_kafka.settings("gone.").client_options(), linger_ms=3_600_000, delivery_timeout_ms=7_200_000
     )

@@ -5,7 +5,6 @@ from headrace_schemas import EvaluationJob, ExactMatch, GenerationJob
 
 
 def test_jobs_and_cancellations_can_be_listed():
-    """The double tells jobs with their ids, in order, and apart from cancellations."""
     producer = MemoryProducer()
     first = producer.generate(prompt="Hello")
     second = producer.evaluate(input="a", output="b", criteria=[ExactMatch()])
@@ -16,7 +15,6 @@ def test_jobs_and_cancellations_can_be_listed():
 
 
 def test_labels_can_be_listed():
-    """Beside jobs, which they are none of."""
     producer = MemoryProducer()
     job_id = producer.generate(model="echo", prompt="x")
     label = producer.review(job_id=job_id, criterion="right", label=False, who="ann")

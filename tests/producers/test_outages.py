@@ -28,7 +28,6 @@ pytestmark = pytest.mark.integration
 
 
 def test_a_producer_outlives_a_broker_that_forgets_everything(broker):
-    """The broker restarts without log, topics and producer ids; what was not confirmed arrives, each told once."""
     told = Told()
     producer = Producer(KafkaSink(broker.settings(), on_delivery=told))
     before = generate(producer, 3)
@@ -46,7 +45,6 @@ def test_a_producer_outlives_a_broker_that_forgets_everything(broker):
 
 
 def test_what_is_sent_again_is_in_order(broker):
-    """Many batches of one key wait while the broker forgets everything: their first copies are in order."""
     told = Told()
     producer = Producer(KafkaSink(broker.settings(), on_delivery=told, batch_bytes=2_000))
     job_id = derive_job_id("default", "a")
@@ -67,7 +65,6 @@ def test_what_is_sent_again_is_in_order(broker):
 
 
 def test_it_does_so_again_and_again(broker):
-    """A client that was rebuilt is rebuilt again, also when it was idle while the broker restarted."""
     with Producer(KafkaSink(broker.settings())) as producer:
         for _ in range(3):
             generate(producer, 2)
@@ -81,7 +78,6 @@ def test_it_does_so_again_and_again(broker):
     "error", [ProducerFencedError, OutOfOrderSequenceNumberError, UnknownProducerIdError, InvalidProducerEpochError]
 )
 def test_errors_that_end_an_idempotent_client_end_no_producer(kafka, error):
-    """Whatever the client says of its own state, records go on through a new one, and nobody is told of a failure."""
     told = Told()
     sink = KafkaSink(kafka, on_delivery=told)
     producer = Producer(sink)
@@ -125,7 +121,6 @@ def test_nothing_behind_a_failure_overtakes_it(apache_kafka, fresh_prefix):
 
 
 def test_acknowledged_records_are_there_in_order_per_key_across_a_kill(durable_broker):
-    """Threads send while the broker is killed and started: nothing is lost; first copies are in each key's order."""
     told = Told()
     settings = durable_broker.settings()
     producer = Producer(KafkaSink(settings, on_delivery=told, linger_ms=1))
@@ -162,7 +157,6 @@ def test_acknowledged_records_are_there_in_order_per_key_across_a_kill(durable_b
 
 
 def test_a_buffer_stays_bounded_through_a_restart(broker):
-    """What waits to be sent again counts: the bound holds while nothing is confirmed, and room comes back after."""
     from headrace_producers import BufferFull
 
     sink = KafkaSink(broker.settings(), buffer_bytes=20_000)

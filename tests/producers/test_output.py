@@ -49,12 +49,10 @@ def _format_of(output: Any) -> OutputFormat | None:
 
 
 def test_takes_a_model() -> None:
-    """A pydantic model asks for its JSON Schema, under its own name."""
     assert _format_of(Ticket) == JsonSchemaFormat(json_schema=Ticket.model_json_schema(), name="Ticket")
 
 
 def test_names_a_generic_model() -> None:
-    """The name of a generic model is written with the characters that names have."""
     found = _format_of(_Box[int])
 
     assert isinstance(found, JsonSchemaFormat)
@@ -63,13 +61,11 @@ def test_names_a_generic_model() -> None:
 
 @pytest.mark.parametrize("schema", [{"type": "object"}, {"$ref": "#/$defs/a", "$defs": {"a": {"type": "null"}}}, {}])
 def test_takes_a_schema_as_a_dict(schema: dict[str, Any]) -> None:
-    """A dict whose type is none of a format is a JSON Schema."""
     assert _format_of(schema) == JsonSchemaFormat(json_schema=schema)
 
 
 @pytest.mark.parametrize("output", [ChoiceFormat(choices=("yes", "no")), {"type": "choice", "choices": ["yes", "no"]}])
 def test_takes_a_format(output: Any) -> None:
-    """A format is taken as it is, also where it is written as a dict."""
     assert _format_of(output) == ChoiceFormat(choices=("yes", "no"))
 
 
@@ -84,7 +80,6 @@ def test_takes_a_format(output: Any) -> None:
     ],
 )
 def test_refuses_what_is_no_format(output: Any, words: str) -> None:
-    """An output that names no format is refused before anything is sent."""
     with pytest.raises(InvalidJob, match=words):
         _format_of(output)
 
@@ -112,7 +107,6 @@ def _result(text: str | None, finish_reason: str = "stop", status: str = "comple
 
 
 def test_parses_an_answer() -> None:
-    """The answer of a job is read as a value of the model that it asked for."""
     receipt = _result('{"title": "Mill stands still", "urgency": "high"}')
 
     assert receipt.parsed(Ticket) == Ticket(title="Mill stands still", urgency="high")
@@ -128,7 +122,6 @@ def test_parses_an_answer() -> None:
     ],
 )
 def test_tells_where_an_answer_is_not_of_the_model(text: str, place: str) -> None:
-    """An answer that the model itself refuses is named with its place, and without its value."""
     with pytest.raises(Unparsable) as failed:
         _result(text).parsed(Ticket)
 
@@ -147,13 +140,11 @@ def test_tells_where_an_answer_is_not_of_the_model(text: str, place: str) -> Non
     ],
 )
 def test_tells_why_there_is_no_answer(receipt: Result | JobCancelled, words: str) -> None:
-    """An end without an answer says so when it is asked for one."""
     with pytest.raises(NoAnswer, match=words):
         receipt.parsed(Ticket)
 
 
 def test_tells_why_a_job_failed() -> None:
-    """A job that failed for its format raises its failure and place; another one has no answer."""
     fields: dict[str, Any] = {
         "job_id": _JOB, "category": "permanent", "reason": "too long", "stage": "generate", "topic": "t", "size": 1,
         "original": "", "encoding": "utf-8",

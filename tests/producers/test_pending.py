@@ -43,7 +43,6 @@ def carried(pending, topic=Topic.GENERATION):
 
 
 def test_room_comes_back_when_a_record_was_told():
-    """A caller that waits for room gets it as soon as another record is confirmed, and told."""
     pending = pending_of(100)
     first = pending.add(record("a"), 80, timeout=0)
     with ThreadPoolExecutor(1) as pool:
@@ -56,7 +55,6 @@ def test_room_comes_back_when_a_record_was_told():
 
 
 def test_a_record_larger_than_the_bound_goes_alone():
-    """The bound never makes a record impossible to send."""
     assert pending_of(10).add(record("a"), 1_000, timeout=0) == 1
 
 
@@ -73,7 +71,6 @@ def test_who_waits_for_room_is_told_when_the_producer_is_closed():
 
 
 def test_wait_is_for_what_was_there_before():
-    """Waiting ends when the earlier records are told, in whatever order."""
     pending = pending_of()
     first, second = pending.add(record("a"), 1, 0), pending.add(record("b"), 1, 0)
     pending.confirmed(second)
@@ -85,7 +82,6 @@ def test_wait_is_for_what_was_there_before():
 
 
 def test_failures_are_taken_once_and_bounded():
-    """Failures are kept by id up to a bound, counted beyond it, and told once."""
     pending = pending_of()
     for number in range(MAX_FAILURES + 5):
         pending.refused(pending.add(record(f"{number}"), 1, 0), RecordRefused("gone"))
@@ -96,7 +92,6 @@ def test_failures_are_taken_once_and_bounded():
 
 
 def test_a_record_whose_time_is_up_has_failed_with_the_last_trouble():
-    """No word from any client is needed for it, and a word that comes later changes nothing."""
     now = Hands()
     pending = pending_of(lifetime=2, now=now)
     first = pending.add(record("a"), 1, 0)
@@ -112,7 +107,6 @@ def test_a_record_whose_time_is_up_has_failed_with_the_last_trouble():
 
 
 def test_the_first_word_of_a_record_holds():
-    """A client that was replaced and the one after it may both tell of a record: it is settled once."""
     pending = pending_of()
     number = pending.add(record("a"), 1, 0)
     pending.refused(number, RecordRefused("too large"))
@@ -121,7 +115,6 @@ def test_the_first_word_of_a_record_holds():
 
 
 def test_a_new_client_gets_all_that_is_not_confirmed_in_order():
-    """Whatever the one before had: from the oldest on, before what nobody had yet."""
     pending = pending_of()
     numbers = [pending.add(record(job_id), 1, 0) for job_id in "abc"]
     assert carried(pending) == ["a", "b", "c"]
@@ -149,7 +142,6 @@ def test_a_client_whose_record_has_expired_is_replaced():
 
 
 def test_a_client_that_confirms_nothing_is_replaced():
-    """It has its time from its first record, or its last confirmation, on."""
     now = Hands()
     pending = pending_of(patience=10, now=now)
     now.time = 20
@@ -174,7 +166,6 @@ def test_a_client_that_confirms_nothing_is_replaced():
 
 
 def test_topics_do_not_wait_for_each_other():
-    """The oldest record goes first, and a topic that is held aside holds no other."""
     pending = pending_of()
     pending.add(record("a", Topic.GENERATION), 1, 0)
     pending.add(record("b", Topic.EVALUATION), 1, 0)
@@ -185,7 +176,6 @@ def test_topics_do_not_wait_for_each_other():
 
 
 def test_what_is_abandoned_is_told_and_ends_it():
-    """After a close that gives up, every record is told as failed, and both threads may end."""
     pending = pending_of()
     pending.add(record("a"), 1, 0)
     pending.close()

@@ -25,7 +25,6 @@ from headrace_schemas.review import Review
 
 
 def test_generate_sends_one_record_that_says_what_was_asked(transport):
-    """All arguments of `generate` arrive in the event, its envelope and its key."""
     deadline = datetime(2031, 5, 1, 12, 0, tzinfo=UTC)
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     job_id = transport.producer.generate(
@@ -66,7 +65,6 @@ def test_generate_sends_one_record_that_says_what_was_asked(transport):
 
 
 def test_evaluate_goes_to_its_own_topic(transport):
-    """An evaluation job carries input, output, context and criteria to the topic of evaluations."""
     job_id = transport.producer.evaluate(
         input="2+2?", output="4", context="sums", reference="4", criteria=[ExactMatch()], tenant="other"
     )
@@ -80,7 +78,6 @@ def test_evaluate_goes_to_its_own_topic(transport):
 
 
 def test_embed_goes_to_its_own_topic(transport):
-    """An embedding job names the deployment's embedder, where the call names none."""
     job_id = transport.producer.embed(input="a mill", dimensions=64, lane="batch", metadata={"row": "1"})
     transport.producer.embed(input="a mill", model="other", deadline=timedelta(hours=1), correlationid="basket 12")
     transport.producer.flush()
@@ -95,7 +92,6 @@ def test_embed_goes_to_its_own_topic(transport):
 
 
 def test_moderate_goes_to_its_own_topic(transport):
-    """A moderation job brings its text."""
     job_id = transport.producer.moderate(input="a mill", idempotency_key="k", tenant="other")
     transport.producer.flush()
     [record] = transport.sent()
@@ -104,7 +100,6 @@ def test_moderate_goes_to_its_own_topic(transport):
 
 
 def test_cancel_goes_to_its_own_topic_under_the_job_key(transport):
-    """A cancellation is keyed by the job that it concerns."""
     job_id = transport.producer.generate(prompt="Hello")
     transport.producer.cancel(job_id, reason="changed my mind")
     transport.producer.flush()
@@ -114,7 +109,6 @@ def test_cancel_goes_to_its_own_topic_under_the_job_key(transport):
 
 
 def test_a_review_goes_to_its_own_topic_under_the_job_key(transport):
-    """Said now where nobody says when; the same label has the same id."""
     job_id, noon = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00", datetime(2026, 1, 31, 12, tzinfo=UTC)
     said = {"job_id": job_id, "criterion": "polite", "label": True, "who": "ann", "probability": 0.5, "tenant": "shop"}
     ids = [transport.producer.review(**said, when=noon) for _ in range(2)]
@@ -133,7 +127,6 @@ def test_a_review_goes_to_its_own_topic_under_the_job_key(transport):
 
 
 def test_records_of_one_job_stay_in_order(transport):
-    """Events that share a key are read in the order in which they were sent."""
     for number in range(200):
         transport.producer.generate(prompt=f"{number}", idempotency_key=f"k{number % 3}")
     transport.producer.flush()
@@ -145,7 +138,6 @@ def test_records_of_one_job_stay_in_order(transport):
 
 
 def test_the_same_key_and_tenant_give_the_same_job(transport):
-    """A job's id is the UUIDv5 of tenant and key: sending twice is one job, and tenants do not meet."""
     first = transport.producer.generate(prompt="a", idempotency_key="order-7")
     again = transport.producer.generate(prompt="a", idempotency_key="order-7")
     other = transport.producer.generate(prompt="a", idempotency_key="order-7", tenant="rival")
@@ -155,7 +147,6 @@ def test_the_same_key_and_tenant_give_the_same_job(transport):
 
 
 def test_submit_again_under_the_same_event_id_is_the_same_event(transport):
-    """A job without a key can be sent again safely by repeating its event's id."""
     job = GenerationJob(model="tiny", prompt="again", tenant="acme")
     first = transport.producer.submit(job, event_id="event-1")
     assert transport.producer.submit(job, event_id="event-1") == first
@@ -164,8 +155,6 @@ def test_submit_again_under_the_same_event_id_is_the_same_event(transport):
 
 
 def test_threads_may_share_a_producer(transport):
-    """Eight threads send at once; every job arrives exactly once."""
-
     def send(thread: int) -> list[str]:
         return [transport.producer.generate(prompt=f"{thread}/{number}") for number in range(100)]
 
@@ -178,7 +167,6 @@ def test_threads_may_share_a_producer(transport):
 
 
 def test_close_sends_what_is_left_and_refuses_what_comes_after(transport):
-    """Closing flushes; a closed producer says so; closing twice is harmless."""
     with transport.producer as producer:
         producer.generate(prompt="last words")
     assert len(transport.sent()) == 1
@@ -214,7 +202,6 @@ def test_close_sends_what_is_left_and_refuses_what_comes_after(transport):
     ],
 )
 def test_bad_input_is_refused_at_the_call(arguments, named):
-    """What the contract does not allow raises InvalidJob that names the field and sends nothing."""
     producer = MemoryProducer()
     with pytest.raises(InvalidJob, match=named):
         producer.generate(**arguments)
@@ -222,14 +209,12 @@ def test_bad_input_is_refused_at_the_call(arguments, named):
 
 
 def test_refusals_do_not_repeat_the_text():
-    """An error may be logged by the caller: it names the field, never what was in it."""
     with pytest.raises(InvalidJob) as caught:
         MemoryProducer().generate(prompt="my secret \x00")
     assert "my secret" not in str(caught.value)
 
 
 def test_a_duration_counts_from_now():
-    """A deadline given as a duration becomes a point in time by the producer's clock."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
     producer = MemoryProducer(now=lambda: now)
     producer.generate(prompt="a", deadline=timedelta(minutes=5))
@@ -238,7 +223,6 @@ def test_a_duration_counts_from_now():
 
 
 def test_from_env_speaks_to_the_broker_that_the_environment_names(kafka, monkeypatch):
-    """`Producer.from_env()` works with nothing but the environment."""
     monkeypatch.setenv("HEADRACE_KAFKA", kafka.address)
     monkeypatch.setenv("HEADRACE_TOPIC_PREFIX", kafka.prefix)
     with Producer.from_env() as producer:

@@ -11,14 +11,12 @@ from headrace_workers.runtime.embedded.home import HomeLock
 
 
 def test_addresses_come_from_the_environment():
-    """The bootstrap list and the prefix are taken as given."""
     settings = KafkaSettings.from_env({"HEADRACE_KAFKA": "a:1, b:2", "HEADRACE_TOPIC_PREFIX": "t."})
     assert (settings.bootstrap, settings.prefix) == (("a:1", "b:2"), "t.")
     assert settings.client_options() == {"bootstrap_servers": ["a:1", "b:2"], "security_protocol": "PLAINTEXT"}
 
 
 def test_an_empty_variable_counts_as_unset():
-    """A line without a value in the .env of a compose file sets one."""
     names = ("TOPIC_PREFIX", *(f"KAFKA_{each}" for each in ("SECURITY_PROTOCOL", "SASL_MECHANISM", "USERNAME",
              "PASSWORD", "CA_FILE", "GROUPS")))  # fmt: skip
     env = {"HEADRACE_KAFKA": "a:1"}
@@ -60,13 +58,11 @@ def test_credentials_reach_the_client_and_never_a_log():
     ],
 )
 def test_a_wrong_setting_is_named(env, named):
-    """The error says which variable is wrong and what it may be."""
     with pytest.raises(ConfigurationError, match=named):
         KafkaSettings.from_env(env)
 
 
 def test_a_running_stack_is_found(tmp_path):
-    """Without HEADRACE_KAFKA the address is the one that `headrace up` wrote down."""
     content = {"kafka": "127.0.0.1:4", "redis": "redis://x", "ledger": "sqlite://", "pid": os.getpid()}
     (tmp_path / "run.json").write_text(json.dumps(content))
     assert KafkaSettings.from_env({"HEADRACE_HOME": str(tmp_path)}).address == "127.0.0.1:4"
@@ -77,7 +73,6 @@ def test_a_running_stack_is_found(tmp_path):
     [(None, "127.0.0.1:4", False), (None, "other:9092", True), ("on", "127.0.0.1:4", True), ("off", "other:1", False)],
 )
 def test_whether_groups_are_used_is_told_by_the_stack_or_by_hand(tmp_path, told, address, groups):
-    """The stack says it of its own broker, however that is found; a variable says it of any."""
     content = {"kafka": "127.0.0.1:4", "redis": "redis://x", "ledger": "sqlite://", "pid": os.getpid(), "groups": "off"}
     (tmp_path / "run.json").write_text(json.dumps(content))
     env = {"HEADRACE_HOME": str(tmp_path), "HEADRACE_KAFKA": address, "HEADRACE_KAFKA_GROUPS": told or ""}
@@ -88,7 +83,6 @@ def test_whether_groups_are_used_is_told_by_the_stack_or_by_hand(tmp_path, told,
 
 @pytest.mark.parametrize("content", [None, "{", json.dumps({"kafka": "a:1", "redis": "", "ledger": "", "pid": 2**22})])
 def test_without_a_running_stack_the_ways_are_named(tmp_path, content):
-    """No file, a broken one, and one whose stack is gone: each says how to go on."""
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(ConfigurationError, match=r"set HEADRACE_KAFKA=host:port, or start `headrace up`"):
@@ -97,7 +91,6 @@ def test_without_a_running_stack_the_ways_are_named(tmp_path, content):
 
 @pytest.mark.parametrize("content", [None, json.dumps({"kafka": "a:1", "redis": "", "ledger": "", "pid": 2**22})])
 def test_a_stack_that_is_starting_is_waited_for(tmp_path, content):
-    """It has locked its home and not yet written its addresses: nobody is told to start another."""
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     lock = HomeLock(tmp_path).acquire()
@@ -107,7 +100,6 @@ def test_a_stack_that_is_starting_is_waited_for(tmp_path, content):
 
 
 def test_what_a_producer_fills_in_comes_from_the_environment():
-    """Tenant, source and model have defaults that the environment replaces."""
     assert ProducerSettings.from_env({}) == ProducerSettings()
     env = {"HEADRACE_TENANT": "acme", "HEADRACE_SOURCE": "/shop", "HEADRACE_MODEL": "tiny"}
     assert ProducerSettings.from_env(env) == ProducerSettings(tenant="acme", source="/shop", model="tiny")

@@ -36,7 +36,6 @@ def consumer(kafka):
 
 
 def test_nothing_from_before_is_read_and_everything_after_is(kafka, publish, consumer):
-    """However large a partition's last batch is, the position is behind it; what comes then is read from there on."""
     for partition, sizes in BATCHES.items():
         for size in sizes:
             publish(partition, size)
@@ -57,7 +56,6 @@ def test_nothing_from_before_is_read_and_everything_after_is(kafka, publish, con
 
 
 def test_empty_topics_end_where_they_begin(kafka, consumer):
-    """Without a record there is none to fetch, and nothing to wait for."""
     partitions = [TopicPartition(kafka.topic(Topic.DEAD), number) for number in range(4)]
     assert assign_at_end(consumer, partitions) == dict.fromkeys(partitions, 0)
 

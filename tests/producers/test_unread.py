@@ -12,7 +12,6 @@ def item(content, place=P, offset=0, size=10):
 
 
 def test_what_is_not_wanted_is_kept_in_order():
-    """A later search finds it, from where it looked last."""
     unread = Unread(100)
     for number, content in enumerate("abc"):
         unread.add(item(content, offset=number), wanted=False)
@@ -25,7 +24,6 @@ def test_what_is_not_wanted_is_kept_in_order():
 
 
 def test_what_there_is_no_room_for_is_left_from_there_on():
-    """Nothing behind it in its partition is kept either: it is fetched again. Others have room, and what is wanted."""
     unread = Unread(25)
     unread.add(item("a", P, 7, 20), wanted=False)
     unread.add(item("b", P, 8, 20), wanted=False)
@@ -40,7 +38,6 @@ def test_what_there_is_no_room_for_is_left_from_there_on():
 
 
 def test_room_comes_back():
-    """What is handed out is kept no more."""
     unread = Unread(10)
     for _ in range(3):
         unread.add(item("a"), wanted=False)
@@ -62,7 +59,6 @@ def test_a_log_that_is_gone_leaves_what_was_kept():
 
 
 def test_only_what_one_has_gone_on_from_is_committed():
-    """The last that was handed out waits for the next step, and a partition that is another's is left to it."""
     marks = Marks()
     marks.returned(P, 4)
     assert marks.to_commit([P, Q]) == {}

@@ -24,10 +24,8 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
     ],
 )
 def test_kind_and_message_are_told_once_each(error: BaseException, said: str) -> None:
-    """In one line that is never empty, whoever put the kind before the message."""
     assert words(error) == said
 
 
 def test_a_long_message_is_cut() -> None:
-    """It stands in records and rows."""
     assert len(words(ValueError("x" * 1_000))) == 300

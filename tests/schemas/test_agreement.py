@@ -64,7 +64,6 @@ def assert_agreement(event_type: str, document: Any) -> bool:
 @pytest.mark.integration
 @pytest.mark.parametrize("event_type", EXAMPLES)
 def test_schema_and_service_agree_one_step_from_an_event(event_type: str) -> None:
-    """Whatever one thing is changed in an event, both take it or both refuse it. Each third change is tried."""
     documents = list(islice(neighbours(json.loads(encode_value(EXAMPLES[event_type]))), 0, None, 3))
     refused = sum(assert_agreement(event_type, document) for document in documents)
     assert 0.3 < refused / len(documents) < 0.99  # the changes reach both verdicts
@@ -73,8 +72,6 @@ def test_schema_and_service_agree_one_step_from_an_event(event_type: str) -> Non
 @pytest.mark.integration
 @pytest.mark.parametrize("event_type", EXAMPLES)
 def test_schema_and_service_agree_some_steps_away(event_type: str) -> None:
-    """Nor do several changes part them, to whatever event."""
-
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(document=near_misses(event_type))
     def hold(document: Any) -> None:

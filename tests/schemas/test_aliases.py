@@ -18,7 +18,6 @@ from headrace_schemas.aliases import alias_of, embedder_alias
     ],
 )
 def test_a_model_is_named_by_the_last_part(source: str, alias: str) -> None:
-    """In the letters that an alias may have."""
     assert alias_of(source) == alias
 
 
@@ -31,5 +30,4 @@ def test_a_model_is_named_by_the_last_part(source: str, alias: str) -> None:
     ],
 )
 def test_how_jobs_name_the_embedder(name: str, alias: str) -> None:
-    """A model of the home by its alias, one of sentence-transformers by the last part of its name."""
     assert embedder_alias(name) == alias

@@ -86,12 +86,10 @@ def test_what_is_refused(schema: dict[str, Any], reason: str) -> None:
     ],
 )
 def test_what_is_taken(schema: dict[str, Any]) -> None:
-    """A schema that is whole in itself; properties may be called as they like."""
     assert bounded(schema) == schema
 
 
 def test_a_job_is_refused_with_the_place() -> None:
-    """As it comes in, in one line."""
     job = GenerationJob(model="m", prompt="p", criteria=(JsonSchema(json_schema={"type": "object"}),))
     value = encode_value(job)
     assert decode_value("headrace.job.generation.v1", value) == job

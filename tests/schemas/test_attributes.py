@@ -43,7 +43,6 @@ def lets_through(wanted: dict[str, Any], attributes: dict[str, Any] = DOCUMENT) 
     ],
 )  # fmt: skip
 def test_what_a_comparison_lets_through(kind: str, key: str, value: Any, expected: bool) -> None:
-    """Values of two kinds are never the same and in no order; without a value only `ne` and `nin` hold."""
     assert lets_through(compared(kind, key, value)) is expected
 
 
@@ -55,7 +54,6 @@ def test_what_a_comparison_lets_through(kind: str, key: str, value: Any, expecte
     ],
 )  # fmt: skip
 def test_all_or_one_of_several(kind: str, parts: list[tuple[str, Any]], expected: bool) -> None:
-    """At each of three depths."""
     wanted: dict[str, Any] = {"type": kind, "filters": [compared("eq", *part) for part in parts]}
     for _ in range(3):
         assert lets_through(wanted) is expected
@@ -106,7 +104,6 @@ KINDS = "'eq', 'ne', 'gt', 'gte', 'lt', 'lte', 'in', 'nin'"
     ],
 )  # fmt: skip
 def test_what_is_no_filter_is_told_in_words(wanted: Any, reason: str) -> None:
-    """With its place, and without pydantic's names; each problem once."""
     with pytest.raises(InvalidRecord) as caught:
         decode_value("headrace.job.generation.v1", json.dumps(JOB | {"knowledge_filter": wanted}).encode())
     assert str(caught.value) == reason
@@ -122,7 +119,6 @@ def test_a_filter_of_nothing_is_refused() -> None:
 
 
 def test_a_filter_comes_back_as_it_was() -> None:
-    """Whole numbers, fractions, truth and text each stay what they are."""
     values = [1, 2.5, True, "1", -0.0, 2**53, 1e200]
     job = GenerationJob.model_validate(JOB | {"knowledge_filter": compared("in", "k", values)})
     again = decode_value("headrace.job.generation.v1", encode_value(job))
@@ -141,13 +137,11 @@ def test_a_filter_comes_back_as_it_was() -> None:
     ],
 )  # fmt: skip
 def test_what_can_be_no_attributes(attributes: dict[str, Any]) -> None:
-    """As with OpenAI: sixteen, 64 characters a key, 512 a value, text, numbers, true and false."""
     with pytest.raises(ValidationError):
         ATTRIBUTES.validate_python(attributes)
 
 
 def test_a_producer_takes_a_filter_as_it_stands_on_the_wire() -> None:
-    """As a mapping, or as the value that it becomes."""
     wanted = compared("gte", "year", 2025)
     producer = MemoryProducer()
     for each in (wanted, FILTER.validate_python(wanted)):

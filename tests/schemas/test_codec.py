@@ -41,7 +41,6 @@ def headers(**changes: str | None) -> list[tuple[str, bytes]]:
 
 
 def test_every_type_has_a_strategy_and_a_topic() -> None:
-    """No event type can be added without a topic, or without these tests covering it."""
     names, classes = [row.name for row in EVENTS], [row.cls for row in EVENTS]
     assert sorted(names) == sorted(STRATEGIES) == sorted(EXAMPLES)
     assert len(names) == len(set(classes))
@@ -50,8 +49,6 @@ def test_every_type_has_a_strategy_and_a_topic() -> None:
 
 
 def test_each_event_is_where_its_readers_look() -> None:
-    """A reader that waits for the end of a job reads `results` and `dead`; events of stages have a topic of their
-    own."""
     names = {topic: [row.name.removeprefix("headrace.") for row in types_on(topic)] for topic in Topic}
     assert names == {
         "jobs.generation": ["job.generation.v1"],
@@ -100,7 +97,6 @@ def test_round_trip(event_type: str, data: st.DataObject) -> None:
 @settings(max_examples=200, deadline=None)
 @given(value=st.binary(max_size=200), event_type=st.sampled_from(sorted(STRATEGIES)))
 def test_any_bytes_are_read_or_refused(value: bytes, event_type: str) -> None:
-    """Whatever the bytes are, nothing but InvalidRecord is raised."""
     with contextlib.suppress(InvalidRecord):
         assert type_of(decode_value(event_type, value)) == event_type
 
@@ -118,7 +114,6 @@ def test_a_job_is_read_by_its_kind() -> None:
 
 
 def test_absent_fields_are_left_out() -> None:
-    """A null is never written: absent is absent."""
     assert b"null" not in encode_value(GenerationJob(model="m", prompt="hello"))
 
 
@@ -150,7 +145,6 @@ def test_absent_fields_are_left_out() -> None:
     ],
 )
 def test_a_wrong_value_is_refused(value: bytes | None, reason: str) -> None:
-    """A value that is not what the contract says is refused, and the reason names the place."""
     with pytest.raises(InvalidRecord, match=reason):
         decode(headers(), value)
 
@@ -168,7 +162,6 @@ def test_a_wrong_value_is_refused(value: bytes | None, reason: str) -> None:
     ],
 )
 def test_half_a_character_is_named_with_its_field(value: bytes, place: str) -> None:
-    """A lone surrogate is refused with the field, the character in it, and what to do; never with the text."""
     with pytest.raises(InvalidRecord) as caught:
         decode_value(GENERATION, value)
     reason = str(caught.value)
@@ -179,7 +172,6 @@ def test_half_a_character_is_named_with_its_field(value: bytes, place: str) -> N
 
 
 def test_a_document_that_is_wrong_elsewhere_is_refused_for_that() -> None:
-    """What looks like a surrogate changes no other reason, however deep it is nested; a whole pair is a character."""
     for value in (b'{"prompt": "\\ud800"', b"[" * 100_000 + b'"\\ud800"', b'{"prompt": "\\ud83d\\ude00", }'):
         with pytest.raises(InvalidRecord, match=r"not JSON|nested too deeply"):
             decode_value(GENERATION, value)
@@ -195,7 +187,6 @@ def test_a_deeply_nested_surrogate_is_found() -> None:
 
 
 def test_a_refusal_does_not_repeat_the_content() -> None:
-    """A reason may travel to logs: it never quotes what the user wrote."""
     with pytest.raises(InvalidRecord) as caught:
         decode_value(GENERATION, json.dumps({"model": "m", "prompt": "my secret\0"}).encode())
     assert "secret" not in str(caught.value)
@@ -210,20 +201,17 @@ def test_an_unknown_type_or_version_is_refused(event_type: str) -> None:
 
 @pytest.mark.parametrize("name", ["ce_specversion", "ce_id", "ce_source", "ce_type"])
 def test_a_missing_header_is_refused(name: str) -> None:
-    """Each required attribute of CloudEvents is required here too."""
     with pytest.raises(InvalidRecord, match=name):
         decode(headers(**{name: None}), json.dumps(GOOD).encode())
 
 
 def test_another_version_of_the_spec_is_refused() -> None:
-    """CloudEvents 0.3 is not 1.0."""
     with pytest.raises(InvalidRecord, match=r"0\.3"):
         decode(headers(ce_specversion="0.3"), json.dumps(GOOD).encode())
 
 
 @pytest.mark.parametrize("event_type", [row.name for row in EVENTS if row.topic not in INBOUND])
 def test_a_reader_passes_over_what_a_later_version_tells(event_type: str) -> None:
-    """While a deployment is upgraded, readers of both versions read the events of both, at any depth."""
     document = json.loads(encode_value(EXAMPLES[event_type]))
     for each in (document, *document.get("stages", []), *document.get("moderation", {}).get("findings", [])):
         each["added_later"] = {"a": 1}
@@ -231,7 +219,6 @@ def test_a_reader_passes_over_what_a_later_version_tells(event_type: str) -> Non
 
 
 def test_the_bound_of_a_value_is_the_byte() -> None:
-    """At 1,000,000 bytes a job is taken, white space and all; with one byte more it is not."""
     value = json.dumps(GOOD).encode()
     assert decode_value(GENERATION, value.ljust(MAX_VALUE_BYTES))
     with pytest.raises(InvalidRecord, match="the value has 1000001 bytes, more than the 1000000 that are taken"):
@@ -239,7 +226,6 @@ def test_the_bound_of_a_value_is_the_byte() -> None:
 
 
 def test_the_bound_of_a_text_counts_characters() -> None:
-    """Not bytes, and not UTF-16's halves: an emoji is one."""
     longest = GOOD | {"prompt": "\N{GRINNING FACE}" * 200_000}
     assert decode_value(GENERATION, json.dumps(longest, ensure_ascii=False).encode())
     with pytest.raises(InvalidRecord, match="prompt: has more than 200000 characters"):
@@ -254,7 +240,6 @@ def test_of_a_key_that_comes_twice_the_last_counts() -> None:
 
 
 def test_null_is_absent_where_it_may_be() -> None:
-    """Serializers that write every field send nulls; where a value must be, or a list, null is none."""
     nulls = dict.fromkeys(("idempotency_key", "deadline", "reference", "prompt"))
     turns = [{"role": "user", "content": "c"}]
     document = {"model": "m", "messages": turns, "sampling": {"seed": None}, **nulls}
@@ -273,6 +258,5 @@ def test_a_number_may_be_written_in_many_ways(number: str) -> None:
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 400, "2.0000001", "-1e-300"])
 def test_a_number_that_is_too_large_is_refused_with_its_field(number: str) -> None:
-    """Also where no double holds it."""
     with pytest.raises(InvalidRecord, match=r"^sampling\.temperature: must be "):
         decode_value(GENERATION, GIVEN_TEMPERATURE % number.encode())

@@ -33,7 +33,6 @@ REQUIRED = [
 
 
 def test_others_read_ours() -> None:
-    """The cloudevents package reads our record: each attribute, each extension, and the data."""
     headers, value = encode(JOB, FULL)
     event = from_binary_event(KafkaMessage(headers=dict(headers), key=b"key-\xc3\xbc", value=value))
     assert (event.get_id(), event.get_type(), event.get_source()) == (FULL.id, FULL.type, FULL.source)
@@ -48,7 +47,6 @@ def test_others_read_ours() -> None:
 
 
 def test_we_read_others() -> None:
-    """A record written by the cloudevents package is read by us: each attribute, each extension, and the data."""
     attributes = {
         "id": FULL.id,
         "type": FULL.type,
@@ -67,7 +65,6 @@ def test_we_read_others() -> None:
 
 
 def test_the_least_envelope_of_others_is_read() -> None:
-    """Only what CloudEvents requires need be there; a record without a time happened now."""
     message = to_binary_event(CloudEvent(attributes={"type": FULL.type, "source": "/x", "id": "1"}, data={}))
     headers = [pair for pair in message.headers.items() if pair[0] != "ce_time"]
     before = datetime.now(UTC)
@@ -75,7 +72,6 @@ def test_the_least_envelope_of_others_is_read() -> None:
 
 
 def test_unknown_extensions_are_passed_over() -> None:
-    """Another's extension attribute and headers that are no CloudEvents attribute do not disturb."""
     assert Envelope.from_headers([*REQUIRED, ("ce_rocket", b"9"), ("x-other", b"\xff")]).id == "1"
 
 
@@ -109,25 +105,21 @@ def test_times_of_other_languages_are_read(text: str, time: datetime) -> None:
     ],
 )
 def test_a_wrong_header_is_refused(header: tuple[str, bytes | None], reason: str) -> None:
-    """An attribute that is not what the spec says is refused, and the reason names it."""
     with pytest.raises(InvalidRecord, match=reason):
         Envelope.from_headers([*REQUIRED, header])
 
 
 def test_a_header_may_come_twice_with_one_value() -> None:
-    """A client's interceptor that adds what is there already changes nothing."""
     assert Envelope.from_headers([*REQUIRED, *REQUIRED]).id == "1"
 
 
 def test_headers_at_the_bound_and_in_any_number_are_read() -> None:
-    """1,024 bytes of an attribute are taken, whatever lies beside it; another's extension may be longer."""
     many = [(f"x-{number}", b"v" * 100) for number in range(10_000)]
     headers = [*many, *REQUIRED, ("ce_subject", "ü".encode() * 512), ("ce_dataref", b"h" * 5_000), ("ce_flag", b"\xff")]
     assert Envelope.from_headers(headers).subject == "ü" * 512
 
 
 def test_a_name_in_capitals_is_told() -> None:
-    """Kafka tells header names by case; clients that come from HTTP do not expect it."""
     headers = [("CE_ID" if name == "ce_id" else name, value) for name, value in REQUIRED]
     with pytest.raises(InvalidRecord, match=r"ce_id is missing.*CE_ID is another name"):
         Envelope.from_headers(headers)
@@ -145,7 +137,6 @@ def test_a_uri_reference(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "my shop", "/größe", "a%2", "1a:b", "<x>", "a#b#c", "/a[1]", "a\\b", "{x}", ":a"])
 def test_no_uri_reference(text: str) -> None:
-    """Spaces, letters beyond ASCII, broken escapes, and a colon that follows no scheme."""
     assert not is_uri_reference(text)
     with pytest.raises(InvalidRecord, match="ce_source"):
         Envelope.from_headers([pair for pair in REQUIRED if pair[0] != "ce_source"] + [("ce_source", text.encode())])
@@ -196,5 +187,4 @@ def test_no_traceparent(text: str) -> None:
     ],
 )
 def test_a_traceparent_of_opentelemetry(headers: list[tuple[str, bytes]], taken: str | None) -> None:
-    """A plain header counts where CloudEvents' own is not there; one that is wrong is nobody's fault here."""
     assert Envelope.from_headers([*REQUIRED, *headers]).traceparent == taken

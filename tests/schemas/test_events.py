@@ -21,7 +21,6 @@ def moderated(action, text):
 
 
 def test_an_output_has_a_text():
-    """Only moderation withholds one; an empty text is one."""
     assert Output(job_id=JOB, tenant="a", answer=answer("")).text == ""
     with pytest.raises(ValidationError, match=r"answer\.text is missing"):
         Output(job_id=JOB, tenant="a", answer=answer(None))
@@ -59,7 +58,6 @@ def test_what_moderation_may_say(action, text):
     ],
 )
 def test_a_score_has_a_value_or_a_reason(value, code, reason):
-    """Never both, never neither; and a reason is a code with its words."""
     with pytest.raises(ValidationError, match="either a value, or a code and a reason"):
         Score(criterion="f1", value=value, not_judged=code, reason=reason)
 
@@ -75,14 +73,12 @@ def test_a_score_has_a_value_or_a_reason(value, code, reason):
     ],
 )
 def test_a_letter_concerns_the_job_that_ended_or_would_have_been(fields, concerned):
-    """A refused wish to cancel, or a label, changes nothing for who waits for the job."""
     known = {"category": "invalid", "reason": "r", "stage": "ingest", "topic": "jobs.generation", "size": 0}
     letter = DeadLetter.model_validate(known | {"original": "", "encoding": "utf-8"} | fields)
     assert letter.concerns == concerned
 
 
 def test_a_vector_is_read_as_numbers() -> None:
-    """Float32, little-endian, as base64."""
     usage = Usage(prompt_tokens=3, completion_tokens=0)
     made = Embedding(model="m", embedder="m/int8/ab", dimensions=2, vector="AACAPwAAAL8=", usage=usage)
     assert made.floats == (1.0, -0.5)

@@ -43,7 +43,6 @@ def resolve(document: dict[str, Any], reference: str) -> Any:
 
 
 def test_one_file_a_type(documents: dict[str, dict[str, Any]]) -> None:
-    """Every event type has its schema with an id, a title and a description; the AsyncAPI document is beside them."""
     assert set(documents) == {schema_file(name) for name in EXAMPLES} | {"asyncapi.json"}
     for row in EVENTS:
         schema = documents[schema_file(row.name)]
@@ -54,7 +53,6 @@ def test_one_file_a_type(documents: dict[str, dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("event_type", EXAMPLES)
 def test_each_schema_is_valid(event_type: str, documents: dict[str, dict[str, Any]]) -> None:
-    """Each schema follows draft 2020-12."""
     Draft202012Validator.check_schema(documents[schema_file(event_type)])
 
 
@@ -63,7 +61,6 @@ def test_each_schema_is_valid(event_type: str, documents: dict[str, dict[str, An
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_what_we_write_is_valid(event_type: str, documents: dict[str, dict[str, Any]], data: st.DataObject) -> None:
-    """Whatever event the codec encodes, a reader that validates by our schema accepts it."""
     event = data.draw(STRATEGIES[event_type])
     Draft202012Validator(documents[schema_file(event_type)]).validate(json.loads(encode_value(event)))
 
@@ -82,12 +79,10 @@ def test_what_we_write_is_valid(event_type: str, documents: dict[str, dict[str, 
     ],
 )
 def test_what_ingest_refuses_the_schema_refuses(value: dict[str, Any], documents: dict[str, dict[str, Any]]) -> None:
-    """A publisher in another language learns of a wrong job from the schema, not from a dead letter."""
     assert not Draft202012Validator(documents[schema_file("headrace.job.generation.v1")]).is_valid(value)
 
 
 def test_nothing_that_only_python_understands(documents: dict[str, dict[str, Any]]) -> None:
-    """No OpenAPI discriminator, and no pattern with syntax that ECMA-262 lacks."""
     python_only = re.compile(r"\(\?P|\(\?[aiLmsux]+\)|\\[AZ]|\(\?#|\(\?\(|[+*?}]\+")
     for document in documents.values():
         for node in walk(document):
@@ -97,7 +92,6 @@ def test_nothing_that_only_python_understands(documents: dict[str, dict[str, Any
 
 
 def test_asyncapi_names_every_topic_and_type(documents: dict[str, dict[str, Any]]) -> None:
-    """Each topic is a channel with an operation, and each event type a message on its own topic."""
     document = documents["asyncapi.json"]
     assert document["asyncapi"].startswith("3.")
     channels = {channel["address"]: channel for channel in document["channels"].values()}
@@ -122,7 +116,6 @@ def test_asyncapi_names_every_topic_and_type(documents: dict[str, dict[str, Any]
 
 
 def test_asyncapi_has_no_dangling_reference(documents: dict[str, dict[str, Any]]) -> None:
-    """Every reference leads to something in the document itself."""
     document = documents["asyncapi.json"]
     references = [node["$ref"] for node in walk(document) if isinstance(node.get("$ref"), str)]
     assert references
@@ -131,7 +124,6 @@ def test_asyncapi_has_no_dangling_reference(documents: dict[str, dict[str, Any]]
 
 
 def test_headers_fix_the_type(documents: dict[str, dict[str, Any]]) -> None:
-    """Each message's headers require the CloudEvents attributes, with its own type."""
     for message in documents["asyncapi.json"]["components"]["messages"].values():
         assert message["headers"]["properties"]["ce_type"]["const"] == message["name"]
         assert {"ce_specversion", "ce_id", "ce_type", "ce_source"} <= set(message["headers"]["required"])
@@ -139,7 +131,6 @@ def test_headers_fix_the_type(documents: dict[str, dict[str, Any]]) -> None:
 
 
 def test_each_message_has_key_correlation_and_an_example(documents: dict[str, dict[str, Any]]) -> None:
-    """The example is an event as the codec reads it, keyed and named as the contract says, and follows the schemas."""
     document = documents["asyncapi.json"]
     of_no_job = {"PolicySwitched", "PolicyRefused", "BreakerOpened", "BreakerClosed", "BudgetReached"}
     for title, message in document["components"]["messages"].items():
@@ -163,21 +154,18 @@ def test_each_message_has_key_correlation_and_an_example(documents: dict[str, di
 
 
 def test_an_example_job_is_the_one_that_its_envelope_names() -> None:
-    """A reader who copies an example computes the same id."""
     for event_type, event in EXAMPLES.items():
         if isinstance(event, AnyJob):
             assert event.job_id("") == example_envelope(event_type).subject
 
 
 def test_what_a_job_may_say_is_described(documents: dict[str, dict[str, Any]]) -> None:
-    """Every field of a job says what it is for, itself or by what it refers to."""
     for name in get_args(JobKind):
         properties = documents[schema_file(f"headrace.job.{name}.v1")]["properties"]
         assert [field for field, schema in properties.items() if not {"description", "$ref"} & set(schema)] == []
 
 
 def test_a_generation_names_its_model(documents: dict[str, dict[str, Any]]) -> None:
-    """On the wire there is no default model: only the Python producer fills one in."""
     schema = documents["asyncapi.json"]["components"]["schemas"]["GenerationJob"]
     assert schema["required"] == ["model"]
     with pytest.raises(InvalidRecord, match=r"^model: is missing$"):

@@ -31,13 +31,11 @@ TURNS = (
 
 
 def test_the_id_is_a_uuid5_that_any_language_can_compute() -> None:
-    """The id is the UUIDv5 of tenant, line feed and key; the literal guards against a change that nobody meant."""
     assert derive_job_id("shop", "order-7") == str(uuid.uuid5(JOB_NAMESPACE, "shop\norder-7"))
     assert derive_job_id("shop", "order-7") == "a6734337-8c9e-5943-85bd-f74c7d59c3a3"
 
 
 def test_the_key_decides_over_the_event() -> None:
-    """With an idempotency key, sending again under another event id is the same job; without, it is another."""
     keyed = GenerationJob(model="m", prompt="p", idempotency_key="k")
     plain = GenerationJob(model="m", prompt="p")
     assert keyed.job_id("e1") == keyed.job_id("e2")
@@ -45,13 +43,11 @@ def test_the_key_decides_over_the_event() -> None:
 
 
 def test_tenants_do_not_share_ids() -> None:
-    """The same key under another tenant is another job."""
     assert derive_job_id("a", "k") != derive_job_id("b", "k")
 
 
 @pytest.mark.parametrize("fields", [{}, {"prompt": "p", "messages": TURNS}, {"prompt": ""}, {"messages": ()}])
 def test_prompt_or_messages(fields: dict[str, object]) -> None:
-    """Exactly one of prompt and messages is given, and it is not empty."""
     with pytest.raises(ValidationError):
         GenerationJob(model="m", **fields)
 
@@ -69,7 +65,6 @@ def test_a_result_follows_the_call_that_asked_for_it() -> None:
 
 
 def test_conversation_and_question() -> None:
-    """A prompt is one user turn; a conversation's question is its last user turn."""
     assert GenerationJob(model="m", prompt="p").conversation == (Message(role="user", content="p"),)
     assert GenerationJob(model="m", prompt="p").question == "p"
     assert GenerationJob(model="m", messages=TURNS).conversation == TURNS
@@ -78,7 +73,6 @@ def test_conversation_and_question() -> None:
 
 
 def test_the_judge_models_of_a_job() -> None:
-    """Rubrics may leave the model out, or name each its own: each is there once, in the order of the criteria."""
     one, other = Rubric(question="Kind?", model="b"), Pairwise(model="a")
     job = GenerationJob(model="m", prompt="p", criteria=(Rubric(question="Short?"), one, ExactMatch(), other, one))
     assert job.judge_models == ("b", "a")
@@ -87,7 +81,6 @@ def test_the_judge_models_of_a_job() -> None:
 
 
 def test_a_doubt_is_about_one_other_criterion_that_is_always_judged() -> None:
-    """Not about itself, nor about one that is drawn, in doubt, or there twice."""
     doubt = Pairwise(uncertain=Uncertain(criterion="f1"))
     assert GenerationJob(model="m", prompt="p", criteria=(doubt, TokenF1())).criteria[0] == doubt
     for others in (
@@ -104,28 +97,24 @@ def test_a_doubt_is_about_one_other_criterion_that_is_always_judged() -> None:
 
 
 def test_how_often_it_is_asked_is_no_part_of_a_version() -> None:
-    """Scores of the same question are of one kind."""
     sampled = TokenF1(name="b", share=0.5, uncertain=Uncertain(criterion="x"))
     assert TokenF1(name="a").version == sampled.version
     assert Pairwise().version != Pairwise(guidance="Brevity is no fault.").version
 
 
 def test_an_evaluation_needs_a_criterion() -> None:
-    """An evaluation that asks for nothing is refused; a generation may ask for no judgement."""
     with pytest.raises(ValidationError, match="criteria"):
         EvaluationJob(input="i", output="o", criteria=())
     assert not GenerationJob(model="m", prompt="p").asks_judge
 
 
 def test_lengths_are_ordered() -> None:
-    """A length criterion whose bounds cross is refused."""
     with pytest.raises(ValidationError, match="below"):
         Length(min_words=5, max_words=4)
 
 
 @pytest.mark.parametrize("tenant", ["", "a\nb", "ü", "-a", "a" * 65])
 def test_a_tenant_is_a_plain_name(tenant: str) -> None:
-    """A tenant cannot hold the line feed that parts it from the key in a job's name."""
     with pytest.raises(ValidationError, match="tenant"):
         GenerationJob(model="m", prompt="p", tenant=tenant)
 
@@ -143,21 +132,18 @@ def test_a_tenant_is_a_plain_name(tenant: str) -> None:
     ],
 )
 def test_what_an_embedding_may_ask_for(fields: dict[str, object], reason: str) -> None:
-    """One text that is not empty, and as many dimensions as vectors have; nothing of it is judged."""
     with pytest.raises(ValidationError, match=reason):
         EmbeddingJob.model_validate({"model": "m", "input": "i"} | fields)
     assert EmbeddingJob.model_validate({"model": "m", "input": "i", "dimensions": 16_384.0}).dimensions == 16_384
 
 
 def test_a_moderation_names_no_model() -> None:
-    """It may; an empty text is not looked at."""
     assert ModerationJob(input="a", model=POLICY_MODEL).model_copy(update={"model": None}) == ModerationJob(input="a")
     with pytest.raises(ValidationError, match="input"):
         ModerationJob(input="")
 
 
 def test_a_job_may_name_a_chain_of_models():
-    """A list of models is read as it is, in JSON too; a single model is a chain of one."""
     job = decode_job("generation", b'{"model": ["small", "large"], "prompt": "p"}')
     assert (job.chain, job.first_model) == (("small", "large"), "small")
     assert decode_job("generation", encode_value(job)) == job

@@ -27,12 +27,10 @@ def _fields(section: str) -> set[str]:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_each_kind_of_job_has_its_fields_on_the_page(section):
-    """A section lists every field of its kind, and no field that the kind does not have."""
     common = set() if section == "Cancellation" else set(Job.model_fields)
     sampling = set(Sampling.model_fields) if section == "Generation" else set()
     assert _fields(section) == set(SECTIONS[section].model_fields) - common | sampling
 
 
 def test_the_common_fields_are_those_of_every_job():
-    """The first table lists what each kind of job has."""
     assert _fields("All jobs") == set(Job.model_fields)

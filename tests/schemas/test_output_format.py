@@ -42,14 +42,12 @@ def test_bounds_schemas(schema: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize("schema", [_nested(MAX_DEPTH), {"pattern": "\\\\u0000"}, {"description": "x" * 262_000}])
 def test_takes_schemas_within_bounds(schema: dict[str, Any]) -> None:
-    """A schema within the bounds travels unchanged."""
     job = GenerationJob(model="tiny", prompt="Hello", output=JsonSchemaFormat(json_schema=schema))
 
     assert GenerationJob.model_validate_json(job.model_dump_json()) == job
 
 
 def test_the_json_of_a_schema_is_written_once() -> None:
-    """It is compact, with the characters as they are, and changes neither equality nor what travels."""
     output, same = (JsonSchemaFormat(json_schema={"title": "é", "enum": [1, 2]}) for _ in range(2))
 
     assert output.as_json is output.as_json

@@ -151,7 +151,6 @@ KINDS = (
     ],
 )  # fmt: skip
 def test_a_wrong_field_is_told_in_words(fields: dict[str, Any], reason: str) -> None:
-    """Each field that is wrong, and what it must be: no names of Python's types or of pydantic's errors."""
     given_fields = GOOD | fields
     if fields.get("prompt", "") is None:
         del given_fields["prompt"]
@@ -198,7 +197,6 @@ def test_a_list_is_too_short_by_what_it_lacks_and_not_by_what_is_wrong(criteria:
 
 
 def test_several_problems_are_all_told_up_to_five() -> None:
-    """A sender who corrects a job sees its other errors, too."""
     reason = reason_of(json.dumps(dict.fromkeys("abcdefg", 1)).encode())
     assert reason.startswith("model: is missing; a: is no field")
     assert reason.endswith("(and 3 more)")
@@ -222,7 +220,6 @@ def test_a_flood_of_problems_is_one(fields: str, reason: str) -> None:
 
 
 def test_names_are_shown_short_and_printable() -> None:
-    """A field's name is a stranger's text: it is cut, and cannot break a line of a log."""
     name = "a\n\x1b[31m" + "x" * 500
     reason = reason_of(json.dumps(GOOD | {name: 1}).encode())
     assert reason.isprintable()
@@ -236,8 +233,6 @@ FOREIGN = ("Input should", "should have", "Value error", "Field required", "Extr
 @pytest.mark.integration
 @pytest.mark.parametrize("event_type", STRATEGIES)
 def test_no_reason_is_in_the_words_of_a_library(event_type: str) -> None:
-    """Whatever is wrong with an event, the reason is ours, in one line."""
-
     @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(document=near_misses(event_type))
     def hold(document: Any) -> None:
@@ -253,7 +248,6 @@ def test_no_reason_is_in_the_words_of_a_library(event_type: str) -> None:
 
 
 def test_a_producer_tells_the_same() -> None:
-    """What is refused at the call is refused in the same words."""
     producer = MemoryProducer()
     with pytest.raises(InvalidJob, match=r"^GenerationJob: neither prompt nor messages is given"):
         producer.generate()
@@ -264,7 +258,6 @@ def test_a_producer_tells_the_same() -> None:
 
 
 def test_an_error_that_the_table_lacks_is_still_told() -> None:
-    """A kind of error that a later pydantic may bring has at least pydantic's words."""
     with pytest.raises(ValidationError) as caught:
         GenerationJob(model="m", prompt="p", sampling=5)
     error = caught.value
@@ -286,7 +279,6 @@ def test_an_error_that_the_table_lacks_is_still_told() -> None:
     ],
 )
 def test_the_first_problem_has_a_place_and_words(document: bytes, place: object, words: str) -> None:
-    """For those who call the place by another name; what cannot be read at all has none."""
     with pytest.raises(ValidationError) as caught:
         GenerationJob.model_validate_json(document, strict=True)
     assert first_problem(caught.value, document) == (place, words)
@@ -294,7 +286,6 @@ def test_the_first_problem_has_a_place_and_words(document: bytes, place: object,
 
 @pytest.mark.parametrize("kind", ["embedding", "moderation"])
 def test_only_who_is_answered_is_sent_to_sampling(kind: str) -> None:
-    """Elsewhere a field of that name is no field at all."""
     with pytest.raises(InvalidRecord) as caught:
         decode_value(f"headrace.job.{kind}.v1", b'{"model": "m", "input": "i", "temperature": 1}')
     assert str(caught.value) == "temperature: is no field that is known here"
@@ -302,7 +293,6 @@ def test_only_who_is_answered_is_sent_to_sampling(kind: str) -> None:
 
 @pytest.mark.parametrize("said", ["nope", "2026-02-30", "2026-01-31T12:00:00Z", ""])
 def test_a_day_that_is_none_is_told_with_one_that_is(said: str) -> None:
-    """As parameters of a URL have them."""
     with pytest.raises(ValidationError) as raised:
         TypeAdapter(date).validate_python(said)
     assert words_of(raised.value.errors()[0]) == "must be a day, such as 2026-01-31"

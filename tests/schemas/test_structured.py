@@ -31,7 +31,6 @@ def structured(**changes: Any) -> bytes:
 
 
 def test_a_structured_event_of_others_is_read() -> None:
-    """Each attribute and extension, and the data, as the cloudevents package writes them."""
     attributes = {
         **{name: EVENT[name] for name in ("id", "type", "source")},
         "time": datetime(2026, 1, 2, tzinfo=UTC),
@@ -69,7 +68,6 @@ def test_the_same_event_in_each_form(value: bytes) -> None:
 
 
 def test_attributes_in_headers_are_copies_at_best() -> None:
-    """The event is what the value says; other headers stay as they are."""
     headers = [*STRUCTURED, ("ce_id", b"another"), ("ce_subject", b"another"), ("x-other", b"1")]
     envelope, _ = decode(headers, structured(subject="mine"))
     assert (envelope.id, envelope.subject) == ("1", "mine")
@@ -106,7 +104,6 @@ def test_attributes_in_headers_are_copies_at_best() -> None:
     ],
 )
 def test_a_wrong_structured_event_is_refused(value: bytes | None, reason: str) -> None:
-    """Each with a reason that names the place; never another error."""
     with pytest.raises(InvalidRecord, match=reason):
         decode(STRUCTURED, value)
 
@@ -127,7 +124,6 @@ def test_json_with_parameters_is_taken(text: str) -> None:
 
 
 def test_without_a_content_type_it_is_json() -> None:
-    """CloudEvents: an event without `datacontenttype` is as one with application/json."""
     assert decode([pair for pair in BINARY[0] if pair[0] != "content-type"], BINARY[1])[1] == JOB
 
 
@@ -146,13 +142,11 @@ def test_without_a_content_type_it_is_json() -> None:
     ],
 )
 def test_another_content_type_is_refused(value: bytes | None, reason: str) -> None:
-    """With the type, where it is one, and what it may be."""
     headers = [pair for pair in BINARY[0] if pair[0] != "content-type"]
     with pytest.raises(InvalidRecord, match=reason):
         decode([*headers, ("content-type", value)], BINARY[1])
 
 
 def test_two_content_types_are_refused() -> None:
-    """Which of them holds cannot be told."""
     with pytest.raises(InvalidRecord, match="content-type comes twice"):
         decode([*BINARY[0], ("Content-Type", STRUCTURED[0][1])], BINARY[1])

@@ -39,7 +39,6 @@ def test_rfc_3339_is_read(text: str, time: datetime) -> None:
      "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"],
 )  # fmt: skip
 def test_what_is_no_such_time_is_refused(text: str) -> None:
-    """Other forms of ISO 8601, bare numbers, days that are not, and times that no clock reaches in UTC."""
     with pytest.raises(ValueError, match=r"RFC 3339|no day or time|outside of the years"):
         parse_time(text)
     with pytest.raises(Exception, match=r"^deadline: "):

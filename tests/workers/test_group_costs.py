@@ -24,7 +24,6 @@ def differences(counted: dict[str, dict[str, int]], accepted: dict[str, dict[str
 
 
 def test_a_group_of_jobs_costs_what_was_accepted() -> None:
-    """Each rise was seen by somebody, and each fall lowers the bound of the next change."""
     program, root = [sys.executable, "-m", "tests.workers.group_costs"], Path(__file__).parents[2]
     ran = subprocess.run(program, cwd=root, check=True, capture_output=True, text=True, timeout=600)
     counted = json.loads(ran.stdout)

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.integration
 
 
 def test_no_process_loads_more_modules_than_were_accepted() -> None:
-    """A process's start and memory grow with each module, even where the module is needed for one job in a thousand."""
     program = [sys.executable, "-m", "tests.workers.loaded_modules", "--json"]
     done = subprocess.run(program, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -21,6 +21,5 @@ from headrace_workers.core.outage import OUTAGE_ERRORS, RedisUnavailable, awaite
     ],
 )
 def test_each_service_is_known_by_its_errors(error, what):
-    """All of them count as away."""
     assert isinstance(error, OUTAGE_ERRORS)
     assert awaited(error).what == what

@@ -39,7 +39,6 @@ def counted(data: bytes, step: int) -> int:
     ],
 )
 def test_it_is_told_as_what_it_is(text: bytes, what: str):
-    """And what is wanted, while it is counted, packed or not."""
     assert unlike_lines(text[:HEAD], whole=len(text) <= HEAD) == what
     for packed in (text, gzip.compress(text)):
         with pytest.raises(
@@ -76,12 +75,10 @@ def test_it_is_told_as_what_it_is(text: bytes, what: str):
     ],
 )
 def test_a_line_that_is_wrong_says_nothing_of_the_others(text: bytes):
-    """It is told by itself, where it stands."""
     assert unlike_lines(text[:HEAD], whole=len(text) <= HEAD) is None
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_it_does_not_matter_in_which_chunks_it_comes(step: int):
-    """It is looked at once."""
     with pytest.raises(NotReadable, match="CSV"):
         counted(CSV, step)

@@ -18,6 +18,5 @@ from headrace_workers.core.json_lines import NoJSON, parsed
     ],
 )
 def test_what_others_may_read_otherwise_is_refused(text: bytes, words: str):
-    """Names that come twice, and numbers that are none."""
     with pytest.raises(NoJSON, match=words):
         parsed(text)

@@ -20,7 +20,6 @@ def line(name, text="no broker", level=logging.ERROR):
 
 
 def test_a_library_in_trouble_is_a_line_a_minute(minutes):
-    """With the number of lines that it stands for; each library by itself."""
     seldom, now = minutes
     first, other = line("kafka.net.connection"), line("celery.worker")
     assert seldom.filter(first)
@@ -37,7 +36,6 @@ def test_a_library_in_trouble_is_a_line_a_minute(minutes):
 
 
 def test_what_headrace_says_and_what_is_critical_is_always_written(minutes):
-    """However often."""
     seldom, _ = minutes
     assert all(seldom.filter(line("headrace.run")) for _ in range(3))
     assert all(seldom.filter(line("celery.worker", level=logging.CRITICAL)) for _ in range(3))

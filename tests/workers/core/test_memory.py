@@ -28,7 +28,6 @@ def as_before() -> Iterator[None]:
 
 
 def test_what_is_loaded_is_not_looked_at_again() -> None:
-    """What is there already is among what the collector passes over, and its looks are rarer than by default."""
     loaded = Knot()
     spare_what_is_loaded()
     assert gc.get_freeze_count() > 0
@@ -45,7 +44,6 @@ def test_what_is_garbage_at_that_moment_goes() -> None:
 
 
 def test_what_comes_later_is_still_freed() -> None:
-    """Cycles are made all the time, by errors with their tracebacks for example."""
     spare_what_is_loaded()
     knot = weakref.ref(Knot())
     gc.collect()
@@ -73,7 +71,6 @@ def _faults(how: str) -> int:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is asked")
 def test_freed_memory_is_not_taken_anew():
-    """The same work, with far fewer new pages."""
     assert _faults("kept") * 2 < _faults("given back")
 
 
@@ -94,7 +91,6 @@ print(used, kept, resident())
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is asked")
 def test_what_is_kept_can_be_handed_back():
-    """All of it."""
     ran = subprocess.run([sys.executable, "-c", _RESIDENT], capture_output=True, text=True, check=True)
     used, kept, left = map(int, ran.stdout.split())
     assert used - kept < 16

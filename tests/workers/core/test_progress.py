@@ -40,7 +40,6 @@ def told(caplog):
 
 
 def test_a_loop_is_silent_from_its_last_turn_on(progress):
-    """By the time that the process has lived."""
     loop = progress.loop("ingest")
     progress.lived = 5.0
     assert loop.state().silent == 5.0
@@ -50,7 +49,6 @@ def test_a_loop_is_silent_from_its_last_turn_on(progress):
 
 
 def test_what_is_bounded_elsewhere_is_no_silence(progress):
-    """During it, and after it, when silence counts from its end."""
     loop = progress.loop("express")
     with loop.excused():
         with loop.excused():
@@ -63,7 +61,6 @@ def test_what_is_bounded_elsewhere_is_no_silence(progress):
 
 
 def test_waiting_is_progress_and_is_named(progress):
-    """Each try counts; the wait counts from its first."""
     loop = progress.loop("dispatch")
     progress.lived = 10.0
     loop.beat(REDIS)
@@ -77,7 +74,6 @@ def test_waiting_is_progress_and_is_named(progress):
 
 
 def test_an_outage_is_a_line_when_it_begins_one_a_minute_and_one_when_it_ends(progress, time, told):
-    """However many loops wait for it, and however often they try."""
     loops = [progress.loop(str(number)) for number in range(4)]
     for _ in range(61):
         for loop in loops:
@@ -94,7 +90,6 @@ def test_an_outage_is_a_line_when_it_begins_one_a_minute_and_one_when_it_ends(pr
 
 
 def test_two_services_are_two_outages(progress, told):
-    """A loop that waits for one now and for another then has told of the end of the first."""
     loop = progress.loop("relay")
     loop.beat(REDIS)
     loop.beat(Awaited("Kafka", "no broker"))
@@ -108,14 +103,12 @@ def test_two_services_are_two_outages(progress, told):
 
 
 def test_a_loop_that_has_ended_is_no_longer_looked_at(progress):
-    """It may not be taken for a stuck one."""
     loop = progress.loop("ears")
     loop.end()
     assert progress.loops == []
 
 
 def test_a_loop_is_silent_from_its_beginning_on(progress):
-    """However long its process has lived by then; and it waits for nothing."""
     progress.lived = 50.0
     loop = progress.loop("late")
     progress.lived = 52.0
@@ -123,7 +116,6 @@ def test_a_loop_is_silent_from_its_beginning_on(progress):
 
 
 def test_an_excuse_within_an_excuse_ends_alone(progress):
-    """The outer one still holds, and none holds longer than its body, whatever ends that."""
     loop = progress.loop("express")
     with loop.excused():
         progress.lived = 5.0
@@ -139,7 +131,6 @@ def test_an_excuse_within_an_excuse_ends_alone(progress):
 
 
 def test_a_loop_that_ends_waits_no_longer(progress, told):
-    """What it waited for is told as there: nobody misses it. Ending twice is no error."""
     loop = progress.loop("ears")
     loop.beat(REDIS)
     loop.end()
@@ -148,7 +139,6 @@ def test_a_loop_that_ends_waits_no_longer(progress, told):
 
 
 def test_a_wait_that_goes_on_is_told_once(progress, told):
-    """Each try says so, and no try is the end of it."""
     loop = progress.loop("ears")
     for _ in range(3):
         loop.beat(REDIS)
@@ -156,7 +146,6 @@ def test_a_wait_that_goes_on_is_told_once(progress, told):
 
 
 def test_a_service_is_there_again_when_nobody_waits_for_it(progress, told):
-    """Not when the first goes on, who may have needed nothing of it; nor by the word of one that never waited."""
     first, second = progress.loop("a"), progress.loop("b")
     first.beat(REDIS)
     second.beat(REDIS)
@@ -171,7 +160,6 @@ def test_a_service_is_there_again_when_nobody_waits_for_it(progress, told):
 
 
 def test_a_loop_knows_its_thread(progress):
-    """Where it was made, until it turns in another: its stack is shown when it is stuck."""
     loop = progress.loop("a")
     assert loop.thread == threading.get_ident()
     thread = threading.Thread(target=loop.beat)
@@ -181,5 +169,4 @@ def test_a_loop_knows_its_thread(progress):
 
 
 def test_who_ends_itself_has_the_exit_code_of_a_fault_in_a_program():
-    """As documented, for supervisors."""
     assert os.EX_SOFTWARE == STUCK_EXIT

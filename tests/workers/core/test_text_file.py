@@ -32,14 +32,12 @@ def counted(data: bytes, step: int) -> int:
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_the_text_is_read_however_it_is_packed(kind):
-    """By its first bytes: there is no name to go by."""
     assert text_of(io.BytesIO(PACKED[kind])).read() == LINES
 
 
 @pytest.mark.parametrize("kind", PACKED)
 @pytest.mark.parametrize("step", [1, 3, 1_000, 10**9])
 def test_lines_are_counted_in_whatever_chunks_they_come(kind, step):
-    """The same number each time."""
     assert counted(PACKED[kind], step) == 5_000
 
 
@@ -48,13 +46,11 @@ def test_lines_are_counted_in_whatever_chunks_they_come(kind, step):
 )
 @pytest.mark.parametrize("step", [1, 100])
 def test_only_lines_with_something_in_them_count(text, lines, step):
-    """An end of line is not needed behind the last."""
     assert counted(text, step) == lines
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_what_is_cut_off_or_spoilt_is_not_readable(kind):
-    """It is no line of text, and no end of the file; readers and counters learn how far it goes."""
     for data, why in (
         (PACKED[kind][: len(PACKED[kind]) // 2], "it ends in the middle"),
         (PACKED[kind][:20] + b"\xff" * 200 + PACKED[kind][220:], ""),
@@ -106,7 +102,6 @@ def refused(data):
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 @pytest.mark.parametrize("line", [b"\n", b"a\n"])
 def test_a_few_bytes_that_claim_to_be_very_many_lines_are_refused(kind, line, monkeypatch):
-    """Empty lines count, and what is looked at meanwhile is never much of the text."""
     monkeypatch.setattr(bounds, "MOST_LINES", 100_000)
     data = packed(kind, line * 1_000_000, 64)
     assert len(data) < 200_000
@@ -125,7 +120,6 @@ def test_a_million_lines_are_taken():
 
 
 def test_long_lines_that_are_much_alike_are_taken_up_to_a_bound(monkeypatch):
-    """Many questions about one long document are packed a thousand to one; so is what is no text."""
     line = b"x" * 100_000 + b"\n"
     data = packed("zstd", line, 30)
     assert len(line) * 30 > 2 * bounds.MOST_RATIO * len(data)
@@ -138,7 +132,6 @@ def test_long_lines_that_are_much_alike_are_taken_up_to_a_bound(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_what_is_compressed_holds_no_more_than_may_be_sent_as_it_is(kind, monkeypatch):
-    """What is not compressed is as long as it was sent."""
     monkeypatch.setattr(bounds, "MOST_TEXT", 50_000)
     said = refused(PACKED[kind])
     assert said.startswith("the file holds more than 50,000 bytes of text, which line ")
@@ -152,7 +145,6 @@ def test_what_holds_no_text_is_refused(part):
 
 
 def test_what_asks_its_reader_for_much_memory_is_refused():
-    """With what to do; a person's own file is read all the same."""
     wide = zstandard.ZstdCompressionParameters.from_level(3, window_log=24)
     packer = zstandard.ZstdCompressor(compression_params=wide).compressobj()
     data = packer.compress(LINES * 200) + packer.flush()
@@ -161,7 +153,6 @@ def test_what_asks_its_reader_for_much_memory_is_refused():
 
 
 def test_who_counts_is_asked_for_each_part_whether_to_go_on():
-    """However few bytes hold it: nobody may be there any more to hear."""
     heard = []
 
     def goes_on():

@@ -62,7 +62,6 @@ def waits(loop):
 
 @pytest.mark.parametrize("way", ["both", "up", "down"])
 def test_the_ears_hear_again(proxy, url, redis_server, progress, way):
-    """A subscription that is silent might only have nothing to say: so it is asked."""
     heard = threading.Event()
     loop = progress.loop("ears")
     ears = HintListener(
@@ -88,7 +87,6 @@ def test_the_ears_hear_again(proxy, url, redis_server, progress, way):
 
 
 def test_a_silent_bell_is_no_half_open_connection(proxy, url, progress, monkeypatch):
-    """Nobody rings for long: what is asked is answered, and the subscription stays."""
     asked: list[int] = []
     ping = PubSub.ping
 
@@ -112,7 +110,6 @@ def test_a_silent_bell_is_no_half_open_connection(proxy, url, progress, monkeypa
 
 
 def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
-    """Its reads wait for work a second, and for Redis a few."""
     taken, numbers = list[int](), itertools.count(1)
     loop = progress.loop("express")
     express = ClaimConsumer(
@@ -140,7 +137,6 @@ def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
 
 
 def test_the_express_that_runs_a_claim_waits_for_nothing(redis_server, progress):
-    """Redis has given it that claim: nobody is told that it waits for Redis while a model takes its time."""
     loop, told = progress.loop("express"), list[str | None]()
     express = ClaimConsumer(
         create_app(redis_server.url), queue_of(NAMES, QUEUE), lambda *_: told.append(waits(loop)), loop
@@ -156,7 +152,6 @@ def test_the_express_that_runs_a_claim_waits_for_nothing(redis_server, progress)
 
 
 def test_the_task_queue_gives_up_soon(proxy, url):
-    """Both to look and to send: the caller is told, and tries again."""
     tasks = TaskQueue(redis_client(url, SECONDS), NAMES, "ledger")
     claim = Claim(1, QUEUE, "generate", 0, 1)
 
@@ -176,7 +171,6 @@ def test_the_task_queue_gives_up_soon(proxy, url):
 
 
 def test_a_sign_of_life_comes_back(proxy, url, redis_server, progress):
-    """Meanwhile nobody believes it."""
     loop = progress.loop("presence")
     with (
         redis_client(redis_server.url) as client,

@@ -30,7 +30,6 @@ def mode(path: Path) -> int:
 
 
 def test_a_folder_is_made_private_with_those_above_it_that_are_missing(tmp_path: Path):
-    """One that is there is as it is."""
     (there := tmp_path / "there").mkdir(mode=0o755)
     private_folder(there / "a" / "b")
     private_folder(there / "a" / "b")
@@ -38,7 +37,6 @@ def test_a_folder_is_made_private_with_those_above_it_that_are_missing(tmp_path:
 
 
 def test_a_home_that_is_there_is_closed_with_all_that_is_in_it(tmp_path: Path):
-    """Links stay, and what they lead to; a file that its owner may run stays one."""
     home, outside = tmp_path / "home", tmp_path / "outside"
     (home / "models" / "m").mkdir(parents=True, mode=0o755)
     for each in (home, home / "models", home / "models" / "m"):
@@ -62,7 +60,6 @@ def test_a_home_that_is_there_is_closed_with_all_that_is_in_it(tmp_path: Path):
 
 
 def test_what_is_added_to_a_closed_home_is_closed_at_the_next_start(tmp_path: Path):
-    """A home that a command made before, or a person wrote into."""
     keep_private(tmp_path / "home")
     (tmp_path / "home" / "ledger.db").write_text("x")
     (tmp_path / "home" / "ledger.db").chmod(0o644)
@@ -72,7 +69,6 @@ def test_what_is_added_to_a_closed_home_is_closed_at_the_next_start(tmp_path: Pa
 
 
 def test_a_file_is_made_private_whatever_the_umask(tmp_path: Path):
-    """From its first moment."""
     with open(tmp_path / "log", "ab", opener=opened_privately) as file:
         assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
 
@@ -94,7 +90,6 @@ def test_a_ledger_in_a_file_is_its_owner_s_alone(tmp_path: Path, there: bool):
 
 
 def test_files_and_models_are_made_private(tmp_path: Path):
-    """With their folders."""
     Store.at(str(tmp_path / "files")).write("a/b", [b"x"])
     with staged_model(tmp_path / "home", "m") as folder:
         (folder / "x").touch()

@@ -35,7 +35,6 @@ def test_defaults_need_three_addresses():
 
 
 def test_everything_can_be_set(tmp_path):
-    """Each variable reaches its field, in the right type."""
     given = {
         "HEADRACE_LEASE": "2.5", "HEADRACE_QUANTUM": "0.5", "HEADRACE_GROUP_SIZE": "8", "HEADRACE_QUEUE_DEPTH": "3",
         "HEADRACE_MAX_ATTEMPTS": "4", "HEADRACE_MAX_CRASHES": "5", "HEADRACE_MAX_ACTIVE": "6",
@@ -69,14 +68,12 @@ def test_every_default_may_be_set():
 
 
 def test_nothing_is_read_where_settings_are_built_in_code(monkeypatch):
-    """A test, or a process that is told its settings, does not depend on the shell that it runs in."""
     monkeypatch.setenv("HEADRACE_CACHE_TTL", "9")
     assert CacheSettings().cache_ttl == 7 * 86_400
     assert CacheSettings.from_env().cache_ttl == 9
 
 
 def test_everything_that_is_wrong_is_told_at_once():
-    """Also where it is of several features, and an address is missing."""
     wrong = {"HEADRACE_LEASE": "soon", "HEADRACE_QUANTUM": "0", "HEADRACE_CACHE": "often", "HEADRACE_REDIS": "r:1"}
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_env(ENV | wrong)
@@ -92,7 +89,6 @@ def test_everything_that_is_wrong_is_told_at_once():
      ("AUDIT_SHARE", "few"), ("AUDIT_SHARE", "-1"), ("AUDIT_SHARE", "nan")],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_name(name, text):
-    """The message names the variable and what it holds."""
     with pytest.raises(ConfigurationError, match=f"HEADRACE_{name} is '{text}'"):
         Settings.from_env(ENV | {f"HEADRACE_{name}": text})
 
@@ -107,7 +103,6 @@ def test_a_wrong_value_is_refused_by_name(name, text):
      ("MAX_ACTIVE", "9" * 20, "a whole number above 0 and up to 3,153,600,000")],
 )  # fmt: skip
 def test_what_the_ledger_cannot_count_is_refused(name, text, wanted):
-    """At the start, and not by a database that calls it a fault of the program."""
     with pytest.raises(ConfigurationError, match=f"HEADRACE_{name} is '{text}'; it must be {wanted}$"):
         Settings.from_env(ENV | {f"HEADRACE_{name}": text})
 
@@ -130,7 +125,6 @@ BEYOND = [
 
 @pytest.mark.parametrize(("kind", "name", "text"), BEYOND)
 def test_every_number_keeps_its_bounds(kind, name, text):
-    """The message says the variable, its value, and what it may be: not in the names of Python's types."""
     with pytest.raises(ConfigurationError) as caught:
         kind.from_env(ENV | {name: text})
     assert str(caught.value) == f"{name} is {text!r}; it must be {allowed(variables_of(kind)[name])}"
@@ -143,26 +137,22 @@ def test_a_cosine_above_1_is_refused():
 
 
 def test_nothing_may_be_audited():
-    """A share is the one number that may be 0."""
     assert CacheSettings.from_env({"HEADRACE_AUDIT_SHARE": "0"}).audit_share == 0.0
     assert CacheSettings.from_env({}).audit_share == 0.05
 
 
 def test_what_the_cache_may_be_is_told():
-    """By the variable's name."""
     with pytest.raises(ConfigurationError, match="is 'often'; it may be off, exact, normalised, semantic"):
         Settings.from_env(ENV | {"HEADRACE_CACHE": "often"})
 
 
 def test_an_empty_variable_is_as_none():
-    """Compose files set variables to nothing."""
     empty = dict.fromkeys(("HEADRACE_LEASE", "HEADRACE_JUDGE_MODEL", "HEADRACE_POLICY", "HEADRACE_DEVICE"), "")
     assert Settings.from_env(ENV | empty) == Settings.from_env(ENV)
     assert home_of({"HEADRACE_HOME": ""}) == Path(".headrace")
 
 
 def test_secrets_do_not_show():
-    """The password of neither service is in the repr, which ends up in logs."""
     env = ENV | {"HEADRACE_LEDGER": "postgresql://u@h/d", "HEADRACE_LEDGER_PASSWORD": "hidden"}
     settings = Settings.from_env(env)
     assert "hidden" in settings.ledger
@@ -170,7 +160,6 @@ def test_secrets_do_not_show():
 
 
 def test_the_ledgers_password_may_lie_in_a_file(tmp_path):
-    """As Docker's secrets do; the file wins, and special characters are quoted."""
     from sqlalchemy.engine import make_url
 
     file = tmp_path / "password"
@@ -182,7 +171,6 @@ def test_the_ledgers_password_may_lie_in_a_file(tmp_path):
 
 
 def test_a_ledger_that_is_no_url_is_refused_by_name():
-    """Also where a password has to be put into it."""
     with pytest.raises(ConfigurationError, match="HEADRACE_LEDGER"):
         ledger_url({"HEADRACE_LEDGER": "nonsense", "HEADRACE_LEDGER_PASSWORD": "x"})
 
@@ -194,7 +182,6 @@ def test_nothing_set_and_nothing_running_says_what_to_do(tmp_path):
 
 
 def test_where_webhooks_may_go():
-    """The internet at two ports; networks, other ports and http to this machine where they are named."""
     usual = WebhookSettings.from_env({}).reach
     assert (usual.networks, usual.ports, usual.http_loopback) == ((), {443, 8443}, False)
     named = WebhookSettings.from_env({
@@ -212,7 +199,6 @@ def test_where_webhooks_may_go():
      ("KEY", "hunter2")],
 )  # fmt: skip
 def test_what_webhooks_cannot_use_is_refused_by_name(name, value):
-    """A key without being repeated."""
     variable = f"HEADRACE_WEBHOOK_{name}"
     with pytest.raises(ConfigurationError, match=variable) as caught:
         (SealingSettings if name == "KEY" else WebhookSettings).from_env({variable: value})
@@ -220,7 +206,6 @@ def test_what_webhooks_cannot_use_is_refused_by_name(name, value):
 
 
 def test_the_key_of_webhooks_may_lie_in_a_file(tmp_path):
-    """It wins over the variable."""
     file = tmp_path / "key"
     file.write_text(base64.b64encode(bytes(32)).decode() + "\n")
     assert SealingSettings.from_env(
@@ -231,7 +216,6 @@ def test_the_key_of_webhooks_may_lie_in_a_file(tmp_path):
 
 
 def test_variables_that_nothing_reads_are_known():
-    """Those of docker-compose.yml are not among them: its .env is often in a shell, too."""
     compose = (Path(__file__).parents[3] / "docker-compose.yml").read_text("utf-8")
     names = {*described(), *re.findall(r"HEADRACE_\w+", compose)}
     assert unknown_variables(dict.fromkeys(names, "x")) == []

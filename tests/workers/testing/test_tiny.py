@@ -7,7 +7,6 @@ from headrace_workers.testing import make_tiny_model
 
 
 def test_it_is_the_same_every_time(tmp_path: Path) -> None:
-    """Seeded weights: tests on two machines see the same network."""
     first = make_tiny_model(tmp_path / "a")
     again = make_tiny_model(tmp_path / "b", "other")
     assert first == tmp_path / "a" / "models" / "tiny"
@@ -15,6 +14,5 @@ def test_it_is_the_same_every_time(tmp_path: Path) -> None:
 
 
 def test_it_is_tiny(tmp_path: Path) -> None:
-    """Small enough to make for a single test."""
     make_tiny_model(tmp_path)
     assert load_card(tmp_path, "tiny").size_bytes < 1_000_000

@@ -10,7 +10,6 @@ HEAVY = {"numpy", "faiss", "ctranslate2", "torch", "phonenumbers", "stdnum"}
 
 @pytest.mark.parametrize("process", ["bridge", "worker", "gateway"])
 def test_the_composition_root_imports_nothing_heavy(process):
-    """A bridge, and a worker that asks no model, start without the libraries of vectors, models and moderation."""
     program = f"import sys\nimport headrace_workers.wiring.build_{process}\nprint(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert f"headrace_workers.wiring.build_{process}" in shown.stdout.split()

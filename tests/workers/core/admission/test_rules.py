@@ -58,7 +58,6 @@ def rules(*checks: AdmissionCheck) -> AdmissionRules:
 
 
 def test_tokens_are_those_of_the_first_check_that_counts_them_else_an_estimate():
-    """Every check examines the job all the same: a later one may refuse it."""
     job, last = generation(), Counts(7)
     assert rules(Counts(None), Counts(5), last).examine(job) == 5
     assert last.examined == 1
@@ -68,7 +67,6 @@ def test_tokens_are_those_of_the_first_check_that_counts_them_else_an_estimate()
 
 
 def test_only_checks_that_doubt_a_job_examine_it_before_it_is_sent():
-    """A gateway passes over what takes time and cannot find anything wrong."""
     sure, doubtful = Counts(5), Counts(7, doubts=True)
     assert rules(sure, doubtful).is_doubtful(generation())
     assert rules(sure, doubtful).examine_doubtful(generation()) == 7
@@ -87,7 +85,6 @@ def test_the_deadline_is_checked_before_names():
 
 
 def test_the_ledger_is_asked_once_for_each_resource():
-    """Once for all jobs of a look, and never again for a resource that was looked up."""
     needs = Needs()
     named = NamedResources([needs])
     jobs = [generation(metadata={"needs": name}) for name in ("there", "gone", "there")] + [generation()]
@@ -101,7 +98,6 @@ def test_the_ledger_is_asked_once_for_each_resource():
 
 
 def test_a_job_needs_all_resources_that_it_names():
-    """One that does not exist refuses the job, whichever of them it is."""
     named, job = NamedResources([Needs()]), generation(metadata={"needs": "there gone"})
     named.look_up([job])
     with pytest.raises(UnknownResource, match="there is no gone"):

@@ -39,7 +39,6 @@ def forget(ledger: Ledger, older_than_ms: int = 10**9, minutes: int = 1) -> None
 
 
 def test_an_id_is_reserved_for_what_came_first(ledger: Ledger):
-    """Until it is published its sender may try again; others with the same content find it known then."""
     job_id = str(uuid4())
     assert ledger.reserve([wish(job_id)]) == [Reserved.SEND]
     assert ledger.standings([job_id]) == {}  # nobody has it yet
@@ -54,14 +53,12 @@ def test_an_id_is_reserved_for_what_came_first(ledger: Ledger):
 
 
 def test_what_the_ledger_has_decides(ledger: Ledger, job: Callable[..., NewJob]):
-    """Also of a job that came by Kafka, and of which no gateway has heard."""
     new = job()
     ledger.ingest([new])
     assert ledger.reserve([wish(new.id), wish(new.id, "b")]) == [Reserved.KNOWN, Reserved.OTHER]
 
 
 def test_a_job_that_was_refused_has_a_new_chance(ledger: Ledger):
-    """Under the same id, with other content; and what was told of the old one is not said of the new one."""
     job_id = str(uuid4())
     ledger.reserve([wish(job_id)])
     ledger.confirm_admission([wish(job_id)])
@@ -80,7 +77,6 @@ def test_a_job_that_was_refused_has_a_new_chance(ledger: Ledger):
 
 
 def test_a_look_tells_how_those_stand_that_have_ended_and_are_wanted_whole(ledger: Ledger, job: Callable[..., NewJob]):
-    """One that was refused, and one that was cancelled; of one that goes on, or whose end is enough, nothing more."""
     over, other, goes_on = job(), job(), job()
     ledger.ingest([over, other, goes_on])
     ledger.cancel_all([Cancellation(each.id, each.tenant, "no need") for each in (over, other)])
@@ -95,7 +91,6 @@ def test_a_look_tells_how_those_stand_that_have_ended_and_are_wanted_whole(ledge
 
 
 def test_what_was_said_since_a_job_was_begun_is_said_of_it(ledger: Ledger):
-    """One without a key is written when Kafka has it: ingest may have refused it before that."""
     job_id = str(uuid4())
     refuse(ledger, job_id)
     ledger.confirm_admission([AdmissionRequest(job_id, "a", b"{}", "a")], age=10_000)
@@ -103,7 +98,6 @@ def test_what_was_said_since_a_job_was_begun_is_said_of_it(ledger: Ledger):
 
 
 def test_rows_go_when_the_ledger_knows_the_job(ledger: Ledger, job: Callable[..., NewJob]):
-    """Or has refused it; one that it does not know stays, however long that takes."""
     taken, refused, waits = job(), str(uuid4()), str(uuid4())
     ledger.confirm_admission([wish(taken.id), wish(refused), wish(waits)])
     ledger.ingest([taken])

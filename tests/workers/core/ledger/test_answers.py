@@ -17,7 +17,6 @@ from headrace_workers.features.knowledge.tables import DOCUMENTS
 
 
 def test_who_asks_first_makes_the_answer(ledger):
-    """The others are told who; what likeness may find has a change. Of what is live by now that is told instead."""
     entry(ledger, 1_000, key="there", asked_at=90)  # which no number that the database gives can be
     one = NewEntry(scope="s", key="k", tenant="a", job_id="first", lane=2, question="q", vector=b"v")
     other = NewEntry(scope="s", key="k", tenant="b", job_id="second", lane=0)
@@ -48,7 +47,6 @@ def test_who_asks_first_makes_the_answer(ledger):
 
 
 def test_an_answer_is_found_by_its_key_and_its_id_while_it_lives(ledger):
-    """One whose time has come, that is being made, or has died, is not."""
     entry(ledger, 1)
     entry(ledger, 2, asked_at=50, question=None)
     entry(ledger, 3, expires_at=1)
@@ -65,7 +63,6 @@ def test_an_answer_is_found_by_its_key_and_its_id_while_it_lives(ledger):
 
 
 def test_an_answer_that_was_admitted_takes_the_place_of_an_older_one(ledger):
-    """It lives nearly as long as it may; another request's stays."""
     entry(ledger, 1, key="k")
     entry(ledger, 2)
     entry(ledger, 3, key="k", state="pending", answer=None, made_at=1)
@@ -84,7 +81,6 @@ def test_an_answer_that_was_admitted_takes_the_place_of_an_older_one(ledger):
 
 
 def test_an_answer_that_rests_on_what_has_changed_is_withdrawn(ledger):
-    """Where its documents are as they were, it is noted which they are."""
     for number, digest in ((1, "s1"), (2, "s2")):
         write(ledger, insert(DOCUMENTS).values(
             id=number, tenant="a", knowledge="kb", name=str(number), sha256=digest, format="plain", embedder="e",
@@ -107,7 +103,6 @@ def test_an_answer_that_rests_on_what_has_changed_is_withdrawn(ledger):
 
 
 def test_an_answer_is_withdrawn_while_it_is_made(ledger):
-    """Another that is being made stays."""
     for number, state in ((1, "pending"), (2, "pending"), (3, "live")):
         entry(ledger, number, state=state)
     assert ledger.of(Answers).withdraw(1)
@@ -117,7 +112,6 @@ def test_an_answer_is_withdrawn_while_it_is_made(ledger):
 
 
 def test_what_was_given_is_noted_whole(ledger):
-    """With how likeness found it."""
     before = ledger.now()
     with writing(ledger.engine) as tx:
         Served(
@@ -134,7 +128,6 @@ def test_what_was_given_is_noted_whole(ledger):
 
 
 def test_answers_that_likeness_may_find_come_in_pages(ledger):
-    """Live entries, or entries that are being made, come in the order of their ids."""
     for number, state in ((3, "live"), (1, "live"), (2, "live"), (4, "pending"), (5, "dead"), (7, "pending")):
         entry(ledger, number, state=state)
     entry(ledger, 6, vector=None)
@@ -146,7 +139,6 @@ def test_answers_that_likeness_may_find_come_in_pages(ledger):
 
 
 def test_answers_whose_time_has_come_end(ledger):
-    """And no others."""
     entry(ledger, 1, expires_at=1)
     entry(ledger, 2)
     entry(ledger, 3, expires_at=1, state="pending")
@@ -161,7 +153,6 @@ def test_answers_whose_time_has_come_end(ledger):
 
 
 def test_what_changed_is_found_from_a_mark_on(ledger):
-    """It stands while the change is there as it was; one that is being made says so."""
     entry(ledger, 1_000, vector=None, state="dead")
     led = ledger.of(Answers).lead([
         NewEntry(scope=scope, key=scope, tenant="a", job_id="j", lane=0, question=f"of {scope}", vector=b"v")
@@ -195,7 +186,6 @@ def test_what_changed_is_found_from_a_mark_on(ledger):
 
 
 def test_the_answers_of_a_job_are_those_that_it_made_and_was_given(ledger):
-    """With how often each was given; of one that is forgotten, what was noted."""
     entry(ledger, 1, job_id="j")
     entry(ledger, 2, state="dead", reason="why", expires_at=500)
     entry(ledger, 3)
@@ -215,7 +205,6 @@ def test_the_answers_of_a_job_are_those_that_it_made_and_was_given(ledger):
 
 
 def test_what_is_recalled_is_given_to_nobody_and_others_stay(ledger):
-    """One that is being made is withdrawn; what audits of it hold is forgotten."""
     for number, state in ((1, "live"), (2, "pending"), (3, "live"), (4, "dead"), (5, "pending")):
         entry(ledger, number, state=state)
     for number in (1, 3):
@@ -241,7 +230,6 @@ def test_what_is_recalled_is_given_to_nobody_and_others_stay(ledger):
 
 
 def test_those_who_were_given_an_answer_come_in_order(ledger):
-    """With the state of each job; one that is forgotten has none."""
     job(ledger, "j1")
     job(ledger, "j2", "dead")
     for number, name in ((1, "j1"), (2, "j2"), (1, "gone"), (1, "j2")):

@@ -26,7 +26,6 @@ def letter(name, category=Category.PERMANENT):
 
 
 def test_what_would_fail_again_is_told(ledger):
-    """With what was asked; not what another try may answer, nor what nobody asked about."""
     asked = GenerationJob(model="echo", prompt="p").model_dump_json().encode()
     for name in (*Category, "other"):
         end = letter(name, Category.PERMANENT if name == "other" else name)
@@ -38,7 +37,6 @@ def test_what_would_fail_again_is_told(ledger):
 
 
 def test_of_what_did_not_die_for_what_it_asks_nothing_follows(ledger):
-    """It was answered, a person withheld it, or another version wrote it."""
     asked = GenerationJob(model="echo", prompt="p").model_dump_json().encode()
     end = {"payload": asked, "terminal_type": "headrace.dead.v1"}
     job(ledger, "done", "done", terminal=letter("done"), **end)
@@ -54,7 +52,6 @@ def test_of_what_did_not_die_for_what_it_asks_nothing_follows(ledger):
 
 
 def test_how_well_it_does_is_counted_by_tenant_and_time(ledger):
-    """Jobs that asked, what they were given and saved, and what is kept."""
     for name, state, tenant, at in (
         ("a1", "done", "a", 100), ("a2", "parked", "a", 200), ("a3", "dead", "a", 200), ("a4", "ready", "a", 300),
         ("b1", "cancelled", "b", 300),
@@ -132,7 +129,6 @@ def kept(ledger):
     ],
 )
 def test_answers_are_put_away_by_what_they_are(kept, wanted, gone):
-    """As many as are counted before; the others stay."""
     before = states(kept)
     which = EntryFilter(**{"made_before": 500} | wanted)
     assert kept.of(Answers).count(which) == len(gone)
@@ -145,7 +141,6 @@ def test_answers_are_put_away_by_what_they_are(kept, wanted, gone):
 
 
 def test_answers_are_put_away_a_bounded_number_at_a_time(ledger):
-    """From where the last call ended."""
     row = {"scope": "s", "tenant": "a", "state": "live", "job_id": "j", "lane": 1, "made_at": 1, "expires_at": LATE}
     with writing(ledger.engine) as tx:
         tx.execute(insert(ENTRIES), [{**row, "id": n, "key": str(n)} for n in range(1, 502)])

@@ -30,7 +30,6 @@ def states(ledger):
 
 
 def test_what_there_is_room_for_is_leased_at_once(ledger, job, claim):
-    """The next worker starts it without a bridge; it completes like any other claim."""
     before = begin(ledger, job, claim)
     (handed,) = finish(ledger, before, room=1).assigned
     assert (handed.queue, handed.stage, handed.size) == ("m", "moderate", 3)
@@ -41,13 +40,11 @@ def test_what_there_is_room_for_is_leased_at_once(ledger, job, claim):
 
 
 def test_without_room_it_is_ready_for_a_bridge(ledger, job, claim):
-    """A full queue takes nothing more, and nothing is lost."""
     done = finish(ledger, begin(ledger, job, claim), room=0)
     assert (done.assigned, states(ledger)) == ((), [("ready", 0)] * 3)
 
 
 def test_what_was_handed_on_and_never_begun_is_given_back(ledger, job, claim):
-    """A worker that stops leaves nothing leased, and this attempt never was."""
     finish(ledger, begin(ledger, job, claim), room=1)
     assert ledger.release_unstarted("w") == 3
     assert states(ledger) == [("ready", 0)] * 3
@@ -60,7 +57,6 @@ def tried(job_id, outcome, delay_ms=None):
 
 
 def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
-    """It is done, or waits for its second attempt, whatever room there is."""
     begun = begin(ledger, job, claim, jobs=2)
     one, two = (row.job_id for row in begun.steps)
     settled = [tried(one, Done()), tried(two, Retry("busy"), 60_000)]
@@ -90,7 +86,6 @@ def group(job_id, key, size=0):
 
 
 def test_each_group_that_is_handed_on_takes_goes_on(ledger, job, claim):
-    """Of two that follow, with room for one, the other is left to a bridge."""
     begun = begin(ledger, job, claim)
     settled = [group(row.job_id, f"m{n % 2}") for n, row in enumerate(begun.steps)]
     handing = QueueRoom({("m", 1): 1}, "w", 60_000)
@@ -100,7 +95,6 @@ def test_each_group_that_is_handed_on_takes_goes_on(ledger, job, claim):
 
 
 def test_what_is_handed_on_is_bounded_in_bytes(ledger, job, claim):
-    """A worker reads a claim whole: large events go in several."""
     begun = begin(ledger, job, claim)
     settled = [group(row.job_id, "m", LARGEST_BYTES // 2) for row in begun.steps]
     handing = QueueRoom({("m", 1): 9}, "w", 60_000)

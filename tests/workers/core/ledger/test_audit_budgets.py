@@ -102,7 +102,6 @@ def by_day(there: Deployment) -> int:
 
 
 def test_an_audit_reserves_its_call_and_pays_what_it_cost(there: Deployment):
-    """In the transaction that makes it; its cost is counted with that of jobs."""
     budget(there.ledger, 10**9)
     _, most = make(there)
     assert books(there.ledger) == (0, most)
@@ -113,7 +112,6 @@ def test_an_audit_reserves_its_call_and_pays_what_it_cost(there: Deployment):
 
 
 def test_an_audit_that_is_answered_twice_reserves_twice(there: Deployment):
-    """Both answers come from one call of its step."""
     budget(there.ledger, 10**9)
     assert make(there, again=True)[1] == 2 * drawn(there).afresh.call.most  # type: ignore[union-attr]
 
@@ -129,7 +127,6 @@ def test_an_audit_that_the_budget_does_not_hold_is_given_up(there: Deployment):
 
 
 def test_an_audit_without_a_budget_costs_what_it_costs(there: Deployment):
-    """Nothing is reserved; what it cost is counted."""
     make(there)
     assert there.ledger.read(select(RESERVATIONS)) == []
     run(there, answered)
@@ -137,7 +134,6 @@ def test_an_audit_without_a_budget_costs_what_it_costs(there: Deployment):
 
 
 def test_a_killed_audit_is_charged_with_the_most(there: Deployment):
-    """Its worker may have asked, and the next attempt reserves in the transaction that finds it."""
     budget(there.ledger, 10**9)
     _, most = make(there)
     claim = take(there)
@@ -151,7 +147,6 @@ def test_a_killed_audit_is_charged_with_the_most(there: Deployment):
 
 
 def test_a_killed_audit_whose_next_call_does_not_fit_ends(there: Deployment):
-    """It is charged with the call that was lost, and its row is unknown once that is seen."""
     budget(there.ledger, drawn(there).afresh.call.most * 3 // 2)  # type: ignore[union-attr,operator]
     _, most = make(there)
     claim = take(there)
@@ -165,7 +160,6 @@ def test_a_killed_audit_whose_next_call_does_not_fit_ends(there: Deployment):
 
 
 def test_an_audit_that_is_cut_off_is_billed_and_asked_again(there: Deployment):
-    """The provider may bill what did not come to its end."""
     budget(there.ledger, 10**9)
     _, most = make(there)
     run(there, lambda _name: Retry("cut", billed=True))

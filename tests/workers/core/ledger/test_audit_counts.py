@@ -61,7 +61,6 @@ def test_what_was_served_and_audited_is_counted(counted):
 
 
 def test_what_was_served_as_a_window_began_is_in_it(ledger):
-    """Serves and audits of the same moment; of a scope that counts from then on, too. What came before is not."""
     for at, times in ((99, 4), (100, 3), (200, 2)):
         served(ledger, times, served_at=at)
         audit(ledger, served_at=at)
@@ -74,7 +73,6 @@ def test_what_was_served_as_a_window_began_is_in_it(ledger):
 
 
 def test_a_window_begins_where_the_one_before_is_full(counted):
-    """Of so many audits, by when they were served."""
     for size, number in ((8, 1), (7, 2), (100, 1)):
         assert counted.of(Audits).counted(SCOPE, "a", size).window.number == number
     nothing = counted.of(Audits).counted("unheard of", "z", 3)
@@ -84,7 +82,6 @@ def test_a_window_begins_where_the_one_before_is_full(counted):
 
 
 def test_pairs_are_what_was_decided_at_a_similarity(counted):
-    """Hits, and what the threshold alone refused; what a guard refused is no part of it."""
     found = counted.of(Audits).pairs(SCOPE, 50)
     assert sorted(found) == [
         Pair(0.6, True), Pair(0.8, False), Pair(0.8, True), Pair(0.8, True), Pair(0.9, False),
@@ -93,7 +90,6 @@ def test_pairs_are_what_was_decided_at_a_similarity(counted):
 
 
 def test_guards_are_counted_by_what_they_refuse(ledger):
-    """As often as each audit stands for; a tenant's, or all. What waits, or what no guard refused, is none of it."""
     for guard, label, share, tenant in (
         ("dates", "clean", 0.5, "a"), ("dates", "wrong", 0.25, "a"), ("dates", "unknown", 1.0, "b"),
         ("names", "wrong", 0.125, "a"), ("units", "clean", 0.125, "a"), ("several", "wrong", 1.0, "a"),
@@ -111,7 +107,6 @@ def test_guards_are_counted_by_what_they_refuse(ledger):
 
 
 def test_labels_are_judged_once_and_again_when_they_change(ledger):
-    """With the standing they are in; another scope's wait for their own."""
     audit(ledger, "one", labelled_at=10)
     audit(ledger, "two", labelled_at=20)
     audit(ledger, "other", scope=OTHER, tenant="b", labelled_at=5)

@@ -40,7 +40,6 @@ def new(name, **fields):
 
 
 def test_an_audit_is_written_with_its_work(ledger):
-    """A job that nobody waits for, with one step; once, however often it is told."""
     name = str(uuid4())
     step = NewStep(
         job_id="another", stage="audit", queue="q", group_key="g", lane=1, rank=3, deadline=0, turn=5, tokens=6,
@@ -73,7 +72,6 @@ def test_an_audit_is_written_with_its_work(ledger):
 
 
 def test_what_was_nearly_served_makes_no_work(ledger):
-    """It is compared with the answer that its job gets anyway."""
     with writing(ledger.engine) as tx:
         new("x", kind="refused", guard="several").write(tx)
     found = row_of(ledger, "x")
@@ -82,7 +80,6 @@ def test_what_was_nearly_served_makes_no_work(ledger):
 
 
 def test_a_scope_of_which_too_many_wait_is_not_audited_more(ledger):
-    """Audits of another scope, and labelled audits, do not count."""
     row = {"kind": "hit", "job_id": "j", "entry_id": 1, "tenant": "a", "similarity": 1.0, "stratum": 1, "share": 1.0,
            "served_at": 1}  # fmt: skip
     waiting = [{**row, "id": f"w{n}", "scope": SCOPE, "label": None} for n in range(999)]
@@ -100,7 +97,6 @@ def test_a_scope_of_which_too_many_wait_is_not_audited_more(ledger):
 
 
 def test_what_an_audit_came_to_is_written_once(ledger):
-    """Texts of what is clean are forgotten; another audit keeps its own."""
     for name in ("one", "two"):
         audit(ledger, name, label=None, labelled_at=None, **TEXTS)
     before = ledger.now()
@@ -135,7 +131,6 @@ def test_what_an_audit_finds_wrong_is_given_to_nobody(ledger):
 
 
 def test_a_persons_label_holds_whatever_was_there(ledger):
-    """What stood before is told; it is judged anew. One that waits for its answer gets none."""
     audit(ledger, "one", label="unknown", judged=True, **TEXTS)
     audit(ledger, "two", label="unknown", judged=True, **TEXTS)
     audit(ledger, "waits", label=None, labelled_at=None)
@@ -160,7 +155,6 @@ def test_a_persons_label_holds_whatever_was_there(ledger):
      ("refused", "wrong", True, False)],
 )  # fmt: skip
 def test_a_person_who_says_wrong_ends_what_was_served(ledger, kind, said, kill, dies):
-    """Unless that is not wanted; only where it was served, and that answer alone."""
     entry(ledger, 1)
     entry(ledger, 2)
     audit(ledger, "one", kind=kind, entry_id=1, label="unknown")
@@ -171,7 +165,6 @@ def test_a_person_who_says_wrong_ends_what_was_served(ledger, kind, said, kill, 
 
 
 def test_what_a_person_should_label_comes_in_order(ledger):
-    """What was served first, the oldest first; of a tenant and of a scope by its beginning."""
     for name, kind, at, more in (
         ("b1", "below", 1, {}), ("h3", "hit", 3, {}), ("h2b", "hit", 2, {}), ("h2a", "hit", 2, {"scope": OTHER}),
         ("r0", "refused", 0, {"tenant": "b"}), ("done", "hit", 0, {"label": "clean"}),
@@ -190,7 +183,6 @@ def test_what_a_person_should_label_comes_in_order(ledger):
 
 
 def test_the_audit_of_a_job_is_found(ledger):
-    """Of what it was served, by the answer; or of what it was nearly served."""
     job = str(uuid4())
     audit(ledger, audit_id(job, 5))
     audit(ledger, explored_id(job))
@@ -200,7 +192,6 @@ def test_the_audit_of_a_job_is_found(ledger):
 
 
 def test_audits_whose_work_ended_in_vain_are_given_up(ledger):
-    """It died, or was forgotten; of what was nearly served nothing stays. Those under way, or labelled, stay."""
     names = {name: str(uuid4()) for name in ("dead", "gone", "runs", "said", "near", "near runs")}
     waits = {"label": None, "labelled_at": None, "question": "q?"}
     audit(ledger, names["said"])
@@ -230,7 +221,6 @@ def test_audits_whose_work_ended_in_vain_are_given_up(ledger):
 
 
 def test_what_was_labelled_meanwhile_is_not_given_up(ledger):
-    """Nor what nobody asked to give up; of what was nearly served, too."""
     names = {name: str(uuid4()) for name in ("said", "waits", "other", "near said", "near", "near other")}
     for name, audit_name in names.items():
         label = {"label": "wrong"} if "said" in name else {"label": None, "labelled_at": None}
@@ -256,7 +246,6 @@ def test_what_a_person_has_called_right_no_audit_ends(ledger):
 
 
 def test_texts_of_answers_that_go_are_forgotten(ledger):
-    """Where they were served, and where a job was nearly served another and made one of them; labels stay."""
     maker, other = str(uuid4()), str(uuid4())
     entry(ledger, 1, job_id=maker)
     entry(ledger, 2, job_id=other)

@@ -97,7 +97,6 @@ def test_a_frozen_database_is_away_and_then_goes_on(postgres, hurried, at, job):
 
 
 def test_a_way_that_was_found_half_open_is_not_found_so_again(postgres, hurried, at):
-    """What was open before is opened anew, whatever it is for: durable transactions use other connections."""
     backend = text("SELECT pg_backend_pid()")
     with proxied(postgres.port) as proxy:
         ledger = at(make_url(hurried).set(port=proxy.port).render_as_string())
@@ -111,7 +110,6 @@ def test_a_way_that_was_found_half_open_is_not_found_so_again(postgres, hurried,
 
 @pytest.mark.parametrize("direction", ["both", "down"])
 def test_a_half_open_way_to_the_database_is_away_and_then_goes_on(postgres, hurried, at, job, caplog, direction):
-    """Behind a proxy that acknowledges everything only our own clock can tell. Nobody but the caller says so."""
     with proxied(postgres.port) as proxy:
         ledger = at(make_url(hurried).set(port=proxy.port).render_as_string())
         goes_on(ledger, job)
@@ -124,7 +122,6 @@ def test_a_half_open_way_to_the_database_is_away_and_then_goes_on(postgres, hurr
 
 @pytest.mark.parametrize("direction", ["both", "down"])
 def test_a_look_up_of_an_answer_is_bounded_as_all_else(postgres, hurried, at, direction):
-    """It goes a shorter way, and that may be half open, too."""
     with proxied(postgres.port) as proxy:
         ledger = at(make_url(hurried).set(port=proxy.port).render_as_string())
         assert in_time(lambda: [ledger.of(Answers).exact({"k"})]) == [{}]
@@ -192,7 +189,6 @@ def test_a_failover_is_waited_for(database, at, job):
 
 
 def test_an_admins_shutdown_costs_one_try(database, at, job):
-    """The connection is ended, and the pool makes new ones."""
     ledger = at(database)
     with pytest.raises(Unavailable, match="administrator"), writing(ledger.engine) as tx:
         tx.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"))
@@ -218,7 +214,6 @@ def file(tmp_path):
 
 
 def test_a_file_that_another_process_writes_is_not_now(file, job):
-    """`database is locked` after the time for it; then it goes on."""
     path, ledger = file
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -235,7 +230,6 @@ def test_a_file_that_another_process_writes_is_not_now(file, job):
     ],
 )
 def test_a_file_that_is_read_only_or_full_is_not_now(file, job, trouble, end, words):
-    """The administrator's doing, or the disk's: it may pass."""
     _, ledger = file
     many = [job(job_id=f"{n:036}") for n in range(500)]
     with closing(ledger.engine.raw_connection()) as connection:
@@ -248,7 +242,6 @@ def test_a_file_that_is_read_only_or_full_is_not_now(file, job, trouble, end, wo
 
 
 def test_an_id_that_was_printed_survives_a_power_cut(file):
-    """What must last waits for the disk; what need not, does not."""
     path, _ = file
     ledger, volatile = Ledger.at(f"sqlite:///{path}"), connect(f"sqlite:///{path}", durable=False)
     found = []
@@ -262,7 +255,6 @@ def test_an_id_that_was_printed_survives_a_power_cut(file):
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_users_texts_are_in_no_error(request, tmp_path, at, caplog, kind):
-    """A row that the database refuses is quoted neither by SQLAlchemy nor by the driver: the log gets the trace."""
     ledger = at(sqlite_tables(tmp_path / "l.db") if kind == "sqlite" else request.getfixturevalue("database"))
     caplog.set_level("DEBUG")
     diary = "".join(("sec", "ret"))  # so that this line, which the trace quotes, does not hold it
@@ -275,7 +267,6 @@ def test_users_texts_are_in_no_error(request, tmp_path, at, caplog, kind):
 
 
 def test_a_time_limit_that_is_none_is_refused(tmp_path):
-    """In words, with the variable."""
     for wrong in ("0", "-1", "soon", "nan", "inf"):
         with pytest.raises(ConfigurationError, match="HEADRACE_LEDGER: timeout"):
             connect(f"sqlite:///{tmp_path / 'l.db'}?timeout={wrong}")
@@ -284,7 +275,6 @@ def test_a_time_limit_that_is_none_is_refused(tmp_path):
 
 
 def test_a_migration_may_take_longer(hurried):
-    """The person who runs it is there to stop it."""
     from headrace_workers.core.sql.database import unhurried
 
     engine, long = connect(hurried), text("SELECT pg_sleep(1.5)")  # than the server's limit, and than our own

@@ -26,7 +26,6 @@ def two(ledger):
 
 
 def test_a_batch_comes_to_its_end_alone(two):
-    """All its jobs have ended, or its input cannot be read on."""
     before, now = rows(two), two.now()
     two.of(Batches).finalize(1)
     at = rows(two)["batch_1"]["finalizing_at"]
@@ -49,7 +48,6 @@ def test_a_batch_comes_to_its_end_alone(two):
 
 
 def test_jobs_of_a_batch_are_let_go_of(two):
-    """A bounded number of jobs is taken at a time; jobs of another batch, and ended jobs, stay."""
     ids = [str(uuid4()) for _ in range(4)]
     for name, batch, state in zip(ids, (1, 1, 1, 2), ("active", "active", "done", "active"), strict=True):
         job(two, name, state, batch=batch, line=1, tenant="a" if batch == 1 else "b")
@@ -77,7 +75,6 @@ def test_jobs_of_a_batch_are_let_go_of(two):
     ],
 )
 def test_a_batch_ends_when_all_its_lines_are_in_its_files(two, how, state):
-    """It happens once; listeners are notified, and another batch goes on."""
     office = Office(two)
     mine, _ = office.register("http://127.0.0.1:1/", tenant="a", events=(f"batch.{state}",))
     office.register("http://127.0.0.1:2/", tenant="b", events=(f"batch.{state}",))
@@ -120,7 +117,6 @@ def test_a_batch_ends_when_all_its_lines_are_in_its_files(two, how, state):
     ids=["all", "this", "another"],
 )
 def test_the_place_that_a_batch_names_is_told_of_the_ends_that_it_wants(two, events, told):
-    """Beside who listens; another batch's place hears nothing."""
     office = Office(two)
     mine, _ = office.register("http://127.0.0.1:1/", tenant="a", events=("batch.completed",))
     place = "https://shop.example/done"

@@ -17,7 +17,6 @@ def two(ledger):
 
 
 def test_a_line_may_be_called_as_one_of_another_batch(two):
-    """Not as one of its own."""
     line(two, 1, 7)
     for batch in (1, 2):
         chunk = Chunk([NewLine(8, 80, "c7", code="invalid", reason="x")], 80, 8, read=True)
@@ -69,9 +68,6 @@ def test_a_batch_takes_what_fits_its_tokens_to_the_last(two, job, before, costs,
 
 @pytest.mark.parametrize("own_keys", [True, False])
 def test_a_line_is_let_in_by_what_it_may_cost_whatever_was_reserved_under_its_id(two, job, own_keys):
-    """A small job at the gateway opens no quota for a large line under its key, nor for a row of an evaluation; a line
-    over jobs that run is not charged again.
-    """
     two.of(Quotas).put("a", 100, "ever")
     runs, large = job(tokens=30), replace(job(tokens=71), batch=1, line=2)
     two.ingest([runs])

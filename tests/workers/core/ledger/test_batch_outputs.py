@@ -21,7 +21,6 @@ def two(ledger):
 
 
 def test_lines_are_listed_in_order_in_pages(two):
-    """And why they failed is counted."""
     for number, state, code in ((3, "failed", "x"), (1, "done", None), (2, "failed", "y"), (4, "failed", "x")):
         line(two, 1, number, state, code=code)
     line(two, 2, 2, "failed", code="x")
@@ -36,7 +35,6 @@ def test_lines_are_listed_in_order_in_pages(two):
 
 
 def test_lines_whose_jobs_have_ended_come_in_order(two):
-    """So many, and so many bytes, but always one; not those that are in the output, or another batch's."""
     for number in (3, 1, 2, 4, 5):
         line(two, 1, number, "done" if number == 4 else "open", text=b"text" if number == 1 else None)
         end(two, 1, number, f"j{number}", state="dead" if number == 2 else "active" if number == 5 else "done")
@@ -56,7 +54,6 @@ def test_lines_whose_jobs_have_ended_come_in_order(two):
 
 
 def test_lines_of_several_jobs_come_when_all_have_ended(two):
-    """In the order of lines, and of the jobs of each."""
     for number, count in ((2, 2), (1, 2), (3, 2), (4, 1)):
         line(two, 1, number, jobs=count, text=b"x" if number == 2 else None)
     line(two, 1, 5, "done", jobs=2)
@@ -78,7 +75,6 @@ def test_lines_of_several_jobs_come_when_all_have_ended(two):
 
 
 def test_lines_that_were_refused_come_in_order(two):
-    """With the reason; so many."""
     for number in (2, 1, 3):
         line(two, 1, number, "refused", code="x", reason=f"why {number}", tokens=0)
     line(two, 2, 1, "refused", code="y", reason="theirs")
@@ -87,7 +83,6 @@ def test_lines_that_were_refused_come_in_order(two):
 
 
 def test_what_is_in_the_files_is_counted(two):
-    """Lines, jobs, tokens and files are counted; another batch's counts stay."""
     for batch in (1, 2):
         for number in (1, 2, 3):
             line(two, batch, number, "refused" if number == 3 else "open", text=b"x", code="q" if number == 3 else None)

@@ -46,7 +46,6 @@ def fed(grown, job):  # noqa: F811
 
 
 def test_batches_use_indexes(fed):
-    """Feeding, collecting, cancelling and looking whether it is over read no large table from end to end."""
     ledger, number = fed
     with writing(ledger.engine) as tx:
         if locks_rows(tx):
@@ -68,7 +67,6 @@ def test_batches_use_indexes(fed):
 
 
 def test_the_end_of_another_job_asks_nothing_of_batches(ledger, job):
-    """No statement more, and no word of them: what marks a line is the row that ends anyway."""
     new = job()
     ledger.ingest([new])
     (claim,) = ledger.claim([Wanted("q", 1, 1, 1)], lease_ms=60_000, sender="b").claims

@@ -26,7 +26,6 @@ def two(ledger):
 
 
 def test_a_batch_is_kept_as_it_was_submitted_once(ledger):
-    """The same key of the same tenant is the same batch; another's is another."""
     more = {"key": "k", "endpoint": "/v1/x", "metadata": '{"m":"1"}', "defaults": '{"d":2}', "max_tokens": 9,
             "output_ms": 8, "callback": '{"url":"u"}', "withheld": "knowledge"}  # fmt: skip
     before = ledger.now()
@@ -50,7 +49,6 @@ def test_a_batch_is_kept_as_it_was_submitted_once(ledger):
 
 
 def test_batches_are_listed_newest_first_in_pages(ledger):
-    """Open batches of a tenant, or of all tenants, come oldest first."""
     for name, tenant in (("batch_1", "a"), ("batch_2", "b"), ("batch_3", "a"), ("batch_4", "a")):
         create(ledger, name, tenant)
 
@@ -64,7 +62,6 @@ def test_batches_are_listed_newest_first_in_pages(ledger):
 
 
 def test_lines_that_are_held_are_counted_once(two):
-    """However many jobs of a line are; not those of another batch, or of one that is over."""
     for name, batch, number, state in (
         ("j1", 1, 1, "held"), ("j2", 1, 1, "held"), ("j3", 1, 2, "held"), ("j4", 1, 3, "ready"), ("j5", 2, 1, "held"),
     ):  # fmt: skip
@@ -81,7 +78,6 @@ def test_lines_that_are_held_are_counted_once(two):
     [("validating", "cancelling"), ("in_progress", "cancelling"), ("finalizing", "finalizing"), ("failed", "failed")],
 )
 def test_a_batch_is_cancelled_while_it_goes_on(two, state, then):
-    """By its tenant, or by who may do so for all; another stays."""
     stand(two, state=state)
     before, now = rows(two), two.now()
     assert two.of(Batches).cancel("batch_1", "b") is None
@@ -95,7 +91,6 @@ def test_a_batch_is_cancelled_while_it_goes_on(two, state, then):
 
 
 def test_a_batch_is_forgotten_behind_its_files(two):
-    """Its lines first, a bounded number; one that ended lately, or whose files are there, stays."""
     two.of(StoredFiles).add(NewFile(id="out", tenant="a", purpose="p", name="out"))
     for number in range(1, 7):
         line(two, 1, number * 1_000)

@@ -47,7 +47,6 @@ def there(ledger: Ledger) -> Deployment:
 
 
 def test_a_job_reserves_the_most_of_its_first_call_and_pays_what_it_cost(there: Deployment):
-    """The rest is free again when the job has ended, and its receipt tells the same amount."""
     budget(there.ledger, 10**9)
     new = there.new()
     there.ledger.ingest([new])
@@ -71,7 +70,6 @@ def test_a_count_above_what_is_reserved_is_charged_with_the_most(there: Deployme
 
 
 def test_without_a_budget_the_receipt_tells_the_cost_all_the_same(there: Deployment):
-    """Nothing is reserved for it."""
     there.ledger.ingest([new := there.new()])
     there.to_the_end()
     assert costs(there.ledger)[new.id]["amount"] == 130
@@ -79,7 +77,6 @@ def test_without_a_budget_the_receipt_tells_the_cost_all_the_same(there: Deploym
 
 
 def test_an_own_model_without_a_price_runs_under_a_budget(there: Deployment):
-    """It reserves nothing, also if its job is replayed. The receipt says that the cost is not known."""
     there.prices.prices["echo"] = None
     budget(there.ledger, 10)
     there.ledger.ingest([new := there.new()])
@@ -92,7 +89,6 @@ def test_an_own_model_without_a_price_runs_under_a_budget(there: Deployment):
 
 
 def test_an_unknown_price_is_told_and_is_refused_under_a_budget(there: Deployment):
-    """It is never taken for nothing."""
     there.prices.prices["echo"] = UNKNOWN
     there.ledger.ingest([free := there.new(tenant="b")])
     there.to_the_end()
@@ -106,9 +102,6 @@ def test_an_unknown_price_is_told_and_is_refused_under_a_budget(there: Deploymen
 
 
 def test_a_job_is_refused_where_its_first_call_may_cost_more_than_is_left(there: Deployment):
-    """And let in as soon as what was reserved is free: by an end, a refusal or a cancellation. The reason tells what
-    the call may cost, and counts what the same transaction reserved.
-    """
     jobs = [there.new() for _ in range(4)]
     most = most_of(jobs[0])
     budget(there.ledger, 2 * most)
@@ -126,7 +119,6 @@ def test_a_job_is_refused_where_its_first_call_may_cost_more_than_is_left(there:
 
 @pytest.mark.parametrize("binding", ["day", "month", "ever", "key"])
 def test_every_budget_of_a_tenant_and_of_its_key_holds(there: Deployment, binding: str):
-    """The one that is used up refuses, whatever the others leave."""
     new = there.new()
     for period in ("day", "month", "ever"):
         budget(there.ledger, 1 if period == binding else 10**9, period)
@@ -139,7 +131,6 @@ def test_every_budget_of_a_tenant_and_of_its_key_holds(there: Deployment, bindin
 
 
 def test_a_key_pays_for_the_jobs_that_it_sent_through_a_gateway(there: Deployment):
-    """Ingest adopts the reservation with its key; other jobs of the tenant leave the key's budget alone."""
     budget(there.ledger, 10**9)
     budget(there.ledger, 10**6 * 5, "ever", key_id="k")
     of_key, other = there.new(), there.new()
@@ -158,7 +149,6 @@ def reroute(_started: Started, _task: Task) -> Outcome:
 
 
 def test_a_further_model_is_reserved_in_the_transaction_that_routes_to_it(there: Deployment):
-    """What was cut off is charged with the most that it may have cost; the receipt lists both calls."""
     there.prices.prices["other"] = DEAR
     budget(there.ledger, 10**9)
     there.ledger.ingest([new := there.new(model=("echo", "other"))])
@@ -173,7 +163,6 @@ def test_a_further_model_is_reserved_in_the_transaction_that_routes_to_it(there:
 
 
 def test_a_further_call_that_the_budget_does_not_hold_ends_the_job(there: Deployment):
-    """In the same transaction, with the category `quota` and what it cost until then."""
     new = there.new(model=("echo", "other"))
     budget(there.ledger, most_of(new) * 3 // 2)
     there.ledger.ingest([new])
@@ -187,7 +176,6 @@ def test_a_further_call_that_the_budget_does_not_hold_ends_the_job(there: Deploy
 
 
 def test_a_failure_that_is_not_billed_costs_nothing(there: Deployment):
-    """The same model may be asked again with what is reserved."""
     new = there.new()
     budget(there.ledger, most_of(new))
     there.ledger.ingest([new])
@@ -200,9 +188,6 @@ def test_a_failure_that_is_not_billed_costs_nothing(there: Deployment):
 
 
 def test_a_killed_worker_is_billed_all_the_same(there: Deployment):
-    """Its call is charged with the most, and the next attempt is reserved by the bridge that finds it; where that does
-    not fit, the job ends.
-    """
     roomy, tight = there.new(), there.new(tenant="b")
     budget(there.ledger, 10**9)
     there.ledger.of(Quotas).put("b", most_of(tight) * 3 // 2, "ever", unit="money")
@@ -255,7 +240,6 @@ def test_a_job_that_is_cancelled_while_its_model_runs_is_charged(there: Deployme
 
 
 def test_a_price_that_changes_while_a_job_runs_changes_nothing_for_its_call(there: Deployment):
-    """It is pinned where the call is reserved; the next call has the new one."""
     budget(there.ledger, 10**9)
     there.ledger.ingest([old := there.new()])
     there.prices.prices["echo"] = replace(CENT, input=90_000_000)
@@ -266,7 +250,6 @@ def test_a_price_that_changes_while_a_job_runs_changes_nothing_for_its_call(ther
 
 
 def test_a_budget_that_is_set_while_jobs_run_counts_what_is_reserved(there: Deployment):
-    """For a second period of the same tenant: what ends is taken off what was put on."""
     budget(there.ledger, 10**9)
     there.ledger.ingest([new := there.new()])
     budget(there.ledger, 10**9, "day")
@@ -278,7 +261,6 @@ def test_a_budget_that_is_set_while_jobs_run_counts_what_is_reserved(there: Depl
 
 
 def test_cached_input_has_its_own_price_and_seconds_are_charged_up_to_the_longest():
-    """In whole micro-units, rounded up."""
     price = Price("USD", input=2_000_000, cached=500_000, output=1, hour=3_600_000_000, longest_ms=2_000)
     usage = Usage(prompt_tokens=10, completion_tokens=0, cached_tokens=4)
     assert price.of(usage, 499) == 6 * 2 + 4 // 2 + 500_000
@@ -294,7 +276,6 @@ def alerts(ledger: Ledger) -> list[tuple[str, int]]:
 
 
 def test_what_is_spent_of_a_budget_is_told_once_for_each_percentage(there: Deployment):
-    """At 50 and 80 %, and at 100 % where a job finds too little left; a larger budget begins anew."""
     budget(there.ledger, 9_000)
     for _ in range(20):
         there.ledger.ingest([there.new()])
@@ -306,7 +287,6 @@ def test_what_is_spent_of_a_budget_is_told_once_for_each_percentage(there: Deplo
 
 @pytest.mark.parametrize(("spent", "told"), [(49, []), (50, [50]), (79, [50]), (80, [80]), (100, [100])])
 def test_the_highest_percentage_that_is_reached_is_told(there: Deployment, spent: int, told: list[int]):
-    """Once, however many jobs end beyond it."""
     most = 1_000
     budget(there.ledger, 10**9)
     for _ in range(2):
@@ -329,7 +309,6 @@ def judged(started: Started, task: Task) -> Outcome:
 
 
 def test_a_judge_is_reserved_when_its_job_goes_on_to_it_and_counts_in_the_cost(there: Deployment):
-    """By its own tokens, where it tells of them."""
     budget(there.ledger, 10**9)
     there.ledger.ingest([new := there.new(criteria=(RUBRIC,))])
     there.run("model.echo")
@@ -357,7 +336,6 @@ def test_a_judge_that_tells_of_no_tokens_is_charged_with_the_most(there: Deploym
 
 
 def test_a_judge_that_the_budget_does_not_hold_ends_the_job(there: Deployment):
-    """Rather than to spend what nobody allowed; what the answer cost is paid."""
     new = there.new(criteria=(RUBRIC,))
     budget(there.ledger, new.money)
     there.ledger.ingest([new])
@@ -368,7 +346,6 @@ def test_a_judge_that_the_budget_does_not_hold_ends_the_job(there: Deployment):
 
 
 def test_a_job_that_the_budget_ended_is_replayed_where_it_stopped(there: Deployment):
-    """Its step is there: with more money it goes on, and without it dies there once more."""
     new = there.new(criteria=(RUBRIC,))
     budget(there.ledger, new.money)
     there.ledger.ingest([new])
@@ -404,7 +381,6 @@ def test_a_replayed_job_reserves_its_next_call_and_pays_for_what_comes_behind(th
 
 
 def test_a_job_that_died_at_its_judge_pays_for_its_answer_once(there: Deployment):
-    """What the answer cost was told with the first end, and is known."""
     budget(there.ledger, 10**9)
     there.ledger.ingest([new := there.new(criteria=(RUBRIC,))])
     there.run("model.echo")
@@ -422,7 +398,6 @@ def test_a_job_that_died_at_its_judge_pays_for_its_answer_once(there: Deployment
 
 
 def test_a_replayed_job_whose_price_is_not_known_is_refused_under_a_budget(there: Deployment):
-    """It died before its tenant had one."""
     there.prices.prices["echo"] = UNKNOWN
     there.ledger.ingest([new := there.new()])
     there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no"))
@@ -435,7 +410,6 @@ def test_a_replayed_job_whose_price_is_not_known_is_refused_under_a_budget(there
 
 
 def test_a_step_that_is_led_around_its_model_reserves_for_the_next(there: Deployment):
-    """The first takes what is left for the dearer model; the second may not, and stays where it is."""
     there.prices.prices["other"] = DEAR
     jobs = [there.new(model=("echo", "other"), sampling=Sampling(max_tokens=4_000)) for _ in range(2)]
     first = most_of(jobs[0])

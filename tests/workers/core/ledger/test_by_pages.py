@@ -10,7 +10,6 @@ from headrace_workers.core.tables import TURNS
 
 @pytest.mark.parametrize("newest", [False, True])
 def test_every_row_comes_once_and_in_order(ledger, newest):
-    """Over the ends of pages, also where many rows have the same first column, and up to a limit."""
     queue = {"queue": "q", "lane": 1, "urgency": 9, "flow": 0}
     rows = [{**queue, "tenant": f"t{number:04}", "turn": number // 700} for number in range(2_001)]
     with writing(ledger.engine) as tx:

@@ -27,7 +27,6 @@ def wish(job_id, tenant="a", offset=0):
 
 
 def test_the_wishes_of_one_poll_are_granted_in_one_pass(ledger, job):
-    """However many there are, they take the same few statements; jobs that are not known yet among them."""
     jobs = [job() for _ in range(40)]
     ledger.ingest(jobs)
     seen = []
@@ -49,7 +48,6 @@ def count(seen, act):
 
 
 def test_two_wishes_for_one_job_are_one_cancellation(ledger, job):
-    """The first counts; the second says nothing, in the same poll and in a later one."""
     known = job()
     ledger.ingest([known])
     ledger.ingest([], [], [wish(known.id), replace(wish(known.id, offset=1), reason="too late")])
@@ -60,7 +58,6 @@ def test_two_wishes_for_one_job_are_one_cancellation(ledger, job):
 
 
 def test_a_wish_for_another_tenants_job_is_told(ledger, job):
-    """Its sender learns that nothing came of it, once, however often the record is read; the job goes on."""
     known = job()
     ledger.ingest([known])
     for _ in range(2):
@@ -75,7 +72,6 @@ def test_a_wish_for_another_tenants_job_is_told(ledger, job):
 
 
 def test_what_is_told_of_a_cancellation(ledger, job, begun):
-    """With whose it is, why, and the wish's trace; it is the job's end, and nobody holds its steps any more."""
     (row,) = begun.steps
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     with writing(ledger.engine) as tx:
@@ -113,7 +109,6 @@ def test_each_wish_has_its_outcome(ledger, job):
 
 
 def test_wishes_of_two_tenants_for_one_job_are_each_judged(ledger, job):
-    """In one poll, too, only the tenant whose job it is cancels it."""
     known = job()
     ledger.ingest([known])
     ledger.ingest([], [], [wish(known.id, tenant="b", offset=1), wish(known.id, offset=2)])
@@ -122,7 +117,6 @@ def test_wishes_of_two_tenants_for_one_job_are_each_judged(ledger, job):
 
 
 def test_a_cancellation_carries_the_jobs_correlation(ledger, job):
-    """Who correlates what comes back finds this too; of a job that is not known yet, the wish's own is told."""
     known, ahead = replace(job(), correlationid="order-7"), job()
     ledger.ingest([known])
     wishes = [Cancellation(j.id, "a", "", None, "wish-1") for j in (known, ahead)]
@@ -169,7 +163,6 @@ def waits_for_a_lock(ledger):
 
 
 def test_a_cancellation_is_told_after_what_was_said_before(ledger, begun):
-    """It waits for a completion that is under way, and is written behind that one's event: none overtakes another."""
     (row,) = begun.steps
     completed, outcome = cancel_while(ledger, begun, [goes_on(row.job_id)])
     assert (bool(completed), outcome) == (True, "cancelled")
@@ -177,7 +170,6 @@ def test_a_cancellation_is_told_after_what_was_said_before(ledger, begun):
 
 
 def test_a_cancellation_that_waited_leaves_no_step_behind(ledger, begun):
-    """The step that the completion made ready is cancelled with the job."""
     (row,) = begun.steps
     cancel_while(ledger, begun, [goes_on(row.job_id)])
     states = dict(ledger.read(select(STEPS.c.stage, STEPS.c.state).where(STEPS.c.job_id == row.job_id)))
@@ -185,7 +177,6 @@ def test_a_cancellation_that_waited_leaves_no_step_behind(ledger, begun):
 
 
 def test_a_cancellation_that_waited_for_the_end_comes_too_late(ledger, begun):
-    """The job that was answered meanwhile has that one end."""
     (row,) = begun.steps
     completed, outcome = cancel_while(ledger, begun, [ends(row.job_id, "headrace.result.v1")])
     assert (bool(completed), outcome) == (True, "already_ended")
@@ -193,7 +184,6 @@ def test_a_cancellation_that_waited_for_the_end_comes_too_late(ledger, begun):
 
 
 def test_nothing_is_left_to_do_of_a_cancelled_job(ledger, job, claim):
-    """Whether its step is ready, delayed or in someone's hands: no bridge hands it out, and nobody makes it ready."""
     ready, waiting, leased = jobs = [job(), job(), job(rank=0)]
     ledger.ingest(jobs)
     assert claim(limit=1).size == 1  # the most urgent

@@ -23,7 +23,6 @@ def _entry(tx, key):
 
 
 def test_changes_come_in_order_and_once(ledger):
-    """In pieces of any size, each from where the last ended."""
     with writing(ledger.engine) as tx:
         ids = [_entry(tx, str(number)) for number in range(5)]
     position, seen = BEFORE_ALL, []
@@ -35,7 +34,6 @@ def test_changes_come_in_order_and_once(ledger):
 
 
 def test_a_change_tells_what_the_entry_is_now(ledger):
-    """One that has died, or is forgotten, has no vector."""
     from headrace_workers.features.cache.store.entries import kill
 
     with writing(ledger.engine) as tx:
@@ -69,7 +67,6 @@ def test_a_slow_writer_is_waited_for(ledger):
 
 
 def test_the_horizon_is_behind_all_that_was_committed(ledger):
-    """Who begins there sees no change twice, and misses none."""
     with writing(ledger.engine) as tx:
         _entry(tx, "a")
     begun_at = ledger.horizon()
@@ -80,7 +77,6 @@ def test_the_horizon_is_behind_all_that_was_committed(ledger):
 
 
 def test_the_last_change_of_each_kind_outlives_the_others(ledger):
-    """A follower of a kind that rarely changes may go on from it; the kinds are those that features declare."""
     kinds = sorted(kind for feature in installed() for kind in feature.change_kinds)
     assert kinds == [DOCUMENT, ENTRY]
     for kind in kinds:

@@ -22,7 +22,6 @@ from headrace_workers.core.tables import BUDGETS, CLAIMS, JOBS, NEVER, STEPS
 
 
 def test_urgent_work_goes_first(ledger, job, claim):
-    """Priority decides before deadline, and deadline before turn."""
     soon, late = ledger.now() + 60_000, ledger.now() + 600_000
     plain, due_late, due_soon, urgent = job(), job(deadline=late), job(deadline=soon), job(rank=0)
     ledger.ingest([plain, due_late, due_soon, urgent])
@@ -31,19 +30,16 @@ def test_urgent_work_goes_first(ledger, job, claim):
 
 
 def test_a_group_is_of_one_kind(ledger, job, claim):
-    """Steps of another group wait for a claim of their own."""
     ledger.ingest([job(group="g"), job(group="h"), job(group="g")])
     assert [claim().size, claim().size, claim()] == [2, 1, None]
 
 
 def test_a_group_ends_at_its_token_budget(ledger, job, claim):
-    """Long jobs come in smaller groups, and at least one at a time."""
     ledger.ingest([job(tokens=3_000) for _ in range(4)] + [job(tokens=100_000)])
     assert [claim().size for _ in range(5)] == [1, 1, 1, 1, 1]
 
 
 def test_a_group_is_of_prompts_that_begin_with_the_same(ledger, job, claim):
-    """Where a window has enough of them; what is left goes together. That it was small teaches nothing."""
     prefixes = [-(2**63), None, 2**63 - 1] * 20 + [5, 6, 6]
     jobs = [job(prefix=each) for each in prefixes]
     ledger.ingest(jobs)
@@ -57,14 +53,12 @@ def test_a_group_is_of_prompts_that_begin_with_the_same(ledger, job, claim):
 
 
 def test_nothing_is_claimed_twice(ledger, job, claim):
-    """Two bridges that claim in turn share the work."""
     ledger.ingest([job() for _ in range(10)])
     first, second = claim(limit=6), claim(limit=6, bridge="other")
     assert (first.size, second.size, claim()) == (6, 4, None)
 
 
 def test_lanes_are_claimed_apart(ledger, job, claim):
-    """A claim of the interactive lane does not bring batch work."""
     ledger.ingest([job(lane=0), job(lane=1)])
     assert claim(lane=0).size == 1
     assert claim(lane=0) is None
@@ -79,7 +73,6 @@ def test_work_of_another_lane_or_queue_hides_none(ledger, job, claim):
 
 
 def test_what_a_claim_says_and_what_a_worker_is_told(ledger, job, claim):
-    """All that it needs to run the step and to write what follows."""
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     jobs = [job(tenant="shop", rank=n, tokens=7, deadline=NEVER - 1) for n in (1, 0)]
     jobs = [replace(each, traceparent=trace, correlationid=f"order-{n}") for n, each in enumerate(jobs)]
@@ -125,7 +118,6 @@ def test_a_worker_that_asks_again_is_told_the_same(ledger, job, claim):
 
 
 def test_a_claim_is_of_one_stage(ledger, job, claim):
-    """The steps that a job has behind it stay as they are."""
     ledger.ingest([job()])
     begun = ledger.start(claim().id, worker="w", lease_ms=60_000)
     (row,) = begun.steps
@@ -137,7 +129,6 @@ def test_a_claim_is_of_one_stage(ledger, job, claim):
 
 
 def test_several_groups_are_claimed_at_once(ledger, job):
-    """As many as are wanted of each queue and lane, the most urgent first, and no more than there are."""
     ledger.ingest([job(group=name, rank=n) for n, name in enumerate("abc")])
     ledger.ingest([job(lane=0, group="i"), job(queue="r", group="x"), job(queue="r", group="x")])
     wanted = [Wanted("q", 1, 2, 9), Wanted("q", 0, 5, 9), Wanted("r", 1, 2, 1), Wanted("none", 1, 1, 9)]
@@ -151,7 +142,6 @@ def test_several_groups_are_claimed_at_once(ledger, job):
 
 
 def test_the_budget_is_that_of_the_group(ledger, job, claim):
-    """What was learnt of one kind says nothing of another."""
     with writing(ledger.engine) as tx:
         tx.execute(insert(BUDGETS), [{"group_key": "g", "tokens": 300}, {"group_key": "h", "tokens": 500}])
     ledger.ingest([job(tokens=100, group=name) for name in "gghh" * 3])
@@ -162,7 +152,6 @@ def test_the_budget_is_that_of_the_group(ledger, job, claim):
 
 @pytest.mark.parametrize("window", [0, 24])
 def test_what_another_is_claiming_is_passed_over(ledger, job, claim, window):
-    """It is not waited for, and not taken twice."""
     if ledger.engine.dialect.name != "postgresql":
         pytest.skip("SQLite has one writer at a time")
     jobs = [job(rank=n) for n in range(3)]
@@ -175,7 +164,6 @@ def test_what_another_is_claiming_is_passed_over(ledger, job, claim, window):
 
 
 def test_a_claim_starts_once(ledger, job, claim):
-    """A message that is delivered twice is run once."""
     ledger.ingest([job()])
     taken = claim()
     assert len(ledger.start(taken.id, worker="w", lease_ms=1000).steps) == 1
@@ -183,7 +171,6 @@ def test_a_claim_starts_once(ledger, job, claim):
 
 
 def test_release_undoes_the_attempt(ledger, job, claim):
-    """Work that is given back was never tried."""
     ledger.ingest([job()])
     claim()
     assert ledger.release_unstarted("b") == 1
@@ -192,7 +179,6 @@ def test_release_undoes_the_attempt(ledger, job, claim):
 
 
 def test_renew_tells_which_leases_still_are(ledger, job, claim):
-    """A claim that was given back cannot be renewed."""
     ledger.ingest([job(), job()])
     one, two = claim(limit=1), claim(limit=1)
     ledger.release([one.id])
@@ -211,12 +197,10 @@ def test_a_budget_is_kept_but_for_a_single_step(tokens, budget):
     ("seconds", "expected"), [(0.0, 2000), (3.0, 1500), (4.5, 1000), (9.0, 500), (100.0, LEAST_BUDGET)]
 )
 def test_budgets_follow_the_quantum(seconds, expected):
-    """The next group is sized to nine tenths of the quantum, within a factor of two up and four down."""
     assert next_budget(1000, seconds, 5.0) == expected
 
 
 def test_budgets_stay_in_bounds():
-    """However often it is taught, a budget stays usable."""
     low = high = 1000
     for _ in range(100):
         low, high = next_budget(low, 1e6, 1.0), next_budget(high, 0.0, 1.0)
@@ -224,7 +208,6 @@ def test_budgets_stay_in_bounds():
 
 
 def test_a_group_is_chosen_for_likeness_among_equals(ledger, job, claim):
-    """The most urgent step is always in it; those of its rank that are nearest in size come with it; all come."""
     ledger.ingest([job(tokens=size) for size in (10, 90, 12, 95, 11, 99)] + [job(tokens=10, rank=5)])
     groups = []
     while taken := claim(limit=3, window=6):
@@ -233,13 +216,11 @@ def test_a_group_is_chosen_for_likeness_among_equals(ledger, job, claim):
 
 
 def test_a_group_is_filled_with_what_is_less_urgent(ledger, job, claim):
-    """Likeness never leaves room unused."""
     ledger.ingest([job(tokens=10), job(tokens=500), job(tokens=10, rank=5), job(tokens=10, rank=5)])
     assert [claim(limit=3, window=24).size, claim(limit=3, window=24).size] == [3, 1]
 
 
 def test_a_group_that_is_not_full_waits_for_company(ledger, job, claim):
-    """It goes when it is full, or when its first step has waited long enough, or the clock went back."""
     ledger.ingest([job(), job()])
     assert claim(limit=3, linger=60_000) is None
     ledger.ingest([job(), job()])
@@ -257,7 +238,6 @@ def test_a_group_that_is_not_full_waits_for_company(ledger, job, claim):
 
 
 def test_it_is_told_when_a_group_has_waited_long_enough(ledger, job):
-    """The first of all that wait; when all went out there is nothing to tell."""
     ledger.ingest([job(), job(queue="r")])
     wanted = [Wanted("q", 1, 1, 3, 0, 90_000), Wanted("r", 1, 1, 3, 0, 60_000)]
 
@@ -282,7 +262,6 @@ def weigh(ledger, size, **where):
 
 
 def test_a_group_is_bounded_in_bytes(ledger, job, claim):
-    """A worker reads all of it at once: 40 jobs of a mebibyte come in three groups, and one that is larger alone."""
     larger = job(tokens=1, rank=9)
     ledger.ingest([job(tokens=1) for _ in range(40)] + [larger])
     weigh(ledger, 1024**2)
@@ -294,7 +273,6 @@ def test_a_group_is_bounded_in_bytes(ledger, job, claim):
 
 
 def test_bytes_teach_no_budget(ledger, job, claim):
-    """A group that its bytes ended says nothing about how many tokens fit the quantum."""
     ledger.ingest([job(tokens=1) for _ in range(3)])
     weigh(ledger, LARGEST_BYTES // 2)
     claim()
@@ -302,14 +280,12 @@ def test_bytes_teach_no_budget(ledger, job, claim):
 
 
 def test_a_step_weighs_what_a_worker_reads_of_it(ledger, job):
-    """First the job alone."""
     only = job()
     ledger.ingest([only])
     assert ledger.read(select(STEPS.c.read_bytes)) == [(len(only.payload),)]
 
 
 def test_groups_of_one_step_are_claimed_in_order_whatever_their_keys(ledger, job):
-    """Each step has a claim of its own, the most urgent first; no more are taken than wanted, and each once."""
     made = [job(group=f"g{number % 2}", tokens=7) for number in range(5)]
     ledger.ingest(made)
     order = [row.job_id for row in ledger.read(select(STEPS.c.job_id).order_by(STEPS.c.turn, STEPS.c.job_id))]

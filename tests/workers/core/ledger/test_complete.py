@@ -65,7 +65,6 @@ def finish(ledger, begun, settled, **changes):
 
 
 def test_outcomes_are_written_together(ledger, begun):
-    """One step goes on, one waits, one dies: the ledger and the outbox tell the same."""
     a, b, c = (row.job_id for row in begun.steps)
     assert finish(ledger, begun, [goes_on(a), retries(b, 60_000), dies(c)])
     states = {(r.job_id, r.stage): r.state for r in ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state))}
@@ -80,7 +79,6 @@ def test_outcomes_are_written_together(ledger, begun):
 
 
 def test_the_last_step_ends_the_job_once(ledger, begun):
-    """A terminal record is kept with the job, and a second completion changes nothing."""
     a = begun.steps[0].job_id
     rest = [goes_on(row.job_id) for row in begun.steps[1:]]
     assert finish(ledger, begun, [ends(a, "headrace.result.v1"), *rest])
@@ -99,7 +97,6 @@ def test_a_lost_lease_changes_nothing(ledger, begun, claim):
 
 
 def test_a_job_cancelled_while_it_runs_publishes_only_that(ledger, begun):
-    """The answer of a cancelled job is thrown away; its neighbours' are not."""
     a, b, c = (row.job_id for row in begun.steps)
     assert ledger.cancel(Cancellation(a, "a", "no longer needed")) == "cancelled"
     assert finish(ledger, begun, [ends(a), goes_on(b), goes_on(c)])
@@ -108,7 +105,6 @@ def test_a_job_cancelled_while_it_runs_publishes_only_that(ledger, begun):
 
 
 def test_cancel_is_well_defined_before_and_after(ledger, job, begun):
-    """Before a job arrives it is cancelled ahead, after its end nothing happens, and only its tenant may."""
     late = job()
     assert ledger.cancel(Cancellation(late.id, "a", "")) == "cancelled_ahead"
     assert ledger.ingest([late]).new == 0
@@ -119,7 +115,6 @@ def test_cancel_is_well_defined_before_and_after(ledger, job, begun):
 
 
 def test_full_groups_teach_the_budget(ledger, job, claim):
-    """A small group that was quick says nothing about the budget; one that the budget ended does."""
     ledger.ingest([job() for _ in range(3)])
     small = ledger.start(claim(limit=8).id, worker="w", lease_ms=60_000)
     finish(ledger, small, [goes_on(row.job_id) for row in small.steps], ran_ms=10)
@@ -131,7 +126,6 @@ def test_full_groups_teach_the_budget(ledger, job, claim):
 
 
 def test_delays_are_each_their_own(ledger, begun):
-    """So are their reasons, which are cut; the steps are nobody's until then."""
     a, b, c = (row.job_id for row in begun.steps)
     settled = [retries(a, 60_000, "busy"), retries(b, 120_000, "x" * 3_000), retries(c, 0, "now")]
     done = finish(ledger, begun, settled)
@@ -144,7 +138,6 @@ def test_delays_are_each_their_own(ledger, begun):
 
 
 def test_what_is_done_says_when(ledger, begun, claim):
-    """It keeps no event that it read, and is in no one's hands; a job ends when its last step does."""
     done = finish(ledger, begun, [goes_on(row.job_id) for row in begun.steps])
     (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b").claims
     later = ledger.start(taken.id, worker="w", lease_ms=60_000)
@@ -161,7 +154,6 @@ def test_what_is_done_says_when(ledger, begun, claim):
 
 
 def test_a_slow_group_teaches_its_budget_too(ledger, begun):
-    """Also one that its budget did not end, when it took longer than the quantum; not one that took just that."""
     settled = [retries(row.job_id, 0) for row in begun.steps]
     finish(ledger, begun, settled, ran_ms=5_000, quantum_ms=5_000)
     assert ledger.read(select(BUDGETS)) == []
@@ -174,7 +166,6 @@ def test_a_slow_group_teaches_its_budget_too(ledger, begun):
 
 
 def test_what_its_worker_says_nothing_of_is_put_away(ledger, begun):
-    """Their jobs were cancelled meanwhile: nothing is left that someone seems to hold."""
     a, *_ = (row.job_id for row in begun.steps)
     done = finish(ledger, begun, [goes_on(a)])
     rows = ledger.read(select(STEPS).where(STEPS.c.stage == "generate", STEPS.c.job_id != a))
@@ -182,7 +173,6 @@ def test_what_its_worker_says_nothing_of_is_put_away(ledger, begun):
 
 
 def test_a_done_step_keeps_no_payload(ledger, begun):
-    """What was read is not kept twice: only the step that follows carries the event."""
     finish(ledger, begun, [goes_on(row.job_id) for row in begun.steps])
     rows = ledger.read(select(STEPS.c.stage, STEPS.c.payload, JOBS.c.state).join(JOBS, JOBS.c.id == STEPS.c.job_id))
     assert {(r.stage, r.payload is None, r.state) for r in rows} == {
@@ -215,7 +205,6 @@ def test_a_job_that_died_and_was_replayed_is_no_longer_this_claims(ledger, begun
 
 
 def test_a_retry_of_another_model_is_ready_at_once_in_its_queue(ledger, begun):
-    """With what it costs there and what was tried; one that stays waits, with what it had."""
     moved, stays, there = (row.job_id for row in begun.steps)
     other = {"queue": "model.b", "group_key": "generate|b", "prefix": 7, "tokens": 99, "context": b'{"tried": 1}'}
     items = [
@@ -235,7 +224,6 @@ def test_a_retry_of_another_model_is_ready_at_once_in_its_queue(ledger, begun):
 
 
 def test_claims_that_are_completed_together_keep_their_own_outcomes(ledger, job, claim):
-    """Several claims in one transaction: each has its ends, all follow together, and a lost lease changes nothing."""
     ledger.ingest([job(job_id=f"{name}0000000-0000-4000-8000-000000000000") for name in "abcd"])
     begun = [ledger.start(claim(limit=1).id, worker="w", lease_ms=60_000) for _ in range(4)]
     a, b, c, d = ((each.claim_id, each.steps[0].job_id) for each in begun)

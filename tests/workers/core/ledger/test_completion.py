@@ -14,7 +14,6 @@ from headrace_workers.features.cache.store import entries
 def test_a_completion_concerns_the_features_that_keep_something_of_the_job(
     ledger: Ledger, job: Callable[..., NewJob]
 ) -> None:
-    """A feature is told of the jobs for which its condition is true, and of no others."""
     ledger.of(Quotas).put("a", 1_000, "ever")
     reserved, free, making = job(tenant="a"), job(tenant="b"), job(tenant="b")
     jobs = [each.id for each in (reserved, free, making)]
@@ -30,7 +29,6 @@ def test_a_completion_concerns_the_features_that_keep_something_of_the_job(
 
 
 def test_jobs_that_nobody_looked_at_concern_every_feature() -> None:
-    """A cancellation locks its jobs itself: no feature may miss one."""
     found = concerned(assume_active(["a"], ()), ["a"])
     assert {hooks.on_completion for hooks in found} == {quotas.settle, entries.withdraw_of}
     assert set(map(tuple, found.values())) == {("a",)}

@@ -42,7 +42,6 @@ def mixed(ledger, job, claim):
 
 
 def test_an_empty_ledger_has_nothing(ledger):
-    """No figure stands for what is not there."""
     seen = ledger.overview()
     assert (seen.active, seen.done, seen.dead, seen.cancelled, seen.dead_letters) == (0, 0, 0, 0, 0)
     assert (seen.outbox, seen.claims, seen.oldest_ms, seen.ended_last_minute) == (0, 0, 0, 0)
@@ -51,7 +50,6 @@ def test_an_empty_ledger_has_nothing(ledger):
 
 
 def test_jobs_are_counted_by_how_they_stand(ledger, mixed):
-    """Each number is its own, and so are those of events, letters and claims."""
     seen = ledger.overview()
     assert (seen.done, seen.dead, seen.cancelled, seen.active) == (1, 2, 3, 4)
     assert ledger.active_jobs() == 4
@@ -59,7 +57,6 @@ def test_jobs_are_counted_by_how_they_stand(ledger, mixed):
 
 
 def test_steps_are_counted_by_queue_stage_and_lane(ledger, mixed, job):
-    """What waits, delayed or ready, and what is in hand; queues in order; what has ended is in none."""
     ledger.ingest([job(lane=0), job(queue="aa"), job(queue="zz", lane=0), job(queue="zz", lane=0)])
     assert ledger.overview().queues == (
         QueueCount("aa", "generate", 1, 1, 0),
@@ -71,14 +68,12 @@ def test_steps_are_counted_by_queue_stage_and_lane(ledger, mixed, job):
 
 
 def test_a_group_in_hand_counts_each_of_its_steps(ledger, job, claim):
-    """Not one for the claim."""
     ledger.ingest([job() for _ in range(5)])
     claim(limit=3)
     assert ledger.overview().queues == (QueueCount("q", "generate", 1, 2, 3),)
 
 
 def test_ages_are_by_the_ledgers_clock(ledger, mixed):
-    """The oldest of those that are active; and only what ended within the last minute is recent."""
     with writing(ledger.engine) as tx:
         tx.execute(
             update(JOBS).where(JOBS.c.id == mixed[0].id).values(accepted_at=1, ended_at=JOBS.c.ended_at - 60_001)
@@ -91,14 +86,12 @@ def test_ages_are_by_the_ledgers_clock(ledger, mixed):
 
 
 def test_a_letter_that_was_replayed_is_none_that_waits(ledger, mixed):
-    """Nor is its job dead."""
     ledger.replay(DeadFilter(id=mixed[1].id))
     seen = ledger.overview()
     assert (seen.dead_letters, seen.dead, seen.active) == (1, 1, 5)
 
 
 def test_what_was_set_aside_and_what_cannot_be_done_is_shown(ledger, mixed):
-    """Beside the number of events that wait at all; a job shows its own."""
     with writing(ledger.engine) as tx:
         put(tx, [Outgoing(Topic.OUTPUTS, key, {"ce_type": "t"}, b"x") for key in (mixed[8].id, "other")])
     *_, ours, others = ledger.outbox(99)
@@ -136,7 +129,6 @@ def test_steps_that_came_at_one_time_are_shown_by_their_names(ledger, mixed):
 
 
 def test_jobs_are_found_by_their_correlation(ledger, job):
-    """Newest first, and so many."""
     jobs = [replace(job(), correlationid=name) for name in ("order", "other", "order", "order")]
     for number, each in enumerate(jobs):
         ledger.ingest([each])
@@ -160,7 +152,6 @@ def test_ends_are_told_of_what_has_ended(ledger, mixed):
 
 
 def test_what_is_held_is_counted_by_stage_and_by_what_it_waits_for(ledger, job):
-    """In their order: the longest of each, and one of their reasons."""
     away, asks = {"ready_at": 5, "reason": "it is away"}, {"ready_at": NEVER}
     held = [
         ("moderate", 30, away), ("judge", 90, asks | {"reason": "b"}), ("moderate", 50, asks | {"reason": "c"}),

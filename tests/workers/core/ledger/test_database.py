@@ -39,7 +39,6 @@ def said(engine, names):
 
 
 def test_sessions_of_postgresql(postgres):
-    """No plan that reads tables from end to end; time limits; what need not last does not wait for the disk."""
     url = postgres.create_database("sessions")
     engines = [connect(url), connect(f"{url}?timeout=2", durable=False)]
     assert said(engines[0], SETTINGS) == ["off", "off", "10s", "10s", "on"]
@@ -51,7 +50,6 @@ def test_sessions_of_postgresql(postgres):
 
 
 def test_the_way_to_postgresql_is_bounded_unless_the_url_says_otherwise(postgres):
-    """A half-open connection is noticed by the operating system, too."""
     url = postgres.create_database("bounded")
     names = ("connect_timeout", "tcp_user_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count")
     for query, expected in (
@@ -69,7 +67,6 @@ def test_the_way_to_postgresql_is_bounded_unless_the_url_says_otherwise(postgres
 
 @pytest.mark.parametrize(("timeout", "patience"), [("0.5", 1.0), ("2", 4.0), ("60", 62.0)])
 def test_we_wait_a_little_longer_than_the_server(postgres, timeout, patience):
-    """It ends its statement itself, and the connection stays."""
     engine = connect(f"{postgres.create_database(f'patience_{int(float(timeout))}')}?timeout={timeout}")
     with closing(engine.raw_connection()) as connection:
         assert connection.driver_connection.patience == patience
@@ -78,7 +75,6 @@ def test_we_wait_a_little_longer_than_the_server(postgres, timeout, patience):
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
 def test_a_plain_url_of_postgresql_is_one_of_our_driver(scheme):
-    """Nobody has to know how it is called."""
     engine = connect(f"{scheme}://nobody@localhost/x")
     assert (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
 
@@ -94,7 +90,6 @@ def test_a_plain_url_of_postgresql_is_one_of_our_driver(scheme):
     ],
 )
 def test_a_url_that_we_cannot_use_is_refused(url, words):
-    """With the variable, and what may be there."""
     with pytest.raises(ConfigurationError, match=words):
         connect(url)
 
@@ -120,13 +115,11 @@ def test_a_file_is_read_while_it_is_written(opened, tmp_path):
 
 @pytest.mark.parametrize(("query", "ms"), [("", 10_000), ("?timeout=0.2", 200)])
 def test_a_file_that_another_writes_is_waited_for(opened, tmp_path, query, ms):
-    """As long as a statement may take, and not as long as the library likes."""
     with reading(opened(f"sqlite:///{tmp_path / 'l.db'}{query}")) as tx:
         assert tx.exec_driver_sql("PRAGMA busy_timeout").scalar() == ms
 
 
 def test_a_write_that_fails_changes_nothing(opened, ledger_url):
-    """A transaction happens whole or not at all."""
     engine = opened(ledger_url)
 
     def fail():
@@ -141,7 +134,6 @@ def test_a_write_that_fails_changes_nothing(opened, ledger_url):
 
 
 def test_readers_of_postgresql_open_no_transaction(postgres):
-    """Each statement sees what was committed before it."""
     engine = connect(postgres.create_database("readers"))
     with reading(engine) as tx:
         first, second = (tx.execute(text("SELECT transaction_timestamp()")).scalar() for _ in range(2))
@@ -151,14 +143,12 @@ def test_readers_of_postgresql_open_no_transaction(postgres):
 
 @pytest.mark.parametrize(("words", "told"), [("one\ntwo", "one"), ("x" * 400, "x" * 300), ("", "OperationalError")])
 def test_an_error_is_told_in_one_line(opened, tmp_path, words, told):
-    """The driver's first, cut; its kind where it says nothing."""
     with pytest.raises(Unavailable) as caught, writing(opened(f"sqlite:///{tmp_path / 'l.db'}")):
         raise OperationalError("SELECT 1", {}, Exception(words))
     assert str(caught.value) == f"the ledger did not answer: {told}"
 
 
 def test_migrating_again_changes_nothing(opened, ledger_url):
-    """And it can be asked for by any process, at any time."""
     engine = opened(ledger_url)
     before = set(inspect(engine).get_table_names())
     migrate(engine)
@@ -212,14 +202,12 @@ def test_a_server_that_does_not_let_us_in(opened, guarded, user, database, words
 
 
 def test_who_has_the_password_is_let_in(opened, guarded):
-    """The rules are what shut the others out."""
     url = make_url(guarded).set(username="guest", password="right")
     with reading(opened(url.render_as_string(hide_password=False))) as tx:
         assert tx.execute(text("SELECT current_user")).scalar() == "guest"
 
 
 def test_a_server_that_is_away_is_not_now_at_the_start_too(opened):
-    """Somebody may be starting it."""
     with pytest.raises(Unavailable, match="did not answer"):
         require_current(opened("postgresql://nobody@127.0.0.1:9/x"))
 

@@ -43,7 +43,6 @@ def burial(value=b"{}", **changes):
 
 
 def test_a_letter_says_all_that_is_known():
-    """The event that goes out, and what the ledger keeps of it for a replay, agree."""
     event, row = letter(burial(b'{"a":1}')), letter_row(burial(b'{"a":1}'), 5)
     for name in ("job_id", "refers_to", "tenant", "reason", "stage", "attempts", "size", "truncated", "partition",
                  "offset", "key", "ce_id", "ce_subject", "traceparent", "correlationid"):  # fmt: skip
@@ -61,13 +60,11 @@ def test_a_letter_says_all_that_is_known():
 
 @pytest.mark.parametrize("value", [b"\xff\xfe", b"a\x00b", "é".encode()[:1]])
 def test_what_is_no_text_is_shown_in_base64(value):
-    """NUL is no text either: no database takes it."""
     event = letter(burial(value))
     assert (base64.b64decode(event.original), event.encoding) == (value, "base64")
 
 
 def test_a_letter_is_bounded():
-    """The event shows a part of a large value, the ledger keeps all of any that may come in."""
     exact, more = letter(burial(b"x" * DEAD_PREVIEW_BYTES)), letter(burial(b"x" * (DEAD_PREVIEW_BYTES + 1)))
     assert [(e.truncated, e.size, len(e.original)) for e in (exact, more)] == [
         (False, DEAD_PREVIEW_BYTES, DEAD_PREVIEW_BYTES),
@@ -81,7 +78,6 @@ def test_a_letter_is_bounded():
 
 
 def test_a_reason_is_text_of_bounded_length():
-    """Whatever an error says: NUL and lone surrogates are written out."""
     reason = "a\x00b\ud800c" + "x" * 3_000
     for told in (letter(burial(reason=reason)).reason, letter_row(burial(reason=reason), 1)["reason"]):
         assert told.startswith("a\\0b\\ud800cx")
@@ -126,7 +122,6 @@ def found(ledger, limit=100, **wanted):
 
 @pytest.mark.usefixtures("letters")
 def test_letters_are_found_newest_first(ledger):
-    """By time, category and number; a time is from its first moment until before its last."""
     assert found(ledger) == ["3", "4", "2", "1", "0"]
     assert found(ledger, 2) == ["3", "4"]
     assert found(ledger, since_ms=3_000) == ["3", "4", "2"]
@@ -138,7 +133,6 @@ def test_letters_are_found_newest_first(ledger):
 
 @pytest.mark.usefixtures("letters")
 def test_letters_are_found_and_replayed_by_stage_and_tenant(ledger):
-    """Those of a webhook that failed for days do not hide, or come with, those of jobs."""
     with writing(ledger.engine) as tx:
         of = {"1": ("deliver", "acme"), "2": ("deliver", "shop"), "3": ("generate", "acme")}
         for number, (stage, tenant) in of.items():
@@ -154,13 +148,11 @@ def test_letters_are_found_and_replayed_by_stage_and_tenant(ledger):
 @pytest.mark.usefixtures("letters")
 @pytest.mark.parametrize("name", ["2", named(2), "key2", "ce2", "s2"])
 def test_letters_are_found_by_each_of_their_names(ledger, name):
-    """Whoever sent the record knows one of them."""
     assert found(ledger, id=name) == ["2"]
 
 
 @pytest.mark.usefixtures("letters")
 def test_a_letter_is_replayed_once(ledger):
-    """The record is published again as it came, under its own key; the letter is then found only when asked for."""
     ledger.published([row.id for row in ledger.outbox(99)])
     assert ledger.replay(DeadFilter(id="2")) == (1, 0)
     (again,) = ledger.outbox(99)
@@ -178,7 +170,6 @@ def test_a_letter_is_replayed_once(ledger):
 
 
 def test_what_was_cut_cannot_be_replayed(ledger):
-    """It stays where it is, and is counted."""
     ledger.ingest([], [burial(id="cut", value=b"x" * (MAX_VALUE_BYTES + 1)), burial(id="whole")])
     assert ledger.replay(DeadFilter()) == (1, 1)
     assert found(ledger) == ["cut"]
@@ -192,7 +183,6 @@ def test_without_a_key_a_record_is_replayed_under_the_id_it_refers_to(ledger):
 
 
 def test_a_record_with_a_long_key_is_replayed_too(ledger):
-    """One such letter does not hold the others."""
     key = "k" * 1_024
     ledger.ingest([], [burial(id="long", origin=replace(ORIGIN, key=key)), burial(id="other")])
     assert ledger.replay(DeadFilter()) == (2, 0)
@@ -221,8 +211,6 @@ def test_a_refusal_says_where_the_record_lay_and_what_it_said_of_itself():
 
 
 def test_the_same_record_is_refused_under_the_same_id():
-    """However often it is read; another place, or a log that began anew, is another record."""
-
     def told(**changes):
         record = replace(Record(Topic.GENERATION, 3, 7, (), None, timestamp=5), **changes)
         return refusal(record, Category.INVALID, "because", refers_to=None, tenant=None)
@@ -235,7 +223,6 @@ def test_the_same_record_is_refused_under_the_same_id():
 
 
 def test_a_job_is_buried_once_and_at_one_step(ledger, job):
-    """With its terminal record; its other steps, and whatever ended before, stay as they are."""
     live, ended = job(), job()
     ledger.ingest([live, ended])
     with writing(ledger.engine) as tx:
@@ -262,7 +249,6 @@ def test_a_job_is_buried_once_and_at_one_step(ledger, job):
 
 
 def test_a_refusal_is_told_once(ledger):
-    """Within one poll and in a later one."""
     ledger.ingest([], [burial(), burial()])
     ledger.ingest([], [burial(), burial(id="another")])
     told = [row.record for row in ledger.outbox(9)]
@@ -272,7 +258,6 @@ def test_a_refusal_is_told_once(ledger):
 
 
 def test_a_records_headers_are_shown_in_a_bounded_part():
-    """So many of them, each cut, with what is no text replaced."""
     many = tuple((f"h{n}" + "n" * 2_000, b"v" * 2_000) for n in range(70))
     shown = Record(Topic.GENERATION, 0, 0, (("odd", b"a\xff"), *many), None).shown_headers()
     assert len(shown) == 64

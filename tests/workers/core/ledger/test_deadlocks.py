@@ -194,7 +194,6 @@ def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
 
 
 def test_a_cancellation_locks_its_jobs_in_the_order_of_their_ids(ledger_url, job):
-    """While it waits for the first job it holds none behind it, in whatever order they were written and asked for."""
     load = _Load(ledger_url, job)
     low, middle, high = sorted(str(uuid4()) for _ in range(3))
     jobs = [job(job_id=name) for name in (high, middle, low)]

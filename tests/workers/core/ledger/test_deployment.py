@@ -9,7 +9,6 @@ from headrace_workers.core.migrate import require_ledger
 
 
 def test_the_first_states_it_and_who_is_another_is_refused(ledger):
-    """In words that name both, and the way to change it on purpose; what is not stated refuses nobody."""
     deployment = ledger.deployment
     deployment.require(Fact.PREFIX, "a.")
     deployment.state(Fact.PREFIX, "a.")
@@ -26,7 +25,6 @@ def test_the_first_states_it_and_who_is_another_is_refused(ledger):
 
 
 def test_every_process_asks_for_the_prefix_before_it_starts(ledger, ledger_url):
-    """A worker or a gateway of another deployment is refused, too."""
     require_ledger(ledger_url, "b.")
     ledger.deployment.state(Fact.PREFIX, "a.")
     require_ledger(ledger_url, "a.")
@@ -35,7 +33,6 @@ def test_every_process_asks_for_the_prefix_before_it_starts(ledger, ledger_url):
 
 
 def test_it_is_changed_on_purpose_while_no_bridge_runs(ledger):
-    """What was is returned; what is not named is not stated any more."""
     deployment = ledger.deployment
     deployment.state(Fact.PREFIX, "a.")
     deployment.state(Fact.CLUSTER, "one")

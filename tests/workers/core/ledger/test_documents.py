@@ -44,7 +44,6 @@ def changed(ledger, after=BEFORE_ALL):
 
 
 def test_chunks_come_back_as_they_were(ledger):
-    """With their document's name and embedder, by pages that part no document's order."""
     first = ledger.of(KnowledgeBases).put(document(texts=("one", "two", "three")))
     second = ledger.of(KnowledgeBases).put(document("b.md", sha="2", texts=("four",)))
     assert texts_of(ledger) == ["one", "two", "three", "four"]
@@ -56,7 +55,6 @@ def test_chunks_come_back_as_they_were(ledger):
 
 
 def test_a_changed_document_replaces_its_chunks_and_keeps_its_id(ledger):
-    """Another document of the base stays."""
     first = ledger.of(KnowledgeBases).put(document())
     ledger.of(KnowledgeBases).put(document("b.md", texts=("other",)))
     assert ledger.of(KnowledgeBases).put(document(sha="2", texts=("new",))) == first
@@ -67,7 +65,6 @@ def test_a_changed_document_replaces_its_chunks_and_keeps_its_id(ledger):
 
 
 def test_the_same_file_is_not_written_again(ledger):
-    """And nobody is told of a change; by another embedder it is one."""
     first = ledger.of(KnowledgeBases).put(document())
     before = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)
     assert ledger.of(KnowledgeBases).put(document()) is None
@@ -78,7 +75,6 @@ def test_the_same_file_is_not_written_again(ledger):
 
 
 def test_a_document_without_chunks_is_one(ledger):
-    """It is listed, has no passages, and takes the place of one that had some."""
     ledger.of(KnowledgeBases).put(document())
     ledger.of(KnowledgeBases).put(document(sha="2", texts=()))
     assert texts_of(ledger) == []
@@ -87,7 +83,6 @@ def test_a_document_without_chunks_is_one(ledger):
 
 
 def test_followers_see_each_change_of_a_document(ledger):
-    """Also its end, and in the order of all changes; who follows answers sees none of them."""
     first, second = ledger.of(KnowledgeBases).put(document()), ledger.of(KnowledgeBases).put(document("b.md"))
     assert changed(ledger) == [(first, "t", "k"), (second, "t", "k")]
     position = ledger.horizon()
@@ -105,7 +100,6 @@ def test_followers_see_each_change_of_a_document(ledger):
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_slow_writer_of_documents_is_waited_for(ledger):
-    """What a faster one wrote meanwhile is seen after it, and neither is missed."""
     slow = ledger.engine.connect()
     before = slow.begin()
     first = documents.put(slow, document())
@@ -134,7 +128,6 @@ def test_what_is_removed_is_gone(ledger):
 
 
 def test_tenants_and_bases_are_apart(ledger):
-    """Documents of one name in each of them are different ones."""
     for tenant, knowledge in (("t", "k"), ("t", "l"), ("u", "k")):
         assert ledger.of(KnowledgeBases).put(
             document(tenant=tenant, knowledge=knowledge, texts=(f"{tenant}{knowledge}",))
@@ -154,7 +147,6 @@ def test_tenants_and_bases_are_apart(ledger):
 
 
 def test_bases_are_counted(ledger):
-    """Documents, chunks, bytes, embedders, and when they changed last."""
     ledger.of(KnowledgeBases).put(document())
     ledger.of(KnowledgeBases).put(document("b.md", embedder="f"))
     (base,) = ledger.of(KnowledgeBases).bases()
@@ -164,7 +156,6 @@ def test_bases_are_counted(ledger):
 
 
 def test_documents_come_in_pages(ledger):
-    """In order of name, each from behind the last."""
     for name in ("c", "a", "b"):
         ledger.of(KnowledgeBases).put(document(name))
     assert [row.name for row in ledger.of(KnowledgeBases).documents("t", "k", "", 2)] == ["a", "b"]
@@ -199,7 +190,6 @@ def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
 
 
 def test_other_attributes_change_a_document_and_nothing_of_its_chunks(ledger):
-    """Followers get one change; the same attributes in another order are no change."""
     first = ledger.of(KnowledgeBases).put(document(attributes={"year": 2026, "language": "en"}))
     rows = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)
     assert rows[0].attributes == '{"language":"en","year":2026}'
@@ -212,7 +202,6 @@ def test_other_attributes_change_a_document_and_nothing_of_its_chunks(ledger):
 
 
 def test_a_document_that_is_another_by_now_is_not_described(ledger):
-    """Its attributes were found in a file that is no longer its own."""
     first = ledger.of(KnowledgeBases).put(document(sha="2"))
     assert not ledger.of(KnowledgeBases).describe(first, "1", {"year": 2026})
     assert not ledger.of(KnowledgeBases).describe(first + 1, "2", {"year": 2026})

@@ -13,7 +13,6 @@ _NAMED = select(literal("said"), bindparam("name", type_=OUTBOX.c.key.type))
 
 
 def test_who_listens_to_statements_sees_them(ledger):
-    """And the rows are those that come without."""
     seen = []
     with writing(ledger.engine) as tx:
         alone = run(tx, _NAMED, {"name": "a"})
@@ -25,7 +24,6 @@ def test_who_listens_to_statements_sees_them(ledger):
 
 
 def test_what_is_refused_is_told_without_the_row(ledger):
-    """A row holds users' texts."""
     row = {"topic": "outputs", "key": "k", "headers": "{}", "value": None}
     with pytest.raises(LedgerRefused) as refused, writing(ledger.engine) as tx:
         append(tx, OUTBOX, [row | {"headers": "secret"}])
@@ -34,7 +32,6 @@ def test_what_is_refused_is_told_without_the_row(ledger):
 
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_rows_keep_their_order_however_many_there_are(ledger, count):
-    """By INSERT and by COPY; one that has nothing in a column beside one that has."""
     rows = [
         {"topic": "outputs", "key": f"k{n}" if n % 2 else None, "headers": "{}", "value": bytes([n])}
         for n in range(count)
@@ -46,7 +43,6 @@ def test_rows_keep_their_order_however_many_there_are(ledger, count):
 
 
 def test_a_server_that_only_reads_is_left_with_all_that_leads_to_it(ledger):
-    """Another may write: what is pooled is not used again."""
     row = {"topic": "outputs", "key": "k", "headers": "{}", "value": b""}
 
     def pid(tx):

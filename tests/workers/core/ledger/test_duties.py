@@ -16,7 +16,6 @@ def run_out(ledger, name):
 
 
 def test_one_at_a_time_holds_a_duty(ledger):
-    """Its holder may renew it; another process takes it when it has run out, and no sooner."""
     assert ledger.hold("relay", "a", LEASE)
     assert ledger.hold("relay", "a", LEASE)
     assert not ledger.hold("relay", "b", LEASE)
@@ -32,7 +31,6 @@ def test_one_at_a_time_holds_a_duty(ledger):
 
 
 def test_duties_are_held_each_for_itself(ledger):
-    """And laid down one by one, or all that one has."""
     for name in ("relay", "ingest"):
         assert ledger.hold(name, "a", LEASE)
     assert ledger.hold("prune", "b", LEASE)

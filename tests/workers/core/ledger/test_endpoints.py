@@ -42,7 +42,6 @@ def ready(ledger):
 
 
 def test_an_endpoint_is_kept_as_it_was_registered(ledger):
-    """So many of a tenant; what is its own for callbacks does not count, nor what another has."""
     ledger.of(Webhooks).callbacks("a", "cs", "ch")
     before = ledger.now()
     made = add(ledger, "we_1", most=1)
@@ -64,7 +63,6 @@ def test_an_endpoint_is_kept_as_it_was_registered(ledger):
 
 
 def test_a_tenants_own_for_callbacks_is_made_once(ledger):
-    """The first secret stays; another tenant has its own."""
     before = ledger.now()
     made = ledger.of(Webhooks).callbacks("a", "s", "h")
     assert ledger.of(Webhooks).callbacks("a", "other", "o") == made
@@ -79,7 +77,6 @@ def test_a_tenants_own_for_callbacks_is_made_once(ledger):
 
 
 def test_a_place_is_known_from_when_it_was_met(ledger):
-    """Met again, only that is written; signed is what goes there by its own tenant's secret."""
     place = place_id("a", "https://shop")
     ledger.of(Webhooks).met({place: ("a", "https://shop"), "other": ("b", "https://there")})
     row = rows(ledger)[place]
@@ -110,7 +107,6 @@ def test_a_place_is_known_from_when_it_was_met(ledger):
 
 
 def test_an_endpoint_is_changed_alone(ledger):
-    """What was not said stays, and another endpoint does."""
     add(ledger, "we_1")
     add(ledger, "we_2")
     write(ledger, update(ENDPOINTS).values(updated_at=1))
@@ -127,7 +123,6 @@ def test_an_endpoint_is_changed_alone(ledger):
 
 @pytest.mark.parametrize("overlap", [0, 90_000])
 def test_a_secret_is_changed_and_the_old_one_signs_for_a_while(ledger, overlap):
-    """Or not at all; another endpoint keeps its own."""
     add(ledger, "we_1")
     add(ledger, "we_2")
     before = ledger.now()
@@ -172,7 +167,6 @@ def test_an_endpoint_is_forgotten_alone(ledger):
 
 
 def test_how_an_endpoint_stands_follows_from_what_came_of_attempts(ledger):
-    """It alone; one that is well again lets go of what waited, and so does any that is told to."""
     for name in ("we_1", "we_2"):
         add(ledger, name)
         parked(ledger, f"for {name}", name)
@@ -199,7 +193,6 @@ def test_how_an_endpoint_stands_follows_from_what_came_of_attempts(ledger):
 
 
 def test_one_that_is_disabled_by_failures_is_told_of_once(ledger):
-    """To the tenant's others that listen; not to another tenant's."""
     add(ledger, "we_1")
     add(ledger, "we_2", events=("endpoint.disabled",))
     add(ledger, "we_3", "b", events=("endpoint.disabled",))
@@ -215,7 +208,6 @@ def test_one_that_is_disabled_by_failures_is_told_of_once(ledger):
 
 
 def test_those_that_are_told_the_whole_are_known(ledger):
-    """Of those that are asked about."""
     for name, whole in (("we_1", True), ("we_2", False), ("we_3", True)):
         add(ledger, name, whole=whole)
     assert ledger.of(Webhooks).told_whole(["we_1", "we_2", "we_9"]) == {"we_1"}
@@ -225,7 +217,6 @@ def test_those_that_are_told_the_whole_are_known(ledger):
 
 
 def test_a_delivery_is_shown_with_what_came_of_its_last_attempt(ledger):
-    """Another one stays as it was. Why one that was delivered failed before is no matter any more."""
     add(ledger, "we_1")
     delivery(ledger, "d1")
     delivery(ledger, "d2", url="https://named/", created_at=200)
@@ -253,7 +244,6 @@ def test_a_delivery_is_shown_with_what_came_of_its_last_attempt(ledger):
 
 
 def test_deliveries_are_found_by_whose_and_when_they_are_and_how_they_stand(ledger):
-    """The newest first."""
     for name, state, fields in (
         ("d1", "active", {}), ("d2", "done", {"created_at": 200, "error": "was busy"}),
         ("d3", "dead", {"created_at": 200, "endpoint_id": "we_2", "error": "gone"}),

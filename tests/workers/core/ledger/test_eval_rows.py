@@ -67,7 +67,6 @@ def names(found):
 
 
 def test_an_eval_is_kept_as_it_was_written_down(ledger):
-    """It has not been changed yet, and counts by all that was sent."""
     before = ledger.now()
     row = create(ledger, "eval_1")
     create(ledger, "eval_2")
@@ -81,7 +80,6 @@ def test_an_eval_is_kept_as_it_was_written_down(ledger):
 
 
 def test_evals_come_by_age_or_by_their_last_change_in_pages(ledger):
-    """Both ways; another tenant's are not among them, nor do they begin a page."""
     for name in "123":
         create(ledger, f"eval_{name}")
     create(ledger, "eval_9", "b")
@@ -113,7 +111,6 @@ def test_an_eval_is_changed_alone(ledger):
 
 
 def test_an_eval_is_removed_with_its_runs_alone(ledger, runs):
-    """Once these are over; a run of another eval that goes on does not matter."""
     with pytest.raises(StillRuns) as told:
         ledger.of(Evals).remove("eval_1", "a")
     assert str(told.value) == "run_1 has not ended: cancel it first, or wait for it"
@@ -130,7 +127,6 @@ def test_an_eval_is_removed_with_its_runs_alone(ledger, runs):
 
 
 def test_a_run_is_kept_as_it_was_started(ledger):
-    """With the criteria that its eval has then."""
     create(ledger, "eval_1")
     create(ledger, "eval_2")
     before = ledger.now()
@@ -149,7 +145,6 @@ def test_a_run_is_kept_as_it_was_started(ledger):
 
 
 def test_runs_of_an_eval_come_by_age_in_pages(ledger):
-    """Of one state or all; those of another eval, of another tenant, and those that were removed are not among them."""
     create(ledger, "eval_1")
     create(ledger, "eval_2")
     made = {name: start(ledger, f"run_{name}", "eval_1") for name in "1234"}
@@ -170,7 +165,6 @@ def test_runs_of_an_eval_come_by_age_in_pages(ledger):
 
 
 def test_a_run_begins_with_its_items_and_another_stays_queued(ledger, runs):
-    """The batch that carries it, how many items there are, and what is counted of them."""
     third = start(ledger, "run_3", "eval_1")
     assert [(row.state, row.batch, row.total, row.tally, row.bytes) for row in runs] == [
         ("in_progress", "batch of run_1", 2, '{"n": 0}', 50), ("in_progress", "batch of run_2", 2, '{"n": 0}', 50),
@@ -189,7 +183,6 @@ def test_a_run_begins_with_its_items_and_another_stays_queued(ledger, runs):
 
 
 def test_items_stand_as_they_were_put_and_come_to_their_ends(ledger, runs):
-    """Those of another run stay; what came of it counts in bytes."""
     one, other = runs
     ledger.of(Evals).put_items(one.number, [NewItem(2, "{}", "error", '"why"')], 60)
     ledger.of(Evals).put_ends(one, [Judged(1, "pass", '"said"', "[1]")], {"output_read": 7, "errors_read": 8}, {"n": 1})
@@ -214,7 +207,6 @@ def test_items_stand_as_they_were_put_and_come_to_their_ends(ledger, runs):
 
 
 def test_items_that_ended_come_in_their_order_in_pages(ledger, runs):
-    """Both ways, of one status or all."""
     one, other = runs
     more = [NewItem(number, "{}", "fail" if number % 2 else "pass", "{}") for number in (5, 3, 4, 2)]
     ledger.of(Evals).put_items(one.number, more, 1)
@@ -229,7 +221,6 @@ def test_items_that_ended_come_in_their_order_in_pages(ledger, runs):
 
 
 def test_a_run_is_cancelled_or_removed_alone(ledger, runs):
-    """By its own tenant and eval; one that is over stays as it ended."""
     assert ledger.of(Evals).cancel("eval_1", "run_2", "a") is None
     assert ledger.of(Evals).cancel("eval_1", "run_1", "b") is None
     assert [row.state for row in ledger.of(Evals).unfinished()] == ["in_progress", "in_progress"]
@@ -252,7 +243,6 @@ def test_a_run_is_cancelled_or_removed_alone(ledger, runs):
     [("completed", "eval.run.succeeded"), ("failed", "eval.run.failed"), ("canceled", "eval.run.canceled")],
 )
 def test_the_end_of_a_run_is_told(ledger, runs, state, told):
-    """To its tenant's endpoints; what never ended says what was lost, and another run goes on."""
     office = Office(ledger)
     mine, _ = office.register("http://127.0.0.1:1/", tenant="a", events=(told,))
     office.register("http://127.0.0.1:2/", tenant="b", events=(told,))
@@ -276,7 +266,6 @@ def test_the_end_of_a_run_is_told(ledger, runs, state, told):
 
 
 def test_what_was_removed_is_forgotten_bit_by_bit(ledger, runs):
-    """The run that was removed first comes first, its items before it; what was not removed stays."""
     assert not ledger.of(Evals).forget()
     one, _ = runs
     third = start(ledger, "run_3", "eval_1")
@@ -304,7 +293,6 @@ def test_what_was_removed_is_forgotten_bit_by_bit(ledger, runs):
 
 
 def test_bounds_count_what_is_the_tenants_own(ledger, runs):
-    """None is no bound; each error says what there is, and what there may be."""
     create(ledger, "eval_3", evals=2, bytes=1_000)
     with pytest.raises(TooManyEvals) as told:
         create(ledger, "eval_4", evals=2)
@@ -337,7 +325,6 @@ def test_bounds_count_what_is_the_tenants_own(ledger, runs):
 
 @pytest.mark.parametrize("newest", [False, True])
 def test_rows_that_are_large_come_in_parts_of_bounded_bytes(ledger, runs, newest, monkeypatch):
-    """One at least, each once; bytes count, and not characters."""
     monkeypatch.setattr(paging, "PART_BYTES", 1_000)
     number = runs[1].number
     sizes = [10, 600, 300, 80, 3_000, 5, 990, 400, 400, 400]
@@ -354,7 +341,6 @@ def test_rows_that_are_large_come_in_parts_of_bounded_bytes(ledger, runs, newest
 
 
 def test_evals_and_runs_that_are_large_come_in_parts(ledger, monkeypatch):
-    """By age and by their last change; what a part leaves out comes behind it."""
     for name in "123":
         create(ledger, f"eval_{name}")
         start(ledger, f"run_{name}", "eval_1")

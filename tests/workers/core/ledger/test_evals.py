@@ -42,14 +42,12 @@ def judged(number):
 
 
 def test_a_run_begins_once(ledger, run):
-    """What is there already stays as it is, and the batch is the first one."""
     assert (run.state, run.batch, run.total) == ("in_progress", "batch_1", 3)
     assert json.loads(ledger.of(Evals).open_items(run.number, [0, 1, 2])[1]) == {"item": {"q": "a\0\ud800"}}
     assert ledger.of(Evals).open_items(run.number, [2]) == {}
 
 
 def test_answers_are_counted_once_however_often_they_are_read(ledger, run):
-    """Who has read from the same place as another counts nothing, and writes nothing."""
     ledger.of(Evals).put_ends(run, [judged(0)], {"output_read": 10}, {"n": 1})
     with pytest.raises(ReadBefore):
         ledger.of(Evals).put_ends(run, [judged(1)], {"output_read": 20}, {"n": 1})
@@ -63,7 +61,6 @@ def test_answers_are_counted_once_however_often_they_are_read(ledger, run):
 
 
 def test_a_run_ends_once_and_what_never_ended_says_so(ledger, run):
-    """And only then is it removed, or its eval."""
     ledger.of(Evals).put_ends(run, [judged(0)], {"output_read": 10}, {})
     with pytest.raises(StillRuns):
         ledger.of(Evals).remove_run("eval_1", "evalrun_1", "a")
@@ -81,7 +78,6 @@ def test_a_run_ends_once_and_what_never_ended_says_so(ledger, run):
 
 
 def test_a_tenant_has_so_many_evals_and_runs_at_a_time_and_no_more(ledger, run):
-    """What is beyond is said with the bound, its setting, and what to do; another tenant has its own."""
     said = {"name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
     one = EvalBounds(evals=1, runs=1)
     with pytest.raises(TooManyEvals, match=r"the tenant a has 1 evals, and may have 1 \(HEADRACE_MAX_EVALS\): delete"):
@@ -99,7 +95,6 @@ def test_a_tenant_has_so_many_evals_and_runs_at_a_time_and_no_more(ledger, run):
 
 
 def test_two_at_one_moment_do_not_both_have_the_last_place(ledger, run):
-    """The second waits until the first is written, and finds the place taken; an eval, or a run, of a tenant."""
     said = {"name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
     two = EvalBounds(evals=2, runs=2)
 
@@ -119,7 +114,6 @@ def test_two_at_one_moment_do_not_both_have_the_last_place(ledger, run):
 
 
 def test_who_counts_waits_for_who_writes(ledger):
-    """Until that transaction has ended; another tenant's do not."""
     said = {"name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
     one = EvalBounds(evals=1)
     with ThreadPoolExecutor(1) as pool:
@@ -133,7 +127,6 @@ def test_who_counts_waits_for_who_writes(ledger):
 
 
 def test_what_is_kept_is_bounded_too(ledger, run):
-    """Evals and runs, rows and what came of them; what is deleted counts no more."""
     kept = ledger.of(Evals).run("eval_1", "evalrun_1", "a").bytes
     assert kept == 100
     ledger.of(Evals).put_ends(run, [Judged(0, "pass", "s" * 30, "r" * 20)], {"output_read": 10}, {})
@@ -151,7 +144,6 @@ def test_what_is_kept_is_bounded_too(ledger, run):
 
 
 def test_another_tenant_has_none_of_it(ledger, run):
-    """Nor does anything that it asks for happen."""
     ledger.of(Evals).finish(run.number, "completed", None, NOTHING)
     assert ledger.of(Evals).eval("eval_1", "b") is None
     assert ledger.of(Evals).run("eval_1", "evalrun_1", "b") is None

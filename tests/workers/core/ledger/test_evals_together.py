@@ -11,7 +11,6 @@ from headrace_workers.features.evals.store import Evals, NewEval, NewRun, StillR
 
 
 def test_an_eval_is_not_removed_under_a_run_that_starts(ledger, monkeypatch):
-    """Who removes it waits until the run is written, and finds it: no run is left without its eval."""
     said = {"tenant": "a", "name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
     ledger.of(Evals).create(NewEval(id="eval_1", **said))
     found, go, size_of = threading.Event(), threading.Event(), store._size

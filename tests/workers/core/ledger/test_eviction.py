@@ -49,7 +49,6 @@ def kept(ledger, tenant):
 
 
 def test_one_over_its_quota_does_not_touch_another(ledger):
-    """Nor does what is being made count, or what has died."""
     mine, theirs = keep(ledger, "a", 7), keep(ledger, "b", 5, days=9)  # which are worth less
     keep(ledger, "b", 5, days=2, state="pending")
     dying = keep(ledger, "b", 3, days=3)
@@ -66,7 +65,6 @@ def test_one_over_its_quota_does_not_touch_another(ledger):
 
 
 def test_what_is_worth_least_goes_first(ledger):
-    """By what it saves an hour: how often it was given, what it took to make, and how old it is."""
     (given,) = keep(ledger, "a", 1, days=6)
     (costly,) = keep(ledger, "a", 1, days=5, saved_ms=5_000.0)
     (old,) = keep(ledger, "a", 1, days=4)
@@ -81,7 +79,6 @@ def test_what_is_worth_least_goes_first(ledger):
 
 
 def test_of_equals_the_oldest_goes(ledger):
-    """Where nothing tells them apart."""
     older, newer = keep(ledger, "a", 3, days=2, saved_ms=0), keep(ledger, "a", 3, days=1, saved_ms=0)
     assert ledger.of(Answers).evict(3) == 3
     assert kept(ledger, "a") == newer
@@ -104,7 +101,6 @@ def test_a_bounded_number_goes_at_once(ledger, monkeypatch, place):
 
 
 def test_a_bridge_evicts_by_the_deployment_s_quota(ledger):
-    """Without a quota it has nothing to do."""
     keep(ledger, "a", 7)
     assert FEATURE.upkeep(changed(settings(), CacheSettings(cache_max_entries=0)), ledger) is None
     evict = FEATURE.upkeep(changed(settings(), CacheSettings(cache_max_entries=5)), ledger)

@@ -54,7 +54,6 @@ def test_ten_jobs_beside_five_thousand_of_another_tenant_end_within_some_groups(
 
 
 def test_a_job_in_a_rare_group_far_behind_moves_the_clock_no_further_than_the_first(ledger, job):
-    """A group takes its members from anywhere in the queue: who comes next goes before what it has overtaken."""
     ledger.ingest([job(tenant="crowd", group="rare")])
     ledger.ingest([job(tenant="crowd") for _ in range(500)])
     ledger.ingest([job(tenant="crowd", group="rare")])
@@ -64,7 +63,6 @@ def test_a_job_in_a_rare_group_far_behind_moves_the_clock_no_further_than_the_fi
 
 
 def test_a_small_batch_beside_a_large_one_of_its_tenant_ends_within_some_groups(ledger, job):
-    """So do a second small one and jobs of no batch: each is a flow of its own."""
     ledger.ingest(of_batch(job, 1, 800))
     claimed(ledger)
     small = [*of_batch(job, 2, 3), *of_batch(job, 3, 5), job(), job()]
@@ -74,7 +72,6 @@ def test_a_small_batch_beside_a_large_one_of_its_tenant_ends_within_some_groups(
 
 
 def test_a_tenant_gains_nothing_by_many_batches(ledger, job):
-    """A hundred batches of one line each, and as many of another tenant's jobs, are served in turn."""
     for number in range(1, 101):
         ledger.ingest(of_batch(job, number, 1, tenant="split"))
     ledger.ingest([job(tenant="whole") for _ in range(100)])
@@ -84,7 +81,6 @@ def test_a_tenant_gains_nothing_by_many_batches(ledger, job):
 
 
 def test_two_large_batches_of_a_tenant_get_one_share_together(ledger, job):
-    """As soon as both wait: what is taken in then costs twice as much."""
     for _ in range(8):
         for number in (1, 2):
             ledger.ingest(of_batch(job, number, 10, tenant="two"))
@@ -95,7 +91,6 @@ def test_two_large_batches_of_a_tenant_get_one_share_together(ledger, job):
 
 
 def test_what_follows_waits_in_turn_in_its_own_queue(ledger, job):
-    """A stage that is slower than those before it is as fair as they are: a turn says nothing in another queue."""
     ledger.ingest([job(tenant="crowd") for _ in range(8 * GROUP)])
     while _run(ledger, "crowd"):
         pass
@@ -127,7 +122,6 @@ def test_a_claim_that_overtakes_nothing_waits_where_others_do(ledger, job):
 
 
 def test_two_bridges_charge_a_tenant_once_for_each_step(ledger, job):
-    """Turns go on where the other bridge left them."""
     other = type(ledger).at(ledger.engine.url.render_as_string(hide_password=False))
     try:
         for _ in range(5):
@@ -139,7 +133,6 @@ def test_two_bridges_charge_a_tenant_once_for_each_step(ledger, job):
 
 
 def test_the_clock_of_a_class_never_goes_back(ledger):
-    """And it moves no other's."""
     here, there = Class("q", 1, 9), Class("q", 0, 9)
     with writing(ledger.engine) as tx:
         advance(tx, {here: 20, there: 5})
@@ -149,7 +142,6 @@ def test_the_clock_of_a_class_never_goes_back(ledger):
 
 
 def test_flows_of_which_nothing_waits_are_forgotten(ledger, job):
-    """However far ahead they are; those that wait stay, and clocks do."""
     ledger.ingest([job(tenant="waits")])
     key = {"lane": 1, "urgency": 2 * 4 + 1, "flow": 0, "turn": 10**9}
     with writing(ledger.engine) as tx:
@@ -160,7 +152,6 @@ def test_flows_of_which_nothing_waits_are_forgotten(ledger, job):
 
 
 def test_the_end_of_a_batchs_window_makes_no_line_more_urgent(ledger, job):
-    """What its sender wants soon goes first; what merely expires soon takes its turn, and expires."""
     expires = job(deadline=ledger.now() + 3_600_000)
     (step,) = expires.steps
     ledger.ingest([job(tenant="b") for _ in range(GROUP)])

@@ -38,7 +38,6 @@ def stands(batch):
 
 
 def test_a_file_stays_while_another_batch_wants_it(ledger):
-    """The last of them takes it out; each batch counts what was taken out of it."""
     create(ledger)
     ledger.of(FileBatches).send("t", "vs", "one", of(0, 1))
     ledger.of(FileBatches).send("t", "vs", "two", of(1, 2))
@@ -51,7 +50,6 @@ def test_a_file_stays_while_another_batch_wants_it(ledger):
 
 
 def test_a_file_that_was_put_in_by_itself_stays(ledger):
-    """Before the batch, or behind it; so does one of a batch that is too old to be cancelled."""
     create(ledger, 0)
     ledger.of(FileBatches).send("t", "vs", "one", of(0, 1))
     ledger.of(VectorStores).send("t", "vs", of(1))
@@ -67,7 +65,6 @@ def test_a_file_that_was_put_in_by_itself_stays(ledger):
 
 
 def test_a_batch_that_comes_while_another_is_cancelled_keeps_its_files(ledger):
-    """Whichever is first."""
     create(ledger)
     ledger.of(FileBatches).send("t", "vs", "one", of(0))
     with writing(ledger.engine) as tx:

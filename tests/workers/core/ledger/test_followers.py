@@ -15,7 +15,6 @@ def seen(ledger):
 
 
 def test_changes_that_were_not_taken_in_are_counted(ledger):
-    """Of the kind that is followed, from the position that was told last; with the age of the oldest."""
     ledger.of(KnowledgeBases).put(document())
     ledger.report_position("w", "entry", BEFORE_ALL)
     ledger.report_position("w", "document", ledger.horizon())
@@ -34,7 +33,6 @@ def test_changes_that_were_not_taken_in_are_counted(ledger):
 
 
 def test_who_says_nothing_is_gone(ledger):
-    """After a minute it is no longer shown, and pruning deletes it."""
     ledger.report_position("w", "entry", BEFORE_ALL)
     ledger.report_position("v", "entry", BEFORE_ALL)
     with writing(ledger.engine) as tx:

@@ -44,13 +44,11 @@ def test_what_is_held_comes_longest_first(four):
 
 
 def test_what_is_held_of_a_job_comes_with_what_its_step_is_given(four):
-    """Of that job, and of the step that is held."""
     assert tuple(four.held_of(D)) == (D, "a", "recall", f"why {D}", 40, NEVER, "generation", b"p", "e", None)
     assert four.held_of(GOES_ON) is four.held_of("nobody") is None
 
 
 def test_what_is_released_is_ready_and_the_others_stay(four):
-    """Those that a person was asked about know of it."""
     before, now = steps(four), four.now()
     assert four.release_held([A, B, GOES_ON, "nobody"]) == 2
     after = steps(four)
@@ -62,7 +60,6 @@ def test_what_is_released_is_ready_and_the_others_stay(four):
 
 
 def test_what_is_held_too_long_is_withheld_a_bounded_number_a_call(four, monkeypatch):
-    """Until none is left; what is held for a shorter time, or not held, goes on."""
     monkeypatch.setattr(recovery, "_AT_ONCE", 3)
     hold(four, NEW, four.now())
     assert [four.withhold_late(60_000) for _ in range(3)] == [3, 1, 0]

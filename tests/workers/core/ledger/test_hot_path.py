@@ -70,7 +70,6 @@ def grown(ledger: Ledger, job):
 
 
 def test_hot_path_uses_indexes(grown):
-    """Claim, start, complete, reap, expire, promote and the relay read no large table from end to end."""
     with writing(grown.engine) as tx:
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")

@@ -37,7 +37,6 @@ def test_troubles_are_told_and_end(ledger):
 
 
 def test_what_is_said_again_is_not_forgotten(ledger):
-    """However long ago it began; what is fresh outlives the forgetting of the rest."""
     ledger.tell("a", "relay", {"": "no broker"})
     ledger.tell("b", "relay", {"": "no broker"})
     age(ledger, 31_000)
@@ -51,7 +50,6 @@ def test_what_is_said_again_is_not_forgotten(ledger):
 
 
 def test_nobody_ends_anothers_trouble(ledger):
-    """Each has partitions of its own."""
     ledger.tell("a", "ingest", {"t-0": "x"})
     ledger.tell("b", "ingest", {"t-1": "x"})
     assert [(trouble.holder, trouble.subject) for trouble in ledger.open_incidents()] == [
@@ -62,7 +60,6 @@ def test_nobody_ends_anothers_trouble(ledger):
 
 
 def test_what_began_first_is_told_first(ledger):
-    """And of what began at one time, by name."""
     ledger.tell("a", "ingest", {"t-1": "x", "t-0": "x", "t-2": "x"})
     ledger.tell("a", "relay", {"": "no broker"})
     with writing(ledger.engine) as tx:
@@ -73,7 +70,6 @@ def test_what_began_first_is_told_first(ledger):
 
 
 def test_a_reason_and_a_name_are_of_bounded_length(ledger):
-    """Whatever they are made of."""
     ledger.tell("a", "ingest", {"t" * 300: "x" * 3_000})
     (told,) = ledger.open_incidents()
     assert (len(told.subject), len(told.reason)) == (255, 2_000)

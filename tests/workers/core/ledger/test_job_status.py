@@ -36,7 +36,6 @@ def ended(ledger, name, **fields):
 
 
 def test_how_jobs_stand_is_told_with_their_steps(ledger):
-    """In the order in which these ended, or came; units are no jobs."""
     ended(ledger, "one")
     ended(ledger, "other", tenant="b", state="dead")
     job(ledger, "runs", "active", kind="embedding")
@@ -62,7 +61,6 @@ def test_how_jobs_stand_is_told_with_their_steps(ledger):
 
 
 def test_one_look_tells_the_ends_of_many(ledger):
-    """Of jobs that the ledger is known to have, and of others; how those stand of which all is wanted."""
     for name in ("k1", "k2", "u1", "u2"):
         ended(ledger, name)
     for name in ("k3", "u3"):
@@ -84,7 +82,6 @@ def test_one_look_tells_the_ends_of_many(ledger):
 
 
 def test_a_refusal_is_told_until_the_id_is_tried_again(ledger):
-    """The newest; not one of another record, of a wish to cancel, or that was replayed."""
     one, other, wish = (str(uuid4()) for _ in range(3))
     for reason in ("first", "second"):
         refuse(ledger, one, reason)
@@ -106,7 +103,6 @@ def test_a_refusal_is_told_until_the_id_is_tried_again(ledger):
 
 
 def test_one_job_is_shown_whole_with_what_follows_it(ledger):
-    """Its steps as they came, with the claim of one that is in hand; its units, the oldest first."""
     job(ledger, "one", "active")
     job(ledger, "two", "active")
     write(ledger, insert(CLAIMS).values(
@@ -136,7 +132,6 @@ def test_one_job_is_shown_whole_with_what_follows_it(ledger):
 
 
 def test_contents_and_ends_are_told_of_the_jobs_that_are_asked_about(ledger):
-    """The look returns known jobs, and jobs that have ended."""
     ended(ledger, "one", payload=b"p1")
     job(ledger, "two", "active", kind="evaluation", payload=b"p2")
     ended(ledger, "three")
@@ -147,7 +142,6 @@ def test_contents_and_ends_are_told_of_the_jobs_that_are_asked_about(ledger):
 
 @pytest.mark.parametrize("occurrence", ["", "again"])
 def test_what_an_endpoint_is_told_is_a_unit_of_work(ledger, occurrence):
-    """Whole: its job, its step and its content."""
     ledger.of(Webhooks).add(
         endpoint_id="we_1",
         tenant="a",

@@ -26,7 +26,6 @@ def pass_time(ledger: Ledger, ms: int) -> None:
 
 
 def test_a_key_is_kept_as_it_was_made(ledger: Ledger):
-    """It is found by its id, and listed for its tenant."""
     ledger.of(ApiKeys).add(key("k1"))
     ledger.of(ApiKeys).add(key("k2", "other", lives_ms=1_000))
     found = ledger.of(ApiKeys).find(["k1", "k3"])
@@ -38,7 +37,6 @@ def test_a_key_is_kept_as_it_was_made(ledger: Ledger):
 
 
 def test_a_key_expires(ledger: Ledger):
-    """By the database's clock."""
     ledger.of(ApiKeys).add(key("k1", lives_ms=5_000))
     pass_time(ledger, 6_000)
     assert valid(ledger) == set()
@@ -46,7 +44,6 @@ def test_a_key_expires(ledger: Ledger):
 
 
 def test_a_key_is_revoked_once(ledger: Ledger):
-    """And stays in the list, where it says when."""
     ledger.of(ApiKeys).add(key("k1"))
     assert ledger.of(ApiKeys).revoke("k1")
     assert not ledger.of(ApiKeys).revoke("k1")
@@ -66,7 +63,6 @@ def test_a_key_is_rotated_with_a_grace(ledger: Ledger, lives: int | None, later:
 
 
 def test_what_is_not_valid_is_not_rotated(ledger: Ledger):
-    """Nothing is made in its place."""
     ledger.of(ApiKeys).add(key("k1"))
     ledger.of(ApiKeys).revoke("k1")
     assert not ledger.of(ApiKeys).rotate("k1", key("k2"), grace_ms=0)

@@ -67,7 +67,6 @@ def spent(ledger: Ledger, *, up_to: int | None = None) -> tuple[int, int, int]:
 
 
 def test_a_slow_worker_reports_what_its_call_cost(there: Deployment):
-    """While the job goes on: that is free again at once, and the receipt tells what both calls cost."""
     new, late = slow(there)
     assert books(there.ledger) == (0, 2 * new.money)
     assert not there.complete(late, usual)  # its answer is thrown away
@@ -85,7 +84,6 @@ def test_a_slow_worker_reports_what_its_call_cost(there: Deployment):
 
 
 def test_a_client_that_waits_is_told_the_same_end_as_kafka(there: Deployment):
-    """The ledger adds what lost calls cost to the receipt that the last worker wrote."""
     new, _ = slow(there)
     there.run("model.echo")
     there.run("moderate")
@@ -102,7 +100,6 @@ def test_a_client_that_waits_is_told_the_same_end_as_kafka(there: Deployment):
 
 
 def test_a_report_while_the_next_attempt_runs_is_on_its_receipt(there: Deployment):
-    """That attempt has read what the job cost before the report came."""
     new, late = slow(there)
     claim = claim_one(there.ledger, lane=0)
     assert claim is not None
@@ -116,9 +113,6 @@ def test_a_report_while_the_next_attempt_runs_is_on_its_receipt(there: Deploymen
 
 @pytest.mark.parametrize("counted", [False, True])
 def test_a_report_behind_the_end_corrects_all_but_the_receipt(there: Deployment, counted: bool):
-    """The receipt was published, and says how much of it is a bound. What is spent is true, whether the end had been
-    accounted for or not.
-    """
     new, late = slow(there)
     there.to_the_end()
     assert books(there.ledger) == (new.money + PAID, 0)
@@ -135,7 +129,6 @@ def test_a_report_behind_the_end_corrects_all_but_the_receipt(there: Deployment,
 
 @pytest.mark.parametrize("when", ["before", "after", "counted"])
 def test_a_second_report_changes_nothing(there: Deployment, when: str):
-    """A worker that got no answer to the first repeats it; each call is corrected once."""
     _, late = slow(there)
     if when != "before":
         there.to_the_end()
@@ -152,7 +145,6 @@ def test_a_second_report_changes_nothing(there: Deployment, when: str):
 
 
 def test_two_lost_calls_of_a_job_are_corrected_each(there: Deployment):
-    """One reports while the job goes on, the other behind its end; a third, of a killed worker, stays at its bound."""
     new, first = slow(there)
     second = lose(there)
     lose(there)
@@ -175,7 +167,6 @@ def test_a_call_that_was_not_billed_costs_nothing(there: Deployment):
 
 
 def test_a_report_of_a_claim_that_was_completed_changes_nothing(there: Deployment):
-    """The answer to its completion was lost."""
     there.ledger.ingest([there.new()])
     claim = claim_one(there.ledger, lane=0)
     assert claim is not None
@@ -188,7 +179,6 @@ def test_a_report_of_a_claim_that_was_completed_changes_nothing(there: Deploymen
 
 
 def test_a_job_that_was_cancelled_pays_what_its_call_cost(there: Deployment):
-    """Once its worker is back from it; the event that told of the cancellation has the bound."""
     new = there.new()
     there.ledger.ingest([new])
     claim = claim_one(there.ledger, lane=0)
@@ -207,7 +197,6 @@ def test_a_job_that_was_cancelled_pays_what_its_call_cost(there: Deployment):
 
 
 def test_a_job_that_died_of_lost_calls_is_corrected_too_and_so_is_its_replay(there: Deployment):
-    """Its letter told the bound; the replay counts from there, and a report behind it belongs to the first end."""
     new = there.new()
     budget(there.ledger, new.money * 3 // 2)
     there.ledger.ingest([new])
@@ -259,7 +248,6 @@ def test_the_key_that_sent_the_job_gets_the_rest_back(there: Deployment):
 
 
 def test_a_failed_job_pays_for_its_lost_call_and_for_the_one_that_failed(there: Deployment):
-    """The letter tells both."""
     new, _ = slow(there)
     there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no", billed=True))
     assert books(there.ledger) == (2 * new.money, 0)

@@ -59,7 +59,6 @@ def score(value=1.0, name="right"):
 
 
 def test_a_label_is_taken_once_and_contradictions_are_kept(ledger, judged):
-    """Also in one call; another word of the same person, or of another, stands beside."""
     job_id = judged(score())
     assert ledger.of(Labels).add([review(job_id), review(job_id)]).new == 1
     assert ledger.of(Labels).add([review(job_id), review(job_id, False), review(job_id, who="bob")]).new == 2
@@ -70,7 +69,6 @@ def test_a_label_is_taken_once_and_contradictions_are_kept(ledger, judged):
 
 
 def test_only_jobs_that_are_known_and_the_tenant_s_own_are_labelled(ledger, judged):
-    """Each refusal has its place and its reason; the others are taken."""
     mine, theirs = judged(score()), judged(score(), tenant="b")
     unknown = "00000000-0000-5000-8000-000000000000"
     added = ledger.of(Labels).add([review(theirs), review(mine), review(unknown), review(theirs, tenant="b")])
@@ -107,7 +105,6 @@ def test_labels_are_counted_and_read_of_a_tenant_or_of_all(ledger, judged):
 
 
 def test_a_label_is_kept_as_it_was_said(ledger, judged):
-    """The whole row."""
     job_id, before = judged(), ledger.now()
     ledger.of(Labels).add([review(job_id, label=None, score=0.25, probability=0.5)])
     (row,) = ledger.of(Labels).all()
@@ -119,7 +116,6 @@ def test_a_label_is_kept_as_it_was_said(ledger, judged):
 
 
 def test_of_so_many_jobs_the_newest_are_read(ledger, judged):
-    """Of the tenant that is asked about; a job that died bears no verdict."""
     jobs = [judged(score(value)) for value in (0.25, 0.5, 0.75)]
     dead = judged(score())
     judged(score(), tenant="b")
@@ -134,7 +130,6 @@ def test_of_so_many_jobs_the_newest_are_read(ledger, judged):
 
 
 def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
-    """Of the tenant, and of what is labelled; an abstention has no value, and what is called alike twice is none."""
     first, second = judged(score(0.75), score(0.5, "other")), judged(score(0.25))
     silent = judged(Score(criterion="contains", name="right", version="v1", not_judged="failed", reason="not judged"))
     drawn = judged(Score(criterion="contains", name="right", version="v1", value=0.5, probability=0.25))
@@ -157,7 +152,6 @@ def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
 
 
 def test_what_is_labelled_outlives_the_jobs(ledger, judged):
-    """The verdicts stay when the jobs are forgotten, and labels of these jobs are still taken."""
     first, second = judged(score(0.75)), judged(score(0.25))
     ledger.of(Labels).add([review(first)])
     before = ledger.of(Labels).with_verdicts("a")[1]
@@ -170,7 +164,6 @@ def test_what_is_labelled_outlives_the_jobs(ledger, judged):
 
 
 def test_verdicts_are_kept_of_the_jobs_that_are_named(ledger, judged):
-    """Whole rows; another job of the same tenant has its own still, and another tenant's is none of it."""
     one = judged(Score(criterion="contains", name="right", version="v1", value=0.5, probability=0.25))
     other, theirs = judged(score()), judged(score(), tenant="b")
     ledger.of(Labels).add([review(one), review(theirs, tenant="b")])
@@ -189,7 +182,6 @@ def test_verdicts_are_kept_of_the_jobs_that_are_named(ledger, judged):
 
 
 def test_however_much_is_said_of_many_jobs_all_of_it_outlives_them(ledger, judged):
-    """More than a statement takes parameters: as many jobs as are forgotten at once, of sixteen criteria and more."""
     names = [f"c{n}" for n in range(16)]
     categories = [f"g{n}" for n in range(10)]
     first = judged(*(score(name=name) for name in names), categories=dict.fromkeys(categories, True))
@@ -206,7 +198,6 @@ def test_however_much_is_said_of_many_jobs_all_of_it_outlives_them(ledger, judge
 
 
 def test_of_what_nobody_labels_nothing_is_kept(ledger, judged):
-    """Neither of another tenant, nor of another criterion."""
     labelled_subjects = judged(score(), score(0.5, "other"))
     theirs = judged(score(), tenant="b")
     ledger.of(Labels).add([review(labelled_subjects), review(theirs, tenant="b", criterion="other")])
@@ -217,7 +208,6 @@ def test_of_what_nobody_labels_nothing_is_kept(ledger, judged):
 
 
 def test_verdicts_are_forgotten_at_last_unless_they_are_labelled(ledger, judged):
-    """Those with a label are what is learnt from."""
     labelled_subjects, other = judged(score(), score(0.5, "other")), judged(score())
     ledger.of(Labels).add([review(labelled_subjects), review(other, criterion="other")])
     for _ in range(2):
@@ -231,7 +221,6 @@ def test_verdicts_are_forgotten_at_last_unless_they_are_labelled(ledger, judged)
 
 
 def test_a_label_keeps_the_verdict_that_it_is_about_and_no_other(ledger, judged):
-    """Of the same name there may be a criterion and a category, and another tenant's."""
     both = judged(score(1.0, "hate"), categories={"hate": True})
     theirs = judged(score(1.0, "hate"), tenant="b")
     ledger.of(Labels).add([review(both, criterion=None, category="hate"), review(theirs, tenant="b", criterion="hate")])
@@ -255,7 +244,6 @@ def test_a_label_keeps_the_verdict_that_it_is_about_and_no_other(ledger, judged)
     [{"criterion": None}, {"category": "profanity"}, {"label": None}, {"score": 0.5}, {"probability": 0}, {"who": ""}],
 )
 def test_a_label_says_one_thing_of_one_thing(fields):
-    """By whom, and when; a chance of 0 is none."""
     said = json.loads(review("00000000-0000-5000-8000-000000000000").model_dump_json()) | fields
     with pytest.raises(ValueError, match=r"label|probability|who"):
         Review.model_validate_json(json.dumps(said), strict=True)

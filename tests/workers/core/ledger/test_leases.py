@@ -49,7 +49,6 @@ def test_a_ledger_that_was_away_takes_no_work_from_the_living(ledger, held):
 
 
 def test_real_silence_ends_a_lease_also_after_that(ledger, held):
-    """It is put off by the gap and no more."""
     pass_by(ledger, 600_000)
     ledger.look(LEASE)
     for _ in range(21):
@@ -59,7 +58,6 @@ def test_real_silence_ends_a_lease_also_after_that(ledger, held):
 
 
 def test_a_bridge_that_comes_and_goes_keeps_no_dead_workers_lease_alive(ledger, held):
-    """The gaps do not add up: a lease is counted from the last sign of life."""
     for _ in range(5):
         pass_by(ledger, 20_000)
         ledger.look(LEASE)
@@ -84,7 +82,6 @@ def test_a_lease_that_is_longer_is_not_made_shorter(ledger, held):
 
 
 def test_silence_while_a_bridge_looks_ends_a_lease(ledger, held):
-    """Any bridge's looking counts, however many there are."""
     for _ in range(5):
         pass_by(ledger, 5_000)
         assert ledger.look(LEASE) == 0
@@ -102,7 +99,6 @@ def test_what_nobody_began_is_put_off_too(ledger, job, claim):
 
 
 def test_a_lease_is_by_the_databases_clock(ledger, job, claim, monkeypatch):
-    """A machine whose own clock is a year off begins, keeps and renews leases as any other."""
     import time
 
     real = time.time
@@ -172,7 +168,6 @@ def test_the_death_of_one_worker_costs_no_other_its_claims(ledger, two, job, cla
 
 
 def test_only_those_that_a_worker_comes_back_from_are_acquitted(ledger, two):
-    """Its other job, which died with another worker, keeps what was counted against it."""
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(crashes=4))
     ledger.acquit("generate", [two[0].steps[0].job_id])
@@ -180,7 +175,6 @@ def test_only_those_that_a_worker_comes_back_from_are_acquitted(ledger, two):
 
 
 def test_a_worker_that_comes_back_alive_is_acquitted(ledger, held, claim):
-    """What was counted against its jobs is forgotten, and others' is not."""
     pass_by(ledger, LEASE, looked=True)
     assert ledger.reap(3).crashed == 1
     assert crashes(ledger) == [4]
@@ -192,7 +186,6 @@ def test_a_worker_that_comes_back_alive_is_acquitted(ledger, held, claim):
 
 
 def test_given_back_for_later_it_waits(ledger, held, claim):
-    """The attempt never was, and the reason stands there."""
     assert ledger.release([held.claim_id], 60_000, "not yet") == 1
     assert claim() is None
     (row,) = ledger.read(select(STEPS.c.state, STEPS.c.attempts, STEPS.c.reason, STEPS.c.ready_at))
@@ -201,7 +194,6 @@ def test_given_back_for_later_it_waits(ledger, held, claim):
 
 
 def test_only_what_a_bridge_sent_and_nobody_began_is_given_back(ledger, job, claim):
-    """Each step is counted; it is ready as it was, with the reason of before."""
     ledger.ingest([job(rank=n) for n in range(6)])
     claim(limit=2, bridge="b")
     begin(ledger, claim(limit=1, bridge="b"))
@@ -216,7 +208,6 @@ def test_only_what_a_bridge_sent_and_nobody_began_is_given_back(ledger, job, cla
 
 
 def test_given_back_what_is_no_lease_any_more_changes_nothing(ledger, held):
-    """Twice, or never handed out."""
     assert ledger.release([held.claim_id], reason="why") == 1
     assert ledger.release([held.claim_id], 60_000, "late") == 0
     assert ledger.release([]) == 0
@@ -225,7 +216,6 @@ def test_given_back_what_is_no_lease_any_more_changes_nothing(ledger, held):
 
 
 def test_a_lease_ends_as_late_after_its_renewal_as_was_asked(ledger, held):
-    """By the ledger's clock; and that was a sign of life."""
     assert ledger.renew([held.claim_id, 10**6], 50_000) == {held.claim_id}
     ((renewed, until),) = ledger.read(select(CLAIMS.c.renewed_at, CLAIMS.c.lease_until))
     assert abs(until - renewed - 50_000) <= 1_000
@@ -277,7 +267,6 @@ def test_who_lives_keeps_what_is_its_own_though_the_clock_went_back(ledger, held
 
 
 def test_what_is_renewed_at_this_moment_is_not_of_the_old_time(ledger, held):
-    """Between the look at the clock and that at the claims some milliseconds pass."""
     set_back(ledger, 3_600_000)
     with writing(ledger.engine) as tx:
         soon = ledger.now() + 1_000

@@ -104,14 +104,12 @@ def begun(ledger, job, claim):
 
 
 def test_completing_what_goes_on_and_what_dies(ledger, begun):
-    """One step goes on, and its neighbour's job ends."""
     first, second = (row.job_id for row in begun[0].steps)
     settled = [goes_on(first), dies(second)]
     assert collide(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))
 
 
 def test_cancelling_much_of_what_is_being_completed_or_taken_back(ledger, begun):
-    """The holder of a claim writes its steps in any order: the cancellation writes none before it has the claim."""
     jobs = sorted(row.job_id for row in begun[0].steps)
     wishes = [Cancellation(job_id, "a", "") for job_id in jobs]
     with writing(ledger.engine) as tx:
@@ -126,7 +124,6 @@ def test_cancelling_much_of_what_is_being_completed_or_taken_back(ledger, begun)
 
 
 def test_a_cancellation_waits_for_no_other_jobs_completion(ledger, begun):
-    """Only its own job, and the claim on it, are locked."""
     with writing(ledger.engine) as tx:
         tx.execute(select(CLAIMS).where(CLAIMS.c.id == begun[0].claim_id).with_for_update())
         tx.execute(select(JOBS).where(JOBS.c.id == begun[0].steps[0].job_id).with_for_update())
@@ -135,7 +132,6 @@ def test_a_cancellation_waits_for_no_other_jobs_completion(ledger, begun):
 
 
 def test_taking_back_leaves_what_is_being_cancelled(ledger, begun):
-    """It comes later, when it is still there."""
     with writing(ledger.engine) as tx:
         tx.execute(update(CLAIMS).values(renewed_at=0, lease_until=1))
     assert collide(ledger, lambda: ledger.reap(3)).crashed == 0
@@ -143,7 +139,6 @@ def test_taking_back_leaves_what_is_being_cancelled(ledger, begun):
 
 
 def test_what_was_delayed_and_is_late(ledger, job):
-    """A step whose delay has ended and whose deadline has passed is made ready and buried in one look."""
     ledger.ingest([job(deadline=ledger.now() + 1)])
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(state="waiting", ready_at=0))
@@ -153,7 +148,6 @@ def test_what_was_delayed_and_is_late(ledger, job):
 
 
 def test_a_job_that_is_cancelled_while_its_deadline_passes_has_one_end(ledger, job):
-    """The writer that buries the job waits for its cancellation, and then finds it ended."""
     ledger.ingest([only := job(deadline=1)])
     with writing(ledger.engine) as tx:
         assert cancel(tx, [Cancellation(only.id, "a", "")]) == ["cancelled"]
@@ -171,7 +165,6 @@ def test_giving_back(ledger, begun):
 
 
 def test_forgetting_what_is_replayed(ledger, job):
-    """A job that is being put back to work is not forgotten at the same time."""
     ledger.ingest([job(deadline=ledger.now() + 1)])
     time.sleep(0.02)
     ledger.reap(3)
@@ -182,7 +175,6 @@ def test_forgetting_what_is_replayed(ledger, job):
 
 @pytest.mark.parametrize("room", [0, 1])
 def test_a_cancel_that_waits_for_a_completion_leaves_nothing_to_do(ledger, begun, room):
-    """What the completion made, ready or handed on, is not there yet when the cancellation begins to wait."""
     jobs = [row.job_id for row in begun[0].steps]
     handing = QueueRoom({("m", 1): room}, "w", LEASE)
     with writing(ledger.engine) as tx:
@@ -196,7 +188,6 @@ def test_a_cancel_that_waits_for_a_completion_leaves_nothing_to_do(ledger, begun
 
 
 def test_a_completion_that_waits_for_a_cancel_writes_nothing_of_it(ledger, begun):
-    """The job has ended when its answer comes; its neighbour goes on."""
     gone, kept = (row.job_id for row in begun[0].steps)
     settled = [goes_on(gone), ends(kept, "headrace.result.v1")]
     with writing(ledger.engine) as tx:
@@ -210,7 +201,6 @@ def test_a_completion_that_waits_for_a_cancel_writes_nothing_of_it(ledger, begun
 
 
 def test_leases_that_are_being_renewed_need_not_be_put_off(ledger, begun):
-    """A read waits for no worker."""
     ledger.look(LEASE)
     with writing(ledger.engine) as tx:
         tx.execute(update(LOOKS).values(at=LOOKS.c.at - 10 * LEASE))
@@ -282,7 +272,6 @@ def meet(ledger, started, rows, call):
 
 
 def test_answers_that_are_disallowed_in_other_orders(ledger, begun):
-    """Two groups were given the same answers, and moderation allows neither any more."""
     a, b = live(ledger, 2)
     ours, theirs = (Disallow(a, "no"), Disallow(b, "no")), (Disallow(b, "no"), Disallow(a, "no"))
     assert meet(ledger, begun[0], ours, lambda: written(ledger, begun[1], *theirs))
@@ -290,7 +279,6 @@ def test_answers_that_are_disallowed_in_other_orders(ledger, begun):
 
 
 def test_audits_that_find_the_same_answers_wrong_in_other_orders(ledger, begun):
-    """Of each answer, two audits."""
     a, b = live(ledger, 2)
     of_a, of_b = audited(ledger, [a, b])
     ours = (Audited(of_b, "wrong", "it is"), Audited(of_a, "wrong", "it is"))
@@ -300,7 +288,6 @@ def test_audits_that_find_the_same_answers_wrong_in_other_orders(ledger, begun):
 
 
 def test_an_answer_that_takes_anothers_place_while_both_are_recalled(ledger, begun):
-    """The second writer finds the rows that the first left."""
     old, other = live(ledger, 2)
     new = pending(ledger, "k0")
     ours = (Disallow(other, "no"), Admit(new, b"{}", 1.0, 1_000))
@@ -310,7 +297,6 @@ def test_an_answer_that_takes_anothers_place_while_both_are_recalled(ledger, beg
 
 
 def test_a_purge_of_answers_whose_audits_come_in(ledger, begun):
-    """Audits are locked behind entries, and in one order."""
     a, b = live(ledger, 2)
     of_a, of_b = audited(ledger, [a, b])
     everything = EntryFilter(made_before=2**62)
@@ -320,7 +306,6 @@ def test_a_purge_of_answers_whose_audits_come_in(ledger, begun):
 
 
 def test_two_groups_that_begin_to_make_the_same_answers_in_other_orders(ledger):
-    """The second waits for the first's transaction, and then finds that it leads."""
     a, b = (NewEntry(scope="s", key=key, tenant="a", job_id="first", lane=0) for key in "ab")
     with writing(ledger.engine) as tx:
         entries.lead(tx, [a, b])
@@ -332,7 +317,6 @@ def test_two_groups_that_begin_to_make_the_same_answers_in_other_orders(ledger):
 
 
 def test_one_that_begins_to_make_an_answer_that_comes_to_live_at_that_moment(ledger, begun):
-    """It is told of the answer, and makes none."""
     new = pending(ledger, "k")
     asks = NewEntry(scope="s", key="k", tenant="a", job_id="later", lane=0)
     meeting = Meeting(ledger, lambda: ledger.of(Answers).lead([asks]))
@@ -343,7 +327,6 @@ def test_one_that_begins_to_make_an_answer_that_comes_to_live_at_that_moment(led
 
 
 def test_two_attempts_at_an_endpoint_that_fail_at_once(ledger):
-    """Each counts: the second sees what came of the first."""
     ledger.of(Webhooks).add(
         endpoint_id="we_1", tenant="a", most=1, name="n", url="u", events=(), whole=False, secret="s", hint="h"
     )

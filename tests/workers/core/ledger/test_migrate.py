@@ -33,7 +33,6 @@ def test_each_table_of_the_code_is_named_by_its_feature():
 
 
 def test_an_empty_ledger_is_refused_with_the_remedy(empty_url):
-    """A bridge says what to run, instead of failing at the first query."""
     with pytest.raises(ConfigurationError, match=r"and \d+ more: run `headrace ledger migrate`"):
         require_current(connect(empty_url))
 
@@ -45,7 +44,6 @@ def test_two_processes_at_once_both_make_the_tables(empty_url):
 
 
 def test_the_table_of_a_feature_is_made_where_it_is_missing(empty_url, monkeypatch):
-    """A ledger that is up to date lacks the table of a feature that is new: the error says what to run, which helps."""
     engine = connect(empty_url)
     migrate(engine)
     table = Table("own", MetaData(), Column("id", Integer, primary_key=True))
@@ -102,7 +100,6 @@ def test_each_change_of_a_table_changes_its_digest(other):
 
 
 def test_each_ledger_has_an_identity_of_its_own(empty_url):
-    """It is written once, with the tables."""
     engine = connect(empty_url)
     migrate(engine)
     migrate(engine)

@@ -9,7 +9,6 @@ from headrace_workers.core.tables import JOBS, STEPS
 
 
 def test_a_job_sent_twice_is_taken_once(ledger, job):
-    """The second of two equal jobs is passed over, in the same batch and in a later one."""
     first = job()
     assert ledger.ingest([first, first]).new == 1
     assert ledger.ingest([first, job()]).new == 1
@@ -17,7 +16,6 @@ def test_a_job_sent_twice_is_taken_once(ledger, job):
 
 
 def test_tenants_take_turns_in_proportion_to_tokens(ledger, job, claim):
-    """A tenant with 20 jobs does not keep one with 2 waiting behind them all."""
     ledger.ingest([job(tenant="greedy") for _ in range(20)])
     ledger.ingest([job(tenant="modest") for _ in range(2)])
     started = ledger.start(claim(limit=4).id, worker="w", lease_ms=1000)
@@ -25,7 +23,6 @@ def test_tenants_take_turns_in_proportion_to_tokens(ledger, job, claim):
 
 
 def test_a_tenants_turn_goes_on_from_batch_to_batch(ledger, job):
-    """What it has waiting already counts: sending in many small batches gains nothing over one large."""
     for _ in range(3):
         ledger.ingest([job(tenant="often")])
     ledger.ingest([job(tenant="once") for _ in range(3)])
@@ -45,7 +42,6 @@ def test_a_tenants_turn_goes_on_when_some_of_its_jobs_are_served(ledger, job, cl
 
 
 def test_a_tenant_that_was_idle_gets_no_credit_for_it(ledger, job, claim):
-    """After 10 jobs of one tenant were served, a newcomer starts level with it, not 10 jobs ahead."""
     ledger.ingest([job(tenant="old") for _ in range(10)])
     ledger.start(claim(limit=10).id, worker="w", lease_ms=60_000)
     ledger.ingest([job(tenant="new") for _ in range(4)] + [job(tenant="old") for _ in range(4)])

@@ -21,7 +21,6 @@ def seen(ledger, *limits):
 
 
 def test_what_is_read_is_bounded_in_number_and_bytes(ledger):
-    """The oldest come first; one that alone is more than the bound comes all the same."""
     say(ledger, ("a", b"1" * 50), ("b", b"2" * 50), ("c", b"3" * 50))
     assert seen(ledger, 2) == [b"1" * 50, b"2" * 50]
     assert seen(ledger, 10, 51) == [b"1" * 50, b"2" * 50]
@@ -30,7 +29,6 @@ def test_what_is_read_is_bounded_in_number_and_bytes(ledger):
 
 
 def test_reading_may_begin_anywhere_and_leave_values_out(ledger):
-    """What is left for now costs no bytes: neither of the bound nor of the way."""
     numbers = say(ledger, ("a", b"1" * 50), ("b", b"2" * 50))
     with writing(ledger.engine) as tx:
         put(tx, [Outgoing(Topic.RESULTS, "c", {}, b"3" * 50)])
@@ -43,7 +41,6 @@ def test_reading_may_begin_anywhere_and_leave_values_out(ledger):
 
 
 def test_what_follows_under_the_key_waits_behind_what_was_set_aside(ledger):
-    """Before it, and under other keys or none, all goes on; a retry gives each its old place."""
     numbers = say(ledger, ("a", b"0"), ("a", b"1"), (None, b"2"), ("a", b"3"), ("b", b"4"), (None, b"5"))
     ledger.set_aside({numbers[1]: "too large", numbers[2]: "odd"})
     assert seen(ledger, 9) == [b"0", b"4", b"5"]
@@ -60,7 +57,6 @@ def test_what_follows_under_the_key_waits_behind_what_was_set_aside(ledger):
 
 
 def test_only_what_was_published_is_forgotten(ledger):
-    """Nothing that Kafka has not acknowledged; and what is not there any more is no error."""
     numbers = say(ledger, ("a", b"0"), ("a", b"1"), ("b", b"2"))
     ledger.published([numbers[0], numbers[2], 10**6])
     assert [row.id for row in ledger.outbox(9)] == [numbers[1]]
@@ -69,7 +65,6 @@ def test_only_what_was_published_is_forgotten(ledger):
 
 
 def test_a_reason_is_kept_as_text_of_bounded_length(ledger):
-    """Whatever a client says; NUL is nothing that a database takes."""
     [number] = say(ledger, ("a", b"x"))
     ledger.set_aside({number: "a\x00b" + "x" * 3_000})
     [row] = ledger.aside()
@@ -79,7 +74,6 @@ def test_a_reason_is_kept_as_text_of_bounded_length(ledger):
 
 
 def test_what_was_set_aside_is_told_oldest_first_and_so_much_of_it(ledger):
-    """What waits behind each is what was not itself set aside."""
     numbers = say(ledger, *[("a", b"x")] * 4, ("b", b"y"))
     ledger.set_aside(dict.fromkeys((numbers[4], numbers[2], numbers[0]), "odd"))
     assert [(row.id, row.behind) for row in ledger.aside()] == [(numbers[0], 2), (numbers[2], 1), (numbers[4], 0)]
@@ -90,7 +84,6 @@ def test_what_was_set_aside_is_told_oldest_first_and_so_much_of_it(ledger):
 
 
 def test_a_job_with_an_event_set_aside_is_not_forgotten(ledger, job):
-    """Whoever sees to the event will ask which job it is of."""
     ledger.ingest([job(job_id="a"), job(job_id="b")])
     with writing(ledger.engine) as tx:
         tx.execute(update(JOBS).values(state="done", ended_at=1))

@@ -28,7 +28,6 @@ def test_the_category_decides(error: HeadraceError, outcome: Retry | Dead) -> No
 
 
 def test_a_reason_fits_its_field() -> None:
-    """A reason is never empty, has no NUL and is not longer than a dead letter can carry."""
     assert reason_of(PromptTooLong()) == "PromptTooLong"
     assert reason_of(PromptTooLong("a\0b")) == "a\ufffdb"
     assert len(reason_of(PromptTooLong("x" * 5000))) == MAX_SHORT_TEXT

@@ -90,7 +90,6 @@ def waits_for(other):
 
 
 def test_a_step_waits_for_another_job(ledger, begun):
-    """It costs no attempt and no claim; when the other has ended, however, it goes on."""
     (other,) = take_in(ledger, [generation()])
     bench, (job,) = begun(waits_for(other), evaluation())
     assert bench.run()[job, "mine", 0] == "parked"
@@ -105,7 +104,6 @@ def test_a_step_waits_for_another_job(ledger, begun):
 
 
 def test_who_waits_for_what_has_ended_already_goes_on_at_once(ledger, begun):
-    """It ended between the step's look and its end."""
     (other,) = take_in(ledger, [generation()])
     bench, (job,) = begun(waits_for(other), evaluation())
     bench.end(other)
@@ -113,7 +111,6 @@ def test_who_waits_for_what_has_ended_already_goes_on_at_once(ledger, begun):
 
 
 def test_a_wake_up_that_was_lost_is_made_good(ledger, begun):
-    """The other ended while this one began to wait, and neither saw the other's write."""
     (other,) = take_in(ledger, [generation()])
     bench, (job,) = begun(waits_for(other), evaluation())
     bench.run()
@@ -138,7 +135,6 @@ def test_an_end_wakes_a_bounded_number_and_the_others_soon(ledger, begun, monkey
 
 @pytest.mark.parametrize("how", ["dead", "done"])
 def test_every_kind_of_end_wakes(ledger, begun, how):
-    """An answer, and a death, as well as a cancel."""
     bench, (other,) = begun(lambda tasks: [Done() for _ in tasks], evaluation(input="other"))
     if how == "dead":
         with writing(ledger.engine) as tx:
@@ -153,7 +149,6 @@ def test_every_kind_of_end_wakes(ledger, begun, how):
 
 
 def test_a_step_is_held_until_a_person_releases_it(ledger, begun):
-    """It costs no attempt; it is listed with its reason; and then it is run again."""
     bench, (job,) = begun(
         lambda tasks: [Done() if task.woken_by == RELEASED else Held("is this right?") for task in tasks], evaluation()
     )
@@ -192,7 +187,6 @@ def test_what_needs_no_person_is_tried_again_by_itself(ledger, begun):
 
 
 def test_what_is_held_behind_another_step_is_told_as_well(ledger, begun):
-    """Also where one worker does both at once."""
     bench, (job,) = begun(
         lambda tasks: [Held("?") if task.ordinal else Done(to="mine") for task in tasks], evaluation()
     )
@@ -213,7 +207,6 @@ def test_what_is_released_and_held_again_is_told_again(ledger, begun):
 
 
 def test_what_nobody_was_asked_about_is_not_released(ledger, begun):
-    """A person may have it tried at once: but has let nothing pass."""
     bench, (job,) = begun(lambda tasks: [Held("down", needs_person=False) for _ in tasks], evaluation())
     bench.run()
     assert ledger.release_held([job]) == 1
@@ -222,7 +215,6 @@ def test_what_nobody_was_asked_about_is_not_released(ledger, begun):
 
 
 def test_what_is_held_too_long_is_withheld(ledger, begun):
-    """Whether it waits for a person or not: by when it came to be held."""
     bench, _ = begun(lambda tasks: [Held("?", task.job.input == "b") for task in tasks],
                      evaluation(), evaluation(input="b"))  # fmt: skip
     bench.run()
@@ -239,7 +231,6 @@ def test_what_is_held_too_long_is_withheld(ledger, begun):
 
 
 def test_what_was_withheld_late_and_is_replayed_is_held_anew(ledger, begun):
-    """It is told once more, and has all of its time again."""
     bench, (job,) = begun(lambda tasks: [Held("?") for _ in tasks], evaluation())
     bench.run()
     with writing(ledger.engine) as tx:
@@ -254,7 +245,6 @@ def test_what_was_withheld_late_and_is_replayed_is_held_anew(ledger, begun):
 
 
 def test_what_a_person_withholds_is_dead(ledger, begun):
-    """With the reason; what is not held is left alone."""
     bench, (job, other) = begun(
         lambda tasks: [Held("?") if task.job.input == "a" else Done() for task in tasks],
         evaluation(), evaluation(input="b"),
@@ -270,7 +260,6 @@ def test_what_a_person_withholds_is_dead(ledger, begun):
 
 @pytest.mark.parametrize("outcome", [Wait(JobEnd("nobody"), "?"), Held("?")], ids=["waits", "held"])
 def test_a_deadline_ends_what_waits(ledger, begun, outcome):
-    """For whatever it waits."""
     bench, (job,) = begun(lambda tasks: [outcome for _ in tasks], evaluation())
     bench.run()
     with writing(ledger.engine) as tx:
@@ -282,8 +271,6 @@ def test_a_deadline_ends_what_waits(ledger, begun, outcome):
 
 
 def test_a_wait_for_a_time_ends_then(ledger, begun):
-    """A step that waits for nothing but a time is run again when it has come, alone, and has cost no attempt."""
-
     def step(tasks):
         return [Wait(None, "later", at_most=0.0 if task.job_id == jobs[0] else 60.0) for task in tasks]
 
@@ -297,7 +284,6 @@ def test_a_wait_for_a_time_ends_then(ledger, begun):
 
 @pytest.mark.parametrize("outcome", [Wait(JobEnd("nobody"), "?"), Held("?")], ids=["waits", "held"])
 def test_what_waits_can_be_cancelled(begun, outcome):
-    """And is not woken afterwards."""
     bench, (job,) = begun(lambda tasks: [outcome for _ in tasks], evaluation())
     bench.run()
     bench.end(job)
@@ -305,8 +291,6 @@ def test_what_waits_can_be_cancelled(begun, outcome):
 
 
 def test_a_job_goes_round_again(ledger, begun):
-    """The same stage runs a second time for it; both are told, under ids of their own, and the records tell the way."""
-
     def step(tasks):
         return [Done(to="mine") if task.ordinal == 0 else Done() for task in tasks]
 
@@ -318,7 +302,6 @@ def test_a_job_goes_round_again(ledger, begun):
 
 
 def test_what_a_step_writes_is_written_with_it(ledger, begun):
-    """In the transaction that completes it; what is there already is passed over."""
     place = {"topic": "t", "partition": 1, "log": "l"}
 
     def step(tasks):
@@ -331,7 +314,6 @@ def test_what_a_step_writes_is_written_with_it(ledger, begun):
 
 
 def test_context_goes_on_and_is_not_published(ledger, begun):
-    """Every stage behind reads it; when the job has ended it is gone."""
     bench, _ = begun(lambda tasks: [Done(context={"k": task.job.input}) for task in tasks], evaluation(input="é"))
     bench.run()
     assert [row.context for row in ledger.read(select(STEPS.c.context))] == [None, None]
@@ -341,7 +323,6 @@ def test_context_goes_on_and_is_not_published(ledger, begun):
 
 
 def test_unfinished_context_is_read_back(ledger, begun):
-    """From the ledger, by another worker."""
     found = []
 
     def step(tasks):
@@ -362,7 +343,6 @@ def test_unfinished_context_is_read_back(ledger, begun):
     ids=["retries", "held", "waits", "dead"],
 )  # fmt: skip
 def test_what_became_of_a_round_is_no_other_rounds(ledger, begun, outcome, state, attempts):
-    """The first was done, whatever the second comes to, also where one worker does both at once."""
     bench, (job,) = begun(lambda tasks: [outcome if task.ordinal else Done(to="mine") for task in tasks], evaluation())
     assert bench.run() == {(job, "mine", 0): "done", (job, "mine", 1): state}
     (row,) = ledger.read(select(STEPS.c.attempts).where(STEPS.c.ordinal == 1))

@@ -14,7 +14,6 @@ from headrace_workers.core.tables import CLAIMS, STEPS
 
 
 def test_only_the_poison_dies_and_its_31_neighbours_do_not(ledger, job, claim):
-    """A job that kills its worker is found by halving; the others are answered."""
     jobs = [job() for _ in range(32)]
     culprit = jobs[17].id
     ledger.ingest(jobs)
@@ -37,7 +36,6 @@ def test_only_the_poison_dies_and_its_31_neighbours_do_not(ledger, job, claim):
 
 
 def test_whoever_dies_beside_the_poison_is_not_poison(ledger, job, claim):
-    """A worker that runs two claims dies of one of them, more often than poison may; the other is still answered."""
     culprit, innocent = job(), job()
     ledger.ingest([culprit, innocent])
     for number in range(5):
@@ -62,7 +60,6 @@ def test_whoever_dies_beside_the_poison_is_not_poison(ledger, job, claim):
 
 
 def test_the_third_death_alone_is_poison(ledger, job, claim):
-    """Not the second, and not the fourth: each costs a model its load."""
     ledger.ingest([job()])
     died = []
     while taken := claim():
@@ -74,7 +71,6 @@ def test_the_third_death_alone_is_poison(ledger, job, claim):
 
 
 def test_a_group_is_split_in_the_order_of_its_urgency(ledger, job, claim):
-    """The first half, which is the larger, and the rest; a split says nothing against any of them."""
     jobs = [job(rank=n) for n in (3, 1, 5, 2, 4)]
     ledger.ingest(jobs)
     begin(ledger, claim())
@@ -96,7 +92,6 @@ def test_a_group_is_split_in_the_order_of_its_urgency(ledger, job, claim):
     ],
 )
 def test_of_two_the_more_urgent_is_the_first_half(ledger, job, claim, first, other):
-    """By rank, then by deadline, then by turn."""
     ledger.ingest([job(job_id=name) for name in "ab"])
     begin(ledger, claim())
     run_out(ledger)
@@ -108,7 +103,6 @@ def test_of_two_the_more_urgent_is_the_first_half(ledger, job, claim, first, oth
 
 
 def test_steps_that_died_in_company_come_back_at_different_times(ledger, job, claim):
-    """Soon at first, later each time, half a minute at most; each of its own group, and less is held against them."""
     jobs = [job(job_id=name) for name in "ac"]  # the delays of any two may be alike for once: of these none are
     ledger.ingest(jobs)
     spreads = []
@@ -156,7 +150,6 @@ def test_the_poison_is_told_with_all_that_is_known_of_it(ledger, job, claim):
 
 
 def test_several_claims_are_judged_each_for_itself(ledger, job, claim):
-    """One that nobody began, one of a worker that died alone, and two of another that died: all in one look."""
     ledger.ingest([job(group=name, job_id=name) for name in "abcd"])
     claims = {}
     while taken := claim(limit=1):

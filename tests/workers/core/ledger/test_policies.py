@@ -27,7 +27,6 @@ def switched(before, version, tenant=None):
 
 
 def test_the_first_policy_is_no_switch_and_another_one_is_told_once(ledger):
-    """Whoever comes later to go by it says nothing new, nor does a worker that starts."""
     for versions in ({"": "a"}, {"": "a"}):
         ledger.of(Policies).note(versions, None, switched=True)
     assert told(ledger) == []
@@ -39,7 +38,6 @@ def test_the_first_policy_is_no_switch_and_another_one_is_told_once(ledger):
 
 
 def test_two_at_one_moment_tell_it_once(ledger):
-    """Who notes it waits for who does so, and finds it noted."""
     ledger.of(Policies).note({"": "a"}, None, switched=True)
     with ThreadPoolExecutor(1) as pool:
         with writing(ledger.engine) as tx:
@@ -52,7 +50,6 @@ def test_two_at_one_moment_tell_it_once(ledger):
 
 
 def test_a_tenants_own_policy_is_told_apart(ledger):
-    """Where it has none, that of all holds; one that says the same is no switch."""
     ledger.of(Policies).note({"": "a"}, None, switched=True)
     ledger.of(Policies).note({"": "a", "mill": "a", "shop": "b"}, None, switched=True)
     assert told(ledger) == [switched("a", "b", "shop")]
@@ -63,7 +60,6 @@ def test_a_tenants_own_policy_is_told_apart(ledger):
 
 
 def test_a_refused_policy_is_told_once_with_what_holds(ledger):
-    """By each worker that reads it; again when it was right meanwhile, or is wrong in another way."""
     ledger.of(Policies).note({"": "a"}, None, switched=True)
     for _ in range(2):
         ledger.of(Policies).note({"": "a"}, "line 2: no", switched=False)
@@ -79,7 +75,6 @@ def test_a_refused_policy_is_told_once_with_what_holds(ledger):
 
 
 def test_who_refuses_what_others_go_by_takes_nothing_back(ledger):
-    """It says by which it goes itself; theirs stays what was gone by last."""
     ledger.of(Policies).note({"": "a"}, None, switched=True)
     ledger.of(Policies).note({"": "b"}, None, switched=True)
     ledger.of(Policies).note({"": "a"}, "no such list here", switched=False)

@@ -15,7 +15,6 @@ def read(ledger, *jobs, place=PLACE, after=0, to=5, fingerprints=()):
 
 
 def test_positions_are_written_with_the_jobs(ledger, job):
-    """Each follows the one before; a topic that was made anew begins at 0 again."""
     other, anew = LogPartition("t", 1, "log1"), LogPartition("t", 0, "log2")
     ledger.ingest([job()], following={PLACE: Advance(0, Position(5)), other: Advance(0, Position(1))})
     assert ledger.positions() == {PLACE: 5, other: 1}
@@ -37,7 +36,6 @@ def test_of_several_positions_all_are_written_or_none(ledger, job):
 
 @pytest.mark.parametrize(("stored", "expected"), [(None, 3), (4, 3), (2, 3), (4, 0)])
 def test_a_position_that_is_not_the_expected_one_undoes_all_that_was_read(ledger, job, stored, expected):
-    """Behind it or before it, and where nothing is stored: no job, no other position is written."""
     other = LogPartition("s", 0, "log1")
     if stored is not None:
         read(ledger, to=stored)
@@ -48,21 +46,18 @@ def test_a_position_that_is_not_the_expected_one_undoes_all_that_was_read(ledger
 
 
 def test_a_position_of_another_log_is_none(ledger):
-    """A bridge that has not seen yet that the topic was made anew writes nothing behind its beginning."""
     read(ledger, place=LogPartition("t", 0, "log2"), to=4)
     with pytest.raises(PositionsMoved):
         read(ledger, after=4, to=6)
 
 
 def test_marks_stand_with_their_position(ledger):
-    """As they were written; a position of before has none."""
     fingerprints = (Fingerprint(1, -1, 1_700_000_000_000, "ab"), Fingerprint(4, 2, 1_700_000_000_001, "cd"))
     read(ledger, fingerprints=fingerprints)
     assert ledger.full_positions() == {PLACE: Position(5, fingerprints)}
 
 
 def test_a_log_that_did_not_match_is_told_and_what_is_read_again_is_known(ledger):
-    """For a day, in `status` and `doctor`; a topic that was made anew has nothing to do with it."""
     fingerprints = (Fingerprint(1, -1, 10, "ab"),)
     read(ledger, to=7)
     back = Position(2, fingerprints, Reread(7, 30))

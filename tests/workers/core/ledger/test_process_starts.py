@@ -68,7 +68,6 @@ def named(ledger) -> dict[str, str]:
 
 @pytest.mark.integration
 def test_a_process_that_is_killed_again_and_again_is_named_with_the_bound_to_raise(ledger, start):
-    """Until none of its kind is to run any more. One that runs beside it counts for nothing."""
     beside, last = start(JUDGE), start(JUDGE)
     for _ in range(3):
         assert named(ledger) == {}
@@ -84,7 +83,6 @@ def test_a_process_that_is_killed_again_and_again_is_named_with_the_bound_to_rai
 
 @pytest.mark.integration
 def test_kills_are_counted_by_command_and_for_half_an_hour(ledger, start):
-    """Processes that end by themselves leave nothing."""
     for _ in range(3):
         end(start(JUDGE), signal.SIGTERM)
         end(start(SEVERAL))

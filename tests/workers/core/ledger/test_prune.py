@@ -36,7 +36,6 @@ def jobs(ledger):
 
 
 def test_only_what_ended_long_ago_is_forgotten(ledger, dead):
-    """With its steps and its letter; what is active never, however old."""
     ledger.prune(AGE)
     assert len(jobs(ledger)[0]) == 2
     age(ledger, JOBS.c.ended_at, JOBS.c.accepted_at, DEAD_LETTERS.c.died_at)
@@ -49,7 +48,6 @@ def test_only_what_ended_long_ago_is_forgotten(ledger, dead):
 
 
 def test_the_letter_of_a_job_that_was_replayed_is_kept_with_it(ledger, dead):
-    """The job is at work again: how it died is part of what is known of it."""
     ledger.replay(DeadFilter())
     age(ledger, DEAD_LETTERS.c.died_at)
     ledger.prune(AGE)
@@ -57,7 +55,6 @@ def test_the_letter_of_a_job_that_was_replayed_is_kept_with_it(ledger, dead):
 
 
 def test_a_job_of_which_an_event_was_set_aside_is_kept(ledger, dead):
-    """Someone has yet to see to that, and will ask which job it is of."""
     (letter,) = [row for row in ledger.outbox(10) if row.record.key == dead.id]
     ledger.set_aside({letter.id: "too large"})
     age(ledger, JOBS.c.ended_at, DEAD_LETTERS.c.died_at)
@@ -69,7 +66,6 @@ def test_a_job_of_which_an_event_was_set_aside_is_kept(ledger, dead):
 
 
 def test_the_letter_of_a_record_that_was_just_refused_is_kept(ledger, dead):
-    """Nobody has seen it yet; an old one goes, whether it names a job that is no more or none."""
     fixed = {"category": "invalid", "reason": "r", "stage": "ingest", "attempts": 0, "topic": "t", "headers": "{}",
              "value": b""}  # fmt: skip
     now = ledger.now()
@@ -84,7 +80,6 @@ def test_the_letter_of_a_record_that_was_just_refused_is_kept(ledger, dead):
 
 
 def test_a_bounded_number_is_forgotten_at_once(ledger, job):
-    """And it is told that there is more."""
     ledger.ingest([job() for _ in range(501)])
     with writing(ledger.engine) as tx:
         tx.execute(update(JOBS).values(state="done", ended_at=1))
@@ -95,7 +90,6 @@ def test_a_bounded_number_is_forgotten_at_once(ledger, job):
 
 
 def test_what_was_learnt_of_groups_is_forgotten_when_it_is_old(ledger):
-    """Each seeded job is a group of its own."""
     now = ledger.now()
     with writing(ledger.engine) as tx:
         tx.execute(insert(BUDGETS), [
@@ -107,7 +101,6 @@ def test_what_was_learnt_of_groups_is_forgotten_when_it_is_old(ledger):
 
 
 def test_tenants_that_have_been_overtaken_are_forgotten_and_nothing_changes_for_them(ledger, job, claim):
-    """Before and after, their next job gets the same place."""
     ledger.ingest([job(tenant="served")])
     claim()
     ledger.ingest([job(tenant="ahead", tokens=500)])
@@ -121,7 +114,6 @@ def test_tenants_that_have_been_overtaken_are_forgotten_and_nothing_changes_for_
 
 @pytest.mark.parametrize("table", ["budgets", "turns", "letters"])
 def test_of_each_kind_a_bounded_number_is_forgotten_at_once(ledger, table):
-    """And it is told that there is more."""
     rows = {
         "budgets": (BUDGETS, {"tokens": 1, "learnt_at": 1}, "group_key"),
         "turns": (TURNS, {"queue": "q", "lane": 1, "urgency": 9, "flow": 0, "turn": 1}, "tenant"),
@@ -141,7 +133,6 @@ def test_of_each_kind_a_bounded_number_is_forgotten_at_once(ledger, table):
 
 
 def test_what_another_holds_is_left(ledger, dead):
-    """It is not waited for, and goes another time."""
     if ledger.engine.dialect.name != "postgresql":
         pytest.skip("SQLite has one writer at a time")
     age(ledger, JOBS.c.ended_at, DEAD_LETTERS.c.died_at)

@@ -110,15 +110,11 @@ def beside_both(there: Deployment, call: Callable[[], object]) -> object:
 
 @pytest.mark.parametrize(("group", "outcome"), [(audited, audits), (rerouted, reroutes)])
 def test_a_completion_locks_the_quotas_of_all_its_tenants_at_once(there: Deployment, group, outcome):
-    """Another transaction that locks the same quotas in their order finds none of the later ones locked while a
-    completion waits for an earlier one.
-    """
     started = group(there)
     assert beside_both(there, lambda: there.complete(started, lambda _, task: outcome(there, task)))
 
 
 def test_a_reap_locks_the_quotas_of_all_its_tenants_at_once(there: Deployment):
-    """The quota of a poison job is not locked behind that of a call that was lost."""
     there.ledger.ingest([there.new("a")])
     there.run("model.echo")
     there.ledger.ingest([there.new("z"), there.new("z")])

@@ -46,19 +46,16 @@ def numbers(shares):
     ],
 )
 def test_every_topic_is_shared_evenly(ledger, names, expected):
-    """Each place has one reader. What does not go up evenly goes to another in each topic."""
     shares = settled(ledger, names)
     assert numbers(shares) == dict(zip(names, expected, strict=True))
     assert sorted(place for share in shares.values() for place in share) == PLACES
 
 
 def test_topics_of_one_partition_are_spread_too(ledger):
-    """Not all to the first bridge."""
     assert {name: len(share) for name, share in settled(ledger, "abc", ONE_EACH).items()} == {"a": 1, "b": 1, "c": 1}
 
 
 def test_who_comes_gets_its_share_when_the_others_have_let_go(ledger):
-    """Nothing is read by two, and who had it keeps what it may."""
     before = ledger.share("a", PLACES, LEASE)
     assert before == frozenset(PLACES)
     assert ledger.share("b", PLACES, LEASE) == frozenset()
@@ -70,7 +67,6 @@ def test_who_comes_gets_its_share_when_the_others_have_let_go(ledger):
 
 @pytest.mark.parametrize("how", ["is silent", "leaves"])
 def test_who_is_gone_is_followed_by_those_who_are_there(ledger, how):
-    """After its lease, or at once. It may come back."""
     settled(ledger, "ab")
     if how == "leaves":
         ledger.leave("a")
@@ -84,7 +80,6 @@ def test_who_is_gone_is_followed_by_those_who_are_there(ledger, how):
 
 
 def test_a_lease_is_as_long_as_was_asked_for(ledger):
-    """By the ledger's clock; asking again puts its end off."""
     for lease in (LEASE, 3 * LEASE):
         ledger.share("a", PLACES, lease)
         ((until,),) = ledger.read(select(READERS.c.lease_until))
@@ -92,7 +87,6 @@ def test_a_lease_is_as_long_as_was_asked_for(ledger):
 
 
 def test_how_far_ingest_is_stays_with_the_place(ledger):
-    """Whoever reads it; a partition that joins is shared, too."""
     ledger.ingest([], following={PLACES[0]: Advance(0, Position(7))})
     settled(ledger, "ab")
     assert ledger.positions()[PLACES[0]] == 7
@@ -103,7 +97,6 @@ def test_how_far_ingest_is_stays_with_the_place(ledger):
 
 
 def test_bridges_that_ask_at_once_read_nothing_twice(ledger):
-    """Eight of them, each in a thread of its own, and then half of them are gone."""
     names = [f"bridge{number}" for number in range(8)]
     for living in (names, names[4:]):
         found = {}

@@ -9,7 +9,6 @@ from headrace_workers.features.cache.tables import ENTRIES
 
 
 def test_who_read_it_just_before_is_known_until_they_have_told(flow: Flow, asks):  # noqa: F811
-    """A group that looked up before the answer died may still be about to give it; one that begins later is not."""
     flow.send(asks(idempotency_key="1"))
     flow.drain()
     (late,) = flow.send(asks(idempotency_key="2"))
@@ -29,7 +28,6 @@ def test_who_read_it_just_before_is_known_until_they_have_told(flow: Flow, asks)
 
 
 def test_an_answer_is_killed_once(flow: Flow, asks):  # noqa: F811
-    """The reason that it died of first stays."""
     flow.send(asks())
     flow.drain()
     (entry,) = [row.id for row in flow.ledger.read(select(ENTRIES.c.id))]
@@ -39,7 +37,6 @@ def test_an_answer_is_killed_once(flow: Flow, asks):  # noqa: F811
 
 
 def test_those_who_were_given_it_come_in_pages(flow: Flow, asks):  # noqa: F811
-    """Each is on one of them."""
     (first,) = flow.send(asks(idempotency_key="first"))
     flow.drain()
     jobs = flow.send(*(asks(idempotency_key=str(n)) for n in range(5)))

@@ -18,7 +18,6 @@ from headrace_workers.runtime.bridge.reap import Reap
 
 
 def test_a_lease_in_time_is_left_alone(ledger, job, claim):
-    """Nothing is taken from a worker that is alive."""
     ledger.ingest([job()])
     begin(ledger, claim())
     assert ledger.reap(3).crashed == 0
@@ -26,7 +25,6 @@ def test_a_lease_in_time_is_left_alone(ledger, job, claim):
 
 
 def test_a_claim_nobody_began_goes_back_as_it_was(ledger, job, claim):
-    """A message that Redis lost costs no attempt."""
     ledger.ingest([job(), job()])
     claim()
     run_out(ledger)
@@ -36,7 +34,6 @@ def test_a_claim_nobody_began_goes_back_as_it_was(ledger, job, claim):
 
 
 def test_an_expired_job_ends_in_dead(ledger, job):
-    """A deadline that passes in the queue is an end, with its reason."""
     ledger.ingest([job(deadline=ledger.now() + 20), job()])
     time.sleep(0.05)
     ledger.reap(3)
@@ -53,7 +50,6 @@ def done_behind(ledger, job_id):
 
 
 def test_what_a_job_has_behind_it_stays_done(ledger, job, claim):
-    """When its worker dies, and when its deadline passes: the step that it is at is taken back, or told of."""
     ledger.ingest([only := job()])
     done_behind(ledger, only.id)
     begin(ledger, claim())
@@ -70,7 +66,6 @@ def test_what_a_job_has_behind_it_stays_done(ledger, job, claim):
 
 
 def test_a_deadline_that_is_ahead_ends_nothing(ledger, job):
-    """However near; nor is what has none ever late."""
     ledger.ingest([job(deadline=ledger.now() + 600_000), job()])
     with writing(ledger.engine) as tx:
         assert expire(tx) == 0
@@ -78,7 +73,6 @@ def test_a_deadline_that_is_ahead_ends_nothing(ledger, job):
 
 
 def test_what_expires_is_bounded_in_bytes(ledger, job):
-    """A thousand large jobs that are late are not read at once; each look ends some."""
     ledger.ingest([job(deadline=ledger.now() + 1) for _ in range(5)])
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(read_bytes=LARGEST_BYTES // 2))
@@ -118,7 +112,6 @@ def test_many_jobs_with_one_deadline_end_once_each(ledger, job, monkeypatch):
 
 
 def test_a_delayed_step_becomes_ready(ledger, job, claim):
-    """A Retry is waited for, and then claimed again as the next attempt."""
     ledger.ingest([job()])
     begun = begin(ledger, claim())
     ledger.complete(begun.claim_id, [retries(begun.steps[0].job_id, 30)], ran_ms=1, quantum_ms=1)
@@ -129,7 +122,6 @@ def test_a_delayed_step_becomes_ready(ledger, job, claim):
 
 
 def test_a_delay_is_waited_for(ledger, job, claim):
-    """However often a bridge looks, nothing is handed out before its time."""
     ledger.ingest([job()])
     begun = begin(ledger, claim())
     ledger.complete(begun.claim_id, [retries(begun.steps[0].job_id, 60_000)], ran_ms=1, quantum_ms=1)
@@ -140,7 +132,6 @@ def test_a_delay_is_waited_for(ledger, job, claim):
 
 
 def test_replay_goes_on_where_the_job_died(ledger, job, claim):
-    """A dead job that is replayed is active again, with fresh attempts; its letter is marked."""
     ledger.ingest([job(deadline=ledger.now() + 1)])
     time.sleep(0.02)
     ledger.reap(3)
@@ -151,7 +142,6 @@ def test_replay_goes_on_where_the_job_died(ledger, job, claim):
 
 
 def test_a_step_says_why_it_came_back(ledger, job, claim):
-    """Whose hands it was in, for whoever looks at the job; alone it is ready at once, and nobody's."""
     ledger.ingest([job()])
     begin(ledger, claim(), worker="w7")
     run_out(ledger)
@@ -163,7 +153,6 @@ def test_a_step_says_why_it_came_back(ledger, job, claim):
 
 
 def test_delays_end_at_every_stage(ledger, job, claim):
-    """Those that are due, wherever they wait, and no others."""
     ledger.ingest([job(job_id=name) for name in "abc"])
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(state="waiting", ready_at=1))
@@ -176,7 +165,6 @@ def test_delays_end_at_every_stage(ledger, job, claim):
 
 
 def test_a_delay_that_ended_makes_no_other_step_of_its_job_ready(ledger, job):
-    """What the job has behind it is done."""
     ledger.ingest([job()])
     with writing(ledger.engine) as tx:
         (step,) = tx.execute(select(STEPS)).mappings()
@@ -187,7 +175,6 @@ def test_a_delay_that_ended_makes_no_other_step_of_its_job_ready(ledger, job):
 
 
 def test_each_look_does_a_bounded_number(ledger, job, claim, monkeypatch):
-    """Of delays that ended, of leases that ran out, and of deadlines that passed; the next look goes on."""
     monkeypatch.setattr("headrace_workers.core.ledger.recovery._MANY", 2)
     monkeypatch.setattr("headrace_workers.core.ledger.recovery._AT_ONCE", 2)
     ledger.ingest([job() for _ in range(3)])
@@ -209,7 +196,6 @@ def test_each_look_does_a_bounded_number(ledger, job, claim, monkeypatch):
 
 
 def test_a_deadline_ends_what_waits_and_not_what_runs(ledger, job, claim):
-    """Ready or delayed; what is in a worker's hands may still be answered. Each is told with its reason."""
     jobs = [job(group=name, rank=n) for n, name in enumerate("abcd")]
     ledger.ingest(jobs)
     begin(ledger, claim(limit=1))
@@ -228,7 +214,6 @@ def test_a_deadline_ends_what_waits_and_not_what_runs(ledger, job, claim):
 
 
 def test_what_another_holds_is_not_waited_for(ledger, job, claim):
-    """Delays, leases that ran out and those that are put off: each comes at a later look."""
     if ledger.engine.dialect.name != "postgresql":
         pytest.skip("SQLite has one writer at a time")
     ledger.ingest([job(group="delayed", rank=1), job(group="lost", rank=0), job(group="died", rank=0)])
@@ -268,7 +253,6 @@ NOTHING, A_LEASE, A_STEP = Due(False, False), Due(True, False), Due(False, True)
     ids=["ready", "delay", "delayed", "deadline", "leased", "lease"],
 )
 def test_what_is_due_is_seen(ledger, job, claim, change, found):
-    """Each kind, and only when its time has come."""
     ledger.ingest([job(group="a"), job(group="b", deadline=NEVER - 1)])
     claim()
     assert ledger.due() == NOTHING
@@ -278,7 +262,6 @@ def test_what_is_due_is_seen(ledger, job, claim, change, found):
 
 
 def test_where_nothing_is_due_nothing_is_written(ledger, job, claim):
-    """One statement, which locks nothing, tells it."""
     ledger.ingest([job(group="a"), job(group="b")])
     claim()
     reap = Reap(ledger=ledger, clock=SystemClock(), lease_ms=30_000, max_crashes=3, retention=3600.0)

@@ -38,7 +38,6 @@ def letters(ledger):
 
 @pytest.mark.parametrize("polls", [1, 2])
 def test_of_two_contents_under_one_key_the_first_wins_and_the_second_is_told(ledger, sent, polls):
-    """Within one poll as across polls, and once, however often both records are read."""
     first, second = sent(), sent(PROMPT | {"prompt": "another"})
     for jobs in [[first, second]] if polls == 1 else [[first], [second]]:
         ledger.ingest(jobs)
@@ -87,7 +86,6 @@ DIFFERENT = {
 
 @pytest.mark.parametrize(("fields", "after"), DIFFERENT.items(), ids=DIFFERENT)
 def test_a_conflict_names_the_fields_that_differ(ledger, sent, fields, after):
-    """Whoever sends the same job in another way learns why it counts as another."""
     ledger.ingest([first := sent()])
     ledger.ingest([sent(PROMPT | after)])
     (letter,) = letters(ledger)
@@ -117,7 +115,6 @@ OTHERS = {
 
 @pytest.mark.parametrize(("before", "after"), OTHERS.values(), ids=OTHERS)
 def test_a_key_belongs_to_one_format_and_to_one_list_of_tools(ledger, sent, before, after):
-    """A record that asks for another one is a conflict; one that asks for the same is none."""
     first = sent(PROMPT | before)
     ledger.ingest([first, sent(PROMPT | before)])
     assert letters(ledger) == []
@@ -127,7 +124,6 @@ def test_a_key_belongs_to_one_format_and_to_one_list_of_tools(ledger, sent, befo
 
 
 def test_a_conflict_is_told_with_the_trace_of_the_record_that_came_second(ledger, sent):
-    """The trace leads to the job's end."""
     first, second = (f"00-{digit * 32}-00f067aa0ba902b7-01" for digit in "12")
     ledger.ingest([replace(sent(), traceparent=first)])
     ledger.ingest([replace(sent(PROMPT | {"prompt": "another"}), traceparent=second)])
@@ -136,7 +132,6 @@ def test_a_conflict_is_told_with_the_trace_of_the_record_that_came_second(ledger
 
 
 def test_many_repetitions_and_conflicts_of_one_poll_are_told_apart(ledger, job):
-    """Each record is compared with the job of its own id."""
     known = [replace(job(), payload=json.dumps(PROMPT | {"prompt": str(n)}).encode()) for n in range(60)]
     ledger.ingest(known)
     other = known[0].payload
@@ -155,7 +150,6 @@ def test_a_job_that_its_tenant_cancelled_ahead_is_passed_over(ledger, sent):
 
 
 def test_a_job_that_another_tenant_cancelled_ahead_is_told(ledger, sent):
-    """Its sender learns why no answer comes."""
     ledger.ingest([], [], [Cancellation(sent().id, "b", "")])
     ledger.ingest([sent()])
     (letter,) = letters(ledger)

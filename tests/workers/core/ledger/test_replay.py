@@ -37,7 +37,6 @@ def die(ledger, claim):
 
 
 def test_a_job_that_dies_again_has_a_letter_of_its_own_for_that(ledger, job, die):
-    """A replay begins a new series: a consumer that drops repeated ids sees the second end, too."""
     ledger.ingest([only := job()])
     die()
     assert ledger.replay(DeadFilter(id=only.id)) == (1, 0)
@@ -52,7 +51,6 @@ def test_a_job_that_dies_again_has_a_letter_of_its_own_for_that(ledger, job, die
 
 
 def test_a_replay_begins_to_count_anew(ledger, job, die):
-    """Attempts and deaths of workers are those of the new series: it is given as many as the first."""
     ledger.ingest([only := job()])
     die()
     with writing(ledger.engine) as tx:
@@ -65,7 +63,6 @@ def test_a_replay_begins_to_count_anew(ledger, job, die):
 
 
 def test_only_the_dead_are_given_another_chance(ledger, job, die, claim):
-    """A job that was replayed and then answered stays answered, also when its old letter is named again."""
     ledger.ingest([only := job()])
     die()
     ledger.replay(DeadFilter())
@@ -88,7 +85,6 @@ def refused(name, size):
 
 
 def test_a_replay_reads_a_bounded_part_at_a_time(ledger):
-    """Of bytes, too; what cannot be replayed stands in nobody's way, and is counted at the end."""
     ledger.ingest([], [refused(f"cut{n}", MAX_VALUE_BYTES + 1) for n in range(3)])
     ledger.ingest([], [refused(f"l{n}", 900_000) for n in range(12)])
     ledger.published([row.id for row in ledger.outbox(99)])
@@ -103,7 +99,6 @@ def test_a_replay_reads_a_bounded_part_at_a_time(ledger):
 
 
 def test_a_letter_that_is_listed_is_not_read_whole(ledger):
-    """Its size is told without."""
     ledger.ingest([], [refused("large", 900_000)])
     (letter,) = ledger.dead(DeadFilter(), whole=False)
     assert (letter.size, hasattr(letter, "value"), hasattr(letter, "headers")) == (900_000, False, False)

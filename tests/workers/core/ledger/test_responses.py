@@ -16,7 +16,6 @@ def responses(ledger):
 
 
 def test_what_was_asked_first_is_kept(ledger, responses):
-    """With the time by the database's clock; a second request under the same key changes nothing."""
     before = ledger.now()
     kept = responses.keep("a", "j", b"{}")
     assert kept.body == b"{}"
@@ -26,7 +25,6 @@ def test_what_was_asked_first_is_kept(ledger, responses):
 
 
 def test_another_tenant_s_are_not_there(responses):
-    """Neither to be found, nor to be dropped, nor under a key of one's own."""
     kept = responses.keep("a", "j", b"{}")
     assert responses.keep("b", "j", b"{}") is None
     assert responses.find("b", "j") is None
@@ -35,7 +33,6 @@ def test_another_tenant_s_are_not_there(responses):
 
 
 def test_what_is_dropped_is_gone(responses):
-    """The second time there is nothing to drop."""
     responses.keep("a", "j", b"{}")
     assert responses.drop("a", "j") is True
     assert responses.find("a", "j") is None
@@ -43,7 +40,6 @@ def test_what_is_dropped_is_gone(responses):
 
 
 def test_it_is_forgotten_after_its_job(ledger, responses, job):
-    """An old one whose job is known is kept, and so is a new one whose job has not come yet."""
     known = job()
     ledger.ingest([known])
     responses.keep("a", known.id, b"{}")

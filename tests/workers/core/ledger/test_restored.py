@@ -21,7 +21,6 @@ def before(ledger, ledger_url, job, tmp_path):
 
 
 def test_a_claim_of_before_changes_nothing_after(ledger, ledger_url, claim, before):
-    """Its number never comes again: a worker that still holds it neither renews, releases nor completes another's."""
     old = claim(limit=1)
     started = ledger.start(old.id, worker="w", lease_ms=LEASE)
     before()
@@ -43,7 +42,6 @@ def test_a_claim_of_before_changes_nothing_after(ledger, ledger_url, claim, befo
 
 
 def test_ids_of_claims_use_all_that_both_databases_hold(ledger, job, claim):
-    """They are drawn, not counted: beyond 32 and beyond 53 bits, too."""
     ledger.ingest([job() for _ in range(24)])
     ids = [claim(limit=1).id for _ in range(24)]
     assert len(set(ids)) == 24

@@ -59,7 +59,6 @@ def backend(single):
 
 
 def test_alone_it_sees_what_is_committed_and_within_a_transaction_what_that_wrote(engine, single):
-    """The rows are the same."""
     with writing(engine) as tx:
         append(tx, OUTBOX, [_ROW])
         assert [tuple(row) for row in rows_of(tx, _NAMED, {"name": "k"})] == [("outputs",)]
@@ -78,7 +77,6 @@ def test_a_write_that_stands_alone_is_committed_at_once(engine, single):
 
 
 def test_who_listens_to_statements_sees_it(engine, single):
-    """As tracing does."""
     seen = []
     event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
     assert list(single.rows(_NAMED, {"name": "k"})) == []
@@ -86,7 +84,6 @@ def test_who_listens_to_statements_sees_it(engine, single):
 
 
 def test_it_opens_no_transaction_and_uses_its_connection_again(server):
-    """What is read is never held back from those who write and clean up."""
     _, single = server
     times = select(func.transaction_timestamp(), func.pg_backend_pid())
     (first,), (second,) = single.rows(times, {}), single.rows(times, {})
@@ -94,7 +91,6 @@ def test_it_opens_no_transaction_and_uses_its_connection_again(server):
 
 
 def test_what_is_refused_is_told_and_the_connection_stays(server):
-    """As everywhere."""
     _, single = server
     before = backend(single)
     with pytest.raises(LedgerRefused, match="division by zero"):
@@ -103,7 +99,6 @@ def test_what_is_refused_is_told_and_the_connection_stays(server):
 
 
 def test_a_connection_that_was_lost_is_not_now_and_the_next_is_another(server):
-    """And so it is with all that lead to the same place."""
     engine, single = server
     drivers = [single._opened(), single._opened()]
     for driver in drivers:
@@ -126,7 +121,6 @@ def test_a_connection_that_was_lost_is_not_now_and_the_next_is_another(server):
 
 @pytest.mark.parametrize("how", ["lost", "left"])
 def test_what_the_engine_loses_or_leaves_is_left_here_too(server, how):
-    """A server that was a primary may still answer, with what was true once."""
     engine, single = server
     before = backend(single)
     if how == "left":
@@ -138,7 +132,6 @@ def test_what_the_engine_loses_or_leaves_is_left_here_too(server, how):
 
 
 def test_one_that_is_in_use_then_is_not_kept(server):
-    """It comes back to nobody."""
     _, single = server
     driver = single._opened()
     kept = single._kept
@@ -160,7 +153,6 @@ def test_a_statement_that_was_broken_off_leaves_nothing_behind(server):
 
 
 def test_few_are_kept(server):
-    """However many read at once."""
     _, single = server
     drivers = [single._opened() for _ in range(6)]
     for driver in drivers:
@@ -169,7 +161,6 @@ def test_few_are_kept(server):
 
 
 def test_a_server_that_is_not_there_is_unavailable():
-    """Also for the first read, which finds no connection that is kept."""
     engine = connect("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
     with closing(SingleStatements(engine)) as single, pytest.raises(Unavailable):
         single.rows(_BACKEND, {})
@@ -177,7 +168,6 @@ def test_a_server_that_is_not_there_is_unavailable():
 
 
 def test_a_pool_that_has_none_left_is_unavailable(server):
-    """All of its connections are in use, and none comes back."""
     engine, single = server
     engine.pool._timeout = 0.05  # nobody gives one back, however long it is waited for
     with ExitStack() as stack:
@@ -200,7 +190,6 @@ def test_reads_at_once_are_bounded(server, monkeypatch):
 
 
 def test_a_read_that_fails_takes_no_room(server):
-    """However many fail, the next one has its connection."""
     _, single = server
     for _ in range(13):
         with pytest.raises(LedgerRefused):

@@ -27,7 +27,6 @@ DAY_MS = 86_400_000
 
 
 def test_what_like_jobs_took_is_told_of_those_that_ended_last(ledger):
-    """Answers of the model alone, with when their stage ran."""
     for name, at, fields in (
         ("j1", 10, {}), ("j2", 20, {}), ("j3", 30, {"state": "dead"}), ("j4", 40, {"kind": "evaluation"}),
         ("j5", 50, {"subject": "s"}), ("j6", None, {}), ("j7", 60, {}),
@@ -45,7 +44,6 @@ def test_what_like_jobs_took_is_told_of_those_that_ended_last(ledger):
 
 
 def test_jobs_that_ended_are_counted(ledger):
-    """And those of them that were answered; units of work are none."""
     for name, fields in (("a", {"ended_at": 1}), ("b", {"ended_at": 1, "state": "dead"}), ("c", {"state": "active"}),
                          ("d", {"ended_at": 1, "subject": "s"})):  # fmt: skip
         job(ledger, name, **fields)
@@ -54,7 +52,6 @@ def test_jobs_that_ended_are_counted(ledger):
 
 
 def test_how_long_the_next_of_each_place_has_waited(ledger):
-    """By rank, deadline and turn; nothing is said of a place where nothing is ready."""
     now = ledger.now()
     for name, fields in (
         ("a", {"rank": 2, "ready_at": now - 900_000}), ("b", {"rank": 1, "ready_at": now - 100_000}),
@@ -75,7 +72,6 @@ def test_how_long_the_next_of_each_place_has_waited(ledger):
 
 
 def test_what_is_held_of_a_job_is_told_whole(ledger):
-    """With what its step is given; another job, or another step of it, is not."""
     for name in ("one", "two", "free"):
         job(ledger, name, "active", payload=name.encode(), kind=f"of {name}")
         step(ledger, name, "ready" if name == "free" else "held", "moderate", held_at=5, ready_at=6, reason="asks",
@@ -89,7 +85,6 @@ def test_what_is_held_of_a_job_is_told_whole(ledger):
 
 
 def test_jobs_are_found_by_their_names(ledger):
-    """By key, correlation or event, the newest first; a tenant's alone, or those of all that had work lately."""
     keyed, plain = derive_job_id("a", "name"), derive_job_id("default", "name")
     for name, fields in (
         (keyed, {"accepted_at": 40}), (plain, {"accepted_at": 10, "tenant": "default"}),
@@ -119,7 +114,6 @@ def receipt(verdict):
 
 
 def test_what_moderation_said_is_told_of_a_span_of_time(ledger):
-    """The newest first, from its beginning to before its end; of one tenant, or all."""
     allow = ModerationVerdict(action="allow", categories={"toxicity": False})
     flag = ModerationVerdict(action="block", categories={"toxicity": True})
     for name, at, verdict, fields in (
@@ -146,7 +140,6 @@ def test_what_moderation_said_is_told_of_a_span_of_time(ledger):
 
 
 def test_pass_rates_are_a_tenants_newest(ledger):
-    """What was worked out before is gone; another tenant's stay, in order."""
     rate = PassRate("c", "1", 0.5, 0.25, 0.75, 0.95, 10, 20, "few")
     ledger.of(PassRates).put("b", [rate])
     ledger.of(PassRates).put("a", [PassRate("old", "1", 1.0, 1.0, 1.0, 0.5, 1, 1)])
@@ -170,7 +163,6 @@ def test_pass_rates_are_a_tenants_newest(ledger):
 
 
 def test_a_key_that_nobody_was_shown_is_taken_back(ledger):
-    """The one before opens as long as it did; others stay."""
     for name, lives in (("k1", 900_000), ("k2", None), ("k3", 900_000), ("other", 900_000)):
         ledger.of(ApiKeys).add(NewKey(name, "a", name, ("s",), "d" * 64, lives))
     before = ledger.of(ApiKeys).find(["k1", "k2", "k3", "other"])
@@ -185,7 +177,6 @@ def test_a_key_that_nobody_was_shown_is_taken_back(ledger):
 
 
 def test_what_was_not_let_in_may_be_sent_again(ledger):
-    """It alone."""
     wishes = [AdmissionRequest(str(uuid4()), "a", b"{}", digest * 64) for digest in "xy"]
     ledger.confirm_admission(wishes)
     ledger.withdraw_admission([wishes[0].job_id])
@@ -193,7 +184,6 @@ def test_what_was_not_let_in_may_be_sent_again(ledger):
 
 
 def test_events_that_kafka_refused_are_dropped_by_number(ledger):
-    """Only records that were set aside are dropped."""
     row = {"topic": "t", "headers": "{}", "value": b"v"}
     write(ledger, *(insert(OUTBOX).values(**row, set_aside_at=at) for at in (1, None, 1)))
     first, second, third = [row.id for row in ledger.read(select(OUTBOX.c.id).order_by(OUTBOX.c.id))]
@@ -202,7 +192,6 @@ def test_events_that_kafka_refused_are_dropped_by_number(ledger):
 
 
 def test_bases_that_were_asked_or_filled_lately_come_by_how_much(ledger):
-    """Each day counts half of the next."""
     now = ledger.now()
     for number, (tenant, base, at, chunks) in enumerate([
         ("a", "asked", 1, 2), ("a", "asked", 1, 3), ("a", "filled", now - 1_000, 4), ("a", "new", now, 5),
@@ -244,7 +233,6 @@ def claim(ledger, number, queue="q", worker=None, at=1):
 
 @pytest.mark.parametrize("handed_out", [False, True])
 def test_what_has_waited_long_is_seen(ledger, handed_out):
-    """In its queue, handed out or not; not what a worker has begun, or what has just come."""
     now = ledger.now()
     job(ledger, "j", "active")
     for number, queue, at in ((1, "q", now - 500_000), (2, "late", now)):
@@ -260,7 +248,6 @@ def test_what_has_waited_long_is_seen(ledger, handed_out):
 
 
 def test_first_steps_are_moved_where_somebody_runs_them(ledger):
-    """Or stay, with the reason, and are not looked at again; what a worker has begun, and other steps, stay."""
     claim(ledger, 1)
     claim(ledger, 2, worker="w")
     claim(ledger, 3, "other")

@@ -12,7 +12,6 @@ from headrace_workers.features.spend.store import Spending
 
 
 def test_every_end_with_a_cost_is_counted_once(ledger):
-    """Answers, failed jobs and calls without a price, by tenant and model; jobs that called no model do not count."""
     there = Deployment(ledger, Given(echo=CENT))
     answered, failed, unpriced = there.new(), there.new(tenant="b"), there.new(model="other", tenant="b")
     ledger.ingest([answered, unpriced])

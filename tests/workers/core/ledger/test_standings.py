@@ -25,7 +25,6 @@ def found(ledger):
 
 
 def test_what_was_found_last_counts(ledger):
-    """When its state changed is known; look-ups hear only of what limits them."""
     write(ledger, figures={"wrong": 0})
     with writing(ledger.engine) as tx:
         tx.execute(update(STANDINGS).values(changed_at=1))
@@ -39,7 +38,6 @@ def test_what_was_found_last_counts(ledger):
 
 
 def test_one_that_is_off_stays_off_until_it_is_opened(ledger):
-    """Who judged beside him who found it wanting does not turn it on."""
     write(ledger, state="off", sentence="Broken: 2 of 2")
     since = found(ledger).changed_at
     write(ledger, state="shown", sentence="Holds", figures={"wrong": 0})
@@ -63,7 +61,6 @@ def test_who_counted_before_it_was_opened_writes_nothing(ledger):
 
 
 def test_those_that_are_off_come_first_and_are_troubles(ledger):
-    """Of a tenant, and by the beginning of a scope."""
     for scope, tenant, state in (("aa", "shop", "shown"), ("bb", "shop", "off"), ("ba", "other", "off")):
         ledger.of(Audits).judge(replace(FIRST, scope=scope * 32, tenant=tenant, state=state, sentence="told"), NOTHING)
     assert [each.scope[:2] for each in ledger.of(Audits).standings()] == ["ba", "bb", "aa"]
@@ -75,7 +72,6 @@ def test_those_that_are_off_come_first_and_are_troubles(ledger):
 
 
 def test_a_scope_is_read_as_it_was_written(ledger):
-    """Whole; another stays as it is."""
     one = replace(FIRST, state="shown", sentence="so", figures={"a": 1}, least=0.9, fits=3, since=4, number=5)
     write(ledger, scope="zz" * 32)
     before = ledger.now()
@@ -89,7 +85,6 @@ def test_a_scope_is_read_as_it_was_written(ledger):
 
 
 def test_troubles_come_by_when_they_began(ledger):
-    """Of scopes that are off alone, each with what turns it on again."""
     for at, scope, state in ((3, "aa", "off"), (1, "cc", "off"), (1, "bb", "off"), (2, "dd", "shown")):
         write(ledger, scope=scope * 32, state=state, sentence=f"why {scope}.")
         with writing(ledger.engine) as tx:
@@ -104,7 +99,6 @@ def test_troubles_come_by_when_they_began(ledger):
 
 
 def test_each_claim_has_a_number_and_a_scope_that_is_opened_a_new_one(ledger):
-    """By these they share one alpha; it does not change while the claim stands."""
     for scope in ("aa", "bb"):
         counted = ledger.of(Audits).counted(scope * 32, "shop", 200)
         ledger.of(Audits).judge(replace(counted.before, state="off", sentence="told"), NOTHING)

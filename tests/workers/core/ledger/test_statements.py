@@ -54,7 +54,6 @@ OUTCOMES = {
 @pytest.mark.parametrize("outcome", OUTCOMES)
 @pytest.mark.parametrize("jobs", [2, 9])
 def test_completion_takes_as_many_statements_however_many_features_there_are(ledger, begun, outcome, jobs):
-    """A group that no feature is concerned with is completed by the statements of the core alone."""
     claimed = begun(jobs)
     settled = [OUTCOMES[outcome](row.job_id) for row in claimed.steps]
     with counted(ledger) as seen:
@@ -64,7 +63,6 @@ def test_completion_takes_as_many_statements_however_many_features_there_are(led
 
 @pytest.mark.parametrize("jobs", [2, 9])
 def test_ingest_takes_as_many_statements_however_many_features_there_are(ledger, job, jobs):
-    """Jobs of tenants without quotas, which nobody listens to, are taken in by few statements."""
     with counted(ledger) as seen:
         assert ledger.ingest([job() for _ in range(jobs)]).new == jobs
     assert len(seen) == STATEMENTS[ledger.engine.dialect.name]["comes"], seen
@@ -72,7 +70,6 @@ def test_ingest_takes_as_many_statements_however_many_features_there_are(ledger,
 
 @pytest.mark.parametrize("jobs", [2, 9])
 def test_cancellation_takes_as_many_statements_however_many_jobs_there_are(ledger, job, jobs):
-    """Jobs that are cancelled together share their statements."""
     new = [job() for _ in range(jobs)]
     ledger.ingest(new)
     with counted(ledger) as seen:

@@ -54,7 +54,6 @@ def write(ledger, statement):
 
 
 def test_a_file_is_kept_as_it_was_written_down(ledger):
-    """Its size is that of its pieces, and its time begins now."""
     before = ledger.now()
     ledger.of(StoredFiles).add(ONE)
     ledger.of(StoredFiles).add(OTHER)
@@ -74,7 +73,6 @@ def test_a_file_is_kept_as_it_was_written_down(ledger):
 
 
 def test_a_files_objects_are_told_in_their_order(ledger, files):
-    """And its end alone, which is that of the last."""
     write(ledger, update(rows.PIECES).where(rows.PIECES.c.path == "1/0").values(number=2))
     assert files.pieces("file-1") == [Piece("1/1", 4), Piece("1/0", 3)]
     assert files.pieces("file-2") == [Piece("2/0", 9)]
@@ -85,7 +83,6 @@ def test_a_files_objects_are_told_in_their_order(ledger, files):
 
 
 def test_files_are_listed_by_age_in_pages(ledger, files):
-    """Both ways, of one purpose or all; those of one moment by their ids."""
     for name, at, purpose in (("p", 1, "x"), ("q", 1, "y"), ("r", 2, "x"), ("s", 3, "x")):
         files.add(NewFile(id=name, tenant="c", purpose=purpose, name=name))
         write(ledger, update(FILES).where(FILES.c.id == name).values(created_at=at))
@@ -105,14 +102,12 @@ def test_files_are_listed_by_age_in_pages(ledger, files):
 
 
 def test_a_file_that_is_complete_has_its_digest(files):
-    """It alone."""
     files.complete("file-2", "d2")
     assert [files.file(each).digest for each in ("file-1", "file-2")] == ["d1", "d2"]
 
 
 @pytest.mark.parametrize("column", ["input_file", "output_file", "error_file"])
 def test_a_file_is_in_use_while_a_batch_of_it_runs(ledger, files, column):
-    """By its name the batch is told; a file of another batch, or of one that is over, is not in use."""
     for name in ("batch_1", "batch_2"):
         ledger.of(Batches).create(NewBatch(id=name, tenant="a", input_file="?", total=1, window="24h", window_ms=1_000))
     write(ledger, update(BATCHES).where(BATCHES.c.id == "batch_2").values({column: "file-1"}))
@@ -135,7 +130,6 @@ def test_files_whose_time_is_over_are_found(ledger, files):
 
 
 def test_a_file_that_is_removed_leaves_nothing(files):
-    """The paths of its objects are told; another file stays, with its own."""
     files.add(replace(OTHER, id="file-4", pieces=(Piece("4/0", 1),)))
     assert sorted(files.remove(["file-1", "file-4", "file-9"])) == ["1/0", "1/1", "4/0"]
     assert [files.file(each) for each in ("file-1", "file-4")] == [None, None]
@@ -146,7 +140,6 @@ def test_a_file_that_is_removed_leaves_nothing(files):
 
 
 def test_a_file_grows_by_objects_and_in_its_last(ledger, files):
-    """It is made the first time; the others stay as they are."""
     grow(ledger, Growth(GROWS, 0, 5, 0, Piece("3/0", 5)))
     assert plain(files.file("file-3")) == {
         "id": "file-3", "tenant": "a", "purpose": "batch_output", "name": "out.jsonl", "size": 5, "lines": None,
@@ -171,7 +164,6 @@ def test_a_file_grows_by_objects_and_in_its_last(ledger, files):
     ],
 )
 def test_a_file_that_is_not_as_it_was_does_not_grow(ledger, files, growth, why):
-    """Nothing of it is written."""
     with pytest.raises(Overtaken) as told:
         grow(ledger, growth)
     assert str(told.value) == why
@@ -190,7 +182,6 @@ def begin(files, upload_id="upload_1", tenant="a", **changes):
 
 
 def test_an_upload_is_pending_with_its_parts(ledger, files):
-    """A tenant's own; parts of another stand elsewhere."""
     before = ledger.now()
     row = begin(files)
     assert before <= row.created_at <= ledger.now()
@@ -214,7 +205,6 @@ def test_an_upload_is_pending_with_its_parts(ledger, files):
 
 
 def test_an_upload_is_completed_once(ledger, files):
-    """It has become a file; nothing can be added to it, and parts that are not in it are left over. Another's stay."""
     for name, tenant in (("upload_1", "a"), ("upload_2", "b")):
         begin(files, name, tenant)
         files.add_part(name, tenant, f"part of {name}", Piece(f"u/{name}", 30))
@@ -240,7 +230,6 @@ def test_an_upload_is_completed_once(ledger, files):
 
 
 def test_an_upload_is_cancelled_by_its_tenant(files):
-    """Once; no file came of it."""
     begin(files)
     begin(files, "upload_2", "b")
     assert not files.cancel_upload("upload_1", "b")
@@ -253,7 +242,6 @@ def test_an_upload_is_cancelled_by_its_tenant(files):
 
 
 def test_an_upload_whose_time_is_over_takes_nothing(ledger, files):
-    """Also before a bridge has looked after it."""
     begin(files)
     files.add_part("upload_1", "a", "part_1", Piece("u/1", 30))
     write(ledger, update(UPLOADS).values(expires_at=ledger.now() - 1_000))
@@ -267,7 +255,6 @@ def test_an_upload_whose_time_is_over_takes_nothing(ledger, files):
 
 
 def test_uploads_that_were_not_completed_in_time_end(ledger, files):
-    """So many at a time. Their parts are left over; what is over is remembered for a day, or while it has some."""
     for name in ("late", "later", "pending", "done"):
         begin(files, name)
         files.add_part(name, "a", f"part of {name}", Piece(f"u/{name}", 1))

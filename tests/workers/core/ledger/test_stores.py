@@ -44,7 +44,6 @@ def age(ledger, table, column, ms):
 
 
 def test_a_store_is_there_before_its_documents_and_counts_them(ledger, stores):
-    """On their way, there, and failed; a base of the command line is a store, too."""
     made = create(stores, files=FILES, metadata={"team": "x"}, description="of rules")
     assert (made.id, made.name, made.metadata, made.coming, made.documents) == ("vs_1", "Handbook", {"team": "x"}, 3, 0)
     assert ledger.of(KnowledgeBases).exists("t", "vs_1")
@@ -62,7 +61,6 @@ def test_a_store_is_there_before_its_documents_and_counts_them(ledger, stores):
 
 
 def test_what_is_said_of_a_store_changes_and_the_rest_stays(ledger, stores):
-    """Also of a base that came another way, which has a row from then on."""
     create(stores, metadata={"a": "1"}, expire_days=3)
     assert stores.change("t", "vs_1", {"name": "Other"}).metadata == {"a": "1"}
     changed = stores.change("t", "vs_1", {"expire_days": None, "metadata": {}})
@@ -75,7 +73,6 @@ def test_what_is_said_of_a_store_changes_and_the_rest_stays(ledger, stores):
 
 
 def test_a_file_is_read_by_one_and_by_another_when_its_time_is_over(ledger, stores):
-    """Who comes late with it writes nothing."""
     create(stores, files=FILES[:1])
     first = stores.take("t", LEASE_MS)
     assert stores.take("t", LEASE_MS) is None
@@ -92,7 +89,6 @@ def test_a_file_is_read_by_one_and_by_another_when_its_time_is_over(ledger, stor
 
 
 def test_what_kills_its_readers_fails(ledger, stores):
-    """After three; one that was given back was not tried."""
     create(stores, files=FILES[:2])
     for _ in range(3):
         row = stores.take("t", LEASE_MS)
@@ -111,7 +107,6 @@ def test_what_kills_its_readers_fails(ledger, stores):
 
 
 def test_a_file_that_was_given_back_waits_a_moment_and_counts_as_no_try(ledger, stores):
-    """The file store is away, or no embedder is here yet."""
     create(stores, files=FILES[:1])
     for _ in range(5):
         row = stores.take("t", LEASE_MS)
@@ -122,7 +117,6 @@ def test_a_file_that_was_given_back_waits_a_moment_and_counts_as_no_try(ledger, 
 
 
 def test_a_file_that_is_removed_meanwhile_does_not_arrive(stores):
-    """Nor does one whose store is gone."""
     create(stores, files=FILES[:2])
     first, second = stores.take("t", LEASE_MS), stores.take("t", LEASE_MS)
     assert stores.remove_file("t", "vs_1", first.file_id)
@@ -134,7 +128,6 @@ def test_a_file_that_is_removed_meanwhile_does_not_arrive(stores):
 
 
 def test_a_file_is_found_whatever_it_is_and_only_in_its_store(ledger, stores):
-    """On its way, failed, there; and a document that came another way, by an id of its own."""
     create(stores, files=FILES[:1])
     ledger.of(KnowledgeBases).put(document(FILES[1], attributes={"year": 2026}))
     document_id = ledger.of(KnowledgeBases).put(replace(document(FILES[2]), name="docs/a.md", sha256="2"))
@@ -155,7 +148,6 @@ def test_a_file_is_found_whatever_it_is_and_only_in_its_store(ledger, stores):
 
 
 def test_attributes_of_a_file_change_wherever_it_is(ledger, stores):
-    """Before it is read, and after; sent again, one that is there only gets them."""
     create(stores, files=FILES[:1])
     assert stores.describe("t", "vs_1", FILES[0], {"a": 1})
     row = stores.take("t", LEASE_MS)
@@ -168,7 +160,6 @@ def test_attributes_of_a_file_change_wherever_it_is(ledger, stores):
 
 
 def test_a_file_that_failed_is_read_again_when_it_is_sent_again(stores):
-    """With nothing left of its failure."""
     create(stores, files=FILES[:1])
     row = stores.take("t", LEASE_MS)
     stores.fail(row.id, row.tries, "unsupported_file", "no")
@@ -202,7 +193,6 @@ def test_files_are_paged_in_order_of_time_and_none_is_passed_over(ledger, stores
 
 
 def test_a_store_that_nobody_uses_loses_its_documents(ledger, stores):
-    """A bounded number a call; one that is used in time keeps them, and one that never expires, too."""
     for knowledge, days in (("vs_1", 2), ("vs_2", 2), ("vs_3", None)):
         create(stores, knowledge, expire_days=days)
         for n in range(3):
@@ -219,7 +209,6 @@ def test_a_store_that_nobody_uses_loses_its_documents(ledger, stores):
 
 
 def test_a_file_is_told_whole_and_nobody_elses_is_touched(ledger, stores):
-    """Of one name there may be files in another store, or of another tenant."""
     before = ledger.now()
     for tenant, knowledge in (("t", "vs_1"), ("t", "vs_2"), ("u", "vs_3")):
         create(stores, knowledge, tenant, FILES[:2])

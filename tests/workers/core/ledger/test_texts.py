@@ -28,7 +28,6 @@ def ends(ledger, job_ids):
 
 
 def test_a_text_comes_back_as_a_vector(ledger):
-    """Bulk work and interactive work; what the embedder cannot read whole dies by itself."""
     good = take_in(ledger, [embedding(input=f"mill {n}", lane=Lane.BATCH) for n in range(5)])
     (bad,) = take_in(ledger, [embedding(input="mill " * 300, lane=Lane.BATCH)])
     started = begin(ledger, "embed", lane=1)
@@ -52,7 +51,6 @@ def test_a_text_comes_back_as_a_vector(ledger):
 
 @pytest.mark.integration
 def test_a_text_comes_back_as_a_verdict(ledger):
-    """What was found in it, and where; the text is in no event."""
     moderator = PolicyModerator([SecretsDetector()], Policy({"secret": Rule("block")}))
     secret = "AKIAIOSFODNN7EXAMPLE"
     clean, found = take_in(ledger, [moderation(input="a mill"), moderation(input=f"the key is {secret}")])

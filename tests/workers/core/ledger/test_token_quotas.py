@@ -49,7 +49,6 @@ def reserved(ledger: Ledger) -> set[str]:
 
 
 def test_without_a_quota_nothing_is_reserved(ledger: Ledger, job: Make):
-    """Neither for other tenants."""
     ledger.of(Quotas).put("a", 5, "ever")
     ledger.ingest([job(tenant="b", tokens=1_000)])
     assert ledger.of(Quotas).reserve([WantedQuota("x", "b", 10_000)]) == {}
@@ -57,7 +56,6 @@ def test_without_a_quota_nothing_is_reserved(ledger: Ledger, job: Make):
 
 
 def test_a_job_that_may_be_answered_again_is_let_in_where_all_its_answers_fit(ledger: Ledger, job: Make):
-    """What one answer costs is not enough."""
     ledger.of(Quotas).put("a", 100, "ever")
     first, second = (replace(job(tokens=30), most_tokens=most) for most in (90, 101))
     taken = ledger.ingest([second, first])
@@ -65,7 +63,6 @@ def test_a_job_that_may_be_answered_again_is_let_in_where_all_its_answers_fit(le
 
 
 def test_a_job_by_kafka_is_reserved_in_its_own_transaction_or_refused(ledger: Ledger, job: Make):
-    """With the category `quota`; later it has a new chance."""
     ledger.of(Quotas).put("a", 100, "ever")
     first, second, third = job(tokens=60), job(tokens=50), job(tokens=40)
     taken = ledger.ingest([first, second, third])
@@ -81,7 +78,6 @@ def test_a_job_by_kafka_is_reserved_in_its_own_transaction_or_refused(ledger: Le
 
 
 def test_what_comes_again_is_not_reserved_again(ledger: Ledger, job: Make):
-    """In one poll or in two, while it runs and when it has ended."""
     ledger.of(Quotas).put("a", 100, "ever")
     new = job(tokens=60)
     ledger.ingest([new, new])
@@ -93,7 +89,6 @@ def test_what_comes_again_is_not_reserved_again(ledger: Ledger, job: Make):
 
 
 def test_a_gateway_reserves_for_all_jobs_of_a_request_or_none(ledger: Ledger, job: Make):
-    """Ingest adopts what was reserved, and asks no more; what is not sent is given back."""
     ledger.of(Quotas).put("a", 100, "ever")
     one, two = job(tokens=60), job(tokens=60)
     together = [WantedQuota(each.id, "a", 60, group="request") for each in (one, two)]
@@ -113,7 +108,6 @@ def test_a_gateway_reserves_for_all_jobs_of_a_request_or_none(ledger: Ledger, jo
 
 
 def test_a_key_that_is_used_again_is_reserved_what_its_new_content_may_cost(ledger: Ledger, job: Make):
-    """What was reserved for a small job lets no large one in, at the gateway or at ingest; a smaller one gives back."""
     ledger.of(Quotas).put("a", 100, "ever")
     new = job(tokens=90)
     assert ledger.of(Quotas).reserve([WantedQuota(new.id, "a", 10, digest="small")]) == {}
@@ -131,7 +125,6 @@ def test_a_key_that_is_used_again_is_reserved_what_its_new_content_may_cost(ledg
 
 
 def test_a_lowered_quota_lets_in_what_was_reserved_and_nothing_beside_it(ledger: Ledger, job: Make):
-    """Also where what is taken in gives something back."""
     ledger.of(Quotas).put("a", 100, "ever")
     first, second = job(tokens=60), job(tokens=5)
     ledger.of(Quotas).reserve([WantedQuota(first.id, "a", 70)])
@@ -153,7 +146,6 @@ def sound_refusal(job_id: str, value: bytes, offset: int) -> Burial:
 
 
 def test_a_refusal_releases_what_was_reserved_in_its_own_transaction(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    """Of the content that was refused, deadline or not; one that is not written releases nothing."""
     ledger.of(Quotas).put("a", 100, "ever")
     job_id, (value, digest) = str(uuid4()), gateway_says("p")
     ledger.of(Quotas).reserve([WantedQuota(job_id, "a", 10, digest=digest)])
@@ -170,7 +162,6 @@ def test_a_refusal_releases_what_was_reserved_in_its_own_transaction(ledger: Led
 
 
 def test_what_is_refused_under_a_key_that_runs_releases_only_what_was_reserved_for_it(ledger: Ledger, job: Make):
-    """The job that runs keeps what it may use, whatever comes under its key and is turned away."""
     ledger.of(Quotas).put("a", 100, "ever")
     runs = job(tokens=30)
     ledger.ingest([runs])
@@ -189,7 +180,6 @@ def test_what_is_refused_under_a_key_that_runs_releases_only_what_was_reserved_f
 
 
 def test_five_jobs_under_one_key_never_get_beyond_the_quota(ledger: Ledger, job: Make):
-    """A small job that ingest refuses opens its key for a large one, through the door as gateways use it."""
     ledger.of(Quotas).put("a", 2_000, "ever")
     for n in range(5):
         large = replace(job(tokens=30_000), payload=gateway_says("large")[0])
@@ -206,7 +196,6 @@ def test_five_jobs_under_one_key_never_get_beyond_the_quota(ledger: Ledger, job:
 
 
 def test_what_never_comes_is_given_back_after_an_hour(ledger: Ledger, job: Make):
-    """And what is under way is not."""
     ledger.of(Quotas).put("a", 100, "ever")
     running = job(tokens=30)
     ledger.ingest([running])
@@ -224,7 +213,6 @@ def test_what_never_comes_is_given_back_after_an_hour(ledger: Ledger, job: Make)
 
 
 def test_what_never_comes_is_given_back_when_ingest_has_read_what_came_since(ledger: Ledger, job: Make):
-    """Its gateway was killed: minutes suffice. A job that comes later reserves anew, or is refused."""
     ledger.of(Quotas).put("a", 100, "ever")
     late = job(tokens=60)
     ledger.of(Quotas).reserve([WantedQuota(late.id, "a", 60)])
@@ -246,7 +234,6 @@ def test_what_never_comes_is_given_back_when_ingest_has_read_what_came_since(led
 
 
 def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):
-    """Also one that is cancelled before it was taken in."""
     ledger.of(Quotas).put("a", 100, "ever")
     taken, ahead = job(tokens=30), job(tokens=30)
     ledger.ingest([taken])
@@ -280,7 +267,6 @@ def test_what_a_job_used_is_read_from_its_end(event: bytes, used: int):
 def test_a_replayed_job_reserves_what_it_may_still_use(
     ledger: Ledger, job: Make, answered: bool, used: int, reserved_again: int
 ):
-    """An answer that was counted when the job died is not counted again."""
     ledger.of(Quotas).put("a", 100, "ever")
     ledger.ingest([new := job(tokens=30)])
     came_to = b'{"answer":{"usage":{"prompt_tokens":7,"completion_tokens":3}}}' if answered else None
@@ -295,7 +281,6 @@ def test_a_replayed_job_reserves_what_it_may_still_use(
 
 
 def test_a_replayed_job_that_goes_beyond_the_quota_dies_again(ledger: Ledger, job: Make):
-    """With a letter of its own, and nothing is reserved for it."""
     ledger.of(Quotas).put("a", 100, "ever")
     ledger.ingest([new := job(tokens=30)])
     with writing(ledger.engine) as tx:
@@ -321,7 +306,6 @@ def test_a_replayed_job_that_goes_beyond_the_quota_dies_again(ledger: Ledger, jo
 def test_an_answer_that_dies_before_its_next_step_is_tried_is_paid(
     ledger: Ledger, job: Make, how: str, came_to: bytes | None, used: int
 ):
-    """A model wrote it, whoever withholds it and however late it is. Beside it another job goes on."""
     ledger.of(Quotas).put("a", 100, "ever")
     late, other = job(tokens=30), job(tokens=20)
     ledger.ingest([late, other])
@@ -342,7 +326,6 @@ def test_an_answer_that_dies_before_its_next_step_is_tried_is_paid(
 
 @pytest.mark.parametrize(("period", "later", "new"), [("day", (0, 60), 1), ("ever", (10, 60), 0)])
 def test_a_period_begins_anew(ledger: Ledger, job: Make, period: str, later: tuple[int, int], new: int):
-    """What was used before counts no more; what is reserved does."""
     ledger.of(Quotas).put("a", 100, period)
     first, second = job(tokens=30), job(tokens=60)
     ledger.ingest([first, second])
@@ -357,7 +340,6 @@ def test_a_period_begins_anew(ledger: Ledger, job: Make, period: str, later: tup
 
 
 def test_bounds_of_a_period():
-    """Its first moment, and the next one's, in UTC."""
     month = 1_796_083_200_000  # 2026-12-01
     assert quota_rows._bounds("month", month) == (month, month + 31 * DAY_MS)
     assert quota_rows._bounds("month", month + 31 * DAY_MS - 1) == (month, month + 31 * DAY_MS)
@@ -365,7 +347,6 @@ def test_bounds_of_a_period():
 
 
 def test_a_quota_is_removed_with_what_is_reserved(ledger: Ledger, job: Make):
-    """Jobs go on, and their ends are as any other's."""
     ledger.of(Quotas).put("a", 100, "ever")
     new = job(tokens=60)
     ledger.ingest([new])
@@ -376,9 +357,6 @@ def test_a_quota_is_removed_with_what_is_reserved(ledger: Ledger, job: Make):
 
 
 def test_racing_bursts_through_both_doors_never_overspend(ledger: Ledger, job: Make):
-    """64 at a time, half reserved by gateways and half come by Kafka, while jobs end: at no moment is more used and
-    reserved than the quota, and at the end what was used is what the jobs that ran used.
-    """
     quota, each, start = 2_000, 50, threading.Barrier(64)
     ledger.of(Quotas).put("a", quota, "ever")
     seen: list[int] = []

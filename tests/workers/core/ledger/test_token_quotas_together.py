@@ -27,7 +27,6 @@ def other(ledger_url: str) -> Iterator[Ledger]:  # noqa: F811
 def test_a_bridge_reads_what_a_gateway_reserves_at_this_moment(
     ledger: Ledger, other: Ledger, job: Make, tokens: int, new: int, reserved: int
 ):
-    """For the same id: the job is let in by what it may cost, and is reserved for once."""
     ledger.of(Quotas).put("a", 100, "ever")
     large = job(tokens=tokens)
     with writing(ledger.engine) as tx:
@@ -38,7 +37,6 @@ def test_a_bridge_reads_what_a_gateway_reserves_at_this_moment(
 
 
 def test_of_two_gateways_that_reserve_for_one_id_the_second_pays_only_the_rest(ledger: Ledger, other: Ledger):
-    """Whatever each of them wants."""
     ledger.of(Quotas).put("a", 100, "ever")
     with writing(ledger.engine) as tx:
         quotas.reserve(tx, [WantedQuota("x", "a", 60)], adopt=False)
@@ -50,7 +48,6 @@ def test_of_two_gateways_that_reserve_for_one_id_the_second_pays_only_the_rest(l
 def test_a_refusal_beside_a_job_of_another_tenant_waits_for_nobody_in_a_circle(
     ledger: Ledger, other: Ledger, job: Make
 ):
-    """One transaction locks the quotas of all that it takes in and refuses in one order."""
     value, digest = gateway_says("p")
     late, of_b = job(), job(tenant="b")
     for tenant in ("a", "b"):

@@ -17,7 +17,6 @@ from headrace_workers.core.tables import JOBS, OUTBOX, STEPS
 
 
 def test_every_endpoint_hears_of_an_answer(ledger):
-    """Once each, however often the event is published; with the event as it was published."""
     after = After(ledger)
     (job,) = take_in(ledger, [told()])
     answer(ledger, job)
@@ -37,7 +36,6 @@ def test_every_endpoint_hears_of_an_answer(ledger):
 
 
 def test_every_kind_of_end_is_followed(ledger):
-    """A cancel and a death, too; a wish to cancel that came before its job has no job to ask."""
     after = After(ledger)
     dead, cancelled = take_in(ledger, [told(), told(input="c")])
     ledger.cancel(Cancellation(cancelled, "default", "enough"))
@@ -53,7 +51,6 @@ def test_every_kind_of_end_is_followed(ledger):
 
 
 def test_events_that_nobody_follows_make_nothing(ledger):
-    """No more do jobs that tell nobody."""
     after = After(ledger)
     (job,) = take_in(ledger, [evaluation()])
     answer(ledger, job)
@@ -63,7 +60,6 @@ def test_events_that_nobody_follows_make_nothing(ledger):
 
 
 def test_the_end_of_a_unit_is_told_to_nobody(ledger):
-    """Neither its success nor its death is published, and nothing follows from it; a dead one can be replayed."""
     after = After(
         ledger, lambda units: [Done() if u.endpoint == "a" else Dead(Category.PERMANENT, "410") for u in units]
     )
@@ -82,7 +78,6 @@ def test_the_end_of_a_unit_is_told_to_nobody(ledger):
 
 
 def test_a_unit_has_retries_and_a_deadline_of_its_own(ledger):
-    """The stage's schedule, whatever the deployment's; and its patience ends it."""
     hourly = RetrySchedule(first=3_600.0, longest=3_600.0, attempts=50)
     after = After(ledger, lambda units: [Retry("503", after=1_800.0) for _ in units], retry=hourly, patience=7_200.0)
     (job,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
@@ -105,7 +100,6 @@ def test_a_unit_has_retries_and_a_deadline_of_its_own(ledger):
 
 
 def test_units_are_no_jobs(ledger):
-    """They fill no bound, are no part of the counts of jobs, and nobody can cancel them."""
     after = After(ledger)
     (job,) = take_in(ledger, [told()])
     answer(ledger, job)
@@ -121,7 +115,6 @@ def test_units_are_no_jobs(ledger):
 
 
 def test_an_endpoint_has_so_many_open_at_most(ledger):
-    """What is more is dead from the beginning, with its reason, and can be replayed; others are not its concern."""
     after = After(ledger, most_open=2)
     jobs = take_in(ledger, [evaluation(input=str(n), metadata={"tell": "a" if n < 3 else "b"}) for n in range(4)])
     for job in jobs:
@@ -143,7 +136,6 @@ def test_an_endpoint_has_so_many_open_at_most(ledger):
 
 
 def test_what_an_open_unit_is_about_is_kept(ledger):
-    """However old it is; with the unit's end it may go, and the unit, too."""
     after = After(ledger)
     (job,) = take_in(ledger, [told()])
     answer(ledger, job)
@@ -162,7 +154,6 @@ def test_what_an_open_unit_is_about_is_kept(ledger):
 
 
 def test_what_kafka_refuses_is_followed_all_the_same(ledger):
-    """Its endpoint need not wait until someone has seen to the topic; a later retry makes no second unit."""
     after = After(ledger)
     (job,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
     answer(ledger, job)
@@ -177,7 +168,6 @@ def test_what_kafka_refuses_is_followed_all_the_same(ledger):
 
 
 def test_an_event_about_a_generation_is_followed_with_its_job(ledger):
-    """Whatever kind of job it is."""
     after = After(ledger)
     (job,) = take_in(ledger, [generation(metadata={"tell": "x"})])
     answer(ledger, job)

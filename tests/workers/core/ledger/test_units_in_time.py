@@ -36,7 +36,6 @@ def ended(ledger, seconds):
 
 
 def test_a_unit_is_remembered_like_a_job(ledger):
-    """Each for as long as the deployment says."""
     heard(ledger)
     ended(ledger, 40)
     ledger.prune(60_000)
@@ -61,7 +60,6 @@ def test_more_units_than_one_call_forgets_are_told(ledger):
 
 
 def test_more_jobs_than_one_call_forgets_are_told(ledger, job):
-    """Of jobs alone, too."""
     ledger.ingest([job() for _ in range(501)])
     ended(ledger, 40)
     assert ledger.prune(30_000) is True
@@ -113,7 +111,6 @@ def test_a_replayed_unit_has_its_patience_anew(ledger):
 
 
 def test_a_replayed_job_has_the_deadline_that_its_sender_gave(ledger, job):
-    """Beside a unit that is replayed, too."""
     until = ledger.now() + 1
     ledger.ingest([job(deadline=until)])
     eventually(lambda: ledger.reap(3).expired)

@@ -56,7 +56,6 @@ def terminal(ledger: Ledger, job_id: str) -> dict[str, Any]:
 
 
 def test_the_end_and_the_dead_letter_tell_the_failure_and_its_place(there: Deployment) -> None:
-    """Both are published, and kept for those who look later."""
     there.ledger.ingest([new := there.new(output=TREE)])
     there.run("model.echo", unparsable)
     end = terminal(there.ledger, new.id)
@@ -66,7 +65,6 @@ def test_the_end_and_the_dead_letter_tell_the_failure_and_its_place(there: Deplo
 
 
 def test_the_end_tells_when_the_job_was_accepted_and_the_tokens_of_its_last_answer(there: Deployment) -> None:
-    """An answer that was of no use took time and tokens, too."""
     there.ledger.ingest([new := there.new(output=TREE)])
     ((accepted_at,),) = there.ledger.read(select(JOBS.c.accepted_at).where(JOBS.c.id == new.id))
     there.run("model.echo", unparsable)
@@ -77,7 +75,6 @@ def test_the_end_tells_when_the_job_was_accepted_and_the_tokens_of_its_last_answ
 
 
 def test_metrics_count_the_jobs_by_failure(there: Deployment) -> None:
-    """Other dead letters are not among them."""
     there.ledger.ingest([there.new(output=TREE), there.new(output=TREE), there.new()])
     there.run("model.echo", lambda _, task: unparsable(_, task) if task.job.output else Dead(Category.PERMANENT, "no"))
     there.to_the_end()
@@ -87,7 +84,6 @@ def test_metrics_count_the_jobs_by_failure(there: Deployment) -> None:
 
 
 def test_a_job_without_a_format_has_no_failure_of_this_kind(there: Deployment) -> None:
-    """Other dead letters leave both fields out."""
     there.ledger.ingest([new := there.new()])
     there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no"))
     assert {"failure", "place"}.isdisjoint(terminal(there.ledger, new.id))
@@ -103,7 +99,6 @@ def test_an_unparsable_answer_costs_the_tokens_that_it_took(there: Deployment) -
 
 
 def test_the_receipt_of_a_chain_has_the_cost_of_both_models(there: Deployment) -> None:
-    """The first one's unparsable answer is charged, and then the second one's."""
     budget(there.ledger, 10**9)
     there.ledger.ingest([new := there.new(model=("echo", "other"), output=TREE)])
     there.run("model.echo", elsewhere)
@@ -114,7 +109,6 @@ def test_the_receipt_of_a_chain_has_the_cost_of_both_models(there: Deployment) -
 
 
 def test_a_longer_answer_is_reserved_before_it_is_asked_for(there: Deployment) -> None:
-    """The call that failed is charged, and the next reserves its tokens and those that it has more."""
     budget(there.ledger, 10**9)
     there.ledger.ingest([new := there.new(output=TREE)])
     ((tokens,),) = there.ledger.read(select(STEPS.c.tokens))
@@ -128,7 +122,6 @@ def test_a_longer_answer_is_reserved_before_it_is_asked_for(there: Deployment) -
 
 
 def test_a_longer_answer_beyond_the_budget_ends_the_job_as_truncated(there: Deployment) -> None:
-    """It ends in the same transaction; the reason names the budget, and the failure stays."""
     new = there.new(output=TREE)
     budget(there.ledger, new.money + COST + MORE * 20 - 1)
     there.ledger.ingest([new])
@@ -140,7 +133,6 @@ def test_a_longer_answer_beyond_the_budget_ends_the_job_as_truncated(there: Depl
 
 
 def test_a_job_that_gives_up_tells_its_last_failure(there: Deployment) -> None:
-    """The failure goes with the retry to the dead letter that ends it."""
     there.ledger.ingest([there.new(output=TREE)])
     for _ in range(3):
         with writing(there.ledger.engine) as tx:
@@ -153,7 +145,6 @@ def test_a_job_that_gives_up_tells_its_last_failure(there: Deployment) -> None:
 
 
 def test_a_replay_asks_for_the_same_format(there: Deployment) -> None:
-    """A job that was unparsable is asked again as it was, and may be answered then."""
     there.ledger.ingest([new := there.new(output=TREE)])
     there.run("model.echo", unparsable)
     there.ledger.replay(DeadFilter())
@@ -166,7 +157,6 @@ def test_a_replay_asks_for_the_same_format(there: Deployment) -> None:
 
 
 def test_a_job_with_a_format_reserves_the_tokens_of_a_second_answer(there: Deployment) -> None:
-    """An answer without its format may be asked for once more, with twice the room."""
     plain = generation(sampling=Sampling(max_tokens=100))
     asking = plain.model_copy(update={"output": TREE})
     assert there.pipeline.most_tokens(plain, 120) == 120

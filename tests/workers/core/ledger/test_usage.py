@@ -39,7 +39,6 @@ def sums(ledger: Ledger, tenant: str = "a") -> list[tuple[int, int, int]]:
 
 
 def test_a_job_is_counted_once_and_when_all_before_it_are(ledger: Ledger, job: Callable[..., NewJob]):
-    """What ended just now waits: others may yet end before it."""
     ended(ledger, job, [LAG_MS + 5_000, LAG_MS + 6_000, 0])
     ended(ledger, job, [LAG_MS + 5_000], tenant="b")
     for _ in range(3):
@@ -52,7 +51,6 @@ def test_a_job_is_counted_once_and_when_all_before_it_are(ledger: Ledger, job: C
 
 
 def test_days_are_those_of_the_ends(ledger: Ledger, job: Callable[..., NewJob]):
-    """In UTC; a range shows its own."""
     ended(ledger, job, [DAY_MS, DAY_MS + 1, 3 * DAY_MS])
     ledger.account()
     today = datetime.fromtimestamp(ledger.now() / 1000, UTC).date()
@@ -64,7 +62,6 @@ def test_days_are_those_of_the_ends(ledger: Ledger, job: Callable[..., NewJob]):
 def test_more_than_one_look_takes_is_counted_whole(
     ledger: Ledger, job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch, at_once: int
 ):
-    """Also where several ended in the same millisecond."""
     monkeypatch.setattr(accounting, "_AT_ONCE", at_once)
     ended(ledger, job, [LAG_MS + 9_000, LAG_MS + 5_000, LAG_MS + 5_000, LAG_MS + 5_000, LAG_MS + 1_000])
     while ledger.account():
@@ -73,7 +70,6 @@ def test_more_than_one_look_takes_is_counted_whole(
 
 
 def test_what_is_forgotten_was_counted_before(ledger: Ledger, job: Callable[..., NewJob]):
-    """However soon that is."""
     ended(ledger, job, [LAG_MS + 5_000, 60_000, 0])
     while ledger.prune(30_000):
         pass
@@ -86,7 +82,6 @@ def test_what_is_forgotten_was_counted_before(ledger: Ledger, job: Callable[...,
 def test_more_than_one_look_counts_is_forgotten_by_and_by(
     ledger: Ledger, job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch
 ):
-    """What is not counted yet stays."""
     monkeypatch.setattr(accounting, "_AT_ONCE", 2)
     ended(ledger, job, [60_000 + 1_000 * n for n in range(5)])
     assert ledger.prune(30_000)
@@ -98,7 +93,6 @@ def test_more_than_one_look_counts_is_forgotten_by_and_by(
 
 
 def test_two_that_count_at_a_time_count_once(ledger: Ledger, job: Callable[..., NewJob]):
-    """The second waits for the first, and finds nothing."""
     ended(ledger, job, [LAG_MS + 5_000 + n for n in range(20)])
     threads = [threading.Thread(target=ledger.account) for _ in range(4)]
     for thread in threads:
@@ -116,7 +110,6 @@ JUDGED = (
 
 
 def test_scores_are_counted_once_by_kind_and_by_why_there_is_none(ledger: Ledger, job: Callable[..., NewJob]):
-    """Names are users': they are not told apart. What ended just now is counted later, and what is forgotten stays."""
     ended(ledger, job, [LAG_MS + 5_000, LAG_MS + 6_000], scores=JUDGED)
     ended(ledger, job, [60_000], scores=JUDGED)
     ended(ledger, job, [LAG_MS + 7_000])

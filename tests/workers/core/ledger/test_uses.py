@@ -63,7 +63,6 @@ def put(ledger, name="a.md", sha="1", **more):
 
 
 def test_a_changed_document_takes_its_answers_with_it(ledger):
-    """No others; the reason names it, and workers' memories hear of it."""
     one, other = put(ledger), put(ledger, "b.md")
     resting, both, apart, on_none = live(ledger, one), live(ledger, one, other), live(ledger, other), live(ledger)
     position = ledger.horizon()
@@ -77,7 +76,6 @@ def test_a_changed_document_takes_its_answers_with_it(ledger):
 
 
 def test_a_removed_document_takes_its_answers_with_it(ledger):
-    """Each with its own name."""
     one, other = put(ledger), put(ledger, "b.md")
     entries = live(ledger, one), live(ledger, other)
     ledger.of(KnowledgeBases).remove([one[0], other[0]])
@@ -88,7 +86,6 @@ def test_a_removed_document_takes_its_answers_with_it(ledger):
 
 
 def test_another_embedders_vectors_change_no_answer(ledger):
-    """The document says what it said."""
     one = put(ledger)
     entry = live(ledger, one)
     assert put(ledger, embedder="f") == one
@@ -105,7 +102,6 @@ def test_another_tenants_document_of_the_name_is_another(ledger):
 
 @pytest.mark.parametrize("how", ["changed", "removed", "mixed"])
 def test_an_answer_from_what_is_no_more_is_withdrawn(ledger, how):
-    """Also one of which only one document changed, or that saw both versions of one."""
     one, other = put(ledger), put(ledger, "b.md")
     entry = pending(ledger)
     if how == "removed":
@@ -120,7 +116,6 @@ def test_an_answer_from_what_is_no_more_is_withdrawn(ledger, how):
 
 
 def test_who_waits_for_an_answer_that_is_withdrawn_runs_by_itself(flow: Flow, asks):  # noqa: F811
-    """At once."""
     jobs = flow.send(*(asks(idempotency_key=str(n)) for n in range(3)))
     flow.run("recall")
     assert flow.states(jobs).count("parked") == 2
@@ -131,7 +126,6 @@ def test_who_waits_for_an_answer_that_is_withdrawn_runs_by_itself(flow: Flow, as
 
 
 def test_many_answers_of_one_document_die_together(ledger, monkeypatch):
-    """However many of them one statement takes."""
     monkeypatch.setattr(entries, "_AT_ONCE", 2)
     one, other = put(ledger), put(ledger, "b.md")
     answers = [live(ledger, one, other) for _ in range(5)]
@@ -140,7 +134,6 @@ def test_many_answers_of_one_document_die_together(ledger, monkeypatch):
 
 
 def test_what_an_answer_rests_on_is_forgotten_with_it(ledger):
-    """Not before, and that of others not at all."""
     one = put(ledger)
     old, new = live(ledger, one), live(ledger, (ledger.of(KnowledgeBases).put(document("b.md")), "1"))
     put(ledger, sha="2")
@@ -155,7 +148,6 @@ def test_what_an_answer_rests_on_is_forgotten_with_it(ledger):
 @POSTGRESQL
 @pytest.mark.parametrize("how", ["changed", "removed"])
 def test_an_answer_that_is_admitted_while_its_document_changes_waits_for_that(ledger, how):
-    """And is then withdrawn."""
     one = put(ledger)
     entry = pending(ledger)
 
@@ -177,7 +169,6 @@ def test_an_answer_that_is_admitted_while_its_document_changes_waits_for_that(le
 @POSTGRESQL
 @pytest.mark.parametrize("how", ["changed", "removed"])
 def test_a_document_that_changes_while_an_answer_is_admitted_waits_for_that(ledger, how):
-    """And then kills it."""
     one = put(ledger)
     entry = pending(ledger)
     with writing(ledger.engine) as tx:
@@ -193,7 +184,6 @@ def test_a_document_that_changes_while_an_answer_is_admitted_waits_for_that(ledg
 
 @POSTGRESQL
 def test_answers_are_admitted_beside_each_other(ledger):
-    """Answers that rest on one document do not wait for each other."""
     one = put(ledger)
     first, second = pending(ledger), pending(ledger)
 
@@ -211,7 +201,6 @@ def test_answers_are_admitted_beside_each_other(ledger):
 
 @POSTGRESQL
 def test_a_group_of_answers_and_a_change_do_not_wait_in_a_circle(ledger, job, claim):
-    """The group holds all its documents before it touches an entry, one of which rests on what changes."""
     one, other = put(ledger), put(ledger, "b.md")
     before = live(ledger, other, key="same")
     after, second = pending(ledger, "same", [before]), pending(ledger)
@@ -305,7 +294,6 @@ def again(call):
 
 @pytest.mark.integration
 def test_racing_updates_and_look_ups_serve_nothing_stale(ledger_url, ledger):
-    """What was committed before a look-up began is what it finds, or it finds nothing."""
     for number in range(3):
         put(ledger, f"{number}", sha="0")
     race = Race(ledger_url)
@@ -317,7 +305,6 @@ def test_racing_updates_and_look_ups_serve_nothing_stale(ledger_url, ledger):
 
 @pytest.mark.luck
 def test_10_000_racing_updates_and_look_ups_serve_nothing_stale(ledger_url, ledger):
-    """The same, for longer."""
     for number in range(3):
         put(ledger, f"{number}", sha="0")
     race = Race(ledger_url)

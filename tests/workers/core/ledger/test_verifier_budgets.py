@@ -62,7 +62,6 @@ def test_a_verifiers_call_is_reserved_beside_the_answer(there: Deployment):
 
 
 def test_a_verifiers_call_that_the_budget_does_not_hold_ends_the_job(there: Deployment):
-    """As every other call does; no model is asked, and nothing is spent."""
     job = there.new(cache="semantic")
     budget(there.ledger, job.money + 100)
     there.ledger.ingest([job])
@@ -74,7 +73,6 @@ def test_a_verifiers_call_that_the_budget_does_not_hold_ends_the_job(there: Depl
 
 
 def test_a_verifier_that_was_killed_is_charged_with_the_most(there: Deployment):
-    """Its call may have been billed, and the next attempt is reserved in the transaction that finds it."""
     budget(there.ledger, 10**9)
     there.ledger.ingest([there.new(cache="semantic")])
     there.run("recall")
@@ -90,7 +88,6 @@ def test_a_verifier_that_was_killed_is_charged_with_the_most(there: Deployment):
 
 
 def test_a_verifier_whose_price_is_not_known_is_refused_under_a_budget(ledger: Ledger):
-    """At admission, before anything is spent."""
     there = verifying(ledger, other=UNKNOWN)
     budget(ledger, 10**9)
     assert ledger.ingest([there.new(cache="semantic")]).new == 0
@@ -120,7 +117,6 @@ def labels(there: Deployment) -> list[tuple[str | None, str | None]]:
 
 
 def test_a_label_reserves_its_call_and_pays_what_it_cost(there: Deployment):
-    """Once: what the verifier was asked about is not asked again."""
     budget(there.ledger, 10**9)
     unlabelled(there)
     ask(there)
@@ -136,7 +132,6 @@ def test_a_label_reserves_its_call_and_pays_what_it_cost(there: Deployment):
 
 @pytest.mark.parametrize("billed", [False, True])
 def test_a_label_is_charged_only_for_a_call_that_may_be_billed(there: Deployment, billed: bool):
-    """It asks no model if a person was quicker. A call that broke off is charged with the most."""
     budget(there.ledger, 10**9)
     unlabelled(there)
     ask(there)
@@ -166,7 +161,6 @@ def run_label(there: Deployment, claim: Claim, outcome: Outcome | None = None) -
 
 
 def test_a_label_that_the_budget_does_not_hold_is_given_up(there: Deployment):
-    """The audit stays unknown, and no model is asked."""
     budget(there.ledger, 10)
     unlabelled(there)
     ask(there)

@@ -24,7 +24,6 @@ def jobs(ledger, count, **fields):
 
 
 def test_endpoints_are_listed_newest_first_and_in_pages(ledger):
-    """A tenant's own; what callbacks met only when that is asked for."""
     office = Office(ledger)
     mine = [office.register(f"http://127.0.0.1:{n}/", name=str(n))[0] for n in range(1, 5)]
     with writing(ledger.engine) as tx:
@@ -41,7 +40,6 @@ def test_endpoints_are_listed_newest_first_and_in_pages(ledger):
 
 
 def test_an_endpoint_is_changed_and_forgotten(ledger):
-    """What was changed shows; nothing shows its secret by accident."""
     office = Office(ledger)
     endpoint, secret = office.register("http://127.0.0.1:1/")
     changed = ledger.of(Webhooks).change(endpoint, {"name": "new", "events": ("job.failed",)})
@@ -52,7 +50,6 @@ def test_an_endpoint_is_changed_and_forgotten(ledger):
 
 
 def test_a_batch_is_announced_once_to_who_listens(ledger):
-    """In the caller's own transaction: where that fails nobody hears of it."""
     office = Office(ledger)
     one, _ = office.register("http://127.0.0.1:1/", events=("batch.completed",))
     office.register("http://127.0.0.1:2/", events=("batch.failed",))
@@ -80,7 +77,6 @@ def test_a_batch_is_announced_once_to_who_listens(ledger):
 
 
 def test_a_double_click_sends_nothing_twice(ledger):
-    """What was sent again a moment ago is left out, whatever became of it; later it may be sent once more."""
     office = Office(ledger)
     with receiving() as receiver:
         endpoint, _ = office.register(receiver.url)
@@ -106,7 +102,6 @@ def test_a_double_click_sends_nothing_twice(ledger):
 
 
 def test_a_range_is_sent_again(ledger):
-    """Of one endpoint or tenant, from one time to another; with all its attempts and time anew."""
     office = Office(ledger)
     one, _ = office.register("http://127.0.0.1:1/")
     two, _ = office.register("http://127.0.0.1:2/")
@@ -130,7 +125,6 @@ def test_a_range_is_sent_again(ledger):
 
 
 def test_what_is_forgotten_goes_with_its_job(ledger):
-    """Deliveries, callbacks, and places that nobody names any more; endpoints stay."""
     office = Office(ledger)
     office.register("http://127.0.0.1:1/")
     office.end(*jobs(ledger, 2, callback=Callback(url="https://shop.example/")))
@@ -146,7 +140,6 @@ def test_what_is_forgotten_goes_with_its_job(ledger):
 
 
 def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
-    """However many jobs and deliveries lie in the tables."""
     office = Office(ledger)
     endpoint, _ = office.register("http://127.0.0.1:1/")
     known = jobs(ledger, 300)

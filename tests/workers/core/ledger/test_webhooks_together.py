@@ -18,7 +18,6 @@ from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 @pytest.mark.parametrize("ends", ["is written", "comes to nothing"])
 def test_who_sends_a_day_again_sends_it_all_beside_who_sends_an_hour(ledger, monkeypatch, ends):
-    """What the other was quicker with is passed over, and does not look like the end."""
     monkeypatch.setattr(deliveries, "_AT_ONCE", 2)
     for name, at in (("a", 100), ("b", 100), ("c", 200)):
         delivery(ledger, name, "dead", created_at=at)
@@ -35,7 +34,6 @@ def test_who_sends_a_day_again_sends_it_all_beside_who_sends_an_hour(ledger, mon
 
 
 def test_of_two_who_register_the_last_endpoint_one_does(ledger, monkeypatch):
-    """The second counts when the first is written, and not beside it; another tenant waits for nobody."""
     counted, go, add_row = threading.Event(), threading.Event(), endpoints.add
 
     def paused(tx, **fields):
@@ -58,7 +56,6 @@ def test_of_two_who_register_the_last_endpoint_one_does(ledger, monkeypatch):
 
 
 def test_of_two_who_change_a_secret_both_have_one_that_signs(ledger):
-    """While they overlap: the second takes the place of the first's, and not of the one before."""
     add(ledger, "we_1")
     with writing(ledger.engine) as tx:
         endpoints.rotate(tx, "we_1", "first's", "hint", 60_000)

@@ -86,7 +86,6 @@ def told(ledger, job_id):
 
 
 def test_what_follows_is_done_and_written_at_once(ledger, answered):
-    """One claim takes a job to its end: both events in order, a receipt that accounts for each stage, no step left."""
     (job_id,), started = answered(generation())
     write(ledger, started, work().do(started))
     assert told(ledger, job_id) == ["headrace.output.v1", "headrace.moderated.v1", "headrace.result.v1"]
@@ -113,7 +112,6 @@ def test_a_model_does_nothing_more_in_the_same_breath(ledger):
 
 
 def test_what_a_model_must_judge_is_left_to_it(ledger, answered):
-    """Its step is ready for the model's worker; its neighbour is done."""
     (plain, rubric), started = answered(generation(), generation(criteria=(Rubric(question="Kind?", model="echo"),)))
     write(ledger, started, work().do(started))
     assert (states(ledger)[plain, "judge"], states(ledger)[rubric, "rubric"]) == ("done", "ready")
@@ -123,14 +121,12 @@ def test_what_a_model_must_judge_is_left_to_it(ledger, answered):
 
 
 def test_what_another_does_is_left_to_it(ledger, answered):
-    """A worker that only moderates."""
     (job_id,), started = answered(generation())
     write(ledger, started, work(judge=None).do(started))
     assert states(ledger)[job_id, "judge"] == "ready"
 
 
 def test_what_is_not_possible_yet_waits_alone(ledger, answered):
-    """The step before it is done and told; the second attempt is the judge's alone, and ends the job."""
     (job_id,), started = answered(generation())
     busy = work(judge=lambda tasks: [Retry("busy") for _ in tasks])
     write(ledger, started, busy.do(started))
@@ -148,7 +144,6 @@ def test_what_is_not_possible_yet_waits_alone(ledger, answered):
 
 
 def test_who_dies_behind_a_step_is_told_after_it(ledger, answered):
-    """The death names the stage at which it came; the neighbour's answer is written."""
     (bad, good), started = answered(generation(prompt="bad"), generation())
 
     def judging(tasks):
@@ -171,7 +166,6 @@ def test_who_dies_behind_a_step_is_told_after_it(ledger, answered):
 
 
 def test_what_raises_behind_a_step_costs_its_neighbours_nothing(ledger, answered):
-    """As in any group: the culprit stands alone, and waits for another try."""
     (bad, good), started = answered(generation(prompt="bad"), generation())
 
     def judging(tasks):
@@ -184,7 +178,6 @@ def test_what_raises_behind_a_step_costs_its_neighbours_nothing(ledger, answered
 
 
 def test_a_job_that_is_cancelled_meanwhile_gets_nothing(ledger, answered):
-    """Neither event is told, no step of it is left, and its neighbour is done."""
     (gone, stays), started = answered(generation(), generation())
 
     def moderating(tasks):
@@ -201,7 +194,6 @@ def test_a_job_that_is_cancelled_meanwhile_gets_nothing(ledger, answered):
 
 
 def test_what_is_too_late_for_the_next_step_is_left(ledger, answered):
-    """Its deadline passed during the first: the look for expired jobs ends it."""
     (job_id,), started = answered(generation())
     late = replace(started, steps=tuple(row._replace(deadline=started.now) for row in started.steps))
 

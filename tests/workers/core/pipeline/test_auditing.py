@@ -35,7 +35,6 @@ def draw(auditing: Auditing, number: int = 1, similarity: float = 0.95) -> Drawn
 
 
 def test_about_a_share_is_drawn_and_always_the_same() -> None:
-    """Whoever draws, and in whatever order."""
     one, two = Auditing(Pipeline(), 0.2), Auditing(Pipeline(), 0.2)
     drawn = [n for n in range(2_000) if draw(one, n).rows]
     assert 320 < len(drawn) < 480
@@ -47,13 +46,11 @@ def test_about_a_share_is_drawn_and_always_the_same() -> None:
     ("similarity", "stratum"), [(0.5, 0), (0.9, 0), (0.93, 0), (0.94, 1), (0.97, 2), (0.99, 3), (1.0, 3)]
 )
 def test_the_stratum_is_that_of_the_similarity(similarity: float, stratum: int) -> None:
-    """Drawn or not."""
     for share in (0.0, 1.0):
         assert draw(Auditing(Pipeline(), share), similarity=similarity).stratum == stratum
 
 
 def test_an_audit_is_bulk_work_behind_all_other_for_the_model_of_its_job() -> None:
-    """With all that it takes to answer it afresh, and to compare."""
     (audit,) = draw(Auditing(Pipeline(), 1.0)).rows
     assert isinstance(audit, NewAudit)
     assert audit.id == audit_id(job_id(1), 7) != audit_id(job_id(2), 7)
@@ -66,7 +63,6 @@ def test_an_audit_is_bulk_work_behind_all_other_for_the_model_of_its_job() -> No
 
 
 def test_an_audit_that_is_answered_twice_costs_twice() -> None:
-    """A fifth of them are; the same ones for whoever makes groups and whoever asks."""
     auditing = Auditing(Pipeline(), 1.0)
     tokens = {}
     for number in range(200):
@@ -81,7 +77,6 @@ def test_an_audit_that_is_answered_twice_costs_twice() -> None:
 
 
 def test_what_is_nearly_served_is_drawn_with_the_chance_of_a_hit_and_makes_no_work() -> None:
-    """The job's own answer is what is compared: nobody asks a model once more."""
     auditing = Auditing(Pipeline(), 0.2)
     assert 320 < sum(auditing.explores(job_id(n)) for n in range(2_000)) < 480
     assert not any(Auditing(Pipeline(), 0.0).explores(job_id(n)) for n in range(2_000))
@@ -95,7 +90,6 @@ def test_what_is_nearly_served_is_drawn_with_the_chance_of_a_hit_and_makes_no_wo
 
 
 def test_a_pipeline_without_the_stage_audits_nothing() -> None:
-    """What it serves counts for no bound."""
     alone = Auditing(Pipeline([stage for stage in Pipeline().stages if stage.name != "audit"]), 1.0)
     assert draw(alone) == Drawn(1, 0.0)
     assert not alone.explores(job_id(1))

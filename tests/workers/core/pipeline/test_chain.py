@@ -40,7 +40,6 @@ def context_of(settled: StepResult):
 
 
 def test_a_failed_step_goes_to_the_next_model_at_once():
-    """With its queue, group and tokens, and with what was tried."""
     pinned = pin([Link("a", 100), Link("b", 130), Link("c", 90)])
     first = failed("a", pinned, tokens=110)
     assert (first.delay_ms, first.queue, first.group_key) == (0, "model.b", "generate|b|256")
@@ -51,7 +50,6 @@ def test_a_failed_step_goes_to_the_next_model_at_once():
 
 
 def test_a_model_that_is_to_be_asked_once_more_is_asked_before_the_next():
-    """If the schedule has an attempt for it; the next model has all of its own."""
     again = failed("a", again=True)
     assert (again.queue, isinstance(again.outcome, Retry)) == (None, True)
     assert again.delay_ms <= 1_000
@@ -63,7 +61,6 @@ def test_a_model_that_is_to_be_asked_once_more_is_asked_before_the_next():
 
 
 def test_the_last_model_has_the_whole_retry_schedule():
-    """Attempts of other models are not counted against it; the dead letter names all that were tried."""
     context = {}
     for number, model in enumerate(("a", "b"), 1):
         context = context_of(failed(model, context, attempts=number))
@@ -78,14 +75,12 @@ def test_the_last_model_has_the_whole_retry_schedule():
 
 
 def test_a_passing_error_stays_with_its_model():
-    """Only what another model may answer is moved."""
     later = failed("a", category=Category.TRANSIENT)
     assert (later.queue, isinstance(later.outcome, Retry)) == (None, True)
     assert [each.model for each in tried_in(context_of(later))] == ["a"]
 
 
 def test_models_that_are_avoided_are_passed_over_in_their_order():
-    """Where all behind are, the step is tried again here, or with the first that is not avoided."""
     assert failed("a", avoided={"b"}).queue == "model.c"
     assert failed("a", avoided={"b", "c"}).queue is None
     back = failed("c", avoided={"a", "c"}, attempts=1)
@@ -95,7 +90,6 @@ def test_models_that_are_avoided_are_passed_over_in_their_order():
 
 
 def test_a_pinned_chain_holds_whatever_the_catalogue_says():
-    """The job is what its first step pinned; a model that is skipped is none of it."""
     named = generation(model="careful")
     context = pack(pin([Link("a"), Link("b", skipped="too small"), Link("c")]), ())
     task = task_of(row(job_payload=encode_value(named), context=context))
@@ -105,7 +99,6 @@ def test_a_pinned_chain_holds_whatever_the_catalogue_says():
 
 
 def test_no_attempt_begins_behind_the_deadline():
-    """The job is expired, and the letter says what was tried."""
     dead = failed("a", deadline=NOW + 200).outcome
     assert isinstance(dead, Dead)
     assert dead.category is Category.EXPIRED
@@ -113,14 +106,12 @@ def test_no_attempt_begins_behind_the_deadline():
 
 
 def test_a_task_knows_how_long_its_job_has_left():
-    """By the ledger's clock."""
     assert task_of(row(), NOW).seconds_left is None
     assert task_of(row(deadline=NOW + 2_500), NOW).seconds_left == 2.5
 
 
 @pytest.mark.parametrize(("lane", "queue"), [(Lane.INTERACTIVE, "model.b"), (Lane.BATCH, "model.a")])
 def test_only_interactive_jobs_are_led_around_a_model(lane, queue):
-    """Batch work waits for the model that it asked for."""
     pipeline = Pipeline((GENERATE, *BEHIND), avoided=lambda: {"a"})
     job = generation(model=("a", "b"), lane=lane)
     route = pipeline.next_step(JOB_ID, job, job)
@@ -132,5 +123,4 @@ def test_only_interactive_jobs_are_led_around_a_model(lane, queue):
 
 
 def test_every_model_of_a_chain_is_one_that_the_job_may_need():
-    """Admission looks at all of them."""
     assert Pipeline().models_of(CHAIN) == {"a", "b", "c"}

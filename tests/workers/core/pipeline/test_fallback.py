@@ -82,13 +82,11 @@ def action(case, lane, seconds_left):
 
 
 def test_every_row_of_the_page_is_known() -> None:
-    """A row that is added or changed there needs its case here."""
     assert {happened for happened, _ in table()} == set(ROWS)
 
 
 @pytest.mark.parametrize(("happened", "follows"), table())
 def test_the_decision_is_as_the_page_says(happened: str, follows: str) -> None:
-    """For interactive jobs with 60 seconds left, and for batch work that has an hour, or no deadline."""
     interactive, batch, wished = FOLLOWS[follows]
     usual, wish = ROWS[happened]
     for case in usual:
@@ -102,7 +100,6 @@ def test_the_decision_is_as_the_page_says(happened: str, follows: str) -> None:
     ("error", "opens_in"), [(ProviderBusy("429", after=40), 0.0), (ProviderBusy("503"), 0.0), (SHUT, 10.0)]
 )
 def test_batch_work_waits_until_its_deadline_is_near(error: HeadraceError, opens_in: float) -> None:
-    """Ten minutes before it, it goes to the next model as interactive work does."""
     for left, expected in ((601, "wait"), (60, "next")):
         decision = decide_next(attempt_of(error, "a", JOB), CHAIN, Lane.BATCH, left, opens_in)
         assert decision.action == expected
@@ -110,8 +107,6 @@ def test_batch_work_waits_until_its_deadline_is_near(error: HeadraceError, opens
 
 @pytest.mark.parametrize(("lane", "patience"), [(Lane.INTERACTIVE, 10), (Lane.BATCH, 60)])
 def test_a_step_that_another_model_may_answer_waits_for_a_bounded_time_in_all(lane: Lane, patience: float) -> None:
-    """Each wait is short enough by itself; together they are counted from the first one."""
-
     def action(waited: float, chain: tuple[str, ...]) -> str:
         attempt = attempt_of(ProviderBusy("429", after=4), "a", JOB, waited=waited)
         return decide_next(attempt, chain, lane, 500).action
@@ -121,7 +116,6 @@ def test_a_step_that_another_model_may_answer_waits_for_a_bounded_time_in_all(la
 
 
 def test_a_model_is_asked_once_more_only_where_that_can_help() -> None:
-    """Not without an attempt, not behind its share of the deadline, and not while its breaker is open."""
     again = FailedAttempt(model="a", number=1, most=3, delay=1.0, again=True)
     decisions = [
         decide_next(again, CHAIN, Lane.INTERACTIVE, 60),
@@ -133,7 +127,6 @@ def test_a_model_is_asked_once_more_only_where_that_can_help() -> None:
 
 
 def test_behind_the_last_model_the_retry_schedule_begins() -> None:
-    """It ends with the attempts, or at the deadline; a model that nobody may ask is waited for."""
     last = FailedAttempt(model="b", number=1, most=3, delay=2.0)
     assert decide_next(last, CHAIN, Lane.INTERACTIVE, None).action == "retry"
     assert decide_next(last, CHAIN, Lane.INTERACTIVE, None, 10.0).action == "wait"

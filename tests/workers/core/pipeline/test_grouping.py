@@ -30,12 +30,10 @@ def generate_group(job, job_id):
 
 
 def test_greedy_jobs_share_whatever_greedy_ignores():
-    """At temperature 0, top_p, top_k and seed change nothing."""
     assert group() == group(top_p=0.5, top_k=7, seed=3)
 
 
 def test_what_changes_the_call_parts_groups():
-    """Model, length class, and with sampling its parameters."""
     assert len({group(temperature=t, top_p=p, top_k=k) for t in (0.5, 1) for p in (0.5, 1) for k in (0, 4)}) == 8
     assert len({group(temperature=t, repetition_penalty=r) for t in (0, 0.5) for r in (None, 1, 1.5)}) == 6
     assert group(max_tokens=200) == group(max_tokens=256) != group(max_tokens=257)
@@ -44,7 +42,6 @@ def test_what_changes_the_call_parts_groups():
 
 
 def test_held_answers_run_apart_from_free_ones():
-    """They take longer, and the answers of a group come together. They share groups whatever their formats."""
     tool = Tool(name="look", parameters={"type": "object"})
     held = [
         generation(output=JsonObjectFormat()),
@@ -80,7 +77,6 @@ def test_jobs_of_a_tenant_share_a_long_system_prompt():
 @pytest.mark.integration
 @given(generations)
 def test_a_group_fits_its_column_after_it_was_split(job):
-    """Halving a group of 128 adds two characters each time, seven times at most."""
     column = STEPS.c.group_key.type.length
     assert len(generate_group(job, ID)) + 2 * 8 <= column
     assert len(model_queue(job.model)) <= STEPS.c.queue.type.length
@@ -97,5 +93,4 @@ def test_every_job_costs_something(job):
     [("", 0), ("Name three rivers.", 4), ("12 May 2031", 7), ("naïve", 3), ("江の水", 3), ("a" * 30, 3), (" \n\t ", 0)],
 )
 def test_tokens_are_guessed_by_words_digits_and_signs(text, tokens):
-    """Words, each digit and each other sign; a long word is several."""
     assert estimate_tokens(evaluation(input=text, output="")) == tokens + 1

@@ -39,7 +39,6 @@ def raising_on(culprits, error):
 
 @given(st.integers(0, 40), st.sets(st.integers(0, 39), max_size=5))
 def test_only_the_culprits_get_the_error(count, culprits):
-    """Each of the others gets its own outcome, in order."""
     group = tasks(count)
     outcomes = run_isolated(raising_on(culprits, InvalidRecord("too long")), group)
     assert outcomes == [
@@ -48,7 +47,6 @@ def test_only_the_culprits_get_the_error(count, culprits):
 
 
 def test_a_retryable_error_is_a_retry():
-    """The error's category decides."""
     assert run_isolated(raising_on({0}, Unavailable("away")), tasks(1)) == [Retry("away")]
 
 
@@ -65,7 +63,6 @@ def test_a_retryable_error_of_a_group_retries_the_group():
 
 
 def test_an_unknown_error_is_tried_again_and_tells_no_text(caplog):
-    """What it says may be a user's words: the reason, which goes on a topic, names only its kind."""
     with caplog.at_level(logging.WARNING):
         first, second = run_isolated(raising_on({1}, KeyError("a private word")), tasks(2))
     assert first == marked(tasks(1)[0])
@@ -76,14 +73,12 @@ def test_an_unknown_error_is_tried_again_and_tells_no_text(caplog):
 
 @pytest.mark.parametrize("answer", [[], [Dead(Category.PERMANENT, "x")] * 3], ids=["none", "too many"])
 def test_a_step_that_miscounts_answers_nobody(answer):
-    """Outcomes that cannot be told apart are not handed to the wrong job."""
     outcomes = run_isolated(lambda _group: answer, tasks(2))
     assert all(isinstance(outcome, Retry) for outcome in outcomes)
     assert len(outcomes) == 2
 
 
 def test_a_stop_passes_through():
-    """What ends the process is no outcome of a job."""
     with pytest.raises(SystemExit):
         run_isolated(raising_on({0}, SystemExit()), tasks(1))
 

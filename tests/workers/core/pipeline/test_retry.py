@@ -20,13 +20,11 @@ class Highest(random.Random):
 
 
 def test_the_bound_of_a_delay_doubles_up_to_a_minute():
-    """From a second."""
     found = [USUAL.delay(n, Highest()) for n in range(9)]
     assert found == [1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
 def test_a_schedule_may_last_for_days():
-    """As a webhook's: from ten seconds to half a day."""
     days = RetrySchedule(first=10.0, longest=43_200.0, attempts=20)
     found = [days.delay(n, Highest()) for n in (1, 2, 10, 14, 20)]
     assert found == [10.0, 20.0, 5_120.0, 43_200.0, 43_200.0]
@@ -34,14 +32,12 @@ def test_a_schedule_may_last_for_days():
 
 
 def test_a_delay_that_was_asked_for_is_the_least():
-    """The schedule's own comes where it is longer."""
     assert USUAL.delay(1, Highest(), 300.0) == 300.0
     assert USUAL.delay(9, Highest(), 5.0) == 60.0
 
 
 @given(attempt=st.integers(0, 10_000), seed=st.integers())
 def test_delays_are_full_jitter_within_bounds(attempt, seed):
-    """Between nothing and a bound that doubles with each attempt, a minute at most."""
     assert 0 <= USUAL.delay(attempt, random.Random(seed)) <= min(60.0, 2.0 ** max(0, min(attempt, 20) - 1))
 
 

@@ -41,7 +41,6 @@ def way(job, event, pipeline=PIPELINE, **asked):
 
 
 def test_the_way_of_a_generation():
-    """Generate, moderate, judge; nothing stands behind the judge."""
     job = generation(criteria=(ExactMatch(),), reference="r")
     assert way(job, job) == ("generate", "model.echo", "generate|echo|256")
     assert way(job, output(), after="generate") == ("moderate", "moderate", "moderate")
@@ -50,12 +49,10 @@ def test_the_way_of_a_generation():
 
 
 def test_an_evaluation_goes_to_the_judge_at_once():
-    """It has its output with it."""
     assert way(evaluation(), evaluation()) == ("judge", "judge", "judge")
 
 
 def test_a_text_goes_where_it_is_embedded_or_moderated_and_no_further():
-    """An embedding job to workers of the role recall, in a queue of its own; a moderation job to the moderator."""
     assert way(embedding(), embedding()) == ("embed", "embed", "embed")
     assert way(moderation(), moderation()) == ("moderate", "moderate", "moderate")
     for job, stage in ((embedding(), "embed"), (moderation(), "moderate")):
@@ -82,13 +79,11 @@ def test_a_rubric_goes_where_its_model_is(model, judge, asked):
 
 
 def test_a_rubric_that_nobody_answers_goes_to_the_judge():
-    """An evaluation names no model of its own: the receipt says why there is no value."""
     job = evaluation(criteria=RUBRIC)
     assert way(job, job, Pipeline()) == ("judge", "judge", "judge")
 
 
 def test_an_answer_is_looked_up_before_it_is_judged():
-    """By whoever has an embedder; the judge's model, where one is asked, comes behind it. Others pass it by."""
     job = generation(criteria=(Grounded(), *RUBRIC))
     assert way(job, moderated(), after="moderate")[:2] == ("ground", "ground")
     assert way(job, moderated(), after="ground")[:2] == ("rubric", "model.big")
@@ -100,7 +95,6 @@ def test_an_answer_is_looked_up_before_it_is_judged():
     "criterion", [Rubric(question="Kind?", share=0.3), Pairwise(share=0.3), Grounded(share=0.3), Cosine(share=0.3)]
 )
 def test_who_is_not_drawn_does_not_wait_for_whoever_would_have_answered(criterion):
-    """No model, and no embedder: it goes to the judge at once, whose score says that it was not drawn."""
     asks = "ground" if isinstance(criterion, Grounded | Cosine) else "rubric"
     for number in range(50):
         job = evaluation(criteria=(criterion, ExactMatch()), other="c")
@@ -111,9 +105,6 @@ def test_who_is_not_drawn_does_not_wait_for_whoever_would_have_answered(criterio
 
 
 def test_of_several_models_that_one_is_asked_whose_rubric_was_drawn():
-    """Not the one that is named first, where a share leaves out what that was to answer. A rubric that names none has
-    the same judge, whatever is drawn.
-    """
     rare, always = Rubric(question="Kind?", model="a", share=0.3), Rubric(question="True?", model="b")
     for number in range(50):
         first = "a" if drawn(str(number), 0.3) else "b"
@@ -125,14 +116,12 @@ def test_of_several_models_that_one_is_asked_whose_rubric_was_drawn():
 
 
 def test_who_may_be_judged_when_others_are_waits():
-    """What is unsure is not known before: also a job that the share leaves out goes where the model is."""
     doubt = Rubric(question="True?", name="true", share=0.001, uncertain=Uncertain(criterion="exact_match"))
     job = evaluation(criteria=(doubt, ExactMatch()))
     assert {PIPELINE.next_step(str(n), job, job).stage.name for n in range(20)} == {"rubric"}
 
 
 def test_a_stage_between_two_others_takes_only_what_it_asks_for():
-    """What it does not ask for passes it at no cost; what it says goes on behind it, and not to itself again."""
     shout = Stage(
         name="shout", order=45, takes=(type(output()),), step=stub, when=lambda job, _: "loud" in job.metadata
     )
@@ -145,7 +134,6 @@ def test_a_stage_between_two_others_takes_only_what_it_asks_for():
 
 
 def test_a_stage_may_send_a_job_back():
-    """To one that it names; one that is none is no way."""
     assert way(generation(), output(), after="moderate", to="generate") == (
         "generate", "model.echo", "generate|echo|256",
     )  # fmt: skip
@@ -156,7 +144,6 @@ def test_a_stage_may_send_a_job_back():
 
 
 def test_what_one_model_could_not_another_may():
-    """A stage says which; by default none."""
     own = Stage(name="own", order=1, takes=(), step=stub, weight=Weight.MODEL, model=lambda *_: "a",
                 chain=lambda _job: ("a", "b"))  # fmt: skip
     pipeline = Pipeline((own,))
@@ -181,7 +168,6 @@ def test_two_stages_in_one_place_are_refused():
 
 
 def test_models_of_a_job_are_all_that_it_needs_on_its_way():
-    """Its own, and the judge's where a rubric asks for one."""
     judged, alone = Pipeline(judge_model="judge"), Pipeline()
     assert judged.models_of(generation()) == {"echo"}
     assert judged.models_of(generation(criteria=RUBRIC)) == {"echo", "judge"}
@@ -195,20 +181,17 @@ def test_models_of_a_job_are_all_that_it_needs_on_its_way():
 
 
 def test_words_name_roles():
-    """Several may be given, `all` is every one, and twice is once."""
     assert PIPELINE.roles_of(["judge", "moderate", "judge"]) == {"judge", "moderate"}
     assert PIPELINE.roles_of(["all"]) == {"recall", "generate", "moderate", "judge", "deliver"}
 
 
 @pytest.mark.parametrize("names", [["cook"], []])
 def test_other_words_are_refused_with_those_that_are_known(names):
-    """The message lists what a role may be."""
     with pytest.raises(ConfigurationError, match="moderate, generate, judge, deliver or all"):
         PIPELINE.roles_of(names)
 
 
 def test_a_generate_worker_needs_a_model():
-    """Other roles need none."""
     # What was begun is finished first.
     assert PIPELINE.queues_of(["moderate", "judge"], None) == ["judge", "moderate", "screen"]
     assert PIPELINE.queues_of(["moderate", "judge"], "echo") == ["judge", "moderate", "screen"]
@@ -219,7 +202,6 @@ def test_a_generate_worker_needs_a_model():
 
 
 def test_every_queue_there_is():
-    """Those of models are told apart by what their work costs, not by their names."""
     found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues([ServedModel("a")])]
     assert found == [
         ("deliver", Weight.IO, None),
@@ -232,7 +214,6 @@ def test_every_queue_there_is():
 
 @pytest.mark.parametrize("role", PIPELINE.roles)
 def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
-    """A worker can do what it listens to; a judge without a model loads none, and no need is built twice."""
     built = []
 
     def build(name, value):
@@ -295,7 +276,6 @@ def test_a_prompt_is_screened_first_where_that_is_asked_for(default, asked, scre
 
 @pytest.mark.parametrize("asked", [None, True, False])
 def test_a_prompt_of_whom_the_policy_names_is_screened(asked):
-    """Whatever its job says: who sends it does not decide about the policy. Others are as they were."""
     pipeline = with_stages(*moderating.stages(must_screen=lambda tenant: tenant == "shop"))
 
     def first(tenant):

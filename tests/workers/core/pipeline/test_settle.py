@@ -50,7 +50,6 @@ FREE = not_made("echo")
 
 
 def test_a_step_that_is_done_makes_the_next_ready():
-    """The event is published, and is what the next step reads; lane, rank and flow stay, and a turn comes later."""
     done = settled(Done(output()), lane=1, rank=2, turn=77, batch=7)
     assert isinstance(done.outcome, Done)
     (following,) = done.following
@@ -66,14 +65,12 @@ def test_a_step_that_is_done_makes_the_next_ready():
 
 
 def test_a_job_cannot_be_dropped():
-    """Somebody waits for its end: a stage that drops it is a fault, and the job is dead with it in words."""
     dead = settled(Dropped("nobody wants it"))
     assert isinstance(dead.outcome, Dead)
     assert "dropped a job, whose end somebody waits for" in dead.outcome.reason
 
 
 def test_a_step_carries_all_of_what_came_before_it():
-    """What the next one is ordered, grouped and bounded by; its event is of the time when the step ended."""
     done = settled(Done(output()), lane=0, rank=3, deadline=NOW + 10**6, due=NOW, tokens=99)
     (following,) = done.following
     assert (following.job_id, following.lane, following.rank, following.deadline) == (JOB_ID, 0, 3, NOW + 10**6)
@@ -84,7 +81,6 @@ def test_a_step_carries_all_of_what_came_before_it():
 
 
 def test_a_step_that_goes_on_to_a_model_knows_what_its_prompt_begins_with():
-    """Where it was looked up before, too, it is run with others that begin so."""
     turns = (Message(role="system", content="You answer for a shop. " * 40), Message(role="user", content="hello"))
     job = generation(prompt=None, messages=turns)
     (following,) = settled(Done(), stage="recall", job_payload=encode_value(job)).following
@@ -93,7 +89,6 @@ def test_a_step_that_goes_on_to_a_model_knows_what_its_prompt_begins_with():
 
 
 def test_a_clock_that_was_set_back_gives_no_negative_times():
-    """Nor is an attempt counted that nobody counted."""
     done = settled(Ended(result()), stage="judge", ready_at=NOW + 5_000, accepted_at=NOW + 9_000, attempts=0)
     receipt = decode_value("headrace.result.v1", done.end.value)
     (record,) = receipt.stages
@@ -101,7 +96,6 @@ def test_a_clock_that_was_set_back_gives_no_negative_times():
 
 
 def test_what_a_step_reads():
-    """The job, and the event of the step before it where there is one."""
     assert settled_task().event == settled_task().job == generation(tenant="shop")
     later = settled_task(payload=encode_value(output()), event_type="headrace.output.v1", attempts=2)
     assert (later.event, later.job, later.attempt) == (output(), generation(tenant="shop"), 2)
@@ -114,7 +108,6 @@ def settled_task(**changes):
 
 
 def test_the_record_of_a_stage_is_added_to_those_before():
-    """A receipt accounts for every stage, with the attempt that counted and the times."""
     first = settled(Done(output()), attempts=2).records[-1].value
     event = decode_value("headrace.output.v1", first)
     (record,) = event.stages
@@ -132,7 +125,6 @@ BOGUS = (StageRecord(stage="bogus", attempt=9, waited_ms=1, ran_ms=1, group_size
 
 @pytest.mark.parametrize("said", [(), BOGUS], ids=["silent", "bogus"])
 def test_no_step_tells_of_the_stages_before_it(said):
-    """Whatever it says of them: its last event, and those beside it, have those that there were."""
     first = settled(Done(output())).records[-1].value
     beside, passed, last = (event.model_copy(update={"stages": said}) for event in (output(), moderated(), result()))
     way = {"payload": first, "event_type": "headrace.output.v1"}
@@ -145,7 +137,6 @@ def test_no_step_tells_of_the_stages_before_it(said):
 
 
 def test_an_events_id_is_the_same_however_often_it_is_made():
-    """A repeat can be recognised; only a replay by hand begins a new series."""
     ids = [
         settled(Done(output(text=text)), attempts=n).records[-1].headers["ce_id"] for text, n in (("a", 1), ("b", 2))
     ]
@@ -158,14 +149,12 @@ def test_an_events_id_is_the_same_however_often_it_is_made():
 
 
 def test_retry_waits_at_least_as_long_as_was_asked():
-    """The step may ask for a delay; the ledger's own backoff comes where it is longer."""
     later = settled(Retry("busy", after=300.0))
     assert isinstance(later.outcome, Retry)
     assert (later.job_id, later.delay_ms, later.outcome.reason) == (JOB_ID, 300_000, "busy")
 
 
 def test_the_last_attempt_is_final():
-    """A transient failure that comes again and again ends in `dead`, with the attempts and the last reason."""
     dead = settled(Retry("busy", category=Category.REROUTABLE), attempts=3)
     assert isinstance(dead.outcome, Dead)
     assert (dead.burial.category, dead.burial.attempts, dead.burial.reason) == (
@@ -176,7 +165,6 @@ def test_the_last_attempt_is_final():
 
 
 def test_a_retry_after_the_deadline_is_none():
-    """Where the deadline leaves no time to try again, the job has expired now."""
     dead = settled(Retry("busy", after=60.0), deadline=NOW + 59_000)
     assert isinstance(dead.outcome, Dead)
     assert (dead.burial.category, "busy" in dead.burial.reason) == (Category.EXPIRED, True)
@@ -190,7 +178,6 @@ def test_a_deadline_is_counted_from_the_end_of_the_run(left, kind):
 
 
 def test_a_step_whose_worker_failed_around_it_is_tried_again():
-    """As one that said so itself, without an answer for the end."""
     given = row(attempts=2)
     started = Started(1, "model.echo", "generate", "g", False, 12, NOW, (given,))
     conditions = Conditions(Pipeline(), max_attempts=3, random=Highest(), ran_ms=0.0)
@@ -204,7 +191,6 @@ def test_a_step_whose_worker_failed_around_it_is_tried_again():
     "end", [{"attempts": 3}, {"deadline": NOW + 59_000}], ids=["no attempt is left", "no time is left"]
 )
 def test_what_is_known_without_the_step_is_sent_in_the_end(end):
-    """A step that said so ends in a receipt rather than in `dead`, with its own record in it; before, it is tried."""
     retry = Retry("busy", after=60.0, otherwise=Ended(result()))
     assert isinstance(settled(retry, stage="judge", attempts=2).outcome, Retry)
     last = settled(retry, stage="judge", **end)
@@ -217,7 +203,6 @@ def test_what_is_known_without_the_step_is_sent_in_the_end(end):
 
 @pytest.mark.parametrize("kind", get_args(JobKind))
 def test_dead_keeps_the_job_as_it_came(kind):
-    """The dead letter holds what a replay needs: the original and its topic."""
     payload = encode_value(EXAMPLES[f"headrace.job.{kind}.v1"])
     dead = settled(Dead(Category.PERMANENT, "no"), stage="judge", kind=kind, job_payload=payload).burial
     assert (dead.id, dead.job_id, dead.stage) == (end_id(JOB_ID, "headrace.dead.v1"), JOB_ID, "judge")
@@ -238,7 +223,6 @@ class Highest(random.Random):
 
 
 def test_what_is_not_published_goes_on_with_the_job():
-    """Context of all stages before, and the records of those that said nothing; the event is the one that came."""
     before = Stage(name="look", order=1, takes=(type(generation()),), step=stub)
     pipeline = Pipeline((before, *Pipeline().stages))
     done = settled(Done(context={"found": [1, "é"]}), stage="look", pipeline=pipeline, context=pack({"a": 1}, ()))
@@ -264,7 +248,6 @@ def test_a_step_without_context_writes_none():
 
 
 def test_several_events_are_published_in_order():
-    """The last of them is what the job goes on with."""
     done = settled(Done(output(text="b"), also=(output(text="a"),)))
     assert [decode_value("headrace.output.v1", record.value).answer.text for record in done.records] == ["a", "b"]
     assert done.following[0].payload == done.records[-1].value
@@ -274,7 +257,6 @@ def test_several_events_are_published_in_order():
 
 
 def test_a_job_that_is_sent_back_begins_a_new_round():
-    """The same stage may run again for it; forward it stays in its round."""
     back = settled(Done(to="generate"), stage="moderate", ordinal=1, payload=encode_value(output()),
                    event_type="headrace.output.v1")  # fmt: skip
     (following,) = back.following
@@ -291,7 +273,6 @@ def test_a_job_that_goes_round_in_a_circle_is_dead():
 
 
 def test_a_job_goes_on_to_another_model_of_the_same_stage():
-    """Where the step names it: as one more round of that stage, in that model's queue, alone with its own."""
     criteria = [{"criterion": "rubric", "question": "?", "model": name} for name in "ab"]
     asked = generation(criteria=criteria)
     onward = settled(
@@ -322,7 +303,6 @@ def test_a_job_goes_on_to_another_model_of_the_same_stage():
     ids=["no end", "nowhere", "no receipt", "an object", "no number", "no text", "too large"],
 )
 def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
-    """A step states an end explicitly: a step that forgets it raises an error that names its stage."""
     dead = settled(outcome, stage="judge")
     assert isinstance(dead.outcome, Dead)
     assert (dead.burial.category, dead.burial.stage) == (Category.PERMANENT, "judge")
@@ -341,13 +321,11 @@ def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
     ],
 )
 def test_a_dead_letter_says_what_its_sender_can_act_on(error, code):
-    """The category alone does not: a permanent failure may be a fault of the request or of the configuration."""
     burial = settled(outcome_of(error), attempts=3).burial
     assert (letter(burial).code, letter_row(burial, NOW)["code"]) == (code, code)
 
 
 def test_a_call_that_failed_unbilled_costs_nothing_though_its_job_goes_on():
-    """The job's earlier answer goes on, or its receipt says what was not judged."""
     pinned = NextCall("echo", Price("USD", input=10), 100).pinned()
     retry = Retry("refused", category=Category.REROUTABLE, otherwise=Done(output()))
     assert cost_of(settled(retry, attempts=3, context=pack(pinned, ())).following[0].context) is None
@@ -358,14 +336,12 @@ def test_a_call_that_failed_unbilled_costs_nothing_though_its_job_goes_on():
 
 
 def test_a_step_may_wait_for_another_job_or_be_held():
-    """Neither is an attempt."""
     wait, held = Wait(JobEnd("other"), "it answers the same", at_most=1.5), Held("a person must look")
     assert settled(wait) == StepResult(JOB_ID, wait, delay_ms=1_500, charge=FREE)
     assert settled(held) == StepResult(JOB_ID, held, settled(held).records, charge=FREE)
 
 
 def test_what_is_held_is_told_once():
-    """As an event of its own; not while it is held and tried again."""
     (record,) = settled(Held("a person must look"), stage="moderate").records
     event = decode_value("headrace.job.held.v1", record.value)
     assert (record.topic, record.key, event.job_id, event.stage) == (Topic.HELD, JOB_ID, JOB_ID, "moderate")
@@ -376,7 +352,6 @@ def test_what_is_held_is_told_once():
 
 
 def test_what_needs_no_person_is_tried_again_ever_more_seldom():
-    """A half of what it has waited, between bounds, and not all at the same time."""
     down = Held("a detector is down", needs_person=False)
     assert settled(Held("a person must look")).delay_ms is None
     assert 2_500 <= settled(down).delay_ms <= 5_000
@@ -385,14 +360,12 @@ def test_what_needs_no_person_is_tried_again_ever_more_seldom():
 
 
 def test_rows_are_written_with_what_they_belong_to():
-    """In the transaction that completes the step."""
     rows = (Row(INCIDENTS, {"holder": "a"}),)
     assert settled(Done(output(), rows=rows)).outcome.rows == rows
     assert settled(Ended(result(), rows=rows), stage="judge").outcome.rows == rows
 
 
 def test_what_a_model_could_not_is_tried_elsewhere_at_once():
-    """Where its stage knows of another, however often this model was asked; then it is an attempt as any other."""
     own = replace(GENERATE, group=None, chain=lambda _job: ("echo", "big"))
     pipeline = Pipeline((own, *BEHIND))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
@@ -408,7 +381,6 @@ def test_what_a_model_could_not_is_tried_elsewhere_at_once():
 
 
 def test_a_stage_has_a_schedule_of_its_own():
-    """Attempts and delays are values of the stage."""
     patient = Stage(
         name="generate", order=40, takes=(), step=stub, retry=RetrySchedule(first=3_600.0, longest=3_600.0, attempts=9)
     )

@@ -25,12 +25,10 @@ def floor(then="regenerate", attempts=1, criterion=HERON):
 
 @pytest.mark.parametrize("then", ["hold", "accept"])
 def test_what_is_answered_once_costs_one_answer(then):
-    """With or without a floor, and what no model of its own answers, whatever the policy says."""
     assert {cost(generation(tenant="b"), "a"), cost(evaluation(tenant="a"), "a"), cost(floor(then))} == {100}
 
 
 def test_each_answer_more_reads_the_one_before_and_what_is_wrong():
-    """Of a floor as many as it says; of a policy that has answers made again two, beside those."""
     once, more = 100, 100 + 40  # and the objection
     assert [cost(floor(attempts=n)) > once + n * more for n in (1, 2, 3)] == [True] * 3
     assert cost(floor(attempts=2)) - cost(floor()) == cost(floor(attempts=3)) - cost(floor(attempts=2))
@@ -39,7 +37,6 @@ def test_each_answer_more_reads_the_one_before_and_what_is_wrong():
 
 
 def test_what_is_wrong_may_be_long():
-    """It says what the criterion asks, and repeats sentences that are not supported."""
     long = Contains(text="heron " * 300)
     assert cost(floor(criterion=long)) >= cost(floor()) + 299
     assert cost(floor(criterion=Grounded())) >= cost(floor()) + 30

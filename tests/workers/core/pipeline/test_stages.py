@@ -18,7 +18,6 @@ STAGES = Pipeline().stages
 
 
 def test_names_fit_the_contract_and_the_table():
-    """A stage's name goes into receipts and into a column."""
     for stage in STAGES:
         assert TypeAdapter(Name).validate_python(stage.name) == stage.name
         assert len(stage.name) <= 32
@@ -26,12 +25,10 @@ def test_names_fit_the_contract_and_the_table():
 
 
 def test_every_kind_of_job_has_a_first_stage():
-    """What is accepted has somewhere to go."""
     assert {kind for stage in STAGES for kind in stage.takes} >= set(get_args(AnyJob))
 
 
 def test_what_stages_need_is_built_by_one_part_each(tmp_path):
-    """A stage of a feature touches no list of what workers build; and nothing is built that no stage needs."""
     with sqlite_ledger(tmp_path) as ledger:
         worker = WorkerParts(
             name="w", settings=settings(), pipeline=Pipeline(), ledger=ledger, progress=Progress(), model="echo"

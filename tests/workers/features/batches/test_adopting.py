@@ -36,7 +36,6 @@ def test_what_another_batch_has_answered_is_taken_over(running):
 
 
 def test_a_line_waits_for_another_batch_that_has_its_job(running):
-    """Both come to their ends; lines behind it wait, too."""
     first = running.submit(keyed(range(1, 4)), defaults=OWN)
     running.turn()
     second = running.submit(keyed(range(3, 6)), defaults=OWN)

@@ -29,7 +29,6 @@ def running(tmp_path):
 
 
 def test_a_receiver_is_told_of_the_end_of_its_batch(running):
-    """Once, by a body that the tenant's own secret signs; what the batch's jobs end with is told to nobody."""
     office = Office(running.ledger)
     with receiving() as receiver:
         batch_id = running.submit(jobs(2), callback=BatchCallback(url=receiver.url))
@@ -51,7 +50,6 @@ def _own(office):
 
 
 def test_an_endpoint_that_is_named_and_listens_is_told_once(running):
-    """It is one receiver, by whatever way it hears."""
     office = Office(running.ledger)
     with receiving() as receiver:
         listens, _ = office.register(receiver.url, tenant="a", events=("batch.failed",))
@@ -68,7 +66,6 @@ def test_an_endpoint_that_is_named_and_listens_is_told_once(running):
 
 @pytest.mark.parametrize("own", [True, False], ids=["nobody's", "another tenant's"])
 def test_an_endpoint_that_is_not_there_is_refused_at_the_door(running, own):
-    """By the door of batches, and of each line that names it; that of another tenant looks the same."""
     office = Office(running.ledger)
     foreign, _ = office.register("https://shop.example/", tenant="b", events=())
     named = NOBODYS if own else foreign
@@ -101,7 +98,6 @@ def test_what_is_submitted_again_is_known_though_its_endpoint_is_gone(running):
 
 
 def test_an_inner_address_is_refused_at_the_door(running):
-    """By the door of batches, and of each line that names it."""
     words = "callback.url: webhooks may not go there: 169.254.169.254 is not a public address"
     with pytest.raises(InvalidRecord, match=words):
         running.submit(jobs(1), callback=BatchCallback(url=METADATA))
@@ -114,7 +110,6 @@ def test_an_inner_address_is_refused_at_the_door(running):
 
 
 def test_an_inner_address_is_told_nothing(running):
-    """Where the door let it in, by another reach than the worker's, its delivery is dead at once, with the reason."""
     running.reach = Reach(networks_of(["169.254.0.0/16"], "of a test"))
     office = Office(running.ledger)
     with receiving() as receiver:
@@ -128,7 +123,6 @@ def test_an_inner_address_is_told_nothing(running):
 
 
 def test_only_the_ends_that_it_asks_for_are_told(running):
-    """And what is run again tells the same place."""
     office = Office(running.ledger)
     with receiving() as receiver:
         callback = BatchCallback(url=receiver.url, events=("batch.completed",))

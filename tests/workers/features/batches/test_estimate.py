@@ -31,7 +31,6 @@ def full(chance, wanted):
 @pytest.mark.parametrize("write", [short, skewed, two_kinds, full])
 @pytest.mark.parametrize(("known", "lines"), [(60, 40), (1_000, 64), (400, 800)])
 def test_the_interval_holds_for_nine_of_ten_sub_batches(write, known, lines):
-    """Of 200 that are drawn from the same lines, each with what was known before it; tokens and busy time alike."""
     chance = random.Random(f"{write.__name__} {known} {lines}")
     everything = []
     for _ in range(5_000):
@@ -56,7 +55,6 @@ def test_the_interval_holds_for_nine_of_ten_sub_batches(write, known, lines):
 @pytest.mark.parametrize("lines", [12, 24, 64, 400])
 @pytest.mark.parametrize("slots", [1, 3])
 def test_the_clock_holds_for_nine_of_ten_batches_of_few_groups_and_of_many(lines, slots):
-    """Who is free takes the next group, and near the end some have nothing to do: that is in the interval, too."""
     chance = random.Random(f"{lines} {slots}")
 
     def ran():
@@ -88,7 +86,6 @@ def schedule(lines, slots, size=8):
 
 
 def test_it_narrows_as_more_is_known():
-    """And is never more than all lines may write together."""
     chance = random.Random(5)
     ran = [Ran(64, skewed(chance, 64), 1.0) for _ in range(2_000)]
     few, many = (predicted({64: 1_000}, part, lambda each: each.wrote, 1.0) for part in (ran[:50], ran))
@@ -97,13 +94,11 @@ def test_it_narrows_as_more_is_known():
 
 
 def test_no_line_is_expected_to_write_more_than_it_may():
-    """Lines that ran may have written a token more than they were allowed."""
     told = predicted({64: 10}, [Ran(64, 67, 1.0)] * 30, lambda each: each.wrote, 1.0)
     assert told == Interval(640, 640, 640)
 
 
 def test_a_kind_of_which_little_is_known_may_be_as_long_or_as_large_a_share():
-    """Both are in the interval. Nothing is told where too few lines ran at all."""
     ran = [Ran(64, 32, 1.0)] * 30
     told = predicted({512: 10}, ran, lambda each: each.wrote, 1.0)
     assert (told.low, told.high) == (320, 2_560)
@@ -116,5 +111,4 @@ def test_a_kind_of_which_little_is_known_may_be_as_long_or_as_large_a_share():
     [([], 1.0), ([(0, 10)], 1.0), ([(0, 10), (0, 10), (20, 30), (20, 30)], 2.0), ([(0, 10), (5, 15)], 20 / 15)],
 )
 def test_how_many_ran_side_by_side(intervals, parallel):
-    """Time in which nothing ran does not count."""
     assert side_by_side(intervals) == pytest.approx(parallel)

@@ -31,7 +31,6 @@ def forecast(call, ledger, tmp_path, monkeypatch):  # noqa: F811
 
 
 def test_it_counts_what_would_run_and_what_would_not(forecast, ledger):  # noqa: F811
-    """With the first reasons; nothing is stored, nothing is sent."""
     same = {"prompt": "one two", "idempotency_key": "k", "sampling": {"max_tokens": 5}}
     code, told = forecast([same, same, b"{", {"prompt": "three", "sampling": {"max_tokens": 7}}])
     assert code == 1
@@ -44,7 +43,6 @@ def test_it_counts_what_would_run_and_what_would_not(forecast, ledger):  # noqa:
 
 
 def test_it_finds_what_is_asked_twice_where_the_cache_may_answer(forecast):
-    """Only there."""
     lines = [{"prompt": "one"}, {"prompt": "one"}, {"prompt": "two"}]
     assert forecast(lines)[1]["repeated"] == 0
     code, told = forecast(lines, "--cache", "exact")
@@ -52,7 +50,6 @@ def test_it_finds_what_is_asked_twice_where_the_cache_may_answer(forecast):
 
 
 def test_it_estimates_by_what_like_lines_took(forecast, ledger, tmp_path):  # noqa: F811
-    """And says nothing where too little is known."""
     lines = jobs(30, sampling={"max_tokens": 4})
     assert forecast(lines)[1]["models"]["echo"] == {"lines": 30, "completion_tokens": None, "seconds": None}
     running = Running(ledger, tmp_path / ".headrace")
@@ -64,7 +61,6 @@ def test_it_estimates_by_what_like_lines_took(forecast, ledger, tmp_path):  # no
 
 
 def test_people_are_told_in_words(call, forecast):  # noqa: F811
-    """A line a fact."""
     forecast([b"{", *jobs(1)])
     code, out, err = call("batch", "submit", "jobs.jsonl", "--dry-run", "--max-tokens", "10")
     assert code == 1

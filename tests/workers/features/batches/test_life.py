@@ -36,7 +36,6 @@ def counts(batch):
 
 
 def test_every_line_is_answered_once(running):
-    """The output has a receipt a line, and the counts agree with it."""
     batch_id = running.submit(jobs(25))
     assert running.batch(batch_id).state == "validating"
     running.turn()
@@ -55,7 +54,6 @@ def test_every_line_is_answered_once(running):
 
 
 def test_small_batches_behind_a_large_one_of_their_tenant_end_within_some_groups(running):
-    """Each takes its turns with the others, however many lines of the large one are under way."""
     large = running.submit(jobs(5_021))
     running.settle()
     small = [running.submit(jobs(count)) for count in (3, 5, 2)]
@@ -68,7 +66,6 @@ def test_small_batches_behind_a_large_one_of_their_tenant_end_within_some_groups
 
 
 def test_a_small_batch_needs_two_turns_whatever_else_runs(running):
-    """In one it is read to its end, in the other its answers are written and it is over: a turn may be long."""
     running.submit(jobs(900))
     running.settle()
     small = running.submit(jobs(3))
@@ -80,7 +77,6 @@ def test_a_small_batch_needs_two_turns_whatever_else_runs(running):
 
 
 def test_a_lines_own_deadline_makes_it_urgent_and_the_end_of_its_batch_does_not(running):
-    """Both end it where nobody comes to it in time."""
     late = datetime.now(UTC) + timedelta(hours=1)
     batch_id = running.submit([*jobs(1), *jobs(1, deadline=late.isoformat())])
     running.turn()
@@ -91,7 +87,6 @@ def test_a_lines_own_deadline_makes_it_urgent_and_the_end_of_its_batch_does_not(
 
 
 def test_a_line_on_a_knowledge_base_that_does_not_exist_is_refused(running):
-    """It becomes no job; the other lines do."""
     batch_id = running.submit([*jobs(1), *jobs(2, knowledge="dogs")])
     running.run()
     running.settle()
@@ -102,7 +97,6 @@ def test_a_line_on_a_knowledge_base_that_does_not_exist_is_refused(running):
 
 
 def test_answers_can_be_read_while_the_rest_runs(running):
-    """What has ended is in the output after the next turn."""
     batch_id = running.submit(jobs(70))
     running.turn(2)
     assert running.ledger.claim is not None
@@ -114,7 +108,6 @@ def test_answers_can_be_read_while_the_rest_runs(running):
 
 
 def test_lines_that_are_held_are_counted(running):
-    """As long as they are, in a batch that is not over; each line once, and those of no other batch."""
     batch_id, other = running.submit(jobs(5)), running.submit(jobs(3))
     running.turn()
     assert (running.batch(batch_id).held, Batch.of(running.batch(batch_id)).headrace.held) == (0, 0)
@@ -134,7 +127,6 @@ def test_lines_that_are_held_are_counted(running):
 
 
 def test_a_bad_line_stops_nothing(running):
-    """Each has its number and a reason in the error file; empty lines are none."""
     wrong = [
         b"{",
         b"",
@@ -160,7 +152,6 @@ def test_a_bad_line_stops_nothing(running):
 
 
 def test_of_two_lines_of_one_name_the_first_is_run(running):
-    """The other's error names both; also when they are far apart."""
     lines = jobs(1_200)
     for number in (3, 7, 1_100):
         lines[number - 1]["idempotency_key"] = "the same"
@@ -175,7 +166,6 @@ def test_of_two_lines_of_one_name_the_first_is_run(running):
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
 def test_what_is_compressed_is_read_as_it_is(running, pack):
-    """And gone on with in the middle, by a bridge that begins anew."""
     batch_id = running.submit(pack(text_of(jobs(1_100))))
     running.turn()
     assert 0 < running.batch(batch_id).taken < 1_100
@@ -188,7 +178,6 @@ def test_what_is_compressed_is_read_as_it_is(running, pack):
 
 
 def test_what_is_compressed_is_read_over_in_pieces(ledger, tmp_path, monkeypatch):
-    """By a bridge that begins anew: however long that takes, other batches go on meanwhile."""
     running = Running(ledger, tmp_path, most=10_000, window=10_000)
     batch_id = running.submit(gzip.compress(text_of(jobs(1_100))))
     running.turn()
@@ -224,7 +213,6 @@ def test_a_line_of_which_no_end_is_in_sight_is_refused(running, monkeypatch):
 
 
 def test_what_is_spoilt_in_the_store_is_read_as_far_as_it_can_be(running, tmp_path):
-    """The batch says up to which line, and all lines up to that one are answered."""
     packed = gzip.compress(text_of([{"prompt": f"{number} {number * 7919 % 10_007}"} for number in range(2_000)]))
     batch_id = running.submit(packed)
     (path,) = (tmp_path / "files" / "a" / running.batch(batch_id).input_file).iterdir()
@@ -241,7 +229,6 @@ def test_what_is_spoilt_in_the_store_is_read_as_far_as_it_can_be(running, tmp_pa
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
 def test_what_is_torn_or_spoilt_is_not_stored(running, pack):
-    """However late it turns out."""
     packed = pack(text_of(jobs(1_000)))
     for data in (packed[:-1], packed[:30], packed[:200] + bytes(100) + packed[300:]):
         with pytest.raises(NotReadable, match="cannot be decompressed"):
@@ -250,13 +237,11 @@ def test_what_is_torn_or_spoilt_is_not_stored(running, pack):
 
 
 def test_an_empty_file_is_refused(running):
-    """At once: there is nothing to wait for."""
     with pytest.raises(EmptyInput, match="no line"):
         running.submit(b"\n\n")
 
 
 def test_only_so_many_lines_are_under_way(ledger, tmp_path):
-    """Of one batch, and of all together, which have their share."""
     running = Running(ledger, tmp_path, most=100, window=80)
     first = running.submit(jobs(300))
     running.settle()
@@ -273,7 +258,6 @@ def test_only_so_many_lines_are_under_way(ledger, tmp_path):
 
 
 def test_a_batch_of_which_everything_failed_has_failed(running):
-    """Whether lines are no jobs, or their jobs died."""
     wrong, died = running.submit([b"{", b"{"]), running.submit(jobs(2))
     running.run(dead)
     assert {running.batch(each).state for each in (wrong, died)} == {"failed"}
@@ -282,7 +266,6 @@ def test_a_batch_of_which_everything_failed_has_failed(running):
 
 
 def test_cancelling_keeps_what_is_done_and_lets_go_of_the_rest(running):
-    """What was under way and what was not read yet is told in the error file."""
     batch_id = running.submit(jobs(900))
     running.turn()
     done = running.end(limit=64)
@@ -298,7 +281,6 @@ def test_cancelling_keeps_what_is_done_and_lets_go_of_the_rest(running):
 
 
 def test_what_is_over_when_its_time_is_keeps_what_is_done(running):
-    """The rest is `batch_expired`, whether it was sent or not."""
     batch_id = running.submit(jobs(900))
     running.turn()
     done = running.end(limit=64)
@@ -315,7 +297,6 @@ def test_what_is_over_when_its_time_is_keeps_what_is_done(running):
 
 
 def test_a_lines_deadline_is_the_batchs(running):
-    """Or its own, where that is sooner: such a line says `expired`."""
     batch_id = running.submit([{"prompt": "a"}, {"prompt": "b", "deadline": "2020-01-01T00:00:00Z"}], window=3_600)
     running.turn()
     (step,) = running.ledger.read(select(STEPS.c.deadline))
@@ -325,7 +306,6 @@ def test_a_lines_deadline_is_the_batchs(running):
 
 
 def test_jobs_that_are_in_no_output_are_not_forgotten(running):
-    """However old they are; behind that they are as all others."""
     running.submit(jobs(3))
     running.turn()
     running.end()
@@ -358,7 +338,6 @@ def test_a_disk_that_takes_nothing_is_waited_for(running, tmp_path):
 
 
 def test_a_batch_is_let_go_of_while_a_disk_takes_nothing(running, tmp_path):
-    """No model goes on for it; its files are written when they can be."""
     batch_id = running.submit(jobs(3))
     running.turn()
     running.end(limit=1)
@@ -376,7 +355,6 @@ def test_a_batch_is_let_go_of_while_a_disk_takes_nothing(running, tmp_path):
 
 
 def test_a_store_that_forgets_nothing_is_called_by_its_name(running, monkeypatch):
-    """What is too old is forgotten when it is back; the ledger is not said to be away."""
     file = running.files.add([b"x"], tenant="a", purpose="batch", name="x", keep=-1.0)
     monkeypatch.setattr(running.bulk, "_forgot_at", float("-inf"))
     with monkeypatch.context() as patched:
@@ -396,7 +374,6 @@ def refuse(paths):
 
 
 def test_two_bridges_at_a_time_do_nothing_twice(running):
-    """Also when the one that had the duty does not know that it lost it."""
     batch_id = running.submit(jobs(1_000))
     mine, other = running.bulk, running.bridge()
     mine._duty.held_until = other._duty.held_until = float("inf")  # both believe that they have the duty
@@ -413,7 +390,6 @@ def test_two_bridges_at_a_time_do_nothing_twice(running):
 
 
 def test_a_batch_and_its_lines_are_forgotten_behind_their_files(running):
-    """When it is old enough, and its output is gone."""
     batch_id = running.submit(jobs(3))
     running.run()
     assert running.ledger.of(Batches).forget(-1_000) is False
@@ -425,15 +401,12 @@ def test_a_batch_and_its_lines_are_forgotten_behind_their_files(running):
 
 
 def test_the_same_submission_is_the_same_batch(running):
-    """By its key; without one each is new."""
     first = running.submit(jobs(1), key="k")
     assert running.submit(jobs(1), key="k") == first
     assert running.submit(jobs(1)) != running.submit(jobs(1))
 
 
 def test_a_cached_answer_is_counted(running):
-    """One for which no model was run."""
-
     def served(row):
         event = with_usage(row)
         recall = {"tier": "exact", "age": 1.0}
@@ -445,7 +418,6 @@ def test_a_cached_answer_is_counted(running):
 
 
 def test_an_input_that_was_deleted_fails_its_batch(running, tmp_path):
-    """With the reason; what was sent is answered."""
     batch_id = running.submit(jobs(900))
     running.turn()
     taken = running.batch(batch_id).taken
@@ -470,7 +442,6 @@ def killed(running, batch_id):
 
 
 def test_bridges_that_are_killed_at_other_lines_each_time_fail_no_batch(running):
-    """It gets further between them: no line is to blame."""
     batch_id = running.submit(jobs(2_100))
     for _ in range(4):
         killed(running, batch_id)
@@ -481,7 +452,6 @@ def test_bridges_that_are_killed_at_other_lines_each_time_fail_no_batch(running)
 
 
 def test_lines_behind_the_one_that_kills_bridges_are_named_in_the_error_file(running):
-    """And can be run again under their names and numbers."""
     batch_id = running.submit([{"idempotency_key": f"n{each}", **job} for each, job in enumerate(jobs(600), 1)])
     running.turn()
     taken = running.batch(batch_id).taken
@@ -498,7 +468,6 @@ def test_lines_behind_the_one_that_kills_bridges_are_named_in_the_error_file(run
 
 
 def test_lines_that_kill_bridges_that_only_read_them_are_numbered(running, monkeypatch):
-    """Nobody opens the input again."""
     batch_id = running.submit(jobs(4))
     for _ in range(2):
         for _ in range(3):
@@ -526,14 +495,12 @@ def test_a_bridge_that_waits_for_the_file_store_is_not_counted_as_a_crash_if_it_
 
 
 def test_who_follows_kafka_knows_the_batch_by_its_correlation_id(running):
-    """Each job carries it."""
     batch_id = running.submit(jobs(2))
     running.turn()
     assert {row.correlationid for row in running.jobs()} == {batch_id}
 
 
 def test_what_failed_is_run_again_under_its_numbers(running):
-    """As a batch of its own, once; what had another's name is not among it."""
     lines = jobs(6)
     lines[3] = {"prompt": "x", "idempotency_key": "k"}
     lines[4] = {"prompt": "y", "idempotency_key": "k"}
@@ -554,7 +521,6 @@ def test_what_failed_is_run_again_under_its_numbers(running):
 
 
 def test_what_failed_cannot_be_run_again_when_its_input_is_gone(running):
-    """It is not said that nothing failed."""
     batch_id = running.submit(jobs(2))
     running.run(dead)
     batch = running.batch(batch_id)
@@ -566,7 +532,6 @@ def test_what_failed_cannot_be_run_again_when_its_input_is_gone(running):
 
 
 def test_a_budget_is_kept_to(running):
-    """Reserved before a line is sent, settled behind it: the rest ends as `budget`, and goes on with more."""
     lines = [{"prompt": "one two three", "sampling": {"max_tokens": 7}}] * 50  # 10 tokens each at most
     batch_id = running.submit(lines, max_tokens=100)
     running.settle()
@@ -585,7 +550,6 @@ def test_a_budget_is_kept_to(running):
 
 
 def test_retries_and_judging_count_against_a_budget(running):
-    """A failed attempt as much as was reserved; a judging model reads question and answer once more."""
     rubric = [{"criterion": "rubric", "question": "Is it right?", "scale": "yes_no"}]
     line = {"prompt": "one two three", "sampling": {"max_tokens": 7}}
     batch_id = running.submit([line, {**line, "criteria": rubric}], max_tokens=1_000)
@@ -603,7 +567,6 @@ def test_retries_and_judging_count_against_a_budget(running):
 
 
 def test_for_an_answer_that_may_be_made_again_all_of_them_are_reserved(running):
-    """So a budget is kept to, however often its floor asks: the second line waits for the first."""
     wanted = {"criterion": "contains", "value": 1, "attempts": 2}
     line = {
         "prompt": "one two three",
@@ -620,7 +583,6 @@ def test_for_an_answer_that_may_be_made_again_all_of_them_are_reserved(running):
 
 
 def test_an_answer_that_was_made_again_is_counted_once(running):
-    """Its usage has all attempts together, however many there were; a judge that looked at each read it once."""
     batch_id = running.submit([{"prompt": "one two three", "sampling": {"max_tokens": 7}}], max_tokens=1_000)
 
     def again(row):
@@ -645,14 +607,12 @@ def test_a_run_in_vain_costs_what_was_reserved(running):
     [("generate", 8, 80), ("generate", 0, 0), ("moderate", 8, 10), ("moderate", 0, 10), ("recall", 8, 0)],
 )
 def test_what_fails_beside_the_model_costs_one_run_or_none(running, stage, attempts, cost):
-    """However often it was tried: behind the model that ran once, and ahead of it never."""
     batch_id = running.submit([{"prompt": "one two three", "sampling": {"max_tokens": 7}}], max_tokens=1_000)
     running.run(lambda _row: (Category.TRANSIENT, "not now", stage, attempts))
     assert running.batch(batch_id).spent == cost
 
 
 def test_who_listens_hears_of_a_batchs_end(running):
-    """Once, by its state, with the counts and the files; in the transaction that ends it."""
     office = Office(running.ledger)
     office.register("http://127.0.0.1:1/", tenant="a", events=("batch.completed", "batch.failed"))
     good, bad = running.submit(jobs(2)), running.submit([b"{"])

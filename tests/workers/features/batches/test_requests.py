@@ -42,7 +42,6 @@ def vector(row):
 
 
 def test_answers_have_openais_shape(running):
-    """`custom_id`, status, the body with usage and the receipt; the client's own types read it."""
     batch_id = running.submit([chat("a"), chat("b")], endpoint=CHAT)
     running.run()
     assert running.batch(batch_id).completion_tokens == 4
@@ -55,7 +54,6 @@ def test_answers_have_openais_shape(running):
 
 
 def test_a_line_of_many_inputs_is_one_answer(running):
-    """It is many jobs, and is written when all of them have ended, in the order of the inputs."""
     batch_id = running.submit([embedding("many", ["one", "two", "three"]), embedding("one", "four")])
     running.turn()
     assert [row.line for row in running.ledger.read(select(JOBS.c.line).order_by(JOBS.c.line))] == [1, 1, 1, 2]
@@ -99,7 +97,6 @@ def test_what_cannot_be_had_is_refused_by_name(running, line, words):
 
 
 def test_lines_of_a_batch_go_where_it_does(running):
-    """OpenAI's rule: one URL a batch. A batch from the command line may have several, and jobs of headrace's."""
     lines = [chat("a"), embedding("b", "x"), *jobs(1)]
     batch_id = running.submit(lines, endpoint=CHAT)
     running.run()
@@ -126,7 +123,6 @@ def test_what_has_no_answer_has_openais_error(running):
 
 
 def test_one_dead_of_many_fails_the_line(running):
-    """All that the others cost is counted."""
     batch_id = running.submit([embedding("many", ["one", "two"])])
     running.turn()
     running.end(dead, limit=1, queue="embed")
@@ -137,7 +133,6 @@ def test_one_dead_of_many_fails_the_line(running):
 
 
 def test_moderations_are_verdicts(running):
-    """A moderate worker's."""
     line = {"custom_id": "m", "method": "POST", "url": "/v1/moderations", "body": {"input": "hello"}}
 
     def verdict(row):

@@ -62,7 +62,6 @@ def facts(running, batch_id):
 
 
 def test_what_was_removed_is_written_again(running):
-    """From the ledger, word for word, and the batch comes to its end."""
     batch_id = begun(running)
     before = facts(running, batch_id)
     assert [len(lines) for lines in before[1]] == [4, 2]
@@ -81,7 +80,6 @@ def test_what_was_removed_is_written_again(running):
 
 
 def test_what_cannot_be_written_again_is_told_line_by_line(running):
-    """As `lost`, with what to do, and what failed as it had; `retry-failed` runs both once more."""
     batch_id = begun(running)
     batch = running.batch(batch_id)
     forget(running, batch_id, 1, 4)
@@ -100,7 +98,6 @@ def test_what_cannot_be_written_again_is_told_line_by_line(running):
 
 
 def test_a_file_of_which_all_is_lost_is_begun_anew(running):
-    """Under its name, by the next answer."""
     batch_id = running.submit([*jobs(1), {"prompt": "later", "model": "other"}])
     running.turn(2)
     running.end()
@@ -117,7 +114,6 @@ def test_a_file_of_which_all_is_lost_is_begun_anew(running):
 
 
 def test_an_object_that_went_from_the_middle_is_found_at_the_end(running, monkeypatch):
-    """What the others hold stays as it is."""
     monkeypatch.setattr("headrace_workers.features.files.file_service._SMALL", 0)  # an object for each time
     batch_id = running.submit(jobs(6))
     running.turn(2)
@@ -135,7 +131,6 @@ def test_an_object_that_went_from_the_middle_is_found_at_the_end(running, monkey
 
 
 def test_a_store_without_anything_is_waited_for(running):
-    """So looks a folder that is not mounted; who waits no longer cancels the batch."""
     batch_id = running.submit([*jobs(3), {"prompt": "later", "model": "other"}])
     running.turn(2)
     running.end()
@@ -156,7 +151,6 @@ def test_a_store_without_anything_is_waited_for(running):
 
 
 def test_a_batch_of_which_nothing_is_there_ends_when_it_is_cancelled(running):
-    """With the fate of each line."""
     batch_id = running.submit([*jobs(2), {"prompt": "later", "model": "other"}])
     running.turn(2)
     running.end()
@@ -187,7 +181,6 @@ def test_who_writes_much_anew_says_that_it_goes_on(running):
 
 
 def test_who_reads_over_few_and_very_long_lines_says_that_it_goes_on():
-    """What counts is how much is read, and not only how many lines."""
     beats = []
     lines = [Read(number, number * 50_000_000, b"{}", too_long=True) for number in range(1, 9)]
     assert list(_telling(lines, lambda: beats.append(1))) == lines

@@ -21,6 +21,5 @@ TERMS = Terms(batch_id="batch_1", number=1, tenant="shop", expires_at=0, default
     ],
 )
 def test_the_code_of_an_answer_without_its_format_is_its_failure(end: dict[str, str], late: bool, code: str) -> None:
-    """Another end has its category as its code, and a batch that is late has expired."""
     seen = Circumstances(TERMS, cancelled=False, late=late)
     assert why({**end, "reason": "no"}, DeadLetter, seen) == (code, "no")

@@ -32,7 +32,6 @@ def completion(text: str) -> Completion:
 
 
 def test_all_are_answered_in_one_call_and_labelled_one_by_one() -> None:
-    """Clean, wrong or unknown, with what the model says now, without what no text may hold."""
     model = Model(completion("Ann."), completion("Bob was born in 1990."), completion("a\x00 longer word"))
     found = audit([unit(1, "Ann."), unit(2, "Bob was born in 1991."), unit(3, "Who knows?")], generator=model)
     rows = [outcome.rows[0] for outcome in found if isinstance(outcome, Done)]
@@ -46,7 +45,6 @@ def test_all_are_answered_in_one_call_and_labelled_one_by_one() -> None:
 
 
 def test_some_are_answered_twice_and_the_two_answers_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the same call. A second answer that does not come says nothing, and the label is by the first."""
     monkeypatch.setattr(audits, "twice", lambda name: name != "audit-2")
     model = Model(
         completion("Ann."), completion("Bob."), completion("Ann."), completion("It is 3."), completion("It is 4."),
@@ -61,7 +59,6 @@ def test_some_are_answered_twice_and_the_two_answers_compared(monkeypatch: pytes
 
 
 def test_two_answers_of_which_one_tells_of_no_tokens_are_charged_with_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the other used is not the cost of both."""
     monkeypatch.setattr(audits, "twice", lambda _: True)
     (found,) = audit([unit(1, "Ann.")], generator=Model(completion("Ann."), Completion("Ann.", "stop", 0, 0)))
     assert isinstance(found, Done)
@@ -69,7 +66,6 @@ def test_two_answers_of_which_one_tells_of_no_tokens_are_charged_with_the_most(m
 
 
 def test_what_the_model_cannot_answer_is_unknown_at_once_or_at_last() -> None:
-    """By the category of its error."""
     errors: list[HeadraceError] = [PromptTooLong("too long"), Unavailable("away")]
     never, later = audit([unit(1, "a"), unit(2, "b")], generator=Model(*errors))
     assert never == Done(rows=(Audited("audit-1", "unknown", "given up: too long"),))
@@ -79,13 +75,11 @@ def test_what_the_model_cannot_answer_is_unknown_at_once_or_at_last() -> None:
 
 
 def test_an_audit_waits_for_a_busy_model_without_an_attempt() -> None:
-    """For as long as it says."""
     (found,) = audit([unit(1, "a")], generator=Model(ProviderBusy("slow down", after=12.5)))
     assert found == Wait(None, "slow down", at_most=12.5)
 
 
 def test_a_unit_without_a_job_is_unknown() -> None:
-    """And the model is not asked."""
     model = Model()
     (found,) = audit([unit(1, "a", None)], generator=model)
     assert isinstance(found, Done)

@@ -36,7 +36,6 @@ MIXED = judged((0.95, True, None), (0.95, False, None), (0.95, False, ODD), (0.9
 
 
 def test_a_pair_has_its_cosine_and_its_guard() -> None:
-    """Each text is embedded once, whichever side it is on; the question comes first to the guards."""
     said: list[list[str]] = []
     table = {"a": [1.0, 0.0], "b": [0.6, 0.8], "c": [1.0, 0.0]}
 
@@ -65,7 +64,6 @@ def test_served_is_what_is_near_and_not_refused() -> None:
 
 
 def test_where_nothing_is_served_there_is_no_share() -> None:
-    """And no bound below 1."""
     (none,) = swept(judged((0.5, False, None)), [0.9])
     assert (none.hit_share, none.wrong_share, none.at_most) == (None, None, 1.0)
     with pytest.raises(ValueError, match="no pairs"):
@@ -73,7 +71,6 @@ def test_where_nothing_is_served_there_is_no_share() -> None:
 
 
 def test_pairs_that_share_a_question_are_one_cluster() -> None:
-    """Through others, too: they fail together."""
     found = clusters(
         [Pair(1, "a", "b", True), Pair(2, "c", "d", True), Pair(3, "b", "e", True), Pair(4, "e", "x", True)]
     )
@@ -87,7 +84,6 @@ def test_pairs_that_share_a_question_are_one_cluster() -> None:
 
 @pytest.mark.integration
 def test_a_threshold_is_shown_only_where_the_bound_holds_for_all_at_once() -> None:
-    """The lowest from the top on; what lies behind a failure is not reached."""
     clean = judged(*[(0.97, True, None)] * 1_000, *[(0.85, False, None)] * 100, *[(0.75, True, None)] * 20_000)
     shown = lowest_shown(swept(clean, [0.7, 0.8, 0.9, 0.95]), 0.01)
     assert shown is not None
@@ -96,25 +92,21 @@ def test_a_threshold_is_shown_only_where_the_bound_holds_for_all_at_once() -> No
 
 
 def test_what_fails_by_itself_has_clopper_and_pearsons_bound() -> None:
-    """Of 299 without an error, at most 1 % may be wrong."""
     assert upper_bound([(0, 1)] * 299) == pytest.approx(0.01, abs=1e-4)
     assert upper_bound([(number % 100 == 0, 1) for number in range(1_000)]) >= clopper_pearson_upper(10, 1_000, 0.05)
 
 
 def test_what_fails_together_has_a_wider_one() -> None:
-    """A hundred errors in one cluster of ten say less than ten in each."""
     assert upper_bound([(100, 100)] + [(0, 100)] * 9) > upper_bound([(10, 100)] * 10) + 0.1
 
 
 def test_of_nothing_all_may_be_wrong() -> None:
-    """And columns are told apart."""
     assert upper_bound([]) == 1.0
     wrong, of = np.array([[0.0, 0.0]]), np.array([[0.0, 299.0]])
     assert upper_bounds(wrong, of) == [1.0, pytest.approx(0.01, abs=1e-4)]
 
 
 def test_a_stricter_level_has_a_wider_bound() -> None:
-    """As it takes to look at many at once."""
     assert upper_bound([(0, 1)] * 299, alpha=0.05 / 30) > 0.02
 
 
@@ -137,27 +129,23 @@ def test_one_that_tells_them_apart_is_measured_as_such():
 
 @pytest.mark.parametrize("answer", [(0.9, 0, 0.1, 0), (0, 0, 0, 0)])
 def test_one_that_says_the_same_of_all_is_chance(answer):
-    """Whether it says yes to all of them or nothing at all: its AUROC is a half."""
     found = measure_verifier(verifier(lambda text: answer), PAIRS)
     assert (found.auroc, found.is_chance) == (0.5, True)
     assert found.confirmed == found.wrongly == (1.0 if answer[0] else 0.0)
 
 
 def test_one_that_denies_all_is_refused_however_well_it_orders():
-    """Its figures tell the pairs apart, and its yes or no does not."""
     found = measure_verifier(verifier(lambda text: (0.2, 0, 0.7, 0) if "same\n" in text else (0.1, 0, 0.9, 0)), PAIRS)
     assert (found.auroc, found.confirmed, found.is_chance) == (1.0, 0.0, True)
 
 
 def test_one_that_is_worse_than_chance_is_refused():
-    """A verifier that says the opposite has not been shown to be of use."""
     assert measure_verifier(
         verifier(lambda text: (0.1, 0, 0.9, 0) if "same\n" in text else (0.9, 0, 0.1, 0)), PAIRS
     ).is_chance
 
 
 def test_a_few_pairs_by_luck_show_nothing():
-    """The lower end of the interval decides, and not the estimate."""
     lucky = {f"known {n}\n" for n in (3, 5, 4)}
     few = PAIRS[:8]
     found = measure_verifier(
@@ -168,6 +156,5 @@ def test_a_few_pairs_by_luck_show_nothing():
 
 
 def test_pairs_of_one_label_measure_nothing():
-    """Without both labels there is no AUROC, and the error says what is missing."""
     with pytest.raises(ValueError, match="give some of both labels"):
         measure_verifier(verifier(lambda text: (1.0, 0, 0, 0)), PAIRS[::2])

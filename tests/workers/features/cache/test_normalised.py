@@ -68,7 +68,6 @@ KEPT = (
     st.booleans(),
 )
 def test_forms_that_ask_for_the_same_share_a_form(question, before, spaces, decomposed):
-    """Greetings, fillers, spaces and encodings change nothing, alone or together."""
     said = "".join(before) + question
     said = said.replace(" ", " " * spaces)
     said = unicodedata.normalize("NFD", said) if decomposed else said.replace(" ", "\u00a0")
@@ -77,7 +76,6 @@ def test_forms_that_ask_for_the_same_share_a_form(question, before, spaces, deco
 
 @pytest.mark.parametrize("before", BEFORE)
 def test_an_order_behind_a_greeting_shares_a_form(before):
-    """A greeting to somebody, and a request in small letters, stand before anything."""
     assert normalised(before + ORDER) == normalised(ORDER)
 
 
@@ -100,13 +98,11 @@ def test_an_order_behind_a_greeting_shares_a_form(before):
     ],
 )
 def test_small_changes_of_form_count_for_nothing(one, other):
-    """Case, an end sign, thanks and signs with two encodings do not make another question."""
     assert normalised(one) == normalised(other)
 
 
 @pytest.mark.parametrize(("one", "other"), KEPT)
 def test_a_difference_of_meaning_is_kept(one, other):
-    """Units, acronyms, code, formulas, options, quotations, lines and names with a capital keep their form."""
     assert normalised(one) != normalised(other)
 
 
@@ -117,7 +113,6 @@ SIGNS = '`"“”()[]{}<>=*+|\\^~;\n'
     st.text(st.characters(codec="utf-8"), max_size=30), st.sampled_from(SIGNS), st.text(st.characters(codec="utf-8"))
 )
 def test_a_text_with_code_brackets_quotations_or_lines_counts_letter_by_letter(before, sign, after):
-    """Only its encoding may change: two such texts share a form only if they are one text."""
     text = f"a{before}{sign}{after}b"
     assert normalised(text) == unicodedata.normalize("NFC", text)
 
@@ -147,7 +142,6 @@ WORDS = st.sampled_from(
 
 @given(st.lists(WORDS, min_size=1, max_size=8), st.lists(WORDS, min_size=1, max_size=8))
 def test_two_lists_of_words_share_a_form_only_word_by_word(one, other):
-    """No word is lost, added or moved behind the first, and only whole words of four letters lose their case."""
     if normalised(" ".join(["list", *one])) == normalised(" ".join(["list", *other])):
         assert [fold(word) for word in one] == [fold(word) for word in other]
 
@@ -159,6 +153,5 @@ def fold(word):
 
 @given(st.text(max_size=200))
 def test_a_form_is_its_own_form(text):
-    """Normalising twice is normalising once."""
     once = normalised(text)
     assert normalised(once) == once

@@ -15,7 +15,6 @@ def digests(numbers: range) -> list[bytes]:
 @pytest.mark.parametrize("alike", [0.2, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize("size", [60, 600, 9_000])
 def test_estimates_err_as_binomials_do(alike: float, size: int) -> None:
-    """Over 200 pairs the mean is the true share, and the spread is that of 128 independent hashes."""
     shared = round(2 * size * alike / (1 + alike))
     true, found = shared / (2 * size - shared), []
     for number in range(200 if size < 9_000 else 10):
@@ -28,21 +27,18 @@ def test_estimates_err_as_binomials_do(alike: float, size: int) -> None:
 
 
 def test_order_and_repetition_do_not_count() -> None:
-    """A sketch is one of a set."""
     some = digests(range(50))
     assert (sketch_of(some) == sketch_of([*reversed(some), *some])).all()
 
 
 @pytest.mark.parametrize("threshold", [0.0001, 0.3, 0.5, 0.7, 0.8, 0.9])
 def test_bands_are_those_of_datasketch(threshold: float) -> None:
-    """The shape that errs least is the one that its integrals find."""
     from datasketch.lsh import _optimal_param  # here: else every process of a run imports SciPy
 
     assert bands_of(threshold) == _optimal_param(threshold, HASHES, 0.5, 0.5)
 
 
 def test_bands_find_what_is_alike() -> None:
-    """Of 300 sets that share nine tenths at least 260 are candidates (283 are expected); of others none is."""
     bands = Bands(0.8)
     for key in range(300):
         bands.insert(key, sketch_of(digests(range(1_000 * key, 1_000 * key + 100))))

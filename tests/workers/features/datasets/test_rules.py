@@ -19,12 +19,10 @@ PROSE = "The mill was built beside the river, and its wheel has turned there for
     ],
 )
 def test_the_text_of_a_record(record: object, text: str) -> None:
-    """Of messages, or of the fields that are there, in a fixed order."""
     assert text_of(json.dumps(record).encode()) == text
 
 
 def test_a_field_may_be_named() -> None:
-    """And is then the text alone."""
     assert text_of(b'{"body": "x", "text": "y"}', "body") == "x"
 
 
@@ -39,7 +37,6 @@ def test_a_field_may_be_named() -> None:
     ],
 )
 def test_a_line_that_is_no_record_says_why(line: bytes, reason: str) -> None:
-    """In words."""
     with pytest.raises(Unreadable) as refused:
         text_of(line)
     assert reason in str(refused.value)
@@ -59,7 +56,6 @@ def test_a_line_that_is_no_record_says_why(line: bytes, reason: str) -> None:
     ],
 )
 def test_what_is_hardly_a_text(text: str, reason: str | None) -> None:
-    """Prose of any script passes."""
     found = poor(text)
     assert found is None if reason is None else reason in str(found)
 
@@ -75,7 +71,6 @@ def test_another_language() -> None:
 
 
 def test_the_same_words_are_the_same_text() -> None:
-    """Whatever their case and punctuation; in another order they are another."""
     same = Same()
     same.keep(4, "The mill: open, today!")
     assert same.line("the MILL  open today") == 4
@@ -93,7 +88,6 @@ def test_any_share_may_be_near_enough(threshold: float) -> None:
 
 
 def test_what_is_nearly_the_same() -> None:
-    """One word of twenty changed is; another text is not, however many there are."""
     near = Near(0.3)
     for number in range(50):
         near.line(number, f"Text {number} of the shelf says that {number * 7} wheels turn in house {number * 3}.")
@@ -119,7 +113,6 @@ def test_what_is_less_alike_than_the_threshold_is_kept() -> None:
 
 
 def test_a_test_that_has_leaked() -> None:
-    """Thirteen words in a row, or all of a shorter item; a shorter run says nothing, and neither does a tiny item."""
     item = "How many wheels turn in the third house of the town by the river when the mill is open?"
     tests = evaluation_sets(
         [(item, "eval.jsonl"), ("What is the capital of Austria?", "short.jsonl"), ("Yes.", "tiny.jsonl")]

@@ -15,7 +15,6 @@ from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 
 def test_both_variances_are_found() -> None:
-    """Of 4,000 items with four repeats each, some of them missing."""
     chance = np.random.default_rng(7)
     scores = chance.normal(0.5, 0.2, (4_000, 1)) + chance.normal(0.0, 0.1, (4_000, 4))
     scores[chance.random(scores.shape) < 0.2] = np.nan
@@ -26,7 +25,6 @@ def test_both_variances_are_found() -> None:
 
 
 def test_items_that_are_all_alike_differ_by_their_repeats_alone() -> None:
-    """And repeats that are all alike by nothing; a variance is never below 0."""
     noisy = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
     found = spread(noisy)
     assert found is not None
@@ -41,7 +39,6 @@ def test_items_that_are_all_alike_differ_by_their_repeats_alone() -> None:
     [np.ones((5, 1)), np.full((5, 3), np.nan), np.array([[1.0, 0.0], [np.nan, np.nan]]), np.array([[1.0, np.nan]] * 4)],
 )
 def test_what_cannot_be_told_apart_is_not_told(scores: np.ndarray) -> None:
-    """One repeat of each, no score, or one item alone."""
     assert spread(scores) is None
 
 
@@ -51,7 +48,6 @@ def rows(count: int) -> list[dict[str, str]]:
 
 
 def test_the_better_variant_is_named_with_its_interval(tmp_path: Path) -> None:
-    """By the primary criterion first; where nothing differs, it is said how many items it takes."""
     plan = made(tmp_path, rows(200))
     found = analyse(plan, outcomes_of(plan, lambda item, _, variant: (float(item % 5 < 2 + variant), 1.0)))
     first, second = found.compared
@@ -65,7 +61,6 @@ def test_the_better_variant_is_named_with_its_interval(tmp_path: Path) -> None:
 
 
 def test_jobs_without_a_score_are_counted_and_bound_what_can_be_said(tmp_path: Path) -> None:
-    """Failed and not judged apart, each with its reasons; nothing is taken for 0."""
     plan = made(tmp_path, rows(100))
 
     def scores(item: int, _: int, variant: int) -> tuple[float | str, ...] | None:
@@ -94,7 +89,6 @@ def test_jobs_without_a_score_are_counted_and_bound_what_can_be_said(tmp_path: P
 
 
 def test_repeats_of_an_item_are_one_row(tmp_path: Path) -> None:
-    """Their mean, over those that have a score: ten times the same tells no more than once."""
     plan = made(tmp_path, rows(30), "repeats = 10")
     found = analyse(plan, outcomes_of(plan, lambda item, repeat, _: ("no" if repeat else float(item % 2), 1.0)))
     assert isinstance(found.scores[0].mean, Estimate)
@@ -107,7 +101,6 @@ def test_repeats_of_an_item_are_one_row(tmp_path: Path) -> None:
 
 
 def test_items_of_one_cluster_vary_together(tmp_path: Path) -> None:
-    """An interval knows of it: ten documents of ten items each are no hundred facts."""
     alone, together = made(tmp_path, rows(100)), made(tmp_path, rows(100), 'cluster = "d"')
     widths = []
     for plan in (alone, together):
@@ -120,7 +113,6 @@ def test_items_of_one_cluster_vary_together(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_just_begun_says_so(tmp_path: Path) -> None:
-    """No score is not 0, and no verdict is none."""
     plan = made(tmp_path, rows(20))
     found = analyse(plan, read_outcomes(plan, Receipts(b"", plan.jobs)))
     assert found.missing == 40
@@ -130,7 +122,6 @@ def test_a_run_that_has_just_begun_says_so(tmp_path: Path) -> None:
 
 
 def test_nothing_is_decided_before_all_jobs_have_ended(tmp_path: Path) -> None:
-    """However clear it looks: who may look again until it looks clear finds what is not there. No gate is passed."""
     plan = made(tmp_path, rows(200))
 
     def receipts(lines: int) -> Receipts:
@@ -145,14 +136,12 @@ def test_nothing_is_decided_before_all_jobs_have_ended(tmp_path: Path) -> None:
 
 
 def test_nothing_to_compare_is_no_verdict(tmp_path: Path) -> None:
-    """All have ended, and none has a score."""
     plan = made(tmp_path, rows(20))
     found = analyse(plan, outcomes_of(plan, lambda *_: None))
     assert found.compared[0].words == "cannot tell: no item has a score of both"
 
 
 def test_the_last_receipt_of_a_line_holds_and_a_torn_one_is_none(tmp_path: Path) -> None:
-    """Lines of jobs that the run does not have are passed over."""
     plan = made(tmp_path, rows(1))
     content = dead(1) + answered(1, (1.0, 0.0)) + answered(99, (0.0, 0.0)) + answered(2, (0.0, 0.5))
     outcomes = read_outcomes(plan, Receipts(content, plan.jobs))
@@ -162,7 +151,6 @@ def test_the_last_receipt_of_a_line_holds_and_a_torn_one_is_none(tmp_path: Path)
 
 
 def test_a_gate_is_passed_only_if_it_surely_holds(tmp_path: Path) -> None:
-    """The lower end decides, not the value; names may be in either place."""
     plan = made(tmp_path, rows(200))
     outcomes = outcomes_of(plan, lambda item, _, variant: (float(item % 5 < 2 + variant), 1.0))
     told = {
@@ -176,7 +164,6 @@ def test_a_gate_is_passed_only_if_it_surely_holds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_what_has_no_score_speaks_against_the_gate(tmp_path: Path, failing: int) -> None:
-    """Whichever of the two it is of: B as 0, and A as 1."""
     plan = made(tmp_path, rows(200))
     lost = outcomes_of(plan, lambda item, _, variant: None if variant == failing and item < 20 else (0.5, 1.0))
     assert not judge_gate(Gate.parse("B >= A - 0.02", plan.run), plan, lost).passed
@@ -186,7 +173,6 @@ def test_what_has_no_score_speaks_against_the_gate(tmp_path: Path, failing: int)
 
 @pytest.mark.parametrize("text", ["B > A", "B >= A 0.2", "B >= A - x", "", "B >= A -0.02 or so"])
 def test_a_gate_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:
-    """With an example of one."""
     with pytest.raises(WrongRun, match=r"write it as 'B >= A - 0\.02'"):
         Gate.parse(text, made(tmp_path, rows(1)).run)
 

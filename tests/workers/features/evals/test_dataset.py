@@ -17,7 +17,6 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 
 def test_the_same_rows_come_from_every_format(tmp_path: Path) -> None:
-    """A cell of CSV may have a line feed; an id or cluster may be a number; the digest is the file's."""
     text = '{"n": 1, "q": "a\\nb", "d": "x"}\n\n{"n": 2, "q": "c", "d": "y"}\n'
     lines = read_dataset(written(tmp_path, "a.jsonl", text), "n", "d")
     cells = read_dataset(written(tmp_path, "a.csv", '\ufeffn, q,d\r\n1,"a\nb",x\r\n\r\n2,c,y\r\n'), "n", "d")
@@ -50,13 +49,11 @@ def test_without_an_id_items_are_called_by_their_lines(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_do_is_named(tmp_path: Path, name: str, text: str, told: str) -> None:
-    """With file and line."""
     with pytest.raises(HeadraceError, match=told):
         read_dataset(written(tmp_path, name, text), "n")
 
 
 def test_parquet_needs_a_library_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And another way that does without."""
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ConfigurationError, match="pip install pyarrow`, or save it as JSON lines"):
         read_dataset(written(tmp_path, "a.parquet", "PAR1"))

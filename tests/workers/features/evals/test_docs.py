@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[4]
 
 
 def test_the_run_file_on_the_page_is_one(tmp_path: Path) -> None:
-    """With each field that there is; the example's dataset fills it."""
     shown, criterion = re.findall(
         r"```toml\n(.*?)```", (ROOT / "docs" / "reference" / "evaluations.md").read_text(), re.DOTALL
     )

@@ -31,7 +31,6 @@ def job(plan: EvalPlan, row: Row = ROW) -> dict[str, Any]:
 
 
 def test_a_model_is_asked_what_the_template_says():
-    """In the batch lane, never from the cache, with the graders as criteria."""
     line = job(EvalPlan.of([CHECK, LIKE], ASKS, {}))
     assert line.pop("kind") == "generation"
     made = GenerationJob.model_validate(line)
@@ -52,7 +51,6 @@ def said(plan: EvalPlan, item: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def test_rows_that_have_what_is_judged_are_judged_alone():
-    """A text of the row's sample, a field, or the item as a whole where graders name none."""
     sampled = Row.of({"item": {"answer": "Rhine"}, "sample": {"output_text": "The Rhine."}})
     found = job(EvalPlan.of([CHECK], ROWS, {}), sampled)
     assert (found["kind"], found["output"]) == ("evaluation", "The Rhine.")
@@ -64,7 +62,6 @@ def test_rows_that_have_what_is_judged_are_judged_alone():
 
 
 def test_each_grader_judges_the_text_that_it_names():
-    """The sampled one is the job's; each other comes with its criterion, and the item where a grader names none."""
     whole = {**SCORE, "input": [{"role": "user", "content": "Rate {{item.q}}"}]}
     graders = [{**LIKE, "input": "{{item.q}}"}, CHECK, {**LABELS, "name": "kind"}, whole]
     row = Row.of({"item": {"q": "Name a river.", "answer": "Rhine", "question": "?"}})
@@ -79,14 +76,12 @@ def test_each_grader_judges_the_text_that_it_names():
 
 
 def test_each_grader_asks_its_own_model():
-    """Its criterion names it."""
     row = Row({"q": "?", "question": "?", "answer": ""})
     found = job(EvalPlan.of([LABELS, {**SCORE, "model": "other"}, CHECK], ASKS, {}), row)
     assert [each.get("model") for each in found["criteria"]] == ["echo", "other", None]
 
 
 def test_messages_may_be_those_of_a_field():
-    """A list of them, or one text."""
     plan = EvalPlan.of(
         [CHECK], {**ASKS, "input_messages": {"type": "item_reference", "item_reference": "item.said"}}, {}
     )
@@ -118,7 +113,6 @@ def test_messages_may_be_those_of_a_field():
     ],
 )
 def test_a_row_that_makes_no_job_says_why(raw: Any, reason: str):
-    """Whatever is in it."""
     with pytest.raises(ValueError, match=reason):
         job(EvalPlan.of([CHECK], ASKS, {}), Row.of(raw))
 
@@ -148,7 +142,6 @@ def test_a_row_that_makes_no_job_says_why(raw: Any, reason: str):
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused(criteria: list[Any], source: dict[str, Any], reason: str):
-    """By its name in the request."""
     with pytest.raises(Refused, match=reason):
         EvalPlan.of(criteria, source, {})
 
@@ -163,7 +156,6 @@ def test_what_does_not_go_together_is_refused(criteria: list[Any], source: dict[
     ],
 )
 def test_answers_have_the_format_of_the_data_source(asked: dict[str, Any], output: OutputFormat | None):
-    """Each row's job asks for the format that the sampling parameters name, as chats or as responses write it."""
     plan = EvalPlan.of([CHECK], {**ASKS, "sampling_params": asked}, {})
     fields = {name: value for name, value in job(plan).items() if name != "kind"}
     assert GenerationJob.model_validate(fields).output == output
@@ -179,7 +171,6 @@ def test_answers_have_the_format_of_the_data_source(asked: dict[str, Any], outpu
     ],
 )
 def test_only_a_schema_of_ones_own_is_a_source(config: Any, reason: str):
-    """There are no logs to take rows from."""
     with pytest.raises(Refused, match=reason):
         item_schema_of(config)
 
@@ -193,7 +184,6 @@ def test_an_item_passes_where_every_grader_passed_it():
 
 
 def test_what_is_counted_survives_as_json():
-    """By item, grader and model; an item without scores counts against none, and as an error of each."""
     plan = EvalPlan.of([CHECK, LABELS], ASKS, {})
     answer = {
         "text": "Rhine",
@@ -223,7 +213,6 @@ def test_what_is_counted_survives_as_json():
 
 @pytest.mark.parametrize(("passed", "failed"), [(0, 5), (3, 4), (40, 2), (7, 0)])
 def test_the_share_that_passed_has_wilsons_interval(passed: int, failed: int):
-    """As scipy has it; of nothing there is none."""
     from scipy.stats import binomtest
 
     found = pass_rate(passed, failed)

@@ -45,7 +45,6 @@ def test_it_computes(text: str, value: float):
     ],
 )
 def test_what_is_no_arithmetic_is_refused(text: str, reason: str):
-    """Before anything is run."""
     with pytest.raises(ValueError, match=re.escape(reason)):
         Formula.parse(text, NAMES)
 
@@ -58,6 +57,5 @@ def test_what_is_no_arithmetic_is_refused(text: str, reason: str):
     ],
 )  # fmt: skip
 def test_what_has_no_value_says_so(text: str):
-    """Soon, and never as infinity or a complex number."""
     with pytest.raises(ValueError, match=r"\w"):
         Formula.parse(text, NAMES).value({"a": 0.5, "b": 1.0})

@@ -43,14 +43,12 @@ def criterion(grader: dict[str, Any], row: Scope = ROW) -> Any:
     ],
 )  # fmt: skip
 def test_a_string_check_is_judged_as_openai_says(operation: str, output: str, score: float):
-    """By the very criterion that it becomes."""
     made = criterion({**CHECK, "operation": operation})
     assert isinstance(made, ExactMatch if operation in ("eq", "ne") else Contains)
     assert score_plain(made, Subject(output, (made,))).value == score
 
 
 def test_what_is_the_same_both_ways_may_stand_either_way():
-    """A sample as the reference of eq; not of like, which is another question then."""
     assert criterion({**CHECK, "input": "{{item.answer}}", "reference": SAMPLE}) == criterion(CHECK).model_copy(
         update={"template": criterion({**CHECK, "input": "{{item.answer}}", "reference": SAMPLE}).template}
     )
@@ -59,7 +57,6 @@ def test_what_is_the_same_both_ways_may_stand_either_way():
 
 
 def test_text_similarity_is_a_criterion_with_its_own_reference():
-    """And a threshold of the grader's."""
     assert isinstance(criterion(LIKE), Bleu)
     for metric in ("cosine", "fuzzy_match", "gleu"):
         made = criterion({**LIKE, "evaluation_metric": metric})
@@ -73,7 +70,6 @@ def test_text_similarity_is_a_criterion_with_its_own_reference():
 
 
 def test_models_that_judge_are_rubrics_and_texts_of_items_are_data():
-    """The label's probability is the score; what an item brings cannot close a tag of the judge's prompt."""
     made = criterion(LABELS)
     assert isinstance(made, Rubric)
     assert made.question == "[the output]"
@@ -104,7 +100,6 @@ def turns(*roles: str) -> list[dict[str, str]]:
     ],
 )
 def test_the_messages_to_a_judge_keep_their_roles(roles: list[str], before: list[str], question: list[str]):
-    """What the user says last is the question; the rest stands before it, the system's first."""
     for grader in (LABELS, SCORE):
         made = criterion({**grader, "input": turns(*roles)})
         assert [each.role for each in made.messages] == before
@@ -115,7 +110,6 @@ def test_the_messages_to_a_judge_keep_their_roles(roles: list[str], before: list
 
 
 def test_all_items_of_a_template_have_one_version():
-    """Whatever each brings; another template, another."""
     other = Scope({"question": "?", "answer": "Rome"})
     for grader in (CHECK, {**CHECK, "operation": "like"}, LIKE, LABELS, SCORE):
         assert criterion(grader).version == criterion(grader, other).version
@@ -124,7 +118,6 @@ def test_all_items_of_a_template_have_one_version():
 
 
 def test_a_multi_has_the_criteria_of_its_graders_and_a_formula():
-    """Over their scores, in their names; one that has none leaves it without."""
     (grader,) = graders_of([MULTI])
     assert [part.criterion(ROW).name for part in grader.parts] == ["all.a", "all.b"]
     assert grader.result([{"value": 1.0}, {"value": 0.7}])["score"] == pytest.approx(0.85)
@@ -136,7 +129,6 @@ def test_a_multi_has_the_criteria_of_its_graders_and_a_formula():
 
 
 def test_names_of_fields_may_be_deep():
-    """A field of a field, a name with a dot, or the item as a whole."""
     for name, text in (("item.of.any.depth", "3"), ("item.a.b", "dotted")):
         assert criterion({**CHECK, "reference": f"{{{{ {name} }}}}"}).reference == text
     with pytest.raises(ValueError, match=r"reference cannot be filled: it lacks `item.of.none`"):
@@ -178,6 +170,5 @@ def test_names_of_fields_may_be_deep():
     ],
 )  # fmt: skip
 def test_what_is_not_supported_is_refused_by_its_place(criteria: list[Any], reason: str):
-    """Never ignored."""
     with pytest.raises(Refused, match=reason):
         graders_of(criteria)

@@ -40,7 +40,6 @@ GOOD: dict[str, Any] = {"q": "Why?", "n": 1, "kind": "a", "tags": ["x", "y"]}
     ],
 )
 def test_a_row_is_held_to_all_of_its_schema(change: dict[str, Any], reason: str) -> None:
-    """What is wrong first is named by its place, without the value."""
     schema = ItemSchema.of(SCHEMA)
     schema.hold(GOOD)
     with pytest.raises(ValueError, match="it does not keep to item_schema: ") as caught:
@@ -49,7 +48,6 @@ def test_a_row_is_held_to_all_of_its_schema(change: dict[str, Any], reason: str)
 
 
 def test_a_row_that_lacks_what_is_required_makes_no_job() -> None:
-    """It errs alone; a schema that says nothing takes all."""
     plan = EvalPlan.of([CHECK], ROWS, {"required": ["q"]})
     row = Row({"answer": "y"}, "x")
     with pytest.raises(ValueError, match='the whole: "q" is a required property'):
@@ -84,13 +82,11 @@ def _chain(levels: int) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_a_schema_has_bounds(schema: Any, reason: str) -> None:
-    """Size, depth, subschemas, and what its patterns may cost; said when the eval is made."""
     with pytest.raises(Refused, match=f"data_source_config.item_schema: .*{reason}"):
         item_schema_of({"type": "custom", "item_schema": schema})
 
 
 def test_no_pattern_stalls_a_bridge() -> None:
-    """A bomb for engines that backtrack, over the longest text."""
     schema = ItemSchema.of({"properties": {"q": {"pattern": "^(a+)+$"}, "p": {"pattern": "^(a|a)*b$"}}})
     with pytest.raises(ValueError, match="/q: it does not match"):
         schema.hold({"q": "a" * 200_000 + "!"})
@@ -99,7 +95,6 @@ def test_no_pattern_stalls_a_bridge() -> None:
 
 
 def test_a_row_that_is_nested_deeply_errs() -> None:
-    """Whatever the schema is."""
     deep = json.loads("[" * 900 + "]" * 900)
     with pytest.raises(ValueError, match="item_schema"):
         ItemSchema.of({"properties": {"q": {"not": {"uniqueItems": True}}}}).hold({"q": deep})

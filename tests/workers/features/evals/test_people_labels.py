@@ -48,7 +48,6 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def test_the_judge_s_error_is_in_what_people_would_say(plan: Plan) -> None:
-    """Of each fourth item both answers are labelled: the intervals hold the truth, and the judge's own do not."""
     chance = np.random.default_rng(3)
     drawn = chance.choice(ITEMS, ITEMS // 4, replace=False)
     labels = [label(plan, int(item), variant, truth(int(item), variant)) for item in drawn for variant in (0, 1)]
@@ -75,7 +74,6 @@ def test_the_judge_s_error_is_in_what_people_would_say(plan: Plan) -> None:
 
 
 def test_what_people_say_among_themselves_is_the_ceiling(plan: Plan) -> None:
-    """Of what each said of a job last; labels of other jobs and of other criteria are passed over."""
     both = [label(plan, item, 0, float(item % 2), who) for item in range(40) for who in ("ann", "bob")]
     others = ({"job_id": "of another run"}, {"about": "polite"}, {"kind": "category"})
     passed_over = [label(plan, 1, 0, 0.0, "cat", **other) for other in others]
@@ -95,7 +93,6 @@ def test_labels_that_were_drawn_unevenly_give_no_mean(plan: Plan) -> None:
 
 
 def test_without_labels_nothing_is_said(plan: Plan) -> None:
-    """No section, and an empty list."""
     analysis = found(plan, [])
     assert analysis.people == ()
     assert summary(plan, analysis, None)["people"] == []

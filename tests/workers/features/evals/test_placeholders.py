@@ -13,7 +13,6 @@ def test_fields_go_where_they_are_named() -> None:
 
 
 def test_what_a_row_brings_is_not_looked_at_again() -> None:
-    """A row cannot ask for another field, nor for anything of ours."""
     assert Template.parse("{{a}}{{b}}").fill({"a": "{{b}}", "b": "{0.__class__} {{a}}"}) == "{{b}}{0.__class__} {{a}}"
 
 
@@ -21,13 +20,11 @@ def test_what_a_row_brings_is_not_looked_at_again() -> None:
     ("row", "reason"), [({"b": 1, "c": 2}, "it lacks `a`; it has `b`, `c`"), ({"a": None}, "null")]
 )
 def test_what_a_row_lacks_is_named(row: dict[str, object], reason: str) -> None:
-    """Null is not a text "null"."""
     with pytest.raises(NoSuchField, match=reason):
         Template.parse("{{a}}").fill(row)
 
 
 @pytest.mark.parametrize("text", ["{{", "{{}}", "{{a", "{{ }} x", "x {{a{b}}}"])
 def test_what_opens_no_placeholder_is_refused(text: str) -> None:
-    """Rather than sent to a model as it stands."""
     with pytest.raises(ValueError, match="opens no placeholder"):
         Template.parse(text)

@@ -23,7 +23,6 @@ def jobs_of(plan: Plan) -> list[GenerationJob]:
 
 
 def test_each_variant_is_asked_about_each_item_and_as_often_as_is_said(tmp_path: Path) -> None:
-    """In the batch lane, with the cache off, with metadata that say what for, and under a key of its own."""
     jobs = jobs_of(made(tmp_path, ROWS, "repeats = 2"))
     assert [job.prompt for job in jobs] == ["one", "Now: one"] * 2 + ["two", "Now: two"] * 2
     assert {(job.lane, job.cache, job.model) for job in jobs} == {("batch", "off", "echo")}
@@ -34,7 +33,6 @@ def test_each_variant_is_asked_about_each_item_and_as_often_as_is_said(tmp_path:
 
 
 def test_a_line_is_where_its_job_stands(tmp_path: Path) -> None:
-    """By it a receipt is told whose it is."""
     plan = made(tmp_path, ROWS, "repeats = 2")
     assert [plan.line_of(i, r, v) for i in range(2) for r in range(2) for v in range(2)] == list(range(1, 9))
     assert plan.jobs == 8
@@ -47,7 +45,6 @@ def test_repeats_have_seeds_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_system_prompt_makes_a_conversation(tmp_path: Path) -> None:
-    """And the reference is filled from the row, too."""
     text = RUN.format(more='reference = "{{q}}!"').replace('name = "A"', 'name = "A"\nsystem = "Of {{q}}."')
     job = jobs_of(made(tmp_path, ROWS, text=text))[0]
     assert [(each.role, each.content) for each in job.messages] == [("system", "Of one."), ("user", "one")]
@@ -71,7 +68,6 @@ def test_what_a_run_is_changes_with_all_that_it_depends_on(tmp_path: Path) -> No
 
 
 def test_rows_that_make_no_job_are_all_named(tmp_path: Path) -> None:
-    """With the variant, once and not for each repeat; an empty prompt is none."""
     plan = made(tmp_path, [{"q": "a"}, {"p": "b"}, {"q": ""}], "repeats = 3")
     with pytest.raises(WrongRows) as caught:
         list(plan.lines())
@@ -82,6 +78,5 @@ def test_rows_that_make_no_job_are_all_named(tmp_path: Path) -> None:
 
 
 def test_a_variant_may_ask_for_a_format(tmp_path: Path) -> None:
-    """Its jobs do, and those of the others do not."""
     text = RUN.format(more="").replace('name = "A"', 'name = "A"\noutput = {type = "json_object"}')
     assert [job.output for job in jobs_of(made(tmp_path, ROWS[:1], text=text))] == [JsonObjectFormat(), None]

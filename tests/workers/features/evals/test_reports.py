@@ -24,7 +24,6 @@ def reported(plan: Plan, receipts: Receipts) -> tuple[dict[str, object], str, st
 
 
 def test_every_item_is_in_the_json_and_the_first_are_on_the_page(tmp_path: Path) -> None:
-    """With what each variant answered, its scores, and why there is none."""
     plan = made(tmp_path, [{"q": f"question-{number}."} for number in range(MOST_ITEMS + 1)])
 
     def receipt(item: int, repeat: int, variant: int) -> bytes:
@@ -49,7 +48,6 @@ def test_every_item_is_in_the_json_and_the_first_are_on_the_page(tmp_path: Path)
 
 
 def test_what_a_row_or_a_model_wrote_is_text_in_all_of_them(tmp_path: Path) -> None:
-    """It opens no tag, no cell and no link, and is in the JSON as it was."""
     plan = made(tmp_path, [{"q": HOSTILE}], f"name = '{HOSTILE}'")
     document, text, page = reported(
         plan, receipts_of(plan, lambda i, r, v: answered(plan.line_of(i, r, v), (1.0, HOSTILE), HOSTILE))
@@ -63,7 +61,6 @@ def test_what_a_row_or_a_model_wrote_is_text_in_all_of_them(tmp_path: Path) -> N
 
 
 def test_a_report_before_the_first_answer_says_what_is_not_there(tmp_path: Path) -> None:
-    """In all three."""
     document, text, page = reported(made(tmp_path, [{"q": "a"}]), Receipts(b"", 2))
     assert document["without_end"] == 2
     assert "2 of 2 jobs have not ended yet" in text

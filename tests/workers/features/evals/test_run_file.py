@@ -17,7 +17,6 @@ def read(folder: Path, text: str) -> Run:
 
 
 def test_what_is_common_is_in_each_variant_unless_it_says_otherwise(tmp_path: Path) -> None:
-    """Samplings are joined; a variant without a model has the deployment's; the cache is off."""
     (tmp_path / "b.txt").write_text("From a file: {{q}}", encoding="utf-8")
     more = '[common]\nsystem = "Be brief."\nsampling = {max_tokens = 5, temperature = 0.5}\n'
     text = GOOD.replace('prompt = "Now: {{q}}"', 'prompt_file = "b.txt"\nmodel = "other"\nsampling = {temperature = 1}')
@@ -58,7 +57,6 @@ def test_criteria_are_called_by_their_kind_unless_they_have_a_name(tmp_path: Pat
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, old: str, new: str, told: str) -> None:
-    """The file, the field, and what it may be."""
     assert old in GOOD
     with pytest.raises(WrongRun, match=told) as caught:
         read(tmp_path, GOOD.replace(old, new, 1))
@@ -66,13 +64,11 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, old: str, new: str
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """Or is a folder."""
     with pytest.raises(WrongRun, match="cannot be read"):
         read_run(tmp_path, "echo")
 
 
 def test_a_criterion_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
-    """It is called by the file, and a rubric need not say that it is one."""
     (tmp_path / "polite.toml").write_text('question = "Is it polite?"\nscale = "1-5"\n')
     run = read(tmp_path, GOOD.replace('criterion = "json_valid"', 'file = "polite.toml"'))
     assert (run.criterion_names, run.criteria[1].criterion) == (("right", "polite"), "rubric")

@@ -49,7 +49,6 @@ def grow(ledger, growth):  # noqa: F811
 
 
 def test_a_file_tells_what_is_in_it(files):
-    """Size, lines and digest."""
     row = add(files, b"a\n\nb\n")
     assert (row.size, row.lines, row.digest) == (5, 2, hashlib.sha256(b"a\n\nb\n").hexdigest())
     assert read(files, row.id) == b"a\n\nb\n"
@@ -57,7 +56,6 @@ def test_a_file_tells_what_is_in_it(files):
 
 
 def test_what_grows_slowly_stays_few_objects(ledger, files, store):  # noqa: F811
-    """A hundred lines, one by one, are one object when it is settled; the digest is that of all."""
     for number in range(100):
         grow(ledger, files.growth(GROWING, b"%d\n" % number))
     text = b"".join(b"%d\n" % number for number in range(100))
@@ -68,7 +66,6 @@ def test_what_grows_slowly_stays_few_objects(ledger, files, store):  # noqa: F81
 
 
 def test_what_grows_fast_is_not_written_anew(ledger, files):  # noqa: F811
-    """An object of a megabyte stays as it is."""
     large = b"x" * 1024**2
     for _ in range(3):
         grow(ledger, files.growth(GROWING, large))
@@ -76,7 +73,6 @@ def test_what_grows_fast_is_not_written_anew(ledger, files):  # noqa: F811
 
 
 def test_of_two_that_append_at_a_time_one_wins(ledger, files):  # noqa: F811
-    """At the beginning of a file, and later: nothing is in it twice, and nothing is lost."""
     large = b"x" * 1024**2
     for said in (b"mine\n", b"mine\n", large, b"behind"):
         mine, other = files.growth(GROWING, said), files.growth(GROWING, b"other\n")
@@ -87,7 +83,6 @@ def test_of_two_that_append_at_a_time_one_wins(ledger, files):  # noqa: F811
 
 
 def test_who_reads_while_it_grows_misses_nothing(ledger, files):  # noqa: F811
-    """Also when the object that is being read was replaced, and is gone."""
     grow(ledger, files.growth(GROWING, b"one\n"))
     stream = files.open("file-out")
     grow(ledger, files.growth(GROWING, b"two\n"))
@@ -96,7 +91,6 @@ def test_who_reads_while_it_grows_misses_nothing(ledger, files):  # noqa: F811
 
 
 def test_a_file_that_a_batch_needs_stays(ledger, files):  # noqa: F811
-    """Deleting it names the batch."""
     row = add(files)
     ledger.of(Batches).create(
         NewBatch(id="batch_1", tenant="a", input_file=row.id, total=2, window="24h", window_ms=1_000)
@@ -107,7 +101,6 @@ def test_a_file_that_a_batch_needs_stays(ledger, files):  # noqa: F811
 
 
 def test_what_is_deleted_or_too_old_is_gone(ledger, files, store):  # noqa: F811
-    """Row and objects; others stay."""
     deleted, old, kept = add(files), add(files, keep=-1.0), add(files, keep=60.0)
     files.remove(deleted.id)
     assert files.expire() == 1
@@ -137,7 +130,6 @@ def test_what_the_store_could_not_remove_is_removed_later(ledger, files, store, 
 
 
 def test_what_cannot_be_removed_is_not_in_the_way_of_the_rest(files, store, ledger):  # noqa: F811
-    """However many of it come first: others go on being removed, and it is told of."""
     stuck = [add(files, keep=-1.0) for _ in range(3)]
     for row in stuck:
         (path,) = (piece.path for piece in ledger.of(StoredFiles).pieces(row.id))
@@ -159,7 +151,6 @@ def test_what_cannot_be_removed_is_not_in_the_way_of_the_rest(files, store, ledg
 
 
 def test_files_are_a_tenants(ledger, files):  # noqa: F811
-    """Others see none of them; pages go by age."""
     mine = [add(files, b"%d" % number).id for number in range(3)]
     other = add(files, tenant="b")
     assert {row.id for row in ledger.of(StoredFiles).files("a")} == set(mine)
@@ -171,7 +162,6 @@ def test_files_are_a_tenants(ledger, files):  # noqa: F811
 
 
 def test_a_tenant_keeps_so_many_bytes_and_no_more(ledger, store):  # noqa: F811
-    """What is refused leaves no object; another tenant has its own bound, and a deleted file makes room."""
     files = Files(ledger.of(StoredFiles), store, FileBounds(bytes=10))
     first = add(files, b"a\nb\nc\n")
     with pytest.raises(TooManyFiles, match=r"have 6 bytes, 5 more were sent, and 10 may be kept"):
@@ -183,7 +173,6 @@ def test_a_tenant_keeps_so_many_bytes_and_no_more(ledger, store):  # noqa: F811
 
 
 def test_what_batches_write_counts_and_is_not_refused(ledger, store):  # noqa: F811
-    """Nothing that was accepted is lost for want of room."""
     files = Files(ledger.of(StoredFiles), store, FileBounds(bytes=4))
     grow(ledger, files.growth(GROWING, b"an answer\n"))
     with pytest.raises(TooManyFiles):
@@ -191,7 +180,6 @@ def test_what_batches_write_counts_and_is_not_refused(ledger, store):  # noqa: F
 
 
 def test_two_files_at_one_moment_do_not_both_take_the_last_room(ledger, store):  # noqa: F811
-    """Tenants' counts wait for each other."""
     files = Files(ledger.of(StoredFiles), store, FileBounds(bytes=10))
     with ThreadPoolExecutor(4) as pool:
         tries = [pool.submit(add, files, b"a\nb\nc\n") for _ in range(4)]

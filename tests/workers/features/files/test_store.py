@@ -12,7 +12,6 @@ MEGABYTE = 1024**2
 
 
 def test_what_is_written_is_read(store):
-    """From the beginning, and from a place in the middle."""
     assert store.write("a/f/0", [b"one ", b"two"]) == 7
     assert store.read("a/f/0") == b"one two"
     with store.open("a/f/0") as file:
@@ -29,8 +28,6 @@ def test_what_is_large_is_written_in_parts(store):
 
 @pytest.mark.parametrize("size", [1, 20])
 def test_what_is_interrupted_leaves_nothing(store, size):
-    """An error of who sends the chunks comes through, and there is no object."""
-
     def chunks():
         yield from repeat(b"x" * MEGABYTE, size)
         raise ValueError("the sender is gone")
@@ -41,7 +38,6 @@ def test_what_is_interrupted_leaves_nothing(store, size):
 
 
 def test_an_object_that_is_not_there_is_said_to_be_so(store):
-    """Reading it, and opening it."""
     with pytest.raises(NoSuchObject):
         store.read("a/f/0")
     with pytest.raises(NoSuchObject):
@@ -49,7 +45,6 @@ def test_an_object_that_is_not_there_is_said_to_be_so(store):
 
 
 def test_what_is_removed_is_gone(store):
-    """Removing it once more is no error, and neither is an empty folder."""
     store.write("a/f/0", [b"x"])
     store.write("a/f/1", [b"y"])
     store.remove(["a/f/0", "a/f/0"])
@@ -59,7 +54,6 @@ def test_what_is_removed_is_gone(store):
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
-    """With the setting that names it, and the system's reason."""
     (tmp_path / "files").write_text("in the way")
     with pytest.raises(StoreUnavailable, match=r"HEADRACE_FILES.*Not a directory|HEADRACE_FILES.*File exists"):
         Store.at(str(tmp_path / "files")).write("a/f/0", [b"x"])
@@ -67,7 +61,6 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
 
 @pytest.mark.integration
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
-    """The error names it, and no part of the object stays behind."""
     folder = tmp_path / "full"
     folder.mkdir()
     if os.system(f"mount -t tmpfs -o size=1m tmpfs {folder} 2>/dev/null") != 0:
@@ -84,6 +77,5 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
 
 @pytest.mark.parametrize("where", ["nowhere://bucket", "s4://bucket/folder"])
 def test_a_place_of_no_kind_that_is_known_is_refused(where):
-    """At the start, with what it may be."""
     with pytest.raises(ConfigurationError, match="it may be a folder, or a URL that fsspec knows"):
         Store.at(where)

@@ -35,7 +35,6 @@ def meanwhile(monkeypatch, files, then):  # noqa: F811
 
 
 def test_a_part_that_comes_while_its_upload_is_completed_is_removed(uploads, files, store, monkeypatch):  # noqa: F811
-    """It was answered, and is in no file."""
     row = begin(uploads)
     part, _ = uploads.add(row, [b"abcd"])
     meanwhile(monkeypatch, files, lambda: uploads.add(row, [b"late"]))
@@ -46,7 +45,6 @@ def test_a_part_that_comes_while_its_upload_is_completed_is_removed(uploads, fil
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
 def test_an_upload_that_ends_while_it_is_completed_is_no_file(uploads, files, ledger, monkeypatch, how):  # noqa: F811
-    """Completing it raises an error with the reason."""
     row = begin(uploads)
     part, _ = uploads.add(row, [b"abcd"])
 
@@ -65,7 +63,6 @@ def test_an_upload_that_ends_while_it_is_completed_is_no_file(uploads, files, le
 
 @pytest.mark.parametrize("how", ["completed", "cancelled"])
 def test_parts_that_the_store_could_not_remove_are_removed_later(uploads, files, store, monkeypatch, how):  # noqa: F811
-    """The upload has ended all the same; so it is where whoever ended it died before they were removed."""
     row = begin(uploads)
     part, _ = uploads.add(row, [b"abcd"])
     uploads.add(row, [b"else"])
@@ -90,7 +87,6 @@ def test_parts_that_the_store_could_not_remove_are_removed_later(uploads, files,
 
 
 def test_an_upload_has_so_many_parts(uploads, ledger, monkeypatch):  # noqa: F811
-    """Empty ones come to no bytes, however many they are."""
     assert MOST_PARTS == 10_000
     monkeypatch.setattr("headrace_workers.features.files.upload_service.MOST_PARTS", 2)
     row = begin(uploads)
@@ -102,7 +98,6 @@ def test_an_upload_has_so_many_parts(uploads, ledger, monkeypatch):  # noqa: F81
 
 
 def test_a_tenant_has_so_many_uploads_pending_and_no_more(ledger, store):  # noqa: F811
-    """What they announced counts as bytes; one that is over makes room."""
     bounded = Uploads(ledger.of(StoredFiles), Files(ledger.of(StoredFiles), store, FileBounds(bytes=10, uploads=2)))
     first = begin(bounded)
     begin(bounded)

@@ -53,14 +53,12 @@ def asking(values: int, prompt: str = "hello", *, in_prompt: bool = True) -> Gen
 
 
 def test_the_schema_in_the_prompt_is_counted() -> None:
-    """A job is sized by what its model reads."""
     few, many = CHECK.examine(asking(3)), CHECK.examine(asking(30))
     assert few is not None
     assert many == few + 27
 
 
 def test_a_schema_that_exhausts_the_context_is_refused_with_that_reason() -> None:
-    """The error names the format, and what to do."""
     job = asking(100)
     assert CHECK.is_doubtful(job)
     with pytest.raises(
@@ -82,12 +80,10 @@ def test_tools_that_exhaust_the_context_are_refused_with_that_reason() -> None:
 
 
 def test_a_schema_that_is_left_out_of_the_prompt_costs_nothing() -> None:
-    """It may have more values than the context has tokens."""
     assert CHECK.examine(asking(1_000, in_prompt=False)) == 1 + 7
 
 
 def test_a_prompt_that_is_too_long_by_itself_is_refused_as_ever() -> None:
-    """Its format is not to blame."""
     with pytest.raises(PromptTooLong) as found:
         CHECK.examine(asking(1, "word " * 200))
     assert found.value.param is None
@@ -131,7 +127,6 @@ def asks(model: str | tuple[str, ...], choice: Any = None, tools: tuple[Tool, ..
     [("handy", True), ("far", True), ("tiny", True), ("echo", False), ("bare", False), ("none", False)],
 )
 def test_the_registry_says_which_models_know_tools(models: CountingModels, alias: str, knows: bool) -> None:
-    """An engine that holds it to a grammar lets a model choose, and a provider does unless `lacks` names `tools`."""
     assert models.knows_tools(alias) is knows
 
 
@@ -146,7 +141,6 @@ def test_the_registry_says_which_models_know_tools(models: CountingModels, alias
 def test_only_a_model_that_knows_tools_may_choose(
     models: CountingModels, model: str | tuple[str, ...], choice: Any, unable: str | None
 ) -> None:
-    """`auto`, which is the default, is refused by the name of the first model that cannot; a forced call never is."""
     check = PromptCheck(models)
     job = asks(model, choice)
     check.check(job)
@@ -160,7 +154,6 @@ def test_only_a_model_that_knows_tools_may_choose(
 
 
 def test_tools_that_are_too_large_are_refused_at_once(models: CountingModels) -> None:
-    """By the quick check: nothing reads their schemas."""
     many = tuple(Tool(name=f"t{n}", parameters={"description": "x" * 5_000}) for n in range(60))
     with pytest.raises(InvalidRecord, match="the limit is 262,144") as caught:
         PromptCheck(models).check(asks("far", "required", many))
@@ -169,7 +162,6 @@ def test_tools_that_are_too_large_are_refused_at_once(models: CountingModels) ->
 
 @pytest.mark.parametrize("choice", ["required", "none"])
 def test_a_schema_that_is_none_is_refused(models: CountingModels, choice: str) -> None:
-    """Whichever tool may be called: the refusal names the place."""
     wrong = Tool(name="wrong", parameters={"properties": {"a": {"type": "text"}}})
     with pytest.raises(InvalidRecord, match="it is no JSON Schema") as caught:
         PromptCheck(models).examine(asks("tiny", choice, (WEATHER, wrong)))
@@ -178,7 +170,6 @@ def test_a_schema_that_is_none_is_refused(models: CountingModels, choice: str) -
 
 @pytest.mark.parametrize("model", ["tiny", "handy"])
 def test_tools_count_as_tokens_of_the_prompt(models: CountingModels, model: str) -> None:
-    """As the model will read them, by its template or in words: they need room, too."""
     check = PromptCheck(models)
     without, with_them = check.examine(asks(model, "none")), check.examine(asks(model, "required"))
     assert without is not None
@@ -190,7 +181,6 @@ def test_tools_count_as_tokens_of_the_prompt(models: CountingModels, model: str)
 
 
 def test_calls_of_before_are_counted(models: CountingModels) -> None:
-    """A conversation with calls is examined, however short its contents are."""
     call = ToolCall(id="a", name="get_weather", arguments=json.dumps({"city": "x" * 3_000}))
     turns = (Message(role="user", content="Hi"), Message(role="assistant", tool_calls=(call,)))
     job = generation(model="tiny", prompt=None, messages=turns)
@@ -212,7 +202,6 @@ def _asks(schema: dict[str, Any]) -> Any:
 
 
 def test_a_new_format_is_examined_and_then_known(check: PromptCheck) -> None:
-    """A format that nobody asked for before is left to the thorough check; later jobs need none."""
     job = _asks({"title": "examined once", "type": "string"})
     check.check(job)
     assert check.is_doubtful(job)
@@ -223,7 +212,6 @@ def test_a_new_format_is_examined_and_then_known(check: PromptCheck) -> None:
 
 
 def test_a_refused_format_is_refused_at_once_the_second_time(check: PromptCheck) -> None:
-    """The thorough check refuses a format by its place, and the quick one does so from then on."""
     job = _asks({"properties": {"refused once": {"pattern": "(?!a)b"}}})
     check.check(job)
 
@@ -234,6 +222,5 @@ def test_a_refused_format_is_refused_at_once_the_second_time(check: PromptCheck)
 
 
 def test_a_job_without_a_format_is_not_doubtful_for_it(check: PromptCheck) -> None:
-    """A job that asks for no format, or for a choice, is compiled nowhere."""
     assert not check.is_doubtful(generation(model="echo"))
     assert not check.is_doubtful(generation(model="echo", output={"type": "choice", "choices": ["a"]}))

@@ -42,7 +42,6 @@ def retried(outcome: Outcome) -> Task:
 
 
 def test_an_answer_with_its_format_is_an_output() -> None:
-    """The engine is told the format, and a valid answer goes on."""
     model = Model(completion(VALID))
     (done,) = generate([task(asking())], generator=model)
     assert isinstance(done, Done)
@@ -51,7 +50,6 @@ def test_an_answer_with_its_format_is_an_output() -> None:
 
 
 def test_a_model_repairs_its_answer_once() -> None:
-    """It is shown the answer and what is wrong with it, and where; the tokens of that are reserved."""
     retry = outcome_of_one(asking(), completion(INVALID))
     assert isinstance(retry, Retry)
     assert retry.category != Category.REROUTABLE
@@ -67,7 +65,6 @@ def test_a_model_repairs_its_answer_once() -> None:
 
 
 def test_a_prompt_that_is_too_long_to_repair_an_answer_is_asked_without_it() -> None:
-    """Another model of the chain may have a smaller context."""
     retry = outcome_of_one(asking(), completion(INVALID))
     assert isinstance(retry, Retry)
     again = outcome_of_one(asking(), PromptTooLong("too long"), context=retry.context)
@@ -78,7 +75,6 @@ def test_a_prompt_that_is_too_long_to_repair_an_answer_is_asked_without_it() -> 
 
 @pytest.mark.parametrize("text", ["", "x" * 4_001])
 def test_an_answer_that_cannot_be_shown_is_not_repaired(text: str) -> None:
-    """Of a greedy model, the job is dead at once."""
     assert isinstance(outcome_of_one(asking(), completion(text)), Dead)
 
 
@@ -92,7 +88,6 @@ def test_an_unparsable_answer_ends_the_job_with_its_failure_and_place() -> None:
 
 
 def test_the_tokens_of_an_answer_that_its_model_gave_up_are_charged() -> None:
-    """An engine that holds to the format may find that it cannot, in the middle of an answer."""
     usage = Usage(prompt_tokens=9, completion_tokens=4)
     dead = outcome_of_one(asking(), Unparsable("its grammar takes too long", usage=usage))
     assert isinstance(dead, Dead)
@@ -100,7 +95,6 @@ def test_the_tokens_of_an_answer_that_its_model_gave_up_are_charged() -> None:
 
 
 def test_the_next_model_of_a_chain_is_asked_at_once() -> None:
-    """It is shown the answer to be repaired. The attempt that failed is noted with its failure and its tokens."""
     retry = outcome_of_one(asking(model=("small", "large")), completion(INVALID))
     assert isinstance(retry, Retry)
     assert (retry.category, retry.failure, retry.place) == (Category.REROUTABLE, "unparsable", "/tall")
@@ -111,7 +105,6 @@ def test_the_next_model_of_a_chain_is_asked_at_once() -> None:
 
 
 def test_a_model_that_draws_its_tokens_is_asked_once_more() -> None:
-    """And not a third time; where there is no room to show it its answer, it may draw another."""
     job = asking(sampling=Sampling(temperature=0.7, max_tokens=2_000))
     retry = outcome_of_one(job, completion(INVALID))
     assert isinstance(retry, Retry)
@@ -129,7 +122,6 @@ def test_a_seeded_model_is_not_asked_again() -> None:
 
 
 def test_an_answer_that_was_cut_off_is_written_again_with_twice_the_room() -> None:
-    """The next attempt may write twice as many tokens, and what is more than the job reserved is reserved."""
     retry = outcome_of_one(asking(sampling=Sampling(max_tokens=100)), CUT)
     assert isinstance(retry, Retry)
     assert (retry.failure, retry.more_tokens) == ("truncated", 100)
@@ -141,7 +133,6 @@ def test_an_answer_that_was_cut_off_is_written_again_with_twice_the_room() -> No
 
 
 def test_an_answer_is_cut_off_twice_at_most() -> None:
-    """The job ends as truncated then."""
     job = asking(sampling=Sampling(max_tokens=100))
     first = outcome_of_one(job, CUT)
     assert isinstance(first, Retry)
@@ -165,7 +156,6 @@ def test_an_answer_that_was_closed_is_written_again_once() -> None:
 
 
 def test_a_second_model_begins_with_the_usual_room() -> None:
-    """A model that was cut off twice gives way to the next one of the chain."""
     job = asking(model=("small", "large"), sampling=Sampling(max_tokens=100))
     first = outcome_of_one(job, CUT)
     assert isinstance(first, Retry)
@@ -176,7 +166,6 @@ def test_a_second_model_begins_with_the_usual_room() -> None:
 
 
 def test_more_room_is_bounded_by_the_context() -> None:
-    """What prompt and context leave is what there is; where that is no more, the job ends as truncated."""
     retry = outcome_of_one(asking(sampling=Sampling(max_tokens=1500)), CUT)
     assert isinstance(retry, Retry)
     assert retry.more_tokens == 2048 - 7 - 1500
@@ -184,14 +173,12 @@ def test_more_room_is_bounded_by_the_context() -> None:
 
 
 def test_no_time_for_more_room() -> None:
-    """Where the deadline leaves no time for a longer answer, the job ends as truncated."""
     dead = outcome_of_one(asking(), CUT, seconds_left=0.0)
     assert isinstance(dead, Dead)
     assert dead.failure == "truncated"
 
 
 def test_what_no_text_satisfies_ends_the_job_even_in_a_chain() -> None:
-    """Another model cannot do it either."""
     error = Unparsable("no text has this format", "unsatisfiable")
     dead = outcome_of_one(asking(model=("small", "large")), error)
     assert isinstance(dead, Dead)
@@ -200,7 +187,6 @@ def test_what_no_text_satisfies_ends_the_job_even_in_a_chain() -> None:
 
 @pytest.mark.parametrize("sent_back_by", ["asked_again", "floor"])
 def test_an_earlier_answer_stands_where_the_new_one_is_unparsable(sent_back_by: str) -> None:
-    """A job that was sent back to its model goes on with the answer of before, which had the format."""
     context = {sent_back_by: {"times": 1, "used": [1, 1], "attempts": [], **objected(VALID, "again")}}
     retry = outcome_of_one(asking(), completion(INVALID), context=context)
     assert isinstance(retry, Retry)

@@ -85,7 +85,6 @@ def most(job: GenerationJob) -> int:
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_no_prompt_has_more_tokens_than_are_reserved(prompts: Prompts, text: str) -> None:
-    """Whatever the text, with a system prompt, a format and tools, and without."""
     for job in (
         generation(prompt=text),
         generation(prompt=None, messages=(Message(role="system", content=text), Message(role="user", content=text))),
@@ -96,13 +95,11 @@ def test_no_prompt_has_more_tokens_than_are_reserved(prompts: Prompts, text: str
 
 
 def test_calls_and_their_results_are_reserved_for(prompts: Prompts) -> None:
-    """Templates write a call longer than it came."""
     job = generation(prompt=None, messages=CALLED, tools=(TOOL,), tool_choice="required")
     assert used(prompts, job) <= most(job)
 
 
 def test_the_reservation_of_a_short_prompt_is_near_to_what_it_may_use() -> None:
-    """Names and ids of the job are no part of its prompt; what it carries is."""
     job = generation(prompt="Hello!!", model="a" * 60, idempotency_key="k" * 60)
     job = job.model_copy(update={"sampling": job.sampling.model_copy(update={"max_tokens": 500})})
     assert 7 + 500 < most(job) <= 7 + 500 + 160

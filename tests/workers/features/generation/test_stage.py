@@ -62,7 +62,6 @@ def completion(text: str = "hello") -> Completion:
 
 
 def test_an_answer_becomes_an_output() -> None:
-    """The output carries the job's id and tenant, and the model's name, number format and token counts."""
     job = GenerationJob(model="asked", prompt="hi", tenant="shop")
     (outcome,) = generate([task(job)], generator=Model(completion()))
     assert outcome == Done(
@@ -81,7 +80,6 @@ def test_an_answer_becomes_an_output() -> None:
 
 
 def test_the_group_is_one_call() -> None:
-    """All tasks go to the model together, each with its own conversation and sampling."""
     turns = (Message(role="system", content="Be brief."), Message(role="user", content="hi"))
     sampling = Sampling(temperature=0.7, seed=4)
     model = Model(completion("a"), completion("b"))
@@ -95,7 +93,6 @@ def test_the_group_is_one_call() -> None:
 
 
 def test_errors_stay_with_their_task() -> None:
-    """A passing error is a retry, a lasting one the end, and the neighbour is answered."""
     model = Model(Unavailable("later"), completion(), PromptTooLong("9,000 tokens"))
     outcomes = generate([task(GenerationJob(model="m", prompt="p"), i) for i in range(3)], generator=model)
     assert isinstance(outcomes[0], Retry)
@@ -105,7 +102,6 @@ def test_errors_stay_with_their_task() -> None:
 
 
 def test_a_text_that_no_event_may_carry_is_mended() -> None:
-    """A NUL is replaced, and what exceeds the bound of a text is cut and counted as ended by length."""
     job = GenerationJob(model="m", prompt="p")
     model = Model(completion("a\0b"), completion("x" * (MAX_TEXT + 1)))
     nul, long = generate([task(job), task(job)], generator=model)
@@ -118,7 +114,6 @@ def test_a_text_that_no_event_may_carry_is_mended() -> None:
 
 
 def test_an_answer_that_no_event_can_hold_asks_nobody_again_but_its_task() -> None:
-    """The model is called once, its neighbour is answered, and the call that it cost is charged."""
     model = Model(completion(), replace(completion(), prompt_tokens=-1))
     tasks = [task(GenerationJob(model="m", prompt="p"), place) for place in range(2)]
     answered, failed = run_isolated(partial(generate, generator=model), tasks)
@@ -129,7 +124,6 @@ def test_an_answer_that_no_event_can_hold_asks_nobody_again_but_its_task() -> No
 
 
 def test_an_evaluation_is_not_generated() -> None:
-    """A task that came to the wrong step ends with a reason, without the model, and without its neighbours."""
     model = Model(completion())
     wrong = EvaluationJob(input="i", output="o", criteria=(ExactMatch(),))
     outcomes = generate([task(wrong), task(GenerationJob(model="m", prompt="p"), 1)], generator=model)
@@ -139,14 +133,12 @@ def test_an_evaluation_is_not_generated() -> None:
 
 
 def test_no_tasks_no_call() -> None:
-    """An empty group does not wake the model."""
     model = Model()
     assert generate([], generator=model) == []
     assert model.calls == []
 
 
 def test_an_answer_is_compared_with_what_the_job_was_nearly_served() -> None:
-    """Where that is wanted; the answer says nothing of it."""
     job = GenerationJob(model="asked", prompt="hi")
     nearly = replace(
         task(job), context={"recall": {"similarity": 0.7, "refused": "no", "nearly": ["audit-1", "It is 3."]}}
@@ -188,7 +180,6 @@ def asked(model: Timed, given: Task) -> Any:
 
 
 def test_a_model_has_its_share_of_the_deadline() -> None:
-    """Of two models the first has half of the time left; the last has all of it, and is not cut off."""
     slow = asked(Timed(6.0, completion()), chained(seconds_left=10))
     assert isinstance(slow, Retry)
     assert slow.category is Category.REROUTABLE
@@ -202,7 +193,6 @@ def test_a_model_has_its_share_of_the_deadline() -> None:
 
 
 def test_a_receipt_lists_every_attempt_and_says_why_its_model_answered() -> None:
-    """What failed before is in the answer, and no longer in what later stages are handed."""
     failed = asked(Timed(1.5, Unavailable("it is away")), chained())
     large = Timed(0.5, completion())
     large.alias = "large"
@@ -226,7 +216,6 @@ def test_a_receipt_lists_every_attempt_and_says_why_its_model_answered() -> None
 
 
 def test_a_prompt_that_is_too_long_for_one_model_goes_to_the_next() -> None:
-    """Behind the last it is the end, which says what was tried."""
     first = asked(Timed(0.1, PromptTooLong("9,000 tokens")), chained())
     assert isinstance(first, Retry)
     assert first.category is Category.REROUTABLE
@@ -238,7 +227,6 @@ def test_a_prompt_that_is_too_long_for_one_model_goes_to_the_next() -> None:
 
 
 def test_an_answer_that_nobody_wants_is_no_attempt() -> None:
-    """A job that was let go of did not fail; its call may be billed all the same."""
     model = Timed(0.1, GivenUp())
     assert asked(model, chained()) == Retry(reason_of(GivenUp()), billed=True)
 
@@ -281,7 +269,6 @@ def test_a_wait_past_its_share_goes_to_another_model_if_there_is_one() -> None:
 
 
 def test_a_500_asks_the_same_model_once_more() -> None:
-    """The second one goes to the next model, as any other failure does."""
     failed = ServerFailed("the provider answered 500")
     first = asked(Timed(0.1, failed), chained())
     assert (first.again, first.category) == (True, Category.REROUTABLE)
@@ -322,7 +309,6 @@ def outcome(generator: ModelOfOneText, **fields: Any) -> object:
 
 
 def test_a_call_goes_out_with_the_output() -> None:
-    """The model is asked with the tools, and the output has the call, an empty text and its finish reason."""
     model = ModelOfOneText('{"name": "set_lamp", "arguments": {"on": true}}')
     found = outcome(model)
     assert isinstance(found, Done)
@@ -334,7 +320,6 @@ def test_a_call_goes_out_with_the_output() -> None:
 
 
 def test_an_answer_in_the_format_or_a_call_is_done() -> None:
-    """Neither is judged by the rules of the other; a text that is neither is a typed failure."""
     beside = {"tool_choice": "auto", "output": {"type": "choice", "choices": ["yes", "no"]}}
     for said, calls in (("yes", 0), ('<tool_call>{"name": "set_lamp", "arguments": {"on": true}}</tool_call>', 1)):
         found = outcome(ModelOfOneText(said), **beside)
@@ -347,7 +332,6 @@ def test_an_answer_in_the_format_or_a_call_is_done() -> None:
 
 
 def test_a_wrong_call_is_a_typed_failure() -> None:
-    """With the place in the arguments; the model repairs it once, and of a chain the next model does."""
     again = outcome(ModelOfOneText('{"name": "set_lamp", "arguments": {"on": 1}}'), sampling={"temperature": 0.0})
     assert isinstance(again, Retry)
     assert (again.failure, again.place) == ("unparsable", "/on")

@@ -17,8 +17,6 @@ from headrace_workers.features.judging.scores import Subject
 def test_a_judge_is_held_to_the_answers_of_its_scale(
     tmp_path: Path, formats: list[str], sent: dict[str, list[str]] | None
 ) -> None:
-    """Where its endpoint takes choices; any other is only asked in words."""
-
     def agrees(_provider: Provider, reply: Reply) -> None:
         reply.start()
         reply.text("yes")

@@ -23,7 +23,6 @@ def test_regex() -> None:
 
 @pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "a{5000}", r"(\pL{1000}){1000}"])
 def test_a_pattern_that_re2_refuses(pattern: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """What RE2 cannot do in linear time is refused with a reason, and nothing is written to stderr."""
     with pytest.raises(UnusablePattern, match="RE2"):
         regex("text", pattern)
     assert "Error parsing" not in capfd.readouterr().err
@@ -31,7 +30,6 @@ def test_a_pattern_that_re2_refuses(pattern: str, capfd: pytest.CaptureFixture[s
 
 @given(pattern=st.text(max_size=20), output=st.text(max_size=50))
 def test_any_pattern_gives_a_figure_or_a_reason(pattern: str, output: str) -> None:
-    """No pattern raises anything but the error that says what is wrong with it."""
     try:
         figure = regex(output, pattern)
     except UnusablePattern:
@@ -59,7 +57,6 @@ def test_json_valid(output: str, expected: float) -> None:
 
 
 def test_json_that_is_too_deep_says_so() -> None:
-    """A document nested beyond what can be checked is not called invalid."""
     with pytest.raises(TooDeep):
         json_valid("[" * 200_000 + "]" * 200_000)
 

@@ -33,7 +33,6 @@ ORDER: dict[str, Any] = {
     ],
 )
 def test_a_document_conforms_or_the_first_fault_is_named(output: str, value: float, note: str | None) -> None:
-    """By its place, and without the value, which stands in the receipt already."""
     assert json_schema(output, ORDER) == (value, note)
 
 
@@ -49,13 +48,11 @@ def test_a_document_conforms_or_the_first_fault_is_named(output: str, value: flo
     ],
 )
 def test_what_is_no_schema_is_a_reason(schema: dict[str, Any]) -> None:
-    """It can only be said when a worker reads it: it is no 0."""
     with pytest.raises(UnusableSchema, match="the schema cannot be used: "):
         json_schema("{}", schema)
 
 
 def test_no_pattern_stalls_a_worker() -> None:
-    """What costs a backtracking engine ages is matched in linear time."""
     assert json_schema(json.dumps("a" * 200_000 + "!"), {"pattern": "^(a+)+$"})[0] == 0.0
 
 
@@ -76,7 +73,6 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
 
 
 def test_a_document_nested_too_deeply_is_a_reason() -> None:
-    """And no end of the process, however it is looked at."""
     with pytest.raises(TooDeep):
         json_schema("[" * 100_000 + "]" * 100_000, {"items": {"type": "array"}})
     deep = "[" * 900 + "]" * 900
@@ -92,7 +88,6 @@ def test_a_document_with_many_faults_costs_no_more_than_one() -> None:
 
 
 def test_two_hundred_thousand_characters() -> None:
-    """The longest documents there may be, and numbers longer than Python reads."""
     assert json_schema(json.dumps([1] * 60_000), {"items": {"type": "integer"}, "uniqueItems": False})[0] == 1.0
     assert json_schema("9" * 200_000, {"type": "integer"})[0] == 1.0
     assert json_schema("9" * 200_000, {"type": "string"}) == (0.0, "it does not keep to the schema")

@@ -11,7 +11,6 @@ from headrace_workers.features.judging.criterion_trial import read_criterion
 
 
 def test_a_file_is_a_criterion_of_its_name(tmp_path: Path) -> None:
-    """A rubric where it names no kind; the name that it gives itself goes before that of the file."""
     file = tmp_path / "polite.toml"
     file.write_text('question = "Is it polite?"\nguidance = """\nBrevity is no fault.\n"""\n')
     assert read_criterion(file) == Rubric(question="Is it polite?", guidance="Brevity is no fault.\n", name="polite")
@@ -32,14 +31,12 @@ def test_a_file_is_a_criterion_of_its_name(tmp_path: Path) -> None:
 def test_a_criterion_that_cannot_be_used_is_told_before_anything_is_judged(
     tmp_path: Path, text: str, told: str
 ) -> None:
-    """By its field."""
     (tmp_path / "polite.toml").write_text(text)
     with pytest.raises(ConfigurationError, match=told):
         read_criterion(tmp_path / "polite.toml")
 
 
 def test_a_file_that_changes_in_mid_run_changes_no_job_that_was_accepted(tmp_path: Path) -> None:
-    """The job has the criterion itself, and its score that version; the next job has the new one."""
     file = tmp_path / "polite.toml"
     file.write_text('criterion = "contains"\ntext = "please"\n')
     before = read_criterion(file)

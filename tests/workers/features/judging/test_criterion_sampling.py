@@ -22,7 +22,6 @@ def scores_of(job_id: str, *criteria: object, judge: JudgeModel | None = None, t
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
 def test_a_share_of_jobs_is_drawn_and_a_larger_share_holds_it(share: float) -> None:
-    """By the hash of the id alone."""
     mine = {each for each in IDS if drawn(each, share)}
     assert len(mine) == pytest.approx(share * len(IDS), abs=4 * (len(IDS) * share * (1 - share)) ** 0.5)
     assert mine <= {each for each in IDS if drawn(each, min(1.0, share * 2))}
@@ -31,7 +30,6 @@ def test_a_share_of_jobs_is_drawn_and_a_larger_share_holds_it(share: float) -> N
 
 
 def test_what_is_not_drawn_is_not_judged_and_says_so() -> None:
-    """With its probability; a model is not asked."""
     judge = JudgeModel(uniform)
     wanted = (Rubric(question="Kind?", share=0.1), Contains(text="a", share=0.1, name="has_a"), Contains(text="a"))
     rubric, named, always = scores_of(OUT, *wanted, judge=judge)
@@ -46,8 +44,6 @@ def test_what_is_not_drawn_is_not_judged_and_says_so() -> None:
 
 
 def test_what_another_criterion_is_unsure_about_is_always_judged() -> None:
-    """With probability 1; of the rest a share is, with that one's."""
-
     def answer(prompt: Prompt, choices: tuple[str, ...]) -> Probabilities:
         if "Costly?" in prompt[-1].content:
             return (0.9, 0.0, 0.0, 0.0)
@@ -67,7 +63,6 @@ def test_what_another_criterion_is_unsure_about_is_always_judged() -> None:
 
 
 def test_what_could_not_be_judged_is_a_doubt() -> None:
-    """Where the other has no value, this one is judged; where its bounds hold it exactly, too."""
     silent, edge = Rubric(question="Cheap?", name="silent"), Length(max_words=2)
     wanted = (
         silent, edge,

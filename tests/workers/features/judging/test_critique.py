@@ -39,12 +39,10 @@ from headrace_workers.features.judging.quality_retry import asked_for, critique
     ],
 )
 def test_each_criterion_is_a_sentence(criterion: Criterion, said: str) -> None:
-    """Which tells no reference."""
     assert asked_for(criterion) == said
 
 
 def test_what_is_wrong_is_told() -> None:
-    """The first fault by a schema, and a few of the sentences that nothing supports."""
     answer = "".join(f"Line {n}. " for n in range(7))
     places = [Unsupported(start=8 * n, stop=8 * n + 7, support=0.1, reason=f"why {n}", checked=True) for n in range(7)]
     found = Score(criterion="grounded", value=0.256, unsupported=tuple(places), note="of no schema")

@@ -138,7 +138,6 @@ def test_an_answer_that_meets_its_floor_goes_out() -> None:
 
 
 def test_an_answer_below_is_made_again_with_what_is_wrong() -> None:
-    """The model sees its answer and the criterion in words; tokens of both count, and every event is another."""
     model = Scripted("No idea.", "It lacked water.")
     way = Way(job(WATER), model)
     result = way.end()
@@ -159,7 +158,6 @@ def test_an_answer_below_is_made_again_with_what_is_wrong() -> None:
 
 @pytest.mark.parametrize(("attempts", "answers"), [(1, 2), (3, 4)])
 def test_the_best_of_all_answers_goes_out(attempts: int, answers: int) -> None:
-    """After so many attempts, and the first of those that are as good."""
     scores = TokenF1()
     texts = ["the mill stood", "the mill", "the mill stood", "x"][:answers]
     asked = job(scores, value=0.99, attempts=attempts).model_copy(update={"reference": "the mill stood still"})
@@ -175,13 +173,11 @@ def test_the_best_of_all_answers_goes_out(attempts: int, answers: int) -> None:
 
 
 def test_a_poor_answer_may_be_accepted() -> None:
-    """It is only told."""
     result = Way(job(WATER, then="accept"), Scripted("No idea.")).end()
     assert told(result) == ("below", [0.0], 1)
 
 
 def test_a_poor_answer_may_be_held_for_a_person() -> None:
-    """Released, it goes out as it is; nothing is asked of the model again."""
     way = Way(job(WATER, then="hold"), Scripted("No idea."))
     settled = way.until_it_stays()
     assert isinstance(settled.outcome, Held)
@@ -202,7 +198,6 @@ def test_what_cannot_be_judged_goes_out_and_says_so() -> None:
 
 
 def test_what_cannot_be_judged_is_held_where_a_person_is_to_decide() -> None:
-    """With the reason; released, it goes out and says so. So is what a judge that is away never looked at."""
     nonsense = JudgeModel(lambda prompt, choices: (0.0,) * len(choices))
     way = Way(job(Rubric(question="Kind?", name="kind"), then="hold", value=0.5), Scripted("No."), nonsense)
     settled = way.until_it_stays()
@@ -222,7 +217,6 @@ def test_what_cannot_be_judged_is_held_where_a_person_is_to_decide() -> None:
 
 @pytest.mark.parametrize("then", ["hold", "regenerate", "accept"])
 def test_what_moderation_withheld_is_not_held_for_its_quality(then: str) -> None:
-    """There is nothing to release, and nothing to make better."""
     way = Way(job(WATER, then=then), Scripted("No idea."))
     blocked = PolicyModerator([BlocklistDetector(["idea"])], Policy({"blocklist": Rule("block")}))
     way.steps["moderate"] = partial(moderate, moderator=blocked)
@@ -243,7 +237,6 @@ def test_a_second_answer_that_cannot_be_judged_is_not_better() -> None:
 
 
 def test_what_was_found_of_one_answer_is_not_said_of_the_next() -> None:
-    """Where nobody looks the second one up, it has no score."""
     asked = job(Cosine(reference="It lacked water."), value=0.99)
     way = Way(asked, Scripted("No idea.", "It lacked water."))
     looks = [partial(ground_answers, embedder=HashEmbedder), lambda tasks: [Done() for _ in tasks]]
@@ -260,7 +253,6 @@ def test_what_was_found_of_one_answer_is_not_said_of_the_next() -> None:
 
 
 def test_the_answer_of_before_goes_out_where_none_can_be_made() -> None:
-    """A critique that does not fit costs the new answer, and not the one that is there."""
     way = Way(job(WATER), Scripted("No idea.", PromptTooLong("the prompt does not fit")))
     result = way.end()
     assert told(result) == ("below", [0.0], 1)
@@ -271,7 +263,6 @@ def test_the_answer_of_before_goes_out_where_none_can_be_made() -> None:
 
 
 def test_a_model_that_is_away_is_waited_for_and_then_done_without() -> None:
-    """As long as there are attempts."""
     way = Way(job(WATER), Scripted("No idea.", Unavailable("not now"), Unavailable("not now")))
     while way.stage != "generate" or not way.passed:
         way.once()
@@ -291,7 +282,6 @@ def test_a_judge_that_is_away_is_waited_for_and_then_done_without() -> None:
 
 
 def test_the_critique_of_a_schema_names_the_first_fault() -> None:
-    """And a length its bounds."""
     schema = JsonSchema(json_schema={"type": "object", "required": ["price"]})
     model = Scripted("{}", '{"price": 1}')
     assert told(Way(job(schema), model).end())[0] == "met"
@@ -304,7 +294,6 @@ def test_the_critique_of_a_schema_names_the_first_fault() -> None:
 
 
 def test_the_longest_answers_go_on_whole() -> None:
-    """200,000 characters of each attempt, whatever they hold."""
     long = ["\n\u0001" * 100_000, "🙂" * 200_000, "x" * 200_000, "water" * 40_000]
     result = Way(job(WATER, attempts=3), Scripted(*long)).end()
     assert told(result) == ("met", [0.0, 0.0, 0.0, 1.0], 4)
@@ -316,7 +305,6 @@ def test_an_answer_with_a_floor_is_not_looked_up() -> None:
 
 
 def test_the_way_is_that_of_the_job() -> None:
-    """A job without a floor has none in its receipt."""
     plain = GenerationJob(model="echo", prompt=ASKED, criteria=(WATER,))
     result = Way(plain, Scripted("No idea.")).end()
     assert (result.judge.floor, result.job_id) == (None, JOB_ID)
@@ -340,7 +328,6 @@ def chained(*models: str) -> GenerationJob:
 
 
 def test_an_answer_below_its_floor_counts_as_a_failure_of_its_model() -> None:
-    """The next of the chain is asked the same, without that answer; the receipt says why."""
     model = Several(("a", "b"), "No idea.", "It lacked water.")
     result = Way(chained("a", "b"), model).end()
     assert told(result) == ("met", [0.0, 1.0], 2)
@@ -355,7 +342,6 @@ def test_an_answer_below_its_floor_counts_as_a_failure_of_its_model() -> None:
 
 
 def test_behind_the_last_model_the_best_answer_goes_out() -> None:
-    """All of them were asked, each once."""
     model = Several(("a", "b", "c"), "No idea.", "None.", "Never.")
     result = Way(chained("a", "b", "c"), model).end()
     assert told(result) == ("below", [0.0, 0.0, 0.0], 1)

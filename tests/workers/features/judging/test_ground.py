@@ -42,7 +42,6 @@ def looked_up(task: Task) -> Score:
 
 
 def test_an_evaluation_is_looked_up_in_its_context() -> None:
-    """The value is the share of sentences; the other sentence is named where it stands."""
     found = looked_up(evaluated(context="The mill opens at 9. Entry is free."))
     assert (found.criterion, found.value) == ("grounded", 0.5)
     assert found.unsupported is not None
@@ -52,7 +51,6 @@ def test_an_evaluation_is_looked_up_in_its_context() -> None:
 
 @pytest.mark.parametrize("hints", [False, True])
 def test_hints_are_listed_where_a_criterion_asks_for_them(hints: bool) -> None:
-    """A sentence that only looks like a denial never counts, and by default nobody is told to doubt it."""
     context = "The mill is open on Monday. Entry is free."
     found = looked_up(evaluated("The mill is not open on Monday.", hints=hints, context=context))
     assert found.value == 1.0
@@ -60,7 +58,6 @@ def test_hints_are_listed_where_a_criterion_asks_for_them(hints: bool) -> None:
 
 
 def test_a_criterion_with_a_name_has_it_in_its_score() -> None:
-    """And the version of what it asks for, as any other."""
     criterion = Grounded(name="stands_there")
     job = EvaluationJob(input="When?", output=SAID, context="It opens at 9.", criteria=(criterion,))
     found = looked_up(Task(JOB_ID, job, job, ACCEPTED))
@@ -68,7 +65,6 @@ def test_a_criterion_with_a_name_has_it_in_its_score() -> None:
 
 
 def test_a_generation_is_looked_up_in_its_passages_alone() -> None:
-    """Not in the question, nor in what stands around a passage."""
     turn = user_turn("Does it close at 17?", [Passage(Chunk("id", "doc 17", "", (0, 9), "It opens at 9."), 1.0)])
     task = moderated_task(generation(Grounded(), prompt="Does it close at 17?", knowledge="mill"), SAID, "allow")
     found = looked_up(Task(task.job_id, task.job, task.event, ACCEPTED, context={"knowledge": {"turn": turn}}))
@@ -76,7 +72,6 @@ def test_a_generation_is_looked_up_in_its_passages_alone() -> None:
 
 
 def test_a_generation_without_a_base_is_looked_up_in_its_prompt() -> None:
-    """Which is where a service that finds passages by itself puts them."""
     task = moderated_task(generation(Grounded(), prompt="It opens at 9. It closes at 17. When?"), SAID, "allow")
     assert looked_up(task).value == 1.0
 
@@ -94,13 +89,11 @@ def test_a_generation_without_a_base_is_looked_up_in_its_prompt() -> None:
     ],
 )
 def test_what_cannot_be_looked_up_has_a_reason(task: Task, reason: str) -> None:
-    """Never a zero."""
     found = looked_up(task)
     assert (found.value, found.reason) == (None, reason)
 
 
 def test_a_job_that_passed_the_stage_by_has_a_reason() -> None:
-    """When no recall worker runs, jobs go on without it."""
     assert "role recall" in str(score(evaluated(context="x"), Done()).reason)
     compared = beside("the mill", "the mill")
     found = score(compared, Done())
@@ -114,7 +107,6 @@ def beside(output: str, of_job: str | None, **of: Any) -> Task:
 
 
 def test_an_answer_is_held_to_its_reference_by_their_vectors() -> None:
-    """The same is 1, what shares nothing 0 and never less; a reference of the criterion's own goes before the job's."""
     found = looked_up(beside("the mill stood still", "the mill stood still"))
     assert (found.criterion, found.name, found.value) == ("cosine", "like", pytest.approx(1.0, abs=1e-5))
     ours, theirs = HashEmbedder().embed(["the mill stood still", "the mill was sold"])
@@ -134,7 +126,6 @@ def test_what_the_embedder_does_not_read_whole_has_no_cosine() -> None:
 
 
 def test_two_criteria_have_a_score_each_and_what_is_not_drawn_has_none() -> None:
-    """By their places; for one that a share leaves out no embedder is asked."""
     wanted = (Cosine(reference="the mill"), Grounded(), Cosine(reference="sold", share=1e-9))
     job = EvaluationJob(input="?", output="the mill", context="the mill", criteria=wanted)
     task = Task(JOB_ID, job, job, ACCEPTED)
@@ -144,8 +135,6 @@ def test_two_criteria_have_a_score_each_and_what_is_not_drawn_has_none() -> None
 
 
 def test_an_embedder_that_is_away_is_asked_again_and_one_that_is_not_there_is_a_reason() -> None:
-    """In the end the answer goes out with it."""
-
     def away() -> CountingEmbedder:
         raise Unavailable("the embedder is being loaded")
 

@@ -66,7 +66,6 @@ def receipt(outcome: Outcome) -> Result:
 
 
 def test_the_receipt_of_a_generation() -> None:
-    """The receipt carries the job's key and metadata, what moderation passed on, and one score a criterion."""
     job = generation(Contains(text="email"), ExactMatch(), idempotency_key="k", metadata={"order": "7"})
     (outcome,) = judge([moderated_task(job)], generator=None)
     result = receipt(outcome)
@@ -79,7 +78,6 @@ def test_the_receipt_of_a_generation() -> None:
 
 
 def test_the_judge_sees_the_moderated_text_the_question_and_the_reference() -> None:
-    """A rubric is asked about what moderation let through, with the job's question and reference."""
     model = JudgeModel(uniform)
     judge([moderated_task(generation(KIND, reference="Someone."))], generator=model)
     ((prompts, _),) = model.calls
@@ -89,7 +87,6 @@ def test_the_judge_sees_the_moderated_text_the_question_and_the_reference() -> N
 
 
 def test_a_blocked_output() -> None:
-    """A blocked output has a receipt without text, its scores say why, and no model sees anything of it."""
     model = JudgeModel(uniform)
     blocked = EMAIL.model_copy(update={"action": "block"})
     (outcome,) = judge([moderated_task(generation(KIND), None, "block", blocked)], generator=model)
@@ -114,20 +111,16 @@ def test_the_receipt_of_an_evaluation() -> None:
 
 
 def test_a_job_without_criteria_needs_no_judge() -> None:
-    """Nothing asked, nothing judged: the receipt is there all the same."""
     (outcome,) = judge([moderated_task(generation())], generator=None)
     assert receipt(outcome).judge.scores == ()
 
 
 def test_a_rubric_without_a_model_is_a_reason() -> None:
-    """Where no model judges, the receipt says so."""
     (outcome,) = judge([moderated_task(generation(KIND))], generator=None)
     assert "no model" in (receipt(outcome).judge.scores[0].reason or "")
 
 
 def test_trouble_of_the_model() -> None:
-    """A passing error retries its task alone; a lasting one is a reason in the receipt."""
-
     def weigh(prompt: Prompt, choices: object) -> Probabilities:
         text = prompt[-1].content
         return Unavailable("later") if "LATER" in text else PromptTooLong("too long") if "LONG" in text else (0.1,) * 4
@@ -141,7 +134,6 @@ def test_trouble_of_the_model() -> None:
 
 
 def test_the_answer_goes_out_when_the_model_never_comes_back() -> None:
-    """What is to be sent in the end is the whole receipt, in which the rubric alone has a reason for its value."""
     job = generation(Contains(text="email"), KIND, idempotency_key="k")
     (outcome,) = judge([moderated_task(job)], generator=JudgeModel(lambda *_: Unavailable("later")))
     assert isinstance(outcome, Retry)
@@ -153,7 +145,6 @@ def test_the_answer_goes_out_when_the_model_never_comes_back() -> None:
 
 
 def test_a_busy_judge_makes_its_job_wait_without_an_attempt() -> None:
-    """For as long as it says, and a minute at most; if the deadline comes before, the receipt goes out without it."""
     task = moderated_task(generation(KIND))
 
     def judged(after: float, left: float | None) -> Outcome:
@@ -181,7 +172,6 @@ def test_an_unmoderated_output_is_never_judged() -> None:
 
 
 def test_criteria_of_several_models_are_judged_by_each_in_turn() -> None:
-    """What one has said goes on with the job, which comes back to the same stage in the other's queue."""
     wanted = (
         Rubric(question="Kind?", model="a", name="kind"),
         Contains(text="tea"),
@@ -210,7 +200,6 @@ def test_criteria_of_several_models_are_judged_by_each_in_turn() -> None:
 
 
 def test_who_is_not_drawn_does_not_go_to_its_model() -> None:
-    """Nor does an answer that moderation withheld."""
     named = Rubric(question="True?", model="b", share=1e-9)
     judge_model = JudgeModel(uniform, alias="a")
     drawn = generation(Rubric(question="?", model="a"), named)
@@ -222,7 +211,6 @@ def test_who_is_not_drawn_does_not_go_to_its_model() -> None:
 
 
 def test_trouble_of_one_model_keeps_no_other_from_judging() -> None:
-    """When its attempts are used up the job goes on to the next, with the reason."""
     two = (Rubric(question="?", model="a"), Rubric(question="?", model="b"))
     task = moderated_task(generation(*two), "tea", "allow")
     (outcome,) = judge([task], generator=JudgeModel(lambda prompt, choices: Unavailable("not now"), alias="a"))
@@ -234,7 +222,6 @@ def test_trouble_of_one_model_keeps_no_other_from_judging() -> None:
 
 
 def test_a_criterion_judges_the_output_that_it_brings() -> None:
-    """In place of the job's, be that withheld or not; with a name its version is the same whatever it brings."""
     own, plain = Contains(text="tea", output="green tea"), Contains(text="tea")
     asked = Rubric(question="Kind?", output="of its own")
     judge_model = JudgeModel(uniform)

@@ -61,7 +61,6 @@ def names(found: Probe, holds: bool) -> set[str]:
 
 
 def test_a_judge_that_knows_has_nothing_against_it() -> None:
-    """All is answered, in both orders, on both scales."""
     found = judged(right)
     assert names(found, False) == set()
     assert (found.unanswered, found.mass) == (0, 1.0)
@@ -69,7 +68,6 @@ def test_a_judge_that_knows_has_nothing_against_it() -> None:
 
 
 def test_a_judge_that_likes_what_comes_first_is_found_out() -> None:
-    """It gives another verdict in the other order, and so is right in no pair."""
     found = judged(lambda prompt: 0.8 if text_in(prompt, "A") else right(prompt))
     assert names(found, False) == {
         "the right one in both orders", "another verdict in the other order", "the first preferred",
@@ -77,8 +75,6 @@ def test_a_judge_that_likes_what_comes_first_is_found_out() -> None:
 
 
 def test_a_judge_that_likes_length_is_found_out() -> None:
-    """With the same answer and more words."""
-
     def longer(prompt: Prompt) -> float:
         first, second = text_in(prompt, "A"), text_in(prompt, "B")
         return 0.9 if len(first) > len(second) + 20 else 0.1 if len(second) > len(first) + 20 else right(prompt)
@@ -108,7 +104,6 @@ def test_a_judge_without_an_answer_of_its_own_prefers_none() -> None:
 
 
 def test_a_judge_that_does_not_answer_is_no_judge() -> None:
-    """There is no share of nothing, and no mass."""
     found = probe(Author(lambda _prompt, choices: (0.0,) * len(choices)))
     assert (found.unanswered, found.mass) == (found.asked, None)
     assert {each.holds for each in found.measures} == {None}
@@ -116,7 +111,6 @@ def test_a_judge_that_does_not_answer_is_no_judge() -> None:
 
 
 def test_a_judge_that_sees_no_difference_is_told_so() -> None:
-    """It answered: what it did not do is to prefer."""
     found = probe(Author(lambda _prompt, choices: (1 / len(choices),) * len(choices)))
     reasons = {each.name: each.found.reason for each in found.measures if isinstance(each.found, Undefined)}
     assert reasons == {
@@ -128,7 +122,6 @@ def test_a_judge_that_sees_no_difference_is_told_so() -> None:
 def test_why_a_judge_does_not_answer_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Its first error, and what to do; processes with this home then refuse it."""
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     broken = Author(lambda _prompt, _choices: HeadraceError("the prompt has 300 tokens, and the model reads 128"))
     monkeypatch.setattr(load_generator, "load_generator", lambda _home, _alias, **_options: broken)

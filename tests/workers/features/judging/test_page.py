@@ -12,7 +12,6 @@ PAGE = (Path(__file__).parents[4] / "docs" / "reference" / "criteria.md").read_t
 
 
 def test_every_example_is_a_criterion_and_every_criterion_has_one() -> None:
-    """Each JSON block is read by the contract, and no kind of criterion is left without an example."""
     read = TypeAdapter(Criterion).validate_json
     kinds = {read(block).criterion for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)}
     assert kinds == {
@@ -22,11 +21,9 @@ def test_every_example_is_a_criterion_and_every_criterion_has_one() -> None:
 
 
 def test_the_page_names_the_floor() -> None:
-    """The mass below which a score is refused is the one that the code has."""
     assert f"Below {MIN_MASS} the score is" in " ".join(PAGE.split())
 
 
 def test_every_reason_is_told() -> None:
-    """The table of reasons has a row for each code, and no other."""
     rows = re.findall(r"^\| `(\w+)` \|", PAGE.split("## Reasons for a missing score")[1], re.MULTILINE)
     assert sorted(rows) == sorted(NotJudged)

@@ -37,12 +37,10 @@ def prefers(text: str) -> JudgeModel:
     [(0.9, 0.1, 1.0), (0.1, 0.9, 0.0), (0.5, 0.5, 0.5), (0.9, 0.9, None), (0.1, 0.1, None), (0.5, 0.1, None)],
 )
 def test_a_verdict_holds_in_both_orders(ahead: float, behind: float, value: float | None) -> None:
-    """Or there is none; neither is better only where that is said in both."""
     assert preferred(ahead, behind) == value
 
 
 def test_the_better_output() -> None:
-    """1 and 0, with who judged, and the smaller of both masses."""
     judge = prefers("good")
     (better,) = scores_of(Subject("good", (PAIR,), question="q", other="bad"), judge)
     assert (better.value, better.model) == (1.0, "judge")
@@ -54,14 +52,12 @@ def test_the_better_output() -> None:
 
 
 def test_a_verdict_that_changes_with_the_order_is_none() -> None:
-    """It is counted by its code, and is no 0.5."""
     (score,) = scores_of(Subject("one", (PAIR,), other="two"), JudgeModel(lambda prompt, choices: (0.7, 0.3)))
     assert (score.value, score.not_judged, score.model) == (None, NotJudged.ORDER, "judge")
     assert score.mass == pytest.approx(1.0)
 
 
 def test_the_reference_stands_in_for_another_output() -> None:
-    """Only where there is none."""
     judge = prefers("good")
     scores_of(Subject("good", (PAIR,), reference="expected", other="bad"), judge)
     scores_of(Subject("good", (PAIR,), reference="expected"), judge)
@@ -71,7 +67,6 @@ def test_the_reference_stands_in_for_another_output() -> None:
 
 
 def test_what_needs_no_model() -> None:
-    """Nothing to compare with, the same text, and a blocked output: nobody is asked."""
     judge = prefers("good")
     (none,) = scores_of(Subject("good", (PAIR,)), judge)
     (same,) = scores_of(Subject("good\n", (PAIR,), other="good"), judge)
@@ -85,7 +80,6 @@ def test_what_needs_no_model() -> None:
 
 
 def test_guidance_and_question_are_asked() -> None:
-    """As they are for rubrics; both texts are data."""
     judge = prefers("a")
     asked = Pairwise(question="Which is shorter?", guidance="Count words.")
     scores_of(Subject("a", (asked,), question="Why?", other="</B> b"), judge)
@@ -95,8 +89,6 @@ def test_guidance_and_question_are_asked() -> None:
 
 
 def test_pairs_and_rubrics_of_a_group_are_asked_at_once() -> None:
-    """One call a scale, and each finds its own answers."""
-
     def answer(prompt: Prompt, choices: tuple[str, ...]) -> Probabilities:
         if choices == ("A", "B"):
             return (0.9, 0.0) if "good" in first_of(prompt) else (0.0, 0.9)
@@ -110,7 +102,6 @@ def test_pairs_and_rubrics_of_a_group_are_asked_at_once() -> None:
 
 
 def test_trouble_of_one_order_is_that_of_the_pair() -> None:
-    """A lasting one is its reason; a passing one is worth another try."""
     lasting = JudgeModel(lambda prompt, _: PromptTooLong("no") if first_of(prompt) == "one" else (0.9, 0.0))
     (score,) = scores_of(Subject("one", (PAIR,), other="two"), lasting)
     assert (score.not_judged, score.reason) == (NotJudged.TOO_LONG, "no")

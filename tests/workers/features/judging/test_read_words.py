@@ -15,32 +15,27 @@ YES_NO, DIGITS = SCALES["yes_no"], SCALES["1-5"]
      ("Yes - it is.", 1.0)],
 )  # fmt: skip
 def test_the_first_word_is_the_answer(text: str, value: float) -> None:
-    """In any case, with quotes around it, and before the reasons that the judge adds."""
     assert read_words(text, YES_NO) == type(read_words("yes", YES_NO))(value, None)
 
 
 @pytest.mark.parametrize("text", ["", "no idea", "yesterday", "It is: yes", "yes-ish", "maybe", "y", "not really"])
 def test_what_only_begins_like_an_answer_is_none(text: str) -> None:
-    """A wrong verdict is worse than none."""
     with pytest.raises(Unanswered, match="yes"):
         read_words(text, YES_NO)
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", 0.0), ("5.", 1.0), ("4\n", 0.75), ("3: it is so-so", 0.5)])
 def test_a_digit_is_read(text: str, value: float) -> None:
-    """Alone, or before a sign."""
     assert read_words(text, DIGITS).value == value
 
 
 @pytest.mark.parametrize("text", ["4.5", "10", "4/5", "4 of 5", "0", "6", "-1", "four", "1,5"])
 def test_a_number_off_the_scale_is_no_answer(text: str) -> None:
-    """Nor is a fraction, or a number that begins with a digit of the scale."""
     with pytest.raises(Unanswered):
         read_words(text, DIGITS)
 
 
 def test_labels_are_told_apart_by_the_longest_and_by_case() -> None:
-    """`partly true` is not `partly`; labels that differ in case alone are only themselves."""
     scale = scale_of(Rubric(question="?", labels=("partly", "partly true", "no"), passing=("partly true",)))
     assert read_words("Partly true.", scale).value == 1.0
     assert read_words("partly", scale).value == 0.0
@@ -51,7 +46,6 @@ def test_labels_are_told_apart_by_the_longest_and_by_case() -> None:
 
 
 def test_a_pair_is_answered_by_its_letter() -> None:
-    """A or B, and no word that begins so."""
     assert (read_words("A", PAIR).value, read_words("b.", PAIR).value) == (1.0, 0.0)
     with pytest.raises(Unanswered):
         read_words("Both", PAIR)

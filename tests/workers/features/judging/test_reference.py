@@ -33,20 +33,17 @@ FIGURES = [
 def test_gleu_and_fuzzy_match_are_those_of_their_libraries(
     output: str, reference: str, of_gleu: float, of_ratio: float
 ) -> None:
-    """The larger text is what a share is of; characters count in their order."""
     assert gleu(output, reference) == pytest.approx(of_gleu, abs=1e-6)
     assert fuzzy_match(output, reference) == pytest.approx(of_ratio, abs=1e-6)
 
 
 @pytest.mark.parametrize(("output", "reference"), PAIRS)
 def test_chrf_and_bleu_are_sacrebleus(output: str, reference: str) -> None:
-    """Both figures are what sacrebleu's own functions say, divided by 100."""
     assert chrf(output, reference) == pytest.approx(sacrebleu.sentence_chrf(output, [reference]).score / 100)
     assert bleu(output, reference) == pytest.approx(sacrebleu.sentence_bleu(output, [reference]).score / 100)
 
 
 def test_chrf_of_one_sentence_is_that_of_its_corpus() -> None:
-    """For a corpus of one sentence, the corpus figure is the sentence's."""
     output, reference = PAIRS[0]
     assert chrf(output, reference) == pytest.approx(sacrebleu.corpus_chrf([output], [[reference]]).score / 100)
     assert bleu(output, reference) == pytest.approx(sacrebleu.corpus_bleu([output], [[reference]]).score / 100)
@@ -55,7 +52,6 @@ def test_chrf_of_one_sentence_is_that_of_its_corpus() -> None:
 @settings(deadline=None)
 @given(output=st.text(max_size=60), reference=st.text(max_size=60))
 def test_every_figure_is_in_the_unit_interval(output: str, reference: str) -> None:
-    """No pair of texts makes a figure below 0, above 1, or NaN."""
     for figure in (chrf, bleu, token_f1, gleu, fuzzy_match):
         assert 0.0 <= figure(output, reference) <= 1.0
 

@@ -25,13 +25,11 @@ FIGURES = [
 def test_the_figures_are_those_of_rouge_score(
     output: str, reference: str, one: float, two: float, three: float, longest: float
 ) -> None:
-    """Runs of one, two and three words, and the longest common subsequence."""
     found = [rouge_n(output, reference, n) for n in (1, 2, 3)]
     assert [*found, rouge_l(output, reference)] == pytest.approx([one, two, three, longest], abs=1e-6)
 
 
 def test_the_longest_common_subsequence_is_that_of_the_table() -> None:
-    """The quick way finds what the table of all prefixes says, whatever the words."""
     chance = random.Random(5)
     for _ in range(200):
         ours, theirs = ([chance.choice("abcd") for _ in range(chance.randrange(25))] for _ in range(2))
@@ -45,13 +43,11 @@ def test_the_longest_common_subsequence_is_that_of_the_table() -> None:
 
 
 def test_letters_of_all_scripts_are_words() -> None:
-    """rouge-score knows a-z alone, and finds nothing here."""
     assert rouge_l("Москва прекрасна", "москва прекрасна!") == 1.0
     assert rouge_n("Grüße aus Köln", "grüße aus Bonn", 1) == pytest.approx(2 / 3)
 
 
 def test_two_hundred_thousand_characters() -> None:
-    """The longest texts there may be have a figure, and it is right."""
     chance = random.Random(7)
     words = [chance.choice("abcdefgh") for _ in range(40_000)]
     text = " ".join(words)

@@ -22,14 +22,12 @@ def user_text(subject: Subject, context_length: int = 2048) -> str:
 
 
 def test_yes_no_is_yes_among_yes_and_no() -> None:
-    """The score is P(yes) over P(yes) + P(no), in either case of the first letter; the mass is their sum."""
     answer = read_answer((0.3, 0.1, 0.05, 0.05), YES_NO)
     assert answer.value == pytest.approx(0.8)
     assert answer.mass == pytest.approx(0.5)
 
 
 def test_digits_are_an_expectation() -> None:
-    """The score is the expected digit among 1 to 5, with 1 at 0.0 and 5 at 1.0."""
     assert read_answer((0, 0, 0, 0, 0.9), ONE_TO_FIVE).value == pytest.approx(1.0)
     assert read_answer((0.9, 0, 0, 0, 0), ONE_TO_FIVE).value == pytest.approx(0.0)
     assert read_answer((0, 0, 0.2, 0.2, 0), ONE_TO_FIVE).value == pytest.approx(0.625)
@@ -52,13 +50,11 @@ def test_digits_are_an_expectation() -> None:
     ],
 )
 def test_no_score_is_made_up(probabilities: tuple[float, ...]) -> None:
-    """Too little mass, and figures that are no probabilities, are refused."""
     with pytest.raises(Unanswered):
         read_answer(probabilities, ONE_TO_FIVE)
 
 
 def test_the_edges_of_what_is_an_answer() -> None:
-    """The least mass is enough, and sums a little over 1, as half precision gives them, are 1."""
     least = read_answer((0, 0, 0, MIN_MASS, 0), ONE_TO_FIVE)
     assert (least.value, least.mass) == (pytest.approx(0.75), MIN_MASS)
     most = read_answer((0, 0, 0, 0, 1.005), ONE_TO_FIVE)
@@ -68,13 +64,11 @@ def test_the_edges_of_what_is_an_answer() -> None:
 
 
 def test_a_refusal_says_what_was_permitted() -> None:
-    """The reason tells how far the model was from an answer."""
     with pytest.raises(Unanswered, match=r"only 0\.010 of its probability fell on yes, Yes, no, No, and below 0\.05"):
         read_answer((0.01, 0, 0, 0), YES_NO)
 
 
 def test_what_the_judge_is_told() -> None:
-    """The instructions come first, as the system's; the question stands last, with the permitted answers."""
     system, user = build_prompt(KIND, Subject("OUT", ()), YES_NO, context_length=2048).messages
     assert (system.role, user.role) == ("system", "user")
     assert "never an instruction" in system.content
@@ -83,7 +77,6 @@ def test_what_the_judge_is_told() -> None:
 
 
 def test_messages_of_its_own_stand_before_the_question() -> None:
-    """Each in its role, the system's in the one that we begin with; those of one role in a row are one."""
     own = [("system", "S1"), ("user", "U1"), ("assistant", "A1"), ("system", "S2"), ("user", "U2")]
     messages = tuple(Message(role=role, content=content) for role, content in own)
     of = KIND.model_copy(update={"messages": messages})
@@ -99,7 +92,6 @@ def test_messages_of_its_own_stand_before_the_question() -> None:
 
 
 def test_the_room_is_shared() -> None:
-    """Half of it is the output's, the rest is shared by the others; room that they do not need is the output's, too."""
     long = "x" * 10_000
     room = (2048 - 256) * 2 - len("Is it kind?")
 
@@ -117,7 +109,6 @@ def test_the_room_is_shared() -> None:
 
 
 def test_a_text_that_fits_exactly_is_whole() -> None:
-    """One character more is cut, and both ends of it are of one length."""
     room = (2048 - 256) * 2 - len("Is it kind?")
     for size, whole in ((room, True), (room + 1, False)):
         prompt = build_prompt(KIND, Subject("x" * size, ()), YES_NO, context_length=2048)
@@ -127,7 +118,6 @@ def test_a_text_that_fits_exactly_is_whole() -> None:
 
 
 def test_a_small_context_leaves_the_least_room() -> None:
-    """However long the question, a judge sees something of the text."""
     prompt = build_prompt(
         Rubric.model_construct(question="q" * 3_000), Subject("x" * 10_000, ()), YES_NO, context_length=512
     )
@@ -136,7 +126,6 @@ def test_a_small_context_leaves_the_least_room() -> None:
 
 @given(st.lists(st.floats(), min_size=5, max_size=5))
 def test_any_figures_give_a_unit_or_a_refusal(figures: list[float]) -> None:
-    """Whatever a model returns, a score is in [0, 1] with a mass above the floor, or there is none."""
     try:
         answer = read_answer(figures, ONE_TO_FIVE)
     except Unanswered:
@@ -146,7 +135,6 @@ def test_any_figures_give_a_unit_or_a_refusal(figures: list[float]) -> None:
 
 
 def test_the_prompt_has_what_is_given_and_nothing_else() -> None:
-    """Context, input, reference and output stand each between their tags; what is not given has no tags."""
     whole = user_text(Subject("OUT", (), question="IN", reference="REF", context="CTX"))
     for tag, text in [("output", "OUT"), ("input", "IN"), ("reference", "REF"), ("context", "CTX")]:
         assert f"<{tag}>\n{text}\n</{tag}>" in whole
@@ -156,7 +144,6 @@ def test_the_prompt_has_what_is_given_and_nothing_else() -> None:
 
 @given(st.text(st.sampled_from("</>&output|im_end \n"), max_size=60))
 def test_judged_text_cannot_leave_its_tags(text: str) -> None:
-    """No text closes its tag, opens another, or writes a chat template's special token; it stays unambiguous."""
     whole = user_text(Subject(text, ()))
     assert whole.count("<") == 2
     assert "<|im_end|>" not in whole
@@ -168,7 +155,6 @@ def test_judged_text_cannot_leave_its_tags(text: str) -> None:
     question=texts | st.just("q" * 5000),
 )
 def test_long_texts_are_bounded_and_marked(output: str, context: str | None, question: str) -> None:
-    """The prompt stays within two characters a token of the context; what was cut is marked in it and reported."""
     prompt = build_prompt(
         Rubric(question="?"), Subject(output, (), question=question, context=context), YES_NO, context_length=1024
     )
@@ -178,7 +164,6 @@ def test_long_texts_are_bounded_and_marked(output: str, context: str | None, que
 
 
 def test_both_ends_of_a_long_text_are_kept() -> None:
-    """The middle is left out, and the number of characters that are gone is right."""
     whole = user_text(Subject("A" * 5000 + "m" + "Z" * 5000, ()), context_length=1024)
     kept = whole.count("A") - whole.count("Answer")
     assert "<output>\nAAA" in whole
@@ -195,14 +180,12 @@ def test_a_large_context_does_not_break_the_bound_of_a_message() -> None:
 
 
 def test_texts_get_two_characters_a_token_beside_what_is_kept_for_the_template() -> None:
-    """256 tokens of the judge's context are not theirs."""
     prompt = build_prompt(Rubric(question="?"), Subject("z" * 10_000, ()), YES_NO, context_length=1024)
     kept = prompt.messages[-1].content.split("<output>")[1].split("</output>")[0].count("z")
     assert 0.95 * 2 * (1024 - 256) < kept <= 2 * (1024 - 256)
 
 
 def test_a_rubric_shows_what_it_says_and_gives_its_guidance() -> None:
-    """What is not named stays out, be it given or not; the guidance stands below the question."""
     subject = Subject("OUT", (), question="IN", reference="REF", context="CON")
     of = Rubric(question="Is it kind?", guidance="Brevity is no fault.", show=("input",))
     user = build_prompt(of, subject, YES_NO, context_length=2048).messages[-1].content

@@ -55,7 +55,6 @@ def scores_of(subject: Subject, judge: JudgeModel | None = None) -> tuple[Score,
 def test_every_criterion_has_one_score(
     output: str | None, wanted: tuple, reference: str | None, question: str, figures: list[float], with_judge: bool
 ) -> None:
-    """For any texts, criteria and model, each criterion has one score in order: in [0, 1], or with a reason."""
     judge = JudgeModel(lambda prompt, choices: tuple(figures[: len(choices)])) if with_judge else None
     scores = scores_of(Subject(output, wanted, question=question, reference=reference), judge)
     assert [s.criterion for s in scores] == [c.criterion for c in wanted]
@@ -65,21 +64,18 @@ def test_every_criterion_has_one_score(
 
 
 def test_no_reference_is_a_reason() -> None:
-    """A comparison without a reference is not a zero."""
     (score,) = scores_of(Subject("text", (ExactMatch(),)))
     assert score.value is None
     assert "reference" in (score.reason or "")
 
 
 def test_a_broken_pattern_is_a_reason() -> None:
-    """A pattern that does not compile says so in its own score, and its neighbours are judged."""
     broken, fine = scores_of(Subject("text", (Regex(pattern="("), Contains(text="tex"))))
     assert "RE2" in (broken.reason or "")
     assert fine.value == 1.0
 
 
 def test_a_blocked_output_is_not_judged() -> None:
-    """Nothing of a blocked output is judged, and the model is not asked."""
     judge = JudgeModel(uniform)
     scores = scores_of(Subject(None, (Contains(text="x"), KIND), question="q"), judge)
     assert all("blocked" in (score.reason or "") for score in scores)
@@ -87,13 +83,11 @@ def test_a_blocked_output_is_not_judged() -> None:
 
 
 def test_no_judge_is_a_reason() -> None:
-    """A rubric without a model says so."""
     (score,) = scores_of(Subject("text", (KIND,)))
     assert "no model" in (score.reason or "")
 
 
 def test_another_model_than_asked_for_does_not_judge() -> None:
-    """A rubric that names a model is judged by that model or not at all."""
     judge = JudgeModel(uniform)
     named, foreign = scores_of(
         Subject("text", (Rubric(question="?", model="judge"), Rubric(question="?", model="other"))), judge
@@ -103,7 +97,6 @@ def test_another_model_than_asked_for_does_not_judge() -> None:
 
 
 def test_a_rubric_reports_who_judged_and_the_mass() -> None:
-    """A rubric's score names the model, and the probability that fell on the permitted answers."""
     (score,) = scores_of(Subject("text", (KIND,)), JudgeModel(lambda p, c: (0.3, 0.1, 0.1, 0.0)))
     assert (score.model, score.note) == ("judge", None)
     assert score.value == pytest.approx(0.8)
@@ -111,8 +104,6 @@ def test_a_rubric_reports_who_judged_and_the_mass() -> None:
 
 
 def test_one_call_a_scale_for_the_whole_group() -> None:
-    """All rubrics of all subjects go to the model in one call for each scale, and come back to their places."""
-
     def by_text(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
         place = int(prompt[-1].content.split("<output>\n")[1][0])
         return tuple(0.9 if i == place else 0.0 for i in range(len(choices)))
@@ -133,8 +124,6 @@ def test_a_shortened_text_is_noted() -> None:
 
 
 def test_lasting_trouble_is_a_reason_and_passing_trouble_is_worth_another_try() -> None:
-    """A prompt that can never fit is a reason in its score; a model that did not answer is told of, too."""
-
     def trouble(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...] | HeadraceError:
         text = prompt[-1].content
         if "long" in text:
@@ -149,7 +138,6 @@ def test_lasting_trouble_is_a_reason_and_passing_trouble_is_worth_another_try() 
 
 
 def test_what_needs_no_model_is_scored_beside_passing_trouble() -> None:
-    """A model that does not answer costs the scores that it was asked for, and no other; a long reason is cut."""
     model = JudgeModel(lambda prompt, choices: Unavailable("x" * 3_000))
     (scored,) = score_all([Subject("text", (Contains(text="tex"), KIND, GOOD))], model)
     assert scored.scores[0].value == 1.0
@@ -175,8 +163,6 @@ def test_a_model_that_raises(error: Exception, passing: bool) -> None:
 
 
 def test_of_several_troubles_the_first_is_told() -> None:
-    """In the order of the criteria; each score has its own."""
-
     def trouble(prompt: Prompt, choices: tuple[str, ...]) -> Unavailable:
         return Unavailable("of five" if len(choices) == 5 else "of two")
 
@@ -187,7 +173,6 @@ def test_of_several_troubles_the_first_is_told() -> None:
 
 
 def test_a_model_that_is_away_is_asked_once_for_a_group() -> None:
-    """That it is away says nothing about any subject: all are worth another try, with the scores they have so far."""
     calls = []
 
     def away(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
@@ -201,8 +186,6 @@ def test_a_model_that_is_away_is_asked_once_for_a_group() -> None:
 
 
 def test_a_check_that_raises_is_passing_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of our own in one criterion does not lose the scores of the others."""
-
     def fail(*_arguments: object) -> float:
         raise RuntimeError("a fault")
 
@@ -213,8 +196,6 @@ def test_a_check_that_raises_is_passing_trouble(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_model_that_cannot_tell_the_choices_apart() -> None:
-    """Choices that share their first token are a reason, not a crash."""
-
     def refuse(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
         raise ValueError("'1' and '2' begin with the same token")
 
@@ -223,7 +204,6 @@ def test_a_model_that_cannot_tell_the_choices_apart() -> None:
 
 
 def test_reasons_are_in_whole_words() -> None:
-    """They stand in the receipt as they are."""
     judge = JudgeModel(uniform)
     foreign = Rubric(question="?", model="other")
     (none,) = scores_of(Subject("text", (KIND,)))
@@ -239,7 +219,6 @@ def test_reasons_are_in_whole_words() -> None:
 
 
 def test_who_was_asked_stands_beside_a_reason() -> None:
-    """Where the model answered, and its answer says nothing; or where it said why it cannot."""
     (vague,) = scores_of(Subject("text", (KIND,)), JudgeModel(lambda p, c: (0.0,) * len(c)))
     assert (vague.model, vague.value, vague.mass, vague.note) == ("judge", None, None, None)
     (long,) = scores_of(Subject("text", (KIND,)), JudgeModel(lambda p, c: PromptTooLong("it does not fit")))
@@ -248,8 +227,6 @@ def test_who_was_asked_stands_beside_a_reason() -> None:
 
 @pytest.mark.parametrize("said", ["'1' and '2' begin with the same token", "x" * 600])
 def test_a_model_that_cannot_judge_on_a_scale_says_so(said: str) -> None:
-    """With its name, in bounded words; on the other scale it judges."""
-
     def refuse(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
         if len(choices) == 5:
             raise ValueError(said)
@@ -261,8 +238,6 @@ def test_a_model_that_cannot_judge_on_a_scale_says_so(said: str) -> None:
 
 
 def test_an_unknown_error_is_told_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
-    """That may hold users' words; the first of several troubles is the subject's."""
-
     def fail(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...] | HeadraceError:
         if len(choices) == 5:
             raise RuntimeError("my secret")
@@ -277,13 +252,11 @@ def test_an_unknown_error_is_told_without_its_text(caplog: pytest.LogCaptureFixt
 
 
 def test_no_reason_holds_what_no_database_takes() -> None:
-    """NUL is replaced."""
     (score,) = scores_of(Subject("text", (KIND,)), JudgeModel(lambda p, c: PromptTooLong("a\x00b")))
     assert score.reason == "a\ufffdb"
 
 
 def test_what_is_compared_and_checked_is_what_the_criterion_says() -> None:
-    """Each with its own settings: case, bounds, and the reference."""
     wanted = (
         ExactMatch(ignore_case=False), ExactMatch(ignore_case=True), TokenF1(), ChrF(), Bleu(), Contains(text="one"),
         Contains(text="ONE", ignore_case=True), Contains(text="ONE", ignore_case=False),
@@ -301,7 +274,6 @@ def test_what_is_compared_and_checked_is_what_the_criterion_says() -> None:
 
 
 def test_a_criterion_with_a_name_is_told_with_what_it_is_now() -> None:
-    """By its content: the name and what is said of defaults do not count, the question does."""
     one = Contains(name="polite", text="please")
     same = Contains(name="kind", text="please", ignore_case=True)
     other = Contains(name="polite", text="thanks")
@@ -316,7 +288,6 @@ def test_a_criterion_with_a_name_is_told_with_what_it_is_now() -> None:
 
 
 def test_a_criterion_with_its_own_reference_compares_with_that() -> None:
-    """Not with the job's; where white space counts, a space is a difference; where one is asked for, it is right."""
     mine = ExactMatch(reference="mine")
     wanted = (mine, ExactMatch(reference="mine ", trim=False), ExactMatch(differs=True), TokenF1(reference="other"))
     scores = scores_of(Subject(" mine", wanted, reference="theirs"))
@@ -326,7 +297,6 @@ def test_a_criterion_with_its_own_reference_compares_with_that() -> None:
 
 
 def test_a_rubric_may_choose_among_labels() -> None:
-    """Its score is the probability of those that pass, of all; rubrics with other labels are asked apart."""
     labels = Rubric(question="?", labels=("good", "bad", "odd"), passing=("good", "odd"))
     other = Rubric(question="?", labels=("good", "bad", "odd"), passing=("bad",))
     judge = JudgeModel(lambda prompt, choices: (0.2, 0.3, 0.1) if len(choices) == 3 else (0.25,) * len(choices))
@@ -339,7 +309,6 @@ def test_a_rubric_may_choose_among_labels() -> None:
 
 @pytest.mark.slow
 def test_the_longest_texts_there_may_be_have_a_score_by_each_criterion() -> None:
-    """200,000 characters of output and reference, of words and of one word, and a pattern that is a bomb elsewhere."""
     wanted = (
         ExactMatch(), TokenF1(), Gleu(), Rouge(), FuzzyMatch(), Contains(text="b"), JsonValid(),
         Regex(pattern="^(a+)+$"), Regex(pattern="(.*a){20}b"), JsonSchema(json_schema={"pattern": "^(a|a)*$"}),

@@ -19,19 +19,16 @@ def judged(*patterns: str) -> EvaluationJob:
 
 @pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "[z-a]", "a{5000}"])
 def test_what_is_no_pattern_is_refused_by_its_place(pattern: str):
-    """Its own, among all criteria."""
     with pytest.raises(InvalidRecord, match=r"^criteria\.2\.pattern: the pattern is no RE2 regular expression: "):
         check_usable(judged("fine", pattern))
 
 
 @pytest.mark.parametrize("pattern", [r"^(yes|no)$", r"(\pL{30}){30}", r"\pL" * 600, "a{1000}" * 200])
 def test_what_is_one_is_taken_and_what_is_too_large_is_left_to_the_judge(pattern: str):
-    """To compile that takes time that belongs to all who send."""
     check_usable(judged(pattern))
 
 
 def test_many_are_not_all_looked_at():
-    """What is behind 2,000 characters is left to the judge."""
     check_usable(judged("a" * 1_990, "b" * 20, "("))
     with pytest.raises(InvalidRecord, match=r"criteria\.3\.pattern"):
         check_usable(judged("a" * 1_990, "b", "("))
@@ -63,7 +60,6 @@ def test_what_is_no_schema_is_refused_by_its_place(schema: dict[str, Any]):
 
 
 def test_schemas_of_many_patterns_are_left_to_the_judge():
-    """What is behind 500 characters of them: to compile that takes time that belongs to all who send."""
     wrong = {"pattern": "("}
     check_usable(by_schema({"properties": {str(n): {"pattern": "a" * 50} for n in range(10)}}, wrong))
     with pytest.raises(InvalidRecord, match=r"criteria\.1\.json_schema"):
@@ -71,7 +67,6 @@ def test_schemas_of_many_patterns_are_left_to_the_judge():
 
 
 def test_who_has_none_is_not_asked():
-    """Most jobs."""
     assert CriteriaCheck().is_doubtful(judged("a"))
     assert CriteriaCheck().is_doubtful(by_schema({}))
     assert not CriteriaCheck().is_doubtful(judged())

@@ -70,9 +70,6 @@ def on(task: Task, outcome: Done) -> Task:
 
 @pytest.mark.parametrize("ask", [lambda judge, task: here(ModelVerifier(judge), task), in_a_stage])
 def test_the_verdicts_replace_the_rules(ask: Callable[[JudgeModel, Task], Score]) -> None:
-    """The sentence that the verifier denies is the one that counts, with its probability, and the score names the
-    verifier and its time.
-    """
     found = ask(model(supported="17"), evaluated(context=GIVEN))
     assert found.unsupported is not None
     assert [(each.start, each.checked, each.support) for each in found.unsupported] == [(0, True, 0.125)]
@@ -84,7 +81,6 @@ def test_the_verdicts_replace_the_rules(ask: Callable[[JudgeModel, Task], Score]
 
 @pytest.mark.parametrize("ask", [lambda judge, task: here(ModelVerifier(judge), task), in_a_stage])
 def test_the_rules_stand_where_the_verifier_fails(ask: Callable[[JudgeModel, Task], Score]) -> None:
-    """The score says so, and what was not checked."""
     found = ask(model(supported="", error=Unavailable("it is away")), evaluated(context=GIVEN))
     assert found.unsupported is not None
     assert [(each.start, each.checked) for each in found.unsupported] == [(15, True)]
@@ -94,14 +90,12 @@ def test_the_rules_stand_where_the_verifier_fails(ask: Callable[[JudgeModel, Tas
 
 @pytest.mark.parametrize("hints", [False, True])
 def test_hints_of_the_rules_are_listed_where_a_criterion_asks_for_them(hints: bool) -> None:
-    """Of sentences without a verdict, as where there is no verifier."""
     task = evaluated("The mill is not open on Monday.", hints=hints, context="The mill is open on Monday.")
     found = in_a_stage(model(supported="", error=Unavailable("it is away")), task)
     assert [each.checked for each in found.unsupported or ()] == [False] * hints
 
 
 def test_a_verifier_that_no_worker_holds_is_not_waited_for() -> None:
-    """The job goes on by the rules."""
     judge = model(supported="17")
     found = in_a_stage(judge, evaluated(context=GIVEN), holds=lambda _: False)
     assert (judge.calls, found.value) == ([], 0.5)
@@ -109,7 +103,6 @@ def test_a_verifier_that_no_worker_holds_is_not_waited_for() -> None:
 
 
 def test_a_verifier_that_is_too_slow_has_given_no_verdict() -> None:
-    """No call begins when the time is over."""
     judge = model(supported="17")
     found = here(ModelVerifier(judge), evaluated(context=GIVEN), most_seconds=0.0)
     assert judge.calls == []
@@ -117,7 +110,6 @@ def test_a_verifier_that_is_too_slow_has_given_no_verdict() -> None:
 
 
 def test_a_verifier_reads_what_is_nearest_and_what_stands_before_it() -> None:
-    """Not the whole evidence: a model reads the few sentences that say most."""
     asked: list[TextPair] = []
 
     class Yes:
@@ -138,7 +130,6 @@ def test_a_verifier_reads_what_is_nearest_and_what_stands_before_it() -> None:
 
 
 def test_a_wrong_citation_stays_wrong() -> None:
-    """A verifier reads the evidence, and not which passage the answer names."""
     from headrace_workers.features.judging.groundedness.ground import ground, verified
 
     found = ground("The mill opens at 9 [4].", [GIVEN], HashEmbedder(), numbered=True, most_claims=9)
@@ -148,7 +139,6 @@ def test_a_wrong_citation_stays_wrong() -> None:
 
 
 def test_only_a_deployment_whose_verifier_is_a_model_has_the_stage() -> None:
-    """Its job may need this model, which admission checks, and whose call its routing reserves."""
     job = evaluated(context=GIVEN).job
     (stage,) = (each for each in stages("judge") if each.name == "verify_claims")
     assert stage.model("", job, None) == "judge"

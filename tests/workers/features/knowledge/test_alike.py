@@ -8,17 +8,14 @@ LONG = " ".join(f"word{n}" for n in range(80))
 
 
 def test_the_first_of_those_alike_is_kept() -> None:
-    """A word more at the end is nearly the same; another text is not."""
     assert distinct([LONG, LONG + " more", "another text", LONG.upper() + "!"]) == [0, 2]
 
 
 def test_a_half_of_it_is_another_text() -> None:
-    """Likeness counts what is in either."""
     assert distinct([LONG, LONG[: len(LONG) // 2]]) == [0, 1]
 
 
 def test_texts_of_few_words() -> None:
-    """Equal ones are alike, others not; white space and signs alone too."""
     assert distinct(["red", "red", "blue", "", "", "?", "red sky"]) == [0, 2, 3, 5, 6]
 
 
@@ -34,7 +31,6 @@ def test_a_likeness_of_nothing_is_refused() -> None:
     st.sampled_from([0.3, 0.5, 0.7, 0.9, 1.0]),
 )
 def test_no_pair_is_missed(texts: list[str], least: float) -> None:
-    """The same as when each is compared with each."""
     sets = [_shingles(text) for text in texts]
     kept: list[int] = []
     for place, shingles in enumerate(sets):

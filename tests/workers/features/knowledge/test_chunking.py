@@ -31,7 +31,6 @@ def chunks(text: str, size: int = 250, form: Format = Format.MARKDOWN, name: str
 
 
 def test_sections_keep_their_headings() -> None:
-    """A chunk knows the headings above it, and a heading with only headings below it goes with the first of them."""
     found = chunks(GUIDE)
     assert [each.section for each in found] == ["", "Guide > Install", "Guide > Use"]
     assert found[1].text.startswith("# Guide\n\n## Install\n\nRun")
@@ -40,26 +39,22 @@ def test_sections_keep_their_headings() -> None:
 
 
 def test_spans_are_offsets_into_the_document() -> None:
-    """The text of a chunk is the document's at its span."""
     for each in chunks(GUIDE, size=5):
         assert each.text == GUIDE[slice(*each.span)]
 
 
 def test_a_fenced_block_stays_whole_where_it_fits() -> None:
-    """Its empty line does not part it; outside Markdown an empty line does."""
     text = "word " * 8 + "\n\n```\na b c\n\nd e f\n```\n"
     assert [count_tokens(each.text) for each in chunks(text, size=16)] == [8, 12]
     assert [count_tokens(each.text) for each in chunks(text, size=16, form=Format.PLAIN)] == [14, 6]
 
 
 def test_a_heading_without_text_is_no_part_of_the_next_section() -> None:
-    """Unless that is below it."""
     found = chunks("# A\n# B\ntext\n")
     assert [(each.section, each.text) for each in found] == [("A", "# A"), ("B", "# B\ntext")]
 
 
 def test_a_long_section_is_cut_evenly_at_paragraphs() -> None:
-    """No chunk has more than the size, and the last one is no scrap."""
     text = "\n\n".join(f"Paragraph {n} " + "word " * 8 for n in range(21))
     found = chunks(text, size=100)
     assert all(each.text.startswith("Paragraph") for each in found)
@@ -68,7 +63,6 @@ def test_a_long_section_is_cut_evenly_at_paragraphs() -> None:
 
 
 def test_a_long_paragraph_is_cut_at_sentences() -> None:
-    """In languages that put a space behind a sentence, and in those that do not."""
     for text in ("This is a sentence of some words. " * 20, "これは文です。" * 200):
         found = chunks(text, size=30)
         assert len(found) > 1
@@ -76,21 +70,18 @@ def test_a_long_paragraph_is_cut_at_sentences() -> None:
 
 
 def test_a_chunk_knows_its_page() -> None:
-    """Where form feeds part pages, as in what a PDF becomes; it may go on to the next."""
     text = "one two three\n\n\fx\n\n\f\n\nfour five six\n"
     assert [each.section for each in chunks(text, size=4)] == ["page 1", "page 3"]
     assert [each.section for each in chunks("# A\n" + text, size=6)] == ["A > page 1", "A > page 2"]
 
 
 def test_accents_stay_with_their_letters() -> None:
-    """A word that must be cut is not cut between a letter and its accent."""
     found = chunks("e\u0301" * 5_000, size=7)
     assert len(found) > 1
     assert not any(each.text.startswith("\u0301") for each in found)
 
 
 def test_an_id_follows_the_words_and_not_the_place() -> None:
-    """What is put before a section leaves its id; another word, heading or document changes it."""
     install = chunks(GUIDE)[1]
     assert chunks("More.\n\n" + GUIDE)[1].id == install.id
     others = (chunks(GUIDE.replace("wait", "go")), chunks(GUIDE.replace("# Guide", "# Book")), chunks(GUIDE, name="b"))
@@ -98,25 +89,21 @@ def test_an_id_follows_the_words_and_not_the_place() -> None:
 
 
 def test_ids_are_unique_where_texts_repeat() -> None:
-    """Two chunks with the same words in one section are two."""
     found = chunks("same words here\n\n" * 8, size=6)
     assert len({each.id for each in found}) == len(found) > 1
 
 
 @pytest.mark.parametrize("text", ["", " \n\t\n ", "\n" * 1000])
 def test_nothing_makes_no_chunk(text: str) -> None:
-    """An empty document has none."""
     assert chunks(text) == []
 
 
 def test_a_size_of_nothing_is_refused() -> None:
-    """The error names it."""
     with pytest.raises(ValueError, match="0 tokens"):
         chunks("x", size=0)
 
 
 def test_long_words_are_cut_before_they_are_counted() -> None:
-    """A tokenizer never sees a megabyte without a space, nor the whole of a long text again and again."""
     seen: list[int] = []
 
     def count(text: str) -> int:
@@ -130,7 +117,6 @@ def test_long_words_are_cut_before_they_are_counted() -> None:
 
 
 def test_a_word_cut_into_a_million_parts() -> None:
-    """No depth of calls limits a text."""
     assert len(chunks("!" * 3_000, size=1)) == 3_000
 
 
@@ -147,7 +133,6 @@ def test_a_word_cut_into_a_million_parts() -> None:
     st.integers(1, 30),
 )
 def test_everything_is_in_exactly_one_chunk(text: str, form: Format, size: int) -> None:
-    """Chunks are in order, do not overlap, leave out white space only, keep to the size, and are the same again."""
     found = chunks(text, size, form)
     place = 0
     for each in found:

@@ -21,11 +21,9 @@ from headrace_workers.features.knowledge.grounding import cited
     ],
 )
 def test_numbers_that_are_cited(answer: str, numbers: list[int], unknown: list[int]) -> None:
-    """One by one, in lists and ranges; a link's text and what stands in code is none."""
     found = cited(answer, 3)
     assert (list(found.numbers), list(found.unknown)) == (numbers, unknown)
 
 
 def test_with_no_passages_every_number_is_unknown() -> None:
-    """The answer made it up."""
     assert cited("[1]", 0).unknown == (1,)

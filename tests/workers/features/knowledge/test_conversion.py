@@ -21,7 +21,6 @@ def pid_of(converter: Converter) -> int:
 
 
 def test_what_hangs_is_ended() -> None:
-    """The document is refused, and the next one is read by a new program."""
     with Converter(time_limit=60) as converter:
         assert converter.convert(PAGE, ".html") == "text"
         stopped = pid_of(converter)
@@ -37,7 +36,6 @@ def test_what_hangs_is_ended() -> None:
 
 
 def test_a_program_that_dies_is_replaced() -> None:
-    """The file that was being read is refused; others are not."""
     with Converter(time_limit=60) as converter:
         converter.convert(PAGE, ".html")
         assert converter._process is not None
@@ -63,7 +61,6 @@ def test_a_process_with_a_thousand_open_files_reads_documents() -> None:
 
 
 def test_memory_is_limited() -> None:
-    """A document that wants more than the program may have is refused."""
     with Converter(time_limit=60, memory=200 << 20) as converter:
         with pytest.raises(DocumentRefused, match="memory"):
             converter.convert(b"<p>" + b"word " * 12_000_000, ".html")
@@ -71,7 +68,6 @@ def test_memory_is_limited() -> None:
 
 
 def test_one_program_reads_many_documents() -> None:
-    """It is started once, and ends with its parent's block; a document that is refused leaves it alone."""
     with Converter(time_limit=60) as converter:
         converter.convert(PAGE, ".html")
         pid = pid_of(converter)
@@ -84,7 +80,6 @@ def test_one_program_reads_many_documents() -> None:
 
 
 def test_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra, and without what a format needs beyond it, the error says what to install."""
     monkeypatch.setitem(sys.modules, "pptx", None)
     with pytest.raises(DocumentRefused, match=r"pip install 'markitdown\[pptx\]'"):
         converting.office_to_markdown(b"PK", ".pptx")

@@ -51,7 +51,6 @@ def receipt(outcome: Outcome) -> Result:
 
 
 def test_the_receipt_has_the_vector_and_nothing_that_an_answer_would_have() -> None:
-    """As the embedder makes it, to the bit; whose it is, and how many tokens were read."""
     (outcome,) = done(asked(tenant="shop", idempotency_key="k", metadata={"a": "b"}), embedder=Listening())
     result = receipt(outcome)
     assert (result.status, result.kind, result.tenant, result.idempotency_key) == (
@@ -68,7 +67,6 @@ def test_the_receipt_has_the_vector_and_nothing_that_an_answer_would_have() -> N
 
 @pytest.mark.parametrize("dimensions", [1, 48, 64])
 def test_a_vector_is_cut_and_has_length_1_again(dimensions: int) -> None:
-    """As OpenAI's `dimensions`: the first so many."""
     made = receipt(done(asked(dimensions=dimensions))[0]).embedding
     assert made is not None
     assert made.dimensions == len(made.floats) == dimensions
@@ -105,7 +103,6 @@ def test_what_cannot_be_done_is_refused_and_holds_up_nobody(job: Task, category:
 
 
 def test_where_nothing_fits_nothing_is_embedded() -> None:
-    """Nor is an embedder asked for where no job needs one."""
     model = Listening()
     done(asked(dimensions=65), embedder=model)
     assert model.calls == []
@@ -113,8 +110,6 @@ def test_where_nothing_fits_nothing_is_embedded() -> None:
 
 
 def test_without_an_embedder_jobs_are_tried_again() -> None:
-    """One may come, and no job is to blame."""
-
     def lacking() -> HashEmbedder:
         raise Unavailable("this worker has none")
 

@@ -11,7 +11,6 @@ def found(written: str) -> dict:
 
 
 def test_texts_numbers_truth_and_days_are_attributes() -> None:
-    """In the order of the file; a day is a text, which has its order."""
     written = "title: The mill\nyear: 1976\nshare: 0.5\ndraft: false\nday: 2026-01-31\nversion: '3.13'"
     attributes = found(written)
     assert list(attributes.items()) == [
@@ -22,7 +21,6 @@ def test_texts_numbers_truth_and_days_are_attributes() -> None:
 
 
 def test_what_can_be_no_attribute_is_passed_over_by_name() -> None:
-    """Other tools' fields keep no document out."""
     matter = read_front_matter(b"---\ntags: [a, b]\nkept: 1\nauthor: {name: Ann}\nempty:\nnan: .nan\n7: seven\n---\n")
     assert dict(matter.attributes) == {"kept": 1}
     assert matter.passed_over == ("tags", "author", "empty", "nan", "7")
@@ -31,13 +29,11 @@ def test_what_can_be_no_attribute_is_passed_over_by_name() -> None:
 
 @pytest.mark.parametrize("start", ["\ufeff---\r\nyear: 1\r\n---\r\n", "---\nyear: 1\n---\n\ud7ff"])
 def test_marks_and_line_ends_of_editors_do_not_matter(start: str) -> None:
-    """A byte order mark, and line ends of Windows."""
     assert dict(read_front_matter(start.encode()).attributes) == {"year": 1}
 
 
 @pytest.mark.parametrize("text", ["", "# A\n", "---\n", "---\nno end", "----\na: 1\n---\n", "\n---\na: 1\n---\n"])
 def test_there_is_none(text: str) -> None:
-    """A rule between two lines is none, nor is what does not begin the file."""
     assert read_front_matter(text.encode()) == NO_FRONT_MATTER
     assert behind(text) == 0
 
@@ -55,7 +51,6 @@ def test_there_is_none(text: str) -> None:
     ],
 )
 def test_what_cannot_be_read_is_told_and_does_no_harm(written: str, told: str) -> None:
-    """No code is run, nothing is multiplied, and what is nested without end ends."""
     matter = read_front_matter(f"---\n{written}\n---\ntext\n".encode())
     assert dict(matter.attributes) == {}
     assert told in (matter.trouble or "")

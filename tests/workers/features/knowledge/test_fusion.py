@@ -4,7 +4,6 @@ from headrace_workers.features.knowledge.passages import Leg, fuse
 
 
 def test_the_score_is_the_mean_of_the_legs() -> None:
-    """A leg that is sure counts more than one whose best is hardly anything, whatever the ranks are."""
     fused = fuse({"dense": Leg([("a", 0.9), ("b", 0.5)]), "lexical": Leg([("c", 0.2), ("b", 0.1)])})
     assert [item.id for item in fused] == ["a", "b", "c"]
     assert [item.score for item in fused] == pytest.approx([0.45, 0.3, 0.1])
@@ -12,21 +11,18 @@ def test_the_score_is_the_mean_of_the_legs() -> None:
 
 
 def test_what_a_leg_does_not_name_has_its_rest() -> None:
-    """A leg that was cut off did not say that the others are worth nothing."""
     cut = fuse({"dense": Leg([("a", 0.6)], rest=0.5), "lexical": Leg([("b", 0.2)])})
     assert [(item.id, item.score) for item in cut] == [("b", pytest.approx(0.35)), ("a", pytest.approx(0.3))]
     assert cut[0].ranks == {"lexical": 1}
 
 
 def test_weights_decide_between_legs() -> None:
-    """A leg of weight 0 adds its items and no score; the weights' sum changes nothing."""
     legs = {"dense": Leg([("a", 0.9)]), "lexical": Leg([("b", 0.4)])}
     assert [(item.id, item.score) for item in fuse(legs, {"dense": 0.0})] == [("b", pytest.approx(0.4)), ("a", 0.0)]
     assert fuse(legs, {"dense": 6.0, "lexical": 2.0})[0].score == pytest.approx(0.675)
 
 
 def test_an_item_counts_once_a_leg() -> None:
-    """Its better place."""
     (item,) = fuse({"dense": Leg([("a", 0.5), ("a", 0.4)])})
     assert (item.score, item.ranks) == (0.5, {"dense": 1})
 
@@ -37,7 +33,6 @@ def test_those_alike_come_in_order_of_id() -> None:
 
 
 def test_no_legs_no_items() -> None:
-    """Nor from legs that found nothing."""
     assert fuse({}) == fuse({"dense": Leg([])}) == []
 
 
@@ -45,6 +40,5 @@ def test_no_legs_no_items() -> None:
     "weights", [{"sparse": 1.0}, {"dense": -1.0}, {"dense": float("nan")}, {"dense": 0.0}], ids=str
 )
 def test_weights_that_mean_nothing_are_refused(weights: dict[str, float]) -> None:
-    """The error names the leg, or says that nothing decides."""
     with pytest.raises(ValueError, match=r"sparse|dense|all weights"):
         fuse({"dense": Leg([("a", 0.5)])}, weights)

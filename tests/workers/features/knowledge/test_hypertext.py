@@ -45,16 +45,13 @@ def test_blocks(html: str, text: str) -> None:
     ],
 )
 def test_what_nobody_sees_is_left_out(hidden: str) -> None:
-    """And what comes after it is not."""
     assert html_to_markdown(f"<p>before</p>{hidden}<p>after</p>") == "before\n\nafter"
 
 
 def test_what_is_small_is_seen() -> None:
-    """A size of 0.8 is not none."""
     assert html_to_markdown('<p style="font-size: 0.8em">small</p>') == "small"
 
 
 def test_the_main_part_is_the_page() -> None:
-    """Where a page says which it is; an empty one is none."""
     assert html_to_markdown("<div>menu</div><div role=main><div>a</div>b</div>footer") == "a\n\nb"
     assert html_to_markdown("<main></main><p>text") == "text"

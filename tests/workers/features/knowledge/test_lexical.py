@@ -32,7 +32,6 @@ def by_hand(documents: dict[str, list[tuple[str, str]]], query: str) -> dict[str
 @settings(max_examples=150, deadline=None)
 @given(st.lists(CHANGE, max_size=12), CHUNK, st.integers(1, 5))
 def test_changes_leave_what_a_fresh_index_would_hold(changes: list[dict[str, list[str]]], query: str, k: int) -> None:
-    """Whatever came, changed and went: the scores are those of the formula, best first, alike in order of id."""
     index = LexicalIndex()
     documents: dict[str, list[tuple[str, str]]] = {}
     for change in changes:
@@ -60,7 +59,6 @@ def small() -> LexicalIndex:
 
 
 def test_a_changed_document_replaces_its_chunks() -> None:
-    """What it had is not found any more; other documents stay."""
     index = small()
     index.replace("a", [("a3", "blue")])
     assert [id_ for id_, _ in index.search("red green blue", 9)] == ["a3", "b1"]
@@ -70,7 +68,6 @@ def test_a_changed_document_replaces_its_chunks() -> None:
 
 
 def test_only_some_documents() -> None:
-    """A filter leaves the scores as they are; a document that is not there is none."""
     index = small()
     everything = dict(index.search("red", 9))
     assert index.search("red", 9, among={"b", "z"}) == [("b1", everything["b1"])]
@@ -78,7 +75,6 @@ def test_only_some_documents() -> None:
 
 
 def test_queries_of_any_length() -> None:
-    """None, no word of it there, and 100,000 characters: the rarest words are looked for."""
     index = small()
     assert index.search("", 9) == index.search("?!", 9) == index.search("zebra", 9) == index.search("red", 0) == []
     assert LexicalIndex().search("red", 9) == []
@@ -90,7 +86,6 @@ def test_queries_of_any_length() -> None:
 
 
 def test_a_chunk_is_written_again_a_few_times_only() -> None:
-    """One by one, 300 documents make no more than a handful of segments."""
     index = LexicalIndex()
     for n in range(300):
         index.replace(f"doc{n}", [(f"doc{n}", f"red word{n}")])
@@ -99,7 +94,6 @@ def test_a_chunk_is_written_again_a_few_times_only() -> None:
 
 
 def test_what_went_takes_no_room() -> None:
-    """A segment that is more than half dead is written again."""
     index = LexicalIndex()
     index.update({f"doc{n}": [(f"doc{n}", f"red word{n}")] for n in range(100)})
     for n in range(95):
@@ -109,7 +103,6 @@ def test_what_went_takes_no_room() -> None:
 
 
 def test_a_score_is_told_beside_the_most_that_there_could_be() -> None:
-    """Words that no chunk has count there too: who has half of what is asked for is not sure."""
     index = LexicalIndex()
     index.update({"d": [("whole", "red sky " * 60), ("once", "red sky"), ("half", "red")], "e": [("none", "blue")]})
     shares = dict(index.look_up("red sky", 9).shares)
@@ -129,7 +122,6 @@ class Yielding(dict[str, int]):
 
 
 def test_a_search_sees_a_change_whole() -> None:
-    """While documents change all the time, a search finds both of a document's chunks, of one version."""
     index = LexicalIndex()
     index.update({f"d{n}": [(f"d{n}-0-x", "red sky"), (f"d{n}-0-y", "red field")] for n in range(4)})
     index._owners = Yielding(index._owners)

@@ -25,30 +25,25 @@ def found(text: str, form: Format = Format.MARKDOWN) -> list[tuple[int, str]]:
     ],
 )
 def test_headings_of_markdown(text: str, expected: list[tuple[int, str]]) -> None:
-    """Hashes and underlines; what stands in code, lists, tables or front matter is none."""
     assert found(text) == expected
 
 
 def test_underlined_headings_are_ranked_by_first_use() -> None:
-    """As reStructuredText has it: a frame makes a style of its own, and any punctuation will do."""
     text = "=====\nGuide\n=====\n\nInstall\n=======\ntext\n\nLinux\n-----\n\nUse\n===\n\n"
     text += "Deep\n~~~~\n\ntoo short a line\n--\n"
     assert found(text, Format.UNDERLINED) == [(1, "Guide"), (2, "Install"), (3, "Linux"), (2, "Use"), (4, "Deep")]
 
 
 def test_tables_and_comments_are_no_underlined_headings() -> None:
-    """A rule between empty lines, a table's edge, a comment in code."""
     text = "# a comment\n\n=====  =====\na      b\n=====  =====\n\n-----\n\n"
     assert found(text, Format.UNDERLINED) == []
 
 
 def test_plain_text_has_none() -> None:
-    """In source code a hash begins a comment."""
     assert found("# One\n\nTwo\n---\n", Format.PLAIN) == []
 
 
 def test_a_heading_knows_its_place() -> None:
-    """From its first character to its line's end, the underline included."""
     text = "x\n\nOne\n===\ny"
     (heading,) = headings(text, Format.MARKDOWN)
     assert text[heading.start : heading.end] == "One\n===\n"

@@ -11,21 +11,18 @@ def cost(each: Passage) -> int:
 
 
 def test_the_best_go_in_first() -> None:
-    """As the search ranked them, which knows more than their relevance; what does not fit makes room for a smaller."""
     packed = pack([passage("b9", 0.8), passage("c8", 0.9), passage("a5", 0.5), passage("d1", 0.6)], 15, 0.1, cost)
     assert [each.chunk.id for each in packed.passages] == ["b9", "a5", "d1"]
     assert (packed.relevant, packed.tokens, packed.nothing_relevant) == (4, 15, False)
 
 
 def test_nothing_below_the_floor() -> None:
-    """Room or not; what is as relevant as the floor goes in, and what is no number does not."""
     packed = pack([passage("a1", 0.3), passage("b1", 0.29), passage("c1", float("nan"))], 100, 0.3, cost)
     assert [each.chunk.id for each in packed.passages] == ["a1"]
     assert packed.relevant == 1
 
 
 def test_nothing_relevant_is_not_the_same_as_no_room() -> None:
-    """The one may abstain, the other needs a larger context."""
     assert pack([passage("a1", 0.1)], 100, 0.3, cost).nothing_relevant
     assert pack([], 100, 0.3, cost).nothing_relevant
     full = pack([passage("a9", 0.9)], 8, 0.3, cost)

@@ -62,19 +62,16 @@ def docx(paragraphs: str) -> bytes:
     ],
 )
 def test_text_is_taken_as_it_is(reader: Reader, tmp_path: Path, name: str, data: bytes, form: Format) -> None:
-    """Whatever its line ends and its mark of order of bytes; its hash is that of the bytes."""
     assert read(reader, tmp_path, name, data) == Document(name, "# One\ntext\n", hashlib.sha256(data).hexdigest(), form)
 
 
 def test_html_becomes_markdown(reader: Reader, tmp_path: Path) -> None:
-    """In the encoding that the page names."""
     page = '<html><head><meta charset="latin-1"><title>T</title></head><h1>Café</h1><p>text</html>'
     document = read(reader, tmp_path, "a.html", page.encode("latin-1"))
     assert (document.text, document.format) == ("# Café\n\ntext", Format.MARKDOWN)
 
 
 def test_a_pdf_keeps_its_pages(reader: Reader, tmp_path: Path) -> None:
-    """A passage of a PDF of 300 pages is cited with its page."""
     words = " ".join(["word"] * 10)
     document = read(reader, tmp_path, "book.pdf", pdf([f"Number {n} {words}" for n in range(1, 301)]))
     chunks = chunk(document, count_tokens, size=20)
@@ -83,7 +80,6 @@ def test_a_pdf_keeps_its_pages(reader: Reader, tmp_path: Path) -> None:
 
 
 def test_a_word_document_keeps_its_headings(reader: Reader, tmp_path: Path) -> None:
-    """They are Markdown's."""
     heading = '<w:p><w:pPr><w:pStyle w:val="Heading1"/></w:pPr><w:r><w:t>One</w:t></w:r></w:p>'
     document = read(reader, tmp_path, "a.docx", docx(heading + "<w:p><w:r><w:t>text</w:t></w:r></w:p>"))
     (only,) = chunk(document, count_tokens)
@@ -111,7 +107,6 @@ def test_a_word_document_keeps_its_headings(reader: Reader, tmp_path: Path) -> N
     ],
 )
 def test_what_is_no_document_is_refused(reader: Reader, tmp_path: Path, name: str, data: bytes, reason: str) -> None:
-    """The error names the file and the reason."""
     with pytest.raises(DocumentRefused) as refused:
         read(reader, tmp_path, name, data)
     assert name in str(refused.value)
@@ -119,7 +114,6 @@ def test_what_is_no_document_is_refused(reader: Reader, tmp_path: Path, name: st
 
 
 def test_a_file_above_the_limit_is_not_read(tmp_path: Path) -> None:
-    """One byte decides."""
     path = tmp_path / "large.txt"
     path.write_bytes(b"a" * 1_001)
     assert len(load(path, "large.txt", 1_001).data) == 1_001
@@ -128,7 +122,6 @@ def test_a_file_above_the_limit_is_not_read(tmp_path: Path) -> None:
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
-    """A pipe that nobody writes to is not waited for; a folder, and what is not there."""
     os.mkfifo(tmp_path / "pipe")
     for name, reason in (("pipe", "no regular file"), ("", "no regular file"), ("gone", "No such file")):
         with pytest.raises(DocumentRefused, match=reason):

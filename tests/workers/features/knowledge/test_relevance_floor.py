@@ -21,20 +21,17 @@ def gumbel(count: int, location: float, scale: float) -> np.ndarray:
 
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.1])
 def test_the_floor_lets_the_wanted_share_through(share: float) -> None:
-    """Of cosines that are extreme values, with the quartiles alone."""
     nearest = gumbel(20_000, 0.4, 0.05)
     assert (nearest >= fitting_floor(nearest, SMALL, share)).mean() == pytest.approx(share, abs=0.001)
 
 
 def test_questions_that_the_base_answers_do_not_raise_it() -> None:
-    """A base of recipes answers some everyday questions: a tenth of them moves the floor little."""
     nearest = gumbel(160, 0.4, 0.05)
     answered = np.concatenate([nearest[:144], np.full(16, 0.95)])
     assert abs(fitting_floor(answered, SMALL) - fitting_floor(nearest, SMALL)) < 0.02
 
 
 def test_it_is_never_below_the_least() -> None:
-    """Nor above 1, whatever the embedder's cosines are. A small base loses its own questions at the floor of others."""
     few, many = (fitting_floor(np.full(160, 0.05), passages) for passages in (SMALL - 1, SMALL))
     assert (few, many) == (LEAST_IN_SMALL, LEAST)
     assert fitting_floor(gumbel(160, 0.97, 0.1), SMALL) == 1.0

@@ -13,7 +13,6 @@ from headrace_workers.features.knowledge.lexical import VERSION, Terms, key_of, 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=80))
 def test_what_is_read_is_what_was_written(text: str) -> None:
-    """Keys, counts and length, also of a text without terms."""
     terms = Terms.of(text)
     again = Terms.from_bytes(terms.to_bytes())
     assert again is not None
@@ -26,14 +25,12 @@ def test_what_is_read_is_what_was_written(text: str) -> None:
 
 
 def test_a_term_that_is_there_very_often_is_told_as_often_as_may_be() -> None:
-    """Its length is still the text's."""
     terms = Terms.of("mill " * 70_000)
     assert (terms.counts.tolist(), terms.length) == ([0xFFFF], 70_000)
 
 
 @pytest.mark.parametrize("written", [None, b"", b"\x01", Terms.of("a mill").to_bytes()[:-1], b"\xff" * 40])
 def test_what_is_nothing_of_the_kind_is_none(written: bytes | None) -> None:
-    """Then they are counted from the text."""
     assert Terms.from_bytes(written) is None
 
 

@@ -22,7 +22,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_walked_in_order(folder: Path) -> None:
-    """What is hidden is passed over; names begin with the folder's."""
     assert names(folder) == ["docs/a/z.md", "docs/b.md", "docs/c/d/e.txt"]
 
 
@@ -37,7 +36,6 @@ def test_files_and_globs(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gone.md", "*.pdf", "empty/**"])
 def test_a_path_that_names_nothing(folder: Path, name: str) -> None:
-    """The error names it."""
     (folder / "empty").mkdir()
     with pytest.raises(DocumentRefused, match=re.escape(name)):
         names(folder / name)
@@ -71,19 +69,16 @@ def test_links(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_a_link_itself(folder: Path, tmp_path: Path) -> None:
-    """It was named by the user."""
     (tmp_path / "link").symlink_to(folder)
     assert names(tmp_path / "link") == names(folder)
 
 
 def test_pipes_and_sockets_are_no_documents(folder: Path) -> None:
-    """Only regular files are."""
     os.mkfifo(folder / "pipe")
     assert "docs/pipe" not in names(folder)
 
 
 def test_a_folder_is_read_when_its_turn_comes(folder: Path) -> None:
-    """The first file is there before the last folder was looked at."""
     walk = find_files([str(folder)])
     assert next(walk).name == "docs/a/z.md"
     (folder / "c/d/new.txt").write_text("text")
@@ -91,6 +86,5 @@ def test_a_folder_is_read_when_its_turn_comes(folder: Path) -> None:
 
 
 def test_names_that_are_no_utf8(folder: Path) -> None:
-    """A name can be stored, whatever its bytes."""
     (folder / os.fsdecode(b"caf\xe9.md")).write_text("text")
     assert "docs/caf\N{REPLACEMENT CHARACTER}.md" in names(folder)

@@ -26,15 +26,12 @@ def test_terms(text: str, terms: set[str]) -> None:
 
 
 def test_terms_are_counted() -> None:
-    """A name's part counts with the name."""
     assert term_counts("task_id task")["task"] == 2
 
 
 def test_a_long_term_is_known_by_its_beginning() -> None:
-    """A file in base64 makes no term of a megabyte."""
     assert max(map(len, term_counts("Ab0" * 100_000))) == 64
 
 
 def test_words_keep_their_order() -> None:
-    """One character is a word where words have no spaces between them."""
     assert words("Zum Café 東京 a_b") == ["zum", "cafe", "東", "京", "a_b"]

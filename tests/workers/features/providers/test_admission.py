@@ -43,7 +43,6 @@ def evaluation(tenant: str = "shop", model: str | None = "large") -> EvaluationJ
     ids=["model", "chain", "chain of the catalogue", "rubric", "pair", "rubric of a share", "evaluation"],
 )
 def test_a_tenant_without_a_list_uses_local_models_alone(deployment: Deployment, sent: GenerationJob) -> None:
-    """A model, a fallback and a judge at a provider each refuse the job, in words that say how to permit it."""
     refused = deployment.send(sent)
     assert isinstance(refused, Burial)
     assert refused.category is Category.INVALID
@@ -52,12 +51,10 @@ def test_a_tenant_without_a_list_uses_local_models_alone(deployment: Deployment,
 
 
 def test_a_model_on_machines_of_the_deployment_needs_no_permission(deployment: Deployment) -> None:
-    """The provider `own` counts as local, also where its model answers over HTTP."""
     assert isinstance(deployment.send(job("near", criteria=(Rubric(question="?", model="near"),))), NewJob)
 
 
 def test_the_list_of_one_tenant_permits_nothing_to_another(deployment: Deployment, ledger: Ledger) -> None:
-    """Each tenant has a list of its own."""
     ledger.of(AllowedProviders).allow("shop", ["openai"])
     assert isinstance(deployment.send(job("large")), NewJob)
     assert isinstance(deployment.send(evaluation()), NewJob)
@@ -67,7 +64,6 @@ def test_the_list_of_one_tenant_permits_nothing_to_another(deployment: Deploymen
 
 
 def test_tenants_of_one_look_are_told_apart(deployment: Deployment, ledger: Ledger) -> None:
-    """The bridge asks for the lists of many tenants at once, and gives none of them another's."""
     ledger.of(AllowedProviders).allow("shop", ["openai"])
     ledger.of(AllowedProviders).allow("bank", ["anthropic"])
     sent = [job("large"), job("large", tenant="bank"), job("wise"), job("wise", tenant="bank")]
@@ -76,7 +72,6 @@ def test_tenants_of_one_look_are_told_apart(deployment: Deployment, ledger: Ledg
 
 
 def test_every_model_of_a_chain_must_be_allowed(deployment: Deployment, ledger: Ledger) -> None:
-    """One provider that is not on the list refuses the chain, wherever it stands."""
     ledger.of(AllowedProviders).allow("shop", ["openai"])
     for model in (("near", "large", "wise"), "careful"):
         refused = deployment.send(job(model))
@@ -87,7 +82,6 @@ def test_every_model_of_a_chain_must_be_allowed(deployment: Deployment, ledger: 
 
 
 def test_the_judge_of_the_deployment_is_checked_too(ledger: Ledger, home: Path) -> None:
-    """A rubric that names no model is judged by the deployment's judge, which may be at a provider."""
     judged = Deployment(ledger, home, judge_model="large")
     assert isinstance(judged.send(evaluation(model=None)), Burial)
     assert isinstance(judged.send(job(criteria=(Rubric(question="?"),))), Burial)
@@ -95,7 +89,6 @@ def test_the_judge_of_the_deployment_is_checked_too(ledger: Ledger, home: Path) 
 
 
 def test_a_revoked_provider_is_refused_at_once(deployment: Deployment, ledger: Ledger) -> None:
-    """Admission reads the list for each job."""
     ledger.of(AllowedProviders).allow("shop", ["openai", "anthropic"])
     assert isinstance(deployment.send(job("large")), NewJob)
     assert ledger.of(AllowedProviders).revoke("shop", ["openai", "other"]) == ["openai"]

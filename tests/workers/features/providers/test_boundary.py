@@ -34,7 +34,6 @@ def job(model: str | tuple[str, ...], **fields: object) -> GenerationJob:
 def test_a_provider_that_was_revoked_on_the_way_sees_nothing(
     deployment: Deployment, allowed: AllowedProviders, openai: Provider
 ) -> None:
-    """The worker asks again before it calls, and the job ends with the reason at once."""
     job_id = deployment.take_in(job("large"))
     allowed.revoke("shop", ["openai"])
     deployment.run()
@@ -48,7 +47,6 @@ def test_a_provider_that_was_revoked_on_the_way_sees_nothing(
 def test_a_chain_goes_on_to_the_next_model_that_is_allowed(
     deployment: Deployment, allowed: AllowedProviders, openai: Provider, anthropic: Provider
 ) -> None:
-    """The receipt says why, and lists only who saw the text."""
     job_id = deployment.take_in(job(("large", "wise")))
     allowed.revoke("shop", ["openai"])
     deployment.run()
@@ -65,7 +63,6 @@ def test_a_chain_goes_on_to_the_next_model_that_is_allowed(
 def test_a_judge_that_was_revoked_sees_nothing(
     deployment: Deployment, allowed: AllowedProviders, anthropic: Provider
 ) -> None:
-    """The answer goes out, and its score says why it was not judged."""
     job_id = deployment.take_in(job("near", criteria=(Rubric(question="Is it polite?", model="wise"),)))
     allowed.revoke("shop", ["anthropic"])
     deployment.run()
@@ -79,7 +76,6 @@ def test_a_judge_that_was_revoked_sees_nothing(
 def test_a_receipt_lists_all_who_saw_the_text(
     deployment: Deployment, allowed: AllowedProviders, openai: Provider, anthropic: Provider
 ) -> None:
-    """The model that failed, the model that answered, and the judge; machines of the deployment are not listed."""
     anthropic.says = lambda _asked: "Yes."
     openai.status = 502
     judged = (Rubric(question="Is it polite?", model="wise"),)
@@ -130,7 +126,6 @@ def test_no_tenant_means_no_provider() -> None:
 
 
 def test_a_list_is_believed_for_two_seconds_and_no_longer() -> None:
-    """Not each call asks the ledger; what it answered is forgotten soon, and a failure is not kept at all."""
     now, answers = [0.0], ["a", "b"]
     reads: RecentReads[str, str] = RecentReads(lambda _key: answers.pop(0), 2.0, monotonic=lambda: now[0])
     assert (reads("k"), reads("k")) == ("a", "a")
@@ -145,8 +140,6 @@ def test_a_list_is_believed_for_two_seconds_and_no_longer() -> None:
 
 
 def test_nothing_is_sent_where_the_ledger_does_not_answer(tmp_path: object) -> None:
-    """A boundary that cannot be read is shut."""
-
     class Away:
         def of(self, _store: type) -> "Away":
             return self
@@ -163,7 +156,6 @@ def test_nothing_is_sent_where_the_ledger_does_not_answer(tmp_path: object) -> N
 def test_a_judge_at_a_provider_writes_its_verdict(
     deployment: Deployment, allowed: AllowedProviders, anthropic: Provider
 ) -> None:
-    """The score says that it was read from the answer, by which model and at whose machine, and has no mass."""
     anthropic.says = lambda asked: "**Yes**, it is." if "yes or no" in asked else "4"
     yes = Rubric(question="Is it polite?", model="wise")
     four = Rubric(question="How polite is it?", model="wise", scale="1-5")
@@ -179,7 +171,6 @@ def test_a_judge_at_a_provider_writes_its_verdict(
 def test_a_judge_that_does_not_answer_the_question_gives_no_value(
     deployment: Deployment, allowed: AllowedProviders, anthropic: Provider
 ) -> None:
-    """Words that are none of the permitted answers are no verdict, and the provider saw the text all the same."""
     anthropic.says = lambda _asked: "I would rather not say."
     judged = EvaluationJob(input="q", output="o", criteria=(Rubric(question="?", model="wise"),), tenant="shop")
     end = deployment.answered(judged)

@@ -37,7 +37,6 @@ def shop(deployment: Deployment, ledger: Ledger) -> Deployment:
 
 
 def test_a_receipt_names_alias_provider_and_returned_model(shop: Deployment, openai: Provider) -> None:
-    """The alias is what was asked for; the provider says which model answered."""
     openai.returned = "large-2026-11-01"
     answer = shop.answered(asking()).answer
     assert answer is not None
@@ -45,7 +44,6 @@ def test_a_receipt_names_alias_provider_and_returned_model(shop: Deployment, ope
 
 
 def test_answers_of_another_model_under_the_same_alias_are_not_served(shop: Deployment, openai: Provider) -> None:
-    """Once an answer has shown that the provider exchanged its model, answers of the old one are served no more."""
     assert tier(shop.answered(asking())) is CacheTier.NONE
     served = shop.answered(asking())
     assert (tier(served), served.seen_by) == (CacheTier.EXACT, ("openai",))
@@ -60,7 +58,6 @@ def test_answers_of_another_model_under_the_same_alias_are_not_served(shop: Depl
 def test_an_answer_of_a_later_model_of_a_chain_is_not_cached_as_the_first_ones(
     shop: Deployment, openai: Provider, anthropic: Provider
 ) -> None:
-    """A chain looks up its first model only, and finds only what that model answered."""
     openai.status = 502
     first = shop.answered(asking(model=("large", "wise")))
     assert first.answer is not None
@@ -77,7 +74,6 @@ def test_an_answer_of_a_later_model_of_a_chain_is_not_cached_as_the_first_ones(
 def test_an_answer_of_a_later_model_of_a_chain_is_cached_as_its_own(
     shop: Deployment, openai: Provider, anthropic: Provider
 ) -> None:
-    """A job that asks that model first is served by it, as long as the model's name stays the same."""
     openai.status = 502
     assert tier(shop.answered(asking(model=("large", "wise")))) is CacheTier.NONE
     for model in ("wise", ("wise", "large")):
@@ -91,8 +87,6 @@ def test_an_answer_of_a_later_model_of_a_chain_is_cached_as_its_own(
 
 
 def test_a_generation_rises_only_when_the_returned_name_changes(ledger: Ledger) -> None:
-    """Each alias has its own; the name of before is another one again."""
-
     def saw(alias: str, *names: str) -> int:
         def write(tx: Connection) -> None:
             for name in names:
@@ -111,7 +105,6 @@ def test_a_generation_rises_only_when_the_returned_name_changes(ledger: Ledger) 
 
 
 def test_the_version_of_a_remote_model_has_its_endpoint(ledger: Ledger, home: Path, openai: Provider) -> None:
-    """The same alias at another endpoint is another model, and a local model has no generation."""
     now = [0.0]
     version = model_versions(Registry(home, monotonic=lambda: now[0]), ledger, 0.0)
     before = version("large")

@@ -36,7 +36,6 @@ def told(found: Estimate | Undefined) -> Estimate:
 
 @pytest.mark.parametrize(("scale", "value"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
 def test_alpha_is_krippendorffs(scale, value):
-    """His example, with its missing labels, and the item that has a single one."""
     found = told(alpha(PUBLISHED, scale))
     assert round(found.value, 3) == value
     assert found.n == 11
@@ -44,7 +43,6 @@ def test_alpha_is_krippendorffs(scale, value):
 
 
 def test_kappa_and_its_error_are_those_of_the_books():
-    """Cohen's κ, and the standard error of Fleiss, Cohen and Everitt."""
     found = told(kappa(*pairs(TABLE)))
     assert found.value == pytest.approx(0.4)
     # Ours is that of the logarithm of 1 − κ = 0.6.
@@ -67,7 +65,6 @@ def fleiss_error(table: list[list[int]]) -> float:
 
 @pytest.mark.parametrize(("distance", "weights"), [("nominal", None), ("linear", "linear"), ("quadratic", "quadratic")])
 def test_kappa_is_scikit_learns(distance, weights):
-    """Weighted, and with rows that count for more."""
     from sklearn.metrics import cohen_kappa_score  # here: else every process of a run imports it
 
     random = np.random.default_rng(1)
@@ -81,7 +78,6 @@ def test_kappa_is_scikit_learns(distance, weights):
 
 
 def test_raw_agreement_is_high_where_kappa_is_not():
-    """One label is rare: a judge that always gives the other agrees, and says nothing."""
     first, second = pairs([[0, 5], [5, 90]])
     assert told(raw_agreement(first, second)).value == 0.9
     assert told(kappa(first, second)).value < 0
@@ -90,7 +86,6 @@ def test_raw_agreement_is_high_where_kappa_is_not():
 
 
 def test_no_disagreement_is_no_certainty():
-    """Ten rows that agree leave room for a disagreement of which ten show none; a thousand leave less."""
     few, many = np.array([0, 1] * 5), np.array([0, 1] * 500)
     assert told(kappa(few, few)).value == 1.0
     assert told(kappa(few, few)).interval.low < 0.5
@@ -109,13 +104,11 @@ def test_no_disagreement_is_no_certainty():
     ],
 )
 def test_what_cannot_be_told_is_told_so(found):
-    """Neither NaN nor 0: a reason."""
     assert isinstance(found, Undefined)
     assert found.reason
 
 
 def test_labels_of_other_rows_are_refused():
-    """Two lists of different lengths, and labels that are no categories."""
     with pytest.raises(ValueError, match="same rows"):
         kappa(np.array([1]), np.array([1, 2]))
     with pytest.raises(ValueError, match="interval scale"):
@@ -124,8 +117,6 @@ def test_labels_of_other_rows_are_refused():
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_intervals_hold_the_truth(size):
-    """κ and α of two who err, in 93 to 98 of 100 sets; also where whole clusters are hard."""
-
     def drawn(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         random = np.random.default_rng((seed, size))
         groups = np.arange(rows) // size

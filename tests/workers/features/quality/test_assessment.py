@@ -36,7 +36,6 @@ def value(estimate: Estimate | Undefined) -> float:
 
 
 def test_what_people_say_of_few_corrects_what_the_judge_says_of_all():
-    """A judge that says yes too often: its mean is 0.75, theirs is a half, and the interval holds that."""
     random = np.random.default_rng(1)
     truth = random.random(4_000) < 0.5
     machine = np.where(truth, 1.0, (random.random(4_000) < 0.5).astype(float))
@@ -73,14 +72,12 @@ def test_people_who_contradict_each_other_are_counted():
 
 
 def test_a_person_s_last_word_is_what_others_are_compared_with():
-    """Who took it back agrees now."""
     said = {"item": [0, 0, 0, 1, 1], "who": [0, 0, 1, 0, 1]}
     assert value(of([1.0, 0.0], [0, 1, 1, 0, 0], said_at=[1, 2, 1, 1, 1], **said).among_people) == 1.0
     assert value(of([1.0, 0.0], [0, 1, 1, 0, 0], said_at=[2, 1, 1, 1, 1], **said).among_people) < 1.0
 
 
 def test_uneven_labels_count_by_what_they_were_drawn_with():
-    """Where all say it; where some do, or two of one item differ, nothing is said."""
     machine, human = [1.0] * 20 + [0.0] * 20, [1.0] * 10 + [0.0] * 10 + [0.0] * 20
     even = of(machine, human)
     drawn = of(machine, human, probability=[1.0] * 20 + [0.1] * 20)
@@ -94,7 +91,6 @@ def test_uneven_labels_count_by_what_they_were_drawn_with():
 
 
 def test_degrees_are_averaged_and_not_counted_as_yes_or_no():
-    """A label of 0.7 is neither right nor wrong."""
     found = of([0.5, 0.9, 0.1], [0.7, 1.0, 0.0])
     assert isinstance(found.mean, Corrected)
     assert isinstance(found.rates, Undefined)
@@ -102,7 +98,6 @@ def test_degrees_are_averaged_and_not_counted_as_yes_or_no():
 
 
 def test_a_score_that_means_what_it_says_has_an_ece_as_by_chance():
-    """One that says 0.9 of everything, where half is right, does not; yes and no claim nothing."""
     random = np.random.default_rng(2)
     said = random.random(2_000)
     honest = of(said, (random.random(2_000) < said).astype(float)).reliability
@@ -115,7 +110,6 @@ def test_a_score_that_means_what_it_says_has_an_ece_as_by_chance():
 
 
 def test_verdicts_that_have_become_worse_raise_an_alarm():
-    """By labels of lately against those before; without either, or with uneven ones, it is said why not."""
     machine, human = np.ones(400), np.concatenate([np.ones(200), np.tile([0.0, 1.0], 100)])
     said_at = np.repeat([0, SINCE], 200)
     worse = of(machine, human, said_at=said_at).drift

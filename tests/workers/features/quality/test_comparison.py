@@ -29,7 +29,6 @@ def drawn(seed: int, better: float, worse: float, clusters: int, size: int = 1, 
 
 
 def test_many_items_are_a_paired_t():
-    """As SciPy has it."""
     from scipy import stats
 
     random = np.random.default_rng(1)
@@ -43,7 +42,6 @@ def test_many_items_are_a_paired_t():
 
 
 def test_items_that_are_repeated_as_clusters_tell_nothing_new():
-    """Fifty clusters of four alike: the t of fifty."""
     from scipy import stats
 
     once = np.random.default_rng(2).random(50)
@@ -64,7 +62,6 @@ def test_items_that_are_repeated_as_clusters_tell_nothing_new():
     ],
 )
 def test_the_method_is_what_the_data_bear(arguments, method):
-    """By items, by clusters, and by how many differ."""
     found = drawn(1, **arguments)
     assert found.interval.method == method
     assert found.interval.holds(found.difference)
@@ -84,7 +81,6 @@ def test_the_method_is_what_the_data_bear(arguments, method):
     ],
 )
 def test_the_interval_holds_the_truth(better, worse, clusters, size, sets):
-    """At least 92 % of sets, however few the items; a bootstrap of 20 items holds it in half of them."""
     held = [drawn(seed, better, worse, clusters, size).interval.holds(better - worse) for seed in range(sets)]
     assert np.mean(held) >= 0.92
 
@@ -92,13 +88,11 @@ def test_the_interval_holds_the_truth(better, worse, clusters, size, sets):
 @pytest.mark.integration
 @pytest.mark.parametrize(("clusters", "size", "sets"), [(20, 1, 200), (120, 1, 400), (60, 5, 400), (12, 5, 60)])
 def test_no_difference_is_rarely_taken_for_one(clusters, size, sets):
-    """p at 0.05, over sets in which both are equally good: 5 %, and what chance does to so many sets."""
     ps = [drawn(seed, 0.2, 0.2, clusters, size).p for seed in range(sets)]
     assert np.mean(np.array(ps) <= 0.05) <= 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / sets)
 
 
 def test_the_wild_bootstrap_imposes_the_null():
-    """Of clusters of one size it is the test of all flips of signs, which can be counted: 0.051, and 0.031 without."""
     sums = np.array([3.0, 1, -1, 2, 0, 2, 4, -2, 1, 3, 2, 0])
     flipped = np.array(list(product([-1, 1], repeat=12))) * sums
     statistics = np.abs(flipped.mean(axis=1)) / flipped.std(axis=1, ddof=1)
@@ -109,7 +103,6 @@ def test_the_wild_bootstrap_imposes_the_null():
 
 
 def test_variants_that_never_differ_may_differ():
-    """Of fifty items without a difference, and of fifty on which one is always better by the same."""
     same = told(compare(np.ones(50), np.ones(50)))
     assert same.interval.low < -0.01
     assert same.interval.high > 0.01
@@ -120,7 +113,6 @@ def test_variants_that_never_differ_may_differ():
 
 @pytest.mark.parametrize("items", [1, 3, 80, 2_000])
 def test_where_all_differ_by_the_same_the_interval_reaches_there(items):
-    """Nothing speaks against what was seen each time, up to the end of the scale."""
     for difference in (-1.0, 1.0, 0.5):
         found = compare(np.zeros(items), np.full(items, difference))
         assert found.interval.holds(difference)
@@ -128,7 +120,6 @@ def test_where_all_differ_by_the_same_the_interval_reaches_there(items):
 
 
 def test_a_detectable_difference_is_mostly_detected():
-    """Four of five times, at the size that says so; half of it seldom."""
     like = drawn(0, 0.15, 0.15, 200)
     shift = like.detectable / 2
     found = [drawn(seed, 0.15 + shift, 0.15 - shift, 200).p <= 0.05 for seed in range(300)]
@@ -136,14 +127,12 @@ def test_a_detectable_difference_is_mostly_detected():
 
 
 def test_holm_is_as_published():
-    """Smallest times four, next times three, and never falling."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
 
 
 def test_what_cannot_be_compared_is_refused():
-    """Lengths, missing scores, a scale that is longer than was said; and nothing at all is a reason."""
     with pytest.raises(ValueError, match="one of both"):
         compare(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match="failed"):

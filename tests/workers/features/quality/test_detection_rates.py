@@ -14,7 +14,6 @@ def told(found: Estimate | Undefined) -> Estimate:
 
 
 def test_rates_are_counts():
-    """8 found, 2 flagged in vain, 4 missed, 86 let pass."""
     flagged = np.array([True] * 10 + [False] * 90)
     harmful = np.array([True] * 8 + [False] * 2 + [True] * 4 + [False] * 86)
     found = rates(flagged, harmful)
@@ -27,7 +26,6 @@ def test_rates_are_counts():
 
 @pytest.mark.parametrize(("hits", "rows"), [(0, 20), (3, 20), (20, 20), (120, 400)])
 def test_intervals_are_scipys(hits, rows):
-    """Wilson's and Clopper and Pearson's, where nothing is weighted."""
     from scipy import stats
 
     test = stats.binomtest(hits, rows)
@@ -39,7 +37,6 @@ def test_intervals_are_scipys(hits, rows):
 
 
 def test_rare_rows_count_for_what_they_stand_for():
-    """All flagged were labelled and a tenth of the others: those stand for ten each."""
     flagged = np.array([True] * 10 + [False] * 10)
     harmful = np.array([True] * 8 + [False] * 2 + [True] * 1 + [False] * 9)
     found = rates(flagged, harmful, np.where(flagged, 1.0, 0.1))
@@ -67,7 +64,6 @@ def test_repeated_rows_tell_nothing_new(method):
 
 
 def test_a_rate_of_nothing_is_a_reason():
-    """Nothing flagged and nothing harmful: three rates have nothing to count."""
     found = rates(np.zeros(5, dtype=bool), np.zeros(5, dtype=bool))
     assert isinstance(found.precision, Undefined)
     assert isinstance(found.recall, Undefined)
@@ -78,14 +74,12 @@ def test_a_rate_of_nothing_is_a_reason():
 
 @pytest.mark.parametrize("probability", [[0.5, 0.0], [0.5, 1.1], [0.5, np.nan], [0.5]])
 def test_a_probability_that_is_none_is_refused(probability):
-    """What was never to be sampled cannot be there."""
     with pytest.raises(ValueError, match="probability"):
         share(np.array([True, False]), np.array(probability))
 
 
 @pytest.mark.parametrize("clustered", [False, True])
 def test_intervals_hold_the_truth_of_uneven_samples(clustered):
-    """Flagged items are labelled five times as often; precision, recall and F1 in 92 of 100 sets and more."""
     size, held, sets = 5 if clustered else 1, np.zeros(3), 400
     truth = (0.8, 0.24 / 0.31, 2 * 0.24 / (0.30 + 0.31))  # 0.3 is flagged, 0.8 of it rightly; of the rest 0.1 is missed
     for seed in range(sets):

@@ -28,7 +28,6 @@ def test_it_rings_where_verdicts_become_worse_and_not_otherwise():
 
 
 def test_it_is_what_the_watched_bounds_say():
-    """It rings from the count on from which the watched lower bound lies above Clopper and Pearson's upper one."""
     most = clopper_pearson_upper(30, 300, 0.0125)
     rings = [drift((30, 300), (wrong, 100)).says == "worse" for wrong in range(15, 40)]
     bounds = [watched_lower([1.0], [wrong], [100], 0.0125) > most for wrong in range(15, 40)]
@@ -37,7 +36,6 @@ def test_it_is_what_the_watched_bounds_say():
 
 
 def test_it_says_what_it_saw():
-    """Counts, and what to do."""
     assert drift((30, 300), (60, 150)).words == (
         "Verdicts have become worse: 60 of 150 fresh labels say that the verdict is wrong, and 30 of 300 did before. "
         "Calibrate anew, and look at what changed."
@@ -47,6 +45,5 @@ def test_it_says_what_it_saw():
 
 @pytest.mark.parametrize("counts", [((2, 1), (0, 0)), ((0, 0), (-1, 3))])
 def test_counts_that_cannot_be_are_refused(counts):
-    """More wrong than there are, or fewer than none."""
     with pytest.raises(ValueError, match="counts"):
         drift(*counts)

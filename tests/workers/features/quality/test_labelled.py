@@ -71,7 +71,6 @@ def test_whose_probability_counts(labels: list[Any], expected: list[float]) -> N
 
 
 def test_what_was_not_judged_is_counted_by_code() -> None:
-    """Beside the verdicts; what is known of no more is not among it."""
     verdicts = [
         verdict("a", 1.0, None),
         *(verdict(job, None, None)._replace(not_judged=code) for job, code in (("b", "order"), ("c", "order"))),
@@ -83,7 +82,6 @@ def test_what_was_not_judged_is_counted_by_code() -> None:
 
 
 def test_where_all_are_judged_nothing_is_drawn() -> None:
-    """Labels without a probability have none."""
     (found,) = by_subject([label("a", 1.0)], [verdict("a", 1.0, None)]).values()
     assert found.judged is None
     assert np.isnan(found.probability).all()

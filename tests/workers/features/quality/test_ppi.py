@@ -36,7 +36,6 @@ def seen(world: World) -> Found:
 @pytest.mark.integration
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
 def test_the_interval_holds_the_truth_and_the_judges_own_does_not(world):
-    """In each world, within what chance does to 400 sets (2.2 %) of 94 to 96 %; the same seeds each time."""
     of = seen(world)
     assert 0.92 <= of.covered <= 0.98
     assert of.raw_covered < 0.9
@@ -45,7 +44,6 @@ def test_the_interval_holds_the_truth_and_the_judges_own_does_not(world):
 
 @pytest.mark.integration
 def test_all_worlds_together_hold_what_is_said():
-    """93 to 97 %, where chance does less than 1 %. The bench holds each world to that, in 4,000 sets."""
     assert 0.94 <= np.mean([seen(world).covered for world in WORLDS]) <= 0.96
 
 
@@ -61,7 +59,6 @@ def test_few_labels_and_few_disagreements_are_held_cautiously(world):
 @pytest.mark.integration
 @pytest.mark.parametrize("world", SHARES, ids=lambda world: world.name)
 def test_where_only_a_share_is_judged_the_interval_holds_the_truth(world):
-    """Labels of judged items or of all, even shares and uneven ones: within what chance does to 200 sets (3.1 %)."""
     assert 0.91 <= found(world, SETS // 2).covered <= 0.985
 
 
@@ -78,7 +75,6 @@ def published(y: np.ndarray, f: np.ndarray, others: np.ndarray) -> tuple[float, 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 1.0])
 def test_a_share_of_verdicts_is_worth_what_the_paper_says(share):
-    """Items that nobody judged are not in the paper's formula, and change neither the value, the interval nor λ."""
     random = np.random.default_rng(11)
     y = (random.random(40_000) < 0.7).astype(float)
     f = np.where(random.random(40_000) < np.where(y == 1, 0.95, 0.1), 1.0, 0.0)
@@ -126,7 +122,6 @@ def test_a_judge_whose_verdicts_are_all_labelled_adds_nothing():
     [(False, 0.70064, 0.68415, 0.71713), (True, 0.70024, 0.68359, 0.71689)],
 )
 def test_it_is_the_papers_own_code_where_that_applies(scores, value, low, high):
-    """ppi-python 0.2.3 (`ppi_mean_ci`) on the same 2,000 labels and 18,000 verdicts; its λ is tuned on all at once."""
     random = np.random.default_rng(7)
     y = (random.random(20_000) < 0.7).astype(float)
     machine = np.where(random.random(20_000) < np.where(y == 1, 0.9, 0.3), 1.0, 0.0)
@@ -142,7 +137,6 @@ def test_it_is_the_papers_own_code_where_that_applies(scores, value, low, high):
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_judge_that_says_nothing_leaves_students_t(size):
-    """Of the labels, or of the clusters' means where those are labelled whole."""
     from scipy import stats
 
     y = np.random.default_rng(3).integers(0, 2, 160).astype(float)
@@ -156,7 +150,6 @@ def test_a_judge_that_says_nothing_leaves_students_t(size):
 
 
 def test_uneven_labels_count_for_what_they_stand_for():
-    """The mean is Hájek's, with the judge left out; a common factor of all probabilities changes nothing."""
     random = np.random.default_rng(4)
     y = (random.random(400) < 0.4).astype(float)
     probability = np.where(random.random(400) < 0.5, 0.2, 0.8)
@@ -180,7 +173,6 @@ def test_the_judge_is_followed_between_not_and_wholly():
 
 @pytest.mark.integration
 def test_lambda_comes_from_other_labels():
-    """A judge of pure noise gains nothing by being fitted: in the mean over sets it makes the interval no narrower."""
     world = replace(WORLDS[0], finds=0.5, errs=0.5, items=1_000)
     saved = [told(draw(world, np.random.default_rng((9, seed)))).narrower for seed in range(200)]
     assert np.mean(saved) < 0.0
@@ -197,7 +189,6 @@ def test_labels_that_all_agree_are_no_proof():
 
 
 def test_several_labels_of_an_item_are_one_value():
-    """Their mean; repeated labels do not make the interval narrower."""
     assert by_item(np.array([1.0, 0.0, 1.0]), np.array([2, 2, 0]), 3)[[0, 2]].tolist() == [1.0, 0.5]
     assert np.isnan(by_item(np.array([1.0]), np.array([0]), 2)[1])
     y = np.random.default_rng(6).integers(0, 2, 200).astype(float)
@@ -206,7 +197,6 @@ def test_several_labels_of_an_item_are_one_value():
 
 
 def test_abstentions_bias_nothing():
-    """The judge abstains where items are bad: all items count, those too."""
     random = np.random.default_rng(8)
     y = (random.random(5_000) < 0.6).astype(float)
     machine = np.where((y == 0) & (random.random(5_000) < 0.7), NAN, y)
@@ -224,7 +214,6 @@ def test_abstentions_bias_nothing():
     ],
 )
 def test_too_few_labels_are_taken_alone_and_exactly(y, says):
-    """By Clopper and Pearson's interval, and it is said why."""
     from scipy import stats
 
     corrected = told(Verdicts(np.full(len(y), 0.5), y))
@@ -235,7 +224,6 @@ def test_too_few_labels_are_taken_alone_and_exactly(y, says):
 
 
 def test_the_bounds_of_what_is_few():
-    """At a hundred labels and ten of the rarer kind the judge is asked."""
     assert (LEAST_LABELS, LEAST_RARE) == (100, 10)
     y = np.array([0.0] * 10 + [1.0] * 90)
     assert told(Verdicts(y, y)).reason is None
@@ -245,7 +233,6 @@ def test_the_bounds_of_what_is_few():
 
 
 def test_scores_of_any_scale_are_means_of_it():
-    """1 to 5 instead of 0 to 1 is the same, four times as wide; also with few labels."""
     random = np.random.default_rng(10)
     y = random.integers(0, 5, 1_000) / 4
     machine = np.clip(y + random.normal(0, 0.2, 1_000), 0, 1)
@@ -257,7 +244,6 @@ def test_scores_of_any_scale_are_means_of_it():
 
 
 def test_what_cannot_be_is_refused():
-    """Lengths that differ, values beyond the span; and without labels there is a reason."""
     with pytest.raises(ValueError, match="row an item"):
         Verdicts(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match="span"):

@@ -10,7 +10,6 @@ LEVELS = [0.01, 0.5, 0.6, 0.9, 0.95, 0.999, 0.99999]
 
 @pytest.mark.parametrize("freedom", FREEDOM)
 def test_quantiles_of_t_are_scipys(freedom: float) -> None:
-    """From half a degree of freedom to as good as a normal distribution."""
     from scipy.special import stdtrit
 
     for level in LEVELS:
@@ -19,7 +18,6 @@ def test_quantiles_of_t_are_scipys(freedom: float) -> None:
 
 @pytest.mark.parametrize("freedom", FREEDOM)
 def test_tails_of_t_are_scipys(freedom: float) -> None:
-    """On both sides together, also where hardly anything is left."""
     from scipy.special import stdtr
 
     for statistic in (0.0, 1e-3, 0.3, 1.0, 1.96, 3.0, 5.0, 10.0, 40.0):
@@ -28,7 +26,6 @@ def test_tails_of_t_are_scipys(freedom: float) -> None:
 
 
 def test_quantiles_of_the_normal_distribution_are_scipys() -> None:
-    """On both sides together."""
     from scipy.special import ndtri
 
     assert [normal_quantile(level) for level in LEVELS] == pytest.approx(

@@ -30,7 +30,6 @@ def told(found: Reliability | Undefined) -> Reliability:
 
 @pytest.mark.parametrize(("rows", "method"), [(300, "logistic"), (5_000, "isotonic")])
 def test_a_fit_takes_the_gap_away(rows, method):
-    """Raw scores say too little; fitted on half and asked about the other half, what is left is chance."""
     scores, _, correct = drawn(2 * rows)
     fitted = calibrate(scores[:rows], correct[:rows])
     assert isinstance(fitted, Calibration)
@@ -43,7 +42,6 @@ def test_a_fit_takes_the_gap_away(rows, method):
 
 
 def test_the_logistic_curve_is_scikit_learns():
-    """Its Platt scaling, of scores that lie anywhere; and with rows that count for more."""
     from sklearn.calibration import _sigmoid_calibration  # here: else every process of a run imports it
 
     scores, _, correct = drawn(400)
@@ -57,7 +55,6 @@ def test_the_logistic_curve_is_scikit_learns():
 
 
 def test_scores_that_part_right_from_wrong_have_a_curve():
-    """Ten of either kind, without an error: steep, and not without end."""
     fitted = calibrate(np.linspace(0, 1, 20), np.arange(20) >= 10)
     assert isinstance(fitted, Calibration)
     low, middle, high = fitted.probability(np.array([0.0, 0.5, 1.0]))
@@ -67,7 +64,6 @@ def test_scores_that_part_right_from_wrong_have_a_curve():
 
 
 def test_a_score_that_falls_is_not_followed():
-    """The higher the score, the more is wrong: then each score says the same."""
     scores, _, correct = drawn(400)
     fitted = calibrate(1 - scores, correct)
     assert isinstance(fitted, Calibration)
@@ -75,7 +71,6 @@ def test_a_score_that_falls_is_not_followed():
 
 
 def test_chance_alone_makes_a_gap():
-    """True probabilities have an ECE as large as was foretold, in the mean over sets."""
     found = []
     for seed in range(200):
         _, true, correct = drawn(200, seed)
@@ -86,7 +81,6 @@ def test_chance_alone_makes_a_gap():
 
 
 def test_points_are_shares_with_intervals():
-    """Equal probabilities stay together; rows count for what they stand for."""
     said = np.array([0.2] * 50 + [0.8] * 50)
     correct = np.array([True] * 10 + [False] * 40 + [True] * 20 + [False] * 30)
     found = told(reliability(said, correct))
@@ -101,7 +95,6 @@ def test_points_are_shares_with_intervals():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_isotonic_fit_is_scipys(seed):
-    """Over rising, falling and level values of any weight."""
     from scipy.optimize import isotonic_regression  # here: else every process of a run imports it
 
     random = np.random.default_rng(seed)
@@ -111,7 +104,6 @@ def test_the_isotonic_fit_is_scipys(seed):
 
 
 def test_isotonic_counts_rows_for_what_they_stand_for():
-    """Where wrong rows were labelled ten times as often, P(correct) is higher than the labels' share."""
     scores, _, correct = drawn(20_000)
     random = np.random.default_rng(2)
     probability = np.where(correct, 0.1, 1.0)
@@ -123,7 +115,6 @@ def test_isotonic_counts_rows_for_what_they_stand_for():
 
 
 def test_what_cannot_be_told_is_told_so():
-    """No labels; labels that are all the same; lists of different lengths."""
     assert isinstance(calibrate(np.array([]), np.array([], dtype=bool)), Undefined)
     assert isinstance(calibrate(np.array([0.1, 0.2]), np.array([True, True])), Undefined)
     assert isinstance(reliability(np.array([]), np.array([], dtype=bool)), Undefined)

@@ -28,13 +28,11 @@ def comparison(difference: float, half: float, p: float, items: int = 200) -> Co
     ],
 )
 def test_the_verdict_is_in_words(found, says, words):
-    """Better, worse, the same, or how many more items it takes."""
     (verdict,) = verdicts([found], margin=0.02)
     assert (verdict.says, verdict.words) == (says, words)
 
 
 def test_an_uneven_interval_shows_both_ends():
-    """Turned around where B is the worse one."""
     found = comparison(-0.2, 0.1, 0.001)
     found = replace(found, interval=Interval(-0.35, -0.1, 0.95, "Dirichlet"))
     (verdict,) = verdicts([found], margin=0.02, names=[("int8", "int4")])
@@ -42,7 +40,6 @@ def test_an_uneven_interval_shows_both_ends():
 
 
 def test_so_many_more_items_decide_in_four_of_five_runs():
-    """Where the difference that was seen is the true one."""
     (verdict,) = verdicts([comparison(0.03, 0.05, 0.24)], margin=0.02)
     assert verdict.more_items is not None
     half = 0.05 * np.sqrt(200 / (200 + verdict.more_items))
@@ -51,7 +48,6 @@ def test_so_many_more_items_decide_in_four_of_five_runs():
 
 
 def test_among_many_a_small_p_is_no_difference():
-    """Six of them: 0.03 is not enough any more, and 0.001 is."""
     found = verdicts([comparison(0.06, 0.05, 0.03)] * 5 + [comparison(0.06, 0.03, 0.001)], margin=0.02)
     assert [each.says for each in found] == ["unknown"] * 5 + ["better"]
     assert found[0].words == "cannot tell: 0.06 ± 0.05; with so many comparisons, chance alone may do that"
@@ -66,7 +62,6 @@ def test_no_number_of_items_tells_nothing_from_nothing():
 
 
 def test_real_scores_give_a_verdict():
-    """From scores to words."""
     a, b = np.zeros(300), (np.arange(300) % 3 == 0).astype(float)
     found = compare(a, b)
     assert isinstance(found, Comparison)

@@ -39,7 +39,6 @@ def prices(home: Path, catalogue: str = "", **settings: object) -> DeploymentPri
 
 
 def test_the_snapshot_says_where_and_when_it_comes_from():
-    """Its licence asks for the first, and prices grow old."""
     found = snapshot()
     assert found.source.startswith("genai-prices 0.2.3, https://github.com/pydantic/")
     assert date.fromisoformat(found.date) >= date(2026, 11, 29)
@@ -49,7 +48,6 @@ def test_the_snapshot_says_where_and_when_it_comes_from():
 
 @pytest.mark.parametrize("name", ["gpt-6-luna", "GPT-6-luna", "gpt-6-luna-2026-10-01"])
 def test_a_public_model_has_its_providers_price(name: str):
-    """In micro-units for a million tokens: input, cached input, output."""
     assert snapshot().price("openai", name, 128_000) == Price("USD", 100_000, 10_000, 500_000)
 
 
@@ -60,7 +58,6 @@ def test_a_model_that_takes_long_prompts_has_their_price():
 
 
 def test_a_price_that_nobody_knows_is_not_known(tmp_path: Path):
-    """Of another model, of another provider and in another currency. A machine of ours has none."""
     here = prices(tmp_path, LUNA.format(context=1_000))
     assert here.price("luna") == Price("USD", 100_000, 10_000, 500_000)
     assert [here.price(name) for name in ("strange", "near", "absent")] == [UNKNOWN, None, UNKNOWN]
@@ -69,14 +66,12 @@ def test_a_price_that_nobody_knows_is_not_known(tmp_path: Path):
 
 
 def test_a_machine_of_ours_costs_by_the_hour(tmp_path: Path):
-    """Models of this home, and those that a server of ours answers for."""
     make_echo_model(tmp_path)
     here = prices(tmp_path, LUNA.format(context=1_000), machine_price=0.36, machine_seconds=10)
     assert here.price("echo") == here.price("near") == Price("USD", hour=360_000, longest_ms=10_000)
 
 
 def test_models_toml_sets_the_price_of_any_model_and_is_followed(tmp_path: Path):
-    """Also while processes run."""
     here = prices(tmp_path, LUNA.format(context=1_000), currency="EUR")
     (tmp_path / "models.toml").write_text(
         LUNA.format(context=1_000) + "[prices.luna]\ninput = 0.5\noutput = 2\n[prices.near]\nhour = 1.5\nlongest = 4\n"
@@ -93,7 +88,6 @@ def test_a_price_that_says_nothing_is_refused(tmp_path: Path):
 
 
 def test_a_price_is_looked_for_once_a_second(tmp_path):
-    """Every job asks for the price of its model: the file is not looked at for each, also where it sets none."""
     make_echo_model(tmp_path)
     seconds = [0.0]
     registry = Registry(tmp_path, monotonic=lambda: seconds[0])

@@ -45,7 +45,6 @@ def states(ledger):
 
 
 def test_an_endpoint_that_subscribes_is_told_once_at_each_percentage(ledger):
-    """At 50, 80 and 100 %, signed, with the figures of the event; what is spent in between tells nobody."""
     office = Office(ledger)
     with receiving() as receiver:
         _, secret = office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))
@@ -65,7 +64,6 @@ def test_an_endpoint_that_subscribes_is_told_once_at_each_percentage(ledger):
 
 
 def test_a_delivery_is_made_in_the_transaction_that_reaches_the_percentage(ledger):
-    """One that is rolled back tells nobody, and the next that reaches it does."""
     office = Office(ledger)
     office.register("http://127.0.0.1:1/", tenant="a", events=(BUDGET_REACHED,))
 
@@ -84,7 +82,6 @@ def test_a_delivery_is_made_in_the_transaction_that_reaches_the_percentage(ledge
 
 
 def test_a_budget_that_is_set_again_tells_nobody_a_second_time_in_its_period(ledger):
-    """The delivery has the id of the event, which names the budget, its period and the percentage."""
     office = Office(ledger)
     office.register("http://127.0.0.1:1/", tenant="a", events=(BUDGET_REACHED,))
     spend(ledger, 50)
@@ -94,7 +91,6 @@ def test_a_budget_that_is_set_again_tells_nobody_a_second_time_in_its_period(led
 
 
 def test_only_endpoints_of_the_tenant_that_ask_for_it_by_name_are_told(ledger):
-    """Neither another tenant's, nor one that takes all of jobs and batches."""
     office = Office(ledger)
     office.register("http://127.0.0.1:1/", tenant="b", events=(BUDGET_REACHED,))
     office.register("http://127.0.0.1:1/", tenant="a", events=("job.completed", "batch.completed"))
@@ -103,7 +99,6 @@ def test_only_endpoints_of_the_tenant_that_ask_for_it_by_name_are_told(ledger):
 
 
 def test_an_alert_is_repeated_until_it_is_taken(ledger):
-    """Under the same id, as every other delivery."""
     office = Office(ledger)
     with receiving(says(500)) as receiver:
         office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))
@@ -119,7 +114,6 @@ def test_an_alert_is_repeated_until_it_is_taken(ledger):
 
 
 def test_an_alert_to_an_endpoint_that_is_disabled_is_dropped(ledger):
-    """It is no dead letter, and can be sent again."""
     office = Office(ledger)
     with receiving(says(410)) as receiver:
         office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))
@@ -129,7 +123,6 @@ def test_an_alert_to_an_endpoint_that_is_disabled_is_dropped(ledger):
 
 
 def test_an_alert_goes_to_allowed_addresses_only(ledger):
-    """The address is checked when it is sent, whatever was allowed when the endpoint was registered."""
     office = Office(ledger, sender=Sender(Reach()))
     with receiving() as receiver:
         office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))

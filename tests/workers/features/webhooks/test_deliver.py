@@ -54,7 +54,6 @@ def rows(ledger):
 
 
 def test_what_is_taken_is_done(ledger):
-    """With its answer in the ledger; the endpoint is well."""
     office = Office(ledger)
     with receiving(says(202, b"thanks")) as receiver:
         _, secret = office.register(receiver.url)
@@ -69,7 +68,6 @@ def test_what_is_taken_is_done(ledger):
 
 
 def test_a_failure_is_tried_again_under_the_same_id(ledger):
-    """By the schedule, with the same body and a fresh time and signature."""
     office = Office(ledger)
     with receiving(says(500)) as receiver:
         _, secret = office.register(receiver.url)
@@ -90,7 +88,6 @@ def test_a_failure_is_tried_again_under_the_same_id(ledger):
 
 
 def test_ten_attempts_and_then_it_is_dead(ledger):
-    """At the times of the schedule; a person finds it among the dead."""
     office, waited = Office(ledger), []
     with receiving(says(500)) as receiver:
         office.register(receiver.url)
@@ -114,7 +111,6 @@ def test_ten_attempts_and_then_it_is_dead(ledger):
 
 
 def test_an_hour_of_errors_loses_nothing(ledger):
-    """The receiver is spared, nothing that was not tried costs an attempt, and with the first that is taken all go."""
     office = Office(ledger)
     with receiving(says(500)) as receiver:
         endpoint, _ = office.register(receiver.url)
@@ -141,7 +137,6 @@ def test_an_hour_of_errors_loses_nothing(ledger):
 
 
 def test_one_that_is_well_again_gets_what_waited_for_it_at_once(ledger):
-    """The probe's success wakes the others."""
     office = Office(ledger)
     with receiving(says(500)) as receiver:
         office.register(receiver.url)
@@ -182,7 +177,6 @@ def test_410_disables_the_endpoint(ledger):
 
 
 def test_what_was_for_a_deleted_endpoint_is_dropped(ledger):
-    """It is no dead letter, and nobody sends it again: there is no receiver. Its reason is kept."""
     office = Office(ledger)
     with receiving() as receiver:
         endpoint, _ = office.register(receiver.url)
@@ -200,7 +194,6 @@ def test_what_was_for_a_deleted_endpoint_is_dropped(ledger):
 
 
 def test_what_was_for_a_disabled_endpoint_is_dropped_until_it_is_sent_again(ledger):
-    """A person who enables it finds all of it, and it is no dead letter meanwhile."""
     office = Office(ledger)
     with receiving() as receiver:
         endpoint, _ = office.register(receiver.url)
@@ -219,7 +212,6 @@ def test_what_was_for_a_disabled_endpoint_is_dropped_until_it_is_sent_again(ledg
 
 
 def test_five_days_of_failure_disable_it(ledger):
-    """And not one failure after a week without anything to tell."""
     office = Office(ledger)
     with receiving(says(500)) as receiver:
         endpoint, _ = office.register(receiver.url)
@@ -233,7 +225,6 @@ def test_five_days_of_failure_disable_it(ledger):
 
 
 def test_a_receivers_wish_to_wait_holds_for_all(ledger):
-    """Retry-After: for what was sent, and for what was not."""
     office = Office(ledger)
     with receiving(says(503, retry_after="600")) as receiver:
         office.register(receiver.url)
@@ -290,7 +281,6 @@ def test_a_dead_endpoint_delays_no_living_one(ledger):
 
 
 def test_what_is_kept_off_costs_no_attempt_and_goes_with_the_next_answer(ledger):
-    """A receiver that is silent about one is not told the next meanwhile; when it answers, what waits is ready."""
     office = Office(ledger, Sender(HERE, seconds=600))
 
     def answers_at_last(receiver, handler, heard):
@@ -316,7 +306,6 @@ def test_what_is_kept_off_costs_no_attempt_and_goes_with_the_next_answer(ledger)
 
 
 def test_two_tenants_hear_of_their_own(ledger):
-    """Each by its own secret."""
     office = Office(ledger)
     with receiving() as first, receiving() as second:
         _, one = office.register(first.url, tenant="one")
@@ -330,7 +319,6 @@ def test_two_tenants_hear_of_their_own(ledger):
 
 
 def test_callbacks_are_signed_with_the_tenants_own_secret(ledger):
-    """Whatever URL a job names; the secret is made with the first, and a person can see it."""
     from headrace_workers.features.webhooks.registering import callbacks_of
 
     office = Office(ledger, sealer=Sealer([os.urandom(32)]))
@@ -349,7 +337,6 @@ def test_callbacks_are_signed_with_the_tenants_own_secret(ledger):
 
 
 def test_a_callback_to_a_wrong_url_is_dead_at_once(ledger):
-    """With the reason; it says nothing about others at that place."""
     office = Office(ledger)
     office.end(*jobs(ledger, 1, callback=Callback(url="https://169.254.169.254/latest")))
     office.deliver()
@@ -360,7 +347,6 @@ def test_a_callback_to_a_wrong_url_is_dead_at_once(ledger):
 
 
 def test_while_a_secret_rotates_both_sign(ledger):
-    """Until the overlap is over; then the new one alone."""
     office = Office(ledger)
     with receiving() as receiver:
         endpoint, old = office.register(receiver.url)
@@ -380,7 +366,6 @@ def test_while_a_secret_rotates_both_sign(ledger):
 
 
 def test_a_secret_that_nobody_can_open_waits_for_a_person(ledger):
-    """Nothing is sent unsigned, and it costs no attempt."""
     office = Office(ledger, sealer=Sealer([os.urandom(32)]))
     with receiving() as receiver:
         office.register(receiver.url)
@@ -396,8 +381,6 @@ def test_a_secret_that_nobody_can_open_waits_for_a_person(ledger):
 
 
 def test_a_ledger_that_is_away_costs_no_attempt():
-    """Neither at the reading, when nothing was sent, nor at the writing, when the outcome still holds."""
-
     class Away:
         def due(self, *_):
             raise Unavailable("away")
@@ -409,7 +392,6 @@ def test_a_ledger_that_is_away_costs_no_attempt():
 
 
 def test_a_deliverer_that_is_killed_between_sending_and_writing_sends_again_under_the_same_id(ledger, tmp_path):
-    """The receiver sees the same `webhook-id`, and knows the repetition."""
     office = Office(ledger)
     root = Path(__file__).parents[4]
     running = []
@@ -452,7 +434,6 @@ Office(Ledger.at(sys.argv[1])).deliver()
 
 
 def test_what_was_forgotten_is_done(ledger):
-    """A unit whose delivery is not known any more: nobody waits for it."""
     office = Office(ledger)
     with receiving() as receiver:
         office.register(receiver.url)
@@ -465,7 +446,6 @@ def test_what_was_forgotten_is_done(ledger):
 
 
 def test_secrets_are_in_no_repr():
-    """Of what is passed about."""
     made = registering.WithSecret(None, "whsec_abc")
     wanted = registering.Wanted(tenant="t", url="https://a.example", events=(), secret="whsec_abc")
     assert "whsec" not in repr(made) + repr(wanted) + repr(partial(registering.register, wanted=wanted))

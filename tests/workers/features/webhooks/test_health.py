@@ -10,7 +10,6 @@ HOUR, DAY = 3_600_000, 86_400_000
 
 
 def test_what_is_taken_changes_nothing():
-    """Nor does nothing at all."""
     assert health_after(WELL, [TAKEN, TAKEN], 1) == health_after(WELL, [], 1) == WELL
 
 
@@ -23,14 +22,12 @@ def test_a_few_failures_are_counted_and_forgotten():
 
 
 def test_five_in_a_row_open_the_circuit():
-    """For ten seconds; while it is open more failures, of those on their way, do not lengthen it."""
     open_ = health_after(WELL, [FAILED] * PATIENCE, 1_000)
     assert open_.paused_until == 11_000
     assert health_after(open_, [FAILED] * 3, 2_000).paused_until == 11_000
 
 
 def test_each_failed_probe_doubles_the_pause():
-    """Up to ten minutes; and one that is taken closes the circuit at once."""
     stands, now, pauses = health_after(WELL, [FAILED] * PATIENCE, 0), 0, []
     for _ in range(9):
         pauses.append(stands.paused_until - now)
@@ -41,7 +38,6 @@ def test_each_failed_probe_doubles_the_pause():
 
 
 def test_an_hour_of_errors_disables_nobody():
-    """It is spared, and well again with the first letter that is taken."""
     stands, now = WELL, 0
     while now < HOUR:
         stands = health_after(stands, [FAILED], now)
@@ -51,7 +47,6 @@ def test_an_hour_of_errors_disables_nobody():
 
 
 def test_five_days_of_nothing_else_disable_it():
-    """Not a moment before."""
     failing = health_after(WELL, [FAILED], 0)
     assert health_after(failing, [FAILED], 5 * DAY).disabled is None
     assert "five days" in health_after(failing, [FAILED], 5 * DAY + 1).disabled
@@ -59,14 +54,12 @@ def test_five_days_of_nothing_else_disable_it():
 
 
 def test_410_disables_a_registered_endpoint():
-    """The URL of one callback that is gone says nothing of the others at that place."""
     gone = Reply(ms=1, status=410, error="it answered 410")
     assert "410" in health_after(WELL, [gone], 0).disabled
     assert health_after(Health(registered=False), [gone], 0).disabled is None
 
 
 def test_a_receiver_may_ask_for_a_pause():
-    """Of an hour at most for all of its letters; it does not shorten one that is longer."""
     wish = Reply(ms=1, status=503, error="503", after=60.0)
     assert health_after(WELL, [wish], 1_000).paused_until == 61_000
     assert health_after(WELL, [Reply(ms=1, status=429, error="429", after=86_400.0)], 0).paused_until == HOUR
@@ -75,7 +68,6 @@ def test_a_receiver_may_ask_for_a_pause():
 
 
 def test_what_was_asked_for_holds_beside_what_is_taken():
-    """A receiver that is asked too often takes some of those on their way all the same. An open circuit closes."""
     wish = Reply(ms=1, status=429, error="429", after=60.0)
     for replies in ([wish, TAKEN], [TAKEN, wish], [FAILED, TAKEN, wish, TAKEN, TAKEN]):
         stands = health_after(WELL, replies, 1_000)
@@ -86,5 +78,4 @@ def test_what_was_asked_for_holds_beside_what_is_taken():
 
 
 def test_a_wrong_url_says_nothing_about_its_receiver():
-    """It is that letter's own."""
     assert health_after(WELL, [Reply(ms=0, error="no URL", hopeless=True)] * 9, 0) == WELL

@@ -42,8 +42,6 @@ async def tell(line, time, seconds, answered=True):
 
 
 def test_the_first_goes_alone_until_it_is_answered():
-    """The second waits for that, and goes then."""
-
     async def work(line, time):
         assert await line.begin()
         assert await line.turn(nothing)
@@ -64,10 +62,6 @@ def test_the_first_goes_alone_until_it_is_answered():
      (5.0, 1.9, True), (5.0, 2.1, False)],
 )  # fmt: skip
 def test_nobody_begins_beside_silent_ones(usual, after, begins):
-    """Silent: four times as long as it usually takes, but a quarter of a second, and two seconds at most. It is two
-    where the receiver has answered before.
-    """
-
     async def work(line, time):
         others = ExitStack()
         if usual is not None:
@@ -87,8 +81,6 @@ def test_nobody_begins_beside_silent_ones(usual, after, begins):
 
 
 def test_one_that_did_not_answer_is_not_known_any_more():
-    """What comes next goes alone again."""
-
     async def work(line, time):
         await tell(line, time, 1.0)
         await tell(line, time, 15.0, answered=False)
@@ -119,8 +111,6 @@ def test_one_that_hangs_beside_none_holds_up_one_more_and_no_others():
 
 
 def test_one_that_hangs_is_passed_by_others():
-    """A later one was answered: the receiver is not silent, and others go on beside it, whatever becomes of it."""
-
     async def work(line, time):
         await tell(line, time, 0.01)
         hanging = []
@@ -161,8 +151,6 @@ def test_the_silent_are_not_passed_by_those_that_were_sent_before_them():
 
 
 def test_so_many_go_abreast():
-    """One more waits, and goes when one was answered."""
-
     async def work(line, time):
         await tell(line, time, 0.001)
         gone = [await line.turn(nothing) for _ in range(ABREAST)]

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.integration
 
 
 def test_this_machine_knows_itself():
-    """By the system's own resolver; what has no address is an OSError."""
     found = asyncio.run(_ask(SystemResolver(), "localhost"))
     assert set(found) & {"127.0.0.1", "::1"}
     with pytest.raises(OSError, match=r"\w"):
@@ -20,7 +19,6 @@ def test_this_machine_knows_itself():
 
 
 def test_a_name_is_asked_for_once_at_a_time():
-    """Whoever asks meanwhile gets the same answer; who asks later asks anew."""
     asked, answer = [], threading.Event()
 
     def ask(name):
@@ -41,7 +39,6 @@ def test_a_name_is_asked_for_once_at_a_time():
 
 
 def test_a_name_server_that_says_nothing_holds_up_nobody_else(monkeypatch):
-    """It is given up in time, and other names are answered meanwhile."""
     over, mute_is_asked = threading.Event(), threading.Event()
 
     def ask(name):

@@ -45,7 +45,6 @@ def sender():
 
 
 def test_a_letter_arrives_as_it_is_signed():
-    """With the headers of Standard Webhooks, its query and its body; and the answer is kept."""
     with receiving(says(204, b"")) as receiver:
         (reply,) = send(Sender(HERE), letter(receiver.url))
         (heard,) = receiver.heard
@@ -68,7 +67,6 @@ def test_a_letter_arrives_as_it_is_signed():
     ],
 )
 def test_what_is_not_taken_is_told(sender, answer, status, error):
-    """With its status, or without one."""
     with receiving(answer) as receiver:
         (reply,) = send(sender, letter(receiver.url))
     assert (reply.taken, reply.status, reply.hopeless) == (False, status, False)
@@ -78,7 +76,6 @@ def test_what_is_not_taken_is_told(sender, answer, status, error):
 
 @pytest.mark.parametrize("answer", [hangs, drips_headers])
 def test_one_that_does_not_answer_in_time_is_told(answer):
-    """However busily it says nothing."""
     with receiving(answer) as receiver:
         (reply,) = send(Sender(HERE, seconds=0.4), letter(receiver.url))
     assert (reply.taken, reply.status, reply.hopeless, reply.gone) == (False, None, False, False)
@@ -86,7 +83,6 @@ def test_one_that_does_not_answer_in_time_is_told(answer):
 
 
 def test_redirects_are_not_followed(sender):
-    """Nobody is asked at the place that an answer names."""
     with receiving() as other, receiving(says(302, location=other.url)) as receiver:
         (reply,) = send(sender, letter(receiver.url))
         assert (reply.status, other.heard) == (302, [])
@@ -94,7 +90,6 @@ def test_redirects_are_not_followed(sender):
 
 
 def test_an_answer_of_two_gigabytes_is_not_read(sender):
-    """Its status counts; its beginning is kept, and the connection closed."""
     with receiving(endless) as receiver:
         (reply,) = send(sender, letter(receiver.url))
         assert receiver.written < 64 * 1024**2
@@ -103,7 +98,6 @@ def test_an_answer_of_two_gigabytes_is_not_read(sender):
 
 
 def test_an_answer_that_drips_is_taken_at_its_status(sender, monkeypatch):
-    """What comes after it decides nothing, and is not waited for."""
     monkeypatch.setattr(module, "_BODY_SECONDS", 0.05)
     with receiving(drips_body) as receiver:
         (reply,) = send(sender, letter(receiver.url))
@@ -112,7 +106,6 @@ def test_an_answer_that_drips_is_taken_at_its_status(sender, monkeypatch):
 
 
 def test_nobody_is_there(sender):
-    """A port where nothing listens; a name that has no address."""
     with receiving() as receiver:
         url = receiver.url
 
@@ -127,8 +120,6 @@ def test_nobody_is_there(sender):
 
 
 def test_nobody_learns_from_a_reply_where_a_name_leads(caplog):
-    """What is refused, what has no address, and where nothing listens is told in one text; the log tells them apart."""
-
     async def resolve(name):
         if name == "unknown.example":
             raise OSError("Name or service not known")
@@ -152,7 +143,6 @@ def test_nobody_learns_from_a_reply_where_a_name_leads(caplog):
 
 
 def test_a_wrong_url_is_hopeless(sender):
-    """It is not tried again; and nothing is sent."""
     (reply,) = send(sender, letter("https://127.0.0.1/"))
     assert (reply.hopeless, reply.status) == (True, None)
 
@@ -169,14 +159,12 @@ def test_a_wrong_url_is_hopeless(sender):
     ],
 )
 def test_a_receiver_says_when_to_come_again(value, least, most):
-    """In seconds or as a date; a day at most."""
     with receiving(says(503, retry_after=value)) as receiver:
         (reply,) = send(Sender(HERE, now=lambda: NOW), letter(receiver.url))
     assert reply.after is None if least is None else least <= reply.after <= most
 
 
 def test_an_answer_that_is_taken_asks_for_no_pause(sender):
-    """Retry-After beside 200 means nothing."""
     with receiving(says(200, retry_after="60")) as receiver:
         (reply,) = send(sender, letter(receiver.url))
     assert reply.after is None
@@ -186,7 +174,6 @@ def test_an_answer_that_is_taken_asks_for_no_pause(sender):
 
 
 def test_a_few_are_on_their_way_at_a_time():
-    """Eight to one endpoint, however many there are; all arrive, each once."""
     import threading
 
     lock, now, most = threading.Lock(), [0], [0]
@@ -207,7 +194,6 @@ def test_a_few_are_on_their_way_at_a_time():
 
 
 def test_one_that_fails_again_and_again_is_left(sender):
-    """After so many in a row the rest is not tried."""
     with receiving(says(500)) as receiver:
         replies = send(sender, *(letter(receiver.url, f"m-{n}") for n in range(100)), patience=5)
         tried = [reply for reply in replies if reply is not None]
@@ -215,7 +201,6 @@ def test_one_that_fails_again_and_again_is_left(sender):
 
 
 def test_one_that_hangs_costs_one_round():
-    """Not one time limit a letter."""
     with receiving(hangs) as receiver:
         replies = send(Sender(HERE, seconds=0.4), *(letter(receiver.url, f"m-{n}") for n in range(100)))
         assert sum(reply is not None for reply in replies) <= 16
@@ -234,7 +219,6 @@ def test_a_probe_goes_alone(sender):
 
 @pytest.mark.parametrize("answer", [says(410), says(503, retry_after="60")])
 def test_who_wants_nothing_now_is_sent_nothing_more(answer):
-    """410, and Retry-After: those on their way are the last."""
     with receiving(answer) as receiver:
         replies = send(Sender(HERE), *(letter(receiver.url, f"m-{n}") for n in range(50)))
         assert sum(reply is not None for reply in replies) == len(receiver.heard) <= 8
@@ -259,8 +243,6 @@ def test_one_that_hangs_keeps_nobody(sender):
 
 
 def test_a_letter_that_hangs_holds_no_others_to_its_receiver():
-    """It has one of the places for as long as it does, and all the others are taken meanwhile."""
-
     def answer(receiver, handler, heard):
         (hangs if heard.body == b"hang" else says())(receiver, handler, heard)
 
@@ -284,7 +266,6 @@ def test_a_letter_that_hangs_holds_no_others_to_its_receiver():
 
 
 def test_one_that_hangs_has_one_claim_at_a_time():
-    """What comes for it meanwhile is left at once; its answer tells that others wait, once."""
     with receiving(hangs) as receiver:
         slow = Sender(HERE, seconds=600)
         first = threading.Thread(target=lambda: done.append(send(slow, letter(receiver.url))))
@@ -306,7 +287,6 @@ def test_one_that_hangs_has_one_claim_at_a_time():
 
 
 def test_tls_is_about_the_name_and_the_connection_goes_to_the_address(tmp_path):
-    """SNI, certificate and Host have the name; the name server is asked once a connection, and connections are kept."""
     authority, asked = Authority(tmp_path), []
 
     async def resolve(name):
@@ -328,7 +308,6 @@ def test_tls_is_about_the_name_and_the_connection_goes_to_the_address(tmp_path):
 
 
 def test_a_certificate_of_nobody_we_trust_is_refused(tmp_path):
-    """Nothing is sent before it is verified."""
     authority = Authority(tmp_path)
 
     async def resolve(_name):
@@ -355,8 +334,6 @@ def test_a_certificate_of_nobody_we_trust_is_refused(tmp_path):
     ],
 )
 def test_a_name_that_leads_inside_is_refused(answers):
-    """One such address refuses all that was answered. It may lead elsewhere later: it is tried again."""
-
     async def resolve(_name):
         return answers
 
@@ -387,8 +364,6 @@ def test_a_name_that_changes_its_address_gains_nothing(monkeypatch):
 
 
 def test_of_several_addresses_one_that_answers_is_enough():
-    """The first that takes the connection."""
-
     async def resolve(_name):
         return ["127.0.0.2", "127.0.0.1"]
 

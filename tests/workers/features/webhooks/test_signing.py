@@ -28,7 +28,6 @@ def signed(*keys: str, at: float | None = None, content: bytes = BODY) -> dict[s
 
 
 def test_the_librarys_receiver_verifies():
-    """The official library for Python takes what we sign, and reads the body."""
     secret = signing.new_secret("v1")
     read = Webhook(secret).verify(BODY, signed(secret))
     assert (read["type"], read["data"]["id"]) == ("batch.completed", "batch_1")
@@ -36,14 +35,12 @@ def test_the_librarys_receiver_verifies():
 
 
 def test_the_signature_is_the_librarys():
-    """Byte for byte."""
     secret, at = signing.new_secret("v1"), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     theirs = Webhook(secret).sign("msg-1", at, BODY.decode())
     assert signed(secret, at=at.timestamp())["webhook-signature"] == theirs
 
 
 def test_openais_client_unwraps():
-    """The unmodified client verifies, and knows the event by its type."""
     secret = signing.new_secret("v1")
     client = openai.OpenAI(api_key="none", webhook_secret=secret)
     event = client.webhooks.unwrap(BODY, signed(secret))
@@ -52,7 +49,6 @@ def test_openais_client_unwraps():
 
 
 def test_another_secret_body_or_time_is_refused():
-    """By both receivers: so what they verify is ours."""
     secret, other = signing.new_secret("v1"), signing.new_secret("v1")
     client = openai.OpenAI(api_key="none", webhook_secret=secret)
     for headers, content in (
@@ -67,7 +63,6 @@ def test_another_secret_body_or_time_is_refused():
 
 
 def test_while_a_secret_rotates_both_verify():
-    """Two signatures: whoever has the old secret takes it, and whoever has the new one."""
     new, old = signing.new_secret("v1"), signing.new_secret("v1")
     headers = signed(new, old)
     assert headers["webhook-signature"].count("v1,") == 2
@@ -77,7 +72,6 @@ def test_while_a_secret_rotates_both_verify():
 
 
 def test_a_private_key_signs_and_its_public_key_verifies():
-    """Ed25519, as the standard's `v1a`; a receiver of `v1` is served beside it while an endpoint changes over."""
     secret, old = signing.new_secret("v1a"), signing.new_secret("v1")
     headers = signed(secret, old)
     asymmetric, symmetric = headers["webhook-signature"].split(" ")
@@ -94,7 +88,6 @@ def test_a_private_key_signs_and_its_public_key_verifies():
 
 
 def test_secrets_are_as_the_standard_wants_them():
-    """Of 24 to 64 bytes; what is none is refused without being repeated."""
     assert signing.check_secret(signing.new_secret("v1")) == "v1"
     assert signing.check_secret(signing.new_secret("v1a")) == "v1a"
     assert signing.check_secret("whsec_" + base64.b64encode(bytes(24)).decode()) == "v1"
@@ -107,14 +100,12 @@ def test_secrets_are_as_the_standard_wants_them():
 
 
 def test_a_hint_gives_nothing_away():
-    """Its kind and four characters."""
     secret = signing.new_secret("v1")
     assert signing.hint(secret) == f"whsec_…{secret[-4:]}"
     assert signing.hint(signing.new_secret("v1a")).startswith("whpk_…")
 
 
 def test_the_standards_receiver_in_javascript_verifies(node):
-    """The official library for JavaScript, as a receiver."""
     new, old = signing.new_secret("v1"), signing.new_secret("v1")
     headers = signed(new, old)
     script = """
@@ -133,7 +124,6 @@ try {
 
 
 def test_what_is_sealed_shows_nothing_and_opens():
-    """Each time in another form, and for its own endpoint alone."""
     sealer = Sealer([os.urandom(32)])
     one, two = sealer.seal("whsec_abc", "we_1"), sealer.seal("whsec_abc", "we_1")
     assert one != two
@@ -145,7 +135,6 @@ def test_what_is_sealed_shows_nothing_and_opens():
 
 
 def test_keys_change_without_a_gap():
-    """The first seals, all open; without the old one what it sealed stays shut."""
     old, new = os.urandom(32), os.urandom(32)
     kept = Sealer([old]).seal("whsec_abc", "we_1")
     assert Sealer([new, old]).open(kept, "we_1") == "whsec_abc"
@@ -157,14 +146,12 @@ def test_keys_change_without_a_gap():
 
 
 def test_without_a_key_secrets_are_kept_as_they_are():
-    """And go on to be read when there is a key."""
     kept = Sealer().seal("whsec_abc", "we_1")
     assert (kept, Sealer().seals) == ("whsec_abc", False)
     assert Sealer([os.urandom(32)]).open(kept, "we_1") == "whsec_abc"
 
 
 def test_keys_are_read_and_never_repeated():
-    """Thirty-two bytes each, separated by commas or white space."""
     first, second = os.urandom(32), os.urandom(32)
     words = [base64.b64encode(key).decode() for key in (first, second)]
     assert sealing_keys(",".join(words)) == sealing_keys("\n".join(words)) == (first, second)

@@ -23,26 +23,22 @@ TAKEN = ["8.8.8.8", "93.184.216.34", "1.1.1.1", "2606:4700::1111", "2a00:1450:40
 
 @pytest.mark.parametrize("address", REFUSED)
 def test_what_is_no_address_of_the_internet_is_refused(address):
-    """By https and by http, in whichever spelling."""
     assert refusal(address, "https", Reach())
     assert refusal(address, "http", Reach())
 
 
 @pytest.mark.parametrize("address", TAKEN)
 def test_addresses_of_the_internet_are_taken(address):
-    """By https alone."""
     assert refusal(address, "https", Reach()) is None
     assert refusal(address, "http", Reach(http_loopback=True))
 
 
 def test_what_is_no_address_is_refused():
-    """A name is not looked up here."""
     assert refusal("localhost", "https", Reach()) == "localhost is no address"
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203", "fd12::5"])
 def test_a_deployments_own_networks_are_taken(address):
-    """Its receivers may be private; nothing beside them is let in."""
     reach = Reach(networks=(ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd12::/16")))
     assert refusal(address, "https", reach) is None
     assert refusal("10.2.0.1", "https", reach)
@@ -97,13 +93,11 @@ HOSTILE = [
 
 
 def test_the_table_is_long_enough():
-    """Sixty at least, none twice."""
     assert len(HOSTILE) == len(set(HOSTILE)) > 60
 
 
 @pytest.mark.parametrize("url", HOSTILE)
 def test_hostile_urls_are_refused(url):
-    """With a reason that does not repeat them: they may hold secrets."""
     with pytest.raises(UrlRefused) as caught:
         read_url(url, Reach())
     assert "password" not in str(caught.value).replace("a name or password", "")
@@ -122,12 +116,10 @@ def test_hostile_urls_are_refused(url):
     ],
 )
 def test_good_urls_are_read(url, target):
-    """Host in lower case, the path as it is."""
     assert read_url(url, Reach()) == target
 
 
 def test_what_a_deployment_allows_is_read():
-    """Its networks, its ports; and http to this machine, at any port."""
     reach = Reach(networks=(ipaddress.ip_network("10.0.0.0/8"),), ports=frozenset({9443}), http_loopback=True)
     assert read_url("https://10.1.2.3:9443/", reach).host == "10.1.2.3"
     assert read_url("http://127.0.0.1:5000/x", reach) == Target("http", "127.0.0.1", 5000, "/x")
@@ -138,7 +130,6 @@ def test_what_a_deployment_allows_is_read():
 
 
 def test_what_goes_into_the_header_host():
-    """The port where it is not the usual one; brackets around IPv6."""
     assert Target("https", "a.example", 443, "/").authority == "a.example"
     assert Target("https", "::1", 8443, "/").authority == "[::1]:8443"
     assert Target("http", "a.example", 8080, "/x").origin == "http://a.example:8080"

@@ -64,19 +64,16 @@ def said(end, whole=False, wording=None):
     ],
 )
 def test_ends_have_names(end, name, response):
-    """Ours, and OpenAI's."""
     assert (name_of(end), response_name_of(end)) == (name, response)
 
 
 def test_that_a_job_is_held_is_told_with_the_reason():
-    """And for whom it waits."""
     body, _ = said(HELD)
     assert body["data"] == {"id": JOB, "tenant": "t", "status": "held", "stage": "moderate", "reason": "hate (1 x)",
                             "needs_person": True, "link": f"/v1/jobs/{JOB}"}  # fmt: skip
 
 
 def test_a_result_is_told_without_its_text():
-    """The head of its receipt."""
     body, _ = said(result(metadata={"order": "17"}))
     assert (body["id"], body["created_at"], body["timestamp"]) == ("evt_abc", 1_700_000_000, "2023-11-14T22:13:20.500Z")
     data = body["data"]
@@ -87,7 +84,6 @@ def test_a_result_is_told_without_its_text():
 
 
 def test_other_ends_are_told_with_their_reasons():
-    """Who cancelled why, and what failed where."""
     assert said(CANCELLED)[0]["data"] == {
         "id": JOB, "tenant": "t", "status": "cancelled", "reason": "enough", "link": f"/v1/jobs/{JOB}",
     }  # fmt: skip
@@ -96,14 +92,12 @@ def test_other_ends_are_told_with_their_reasons():
 
 
 def test_the_whole_is_told_where_that_was_asked_for():
-    """As it was published."""
     body, _ = said(result(), whole=True)
     assert body["data"]["receipt"]["answer"]["text"] == "the answer"
     assert "shortened" not in body["data"]
 
 
 def test_a_body_is_bounded():
-    """The whole gives way to the head, and that to less; the reader is told."""
     many = result(metadata={str(n): "x" * 1_000 for n in range(10)})
     body, size = said(many, whole=True, wording=Wording(most=12_000))
     assert size <= 12_000
@@ -116,7 +110,6 @@ def test_a_body_is_bounded():
 
 
 def test_a_response_is_told_by_its_id():
-    """As OpenAI does, and with a link."""
     end = result()
     body = json.loads(of_response(end, "resp_1", encode_value(end), "m", 1, False, Wording(base="https://a.example")))
     assert (body["type"], body["data"]) == (
@@ -125,14 +118,12 @@ def test_a_response_is_told_by_its_id():
 
 
 def test_an_answer_without_its_format_is_told_with_the_failure_and_its_place():
-    """Other failures leave both out."""
     body, _ = said(DEAD.model_copy(update={"failure": "unparsable", "place": "/tall"}))
     assert (body["data"]["failure"], body["data"]["place"]) == ("unparsable", "/tall")
     assert {"failure", "place"}.isdisjoint(said(DEAD)[0]["data"])
 
 
 def test_a_call_of_a_tool_is_told_by_its_finish_reason():
-    """The call itself is in the receipt."""
     call = ToolCall(id="call_1", name="file", arguments='{"id": 3}')
     usage = Usage(prompt_tokens=3, completion_tokens=4)
     answer = Answer(
@@ -156,7 +147,6 @@ def content(ledger):
 
 
 def test_where_nobody_listens_nothing_is_read(ledger):
-    """One question a batch of records, whatever is in it; none where it has no end in it."""
     office = Office(ledger)
     jobs = take_in(ledger, [evaluation(input=str(n)) for n in range(20)])
     for job in jobs:
@@ -171,7 +161,6 @@ def test_where_nobody_listens_nothing_is_read(ledger):
 
 
 def test_a_registered_endpoint_hears_of_the_ends_that_it_asked_for(ledger):
-    """Of its own tenant's jobs alone; once, however often the event is published."""
     office = Office(ledger)
     all_, _ = office.register("http://127.0.0.1:1/")
     office.register("http://127.0.0.1:2/", events=("job.failed",))
@@ -187,7 +176,6 @@ def test_a_registered_endpoint_hears_of_the_ends_that_it_asked_for(ledger):
 
 
 def test_every_kind_of_end_is_told(ledger):
-    """By its own name; that of a record that never was a job is nobody's."""
     office = Office(ledger)
     all_, _ = office.register("http://127.0.0.1:1/")
     dead, cancelled = take_in(ledger, [evaluation(), evaluation(input="c")])
@@ -200,7 +188,6 @@ def test_every_kind_of_end_is_told(ledger):
 
 
 def test_that_a_job_is_held_is_told_to_who_asked_for_it(ledger):
-    """It is no end: who asks for all ends hears nothing of it; of a response it is told under our name."""
     office = Office(ledger)
     asked, _ = office.register("http://127.0.0.1:1/", events=("job.held",))
     office.register("http://127.0.0.1:2/", events=JOB_ENDS)
@@ -221,7 +208,6 @@ def test_that_a_job_is_held_is_told_to_who_asked_for_it(ledger):
 
 
 def test_a_job_names_who_is_to_be_told(ledger):
-    """A URL, or an endpoint; of the ends that it says. The wish goes with the job."""
     office = Office(ledger)
     named, _ = office.register("http://127.0.0.1:1/", events=())
     url = "https://shop.example/hooks?order=1"
@@ -244,7 +230,6 @@ def test_a_job_names_who_is_to_be_told(ledger):
 
 
 def test_a_place_that_was_met_a_moment_ago_is_not_written_again(ledger, monkeypatch):
-    """Another is."""
     office, met = Office(ledger), []
     meet = ledger.of(Webhooks).met
     monkeypatch.setattr(ledger.of(Webhooks), "met", lambda places: (met.append(len(places)), meet(places)))
@@ -260,7 +245,6 @@ def test_a_place_that_was_met_a_moment_ago_is_not_written_again(ledger, monkeypa
 
 
 def test_who_listens_and_is_named_is_told_once(ledger):
-    """By the id of what it is told."""
     office = Office(ledger)
     endpoint, _ = office.register("http://127.0.0.1:1/")
     (job,) = take_in(ledger, [evaluation(callback=Callback(endpoint=endpoint))])
@@ -269,7 +253,6 @@ def test_who_listens_and_is_named_is_told_once(ledger):
 
 
 def test_a_response_is_told_of_as_openai_does(ledger):
-    """To whoever asked for those names, with the response's id; to its callback, too."""
     office = Office(ledger)
     theirs, _ = office.register("http://127.0.0.1:1/", events=("response.completed",))
     ours, _ = office.register("http://127.0.0.1:2/", events=("job.completed",))
@@ -284,7 +267,6 @@ def test_a_response_is_told_of_as_openai_does(ledger):
 
 
 def test_the_head_of_a_receipt_is_told_and_a_link(ledger):
-    """Thin: no text, neither of the question nor of the answer."""
     office = Office(ledger, wording=Wording(base="https://api.example"))
     office.register("http://127.0.0.1:1/")
     (job,) = take_in(ledger, [evaluation(metadata={"order": "17"}, idempotency_key="k")])
@@ -308,7 +290,6 @@ def test_the_whole_receipt_is_told_where_it_fits(ledger):
 
 
 def test_another_tenants_endpoint_is_not_told(ledger):
-    """A job that names it: its delivery is there, and is dropped."""
     office = Office(ledger)
     foreign, _ = office.register("http://127.0.0.1:1/", tenant="other", events=())
     jobs = take_in(ledger, [evaluation(callback=Callback(endpoint=foreign)),
@@ -323,7 +304,6 @@ def test_another_tenants_endpoint_is_not_told(ledger):
 
 
 def test_a_generation_is_told_of_too(ledger):
-    """Callbacks are part of every kind of job."""
     office = Office(ledger)
     office.register("http://127.0.0.1:1/", events=ALL)
     take_in(ledger, [generation(callback=Callback(url="https://shop.example/"))])

@@ -102,7 +102,6 @@ def bridge(ledger, duties=None, of_features=None, progress=None, **parts):
 
 
 def test_a_stop_gives_back_what_nobody_began_even_when_kafka_is_away(tmp_path):
-    """A broker that does not answer keeps neither claims nor duties held."""
     stop = threading.Event()
     stop.set()
     away, notifier = Idle(close=Unavailable("no broker"), once=Unavailable("no broker")), Idle()
@@ -127,7 +126,6 @@ def test_a_duty_that_breaks_ends_the_bridge(tmp_path, monkeypatch):
 
 
 def test_only_the_chosen_duties_run(tmp_path):
-    """What was not asked for is not touched."""
     reap, dispatch, ingest = Idle(), Idle(), Idle()
     with sqlite_ledger(tmp_path) as ledger:
         made = bridge(ledger, frozenset({Duty.REAP}), reap=reap, dispatch=dispatch, ingest=ingest)
@@ -146,7 +144,6 @@ def test_a_bridge_hands_back_what_a_burst_left_again_and_again(tmp_path, monkeyp
 
 
 def test_a_loop_goes_on_when_a_service_comes_back():
-    """What does not answer is tried again; the loop ends when it is told to."""
     stop, calls = threading.Event(), []
 
     def once():
@@ -160,7 +157,6 @@ def test_a_loop_goes_on_when_a_service_comes_back():
 
 
 def test_an_end_is_published_at_once_and_what_soon_follows_with_it(tmp_path, monkeypatch):
-    """A worker that handed a job on rings without ENDS: the relay waits for who took it."""
     monkeypatch.setattr("headrace_workers.runtime.bridge.bridge._FOLLOWED", 3_600.0)
     stop, relay = threading.Event(), Idle()
     relay.rest = 3_600.0
@@ -180,7 +176,6 @@ def test_an_end_is_published_at_once_and_what_soon_follows_with_it(tmp_path, mon
 
 
 def test_a_few_steps_of_the_batch_lane_wait_for_others_before_a_look(tmp_path, monkeypatch):
-    """A trickle alone gathers; work that may be interactive is looked at, and the trickle with it."""
     monkeypatch.setattr("headrace_workers.runtime.bridge.bridge._TRICKLE", 3_600.0)
     dispatch = Idle()
     dispatch.rest = 3_600.0
@@ -195,7 +190,6 @@ def test_a_few_steps_of_the_batch_lane_wait_for_others_before_a_look(tmp_path, m
 
 @pytest.mark.parametrize("duty", [Duty.INGEST, Duty.RELAY, "batches", "evals"])
 def test_what_parts_wait_for_is_told_to_their_loops(tmp_path, duty):
-    """So `headrace health` names a partition that cannot be read, a broker that takes no events, a full disk."""
     progress, lacking = Progress(), Awaited("Kafka", "frozen")
     part = Idle()
     part.waits = lacking
@@ -234,7 +228,6 @@ def running(made):
     ("change", "sent"), [({"state": "waiting", "ready_at": 1}, 1), ({"deadline": 1}, 0)], ids=["delay", "deadline"]
 )
 def test_what_time_brings_about_waits_for_no_look(tmp_path, change, sent):
-    """A retry is handed out as soon as its delay has ended, and what expired is told at once."""
     tasks = Tasks()
     with sqlite_ledger(tmp_path) as ledger:
         dispatch = Once(
@@ -252,7 +245,6 @@ def test_what_time_brings_about_waits_for_no_look(tmp_path, change, sent):
 
 
 def test_dispatch_says_when_it_looks_again(tmp_path):
-    """When nobody rings, and no earlier: it knows when a group has waited long enough for company."""
     soon, late, seconds = Idle(), Idle(), Idle()
     late.rest = 3600.0
     with sqlite_ledger(tmp_path) as ledger:
@@ -264,7 +256,6 @@ def test_dispatch_says_when_it_looks_again(tmp_path):
 
 
 def test_batches_are_gone_on_with_as_soon_as_somebody_rings(tmp_path, monkeypatch):
-    """When one is made, and when jobs of one end: nothing waits for the next look."""
     for name in ("_IDLE", "_REST"):
         monkeypatch.setattr(f"headrace_workers.features.batches.duty.{name}", 3_600.0)
     with sqlite_ledger(tmp_path) as ledger:
@@ -282,7 +273,6 @@ def test_batches_are_gone_on_with_as_soon_as_somebody_rings(tmp_path, monkeypatc
 
 
 def test_while_there_is_no_batch_ends_wake_nobody_up(tmp_path, monkeypatch):
-    """Of jobs that came another way there may be thousands a second."""
     monkeypatch.setattr("headrace_workers.features.batches.duty._IDLE", 3_600.0)
     with sqlite_ledger(tmp_path) as ledger:
         batches, seconds, looks = Running(ledger, tmp_path).bulk, Idle(), []

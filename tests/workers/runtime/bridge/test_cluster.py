@@ -20,7 +20,6 @@ from headrace_workers.wiring.build_bridge import build_bridge
 
 
 def test_the_cluster_is_stated_once_and_another_is_refused(ledger, kafka):
-    """By the id that the broker says."""
     Cluster(kafka, ledger, durable=True).check()
     stated = ledger.deployment.stated()[Fact.CLUSTER]
     assert len(stated) > 3
@@ -33,7 +32,6 @@ def test_the_cluster_is_stated_once_and_another_is_refused(ledger, kafka):
 
 
 def test_a_broker_in_memory_states_none(ledger, embedded_kafka):
-    """It is another cluster each time, and so is its log."""
     ledger.deployment.restate({Fact.CLUSTER: "another"})
     Cluster(embedded_kafka.settings(), ledger, durable=False).check()
     assert ledger.deployment.stated() == {Fact.CLUSTER: "another"}
@@ -41,7 +39,6 @@ def test_a_broker_in_memory_states_none(ledger, embedded_kafka):
 
 @pytest.mark.integration
 def test_a_broker_that_is_away_is_asked_again(ledger):
-    """Nothing is stated meanwhile."""
     cluster = Cluster(KafkaSettings.at("127.0.0.1:9"), ledger, durable=True)
     for _ in range(2):
         with pytest.raises(KafkaUnavailable):
@@ -64,7 +61,6 @@ def test_a_bridge_of_another_deployment_refuses_to_start(ledger, kafka, redis_se
 
 
 def test_nothing_is_read_before_the_cluster_is_known(ledger, kafka, ingests):
-    """A bridge that began while Kafka was away finds out when it is back."""
     job, _ = keyed(1)
     write(kafka, [record(job)])
     ledger.deployment.restate({Fact.CLUSTER: "another"})
@@ -75,7 +71,6 @@ def test_nothing_is_read_before_the_cluster_is_known(ledger, kafka, ingests):
 
 
 def test_nothing_is_published_before_the_cluster_is_known(ledger, kafka, redis_server, tmp_path):
-    """By a relay of whichever bridge: its duty is not even taken."""
     ledger.deployment.restate({Fact.CLUSTER: "another"})
     settings = Settings(kafka=kafka, redis=redis_server.url, ledger=str(ledger.engine.url), home=tmp_path)
     bridge = build_bridge(settings, frozenset({"batches"}), Progress())

@@ -86,7 +86,6 @@ def ends_of(bridge: Callable[[str], Child], duty: str, is_over: Callable[[], Any
 def test_a_run_whose_rows_end_their_bridge_again_and_again_fails(
     ledger: Ledger, tmp_path: Path, bridge: Callable[[str], Child]
 ):
-    """With this reason, and the next one begins."""
     for name in ("1", "2"):
         with_run(ledger, tmp_path, ['{"item": {"x": "1"}}'], name)
 
@@ -106,7 +105,6 @@ def test_a_run_whose_rows_end_their_bridge_again_and_again_fails(
 def test_a_batch_whose_input_ends_its_bridge_again_and_again_fails(
     ledger: Ledger, tmp_path: Path, bridge: Callable[[str], Child]
 ):
-    """With this reason, and the next one is read."""
     made = []
     for count in (1, 2):
         file = files_of(ledger, tmp_path).add(

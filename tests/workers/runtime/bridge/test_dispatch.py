@@ -62,7 +62,6 @@ def leased(ledger):
 
 
 def test_never_more_than_depth_waits_in_a_lane(ledger, tasks, client):
-    """Order stays in the ledger: Redis gets no more than workers can soon run, however often it is asked."""
     take_in(ledger, jobs(9) + jobs(9, Lane.BATCH))
     sender = dispatch(ledger, tasks)
     assert [sender.once() for _ in range(3)] == [4, 0, 0]
@@ -73,14 +72,12 @@ def test_never_more_than_depth_waits_in_a_lane(ledger, tasks, client):
 
 
 def test_a_group_is_as_large_as_it_may_be(ledger, tasks):
-    """One message stands for a whole group; groups that no model runs may be larger."""
     take_in(ledger, jobs(10))
     assert dispatch(ledger, tasks, group_size=8).once() == 2
     assert sorted(row.size for row in ledger.read(select(CLAIMS.c.size))) == [2, 8]
 
 
 def test_interactive_work_goes_ahead_of_batch_work_that_came_first(ledger, tasks, client):
-    """A worker looks at the interactive lane first."""
     take_in(ledger, jobs(3, Lane.BATCH))
     sender = dispatch(ledger, tasks)
     sender.once()
@@ -90,7 +87,6 @@ def test_interactive_work_goes_ahead_of_batch_work_that_came_first(ledger, tasks
 
 
 def test_batch_work_has_a_floor(ledger, tasks, client):
-    """While interactive work never ends, one claim in ten is batch work and goes ahead of it."""
     take_in(ledger, jobs(60) + jobs(60, Lane.BATCH))
     sender = dispatch(ledger, tasks, depth=1)
     taken = []
@@ -103,7 +99,6 @@ def test_batch_work_has_a_floor(ledger, tasks, client):
 
 
 def test_claims_that_redis_did_not_take_are_given_back(ledger, tasks, client, monkeypatch):
-    """What was sent stays claimed, the rest is ready at once and was never tried."""
     take_in(ledger, jobs(4))
     send, sent = tasks.send, []
 
@@ -134,7 +129,6 @@ def test_a_redis_that_is_away_leaves_nothing_claimed(ledger, tasks, redis_server
 
 
 def test_a_wiped_redis_gets_the_work_again(ledger, tasks, client):
-    """What FLUSHALL took was only a copy: when the leases end, the ledger sends it out again."""
     take_in(ledger, jobs(2))
     sender = dispatch(ledger, tasks)
     assert sender.once() == 2
@@ -147,7 +141,6 @@ def test_a_wiped_redis_gets_the_work_again(ledger, tasks, client):
 
 
 def test_work_for_a_model_that_is_not_here_waits(ledger, tasks):
-    """A queue that no alias stands for is left alone, until its model is there."""
     take_in(ledger, [generation(model="other")])
     assert dispatch(ledger, tasks).once() == 0
     assert dispatch(ledger, tasks, models=lambda: [ServedModel("echo"), ServedModel("other")]).once() == 1
@@ -170,8 +163,6 @@ CLAIM = Claim(1, QUEUE, "generate", 1, 1)
     ids=["nothing", "sent", "a lane is full", "all are", "lingers", "lingers long", "sent and lingers"],
 )
 def test_when_it_looks_again(found, full, rest):
-    """Soon where there may be room again, and when a group has waited long enough; seldom when there is nothing."""
-
     class Found:
         def claim(self, *_wanted, **_how):
             return found
@@ -186,7 +177,6 @@ def test_when_it_looks_again(found, full, rest):
 
 
 def test_a_group_that_waits_for_company_goes_when_it_has_waited(ledger, tasks, client):
-    """Nobody rings for it: the look that it was given is late enough."""
     sender = dispatch(ledger, tasks, linger_ms=300, group_size=8)
     take_in(ledger, jobs(1, Lane.BATCH))
     if not sender.once():  # a busy machine may be late
@@ -196,7 +186,6 @@ def test_a_group_that_waits_for_company_goes_when_it_has_waited(ledger, tasks, c
 
 
 def test_batch_work_that_needs_no_model_waits_for_company_for_a_moment():
-    """A message and two transactions for one small step are dear; interactive work waits for nothing."""
     seen = {}
 
     class Asked:
@@ -211,7 +200,6 @@ def test_batch_work_that_needs_no_model_waits_for_company_for_a_moment():
 
 
 def test_a_group_of_texts_to_embed_is_of_like_length(ledger, tasks):
-    """A block of the next in order of length; nothing of that holds an interactive one up."""
     words = [n * 7 % 64 + 1 for n in range(64)]
     take_in(ledger, [embedding(input="word " * count, lane=Lane.BATCH) for count in words])
     take_in(ledger, [embedding(input="word " * 60), embedding(input="word")])

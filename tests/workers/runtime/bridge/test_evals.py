@@ -100,7 +100,6 @@ def breaking(call: Callable[..., Any], after: int, *, done: bool) -> Callable[..
 def test_a_beginning_that_was_broken_off_is_begun_again(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, name: str, after: int, done: bool
 ):
-    """Each row is one item, and one batch carries them, wherever it was."""
     files = files_of(ledger, tmp_path)
     with monkeypatch.context() as patch:
         owner = {"files": files, "evals": ledger.of(Evals), "batches": ledger.of(Batches)}[part]
@@ -118,7 +117,6 @@ def test_a_beginning_that_was_broken_off_is_begun_again(
 
 
 def test_one_bridge_at_a_time_does_it(ledger: Ledger, tmp_path: Path):
-    """The other waits for its lease."""
     first, second = (duty(ledger, files_of(ledger, tmp_path), name) for name in ("one", "two"))
     assert first.once(lambda _: None) == ROWS
     ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
@@ -132,7 +130,6 @@ def test_one_bridge_at_a_time_does_it(ledger: Ledger, tmp_path: Path):
 
 @pytest.mark.integration
 def test_a_large_run_holds_up_no_other_while_it_begins(ledger: Ledger, tmp_path: Path):
-    """Of each a bounded number of rows is written down in turns; the batch of the large one has all of them."""
     large = [json.dumps({"item": {"x": "1"}}) for _ in range(2_500)]
     ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     with_run(ledger, tmp_path, large, "2")
@@ -163,7 +160,6 @@ def test_of_one_tenant_two_runs_begin_at_a_time(ledger: Ledger, tmp_path: Path):
 
 @pytest.mark.integration
 def test_a_beginning_that_is_left_leaves_no_file(ledger: Ledger, tmp_path: Path):
-    """Nor anything open: where it was cancelled, and where another bridge has the duty now."""
     rows = [json.dumps({"item": {"x": "1" * 1_000}}) for _ in range(3_000)]
     ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     with_run(ledger, tmp_path, rows, "2")
@@ -189,7 +185,6 @@ def test_a_beginning_that_is_left_leaves_no_file(ledger: Ledger, tmp_path: Path)
 
 
 def test_a_run_that_goes_beyond_what_its_tenant_may_keep_fails(ledger: Ledger, tmp_path: Path):
-    """With how much that is; another tenant's runs are not hit by it."""
     rows = [json.dumps({"item": {"x": "1" * 100}}) for _ in range(1_500)]
     ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     with_run(ledger, tmp_path, rows, "2")
@@ -226,7 +221,6 @@ def test_who_begins_a_large_run_goes_on(ledger: Ledger, tmp_path: Path):
 
 @pytest.mark.integration
 def test_empty_lines_are_read_a_bounded_part_at_a_time(ledger: Ledger, tmp_path: Path):
-    """Each part says that the bridge goes on, and the next run has its turn behind it."""
     ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     with_run(ledger, tmp_path, [*[""] * 600_000, json.dumps({"item": {"x": "1"}})], "2")
     with_run(ledger, tmp_path, [json.dumps({"item": {"x": "1"}})], "3")
@@ -262,7 +256,6 @@ def test_a_run_over_more_lines_than_a_file_may_have_fails(
 def test_who_has_lost_the_duty_in_the_middle_leaves_the_rest(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Nothing of what was written down is lost, and no file is left."""
     files, has = files_of(ledger, tmp_path), iter([True, True, False])
     with monkeypatch.context() as patch:
         patch.setattr(DutyLease, "held", lambda _: next(has))
@@ -311,7 +304,6 @@ def failing_for(run: str, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_a_run_whose_file_is_gone_or_that_was_cancelled_before_it_began_ends(ledger: Ledger, tmp_path: Path):
-    """With a reason; nothing was asked."""
     files = files_of(ledger, tmp_path)
     source = json.loads(stands(ledger).data_source)["source"]["id"]
     ledger.of(Evals).start(
@@ -327,7 +319,6 @@ def test_a_run_whose_file_is_gone_or_that_was_cancelled_before_it_began_ends(led
 
 
 def test_a_run_whose_answers_are_gone_from_the_store_waits_until_it_is_cancelled(ledger: Ledger, tmp_path: Path):
-    """They may come back with their folder; who does not believe it can end the run."""
     files = files_of(ledger, tmp_path)
     evals = duty(ledger, files)
     while stands(ledger).batch is None:
@@ -345,7 +336,6 @@ def test_a_run_whose_answers_are_gone_from_the_store_waits_until_it_is_cancelled
 
 
 def test_a_run_whose_answers_are_gone_fails_when_its_batchs_time_is_over(ledger: Ledger, tmp_path: Path):
-    """Nobody has to come for that."""
     files = files_of(ledger, tmp_path)
     evals = duty(ledger, files)
     while stands(ledger).batch is None:
@@ -359,7 +349,6 @@ def test_a_run_whose_answers_are_gone_fails_when_its_batchs_time_is_over(ledger:
 
 
 def test_who_follows_a_file_that_was_written_anew_begins_again(ledger: Ledger, tmp_path: Path):
-    """What it has read stands elsewhere now; items that have ended stay as they are."""
     files = files_of(ledger, tmp_path)
     evals = duty(ledger, files)
     while stands(ledger).batch is None:
@@ -374,7 +363,6 @@ def test_who_follows_a_file_that_was_written_anew_begins_again(ledger: Ledger, t
 
 
 def test_what_is_removed_is_forgotten_bit_by_bit(ledger: Ledger, tmp_path: Path):
-    """The items first, then the run."""
     files = files_of(ledger, tmp_path)
     duty(ledger, files).once(lambda _: None)
     run = stands(ledger)

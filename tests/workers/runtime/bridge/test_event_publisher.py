@@ -94,7 +94,6 @@ def test_after_the_time_limit_nothing_is_waited_for(client, publish):
 
 
 def test_the_time_limit_is_for_all_together(client, publish, monkeypatch):
-    """Each is waited for as long as is left."""
     seconds = itertools.count(100.0, 4.0)
     monkeypatch.setattr("headrace_workers.runtime.bridge.event_publisher._LOOK_EVERY", 60.0)
     monkeypatch.setattr(
@@ -105,7 +104,6 @@ def test_the_time_limit_is_for_all_together(client, publish, monkeypatch):
 
 
 def test_a_record_is_sent_as_it_was_decided(client, publish):
-    """On the deployment's topic, with the relay's time; without a key where it has none."""
     publish(("k", b"1"), (None, b"2"))
     headers = [("ce_type", b"t")]
     assert client.sent == [
@@ -117,7 +115,6 @@ def test_a_record_is_sent_as_it_was_decided(client, publish):
 
 
 def test_what_is_sent_at_once_goes_together(client, publish):
-    """The client waits a moment for more, and is told when there is no more: a request for each costs both sides."""
     publish(("a", b"1"), ("b", b"2"), ("c", b"3"))
     (options,) = client.made
     assert options["linger_ms"] > 0
@@ -139,7 +136,6 @@ def test_a_client_is_kept_until_something_fails(client, publish):
 
 
 def test_nothing_is_sent_after_an_error_of_the_client(client, publish):
-    """What was sent before is still waited for; the first error is the one that is told."""
     first, second = KafkaError("first"), KafkaError("second")
     client.on_send = {b"3": first}
     client.on_wait = {b"2": second}
@@ -149,7 +145,6 @@ def test_nothing_is_sent_after_an_error_of_the_client(client, publish):
 
 
 def test_what_follows_under_the_key_of_what_failed_is_not_confirmed(client, publish):
-    """Although Kafka has it: it is sent again, behind what failed. Records without a key have no order."""
     client.on_wait = {b"1": KafkaError("gone"), b"3": KafkaError("gone")}
     done = publish(("a", b"1"), ("a", b"2"), (None, b"3"), (None, b"4"), ("b", b"5"))
     assert done.confirmed == [3, 4]
@@ -157,7 +152,6 @@ def test_what_follows_under_the_key_of_what_failed_is_not_confirmed(client, publ
 
 @pytest.mark.parametrize("error", [TypeError("odd"), ValueError("odd"), InvalidRecordError("odd")])
 def test_what_the_client_will_not_take_is_refused_and_what_follows_it_waits(client, publish, error):
-    """With its words; other keys, and what has none, go on with the same client."""
     client.on_send = {b"1": error}
     done = publish(("a", b"1"), ("a", b"2"), ("b", b"3"), (None, b"4"))
     assert done.confirmed == [2, 3]
@@ -183,9 +177,6 @@ def numbered(number, value):
 
 
 def test_what_is_no_smaller_than_what_was_refused_is_not_sent(client, monkeypatch):
-    """For a moment, and only what was not there before: a row that comes again was let go by a person, and is asked
-    about. Each refusal ends a client.
-    """
     seconds = [100.0]
     monkeypatch.setattr(
         "headrace_workers.runtime.bridge.event_publisher.time", SimpleNamespace(monotonic=lambda: seconds[0])
@@ -210,7 +201,6 @@ def test_what_is_no_smaller_than_what_was_refused_is_not_sent(client, monkeypatc
 
 
 def test_a_record_without_a_key_that_is_refused_holds_no_other(client, publish):
-    """Only itself is asked about again."""
     client.on_wait = {b"1": MessageSizeTooLargeError()}
     done = publish((None, b"1"), (None, b"2"))
     assert [record["value"] for _, record in client.sent] == [b"1", b"2", b"1"]

@@ -59,7 +59,6 @@ def answer(offset=3, end=9, stable=8, error=0, partition="p"):
 
 
 def test_what_was_fetched_is_noted_and_handed_on(fetcher, fetches, time):
-    """The library goes on as before."""
     assert fetches.last == {}
     assert fetcher._parse_fetched_data(answer()) == "parsed 3"
     assert fetches.last == {"p": Fetch(3, 9, 8, None, 100.0)}
@@ -77,7 +76,6 @@ def test_a_partition_is_as_it_is_since_its_offset_or_its_trouble_changed(fetcher
 
 
 def test_an_error_of_the_broker_is_told_in_its_words(fetcher, fetches):
-    """The library passes over it, and tries again by itself."""
     fetcher._parse_fetched_data(answer(error=NotLeaderForPartitionError.errno))
     fetcher._parse_fetched_data(answer(error=OffsetOutOfRangeError.errno, partition="q"))
     assert "NotLeaderForPartitionError" in fetches.last["p"].failure
@@ -86,7 +84,6 @@ def test_an_error_of_the_broker_is_told_in_its_words(fetcher, fetches):
 
 
 def test_what_the_library_raises_for_one_partition_lets_it_rest(fetcher, fetches, time):
-    """For two seconds; the others are fetched meanwhile, and it, too, afterwards."""
     fetcher.error = KafkaError("no whole batch")
     assert fetcher._parse_fetched_data(answer()) is None
     assert fetches.last["p"].failure == "KafkaError: no whole batch"
@@ -103,7 +100,6 @@ def test_what_the_library_raises_for_one_partition_lets_it_rest(fetcher, fetches
 
 
 def test_silence_is_since_the_last_answer(fetcher, fetches, time):
-    """Whatever it said; and none where nothing is asked for."""
     time.now += 5
     assert fetches.silence(asked=True) == 5.0
     assert fetcher._handle_fetch_response("node", "answer") == "handled"
@@ -116,6 +112,5 @@ def test_silence_is_since_the_last_answer(fetcher, fetches, time):
 
 
 def test_a_library_that_is_built_otherwise_is_refused(time):
-    """With the release that is meant."""
     with pytest.raises(ConfigurationError, match=r"is not built as headrace expects .*: install kafka-python 3\.0\.12"):
         Fetches(SimpleNamespace(_fetcher=object()), time)

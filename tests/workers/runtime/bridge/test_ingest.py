@@ -32,7 +32,6 @@ ALL = 4 * len(INBOUND)  # partitions that are read
 
 
 def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, ingests):
-    """Jobs are in the ledger, each refusal is one dead letter and one event, and what came after was taken too."""
     jobs = [keyed(number) for number in range(6)]
     judged = evaluation(idempotency_key="j")
     bad = [record(value=b"\xff\x00"), record(value=b'{"model":"echo","prompt":5}'), record(generation(model="gone")),
@@ -73,7 +72,6 @@ def test_each_broker_tells_where_its_logs_end(ledger, kafka, ingests, monkeypatc
 
 
 def test_header_names_that_are_no_utf8_stop_nothing(ledger, kafka, ingests):
-    """Such a header is passed over as any that is not ours: its job is taken, its batch is read, a refusal shows it."""
     odd = (OddName(b"trace\xff\x00"), b"1")
     jobs = [keyed(number) for number in range(4)]
     first, *rest = [record(job) for job, _ in jobs]
@@ -160,9 +158,6 @@ def test_records_that_take_long_to_admit_are_written_a_few_at_a_time(ledger, kaf
 
 
 def test_bridges_share_the_partitions_and_take_over_from_each_other(ledger, kafka, ingests):
-    """From one that was killed when its lease ends, from one that stops at once. They go on where the ledger says, and
-    read nothing twice.
-    """
     first, second, third = (ingests(kafka, name=name) for name in "abc")
     jobs = [keyed(number) for number in range(9)]
     write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[:3])])
@@ -192,7 +187,6 @@ def reads(ingest):
 
 
 def test_the_brokers_tools_see_how_far_ingest_is(ledger, apache_kafka, fresh_prefix, ingests):
-    """Where its groups can be relied on: while it reads, and when it closes."""
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     jobs = [keyed(number) for number in range(3)]
@@ -206,7 +200,6 @@ def test_the_brokers_tools_see_how_far_ingest_is(ledger, apache_kafka, fresh_pre
 
 
 def test_duplicates_are_passed_over(ledger, kafka, ingests):
-    """The same job sent again, and the whole log read again, add nothing."""
     job, job_id = keyed(1)
     write(kafka, [record(job), record(job), record(value=b"")])
     ingest = ingests(kafka)
@@ -221,7 +214,6 @@ def test_duplicates_are_passed_over(ledger, kafka, ingests):
 
 
 def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
-    """While it holds the bound nothing more is taken; with room again it goes on."""
     full = [True]
     monkeypatch.setattr(ledger, "active_jobs", lambda: 10 if full[0] else 8)
     jobs = [keyed(number) for number in range(4)]
@@ -239,7 +231,6 @@ def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
 
 
 def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
-    """They make room: what is asked for while it is full is done at once."""
     job, job_id = keyed(1)
     write(kafka, [record(job)])
     ingest = ingests(kafka, max_active=10)
@@ -252,7 +243,6 @@ def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
 
 
 def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, ingests, monkeypatch):
-    """Counting all that is active costs, and a bridge that takes nothing in fills nothing. What was there counts."""
     counted, count = [], ledger.active_jobs
     monkeypatch.setattr("headrace_workers.runtime.bridge.ingest._LOOK_EVERY", 0.0)
     monkeypatch.setattr(ledger, "active_jobs", lambda: counted.append(count()) or counted[-1])
@@ -268,7 +258,6 @@ def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, inges
 
 
 def test_labels_are_taken_and_those_of_unknown_jobs_are_told(ledger, kafka, ingests):
-    """Read again, a label is there already; the one that is not taken ends no job, and nothing waits for it."""
     job, job_id = keyed(1)
     write(kafka, [record(job)])
     ingest = ingests(kafka)
@@ -286,7 +275,6 @@ def test_labels_are_taken_and_those_of_unknown_jobs_are_told(ledger, kafka, inge
 
 
 def test_a_cancellation_tells_dispatch_and_relay(ledger, kafka, ingests):
-    """What waited for that job, or follows its end, is ready to be handed out."""
     job, job_id = keyed(1)
     write(kafka, [record(job)])
     ingest, told = ingests(kafka), []

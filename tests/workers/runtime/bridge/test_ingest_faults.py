@@ -26,7 +26,6 @@ HALF = 2 * len(INBOUND)  # of all partitions
 
 
 def test_a_batch_that_the_disk_spoilt_is_a_dead_letter(ledger, apache_kafka, fresh_prefix, ingests):
-    """It is told with its offsets and kept as it lies in the log; what lies behind it is taken."""
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     jobs = [keyed(number) for number in range(3)]
@@ -45,7 +44,6 @@ def test_a_batch_that_the_disk_spoilt_is_a_dead_letter(ledger, apache_kafka, fre
 
 @pytest.mark.parametrize("runs_on", [True, False], ids=["the same bridge", "another bridge"])
 def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka, fresh_prefix, ingests, runs_on):
-    """Also when it already holds more records than were read of the old one."""
     kafka = embedded_kafka.settings(fresh_prefix)
     assert not kafka.groups
     ensure_topics(kafka)
@@ -74,10 +72,6 @@ def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka
 
 
 def test_what_a_producer_took_back_is_not_taken(ledger, apache_kafka, fresh_prefix, ingests):
-    """Of transactions only those that were committed count, and what comes after an abort is read.
-
-    Not on the embedded Tansu, which gives out what was aborted, too.
-    """
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     jobs = [keyed(number) for number in range(4)]
@@ -109,7 +103,6 @@ def only_trouble(ledger, kafka):
 
 
 def test_a_transaction_that_stays_open_is_named(ledger, apache_kafka, fresh_prefix, ingests, monkeypatch):
-    """What lies behind it in its partition waits, all others go on; when it ends, nothing is left to tell."""
     monkeypatch.setattr(fetches, "LASTS", 0.5)
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
@@ -134,7 +127,6 @@ def test_a_transaction_that_stays_open_is_named(ledger, apache_kafka, fresh_pref
 def test_a_partition_that_the_broker_cannot_read_holds_no_other(
     ledger, apache_kafka, fresh_prefix, ingests, monkeypatch
 ):
-    """It is named, with the broker's words; jobs of the other partitions are taken all the while."""
     monkeypatch.setattr(fetches, "LASTS", 0.5)
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
@@ -151,7 +143,6 @@ def test_a_partition_that_the_broker_cannot_read_holds_no_other(
 
 
 def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, ingests, monkeypatch):
-    """Such as an answer without a whole batch: named with the client's words, looked at again, and over when it is."""
     monkeypatch.setattr(fetches, "LASTS", 0.5)
     fails = threading.Event()
 
@@ -204,7 +195,6 @@ def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_p
 
 
 def test_a_bridge_that_cannot_read_leaves_that_to_others(ledger, kafka, ingests):
-    """It says so, and another takes its partitions over while it still lives; when it can read again it shares."""
     cut, well = ingests(kafka, name="cut"), ingests(kafka, name="well")
 
     def read():
@@ -226,7 +216,6 @@ def test_a_bridge_that_cannot_read_leaves_that_to_others(ledger, kafka, ingests)
 
 
 def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, monkeypatch):
-    """Its connections and threads are not left behind at every try."""
     closed = []
     close = KafkaConsumer.close
     monkeypatch.setattr(KafkaConsumer, "close", lambda self, **options: closed.append(self) or close(self, **options))
@@ -239,7 +228,6 @@ def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, 
 
 
 def test_a_log_that_began_anew_loses_no_refusal(ledger, embedded_kafka, fresh_prefix, ingests):
-    """A broker in memory gives out the same offsets after a restart: another bad record is another dead letter."""
     kafka = embedded_kafka.settings(fresh_prefix)
     for expected in (1, 2):
         ensure_topics(kafka)
@@ -262,7 +250,6 @@ class Later(SystemClock):
 
 
 def test_time_in_which_nobody_polled_is_no_silence_of_kafka(ledger, kafka, ingests, monkeypatch):
-    """A ledger that does not answer for long costs a bridge its partitions only for that time."""
     clock = Later()
     ingest, share, failures = ingests(kafka, clock=clock), ledger.share, []
     until(ingest, lambda: ingest._consumer is not None)

@@ -69,9 +69,6 @@ def duty(ledger: Ledger, name: str = "one", clock: SystemClock | None = None) ->
 
 
 def test_they_are_those_that_quality_shows(ledger: Ledger):
-    """By tenant and criterion, with the interval; far from what the judge says. Behind each tenant it says that it goes
-    on: all together may take longer than a bridge may be silent.
-    """
     signs: list[int] = []
     assert duty(ledger).once(lambda: signs.append(len(ledger.of(PassRates).tenants()))) == 2
     assert signs == [1, 2]
@@ -89,7 +86,6 @@ def test_they_are_those_that_quality_shows(ledger: Ledger):
 
 
 def test_they_are_worked_out_now_and_then_by_one_bridge(ledger: Ledger):
-    """Not again within the interval, and not by another meanwhile."""
     clock = Hours()
     first, second = duty(ledger, "one", clock), duty(ledger, "two", clock)
     assert [first.once(), first.once(), second.once()] == [2, 0, 0]
@@ -98,7 +94,6 @@ def test_they_are_worked_out_now_and_then_by_one_bridge(ledger: Ledger):
 
 
 def test_what_nobody_labels_any_more_has_none(ledger: Ledger):
-    """Neither a tenant without labels."""
     clock = Hours()
     of = duty(ledger, "one", clock)
     of.once()
@@ -110,7 +105,6 @@ def test_what_nobody_labels_any_more_has_none(ledger: Ledger):
 
 
 def test_only_so_many_jobs_are_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    """The newest: what it costs is bounded, however many there are."""
     monkeypatch.setattr(live_rates, "MOST_JOBS", 10)
     duty(ledger).once()
     found = ledger.of(PassRates).all()
@@ -119,7 +113,6 @@ def test_only_so_many_jobs_are_read(ledger: Ledger, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_figures_of_one_tenant_are_not_another_s_trouble(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    """What cannot be worked out is told in the log, and has no figure."""
     from headrace_workers.features.quality import assessment
 
     worked_out = assessment.pass_rates
@@ -138,7 +131,6 @@ def test_the_figures_of_one_tenant_are_not_another_s_trouble(ledger: Ledger, mon
 def test_a_ledger_that_was_away_is_asked_again_when_it_is_back(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, where: str
 ):
-    """At the next look, and not after the interval."""
     rates = duty(ledger)
 
     def away(*_args: object) -> None:

@@ -44,7 +44,6 @@ def of_endpoints(unknown) -> RecordAdmission:
 
 
 def test_a_job_names_a_knowledge_base_of_its_tenant_or_is_refused():
-    """Before it is taken in, with the command that makes the base; each base is asked for once in a look."""
     asked = Asked(("default", "mill"))
     admission = of_bases(asked)
     assert isinstance(admission.admit(record(generation())), NewJob)
@@ -63,7 +62,6 @@ def test_a_job_names_a_knowledge_base_of_its_tenant_or_is_refused():
 
 
 def test_a_callback_names_an_endpoint_of_its_tenant_or_is_refused():
-    """With a letter that its sender finds by the job's id, and that may be sent again once it is registered."""
     asked = Asked(("default", THERE))
     admission = of_endpoints(asked)
     named = generation(callback={"endpoint": GONE}, idempotency_key="k")
@@ -83,7 +81,6 @@ def test_a_callback_names_an_endpoint_of_its_tenant_or_is_refused():
 
 
 def test_a_look_asks_once_for_all_that_its_records_name():
-    """However many records name how many bases; each is decided by itself, in its place."""
     asked = Asked(("default", "mill"))
     names = ["mill", "dogs", None, "cats", "mill"]
     records = [record(generation(knowledge=name)) for name in names]
@@ -95,8 +92,6 @@ def test_a_look_asks_once_for_all_that_its_records_name():
 
 
 def test_a_ledger_that_does_not_answer_refuses_nobody():
-    """The records are read again."""
-
     def unknown(_named):
         raise Unavailable("away")
 
@@ -107,8 +102,6 @@ def test_a_ledger_that_does_not_answer_refuses_nobody():
 
 
 def test_a_record_is_read_again_where_a_check_cannot_tell():
-    """A machine that is too busy to compile a format says nothing about the job, which stays in Kafka."""
-
     class Busy(AdmissionCheck):
         def examine(self, _job):
             raise Unavailable("the machine is too busy to compile the format")

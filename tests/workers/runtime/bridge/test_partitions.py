@@ -184,7 +184,6 @@ def read(ledger, offsets):
 
 
 def test_it_reads_its_partitions_from_where_the_ledger_says(ledger, broker, bridge):
-    """What the ledger does not know, or knows of another log, is read from its beginning."""
     read(ledger, {LogPartition(NAMES[0], 0, "log1"): 5, LogPartition(NAMES[0], 1, "log0"): 7})
     consumer = bridge.open()
     assert bridge.open() is consumer
@@ -202,7 +201,6 @@ def test_it_reads_its_partitions_from_where_the_ledger_says(ledger, broker, brid
 
 
 def test_a_share_is_asked_for_when_a_third_of_its_lease_is_gone(broker, bridge, time, asked):
-    """Not for each poll, and long before another may take it."""
     for seconds, times in ((0, 1), (0.4, 1), (0.3, 2), (0.4, 2), (0.3, 3)):
         time.now += seconds
         bridge.open()
@@ -225,7 +223,6 @@ def test_who_takes_long_asks_for_more(broker, bridge, time, asked):
 
 
 def test_who_has_no_share_reads_nothing(ledger, broker, bridge, time, asked, places):
-    """It takes over when another lets go."""
     ledger.share("b", places, LEASE)
     asked.clear()
     assert [bridge.open(), bridge.open()] == [None, None]
@@ -237,7 +234,6 @@ def test_who_has_no_share_reads_nothing(ledger, broker, bridge, time, asked, pla
 
 
 def test_who_gets_another_share_begins_anew(ledger, broker, bridge, time, places):
-    """From where the ledger says then, and with nothing that is another's."""
     first = bridge.open()
     ledger.share("b", places, LEASE)
     read(ledger, {LogPartition(NAMES[1], 1, "log1"): 3, LogPartition(NAMES[1], 0, "log1"): 3})
@@ -252,7 +248,6 @@ def test_who_gets_another_share_begins_anew(ledger, broker, bridge, time, places
 
 @pytest.mark.parametrize(("groups", "seconds"), [(False, 1.0), (True, 10.0)])
 def test_a_topic_that_was_made_anew_is_noticed(ledger, broker, time, groups, seconds):
-    """It has another id. A log in memory is looked at each second, one on disk each ten."""
     bridge = Partitions(replace(KAFKA, groups=groups), ledger, "a", time)
     first = bridge.open()
     broker.logs[NAMES[1]] = "log2"
@@ -271,7 +266,6 @@ def test_a_topic_that_was_made_anew_is_noticed(ledger, broker, time, groups, sec
 
 
 def test_topics_that_are_not_there_are_named(broker, bridge):
-    """With what makes them; so is one without partitions."""
     del broker.logs[NAMES[0]]
     with pytest.raises(KafkaUnavailable, match=f"topics {NAMES[0]} are not there: `headrace init` creates them"):
         bridge.open()
@@ -284,7 +278,6 @@ def test_topics_that_are_not_there_are_named(broker, bridge):
 
 
 def test_a_broker_that_is_away_is_told_and_asked_by_a_new_client(broker, bridge):
-    """The old one is closed, whatever that brings."""
     broker.fails = {"describe": KafkaConnectionError("refused"), "close": KafkaError("odd")}
     for _ in range(2):
         with pytest.raises(KafkaUnavailable, match=r"no broker answers at 127\.0\.0\.1:9: .*refused"):
@@ -296,7 +289,6 @@ def test_a_broker_that_is_away_is_told_and_asked_by_a_new_client(broker, bridge)
 
 
 def test_who_no_longer_sees_the_broker_leaves_all_to_others(ledger, broker, bridge, time, places):
-    """Another may see it. It asks again at once."""
     bridge.open()
     broker.fails = {"describe": KafkaConnectionError("refused")}
     time.now += 1
@@ -313,7 +305,6 @@ def test_who_no_longer_sees_the_broker_leaves_all_to_others(ledger, broker, brid
 
 @pytest.mark.parametrize("step", ["assign", "read_any_record"])
 def test_a_consumer_that_could_not_be_opened_is_closed(broker, bridge, step):
-    """Whatever went wrong, also where that cannot be closed; the next try makes another."""
     broker.fails = {step: RuntimeError("odd"), "close": KafkaError("odd")}
     with pytest.raises(RuntimeError, match="odd"):
         bridge.open()
@@ -323,7 +314,6 @@ def test_a_consumer_that_could_not_be_opened_is_closed(broker, bridge, step):
 
 
 def test_who_closes_leaves_all_to_others(ledger, broker, bridge, places):
-    """At once; it may begin again. Its other duties stay its own."""
     ledger.hold("relay", "a", LEASE)
     bridge.open()
     broker.fails = {"close": KafkaError("odd")}
@@ -356,7 +346,6 @@ def test_who_gives_way_does_not_ask_for_a_while(ledger, broker, bridge, time, as
 
 
 def test_a_broker_whose_groups_can_be_relied_on_is_told_how_far_ingest_is(ledger, broker, time):
-    """For its tools, in the group of the deployment, and once more at the end. Nothing depends on it."""
     bridge = Partitions(KAFKA, ledger, "a", time)
     bridge.commit()
     consumer = bridge.open()
@@ -370,7 +359,6 @@ def test_a_broker_whose_groups_can_be_relied_on_is_told_how_far_ingest_is(ledger
 
 
 def test_a_ledger_that_was_restored_while_no_bridge_ran_is_reported(ledger, broker, time):
-    """Bridges commit behind the ledger: it knew more once. For a day, also where it knows nothing of a partition."""
     read(ledger, {LogPartition(NAMES[0], 0, "log1"): 5, LogPartition(NAMES[0], 1, "log1"): 7})
     broker.committed = {(NAMES[0], 0): 9, (NAMES[0], 1): 7, (NAMES[1], 0): 1, ("another", 0): 4}
     bridge = Partitions(KAFKA, ledger, "a", time)
@@ -383,7 +371,6 @@ def test_a_ledger_that_was_restored_while_no_bridge_ran_is_reported(ledger, brok
 
 
 def test_groups_that_a_broker_does_not_show_are_no_reason_to_wait(ledger, broker, time):
-    """They may be forbidden to this user, or not be there yet: nothing is committed before it has looked."""
     bridge = Partitions(KAFKA, ledger, "a", time)
     broker.fails = {"groups": CoordinatorNotAvailableError("new")}
     consumer = bridge.open()
@@ -397,7 +384,6 @@ def test_groups_that_a_broker_does_not_show_are_no_reason_to_wait(ledger, broker
 
 
 def test_another_broker_is_told_nothing(broker, bridge):
-    """There the groups are not to be touched."""
     consumer = bridge.open()
     bridge.commit()
     bridge.close()
@@ -430,7 +416,6 @@ def offsets(found):
 
 @pytest.mark.parametrize("event", ["a new leader", "a silence of Kafka", "a pause of ours", "a new consumer"])
 def test_the_last_record_is_read_once_more_where_the_log_may_be_another(has_read, bridge, event):
-    """Nothing is taken before it was seen to be the same; then what follows is, and the next is read as usual."""
     consumer, first = has_read, (NAMES[0], 0)
     if event == "a new consumer":
         bridge.close()
@@ -446,7 +431,6 @@ def test_the_last_record_is_read_once_more_where_the_log_may_be_another(has_read
 
 
 def test_a_partition_that_was_never_read_is_not_doubted(broker, bridge):
-    """There is nothing to compare."""
     consumer = bridge.open()
     bridge.doubt()
     assert set(consumer.sought.values()) == {0}
@@ -454,7 +438,6 @@ def test_a_partition_that_was_never_read_is_not_doubted(broker, bridge):
 
 
 def test_positions_of_a_restored_ledger_are_sought_without_a_new_record(ledger, has_read, bridge, time):
-    """When the bridge asks for its share again."""
     with writing(ledger.engine) as tx:
         tx.execute(update(POSITIONS).values(next=1, fingerprints="[]"))
     time.now += 1
@@ -463,7 +446,6 @@ def test_positions_of_a_restored_ledger_are_sought_without_a_new_record(ledger, 
 
 
 def test_a_topic_that_was_made_anew_is_no_log_that_differs(ledger, broker, has_read, bridge):
-    """It has another id: it is read from its beginning, and nobody is told of an incident."""
     broker.logs[NAMES[0]] = "log2"
     with pytest.raises(PositionsMoved):
         bridge.unread(fetched(raw(0, b"other")), False)

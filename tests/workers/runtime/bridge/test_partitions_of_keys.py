@@ -21,7 +21,6 @@ class Cluster:
 
 
 def test_a_key_goes_where_every_client_puts_it():
-    """The same as the library's own partitioner, at the first time and after; without a key, where there is room."""
     ours, theirs = Partitions(), DefaultPartitioner()
     keys = [str(uuid4()).encode() for _ in range(50)]
     for key in keys + keys:

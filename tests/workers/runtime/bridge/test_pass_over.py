@@ -34,7 +34,6 @@ def steps(ledger):  # noqa: F811
 
 
 def test_jobs_that_only_asked_for_the_cache_go_on(ledger):  # noqa: F811
-    """Those that were handed out and not begun, too; their receipts will say why."""
     turns = [{"role": "system", "content": "You answer for a shop. " * 40}, {"role": "user", "content": "p"}]
     take_in(ledger, [job(idempotency_key=str(number), prompt=None, messages=turns) for number in range(3)])
     assert claim_one(ledger, "recall", limit=1) is not None
@@ -51,7 +50,6 @@ def test_jobs_that_only_asked_for_the_cache_go_on(ledger):  # noqa: F811
 
 @pytest.mark.parametrize("served", [frozenset({"recall"}), None])
 def test_with_a_worker_they_wait(ledger, served):  # noqa: F811
-    """However long; and where nobody can say whether there is one."""
     take_in(ledger, [job()])
     assert look(ledger, served) == 0
     assert steps(ledger) == [("recall", "recall", "ready")]
@@ -66,13 +64,11 @@ def test_what_was_begun_is_left(ledger):  # noqa: F811
 
 
 def test_who_did_not_wait_is_not_asked_about(ledger):  # noqa: F811
-    """A worker may take it at any moment, and Redis is asked for nothing."""
     take_in(ledger, [job()])
     assert StageSkipper(ledger=ledger, pipeline=Pipeline(), served=lambda _queues: 1 / 0).once() == 0
 
 
 def test_who_needs_what_it_makes_waits_and_says_for_what(ledger):  # noqa: F811
-    """A job whose answer is to rest on documents; it holds up none of those that can do without."""
     take_in(ledger, [job(knowledge="docs", idempotency_key=str(number)) for number in range(3)])
     take_in(ledger, [job(idempotency_key="4")])
     assert claim_one(ledger, "recall", limit=2) is not None
@@ -86,7 +82,6 @@ def test_who_needs_what_it_makes_waits_and_says_for_what(ledger):  # noqa: F811
 
 
 def test_those_that_wait_are_looked_at_once(ledger, monkeypatch):  # noqa: F811
-    """However many they are: those that can do without are found behind them."""
     monkeypatch.setattr(unserved_steps, "_AT_ONCE", 2)
     take_in(ledger, [job(knowledge="docs", idempotency_key=str(number)) for number in range(4)])
     take_in(ledger, [job(idempotency_key="5")])
@@ -99,7 +94,6 @@ def test_those_that_wait_are_looked_at_once(ledger, monkeypatch):  # noqa: F811
     ids=["embedding", "moderation", "evaluation"],
 )
 def test_other_kinds_wait_at_their_first_stage_and_say_for_what(ledger, asked, queue, role):  # noqa: F811
-    """Whose worker is to be started; once there is one, it is done."""
     take_in(ledger, [asked])
     assert look(ledger) == 0
     ((reason,),) = ledger.read(select(STEPS.c.reason))

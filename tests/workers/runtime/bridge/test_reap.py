@@ -86,7 +86,6 @@ def test_leases_are_put_off_before_any_is_taken_back(fake, caplog):
 
 
 def test_that_the_clock_went_back_is_said(fake, caplog):
-    """By how much: who set it may want to know what that did."""
     fake.gap = -3_600_000
     reaper(fake)
     assert [(record.levelname, record.fields["ms"]) for record in caplog.records] == [("WARNING", 3_600_000)]
@@ -102,7 +101,6 @@ def test_a_lease_that_ran_out_is_looked_at_whenever_it_is(fake):
 
 
 def test_when_nothing_is_due_a_look_is_noted_now_and_then(fake):
-    """Ten times a lease tell a gap well enough."""
     fake.found = Due(leases=False, steps=False)
     reap = reaper(fake)
     for _ in range(30):
@@ -114,7 +112,6 @@ def test_when_nothing_is_due_a_look_is_noted_now_and_then(fake):
 
 @pytest.mark.parametrize("kind", ["unstarted", "crashed", "poison", "promoted", "expired"])
 def test_whatever_time_brought_about_is_told(fake, kind):
-    """Dispatch and relay are to hear of it."""
     fake.found, fake.did = Due(leases=False, steps=True), Reaped(**{kind: 2})
     assert Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0).once() == 2
 
@@ -130,7 +127,6 @@ def test_it_looks_again_at_once_while_more_deadlines_have_passed(fake):
 
 
 def test_old_jobs_are_forgotten_until_none_is_left(fake):
-    """Once a minute, and at every look while there is more than one call forgets."""
     reap = reaper(fake)
     assert fake.pruned == []
     fake.pass_by(61)
@@ -140,7 +136,6 @@ def test_old_jobs_are_forgotten_until_none_is_left(fake):
 
 
 def test_features_are_kept_up_until_nothing_is_left(fake):
-    """Once a minute, and at every look while there is more."""
     reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0, upkeep=[fake.keep_up])
     reap.once()
     assert fake.kept_up == 0
@@ -151,7 +146,6 @@ def test_features_are_kept_up_until_nothing_is_left(fake):
 
 
 def test_a_silent_workers_job_is_ready_again_on_a_real_ledger(tmp_path):
-    """The lease ends by the database's clock, and the work can be claimed anew."""
     with sqlite_ledger(tmp_path) as ledger:
         take_in(ledger, [generation()])
         claim = claim_one(ledger)
@@ -171,7 +165,6 @@ def test_refusals_are_forgotten_too_whether_or_not_a_job_was_read(tmp_path):
 
 
 def test_usage_is_counted_until_nothing_is_left(fake):
-    """Every ten seconds, and at every look while there is more."""
     reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0)
     reap.once()
     assert fake.counted == 0
@@ -182,7 +175,6 @@ def test_usage_is_counted_until_nothing_is_left(fake):
 
 
 def test_what_is_held_for_too_long_is_withheld_until_nothing_is_left(fake):
-    """Every ten seconds, and at every look while there is more."""
     reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0, hold=3_600.0)
     reap.once()
     assert fake.withheld == []

@@ -137,7 +137,6 @@ def content(value):
 
 @pytest.mark.parametrize(("content", "reason"), BAD_VALUES.values(), ids=BAD_VALUES)
 def test_a_bad_value_is_refused_with_what_is_wrong(content, reason):
-    """Whatever is in the value, the answer is a burial whose reason names the trouble."""
     found = refused(accept(record(value=content), RULES), reason)
     assert found.value == (content or b"")
 
@@ -154,7 +153,6 @@ def test_a_bad_envelope_is_refused_with_what_is_wrong(headers, reason):
 @given(data=st.data())
 @settings(max_examples=15, deadline=None)
 def test_an_event_on_the_wrong_topic_is_refused(event_type, data):
-    """Each event has one topic; on any other it is refused, and what headrace itself says is no job anywhere."""
     event = data.draw(STRATEGIES[event_type])
     for topic in Topic:
         if topic is not topic_for(event):
@@ -164,7 +162,6 @@ def test_an_event_on_the_wrong_topic_is_refused(event_type, data):
 
 
 def test_the_wrong_topic_is_told_before_what_else_is_wrong():
-    """Its sender mends that first: the value may be right for another topic."""
     wrong = record(value=b"{}", topic=Topic.EVALUATION)
     refused(
         accept(wrong, RULES),
@@ -177,7 +174,6 @@ def test_the_wrong_topic_is_told_before_what_else_is_wrong():
        topic=st.sampled_from(Topic), typed=st.sampled_from([None, *STRATEGIES]))  # fmt: skip
 @settings(max_examples=300, deadline=None)
 def test_no_bytes_raise(value, headers, topic, typed):
-    """Any bytes at all come out as a refusal."""
     named = replaced(GOOD, "ce_type", typed.encode()) if typed else ()
     refused(accept(Record(topic, 0, 0, (*headers, *named), value), RULES))
 
@@ -186,7 +182,6 @@ def test_no_bytes_raise(value, headers, topic, typed):
 @given(event=st.one_of(*(STRATEGIES[f"headrace.job.{kind}.v1"] for kind in get_args(JobKind))))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_valid_job_is_taken_or_refused_for_what_this_deployment_has(event):
-    """A job that the contract allows has its one first step, unless its model, deadline or callback forbids it."""
     found = accept(record(event), RULES)
     if isinstance(found, Burial):
         refused(
@@ -202,7 +197,6 @@ def test_any_valid_job_is_taken_or_refused_for_what_this_deployment_has(event):
 
 
 def test_a_job_comes_with_its_first_step():
-    """Lane, priority, deadline, route and trace are read once, here."""
     soon = datetime.fromtimestamp(NOW / 1000, UTC) + timedelta(minutes=5)
     job = generation(priority=9, lane=Lane.BATCH, deadline=soon, tenant="shop", idempotency_key="k")
     given_record = record(job)
@@ -218,7 +212,6 @@ def test_a_job_comes_with_its_first_step():
 
 
 def test_the_earlier_of_two_deadlines_counts():
-    """The envelope's expiry and the job's deadline both bound it."""
     first, second = (datetime.fromtimestamp(NOW / 1000, UTC) + timedelta(hours=h) for h in (1, 2))
     taken = [
         accept(record(job, headers=replaced(GOOD, "ce_expirytime", expiry.isoformat().encode())), RULES)
@@ -248,7 +241,6 @@ def test_an_evaluation_starts_at_the_judge():
 
 
 def test_an_embedding_starts_at_the_recall_workers():
-    """In a queue of its own, where its exact length decides with whom it shares a call."""
     found = accept(record(embedding(input="three whole words", lane=Lane.BATCH)), RULES)
     (step,) = found.steps
     assert (found.kind, step.stage, step.queue, step.group_key, step.lane) == (
@@ -269,12 +261,10 @@ def test_an_embedding_starts_at_the_recall_workers():
     ],
 )
 def test_what_nobody_here_can_do_is_refused(job, reason):
-    """The reason says who there is, or how long the text is: nothing is cut, and nobody stands in."""
     refused(accept(record(job), RULES), reason)
 
 
 def test_a_moderation_starts_at_the_moderator():
-    """Whether it names it or not."""
     for job in (moderation(), moderation(model=POLICY_MODEL)):
         found = accept(record(job), RULES)
         (step,) = found.steps
@@ -282,14 +272,12 @@ def test_a_moderation_starts_at_the_moderator():
 
 
 def test_a_wish_to_cancel_is_taken():
-    """A cancellation names job, tenant and reason."""
     job_id = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
     asked = record(cancel(job_id, tenant="shop", reason="late"))
     assert accept(asked, RULES) == Cancellation(job_id, "shop", "late", None, None, asked)
 
 
 def test_a_label_is_taken_unless_it_names_another_job():
-    """As it is; a wrong one refers to its job, and ends none."""
     job_id = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
     said = record(review(job_id, tenant="shop"))
     assert accept(said, RULES) == ReceivedReview(review(job_id, tenant="shop"), said)
@@ -300,7 +288,6 @@ def test_a_label_is_taken_unless_it_names_another_job():
 
 
 def test_the_same_record_is_refused_under_the_same_id():
-    """Reading a log again adds no dead letter; another place in it is another one."""
     ids = [accept(record(value=b"", offset=offset), RULES).id for offset in (1, 1, 2)]
     assert ids[0] == ids[1] != ids[2]
 
@@ -313,7 +300,6 @@ def test_a_refused_job_is_named():
 
 
 def test_a_refusal_keeps_a_bounded_part_of_its_headers():
-    """However long and many names and values are, the dead letter stays small."""
     found = refused(accept(record(headers=[(f"{n}" + "n" * 5_000, b"v" * 5_000) for n in range(99)]), RULES))
     assert len(found.headers) == 64
     assert {(len(name), len(value)) for name, value in found.headers.items()} == {(1024, 1024)}
@@ -358,7 +344,6 @@ def test_ten_thousand_mutated_records_add_up(tmp_path):
 
 
 def test_a_structured_event_is_a_job_like_any_other():
-    """What the ledger keeps of it is the job alone, as it comes in binary mode."""
     job = generation(idempotency_key="k")
     event = {"specversion": "1.0", "id": "1", "source": "/t", "type": "headrace.job.generation.v1"}
     whole = json.dumps(event | {"data": json.loads(encode_value(job))}).encode()
@@ -381,7 +366,6 @@ def test_a_job_costs_what_its_model_counts():
 
 
 def test_a_job_that_may_be_answered_again_costs_all_its_answers():
-    """Its step is as long as before: that is what groups are made by."""
     floor = {"min_quality": MinQuality(criterion="contains", value=1), "criteria": (Contains(text="x"),)}
     found = accept(record(generation(model="other", sampling={"max_tokens": 7}, **floor)), RULES)
     assert isinstance(found, NewJob)
@@ -389,7 +373,6 @@ def test_a_job_that_may_be_answered_again_costs_all_its_answers():
 
 
 def test_a_chain_is_pinned_with_what_each_of_its_models_costs():
-    """Named by a list or by its name in the catalogue; the record stays as it came."""
     for model in (("echo", "other"), "careful"):
         job = generation(model=model)
         found = accept(record(job), RULES)
@@ -404,7 +387,6 @@ def test_a_chain_is_pinned_with_what_each_of_its_models_costs():
 
 
 def test_a_model_of_a_chain_that_cannot_hold_the_prompt_is_skipped():
-    """The first must hold it: a job is refused that its first model cannot answer."""
     turns = [Message(role="user" if n % 2 == 0 else "assistant", content="word") for n in range(5)]
     found = accept(record(generation(model="careful", prompt=None, messages=tuple(turns))), RULES)
     assert isinstance(found, NewJob)

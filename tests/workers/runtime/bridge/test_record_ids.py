@@ -34,7 +34,6 @@ def test_a_name_that_contradicts_the_jobs_id_is_refused_with_both(name, named, w
 
 @pytest.mark.parametrize("named", NAMED.values(), ids=NAMED)
 def test_the_jobs_own_id_is_taken_as_a_name_and_so_is_none(named):
-    """Other languages need not compute the id; those that do are checked."""
     job = generation(idempotency_key="k")
     assert isinstance(accept(named(record(job), job.job_id("").encode()), RULES), NewJob)
     assert isinstance(accept(record(job, key=b""), RULES), NewJob)
@@ -59,13 +58,11 @@ MEANT = {
 
 @pytest.mark.parametrize("content", MEANT.values(), ids=MEANT)
 def test_a_record_that_is_wrong_elsewhere_refers_to_its_job(content):
-    """Tenant and key are enough to say which job was meant."""
     found = refused(accept(record(value=content), RULES))
     assert (found.refers_to, found.tenant) == (generation(tenant="shop", idempotency_key="k").job_id(""), "shop")
 
 
 def test_without_a_key_the_event_names_the_job():
-    """And where neither can be used, nothing is made up."""
     given = record(value=value(priority=99))
     assert accept(given, RULES).refers_to == generation().job_id(given.header("ce_id"))
     for content in (value(idempotency_key=5), value(tenant="no/tenant"), value(idempotency_key="\ud800"), b"[]", b"{"):
@@ -74,7 +71,6 @@ def test_without_a_key_the_event_names_the_job():
 
 
 def test_a_refusal_tells_all_by_which_its_sender_finds_it():
-    """Names and place of the record, as it said them; only what is a good trace is handed through."""
     job = generation(model="gone")
     headers = list(record(job).headers)
     headers += [("ce_subject", b"mine"), ("ce_correlationid", b"order-7"), ("ce_traceparent", b"00-no-trace")]
@@ -89,7 +85,6 @@ def test_a_refusal_tells_all_by_which_its_sender_finds_it():
 
 @pytest.mark.parametrize("size", [1_000, 5_000])
 def test_names_of_any_size_can_be_kept(size):
-    """No name, however long, is more than an index takes, or holds half a character."""
     name = "€".encode() * size
     headers = tuple((header, name) for header in ("ce_id", "ce_subject", "ce_correlationid", "ce_traceparent"))
     told = letter(accept(record(headers=headers, key=name), RULES))

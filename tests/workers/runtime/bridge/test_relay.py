@@ -78,7 +78,6 @@ def relays(ledger, monkeypatch):
 
 
 def test_events_come_out_in_order_per_job(ledger, kafka, relays):
-    """Key, headers and value are as they were decided; the outbox is empty afterwards."""
     say(ledger, 1_200)
     relay = relays(kafka)
     assert [(relay.once(), relay.rest > 0) for _ in range(3)] == [(1_000, False), (200, True), (0, True)]
@@ -126,7 +125,6 @@ def test_events_that_were_not_confirmed_are_sent_again(ledger, kafka, relays, mo
 
 
 def test_a_ledger_that_fails_after_the_publishing_means_twice_and_never_none(ledger, kafka, relays, monkeypatch):
-    """Rows go only after Kafka has them."""
     say(ledger, 3)
     relay, published, failures = relays(kafka), ledger.published, [Unavailable("away")]
 
@@ -144,7 +142,6 @@ def test_a_ledger_that_fails_after_the_publishing_means_twice_and_never_none(led
 
 
 def test_only_one_of_two_bridges_publishes(ledger, kafka, relays):
-    """So order per job holds; when the one lays its duty down, the other takes over at once."""
     first, second = relays(kafka, "a"), relays(kafka, "b")
     say(ledger, 5)
     assert (first.once(), second.once()) == (5, 0)
@@ -156,7 +153,6 @@ def test_only_one_of_two_bridges_publishes(ledger, kafka, relays):
 
 
 def test_a_broker_that_is_killed_loses_nothing(ledger, durable_broker, relays):
-    """While it is away events wait in the ledger; after its restart all are there."""
     kafka = durable_broker.settings()
     relay = relays(kafka)
     say(ledger, 20)
@@ -200,7 +196,6 @@ def limit(kafka, topic, size):
 
 
 def test_an_event_that_is_too_large_is_set_aside_and_the_rest_goes_on(ledger, apache_kafka, fresh_prefix, relays):
-    """Its key's later events wait behind it; told to retry, with a topic that takes it, they come out in order."""
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     limit(kafka, PUBLISHED[0], 100_000)
@@ -241,10 +236,6 @@ def test_of_many_only_those_that_are_too_large_are_set_aside(ledger, apache_kafk
 
 
 def test_many_that_are_too_large_cost_few_clients(ledger, apache_kafka, fresh_prefix, relays, monkeypatch):
-    """A client dies of each refusal, and a new one takes a moment in which nothing is published: what is as large as
-    what was refused just now is set aside without asking. Others go on meanwhile, and each is asked about again when
-    a person says so.
-    """
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     limit(kafka, PUBLISHED[0], 100_000)
@@ -292,7 +283,6 @@ class Dying:
 
 
 def test_who_fails_after_anothers_refusal_is_sent_by_a_new_client(monkeypatch):
-    """Whatever the order in which they fail: only what is refused when it is alone is refused."""
     monkeypatch.setattr("kafka.KafkaProducer", Dying)
     values = [b"1", b"2", b"large", b"3", b"large", b"4"]
     rows = [OutboxRow(n, Outgoing(PUBLISHED[0], f"k{n}", {}, value)) for n, value in enumerate(values)]
@@ -302,7 +292,6 @@ def test_who_fails_after_anothers_refusal_is_sent_by_a_new_client(monkeypatch):
 
 
 def test_what_this_client_itself_will_not_send_is_set_aside(ledger, kafka, relays):
-    """On any broker: beyond the client's own bound nothing is tried again and again."""
     put_values(ledger, ("a", b"x" * 9_000_000), ("b", b"1"))
     relay = relays(kafka)
     while relay.once():
@@ -312,7 +301,6 @@ def test_what_this_client_itself_will_not_send_is_set_aside(ledger, kafka, relay
 
 
 def test_what_follows_a_large_event_is_sent_when_its_fate_is_known():
-    """Large and small rows of other keys go together; the order is kept."""
     small, large = b"s", b"x" * 100_000
     pairs = [("a", small), ("a", large), ("b", large), ("c", small), ("b", small), ("a", small), (None, large)]
     rows = [OutboxRow(n, Outgoing(PUBLISHED[0], key, {}, value)) for n, (key, value) in enumerate(pairs)]
@@ -324,7 +312,6 @@ def test_what_follows_a_large_event_is_sent_when_its_fate_is_known():
 
 
 def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafka, fresh_prefix, relays, monkeypatch):
-    """It says why, in the ledger too; the other publishes at once. Alone it tries again after a while."""
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     wrong, right = relays(kafka, "wrong"), relays(kafka, "right")
@@ -346,7 +333,6 @@ def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafk
 
 
 def test_rows_are_bounded_in_bytes(ledger, embedded_kafka, fresh_prefix, relays):
-    """A thousand large events are not held at once, and a single one of any size goes."""
     put_values(ledger, *[(f"k{n}", b"x" * 3_000_000) for n in range(5)])
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
@@ -355,7 +341,6 @@ def test_rows_are_bounded_in_bytes(ledger, embedded_kafka, fresh_prefix, relays)
 
 
 def test_a_broker_that_does_not_answer_holds_nobody_for_long(ledger, embedded_kafka, fresh_prefix):
-    """Publishing and closing keep their time limits while the broker is frozen with requests on their way."""
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     say(ledger, 1)

@@ -90,13 +90,11 @@ def relay_of(ledger, time, name="a", following=None, tasks=None):
 
 
 def test_a_relay_begins_without_any_trouble(ledger, time):
-    """What it waits for is told by what happens, and nothing has."""
     relay, _ = relay_of(ledger, time)
     assert relay.waits is None
 
 
 def test_the_duty_is_asked_for_when_half_of_its_lease_is_gone(ledger, time, asked):
-    """Not for each poll, and before another may take it."""
     relay, _ = relay_of(ledger, time)
     for seconds, times in ((0, 1), (2.4, 1), (0.1, 2), (2.4, 2), (5, 3)):
         time.ours += seconds
@@ -117,7 +115,6 @@ def test_who_has_not_the_duty_asks_each_time_and_publishes_nothing(ledger, time,
 
 
 def test_what_is_published_and_how(ledger, time):
-    """The oldest thousand at once, at the ledger's time, with half a minute for all; nothing for none."""
     say(ledger, 1_001)
     relay, plan = relay_of(ledger, time)
     assert [relay.once() for _ in range(3)] == [1_000, 1, 0]
@@ -128,7 +125,6 @@ def test_what_is_published_and_how(ledger, time):
 
 
 def test_who_cannot_publish_gives_way_for_a_while_and_says_why(ledger, time, asked):
-    """To the program, and in the ledger; another may take over at once; it begins again by itself."""
     say(ledger, 3)
     relay, plan = relay_of(ledger, time)
     error = KafkaError("no answer")
@@ -164,7 +160,6 @@ def test_only_the_duty_to_publish_is_given_up(ledger, time):
 
 
 def test_a_time_that_the_broker_refuses_is_asked_for_anew(ledger, time, monkeypatch):
-    """And the words are for who can set a clock."""
     say(ledger, 1)
     relay, plan = relay_of(ledger, time)
     plan.errors = [InvalidTimestampError()]
@@ -177,7 +172,6 @@ def test_a_time_that_the_broker_refuses_is_asked_for_anew(ledger, time, monkeypa
 
 
 def test_a_trouble_is_over_when_there_is_nothing_to_publish(ledger, time):
-    """Or when another bridge has done it meanwhile."""
     for other_does_it in (False, True):
         say(ledger, 1)
         relay, plan = relay_of(ledger, time)
@@ -193,7 +187,6 @@ def test_a_trouble_is_over_when_there_is_nothing_to_publish(ledger, time):
 
 
 def test_what_kafka_refuses_is_set_aside_and_counted(ledger, time, caplog):
-    """With its reason, and the job in the log; the rest is done with."""
     say(ledger, 7, jobs=7)
     relay, plan = relay_of(ledger, time)
     plan.refused = {b"2": "too large", b"4": "odd"}
@@ -207,7 +200,6 @@ def test_what_kafka_refuses_is_set_aside_and_counted(ledger, time, caplog):
 
 @pytest.mark.parametrize("lie", [None, b"headrace.result.v1", b"headrace.dead.v1"])
 def test_nothing_follows_from_a_refused_record_that_is_replayed(ledger, time, lie):
-    """Its headers are its sender's. Without a type they stop nothing, and it ends no job, whatever they say."""
     office = Office(ledger)
     office.register("http://127.0.0.1:1/")
     (job,) = take_in(ledger, [evaluation()])
@@ -226,7 +218,6 @@ def test_nothing_follows_from_a_refused_record_that_is_replayed(ledger, time, li
 
 
 def test_what_was_done_before_an_error_is_done_with(ledger, time, monkeypatch):
-    """Confirmed rows go, refused ones are set aside, and the rest waits."""
     say(ledger, 4, jobs=4)
     rows = ledger.outbox(9)
     relay, plan = relay_of(ledger, time)
@@ -239,7 +230,6 @@ def test_what_was_done_before_an_error_is_done_with(ledger, time, monkeypatch):
 
 
 def test_what_is_shut_is_tried_again_after_ten_seconds(ledger, time, monkeypatch):
-    """However long it took to find out that it is; meanwhile it is not."""
     say(ledger, 3)
     relay, plan = relay_of(ledger, time)
     tried = []
@@ -296,7 +286,6 @@ def test_a_webhook_does_not_wait_for_kafka(ledger, time, monkeypatch):
 
 
 def test_what_cannot_be_followed_is_not_forgotten(ledger, time, monkeypatch):
-    """Kafka has it, and will have it again; its webhook is made then."""
     relay, _, tasks = told_of_an_end(ledger, time)
 
     def away(*_):

@@ -88,7 +88,6 @@ def test_a_restored_ledger_is_filled_again_by_the_bridge_that_lives(ledger, ledg
 
 
 def test_nothing_is_written_behind_a_gap(ledger, ledger_url, kafka, ingests, tmp_path, monkeypatch):
-    """A bridge that polls before it has looked at the ledger's positions finds out when it writes."""
     ingest = ingests(kafka)
     publish(kafka, 0)
     until(ingest, lambda: taken(ledger, 0))
@@ -138,9 +137,6 @@ def said(ledger):
 
 
 def test_what_was_done_since_the_dump_is_done_again_under_the_same_ids(ledger, ledger_url, kafka, ingests, tmp_path):
-    """Dump, run, restore, run again, compare: each job ends once, with the events of before. A worker that still holds
-    a claim of before changes nothing.
-    """
     ingest = ingests(kafka)
     publish(kafka, 0, 1)
     until(ingest, lambda: taken(ledger, 0, 1))
@@ -165,9 +161,6 @@ def test_what_was_done_since_the_dump_is_done_again_under_the_same_ids(ledger, l
 
 
 def test_what_the_ledger_has_forgotten_is_not_run_again(ledger, kafka, ingests):
-    """Of what is read a second time, a job that the ledger knows is passed over, and one that it may have forgotten is
-    a dead letter that a person may replay; what was not read before is taken.
-    """
     ingest = ingests(kafka, retention=0.0)
     publish(kafka, 0, 1, 2)
     until(ingest, lambda: taken(ledger, 0, 1, 2))
@@ -234,7 +227,6 @@ def test_a_restored_log_is_read_again_from_where_it_matches(ledger, durable_brok
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_a_broker_that_only_restarts_is_no_incident(ledger, durable_broker, ingests):
-    """Its log is the same, and is read on."""
     kafka = durable_broker.settings()
     ingest = ingests(kafka)
     publish(kafka, 0, 1, 2)

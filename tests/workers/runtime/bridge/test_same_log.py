@@ -23,8 +23,6 @@ def fingerprint(offset, digest="ab"):
 
 @pytest.mark.parametrize("step", [1, 7, 500])
 def test_marks_are_few_and_go_far_back(step):
-    """Sixteen at most, the newest always; a log that lacks the last records is read again from at most four times as
-    far back, and a little."""
     fingerprints = ()
     for number in range(3_000):
         fingerprints = with_fingerprint(fingerprints, fingerprint(newest := number * step))
@@ -59,7 +57,6 @@ def fingerprints_of(kafka, partition):
 
 
 def test_a_log_is_read_again_from_the_newest_record_that_is_the_same(kafka, partition):
-    """Where the last are others, or are not there, or all are others; a log that is the same stays as it is."""
     fingerprints = fingerprints_of(kafka, partition)
     others = tuple(each._replace(digest="ab") for each in fingerprints)
     assert len({each.digest for each in fingerprints}) == 6
@@ -78,7 +75,6 @@ def test_a_log_is_read_again_from_the_newest_record_that_is_the_same(kafka, part
 
 
 def test_a_broker_that_takes_seconds_to_answer_is_no_other_log(kafka, partition, monkeypatch):
-    """A poll that brings nothing says nothing of a record: only an answer does."""
     fingerprints, now = fingerprints_of(kafka, partition), [0.0]
     monkeypatch.setattr("headrace_workers.runtime.bridge.cluster.monotonic", lambda: now[0])
     with consumer_of(kafka) as consumer:
@@ -95,7 +91,6 @@ def test_a_broker_that_takes_seconds_to_answer_is_no_other_log(kafka, partition,
 
 
 def test_what_kafka_deleted_by_age_speaks_against_nothing(apache_kafka, fresh_prefix):
-    """Its fingerprints cannot be compared; those of what is still there can."""
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     write(kafka, [record(keyed(number)[0]) for number in range(6)])

@@ -95,7 +95,6 @@ def kafka(apache_kafka, fresh_prefix):
 
 
 def test_a_missing_topic_holds_only_what_is_meant_for_it(ledger, kafka, relays):  # noqa: F811
-    """And what follows under its keys, on any topic. It is named; when it is there all comes out in order."""
     remove(kafka, A)
     put_values(ledger, *((f"a{n}", b"1") for n in range(1_100)), (None, b"1"))
     put_values(ledger, ("a0", b"2"), ("b", b"2"), (None, b"2"), topic=B)
@@ -126,7 +125,6 @@ def test_a_missing_topic_holds_only_what_is_meant_for_it(ledger, kafka, relays):
 
 
 def test_a_topic_that_goes_while_it_is_written_to_holds_nobody(ledger, kafka, relays):  # noqa: F811
-    """The client believed that it is there."""
     relay = relays(kafka)
     put_values(ledger, ("a", b"0"), ("b", b"0"))
     run_out(relay)
@@ -139,7 +137,6 @@ def test_a_topic_that_goes_while_it_is_written_to_holds_nobody(ledger, kafka, re
 
 
 def test_a_forbidden_topic_holds_only_what_is_meant_for_it(ledger, kafka, relays):  # noqa: F811
-    """Although the refusal of one record ends the client for all."""
     admin = KafkaAdminClient(**kafka.client_options())
     pattern = ResourcePattern(ResourceType.TOPIC, kafka.topic(A))
     admin.create_acls([ACL("User:ANONYMOUS", "*", ACLOperation.WRITE, ACLPermissionType.DENY, pattern)])
@@ -172,7 +169,6 @@ def test_a_forbidden_topic_holds_only_what_is_meant_for_it(ledger, kafka, relays
 
 
 def test_a_partition_without_a_leader_holds_only_what_is_meant_for_it(ledger, kafka, relays, monkeypatch):  # noqa: F811
-    """Not the other partitions of its topic."""
     home = partition_of("a")
     other = next(key for key in "bcdefgh" if partition_of(key) != home)
     lost = TopicPartition(kafka.topic(A), home)

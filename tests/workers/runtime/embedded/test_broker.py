@@ -47,7 +47,6 @@ def test_apache_kafka_comes_first(tmp_path, release):
 
 
 def test_a_wrong_kafka_home_is_an_error(tmp_path):
-    """A setting that leads nowhere is said, not passed over."""
     env = {"KAFKA_HOME": str(tmp_path), "PATH": program(tmp_path / "bin", "java")}
     with pytest.raises(ConfigurationError, match="KAFKA_HOME"):
         broker.choose(tmp_path, (1111, 2222), env)
@@ -63,7 +62,6 @@ def test_tansu_comes_second(tmp_path, release, monkeypatch):
 
 @pytest.mark.integration
 def test_docker_comes_third(tmp_path, monkeypatch):
-    """Where only a Docker engine answers, the image runs in a container that belongs to this home."""
     monkeypatch.setattr(broker, "tansu_binary", lambda: None)
     path = program(tmp_path / "bin", "docker")
     chosen = broker.choose(tmp_path, (1111, 2222), {"PATH": path})
@@ -78,7 +76,6 @@ def test_docker_comes_third(tmp_path, monkeypatch):
 @pytest.mark.integration
 @pytest.mark.parametrize("engine", [None, "exit 1"])
 def test_without_any_the_four_ways_are_named(tmp_path, monkeypatch, engine):
-    """No broker, and a Docker client without its engine, end in an error that says what to do."""
     monkeypatch.setattr(broker, "tansu_binary", lambda: None)
     path = program(tmp_path / "bin", "docker", engine) if engine else str(tmp_path)
     with pytest.raises(ConfigurationError) as caught:
@@ -105,7 +102,6 @@ def test_the_one_that_is_asked_for_is_taken(tmp_path, release, monkeypatch):
     ],
 )
 def test_apache_kafka_that_is_asked_for_and_not_here_says_what_to_do(tmp_path, monkeypatch, env, told):
-    """What it needs, what of it is missing, and how to get it; another that is here is not taken instead."""
     monkeypatch.setattr(broker, "tansu_binary", lambda: "/wheel/tansu")
     with pytest.raises(ConfigurationError) as caught:
         broker.choose(tmp_path, (1111, 2222), {"PATH": str(tmp_path), **env}, broker.Kind.APACHE)
@@ -115,14 +111,12 @@ def test_apache_kafka_that_is_asked_for_and_not_here_says_what_to_do(tmp_path, m
 
 @pytest.mark.parametrize(("kind", "told"), [("tansu", r"headrace\[embedded\]"), ("docker", "Docker engine")])
 def test_another_that_is_asked_for_and_not_here_says_what_it_needs(tmp_path, monkeypatch, kind, told):
-    """By its name."""
     monkeypatch.setattr(broker, "tansu_binary", lambda: None)
     with pytest.raises(ConfigurationError, match=f"--broker {kind} needs .*{told}"):
         broker.choose(tmp_path, (1111, 2222), {"PATH": str(tmp_path)}, broker.Kind(kind))
 
 
 def test_apache_kafka_has_its_heap_for_its_partitions(tmp_path):
-    """What it sets aside for compaction, which hardly anything here needs, is a small part."""
     lines = broker.apache_properties(tmp_path, 1, 2).splitlines()
     [buffer] = [int(line.partition("=")[2]) for line in lines if line.startswith("log.cleaner.dedupe.buffer.size=")]
     [heap] = [int(part[4:-1]) * 1024**2 for part in broker.apache_argv(tmp_path, tmp_path) if part.startswith("-Xmx")]
@@ -148,7 +142,6 @@ def test_apache_kafka_has_its_partitions_after_a_stall_and_comes_back_soon_after
 
 @pytest.mark.integration
 def test_a_docker_that_does_not_answer_is_told_of(tmp_path, monkeypatch):
-    """Its container of an earlier start cannot be removed: the error names it, and is no traceback."""
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\nexec sleep 60\n")
     docker.chmod(stat.S_IRWXU)
@@ -159,7 +152,6 @@ def test_a_docker_that_does_not_answer_is_told_of(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_apache_kafka_keeps_its_log_when_it_comes_back_on_other_ports(tmp_path):
-    """What was published before a stop is there after the next start, wherever that listens."""
     home = os.environ.get("KAFKA_HOME") if shutil.which("java") else None
     kafka_home = Path(need(home, "KAFKA_HOME (an unpacked Apache Kafka) and java are needed"))
 

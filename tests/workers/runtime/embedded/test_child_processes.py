@@ -30,7 +30,6 @@ def gone(pid: int) -> bool:
 
 
 def test_what_a_child_says_is_in_its_log(tmp_path):
-    """Standard output and error go to one file, and the spec's environment reaches the child."""
     argv = (sys.executable, "-c", "import os, sys; print(os.environ['GREETING']); sys.exit('bye')")
     child = start(ChildSpec(name="talker", argv=argv, env={"GREETING": "hello"}), tmp_path)
     child.process.wait(120)
@@ -38,21 +37,18 @@ def test_what_a_child_says_is_in_its_log(tmp_path):
 
 
 def test_a_child_that_ends_before_it_is_ready_is_an_error(tmp_path):
-    """The error says the exit code and where the log is."""
     spec = ChildSpec(name="short", argv=(sys.executable, "-c", "raise SystemExit(3)"), ready=lambda: False)
     with pytest.raises(ChildFailed, match=r"exit code 3; see .*short\.log"):
         start(spec, tmp_path)
 
 
 def test_what_it_said_last_is_told(tmp_path):
-    """The error itself, not the trace that leads there."""
     program = "def f():\n    raise ValueError('the port is taken')\nf()"
     with pytest.raises(ChildFailed, match=r"exit code 1: ValueError: the port is taken; see .*broken\.log"):
         start(ChildSpec(name="broken", argv=(sys.executable, "-c", program), ready=lambda: False), tmp_path)
 
 
 def test_a_child_that_never_gets_ready_is_stopped(tmp_path):
-    """Waiting is bounded, and nothing is left behind."""
     pids: list[str] = []
     argv = (sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
     log = tmp_path / "slow.log"
@@ -63,13 +59,11 @@ def test_a_child_that_never_gets_ready_is_stopped(tmp_path):
 
 
 def test_a_program_that_is_not_there_is_an_error(tmp_path):
-    """The error names the program."""
     with pytest.raises(ChildFailed, match="/no/such/program"):
         start(ChildSpec(name="none", argv=("/no/such/program",)), tmp_path)
 
 
 def test_a_stubborn_child_is_killed_after_its_grace(tmp_path):
-    """A child that ignores SIGTERM is gone all the same."""
     log = tmp_path / "stubborn.log"
     spec = ChildSpec(
         name="stubborn", argv=STUBBORN, grace_seconds=0.2, ready=lambda: log.exists() and "up" in log.read_text()
@@ -80,7 +74,6 @@ def test_a_stubborn_child_is_killed_after_its_grace(tmp_path):
 
 
 def test_grandchildren_go_too(tmp_path):
-    """What a child has started itself does not survive its stop."""
     program = f"""
 import subprocess, time
 print(subprocess.Popen({SLEEP!r}).pid, flush=True)
@@ -101,7 +94,6 @@ time.sleep(600)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal of a dying parent is Linux's")
 def test_a_killed_parent_takes_its_children_along(tmp_path):
-    """SIGKILL to the parent leaves no child."""
     program = f"""
 from pathlib import Path
 from headrace_workers.runtime.embedded.child_processes import ChildSpec, start
@@ -119,7 +111,6 @@ child.process.wait()
 
 
 def test_a_large_log_is_put_aside(tmp_path: Path):
-    """A log over the bound becomes `.1`, in place of an older one; a small one is kept."""
     log = tmp_path / "x.log"
     (tmp_path / "x.log.1").write_text("older")
     log.write_text("12345")
@@ -131,7 +122,6 @@ def test_a_large_log_is_put_aside(tmp_path: Path):
 
 
 def test_id_and_start_name_a_process(tmp_path):
-    """The start of a living process is stable; one that is gone has none."""
     child = start(ChildSpec(name="sleeper", argv=SLEEP), tmp_path)
     first = started_at(child.process.pid)
     assert first is not None

@@ -10,7 +10,6 @@ from headrace_workers.runtime.embedded import free_ports
 
 
 def test_no_port_is_given_twice():
-    """Not in one call, and not in the next."""
     found = [*free_ports.free_ports(30), *free_ports.free_ports(30)]
     assert len(set(found)) == 60
 
@@ -25,13 +24,11 @@ def test_a_port_in_use_is_passed_over():
 
 
 def test_the_system_gives_none_of_them_to_a_client():
-    """While a server is away nobody's connection takes its port, and no client connects to itself."""
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(port < first for port in free_ports.free_ports(50))
 
 
 def test_processes_that_start_together_find_different_ports():
-    """Each looks in a place of its own."""
     code = "from headrace_workers.runtime.embedded.free_ports import free_ports; print(*free_ports(3))"
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     found = [port for process in started for port in process.communicate()[0].split()]
@@ -39,7 +36,6 @@ def test_processes_that_start_together_find_different_ports():
 
 
 def test_two_that_want_the_same_port_do_not_both_get_it():
-    """Although nobody listens there yet; when the first is gone the next one gets it."""
     (port,) = free_ports.free_ports(1)
     with free_ports.held(port) as first, free_ports.held(port) as second:
         assert first == port
@@ -49,7 +45,6 @@ def test_two_that_want_the_same_port_do_not_both_get_it():
 
 
 def test_a_port_at_which_somebody_listens_is_not_given():
-    """Whoever it is: it knows of no claims."""
     (port,) = free_ports.free_ports(1)
     with socket.create_server((free_ports.LOOPBACK, port)), free_ports.held(port) as found:
         assert found != port

@@ -21,7 +21,6 @@ time.sleep(600)
 
 
 def test_two_cannot_hold_one_home(tmp_path):
-    """The second is refused with the first one's process id, and comes in once the first is killed."""
     owner = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     assert owner.stdout.readline() == "held\n"
@@ -37,7 +36,6 @@ def test_two_cannot_hold_one_home(tmp_path):
 
 
 def test_what_a_killed_owner_left_is_ended(tmp_path):
-    """Children that are written down and still run are killed by the next owner."""
     child = start(ChildSpec(name="orphan", argv=SLEEP), tmp_path)
     write_children(tmp_path, [child])
     lock = HomeLock(tmp_path).acquire()
@@ -59,7 +57,6 @@ def test_a_process_that_only_shares_the_id_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{", '[{"pid": "x"}]', "[1]"])
 def test_a_broken_list_is_no_obstacle(tmp_path, content):
-    """A list that was cut short by a kill does not keep the next owner out."""
     (tmp_path / "children.json").write_text(content)
     assert end_leftovers(tmp_path) == []
     assert psutil.pid_exists(1)

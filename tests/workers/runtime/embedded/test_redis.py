@@ -21,7 +21,6 @@ def binary(request, monkeypatch):
 
 
 def test_it_answers_on_loopback_and_writes_no_file(binary, tmp_path):
-    """Both programs start with the same options, serve, and leave nothing on the disk."""
     folder = tmp_path / "redis"
     folder.mkdir()
     server = embedded.redis(binary, folder, free_ports(1)[0])
@@ -38,7 +37,6 @@ def test_it_answers_on_loopback_and_writes_no_file(binary, tmp_path):
 
 
 def test_without_any_the_ways_are_named(monkeypatch):
-    """No redis-server anywhere ends in an error that says what to do."""
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     monkeypatch.setattr(embedded, "_from_wheel", lambda: None)
     with pytest.raises(ConfigurationError, match="HEADRACE_REDIS"):

@@ -49,7 +49,6 @@ def env() -> dict[str, str]:
 
 
 def test_all_is_there_between_entry_and_exit(tmp_path: Path, env):
-    """Inside, topics exist and others find the addresses; outside, no process and no address is left."""
     migrated, owned, shown = [], [], []
     with Stack(tmp_path, children, migrated.append, own=owned.append, env=env, progress=shown.append) as stack:
         assert owned == migrated  # both the broker and the ledger are its own
@@ -70,7 +69,6 @@ def test_all_is_there_between_entry_and_exit(tmp_path: Path, env):
 
 
 def test_a_ledger_that_was_given_is_not_its_own(tmp_path: Path, env):
-    """It may belong to another Kafka: its bridge finds that out."""
     owned = []
     given = {**env, "HEADRACE_LEDGER": f"sqlite:///{tmp_path}/given.db"}
     with Stack(tmp_path, lambda _addresses: [], lambda _url: None, own=owned.append, env=given):
@@ -78,7 +76,6 @@ def test_a_ledger_that_was_given_is_not_its_own(tmp_path: Path, env):
 
 
 def test_a_crashed_broker_comes_back_with_its_topics(tmp_path: Path, env):
-    """The broker forgets all when it dies: it is started again on its port, and the topics are made anew."""
     with Stack(tmp_path, children, lambda _url: None, env=env) as stack:
         settings = KafkaSettings.at(stack.addresses.kafka)
         pid = broker_pid(tmp_path)
@@ -89,7 +86,6 @@ def test_a_crashed_broker_comes_back_with_its_topics(tmp_path: Path, env):
 
 
 def test_a_second_stack_in_one_home_is_refused(tmp_path: Path, env):
-    """The second one says who is there, and leaves the first one's file alone."""
     with Stack(tmp_path, lambda _addresses: [], lambda _url: None, env=env):
         second = Stack(tmp_path, children, lambda _url: None, env=env)
         with pytest.raises(AlreadyRunning, match=str(tmp_path)):
@@ -99,7 +95,6 @@ def test_a_second_stack_in_one_home_is_refused(tmp_path: Path, env):
 
 
 def test_a_child_that_fails_takes_all_down(tmp_path: Path, env):
-    """When a start fails, what was started before is stopped, and the home is free again."""
     broken = ChildSpec(name="bridge", argv=(sys.executable, "-c", "raise SystemExit(2)"), ready=lambda: False)
     with pytest.raises(ChildFailed, match="exit code 2"):
         Stack(tmp_path, lambda _addresses: [broken], lambda _url: None, env=env).start()
@@ -109,7 +104,6 @@ def test_a_child_that_fails_takes_all_down(tmp_path: Path, env):
 
 
 def test_addresses_of_the_environment_are_used(tmp_path: Path):
-    """Nothing is started for an address that is given."""
     env = {"HEADRACE_KAFKA": "k:1", "HEADRACE_REDIS": "redis://r:2/0", "HEADRACE_LEDGER": "postgresql+psycopg://p/x"}
     services = plan(tmp_path, env)
     assert services.children == ()
@@ -118,7 +112,6 @@ def test_addresses_of_the_environment_are_used(tmp_path: Path):
 
 
 def test_a_broker_that_is_given_and_another_that_is_asked_for_contradict(tmp_path: Path):
-    """Neither is passed over in silence."""
     with pytest.raises(ConfigurationError, match="HEADRACE_KAFKA names a broker, and --broker apache starts another"):
         plan(tmp_path, {"HEADRACE_KAFKA": "k:1"}, Kind.APACHE)
 
@@ -151,7 +144,6 @@ def broker_of_ours() -> int:
 
 
 def test_a_broker_that_is_killed_while_topics_are_made_is_started_again(tmp_path: Path, env, monkeypatch, caplog):
-    """At the start of the stack: it comes up, with all topics, and says what happened."""
     killed = kill_first(monkeypatch, 2, broker_of_ours)
     with Stack(tmp_path, children, lambda _url: None, env=env) as stack:
         assert missing_topics(KafkaSettings.at(stack.addresses.kafka), Topic) == []
@@ -161,7 +153,6 @@ def test_a_broker_that_is_killed_while_topics_are_made_is_started_again(tmp_path
 
 
 def test_a_broker_that_always_dies_while_it_is_set_up_is_an_error(tmp_path: Path, env, monkeypatch):
-    """Three chances; then it says how it ended and where the log is, and nothing is left."""
     kill_first(monkeypatch, 99, broker_of_ours)
     with pytest.raises(ChildFailed, match=r"broker was killed by SIGKILL.* while it was set up; see .*broker\.log"):
         Stack(tmp_path, children, lambda _url: None, env=env).start()
@@ -169,7 +160,6 @@ def test_a_broker_that_always_dies_while_it_is_set_up_is_an_error(tmp_path: Path
 
 
 def test_a_broker_that_is_killed_again_while_its_topics_are_made_anew(tmp_path: Path, env, monkeypatch):
-    """When it was started again after a crash: one crash more, and no end of the stack."""
     with Stack(tmp_path, children, lambda _url: None, env=env) as stack:
         settings = KafkaSettings.at(stack.addresses.kafka)
         first = broker_pid(tmp_path)
@@ -205,7 +195,6 @@ def fill(place: Path) -> Path:
 
 
 def test_a_full_disk_while_a_child_dies_ends_nothing(small_disk: Path, env, caplog):
-    """The child comes back, words say what is wrong, and with room the list of processes is whole again."""
     home = small_disk / "home"
     with Stack(home, children, lambda _url: None, env=env) as stack:
         ballast = fill(small_disk)
@@ -224,7 +213,6 @@ def test_a_full_disk_while_a_child_dies_ends_nothing(small_disk: Path, env, capl
 
 
 def test_a_full_disk_is_told_once_and_that_it_is_over(small_disk: Path, env, caplog):
-    """Also while nobody dies of it: every process waits, and only this says for what."""
     home = small_disk / "home"
 
     def told() -> list[str]:
@@ -249,7 +237,6 @@ def brokers_now() -> set[int]:
 
 
 def test_a_full_disk_at_the_start_is_told(small_disk: Path, env):
-    """What is full and what to do; a try later may succeed."""
     ballast = fill(small_disk)
     home = small_disk / "home"
     with pytest.raises(Unavailable, match=r"no space is left for .*/home.*: make room"):
@@ -273,7 +260,6 @@ except HeadraceError as error:
 
 @pytest.mark.parametrize("there", [True, False], ids=["there", "to be made"])
 def test_a_home_that_cannot_be_written_is_told(service_folder: Path, env, there: bool):
-    """To one who is not root: which folder, why, and that HEADRACE_HOME names another."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("root and setpriv are needed, to be somebody else")
     home = service_folder / f"read-only-{there}" / "home"

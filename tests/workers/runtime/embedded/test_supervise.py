@@ -68,7 +68,6 @@ def warnings(caplog):
 
 
 def test_a_crash_is_told_with_its_log_and_what_comes_next(supervisor, time, caplog):
-    """Once for each: who, how, where to look, and when it is started again."""
     exits = supervisor.start(ChildSpec(name="exits", argv=CRASH))
     exits.process.wait()
     killed = supervisor.start(ChildSpec(name="killed", argv=SLEEP))
@@ -83,7 +82,6 @@ def test_a_crash_is_told_with_its_log_and_what_comes_next(supervisor, time, capl
 
 
 def test_a_restart_that_fails_is_told_once_with_its_log(supervisor, time, caplog):
-    """By what went wrong now, not by how the process before it ended."""
     ready = iter([True, False])
     first = supervisor.start(ChildSpec(name="a", argv=SLEEP, ready=lambda: next(ready), ready_seconds=0.0))
     kill(first)
@@ -104,12 +102,10 @@ def crash(supervisor, time):
 
 
 def test_delays_double_up_to_a_bound():
-    """The first restart comes soon, the later ones at most every half minute."""
     assert [restart_delay(crashes) for crashes in (1, 2, 3, 7, 50)] == [0.5, 1.0, 2.0, 30.0, 30.0]
 
 
 def test_a_killed_child_is_started_again_after_its_delay(supervisor, time):
-    """A crash is noted at once; the restart waits for its time, and runs what every start runs."""
     started = []
     first = supervisor.start(ChildSpec(name="a", argv=SLEEP, started=lambda: started.append(1)))
     kill(first)
@@ -125,7 +121,6 @@ def test_a_killed_child_is_started_again_after_its_delay(supervisor, time):
 
 
 def test_a_steady_child_starts_with_a_clean_record(supervisor, time):
-    """The delay after a long run is the first one again."""
     kill(supervisor.start(ChildSpec(name="a", argv=SLEEP)))
     supervisor.check()
     time.now += restart_delay(1)
@@ -139,7 +134,6 @@ def test_a_steady_child_starts_with_a_clean_record(supervisor, time):
 
 
 def test_a_child_that_always_crashes_ends_in_an_error(supervisor, time):
-    """After ten crashes in a row the supervisor gives up and says where the log is."""
     supervisor.start(ChildSpec(name="broken", argv=CRASH))
 
     for _ in range(supervise.MAX_CRASHES - 1):
@@ -154,7 +148,6 @@ def test_a_child_that_always_crashes_ends_in_an_error(supervisor, time):
     ids=["others are answered", "each job kills it", "nothing ends"],
 )
 def test_crashes_count_where_no_work_was_done_between_them(tmp_path, time, each, lives):
-    """A few jobs that kill their worker are found out by its crashes, and others end meanwhile: that stops no run."""
     ended, answered = 0, 0
     supervisor = Supervisor(tmp_path, monotonic=time, done=lambda: Done(ended, answered))
     supervisor.start(ChildSpec(name="works", argv=CRASH, works=True))
@@ -175,7 +168,6 @@ def test_crashes_count_where_no_work_was_done_between_them(tmp_path, time, each,
 
 
 def test_what_others_do_excuses_no_process_that_runs_no_jobs(tmp_path, time):
-    """A gateway that always crashes is told of, whatever workers do."""
     ended = iter(range(1_000))
     supervisor = Supervisor(tmp_path, monotonic=time, done=lambda: Done(*[next(ended)] * 2))
     supervisor.start(ChildSpec(name="serves", argv=CRASH))
@@ -188,7 +180,6 @@ def test_what_others_do_excuses_no_process_that_runs_no_jobs(tmp_path, time):
 
 
 def test_a_restart_that_does_not_get_ready_counts_as_a_crash(supervisor, time):
-    """A child that comes back broken is tried again later, and others are looked after meanwhile."""
     ready = iter([True, False, True])
     first = supervisor.start(ChildSpec(name="a", argv=SLEEP, ready=lambda: next(ready), ready_seconds=0.0))
     kill(first)
@@ -202,7 +193,6 @@ def test_a_restart_that_does_not_get_ready_counts_as_a_crash(supervisor, time):
 
 
 def test_children_are_stopped_in_the_reverse_order(supervisor):
-    """The last started is stopped first, and each change is told."""
     seen = []
     supervisor._changed = lambda children: seen.append([child.spec.name for child in children])
     for name in ("broker", "bridge", "worker"):
@@ -212,7 +202,6 @@ def test_children_are_stopped_in_the_reverse_order(supervisor):
 
 
 def test_those_that_run_jobs_stop_together(supervisor, tmp_path):
-    """None of them waits for another's long answer; what they need stays until all have ended."""
     seen, workers = [], []
     supervisor._changed = lambda children: seen.append([child.spec.name for child in children])
     supervisor.start(ChildSpec(name="broker", argv=SLEEP))
@@ -227,7 +216,6 @@ def test_those_that_run_jobs_stop_together(supervisor, tmp_path):
 
 
 def test_a_start_that_the_machine_does_not_allow_is_tried_for_as_long_as_it_takes(supervisor, time, caplog):
-    """A full disk, say: it is no crash of the child, and is told with its place."""
     full = [True]
 
     def prepare():
@@ -247,7 +235,6 @@ def test_a_start_that_the_machine_does_not_allow_is_tried_for_as_long_as_it_take
 
 
 def test_while_something_is_in_the_way_of_all_no_crash_is_one_too_many(tmp_path, time, caplog):
-    """And every warning names it; afterwards crashes count again."""
     obstacles = ["no space is left"]
     supervisor = Supervisor(tmp_path, monotonic=time, obstacle=lambda: obstacles[0])
     supervisor.start(ChildSpec(name="broken", argv=CRASH))
@@ -262,7 +249,6 @@ def test_while_something_is_in_the_way_of_all_no_crash_is_one_too_many(tmp_path,
 
 
 def test_a_child_that_was_stuck_is_named_and_gets_another_chance_each_time(supervisor, time, caplog):
-    """It ended itself so as to be started again: what it waited for may come back, however late."""
     stuck = (sys.executable, "-c", f"raise SystemExit({STUCK_EXIT})")
     supervisor.start(ChildSpec(name="bridge", argv=stuck))
     for _ in range(supervise.MAX_CRASHES + 3):
@@ -296,7 +282,6 @@ def pass_by(supervisor, time, seconds):
 
 
 def test_a_child_that_is_stopped_is_killed_and_started_again(supervisor, time, signs, caplog):
-    """Although it never ends by itself; it is told why, and the one that follows is watched, too."""
     first = watched_child(supervisor, signs)
     pid = first.process.pid
     for second in range(20):
@@ -320,7 +305,6 @@ def test_a_child_that_is_stopped_is_killed_and_started_again(supervisor, time, s
 
 
 def test_who_is_not_known_to_be_silent_is_left_alone(supervisor, time, signs):
-    """Neither a child of which nothing can be told, nor one that was frozen together with us."""
     unknown, frozen = watched_child(supervisor, signs, "unknown"), watched_child(supervisor, signs, "frozen")
     signs[frozen.process.pid] = 1.0
     pass_by(supervisor, time, 5)

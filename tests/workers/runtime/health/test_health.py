@@ -93,7 +93,6 @@ def trouble(settings: Settings, kind: str = "bridge") -> str | None:
 
 
 def test_a_process_that_turns_is_healthy_until_it_is_killed(settings):
-    """Nobody takes a dead one's word for anything, although its file is left."""
     assert trouble(settings) == "no bridge of this deployment runs here"
     running = process(settings, "turn")
     try:
@@ -122,14 +121,12 @@ def test_a_process_that_was_stopped_is_not_healthy_and_goes_on_where_it_was(sett
 
 
 def test_a_loop_that_hangs_is_named(settings):
-    """Before its process ends for it, which this one does not."""
     with watched("bridge", settings, end=lambda _code: None, tick=0.02) as progress:
         progress.loop("turns")
         eventually(lambda: "the loop turns has not gone on for" in (trouble(settings) or ""))
 
 
 def test_a_loop_that_hangs_ends_its_process(settings, folder):
-    """With a code of its own, and its log says where the loop was."""
     pipe = folder / "pipe"
     os.mkfifo(pipe)
     running = process(settings, "hang", str(pipe))
@@ -154,7 +151,6 @@ def test_a_process_that_lets_none_of_its_threads_look_is_ended(settings, then, c
 
 
 def test_a_service_that_is_away_makes_nobody_unhealthy(settings):
-    """It is named, with those who wait for it."""
     settings = changed(settings, stuck=60.0)  # what these loops have to do is not the matter here
     with watched("bridge", settings, tick=0.02) as progress:
         away = Awaited("Redis", "it did not answer")
@@ -169,7 +165,6 @@ def test_a_service_that_is_away_makes_nobody_unhealthy(settings):
 
 
 def test_other_deployments_and_other_processes_are_told_apart(settings):
-    """By addresses and prefix; several of one kind are all looked at."""
     other = changed(settings, kafka=KafkaSettings.at("localhost:1", "other."))
     running = [process(settings, "turn"), process(settings, "turn")]
     running.append(process(settings, "turn", HEADRACE_TOPIC_PREFIX="other."))
@@ -185,13 +180,11 @@ def test_other_deployments_and_other_processes_are_told_apart(settings):
 
 
 def test_a_secret_in_an_address_is_not_in_the_files_name(settings):
-    """Nor does another password make another deployment."""
     with watched("bridge", changed(settings, redis="redis://user:secret@localhost:1/0")):
         eventually(lambda: trouble(changed(settings, redis="redis://localhost:1/0")) is None)
 
 
 def test_only_a_loop_that_is_stuck_ends_the_process(settings):
-    """Not one whose work is bounded elsewhere, nor one that waits."""
     ends: list[int] = []
     with watched("worker", changed(settings, stuck=1.0), end=ends.append, tick=0.02) as progress:
         express, consumer = progress.loop("express"), progress.loop("consumer")
@@ -203,7 +196,6 @@ def test_only_a_loop_that_is_stuck_ends_the_process(settings):
 
 
 def test_a_folder_that_cannot_be_written_stops_no_work(settings, monkeypatch, caplog, folder):
-    """It is told, and the rest goes on."""
     monkeypatch.setattr("tempfile.tempdir", str(folder / "not there"))
     with watched("bridge", settings, tick=0.02) as progress:
         progress.loop("a").beat()
@@ -211,7 +203,6 @@ def test_a_folder_that_cannot_be_written_stops_no_work(settings, monkeypatch, ca
 
 
 def test_a_process_that_ends_as_it_should_leaves_nothing_behind(settings, folder):
-    """Not even a file; nor did it need a first tick to be seen."""
     with watched("bridge", settings, tick=60.0):
         assert [report.pid for report in living(settings, "bridge")] == [os.getpid()]
         (file,) = folder.glob("*.json")
@@ -235,7 +226,6 @@ finally:
 
 
 def test_the_check_of_a_container_loads_the_standard_library_and_six_modules(settings):
-    """It runs every half minute in each container: the whole command line costs fifteen times as much."""
     running = process(settings, "turn")
     try:
         eventually(lambda: trouble(settings) is None)
@@ -264,7 +254,6 @@ def test_the_check_of_a_container_loads_the_standard_library_and_six_modules(set
 
 
 def test_the_check_finds_the_processes_of_a_ledger_whose_password_is_apart(settings, capfd):
-    """SQLAlchemy adds it, and spells the rest of the address in its own way."""
     env = {
         "HEADRACE_HOME": str(settings.home), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": settings.redis,
         "HEADRACE_LEDGER": "postgresql+psycopg://me@/my%20data?host=b:1&host=a:2&application_name=x+y",
@@ -278,7 +267,6 @@ def test_the_check_finds_the_processes_of_a_ledger_whose_password_is_apart(setti
 
 @pytest.mark.parametrize("arguments", [["bridge", "--json"], ["judge"], []])
 def test_the_check_leaves_the_rest_to_the_command_line(settings, arguments):
-    """So are addresses that it does not know."""
     env = {"HEADRACE_HOME": "x", "HEADRACE_REDIS": "redis://localhost:1/0", "HEADRACE_LEDGER": "sqlite:///none.db"}
     assert check(arguments, env) is None
     assert check(["bridge"], {**env, "HEADRACE_REDIS": ""}) is None
@@ -290,8 +278,6 @@ def state(silent=0.0, awaited=None, waits=0.0, name="turns"):
 
 
 def test_a_process_is_unhealthy_before_it_would_end(monkeypatch):
-    """At half of the silence that ends it, and no sooner; a whole process at half a minute at the latest."""
-
     monkeypatch.setattr("headrace_workers.runtime.health.reports.time", SimpleNamespace(monotonic=lambda: 1_000.0))
 
     def troubles(*loops, age=0.0, stuck=100.0):
@@ -307,7 +293,6 @@ def test_a_process_is_unhealthy_before_it_would_end(monkeypatch):
 
 
 def test_waits_are_told_a_service_a_line():
-    """With all that wait for it, for how long the first of them does, and why."""
     redis, kafka = Awaited("Redis", "no answer"), Awaited("Kafka", "no broker")
     loops = (state(0, redis, 5.0, "a"), state(0, kafka, 1.0, "b"), state(0, redis, 9.0, "c"), state(name="d"))
     assert Report("bridge", 1, 0.0, 100.0, loops).waits == [

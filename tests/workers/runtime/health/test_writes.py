@@ -118,7 +118,6 @@ def test_a_process_writes_to_one_row_of_its_own(database):
 
 
 def test_a_file_that_may_only_be_read_is_told_of(tmp_path):
-    """Its clock can be read, which says nothing about writes."""
     url = sqlite_tables(tmp_path / "ledger.db")
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as first:
         first.execute("PRAGMA journal_mode=WAL")
@@ -128,7 +127,6 @@ def test_a_file_that_may_only_be_read_is_told_of(tmp_path):
 
 
 def test_a_file_that_another_process_writes_to_is_told_of(tmp_path):
-    """In less time than a request waits, and until that has ended."""
     path = tmp_path / "ledger.db"
     with written(sqlite_tables(path)) as (writes, loop):
         is_well(writes, loop)
@@ -139,7 +137,6 @@ def test_a_file_that_another_process_writes_to_is_told_of(tmp_path):
 
 
 def test_a_file_on_a_full_disk_is_told_of(tmp_path):
-    """Until there is room again."""
     with small_disk(tmp_path / "disk") as folder:
         url = sqlite_tables(folder / "ledger.db")
         with written(url) as (writes, loop):
@@ -153,7 +150,6 @@ def test_a_file_on_a_full_disk_is_told_of(tmp_path):
 
 
 def test_a_database_that_may_only_be_read_is_told_of(database):
-    """A standby, say, or one that an administrator has closed."""
     name = make_url(database).database
     asked(database, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     with written(database) as (writes, loop):
@@ -163,7 +159,6 @@ def test_a_database_that_may_only_be_read_is_told_of(database):
 
 
 def test_a_database_on_a_full_disk_is_told_of(database):
-    """Until there is room again."""
     name = f"space_{uuid4().hex[:6]}"
     with small_disk(Path("/tmp") / name) as folder:  # the server's user may not enter the folders of a test
         (folder / "space").mkdir()
@@ -185,7 +180,6 @@ def test_a_database_on_a_full_disk_is_told_of(database):
 
 
 def test_a_server_that_is_silent_is_told_of_while_it_is_waited_for(database):
-    """The way to it is half open, and the kernel notices nothing."""
     url = make_url(database)
     with (
         proxied(url.port) as proxy,
@@ -199,7 +193,6 @@ def test_a_server_that_is_silent_is_told_of_while_it_is_waited_for(database):
 
 
 def test_a_server_that_was_stopped_is_told_of(database):
-    """The process that answers this connection stands still."""
     with written(database) as (writes, loop):
         is_well(writes, loop)
         name = make_url(database).database
@@ -235,7 +228,6 @@ def test_a_probe_that_lost_its_connection_ends_idle_ones(database):
 
 
 def test_anothers_write_that_was_refused_counts_for_a_while(tmp_path):
-    """A probe needs little room, where a job needs more."""
     now = [100.0]
     ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
     writes = Writes(Probe(ledger.engine), Progress().loop("probe"), lambda: now[0])

@@ -61,7 +61,6 @@ def test_an_interactive_job_that_comes_alone_goes_out_at_once(ledger):
     ids=["batch", "two of a queue"],
 )
 def test_what_can_be_grouped_is_left_to_the_bridge(ledger, jobs):
-    """Groups are formed there, of what is alike and fits the time quantum."""
     tasks = Tasks()
     take(ledger, assigner(ledger, tasks), accepted(*jobs))
     assert (tasks.sent, tasks.asked, states(ledger)) == ([], 0, [("ready", 0)] * len(jobs))
@@ -69,21 +68,18 @@ def test_what_can_be_grouped_is_left_to_the_bridge(ledger, jobs):
 
 @pytest.mark.parametrize(("lane", "count", "room"), [(0, 1, True), (1, 1, False), (1, 7, False), (1, 8, True)])
 def test_a_few_steps_of_the_batch_lane_are_left_to_the_bridge(lane, count, room):
-    """They wait for company there; an interactive step, and a group worth a message, go on at once."""
     step = goes_on("j").following[0]._replace(lane=lane)
     settled = [StepResult(f"j{number}", Done(), following=(step,)) for number in range(count)]
     assert behind(settled) == ({(step.queue, lane)} if room else set())
 
 
 def test_a_full_queue_takes_nothing_more(ledger):
-    """As much waits there as workers soon run: the rest keeps its place in the ledger's order."""
     tasks = Tasks(waiting=2)
     take(ledger, assigner(ledger, tasks), accepted(generation(lane="interactive")))
     assert (tasks.sent, states(ledger)) == ([], [("ready", 0)])
 
 
 def test_what_was_known_goes_out_once(ledger):
-    """The same record read again hands out nothing."""
     tasks, jobs = Tasks(), accepted(generation(lane="interactive"))
     for _ in range(2):
         take(ledger, assigner(ledger, tasks), jobs)
@@ -91,7 +87,6 @@ def test_what_was_known_goes_out_once(ledger):
 
 
 def test_what_cannot_be_sent_is_ready_again(ledger):
-    """This attempt never was."""
     take(ledger, assigner(ledger, Tasks(away=True)), accepted(generation(lane="interactive")))
     assert states(ledger) == [("ready", 0)]
 

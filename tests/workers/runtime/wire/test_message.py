@@ -25,7 +25,6 @@ def read(raw):
 
 
 def test_it_says_what_celery_itself_would_say(tasks, redis_server):
-    """On the same list, too; what ours leaves out, such as who sent it, no worker here reads."""
     app = create_app(redis_server.url)
     for line, priority, lane in (("interactive", PRIORITIES["interactive"], 0), ("batch", PRIORITIES["batch"], 1)):
         tasks.send(Claim(7, "judge", "judge", lane, 1))

@@ -31,7 +31,6 @@ def test_a_redis_that_says_nothing_is_not_told_each_time(monkeypatch: pytest.Mon
 
 
 def test_one_that_refuses_is_told_at_once_when_it_is_back():
-    """To be refused takes no time."""
     client = Client(redis.ConnectionError())
     notifier = Notifier(client, "bell")
     for _ in range(3):

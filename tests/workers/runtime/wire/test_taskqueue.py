@@ -4,7 +4,6 @@ from headrace_workers.core.ledger.claims import Claim
 
 
 def test_a_lane_alone_is_counted_as_among_others(tasks):
-    """What waits in a queue's other lane, or in another queue, does not count for it."""
     for number, queue, lane in ((1, "judge", 0), (2, "judge", 0), (3, "judge", 1), (4, "moderate", 0)):
         tasks.send(Claim(number, queue, queue, lane, 1))
     assert tasks.waiting([("judge", 0)]) == {("judge", 0): 2}

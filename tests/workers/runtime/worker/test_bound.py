@@ -19,38 +19,32 @@ def seconds(run, *, at=None, longest_run=0.0):
 
 
 def test_nothing_to_do_has_a_bound_all_the_same():
-    """That of any run."""
     assert seconds(started([]), longest_run=600.0) == 600.0
 
 
 @pytest.mark.parametrize("queue", ["model.echo", "moderate", "judge"])
 def test_the_bound_grows_with_the_tokens(queue):
-    """Of the whole group, and on top of what any run may take."""
     few, many = started([100], queue=queue), started([100, 100, 100], queue=queue)
     assert 600 < seconds(few, longest_run=600.0) < seconds(many, longest_run=600.0)
     assert seconds(many, longest_run=600.0) - seconds(many) == 600.0
 
 
 def test_what_one_answer_writes_takes_longer_than_what_many_write_side_by_side():
-    """A model writes it token by token."""
     assert seconds(started([4_000])) > seconds(started([1_000] * 4))
 
 
 def test_light_work_is_supposed_to_be_quicker_than_a_model():
-    """As long as nothing was learnt."""
     assert seconds(started([100], queue="judge")) < seconds(started([100], queue="model.echo"))
 
 
 @pytest.mark.parametrize("speed", [0.3, 1, 20, 500, 20_000])
 @pytest.mark.parametrize("sizes", [[40_000], [16], [500] * 64, [8_000, 16, 16]], ids=["long", "tiny", "full", "mixed"])
 def test_eight_times_slower_than_learnt_is_no_hang(speed, sizes):
-    """However quick the machine is; even where others share it."""
     run = started(sizes)
     assert seconds(run, at=speed) > 8 * sum(sizes) / speed
 
 
 def test_reading_at_full_speed_does_not_make_a_long_answer_hang():
-    """Hours of long prompts with short answers, and then one that writes 30,000 tokens at 2 a second."""
     assert seconds(started([30_100]), at=10_000, longest_run=600.0) > 30_000 / 2
 
 
@@ -61,7 +55,6 @@ def test_what_a_large_model_does_first_is_no_hang(size):
 
 
 def test_a_slow_machine_is_learnt_at_once():
-    """One run of an hour says more than a thousand that took a second in all."""
     speed = Speed(MODEL.first_speed)
     for _ in range(1_000):
         speed.learn(10, 0.001)
@@ -70,7 +63,6 @@ def test_a_slow_machine_is_learnt_at_once():
 
 
 def test_a_short_run_that_was_held_up_says_little():
-    """One of a few tokens in a bad moment, among many that went as always."""
     speed = Speed(LIGHT.first_speed)
     for _ in range(100):
         speed.learn(50_000, 1.0)
@@ -80,7 +72,6 @@ def test_a_short_run_that_was_held_up_says_little():
 
 
 def test_what_was_supposed_at_first_is_soon_forgotten():
-    """A quick machine gets bounds of its own."""
     speed = Speed(MODEL.first_speed)
     for _ in range(20):
         speed.learn(15_000, 15.0)
@@ -98,7 +89,6 @@ def test_what_is_long_past_weighs_less():
 
 
 def test_what_a_model_counted_is_what_was_done():
-    """Not what it might have written; without its word, all that was there to read; of what failed, nothing."""
     run = started([300, 300, 300])
     first, second, third = (row.job_id for row in run.steps)
     settled = [

@@ -56,7 +56,6 @@ def test_a_job_that_is_cancelled_is_let_go_of_while_it_runs(ledger, runs, watch)
 
 
 def test_what_another_worker_has_now_is_let_go_of_and_what_runs_here_again_is_not(ledger, runs, watch):
-    """A lease that was lost: what is computed under it is written by nobody."""
     (job_id,) = take_in(ledger, [generation()])
     first = begun(ledger)
     run_out(ledger)
@@ -75,7 +74,6 @@ def test_what_another_worker_has_now_is_let_go_of_and_what_runs_here_again_is_no
 
 
 def test_the_others_of_its_group_are_answered(ledger):
-    """And what was cancelled stays so, whatever its step comes to."""
     ids = take_in(ledger, [generation() for _ in range(2)])
 
     def step(tasks):

@@ -48,7 +48,6 @@ def run_together(ledger, monkeypatch, claims, complete, **options):
 
 
 def test_runs_that_are_over_during_a_transaction_share_the_next(ledger, monkeypatch, begun):
-    """Their answers are written once, what follows from them is one group, and bridges are notified once."""
     jobs, claims = begun
     notifier, tasks = Notifier(), Tasks()
     sizes = run_together(ledger, monkeypatch, claims, ledger.complete_together, notifier=notifier, tasks=tasks)
@@ -63,7 +62,6 @@ def test_runs_that_are_over_during_a_transaction_share_the_next(ledger, monkeypa
     [("batch", [Hint.TRICKLE, Hint.EVENTS]), ("interactive", [Hint.WORK, Hint.EVENTS, Hint.ENDS])],
 )
 def test_a_few_runs_of_the_batch_lane_ask_for_no_look_at_once(ledger, lane, hints):
-    """Bridges gather what trickles; an interactive job is looked at without delay."""
     take_in(ledger, [generation(lane=lane)])
     notifier = Notifier()
     runner(ledger, answer_all, notifier=notifier).run(claim_one(ledger, lane=int(lane == "batch")).id)
@@ -71,7 +69,6 @@ def test_a_few_runs_of_the_batch_lane_ask_for_no_look_at_once(ledger, lane, hint
 
 
 def test_a_run_that_cannot_be_written_fails_alone(ledger, monkeypatch, begun):
-    """The runs that shared its transaction are written without it, and it is given back."""
     jobs, claims = begun
     complete = ledger.complete_together
 

@@ -64,8 +64,6 @@ def process(ledger, monkeypatch):
 
 
 def test_what_hangs_is_left_to_its_lease_and_the_rest_is_given_back(process):
-    """Once; and nothing more is taken in hand, nor is anything renewed."""
-
     def then():
         assert process.left == [process.hangs.id]
         with process.renewer.renewing(99) as mine:
@@ -81,7 +79,6 @@ def test_what_hangs_is_left_to_its_lease_and_the_rest_is_given_back(process):
 
 
 def test_it_says_what_hangs_where_and_for_how_long(process, caplog):
-    """With all that is needed to find the job, and the lines of code."""
     process.run(lambda: None)
     (record,) = [record for record in caplog.records if getattr(record, "action", "") == "hung"]
     assert record.fields == {
@@ -94,8 +91,6 @@ def test_it_says_what_hangs_where_and_for_how_long(process, caplog):
 
 
 def test_a_ledger_that_is_away_keeps_nobody_alive(process, caplog, monkeypatch):
-    """It is told, and the leases do the rest."""
-
     def away(*_args):
         raise Unavailable("away")
 

@@ -7,7 +7,6 @@ from headrace_workers.runtime.worker.process import _pool
 
 
 def test_runs_go_side_by_side_up_to_a_bound():
-    """One more is not begun; where one ends there is room again."""
     io_runs, go, began = IoRuns({"deliver": 2}), threading.Event(), threading.Semaphore(0)
 
     def work():
@@ -25,7 +24,6 @@ def test_runs_go_side_by_side_up_to_a_bound():
 
 
 def test_one_that_fails_leaves_its_room():
-    """Whatever it raises concerns it alone."""
     io_runs = IoRuns({"deliver": 1})
 
     def fail():

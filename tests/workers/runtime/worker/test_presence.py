@@ -27,14 +27,12 @@ def worker(redis_server: RedisServer, *queues: str) -> Presence:
 
 
 def test_what_a_worker_listens_to_is_served(redis_server, client):
-    """Each of its queues, and no other; when it is gone, and nobody put off the end, none."""
     with worker(redis_server, "model.a", "judge"):
         eventually(lambda: live_queues(client, NAMES, ["model.a", "judge", "moderate"]) == {"model.a", "judge"})
     eventually(lambda: live_queues(client, NAMES, ["model.a", "judge"]) == frozenset())
 
 
 def test_one_of_two_workers_is_enough(redis_server, client):
-    """The end of one does not hide the other."""
     with worker(redis_server, "judge"):
         with worker(redis_server, "judge"):
             eventually(lambda: live_queues(client, NAMES, ["judge"]) == {"judge"})
@@ -43,7 +41,6 @@ def test_one_of_two_workers_is_enough(redis_server, client):
 
 
 def test_a_redis_that_forgot_or_died_is_told_again(redis_server, client):
-    """While it is away nothing is known, which is no error; afterwards the sign of life comes back."""
     with worker(redis_server, "judge"):
         eventually(lambda: live_queues(client, NAMES, ["judge"]) == {"judge"})
         client.flushall()
@@ -55,12 +52,10 @@ def test_a_redis_that_forgot_or_died_is_told_again(redis_server, client):
 
 
 def test_the_sign_of_life_ends_by_itself(redis_server, client):
-    """Without anybody's doing: that is what makes it right after SIGKILL."""
     with Presence(redis.Redis.from_url(redis_server.url), NAMES, lambda: ["judge"], Progress().loop("presence")):
         eventually(lambda: live_queues(client, NAMES, ["judge"]) == {"judge"})
         assert 0 < client.pttl(NAMES.listens("judge")) <= KEEP_SECONDS * 1000
 
 
 def test_no_queue_needs_no_redis():
-    """Nothing is asked for nothing."""
     assert live_queues(redis.Redis(port=1), NAMES, []) == frozenset()

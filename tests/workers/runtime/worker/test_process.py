@@ -52,7 +52,6 @@ def test_one_worker_of_all_roles_takes_jobs_to_their_end(ledger, tasks, redis_se
     ids=["threads", "solo"],
 )
 def test_a_pickled_message_is_never_read(role, queue, job, ledger, tasks, redis_server, tmp_path):
-    """A writer into Redis cannot run code: the message is dropped, and the worker goes on."""
     trap = tmp_path / "trap"
     app = create_app(redis_server.url)
     for line, priority in PRIORITIES.items():
@@ -76,7 +75,6 @@ def test_a_worker_shows_which_queues_it_listens_to(ledger, tasks, redis_server, 
 
 
 def test_a_stop_finishes_the_group_in_hand(ledger, tasks, redis_server, tmp_path):
-    """SIGTERM during a run: the answer is written, nothing stays leased, and what waits is left for others."""
     with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1") as process:
         slow = send(ledger, tasks, generation(prompt="%%sleep:2%%"), "model.echo")
         eventually(lambda: started(ledger))
@@ -87,7 +85,6 @@ def test_a_stop_finishes_the_group_in_hand(ledger, tasks, redis_server, tmp_path
 
 
 def test_interactive_work_does_not_wait_for_a_batch_that_runs(ledger, tasks, redis_server, tmp_path):
-    """A worker whose every slot is taken by batch work has one more for what cannot wait."""
     with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1"):
         (slow,) = take_in(ledger, [generation(prompt="%%sleep:300%%", lane=Lane.BATCH)])
         tasks.send(claim_one(ledger, "model.echo", lane=1))
@@ -112,7 +109,6 @@ def test_a_job_that_is_cancelled_leaves_its_slot_to_others(ledger, tasks, redis_
 
 
 def test_a_model_that_is_not_there_is_an_error_at_once(ledger, redis_server, tmp_path):
-    """The worker ends with a message that names the model, and does not take work that it cannot do."""
     (tmp_path / "models").mkdir()
     with worker(tmp_path, redis_server, "generate", HEADRACE_HOME=str(tmp_path / "elsewhere")) as process:
         assert process.wait(120) != 0
@@ -121,7 +117,6 @@ def test_a_model_that_is_not_there_is_an_error_at_once(ledger, redis_server, tmp
 
 @pytest.mark.parametrize("concurrency", [None, 2], ids=["solo", "prefork"])
 def test_a_stop_while_the_ledger_is_away_ends_the_worker(ledger, tasks, redis_server, tmp_path, concurrency):
-    """Whoever waits for the ledger hears of the stop, in a forked process too, and waits a lease longer at most."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}?timeout=0.2"
     with worker(
         tmp_path, redis_server, "judge", concurrency=concurrency, HEADRACE_LEDGER=url, HEADRACE_LEASE="1"

@@ -58,7 +58,6 @@ class Restarted:
 def test_a_job_that_hangs_is_poison_and_its_neighbour_is_answered(
     role, concurrency, jobs, ledger, tasks, redis_server, tmp_path
 ):
-    """Whatever the pool: who runs it ends itself and is replaced, and no slot is lost."""
     good, bad = take_in(ledger, jobs)
     sender = dispatch(ledger, tasks, group_size=2, lease_ms=2_000)
     with Restarted(tmp_path, redis_server, role, concurrency=concurrency, **SHORT) as process:
@@ -80,7 +79,6 @@ def test_a_job_that_hangs_is_poison_and_its_neighbour_is_answered(
 
 @pytest.mark.slow
 def test_a_pattern_that_lets_nothing_else_compute_is_poison_too(ledger, tasks, redis_server, tmp_path):
-    """No thread of its process can see it. The kernel ends that one, which was forked, and it is replaced."""
     good, bad = take_in(ledger, [evaluation(), evaluation(output="spin")])
     sender = dispatch(ledger, tasks, lease_ms=2_000)
     short = {"HEADRACE_STUCK": "8", "HEADRACE_LEASE": "2"}
@@ -100,7 +98,6 @@ def test_a_pattern_that_lets_nothing_else_compute_is_poison_too(ledger, tasks, r
 
 
 def test_what_else_is_in_hand_is_given_back(ledger, tasks, redis_server, tmp_path):
-    """A long answer beside it has done nothing wrong: nothing counts against it, and nobody waits for its lease."""
     (bad,) = take_in(ledger, [generation(prompt="%%sleep:1000000%%")])
     hangs = claim_one(ledger)
     (good,) = take_in(ledger, [generation(prompt="%%sleep:600%%", sampling=Sampling(max_tokens=32_768))])
@@ -116,7 +113,6 @@ def test_what_else_is_in_hand_is_given_back(ledger, tasks, redis_server, tmp_pat
 
 
 def test_a_long_answer_on_a_slow_machine_does_not_hang(ledger, tasks, redis_server, tmp_path):
-    """It takes longer than any run may, and than its lease; but it has much to write."""
     (slow,) = take_in(ledger, [generation(prompt="%%sleep:5%%")])
     with worker(tmp_path, redis_server, "generate", **SHORT) as process:
         tasks.send(claim_one(ledger, lease_ms=2_000))

@@ -30,7 +30,6 @@ def loaded(process, times=1):
 
 @ROLES
 def test_a_worker_serves_again_after_redis_was_killed(role, job, concurrency, ledger, tasks, redis_server, tmp_path):
-    """It reconnects to a Redis that has forgotten everything, again and again, with the model that it has."""
     with worker(tmp_path, redis_server, role, concurrency=concurrency) as process:
         eventually(served(ledger, tasks, job()))
         for _ in range(3):
@@ -43,7 +42,6 @@ def test_a_worker_serves_again_after_redis_was_killed(role, job, concurrency, le
 
 
 def test_a_worker_that_ran_while_redis_died_serves_again(ledger, tasks, redis_server, tmp_path):
-    """What it was running is completed without Redis, and afterwards it is not silent."""
     with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1") as process:
         slow = send(ledger, tasks, generation(prompt="%%sleep:1.5%%"), "model.echo")
         eventually(lambda: started(ledger))
@@ -56,7 +54,6 @@ def test_a_worker_that_ran_while_redis_died_serves_again(ledger, tasks, redis_se
 
 
 def test_a_worker_serves_again_after_redis_was_frozen(ledger, tasks, redis_server, tmp_path):
-    """It notices by itself, although the kernel acknowledges everything, and says so in a few lines."""
     with worker(tmp_path, redis_server, "generate", program=IMPATIENT) as process:
         eventually(served(ledger, tasks, generation()))
         redis_server.freeze()
@@ -71,7 +68,6 @@ def test_a_worker_serves_again_after_redis_was_frozen(ledger, tasks, redis_serve
 
 
 def test_a_worker_leaves_a_connection_that_is_half_open(ledger, tasks, redis_server, tmp_path):
-    """Nothing passes, everything is acknowledged: each of its reads has an end of its own."""
     with (
         proxied(redis_server.port) as proxy,
         worker(
@@ -106,7 +102,6 @@ def test_a_claim_of_another_ledger_is_refused(ledger, tasks, redis_server, tmp_p
 
 
 def test_deployments_with_prefixes_of_their_own_share_one_redis(ledger, redis_server, tasks, tmp_path):
-    """Neither sees what the other sends, nor who listens there."""
     names = RedisNames("another.")
     theirs = tasks_of(ledger, redis_server.url, names)
     for _ in range(3):

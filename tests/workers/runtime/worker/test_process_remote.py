@@ -86,7 +86,6 @@ def test_one_worker_holds_64_calls_open_in_groups_of_one(
 def test_a_busy_provider_costs_no_attempt_and_is_asked_no_more(
     ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
 ) -> None:
-    """After one 429 every job of the key waits without an attempt, and all are answered when the time is over."""
     until = [0.0]
 
     def is_busy(provider: Provider, reply: Reply) -> None:
@@ -165,9 +164,6 @@ def test_one_worker_asks_all_providers_and_one_that_hangs_delays_no_other(
 def test_a_worker_of_all_providers_follows_the_catalogue(
     ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
 ) -> None:
-    """An entry whose key is missing is told of, and holds up nobody; one that is added is served, and one that changes
-    is asked at its new address. A catalogue that is broken for a while changes nothing.
-    """
     with providing(echoes) as first, providing(echoes) as second:
         catalogue(tmp_path, "openai", first.url, "one")
         catalogue(tmp_path, "openai", first.url, "keyless", add=True, api_key="env:HEADRACE_NO_SUCH_KEY")
@@ -194,7 +190,6 @@ def test_a_worker_of_all_providers_follows_the_catalogue(
 def test_calls_that_are_open_end_with_the_client_that_made_them(
     ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
 ) -> None:
-    """An entry that changes meanwhile is asked as it says now by the next job alone."""
     over = threading.Event()
 
     def waits(provider: Provider, reply: Reply) -> None:

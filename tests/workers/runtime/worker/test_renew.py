@@ -57,7 +57,6 @@ def renewing(ledger, notifier, monkeypatch):
 
 
 def test_a_long_step_keeps_its_lease(ledger, renewing):
-    """As long as it takes, its lease goes on and nothing is taken from it; when it ends, renewing ends."""
     renewer, claim = renewing
     with renewer.renewing(claim.id):
         assert renewer.held() == [claim.id]
@@ -78,7 +77,6 @@ def at_its_end(ledger):
 
 
 def test_one_that_was_paused_past_its_lease_cannot_renew_it(ledger):
-    """As after SIGSTOP: the claim is gone, renewing says so, and does not bring it back."""
     claim = claim_one(ledger)
     ledger.start(claim.id, worker="w", lease_ms=1)
     time.sleep(0.02)
@@ -108,7 +106,6 @@ def test_renewing_goes_on_after_an_error(ledger, renewing, monkeypatch, error):
 
 
 def test_what_was_let_go_of_is_given_back(ledger, renewing, monkeypatch):
-    """As soon as the ledger can be told, and once."""
     renewer, claim = renewing
     give_back, failures, calls = ledger.give_back, [Unavailable("away"), RuntimeError("odd")], []
 
@@ -127,7 +124,6 @@ def test_what_was_let_go_of_is_given_back(ledger, renewing, monkeypatch):
 
 
 def test_bridges_are_told_of_what_was_let_go_of(renewing, notifier):
-    """They hand it out at once; of what is no claim any more, and of what goes on, there is nothing to tell."""
     renewer, claim = renewing
     with renewer.renewing(claim.id):
         renewer.give_up(999)
@@ -138,7 +134,6 @@ def test_bridges_are_told_of_what_was_let_go_of(renewing, notifier):
 
 
 def test_a_ledger_that_was_away_is_asked_again_soon(ledger, monkeypatch):
-    """A long lease does not mean a long pause: what is left of it goes on running out."""
     claim = claim_one(ledger)
     renewer = renewer_of(ledger, Notifier(), lease_ms=600_000)
     waits, renew, failures = [], ledger.renew, [Unavailable("away")]

@@ -28,7 +28,6 @@ from headrace_workers.features.judging.stage import judge
 
 
 def test_a_group_is_answered_and_goes_on(ledger):
-    """Each step is done, the next is ready, an event waits for each, nothing is leased."""
     ids = take_in(ledger, [generation() for _ in range(5)])
     run_all(ledger, answer_all)
     assert states(ledger) == {(i, s): w for i in ids for s, w in (("generate", "done"), ("moderate", "ready"))}
@@ -37,7 +36,6 @@ def test_a_group_is_answered_and_goes_on(ledger):
 
 
 def test_a_message_that_comes_twice_runs_once(ledger):
-    """The second is passed over in silence."""
     take_in(ledger, [generation()])
     calls = []
     worker = runner(ledger, lambda tasks: calls.append(len(tasks)) or answer_all(tasks))
@@ -50,7 +48,6 @@ def test_a_message_that_comes_twice_runs_once(ledger):
 
 
 def test_retry_comes_back_until_the_attempts_are_used_up(ledger):
-    """Each run is one attempt; between them the step waits, and at last the job is dead with the reason."""
     (job_id,) = take_in(ledger, [generation()])
     seen = []
 
@@ -83,7 +80,6 @@ def test_an_answer_does_not_die_of_a_judge_that_is_away(ledger):
 
 
 def test_dead_is_dead_at_once(ledger):
-    """A permanent failure is not tried again; its neighbour is not touched."""
     take_in(ledger, [generation(), generation(prompt="bad")])
     run_all(ledger, lambda tasks: [
         Dead(Category.PERMANENT, "no") if t.job.prompt == "bad" else answered(t) for t in tasks
@@ -94,7 +90,6 @@ def test_dead_is_dead_at_once(ledger):
 
 
 def test_what_expired_before_its_run_is_not_run(ledger):
-    """The model's time is not spent on an answer that nobody waits for."""
     late, _ = take_in(ledger, [generation(), generation()])
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).where(STEPS.c.job_id == late).values(deadline=1))
@@ -107,7 +102,6 @@ def test_what_expired_before_its_run_is_not_run(ledger):
 
 
 def test_one_of_32_that_raises_fails_alone(ledger):
-    """Its 31 neighbours are answered in the same run."""
     short = Sampling(max_tokens=8)  # so that all of them fit one group
     take_in(ledger, [generation(prompt=str(n), sampling=short) for n in range(32)])
 
@@ -123,7 +117,6 @@ def test_one_of_32_that_raises_fails_alone(ledger):
 
 
 def test_a_worker_that_lost_its_lease_changes_nothing(ledger):
-    """It was given up for dead while it ran, and another answered: only that one's events are there."""
     (job_id,) = take_in(ledger, [generation()])
 
     def slow(tasks):
@@ -154,7 +147,6 @@ def test_a_job_cancelled_while_it_runs_is_not_answered(ledger):
 
 
 def test_a_group_that_was_cancelled_whole_runs_nothing(ledger):
-    """Between claim and start everything was let go of: no call, and the claim ends."""
     (gone,) = take_in(ledger, [generation()])
     claim = claim_one(ledger)
     ledger.cancel(Cancellation(gone, "default", ""))
@@ -163,7 +155,6 @@ def test_a_group_that_was_cancelled_whole_runs_nothing(ledger):
 
 
 def test_a_record_that_cannot_be_read_dies_alone(ledger):
-    """A payload of another version is a dead letter that says so; its neighbour is answered."""
     odd, _ = take_in(ledger, [generation(), generation()])
     with writing(ledger.engine) as tx:
         tx.execute(update(JOBS).where(JOBS.c.id == odd).values(payload=b'{"model":"echo","new_field":1}'))
@@ -191,7 +182,6 @@ def test_a_message_that_comes_again_while_its_claim_runs_is_passed_over(ledger):
 
 
 def test_a_stage_that_this_version_does_not_know_waits_for_one_that_does(ledger):
-    """As in a rolling upgrade: it was not tried, it is not poison however often, and it does not spin."""
     (job_id,) = take_in(ledger, [generation()])
     old = runner(ledger, answer_all)
     for _ in range(5):
@@ -227,7 +217,6 @@ class Slow(SystemClock):
 
 @pytest.mark.parametrize(("job", "queue", "learnt"), [(embedding, "embed", 1), (generation, "model.echo", 0)])
 def test_a_group_that_takes_longer_than_its_stage_wants_teaches(ledger, job, queue, learnt):
-    """A second is long for texts that are embedded, and short for answers: the next group is smaller, or is not."""
     take_in(ledger, [job()])
     claim = claim_one(ledger, queue)
     runner(ledger, lambda tasks: [Dead(Category.PERMANENT, "no") for _ in tasks], clock=Slow()).run(claim.id)

@@ -18,7 +18,6 @@ from headrace_workers.core.tables import LOST_CALLS, STEPS
 
 
 def test_a_ledger_that_is_away_for_a_moment_costs_no_answer(ledger, monkeypatch):
-    """Completing is tried again while the lease may hold."""
     take_in(ledger, [generation()])
     complete, failures = ledger.complete_together, [Unavailable("away")] * 2
 
@@ -65,7 +64,6 @@ def test_a_worker_that_is_to_end_waits_a_lease_for_the_ledger_and_no_longer(ledg
 
 
 def test_a_worker_that_comes_back_too_late_has_not_died(ledger, monkeypatch):
-    """The ledger was away for it alone: its work was taken back, and counts against no job once it is there again."""
     (job_id,) = take_in(ledger, [generation()])
     complete, away = ledger.complete_together, [Unavailable("away")]
 
@@ -84,9 +82,6 @@ def test_a_worker_that_comes_back_too_late_has_not_died(ledger, monkeypatch):
 
 @pytest.mark.parametrize("fate", ["reaped", "cancelled", "killed"])
 def test_a_worker_tells_what_its_call_cost_whose_answer_is_thrown_away(ledger, fate):
-    """Its lease had run out, or the job was cancelled. A killed worker tells nothing: its call is charged with the most
-    that it may have cost.
-    """
     there = Deployment(ledger, Given(echo=CENT))
     ledger.ingest([new := there.new()])
     claim = claim_one(ledger, lane=0)
@@ -108,7 +103,6 @@ def test_a_worker_tells_what_its_call_cost_whose_answer_is_thrown_away(ledger, f
 
 
 def test_the_lost_answer_of_a_completion_costs_nothing(ledger, monkeypatch):
-    """It was written: the worker asks again, finds that, and is done."""
     (job_id,) = take_in(ledger, [generation()])
     complete, failures = ledger.complete_together, [Unavailable("away")]
 
@@ -125,8 +119,6 @@ def test_the_lost_answer_of_a_completion_costs_nothing(ledger, monkeypatch):
 
 
 def test_what_fails_around_the_step_is_tried_again_later_and_at_last_dead(ledger, monkeypatch, caplog):
-    """Nothing stays begun, nothing spins, nothing looks like a worker's death; the reason names no user's text."""
-
     def broken(*_args):
         raise ValueError("with a text of the user's")
 
@@ -147,7 +139,6 @@ def test_what_fails_around_the_step_is_tried_again_later_and_at_last_dead(ledger
 
 
 def test_a_claim_that_cannot_even_be_put_off_is_let_go_of(ledger, monkeypatch):
-    """The renewer gives it back, a while later."""
     take_in(ledger, [generation()])
 
     def broken(*_args, **_kwargs):

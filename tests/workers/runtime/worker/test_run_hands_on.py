@@ -14,8 +14,6 @@ from headrace_workers.runtime.wire.hints import Hint
 
 @pytest.mark.parametrize("how", ["done", "raised", "unknown"])
 def test_bridges_are_told_however_a_claim_ended(ledger, monkeypatch, how):
-    """There is room in the queue, and there may be steps and events: nobody need look for them first."""
-
     def broken(*_args):
         raise ValueError
 
@@ -31,7 +29,6 @@ def test_bridges_are_told_however_a_claim_ended(ledger, monkeypatch, how):
 
 
 def test_bridges_are_told_of_what_a_worker_gives_back(ledger):
-    """And of nothing when there was nothing."""
     take_in(ledger, [generation()])
     notifier = Notifier()
     worker = runner(ledger, answer_all, notifier=notifier)
@@ -41,7 +38,6 @@ def test_bridges_are_told_of_what_a_worker_gives_back(ledger):
 
 
 def test_what_is_in_hand_is_given_back_at_a_stop(ledger):
-    """The steps are ready at once, and this attempt never was."""
     take_in(ledger, [generation(), generation()])
     given_back = []
 
@@ -59,7 +55,6 @@ def test_what_is_in_hand_is_given_back_at_a_stop(ledger):
 
 
 def test_what_follows_is_sent_on_at_once(ledger):
-    """With room in the next queue its worker gets the claim from this one."""
     tasks = Tasks()
     take_in(ledger, [generation(lane="interactive")])
     notifier = Notifier()
@@ -72,14 +67,12 @@ def test_what_follows_is_sent_on_at_once(ledger):
 
 @pytest.mark.parametrize("tasks", [Tasks(waiting=2), Tasks(away=True)], ids=["full", "away"])
 def test_what_cannot_be_sent_on_is_left_to_the_bridge(ledger, tasks):
-    """A full queue, and a Redis that is away, leave what follows ready."""
     (job_id,) = take_in(ledger, [generation()])
     runner(ledger, answer_all, tasks).run(claim_one(ledger).id)
     assert (tasks.sent, states(ledger)) == ([], {(job_id, "generate"): "done", (job_id, "moderate"): "ready"})
 
 
 def test_a_stop_gives_back_what_was_sent_on_and_not_begun(ledger):
-    """Nothing of this worker's stays leased."""
     (job_id,) = take_in(ledger, [generation()])
     worker = runner(ledger, answer_all, Tasks())
     worker.run(claim_one(ledger).id)

@@ -61,7 +61,6 @@ def ends(ledger, known):
 
 
 def test_an_end_is_told_before_a_bridge_has_looked(ledger):
-    """Its delivery goes to a worker at once; bridges hear of the end, and find nothing more to do about it."""
     tasks, notifier = Tasks(), Notifier()
     (job,) = run(ledger, [embedding(callback=TOLD)], tasks=tasks, notifier=notifier)
     assert deliveries(ledger) == [(job, "job.completed")]
@@ -73,7 +72,6 @@ def test_an_end_is_told_before_a_bridge_has_looked(ledger):
 
 
 def test_what_cannot_be_sent_at_once_is_handed_out_by_a_bridge(ledger):
-    """It is rung for that."""
     notifier = Notifier()
     (job,) = run(ledger, [embedding(callback=TOLD)], tasks=Tasks(waiting=99), notifier=notifier)
     assert deliveries(ledger) == [(job, "job.completed")]
@@ -81,8 +79,6 @@ def test_what_cannot_be_sent_at_once_is_handed_out_by_a_bridge(ledger):
 
 
 def test_a_job_that_was_cancelled_meanwhile_is_not_told_as_done(ledger):
-    """Its neighbour is. What it ended with is told by who publishes that."""
-
     def cancelled(tasks):
         ledger.cancel(Cancellation(tasks[0].job_id, "default", "never mind"))
         return end_all(tasks)
@@ -98,7 +94,6 @@ def test_a_job_that_was_cancelled_meanwhile_is_not_told_as_done(ledger):
 
 @pytest.mark.parametrize(("count", "told"), [(8, 8), (9, 0)])
 def test_of_many_ends_a_bridge_tells(ledger, count, told):
-    """It does so for all that it publishes at once."""
     known = run(ledger, [embedding(input=str(number), callback=TOLD) for number in range(count)])
     assert len(deliveries(ledger)) == told
     Office(ledger).relay()
@@ -107,8 +102,6 @@ def test_of_many_ends_a_bridge_tells(ledger, count, told):
 
 @pytest.mark.parametrize("error", [Unavailable("the ledger is away"), ValueError("a bug")])
 def test_what_fails_here_a_bridge_does(ledger, error):
-    """The job has ended all the same."""
-
     def failing(_records, _now):
         raise error
 
@@ -120,7 +113,6 @@ def test_what_fails_here_a_bridge_does(ledger, error):
 
 @pytest.mark.parametrize(("believed", "asked"), [(0.0, 3), (3_600.0, 1)])
 def test_that_nobody_listens_is_believed_for_a_while(ledger, believed, asked):
-    """By workers: what they pass over bridges look at. Of who listens they ask each time."""
     telling = Telling(ledger, Wording(), believed)
     for number in range(3):
         run(ledger, [embedding(input=str(number))], units=lambda _records, _now: [])

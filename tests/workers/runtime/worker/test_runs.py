@@ -21,7 +21,6 @@ def progress():
 
 
 def test_a_run_hangs_when_it_has_taken_longer_than_it_may(progress):
-    """Not before, and no longer when it has ended, whatever became of it."""
     runs, claim, seen = Runs(progress, Pipeline(), 600.0), started([100]), []
 
     def work(_started):
@@ -40,7 +39,6 @@ def test_a_run_hangs_when_it_has_taken_longer_than_it_may(progress):
 
 
 def test_a_process_that_was_stopped_has_no_run_that_hangs(progress):
-    """Whatever the clock shows: it is the time that the process has lived that counts, and here it does not go on."""
     runs = Runs(progress, Pipeline(), 1e-9)
     assert runs.do(started([]), lambda _started: runs.hung()) == []
 
@@ -64,7 +62,6 @@ def takes(progress, seconds, tokens):
 
 
 def test_what_was_slow_may_take_longer_the_next_time(progress):
-    """That stage of that queue, and no other."""
     runs, others = Runs(progress, Pipeline(), 600.0), [started([100], queue="model.b"), started([100], stage="judge")]
     first, before = bound_of(runs, started([100])), [bound_of(runs, other) for other in others]
     runs.do(started([100]), takes(progress, 500.0, 50))
@@ -82,7 +79,6 @@ def test_what_was_quick_may_take_less_the_next_time(progress):
 
 
 def test_what_only_failed_teaches_nothing(progress):
-    """It may have waited for a service that was away."""
     runs = Runs(progress, Pipeline(), 600.0)
     first = bound_of(runs, started([100]))
 

@@ -31,12 +31,10 @@ def _texts(text: str) -> list[str]:
     ],
 )
 def test_words_are_read(text: str, words: list[str]) -> None:
-    """Numbers, dates, times and negations in one form each; signs that mean something are words."""
     assert _texts(text) == words
 
 
 def test_kinds_are_told_apart() -> None:
-    """A number has its value; the word not stands for no and never."""
     assert read("twenty") == read("20") == (Token("number", "20", Decimal(20)),)
     assert read("never no") == (NOT, NOT)
     assert [token.kind for token in read("2020-01-02 10:30 x")] == ["date", "time", "word"]
@@ -44,5 +42,4 @@ def test_kinds_are_told_apart() -> None:
 
 @given(text=st.text(max_size=80))
 def test_every_text_can_be_read_and_none_twice_differently(text: str) -> None:
-    """No text raises, and white space around it changes nothing."""
     assert read(text) == read(f" {text}\n")

@@ -26,7 +26,6 @@ from headrace_workers.features.cache.calibration.audit_labels import SHORT, comp
     ],
 )
 def test_answers_that_say_the_same_are_clean(served: str, fresh: str) -> None:
-    """Case, white space, punctuation, articles and the form of numbers, dates and negations do not matter."""
     assert compare(served, fresh).kind == "clean"
     assert compare(fresh, served).kind == "clean"
 
@@ -48,7 +47,6 @@ def test_answers_that_say_the_same_are_clean(served: str, fresh: str) -> None:
     ],
 )
 def test_short_answers_that_contradict_each_other_are_wrong(served: str, fresh: str) -> None:
-    """The same words, and another number, date or time, or a negation in one of them; the reason says what."""
     label = compare(served, fresh)
     assert label.kind == "wrong"
     assert "one " in label.reason
@@ -83,20 +81,17 @@ def test_short_answers_that_contradict_each_other_are_wrong(served: str, fresh: 
     ],
 )
 def test_what_may_be_either_is_unknown(served: str, fresh: str) -> None:
-    """Other words, roundings, units, signs, code: neither clean nor wrong."""
     assert compare(served, fresh).kind == "unknown"
     assert compare(fresh, served).kind == "unknown"
 
 
 def test_long_answers_are_not_called_wrong() -> None:
-    """A number that differs in a long answer may stand beside the point; a long answer that agrees is clean."""
     long = "word " * SHORT
     assert compare(f"{long} 5", f"{long} 6").kind == "unknown"
     assert compare(f"{long} 5", f"{long.upper()} 5.").kind == "clean"
 
 
 def test_a_cosine_refuses_and_never_confirms() -> None:
-    """Low, or no number, it takes a clean label back; high, it gives none and takes no wrong one back."""
     assert compare("Paris", "paris", cosine=0.4).kind == "unknown"
     assert compare("Paris", "paris", cosine=float("nan")).kind == "unknown"
     assert compare("Paris", "paris", cosine=0.99).kind == "clean"

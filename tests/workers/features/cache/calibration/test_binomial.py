@@ -13,7 +13,6 @@ from headrace_workers.features.cache.calibration.binomial import (
 
 @pytest.mark.parametrize(("wrong", "enough"), [(0, 299), (1, 473), (3, 773)])
 def test_one_per_cent_is_shown_by_known_numbers_of_audits(wrong: int, enough: int) -> None:
-    """299 audits without an error, 473 with one and 773 with three show 1 % at 95 %; one fewer does not."""
     assert clopper_pearson_upper(wrong, enough, 0.05) <= 0.01
     assert clopper_pearson_upper(wrong, enough - 1, 0.05) > 0.01
 
@@ -21,7 +20,6 @@ def test_one_per_cent_is_shown_by_known_numbers_of_audits(wrong: int, enough: in
 @pytest.mark.integration
 @pytest.mark.parametrize(("wrong", "audits"), [(0, 1), (1, 2), (7, 20), (50, 100), (3, 5_000), (900, 100_000)])
 def test_the_bounds_are_quantiles_of_beta_distributions(wrong: int, audits: int) -> None:
-    """Both bounds are what scipy's beta distribution says."""
     from scipy import stats  # here: else every process of a run imports it
 
     assert clopper_pearson_upper(wrong, audits, 0.05) == pytest.approx(
@@ -32,7 +30,6 @@ def test_the_bounds_are_quantiles_of_beta_distributions(wrong: int, audits: int)
 
 
 def test_without_audits_and_where_all_are_wrong_nothing_is_excluded() -> None:
-    """No audits say nothing; audits that are all wrong leave 1 possible."""
     assert (clopper_pearson_lower(0, 0, 0.05), clopper_pearson_upper(0, 0, 0.05)) == (0.0, 1.0)
     assert clopper_pearson_upper(5, 5, 0.05) == 1.0
 
@@ -40,7 +37,6 @@ def test_without_audits_and_where_all_are_wrong_nothing_is_excluded() -> None:
 @pytest.mark.integration
 @given(x=st.floats(0, 1), a=st.floats(0.5, 2_000), b=st.floats(0.5, 2_000))
 def test_the_incomplete_beta_is_scipys(x: float, a: float, b: float) -> None:
-    """Over four orders of magnitude of both parameters."""
     from scipy import stats
 
     assert incomplete_beta(x, a, b) == pytest.approx(stats.beta.cdf(x, a, b), abs=1e-7)

@@ -18,7 +18,6 @@ def _one(clean: int, wrong: int = 0, unknown: int = 0) -> list[Stratum]:
 
 
 def test_299_clean_audits_are_the_least_for_one_per_cent() -> None:
-    """0.99²⁹⁹ is the first below 5 %; half the error needs twice as many."""
     assert (clean_audits_needed(0.01), clean_audits_needed(0.005)) == (299, 598)
 
 
@@ -43,7 +42,6 @@ def test_what_is_not_shown_is_said(strata: list[Stratum], sentence: str) -> None
 
 
 def test_a_bound_within_what_is_allowed_holds() -> None:
-    """Also with every undecided audit taken for wrong."""
     told = standing(_one(400), 0.01)
     assert (told.state, told.sentence) == (
         State.HOLDS,
@@ -53,7 +51,6 @@ def test_a_bound_within_what_is_allowed_holds() -> None:
 
 
 def test_undecided_audits_break_nothing() -> None:
-    """However many there are; the same number of wrong ones does."""
     assert standing(_one(300, unknown=300), 0.01).state is State.NOT_YET_SHOWN
     told = standing(_one(300, wrong=30), 0.01)
     assert told.state is State.BROKEN
@@ -64,7 +61,6 @@ def test_undecided_audits_break_nothing() -> None:
 
 
 def test_a_recent_window_shows_what_a_long_good_past_hides() -> None:
-    """10,000 clean audits, and 12 of the newest 60 wrong: the whole holds, the window does not."""
     whole = _one(10_048, wrong=12)
     assert standing(whole, 0.01).state is State.HOLDS
     told = standing(whole, 0.01, recent=Recent(51, [Stratum(1_000, clean=48, wrong=12)]))
@@ -75,11 +71,9 @@ def test_a_recent_window_shows_what_a_long_good_past_hides() -> None:
 
 
 def test_windows_lie_end_to_end() -> None:
-    """The first audit opens the first window, and the one after a full window the next."""
     assert [window_of(before) for before in (0, WINDOW - 1, WINDOW, 2 * WINDOW)] == [1, 1, 2, 3]
 
 
 def test_a_max_error_that_is_no_share_is_refused() -> None:
-    """1 % is 0.01, not 1."""
     with pytest.raises(ValueError, match="max_error is a share"):
         standing([], 1.0)

@@ -17,7 +17,6 @@ def _pairs(count: int, name: str = "logistic", seed: int = 1) -> tuple[list[floa
 
 
 def test_the_curve_finds_a_logistic_truth() -> None:
-    """With many pairs it is the curve that made them, and its lower bound is a little below."""
     curve = fit(*_pairs(20_000))
     for similarity in (0.76, 0.8, 0.86):
         truth = float(CURVES["logistic"](np.array([similarity]))[0])
@@ -26,7 +25,6 @@ def test_the_curve_finds_a_logistic_truth() -> None:
 
 
 def test_the_lower_bound_is_below_the_truth_in_nineteen_worlds_of_twenty() -> None:
-    """With 150 pairs, at three similarities; fewer pairs are more cautious."""
     covered = np.zeros(3)
     places = np.array([0.76, 0.84, 0.9])
     truth = CURVES["logistic"](places)
@@ -37,7 +35,6 @@ def test_the_lower_bound_is_below_the_truth_in_nineteen_worlds_of_twenty() -> No
 
 
 def test_more_labels_raise_the_lower_bound() -> None:
-    """Where the truth is good, four times the pairs let more be believed."""
     bounds = [fit(*_pairs(count)).lower(0.9) for count in (0, 20, 400, 6_400)]
     assert all(fewer < more for fewer, more in pairwise(bounds))
 
@@ -51,7 +48,6 @@ def test_pairs_that_a_line_parts_give_a_finite_curve() -> None:
 
 @pytest.mark.parametrize("least", [-1.0, 0.0, 0.3])
 def test_similarities_far_from_the_centre_have_a_curve(least: float) -> None:
-    """A nearest neighbour may be far: 0.5 is a curve's middle then, and it is found wherever Newton's method begins."""
     for seed in range(20):
         chance = np.random.default_rng(seed)
         similarities = chance.uniform(least, 1.0, 1_000)
@@ -63,13 +59,11 @@ def test_similarities_far_from_the_centre_have_a_curve(least: float) -> None:
 
 @pytest.mark.parametrize(("pairs", "chosen"), [(0, None), (332, None), (333, 0.95)])
 def test_without_enough_labels_there_is_no_threshold(pairs: int, chosen: float | None) -> None:
-    """332 clean pairs prove nothing about 1 %, however sure the curve is; 333 do."""
     sure = Curve(0.05, np.array([10.0, 0.0]), np.zeros((2, 2)), np.full(pairs, 0.95), np.zeros(pairs))
     assert threshold(sure, 0.01) == chosen
 
 
 def test_the_threshold_is_where_both_bounds_hold() -> None:
-    """The curve's lower bound is high enough at it, and it is one of the pairs; a stricter error asks for more."""
     similarities, correct = _pairs(20_000)
     curve = fit(similarities, correct)
     chosen = threshold(curve, 0.01)
@@ -82,7 +76,6 @@ def test_the_threshold_is_where_both_bounds_hold() -> None:
 
 
 def test_equal_similarities_are_served_together_or_not_at_all() -> None:
-    """400 clean pairs stand before a hundred wrong ones of the same similarity: none of them may be served."""
     below = [0.6 + i * 1e-4 for i in range(500)]
     curve = fit([0.95] * 500 + below, [True] * 400 + [False] * 100 + [False] * 500)
     assert threshold(curve, 0.3) == 0.95
@@ -92,7 +85,6 @@ def test_equal_similarities_are_served_together_or_not_at_all() -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize("name", list(CURVES))
 def test_the_chosen_threshold_serves_at_most_one_per_cent_wrong(name: str) -> None:
-    """In at least 95 % of worlds, whatever the curve's shape."""
     misses, _, _ = thresholds(name, 60, 3_000, np.random.default_rng(11))
     assert misses <= 0.05 * 60
 
@@ -106,29 +98,23 @@ def test_a_curve_that_can_be_followed_serves_most_of_what_could_be() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["logistic", "right from 0.75 on", "step", "up to 98.5 %"])
 def test_a_scope_that_explores_keeps_its_promises(name: str) -> None:
-    """Its curve moves the threshold up and down, by labels of what was served and of what was nearly: neither the bound
-    on what was served nor a threshold misses the truth in more than 5 % of worlds.
-    """
     missed, broken, _, _ = lives(name, 40, 4_000, np.random.default_rng(21))
     assert max(missed, broken) <= 0.05 * 40
 
 
 @pytest.mark.integration
 def test_exploring_lowers_a_threshold_that_was_too_cautious() -> None:
-    """Where answers are right from 0.75 on, a scope comes to serve from below 0.8, where it began."""
     _, broken, least, some = lives("right from 0.75 on", 10, 4_000, np.random.default_rng(22))
     assert (broken, some) == (0, 10)
     assert 0.72 < least < 0.78
 
 
 def test_a_logistic_curve_alone_would_not_do() -> None:
-    """Where 3 % are wrong at any similarity it promises 1 % nevertheless: that is what the proof is for."""
     misses, _, _ = thresholds("up to 97 %", 10, 3_000, np.random.default_rng(13), trusting)
     assert misses == 10
 
 
 def test_pairs_that_are_none_are_refused() -> None:
-    """A label without a similarity, or a similarity that is no number."""
     with pytest.raises(ValueError, match="each pair has one of both"):
         fit([0.9], [])
     with pytest.raises(ValueError, match="no finite number"):

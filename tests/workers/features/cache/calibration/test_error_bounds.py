@@ -9,7 +9,6 @@ from headrace_workers.features.cache.calibration.error_bounds import Bound, Stra
 
 
 def test_a_stratum_counts_by_what_it_served_and_not_by_its_audits() -> None:
-    """Half of a rare stratum's audits, and most audits are its: the error is still half of its share."""
     rare, common = Stratum(served=100, clean=50, wrong=50), Stratum(served=9_900, clean=60, wrong=0)
     bound = served_error([rare, common])
     assert bound.estimate == pytest.approx(0.005)
@@ -18,7 +17,6 @@ def test_a_stratum_counts_by_what_it_served_and_not_by_its_audits() -> None:
 
 
 def test_undecided_audits_are_shown_both_ways_and_accuse_nobody() -> None:
-    """Without them, with all of them wrong; and below they are taken for clean."""
     decided = served_error([Stratum(served=10_000, clean=500, wrong=0)])
     doubtful = served_error([Stratum(served=10_000, clean=500, wrong=0, unknown=100)])
     assert doubtful.upper == decided.upper
@@ -29,7 +27,6 @@ def test_undecided_audits_are_shown_both_ways_and_accuse_nobody() -> None:
 
 
 def test_one_look_is_clopper_pearson_with_alpha_split_over_the_strata() -> None:
-    """Each stratum's bound at α/2, weighted by what was served."""
     bound = served_error_at_once([Stratum(800, clean=299, wrong=1), Stratum(200, clean=90, wrong=0)], 0.05)
     by_hand = 0.8 * clopper_pearson_upper(1, 300, 0.025) + 0.2 * clopper_pearson_upper(0, 90, 0.025)
     assert bound.upper == pytest.approx(by_hand)
@@ -39,14 +36,12 @@ def test_one_look_is_clopper_pearson_with_alpha_split_over_the_strata() -> None:
 @pytest.mark.parametrize("error", [served_error, served_error_at_once])
 @pytest.mark.parametrize("strata", [[], [Stratum(0, 0, 0)], [Stratum(0, 0, 0), Stratum(50, 0, 0)]])
 def test_without_audits_everything_is_possible(error: Callable[[list[Stratum]], Bound], strata: list[Stratum]) -> None:
-    """No estimate, and bounds of 0 and 1."""
     bound = error(strata)
     assert bound.estimate is None
     assert (bound.lower, bound.upper, bound.upper_if_unknown_wrong) == pytest.approx((0.0, 1.0, 1.0))
 
 
 def test_counts_that_cannot_be_are_refused() -> None:
-    """More audits than serves, negative counts, an alpha that is no probability."""
     with pytest.raises(ValueError, match="at most as many audits as serves"):
         Stratum(served=5, clean=3, wrong=1, unknown=2)
     with pytest.raises(ValueError, match="no negative counts"):

@@ -15,7 +15,6 @@ def test_the_choice_is_the_same_everywhere() -> None:
 
 
 def test_about_the_share_is_chosen_and_a_larger_share_keeps_them() -> None:
-    """10 % of 20,000 within four standard deviations; all of them are among the 30 %; none and all are none and all."""
     tenth = {each for each in IDS if chosen(each, 0.1)}
     assert abs(len(tenth) - 2_000) < 4 * (20_000 * 0.09) ** 0.5
     assert tenth < {each for each in IDS if chosen(each, 0.3)}
@@ -24,20 +23,17 @@ def test_about_the_share_is_chosen_and_a_larger_share_keeps_them() -> None:
 
 
 def test_two_purposes_choose_independently() -> None:
-    """Of those audited, as many are chosen for a second look as of all."""
     audited = [each for each in IDS if chosen(each, 0.3)]
     again = sum(chosen(each, 0.3, "again") for each in audited)
     assert abs(again / len(audited) - 0.3) < 0.03
 
 
 def test_bands_part_the_similarities() -> None:
-    """A band begins at its edge; what is below the first belongs to it, and what is above the last to that."""
     assert [band(similarity) for similarity in (0.5, 0.9, 0.9399, 0.94, 0.98, 0.99, 1.0)] == [0, 0, 0, 1, 2, 3, 3]
     assert len(BANDS) == 4
 
 
 def test_rare_strata_get_enough_and_the_others_share_alike() -> None:
-    """A stratum with fewer serves than the least is audited whole; the audits add up."""
     served = [20.0, 200.0, 5_000.0, 15_000.0]
     shares = audit_shares(served, audits=1_000, least=50)
     assert np.dot(shares, served) == pytest.approx(1_000)
@@ -47,7 +43,6 @@ def test_rare_strata_get_enough_and_the_others_share_alike() -> None:
 
 
 def test_too_few_audits_are_cut_alike_and_too_many_take_all() -> None:
-    """Floors that cannot be met shrink together; a stratum that has served nothing yet is audited whole."""
     assert audit_shares([100.0, 100.0], audits=10, least=50) == pytest.approx([0.05, 0.05])
     assert audit_shares([100.0, 10.0], audits=1_000, least=5) == pytest.approx([1.0, 1.0])
     assert audit_shares([0.0, 100.0], audits=10, least=5) == pytest.approx([1.0, 0.1])

@@ -26,8 +26,6 @@ COUNTS = st.tuples(st.integers(0, 30), st.integers(0, 3_000))
     ("wrong", "strata", "enough"), [(0, 1, 333), (0, 4, 352), (1, 1, 718), (3, 1, 1_165), (10, 1, 2_327)]
 )
 def test_one_per_cent_is_shown_by_known_numbers_of_audits(wrong: int, strata: int, enough: int) -> None:
-    """So many audits show 1 % at 95 %, and 1 % fewer do not; strata that are sampled evenly cost little more."""
-
     def upper(audits: int) -> float:
         return watched_upper([1 / strata] * strata, [wrong] + [0] * (strata - 1), [audits // strata] * strata, 0.05)
 
@@ -35,7 +33,6 @@ def test_one_per_cent_is_shown_by_known_numbers_of_audits(wrong: int, strata: in
 
 
 def test_the_mixture_is_the_sum_that_its_page_says() -> None:
-    """Σ weight · (1 − b)^wrong / (1 − b·rate)^audits, written out; without audits it is 1."""
     direct = sum(w * (1 - b) ** 2 / (1 - b * 0.03) ** 70 for b, w in zip(UPPER_BETS, UPPER_WEIGHTS, strict=True))
     said = log_value(np.array([0.03]), np.array([2.0]), np.array([70.0]), UPPER_BETS, UPPER_WEIGHTS)
     assert said[0] == pytest.approx(math.log(direct))
@@ -47,7 +44,6 @@ def test_the_mixture_is_the_sum_that_its_page_says() -> None:
 
 @pytest.mark.parametrize("rate", [0.01, 0.2])
 def test_no_bet_gains_on_average(rate: float) -> None:
-    """One audit of the true rate multiplies each value by 1 in the mean: that is all that Ville's inequality asks."""
     for bets in (UPPER_BETS, 1 - 1 / (1 - LOWER_BETS)):  # seen from the wrong answers, the lower bets are negative
         after_wrong, after_clean = (1 - bets) / (1 - bets * rate), 1 / (1 - bets * rate)
         assert rate * after_wrong + (1 - rate) * after_clean == pytest.approx(np.ones(len(bets)))
@@ -59,7 +55,6 @@ def test_no_bet_gains_on_average(rate: float) -> None:
 def test_more_wrong_raises_the_bounds_and_more_clean_lowers_them(
     strata: list[tuple[int, int]], which: int, alpha: float
 ) -> None:
-    """In any stratum, whatever the others say; and a bound is in [0, 1], the lower below the upper."""
     shares = [1 / len(strata)] * len(strata)
     wrong, audits = [k for k, _ in strata], [k + n for k, n in strata]
     more = [int(i == which % len(strata)) for i in range(len(strata))]
@@ -77,7 +72,6 @@ def test_more_wrong_raises_the_bounds_and_more_clean_lowers_them(
 @settings(max_examples=60, deadline=None)
 @given(strata=st.lists(COUNTS, min_size=1, max_size=4), seed=st.integers(0, 2**32 - 1))
 def test_the_bound_is_no_smaller_than_any_error_that_is_not_refuted(strata: list[tuple[int, int]], seed: int) -> None:
-    """Rates drawn at random: where the product of the strata's values is below 1/α, their weighted sum is possible."""
     chance = np.random.default_rng(seed)
     shares = chance.dirichlet(np.ones(len(strata)))
     wrong, audits = np.array([k for k, _ in strata]), np.array([k + n for k, n in strata])
@@ -93,7 +87,6 @@ def test_the_bound_is_no_smaller_than_any_error_that_is_not_refuted(strata: list
 @settings(max_examples=40, deadline=None)
 @given(wrong=st.integers(0, 40), clean=st.integers(0, 5_000))
 def test_a_bound_that_may_be_watched_is_no_tighter_than_that_of_a_single_look(wrong: int, clean: int) -> None:
-    """Above Clopper and Pearson's upper bound, and below their lower one."""
     audits = wrong + clean
     upper, lower = (bound([1.0], [wrong], [audits], 0.05) for bound in (watched_upper, watched_lower))
     assert clopper_pearson_upper(wrong, audits, 0.05) - 1e-6 <= upper
@@ -101,7 +94,6 @@ def test_a_bound_that_may_be_watched_is_no_tighter_than_that_of_a_single_look(wr
 
 
 def test_a_stratum_without_audits_may_be_all_wrong() -> None:
-    """It counts by its share of what was served, above; and not at all, below."""
     assert watched_upper([0.9, 0.1], [0, 0], [100_000, 0], 0.05) == pytest.approx(0.1, abs=1e-3)
     assert watched_lower([0.9, 0.1], [0, 0], [100_000, 0], 0.05) == pytest.approx(0.0, abs=1e-9)
 
@@ -109,20 +101,17 @@ def test_a_stratum_without_audits_may_be_all_wrong() -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize("drift", [0.0, 0.9])
 def test_the_bound_is_below_the_truth_in_no_more_than_one_world_of_twenty(drift: float) -> None:
-    """Looked at after every audit, with strata sampled from 5 % to all; also where the error itself moves in time."""
     worlds = 300
     least, most = watched_misses(worlds, 1_200, np.random.default_rng(20), drift)
     assert least <= most <= 0.05 * worlds
 
 
 def test_clopper_pearson_looked_at_again_and_again_misses_more_often() -> None:
-    """What the bound above avoids: at every 25 audits the nominal 5 % of misses are more than 15."""
     assert peeked_misses(1_000, 1_000, 25, 0.05, np.random.default_rng(3)) > 150
 
 
 @pytest.mark.integration
 def test_a_good_scope_is_accused_in_no_more_than_one_world_of_twenty() -> None:
-    """The lower bound of errors at just 1 %, looked at after every audit, is above 1 % in at most 5 % of worlds."""
     wrong = np.cumsum(np.random.default_rng(5).random((1_000, 600)) < 0.01, axis=1)
     audits = np.broadcast_to(np.arange(1, 601), wrong.shape)
     most = np.searchsorted([watched_lower([1.0], [k], [600], 0.05) > 0.01 for k in range(40)], True)

@@ -10,7 +10,6 @@ from headrace_workers.features.cache.calibration.error_bounds import spend
 
 
 def test_all_parts_together_stay_below_the_whole() -> None:
-    """However many claims there are, they spend less than alpha, and nearly all of it."""
     assert 0.0499 < sum(spend(0.05, number) for number in range(1, 10_000)) < 0.05
     assert spend(0.05, 1) == 0.025
 

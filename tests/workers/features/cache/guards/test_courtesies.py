@@ -36,13 +36,11 @@ BEHIND = (
 
 @pytest.mark.parametrize("said", BEFORE)
 def test_what_stands_before_a_question_is_left_out(said: str) -> None:
-    """A greeting with a name of a desk, an apology and a call for help say nothing about the question."""
     assert without_courtesies(said.format(ASKED)) == ASKED
 
 
 @pytest.mark.parametrize("said", BEHIND)
 def test_what_stands_behind_a_question_is_left_out(said: str) -> None:
-    """So do thanks, a signature and a plea."""
     assert without_courtesies(f"{ASKED} {said}") == ASKED
 
 
@@ -58,12 +56,10 @@ def test_what_stands_behind_a_question_is_left_out(said: str) -> None:
     ],
 )
 def test_words_that_a_question_is_about_stay(text: str) -> None:
-    """Where no whole question is left, or no sentence ended, nothing is taken away."""
     assert without_courtesies(text) == text
 
 
 def test_capitals_and_smileys() -> None:
-    """A question all in capitals is read in small letters; a smiley counts inside a sentence alone."""
     assert quiet("HOW DO I RESET IT?") == "how do i reset it?"
     assert quiet("IT HR") == "IT HR"
     assert without_smileys("Is it open? :) 🙏") == "Is it open?"
@@ -71,7 +67,6 @@ def test_capitals_and_smileys() -> None:
 
 
 def test_guards_pass_courtesies_and_no_other_question() -> None:
-    """The guards compare what is asked."""
     cached = profile("How do I reset my router?")
     assert refusal(profile("SORRY TO BOTHER YOU, HOW DO I RESET MY ROUTER? MANY THANKS"), cached) is None
     assert refusal(profile("Sorry to bother you, how do I return my router? Many thanks"), cached) is not None

@@ -20,7 +20,6 @@ from headrace_workers.features.cache.guards.wording import Dates
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
-    """It refuses another date, day, month or time, whichever was cached, and says why."""
     assert Dates().refuse(profile(asked), profile(cached))
     assert Dates().refuse(profile(cached), profile(asked))
 
@@ -37,6 +36,5 @@ def test_refuses(asked: str, cached: str) -> None:
     ],
 )
 def test_passes(asked: str, cached: str) -> None:
-    """It passes the same date in any writing."""
     assert Dates().refuse(profile(asked), profile(cached)) is None
     assert Dates().refuse(profile(cached), profile(asked)) is None

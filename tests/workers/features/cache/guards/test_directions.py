@@ -20,7 +20,6 @@ from headrace_workers.features.cache.guards.roles import Directions
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
-    """It refuses another direction, whichever was cached, and says why."""
     assert Directions().refuse(profile(asked), profile(cached))
     assert Directions().refuse(profile(cached), profile(asked))
 
@@ -40,6 +39,5 @@ def test_refuses(asked: str, cached: str) -> None:
     ],
 )
 def test_passes(asked: str, cached: str) -> None:
-    """It passes the same direction."""
     assert Directions().refuse(profile(asked), profile(cached)) is None
     assert Directions().refuse(profile(cached), profile(asked)) is None

@@ -25,7 +25,6 @@ from headrace_workers.features.cache.guards.wording import Form
     ],
 )
 def test_refuses(one: str, other: str) -> None:
-    """It refuses another form, whichever was cached, and says why."""
     assert Form().refuse(profile(one), profile(other))
     assert Form().refuse(profile(other), profile(one))
 
@@ -45,6 +44,5 @@ def test_refuses(one: str, other: str) -> None:
     ],
 )
 def test_passes(one: str, other: str) -> None:
-    """It passes other words, spaces and capitals that say nothing."""
     assert Form().refuse(profile(one), profile(other)) is None
     assert Form().refuse(profile(other), profile(one)) is None

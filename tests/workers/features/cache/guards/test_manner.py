@@ -19,7 +19,6 @@ from headrace_workers.features.cache.guards.wording import Manner
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
-    """It refuses another time, duty or person, whichever was cached, and says why."""
     assert Manner().refuse(profile(asked), profile(cached))
     assert Manner().refuse(profile(cached), profile(asked))
 
@@ -36,6 +35,5 @@ def test_refuses(asked: str, cached: str) -> None:
     ],
 )
 def test_passes(asked: str, cached: str) -> None:
-    """It passes what both may say."""
     assert Manner().refuse(profile(asked), profile(cached)) is None
     assert Manner().refuse(profile(cached), profile(asked)) is None

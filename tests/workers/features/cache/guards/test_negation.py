@@ -22,7 +22,6 @@ from headrace_workers.features.cache.guards.wording import Negation
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
-    """It refuses a denial on one side, whichever was cached, and says why."""
     assert Negation().refuse(profile(asked), profile(cached))
     assert Negation().refuse(profile(cached), profile(asked))
 
@@ -37,6 +36,5 @@ def test_refuses(asked: str, cached: str) -> None:
     ],
 )
 def test_passes(asked: str, cached: str) -> None:
-    """It passes denials on both sides."""
     assert Negation().refuse(profile(asked), profile(cached)) is None
     assert Negation().refuse(profile(cached), profile(asked)) is None

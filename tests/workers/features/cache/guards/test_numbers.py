@@ -21,7 +21,6 @@ from headrace_workers.features.cache.guards.wording import Numbers
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
-    """It refuses other numbers, and another order, whichever was cached, and says why."""
     assert Numbers().refuse(profile(asked), profile(cached))
     assert Numbers().refuse(profile(cached), profile(asked))
 
@@ -42,6 +41,5 @@ def test_refuses(asked: str, cached: str) -> None:
     ],
 )
 def test_passes(asked: str, cached: str) -> None:
-    """It passes the same number in any writing."""
     assert Numbers().refuse(profile(asked), profile(cached)) is None
     assert Numbers().refuse(profile(cached), profile(asked)) is None

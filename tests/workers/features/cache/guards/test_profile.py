@@ -8,7 +8,6 @@ from headrace_workers.features.cache.guards.refusal import GUARDS
 
 
 def test_a_question_is_read_once_by_each_guard():
-    """However many it is compared with; from another place on, and another question, is another reading."""
     readings = []
 
     @read_once
@@ -31,7 +30,6 @@ def test_a_question_is_read_once_by_each_guard():
     ],
 )
 def test_questions_that_differ_in_phrases_and_signs_alone_read_alike(one: str, other: str) -> None:
-    """Phrases that are read as a word which carries the sentence, and signs at the end."""
     assert have_same_reading(profile(one), profile(other))
 
 
@@ -51,12 +49,10 @@ def test_questions_that_differ_in_phrases_and_signs_alone_read_alike(one: str, o
     ],
 )
 def test_what_any_guard_may_look_at_reads_otherwise(one: str, other: str) -> None:
-    """Texts, names, quotation marks, order and number."""
     assert not have_same_reading(profile(one), profile(other))
 
 
 def test_what_reads_alike_is_refused_by_no_guard() -> None:
-    """Of all questions that guards are developed on, either way round: so none need be asked about such a pair."""
     reads: dict[str, Profile] = {}
     written = [(asked, cached) for _, _, asked, cached in pairs()]
     typed = [pair for name in ("wordings.txt", "typed.txt") for kind in wordings(name) for pair in kind]

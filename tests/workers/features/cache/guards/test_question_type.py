@@ -27,7 +27,6 @@ from headrace_workers.features.cache.guards.question_type import AskedFor
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
-    """It refuses another question word or property, whichever was cached, and says why."""
     assert AskedFor().refuse(profile(asked), profile(cached))
     assert AskedFor().refuse(profile(cached), profile(asked))
 
@@ -53,6 +52,5 @@ def test_refuses(asked: str, cached: str) -> None:
     ],
 )
 def test_passes(asked: str, cached: str) -> None:
-    """It passes the same in other words."""
     assert AskedFor().refuse(profile(asked), profile(cached)) is None
     assert AskedFor().refuse(profile(cached), profile(asked)) is None

@@ -16,7 +16,6 @@ _PREAMBLE = (
 
 
 def test_no_trap_of_the_families_passes() -> None:
-    """Questions of one family that ask for different things are refused, each by some guard, in either order."""
     traps = [(asked, cached) for same, _, asked, cached in pairs() if not same]
     assert len(traps) > 2_000
     passed = [(asked, cached) for asked, cached in traps if refusal(profile(asked), profile(cached)) is None]
@@ -26,14 +25,12 @@ def test_no_trap_of_the_families_passes() -> None:
 
 
 def test_most_wordings_of_one_question_pass() -> None:
-    """Of the pairs that ask for the same, at least four in five pass."""
     same = [(asked, cached) for same, _, asked, cached in pairs() if same]
     passed = sum(refusal(profile(asked), profile(cached)) is None for asked, cached in same)
     assert passed >= 0.8 * len(same)
 
 
 def test_of_questions_as_people_type_them_traps_are_refused() -> None:
-    """Of those in `wordings.txt` two traps of a thousand pass at most, and a quarter of those that ask for the same."""
     same, traps = wordings()
     assert len(traps) > 1_500
     passed = [(asked, cached) for asked, cached in traps if refusal(profile(asked), profile(cached)) is None]
@@ -43,7 +40,6 @@ def test_of_questions_as_people_type_them_traps_are_refused() -> None:
 
 
 def test_of_questions_that_are_typed_in_a_hurry_no_trap_passes() -> None:
-    """Of those in `typed.txt`, either way round; and two in three that ask for the same do."""
     same, traps = wordings("typed.txt")
     both = [pair for asked, cached in traps for pair in ((asked, cached), (cached, asked))]
     assert [pair for pair in both if refusal(*map(profile, pair)) is None] == []
@@ -142,20 +138,17 @@ def test_pairs_that_were_once_served_wrongly_are_refused(one: str, other: str) -
     ],
 )
 def test_another_name_literal_unit_quantity_or_opposite_is_refused(one: str, other: str) -> None:
-    """No guard of its own is needed for these: they are words that only one question has."""
     assert refusal(profile(one), profile(other)) is not None
     assert refusal(profile(other), profile(one)) is not None
 
 
 @pytest.mark.parametrize(("one", "other"), FRONTED)
 def test_a_phrase_may_stand_in_front(one: str, other: str) -> None:
-    """Order counts between shared words, and not for a phrase that moves as a whole."""
     assert refusal(profile(one), profile(other)) is None
     assert refusal(profile(other), profile(one)) is None
 
 
 def test_a_slip_of_the_pen_is_read_as_what_is_meant() -> None:
-    """One that is no word; words that differ by a letter are two words."""
     assert refusal(profile("How do I chnage my passowrd?"), profile("how do i change my password")) is None
     assert refusal(profile("whats the weather like"), profile("What's the weather like?")) is None
     assert refusal(profile("why doesnt it open"), profile("Why does it open?")) is not None
@@ -164,7 +157,6 @@ def test_a_slip_of_the_pen_is_read_as_what_is_meant() -> None:
 
 
 def test_a_preamble_that_both_share_changes_little() -> None:
-    """Behind forty words that both share, traps are refused as before, and most wordings pass as before."""
     kept = Counter[bool]()
     for same, _, asked, cached in pairs()[::7]:
         refused = refusal(profile(_PREAMBLE + asked), profile(_PREAMBLE + cached))
@@ -183,7 +175,6 @@ def test_the_refusal_names_its_guard_and_says_why() -> None:
 
 
 def test_a_question_is_the_same_as_itself() -> None:
-    """No guard refuses a text for itself, whatever it is."""
     for text in (
         "",
         " ",
@@ -204,7 +195,6 @@ def test_a_question_is_the_same_as_itself() -> None:
 
 
 def test_names_are_told_apart() -> None:
-    """Each guard has a name of its own: statistics are kept by it."""
     assert len({guard.name for guard in GUARDS}) == len(GUARDS)
 
 
@@ -218,7 +208,6 @@ def test_names_are_told_apart() -> None:
     ],
 )
 def test_a_phrase_with_one_meaning_passes(one: str, other: str) -> None:
-    """Phrases that ask for the same in every sentence are read alike."""
     assert refusal(profile(one), profile(other)) is None
     assert refusal(profile(other), profile(one)) is None
 
@@ -250,7 +239,6 @@ def test_a_phrase_with_one_meaning_passes(one: str, other: str) -> None:
     ],
 )
 def test_a_hostile_text_is_read(unit: str) -> None:
-    """100,000 characters of anything are read and compared without an error."""
     hostile = profile(unit * (100_000 // len(unit)))
     assert refusal(hostile, hostile) is None
     refusal(hostile, profile("Where is it?"))
@@ -258,7 +246,6 @@ def test_a_hostile_text_is_read(unit: str) -> None:
 
 
 def test_the_time_grows_with_the_text_and_not_with_its_square() -> None:
-    """Ten times the text is at most about ten times the steps, counted as calls and not as seconds."""
     short, long = _steps(60), _steps(600)
     assert long < 20 * short
 

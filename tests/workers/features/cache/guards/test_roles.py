@@ -25,7 +25,6 @@ from headrace_workers.features.cache.guards.roles import Roles
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
-    """It refuses the same words in other roles, whichever was cached, and says why."""
     assert Roles().refuse(profile(asked), profile(cached))
     assert Roles().refuse(profile(cached), profile(asked))
 
@@ -55,13 +54,11 @@ def test_refuses(asked: str, cached: str) -> None:
     ],
 )
 def test_passes(asked: str, cached: str) -> None:
-    """It passes the same roles in another order."""
     assert Roles().refuse(profile(asked), profile(cached)) is None
     assert Roles().refuse(profile(cached), profile(asked)) is None
 
 
 def test_the_first_look_decides_as_the_long_way_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where both are plainly active and name things in one order, roles are the same: over all questions."""
     typed = [pair for name in ("wordings.txt", "typed.txt") for kind in wordings(name) for pair in kind]
     asked = [(profile(one), profile(other)) for one, other in [*((a, c) for _, _, a, c in pairs()[::2]), *typed]]
     plain = [pair for pair in asked if roles._named_alike(*pair)]

@@ -17,7 +17,6 @@ from headrace_workers.features.cache.guards.wording import SharedWords
     ],
 )
 def test_refuses(one: str, other: str) -> None:
-    """It refuses another count and another order of persons, whichever was cached, and says why."""
     assert SharedWords().refuse(profile(one), profile(other))
     assert SharedWords().refuse(profile(other), profile(one))
 
@@ -32,6 +31,5 @@ def test_refuses(one: str, other: str) -> None:
     ],
 )
 def test_passes(one: str, other: str) -> None:
-    """It passes the same persons in one order, and leaves other words to other guards."""
     assert SharedWords().refuse(profile(one), profile(other)) is None
     assert SharedWords().refuse(profile(other), profile(one)) is None

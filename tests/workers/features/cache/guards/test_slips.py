@@ -22,7 +22,6 @@ COMMON = sorted(word for line in lines_of("common") for word in line.split())
     ],
 )
 def test_a_slip_is_read_as_the_word_that_was_meant(typed: str, meant: str) -> None:
-    """Two letters changed places, one is missing or one is there twice; or the slip is listed."""
     assert corrected(typed) == meant
 
 
@@ -31,13 +30,11 @@ def test_a_slip_is_read_as_the_word_that_was_meant(typed: str, meant: str) -> No
     ["contact", "contract", "patent", "statin", "inulin", "county", "flickr", "kubectl", "form", "passwd", "café", "x"],
 )
 def test_a_word_of_its_own_stays(word: str) -> None:
-    """What is a word, a name or two slips away from one is not changed."""
     assert corrected(word) == word
 
 
 @given(st.sampled_from(COMMON), st.data())
 def test_no_common_word_is_a_slip_of_another(word: str, data: st.DataObject) -> None:
-    """A listed word stays as it is, and so does what a slip of it was corrected to."""
     at = data.draw(st.integers(1, len(word) - 2))
     typed = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
     assert corrected(word) == word

@@ -30,7 +30,6 @@ from headrace_workers.features.cache.guards.unmatched_words import Residual
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
-    """It refuses a word that only one has, whichever was cached, and says why."""
     assert Residual().refuse(profile(asked), profile(cached))
     assert Residual().refuse(profile(cached), profile(asked))
 
@@ -56,6 +55,5 @@ def test_refuses(asked: str, cached: str) -> None:
     ],
 )
 def test_passes(asked: str, cached: str) -> None:
-    """It passes the same words in other forms."""
     assert Residual().refuse(profile(asked), profile(cached)) is None
     assert Residual().refuse(profile(cached), profile(asked)) is None

@@ -64,7 +64,6 @@ def test_wordings_of_one_group_cost_one_generation(semantic, asks):  # noqa: F81
 
 @pytest.mark.parametrize("followed", [True, False])
 def test_another_worker_waits_for_it_too(semantic, asks, followed):  # noqa: F811 - the fixture
-    """Whether its memory has it by now, or the ledger alone."""
     jobs = send(semantic, asks, ASKED)
     semantic.run("recall")
     other = another(semantic.ledger, followed=followed)
@@ -79,7 +78,6 @@ def test_another_worker_waits_for_it_too(semantic, asks, followed):  # noqa: F81
 
 
 def test_guards_and_scopes_hold_for_what_is_being_made(semantic, asks):  # noqa: F811 - the fixture
-    """Nobody waits for the answer to another question, or to another tenant's."""
     jobs = send(semantic, asks, "How many people live in 3 of the towns?", "How many people live in 4 of the towns?")
     jobs += send(semantic, asks, "How many people live in 3 of the towns now?", tenant="other")
     semantic.run("recall")
@@ -91,7 +89,6 @@ def test_guards_and_scopes_hold_for_what_is_being_made(semantic, asks):  # noqa:
 
 
 def test_interactive_work_waits_for_no_bulk_work_in_other_words(semantic, asks):  # noqa: F811 - the fixture
-    """That may not have begun for a long time."""
     send(semantic, asks, ASKED, lane="batch")
     semantic.run("recall", lane=1)
     (urgent,) = send(semantic, asks, LIKE)
@@ -104,7 +101,6 @@ def test_interactive_work_waits_for_no_bulk_work_in_other_words(semantic, asks):
 
 
 def test_who_has_waited_long_enough_for_another_wording_runs_by_itself(semantic, asks):  # noqa: F811 - the fixture
-    """As for the very same request."""
     semantic.max_wait = 0.0
     semantic.__post_init__()
     jobs = send(semantic, asks, *WORDINGS)
@@ -126,7 +122,6 @@ def test_who_is_behind_another_is_given_its_answer_where_that_is_young_enough(
     max_age,
     tier,
 ):
-    """It came to live after all looks but the last: neither memory nor the request's hash had it yet."""
     send(semantic, asks, ASKED)
     semantic.drain()
     with writing(semantic.ledger.engine) as tx:
@@ -142,7 +137,6 @@ def test_who_is_behind_another_is_given_its_answer_where_that_is_young_enough(
 
 
 def test_an_answer_that_is_not_allowed_is_made_again_by_all_at_once_and_one_fills_the_cache(semantic, asks):  # noqa: F811
-    """The others do not wait a second time; who comes later waits for that one, or is served."""
     jobs = send(semantic, asks, *WORDINGS)
     semantic.run("recall")
     (leader,) = [job for job, state in zip(jobs, semantic.states(jobs), strict=True) if state == "done"]
@@ -166,7 +160,6 @@ def of_jo(opening):
 
 @pytest.mark.parametrize("end", ["redacted", "held", "blocked", "cancelled"])
 def test_whatever_ends_a_leader_frees_all_other_wordings_at_once(semantic, asks, end):  # noqa: F811 - the fixture
-    """None of them waits for another of them: all are ready at that moment, and done after one look."""
     if end in ("held", "blocked"):
         rule = Rule("review" if end == "held" else "block")
         policy = Policy(dict.fromkeys(PersonalDataDetector.categories, rule))
@@ -187,7 +180,6 @@ def test_whatever_ends_a_leader_frees_all_other_wordings_at_once(semantic, asks,
 
 
 def test_the_very_same_requests_of_a_leader_that_is_gone_fill_the_cache(flow, asks):
-    """One of them does, and nobody waits twice."""
     jobs = flow.send(*(asks(idempotency_key=str(n)) for n in range(4)))
     flow.run("recall")
     (leader,) = [job for job, state in zip(jobs, flow.states(jobs), strict=True) if state == "done"]
@@ -202,7 +194,6 @@ def test_the_very_same_requests_of_a_leader_that_is_gone_fill_the_cache(flow, as
 
 
 def test_what_is_withdrawn_is_forgotten_and_waited_for_by_nobody(semantic, asks):  # noqa: F811 - the fixture
-    """Memory knows it until the next look; the ledger is asked before anybody waits."""
     (first,) = send(semantic, asks, ASKED)
     semantic.run("recall")
     semantic.follower.once()
@@ -219,7 +210,6 @@ def test_what_is_withdrawn_is_forgotten_and_waited_for_by_nobody(semantic, asks)
 
 
 def test_a_leader_that_is_run_again_waits_for_nobody(semantic, asks):  # noqa: F811 - the fixture
-    """Its worker died after it was noted; another wording is being made meanwhile."""
     from headrace_workers.features.cache.semantic.lookup_types import LookupRequest
 
     (job,) = send(semantic, asks, ASKED)
@@ -232,7 +222,6 @@ def test_a_leader_that_is_run_again_waits_for_nobody(semantic, asks):  # noqa: F
 
 
 def test_a_worker_that_starts_knows_what_is_being_made(semantic, asks):  # noqa: F811 - the fixture
-    """It reads that, too, whatever it began with."""
     send(semantic, asks, ASKED)
     semantic.run("recall")
     known = Known(64)
@@ -242,7 +231,6 @@ def test_a_worker_that_starts_knows_what_is_being_made(semantic, asks):  # noqa:
 
 @pytest.mark.parametrize("changed", [{"question": "How do I delete my account?"}, {"scope": "another"}])
 def test_an_id_that_became_another_entrys_is_not_served(semantic, asks, changed):  # noqa: F811 - the fixture
-    """A ledger that was restored gives ids anew: memory's question must be the entry's, and so must its scope."""
     send(semantic, asks, ASKED)
     semantic.drain()
     semantic.follower.once()
@@ -273,7 +261,6 @@ def meeting(monkeypatch):
 
 @pytest.mark.parametrize(("first", "second"), [(ASKED, ASKED), (ASKED, LIKE)])
 def test_two_workers_that_look_up_in_the_same_moment_cost_one_generation(semantic, asks, meeting, first, second):  # noqa: F811
-    """Neither saw the other when it looked: who notes it second waits, in whatever words, and leaves no entry."""
     other = another(semantic.ledger, followed=False)
     (ours,) = semantic.send(asks(first, cache="semantic", idempotency_key="1"))
     claim = semantic.ledger.claim([Wanted("recall", 0, 1, 256)], lease_ms=60_000, sender="b").claims[0]
@@ -290,7 +277,6 @@ def test_two_workers_that_look_up_in_the_same_moment_cost_one_generation(semanti
 
 
 def test_who_has_waited_already_leads_beside_another(semantic, asks, meeting):  # noqa: F811 - the fixture
-    """Nobody waits twice: it costs two generations."""
     from headrace_workers.features.cache.semantic.lookup_types import LookupRequest, Miss
 
     other = another(semantic.ledger, followed=False)

@@ -87,7 +87,6 @@ def stands(flow):
 
 
 def test_a_hit_is_answered_afresh_and_compared(semantic, asks):
-    """In the job's model, as bulk work behind all other; the same words are clean, and their texts are forgotten."""
     job = serve(semantic, asks, 3, like(3))
     (waits,) = audits(semantic)
     (step,) = semantic.ledger.read(select(STEPS).where(STEPS.c.job_id == waits.id))
@@ -104,7 +103,6 @@ def test_a_hit_is_answered_afresh_and_compared(semantic, asks):
 
 
 def test_an_audit_reaches_nobody(semantic, asks):
-    """No topic, no answer that is kept, no receipt and no place among open jobs."""
     job = serve(semantic, asks, 3, like(3))
     receipt = semantic.result(job)
 
@@ -126,7 +124,6 @@ def test_an_audit_reaches_nobody(semantic, asks):
 
 
 def test_only_a_share_is_drawn_and_none_of_what_was_the_same_request(semantic, asks):
-    """At a share of 0 nothing is, and such serves are not counted."""
     semantic.audit_share = 0.0
     semantic.do()
     serve(semantic, asks, 3, like(3))
@@ -146,7 +143,6 @@ def test_only_a_share_is_drawn_and_none_of_what_was_the_same_request(semantic, a
 
 
 def test_answers_that_were_wrong_turn_their_scope_off(semantic, asks):
-    """Only likeness ends, and only there: the very same request is answered, and so is another tenant."""
     for number in (3, 4):
         serve(semantic, asks, number, like(9))
         run(semantic)
@@ -181,7 +177,6 @@ def test_an_answer_found_wrong_is_given_to_nobody_any_more(semantic, asks):
 
 
 def test_a_scope_that_is_opened_again_counts_from_then_on(semantic, asks):
-    """What was wrong before is no part of it, and look-ups find it as soon as its standing is read."""
     for number in (3, 4):
         serve(semantic, asks, number, like(9))
         run(semantic)
@@ -199,7 +194,6 @@ def test_a_scope_that_is_opened_again_counts_from_then_on(semantic, asks):
 
 
 def test_once_off_it_stays_off_whatever_is_said_later(semantic, asks):
-    """A person who finds the audits mistaken opens it again."""
     for number in (3, 4):
         serve(semantic, asks, number, like(9))
         run(semantic)
@@ -213,7 +207,6 @@ def test_once_off_it_stays_off_whatever_is_said_later(semantic, asks):
 
 
 def test_other_words_are_unknown_and_a_person_says_what_they_are(semantic, asks):
-    """Doubt turns nothing off; a label by hand counts as any other."""
     for number in (3, 4):
         serve(semantic, asks, number, "Look under settings, then under security, and follow what it says there.")
         run(semantic)
@@ -230,7 +223,6 @@ def test_other_words_are_unknown_and_a_person_says_what_they_are(semantic, asks)
 
 
 def test_nobody_labels_what_was_not_answered_afresh_yet(semantic, asks):
-    """Nor what is not there."""
     serve(semantic, asks, 3, like(9))
     (waits,) = audits(semantic)
     assert semantic.ledger.of(Audits).label(waits.id, "clean", "ann").label is None
@@ -240,7 +232,6 @@ def test_nobody_labels_what_was_not_answered_afresh_yet(semantic, asks):
 
 
 def test_without_a_worker_audits_wait_and_hold_nothing(semantic, asks, monkeypatch):
-    """The user's job has ended; of a scope there wait so many at most."""
     monkeypatch.setattr(audit_rows, "MOST_OPEN", 2)
     for number in (3, 4, 5):
         serve(semantic, asks, number, like(9))
@@ -251,7 +242,6 @@ def test_without_a_worker_audits_wait_and_hold_nothing(semantic, asks, monkeypat
 
 
 def test_texts_of_answers_that_were_purged_or_recalled_are_forgotten(semantic, asks):
-    """The audit and its label stay: they count."""
     serve(semantic, asks, 3, "Look under settings, then under security, and follow what it says there.")
     run(semantic)
     serve(semantic, asks, 4, like(4))
@@ -263,7 +253,6 @@ def test_texts_of_answers_that_were_purged_or_recalled_are_forgotten(semantic, a
 
 
 def test_audits_are_forgotten_with_the_serves_that_they_are_of(semantic, asks):
-    """Both after the same time."""
     serve(semantic, asks, 3, like(3))
     with writing(semantic.ledger.engine) as tx:
         for table in (AUDITS, SERVES):
@@ -287,7 +276,6 @@ def test_a_curve_that_asks_for_more_likeness_is_kept_to(semantic, asks):
 
 
 def test_a_worker_that_has_just_begun_serves_nothing_by_likeness(semantic, asks):
-    """It might be off: how scopes stand is read first."""
     ask(semantic, asks, asked(3))
     begun = ScopeLimits(semantic.ledger, 0.01, "w2", Progress().loop("standings"), serves_unshown=True)
     assert "just begun" in begun.limit("any").off
@@ -296,7 +284,6 @@ def test_a_worker_that_has_just_begun_serves_nothing_by_likeness(semantic, asks)
 
 
 def test_one_worker_at_a_time_judges(semantic, asks):
-    """The others read what it found."""
     serve(semantic, asks, 3, like(3))
     run(semantic)
     other = ScopeLimits(semantic.ledger, 0.01, "w2", Progress().loop("standings"), serves_unshown=True)

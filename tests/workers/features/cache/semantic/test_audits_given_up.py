@@ -14,7 +14,6 @@ from headrace_workers.features.generation.engines.echo import EchoGenerator
 
 @pytest.mark.parametrize("how", ["expired", "poison", "forgotten"])
 def test_an_audit_that_cannot_be_run_dies_in_silence(semantic, asks, how):  # noqa: F811
-    """It is unknown, and there is no dead letter, no event and nothing to replay."""
     serve(semantic, asks, 3, like(9))
     (waits,) = audits(semantic)
     events = len(semantic.ledger.read(select(OUTBOX.c.id)))
@@ -48,7 +47,6 @@ def _end(flow, audit_id, how):
 
 @pytest.mark.parametrize(("category", "attempts"), [(Category.PERMANENT, 1), (Category.TRANSIENT, 3)])
 def test_a_model_that_cannot_answer_leaves_it_unknown(semantic, asks, monkeypatch, category, attempts):  # noqa: F811
-    """What may pass is tried again, three times in all."""
     serve(semantic, asks, 3, like(9))
 
     class Refused(HeadraceError):
@@ -67,7 +65,6 @@ def test_a_model_that_cannot_answer_leaves_it_unknown(semantic, asks, monkeypatc
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(semantic, asks):  # noqa: F811
-    """Who answers it afresh then does, once."""
     serve(semantic, asks, 3, like(9))
     (claim,) = semantic.ledger.claim([Wanted("model.echo", BATCH, 1, 8)], lease_ms=60_000, sender="b").claims
     started = semantic.ledger.start(claim.id, worker="dead", lease_ms=60_000)

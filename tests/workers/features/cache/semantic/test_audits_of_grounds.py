@@ -44,7 +44,6 @@ def served(flow, asks, knowledge):
 
 
 def test_the_model_reads_the_passages(grounded, asks):
-    """And a person sees the question alone."""
     served(grounded, asks, "docs")
     (first,) = grounded.generator.read
     assert grounded.run("model.echo", 1) == 1

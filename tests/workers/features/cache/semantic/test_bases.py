@@ -82,7 +82,6 @@ def found(bases, query=MILL, tenant="t"):
 
 
 def test_passages_are_found_with_the_version_of_their_document(ledger, bases):
-    """The best first; the whole is by words and by meaning."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
     documents = {row.id: row for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9)}
     (mill, clock), (best, _) = bases.search("t", "k", ["a mill", "a clock"], 2)
@@ -94,7 +93,6 @@ def test_passages_are_found_with_the_version_of_their_document(ledger, bases):
 
 
 def test_nothing_is_found_where_nothing_is(ledger, bases):
-    """A base that is not there, and one whose only document has no words, which is there all the same."""
     assert bases.search("t", "k", ["mill", "clock"], 5) == [[], []]
     assert not bases.exists("t", "k")
     put(ledger, {"empty.md": []})
@@ -107,7 +105,6 @@ def test_nothing_is_found_where_nothing_is(ledger, bases):
 
 
 def test_another_tenants_base_of_the_name_is_another(ledger, bases):
-    """Neither is ever found in the other's place."""
     put(ledger, {"mill.md": [MILL]})
     put(ledger, {"mill.md": [CLOCK]}, tenant="u")
     assert (found(bases), found(bases, tenant="u"), found(bases, tenant="v")) == ([MILL], [CLOCK], [])
@@ -115,7 +112,6 @@ def test_another_tenants_base_of_the_name_is_another(ledger, bases):
 
 
 def test_queries_are_embedded_at_once_or_not_at_all(ledger, bases, embedder):
-    """A caller that has their vectors passes them in, and finds the same."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
     queries = ["a mill", "a clock"]
     hits = bases.search("t", "k", queries, 2)
@@ -127,7 +123,6 @@ def test_queries_are_embedded_at_once_or_not_at_all(ledger, bases, embedder):
 
 
 def test_a_base_is_read_once_however_many_ask(ledger, bases):
-    """They wait for who reads it."""
     put(ledger, {"mill.md": [MILL]})
     spied, start = Spied(ledger), threading.Barrier(4)
 
@@ -141,7 +136,6 @@ def test_a_base_is_read_once_however_many_ask(ledger, bases):
 
 
 def test_a_changed_document_replaces_its_passages(ledger, bases, follower):
-    """What it said before is not found any more, whatever was asked for."""
     put(ledger, {"mill.md": [MILL, "Its wheel turns slowly."], "clock.md": [CLOCK]})
     assert len(found(bases)) == 3
     put(ledger, {"mill.md": ["A windmill on the hill."]}, sha="2")
@@ -152,7 +146,6 @@ def test_a_changed_document_replaces_its_passages(ledger, bases, follower):
 
 
 def test_a_change_costs_the_reading_of_its_document(ledger, bases, follower):
-    """And nothing where nobody asks for the base."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
     put(ledger, {"mill.md": [MILL]}, tenant="u")
     found(bases)
@@ -168,7 +161,6 @@ def test_a_change_costs_the_reading_of_its_document(ledger, bases, follower):
 
 
 def test_what_is_removed_is_found_no_more(ledger, bases, follower):
-    """And a base without documents is none."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
     assert len(found(bases)) == 2
     clock, mill = (row.id for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9))
@@ -183,7 +175,6 @@ def test_what_is_removed_is_found_no_more(ledger, bases, follower):
 
 @pytest.mark.parametrize("what", ["changed", "removed", "added"])
 def test_what_changes_while_a_base_is_read_is_not_missed(ledger, bases, follower, what):
-    """The follower passes by before it is there, and tells who reads it."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
     follower.once()
     spied = Spied(ledger)
@@ -204,7 +195,6 @@ def test_what_changes_while_a_base_is_read_is_not_missed(ledger, bases, follower
 
 
 def test_a_search_beside_a_change_misses_no_document(ledger, bases, follower):
-    """One that is replaced between the legs is looked for once more."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
     found(bases)
     passages = bases._held["t", "k"].there
@@ -224,7 +214,6 @@ def test_a_search_beside_a_change_misses_no_document(ledger, bases, follower):
 
 
 def test_searches_go_on_beside_changes(ledger, bases):
-    """Each finds every document, in one of its versions, and after the last change all are as the ledger says."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
     follower = Follower(bases, Progress().loop("follow documents"))
     follower.once()
@@ -249,7 +238,6 @@ def test_searches_go_on_beside_changes(ledger, bases):
 
 
 def test_a_base_that_nobody_asks_for_is_let_go(ledger, embedder):
-    """It is read anew when somebody does; one that is asked for stays."""
     now = 0.0
     bases = Bases(ledger, embedder, unused=60.0, monotonic=lambda: now)
     put(ledger, {"mill.md": [MILL]})
@@ -265,7 +253,6 @@ def test_a_base_that_nobody_asks_for_is_let_go(ledger, embedder):
 
 
 def test_while_nobody_asks_nothing_is_followed(ledger, embedder, monkeypatch):
-    """A gateway that once searched asks the ledger nothing for the rest of its days; the next search is kept up."""
     now, asked = 0.0, []
     bases = Bases(ledger, embedder, unused=60.0, monotonic=lambda: now)
     follower = Follower(bases, Progress().loop("follow documents"))
@@ -292,7 +279,6 @@ def test_while_nobody_asks_nothing_is_followed(ledger, embedder, monkeypatch):
 
 
 def test_the_passages_in_memory_are_bounded(ledger, embedder):
-    """Those go that nobody asked for longest; the last one stays, whatever its size."""
     now = 0.0
     bases = Bases(ledger, embedder, most=2, monotonic=lambda: now)
     for number, tenant in enumerate("tuv"):
@@ -324,7 +310,6 @@ def test_who_has_not_followed_for_long_reads_anew(ledger, bases, follower):
 
 
 def test_a_base_that_is_read_while_all_is_forgotten_is_not_kept(ledger, bases, follower):
-    """Nobody has told it of what changed before that."""
     put(ledger, {"mill.md": [MILL]})
     spied = Spied(ledger)
     spied.meanwhile = lambda: bases.begin(Progress().loop("x"))
@@ -333,7 +318,6 @@ def test_a_base_that_is_read_while_all_is_forgotten_is_not_kept(ledger, bases, f
 
 
 def test_a_ledger_that_is_away_is_told_to_whoever_asks(ledger, bases):
-    """And asked again by the next."""
     put(ledger, {"mill.md": [MILL]})
 
     def away():
@@ -346,7 +330,6 @@ def test_a_ledger_that_is_away_is_told_to_whoever_asks(ledger, bases):
 
 
 def test_a_vector_that_can_be_none_of_ours_is_left_out(ledger, bases, follower, caplog):
-    """Its passage is found by words only, the others as ever, and the log says which and what to do."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
     found(bases)
     good = np.full(64, 0.125, np.float32)
@@ -362,7 +345,6 @@ def test_a_vector_that_can_be_none_of_ours_is_left_out(ledger, bases, follower, 
 
 
 def test_chunks_of_one_key_are_all_kept(ledger, bases):
-    """In one document, and in two: the ledger's own ids tell them apart."""
     texts = [MILL, CLOCK]
     vectors = HashEmbedder().embed(texts)
     chunks = [
@@ -380,7 +362,6 @@ def test_chunks_of_one_key_are_all_kept(ledger, bases):
 
 
 def test_another_embedders_vectors_are_told_of_once(ledger, embedder, caplog):
-    """Passages are found by their words, and the log names the command that makes vectors anew."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]}, embedder=HashEmbedder("other"))
     bases = Bases(ledger, embedder)
     follower = Follower(bases, Progress().loop("follow documents"))
@@ -396,14 +377,12 @@ def test_another_embedders_vectors_are_told_of_once(ledger, embedder, caplog):
 
 
 def test_a_query_may_have_no_or_100_000_characters(ledger, bases):
-    """It is answered; how well is another matter."""
     put(ledger, {"mill.md": [MILL]})
     for query in ("", " " * 100_000, "mill " * 20_000, "x" * 100_000, "水" * 100_000):
         assert found(bases, query) == [MILL]
 
 
 def test_a_follower_of_its_own_keeps_a_base_up(ledger, bases):
-    """A change comes without anybody's doing, the loop goes on, and the ledger knows how far it is."""
     put(ledger, {"mill.md": [MILL]})
     progress = Progress()
     tell = partial(ledger.report_position, "w", "document")
@@ -420,7 +399,6 @@ def test_a_follower_of_its_own_keeps_a_base_up(ledger, bases):
 
 
 def test_a_floor_fits_its_base_and_is_read_with_it(ledger, embedder):
-    """The everyday questions are embedded once for all bases, and nothing more until a base has grown."""
     put(ledger, {"a.md": [MILL]}, tenant="t")
     put(ledger, {"b.md": [CLOCK]}, tenant="u")
     bases = Bases(ledger, embedder)

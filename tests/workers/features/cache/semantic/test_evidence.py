@@ -36,7 +36,6 @@ def entries(flow):  # noqa: F811 - the fixture
 
 
 def test_an_answer_is_given_until_its_document_changes(flow, asks):  # noqa: F811
-    """Then it is made anew, from what the document says now."""
     jobs = [*ask(flow, asks()), *ask(flow, asks())]
     put(flow.ledger, {"clock.md": "Another clock."}, sha256="2")  # the answer does not rest on it
     jobs += ask(flow, asks())
@@ -48,7 +47,6 @@ def test_an_answer_is_given_until_its_document_changes(flow, asks):  # noqa: F81
 
 
 def test_an_answer_from_what_a_document_said_before_is_its_own_jobs_alone(flow, asks):  # noqa: F811
-    """The document changed after the model had read it; who waited for the answer makes one of its own."""
     first, second = flow.send(asks(), asks())
     flow.run("recall")
     flow.run("model.echo")
@@ -69,7 +67,6 @@ RIVER = "Why stood the mill by the river still all summer? The weir was broken."
 
 
 def test_a_new_document_ends_the_answers_that_would_rest_on_it(flow, asks):  # noqa: F811
-    """Who asks again has its passage, too, and that answer is given from then on."""
     jobs = [*ask(flow, asks()), *ask(flow, asks())]
     put(flow.ledger, {"weir.md": RIVER})
     jobs += [*ask(flow, asks()), *ask(flow, asks())]
@@ -82,7 +79,6 @@ def test_a_new_document_ends_the_answers_that_would_rest_on_it(flow, asks):  # n
 
 
 def test_a_new_document_about_something_else_ends_none(flow, asks):  # noqa: F811
-    """It is not among the passages of the question."""
     jobs = ask(flow, asks())
     put(flow.ledger, {"dogs.md": "Dogs bark at night, and cats do not."})
     jobs += ask(flow, asks())
@@ -90,7 +86,6 @@ def test_a_new_document_about_something_else_ends_none(flow, asks):  # noqa: F81
 
 
 def test_what_an_answer_may_have_known_and_did_not_use_ends_it_for_some_seconds_only(flow, asks):  # noqa: F811
-    """A worker may follow a change a moment late; what was there long before was known."""
     first, *_ = ask(flow, asks())
     with flow.ledger.engine.begin() as connection:
         connection.execute(delete(USES))  # as if it had not been used
@@ -103,14 +98,12 @@ def test_what_an_answer_may_have_known_and_did_not_use_ends_it_for_some_seconds_
 
 
 def test_a_burst_after_a_new_document_is_answered_once(flow, asks):  # noqa: F811
-    """The answer that all wait for rests on it already."""
     put(flow.ledger, {"weir.md": RIVER})
     jobs = ask(flow, *(asks() for _ in range(8)))
     assert sorted(tiers(flow, jobs)) == ["coalesced"] * 7 + ["none"]
 
 
 def test_a_document_that_another_embedder_reads_anew_is_no_newer(ledger):
-    """It says what it said; with another file, or other attributes, it is."""
     (first,) = added(ledger, {})
     for change, newer in (({"embedder": "other"}, False), ({"sha256": "2"}, True), ({"attributes": {"a": 1}}, True)):
         with ledger.engine.begin() as connection:

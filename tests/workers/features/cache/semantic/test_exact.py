@@ -18,7 +18,6 @@ def entries(flow):
 
 
 def test_the_same_request_is_answered_without_a_model(flow, asks):
-    """The receipt says whose answer it is, and what was saved; the second costs no tokens."""
     (first,) = flow.send(asks())
     flow.drain()
     (second,) = flow.send(asks(idempotency_key="again"))
@@ -33,7 +32,6 @@ def test_the_same_request_is_answered_without_a_model(flow, asks):
 
 
 def test_a_job_that_asks_for_nothing_pays_nothing(flow, asks):
-    """It goes straight to its model, and neither reads nor fills the cache."""
     (job,) = flow.send(asks(cache="off"))
     assert flow.run("recall") == 0
     flow.drain()
@@ -56,7 +54,6 @@ def test_a_job_that_asks_for_nothing_pays_nothing(flow, asks):
     ],
 )
 def test_another_request_is_another_request(flow, asks, other):
-    """All that an answer depends on must be the same; tenants share nothing."""
     flow.send(asks())
     flow.drain()
     (second,) = flow.send(asks(**{**other, "idempotency_key": "2"}))
@@ -66,7 +63,6 @@ def test_another_request_is_another_request(flow, asks, other):
 
 
 def test_what_temperature_0_ignores_makes_no_difference(flow, asks):
-    """top_p, top_k and seed change no greedy answer."""
     flow.send(asks())
     flow.drain()
     (second,) = flow.send(asks(sampling={"top_p": 0.5, "top_k": 3, "seed": 7}))
@@ -75,7 +71,6 @@ def test_what_temperature_0_ignores_makes_no_difference(flow, asks):
 
 
 def test_many_that_ask_at_a_time_cost_one_generation(flow, asks):
-    """The first makes the answer; the others wait, in this group and in the next, and cost no attempt meanwhile."""
     jobs = flow.send(*(asks(idempotency_key=str(n)) for n in range(20)))
     flow.run("recall")
     jobs += flow.send(*(asks(idempotency_key=str(n)) for n in range(20, 40)))
@@ -93,7 +88,6 @@ def test_many_that_ask_at_a_time_cost_one_generation(flow, asks):
 
 
 def test_an_answer_that_is_not_allowed_as_it_is_frees_all_who_wait_at_once(flow, asks):
-    """It is never given to others: they run by themselves, and not one after another."""
     jobs = flow.send(*(asks("Write to jo@headrace.io.", idempotency_key=str(n)) for n in range(5)))
     flow.run("recall")
     flow.run("model.echo")
@@ -107,7 +101,6 @@ def test_an_answer_that_is_not_allowed_as_it_is_frees_all_who_wait_at_once(flow,
 
 
 def test_a_leader_that_is_cancelled_frees_all_who_wait(flow, asks):
-    """However a job ends, what it was to make is made by nobody."""
     jobs = flow.send(*(asks(idempotency_key=str(n)) for n in range(3)))
     flow.run("recall")
     (leader,) = [job for job, state in zip(jobs, flow.states(jobs), strict=True) if state == "done"]
@@ -132,7 +125,6 @@ def test_who_has_waited_long_enough_runs_by_itself(flow, asks):
 
 
 def test_interactive_work_waits_for_no_bulk_work(flow, asks):
-    """That may not have begun for a long time."""
     (bulk,) = flow.send(asks(lane="batch", idempotency_key="bulk"))
     flow.run("recall", lane=1)
     (urgent,) = flow.send(asks(idempotency_key="urgent"))
@@ -142,7 +134,6 @@ def test_interactive_work_waits_for_no_bulk_work(flow, asks):
 
 
 def test_max_age_is_kept(flow, asks):
-    """What is older is made anew, and takes the old one's place."""
     flow.send(asks())
     flow.drain()
     with writing(flow.ledger.engine) as tx:
@@ -154,7 +145,6 @@ def test_max_age_is_kept(flow, asks):
 
 
 def test_what_is_too_old_is_served_no_more(flow, asks):
-    """At once, whether or not anybody has put it away yet."""
     flow.send(asks())
     flow.drain()
     with writing(flow.ledger.engine) as tx:
@@ -167,7 +157,6 @@ def test_what_is_too_old_is_served_no_more(flow, asks):
 
 
 def test_the_reaper_puts_away_what_is_too_old(flow, asks):
-    """And it sees that there is something to do."""
     flow.send(asks())
     flow.drain()
     assert not flow.ledger.due().steps
@@ -179,7 +168,6 @@ def test_the_reaper_puts_away_what_is_too_old(flow, asks):
 
 
 def test_a_recalled_answer_is_dead_at_once(flow, asks):
-    """Whatever was in anybody's memory."""
     flow.send(asks())
     flow.drain()
     with writing(flow.ledger.engine) as tx:
@@ -190,7 +178,6 @@ def test_a_recalled_answer_is_dead_at_once(flow, asks):
 
 
 def test_a_leader_that_is_run_again_still_leads(flow, asks):
-    """Its worker died after it was noted, and before its step was written."""
     (job,) = flow.send(asks())
     from headrace_workers.features.cache.semantic.lookup_types import LookupRequest
 

@@ -65,7 +65,6 @@ def known(flow, asks, number, says, **more):
 
 
 def test_what_the_threshold_refused_is_compared_with_the_jobs_own_answer(strict, asks):
-    """No model is asked once more, and the receipt does not tell; of what agrees the texts are forgotten."""
     known(strict, asks, 3, like(3))
     job = ask(strict, asks, like(3))
     assert tiers(strict, [job]) == ["none"]
@@ -81,7 +80,6 @@ def test_what_the_threshold_refused_is_compared_with_the_jobs_own_answer(strict,
 
 
 def test_an_answer_that_would_have_been_wrong_stays_with_its_own_question(strict, asks):
-    """It was not given: whoever asks its question is given it, whatever a person says of the other."""
     known(strict, asks, 3, like(9))
     job = ask(strict, asks, like(3))
     (wrong,) = audits(strict)
@@ -107,7 +105,6 @@ def test_what_a_guard_refused_tells_how_often_guards_err_and_is_no_part_of_the_c
 
 
 def test_where_several_guards_refuse_none_is_blamed_alone(ledger, asks):
-    """Nor where the threshold refused; the about-so-many counts by the chance that each had."""
     strict = strictly(ledger, 0.5)
     known(strict, asks, 3, asked(3))
     ask(strict, asks, asked(4) + " Not now.")
@@ -137,7 +134,6 @@ def test_what_is_explored_never_enters_what_was_served(strict, asks):
 
 @pytest.mark.parametrize(("state", "tier"), [("shown", "semantic"), ("not yet shown", "none")])
 def test_a_curve_may_ask_for_less_likeness_once_the_bound_is_shown(strict, asks, state, tier):
-    """And no longer when it is not."""
     known(strict, asks, 3, like(3))
     ask(strict, asks, like(3))
     strict.standings.once()
@@ -149,7 +145,6 @@ def test_a_curve_may_ask_for_less_likeness_once_the_bound_is_shown(strict, asks,
 
 @pytest.mark.parametrize("why", ["share", "far", "off", "same", "full"])
 def test_not_all_is_explored(strict, asks, monkeypatch, why):
-    """What is not drawn, what is far, what is asked in a scope that is off, what was served, and what is too much."""
     known(strict, asks, 3, like(3))
     if why == "share":
         strict.audit_share = 0.0
@@ -168,7 +163,6 @@ def test_not_all_is_explored(strict, asks, monkeypatch, why):
 
 
 def test_of_a_job_that_was_never_answered_nothing_is_kept(strict, asks):
-    """There is nothing to compare."""
     known(strict, asks, 3, like(3))
     (job,) = strict.send(asks(like(3), cache="semantic"))
     strict.run("recall")
@@ -182,7 +176,6 @@ def test_of_a_job_that_was_never_answered_nothing_is_kept(strict, asks):
 
 @pytest.mark.parametrize("whose", ["the one that was nearly served", "the job's own"])
 def test_texts_are_forgotten_with_either_answer(strict, asks, whose):
-    """Both are in it."""
     first = known(strict, asks, 3, VAGUE)
     job = ask(strict, asks, like(3))
     (found,) = strict.ledger.of(Audits).unknown()
@@ -195,7 +188,6 @@ def test_texts_are_forgotten_with_either_answer(strict, asks, whose):
 
 
 def test_people_are_asked_about_what_was_served_first(strict, asks):
-    """Whatever was nearly served before."""
     known(strict, asks, 3, VAGUE)
     ask(strict, asks, like(3))
     strict.cache = AnswerLookup(
@@ -210,7 +202,6 @@ def test_people_are_asked_about_what_was_served_first(strict, asks):
 
 
 def test_a_worker_that_lost_its_lease_compares_nothing(strict, asks):
-    """Who answers the job then does, once."""
     known(strict, asks, 3, like(3))
     strict.send(asks(like(3), cache="semantic"))
     strict.run("recall")

@@ -43,7 +43,6 @@ def send(ledger, *names, tenant="t", **attributes):
 
 
 def test_a_file_becomes_a_document_and_what_cannot_is_told(ledger, filling):
-    """With its attributes and none of its front matter; the others go on."""
     send(ledger, "a.md", "b.md", "c.txt", "d.txt", "e.txt", language="en")
     while filling.once():
         pass
@@ -67,7 +66,6 @@ def test_a_file_becomes_a_document_and_what_cannot_is_told(ledger, filling):
 
 @pytest.mark.parametrize("away", [Unavailable("the file store is away"), UnknownModel("no embedder is called x")])
 def test_what_cannot_be_read_for_now_is_read_later(ledger, filling, files, away):
-    """The file store is away, or there is no embedder yet: the file is given back, and counts as not tried."""
     send(ledger, "a.md")
 
     def fails(*_):
@@ -81,7 +79,6 @@ def test_what_cannot_be_read_for_now_is_read_later(ledger, filling, files, away)
 
 
 def test_a_file_that_is_too_large_is_refused(ledger, filling, files, monkeypatch):
-    """No more of it is read."""
     monkeypatch.setattr("headrace_workers.features.knowledge.intake.SIZE_LIMIT", 10)
     send(ledger, "a.md")
     assert filling.once()
@@ -90,7 +87,6 @@ def test_a_file_that_is_too_large_is_refused(ledger, filling, files, monkeypatch
 
 
 def test_it_goes_on_by_itself_and_stops(ledger, filling):
-    """From a thread of its own."""
     before, progress = set(threading.enumerate()), Progress()
     fills = Fills(filling, progress.loop("fill"))
     fills.start()
@@ -101,7 +97,6 @@ def test_it_goes_on_by_itself_and_stops(ledger, filling):
 
 
 def test_tenants_take_turns_by_the_time_that_their_files_cost(ledger, filling, files):
-    """A tenant with one small file does not wait for all large files of another."""
     files.update(dict.fromkeys("wxyz", MILL))
     files.update({f"file-{each}": MILL for each in "wxyz"})
     send(ledger, "w.md", "x.md", "y.md", "z.md", tenant="crowd")
@@ -128,7 +123,6 @@ def test_tenants_take_turns_by_the_time_that_their_files_cost(ledger, filling, f
 
 
 def test_a_tenant_that_was_away_gets_no_credit():
-    """It starts level with the waiting tenant that has had the least."""
     turns = TenantTurns()
     turns.order(["a"])
     turns.charge("a", 900.0)
@@ -138,7 +132,6 @@ def test_a_tenant_that_was_away_gets_no_credit():
 
 
 def test_what_is_missing_is_told_once_until_it_is_back(ledger, filling, caplog):
-    """A file that waits for its next try is no sign that the embedder is there."""
     caplog.set_level("INFO")
     send(ledger, "a.md")
     here = [False]

@@ -24,7 +24,6 @@ def entries(flow):
 
 
 def test_an_answer_with_the_same_format_is_served(flow, asks):
-    """The second job gets the first one's answer."""
     (first,) = flow.send(asks(**ASKED))
     flow.drain()
     (second,) = flow.send(asks(**ASKED, idempotency_key="again"))
@@ -35,7 +34,6 @@ def test_an_answer_with_the_same_format_is_served(flow, asks):
 
 @pytest.mark.parametrize("output", [None, OBJECT, {**TREE, "name": "tree"}])
 def test_another_format_is_another_request(flow, asks, output):
-    """An answer is never given to a job that asks for another format, or for none."""
     flow.send(asks(**ASKED))
     flow.drain()
     (second,) = flow.send(asks(**{**ASKED, "output": output, "idempotency_key": "2"}))
@@ -45,7 +43,6 @@ def test_another_format_is_another_request(flow, asks, output):
 
 
 def test_a_known_answer_that_lost_its_format_is_served_no_more(flow, asks):
-    """It is checked again before it is served; the job then makes an answer of its own."""
     flow.send(asks(**ASKED))
     flow.drain()
     ((answer,),) = flow.ledger.read(select(ENTRIES.c.answer))
@@ -68,7 +65,6 @@ def test_a_known_answer_that_lost_its_format_is_served_no_more(flow, asks):
     ],
 )
 def test_a_known_call_that_its_tools_do_not_take_is_served_no_more(flow, asks, calls):
-    """It is checked by the tools of the job that asks before it is served; the job then makes a call of its own."""
     tool = {"name": "measure", "parameters": {"type": "object", "properties": {"tall": {"type": "integer"}}}}
     asked = {
         "prompt": '{"name": "measure", "arguments": {"tall": 3}}', "tools": [tool], "tool_choice": "required"
@@ -103,7 +99,6 @@ TURNS = (USER, Message(role="assistant", tool_calls=(CALL,)), Message(role="tool
     ],
 )
 def test_each_part_of_a_request_changes_its_key(changes):
-    """Formats, tools, the choice of a tool, calls and results: an answer depends on all of them."""
     plain = GenerationJob(model="m", messages=TURNS)
     other = (
         GenerationJob.model_validate({**dict(plain), **changes})

@@ -58,7 +58,6 @@ OTHERS = (
 
 @pytest.mark.parametrize("asked", [(PLANTED, *OTHERS), (*OTHERS, PLANTED)], ids=["first", "last"])
 def test_an_answer_that_was_planted_is_not_served_for_another_question(colliding, asks, asked):
-    """However near its vector is: neither once it is there, nor while it is made."""
     jobs = ask(colliding, asks, *asked)
     assert tiers(colliding, jobs) == ["none"] * len(asked)
     # Under another limit, none of these has an answer; now all are asked at a time.
@@ -71,13 +70,11 @@ def test_an_answer_that_was_planted_is_not_served_for_another_question(colliding
 
 
 def test_the_same_question_is_served_all_the_same(colliding, asks):
-    """So it is the guards that refuse the others."""
     jobs = ask(colliding, asks, PLANTED, "How can I transfer 100 euros from Ann to Bob?")
     assert tiers(colliding, jobs) == ["none", "semantic"]
 
 
 def test_vectors_of_two_embedders_never_meet(semantic, asks):  # noqa: F811 - the fixture
-    """Another embedder is another scope, for what is known and for what is being made."""
     ask(semantic, asks, ASKED)
     semantic.send(asks("How do I bake bread in my oven?", cache="semantic", idempotency_key="pending"))
     semantic.run("recall")
@@ -102,7 +99,6 @@ BAD = [b"", b"abc", np.ones(64, np.float32).tobytes(), np.full(64, np.nan, np.fl
 
 @pytest.mark.parametrize("followed", [True, False])
 def test_a_bad_vector_of_what_is_being_made_holds_up_nothing(semantic, asks, followed):  # noqa: F811 - the fixture
-    """Nobody waits for it, and the others are found; as for what has an answer."""
     for number, vector in enumerate(BAD):
         more = {"cache": "semantic", "sampling": {"max_tokens": 10 + number}}  # a scope of its own
         jobs = semantic.send(asks(ASKED, **more, idempotency_key=f"1 {number}"))
@@ -119,7 +115,6 @@ def test_a_bad_vector_of_what_is_being_made_holds_up_nothing(semantic, asks, fol
 
 
 def test_two_workers_that_lead_at_a_time_make_one_entry(ledger):
-    """The first of many leads; all get the same answer."""
     told = []
 
     def lead(number):
@@ -139,7 +134,6 @@ def test_two_workers_that_lead_at_a_time_make_one_entry(ledger):
 
 
 def test_an_entry_that_is_written_by_two_is_written_once(ledger):
-    """Who lost its lease and who took over admit the same; one that was withdrawn cannot come back."""
     led = ledger.of(Answers).lead([NewEntry(scope="s", key=key, tenant="a", job_id=key, lane=0) for key in "ab"])
     first, second = led.leaders["a"].entry_id, led.leaders["b"].entry_id
     for answer in (b"first", b"late"):
@@ -153,7 +147,6 @@ def test_an_entry_that_is_written_by_two_is_written_once(ledger):
 
 
 def test_two_answers_to_one_request_are_one(ledger):
-    """The later takes the earlier one's place; never are there two that live."""
     ids = []
     for number in range(2):
         led = ledger.of(Answers).lead([NewEntry(scope="s", key="k", tenant="a", job_id=f"{number}", lane=0)], ids)
@@ -164,7 +157,6 @@ def test_two_answers_to_one_request_are_one(ledger):
 
 
 def test_an_answer_in_the_place_of_another_model_is_found_there_alone(ledger):
-    """It replaces what that model answered before; the request that it was made for has no answer."""
     kept = []
     for number in range(2):
         entry = NewEntry(scope="s", key="first", tenant="a", job_id=f"{number}", lane=0, question="q", vector=b"v")
@@ -178,7 +170,6 @@ def test_an_answer_in_the_place_of_another_model_is_found_there_alone(ledger):
 
 
 def test_a_change_that_comes_twice_changes_nothing(semantic, asks):  # noqa: F811 - the fixture
-    """Duplicate ids, in one look and in two."""
     ask(semantic, asks, ASKED)
     (row,) = semantic.ledger.read(select(ENTRIES.c.id))
     with writing(semantic.ledger.engine) as tx:

@@ -68,7 +68,6 @@ def statuses(taken):
 
 
 def test_documents_are_cut_embedded_and_written(ledger, add, folder):
-    """Each chunk with its section and span, and the vector of what an index reads of it."""
     assert statuses(add(folder)) == {"a.md": "added", "b.txt": "added", "c.html": "added"}
     rows = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)
     assert [(row.document, row.section) for row in rows] == [
@@ -85,7 +84,6 @@ def test_documents_are_cut_embedded_and_written(ledger, add, folder):
 
 
 def test_an_unchanged_document_costs_nothing(ledger, add, folder):
-    """It is not embedded, and nobody is told of a change; a changed one is."""
     add(folder)
     (folder / "b.txt").write_text("A clock in the tower.\n")
     embedder = Counting()
@@ -99,14 +97,12 @@ def test_an_unchanged_document_costs_nothing(ledger, add, folder):
 
 
 def test_another_embedder_makes_all_anew(ledger, add, folder):
-    """Its vectors are of another kind."""
     add(folder)
     assert set(statuses(add(folder, embedder=Counting("other"))).values()) == {"replaced"}
     assert {row.embedder for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9)} == {HashEmbedder("other").id}
 
 
 def test_another_tenants_base_of_the_name_is_another(ledger, add, folder):
-    """Nothing in it is known, and nothing of the first changes."""
     add(folder)
     assert set(statuses(add(folder, tenant="u")).values()) == {"added"}
     assert (
@@ -117,7 +113,6 @@ def test_another_tenants_base_of_the_name_is_another(ledger, add, folder):
 
 
 def test_a_refused_file_stops_no_other(ledger, add, folder):
-    """It is named with its reason; a document that became unreadable stays in the base as it was."""
     add(folder)
     (folder / "b.txt").write_bytes(b"\xff\xfe\x00")
     (folder / "aa.md").write_text(" \n")
@@ -133,7 +128,6 @@ def test_a_refused_file_stops_no_other(ledger, add, folder):
 
 
 def test_whoever_is_interrupted_goes_on(ledger, add, folder):
-    """What was written stays whole, and is not made again."""
     with pytest.raises(KeyboardInterrupt):
         add(folder, embedder=Counting(patience=1))
     assert [row.name for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9)] == ["docs/a.md"]
@@ -169,7 +163,6 @@ def of_documents():
 
 
 def test_many_small_files_are_written_one_by_one_in_bounded_memory(ledger_url, ledger, add, tmp_path):
-    """Each is there for others before the next is read, and by then nothing that has its text is left."""
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(31):
@@ -185,7 +178,6 @@ def test_many_small_files_are_written_one_by_one_in_bounded_memory(ledger_url, l
 
 
 def test_two_files_of_one_name_do_not_replace_each_other(ledger, add, folder, tmp_path):
-    """The second is refused; the same file, named twice, is one."""
     other = tmp_path / "other" / "docs"
     other.mkdir(parents=True)
     (other / "b.txt").write_text("A clock elsewhere.")
@@ -199,7 +191,6 @@ def test_two_files_of_one_name_do_not_replace_each_other(ledger, add, folder, tm
 
 
 def test_a_name_that_no_index_takes_is_refused(ledger, folder):
-    """One that is as long as it may be is taken, whatever its letters."""
     embedder = HashEmbedder()
     names = [("ä" * (LONGEST_NAME // 2)), ("ä" * (LONGEST_NAME // 2)) + "x"]
     with Reader() as reader:
@@ -209,7 +200,6 @@ def test_a_name_that_no_index_takes_is_refused(ledger, folder):
 
 
 def test_two_who_add_at_once_make_one_base(ledger_url, ledger, add, tmp_path):
-    """Each document is there once, with its chunks once, and its change is told once."""
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(20):
@@ -243,7 +233,6 @@ def attributes_of(ledger):
 
 
 def test_documents_have_the_attributes_of_the_call_and_of_their_front_matter(ledger, add, folder):
-    """Where both say something, the call's holds; what has no front matter that is read has the call's alone."""
     (folder / "a.md").write_text("---\nyear: 1976\nlanguage: fr\ntags: [x]\n---\n# Mills\n\nA mill.\n")
     (folder / "b.txt").write_text("---\nyear: 1976\n---\nA clock.\n")
     taken = add(folder, attributes={"language": "en"})
@@ -254,7 +243,6 @@ def test_documents_have_the_attributes_of_the_call_and_of_their_front_matter(led
 
 
 def test_other_attributes_embed_nothing(ledger, add, folder):
-    """They alone are written, and those that are said no more are gone; a changed front matter is a changed file."""
     add(folder, attributes={"language": "en"})
     embedder = Counting()
     taken = add(folder, embedder=embedder, attributes={"language": "en"})
@@ -268,7 +256,6 @@ def test_other_attributes_embed_nothing(ledger, add, folder):
 
 
 def test_there_are_sixteen_attributes_at_most(ledger, add, tmp_path):
-    """Those of the call come first; what finds no place is told."""
     file = tmp_path / "a.md"
     file.write_text("---\n" + "".join(f"k{n}: {n}\n" for n in range(20)) + "---\ntext\n")
     (taken,) = add(file, attributes={"mine": True}).values()
@@ -277,7 +264,6 @@ def test_there_are_sixteen_attributes_at_most(ledger, add, tmp_path):
 
 
 def test_front_matter_that_cannot_be_read_keeps_no_document_out(ledger, add, tmp_path):
-    """It is told why."""
     file = tmp_path / "a.md"
     file.write_text("---\na: [1\n---\ntext\n")
     (taken,) = add(file).values()

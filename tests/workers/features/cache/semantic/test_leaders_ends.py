@@ -70,7 +70,6 @@ def test_what_cannot_be_done_is_tried_once_for_all_who_ask_the_very_same(flow, a
 
 
 def test_what_kills_its_worker_does_so_no_more_for_all_who_ask_the_very_same(flow, asks):
-    """Poison is shared, too."""
     jobs = flow.send(*(asks(idempotency_key=str(n)) for n in range(5)))
     flow.run("recall")
     for _ in range(3):
@@ -92,7 +91,6 @@ def die(flow):
 
 @pytest.mark.parametrize("what", ["asked otherwise", "may be tried again", "was withheld", "was replayed"])
 def test_an_end_that_says_nothing_of_others_is_nobody_elses(flow, asks, what):
-    """Of another request, for a reason that passes, by a person's wish, or one that was taken back."""
     leader, waiter = flow.send(asks(idempotency_key="1"), asks(idempotency_key="2"))
     flow.generator = Refuses(Unavailable("away") if what == "may be tried again" else HeadraceError("it cannot"))
     flow.do()

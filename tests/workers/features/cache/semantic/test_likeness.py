@@ -49,7 +49,6 @@ def ask(flow, asks, *prompts, **more):
 
 
 def test_the_answer_of_a_later_model_is_found_in_other_words_by_that_model_alone(semantic, asks):
-    """It leaves the scope of the model that was asked first."""
     chain, job_id = asks(ASKED, cache="semantic", model=("echo", "other")), "0" * 36
     (made,) = semantic.cache.look_up([LookupRequest(job_id, chain, CacheMode.SEMANTIC)])
     semantic.follower.once()
@@ -70,7 +69,6 @@ def test_the_answer_of_a_later_model_is_found_in_other_words_by_that_model_alone
 
 
 def test_the_same_question_in_other_words_is_served(semantic, asks):
-    """The receipt says how near it was, and whose answer it is."""
     first, second = ask(semantic, asks, ASKED, LIKE)
     assert tiers(semantic, [first, second]) == ["none", "semantic"]
     told = semantic.result(second).answer.recall
@@ -87,7 +85,6 @@ def test_the_same_question_in_other_words_is_served(semantic, asks):
     ],
 )
 def test_a_question_that_is_near_and_another_is_refused(semantic, asks, first, second, guard):
-    """The receipt names the guard."""
     jobs = ask(semantic, asks, first, second)
     told = semantic.result(jobs[1]).answer.recall
     assert (told.tier, told.similarity > 0.7) == ("none", True)
@@ -103,8 +100,6 @@ def test_what_is_not_near_enough_says_how_near_it_was(semantic, asks):
 
 
 def test_a_guard_that_fails_is_a_miss(semantic, asks, monkeypatch):
-    """It has not said that they are the same."""
-
     class Broken:
         name = "broken"
 
@@ -128,7 +123,6 @@ def test_a_guard_that_fails_is_a_miss(semantic, asks, monkeypatch):
     ],
 )
 def test_likeness_ends_with_the_scope(semantic, asks, other):
-    """Another tenant, sampling, model, system prompt or knowledge base has questions of its own."""
     ask(semantic, asks, ASKED)
     keys = RequestKeys(lambda alias: f"{alias}/1", HashEmbedder().id)
     one, two = (asks(**{"prompt": LIKE, "cache": "semantic", **more}) for more in ({}, other))
@@ -149,7 +143,6 @@ def test_likeness_ends_with_the_scope(semantic, asks, other):
     ],
 )  # fmt: skip
 def test_what_likeness_cannot_answer_is_not_looked_up_by_it(semantic, asks, more, why):
-    """The receipt says why; the very same request is served all the same."""
     fields = {"prompt": None if "messages" in more else ASKED, **more}
     jobs = semantic.send(asks(**fields, cache="semantic", idempotency_key="1"))
     semantic.drain()
@@ -161,14 +154,12 @@ def test_what_likeness_cannot_answer_is_not_looked_up_by_it(semantic, asks, more
 
 
 def test_without_an_embedder_the_receipt_says_what_to_do(flow, asks):
-    """The very same request is served all the same."""
     (job,) = flow.send(asks(cache="semantic"))
     flow.drain()
     assert "headrace models pull" in flow.result(job).answer.recall.refused
 
 
 def test_a_recalled_answer_is_dead_at_once_whatever_is_in_memory(semantic, asks):
-    """What is found is looked up in the ledger before it is served; a look later memory has forgotten it, too."""
     ask(semantic, asks, ASKED)
     with writing(semantic.ledger.engine) as tx:
         kill(tx, [row.id for row in semantic.ledger.read(select(ENTRIES.c.id))], "wrong")
@@ -181,7 +172,6 @@ def test_a_recalled_answer_is_dead_at_once_whatever_is_in_memory(semantic, asks)
 
 
 def test_a_worker_that_starts_knows_what_is_there(semantic, asks):
-    """It reads all, and then follows."""
     ask(semantic, asks, ASKED, "How do I bake bread in my oven?")
     known = Known(64)
     follower = Follower(Questions(semantic.ledger, known), Progress().loop("follow"))
@@ -199,7 +189,6 @@ ONES, NOT_A_NUMBER = np.ones(64, np.float32), np.full(64, np.nan, np.float32)
     "vector", [b"", b"abc", ONES.tobytes(), NOT_A_NUMBER.tobytes(), np.eye(1, 32, dtype=np.float32).tobytes()]
 )
 def test_a_vector_that_cannot_be_one_of_ours_holds_up_nothing(semantic, asks, vector):
-    """It is left out; the others are found."""
     ask(semantic, asks, "How do I bake bread in my oven?")
     with writing(semantic.ledger.engine) as tx:
         tx.execute(update(ENTRIES).values(vector=vector))
@@ -213,7 +202,6 @@ def test_a_vector_that_cannot_be_one_of_ours_holds_up_nothing(semantic, asks, ve
 
 @pytest.mark.parametrize(("wording", "queries"), [("How do I reset my account's password in {}?", 3), (IN, 1)])
 def test_a_group_asks_the_ledger_no_oftener_than_one_job(semantic, asks, monkeypatch, wording, queries):
-    """All by their requests at once, all by their normalised questions, and what memory found by its ids at once."""
     places = ("Lisbon", "Oslo", "Vienna", "Rome")
     ask(semantic, asks, *(IN.format(place) for place in places))
     asked, rows_of = [], entries.rows_of

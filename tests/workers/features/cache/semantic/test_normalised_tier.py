@@ -32,7 +32,6 @@ def again(flow, asks, prompt=ALIKE, **more):
 
 
 def test_another_form_is_answered_without_a_model_and_the_receipt_names_the_tier(flow, asks):
-    """The receipt says whose answer it is; the ledger and the counts name the tier."""
     job = first(flow, asks)
     assert again(flow, asks) == "normalised"
     assert flow.generated == [job]
@@ -43,14 +42,12 @@ def test_another_form_is_answered_without_a_model_and_the_receipt_names_the_tier
 
 
 def test_the_semantic_mode_includes_it_without_an_embedder(flow, asks):
-    """No vector is needed for it."""
     first(flow, asks, cache="semantic")
     assert again(flow, asks, cache="semantic") == "normalised"
 
 
 @pytest.mark.parametrize(("made", "asked"), [("exact", "normalised"), ("normalised", "exact")])
 def test_an_exact_job_neither_gives_nor_gets_in_another_form(flow, asks, made, asked):
-    """Both jobs must accept another form."""
     first(flow, asks, cache=made)
     assert again(flow, asks, cache=asked) == "none"
 
@@ -66,7 +63,6 @@ def test_an_exact_job_neither_gives_nor_gets_in_another_form(flow, asks, made, a
     ],
 )
 def test_all_else_must_be_the_same(flow, asks, other):
-    """Tenants share nothing, and neither do models, samplings and system prompts."""
     first(flow, asks)
     (asked,) = [asks(**{"prompt": ALIKE, "cache": "normalised", **other})]
     (found,) = flow.cache.look_up([LookupRequest("0" * 36, asked, CacheMode.NORMALISED)])
@@ -76,7 +72,6 @@ def test_all_else_must_be_the_same(flow, asks, other):
 
 
 def test_a_turn_of_a_conversation_counts_as_it_stands(flow, asks):
-    """`Thanks.` after an answer may be all that it says."""
     turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
     first(flow, asks, prompt=None, messages=[*turns, {"role": "user", "content": ASKED}])
     last = {"role": "user", "content": ALIKE}
@@ -84,7 +79,6 @@ def test_a_turn_of_a_conversation_counts_as_it_stands(flow, asks):
 
 
 def test_a_dead_or_old_answer_is_not_served(flow, asks):
-    """A recalled answer is dead at once, and `max_age` holds."""
     first(flow, asks)
     with writing(flow.ledger.engine) as tx:
         tx.execute(update(ENTRIES).values(made_at=ENTRIES.c.made_at - 10_000))
@@ -95,7 +89,6 @@ def test_a_dead_or_old_answer_is_not_served(flow, asks):
 
 
 def test_the_answer_of_a_later_model_is_served_for_that_model_alone(flow, asks):
-    """It leaves the place of the model that was asked first."""
     chain = asks(ASKED, cache="normalised", model=("echo", "other"))
     (made,) = flow.cache.look_up([LookupRequest("0" * 36, chain, CacheMode.NORMALISED)])
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
@@ -116,7 +109,6 @@ FORMS = (ASKED, ALIKE, "what's the capital of france")
 
 @pytest.mark.parametrize("groups", [1, 3])
 def test_one_of_several_forms_that_come_at_once_is_generated(flow, asks, groups):
-    """The others wait for it as the very same requests do, whether they come in one group or one after the other."""
     jobs = []
     for part in [FORMS] if groups == 1 else [[form] for form in FORMS]:
         jobs += flow.send(*(asks(form, cache="normalised", idempotency_key=form) for form in part))
@@ -128,7 +120,6 @@ def test_one_of_several_forms_that_come_at_once_is_generated(flow, asks, groups)
 
 
 def test_who_waited_for_a_form_that_yielded_waits_for_the_same_job(flow, asks):
-    """A request that is sent twice beside another form of it waits for the one job that makes the answer."""
     jobs = flow.send(*(asks(form, cache="normalised", idempotency_key=f"{form}{n}") for form in FORMS for n in (1, 2)))
     flow.run("recall")
     (leader,) = [job for job, state in zip(jobs, flow.states(jobs), strict=True) if state == "done"]
@@ -137,7 +128,6 @@ def test_who_waited_for_a_form_that_yielded_waits_for_the_same_job(flow, asks):
 
 
 def test_interactive_work_waits_for_no_bulk_work_in_another_form(flow, asks):
-    """That may not have begun for a long time."""
     flow.send(asks(ASKED, cache="normalised", lane="batch"))
     flow.run("recall", lane=1)
     (urgent,) = flow.send(asks(ALIKE, cache="normalised"))

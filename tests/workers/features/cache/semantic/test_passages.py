@@ -43,7 +43,6 @@ def base(ledger):
 
 
 def test_the_best_comes_first_with_its_places_and_scores(base):
-    """Among words and among vectors; what has no word of the query has no place among words."""
     best, *others = base.search("Where is the mill by the river?", 4)
     assert best.chunk.text == TEXTS["mill.md"][0]
     assert best.chunk.document == "mill.md"
@@ -56,7 +55,6 @@ def test_the_best_comes_first_with_its_places_and_scores(base):
 
 
 def test_what_a_leg_does_not_name_is_taken_for_no_worse_than_its_last(ledger, monkeypatch):
-    """A leg that was cut off says nothing of those behind: looked at deeper, none of them becomes better."""
     monkeypatch.setattr(passages, "DEPTH", 2)
     random = Random(1)
     words = ["mill", "river", "corn", "wheel", "clock", "hall", "noon", "tower", "bell", "rope"]
@@ -74,7 +72,6 @@ def test_what_a_leg_does_not_name_is_taken_for_no_worse_than_its_last(ledger, mo
 
 
 def test_each_leg_is_seen_by_itself(base):
-    """By words only those with a word of the query, by vectors all, each best first."""
     legs = base.legs("Where does the wheel turn?", 4)
     found = {leg: [base.chunk(id_) for id_, _ in each.found] for leg, each in legs.items()}
     assert found[WORDS][0].text == TEXTS["mill.md"][1]
@@ -84,7 +81,6 @@ def test_each_leg_is_seen_by_itself(base):
 
 
 def test_all_are_read_and_no_more_are_given_than_asked_for(ledger, base, monkeypatch):
-    """Whatever the size of the pages in which the ledger gives them, and of the parts in which they are indexed."""
     monkeypatch.setattr(passages, "_AT_ONCE", 1)
     monkeypatch.setattr(passages, "_TOGETHER", 1)
     again = Passages.of(ledger, "t", "k", EMBEDDER)
@@ -94,7 +90,6 @@ def test_all_are_read_and_no_more_are_given_than_asked_for(ledger, base, monkeyp
 
 
 def test_another_tenants_passages_are_not_found(ledger, base):
-    """Whatever the words."""
     put(ledger, {"mill.md": ["Another mill, whose secret is here."]}, tenant="u")
     mine = Passages.of(ledger, "t", "k", EMBEDDER)
     assert not any("secret" in hit.chunk.text for hit in mine.search("another mill, whose secret is here", 9))
@@ -103,7 +98,6 @@ def test_another_tenants_passages_are_not_found(ledger, base):
 
 
 def test_vectors_of_another_embedder_are_not_compared(ledger):
-    """Their passages are found by words only, and counted."""
     put(ledger)
     put(ledger, {"other.md": ["A mill by the river grinds flour."]}, embedder=HashEmbedder("other"))
     mixed = Passages.of(ledger, "t", "k", EMBEDDER)
@@ -113,13 +107,11 @@ def test_vectors_of_another_embedder_are_not_compared(ledger):
 
 
 def test_what_says_nearly_the_same_is_given_once(ledger):
-    """As a page that was copied does."""
     put(ledger, {"a.md": TEXTS["mill.md"][:1], "b.md": TEXTS["mill.md"][:1]})
     assert len(Passages.of(ledger, "t", "k", EMBEDDER).search("mill", 9)) == 1
 
 
 def test_nothing_is_found_where_nothing_is(ledger):
-    """In a base that is not there, and in one whose document has no chunks."""
     assert Passages.of(ledger, "t", "k", EMBEDDER).search("mill", 5) == []
     put(ledger, {"empty.md": []})
     empty = Passages.of(ledger, "t", "k", EMBEDDER)
@@ -128,12 +120,10 @@ def test_nothing_is_found_where_nothing_is(ledger):
 
 @pytest.mark.parametrize("query", ["mill river " * 1_000, "\ud800 mill", "?", " " * 10_000, "mühle 水車"])
 def test_any_query_is_answered(base, query):
-    """Long, without words, in other scripts, or no text at all."""
     assert len(base.search(query, 5)) == 4
 
 
 def test_a_row_is_all_that_is_needed():
-    """A follower of changes can use the ledger's rows directly."""
     (vector,) = EMBEDDER.embed(["Guide\nmill"])
     row = SimpleNamespace(
         id=7, document_id=3, document="d", sha256="f", embedder=EMBEDDER.id, key="c", section="Guide", start=2, stop=6,
@@ -188,7 +178,6 @@ def test_words_are_looked_for_among_what_a_filter_lets_through(ledger):
 
 
 def test_a_filter_changes_no_score(ledger):
-    """Of what it lets through, each has the place and the scores that it has among all."""
     many(ledger, 90)
     base = Passages.of(ledger, "t", "k", EMBEDDER)
     query = "a wheel of oak by the river, word7"
@@ -200,7 +189,6 @@ def test_a_filter_changes_no_score(ledger):
 
 
 def test_what_a_filter_finds_is_what_a_base_of_those_documents_alone_would(ledger):
-    """By meaning exactly, whatever the structure of the index; nothing where it lets nothing through."""
     many(ledger, 90)
     base = Passages.of(ledger, "t", "k", EMBEDDER)
     rows = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 999)
@@ -215,7 +203,6 @@ def test_what_a_filter_finds_is_what_a_base_of_those_documents_alone_would(ledge
 
 
 def test_other_attributes_of_the_same_chunks_are_taken_in(ledger):
-    """Without reading an index anew; a document without any comes to have some, and loses them again."""
     put(ledger)
     base = Passages.of(ledger, "t", "k", EMBEDDER)
     (mill,) = [row for row in ledger.of(KnowledgeBases).documents("t", "k", "", 9) if row.name == "mill.md"]

@@ -38,7 +38,6 @@ def texts(found: Sequence[Hit]) -> list[str]:
 
 
 def test_the_best_comes_first_and_those_alike_stay_as_they_were() -> None:
-    """It reads each passage below its headings, and the question."""
     reranker = Scripted(lambda _, passages: [float(len(passage) > 6) for passage in passages])
     found = hits("a", "bb", "c", "dd")
     assert texts(Reranking(reranker, LONG).order("q", found)) == ["bb", "dd", "a", "c"]
@@ -46,7 +45,6 @@ def test_the_best_comes_first_and_those_alike_stay_as_they_were() -> None:
 
 
 def test_where_there_is_no_order_it_is_not_asked() -> None:
-    """One passage, or none."""
     reranker = Scripted(lambda _, passages: [1.0] * len(passages))
     assert Reranking(reranker, LONG).order("q", []) == []
     assert texts(Reranking(reranker, LONG).order("q", hits("a"))) == ["a"]
@@ -68,7 +66,6 @@ def _fails(_question: str, _passages: Sequence[str]) -> list[float]:
 def test_what_fails_leaves_the_order_of_the_search(
     says: Callable[[str, Sequence[str]], list[float]], told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With a line in the log that holds no text of users; the next question is asked again."""
     reranker = Scripted(says)
     reranking = Reranking(reranker, LONG)
     with caplog.at_level(logging.WARNING):
@@ -81,7 +78,6 @@ def test_what_fails_leaves_the_order_of_the_search(
 
 
 def test_what_takes_too_long_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    """Nor does anybody wait for another call while it goes on; when it is done, the next is asked again."""
     go_on, running = threading.Event(), threading.Event()
 
     def slow(_question: str, passages: Sequence[str]) -> list[float]:
@@ -103,7 +99,6 @@ def test_what_takes_too_long_is_not_waited_for(caplog: pytest.LogCaptureFixture)
 
 
 def test_threads_that_ask_at_once_get_each_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    """One call is computed at a time."""
     inside = threading.Lock()
 
     def alone(question: str, passages: Sequence[str]) -> list[float]:

@@ -98,7 +98,6 @@ def _held(worker):
 
 
 def test_it_is_saved_when_enough_has_changed(semantic, asks, tmp_path, monkeypatch):  # noqa: F811 - the fixture
-    """Not for every change, and not twice by workers that share a folder; but what is old is saved for any change."""
     ask(semantic, asks, ASKED)
     one, two = Worker(semantic.ledger, tmp_path), Worker(semantic.ledger, tmp_path)
     assert (one.keeping.once(), two.keeping.once()) == (True, False)
@@ -115,7 +114,6 @@ def test_it_is_saved_when_enough_has_changed(semantic, asks, tmp_path, monkeypat
 
 
 def test_nothing_is_saved_of_a_ledger_without_answers(semantic, tmp_path):  # noqa: F811 - the fixture
-    """There is nothing to start from."""
     assert not Worker(semantic.ledger, tmp_path / "home").keeping.once()
     assert not (tmp_path / "home").exists()
 
@@ -183,7 +181,6 @@ def restored(worker):
     ids=["damaged", "embedder", "ledger", "unreadable", "later than the ledger", "forgotten", "old", "restored"],
 )
 def test_a_snapshot_that_does_not_hold_is_dropped(semantic, asks, tmp_path, read, caplog, spoil, why):  # noqa: F811
-    """All is read from the ledger, and a line says why; the next save mends it."""
     ask(semantic, asks, ASKED, BREAD)
     worker = Worker(semantic.ledger, tmp_path)
     assert worker.keeping.once()
@@ -212,7 +209,6 @@ def test_the_last_change_is_believed_however_old(semantic, asks, tmp_path, read)
 
 
 def test_a_full_disk_costs_a_line(semantic, asks, tmp_path, caplog, monkeypatch):  # noqa: F811 - the fixture
-    """Once, and not at each try."""
     ask(semantic, asks, ASKED)
     (tmp_path / "file").write_text("no folder")
     worker = Worker(semantic.ledger, tmp_path / "file")
@@ -223,7 +219,6 @@ def test_a_full_disk_costs_a_line(semantic, asks, tmp_path, caplog, monkeypatch)
 
 
 def test_two_ledgers_or_embedders_share_a_home(semantic, asks, tmp_path):  # noqa: F811 - the fixture
-    """Neither takes the other's, nor puts its own in its place; what nobody uses for a week is removed."""
     ask(semantic, asks, ASKED)
     mine = Worker(semantic.ledger, tmp_path)
     other = Worker(semantic.ledger, tmp_path, whose="other")
@@ -239,7 +234,6 @@ def test_two_ledgers_or_embedders_share_a_home(semantic, asks, tmp_path):  # noq
 
 
 def test_changes_while_it_is_saved_come_again(semantic, asks, tmp_path, monkeypatch):  # noqa: F811 - the fixture
-    """What died or came between the look at vectors and that at texts is as the ledger says in the end."""
     ask(semantic, asks, ASKED, BREAD)
     worker = Worker(semantic.ledger, tmp_path)
     first, second = ids(semantic.ledger)
@@ -264,7 +258,6 @@ def test_changes_while_it_is_saved_come_again(semantic, asks, tmp_path, monkeypa
 
 
 def test_many_save_and_start_at_a_time(semantic, asks, tmp_path, monkeypatch):  # noqa: F811 - the fixture
-    """Two workers share one folder: each start finds a whole snapshot."""
     ask(semantic, asks, ASKED, BREAD)
     monkeypatch.setattr(saving, "LEAST_CHANGES", 0)
     workers = [Worker(semantic.ledger, tmp_path) for _ in range(2)]
@@ -290,7 +283,6 @@ def test_many_save_and_start_at_a_time(semantic, asks, tmp_path, monkeypatch):  
 
 
 def test_a_ledger_that_was_restored_is_read_anew(semantic, asks, tmp_path, read, monkeypatch):  # noqa: F811
-    """It was away, and came back as it once was: the last change that was followed is not there, or is another."""
     ask(semantic, asks, ASKED, BREAD)
     worker = Worker(semantic.ledger, tmp_path)
     whole = semantic.ledger.of(Answers).changed

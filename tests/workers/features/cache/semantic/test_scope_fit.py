@@ -27,7 +27,6 @@ def test_a_scope_is_shown_by_clean_audits_alone() -> None:
 
 
 def test_wrong_labels_turn_it_off_and_doubt_does_not() -> None:
-    """The figures say both."""
     off, doubtful = told(tally(10, wrong=4)), told(tally(10, unknown=90))
     assert (off.state, off.figures["wrong"], off.figures["served"]) == ("off", 4, 10_000)
     assert off.figures["lower"] > 0.01
@@ -36,7 +35,6 @@ def test_wrong_labels_turn_it_off_and_doubt_does_not() -> None:
 
 
 def test_the_newest_window_sees_what_a_long_good_past_hides() -> None:
-    """Its figures stand beside the others."""
     past, newest = tally(2_000, wrong=15), tally(60, wrong=15, served=1_000)
     assert told(past).state == "not yet shown"
     found = judge(NEW, [past], Window(11, (newest,)), 0.01)
@@ -45,14 +43,12 @@ def test_the_newest_window_sees_what_a_long_good_past_hides() -> None:
 
 
 def test_once_off_it_stays_so_with_its_sentence() -> None:
-    """The figures go on."""
     off = told(tally(10, wrong=4))
     later = told(tally(400), before=off)
     assert (later.state, later.sentence, later.figures["wrong"]) == ("off", off.sentence, 0)
 
 
 def test_a_curve_asks_for_more_likeness_where_errors_gather_below() -> None:
-    """It is fitted at 500 decided audits, then at twice as many; between these it stays."""
     pairs = [Pair(0.95 + n / 20_000, True) for n in range(900)] + [Pair(0.90, n % 2 == 0) for n in range(100)]
     tallies = tally(950, wrong=50)
     assert not fit_due(NEW, [tally(499)])
@@ -83,14 +79,12 @@ def test_what_stands_beside_the_bound_is_told_and_changes_nothing() -> None:
 
 
 def test_explored_labels_count_for_the_next_curve() -> None:
-    """Those below the threshold; what a guard refused is served at no similarity."""
     few = [tally(300)]
     assert fit_due(NEW, few, OtherCounts(below=Labels(100, 100, 0)))
     assert not fit_due(NEW, few, OtherCounts(below=Labels(100, 99, 50), refused=Labels(500, 500, 0)))
 
 
 def test_all_scopes_together_are_bounded_as_one_and_their_claims_share_alpha() -> None:
-    """333 clean audits show one by itself; to be shown among all takes more, by the number of its claim."""
     assert together([NEW]) is None
     first = told(tally(333))
     enough = told(tally(420))

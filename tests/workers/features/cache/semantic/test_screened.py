@@ -22,7 +22,6 @@ def screened(flow):
 
 
 def test_a_blocked_prompt_runs_no_model(screened, asks):
-    """Its job ends; others of its group, and jobs that do not ask for it, go on."""
     blocked, well, unasked = screened.send(
         asks(ORDER, screen=True), asks(screen=True, idempotency_key="a"), asks(ORDER, idempotency_key="b")
     )
@@ -38,7 +37,6 @@ def test_a_blocked_prompt_runs_no_model(screened, asks):
 
 
 def test_a_prompt_that_is_reviewed_runs_a_model_once_it_is_released(screened, asks):
-    """By the policy of its tenant."""
     (job,) = screened.send(asks(ORDER, screen=True, tenant="mill"))
     screened.drain()
     (held,) = screened.ledger.held()

@@ -45,7 +45,6 @@ def documents(citations):
 
 
 def test_a_passage_that_is_blocked_is_left_out_and_the_receipt_says_so(flow, asks):  # noqa: F811
-    """The model does not read it; others stand in its place, and each says that it was looked at."""
     _, result = ask(flow, asks)
     grounding = result.answer.grounding
     (read,) = flow.generator.read
@@ -76,13 +75,11 @@ def test_orders_that_are_hidden_are_found(flow, asks, ledger):  # noqa: F811
 
 
 def test_what_may_not_be_redacted_is_left_out(flow, asks):  # noqa: F811
-    """A passage without its orders is no passage."""
     _, result = ask(flow, asks, "redact")
     assert documents(result.answer.grounding.left_out) == {"order.md"}
 
 
 def test_where_all_is_left_out_the_job_abstains(flow, asks, ledger):  # noqa: F811
-    """It says why, and no model is run."""
     put(ledger, {"only.md": ORDER}, knowledge="orders")
     _, result = ask(flow, asks, knowledge="orders")
     assert result.answer.finish_reason == "abstained"
@@ -94,7 +91,6 @@ def test_where_all_is_left_out_the_job_abstains(flow, asks, ledger):  # noqa: F8
 
 
 def test_a_passage_that_is_allowed_is_read_and_the_receipt_says_what_was_found(flow, asks):  # noqa: F811
-    """By the policy of the job's tenant."""
     put(flow.ledger, {"order.md": ORDER}, tenant="mill")
     _, result = ask(flow, asks, screener=says("block", mill="allow"), tenant="mill")
     (citation,) = result.answer.grounding.citations
@@ -104,7 +100,6 @@ def test_a_passage_that_is_allowed_is_read_and_the_receipt_says_what_was_found(f
 
 
 def test_a_passage_that_is_to_be_reviewed_holds_its_job(flow, asks):  # noqa: F811
-    """Until a person lets it pass; the reason names the passage, and not its text."""
     job, result = ask(flow, asks, "review")
     assert result is None
     (held,) = flow.ledger.held()
@@ -121,8 +116,6 @@ def test_a_passage_that_is_to_be_reviewed_holds_its_job(flow, asks):  # noqa: F8
 
 @pytest.mark.parametrize("raises", [True, False], ids=["raised", "said"])
 def test_passages_that_nobody_could_look_at_hold_their_job(flow, asks, raises):  # noqa: F811
-    """It goes on by itself when somebody can; who is not screened is not held up."""
-
     class Down:
         def __init__(self) -> None:
             self.asked = 0
@@ -143,7 +136,6 @@ def test_passages_that_nobody_could_look_at_hold_their_job(flow, asks, raises): 
 
 
 def test_passages_of_a_job_that_is_not_screened_are_flagged_alone(flow, asks):  # noqa: F811
-    """Nothing is left out, and nobody is said to have looked."""
     _, result = ask(flow, asks, screen=False)
     citations = {each.document: each for each in result.answer.grounding.citations}
     assert citations["order.md"].suspicious == ("overrides",)
@@ -151,7 +143,6 @@ def test_passages_of_a_job_that_is_not_screened_are_flagged_alone(flow, asks):  
 
 
 def test_an_answer_that_rests_on_unscreened_passages_is_none_for_a_screened_job(flow, asks):  # noqa: F811
-    """The other way round neither; those of a kind are given each other's."""
     for screen in (False, True, False, True):
         ask(flow, asks, screen=screen, cache="exact")
     assert len(flow.generator.read) == 2
@@ -162,8 +153,6 @@ def test_an_answer_that_rests_on_unscreened_passages_is_none_for_a_screened_job(
 
 
 def test_what_else_a_policy_finds_in_a_passage_is_no_reason_to_leave_it_out(flow, asks):  # noqa: F811
-    """That is looked at in the answer."""
-
     class Insults:
         name, version, reads_words, categories = "insults", "1", False, frozenset({"profanity"})
 

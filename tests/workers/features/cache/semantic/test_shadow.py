@@ -45,7 +45,6 @@ def stands(flow):
 
 
 def test_a_new_scope_serves_only_the_same_request(shadow, asks):
-    """Other words get an answer of their own, whose receipt says why; the very same request is served as ever."""
     known(shadow, asks, 3, like(3))
     other, same = ask(shadow, asks, like(3)), ask(shadow, asks, asked(3), key="again")
     assert tiers(shadow, [other, same]) == ["none", "exact"]
@@ -68,7 +67,6 @@ def test_all_that_would_be_served_is_audited_whatever_the_share(shadow, asks):
 
 
 def test_an_audit_without_a_verdict_is_missing_and_not_right(shadow, asks):
-    """Prose that differs is unknown: it counts neither as clean nor against the scope."""
     known(shadow, asks, 3, "Look under settings, then under security, and follow what it says there.")
     ask(shadow, asks, like(3))
     found = stands(shadow)
@@ -78,7 +76,6 @@ def test_an_audit_without_a_verdict_is_missing_and_not_right(shadow, asks):
 
 
 def test_a_wrong_answer_in_shadow_is_kept_for_its_own_question(shadow, asks):
-    """It was given to nobody, and is right for the question that it was made for."""
     known(shadow, asks, 3, like(9))
     ask(shadow, asks, like(3))
     (wrong,) = audits(shadow)
@@ -89,7 +86,6 @@ def test_a_wrong_answer_in_shadow_is_kept_for_its_own_question(shadow, asks):
 
 
 def test_a_scope_serves_once_its_bound_is_shown(ledger, asks):
-    """With a bound that a few clean audits show, likeness serves after them, without a person."""
     flow = shadowed(ledger, max_error=0.5)
     number = 2
     while number < 40 and (number == 2 or stands(flow).state != "shown"):
@@ -102,7 +98,6 @@ def test_a_scope_serves_once_its_bound_is_shown(ledger, asks):
 
 
 def test_a_person_may_let_a_scope_serve_and_stop_it(shadow, asks):
-    """Before its bound is shown, on that person's word; it is taken back the same way."""
     known(shadow, asks, 3, like(3))
     ask(shadow, asks, like(3))
     scope = stands(shadow).scope
@@ -118,7 +113,6 @@ def test_a_person_may_let_a_scope_serve_and_stop_it(shadow, asks):
 
 
 def test_requests_at_the_same_time_do_not_wait_for_other_words_in_shadow(shadow, asks):
-    """The same question in other words, asked at once, gets an answer of its own."""
     jobs = shadow.send(
         asks(asked(3), cache="semantic", idempotency_key="a"), asks(like(3), cache="semantic", idempotency_key="b")
     )

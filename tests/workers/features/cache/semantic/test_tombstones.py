@@ -41,7 +41,6 @@ def test_what_a_person_withholds_is_given_to_nobody(flow, asks):
 
 
 def test_an_answer_that_is_withheld_from_whom_it_was_given_dies_too(flow, asks):
-    """It was the same answer."""
     flow.send(asks())
     flow.drain()
     (second,) = up_to_judge(flow, asks(idempotency_key="2"))
@@ -51,7 +50,6 @@ def test_an_answer_that_is_withheld_from_whom_it_was_given_dies_too(flow, asks):
 
 
 def test_what_a_person_releases_lives_on(flow, asks):
-    """As does the answer of a job that is held still."""
     (job,) = up_to_judge(flow, asks())
     hold(flow, job)
     flow.ledger.release_held([job])
@@ -75,7 +73,6 @@ def test_a_served_answer_that_moderation_would_not_allow_now_dies(flow, asks):
 
 @pytest.mark.parametrize("use", ["served", "not served"])
 def test_being_of_use_makes_no_answer_younger(flow, asks, use):
-    """Neither its time to live nor what a job's `max_age` counts from."""
     flow.send(asks())
     flow.drain()
     (before,) = flow.ledger.read(select(ENTRIES.c.made_at, ENTRIES.c.expires_at))
@@ -92,7 +89,6 @@ def test_being_of_use_makes_no_answer_younger(flow, asks, use):
 
 
 def test_what_was_made_together_does_not_end_together(flow, asks):
-    """Up to a tenth of its time is taken off by lot, and none is added."""
     flow.send(*(asks(f"Name river {n}.", idempotency_key=str(n)) for n in range(20)))
     flow.drain()
     lives = {row.expires_at - row.made_at for row in flow.ledger.read(select(ENTRIES.c.made_at, ENTRIES.c.expires_at))}

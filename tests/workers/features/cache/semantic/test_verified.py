@@ -68,7 +68,6 @@ def _verifying(ledger, answer, *, serves_unshown=True, in_stage=True, holds=lamb
 
 
 def test_an_answer_is_served_if_the_verifier_says_yes(verifying, asks):
-    """Its receipt names the verifier, its probability and its time; it read both questions."""
     flow = verifying(YES)
     known(flow, asks, 3, like(3))
     job = ask(flow, asks, like(3))
@@ -90,7 +89,6 @@ def test_an_answer_is_served_if_the_verifier_says_yes(verifying, asks):
     ],
 )
 def test_nothing_else_than_a_yes_serves(verifying, asks, answer, why):
-    """After no, silence or a failure the job gets its own answer, which is kept for others; its receipt says why."""
     flow = verifying(answer)
     known(flow, asks, 3, like(3))
     job, same = ask(flow, asks, like(3)), ask(flow, asks, like(3), key="again")
@@ -99,7 +97,6 @@ def test_nothing_else_than_a_yes_serves(verifying, asks, answer, why):
 
 
 def test_the_same_request_needs_no_verifier(verifying, asks):
-    """The exact tier asks nobody."""
     flow = verifying(NO)
     known(flow, asks, 3, like(3))
     assert tiers(flow, [ask(flow, asks, asked(3), key="again")]) == ["exact"]
@@ -107,7 +104,6 @@ def test_the_same_request_needs_no_verifier(verifying, asks):
 
 
 def test_nobody_waits_for_other_words_that_were_not_verified(verifying, asks):
-    """Requests in other words that come at once are each answered by their model."""
     flow = verifying(NO)
     jobs = flow.send(
         asks(asked(3), cache="semantic", idempotency_key="a"), asks(like(3), cache="semantic", idempotency_key="b")
@@ -136,7 +132,6 @@ def test_the_verifier_labels_audits_that_a_comparison_left_unknown(verifying, as
 
 
 def test_a_verifier_that_is_away_labels_later(verifying, asks):
-    """What may pass is no label: the audit waits for the verifier, and the work of a model is tried again."""
     flow = verifying(Unavailable("it is away"), serves_unshown=False)
     known(flow, asks, 3, VAGUE)
     ask(flow, asks, like(3))
@@ -150,7 +145,6 @@ def test_a_verifier_that_is_away_labels_later(verifying, asks):
 
 
 def test_a_model_that_no_worker_holds_is_not_waited_for(ledger, asks):
-    """The job gets its own answer, and its receipt says why."""
     flow = _verifying(ledger, YES, holds=lambda _: False)
     known(flow, asks, 3, like(3))
     job = ask(flow, asks, like(3))

@@ -41,7 +41,6 @@ def in_memory(bases):
 
 
 def test_what_was_used_lately_is_read_before_it_is_asked_for(ledger, loop):
-    """By questions or by a document that came; the first question reads nothing any more."""
     for tenant in "tuv":
         put(ledger, {"mill.md": [MILL]}, tenant=tenant)
     with writing(ledger.engine) as tx:
@@ -87,7 +86,6 @@ def test_questions_of_days_before_count_half(ledger):
 
 
 def test_what_is_asked_is_told_to_the_ledger(ledger, loop):
-    """Each question once; where the ledger is away, when it is back."""
     put(ledger, {"mill.md": [MILL]})
     bases = begun(ledger)
     warming = Warming(ledger, bases)
@@ -123,7 +121,6 @@ def test_all_is_read_again_when_the_follower_began_anew(ledger, loop):
 
 
 def test_who_asks_meanwhile_waits_for_the_same_reading_and_hurries_it(ledger, loop, monkeypatch):
-    """It is read once, and from then on without rests."""
     put(ledger, {"mill.md": [MILL, CLOCK], "clock.md": [CLOCK]})
     monkeypatch.setattr(bases_module, "_STRETCH", 1)
     bases, reads, asked = begun(ledger), threading.Event(), threading.Event()
@@ -163,7 +160,6 @@ def _noting(rests, wait):
 
 
 def test_it_goes_on_by_itself(ledger):
-    """Also where an embedder comes later; a ledger that is away is waited for."""
     put(ledger, {"mill.md": [MILL]})
     bases, tries = begun(ledger), []
 
@@ -184,7 +180,6 @@ def test_it_goes_on_by_itself(ledger):
 
 
 def test_a_base_that_cannot_be_read_keeps_no_other_from_it(ledger, loop, caplog):
-    """The log names it, and a question to it gets the error."""
     put(ledger, {"mill.md": [MILL]}, tenant="u")
     put(ledger, {"mill.md": [MILL]})
     with writing(ledger.engine) as tx:

@@ -103,7 +103,6 @@ def follower(ledger, ledger_url, redis_server, prefix):
 
 
 def test_an_answer_that_comes_or_dies_is_told(ledger, follower):
-    """Each time in the commit's wake, not at the next look of its own."""
     known, _ = follower
     with writing(ledger.engine) as tx:
         entry_id = live(tx, "which river")
@@ -128,7 +127,6 @@ def test_what_an_older_writer_holds_back_is_looked_for_again(ledger, follower):
 
 
 def test_what_is_rolled_back_tells_nobody(ledger):
-    """Nor does the next transaction of the same connection, which changes nothing that is followed."""
     told = []
     ledger.tell_of_changes(lambda: told.append(1))
     with suppress(ZeroDivisionError), writing(ledger.engine) as tx:
@@ -164,7 +162,6 @@ def deployment(ledger_url, redis_server, prefix, tmp_path, monkeypatch):
 
 @on_sqlite
 def test_the_command_line_wakes_all_followers_of_a_recall_worker(deployment, prefix):
-    """Those of answers, and those of documents."""
     settings, env, started = deployment
     with closing(Ledger.at(settings.ledger)) as own:
         parts = WorkerParts(
@@ -183,7 +180,6 @@ def test_the_command_line_wakes_all_followers_of_a_recall_worker(deployment, pre
 @on_sqlite
 @pytest.mark.parametrize("process", ["bridge", "worker", "gateway"])
 def test_what_a_process_writes_is_told(deployment, prefix, process):
-    """Whichever it is that writes: answers end in all of them."""
     settings, _, _ = deployment
     ledger = _ledger_of(process, settings)
     name, client = prefix
@@ -225,7 +221,6 @@ def test_a_gateway_follows_documents_as_a_worker_does(deployment, prefix):
 
 @on_sqlite
 def test_a_redis_that_is_away_is_asked_once_by_the_command_line(deployment):
-    """`knowledge add` of many documents does not wait for it with each."""
     _, env, _ = deployment
     with socket.create_server(("127.0.0.1", 0)) as server:
         asked = []

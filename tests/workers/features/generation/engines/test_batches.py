@@ -25,7 +25,6 @@ def doubling(culprits: set[int], error: Exception) -> Callable[[list[int]], list
 
 @pytest.mark.parametrize("culprits", [set(), {0}, {6}, {2, 3}, set(range(7))])
 def test_only_the_culprits_get_the_error(culprits: set[int]) -> None:
-    """In the order of the requests."""
     made = isolate_failures(doubling(culprits, RuntimeError("private words")), list(range(7)))
     for number, one in enumerate(made):
         if number in culprits:
@@ -36,20 +35,17 @@ def test_only_the_culprits_get_the_error(culprits: set[int]) -> None:
 
 
 def test_an_error_of_ours_is_passed_on_as_it_is() -> None:
-    """Its category and its words were chosen."""
     error = PromptTooLong("too long")
     made: list[int | HeadraceError] = isolate_failures(doubling({1}, error), [0, 1])
     assert made == [0, error]
 
 
 def test_answers_that_cannot_be_told_apart_are_nobodys() -> None:
-    """A library that miscounts gives no answer to the wrong request."""
     made = isolate_failures(lambda batch: [0] * (len(batch) + 1), [1, 2, 3])
     assert all(isinstance(one, Unavailable) for one in made)
 
 
 def test_what_the_library_said_is_in_the_log_of_this_machine(caplog: pytest.LogCaptureFixture) -> None:
-    """Someone must find out."""
     with caplog.at_level(logging.ERROR):
         isolate_failures(doubling({1}, RuntimeError("out of memory")), [1])
     assert "out of memory" in caplog.text
@@ -65,7 +61,6 @@ def test_what_the_library_said_is_in_the_log_of_this_machine(caplog: pytest.LogC
 def test_every_prompt_is_in_one_batch_and_no_bound_is_crossed(
     lengths: list[int], max_tokens: int, max_rows: int, workers: int, max_steps: int | None
 ) -> None:
-    """Whatever the lengths: nothing is lost or doubled, and only a prompt alone may be above a bound."""
     batches = plan_batches(lengths, max_tokens=max_tokens, max_rows=max_rows, workers=workers, max_steps=max_steps)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
@@ -76,7 +71,6 @@ def test_every_prompt_is_in_one_batch_and_no_bound_is_crossed(
 
 
 def test_neighbours_in_length_go_together_and_the_longest_go_first() -> None:
-    """Short prompts do not wait for long ones in their batch."""
     assert plan_batches([10, 100, 11, 101], max_tokens=2048, max_rows=2, workers=1) == [[3, 1], [2, 0]]
 
 
@@ -87,12 +81,10 @@ def test_several_workers_all_get_something() -> None:
 
 
 def test_no_prompts_make_no_batches() -> None:
-    """Nothing in, nothing out."""
     assert plan_batches([], max_tokens=1, max_rows=1, workers=1) == []
 
 
 def test_what_just_fits_a_bound_fits() -> None:
-    """The bounds belong to what is allowed."""
     assert plan_batches([10, 10], max_tokens=20, max_rows=2, workers=1) == [[0, 1]]
     assert plan_batches([10, 10], max_tokens=99, max_rows=2, workers=1, max_steps=2) == [[0, 1]]
     assert plan_batches([11, 10], max_tokens=99, max_rows=2, workers=1, max_steps=2) == [[0], [1]]

@@ -67,7 +67,6 @@ def test_a_small_model_that_knows_no_tools_calls_one(smollm2_home: Path) -> None
 
 @pytest.mark.slow
 def test_qwen_calls_what_its_template_offers(qwen_gguf: Path, tmp_path: Path) -> None:
-    """It fills in the arguments that a question names; where it may choose, it calls a tool or answers with text."""
     convert(str(qwen_gguf), "qwen", tmp_path, "int8")
     generator = CTranslate2Generator.load(tmp_path / "models" / "qwen")
     asked = "What is the weather in Oslo now, in celsius?"

@@ -101,15 +101,12 @@ def breaks_off(reply: Reply, *texts: str) -> None:
 
 
 def test_a_whole_answer_is_kept_though_nobody_wants_it() -> None:
-    """It says what the call used, which is charged in place of the most that it may have cost."""
     found = answered(HI, request=ask("Hello", given_up=lambda: True))
     assert isinstance(found, Completion)
     assert (found.prompt_tokens, found.completion_tokens) == (3, 2)
 
 
 def test_an_answer_that_fails_after_it_began_may_be_billed(tmp_path: Path, engine: str) -> None:
-    """Its tokens came: neither a lost connection nor an overloaded provider makes them free."""
-
     def overloads(_provider: Provider, reply: Reply) -> None:
         reply.start()
         reply.text("Hello")
@@ -124,8 +121,6 @@ def test_an_answer_that_fails_after_it_began_may_be_billed(tmp_path: Path, engin
 
 
 def test_only_the_last_count_of_an_answer_is_of_all_of_it(tmp_path: Path, engine: str) -> None:
-    """Anthropic and some servers count before the end, when hardly anything is written."""
-
     def counts_early(_provider: Provider, reply: Reply) -> None:
         reply.start(prompt_tokens=3)
         if not reply.heard.is_anthropic:
@@ -144,7 +139,6 @@ def test_only_the_last_count_of_an_answer_is_of_all_of_it(tmp_path: Path, engine
 
 
 def test_what_a_provider_bills_for_cut_streams_is_never_more_than_what_is_counted(tmp_path: Path) -> None:
-    """The provider counts each prompt that it reads and each word that it writes, and cuts most of its answers."""
     chance, billed = random.Random(7), 0
 
     def cuts(_provider: Provider, reply: Reply) -> None:
@@ -185,7 +179,6 @@ def test_what_a_provider_bills_for_cut_streams_is_never_more_than_what_is_counte
 
 
 def test_a_count_above_the_most_that_a_call_may_have_is_no_report() -> None:
-    """It is told as what it is; parts of a count are never more than the whole."""
     found = answered(replace(HI, completion_tokens=10**11))
     assert isinstance(found, Completion)
     assert found.remote is not None
@@ -198,8 +191,6 @@ def test_a_count_above_the_most_that_a_call_may_have_is_no_report() -> None:
 
 
 def test_an_absurd_count_does_not_stop_the_key_of_its_provider(tmp_path: Path, engine: str) -> None:
-    """All tenants share its rate."""
-
     def lies(_provider: Provider, reply: Reply) -> None:
         reply.start()
         reply.text("Hello")
@@ -212,8 +203,6 @@ def test_an_absurd_count_does_not_stop_the_key_of_its_provider(tmp_path: Path, e
 
 
 def test_a_provider_shows_nobody_the_key_that_it_was_sent(tmp_path: Path, engine: str, key: str) -> None:
-    """Neither in an answer, where it may be split over pieces, nor in a call of a tool or a name."""
-
     def quotes(_provider: Provider, reply: Reply) -> None:
         reply.start()
         reply.text(f"It is {key[:9]}")
@@ -234,7 +223,6 @@ def test_a_provider_shows_nobody_the_key_that_it_was_sent(tmp_path: Path, engine
 
 @pytest.mark.parametrize("before", [0, 290, 380], ids=lambda before: f"behind {before} letters")
 def test_an_error_shows_nobody_the_key(tmp_path: Path, engine: str, key: str, before: int) -> None:
-    """Wherever its words are cut."""
     words = f"{'x' * before} wrong key: {key}"
 
     def errs(_provider: Provider, reply: Reply) -> None:
@@ -291,7 +279,6 @@ def no_text(_provider: Provider, reply: Reply) -> None:
 
 @pytest.mark.parametrize("behave", [too_deep, without_fields, no_text])
 def test_an_answer_that_cannot_be_read_is_lost(tmp_path: Path, engine: str, behave: Behaviour) -> None:
-    """Another model may answer, and the breaker counts it; nothing is raised."""
     if behave is without_fields and engine == "openai":
         pytest.skip("its servers differ in what they leave out")
     outcome = outcome_of(tmp_path, engine, behave)
@@ -330,7 +317,6 @@ def test_a_defect_of_ours_is_no_failure_of_a_provider() -> None:
 def test_a_prompt_that_its_provider_finds_too_long_may_fit_another_model(
     tmp_path: Path, engine: str, status: int, error: dict[str, str]
 ) -> None:
-    """It is not billed, and the model did not fail."""
     outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(status, {"error": error}))
     assert type(outcome) is PromptTooLong
     assert not outcome.billed
@@ -360,7 +346,6 @@ def compresses_error(_provider: Provider, reply: Reply) -> None:
 def test_the_status_of_an_error_holds_whatever_its_body_is(
     tmp_path: Path, engine: str, behave: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No body makes a wrong request one that is worth another try, or that is billed."""
     monkeypatch.setattr(http_client, "_ERROR_SECONDS", 0.5)
     outcome = outcome_of(tmp_path, engine, behave)
     assert isinstance(outcome, ProviderRejects)

@@ -85,7 +85,6 @@ def closing_row(text: str, limit: int, *, schema: dict[str, Any] = SCHEMA, short
     ],
 )
 def test_an_ending_closes_and_adds_nothing(written: str, ending: str | None) -> None:
-    """No ending begins an item, a key or a value, and none cuts a number."""
     at = matcher(SCHEMA)
     at.consume_tokens(list(written.encode()))
     found = ENDINGS.find(at, list(written.encode()), 10)
@@ -100,7 +99,6 @@ def test_no_ending_makes_up_what_a_schema_requires() -> None:
 
 
 def test_an_answer_is_shortened_to_any_limit() -> None:
-    """Each is JSON and what the model began with; where nothing is to be shortened, it is cut."""
     for limit in range(32, len(ANSWER)):
         row = closing_row(ANSWER, limit)
         text = bytes(row.row.ids).decode()
@@ -187,7 +185,6 @@ def check_exact(model: CTranslate2Generator, requests: Sequence[Request]) -> Non
 
 
 def test_an_answer_is_what_masking_each_step_gives(tiny: CTranslate2Generator) -> None:
-    """Token by token, for rows with different grammars in one batch; the free rows of that batch notice nothing."""
     check_exact(tiny, [held(text, output, max_tokens=40) for text, output in FORMATS])
 
 
@@ -197,7 +194,6 @@ def test_smollm2_answers_as_if_each_step_were_masked(smollm2: CTranslate2Generat
 
 
 def test_a_whole_answer_has_its_format(tiny: CTranslate2Generator) -> None:
-    """The end token comes only where the grammar lets it, and an answer that can only end is ended."""
     date, choice = done(tiny.generate([held("When?", DATE, max_tokens=40), held("Is it?", FORMATS[2][1])]))
     assert re.fullmatch("[A-Z][a-z]{2,8}, [0-9]{4}", date.text)
     assert choice.text in ("yes", "no", "maybe")
@@ -205,7 +201,6 @@ def test_a_whole_answer_has_its_format(tiny: CTranslate2Generator) -> None:
 
 
 def test_an_answer_that_max_tokens_cuts_says_so(tiny: CTranslate2Generator) -> None:
-    """Also where all that it has is forced; one that is whole with its last token was not cut."""
     forced = object_of(a_long_name_of_a_field={"type": "integer"})
     only = ChoiceFormat(choices=("yes",))
     cut, also_cut, whole = done(
@@ -216,7 +211,6 @@ def test_an_answer_that_max_tokens_cuts_says_so(tiny: CTranslate2Generator) -> N
 
 
 def test_a_json_answer_whose_tokens_run_out_is_closed(tiny: CTranslate2Generator) -> None:
-    """It is valid and says that it was cut; a seeded answer, too."""
     tags = held("Tags of the text: mills", FORMATS[4][1], max_tokens=40)
     answers = done(tiny.generate([tags, held("Tags", FORMATS[4][1], max_tokens=40, temperature=0.7, seed=1)]))
     assert [(each.finish_reason, list(json.loads(each.text))) for each in answers] == [("length", ["tags"])] * 2
@@ -224,26 +218,22 @@ def test_a_json_answer_whose_tokens_run_out_is_closed(tiny: CTranslate2Generator
 
 
 def test_a_context_that_is_exhausted_cuts_the_answer(tiny: CTranslate2Generator) -> None:
-    """A prompt that leaves room for four tokens is answered with four."""
     overhead = one(tiny, ask("x", max_tokens=1)).prompt_tokens - 1
     answer = one(tiny, held("x" * (2048 - overhead - 4), PERSON, max_tokens=50))
     assert (answer.completion_tokens, answer.finish_reason) == (4, "length")
 
 
 def test_a_stop_string_ends_an_answer_before_its_format_does(tiny: CTranslate2Generator) -> None:
-    """Whether the model says it or the grammar forces it."""
     whole = one(tiny, held("When?", DATE, max_tokens=40))
     assert one(tiny, held("When?", DATE, max_tokens=40, stop=[", "])).text == whole.text.partition(",")[0]
 
 
 def test_a_repetition_penalty_does_not_count(tiny: CTranslate2Generator) -> None:
-    """Brackets and quotes must come again."""
     request = held("Tags", FORMATS[4][1], max_tokens=30)
     assert one(tiny, held("Tags", FORMATS[4][1], max_tokens=30, repetition_penalty=1.9)) == one(tiny, request)
 
 
 def test_answers_that_are_drawn_have_their_format(tiny: CTranslate2Generator) -> None:
-    """With a temperature, and with bounds that leave no allowed token; they differ from each other."""
     sampling: list[dict[str, Any]] = [{"temperature": 1.2}, {"temperature": 1.0, "top_k": 2, "top_p": 0.3}]
     answers = done(tiny.generate([held("When?", DATE, max_tokens=40, **sampling[at % 2]) for at in range(12)]))
     assert all(re.fullmatch("[A-Z][a-z]{2,8}, [0-9]{4}", each.text) for each in answers)
@@ -251,7 +241,6 @@ def test_answers_that_are_drawn_have_their_format(tiny: CTranslate2Generator) ->
 
 
 def test_a_seed_repeats_a_held_answer(tiny: CTranslate2Generator) -> None:
-    """Whatever runs beside it, and another seed gives another one."""
     seeded = held("When?", DATE, max_tokens=40, temperature=1.0, seed=7)
     first = one(tiny, seeded)
     assert re.fullmatch("[A-Z][a-z]{2,8}, [0-9]{4}", first.text)
@@ -261,7 +250,6 @@ def test_a_seed_repeats_a_held_answer(tiny: CTranslate2Generator) -> None:
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3}])
 def test_what_is_given_up_in_a_rerun_ends_there(tiny: CTranslate2Generator, sampling: dict[str, Any]) -> None:
-    """Its neighbours get their answers."""
     asked: list[int] = []
 
     def after_some() -> bool:
@@ -277,7 +265,6 @@ def test_what_is_given_up_in_a_rerun_ends_there(tiny: CTranslate2Generator, samp
 def test_a_grammar_that_takes_long_to_check_leaves_the_batch(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes on alone, with the same answer, and its neighbours' batches do not have it."""
     requests = [held("When?", DATE, max_tokens=40), ask("a", max_tokens=30)]
     expected = done(tiny.generate(requests))
     monkeypatch.setattr(constrained, "_SECONDS_IN_A_BATCH", 0.0)
@@ -297,7 +284,6 @@ def test_a_grammar_that_takes_long_to_check_leaves_the_batch(
 def test_a_grammar_that_exceeds_a_limit_fails_alone(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of time, for one answer. The tokens that it took are counted."""
     monkeypatch.setattr(constrained, "_SECONDS", 0.0)
     failed, other = tiny.generate([held("When?", DATE, max_tokens=40), ask("a", max_tokens=5)])
     assert isinstance(other, Completion)
@@ -311,7 +297,6 @@ def test_a_grammar_that_exceeds_a_limit_fails_alone(
 def test_too_little_memory_for_a_grammar_is_its_own_failure(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """States of the lexer take a kilobyte or two each: past their bound the row fails, and the others are answered."""
     monkeypatch.setattr(constrained, "_LIMITS", constrained.limits(max_lexer_states=12))
     monkeypatch.setattr(tiny, "_grammars", Grammars(tiny._tokenizer.to_str, tiny._end_ids))
     answers = tiny.generate(
@@ -322,7 +307,6 @@ def test_too_little_memory_for_a_grammar_is_its_own_failure(
 
 
 def test_a_grammar_that_cannot_be_compiled_fails_alone(tiny: CTranslate2Generator) -> None:
-    """With the reason, and the others have their answers."""
     answers = tiny.generate(
         [held("a", RegexFormat(pattern="(")), held("b", DATE, max_tokens=40), ask("c", max_tokens=5)]
     )
@@ -333,7 +317,6 @@ def test_a_grammar_that_cannot_be_compiled_fails_alone(tiny: CTranslate2Generato
 
 
 def test_a_schema_that_is_nested_too_deep_to_be_written_fails_alone(tiny: CTranslate2Generator) -> None:
-    """JSON's own recursion has an end."""
     schema: dict[str, Any] = {}
     for _ in range(100_000):
         schema = {"items": schema}
@@ -347,7 +330,6 @@ def test_a_schema_that_is_nested_too_deep_to_be_written_fails_alone(tiny: CTrans
 def test_a_grammar_that_compiles_for_long_holds_up_no_other_row(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others are computed meanwhile. If it comes, its row is answered; if it does not, its row fails."""
     compiled = Compiling()
     ask_for = Grammars.ask
     slow = grammar_of(DATE)
@@ -376,7 +358,6 @@ def test_a_grammar_that_compiles_for_long_holds_up_no_other_row(
 
 
 def test_a_busy_machine_fails_no_row() -> None:
-    """A grammar's own CPU counts, not the time in which others are computed; a minute is the end all the same."""
     working = Compiling()
     working.begin()
     for compiling in (Compiling(), working):
@@ -393,7 +374,6 @@ def test_a_busy_machine_fails_no_row() -> None:
 def test_an_engine_that_fails_in_a_rerun_costs_one_row(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The batch is halved until the culprit stands alone; the others go on from where they are."""
     run = CTranslate2Generator._run
 
     def failing(self: CTranslate2Generator, prompts: list[Any], rows: list[Row], **options: Any) -> list[Any]:
@@ -411,7 +391,6 @@ def test_an_engine_that_fails_in_a_rerun_costs_one_row(
 
 
 def test_compiled_grammars_are_kept_within_a_bound(tiny: CTranslate2Generator) -> None:
-    """The same grammar is compiled once; the one that was asked for longest ago goes first."""
     grammars = Grammars(tiny._tokenizer.to_str, tiny._end_ids)
     first = grammars.ask("start: /a/")
     for number in range(constrained.MOST_COMPILED - 1):
@@ -439,7 +418,6 @@ def row_of(output: OutputFormat, tokenizer: str, end: int, **sampling: object) -
 
 
 def test_an_end_token_before_the_grammar_ends_is_a_violation(tiny: CTranslate2Generator) -> None:
-    """It is chosen again; where the grammar may end, the answer is whole."""
     (end,) = tiny._end_ids
     early = row_of(ENDLESS, tiny._tokenizer.to_str(), end)
     assert early.row.ids == tiny._tokenizer.encode("x").ids  # forced
@@ -451,7 +429,6 @@ def test_an_end_token_before_the_grammar_ends_is_a_violation(tiny: CTranslate2Ge
 
 
 def test_logits_beyond_the_tokenizer_are_never_chosen(tiny: CTranslate2Generator) -> None:
-    """A model may have more, as padding."""
     (end,) = tiny._end_ids
     row = row_of(FORMATS[2][1], tiny._tokenizer.to_str(), end)
     logits = np.zeros(tiny._vocabulary_size + 100, dtype=np.float32)
@@ -479,7 +456,6 @@ def sentence_pieces() -> Tokenizer:
 
 
 def test_tokens_of_sentencepiece_are_read_as_their_text() -> None:
-    """A mark is a space, and a byte token is its byte."""
     tokenizer = sentence_pieces()
     row = row_of(RegexFormat(pattern="yes ?é( is)?"), tokenizer.to_str(), 2)
     for token in ("▁", "<0xC3>", "<0xA9>"):  # behind what is forced
@@ -491,7 +467,6 @@ def test_tokens_of_sentencepiece_are_read_as_their_text() -> None:
 
 
 def test_what_alone_can_follow_comes_in_the_tokens_of_its_tokenizer() -> None:
-    """A mask allows only these, so other tokens of the same text are a violation."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(["</s>", *letters, "ab"])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")]))
@@ -506,7 +481,6 @@ def test_what_alone_can_follow_comes_in_the_tokens_of_its_tokenizer() -> None:
 
 
 def test_rows_whose_prompts_begin_alike_share_that_beginning(tiny: CTranslate2Generator) -> None:
-    """It is computed once for a rerun, within a tenant; two tenants share nothing."""
     seen: list[int] = []
 
     class Watched:
@@ -530,7 +504,6 @@ def test_rows_whose_prompts_begin_alike_share_that_beginning(tiny: CTranslate2Ge
 
 
 def test_held_rows_begin_with_prompts_of_like_length_and_apart_from_free_ones(tiny: CTranslate2Generator) -> None:
-    """A row that stops at its first token leaves the longer ones to be read a step a token."""
     batches: list[list[int]] = []
 
     class Watched:
@@ -550,7 +523,6 @@ def test_held_rows_begin_with_prompts_of_like_length_and_apart_from_free_ones(ti
 
 
 def test_json_that_a_schema_allows_is_read_back(smollm2: CTranslate2Generator) -> None:
-    """What the engine returns is JSON with the schema's fields."""
     answer = one(smollm2, held("Ada is 36 years old. Who is it?", PERSON, max_tokens=60))
     found = json.loads(answer.text)
     assert (set(found), type(found["age"])) == ({"name", "age"}, int)

@@ -39,7 +39,6 @@ def counting(home: Path) -> CountingModels:
 
 
 def test_what_is_counted_is_what_the_model_is_shown(home: Path) -> None:
-    """By tenant: the system prompts of some are marked."""
     shown = {"shop": (*HELLO, *HELLO)}
     models = CountingModels(home, Registry(home), shown.get)
     plain, marked = (models.prompt_tokens("tiny", HELLO, tenant) for tenant in ("default", "shop"))
@@ -49,7 +48,6 @@ def test_what_is_counted_is_what_the_model_is_shown(home: Path) -> None:
 
 
 def test_the_marks_of_features_are_counted(home: Path) -> None:
-    """A deployment whose moderation policy marks system prompts counts the tokens of the mark, too."""
     policy = home / "policy.toml"
     policy.write_text("canary = true\n")
     key = b64encode(b"k" * 32).decode()
@@ -65,7 +63,6 @@ def test_the_marks_of_features_are_counted(home: Path) -> None:
 
 
 def test_the_count_is_what_the_worker_reports(home: Path) -> None:
-    """The same template and the same tokenizer."""
     (answer,) = CTranslate2Generator.load(home / "models" / "tiny", inter_threads=1).generate(
         [Request(HELLO, Sampling(max_tokens=1))]
     )
@@ -74,7 +71,6 @@ def test_the_count_is_what_the_worker_reports(home: Path) -> None:
 
 
 def test_a_prompt_over_the_context_is_refused_as_the_worker_would(home: Path) -> None:
-    """With the counts and the bound."""
     with pytest.raises(PromptTooLong, match="3019 tokens, and the context of tiny holds 2048"):
         counting(home).prompt_tokens("tiny", LONG, "default")
 
@@ -87,7 +83,6 @@ def test_the_echo_has_no_tokenizer(home: Path) -> None:
 
 
 def test_an_embedder_counts_nothing(home: Path) -> None:
-    """No job may name it, and its tokenizer is not asked."""
     models = counting(home)
     assert "hash" not in models
     with pytest.raises(UnknownModel, match="known there: echo, tiny"):
@@ -95,7 +90,6 @@ def test_an_embedder_counts_nothing(home: Path) -> None:
 
 
 def test_a_tokenizer_that_cannot_be_loaded_leaves_the_guess(home: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Said once, not for each job."""
     (home / "models" / "tiny" / "tokenizer.json").write_text("{}")
     models = counting(home)
     assert [models.prompt_tokens("tiny", HELLO, "default") for _ in range(3)] == [None] * 3
@@ -103,7 +97,6 @@ def test_a_tokenizer_that_cannot_be_loaded_leaves_the_guess(home: Path, caplog: 
 
 
 def test_a_library_that_fails_on_a_prompt_leaves_the_guess(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ingest goes on; its worker meets the same error, as one of this job."""
     models = counting(home)
 
     def fail(*_arguments: object) -> int:
@@ -115,7 +108,6 @@ def test_a_library_that_fails_on_a_prompt_leaves_the_guess(home: Path, monkeypat
 
 
 def test_a_model_that_was_replaced_is_read_anew(home: Path) -> None:
-    """By its card: another context, another bound."""
     models = counting(home)
     assert models.prompt_tokens("tiny", HELLO, "default")
     folder = home / "models" / "tiny"

@@ -31,7 +31,6 @@ def tiny(tiny_home: Path) -> CTranslate2Generator:
 
 
 def test_answers_come_in_the_order_of_their_requests(tiny: CTranslate2Generator) -> None:
-    """Batches are sorted by length inside; each answer is the one that its request gets alone."""
     together = done(tiny.generate([ask(text, max_tokens=12) for text in MIXED]))
     alone = [one(tiny, ask(text, max_tokens=12)) for text in MIXED]
     assert together == alone
@@ -39,7 +38,6 @@ def test_answers_come_in_the_order_of_their_requests(tiny: CTranslate2Generator)
 
 
 def test_each_request_keeps_its_own_limit(tiny: CTranslate2Generator) -> None:
-    """Also in a batch with others, and in prompts of mixed length."""
     limits = (3, 9, 5, 1, 7)
     answers = done(tiny.generate([ask(text, max_tokens=n) for text, n in zip(MIXED, limits, strict=True)]))
     assert [answer.completion_tokens for answer in answers] == list(limits)
@@ -47,13 +45,11 @@ def test_each_request_keeps_its_own_limit(tiny: CTranslate2Generator) -> None:
 
 
 def test_prompt_tokens_count_the_rendered_template(tiny: CTranslate2Generator) -> None:
-    """A byte is a token here, and each ChatML mark is one."""
     rendered = len("user\nabc\n") + len("assistant\n") + 3  # <|im_start|> twice, <|im_end|> once
     assert one(tiny, ask("abc", max_tokens=1)).prompt_tokens == rendered
 
 
 def test_an_answer_ends_before_its_stop_string(tiny: CTranslate2Generator) -> None:
-    """The text is cut there, no more is generated, and the neighbours in the batch go on."""
     free = one(tiny, ask("what is this?", max_tokens=40))
     stop = next(letter for letter in free.text[5:] if letter.isascii() and letter.isprintable())
     stopped, neighbour = done(
@@ -66,7 +62,6 @@ def test_an_answer_ends_before_its_stop_string(tiny: CTranslate2Generator) -> No
 
 
 def test_a_prompt_over_the_context_concerns_itself_alone(tiny: CTranslate2Generator) -> None:
-    """It is refused with its size and the bound; the others are answered."""
     answers = tiny.generate([ask("a", max_tokens=2), ask("x" * 2030), ask("y" * 100_000), ask("b", max_tokens=2)])
     assert [type(answer) for answer in answers] == [Completion, PromptTooLong, PromptTooLong, Completion]
     assert "holds 2048" in str(answers[1])
@@ -74,7 +69,6 @@ def test_a_prompt_over_the_context_concerns_itself_alone(tiny: CTranslate2Genera
 
 
 def test_an_answer_is_clipped_to_the_room_that_the_prompt_leaves(tiny: CTranslate2Generator) -> None:
-    """A prompt that fits is answered with what is left of the context, down to one token."""
     overhead = one(tiny, ask("x", max_tokens=1)).prompt_tokens - 1
     for room in (1, 5):
         answer = one(tiny, ask("x" * (2048 - overhead - room), max_tokens=50))
@@ -82,7 +76,6 @@ def test_an_answer_is_clipped_to_the_room_that_the_prompt_leaves(tiny: CTranslat
 
 
 def test_a_seed_repeats_an_answer(tiny: CTranslate2Generator) -> None:
-    """Whatever ran before and beside it; another seed gives another answer."""
     seeded = ask("tell me", temperature=1.0, max_tokens=20, seed=7)
     first = one(tiny, seeded)
     done(tiny.generate([ask(text, temperature=1.3, max_tokens=8) for text in MIXED]))
@@ -92,7 +85,6 @@ def test_a_seed_repeats_an_answer(tiny: CTranslate2Generator) -> None:
 
 @pytest.mark.parametrize("seed", [None, 7])
 def test_what_is_given_up_ends_early_and_is_no_answer(tiny: CTranslate2Generator, seed: int | None) -> None:
-    """Before its first token, and after some; its neighbours in the batch go on."""
     wanted = ask("tell me", temperature=1.0 if seed else 0.0, max_tokens=400, seed=seed)
     asked: list[int] = []
 
@@ -121,8 +113,6 @@ def test_on_a_gpu_nobody_asks_at_each_token(tiny: CTranslate2Generator) -> None:
 
 @pytest.mark.parametrize("seed", [None, 7])
 def test_what_is_given_up_before_its_turn_is_not_begun(tiny: CTranslate2Generator, seed: int | None) -> None:
-    """It may have waited for a slot: no prompt is read for it."""
-
     class Never:
         """An engine that nobody asks."""
 
@@ -137,7 +127,6 @@ def test_what_is_given_up_before_its_turn_is_not_begun(tiny: CTranslate2Generato
 
 
 def test_a_seed_means_the_same_in_every_process(tiny: CTranslate2Generator, tiny_home: Path) -> None:
-    """Also in one that has answered others before."""
     code = (
         "import sys, pathlib\n"
         "from headrace_schemas import Message, Sampling\n"
@@ -155,7 +144,6 @@ def test_a_seed_means_the_same_in_every_process(tiny: CTranslate2Generator, tiny
 
 
 def test_a_process_that_ends_right_after_an_answer_ends_well(tiny_home: Path) -> None:
-    """An engine's thread may still hold the callback that stops answers."""
     code = (
         "import sys, pathlib\n"
         "from headrace_schemas import Message, Sampling\n"
@@ -173,7 +161,6 @@ def test_a_process_that_ends_right_after_an_answer_ends_well(tiny_home: Path) ->
 def test_seeded_work_shares_slots_and_weights_with_others(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside callers that keep every slot busy it is answered, and no weights are loaded for it."""
     monkeypatch.setattr("ctranslate2.Generator", None)  # nobody loads anything from here on
     seeded = ask("tell me", temperature=1.0, max_tokens=20, seed=7)
     alone, others = one(tiny, seeded), [ask(f"what is {n}?", max_tokens=8) for n in range(64)]
@@ -195,7 +182,6 @@ def test_seeded_work_shares_slots_and_weights_with_others(
 
 
 def test_a_seeded_answer_keeps_its_limit_its_stops_and_its_end(tiny: CTranslate2Generator) -> None:
-    """As every other answer."""
     free = one(tiny, ask("tell me", temperature=1.0, max_tokens=60, seed=7))
     limited = one(tiny, ask("tell me", temperature=1.0, max_tokens=9, seed=7))
     assert (limited.completion_tokens, limited.finish_reason) == (9, "length")
@@ -220,7 +206,6 @@ def test_a_seeded_answer_is_not_bounded_by_what_logits_may_hold(
 def test_temperature_top_k_and_top_p_reach_the_model(
     tiny: CTranslate2Generator, narrow: dict[str, float], seed: int | None
 ) -> None:
-    """Each, at its narrowest, makes a wild sample the greedy answer; without, it is another."""
     greedy = one(tiny, ask("what is this?", max_tokens=20))
     wild = {"temperature": 2.0, "max_tokens": 20, "seed": seed}
     assert one(tiny, ask("what is this?", **wild)).text != greedy.text
@@ -228,8 +213,6 @@ def test_temperature_top_k_and_top_p_reach_the_model(
 
 
 def test_a_repetition_penalty_reaches_the_model(tiny: CTranslate2Generator) -> None:
-    """Greedy, drawn and seeded answers repeat less by it, and all three by the same rule; below 1 they repeat more."""
-
     def words(penalty: float | None, **sampling: object) -> int:
         return len(set(one(tiny, ask("what is this?", max_tokens=60, repetition_penalty=penalty, **sampling)).text))
 
@@ -242,7 +225,6 @@ def test_a_repetition_penalty_reaches_the_model(tiny: CTranslate2Generator) -> N
 
 
 def test_a_penalty_knows_no_neighbour(tiny: CTranslate2Generator) -> None:
-    """Prompts of every length in one call are answered as each is alone: no prompt's tokens count as an answer's."""
     requests = [ask(text, max_tokens=40, repetition_penalty=1.5) for text in MIXED]
     assert done(tiny.generate(requests)) == [one(tiny, request) for request in requests]
 
@@ -250,7 +232,6 @@ def test_a_penalty_knows_no_neighbour(tiny: CTranslate2Generator) -> None:
 def test_the_models_own_penalty_is_that_of_requests_without_one(
     tiny: CTranslate2Generator, tiny_home: Path, tmp_path: Path
 ) -> None:
-    """The card has it; a request's own counts, beside others in one call; a judge's probabilities know none."""
     folder = Path(shutil.copytree(tiny_home / "models" / "tiny", tmp_path / "tiny"))
     write_card(folder, replace(read_card(folder), repetition_penalty=1.5))
     careful = CTranslate2Generator.load(folder, device="cpu", inter_threads=1)
@@ -265,7 +246,6 @@ def test_the_models_own_penalty_is_that_of_requests_without_one(
 
 @pytest.mark.parametrize("narrow", [{"temperature": 0.001}, {"top_k": 1}, {"top_p": 1e-6}], ids=str)
 def test_requests_of_one_call_keep_their_own_sampling(tiny: CTranslate2Generator, narrow: dict[str, float]) -> None:
-    """The engine takes one choice a batch: requests that differ in any part of it do not share one."""
     greedy = one(tiny, ask("what is this?", max_tokens=20))
     wild: dict[str, float] = {"temperature": 2.0, "max_tokens": 20}
     for order in (1, -1):
@@ -278,7 +258,6 @@ def test_requests_of_one_call_keep_their_own_sampling(tiny: CTranslate2Generator
 def test_a_batch_that_cannot_be_computed_keeps_its_neighbours(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own rows have an error, one that may pass; all others in the call are answered."""
     asked = [ask(text, max_tokens=6) for text in (*MIXED, "culprit")]
     expected = tiny.generate(asked)
     run = CTranslate2Generator._run
@@ -299,14 +278,12 @@ def test_a_batch_that_cannot_be_computed_keeps_its_neighbours(
 
 
 def test_urgent_work_gets_the_same_answers(tiny: CTranslate2Generator) -> None:
-    """It is the same model, of which no second copy was loaded."""
     asked = [ask(text, max_tokens=8) for text in MIXED]
     assert done(tiny.urgent.generate(asked)) == done(tiny.generate(asked))
     assert tiny.urgent._engine is tiny._engine
 
 
 def test_urgent_work_waits_for_nobody(tiny: CTranslate2Generator) -> None:
-    """It is answered while others have every slot, whatever it asks for."""
     gate, asked = threading.Event(), [ask("now", max_tokens=4), ask("now", temperature=1.0, seed=1, max_tokens=4)]
     others = [tiny._slots.submit(lambda: gate.wait(120), urgent=False) for _ in range(tiny.parallel)]
     try:
@@ -334,7 +311,6 @@ def test_only_bulk_work_may_stand_aside(
 
 
 def test_requests_with_unlike_sampling_do_not_touch_each_other(tiny: CTranslate2Generator) -> None:
-    """A greedy request in a call with random ones is still greedy."""
     greedy = one(tiny, ask("what is this?", max_tokens=12))
     mixed = [
         ask("one", temperature=1.0, max_tokens=12),
@@ -345,7 +321,6 @@ def test_requests_with_unlike_sampling_do_not_touch_each_other(tiny: CTranslate2
 
 
 def test_several_threads_may_ask_at_once(tiny: CTranslate2Generator) -> None:
-    """One instance serves all threads of a worker, with stop strings, limits and seeds among them."""
     requests = [ask(text, max_tokens=6 + i, stop=["\x01"]) for i, text in enumerate(MIXED)]
     requests.append(ask("seeded", temperature=1.0, seed=3, max_tokens=6))
     expected = tiny.generate(requests)
@@ -355,13 +330,11 @@ def test_several_threads_may_ask_at_once(tiny: CTranslate2Generator) -> None:
 
 
 def test_no_requests_give_no_answers(tiny: CTranslate2Generator) -> None:
-    """Nothing in, nothing out."""
     assert tiny.generate([]) == []
     assert tiny.choice_probabilities([], ["a", "b"]) == []
 
 
 def test_choices_of_a_prompt_over_the_context_are_an_error_of_that_prompt(tiny: CTranslate2Generator) -> None:
-    """The others get their probabilities."""
     long, short = (Message(role="user", content="x" * 3000),), (Message(role="user", content="x"),)
     too_long, fine = tiny.choice_probabilities([long, short], ["a", "b"])
     assert isinstance(too_long, PromptTooLong)
@@ -370,13 +343,11 @@ def test_choices_of_a_prompt_over_the_context_are_an_error_of_that_prompt(tiny: 
 
 
 def test_choices_that_begin_alike_are_refused(tiny: CTranslate2Generator) -> None:
-    """A byte is a token here."""
     with pytest.raises(ValueError, match="same token"):
         tiny.choice_probabilities([(Message(role="user", content="x"),)], ["yes", "yellow"])
 
 
 def test_a_folder_that_cannot_be_loaded_says_so(tiny_home: Path, tmp_path: Path) -> None:
-    """Truncated weights are named, with what to do."""
     for path in (tiny_home / "models" / "tiny").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes()[: 100 if path.name == "model.bin" else None])
     with pytest.raises(ConfigurationError, match="pull or convert the model again"):
@@ -396,7 +367,6 @@ def test_a_tokenizer_of_another_model_is_refused(tiny_home: Path, tmp_path: Path
 
 
 def test_serving_imports_neither_torch_nor_transformers(tiny_home: Path) -> None:
-    """Nor the converter and its specs: a worker stays small."""
     code = (
         "import sys, pathlib\n"
         "from headrace_schemas import Message, Sampling\n"

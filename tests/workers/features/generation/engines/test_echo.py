@@ -29,12 +29,10 @@ def ask(text: str, **sampling: object) -> Request:
     ],
 )
 def test_it_repeats_the_last_user_message(request_: Request, expected: Completion) -> None:
-    """Words are tokens; limits and stop strings are honoured, and the reason of the end is told."""
     assert EchoGenerator().generate([request_]) == [expected]
 
 
 def test_a_prompt_over_its_context_is_refused() -> None:
-    """Like a real model, and only that prompt."""
     too_long, fine = EchoGenerator(context_length=6).generate([ask("a b c d"), ask("a b c")])
     assert isinstance(too_long, PromptTooLong)
     assert fine == Completion("a", "length", 5, 1)
@@ -51,13 +49,11 @@ def test_choice_probabilities_repeat_themselves() -> None:
 
 
 def test_choices_must_differ() -> None:
-    """As the port says."""
     with pytest.raises(ValueError, match="the same"):
         EchoGenerator().choice_probabilities([], ["yes", "yes"])
 
 
 def test_it_sleeps_when_told_to() -> None:
-    """%%sleep:N%% holds the call, and the text is echoed like any other. One that is given up is slept for no more."""
     slept: list[float] = []
     EchoGenerator(sleep=slept.append).generate([ask("%%sleep:2.5%% please"), ask("100%% sure")])
     assert sum(slept) == 2.5
@@ -68,7 +64,6 @@ def test_it_sleeps_when_told_to() -> None:
 
 
 def test_it_kills_its_process_when_told_to() -> None:
-    """%%crash%% is the death of a worker: SIGKILL, nothing is cleaned up."""
     code = (
         "from headrace_schemas import Message, Sampling\n"
         "from headrace_workers.core.ports import Request\n"

@@ -56,20 +56,17 @@ def test_a_job_runs_on_an_engine_that_is_one_file_and_one_line(home: Path, ledge
 
 
 def test_the_engine_counts_its_tokens(home: Path) -> None:
-    """The bridge asks the counter of the engine, and of no other."""
     hello = (Message(role="user", content="hello"),)
     models = CountingModels(home, Registry(home))
     assert (models.prompt_tokens("echo", hello, "default"), models.text_tokens("echo", "hi")) == (5, 2)
 
 
 def test_an_engine_without_probabilities_cannot_judge_or_guard(home: Path) -> None:
-    """A worker that needs them is told when it loads the model, not by each of its jobs."""
     with pytest.raises(ConfigurationError, match="echo runs on the engine shouting, which gives no probabilities"):
         load_generator(home, "echo", needs_logprobs=True)
 
 
 def test_a_card_that_names_another_engine_is_refused(home: Path) -> None:
-    """The error lists the engines that are there."""
     folder = home / "models" / "echo"
     write_card(folder, replace(read_card(folder), engine="whispering"))
     with pytest.raises(ConfigurationError, match=r"engine 'whispering' of this generator is not one of .*, shouting$"):
@@ -102,14 +99,12 @@ def machine(cuda_devices: int = 0, cores: int = 4) -> Machine:
     ],
 )
 def test_the_best_format_for_weights_and_device(stored: str, cuda: int, expected: tuple[str, str]) -> None:
-    """CPU computes in int8 or float32; a GPU in int8_float16 or float16."""
     placement = choose_placement(stored, machine(cuda))
     assert (placement.device, placement.compute_type) == expected
     assert placement.compute_type in placement.reason
 
 
 def test_generations_side_by_side_follow_the_cores() -> None:
-    """One thread each on a CPU, as many as there are cores; one on a GPU; a number that is given wins."""
     assert choose_placement("int8", machine(cores=6)).inter_threads == 6
     assert choose_placement("int8", machine(cores=6)).intra_threads == 1
     assert choose_placement("int8", machine(1, cores=6)).inter_threads == 1
@@ -117,7 +112,6 @@ def test_generations_side_by_side_follow_the_cores() -> None:
 
 
 def test_what_the_machine_cannot_do_is_refused_with_what_it_can() -> None:
-    """Both a format and a device that are not there."""
     with pytest.raises(ConfigurationError, match="possible: float32, int8, int8_float32"):
         choose_placement("int8", machine(), compute_type="float16")
     with pytest.raises(ConfigurationError, match="no CUDA device"):
@@ -125,13 +119,11 @@ def test_what_the_machine_cannot_do_is_refused_with_what_it_can() -> None:
 
 
 def test_a_gpu_may_be_left_aside() -> None:
-    """device='cpu' is obeyed where a GPU is there."""
     assert choose_placement("int8", machine(1), device="cpu").device == "cpu"
 
 
 @pytest.mark.parametrize(("limit", "cores"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1)])
 def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, cores: int) -> None:
-    """cpu.max of cgroup v2, at our own group or above it, bounds what affinity allows."""
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
     own = tmp_path / "own"
     own.write_text("0::/pod/container\n")
@@ -143,7 +135,6 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("limit", "memory"), [("max", 8 * 2**30), (str(2**30), 2**30), (str(2**40), 8 * 2**30)])
 def test_a_containers_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, memory: int) -> None:
-    """memory.max of cgroup v2, at our own group or above it, bounds what the machine has."""
     monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 4_096, "SC_PHYS_PAGES": 2 * 2**20}.__getitem__)
     own = tmp_path / "own"
     own.write_text("0::/pod/container\n")
@@ -154,7 +145,6 @@ def test_a_containers_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_cgroups_affinity_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other systems have no such files."""
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     assert available_cores(tmp_path / "none", tmp_path / "none") == 3
 
@@ -173,7 +163,6 @@ def test_without_cgroups_affinity_decides(tmp_path: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_int8_overflows_on_x86_without_vnni(tmp_path: Path, cpuinfo: str, isa: str, saturates: bool) -> None:
-    """By the processor's flags, and by the instruction set that oneDNN is held to."""
     path = tmp_path / "cpuinfo"
     path.write_text(f"processor\t: 0\n{cpuinfo}\nprocessor\t: 1\n{cpuinfo}\n")
     assert int8_saturates(path, {"ONEDNN_MAX_CPU_ISA": isa}) == saturates

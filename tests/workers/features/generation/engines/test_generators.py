@@ -64,41 +64,35 @@ def completed(outcome: Completion | HeadraceError) -> Completion:
 
 
 def test_answers_come_in_the_order_of_the_requests(repeating: Served) -> None:
-    """The i-th answer belongs to the i-th request, however long each takes."""
     texts = [f"number {n} " + "word " * (n % 5) + "end" for n in range(12)]
     outcomes = repeating.generator.generate([ask(text) for text in texts])
     assert [completed(each).text for each in outcomes] == texts
 
 
 def test_no_request_is_no_call(served: Served) -> None:
-    """An empty group has no answers, and no provider hears of it."""
     assert served.generator.generate([]) == []
     assert served.provider is None or served.provider.heard == []
 
 
 def test_a_limit_ends_the_answer_as_length(served: Served) -> None:
-    """An answer that reaches `max_tokens` says so, and counts no more tokens."""
     outcome = completed(served.generator.generate([ask("one two three four five six", max_tokens=2)])[0])
     assert outcome.finish_reason == "length"
     assert outcome.completion_tokens <= 2
 
 
 def test_a_stop_text_ends_the_answer_without_it(repeating: Served) -> None:
-    """The answer ends before the first stop text, which is not in it."""
     outcome = completed(repeating.generator.generate([ask("one two three four", stop=["three", "zebra"])])[0])
     assert outcome.text.rstrip() == "one two"
     assert outcome.finish_reason == "stop"
 
 
 def test_usage_counts_prompt_and_answer(served: Served) -> None:
-    """Both counts are there, and a longer prompt counts more."""
     short, long = served.generator.generate([ask("one"), ask("one two three four five six seven")])
     assert 0 < completed(short).prompt_tokens < completed(long).prompt_tokens
     assert completed(long).completion_tokens > 0
 
 
 def test_a_request_that_nobody_wants_is_given_up(served: Served) -> None:
-    """GivenUp is a value of that request alone; its neighbour is answered."""
     given_up, answered = served.generator.generate([ask("one", given_up=lambda: True), ask("two three")])
     assert isinstance(given_up, GivenUp | Completion)  # an answer may be quicker than the question
     completed(answered)
@@ -106,13 +100,11 @@ def test_a_request_that_nobody_wants_is_given_up(served: Served) -> None:
 
 @pytest.mark.parametrize("text", ["Grüße, 東京 🏔️ — ok", "tab\there\nand\u2028there", 'quote " and \\ and {"a": 1}'])
 def test_unicode_comes_back_whole(repeating: Served, text: str) -> None:
-    """Characters beyond ASCII survive requests and streams, wherever a stream is cut."""
     expected = " ".join(text.split()) if repeating.provider is None else text
     assert completed(repeating.generator.generate([ask(text)])[0]).text == expected
 
 
 def test_a_system_message_is_read(served: Served) -> None:
-    """A system message counts as a part of the prompt; the last user message is still the question."""
     without, with_it = served.generator.generate([ask("one two"), ask("one two", system="be very brief today")])
     completed(without)
     if served.repeats:
@@ -120,7 +112,6 @@ def test_a_system_message_is_read(served: Served) -> None:
 
 
 def test_a_failed_request_leaves_its_neighbours_alone(tmp_path: Path, tiny_home: Path) -> None:
-    """An error is a value in its place."""
     model = load_generator(tiny_home, "tiny")
     first, second = model.generate([ask("word " * 5000), ask("hi")])
     assert isinstance(first, PromptTooLong)
@@ -132,8 +123,6 @@ class TestOfProviders:
     """Rules that concern only generators that ask a provider."""
 
     def test_a_failed_request_leaves_its_neighbours_alone(self, tmp_path: Path, engine: str) -> None:
-        """An error is a value in its place; the calls beside it are answered."""
-
         def fails_once(provider: Provider, reply: Reply) -> None:
             echoes(provider, reply) if reply.heard.asked != "fail" else reply.status(500)
 
@@ -142,8 +131,6 @@ class TestOfProviders:
         assert [isinstance(each, Completion) for each in outcomes] == [True, False, True]
 
     def test_an_empty_answer_is_an_answer(self, tmp_path: Path, engine: str) -> None:
-        """A provider that ends well without a word has answered: the job is done, and its text empty."""
-
         def says_nothing(_provider: Provider, reply: Reply) -> None:
             reply.start()
             reply.end(written=0)
@@ -155,8 +142,6 @@ class TestOfProviders:
     def test_thoughts_are_counted_and_not_shown(
         self, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Reasoning keeps a call alive and counts in the usage; it is no part of the text."""
-
         def thinks(_provider: Provider, reply: Reply) -> None:
             reply.start(cached=1)
             for _ in range(6):
@@ -179,7 +164,6 @@ class TestOfProviders:
         assert (outcome.remote.reasoning_tokens, outcome.remote.cached_tokens) == (7, 1)
 
     def test_an_answer_says_who_gave_it(self, tmp_path: Path, engine: str) -> None:
-        """The provider of the catalogue, and the model as the provider names it."""
         with providing() as provider:
             outcome = completed(remote(tmp_path, engine, provider.url).generate([ask("hi")])[0])
         assert outcome.remote is not None
@@ -187,7 +171,6 @@ class TestOfProviders:
         assert outcome.remote.fingerprint == ("fp_1" if engine == "openai" else None)
 
     def test_a_model_is_not_sent_what_it_lacks(self, tmp_path: Path, engine: str) -> None:
-        """No parameter leaves that the engine or the entry says the model has not."""
         with providing() as provider:
             remote(tmp_path, engine, provider.url, lacks=["temperature", "stop"]).generate([ask("hi", stop=["x"])])
         (heard,) = provider.heard
@@ -196,7 +179,6 @@ class TestOfProviders:
 
 
 def test_anthropic_takes_system_messages_beside_the_conversation(tmp_path: Path) -> None:
-    """System messages at the beginning become the parameter `system`."""
     with providing() as provider:
         remote(tmp_path, "anthropic", provider.url).generate([ask("hi", system="be kind")])
     (heard,) = provider.heard

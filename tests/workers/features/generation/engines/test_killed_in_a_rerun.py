@@ -24,7 +24,6 @@ PROGRAM = ("-m", "tests.workers.rerun_program")
 def test_a_worker_that_is_killed_in_a_rerun_loses_no_answer(
     ledger: Ledger, tasks: TaskQueue, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """Its rows are computed again from their beginning by the next worker, and each is answered once."""
     make_tiny_model(tmp_path, "other")
     sampling = Sampling(max_tokens=9)
     ids = take_in(ledger, [generation(model="other", prompt=text, sampling=sampling) for text in ("one", "two")])

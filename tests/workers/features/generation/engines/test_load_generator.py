@@ -11,7 +11,6 @@ from headrace_workers.testing import EchoGenerator, make_echo_model, make_hash_e
 
 
 def test_the_card_chooses_the_engine(tiny_home: Path, tmp_path: Path) -> None:
-    """An echo card gives the echo, under its own alias; any other gives the real engine."""
     make_echo_model(tmp_path, "parrot")
     parrot = load_generator(tmp_path, "parrot")
     assert isinstance(parrot, EchoGenerator)
@@ -21,7 +20,6 @@ def test_the_card_chooses_the_engine(tiny_home: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_alias_names_the_known(tiny_home: Path) -> None:
-    """As the registry does."""
     with pytest.raises(UnknownModel, match="tiny"):
         load_generator(tiny_home, "huge")
 

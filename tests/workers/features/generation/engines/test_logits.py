@@ -33,13 +33,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_a_token_is_drawn_as_often_as_the_softmax_says(temperature: float) -> None:
-    """Of the logits divided by the temperature."""
     expected = softmax(LOGITS / temperature)
     assert shares(temperature=temperature) == pytest.approx(dict(enumerate(expected)), abs=5e-4)
 
 
 def test_top_k_leaves_the_likeliest_alone() -> None:
-    """Their shares grow in proportion; 0 is no bound."""
     kept = softmax(LOGITS[[1, 2]])
     assert shares(top_k=2) == pytest.approx({1: kept[0], 2: kept[1]}, abs=5e-4)
     assert set(shares(top_k=0)) == {0, 1, 2, 3, 4}
@@ -47,7 +45,6 @@ def test_top_k_leaves_the_likeliest_alone() -> None:
 
 
 def test_top_p_leaves_the_fewest_that_have_the_mass() -> None:
-    """The likeliest has 0.64 of it, the next 0.23; the likeliest alone stays however small the bound is."""
     assert set(shares(top_p=0.6)) == {1}
     assert set(shares(top_p=0.8)) == {1, 2}
     assert set(shares(top_p=1e-9)) == {1}
@@ -55,19 +52,16 @@ def test_top_p_leaves_the_fewest_that_have_the_mass() -> None:
 
 
 def test_a_logit_of_minus_infinity_is_never_drawn() -> None:
-    """Models mask tokens so."""
     masked = np.array([-np.inf, 0.0, -np.inf], dtype=np.float32)
     assert {draw(masked, sampling(), point) for point in (0.0, 0.5, 0.999999)} == {1}
 
 
 def test_a_tiny_temperature_does_not_overflow() -> None:
-    """It is as good as greedy."""
     assert draw(LOGITS, sampling(temperature=1e-300), 0.99) == 1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_figures_that_are_no_numbers_are_refused(bad: float) -> None:
-    """Broken weights do not become words."""
     with pytest.raises(UnusableLogits, match="pull or convert"):
         draw(np.array([0.0, bad, 1.0], dtype=np.float32), sampling(), 0.5)
     with pytest.raises(UnusableLogits):
@@ -102,7 +96,6 @@ def certain(token: int, size: int = 5) -> np.ndarray:
 
 
 def test_a_run_goes_on_while_the_draw_is_the_greedy_token() -> None:
-    """And ends at the first other one, which is part of the answer."""
     one, step = row(), Step(LOGITS.reshape(1, -1))
     while not one(step):
         pass
@@ -112,7 +105,6 @@ def test_a_run_goes_on_while_the_draw_is_the_greedy_token() -> None:
 
 
 def test_an_answer_ends_at_its_limit_its_stop_string_and_the_end_token() -> None:
-    """Which is no part of it."""
     limited = row(limit=2)
     assert [limited(Step(certain(0))), limited(Step(certain(1)))] == [False, True]
     assert (limited.ended, limited.ids, limited.left) == (True, [0, 1], 0)
@@ -125,7 +117,6 @@ def test_an_answer_ends_at_its_limit_its_stop_string_and_the_end_token() -> None
 
 
 def test_padding_of_the_vocabulary_is_never_drawn() -> None:
-    """Some models have logits for more tokens than there are."""
     one = row(size=3)
     logits = np.array([[0.0, 0.0, 0.0, 9.0, 9.0]], dtype=np.float32)
     for _ in range(50):
@@ -143,12 +134,10 @@ def heads(*choices: str) -> list[list[int]]:
 
 
 def test_both_spellings_count() -> None:
-    """With a leading space and without."""
     assert heads("yes", "no") == [[1, 2], [3, 4]]
 
 
 def test_a_blank_first_token_says_nothing() -> None:
-    """Where digits are tokens of their own, " 1" begins with a space that all share."""
     assert heads("1", "2") == [[5], [6]]
 
 
@@ -159,7 +148,6 @@ def test_choices_that_begin_alike_are_refused() -> None:
 
 
 def test_a_choice_without_a_token_is_refused() -> None:
-    """An empty choice has no probability."""
     with pytest.raises(ValueError, match="has no first token"):
         heads("yes", "")
 

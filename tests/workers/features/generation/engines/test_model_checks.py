@@ -36,7 +36,6 @@ def said(home: Path, engine: str, url: str, **entries: object) -> list[str]:
 
 
 def test_an_endpoint_that_takes_its_key_is_well(tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is said of an endpoint that answers, takes the key and has the model."""
     monkeypatch.setenv("A_KEY", "right-key")
     with providing(lists("other", "teacher")) as provider:
         assert said(tmp_path, engine, provider.url, api_key="env:A_KEY") == []
@@ -44,7 +43,6 @@ def test_an_endpoint_that_takes_its_key_is_well(tmp_path: Path, engine: str, mon
 
 
 def test_a_refused_key_is_named_by_its_place(tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line says which variable holds the key, and never the key."""
     monkeypatch.setenv("A_KEY", "wrong-key")
     with providing(lists("teacher")) as provider:
         (line,) = said(tmp_path, engine, provider.url, api_key="env:A_KEY")
@@ -57,7 +55,6 @@ def test_a_refused_key_is_named_by_its_place(tmp_path: Path, engine: str, monkey
 def test_a_missing_key_and_a_missing_server_are_named(
     tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both are said with the alias that needs them."""
     monkeypatch.delenv("A_KEY", raising=False)
     with providing(lists()) as provider:
         (line,) = said(tmp_path, engine, provider.url, api_key="env:A_KEY")
@@ -82,7 +79,6 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_no_remote_model_asks_nothing(tmp_path: Path) -> None:
-    """A home of local models is not looked at."""
     assert unreachable(list_cards(tmp_path)) == []
 
 

@@ -52,7 +52,6 @@ def seen_often(prefixes: Prefixes, system: str, tenant: str = "a") -> Beginning:
 
 
 def test_what_a_call_shares_is_computed_for_it_and_kept_once_it_is_seen_often() -> None:
-    """Few prompts run whole, some share a batch's, and what comes again and again is kept from then on."""
     prefixes = keeping()
     assert of(prefixes, LONG, FEWEST - 1).tokens == ()
     first = of(prefixes, LONG, OFTEN - FEWEST + 1)
@@ -65,13 +64,11 @@ def test_what_a_call_shares_is_computed_for_it_and_kept_once_it_is_seen_often() 
 
 @pytest.mark.parametrize("system", ["short", "x" * (LEAST_TOKENS - 1), "  " * LEAST_TOKENS])
 def test_a_beginning_that_would_not_pay_is_left_alone(system: str) -> None:
-    """By its characters, and by the tokens that these come to."""
     prefixes = Prefixes(lambda system, _tools: tuple(system[0].content.split()), most_tokens=100_000)
     assert seen_often(prefixes, system).tokens == ()
 
 
 def test_so_many_are_kept_and_no_more() -> None:
-    """Others are computed once for each call that has some of them; those that are kept stay."""
     prefixes = keeping()
     kept = [seen_often(prefixes, f"{number} {LONG}") for number in range(MOST_KEPT)]
     assert all(each.kept for each in kept)
@@ -80,7 +77,6 @@ def test_so_many_are_kept_and_no_more() -> None:
 
 
 def test_so_many_tokens_are_kept_and_no_more() -> None:
-    """A short one still fits where a long one does not; 0 is none at all, and nothing is shared."""
     prefixes = keeping(len(LONG) + LEAST_TOKENS * 2)
     assert seen_often(prefixes, LONG).kept
     assert not seen_often(prefixes, LONG[:-1]).kept
@@ -89,7 +85,6 @@ def test_so_many_tokens_are_kept_and_no_more() -> None:
 
 
 def test_no_tenant_finds_what_was_computed_for_another() -> None:
-    """Each counts for itself, and what both begin with is, to the engine, two prompts; without a tenant none is."""
     prefixes = keeping()
     first = seen_often(prefixes, LONG)
     assert of(prefixes, LONG, 1, "b").tokens == ()
@@ -112,7 +107,6 @@ def test_a_prompt_that_begins_otherwise_runs_whole() -> None:
 
 
 def test_a_template_that_writes_another_day_begins_anew() -> None:
-    """What was kept of yesterday fits no prompt of today."""
     day = "1"
     prefixes = Prefixes(lambda system, _tools: (day, *system[0].content), most_tokens=100_000)
     asked = [Request(conversation(LONG), Sampling(), "a")] * OFTEN
@@ -127,7 +121,6 @@ def test_a_template_that_writes_another_day_begins_anew() -> None:
 
 
 def test_threads_that_meet_a_beginning_at_one_time_keep_it_once() -> None:
-    """It is not another tenant's."""
     together = Barrier(2)
 
     def meeting(system: Sequence[Message], _tools: Sequence[Tool] = ()) -> tuple[str, ...]:
@@ -144,7 +137,6 @@ def test_threads_that_meet_a_beginning_at_one_time_keep_it_once() -> None:
 
 
 def test_conversations_share_what_stands_before_the_first_turn() -> None:
-    """Every system message there, and nothing behind it; a prompt without one shares nothing."""
     system = Message(role="system", content=LONG)
     more = Message(role="system", content="Be brief.")
     user = Message(role="user", content="hello")
@@ -157,7 +149,6 @@ def test_conversations_share_what_stands_before_the_first_turn() -> None:
 
 
 def test_prompts_share_tools_with_their_system_prompt() -> None:
-    """A long description of tools pays without a system prompt, and prompts with other tools do not share it."""
     wind, rain = (Tool(name=name, description=name * 100) for name in ("wind", "rain"))
     user = Message(role="user", content="hi")
     alone = digest_of("a", [user], Offer((wind,)))

@@ -46,13 +46,11 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
 
 
 def test_a_model_without_limits_takes_every_call(make: Make) -> None:
-    """Nobody waits where nothing is limited."""
     rates = make()
     assert [rates.take(10_000) for _ in range(100)] == [0.0] * 100
 
 
 def test_calls_of_ten_seconds_may_be_made_at_once(make: Make) -> None:
-    """60 requests a minute are ten at once, and then one a second."""
     rates = make(requests_per_minute=60)
     made, refused, seconds = until_refused(lambda: rates.take(1))
     assert 10 <= made <= 10 + seconds
@@ -60,7 +58,6 @@ def test_calls_of_ten_seconds_may_be_made_at_once(make: Make) -> None:
 
 
 def test_tokens_have_a_rate_of_their_own(make: Make) -> None:
-    """600 tokens a minute are a hundred at once, and then ten a second."""
     rates = make(tokens_per_minute=600)
     made, refused, seconds = until_refused(lambda: rates.take(60))
     assert 1 <= made <= (100 + 10 * seconds) / 60
@@ -75,7 +72,6 @@ def test_a_call_larger_than_its_rate_is_made_in_the_end(make: Make) -> None:
 
 
 def test_unused_tokens_are_given_back(make: Make) -> None:
-    """A call takes its longest answer; a short one makes room for others."""
     rates = make(tokens_per_minute=600)
     assert rates.take(1_000) == 0.0
     assert rates.take(50) > 0
@@ -84,14 +80,12 @@ def test_unused_tokens_are_given_back(make: Make) -> None:
 
 
 def test_a_pause_stops_every_call_of_the_key(make: Make) -> None:
-    """After a provider said for how long it is busy, no call is made before."""
     rates = make()
     assert rates.slow_down(60.0) == pytest.approx(60)
     assert 30 < rates.take(1) <= 60
 
 
 def test_those_who_wait_come_back_one_after_another(make: Make) -> None:
-    """A hundred jobs that a pause puts back do not all return in the moment of its end."""
     rates = make(requests_per_minute=2)
     rates.slow_down(90.0)
     places = [rates.take(1, in_line=True) for _ in range(9)]
@@ -102,7 +96,6 @@ def test_those_who_wait_come_back_one_after_another(make: Make) -> None:
 
 
 def test_a_pause_without_a_time_grows_and_counts_once(make: Make) -> None:
-    """64 calls that fail together make one pause, not 64 that double each other."""
     rates = make()
     assert rates.slow_down(None) <= 1.0
     rates.slow_down(40.0)
@@ -111,7 +104,6 @@ def test_a_pause_without_a_time_grows_and_counts_once(make: Make) -> None:
 
 
 def test_a_pause_can_be_ended(make: Make) -> None:
-    """Its provider is back before the time that it named."""
     rates = make()
     rates.slow_down(3_600.0)
     assert rates.take(1, in_line=True) > 1_000
@@ -128,7 +120,6 @@ def test_a_shorter_pause_does_not_end_a_longer_one(make: Make) -> None:
 
 
 def test_pauses_without_a_time_double_while_they_follow_each_other() -> None:
-    """Each pause that follows another is twice as long, up to a minute; after a quiet time it begins anew."""
     now = [1000.0]
     rates = CallRates(model(), clock=lambda: now[0])
     told = []
@@ -141,7 +132,6 @@ def test_pauses_without_a_time_double_while_they_follow_each_other() -> None:
 
 
 def test_workers_share_a_key_through_redis(redis_server: RedisServer) -> None:
-    """Two workers of 60 requests a minute make ten calls at once together, and a pause of one holds for both."""
     with redis_client(redis_server.url) as client:
         client.flushall()
         one, two = (CallRates(model(requests_per_minute=60), client, "test.calls:shared") for _ in range(2))
@@ -155,7 +145,6 @@ def test_workers_share_a_key_through_redis(redis_server: RedisServer) -> None:
 
 
 def test_without_redis_a_worker_counts_by_itself(redis_server: RedisServer) -> None:
-    """Calls go on while Redis does not answer, at this worker's own rate, and Redis is not asked for each of them."""
     client = redis_client("redis://127.0.0.1:1", 0.2)
     rates = CallRates(model(requests_per_minute=60), client, "test.calls:away", clock=lambda: 1000.0)
     taken = [rates.take(1) for _ in range(12)]
@@ -164,7 +153,6 @@ def test_without_redis_a_worker_counts_by_itself(redis_server: RedisServer) -> N
 
 
 def test_a_key_has_one_name_wherever_it_is_used() -> None:
-    """Models of one provider and key share a name; another key, or another provider, has another. It shows no key."""
     key = SecretReference.parse("env:THE_KEY")
     same = {key_of(model(api_key=key, model=name)) for name in ("small", "large")}
     assert len(same) == 1
@@ -173,7 +161,6 @@ def test_a_key_has_one_name_wherever_it_is_used() -> None:
 
 
 def test_a_worker_takes_its_rate_before_it_calls(tmp_path: Path) -> None:
-    """The provider is asked no more often than the entry allows; the rest is told when to come back."""
     with providing() as provider:
         far = remote(tmp_path, "openai", provider.url, requests_per_minute=1)
         outcomes = [far.generate([ask(f"n {n}")])[0] for n in range(5)]

@@ -144,9 +144,6 @@ def has_many_lines(_provider: Provider, reply: Reply) -> None:
 def test_an_answer_that_fails_is_reroutable(
     tmp_path: Path, engine: str, behave: Behaviour, entries: dict[str, object], words: str
 ) -> None:
-    """A fault that has nothing to do with the prompt lets another model answer, and its reason names the fault. The
-    provider had begun, so the call may be billed.
-    """
     outcome = outcome_of(tmp_path, engine, behave, **entries)
     assert isinstance(outcome, RemoteFailed)
     assert outcome.billed or "connection was lost" in str(outcome)
@@ -167,7 +164,6 @@ def test_a_deadline_says_nothing_about_a_model_that_had_no_time(
     fair: float,
     kind: type,
 ) -> None:
-    """It had some if no content came for five seconds. Each is billed and goes to the next model."""
     monkeypatch.setattr(generator, "_FAIR_SECONDS", fair)
     with providing(behave) as provider:
         (outcome,) = remote(tmp_path, engine, provider.url).generate([replace(ask("hi"), at_most=at_most)])
@@ -176,8 +172,6 @@ def test_a_deadline_says_nothing_about_a_model_that_had_no_time(
 
 
 def test_a_text_without_end_is_cut(tmp_path: Path, engine: str) -> None:
-    """An answer longer than any event may carry ends as `length`, and its provider is not read any further."""
-
     def writes(provider: Provider, reply: Reply) -> None:
         reply.start()
         while not provider.over.is_set():
@@ -190,7 +184,6 @@ def test_a_text_without_end_is_cut(tmp_path: Path, engine: str) -> None:
 
 
 def test_a_server_that_is_not_there_is_reroutable(tmp_path: Path, engine: str) -> None:
-    """A refused connection is a failure of the provider, not of the job."""
     with providing() as provider:
         url = provider.url
     (outcome,) = remote(tmp_path, engine, url).generate([ask("hi")])
@@ -207,7 +200,6 @@ def test_a_server_that_is_not_there_is_reroutable(tmp_path: Path, engine: str) -
     ],
 )  # fmt: skip
 def test_the_status_decides_the_category(tmp_path: Path, engine: str, status: int, kind: type) -> None:
-    """A wrong request is permanent; a wrong key, a missing model and a broken server let another model answer."""
     outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(status, {"error": {"message": "no,  thanks"}}))
     assert type(outcome) is kind
     assert not outcome.billed
@@ -216,7 +208,6 @@ def test_the_status_decides_the_category(tmp_path: Path, engine: str, status: in
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_a_busy_provider_says_when_to_come_back(tmp_path: Path, engine: str, form: str) -> None:
-    """Retry-After is read as seconds and as a date, also when it is ten minutes away."""
     later = format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True)
     header = "600" if form == "seconds" else later
     outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(429, retry_after=header))
@@ -225,14 +216,12 @@ def test_a_busy_provider_says_when_to_come_back(tmp_path: Path, engine: str, for
 
 
 def test_a_busy_provider_without_a_time_pauses_for_a_second(tmp_path: Path, engine: str) -> None:
-    """A 429 that says nothing is not answered by another call at once."""
     outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(429))
     assert isinstance(outcome, ProviderBusy)
     assert outcome.after == pytest.approx(1.0, abs=0.1)
 
 
 def test_gemini_says_in_the_body_when_to_come_back(tmp_path: Path) -> None:
-    """Google's endpoint puts `retryDelay` into its body, which is a list."""
     body = [{"error": {"code": 429, "message": "slow down", "details": [{"retryDelay": "37.5s"}]}}]
     outcome = outcome_of(tmp_path, "openai", lambda _, reply: reply.status(429, body))
     assert isinstance(outcome, ProviderBusy)
@@ -240,15 +229,12 @@ def test_gemini_says_in_the_body_when_to_come_back(tmp_path: Path) -> None:
 
 
 def test_a_hard_quota_is_no_reason_to_wait(tmp_path: Path) -> None:
-    """An account without money is not busy: waiting does not help, another model does."""
     body = {"error": {"message": "no credit", "code": "insufficient_quota"}}
     outcome = outcome_of(tmp_path, "openai", lambda _, reply: reply.status(429, body))
     assert type(outcome) is RemoteFailed
 
 
 def test_an_overloaded_provider_may_say_so_in_the_stream(tmp_path: Path) -> None:
-    """Anthropic sends `overloaded_error` behind the status 200. Nothing is billed before the answer began."""
-
     def overloads(_provider: Provider, reply: Reply) -> None:
         reply.begin()
         reply.error("overloaded")
@@ -257,7 +243,6 @@ def test_an_overloaded_provider_may_say_so_in_the_stream(tmp_path: Path) -> None
 
 
 def test_a_key_that_is_slowed_down_makes_no_call(tmp_path: Path, engine: str) -> None:
-    """After a 429 the whole key waits: the next call is not sent."""
     with providing(lambda _, reply: reply.status(429, retry_after="30")) as provider:
         model = remote(tmp_path, engine, provider.url)
         first, second = model.generate([ask("a")])[0], model.generate([ask("b")])[0]
@@ -278,7 +263,6 @@ def test_a_busy_provider_that_names_no_time_slows_only_those_down_who_wait_for_i
 
 
 def test_a_call_whose_breaker_opened_while_it_waited_for_its_turn_is_not_made(tmp_path: Path) -> None:
-    """It comes back when the model may be asked again."""
     with providing() as provider:
         model = remote(tmp_path, "openai", provider.url, requests_per_minute=6)
         first, second = (model.generate([replace(ask("a"), barred=lambda: 9.0)])[0] for _ in range(2))
@@ -339,8 +323,6 @@ def test_half_of_a_character_does_not_lose_the_answer(tmp_path: Path, engine: st
 
 @pytest.mark.parametrize("usage", [-5, "many", 1.5, True, None, 10**15])
 def test_a_wrong_usage_does_not_lose_the_answer(tmp_path: Path, engine: str, usage: object) -> None:
-    """Counts that are no counts are left out; the answer is there, and nothing negative is told."""
-
     def lies(_provider: Provider, reply: Reply) -> None:
         reply.start(prompt_tokens=3)
         reply.text("Hello")
@@ -368,7 +350,6 @@ def test_a_refusal_by_policy_is_permanent(tmp_path: Path, engine: str) -> None:
 
 
 def test_a_key_that_changes_is_read_again(tmp_path: Path, engine: str) -> None:
-    """A key that is exchanged in its file holds from the next call on; one that is revoked is an error of that call."""
     key = tmp_path / "key"
     key.write_text("first-key\n")
 
@@ -395,7 +376,6 @@ def test_a_key_that_changes_is_read_again(tmp_path: Path, engine: str) -> None:
 
 
 def test_keys_of_the_environment_are_not_sent(tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the key that the entry names reaches an endpoint; without one, no key does."""
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.setenv(name, "the-secret")
     with providing() as provider:
@@ -404,7 +384,6 @@ def test_keys_of_the_environment_are_not_sent(tmp_path: Path, engine: str, monke
 
 
 def test_an_answer_that_nobody_wants_is_hung_up(tmp_path: Path, engine: str) -> None:
-    """A job that is cancelled ends its call at once, and the provider sees the connection closed."""
     with providing(drips) as provider:
         model = remote(tmp_path, engine, provider.url)
         (outcome,) = model.generate([ask("hi", given_up=lambda: bool(provider.heard))])

@@ -60,7 +60,6 @@ def body(tmp_path: Path, engine: str, provider: Provider, request: Request, **en
 
 @pytest.mark.parametrize("engine", REMOTE_ENGINES)
 def test_a_call_is_read_from_a_stream(tmp_path: Path, engine: str, provider: Provider) -> None:
-    """Its name and the pieces of its arguments, with the text before it, and further calls."""
     request = ask(ASKED, "auto", WEATHER, CLOCK)
     (found,) = remote(tmp_path, engine, provider.url).generate([request])
     assert isinstance(found, Completion)
@@ -75,8 +74,6 @@ def test_a_call_is_read_from_a_stream(tmp_path: Path, engine: str, provider: Pro
 
 
 def test_calls_that_share_an_index_stay_apart(tmp_path: Path) -> None:
-    """Some servers give each call the index 0, and a new id."""
-
     def twice(_provider: Provider, reply: Reply) -> None:
         reply.start()
         reply.call("a", "clock", "{}")
@@ -108,8 +105,6 @@ def test_no_more_calls_are_kept_than_tell_that_they_are_too_many(tmp_path: Path)
 
 @pytest.mark.parametrize("engine", REMOTE_ENGINES)
 def test_endless_arguments_are_cut(tmp_path: Path, engine: str) -> None:
-    """They count as an answer does, which has 200,000 characters at most."""
-
     def endless(provider: Provider, reply: Reply) -> None:
         reply.start()
         reply.call("a", "clock", *['{"x": "' + "y" * 10_000] * 30)
@@ -159,7 +154,6 @@ def test_openai_is_asked_in_its_own_words(
 def test_anthropic_is_asked_in_its_own_words(
     tmp_path: Path, provider: Provider, choice: ToolChoice | None, names: list[str], asked: dict[str, Any]
 ) -> None:
-    """Turns about calls are blocks there, and need the description of tools even where none may be called."""
     sent = body(tmp_path, "anthropic", provider, ask(ABOUT, choice, WEATHER, CLOCK))
     assert [each["name"] for each in sent["tools"]] == names
     assert all(each["input_schema"]["type"] == "object" for each in sent["tools"])
@@ -177,7 +171,6 @@ def test_anthropic_is_asked_in_its_own_words(
 def test_tools_are_told_in_words_where_they_cannot_be_sent(
     tmp_path: Path, engine: str, provider: Provider, lacks: list[str], tools: tuple[Tool, ...]
 ) -> None:
-    """An endpoint whose entry lacks `tools` reads of them in its system prompt, and Anthropic of turns about none."""
     if not lacks and engine == "openai":
         pytest.skip("OpenAI takes turns about calls without tools")
     sent = body(tmp_path, engine, provider, ask(ABOUT, "required", *tools), lacks=lacks)
@@ -193,7 +186,6 @@ def test_tools_are_told_in_words_where_they_cannot_be_sent(
 
 @pytest.mark.parametrize("engine", REMOTE_ENGINES)
 def test_broken_arguments_of_before_are_sent_on(tmp_path: Path, engine: str, provider: Provider) -> None:
-    """A caller may tell a model of its own broken call: a provider is sent what it takes."""
     broken = Message(role="assistant", tool_calls=(ToolCall(id="a", name="clock", arguments='{"x'),))
     sent = body(tmp_path, engine, provider, ask((*ASKED, broken, ABOUT[-1]), "auto", CLOCK))
     assert json.dumps('{"x')[1:-1] in json.dumps(sent["messages"])
@@ -210,7 +202,6 @@ def test_broken_arguments_of_before_are_sent_on(tmp_path: Path, engine: str, pro
 def test_a_call_that_is_asked_for_in_words_has_a_format(
     tmp_path: Path, provider: Provider, choice: ToolChoice | None, tools: tuple[Tool, ...], names: list[str] | None
 ) -> None:
-    """An endpoint that takes no tools, but holds answers to JSON Schemas, is held to a call where one must be made."""
     sent = body(tmp_path, "openai", provider, ask(ASKED, choice, *tools), lacks=["tools"], formats=["json_schema"])
     if names is None:
         assert "response_format" not in sent
@@ -231,9 +222,6 @@ def llama(smollm2_gguf: Path) -> Iterator[str]:
 @pytest.mark.integration
 @pytest.mark.parametrize("choice", ["required", NamedTool(name="set_lamp")])
 def test_llama_cpps_server_calls_a_tool(tmp_path: Path, llama: str, choice: ToolChoice) -> None:
-    """A real server that ignores `tool_choice` calls a tool where its entry lacks `tools`; without that its answer is
-    a typed failure.
-    """
     schema = {
         "type": "object",
         "properties": {"on": {"type": "boolean"}},

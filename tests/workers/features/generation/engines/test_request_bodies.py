@@ -78,7 +78,6 @@ def test_openai_is_sent_its_strict_subset_where_a_schema_fits(
 
 
 def test_anthropic_is_sent_its_subset(tmp_path: Path) -> None:
-    """In the parameter of the messages API."""
     body = heard(tmp_path, "anthropic", JsonSchemaFormat(json_schema=PLAIN))
     assert body["output_config"] == {"format": {"type": "json_schema", "schema": WEAK}}
 
@@ -87,12 +86,10 @@ def test_anthropic_is_sent_its_subset(tmp_path: Path) -> None:
     "output", [JsonObjectFormat(), ChoiceFormat(choices=("a",)), JsonSchemaFormat(json_schema=LIST)]
 )
 def test_anthropic_is_sent_nothing_of_what_it_does_not_know(tmp_path: Path, output: OutputFormat) -> None:
-    """The prompt tells it."""
     assert "output_config" not in heard(tmp_path, "anthropic", output)
 
 
 def test_an_object_of_any_content_is_asked_for(tmp_path: Path) -> None:
-    """Every OpenAI-compatible endpoint knows this format."""
     assert heard(tmp_path, "openai", JsonObjectFormat())["response_format"] == {"type": "json_object"}
 
 
@@ -107,21 +104,18 @@ def test_an_object_of_any_content_is_asked_for(tmp_path: Path) -> None:
 def test_other_formats_are_sent_only_to_an_endpoint_that_takes_them(
     tmp_path: Path, output: OutputFormat, sent: dict[str, Any]
 ) -> None:
-    """The catalogue says which it takes."""
     assert not heard(tmp_path, "openai", output).keys() & {"structured_outputs", "response_format"}
     body = heard(tmp_path, "openai", output, formats=[output.type])
     assert body["structured_outputs"] == sent
 
 
 def test_an_endpoint_that_holds_to_no_format_is_sent_none(tmp_path: Path) -> None:
-    """Where the catalogue says so."""
     body = heard(tmp_path, "openai", JsonSchemaFormat(json_schema=PLAIN), formats=[])
     assert "response_format" not in body
 
 
 @pytest.mark.parametrize("engine", REMOTE_ENGINES)
 def test_a_provider_that_refuses_the_format_is_asked_without_it(tmp_path: Path, engine: str) -> None:
-    """Its answer is checked all the same; a request that it refuses even so is rejected."""
     refuses = {"all": False}
 
     def picky(provider: Provider, reply: Reply) -> None:
@@ -163,7 +157,6 @@ def test_a_schema_that_cannot_be_weakened_is_not(schema: dict[str, Any]) -> None
 
 
 def test_openai_takes_recursion_and_no_optional_properties() -> None:
-    """And Anthropic the other way round."""
     optional = {"type": "object", "properties": {"a": {"type": "string"}}}
     assert (openai_schema(LIST), anthropic_schema(LIST)) == (LIST, None)
     assert openai_schema(optional) is None
@@ -174,7 +167,6 @@ def test_openai_takes_recursion_and_no_optional_properties() -> None:
 
 
 def test_a_deep_schema_is_sent_to_neither() -> None:
-    """A thousand levels are no fault of the process."""
     deep: dict[str, Any] = {"type": "string"}
     for _ in range(1000):
         deep = {"type": "array", "items": deep}
@@ -222,7 +214,6 @@ def outcome_of(home: Path, engine: str, *texts: str, finish: str = "stop", outpu
 def test_an_answer_without_its_format_is_a_typed_failure(
     tmp_path: Path, engine: str, text: str, place: str | None
 ) -> None:
-    """Whatever a provider promises, its answer is checked by the whole schema; the next model is asked."""
     retry = outcome_of(tmp_path, engine, text)
     assert isinstance(retry, Retry)
     assert (retry.failure, retry.category) == ("unparsable", Category.REROUTABLE)
@@ -233,7 +224,6 @@ def test_an_answer_without_its_format_is_a_typed_failure(
 
 
 def test_an_answer_with_its_format_goes_on(tmp_path: Path, engine: str) -> None:
-    """Unchanged."""
     done = outcome_of(tmp_path, engine, ' {"tall"', ": 3} ")
     assert isinstance(done, Done)
     assert isinstance(done.event, Output)
@@ -241,7 +231,6 @@ def test_an_answer_with_its_format_goes_on(tmp_path: Path, engine: str) -> None:
 
 
 def test_an_object_is_what_json_object_asks_for(tmp_path: Path, engine: str) -> None:
-    """And no other JSON value."""
     assert isinstance(outcome_of(tmp_path, engine, "{}", output=JsonObjectFormat()), Done)
     retry = outcome_of(tmp_path, engine, "[]", output=JsonObjectFormat())
     assert isinstance(retry, Retry)
@@ -249,7 +238,6 @@ def test_an_object_is_what_json_object_asks_for(tmp_path: Path, engine: str) -> 
 
 
 def test_an_answer_that_the_limit_cut_is_truncated(tmp_path: Path, engine: str) -> None:
-    """It is asked for again with more room, of the same model."""
     retry = outcome_of(tmp_path, engine, '{"tall": ', finish="length")
     assert isinstance(retry, Retry)
     assert (retry.failure, retry.category) == ("truncated", Category.TRANSIENT)
@@ -302,16 +290,13 @@ def test_a_parameter_that_the_model_lacks_is_refused(
     "sampling", [{}, {"max_tokens": 5}, {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": None, "stop": []}]
 )
 def test_a_usual_value_asks_for_nothing(tmp_path: Path, sampling: dict[str, object]) -> None:
-    """A job that writes down the defaults is accepted by every model."""
     check_of(tmp_path, "anthropic", lacks=["stop"]).check(generation(model="far", sampling=sampling))
 
 
 def test_a_model_of_this_machine_has_them_all(tmp_path: Path) -> None:
-    """A refusal is of the model that lacks the parameter, and of no other."""
     check_of(tmp_path).check(generation(model="echo", sampling={"temperature": 0.5, "top_k": 5, "seed": 3}))
 
 
 def test_each_model_of_a_chain_must_have_it(tmp_path: Path) -> None:
-    """A job may be answered by any model of its chain."""
     with pytest.raises(InvalidRecord, match="the model far has no parameter top_k"):
         check_of(tmp_path).check(generation(model=("echo", "far"), sampling={"top_k": 5}))

@@ -66,7 +66,6 @@ def tiny(tiny_home: Path) -> tuple[CTranslate2Generator, Calls]:
 
 @pytest.mark.slow
 def test_smollm2_answers_the_same_and_reads_the_system_prompt_once(smollm2_float_home: Path) -> None:
-    """Whether each prompt is read whole, or the beginning once a batch, or not at all any more."""
     whole, whole_calls = watched(smollm2_float_home, SMOLLM2, prefix_tokens=0)
     # With the penalty of the model's card, only prompts of one length would share a batch.
     asked = [ask(question, repetition_penalty=1) for question in QUESTIONS]
@@ -84,7 +83,6 @@ def test_smollm2_answers_the_same_and_reads_the_system_prompt_once(smollm2_float
 
 
 def test_what_else_comes_in_a_call_is_answered_beside_it(tiny: tuple[CTranslate2Generator, Calls]) -> None:
-    """Others' prompts, those of another tenant, of another sampling, with stops and limits, and one that cannot run."""
     generator, calls = tiny
     plain = [ask(said, system="Short.") for said in ("a", "bb")]
     few = [ask(said, tenant="b") for said in ("a", "bb")]
@@ -104,7 +102,6 @@ def test_what_else_comes_in_a_call_is_answered_beside_it(tiny: tuple[CTranslate2
 
 
 def test_a_seed_says_the_same_whatever_was_kept(tiny: tuple[CTranslate2Generator, Calls]) -> None:
-    """Its answer is made from the whole prompt, before and after."""
     generator, calls = tiny
     seeded = ask("draw", temperature=1.0, seed=7)
     before = generator.generate([seeded])
@@ -117,7 +114,6 @@ def test_a_seed_says_the_same_whatever_was_kept(tiny: tuple[CTranslate2Generator
 
 
 def test_no_more_is_kept_than_is_allowed(tiny: tuple[CTranslate2Generator, Calls]) -> None:
-    """Beyond that a system prompt is computed for each batch, and none of the answers changes."""
     generator, calls = tiny
     systems = [f"{number} {SHOP[:300]}" for number in range(MOST_KEPT + 2)]
     for system in systems:
@@ -142,7 +138,6 @@ def test_no_more_is_kept_than_is_allowed(tiny: tuple[CTranslate2Generator, Calls
     ],
 )
 def test_a_template_that_begins_otherwise_shares_nothing(tiny_home: Path, template: str) -> None:
-    """It writes the system prompt last, refuses it, or leaves it out."""
     folder = tiny_home / "models" / "tiny"
     prompts = Prompts.load(folder, read_card(folder))
     system = [Message(role="system", content=SHOP)]

@@ -13,7 +13,6 @@ from headrace_workers.features.generation.engines.slots import IdleMemory, Slots
 
 
 def test_ordinary_work_waits_for_a_slot_and_urgent_work_does_not():
-    """With every slot taken, urgent work runs at once; ordinary work runs when a slot is free again."""
     slots, gate = Slots(2), threading.Event()
     blocked = [slots.submit(lambda: gate.wait(120), urgent=False) for _ in range(2)]
     later = slots.submit(lambda: "later", urgent=False)
@@ -26,14 +25,12 @@ def test_ordinary_work_waits_for_a_slot_and_urgent_work_does_not():
 
 
 def test_urgent_work_takes_ordinary_slots_while_there_are_some():
-    """A burst of urgent work alone uses the whole machine: all of these run at the same time."""
     slots, together = Slots(2), threading.Barrier(3, timeout=120)
     running = [slots.submit(together.wait, urgent=True) for _ in range(3)]
     assert sorted(one.result(120) for one in running) == [0, 1, 2]
 
 
 def test_a_slot_is_given_back_after_an_error():
-    """What failed holds nothing."""
     slots = Slots(1)
     assert isinstance(slots.submit(lambda: 1 / 0, urgent=False).exception(120), ZeroDivisionError)
     assert slots.submit(lambda: 1, urgent=False).result(120) == 1
@@ -73,7 +70,6 @@ def test_one_run_waits_until_what_is_urgent_has_ended_and_the_others_go_on(monke
 
 
 def test_nobody_waits_for_longer_than_he_has_computed():
-    """Where urgent work never ends, bulk work has half of the time."""
     clock = Clock()
     urgent_runs = UrgentRuns(clock)
     run = urgent_runs.start_bulk_run()
@@ -89,7 +85,6 @@ def test_nobody_waits_for_longer_than_he_has_computed():
 
 
 def test_where_nothing_is_urgent_nobody_waits():
-    """Nor does who was asked when it had just ended."""
     urgent_runs = UrgentRuns()
     run = urgent_runs.start_bulk_run()
     run.between()
@@ -100,7 +95,6 @@ def test_where_nothing_is_urgent_nobody_waits():
 
 
 def test_an_urgent_run_in_an_ordinary_slot_moves_nobody():
-    """There is a core for it."""
     slots = Slots(2)
     assert slots.submit(lambda: slots.urgent_runs.busy, urgent=True).result(120) is False
 
@@ -118,7 +112,6 @@ def test_a_process_that_rests_is_told_once_for_each_time():
 
 
 def test_a_process_that_works_does_not_rest():
-    """However long one run takes, and whatever ends beside it."""
     told = threading.Event()
     resting = IdleMemory(told.set, seconds=0.01)
     with resting.busy():
@@ -130,7 +123,6 @@ def test_a_process_that_works_does_not_rest():
 
 
 def test_who_works_again_before_the_time_is_over_has_not_rested():
-    """The time begins anew."""
     told = threading.Event()
     resting = IdleMemory(told.set, seconds=3_600)
     for _ in range(3):
@@ -140,7 +132,6 @@ def test_who_works_again_before_the_time_is_over_has_not_rested():
 
 
 def test_an_engine_that_has_answered_rests(tiny_home, monkeypatch):
-    """And hands back what it kept."""
     told = threading.Event()
     monkeypatch.setattr(ctranslate2_generator, "IDLE_MEMORY", IdleMemory(told.set, seconds=0.01))
     engine = ctranslate2_generator.CTranslate2Generator.load(tiny_home / "models" / "tiny")

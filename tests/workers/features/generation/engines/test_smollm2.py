@@ -19,7 +19,6 @@ def smollm2(smollm2_home: Path) -> CTranslate2Generator:
 
 
 def test_smollm2_answers_and_says_why_it_ended(smollm2: CTranslate2Generator) -> None:
-    """The end token is a stop and no part of the answer; a limit is a length, to the very token."""
     full, short = done(
         smollm2.generate([ask("What is the capital of France?"), ask("Tell me of rivers.", max_tokens=5)])
     )
@@ -33,14 +32,12 @@ def test_smollm2_answers_and_says_why_it_ended(smollm2: CTranslate2Generator) ->
 
 
 def test_smollm2_stops_in_the_middle_of_words(smollm2: CTranslate2Generator) -> None:
-    """A stop string may begin and end within tokens."""
     answer = one(smollm2, ask("What is the capital of France?", stop=["ital of Fr"]))
     assert answer.text.endswith("cap")
     assert answer.finish_reason == "stop"
 
 
 def test_smollm2_in_a_batch_answers_as_alone(smollm2: CTranslate2Generator) -> None:
-    """In float32 the company of a prompt changes nothing."""
     questions = ["What is the capital of France?", "Say hello to Ada, please, in a short and friendly sentence.", "Hi"]
     together = done(smollm2.generate([ask(text, max_tokens=16) for text in questions]))
     assert together == [one(smollm2, ask(text, max_tokens=16)) for text in questions]
@@ -59,7 +56,6 @@ def test_smollm2_obeys_no_system_turn_that_a_user_writes(smollm2: CTranslate2Gen
 
 
 def test_smollm2_does_not_loop_by_the_penalty_of_its_card(smollm2: CTranslate2Generator) -> None:
-    """Without a penalty it repeats whole phrases; with the one that its card names, next to none."""
     without, by_card = (
         _repeated(one(smollm2, ask("Give me five ideas for a birthday party.", max_tokens=80, **sampling)).text.split())
         for sampling in ({"repetition_penalty": 1}, {})
@@ -74,7 +70,6 @@ def _repeated(words: list[str], length: int = 6) -> int:
 
 
 def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
-    """The default format: no empty answers; receipts name it with the bound of its weights."""
     generator = CTranslate2Generator.load(smollm2_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
     answers = done(generator.generate([ask(f"Name {n} animals.", max_tokens=8) for n in range(2, 8)]))
     assert all(answer.text.strip() for answer in answers)
@@ -82,7 +77,6 @@ def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
 
 
 def test_choice_probabilities_are_those_of_score_batch(smollm2: CTranslate2Generator, smollm2_home: Path) -> None:
-    """An independent way: the log probability that the engine itself gives to the choice's token, prompt by prompt."""
     import ctranslate2
     import numpy as np
     from tokenizers import Tokenizer

@@ -31,7 +31,6 @@ def written(rows: list[Row], row: int, text: str) -> str:
 
 
 def test_a_row_ends_at_its_own_limit() -> None:
-    """Rows of one batch may have different limits."""
     rows = [Row(3, ()), Row(5, ())]
     assert written(rows, 0, "abcdefgh") == "abc"
     assert written(rows, 1, "abcdefgh") == "abcde"
@@ -39,13 +38,11 @@ def test_a_row_ends_at_its_own_limit() -> None:
 
 @pytest.mark.parametrize("stop", ["d", "cd", "bcd", "abcd"])
 def test_a_row_ends_with_the_token_that_completes_a_stop_string(stop: str) -> None:
-    """However many tokens the stop string is spread over."""
     assert written([Row(100, ("zzz", stop))], 0, "xxxxxxxxxabcdefgh") == "xxxxxxxxxabcd"
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_a_stop_string_is_seen_though_a_decoder_drops_the_beginning_of_what_it_gets(lost: int) -> None:
-    """As SentencePiece's do with a leading space, or with a character that begins before the window."""
     rows = [Row(100, (" stop",))]
     stopper = Stopper(rows, lambda ids: spell(ids[lost:]) if len(ids) < len(rows[0].ids) else spell(ids))
     ended = [stopper(Step(0, ord(letter))) for letter in "a long beginning, then stop"]
@@ -53,7 +50,6 @@ def test_a_stop_string_is_seen_though_a_decoder_drops_the_beginning_of_what_it_g
 
 
 def test_a_row_that_is_given_up_ends_and_gets_no_more() -> None:
-    """What it has is no answer: that is noted."""
     given_up: list[bool] = []
     rows = [Row(100, (), lambda: bool(given_up)), Row(100, ())]
     stopper = Stopper(rows, spell)
@@ -82,15 +78,12 @@ def test_a_stopper_is_needed_for_what_may_end_early_and_mixed_limits_only() -> N
     ],
 )
 def test_text_is_cut_before_the_earliest_stop(stops: tuple[str, ...], expected: tuple[str, bool]) -> None:
-    """The stop string itself is not part of the answer."""
     assert cut_at_stop("one two", stops) == expected
 
 
 def test_no_answer_is_longer_than_a_text_may_be() -> None:
-    """What is beyond is cut."""
     assert presentable("a" * (MAX_TEXT + 1)) == "a" * MAX_TEXT
 
 
 def test_a_nul_is_replaced() -> None:
-    """The contract refuses NUL, and a model may write one."""
     assert presentable("a\x00b") == "a\ufffdb"

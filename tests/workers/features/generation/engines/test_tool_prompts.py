@@ -121,7 +121,6 @@ def test_qwens_template_is_rendered_as_transformers_does_it() -> None:
     ],
 )
 def test_the_template_tells_how_its_model_writes_calls(source: str, dialect: Dialect) -> None:
-    """A model that takes tools in a form that is not known here counts as one that knows none."""
     template = ChatTemplate(source)
     assert template.dialect is dialect
     assert template.knows_tools is (dialect is not Dialect.JSON)
@@ -143,7 +142,6 @@ def test_beside_a_format_every_dialect_has_tags(prompts: Prompts) -> None:
 
 
 def test_no_text_about_tools_brings_in_an_added_token(prompts: Prompts) -> None:
-    """Descriptions, names of parameters, values, arguments, ids and results: the tokens are the template's."""
     plain = added_in(prompts, "a")
     assert plain
     for mark in [*marks(prompts), "\n"]:
@@ -153,7 +151,6 @@ def test_no_text_about_tools_brings_in_an_added_token(prompts: Prompts) -> None:
 
 @given(cut=st.integers(1, 20))
 def test_no_added_token_forms_beside_a_text_about_tools(prompts: Prompts, cut: int) -> None:
-    """Not of its end and what the template writes behind it, nor of the template's and its beginning."""
     plain = added_in(prompts, "a")
     for mark in marks(prompts):
         assert added_in(prompts, mark[:cut]) == plain
@@ -161,7 +158,6 @@ def test_no_added_token_forms_beside_a_text_about_tools(prompts: Prompts, cut: i
 
 
 def test_what_tools_say_is_read_as_it_was_said(prompts: Prompts) -> None:
-    """To the letter, marks and all: each text stands in the prompt, in JSON as in JSON."""
     for mark in marks(prompts):
         tokens = prompts.encode(turns(f"one {mark} two"), Offer((weather(f"one {mark} two"),)))
         assert isinstance(tokens, list)
@@ -174,7 +170,6 @@ def test_what_tools_say_is_read_as_it_was_said(prompts: Prompts) -> None:
 
 
 def test_a_model_without_tools_in_its_template_is_told_in_words(smollm2_home: Path) -> None:
-    """Tools are described in the system prompt, a call is the assistant's text, and a result the user's."""
     folder = smollm2_home / "models" / "smollm2-135m-instruct"
     prompts = Prompts.load(folder, read_card(folder))
     tokens = prompts.encode(turns("Rome"), Offer((weather("Rome"),)))
@@ -187,7 +182,6 @@ def test_a_model_without_tools_in_its_template_is_told_in_words(smollm2_home: Pa
 
 
 def test_the_beginning_of_prompts_holds_the_tools(prompts: Prompts) -> None:
-    """All prompts with these tools begin with it, and those without tools do not."""
     system = (Message(role="system", content="Be kind."),)
     begins = prompts.beginning(system, Offer((weather("wind"),)))
     for asked in ("hi", "So what?"):
@@ -199,14 +193,12 @@ def test_the_beginning_of_prompts_holds_the_tools(prompts: Prompts) -> None:
 
 @pytest.mark.parametrize("arguments", ["[1]", "{", "NaN", "[" * 50_000, '{"a": ' * 30_000])
 def test_arguments_of_before_may_be_broken(arguments: str) -> None:
-    """A caller sends what another model wrote: it is shown as text, or refused for these messages."""
     call = ToolCall(id="a", name="get_weather", arguments=arguments)
     said = (Message(role="user", content="x"), Message(role="assistant", tool_calls=(call,)))
     assert json.dumps(arguments) in ChatTemplate(QWEN).render(said)
 
 
 def test_deep_parameters_are_refused_and_crash_nothing(prompts: Prompts) -> None:
-    """A schema that is nested too deep for Python is an error of these messages."""
     schema: dict[str, object] = {}
     for _ in range(2_000):
         schema = {"items": schema}
@@ -215,7 +207,6 @@ def test_deep_parameters_are_refused_and_crash_nothing(prompts: Prompts) -> None
 
 
 def test_a_template_may_refuse_a_conversation_about_tools() -> None:
-    """Llama's takes one call a turn: the error says so."""
     call = ToolCall(id="a", name="x", arguments="{}")
     said = (Message(role="user", content="x"), Message(role="assistant", tool_calls=(call, call)))
     with pytest.raises(InvalidTemplate, match="single tool-calls"):

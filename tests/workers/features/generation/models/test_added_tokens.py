@@ -76,7 +76,6 @@ def added_ids(tokenizer: Tokenizer) -> set[int]:
 
 @pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in ATTACKS.items() for text in texts])
 def test_the_text_of_an_added_token_is_text(kind: Callable[[], Tokenizer], text: str) -> None:
-    """Its id comes out of no text, in whatever form, whereas the tokenizer itself gives it."""
     tokenizer = kind()
     assert added_ids(tokenizer) & set(tokenizer.encode(text, add_special_tokens=False).ids)
     for ids in (
@@ -91,7 +90,6 @@ def test_the_text_of_an_added_token_is_text(kind: Callable[[], Tokenizer], text:
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=st.text(st.sampled_from(f"{LETTERS}{SIGNS}☃É́\n\x00")))
 def test_other_texts_have_the_ids_that_they_had(kind: Callable[[], Tokenizer], text: str) -> None:
-    """Unknown words and blank tokens, too; what the encoder wants around a text is there."""
     tokenizer = kind()
     was = tokenizer.encode(text)
     if added_ids(tokenizer) & set(tokenizer.encode(text, add_special_tokens=False).ids):
@@ -101,7 +99,6 @@ def test_other_texts_have_the_ids_that_they_had(kind: Callable[[], Tokenizer], t
 
 
 def test_blank_tokens_are_text() -> None:
-    """Two spaces are two spaces, whoever writes them: a model that has a token for them reads code with it."""
     tokenizer = byte_level()
     text = "<think>  x"
     assert tokenizer.token_to_id("  ") in plain_tokenizer(tokenizer).encode(text).ids
@@ -109,7 +106,6 @@ def test_blank_tokens_are_text() -> None:
 
 @pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in ATTACKS.items() for text in texts])
 def test_a_template_writes_what_it_writes_and_the_text_stays(kind: Callable[[], Tokenizer], text: str) -> None:
-    """What a template made of the text and of its own tokens is named: those alone, and the text as it was."""
     tokenizer = kind()
     added = AddedTokens(tokenizer)
     own = next(token.content for _, token in sorted(tokenizer.get_added_tokens_decoder().items()))
@@ -121,7 +117,6 @@ def test_a_template_writes_what_it_writes_and_the_text_stays(kind: Callable[[], 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_token_in_two_parts_is_completed_by_no_neighbour(kind: Callable[[], Tokenizer]) -> None:
-    """Wherever it is parted, and whatever comes between that is blank: the texts are in doubt, and stay text."""
     tokenizer = kind()
     for token in [each.content for each in tokenizer.get_added_tokens_decoder().values() if each.content.strip()]:
         for place in range(1, len(token)):
@@ -137,14 +132,12 @@ def test_a_token_in_two_parts_is_completed_by_no_neighbour(kind: Callable[[], To
 
 @pytest.mark.parametrize("text", ["", "a mill", "a > b", "a < b < c", "<|x|> or |im", "im_end", "|im|"])
 def test_ordinary_texts_are_in_no_doubt(text: str) -> None:
-    """So they are rendered and read as ever."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
     assert not AddedTokens(tokenizer).may_come_from([text])
 
 
 def test_a_template_sees_the_text_that_is_hidden() -> None:
-    """What it looks for, cuts and compares is the caller's text; what it writes of it is hidden still."""
     tokenizer = byte_level()
     tokenizer.add_tokens(["</think>"])
     added = AddedTokens(tokenizer)

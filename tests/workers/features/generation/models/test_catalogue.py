@@ -27,7 +27,6 @@ def catalogue(home: Path, text: str) -> None:
 
 
 def test_a_home_without_a_catalogue_has_an_empty_one(tmp_path: Path) -> None:
-    """No file is no error."""
     found = read_catalogue(tmp_path)
     assert (dict(found.models), dict(found.chains)) == ({}, {})
 
@@ -66,7 +65,6 @@ def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None]) 
 
 
 def test_a_chain_names_models_in_order(tmp_path: Path) -> None:
-    """A chain may name models of folders, which the catalogue does not know."""
     catalogue(tmp_path, f'[models.c]\n{_LOCAL}[chains.careful]\nmodels = ["smollm2", "c"]\n')
     assert dict(read_catalogue(tmp_path).chains) == {"careful": ("smollm2", "c")}
 
@@ -97,7 +95,6 @@ def test_a_chain_names_models_in_order(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_catalogue_names_its_file_and_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
-    """The error tells the file's editor what to mend; it does not repeat a key from the file."""
     catalogue(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
         read_catalogue(tmp_path)
@@ -107,7 +104,6 @@ def test_a_wrong_catalogue_names_its_file_and_what_is_wrong(tmp_path: Path, text
 
 
 def test_a_catalogue_of_megabytes_is_refused(tmp_path: Path) -> None:
-    """A file of any size is not read into memory."""
     catalogue(tmp_path, "#" * 1_000_001)
     with pytest.raises(ConfigurationError, match="more than 1,000,000 bytes"):
         read_catalogue(tmp_path)
@@ -122,7 +118,6 @@ def test_a_catalogue_of_megabytes_is_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_endpoint_is_near_where_its_name_shows_it(endpoint: str, near: bool) -> None:
-    """Only this machine and private networks are taken for your own without being asked."""
     assert is_near(endpoint) is near
 
 
@@ -130,7 +125,6 @@ DOCS = Path(__file__).parents[5] / "docs"
 
 
 def test_the_page_describes_every_field() -> None:
-    """A field that an entry may have is looked up on the page, with its default."""
     page = (DOCS / "reference" / "models-toml.md").read_text()
     described = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
     assert described - {"models"} == set(CatalogueModel.model_fields)
@@ -141,7 +135,6 @@ def test_the_page_describes_every_field() -> None:
 
 @pytest.mark.parametrize("page", ["reference/models-toml.md", "how-to/use-models-of-others.md"])
 def test_the_examples_on_the_pages_are_catalogues(tmp_path: Path, page: str) -> None:
-    """Each block of TOML can be copied into a home."""
     blocks = re.findall(r"^( *)```toml\n(.*?)^\1```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
     assert blocks
     for _, block in blocks:
@@ -150,7 +143,6 @@ def test_the_examples_on_the_pages_are_catalogues(tmp_path: Path, page: str) -> 
 
 
 def test_a_key_is_read_where_it_lies_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Environment variables and files are read at each use, without the line end that editors add."""
     monkeypatch.setenv("A_KEY", "one")
     by_name = SecretReference.parse("env:A_KEY")
     assert by_name.read() == "one"
@@ -168,7 +160,6 @@ def test_a_key_is_read_where_it_lies_each_time(tmp_path: Path, monkeypatch: pyte
     "text", ["sk-live-0123456789", "", "env:", "env:NOT A NAME", "file:", "file:relative/path", "vault:x", "ENV:KEY"]
 )
 def test_a_text_that_is_no_reference_is_refused_without_being_quoted(text: str) -> None:
-    """A key that was pasted where a reference belongs does not appear in the error."""
     with pytest.raises(ValueError, match="must say where the key is") as caught:
         SecretReference.parse(text)
     assert "sk-live" not in str(caught.value)
@@ -198,7 +189,6 @@ def test_a_key_that_no_header_can_carry_is_refused(tmp_path: Path, key: str) -> 
 
 
 def test_a_reference_shows_the_place_and_never_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its text and its representation are safe to log."""
     monkeypatch.setenv("A_KEY", "very-secret")
     reference = SecretReference.parse("env:A_KEY")
     assert str(reference) == "env:A_KEY"

@@ -37,7 +37,6 @@ def logits_of(home: Path, alias: str, texts: list[str]) -> list[np.ndarray]:
 
 @pytest.mark.slow
 def test_both_routes_give_the_same_network(smollm2_gguf: Path, smollm2_float_home: Path, tmp_path: Path) -> None:
-    """GGUF read by us, and GGUF through Transformers and our `convert`: the logits agree in float32."""
     need_torch()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -60,7 +59,6 @@ def test_both_routes_give_the_same_network(smollm2_gguf: Path, smollm2_float_hom
 
 @pytest.mark.slow
 def test_a_gguf_file_needs_no_torch(smollm2_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A local .gguf goes the direct way, under any alias."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     card = convert(str(smollm2_gguf), "mine", tmp_path)
     assert (card.alias, card.quantization, card.licence, card.context_length) == ("mine", "int8", "apache-2.0", 8192)
@@ -71,7 +69,6 @@ def test_a_gguf_file_needs_no_torch(smollm2_gguf: Path, tmp_path: Path, monkeypa
 def test_without_the_extra_the_message_says_how_to_get_it(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder and a hub id both need torch and transformers."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'headrace\[convert\]'"):
         convert(source, "mine", tmp_path)
@@ -86,7 +83,6 @@ def test_a_path_that_does_not_exist_is_not_taken_for_a_hub_id(source: str, tmp_p
 
 
 def test_a_bad_alias_or_format_is_refused_at_once(tmp_path: Path) -> None:
-    """Before minutes of work, not after."""
     with pytest.raises(ConfigurationError, match="cannot name a model"):
         convert(".", "../mine", tmp_path)
     with pytest.raises(ConfigurationError, match="is not one of"):

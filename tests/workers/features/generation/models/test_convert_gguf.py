@@ -36,18 +36,15 @@ def tokens_of(fields: dict[str, Any], text: str) -> list[str]:
 
 
 def test_merges_and_special_tokens_are_kept() -> None:
-    """Control tokens are one token in running text, and user-defined ones too."""
     assert tokens_of(FIELDS, "ab ab<|im_end|><tool>") == ["ab", "Ġab", "<|im_end|>", "<tool>"]
 
 
 def test_special_tokens_vanish_from_answers_and_defined_ones_stay() -> None:
-    """Type 3 is special, type 4 is text."""
     tokenizer = build_tokenizer(read_tokenizer(FIELDS, "test"))
     assert tokenizer.decode(tokenizer.encode("ab<tool><|im_end|>").ids) == "ab<tool>"
 
 
 def test_the_pre_tokenizer_decides_about_digits() -> None:
-    """SmolLM reads digit by digit, GPT-2 does not: the same merges, other tokens."""
     assert tokens_of(FIELDS, "12") == ["1", "2"]
     assert tokens_of({**FIELDS, "tokenizer.ggml.pre": "gpt-2"}, "12") == ["12"]
     assert tokens_of({**FIELDS, "tokenizer.ggml.pre": "llama-bpe"}, "12") == ["12"]
@@ -55,7 +52,6 @@ def test_the_pre_tokenizer_decides_about_digits() -> None:
 
 
 def test_qwen_reads_letters_and_their_accents_as_one() -> None:
-    """Qwen 2 normalizes to NFC, as its makers' tokenizer does; Llama 3 does not."""
     for pre, same in (("qwen2", True), ("llama-bpe", False)):
         fields = {**FIELDS, "tokenizer.ggml.pre": pre}
         assert (tokens_of(fields, "e\u0301") == tokens_of(fields, "\u00e9")) is same
@@ -63,7 +59,6 @@ def test_qwen_reads_letters_and_their_accents_as_one() -> None:
 
 @pytest.mark.parametrize("text", ["Grüße, 北京 🎉", "  a\n\n\tb ", "e\u0301 \u200d"])
 def test_any_text_comes_back(text: str) -> None:
-    """Byte-level BPE loses nothing."""
     tokenizer = build_tokenizer(read_tokenizer(FIELDS, "test"))
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
@@ -83,7 +78,6 @@ def test_a_tokenizer_that_cannot_be_rebuilt_is_refused(change: dict[str, Any], s
 
 
 def test_an_answer_ends_at_every_token_that_ends_one(tmp_path: Path) -> None:
-    """The end that the file names, and control tokens that are ends by their names; text of such a name is none."""
     tokens = [*TOKENS, "<|endoftext|>", "<|eot_id|>"]
     fields = {**FIELDS, "tokenizer.ggml.tokens": tokens}
     fields["tokenizer.ggml.token_type"] = [*FIELDS["tokenizer.ggml.token_type"], 3, 1]
@@ -138,7 +132,6 @@ def write_gguf(path: Path, *, architecture: str = "llama", without: str = "", ex
 
 @pytest.mark.parametrize("quantization", ["float32", "int8"])
 def test_a_small_llama_becomes_a_folder_that_loads(tmp_path: Path, quantization: str) -> None:
-    """All files that serving reads are written, and the engine takes them."""
     import ctranslate2
 
     folder = tmp_path / "out"
@@ -161,13 +154,11 @@ def test_a_small_llama_becomes_a_folder_that_loads(tmp_path: Path, quantization:
     ],
 )
 def test_a_network_of_another_shape_is_refused_by_name(tmp_path: Path, damage: dict[str, Any], says: str) -> None:
-    """Nothing is dropped in silence: the message names what stands in the way."""
     with pytest.raises(ConfigurationError, match=says):
         convert_gguf(write_gguf(tmp_path / "m.gguf", **damage), tmp_path, "float32")
 
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
-    """Any other file gives a clear error."""
     path = tmp_path / "m.gguf"
     path.write_bytes(b"not a model" * 10)
     with pytest.raises(ConfigurationError, match="no readable GGUF"):
@@ -175,7 +166,6 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
 
 
 def test_neither_torch_nor_transformers_is_imported(tmp_path: Path) -> None:
-    """The point of this route: where torch is not installed, nothing asks for it."""
     path = write_gguf(tmp_path / "m.gguf")
     code = (
         "import sys, pathlib\n"

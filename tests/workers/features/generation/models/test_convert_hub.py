@@ -80,7 +80,6 @@ def names_in(folder: Path) -> list[str]:
 
 
 def test_a_folder_of_the_hub_becomes_a_model(tmp_path: Path) -> None:
-    """Its card names the commit that the hub gave."""
     need_torch()
     folder = write_sentence_folder(tmp_path / "source")
     with mirror_of(folder, names_in(folder), lambda name, body: body) as endpoint:
@@ -91,7 +90,6 @@ def test_a_folder_of_the_hub_becomes_a_model(tmp_path: Path) -> None:
 
 
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
-    """A repository that lists such a name writes no file outside the cache, and the user reads why."""
     need_torch()
     folder = write_sentence_folder(tmp_path / "source" / "inner")
     (tmp_path / "source" / "evil.json").write_text("{}")

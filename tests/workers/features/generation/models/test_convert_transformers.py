@@ -47,7 +47,6 @@ def write_folder(folder: Path, name: str, **options: Any) -> Any:
     ("name", "options"), [("Llama", {"rope_parameters": _LLAMA3}), ("Qwen3", {"head_dim": 32})], ids=["llama3", "qwen3"]
 )
 def test_logits_are_those_of_transformers(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
-    """Also where the library's own converter drops what scales the rotations, as it does for Llama 3.1 and 3.2."""
     need_torch()
     import ctranslate2
     import torch
@@ -79,7 +78,6 @@ def test_the_context_ends_where_a_window_would_be_computed_wrongly(tmp_path: Pat
 
 
 def test_a_configuration_that_the_library_trips_over_is_refused_with_its_name(tmp_path: Path) -> None:
-    """Any error of it becomes one that names the folder."""
     need_torch()
     write_folder(tmp_path / "source", "Phi", num_key_value_heads=4)
     with pytest.raises(ConfigurationError, match=r"source cannot be converted: AttributeError: .*PhiConfig"):

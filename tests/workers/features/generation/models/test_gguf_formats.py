@@ -60,7 +60,6 @@ def ids_of(home: Path, alias: str, text: str) -> list[int]:
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
 def test_each_format_gives_the_logits_of_transformers(architecture: str, kind: str, tmp_path: Path) -> None:
-    """Both architectures in each format: q, k, v biases, the order of rotations and the blocks are read right."""
     need_torch()
     check_logits(write_random_gguf(tmp_path / "m.gguf", architecture, kind), tmp_path)
 
@@ -77,7 +76,6 @@ def check_logits(path: Path, home: Path, **config: Any) -> None:
 
 
 def test_qwen3_gives_the_logits_of_transformers(tmp_path: Path) -> None:
-    """Its norms of q and k are read; Transformers must be told how wide a head is."""
     need_torch()
     check_logits(write_random_gguf(tmp_path / "m.gguf", "qwen3", "Q8_0"), tmp_path, head_dim=64)
 
@@ -98,7 +96,6 @@ def llama3_factors(base: float, pairs: int, factor: float) -> list[float]:
 
 
 def test_scaled_rotations_of_llama_3_1_are_read(tmp_path: Path) -> None:
-    """A file of it, or of Llama 3.2, holds a factor for each rotation, which Transformers must be told."""
     need_torch()
     path = write_random_gguf(tmp_path / "m.gguf", "llama", "Q8_0", rotary_factors=llama3_factors(20_000.0, 32, 32.0))
     told = {"rope_type": "llama3", "rope_theta": 20_000.0, "factor": 32.0, "low_freq_factor": 1.0,
@@ -115,7 +112,6 @@ def test_rotations_that_are_scaled_by_another_rule_are_refused(tmp_path: Path) -
 
 
 def test_a_file_in_parts_is_one_model(tmp_path: Path) -> None:
-    """Its first part names it; a part that is missing, or any other part, is refused by name."""
     whole = write_random_gguf(tmp_path / "m.gguf", "llama", "Q8_0")
     write_random_gguf(tmp_path / "parts.gguf", "llama", "Q8_0", tensors_a_part=8)
     first, second, *_, last = sorted(tmp_path.glob("parts-*.gguf"))
@@ -137,7 +133,6 @@ def test_a_file_in_parts_is_one_model(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_real_qwen_gives_the_logits_of_transformers(qwen_gguf: Path, tmp_path: Path) -> None:
-    """Qwen2.5-Coder 0.5B in Q4_K_M, as its makers publish it: a mix of four formats."""
     need_torch()
     convert(str(qwen_gguf), "qwen", tmp_path, "float32")
     texts = ["<|im_start|>user\nWrite a haiku about rivers.<|im_end|>\n<|im_start|>assistant\n", HARD_TEXTS[0]]
@@ -149,7 +144,6 @@ def test_a_real_qwen_gives_the_logits_of_transformers(qwen_gguf: Path, tmp_path:
 
 @pytest.mark.slow
 def test_a_real_qwen_tokenizer_is_that_of_transformers(qwen_gguf: Path, tmp_path: Path) -> None:
-    """Code, CJK, emoji, numbers, white space and unnormalized letters become the same tokens, and come back."""
     need_torch()
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, Qwen2Tokenizer

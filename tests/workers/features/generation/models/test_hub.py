@@ -32,7 +32,6 @@ def half(rest: bytes) -> bytes:
 
 
 def test_a_file_is_fetched_by_its_commit(mirror: Mirror, tmp_path: Path) -> None:
-    """A branch that moves meanwhile gives no mixture, and the commit and the hash are handed on."""
     found = download(FILE, tmp_path, env=mirror.env())
     assert found.path.read_bytes() == CONTENT
     assert (found.commit, found.sha256) == (COMMIT, SHA256)
@@ -43,7 +42,6 @@ def test_a_file_is_fetched_by_its_commit(mirror: Mirror, tmp_path: Path) -> None
 
 
 def test_progress_reaches_the_end(mirror: Mirror, tmp_path: Path) -> None:
-    """Its share of the whole rises to 1."""
     seen: list[float] = []
     download(FILE, tmp_path, lambda _doing, done: seen.append(done), env=mirror.env())
     assert seen == sorted(seen)
@@ -51,7 +49,6 @@ def test_progress_reaches_the_end(mirror: Mirror, tmp_path: Path) -> None:
 
 
 def test_a_cut_download_goes_on_where_it_ended(mirror: Mirror, tmp_path: Path) -> None:
-    """In the same call, while each try brings something."""
     sends = iter([half, half, bytes])
 
     def send(rest: bytes) -> bytes:
@@ -63,7 +60,6 @@ def test_a_cut_download_goes_on_where_it_ended(mirror: Mirror, tmp_path: Path) -
 
 
 def test_the_next_call_goes_on_too(mirror: Mirror, tmp_path: Path) -> None:
-    """What a killed process or a dead network left is used: only the rest is asked for."""
     mirror.send = lambda rest: half(rest) if len(rest) == len(CONTENT) else b""
     with pytest.raises(Unavailable, match=r"as far as byte 1,500,000 of 3,000,000.*goes on from there"):
         download(FILE, tmp_path, env=mirror.env())
@@ -74,14 +70,12 @@ def test_the_next_call_goes_on_too(mirror: Mirror, tmp_path: Path) -> None:
 
 
 def test_a_store_without_ranges_begins_again(mirror: Mirror, tmp_path: Path) -> None:
-    """The whole that it sends replaces what was there."""
     mirror.ranges = False
     (tmp_path / f"{SHA256}.gguf").write_bytes(CONTENT[:1_000])
     assert download(FILE, tmp_path, env=mirror.env()).path.read_bytes() == CONTENT
 
 
 def test_a_store_without_ranges_that_never_ends_is_given_up(mirror: Mirror, tmp_path: Path) -> None:
-    """Only a byte that no try reached before counts as progress, however far each try comes."""
     mirror.ranges = False
     mirror.send = lambda rest: rest[: 1_000_000 + 1_000 * (len(mirror.stored) % 2)]
     with pytest.raises(Unavailable, match="arrived as far as byte"):
@@ -90,7 +84,6 @@ def test_a_store_without_ranges_that_never_ends_is_given_up(mirror: Mirror, tmp_
 
 
 def test_other_content_is_refused_and_removed(mirror: Mirror, tmp_path: Path) -> None:
-    """Of the right size and with another hash; the next try begins anew."""
     mirror.send = lambda rest: rest[:-1] + b"?"
     with pytest.raises(ChecksumMismatch, match=f"expected {SHA256}; nothing was installed"):
         download(FILE, tmp_path, env=mirror.env())
@@ -98,7 +91,6 @@ def test_other_content_is_refused_and_removed(mirror: Mirror, tmp_path: Path) ->
 
 
 def test_a_damaged_beginning_is_found(mirror: Mirror, tmp_path: Path) -> None:
-    """The hash is of the whole file, what an earlier call left included."""
     (tmp_path / f"{SHA256}.gguf").write_bytes(b"?" * 1_000)
     with pytest.raises(ChecksumMismatch, match="nothing was installed"):
         download(FILE, tmp_path, env=mirror.env())
@@ -106,7 +98,6 @@ def test_a_damaged_beginning_is_found(mirror: Mirror, tmp_path: Path) -> None:
 
 
 def test_a_hub_that_names_another_hash_is_not_read(mirror: Mirror, tmp_path: Path) -> None:
-    """A pinned file that was replaced is refused before a byte of it is fetched."""
     pinned = HubFile(repository=FILE.repository, name=FILE.name, sha256="0" * 64)
     with pytest.raises(ChecksumMismatch, match="nothing was downloaded"):
         download(pinned, tmp_path, env=mirror.env())
@@ -114,14 +105,12 @@ def test_a_hub_that_names_another_hash_is_not_read(mirror: Mirror, tmp_path: Pat
 
 
 def test_a_store_that_sends_too_much_is_cut_off(mirror: Mirror, tmp_path: Path) -> None:
-    """The disk takes no more than the size that the hub names."""
     mirror.send = lambda rest: rest + b"more"
     with pytest.raises(ChecksumMismatch, match="more than the 3,000,000 bytes"):
         download(FILE, tmp_path, env=mirror.env())
 
 
 def test_the_token_goes_to_the_hub_alone(mirror: Mirror, tmp_path: Path) -> None:
-    """The store on another host gets no Authorization."""
     download(FILE, tmp_path, env=mirror.env(HF_TOKEN="hf_secret"))
     assert {token for *_, token in mirror.requests} == {"Bearer hf_secret"}
     assert {token for *_, token in mirror.stored} == {None}
@@ -136,7 +125,6 @@ def test_the_token_goes_to_the_hub_alone(mirror: Mirror, tmp_path: Path) -> None
     ],
 )
 def test_a_redirect_to_nowhere_good_is_not_followed(mirror: Mirror, tmp_path: Path, location: str, says: str) -> None:
-    """Other schemes and circles end in an error that says so."""
     mirror.location = location
     with pytest.raises(Unavailable, match=says):
         download(FILE, tmp_path, env=mirror.env())
@@ -155,14 +143,12 @@ def test_a_redirect_to_nowhere_good_is_not_followed(mirror: Mirror, tmp_path: Pa
 def test_a_refusal_of_the_hub_says_what_to_do(
     mirror: Mirror, tmp_path: Path, status: int, kind: type[HeadraceError], says: str
 ) -> None:
-    """Each status in words."""
     mirror.statuses = [status]
     with pytest.raises(kind, match=says):
         download(FILE, tmp_path, env=mirror.env())
 
 
 def test_a_failing_hub_is_asked_again_for_the_content(mirror: Mirror, tmp_path: Path) -> None:
-    """A 502 between two good answers costs a second, not the download."""
     requests = iter(range(9))
     mirror.send = lambda rest: half(rest) if next(requests) == 0 else rest
     mirror.before = lambda: mirror.statuses.append(502) if len(mirror.stored) == 1 else None
@@ -172,7 +158,6 @@ def test_a_failing_hub_is_asked_again_for_the_content(mirror: Mirror, tmp_path: 
 
 @pytest.mark.parametrize("told", ["", "../../../etc/passwd", "A" * 64, "0" * 40])
 def test_a_hash_that_is_none_is_no_name_of_a_file(mirror: Mirror, tmp_path: Path, told: str) -> None:
-    """The hub's headers name the file on the disk: only a SHA-256 may."""
     mirror.sha256 = told
     with pytest.raises(Unavailable, match="no SHA-256 or size"):
         download(FILE, tmp_path / "downloads", env=mirror.env())
@@ -180,14 +165,12 @@ def test_a_hash_that_is_none_is_no_name_of_a_file(mirror: Mirror, tmp_path: Path
 
 
 def test_a_mirror_without_hashes_serves_what_is_pinned(mirror: Mirror, tmp_path: Path) -> None:
-    """A file whose hash is known needs none of the mirror's."""
     mirror.sha256 = ""
     pinned = HubFile(repository=FILE.repository, name=FILE.name, sha256=SHA256)
     assert download(pinned, tmp_path, env=mirror.env()).path.read_bytes() == CONTENT
 
 
 def test_a_commit_that_is_none_is_not_asked_for(mirror: Mirror, tmp_path: Path) -> None:
-    """The hub's headers lead to no other address: the revision that was asked for is used."""
     mirror.commit = "../../evil"
     found = download(FILE, tmp_path, env=mirror.env())
     assert (found.commit, found.path.read_bytes() == CONTENT) == ("", True)
@@ -201,19 +184,16 @@ def test_a_commit_that_is_none_is_not_asked_for(mirror: Mirror, tmp_path: Path) 
      "owner/na\x00me/y.gguf", "owner/name/y.gguf?x=.gguf"],
 )  # fmt: skip
 def test_a_name_that_leads_elsewhere_is_refused(text: str) -> None:
-    """Before any request is made."""
     with pytest.raises(ConfigurationError, match="names nothing on the hub"):
         HubFile.parse(text)
 
 
 def test_a_file_is_named_as_its_page_is() -> None:
-    """Owner, repository, perhaps a revision, and the path of the file."""
     assert HubFile.parse("o/n/dir/f.Q4_K_M.gguf") == HubFile(repository="o/n", name="dir/f.Q4_K_M.gguf")
     assert HubFile.parse("o/n@v1.0/f.gguf") == HubFile(repository="o/n", name="f.gguf", revision="v1.0")
 
 
 def test_two_downloads_of_a_file_do_not_mix(mirror: Mirror, tmp_path: Path) -> None:
-    """The second says that there is a first."""
     with (tmp_path / f"{SHA256}.gguf").open("ab") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
         with pytest.raises(Unavailable, match="another process downloads"):
@@ -233,7 +213,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_file_that_does_not_fit_is_not_begun(mirror: Mirror, small_disk: Path) -> None:
-    """The room that is needed and the room that there is are named."""
     (small_disk / "other").write_bytes(b"x" * 2_000_000)
     with pytest.raises(Unavailable, match=r"needs 0\.0 GB more.*make room"):
         download(FILE, small_disk, env=mirror.env())
@@ -241,7 +220,6 @@ def test_a_file_that_does_not_fit_is_not_begun(mirror: Mirror, small_disk: Path)
 
 
 def test_a_disk_that_fills_meanwhile_keeps_what_arrived(mirror: Mirror, small_disk: Path) -> None:
-    """After there is room again, the download goes on."""
     other = small_disk / "other"
     mirror.before = lambda: None if other.exists() else other.write_bytes(b"x" * 2_000_000)  # type: ignore[func-returns-value]
     with pytest.raises(Unavailable, match="goes on from there"):

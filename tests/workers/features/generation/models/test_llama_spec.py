@@ -29,7 +29,6 @@ def weights(name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("beside", ["int8_float16", "int8_float32"])
 def test_what_is_not_multiplied_has_the_format_beside_int8(beside: str, tmp_path: Path) -> None:
-    """Norms and biases, of the whole and of layers; scales stay float32."""
     save_llama(tmp_path, SHAPE, weights, WORDS, beside)
     found = read_variables(tmp_path / "model.bin")
     kinds = {name: str(value.dtype) for name, value in found.items()}
@@ -39,7 +38,6 @@ def test_what_is_not_multiplied_has_the_format_beside_int8(beside: str, tmp_path
 
 
 def test_layers_with_equal_scales_keep_weights_of_their_own(tmp_path: Path) -> None:
-    """Two matrices that differ, and have equal scales, are not joined: each is what was given."""
     save_llama(tmp_path, SHAPE, weights, WORDS, "int8")
     found = read_variables(tmp_path / "model.bin")
     for layer in range(SHAPE.layers):
@@ -51,7 +49,6 @@ def test_layers_with_equal_scales_keep_weights_of_their_own(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_embeddings_that_are_the_output_layer_too_are_written_once(tied: bool, tmp_path: Path) -> None:
-    """Whether the source says that they are the same, or holds them twice."""
     import ctranslate2
 
     shape = LlamaShape(layers=1, heads=2, kv_heads=1, head_dim=4, rope_base=1e4, rms_epsilon=1e-5, tied_embeddings=tied)
@@ -63,7 +60,6 @@ def test_embeddings_that_are_the_output_layer_too_are_written_once(tied: bool, t
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
 def test_int8_says_about_what_float32_says(architecture: str, tmp_path: Path) -> None:
-    """All of a network arrives in int8, and in its place."""
     path = write_random_gguf(tmp_path / "m.gguf", architecture, "Q8_0")
     convert(str(path), "small", tmp_path, "int8")
     convert(str(path), "exact", tmp_path, "float32")

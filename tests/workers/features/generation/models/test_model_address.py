@@ -24,7 +24,6 @@ from headrace_workers.testing import make_echo_model
     ],
 )  # fmt: skip
 def test_an_address_names_an_engine_a_model_and_an_alias(text: str, address: ModelAddress, alias: str) -> None:
-    """The alias is the last part of the model's name, in letters that jobs can carry."""
     assert parse_address(text) == address
     assert address.alias == alias
 
@@ -33,7 +32,6 @@ def test_an_address_names_an_engine_a_model_and_an_alias(text: str, address: Mod
     "text", ["smollm2-135m-instruct", "./model.gguf", "http://localhost/v1", "openai:", "other:x", "http://h/v1#"]
 )
 def test_other_words_are_no_address(text: str) -> None:
-    """Aliases, files and half an address are no addresses of models."""
     assert parse_address(text) is None
 
 
@@ -43,7 +41,6 @@ def test_other_words_are_no_address(text: str) -> None:
      "https://api.groq.com/openai/v1#m"],
 )  # fmt: skip
 def test_an_entry_is_written_once_and_reads_back(tmp_path: Path, text: str) -> None:
-    """What was in the catalogue stays; a second time nothing is written."""
     home = tmp_path / "home"
     home.mkdir()
     path = home / "models.toml"
@@ -64,13 +61,11 @@ def test_an_entry_is_written_once_and_reads_back(tmp_path: Path, text: str) -> N
 
 
 def test_an_entry_for_a_provider_names_the_place_of_its_key(tmp_path: Path) -> None:
-    """The key itself is not asked for, and not written."""
     enter_model(tmp_path, ModelAddress("openai", "gpt-5-mini"))
     assert str(read_catalogue(tmp_path).models["gpt-5-mini"].api_key) == "env:OPENAI_API_KEY"
 
 
 def test_an_alias_never_changes_its_meaning(tmp_path: Path) -> None:
-    """A name that is taken is refused, be it by a folder or by another entry."""
     make_echo_model(tmp_path)
     with pytest.raises(ConfigurationError, match="echo is a model of this machine"):
         enter_model(tmp_path, ModelAddress("openai", "echo", "http://localhost:1/v1"))
@@ -80,7 +75,6 @@ def test_an_alias_never_changes_its_meaning(tmp_path: Path) -> None:
 
 
 def test_a_broken_catalogue_is_left_as_it_is(tmp_path: Path) -> None:
-    """A file that cannot be read is not written into."""
     (tmp_path / "models.toml").write_text("[models.")
     with pytest.raises(ConfigurationError, match="is not TOML"):
         enter_model(tmp_path, ModelAddress("openai", "m", "http://localhost:1/v1"))
@@ -88,7 +82,6 @@ def test_a_broken_catalogue_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_entries_that_are_written_at_once_are_all_there(tmp_path: Path) -> None:
-    """Each reads the file, and writes it anew."""
     addresses = [ModelAddress("openai", f"m{number}", price=(0.5, 1.0)) for number in range(20)]
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda address: enter_model(tmp_path, address), addresses))

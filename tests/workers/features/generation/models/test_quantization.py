@@ -19,13 +19,11 @@ from headrace_workers.testing import make_tiny_model
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
-    """A typing error is answered with the list."""
     with pytest.raises(ConfigurationError, match="float32"):
         check_quantization("int4")
 
 
 def test_a_format_that_this_machine_lacks_is_refused_with_those_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says what is possible here, and how to convert for another machine."""
     monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: 0)
     monkeypatch.setattr("ctranslate2.get_supported_compute_types", lambda device: {"int8", "float32"})
     check_quantization("int8")
@@ -59,7 +57,6 @@ def rows(width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("width", [1, 2, 63, 64])
 def test_no_pair_of_weights_can_overflow(width: int) -> None:
-    """Whatever the weights are and whatever they are multiplied with."""
     integers, scale = pair_safe(rows(width))
     assert (integers.dtype, scale.dtype, np.isfinite(scale).all()) == (np.int8, np.float32, True)
     assert not overflows(integers)
@@ -68,7 +65,6 @@ def test_no_pair_of_weights_can_overflow(width: int) -> None:
 
 @pytest.mark.parametrize("width", [1, 2, 63, 64])
 def test_weights_are_rounded_and_use_all_the_room(width: int) -> None:
-    """Each weight is at most half a step away, and each row reaches one of its two bounds."""
     weights = rows(width)
     integers, scale = pair_safe(weights)
     assert np.abs(weights.astype(np.float64) * scale[:, None] - integers).max() <= 0.5 + 1e-4
@@ -118,7 +114,6 @@ def from_transformers(folder: Path) -> str:
 def test_every_conversion_writes_weights_that_cannot_overflow(
     tmp_path: Path, source: Callable[[Path], str], quantization: str, beside: str
 ) -> None:
-    """Weights of all routes have the bound that their card names; what is not multiplied has the format beside it."""
     convert(source(tmp_path), "mine", tmp_path, quantization, for_elsewhere=True)
     card = load_card(tmp_path, "mine")
     assert (card.weight_range, card.number_format) == ("pairs", f"{quantization}_pairs")
@@ -134,7 +129,6 @@ def test_every_conversion_writes_weights_that_cannot_overflow(
 
 @pytest.mark.integration
 def test_other_formats_have_no_bound(tmp_path: Path) -> None:
-    """In float32 the card says nothing of int8."""
     convert(from_sentences(tmp_path), "mine", tmp_path, "float32")
     card = load_card(tmp_path, "mine")
     found: dict[str, Any] = read_variables(tmp_path / "models" / "mine" / "model.bin")

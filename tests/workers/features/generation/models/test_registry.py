@@ -33,7 +33,6 @@ class Clock:
 
 
 def test_a_card_reads_back_as_it_was_written(tmp_path: Path) -> None:
-    """Every entry of model.toml survives the way through the file."""
     folder = make_echo_model(tmp_path, "echo-1")
     card = read_card(folder)
     assert card.alias == "echo-1"
@@ -53,7 +52,6 @@ def test_an_unknown_alias_names_those_that_are_there(tmp_path: Path) -> None:
 
 
 def test_an_empty_home_knows_nothing(tmp_path: Path) -> None:
-    """A home that does not exist is no error until a model is asked for."""
     registry = Registry(tmp_path / "nowhere")
     assert "echo" not in registry
     with pytest.raises(UnknownModel, match="none"):
@@ -61,7 +59,6 @@ def test_an_empty_home_knows_nothing(tmp_path: Path) -> None:
 
 
 def test_a_new_model_is_known_at_once(tmp_path: Path) -> None:
-    """A model can be used in the moment after it was pulled, however often all models were asked for."""
     registry = Registry(tmp_path, monotonic=Clock())
     assert registry.aliases() == []
     assert "echo" not in registry
@@ -72,7 +69,6 @@ def test_a_new_model_is_known_at_once(tmp_path: Path) -> None:
 
 
 def test_all_models_are_looked_through_once_a_second(tmp_path: Path) -> None:
-    """However often the bridge asks which there are; what has gone is then gone."""
     clock = Clock()
     registry = Registry(tmp_path, monotonic=clock)
     folder = make_echo_model(tmp_path)
@@ -103,7 +99,6 @@ def test_a_card_that_cannot_be_used_is_said_once_and_mended_at_once(
 
 
 def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bridge asks for every job: a known alias costs a dictionary lookup."""
     make_echo_model(tmp_path)
     clock = Clock()
     registry = Registry(tmp_path, monotonic=clock)
@@ -142,7 +137,6 @@ def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, line: str, damage: str, says: str) -> None:
-    """One bad folder does not hide the good ones, and asking for it says what is wrong with it."""
     make_echo_model(tmp_path, "good")
     path = make_echo_model(tmp_path, "bad") / "model.toml"
     lines = path.read_text().splitlines()
@@ -153,7 +147,6 @@ def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, line
 
 
 def test_a_card_that_names_no_kind_is_a_generators(tmp_path: Path) -> None:
-    """Cards were written before there were embedders."""
     path = make_echo_model(tmp_path) / "model.toml"
     path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("kind")))
     assert load_card(tmp_path, "echo").kind == "generator"
@@ -161,7 +154,6 @@ def test_a_card_that_names_no_kind_is_a_generators(tmp_path: Path) -> None:
 
 
 def test_jobs_may_not_name_an_embedder(tmp_path: Path) -> None:
-    """The registry knows none, whoever asks for it; all cards are still listed."""
     make_hash_embedder(tmp_path)
     make_echo_model(tmp_path)
     registry = Registry(tmp_path)
@@ -174,7 +166,6 @@ def test_jobs_may_not_name_an_embedder(tmp_path: Path) -> None:
 
 
 def test_an_embedder_is_read_once_and_its_successor_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A burst of jobs that name it costs no burst of reads; a generator that takes its alias is there for all."""
     make_hash_embedder(tmp_path, "mine")
     registry = Registry(tmp_path, monotonic=Clock())
     assert "mine" not in registry
@@ -189,7 +180,6 @@ def test_an_embedder_is_read_once_and_its_successor_at_once(tmp_path: Path, monk
 
 
 def test_a_folder_that_is_still_being_made_is_not_seen(tmp_path: Path) -> None:
-    """Names that begin with a dot are drafts."""
     folder = make_echo_model(tmp_path, "echo")
     folder.rename(folder.with_name(".echo-draft"))
     assert list_cards(tmp_path) == []
@@ -197,14 +187,12 @@ def test_a_folder_that_is_still_being_made_is_not_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("alias", ["../etc", "", ".hidden", "A", "a/b", "a" * 65])
 def test_no_alias_leads_out_of_the_home(tmp_path: Path, alias: str) -> None:
-    """An alias is a name, never a path."""
     assert alias not in Registry(tmp_path)
     with pytest.raises(ConfigurationError, match="cannot name a model"):
         model_dir(tmp_path, alias)
 
 
 def test_the_registry_brings_no_engine() -> None:
-    """The bridge imports it, and must stay light."""
     code = (
         "import sys, headrace_workers.features.generation.models.registry; "
         "print([m for m in ('ctranslate2', 'numpy', 'tokenizers', 'torch', 'gguf') if m in sys.modules])"
@@ -214,7 +202,6 @@ def test_the_registry_brings_no_engine() -> None:
 
 
 def test_the_bound_of_int8_weights_is_part_of_the_version(tmp_path: Path) -> None:
-    """Answers of a model whose weights were quantized in another way are not taken for its own."""
     folder = make_echo_model(tmp_path, "small")
     versions = []
     for weight_range in ("", "pairs"):
@@ -226,7 +213,6 @@ def test_the_bound_of_int8_weights_is_part_of_the_version(tmp_path: Path) -> Non
 
 
 def test_a_card_of_before_names_no_bound(tmp_path: Path) -> None:
-    """It is read, as one whose int8 weights use all of ±127."""
     folder = make_echo_model(tmp_path)
     path = folder / CARD_FILE
     path.write_text("".join(line for line in path.read_text().splitlines(True) if "weight_range" not in line))
@@ -234,7 +220,6 @@ def test_a_card_of_before_names_no_bound(tmp_path: Path) -> None:
 
 
 def test_the_version_names_a_penalty_of_the_models_own(tmp_path: Path) -> None:
-    """Answers depend on it, so the cache serves none across; a model without one is called as ever."""
     folder = make_echo_model(tmp_path)
     assert Registry(tmp_path).version("echo") == "echo/none/"
     write_card(folder, replace(read_card(folder), repetition_penalty=1.1))
@@ -250,7 +235,6 @@ def write_catalogue(home: Path, *aliases: str, more: str = "") -> None:
 
 
 def test_a_model_of_the_catalogue_answers_to_its_alias(tmp_path: Path) -> None:
-    """Bridges learn how many calls a worker of it holds open, and its identity names the address and the model."""
     write_catalogue(tmp_path, "far", more='[chains.safe]\nmodels = ["far", "echo"]\n')
     make_echo_model(tmp_path)
     registry = Registry(tmp_path, monotonic=Clock())
@@ -273,7 +257,6 @@ def test_a_folder_goes_before_an_entry_of_the_same_name(tmp_path: Path) -> None:
 
 
 def test_a_broken_catalogue_leaves_the_last_good_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A slip of an editor takes no model away; it is said once, and mended at once."""
     write_catalogue(tmp_path, "far")
     clock = Clock()
     registry = Registry(tmp_path, monotonic=clock)
@@ -291,7 +274,6 @@ def test_a_broken_catalogue_leaves_the_last_good_one(tmp_path: Path, caplog: pyt
 
 
 def test_a_changed_catalogue_is_read_within_a_second(tmp_path: Path) -> None:
-    """An entry that was just added is known at once, and one that was removed is gone a second later."""
     write_catalogue(tmp_path, "far")
     clock = Clock()
     registry = Registry(tmp_path, monotonic=clock)
@@ -304,7 +286,6 @@ def test_a_changed_catalogue_is_read_within_a_second(tmp_path: Path) -> None:
 
 
 def test_a_folder_cannot_name_an_engine_of_other_machines(tmp_path: Path) -> None:
-    """A card in a folder has no address: such an engine belongs into the catalogue."""
     path = make_echo_model(tmp_path, "odd") / CARD_FILE
     path.write_text(path.read_text().replace('engine = "echo"', 'engine = "openai"'))
     with pytest.raises(ConfigurationError, match="engine 'openai' of this generator is not one of ctranslate2, echo"):
@@ -312,7 +293,6 @@ def test_a_folder_cannot_name_an_engine_of_other_machines(tmp_path: Path) -> Non
 
 
 def test_a_draft_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
-    """The new folder replaces the old one whole."""
     for text in ("first", "second"):
         with staged_model(tmp_path, "m") as draft:
             (draft / text).write_text(text)
@@ -320,7 +300,6 @@ def test_a_draft_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
-    """A conversion that fails half-way changes nothing, and leaves no litter."""
     with staged_model(tmp_path, "m") as draft:
         (draft / "good").write_text("good")
 

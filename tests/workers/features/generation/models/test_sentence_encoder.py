@@ -18,7 +18,6 @@ NUMBERS = np.array([[1.5, -2.0, 0.25], [3.0, 0.0, -0.5]], dtype=np.float32)
 
 
 def test_each_type_reads_back_as_float32(tmp_path: Path) -> None:
-    """Half precision of both kinds too; in memory of its own, which may be written to."""
     path = tmp_path / "model.safetensors"
     upper_half = (NUMBERS.view(np.uint32) >> 16).astype(np.uint16)
     tensors = {"full": NUMBERS, "half": NUMBERS.astype(np.float16), "brain": upper_half}
@@ -32,7 +31,6 @@ def test_each_type_reads_back_as_float32(tmp_path: Path) -> None:
 
 
 def test_a_scalar_and_an_empty_tensor_are_tensors(tmp_path: Path) -> None:
-    """Their shapes have no lengths, or one of 0."""
     path = tmp_path / "model.safetensors"
     write_safetensors(path, {"one": np.array(2.0, dtype=np.float32), "none": np.empty((0, 4), dtype=np.float32)})
     shapes = {name: read_tensor(path, stored).shape for name, stored in read_header(path).items()}
@@ -61,7 +59,6 @@ def file_of(header: object, body: bytes = b"\0" * 8) -> bytes:
     ids=range(9),
 )
 def test_a_damaged_file_is_told(tmp_path: Path, content: bytes, says: str) -> None:
-    """Nothing outside the tensors is read, whatever the header says."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=says):
@@ -69,7 +66,6 @@ def test_a_damaged_file_is_told(tmp_path: Path, content: bytes, says: str) -> No
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    """With its path."""
     with pytest.raises(ConfigurationError, match=r"model\.safetensors is no readable"):
         read_header(tmp_path / "model.safetensors")
 
@@ -107,7 +103,6 @@ def strange_weight(files: dict[str, Any]) -> None:
 
 @pytest.mark.integration
 def test_it_needs_no_torch_and_makes_an_embedder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what the folder says of itself, and nothing that a job may name."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     card = convert(str(write_sentence_folder(tmp_path / "mine")), "mine", tmp_path)
     assert (card.kind, card.engine, card.quantization, card.licence) == ("embedder", "ctranslate2", "int8", "mit")
@@ -118,7 +113,6 @@ def test_it_needs_no_torch_and_makes_an_embedder(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.integration
 def test_the_same_folder_gives_the_same_weights(tmp_path: Path) -> None:
-    """Two machines that convert it have one embedder, and may share vectors."""
     folder = str(write_sentence_folder(tmp_path / "mine"))
     assert convert(folder, "one", tmp_path).sha256 == convert(folder, "two", tmp_path).sha256
 
@@ -139,7 +133,6 @@ def test_the_same_folder_gives_the_same_weights(tmp_path: Path) -> None:
     ids=range(9),
 )  # fmt: skip
 def test_folders_of_all_ages_are_read(tmp_path: Path, change: Change, expected: int) -> None:
-    """Newer ones say some things elsewhere; the network's places bound what is read."""
     card = convert(str(write_sentence_folder(tmp_path / "mine", change)), "mine", tmp_path)
     assert card.context_length == expected
 
@@ -165,7 +158,6 @@ def test_folders_of_all_ages_are_read(tmp_path: Path, change: Change, expected: 
     ids=range(14),
 )  # fmt: skip
 def test_what_would_give_other_vectors_is_refused(tmp_path: Path, change: Change, says: str) -> None:
-    """By name, and no model is left behind."""
     folder = write_sentence_folder(tmp_path / "mine", change)
     with pytest.raises(ConfigurationError, match=says):
         convert(str(folder), "mine", tmp_path)
@@ -174,7 +166,6 @@ def test_what_would_give_other_vectors_is_refused(tmp_path: Path, change: Change
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json"])
 def test_a_folder_that_lacks_a_file_is_told(tmp_path: Path, name: str) -> None:
-    """With the file's path."""
     folder = write_sentence_folder(tmp_path / "mine")
     (folder / name).unlink()
     with pytest.raises(ConfigurationError, match=f"{name}"):

@@ -23,7 +23,6 @@ def told(end=None, **more):
 
 
 def test_a_body_is_a_generation_job():
-    """Every parameter that works is in it."""
     body = {
         "model": "mill",
         "messages": [
@@ -69,13 +68,11 @@ def test_a_body_is_a_generation_job():
 
 
 def test_what_is_not_said_is_as_headrace_has_it():
-    """No default of OpenAI's comes in."""
     assert job_of() == GenerationJob(tenant="shop", model="mill", messages=(Message(role="user", content="Hello?"),))
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_either_name_bounds_the_answer(name):
-    """The old one and the new."""
     assert job_of(**{name: 20}).sampling.max_tokens == 20
     with pytest.raises(Refused) as caught:
         job_of(**{name: 0})
@@ -83,7 +80,6 @@ def test_either_name_bounds_the_answer(name):
 
 
 def test_two_bounds_that_differ_are_refused():
-    """Equal ones are one."""
     assert job_of(max_tokens=20, max_completion_tokens=20).sampling.max_tokens == 20
     with pytest.raises(Refused, match="differs from max_completion_tokens") as caught:
         job_of(max_tokens=20, max_completion_tokens=21)
@@ -120,14 +116,12 @@ def test_two_bounds_that_differ_are_refused():
     ],
 )
 def test_what_is_wrong_is_named(change, param):
-    """As the body has it, with status 400."""
     with pytest.raises(Refused) as caught:
         job_of(**change)
     assert (caught.value.param, caught.value.status) == (param, 400)
 
 
 def test_a_key_that_is_too_long_is_the_header_s():
-    """It does not come in the body."""
     with pytest.raises(Refused) as caught:
         read(HELLO, RequestContext("shop", "k" * 257, Lane.INTERACTIVE))
     assert caught.value.param == "Idempotency-Key"
@@ -140,7 +134,6 @@ def test_the_same_body_gives_the_same_jobs():
 
 
 def test_an_answer_is_a_chat_completion():
-    """The client's own class takes it, and finds all."""
     found = ChatCompletion.model_validate(told(metadata={"order": "17"}))
     (choice,) = found.choices
     assert found.id == f"chatcmpl-{JOB_ID}"
@@ -166,21 +159,18 @@ def test_an_answer_is_a_chat_completion():
     ],
 )
 def test_why_there_is_no_more(end, content, refusal, finish_reason):
-    """Cut, withheld, or without anything to rest on."""
     (choice,) = told(end)["choices"]
     assert choice["message"] == {"role": "assistant", "content": content, "refusal": refusal}
     assert choice["finish_reason"] == finish_reason
 
 
 def test_a_job_that_was_not_answered_is_refused():
-    """With what became of it."""
     with pytest.raises(Refused, match="was cancelled"):
         told(cancelled())
 
 
 @pytest.mark.parametrize("end", [answered("Once upon a time. " * 20), answered(None), answered("", "abstained")])
 def test_chunks_come_to_the_same_completion(end):
-    """As the client itself puts them together."""
     request = read({**HELLO, "stream": True, "stream_options": {"include_usage": True}}, ASKER)
     assert request.stream
     body = request.answer([end])

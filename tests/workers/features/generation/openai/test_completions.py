@@ -12,7 +12,6 @@ ONE = {"model": "mill", "prompt": "Hello?"}
 
 
 def test_a_prompt_is_one_turn_of_the_user():
-    """With what the body says of sampling."""
     (job,) = read({**ONE, "max_tokens": 5, "temperature": 1, "stop": ["a", "b"], "user": "u"}, ASKER).jobs
     assert job == GenerationJob(
         tenant="shop",
@@ -24,7 +23,6 @@ def test_a_prompt_is_one_turn_of_the_user():
 
 
 def test_many_prompts_are_many_jobs():
-    """Each with a key of its own."""
     jobs = read({**ONE, "prompt": ["a", "b"]}, RequestContext("shop", "k", Lane.BATCH)).jobs
     assert [(job.prompt, job.idempotency_key, job.lane) for job in jobs] == [
         ("a", "k/0", "batch"),
@@ -46,14 +44,12 @@ def test_many_prompts_are_many_jobs():
     ],
 )
 def test_what_is_wrong_is_named(change, param):
-    """As the body has it."""
     with pytest.raises(Refused) as caught:
         read({**ONE, **change}, ASKER)
     assert caught.value.param == param
 
 
 def test_an_answer_is_a_completion():
-    """The client's own class takes it; each prompt has its choice, and usage is of all."""
     request = read({**ONE, "prompt": ["a", "b", "c"]}, ASKER)
     body = request.answer([answered("one"), answered("two", "length"), answered(None)])
     found = Completion.model_validate(body)
@@ -69,7 +65,6 @@ def test_an_answer_is_a_completion():
 
 
 def test_chunks_come_to_the_same_texts():
-    """One choice after the other; the last chunk of each says why it ended, the last of all carries the receipts."""
     request = read({**ONE, "prompt": ["a", "b"], "stream": True, "stream_options": {"include_usage": True}}, ASKER)
     body = request.answer([answered("Once upon a time. " * 20), answered("", "length")])
     *chunks, last = list(request.chunks(body))

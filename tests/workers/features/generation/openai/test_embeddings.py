@@ -34,7 +34,6 @@ def embedded(floats=FLOATS):
 
 
 def test_each_input_is_a_job():
-    """Each with a key of its own; one alone has the request's."""
     asker = RequestContext("shop", "k", Lane.INTERACTIVE)
     (job,) = read({**BODY, "dimensions": 8, "user": "u"}, asker).jobs
     assert job == EmbeddingJob(
@@ -46,7 +45,6 @@ def test_each_input_is_a_job():
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_an_answer_is_a_list_of_vectors(encoding):
-    """In the order of the inputs; base64 is of 32-bit floats, as the clients read it."""
     body = read({**BODY, "input": ["a", "b"], "encoding_format": encoding}, ASKER).answer(
         [embedded(), embedded((1.0,))]
     )
@@ -76,7 +74,6 @@ def test_an_answer_is_a_list_of_vectors(encoding):
     ],
 )
 def test_what_is_wrong_is_named(change, param):
-    """As the body has it."""
     with pytest.raises(Refused) as caught:
         read({**BODY, **change}, ASKER)
     assert caught.value.param == param

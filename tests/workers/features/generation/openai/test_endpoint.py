@@ -60,13 +60,11 @@ def all_of(kind):
 
 
 def test_every_url_has_its_method():
-    """No more, and no fewer."""
     assert {url: method.read for url, (method, _) in METHODS.items()} == ENDPOINTS
 
 
 @pytest.mark.parametrize(("url", "name"), all_of("works"))
 def test_what_works_does_something(url, name):
-    """The jobs are others, or the stream, or what is told: nothing is read and forgotten."""
     _, body = METHODS[url]
     if name == "previous_response_id":  # the gateway looks it up
         with pytest.raises(Refused, match="earlier responses are not at hand here"):
@@ -101,6 +99,5 @@ def test_what_does_not_work_is_refused_by_name(url, name):
 @pytest.mark.parametrize("url", METHODS)
 @pytest.mark.parametrize("body", [{}, [], "text", None, {"headrace": 1}])
 def test_whatever_comes_is_refused_and_nothing_else(url, body):
-    """A stranger's body raises no other error."""
     with pytest.raises(Refused):
         ENDPOINTS[url](body, ASKER)

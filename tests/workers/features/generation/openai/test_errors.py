@@ -16,7 +16,6 @@ from headrace_workers.http.openai_errors import Refused, answered, missing, refu
 
 
 def test_the_body_is_what_openai_s_clients_read():
-    """All four names are there, absent ones as null; the job's id where there is a job."""
     told = Refused("no", status=404, code="model_not_found", param="model").body()
     assert told == {
         "error": {"message": "no", "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
@@ -27,7 +26,6 @@ def test_the_body_is_what_openai_s_clients_read():
 @pytest.mark.parametrize("failure", ["unparsable", "truncated", "unsatisfiable"])
 @pytest.mark.parametrize("category", [Category.PERMANENT, Category.REROUTABLE])
 def test_an_answer_without_its_format_has_a_status_of_its_own(failure, category):
-    """Status 422 with the failure as the code, whatever the job's category, and the place where the answer fails."""
     error = unanswered(died(category, failure=failure, place="/age"))
     assert (error.status, error.code, error.should_retry) == (422, failure, False)
     assert error.body()["error"]["headrace"] == {"job_id": JOB_ID, "place": "/age"}
@@ -47,7 +45,6 @@ def test_an_answer_without_its_format_has_a_status_of_its_own(failure, category)
     ],
 )
 def test_a_field_that_admission_refuses_is_named_as_the_body_has_it(param, told):
-    """The longest name of the request for a part of the field comes first."""
     names = {
         "output": "response_format", "output.json_schema": "response_format.json_schema.schema",
         "tools": "tools", "tools[1]": "tools[1].function",
@@ -57,19 +54,16 @@ def test_a_field_that_admission_refuses_is_named_as_the_body_has_it(param, told)
 
 
 def test_a_format_among_the_own_options_is_named_there():
-    """A request that sends its format as `headrace.output` is told of that name."""
     assert refused(InvalidRecord("no", param="output.pattern")).param == "headrace.output.pattern"
 
 
 @pytest.mark.parametrize("make", [lambda: wrong("n", "is odd"), lambda: unsupported("n", "is odd")])
 def test_a_parameter_is_named_in_the_words_and_beside_them(make):
-    """Who reads only the message, and who reads only `param`, both know which one it is."""
     error = make()
     assert (error.status, error.param, str(error)) == (400, "n", "n: is odd")
 
 
 def test_what_is_missing_is_named():
-    """With OpenAI's own code for it."""
     error = missing("model")
     assert (error.param, error.code, str(error)) == ("model", "missing_required_parameter", "model is missing")
 
@@ -90,7 +84,6 @@ def test_errors_of_headrace_have_a_status_and_a_code(error, status, code, param)
 
 
 def test_a_refusal_stays_what_it_is():
-    """It is told once, in its own words."""
     error = missing("model")
     assert refused(error) is error
 
@@ -108,7 +101,6 @@ def test_a_refusal_stays_what_it_is():
     ],
 )
 def test_a_dead_job_says_why(category, status):
-    """With OpenAI's code or its category, the dead letter's reason, and its id."""
     told = unanswered(died(category, "so it is"))
     code = {Category.INVALID: "invalid_value", Category.QUOTA: "insufficient_quota"}.get(category, str(category))
     assert (told.status, told.code, str(told), told.job_id) == (status, code, "so it is", JOB_ID)
@@ -126,7 +118,6 @@ def test_a_dead_job_says_why(category, status):
     ],
 )
 def test_the_code_of_a_dead_job_decides_the_status(category, code, status, retry_after):
-    """A permanent failure is the request's fault only if the code says so."""
     told = unanswered(died(category, code=code))
     response = refused_response(told)
     assert (response.status_code, told.code, response.headers.get("retry-after")) == (status, code, retry_after)
@@ -135,14 +126,12 @@ def test_the_code_of_a_dead_job_decides_the_status(category, code, status, retry
 
 @pytest.mark.parametrize(("reason", "words"), [("", "was cancelled"), ("no need", "was cancelled: no need")])
 def test_a_cancelled_job_says_so(reason, words):
-    """With the reason, where one was given."""
     told = unanswered(cancelled(reason))
     assert (told.status, told.code, told.job_id, told.should_retry) == (409, "cancelled", JOB_ID, False)
     assert str(told) == f"the job {JOB_ID} {words}"
 
 
 def test_the_first_that_was_not_answered_is_told():
-    """Results come back in their order; one end that is none refuses the whole."""
     first, second = result("one"), result("two")
     assert answered([first, second], "generation") == [first, second]
     with pytest.raises(Refused, match="it cannot be done"):
@@ -150,7 +139,6 @@ def test_the_first_that_was_not_answered_is_told():
 
 
 def test_a_key_of_another_kind_of_request_is_a_conflict():
-    """A result of another kind is not told as an answer to this one."""
     with pytest.raises(Refused, match="idempotency key") as caught:
         answered([result()], "embedding")
     assert (caught.value.status, caught.value.code, caught.value.job_id) == (409, "idempotency_key_reused", JOB_ID)

@@ -25,14 +25,12 @@ def by_response(output, **more):
 
 @pytest.mark.parametrize("strict", [{}, {"strict": None}, {"strict": True}, {"strict": False}])
 def test_a_schema_is_the_format_of_the_job(strict):
-    """The whole schema holds, whether the client calls it strict or not."""
     wrapped = {"type": "json_schema", "json_schema": {**WRAPPED["json_schema"], **strict}}
     assert by_chat(wrapped).output == by_response({**FLAT, **strict}).output == TICKET
 
 
 @pytest.mark.parametrize("ask", [by_chat, by_response])
 def test_formats_without_a_schema(ask):
-    """`json_object` is any object, and `text` is no format."""
     assert ask({"type": "json_object"}).output == JsonObjectFormat()
     assert ask({"type": "text"}).output is ask(None).output is None
 
@@ -48,13 +46,11 @@ def test_a_description_stands_in_the_schema():
 
 @pytest.mark.parametrize("name", ["Ticket", "_ticket-2", "9", "x" * 64])
 def test_a_format_may_have_any_name_that_openai_takes(name):
-    """The job keeps the name."""
     assert by_response({**FLAT, "name": name}).output.name == name
 
 
 @pytest.mark.parametrize("endpoint", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
 def test_a_format_that_openai_does_not_have_is_an_own_option(endpoint):
-    """`headrace.output` takes every format of a job."""
     output = {"type": "choice", "choices": ["yes", "no"]}
     given = {**CHAT, "prompt": "a", "input": "a", "headrace": {"output": output}}
     body = {name: value for name, value in given.items() if name not in _OF_OTHERS[endpoint]}
@@ -80,7 +76,6 @@ _OF_OTHERS = {
     ],
 )
 def test_an_unknown_format_is_refused_by_its_place(output, param):
-    """The error names the parameter of the endpoint."""
     for ask, name in ((by_chat, "response_format"), (by_response, "text.format")):
         with pytest.raises(Refused) as caught:
             ask(output)
@@ -102,7 +97,6 @@ def test_an_unknown_format_is_refused_by_its_place(output, param):
     ],
 )
 def test_a_part_of_a_format_is_refused_by_its_place(change, param, code):
-    """The error has OpenAI's code, and the path of the part."""
     wrapped = {"type": "json_schema", "json_schema": {**WRAPPED["json_schema"], **change}}
     for ask, output, within in (
         (by_chat, wrapped, "response_format.json_schema"),
@@ -114,7 +108,6 @@ def test_a_part_of_a_format_is_refused_by_its_place(change, param, code):
 
 
 def test_a_chat_s_schema_must_be_there():
-    """The error names the object that is missing."""
     with pytest.raises(Refused) as caught:
         by_chat({"type": "json_schema"})
     assert caught.value.param == "response_format.json_schema"
@@ -122,20 +115,17 @@ def test_a_chat_s_schema_must_be_there():
 
 @pytest.mark.parametrize("ask", [by_chat, by_response])
 def test_a_format_is_given_once(ask):
-    """A format of OpenAI's and an own one contradict each other."""
     with pytest.raises(Refused, match=r"headrace\.output names a format, too"):
         ask({"type": "json_object"}, headrace={"output": {"type": "json_object"}})
 
 
 def test_an_own_format_is_refused_by_its_place():
-    """The error names the option of headrace."""
     with pytest.raises(Refused) as caught:
         by_chat(None, headrace={"output": {"type": "regex", "pattern": ""}})
     assert caught.value.param == "headrace.output.pattern"
 
 
 def test_the_response_repeats_its_format():
-    """A client reads from the response what it asked for."""
     body = {"model": "mill", "input": "a", "text": {"format": FLAT, "verbosity": "medium"}}
     told = ENDPOINTS["/v1/responses"](body, ASKER).answer([answered("{}")])
     assert told["text"] == {"format": FLAT, "verbosity": "medium"}

@@ -12,7 +12,6 @@ from headrace_workers.features.generation.openai.generation import pieces, recei
 
 
 def test_a_receipt_has_all_but_the_text():
-    """Verdicts, times, what was recalled and what it rests on."""
     told = receipt(
         answered(recall=Recall(tier=CacheTier.EXACT, age=3.0), grounding=Grounding(knowledge="mill", floor=0.35))
     )
@@ -32,7 +31,6 @@ def test_a_receipt_has_all_but_the_text():
 
 
 def test_a_receipt_says_who_was_asked_who_saw_the_text_and_what_it_cost():
-    """As the receipt of every other door does."""
     attempts = (
         Attempt(model="far", provider="acme", category=Category.REROUTABLE, reason="no answer", ms=3.0, cost=20),
         Attempt(model="mill", ms=5.0, cost=0),
@@ -48,13 +46,11 @@ def test_a_receipt_says_who_was_asked_who_saw_the_text_and_what_it_cost():
 
 
 def test_what_was_not_asked_for_is_not_in_it():
-    """No cache, no recall; no knowledge base, no grounding."""
     assert not {"recall", "grounding"} & receipt(answered()).keys()
 
 
 @given(st.text(alphabet=st.sampled_from("a \n\u00e9\U0001f600"), max_size=300))
 def test_all_pieces_together_are_the_text(text):
-    """Nothing is lost between them, and none is empty or long."""
     cut = pieces(text)
     assert "".join(cut) == text
     assert all(0 < len(piece) <= 64 for piece in cut)

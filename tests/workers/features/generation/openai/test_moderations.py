@@ -21,7 +21,6 @@ def moderated(action="allow", **verdict):
 
 
 def test_each_text_is_a_job_and_parts_are_one():
-    """A list of texts is many, a list of parts is one text with a line each."""
     asker = RequestContext("shop", "k", Lane.INTERACTIVE)
     (job,) = read({"input": "a"}, asker).jobs
     assert job == ModerationJob(tenant="shop", idempotency_key="k", input="a")
@@ -31,7 +30,6 @@ def test_each_text_is_a_job_and_parts_are_one():
 
 
 def test_a_verdict_is_told_as_it_is():
-    """The receipt beside it has the rest."""
     told = {
         "categories": {"personal_data": True, "hate": False},
         "category_scores": {"personal_data": 0.9, "hate": 0.4},
@@ -68,7 +66,6 @@ def test_what_nobody_looked_for_is_neither_true_nor_false():
     ],
 )
 def test_what_is_wrong_is_named(body, param):
-    """As the body has it."""
     with pytest.raises(Refused) as caught:
         read(body, ASKER)
     assert caught.value.param == param

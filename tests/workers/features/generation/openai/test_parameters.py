@@ -13,7 +13,6 @@ PARAMETERS = Parameters(
 
 
 def test_what_works_is_handed_on_and_null_is_not():
-    """Null is the same as absent."""
     assert PARAMETERS.given({"model": "m"}) == {"model": "m"}
     assert PARAMETERS.given({"model": None}) == {}
 
@@ -22,7 +21,6 @@ def test_what_works_is_handed_on_and_null_is_not():
     "body", [{"n": 1}, {"n": 1.0}, {"n": None}, {"logprobs": False}, {"tools": []}, {"choice": "auto"}, {"audio": None}]
 )
 def test_a_value_that_means_the_default_is_taken(body):
-    """It asks for nothing, and is handed on to nobody."""
     assert PARAMETERS.given(body) == {}
 
 
@@ -31,7 +29,6 @@ def test_a_value_that_means_the_default_is_taken(body):
     [{"n": 2}, {"n": True}, {"n": "1"}, {"logprobs": 0}, {"tools": [{}]}, {"choice": "required"}, {"audio": {}}],
 )
 def test_any_other_value_is_refused_by_name(body):
-    """True is not 1, and 0 is not false."""
     (name,) = body
     with pytest.raises(Refused) as caught:
         PARAMETERS.given(body)
@@ -39,7 +36,6 @@ def test_any_other_value_is_refused_by_name(body):
 
 
 def test_what_another_rests_on_is_named_before_it():
-    """Whoever sends tools may never have heard of the choice among them, which came with them."""
     with pytest.raises(Refused, match="tools: is not supported") as caught:
         PARAMETERS.given({"choice": "required", "tools": [{}]})
     assert caught.value.param == "tools"
@@ -55,7 +51,6 @@ def test_the_words_say_what_may_be_said():
 
 @pytest.mark.parametrize("value", [None, 1])
 def test_what_is_not_known_is_refused_even_as_null(value):
-    """A slip of the pen is told, whatever it says."""
     with pytest.raises(Refused, match="modle is not known") as caught:
         PARAMETERS.given({"modle": value})
     assert (caught.value.param, caught.value.code) == ("modle", "unknown_parameter")
@@ -63,7 +58,6 @@ def test_what_is_not_known_is_refused_even_as_null(value):
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_a_wish_among_the_parameters_is_told_where_it_stands(endpoint):
-    """Other servers take top_k there; one that this kind of job cannot have is not known at all."""
     with pytest.raises(Refused, match=r'priority is not known here: send it as \{"headrace": \{"priority": …\}\}'):
         ENDPOINTS[endpoint]({"priority": 1}, ASKER)
     generates = endpoint not in ("/v1/embeddings", "/v1/moderations")
@@ -83,7 +77,6 @@ def test_a_wish_among_the_parameters_is_told_where_it_stands(endpoint):
     ],
 )
 def test_a_model_that_is_not_named_is_missing(endpoint, body):
-    """Null is the same, as OpenAI tells it."""
     for asked in (body, {**body, "model": None}):
         with pytest.raises(Refused, match=r"^model is missing$") as caught:
             ENDPOINTS[endpoint](asked, ASKER)
@@ -91,7 +84,6 @@ def test_a_model_that_is_not_named_is_missing(endpoint, body):
 
 
 def test_a_part_of_a_body_is_named_with_its_place():
-    """Whoever sent a long list finds it."""
     for body, param in (({"n": 2}, "tools[0].n"), ({"x": 2}, "tools[0].x"), ("text", "tools[0]")):
         with pytest.raises(Refused) as caught:
             PARAMETERS.given(body, "tools[0]")
@@ -99,6 +91,5 @@ def test_a_part_of_a_body_is_named_with_its_place():
 
 
 def test_a_body_must_be_an_object():
-    """A list is none."""
     with pytest.raises(Refused, match="the body must be a JSON object"):
         PARAMETERS.given([])

@@ -40,21 +40,18 @@ BULK = RequestContext("shop", None, Lane.BATCH)
     ],
 )
 def test_a_service_tier_is_a_lane_and_a_priority(asked, told, asker, lane, priority):
-    """The door's lane is that of "default"; a wish for a priority of one's own comes before the tier's."""
     fields = shared_fields(asked, asker, OF_ANY)
     assert (tier(asked), fields["lane"], fields["priority"]) == (told, lane, priority)
 
 
 @pytest.mark.parametrize("name", ["scale", "ultrafast", 1, ["flex"]])
 def test_a_tier_that_there_is_not_is_refused(name):
-    """By name, with those that there are."""
     with pytest.raises(Refused, match="must be one of auto, default, flex") as caught:
         tier({"service_tier": name})
     assert caught.value.param == "service_tier"
 
 
 def test_who_the_user_is_goes_to_the_receipt():
-    """Beside the request's own metadata, under OpenAI's names."""
     asked = {"metadata": {"order": "17"}, "safety_identifier": "u1", "user": "u2"}
     assert shared_fields(asked, ASKER, OF_ANY)["metadata"] == {"order": "17", "safety_identifier": "u1", "user": "u2"}
 
@@ -70,7 +67,6 @@ def test_who_the_user_is_goes_to_the_receipt():
     ],
 )
 def test_what_cannot_be_wished_is_refused_by_name(asked, param):
-    """Also a wish that another kind of job may have."""
     with pytest.raises(Refused) as caught:
         shared_fields(asked, ASKER, OF_ANY)
     assert caught.value.param == param
@@ -81,15 +77,12 @@ def test_what_cannot_be_wished_is_refused_by_name(asked, param):
     [(None, "12:00"), ("2026-01-31T11:00:00Z", "11:00"), ("2026-01-31T13:00:00Z", "12:00")],
 )
 def test_the_sooner_of_two_deadlines_holds(wished, until):
-    """Whatever the request says, the door's deadline is the last."""
     asker = RequestContext("shop", None, Lane.BATCH, deadline=NOON)
     fields = shared_fields({"headrace": {"deadline": wished}}, asker, OF_ANY)
     assert fields["deadline"][11:16] == until
 
 
 def test_a_deadline_that_is_no_time_is_refused():
-    """With and without one of the door's."""
-
     def read(asker):
         fields = shared_fields({"headrace": {"deadline": "tomorrow"}}, asker, OF_ANY)
         return build(GenerationJob, {**fields, "model": "m", "prompt": "p"}, asker, {})
@@ -116,7 +109,6 @@ def test_a_deadline_that_is_no_time_is_refused():
     ],
 )
 def test_what_is_wrong_is_named_as_the_request_has_it(fields, param):
-    """Not as the job has it."""
     names = {"model": "model", "sampling.stop": "stop", "sampling.top_k": "headrace.top_k", "messages": "input"}
     one = {} if "messages" in fields else {"prompt": "p"}
     with pytest.raises(Refused) as caught:
@@ -126,13 +118,11 @@ def test_what_is_wrong_is_named_as_the_request_has_it(fields, param):
 
 
 def test_half_a_character_is_refused():
-    """JSON can write it, and no database can."""
     with pytest.raises(Refused, match="surrogate pair"):
         build(GenerationJob, {"model": "m", "prompt": "\ud800"}, ASKER, {})
 
 
 def test_a_wish_that_is_nested_too_deeply_is_refused():
-    """Whether the writer or the reader of JSON gives up first."""
     for depth in (300, 100_000):
         deep: object = []
         for _ in range(depth):
@@ -142,12 +132,10 @@ def test_a_wish_that_is_nested_too_deeply_is_refused():
 
 
 def test_all_wishes_of_a_generation_job_are_fields_of_one():
-    """None is promised that a job cannot hold."""
     assert set(OF_GENERATION) - {"top_k", "repetition_penalty"} <= GenerationJob.model_fields.keys()
 
 
 def test_a_key_is_the_job_s_key():
-    """The n-th of many has its number behind it."""
     asker = RequestContext("shop", "order-17", Lane.INTERACTIVE)
     fields = {"tenant": "shop", "model": "m", "prompt": "p"}
     assert build(GenerationJob, fields, asker, {}).idempotency_key == "order-17"
@@ -156,7 +144,6 @@ def test_a_key_is_the_job_s_key():
 
 
 def test_one_text_or_many():
-    """Each with its place."""
     assert texts_of({"input": "a"}, "input", 2) == [("input", "a")]
     assert texts_of({"input": ["a", "b"]}, "input", 2) == [("input[0]", "a"), ("input[1]", "b")]
 
@@ -174,7 +161,6 @@ def test_one_text_or_many():
     ],
 )
 def test_what_is_none_is_refused(value, param, words):
-    """Tokens are of another model's tokenizer."""
     asked = {} if value is None else {"input": value}
     with pytest.raises(Refused, match=words) as caught:
         texts_of(asked, "input", 2)
@@ -191,14 +177,12 @@ def test_roles(role, ours):
 
 @pytest.mark.parametrize("role", ["tool", "function", None, ["user"]])
 def test_other_roles_are_refused(role):
-    """By their place."""
     with pytest.raises(Refused) as caught:
         role_of(role, "messages[0].role")
     assert caught.value.param == "messages[0].role"
 
 
 def test_parts_of_text_are_joined_a_line_each():
-    """A text is taken as it is."""
     assert text_of("a", CHAT_PARTS, "c") == "a"
     assert text_of([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], CHAT_PARTS, "c") == "a\nb"
     assert text_of([{"type": "refusal", "refusal": "no"}], CHAT_PARTS, "c") == "no"
@@ -206,7 +190,6 @@ def test_parts_of_text_are_joined_a_line_each():
 
 
 def test_an_output_of_ours_may_be_sent_back():
-    """With its annotations, which a model does not read."""
     part = {"type": "output_text", "text": "a", "annotations": [{"type": "file_citation"}], "logprobs": []}
     assert text_of([part, {"type": "input_text", "text": "b"}], RESPONSE_PARTS, "c") == "a\nb"
 
@@ -228,7 +211,6 @@ def test_an_output_of_ours_may_be_sent_back():
     ],
 )
 def test_what_is_no_text_is_refused_by_its_place(content, param):
-    """Images, sounds and files are not read."""
     with pytest.raises(Refused) as caught:
         text_of(content, CHAT_PARTS, "c")
     assert caught.value.param == param
@@ -247,7 +229,6 @@ def test_what_is_no_text_is_refused_by_its_place(content, param):
     ],
 )
 def test_what_is_wanted(asked, wanted):
-    """Whether to stream, and whether to tell the usage."""
     assert wants_stream(asked) == wanted
 
 
@@ -262,7 +243,6 @@ def test_what_is_wanted(asked, wanted):
     ],
 )
 def test_what_makes_no_sense_is_refused(asked, param):
-    """By name."""
     with pytest.raises(Refused) as caught:
         wants_stream(asked)
     assert caught.value.param == param

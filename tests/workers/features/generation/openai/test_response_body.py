@@ -33,14 +33,12 @@ BODY = {
 
 
 def test_a_response_is_called_after_its_job():
-    """And leads back to it; another id does not."""
     assert job_id_of(response_id(JOB_ID)) == JOB_ID
     assert job_id_of(JOB_ID) is None
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
 def test_one_that_has_not_ended(status):
-    """The client's own class takes it, and finds what it asked for."""
     found = Response.model_validate(unended_body(BODY, JOB, JOB_ID, status, 1.5))
     assert (found.id, found.status, found.created_at) == (f"resp_{JOB_ID}", status, 1.5)
     assert (found.instructions, found.background, found.max_output_tokens) == ("Be short.", True, 9)
@@ -50,7 +48,6 @@ def test_one_that_has_not_ended(status):
 
 
 def test_one_that_was_answered():
-    """With the text, the tokens, and the receipt."""
     found = Response.model_validate(ended_body(BODY, JOB, JOB_ID, answered()))
     assert (found.status, found.output_text, found.incomplete_details) == ("completed", "Hello there.", None)
     assert (found.created_at, found.completed_at) == (1769860800.0, 1769860801.5)
@@ -64,7 +61,6 @@ def test_one_that_was_answered():
     [(answered("cut", "length"), "max_output_tokens", "cut"), (answered(None), "content_filter", "")],
 )
 def test_one_that_is_incomplete(end, reason, text):
-    """Cut, or withheld: then there is no message at all."""
     found = Response.model_validate(ended_body(BODY, JOB, JOB_ID, end))
     assert (found.status, found.incomplete_details.reason, found.output_text) == ("incomplete", reason, text)
     assert found.completed_at is None
@@ -72,7 +68,6 @@ def test_one_that_is_incomplete(end, reason, text):
 
 
 def test_one_that_abstained_is_a_refusal():
-    """It says what was missing."""
     end = answered("", "abstained", grounding=Grounding(knowledge="mill", floor=0.3, reason="nothing is near"))
     found = Response.model_validate(ended_body(BODY, JOB, JOB_ID, end))
     (message,) = found.output
@@ -85,20 +80,17 @@ def test_one_that_abstained_is_a_refusal():
     [(Category.INVALID, "invalid_prompt"), (Category.PERMANENT, "server_error"), (Category.EXPIRED, "server_error")],
 )
 def test_one_that_died(category, code):
-    """Failed, with the dead letter's reason."""
     found = Response.model_validate(ended_body(BODY, JOB, JOB_ID, died(category, "so it is"), 1.5))
     assert (found.id, found.status, found.created_at) == (f"resp_{JOB_ID}", "failed", 1.5)
     assert (found.error.code, found.error.message) == (code, "so it is")
 
 
 def test_one_that_was_cancelled():
-    """It is no error."""
     found = Response.model_validate(ended_body(BODY, JOB, JOB_ID, cancelled("no need"), 1.5))
     assert (found.status, found.error, found.output) == ("cancelled", None, [])
 
 
 def test_the_search_stands_before_the_message():
-    """Where a vector store was named."""
     body = {"model": "mill", "input": "Why?", "tools": [{"type": "file_search", "vector_store_ids": ["mill"]}]}
     (job,) = read(body, ASKER).jobs
     found = Response.model_validate(ended_body(body, job, JOB_ID, answered()))
@@ -133,7 +125,6 @@ def body_of(end, **more):
     ],
 )
 def test_events_come_to_the_same_response(end):
-    """As the client itself puts them together: each is one that it knows, and in an order that it takes."""
     body = body_of(end, tools=[{"type": "file_search", "vector_store_ids": ["mill"]}])
     told = list(events(body))
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
@@ -150,7 +141,6 @@ def test_events_come_to_the_same_response(end):
 
 
 def test_nothing_is_told_at_the_beginning():
-    """The first event has no output yet."""
     first = next(events(body_of(answered())))
     assert (first["type"], first["response"]["status"], first["response"]["output"]) == (
         "response.created",

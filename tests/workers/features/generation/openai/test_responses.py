@@ -22,7 +22,6 @@ def of(*ids: object) -> list[dict[str, object]]:
 
 
 def test_references_are_found_by_their_place():
-    """Among items that are there themselves; a text has none, nor has a list of what is no item."""
     assert references({"input": [{"role": "user", "content": "a"}, *of("msg_1")]}) == {1: "msg_1"}
     assert references({"input": "a"}) == references({}) == references({"input": ["a"]}) == {}
 
@@ -52,7 +51,6 @@ def test_what_is_no_reference_is_refused(items, param):
 
 
 def test_a_text_is_a_turn_of_the_user():
-    """The instructions and what was said before stand before it."""
     assert input_messages({"input": "a"}) == [{"role": "user", "content": "a"}]
     earlier = [Message(role="user", content="b"), Message(role="assistant", content="c")]
     told = messages_of({"input": "a", "instructions": "i"}, earlier)
@@ -61,7 +59,6 @@ def test_a_text_is_a_turn_of_the_user():
 
 
 def test_items_are_messages():
-    """With or without a type, of text or of parts."""
     items = [
         {"role": "developer", "content": "d"},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "u"}], "status": "completed"},
@@ -73,7 +70,6 @@ def test_items_are_messages():
 
 
 def test_the_output_of_a_response_may_be_sent_back():
-    """As it is, the search with it."""
     body = {"model": "mill", "input": "a", "tools": [{"type": "file_search", "vector_store_ids": ["mill"]}]}
     (job,) = read(body, ASKER).jobs
     output = ended_body(body, job, JOB_ID, answered("b"))["output"]
@@ -97,7 +93,6 @@ def test_the_output_of_a_response_may_be_sent_back():
     ],
 )
 def test_what_is_no_message_of_text_is_refused(value, param):
-    """By its place."""
     with pytest.raises(Refused) as caught:
         input_messages({} if value is None else {"input": value})
     assert caught.value.param == param
@@ -113,7 +108,6 @@ def job_of(**more):
 
 
 def test_a_body_is_a_generation_job():
-    """Instructions come first, as the system's turn."""
     job = job_of(
         instructions="Be short.",
         temperature=0.5,
@@ -136,7 +130,6 @@ def test_a_body_is_a_generation_job():
 
 
 def test_file_search_names_the_knowledge_base():
-    """It is the same wish as headrace's own."""
     assert job_of(tools=[TOOL]).knowledge == "mill"
     filtered = job_of(tools=[{**TOOL, "filters": {"type": "eq", "key": "a", "value": 1}}])
     assert (filtered.knowledge, filtered.knowledge_filter.key) == ("mill", "a")
@@ -166,7 +159,6 @@ def test_file_search_names_the_knowledge_base():
     ],
 )
 def test_what_is_wrong_is_named(change, param):
-    """As the body has it."""
     with pytest.raises(Refused) as caught:
         job_of(**change)
     assert caught.value.param == param
@@ -174,12 +166,10 @@ def test_what_is_wrong_is_named(change, param):
 
 @pytest.mark.parametrize("text", [{"format": {"type": "text"}}, {"format": {"type": "text"}, "verbosity": "medium"}])
 def test_text_as_it_is_anyway_is_taken(text):
-    """It asks for nothing."""
     assert job_of(text=text) == job_of()
 
 
 def test_a_request_that_waits_is_answered_or_refused():
-    """A job that died is an error, not a response."""
     request = read(HELLO, ASKER)
     assert request.answer([answered()])["status"] == "completed"
     with pytest.raises(Refused, match="it cannot be done"):
@@ -187,7 +177,6 @@ def test_a_request_that_waits_is_answered_or_refused():
 
 
 def test_a_conversation_goes_on():
-    """The earlier turns stand between the instructions and the input; the next response has all but the former."""
     first_body = {**HELLO, "instructions": "Be short."}
     (first,) = read(first_body, ASKER).jobs
     earlier = conversation(first_body, first, answered("Hello."))
@@ -208,7 +197,6 @@ def test_a_conversation_goes_on():
 
 @pytest.mark.parametrize("end", [answered(None), answered("", "abstained"), died(), cancelled()])
 def test_nothing_goes_on_from_what_has_no_text(end):
-    """Withheld, abstained, dead or cancelled."""
     (job,) = read(HELLO, ASKER).jobs
     with pytest.raises(Refused) as caught:
         conversation(HELLO, job, end)

@@ -88,13 +88,11 @@ def parameters(method):
 
 @pytest.mark.parametrize("method", WORKING)
 def test_every_parameter_is_in_exactly_one_class(method):
-    """Those of the client that is installed: a new one fails here until somebody says what becomes of it."""
     assert TABLES[method].keys() >= parameters(method), f"not on the page: {parameters(method) - TABLES[method].keys()}"
     assert set(TABLES[method].values()) <= CLASSES
 
 
 def test_no_table_has_what_the_client_does_not():
-    """What is on the page can be sent by one of the methods that it is about."""
     for table in {frozenset(table.items()) for table in TABLES.values()}:
         methods = [method for method, other in TABLES.items() if frozenset(other.items()) == table]
         assert {name for name, _ in table} <= set().union(*map(parameters, methods)), methods
@@ -102,7 +100,6 @@ def test_no_table_has_what_the_client_does_not():
 
 @pytest.mark.parametrize("method", CODE)
 def test_the_page_says_what_the_code_does(method):
-    """Class by class."""
     code = CODE[method]
     works = {name for name in code.works if name != WISHES}
     assert not works & code.refused.keys()
@@ -118,14 +115,12 @@ def test_the_page_says_what_the_code_does(method):
 
 
 def test_every_resource_of_the_client_is_on_the_page():
-    """By its first name at least; none is there that the client does not have."""
     named = {name.split(".")[0] for name in ROWS}
     assert named == {name.split(".")[0] for name in client_resources()}
     assert ROWS.keys() <= client_resources().keys()
 
 
 def test_every_working_method_is_one_of_the_client():
-    """And has its table."""
     for method in WORKING:
         resource, _, name = method.rpartition(".")
         assert callable(getattr(client_resources()[resource], name))
@@ -133,6 +128,5 @@ def test_every_working_method_is_one_of_the_client():
 
 
 def test_every_wish_is_on_the_page():
-    """With what may have it."""
     told = {name: row[1] for row in rows(section("Options of headrace")) for name in names(row[0])}
     assert told == {name: "all" if name in OF_ANY else "generation" for name in OF_GENERATION}

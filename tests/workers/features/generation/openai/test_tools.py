@@ -54,7 +54,6 @@ def test_functions_are_the_tools_of_the_job(ask, strict):
 
 @pytest.mark.parametrize("choice", ["none", "auto", "required"])
 def test_the_choice_is_the_job_s(choice):
-    """Either endpoint passes it on, and the named function, too."""
     assert by_chat(WEATHER, tool_choice=choice).tool_choice == by_response(WEATHER, tool_choice=choice).tool_choice
     assert by_chat(WEATHER, tool_choice=choice).tool_choice == choice
     named = NamedTool(name="weather")
@@ -65,7 +64,6 @@ def test_the_choice_is_the_job_s(choice):
 @pytest.mark.parametrize("ask", [chat, response])
 @pytest.mark.parametrize("more", [{"tools": []}, {"tool_choice": "none"}, {"tools": [], "tool_choice": "auto"}])
 def test_no_tools_are_none(ask, more):
-    """A choice among no tools asks for nothing."""
     assert ask(**more).jobs == ask().jobs
 
 
@@ -113,7 +111,6 @@ def test_no_tools_are_none(ask, more):
     ],
 )
 def test_what_is_wrong_with_tools_of_a_chat_is_named(more, param):
-    """The error has the path of the part."""
     with pytest.raises(Refused) as caught:
         chat(**more)
     assert (caught.value.status, caught.value.param) == (400, param)
@@ -136,7 +133,6 @@ def test_what_is_wrong_with_tools_of_a_chat_is_named(more, param):
     ],
 )
 def test_what_is_wrong_with_tools_of_a_response_is_named(more, param):
-    """The error has the path of the part."""
     with pytest.raises(Refused) as caught:
         response(**more)
     assert (caught.value.status, caught.value.param) == (400, param)
@@ -144,14 +140,12 @@ def test_what_is_wrong_with_tools_of_a_response_is_named(more, param):
 
 @pytest.mark.parametrize("ask", [by_chat, by_response])
 def test_a_format_may_stand_beside_tools(ask):
-    """The model calls, or answers in the format; it makes one call where the caller allows one."""
     job = ask(WEATHER, parallel_tool_calls=False, headrace={"output": {"type": "json_object"}})
     assert (job.offer.beside_format, job.offer.most) == (True, 1)
     assert ask(WEATHER).offer.most > 1
 
 
 def test_a_message_may_name_who_speaks():
-    """Frameworks with several agents send it, also with the result of a call."""
     turns = [
         {"role": "user", "name": "alice", "content": "a"},
         {"role": "assistant", "content": None, "tool_calls": [CHAT_CALL]},
@@ -165,7 +159,6 @@ def test_a_message_may_name_who_speaks():
 
 
 def test_encrypted_reasoning_may_be_asked_for_and_has_no_effect():
-    """Agents ask for it from every model."""
     assert response(include=["reasoning.encrypted_content"]).jobs
     with pytest.raises(Refused) as caught:
         response(include=["message.output_text.logprobs"])
@@ -173,7 +166,6 @@ def test_encrypted_reasoning_may_be_asked_for_and_has_no_effect():
 
 
 def test_turns_of_tools_are_messages_of_the_job():
-    """Calls and results reach the job, in a chat as in a response."""
     messages = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": None, "tool_calls": [CHAT_CALL]},
@@ -192,7 +184,6 @@ def test_turns_of_tools_are_messages_of_the_job():
 
 
 def test_a_chat_completion_has_the_calls():
-    """The installed client reads them, whole and from chunks."""
     body = chat(tools=[wrapped(WEATHER)]).answer([CALLED])
     (choice,) = ChatCompletion.model_validate(body).choices
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
@@ -208,12 +199,10 @@ def test_a_chat_completion_has_the_calls():
 
 
 def test_a_chat_completion_without_calls_has_no_list_of_them():
-    """Clients take an empty list for calls."""
     assert "tool_calls" not in chat(tools=[wrapped(WEATHER)]).answer([answered()])["choices"][0]["message"]
 
 
 def test_a_response_has_the_calls_as_items():
-    """Each has an id of its own, by which its response is found, and may be sent back as it is."""
     request = response(tools=[{"type": "function", **WEATHER}])
     two = answered("I look.", "tool_calls", tool_calls=(CALL, CALL))
     body = request.answer([two])
@@ -229,7 +218,6 @@ def test_a_response_has_the_calls_as_items():
 
 
 def test_the_next_response_goes_on_from_a_call():
-    """The conversation has the call, for the result that follows."""
     (job,) = response(tools=[{"type": "function", **WEATHER}]).jobs
     said = conversation(TURN, job, CALLED)[-1]
     assert (said.role, said.content, said.tool_calls) == ("assistant", "", (CALL,))
@@ -242,7 +230,6 @@ def test_the_next_response_goes_on_from_a_call():
 
 
 def test_an_answer_that_was_cut_is_told_as_a_length():
-    """A client that waits has an error of its own for it, and never reads a part of a text as the whole."""
     dead = died(failure="truncated", place="/age", reason="its tokens ended")
     asked = chat(response_format={"type": "json_object"})
     body = answer_of(asked, [dead])
@@ -259,7 +246,6 @@ def test_an_answer_that_was_cut_is_told_as_a_length():
 
 @pytest.mark.parametrize("ask", [chat, response])
 def test_an_answer_of_another_form_is_an_error(ask):
-    """An answer that is not parsable is no answer; a line of a batch says the same of one that was cut."""
     with pytest.raises(Refused) as caught:
         answer_of(ask(), [died(failure="unparsable")])
     assert (caught.value.status, caught.value.code) == (422, "unparsable")
@@ -281,7 +267,6 @@ def test_one_store_is_the_knowledge_base(asked):
 
 
 def test_its_filters_are_the_knowledge_base_s():
-    """They have OpenAI's form already."""
     filters = {"type": "eq", "key": "language", "value": "en"}
     assert knowledge_of({"tools": [{**TOOL, "filters": filters}]}) == {
         "knowledge": "mill",
@@ -291,7 +276,6 @@ def test_its_filters_are_the_knowledge_base_s():
 
 @pytest.mark.parametrize("asked", [{}, {"tools": []}, {"tool_choice": "auto"}, {"tool_choice": "none"}])
 def test_without_a_tool_there_is_none(asked):
-    """The answer is the model's own."""
     assert knowledge_of(asked) == {}
 
 
@@ -313,14 +297,12 @@ def test_without_a_tool_there_is_none(asked):
     ],
 )
 def test_what_cannot_be_had_is_refused(asked, param):
-    """By name."""
     with pytest.raises(Refused) as caught:
         knowledge_of(asked)
     assert caught.value.param == param
 
 
 def test_the_search_is_told():
-    """By the question that it was made with."""
     assert search_call(answered(), "why?") == {
         "id": f"fs_{JOB_ID}",
         "type": "file_search_call",
@@ -331,7 +313,6 @@ def test_the_search_is_told():
 
 
 def test_citations_point_into_the_text():
-    """In its order; one that is within a range points to its end, and what was not cited is not told."""
     text = "So it is [2]. As [12]. Or so [1, 12]. And [3-5]."
     cited = {1: True, 2: True, 4: True, 6: False, 12: True}
     documents = {n: f"{n}.md" for n in cited} | {12: "file-3/12.md"}  # it came as a file of a vector store

@@ -28,7 +28,6 @@ def failed(breaker, times, now=NOW, **more):
 
 
 def test_it_opens_after_five_failures_in_a_row():
-    """Not before, and not where a call was answered between them."""
     assert failed(Breaker(), PATIENCE - 1).state(NOW) == "closed"
     opened = failed(Breaker(), PATIENCE)
     assert (opened.state(NOW), opened.opens_in(NOW), opened.reason) == ("open", FIRST_MS, "it is down")
@@ -36,7 +35,6 @@ def test_it_opens_after_five_failures_in_a_row():
 
 
 def test_calls_that_were_under_way_when_it_opened_open_it_no_longer():
-    """Sixty-four calls fail together: that is one outage."""
     opened = failed(Breaker(), PATIENCE)
     assert failed(opened, 59, NOW + 5).open_until == opened.open_until
 
@@ -55,7 +53,6 @@ def test_each_failed_probe_doubles_the_time():
 
 
 def test_a_provider_that_names_a_time_is_not_asked_before():
-    """After one failure, and for an hour at most."""
     wish = failed(Breaker(), 1, until=NOW + 1_800_000)
     assert wish.opens_in(NOW) == 1_800_000
     assert failed(Breaker(), 1, until=NOW + 10**12).opens_in(NOW) == LONGEST_WISH_MS
@@ -64,7 +61,6 @@ def test_a_provider_that_names_a_time_is_not_asked_before():
 
 
 def test_chance_cuts_each_time_by_up_to_a_half_save_a_time_that_was_named():
-    """A model that fails every ten seconds is not probed each time it fails."""
     opened = failed(Breaker(), PATIENCE, jitter=1.0)
     assert opened.opens_in(NOW) == FIRST_MS / 2
     later = opened.open_until
@@ -74,7 +70,6 @@ def test_chance_cuts_each_time_by_up_to_a_half_save_a_time_that_was_named():
 
 
 def test_a_probe_that_came_to_nothing_leaves_the_next_one_to_others():
-    """It changes no breaker that closed, or opened again, while it ran."""
     probing = Breaker(openings=1, open_until=NOW - 9_000, probed_until=NOW + 500, probed_by="a")
     after = after_nothing(probing, NOW)
     assert [after.opens_in(NOW, tenant) for tenant in ("a", "b")] == [OTHERS_FIRST_MS, 0]
@@ -84,7 +79,6 @@ def test_a_probe_that_came_to_nothing_leaves_the_next_one_to_others():
 
 @pytest.mark.parametrize("chance", [lambda: 0.0, lambda: 1.0, Random(7).random])
 def test_traffic_returns_within_15_seconds_of_a_recovery(chance):
-    """However long its model was away; one tenant asks every second."""
     for away in range(5, 120):
         asked, answered = calls(lambda second, until=away: second >= until, away + 30, chance)
         assert min(answered) <= away + 15
@@ -93,7 +87,6 @@ def test_traffic_returns_within_15_seconds_of_a_recovery(chance):
 
 
 def test_a_model_that_flaps_answers_while_it_is_up():
-    """Its probes do not fall in step with its failures."""
     _, answered = calls(lambda second: second // 5 % 2 == 1, 300, Random(7).random)
     assert len(answered) >= 15
 
@@ -126,6 +119,5 @@ def test_the_tenant_that_probed_last_lets_others_go_first():
 
 
 def test_while_somebody_probes_nobody_else_asks():
-    """Until the time that the probe has is over."""
     breaker = Breaker(openings=1, open_until=NOW, probed_until=NOW + 500)
     assert (breaker.state(NOW), breaker.opens_in(NOW), breaker.opens_in(NOW + 500)) == ("half_open", 500, 0)

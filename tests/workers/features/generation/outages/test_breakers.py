@@ -105,7 +105,6 @@ def task(ledger, job, due_in=None):  # noqa: F811
 
 
 def test_a_worker_that_fails_opens_the_breaker_for_all(ledger):  # noqa: F811
-    """What another process knows of it comes from the ledger."""
     one, other = ModelHealth(ledger, "echo"), ModelHealth(ledger, "echo")
     assert other.permit() == Permit()
     before = ledger.now()
@@ -117,7 +116,6 @@ def test_a_worker_that_fails_opens_the_breaker_for_all(ledger):  # noqa: F811
 
 
 def test_one_of_many_workers_probes_a_half_open_breaker(ledger):  # noqa: F811
-    """Eight ask at once: one has a permit that probes, the others wait."""
     open_now(ledger)
     half_open(ledger)
     permits, ready = [], threading.Barrier(8)
@@ -136,7 +134,6 @@ def test_one_of_many_workers_probes_a_half_open_breaker(ledger):  # noqa: F811
 
 
 def test_a_tenant_whose_probe_failed_does_not_take_the_next_one(ledger, monkeypatch):  # noqa: F811
-    """A worker whose knowledge is old is told so by the ledger. Others may probe; in the end, any may."""
     for module in (breakers, store):
         monkeypatch.setattr(module, "OTHERS_FIRST_MS", 600_000)
     open_now(ledger)
@@ -151,7 +148,6 @@ def test_a_tenant_whose_probe_failed_does_not_take_the_next_one(ledger, monkeypa
 
 
 def test_a_probe_that_is_answered_closes_the_breaker(ledger, monkeypatch):  # noqa: F811
-    """One that fails opens it for longer; one that came to nothing leaves it to another tenant's job."""
     open_now(ledger)
     half_open(ledger)
     health = ModelHealth(ledger, "echo")
@@ -172,7 +168,6 @@ def test_a_probe_that_is_answered_closes_the_breaker(ledger, monkeypatch):  # no
 
 
 def test_a_probe_that_is_answered_500_is_not_made_once_more(ledger):  # noqa: F811
-    """Its model is shut again. A 500 counts as any failure does: the second of a job, too."""
     model = Down(ServerFailed("500"))
     open_now(ledger)
     half_open(ledger)
@@ -184,9 +179,6 @@ def test_a_probe_that_is_answered_500_is_not_made_once_more(ledger):  # noqa: F8
 
 
 def test_a_hard_limit_opens_the_breaker_until_the_time_that_it_names(ledger):  # noqa: F811
-    """After one call, and for an hour at most; a provider that is busy for a moment is no outage, and neither is the
-    rate of its key.
-    """
     health = ModelHealth(ledger, "echo")
     health.note([ProviderBusy("429", after=2)] * 9, 5, probed=False)
     assert breaker_of(ledger) == Breaker()
@@ -213,7 +205,6 @@ def test_a_provider_that_names_no_time_is_away(ledger):  # noqa: F811
 
 
 def test_each_breaker_that_opens_draws_its_own_time(ledger):  # noqa: F811
-    """So two that opened together are not probed together."""
     for chance in (0.0, 1.0):
         ledger.of(Breakers).follow("echo", lambda *_: Breaker())
         before = ledger.now()
@@ -223,7 +214,6 @@ def test_each_breaker_that_opens_draws_its_own_time(ledger):  # noqa: F811
 
 
 def test_a_call_that_waited_for_its_turn_looks_at_the_breaker_again(ledger):  # noqa: F811
-    """It is told to keep away while the breaker is open, and while another call probes; a probe itself is not."""
     asked = []
 
     class Asks(EchoGenerator):
@@ -250,8 +240,6 @@ def test_a_call_that_waited_for_its_turn_looks_at_the_breaker_again(ledger):  # 
 
 @pytest.mark.parametrize("asks", ["generate", "choice_probabilities"])
 def test_every_call_of_a_model_follows_its_breaker(ledger, asks):  # noqa: F811
-    """Judges only weigh or write words: they are spared, and the probe of one closes the breaker."""
-
     def ask():
         model = MonitoredGenerator(EchoGenerator(), ModelHealth(ledger, "echo"))
         message = Message(role="user", content="yes or no")
@@ -289,7 +277,6 @@ def test_the_name_that_a_provider_returns_is_noted_whoever_asks(ledger):  # noqa
 
 
 def test_a_model_with_an_open_breaker_is_not_asked(ledger):  # noqa: F811
-    """An interactive job goes to its next model; without one, and in batch work, it waits for this one."""
     open_now(ledger)
     model, health = Down(), ModelHealth(ledger, "echo")
     (moved,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(model, health))
@@ -307,7 +294,6 @@ def test_a_model_with_an_open_breaker_is_not_asked(ledger):  # noqa: F811
 
 
 def test_a_dead_model_is_asked_no_more_than_until_its_breaker_opens(ledger):  # noqa: F811
-    """Whatever comes behind that is spared."""
     model, health = Down(), ModelHealth(ledger, "echo")
     for _ in range(20):
         generate([task(ledger, generation())], generator=MonitoredGenerator(model, health))
@@ -315,7 +301,6 @@ def test_a_dead_model_is_asked_no_more_than_until_its_breaker_opens(ledger):  # 
 
 
 def test_a_prompt_that_is_wrong_says_nothing_about_its_model(ledger):  # noqa: F811
-    """Its breaker stays closed, however many there are."""
     model, health = Down(Unavailable("later")), ModelHealth(ledger, "echo")
     for _ in range(9):
         generate([task(ledger, generation())], generator=MonitoredGenerator(model, health))
@@ -323,7 +308,6 @@ def test_a_prompt_that_is_wrong_says_nothing_about_its_model(ledger):  # noqa: F
 
 
 def test_an_answer_that_its_own_deadline_cut_off_says_nothing_about_its_model(ledger):  # noqa: F811
-    """A tenant that sends jobs with short deadlines closes a model for nobody, also when they probe."""
     health = ModelHealth(ledger, "echo")
     health.note([CutByDeadline("it took longer than 1.2 s")] * 9, 5, probed=False)
     assert breaker_of(ledger) == Breaker()
@@ -333,14 +317,12 @@ def test_an_answer_that_its_own_deadline_cut_off_says_nothing_about_its_model(le
 
 
 def test_an_answer_without_its_format_says_nothing_about_its_model(ledger):  # noqa: F811
-    """Its engine answered: the breaker stays closed, however many there are."""
     health = ModelHealth(ledger, "echo")
     health.note([Unparsable("it is no tree")] * 9, 5, probed=False)
     assert breaker_of(ledger) == Breaker()
 
 
 def test_opening_and_closing_are_events(ledger):  # noqa: F811
-    """One of each for an outage, however often it was probed, keyed by the model."""
     health = ModelHealth(ledger, "echo")
     health.note([DOWN] * 9, 5, probed=False)
     half_open(ledger)
@@ -355,7 +337,6 @@ def test_opening_and_closing_are_events(ledger):  # noqa: F811
 
 
 def test_steps_that_wait_for_a_model_are_ready_when_it_answers_again(ledger):  # noqa: F811
-    """The breaker that closes wakes them."""
     open_now(ledger)
     take_in(ledger, [generation()])
     with writing(ledger.engine) as tx:
@@ -365,7 +346,6 @@ def test_steps_that_wait_for_a_model_are_ready_when_it_answers_again(ledger):  #
 
 
 def test_calls_are_counted_by_the_minute(ledger):  # noqa: F811
-    """Of all workers together, and with how long they took."""
     now = [0.0]
     for _ in range(2):
         health = ModelHealth(ledger, "echo", lambda: now[0])
@@ -378,7 +358,6 @@ def test_calls_are_counted_by_the_minute(ledger):  # noqa: F811
 
 
 def test_nothing_is_sent_to_a_model_whose_breaker_is_open(ledger):  # noqa: F811
-    """Half open, one group is sent, which may probe."""
     take_in(ledger, [generation() for _ in range(9)])
     sender = dispatch(ledger, Tasks(), limits=lambda: KnownBreakers(ledger).groups())
     open_now(ledger)
@@ -390,7 +369,6 @@ def test_nothing_is_sent_to_a_model_whose_breaker_is_open(ledger):  # noqa: F811
 
 
 def test_a_process_looks_more_often_while_a_breaker_is_not_closed(ledger):  # noqa: F811
-    """Jobs that came while a model was probed go on as soon as the probe has failed."""
     now = [0.0]
     known = KnownBreakers(ledger, lambda: now[0])
     assert known.avoided() == frozenset()
@@ -477,7 +455,6 @@ def test_a_busy_model_does_not_hold_interactive_jobs_without_bound(ledger):  # n
 
 
 def test_no_provider_saw_the_text_of_a_job_in_a_drill(ledger):  # noqa: F811
-    """Its model is not asked, so the receipt does not name the provider."""
     far = MonitoredGenerator(Far(), ModelHealth(ledger, "echo", lambda: 0.0))
     ledger.of(Breakers).drill("echo", "down", 60_000)
     (down,) = generate([task(ledger, CHAIN())], generator=far)
@@ -492,7 +469,6 @@ class Far(EchoGenerator):
 
 
 def test_a_drill_is_felt_until_its_time_is_over(ledger):  # noqa: F811
-    """The model itself is not asked, and answers again when it ends."""
     answers, health = EchoGenerator(), ModelHealth(ledger, "echo", lambda: 0.0)
     ledger.of(Breakers).drill("echo", "down", 60_000)
     (down,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(answers, health))

@@ -96,7 +96,6 @@ def test_the_first_model_answers_while_it_can(bridge: SmallBridge, workers: None
 def test_jobs_are_answered_by_the_next_model(
     bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger, fault: str, reason: str
 ) -> None:
-    """All of them, each once; the provider is asked until its breaker opens, and no more."""
     far.fault = fault
     ids = bridge.send([generation(model=CHAIN, prompt=f"question {n}") for n in range(40)])
     found = answers(bridge, ids)
@@ -114,7 +113,6 @@ def test_64_open_calls_ask_a_dead_provider_no_more_than_80_times(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer, fault: str,
     models: tuple[str, ...] | str,
 ) -> None:  # fmt: skip
-    """Until its breaker has opened and was probed once more: jobs of a chain, and jobs that can but wait for it."""
     catalogue(tmp_path, {"far": far.url}, first_token=1.0, idle=1.0)
     far.fault = fault
     with worker(tmp_path, redis_server, "generate", model="far"), worker(tmp_path, redis_server, "generate"):
@@ -142,7 +140,6 @@ def quiet_calls(far: Provider, ledger: Ledger) -> int:
 def test_a_model_that_answers_500_once_is_asked_once_more(
     bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger
 ) -> None:
-    """The receipt lists both calls; the failure counts for the breaker until the answer."""
     far.fault = BROKEN
     (answer,) = answers(bridge, bridge.send([generation(model=CHAIN)]))
     assert [(each.model, each.category) for each in answer.attempts] == [
@@ -155,7 +152,6 @@ def test_a_model_that_answers_500_once_is_asked_once_more(
 def test_a_slow_model_does_not_eat_the_deadline(
     bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger
 ) -> None:
-    """It has half of the time that was left when it was asked; the other half is the next model's."""
     far.fault = SLOW
     (new,) = bridge.made([generation(model=CHAIN)])
     near = ledger.now() + 8_000
@@ -171,7 +167,6 @@ def test_a_slow_model_does_not_eat_the_deadline(
 def test_a_worker_that_is_killed_never_begins_the_chain_anew(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    """Killed while the second model answers, another worker goes on with that: the first is asked once."""
     far.fault = DOWN
     with worker(tmp_path, redis_server, "generate", model="far"):
         with worker(tmp_path, redis_server, "generate") as second:
@@ -191,7 +186,6 @@ def test_a_worker_that_is_killed_never_begins_the_chain_anew(
 def test_jobs_wait_while_the_breakers_of_all_their_models_are_open(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    """They are answered when one of them answers again; one call at a time probes it."""
     far.fault = DOWN
     with worker(tmp_path, redis_server, "generate", model="far"):
         ids = bridge.send([generation(model="far", prompt=f"question {n}") for n in range(20)])
@@ -210,7 +204,6 @@ def test_jobs_wait_while_the_breakers_of_all_their_models_are_open(
 
 
 def test_batch_work_waits_for_its_model(bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger) -> None:
-    """A blip moves only what was under way to the dearer model."""
     far.fault = DOWN
     ids = bridge.send([generation(model=CHAIN, lane=Lane.BATCH, prompt=f"question {n}") for n in range(40)])
     eventually(lambda: "far" in ledger.of(Breakers).all() and ledger.of(Breakers).all()["far"].breaker.open_until)
@@ -229,7 +222,6 @@ def test_batch_work_waits_for_its_model(bridge: SmallBridge, workers: None, far:
 def test_a_chain_goes_on_when_redis_is_gone_for_a_while(
     bridge: SmallBridge, workers: None, far: Provider, redis_server: RedisServer
 ) -> None:
-    """Breakers and chains are in the ledger: none is lost."""
     far.fault = DOWN
     ids = bridge.send([generation(model=CHAIN, prompt=f"%%sleep:0.1%% {n}") for n in range(30)])
     eventually(lambda: len(bridge.outputs(ids)) > 3)
@@ -239,7 +231,6 @@ def test_a_chain_goes_on_when_redis_is_gone_for_a_while(
 
 
 def test_a_drill_is_felt_by_live_workers(bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger) -> None:
-    """Its model is not asked meanwhile; the fault ends by itself when nobody renews it."""
     ledger.of(Breakers).drill("far", "down", 120_000)
     first = answers(bridge, bridge.send([generation(model=CHAIN, prompt=f"question {n}") for n in range(3)]))
     assert {answer.model for answer in first} == {"echo"}

@@ -72,7 +72,6 @@ def repairs(_provider: Repairing, reply: Reply) -> None:
 def test_the_second_model_repairs_the_answer_of_the_first(
     ledger: Ledger, far: Provider, tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    """It is shown that answer and its fault, at once, and the receipt tells of both models."""
     tasks_of(ledger, redis_server.url)._redis.flushall()
     with providing(repairs) as second:
         catalogue(tmp_path, {"far": far.url, "second": f"{second.url}/v1"}, first_token=60.0, idle=60.0)
@@ -111,7 +110,6 @@ def test_the_second_model_answers_where_the_first_one_is_unparsable(
 def test_a_worker_that_is_killed_between_two_models_never_asks_the_first_again(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    """What the first model failed by is in the ledger: another worker goes on with the second."""
     far.text = LONG
     with worker(tmp_path, redis_server, "generate", model="far"):
         with worker(tmp_path, redis_server, "generate") as second:
@@ -129,7 +127,6 @@ def test_a_worker_that_is_killed_between_two_models_never_asks_the_first_again(
 def test_a_job_that_no_model_answers_well_is_dead_and_is_replayed_with_its_format(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    """Its end names the failure and what was tried; the replay asks the last model again."""
     with worker(tmp_path, redis_server, "generate", model="far"), worker(tmp_path, redis_server, "generate"):
         listening(redis_server, "far", "echo")
         far.text = LONG

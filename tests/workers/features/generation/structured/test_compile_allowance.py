@@ -15,7 +15,6 @@ class Clock:
 
 
 def test_a_tenant_with_slow_formats_is_told_when_to_come_again() -> None:
-    """Used up, it is refused; after the time that it is told, it is heard again. Another tenant is not concerned."""
     clock = Clock()
     allowance = CompileAllowance(clock)
     for _ in range(12):
@@ -29,7 +28,6 @@ def test_a_tenant_with_slow_formats_is_told_when_to_come_again() -> None:
 
 
 def test_ordinary_formats_are_free() -> None:
-    """However many there are: what each takes up to a bound does not count."""
     allowance = CompileAllowance(Clock())
     for _ in range(100_000):
         allowance.use("many", FREE)
@@ -38,7 +36,6 @@ def test_ordinary_formats_are_free() -> None:
 
 
 def test_what_was_used_is_forgotten_evenly() -> None:
-    """A minute gives the allowance back, and no more than that."""
     clock = Clock()
     allowance = CompileAllowance(clock)
     for _ in range(3):

@@ -41,7 +41,6 @@ def _process(server: _Server) -> int:
 
 
 def test_many_grammars_share_a_server(server: _Server) -> None:
-    """Each grammar gets its own result, also at once, and all from one server."""
     grammars = [f'%llguidance {{}}\nstart: "a" absent{number}' if number % 2 else LETTERS for number in range(16)]
     compile_apart(LETTERS)
     first = _process(server)
@@ -78,7 +77,6 @@ def test_a_server_that_was_killed_starts_again(server: _Server) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux says which processes there are")
 def test_a_server_ends_with_its_owner(server: _Server) -> None:
-    """When its owner lets go, the server ends by itself: a process that is killed leaves none behind."""
     compile_apart(LETTERS)
     assert server._socket is not None
     server._socket.shutdown(socket.SHUT_RDWR)
@@ -88,13 +86,11 @@ def test_a_server_ends_with_its_owner(server: _Server) -> None:
 
 
 def test_says_what_it_took(server: _Server) -> None:
-    """The CPU time of a grammar is what its process used, and a grammar that is ended by the bounds used all of it."""
     assert 0 < compile_apart(LETTERS).seconds < compiling.CPU_SECONDS
     assert compile_apart(DEEP).seconds == compiling.CPU_SECONDS
 
 
 def test_a_server_that_never_begins_is_told(server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where its process cannot work at all, the format is not blamed."""
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit(1)")
     monkeypatch.setattr(compiling, "_SERVER", broken)
@@ -124,7 +120,6 @@ compile_server._serve(socket.socket(fileno=int(sys.argv[1])))
 def test_a_process_that_is_killed_blames_no_format(
     server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The signal of its bounds does; one that a person or the kernel sends is tried once more."""
     for name, number, times in (
         ("once", signal.SIGKILL, 1),
         ("always", signal.SIGKILL, 99),

@@ -46,14 +46,12 @@ def test_lets_lists_begin_as_models_write_them(text: str) -> None:
     "place", ['{%s"a":[]}', '{"a"%s:[]}', '{"a":%s[]}', '{"a":[%s1]}', '{"a":[1%s]}', '{"a":[]%s}']
 )
 def test_bounds_white_space(place: str, space: str) -> None:
-    """Between two tokens stand at most eight characters of white space."""
     assert _may_write(_LIST, place % (space * 8)[:8])
     assert not _may_write(_LIST, place % (space * 9)[:9])
 
 
 @pytest.mark.parametrize("text", [' {"a":[]}', '{"a":[]}\n'])
 def test_begins_and_ends_with_the_value(text: str) -> None:
-    """No white space stands around the whole answer."""
     assert not _may_write(_LIST, text)
 
 

@@ -78,7 +78,6 @@ def _refused(schema: dict[str, Any]) -> tuple[str, str]:
     ],
 )
 def test_takes_schemas_of_all_drafts(schema: dict[str, Any]) -> None:
-    """A schema of drafts 4 to 2020-12 is taken, with `$schema` or without, with recursion and unknown formats."""
     _check(schema)
 
 
@@ -126,7 +125,6 @@ def test_takes_schemas_of_all_drafts(schema: dict[str, Any]) -> None:
     ],
 )
 def test_refuses_by_place(schema: dict[str, Any], place: str, words: str) -> None:
-    """A schema that cannot be had is refused with the JSON pointer to what is wrong with it."""
     found, said = _refused(schema)
 
     assert found == place
@@ -203,7 +201,6 @@ def test_takes_other_formats(output: OutputFormat) -> None:
     ],
 )
 def test_refuses_other_formats(output: OutputFormat, param: str, words: str) -> None:
-    """A pattern or grammar that cannot be compiled is refused by name."""
     for _ in range(2):  # the second answer is the one that was kept
         with pytest.raises(InvalidRecord, match=words) as refused:
             check_format(output, "t")
@@ -221,7 +218,6 @@ def test_remembers_results() -> None:
 
 
 def test_what_a_check_takes_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check that ends at its bounds uses up a second of its tenant's allowance; of a known format it uses none."""
     monkeypatch.setattr(compiling, "ALLOWANCE", 0.5)
     deep = JsonSchemaFormat.model_construct(json_schema=_chain(2_000) | {"title": "counted"})
 
@@ -234,7 +230,6 @@ def test_what_a_check_takes_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_takes_most_real_schemas() -> None:
-    """Of twenty real schemas most are taken, and the others are refused as invalid records."""
     lines = gzip.decompress(_REAL.read_bytes()).splitlines()[::10]
     refused = 0
     for line in lines:

@@ -66,12 +66,10 @@ ROME = call('{"city": "Rome"}')
 )
 @pytest.mark.parametrize("choice", [None, "auto", "required", {"name": "get_weather"}])
 def test_a_call_is_found_in_each_dialect(said: str, before: str, choice: Any) -> None:
-    """Qwen's tags, Llama's bare object and the generic one give the same call, with the text before it."""
     assert called(answer(said, choice)) == (before, "get_weather", {"city": "Rome"})
 
 
 def test_the_id_of_a_call_follows_from_the_job() -> None:
-    """An answer that is made again has the same id, which fits into OpenAI's 40 characters."""
     first, second = answer(ROME), answer(f"Well.\n<tool_call>{ROME}</tool_call>")
     assert isinstance(first, Completion)
     assert isinstance(second, Completion)
@@ -83,7 +81,6 @@ BOTH = f"<tool_call>{ROME}</tool_call>\n<tool_call>{call('{}', 'clock')}</tool_c
 
 @pytest.mark.parametrize("said", [BOTH, f"I look.{BOTH} Wait.", f"{ROME}\n{call('{}', 'clock')}"])
 def test_an_answer_may_call_several_tools(said: str) -> None:
-    """The ids follow from the job; the first is that of an answer with one call."""
     found = answer(said)
     assert isinstance(found, Completion)
     assert [(each.id, each.name) for each in found.tool_calls] == [
@@ -94,7 +91,6 @@ def test_an_answer_may_call_several_tools(said: str) -> None:
 
 @pytest.mark.parametrize("fields", [{"parallel_tool_calls": False}, {"choice": {"name": "get_weather"}}])
 def test_an_answer_has_one_call_where_its_caller_allows_one(fields: dict[str, Any]) -> None:
-    """Of several the first counts, whether a model wrote them or a provider sent them."""
     sent = [
         ToolCall(id="b", name="get_weather", arguments='{"city": "Rome"}'),
         ToolCall(id="a", name="x", arguments=""),
@@ -116,7 +112,6 @@ def test_a_later_call_that_is_broken_fails_the_whole_answer(broken: str) -> None
 
 @pytest.mark.parametrize("tail", ["\n<tool_c", f"\n<tool_call>\n{ROME[:-4]}", "\nNow the"])
 def test_an_answer_that_is_cut_after_a_call_is_truncated(tail: str) -> None:
-    """More calls may have come; one that was cut within its closing tag is whole."""
     found = answer(f"<tool_call>\n{ROME}\n</tool_call>{tail}", None, "length")
     assert isinstance(found, Unparsable)
     assert found.failure == "truncated"
@@ -124,7 +119,6 @@ def test_an_answer_that_is_cut_after_a_call_is_truncated(tail: str) -> None:
 
 
 def test_more_calls_than_an_answer_may_have_fail_it() -> None:
-    """A provider may send any number."""
     sent = ToolCall.model_construct(id="", name="clock", arguments="{}")
     assert isinstance(answer("", None, "tool_calls", *[sent] * 128), Completion)
     assert isinstance(answer("", None, "tool_calls", *[sent] * 129), Unparsable)
@@ -132,7 +126,6 @@ def test_more_calls_than_an_answer_may_have_fail_it() -> None:
 
 
 def test_beside_a_format_a_call_begins_with_its_tag() -> None:
-    """A bare call, or a tag within a text, may be an answer in the format."""
     beside: dict[str, Any] = {"output": {"type": "json_object"}}
     assert called(answer(f"\n<tool_call>{ROME}</tool_call>", **beside))[1] == "get_weather"
     for said in (ROME, f'{{"say": "<tool_call>{SECRET}"}}'):
@@ -144,13 +137,11 @@ def test_beside_a_format_a_call_begins_with_its_tag() -> None:
     "text", ["It rains.", "", '{"weather": "rain"}', '{"name": "Rome"}', "Use {} here.", call("{}", "x")]
 )
 def test_a_model_that_may_choose_may_answer(text: str) -> None:
-    """Under `auto` a text that calls no tool is the answer as it is; where a call is required it is a failure."""
     assert answer(text, "auto") == Completion(text, "stop", 7, 2)
     assert isinstance(answer(text, "required"), Unparsable)
 
 
 def test_without_an_offer_nothing_is_called() -> None:
-    """Under `none` a text stays as it is, and a call that a provider sent nevertheless is dropped."""
     assert answer(ROME, "none") == Completion(ROME, "stop", 7, 2)
     assert answer("x", "none", "stop", ToolCall(id="a", name="clock", arguments="{}")) == Completion("x", "stop", 7, 2)
 
@@ -183,7 +174,6 @@ def test_without_an_offer_nothing_is_called() -> None:
     ],
 )
 def test_a_call_that_is_wrong_is_a_typed_failure(said: str, reason: str, place: str | None) -> None:
-    """The reason names the fault and its place, and quotes nothing of what the model said: nobody moderated that."""
     found = answer(
         said if said.startswith("<") or place == str(len(ROME) + 1) else f"<tool_call>\n{said}\n</tool_call>"
     )
@@ -196,7 +186,6 @@ def test_a_call_that_is_wrong_is_a_typed_failure(said: str, reason: str, place: 
 
 
 def test_a_call_that_its_tokens_cut_off_is_truncated() -> None:
-    """A job may be asked again with more room then; a call that is whole counts although its answer was cut."""
     cut = answer(f"<tool_call>{ROME[:-4]}", None, "length")
     assert isinstance(cut, Unparsable)
     assert cut.failure == "truncated"
@@ -205,7 +194,6 @@ def test_a_call_that_its_tokens_cut_off_is_truncated() -> None:
 
 @pytest.mark.parametrize("city", ["</tool_call>", "<tool_call>", 'a "b" {c}', "\n\t\\", "\x00", "🌧"])
 def test_a_string_in_arguments_may_hold_anything(city: str) -> None:
-    """The end of a call is where its JSON ends, and never a tag in one of its strings."""
     said = call(json.dumps({"city": city}))
     for text in (said, f"<tool_call>\n{said}\n</tool_call>"):
         found = answer(text)
@@ -216,7 +204,6 @@ def test_a_string_in_arguments_may_hold_anything(city: str) -> None:
 
 @given(text=st.text(max_size=60), forced=st.booleans(), opened=st.booleans())
 def test_no_text_makes_it_raise(text: str, forced: bool, opened: bool) -> None:
-    """Whatever a model says, it is text, a valid call or a failure."""
     said = f"<tool_call>{text}" if opened else text
     before, calls, _ = calls_in(said, job("required" if forced else None).offer)
     if not calls:
@@ -224,7 +211,6 @@ def test_no_text_makes_it_raise(text: str, forced: bool, opened: bool) -> None:
 
 
 def test_a_call_of_a_provider_is_checked_like_any_other() -> None:
-    """A hostile name, arguments that are broken or go on, and empty ones, which some providers leave out."""
     sent = ToolCall.model_construct
     assert called(answer("", None, "tool_calls", sent(id="", name="clock", arguments=""))) == ("", "clock", {})
     for name, arguments in (
@@ -243,5 +229,4 @@ def test_a_call_of_a_provider_is_checked_like_any_other() -> None:
     [('{"city": "x"}', True), ('{"city": "x"', False), ("{}", False), ('{"city": "x"} {}', False)],
 )
 def test_arguments_can_be_checked_alone(arguments: str, valid: bool) -> None:
-    """Whoever changes arguments can tell if they are still what the tool takes."""
     assert (fault_of(WEATHER, arguments) is None) is valid

@@ -67,7 +67,6 @@ def accepts(grammar: str, text: str) -> bool:
     ],
 )  # fmt: skip
 def test_a_choice_says_which_tools_are_offered(choice: ToolChoice | None, names: list[str]) -> None:
-    """`none` offers no tool, a name that tool alone, and every other choice all tools."""
     assert [tool.name for tool in offer(choice).tools] == names
 
 
@@ -80,7 +79,6 @@ def test_a_choice_says_which_tools_are_offered(choice: ToolChoice | None, names:
     ],
 )
 def test_a_forced_answer_is_a_call_and_nothing_else(dialect: Dialect, call: str) -> None:
-    """In each dialect the grammar of `required` takes a valid call of any tool, and refuses text around it."""
     grammar = grammar_of_call(offer("required"), dialect)
     clock = call.replace("get_weather", "read-clock").replace('{"city": "Rome"}', "{}")
     assert accepts(grammar, call)
@@ -91,14 +89,12 @@ def test_a_forced_answer_is_a_call_and_nothing_else(dialect: Dialect, call: str)
 
 
 def test_a_named_tool_is_the_only_one_in_the_grammar() -> None:
-    """A call of another tool does not derive."""
     grammar = grammar_of_call(offer(NamedTool(name="read-clock")), Dialect.JSON)
     assert accepts(grammar, '{"name": "read-clock", "arguments": {}}')
     assert not accepts(grammar, ROME)
 
 
 def test_a_model_that_may_choose_says_anything_or_calls() -> None:
-    """Under `auto` text is free, may come before a call, and holds no half of one."""
     grammar = grammar_of_call(offer("auto"), Dialect.HERMES)
     call = f"<tool_call>\n{ROME}\n</tool_call>"
     for right in (
@@ -116,7 +112,6 @@ def test_a_model_that_may_choose_says_anything_or_calls() -> None:
 
 
 def test_tags_may_be_tokens_of_their_own() -> None:
-    """Where a vocabulary has them, a call is written with these tokens, and text holds no token of the template's."""
     added = ["<tool_call>", "</tool_call>", "<|im_start|>", "<|end|>"]
     vocabulary = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *added]
     tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))
@@ -158,7 +153,6 @@ def test_an_answer_has_the_format_or_calls(dialect: Dialect) -> None:
 
 
 def test_a_format_beside_tools_may_look_like_a_tag() -> None:
-    """What begins with a tag is a call; every other choice is an answer."""
     odd = ChoiceFormat(choices=("<tool_cal", "yes"))
     grammar = grammar_of_call(offer("auto", output=odd), Dialect.HERMES, odd)
     assert accepts(grammar, "<tool_cal")
@@ -170,7 +164,6 @@ def test_a_format_beside_tools_may_look_like_a_tag() -> None:
     ("choice", "several", "most"), [("required", True, 2), ("auto", False, 1), (NamedTool(name="get_weather"), True, 1)]
 )
 def test_an_answer_has_as_many_calls_as_its_caller_allows(choice: ToolChoice, several: bool, most: int) -> None:
-    """A tool that is named is called once."""
     grammar = grammar_of_call(offer(choice, parallel_tool_calls=several), Dialect.HERMES)
     call = f"<tool_call>\n{ROME}\n</tool_call>"
     assert accepts(grammar, call)
@@ -178,14 +171,12 @@ def test_an_answer_has_as_many_calls_as_its_caller_allows(choice: ToolChoice, se
 
 
 def test_a_small_model_cannot_call_without_end() -> None:
-    """So many calls are enough for one answer that a grammar holds."""
     grammar = grammar_of_call(offer("required"), Dialect.JSON)
     assert accepts(grammar, "\n".join([ROME] * 16))
     assert not accepts(grammar, "\n".join([ROME] * 17))
 
 
 def test_a_llama_that_may_choose_writes_no_half_of_a_call() -> None:
-    """Under `auto` an answer that begins as a call is one."""
     grammar = grammar_of_call(offer("auto"), Dialect.LLAMA)
     call = ROME.replace("arguments", "parameters")
     assert accepts(grammar, call)
@@ -196,7 +187,6 @@ def test_a_llama_that_may_choose_writes_no_half_of_a_call() -> None:
 
 
 def test_tools_have_so_many_bytes_together() -> None:
-    """A byte more than the limit is refused, and the reason names both numbers."""
     frame = len(json.dumps({"type": "object", "title": ""}))
     text = "x" * (MAX_TOOLS_BYTES - frame - 200)
     check_size([Tool(name="a", parameters={"type": "object", "title": text})])
@@ -223,7 +213,6 @@ def test_tools_have_so_many_bytes_together() -> None:
 def test_a_tool_whose_arguments_cannot_be_held_to_is_refused(
     parameters: dict[str, object], param: str, said: str
 ) -> None:
-    """The refusal names the place in the tool's parameters."""
     with pytest.raises(InvalidRecord, match=said) as caught:
         check_tools_schemas([WEATHER, Tool(name="odd", parameters=parameters)], "t")
     assert caught.value.param == param
@@ -231,7 +220,6 @@ def test_a_tool_whose_arguments_cannot_be_held_to_is_refused(
 
 @pytest.mark.integration  # schemas are compiled in a process of their own
 def test_tools_that_cannot_be_compiled_with_a_format_are_refused() -> None:
-    """Each alone is small enough for the compiler."""
     many = [Tool(name=f"t{number}") for number in range(100)]
     large = JsonSchemaFormat(json_schema={"properties": {f"p{n}": {"maxLength": 90 + n} for n in range(400)}})
     check_tools_schemas(many, "t")
@@ -250,7 +238,6 @@ def test_the_tool_that_cannot_be_compiled_is_named() -> None:
 @pytest.mark.integration  # schemas are compiled in a process of their own
 @pytest.mark.parametrize("parameters", [{}, {"type": ["object", "null"]}, {"properties": {"a": {}}}])
 def test_parameters_may_leave_out_that_they_are_an_object(parameters: dict[str, object]) -> None:
-    """Arguments are an object, whatever the schema leaves open."""
     tool = Tool(name="open", parameters=parameters)
     check_tools_schemas([tool], "t")
     grammar = grammar_of_call(offer("required", tool), Dialect.JSON)
@@ -266,7 +253,6 @@ TOLD = Message(role="tool", tool_call_id="c1", content="12:00")
 
 
 def test_tools_are_described_in_the_system_prompt() -> None:
-    """Behind the caller's own system prompt, or in one of their own, once and compact, with the form of a call."""
     (alone, asked) = in_words([ASKED], MUST)
     (behind, _) = in_words([Message(role="system", content="Be brief."), ASKED], MUST)
     described = {"name": "clock", "description": "Tells the time.", "parameters": {"type": "object", "properties": {}}}
@@ -278,7 +264,6 @@ def test_tools_are_described_in_the_system_prompt() -> None:
 
 
 def test_a_model_that_may_choose_is_told_so() -> None:
-    """And how to call several, where it may."""
     told = in_words([ASKED], Offer((TOLD_CLOCK,), most=2))[0].content
     assert told.startswith("You may call these tools")
     assert told.endswith("on a line of its own.\nIf no tool helps, answer without a call.")
@@ -293,14 +278,10 @@ def test_beside_a_format_calls_stand_in_tags() -> None:
 
 
 def test_a_conversation_without_tools_stays_as_it_is() -> None:
-    """Nothing is added where nothing is offered, and no turn is about a call."""
     assert in_words([ASKED], NO_TOOLS) == (ASKED,)
 
 
 def test_turns_about_calls_become_plain_turns() -> None:
-    """A call is what the assistant wrote, and a result the user's words, which join the user's turn beside it: some
-    templates refuse two turns of one role.
-    """
     other = Message(role="tool", tool_call_id="gone", content="13:00")
     turns = in_words([ASKED, CALLED, TOLD, other, Message(role="user", content="So?")], NO_TOOLS)
     assert [(each.role, each.content) for each in turns] == [
@@ -312,7 +293,6 @@ def test_turns_about_calls_become_plain_turns() -> None:
 
 
 def test_words_before_a_call_are_kept() -> None:
-    """An assistant may say something and call a tool in one turn."""
     said = CALLED.model_copy(update={"content": "I look."})
     assert (
         in_words([ASKED, said, TOLD], NO_TOOLS)[1].content == 'I look.\n{"name": "clock", "arguments": {"zone": "UTC"}}'
@@ -332,7 +312,6 @@ def shown(output: OutputFormat | None, *turns: Message) -> tuple[Message, ...]:
 
 
 def test_a_job_without_a_format_is_shown_as_it_is() -> None:
-    """Nothing is added to the prompt of a job that asks for no format."""
     assert shown(None, SYSTEM, USER) == (SYSTEM, USER)
 
 
@@ -345,7 +324,6 @@ def test_the_schema_stands_compact_and_once_at_the_end_of_the_system_message() -
 
 
 def test_without_a_system_message_the_last_turn_of_the_user_names_the_format() -> None:
-    """Not every template knows system messages, so none is added."""
     earlier = (Message(role="user", content="Hi."), Message(role="assistant", content="Hello."))
     *before, last = shown(JsonSchemaFormat(json_schema=SCHEMA, name="Tree"), *earlier, USER)
     assert tuple(before) == earlier
@@ -355,7 +333,6 @@ def test_without_a_system_message_the_last_turn_of_the_user_names_the_format() -
 
 
 def test_a_conversation_without_a_turn_of_the_user_gets_one() -> None:
-    """The format is named even where the assistant alone has spoken."""
     said = Message(role="assistant", content="Hello.")
     first, added = shown(JsonObjectFormat(), said)
     assert first == said
@@ -363,7 +340,6 @@ def test_a_conversation_without_a_turn_of_the_user_gets_one() -> None:
 
 
 def test_the_schema_can_be_left_out_of_the_prompt() -> None:
-    """With `in_prompt: false` the prompt is the caller's alone."""
     assert shown(JsonSchemaFormat(json_schema=SCHEMA, in_prompt=False), USER) == (USER,)
 
 
@@ -377,6 +353,5 @@ def test_the_schema_can_be_left_out_of_the_prompt() -> None:
     ],
 )
 def test_other_formats_get_a_short_instruction(output: OutputFormat, words: str) -> None:
-    """Each names what the answer must be."""
     (turn,) = shown(output, USER)
     assert words in turn.content

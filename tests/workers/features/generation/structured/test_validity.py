@@ -61,7 +61,6 @@ def _failed(output: OutputFormat, text: str, finish_reason: str = "stop") -> Unp
     ],
 )
 def test_passes_valid_answers(output: OutputFormat, text: str) -> None:
-    """An answer that has its format passes, as a whole and by the draft of its schema."""
     assert failure_of(output, text, "stop") is None
 
 
@@ -98,7 +97,6 @@ def test_passes_valid_answers(output: OutputFormat, text: str) -> None:
     ],
 )
 def test_fails_with_reason_and_place(output: OutputFormat, text: str, place: str | None, words: str) -> None:
-    """An answer without its format fails as `unparsable`, with the place of the fault, and another model may answer."""
     failure = _failed(output, text)
 
     assert failure.failure == "unparsable"
@@ -108,7 +106,6 @@ def test_fails_with_reason_and_place(output: OutputFormat, text: str, place: str
 
 
 def test_quotes_no_name_that_the_model_made_up() -> None:
-    """Nobody has moderated it: in the reason and the place it is `*`, while names of the schema are shown."""
     numbers = {"type": "object", "additionalProperties": {"type": "integer"}}
     schema = {"type": "object", "properties": {"ages": numbers}, "additionalProperties": False}
     output = JsonSchemaFormat(json_schema=schema)
@@ -119,7 +116,6 @@ def test_quotes_no_name_that_the_model_made_up() -> None:
 
 
 def test_names_an_answer_that_was_cut_off() -> None:
-    """An answer whose tokens ended is `truncated`, unless what there is of it is valid."""
     assert _failed(_TICKET, '{"id": 1', "length").failure == "truncated"
     assert failure_of(RegexFormat(pattern="a+"), "aaa", "length") is None
 
@@ -144,12 +140,10 @@ def test_names_an_answer_that_was_cut_off() -> None:
     ],
 )
 def test_bounds_hostile_answers(output: OutputFormat, text: str) -> None:
-    """An answer that is huge, deep or no text at all fails like any other, and crashes nothing."""
     assert _failed(output, text).failure == "unparsable"
 
 
 def test_bounds_ambiguous_grammars() -> None:
-    """An answer that its grammar derives in very many ways is given up after two seconds of computing."""
     before = time.thread_time()
 
     failure = _failed(GrammarFormat(grammar='start: e\ne: e e | "a"'), "a" * 3_000)
@@ -168,7 +162,6 @@ def _nested(depth: int) -> str:
 
 
 def test_an_answer_that_fails_very_many_branches_has_a_general_reason() -> None:
-    """jsonschema-rs keeps the error of each, 9 KB: with 17 levels it took 1.2 GB."""
     chain = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(14)} | {"d14": {"type": "null"}}
     few, many = ({"$defs": chain, "$ref": f"#/$defs/d{start}"} for start in (11, 0))
 
@@ -179,25 +172,21 @@ def test_an_answer_that_fails_very_many_branches_has_a_general_reason() -> None:
 
 
 def test_bounds_checks_that_multiply() -> None:
-    """A schema whose check doubles with each level of an answer is given up for a deep answer alone."""
     assert failure_of(_twice_as_often(), _nested(10), "stop") is None
     assert "too many levels" in str(_failed(_twice_as_often(), _nested(60)))
 
 
 def test_bounds_checks_that_multiply_for_one_value() -> None:
-    """A schema whose parts name the next part twice, twenty times over, is given up for any answer."""
     parts = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(30)} | {"d30": {}}
 
     assert "too many levels" in str(_failed(JsonSchemaFormat(json_schema={"$defs": parts, "$ref": "#/$defs/d0"}), "1"))
 
 
 def test_bounds_checks_without_end() -> None:
-    """A schema that refers to itself for the very same value, which admission refuses, ends no process either."""
     assert "too many levels" in str(_failed(JsonSchemaFormat(json_schema={"$ref": "#"}), "1"))
 
 
 def test_tells_no_value_of_an_answer() -> None:
-    """The reason names the place and the rule, and never quotes the value, which may be private."""
     failure = _failed(_schema(properties={"a": {"type": "integer"}}), json.dumps({"a": "my secret"}))
 
     assert "secret" not in str(failure)

@@ -15,7 +15,6 @@ from headrace_workers.wiring.parts import pipeline_of
 
 
 def test_one_that_was_no_better_than_chance_is_refused(tmp_path: Path) -> None:
-    """With the figure; a later measurement replaces it. Nothing is refused that was not measured."""
     refuse_chance(tmp_path, "qwen", Relation.SUPPORTED)
     note(tmp_path, "qwen", Relation.SUPPORTED, is_chance=True, sentence="AUROC 0.48")
     with pytest.raises(ConfigurationError, match=r"qwen was measured .* better than chance: AUROC 0\.48"):
@@ -25,7 +24,6 @@ def test_one_that_was_no_better_than_chance_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_may_be_of_use_for_one_relation_alone(tmp_path: Path) -> None:
-    """A model that tells no questions apart may tell claims apart, and no other model is refused for it."""
     note(tmp_path, "qwen", Relation.SAME_QUESTION, is_chance=True, sentence="AUROC 0.48")
     refuse_chance(tmp_path, "qwen", Relation.SUPPORTED)
     refuse_chance(tmp_path, "other", Relation.SAME_QUESTION)
@@ -54,7 +52,6 @@ def test_a_judge_that_failed_its_probe_is_refused_until_it_is_accepted(
 
 
 def test_nobody_chose_the_first_model_as_a_judge(tmp_path: Path) -> None:
-    """`headrace up` serves a model that failed its probe, and says nothing: rubrics need some judge on any machine."""
     note_probe(tmp_path, "small", "not to be trusted with: order")
     addresses = Addresses("k:1", "redis://r", "sqlite:///l")
     for child in children_of(tmp_path, ["small"])(addresses):

@@ -41,14 +41,12 @@ def only(verifier: ModelVerifier, pair: TextPair = PAIR) -> Verdict | HeadraceEr
     ("figures", "value", "holds"), [((0.3, 0.3, 0.1, 0.1), 0.75, True), ((0.2, 0, 0.2, 0), 0.5, False)]
 )
 def test_the_first_token_is_the_verdict(figures: tuple[float, ...], value: float, holds: bool) -> None:
-    """The value is the share of yes in the mass of yes and no; a tie is no."""
     found = only(ModelVerifier(JudgeModel(lambda prompt, choices: figures)))
     assert isinstance(found, Verdict)
     assert (found.value, found.mass, found.holds) == (pytest.approx(value), pytest.approx(sum(figures)), holds)
 
 
 def test_a_model_that_says_neither_has_given_no_verdict() -> None:
-    """A mass that is too small is an error, and so neither yes nor no."""
     found = only(ModelVerifier(JudgeModel(lambda prompt, choices: (0.01, 0.0, 0.0, 0.0))))
     assert isinstance(found, HeadraceError)
 
@@ -64,7 +62,6 @@ def test_a_model_without_probabilities_writes_its_answer(text: str, holds: bool 
 
 @pytest.mark.parametrize(("tenant", "sent"), [("shop", 1), ("bank", 0), (None, 0)])
 def test_a_provider_sees_only_texts_of_tenants_that_allow_it(tenant: str | None, sent: int) -> None:
-    """A pair of another tenant, or of none, is refused before it is sent."""
     model = Written("yes")
     bounded = BoundedGenerator(model, "openai", lambda who, provider: who == "shop")
     found = only(ModelVerifier(bounded), TextPair(Relation.SAME_QUESTION, "a", "b", tenant))
@@ -73,8 +70,6 @@ def test_a_provider_sees_only_texts_of_tenants_that_allow_it(tenant: str | None,
 
 
 def test_a_verifier_that_fails_says_so_without_raising() -> None:
-    """An engine's own exception becomes an error for each pair, without the text that it may quote."""
-
     def fail(prompt: Prompt, choices: Sequence[str]) -> tuple[float, ...]:
         raise RuntimeError("secret words")
 
@@ -84,13 +79,11 @@ def test_a_verifier_that_fails_says_so_without_raising() -> None:
 
 
 def test_a_verifier_that_is_too_slow_has_not_answered() -> None:
-    """A call longer than its time is an error for all of its pairs."""
     found = ModelVerifier(JudgeModel(lambda prompt, choices: (1.0, 0, 0, 0)), most_seconds=0.0).verify([PAIR])
     assert "it may take 0 s" in str(found[0])
 
 
 def test_texts_that_do_not_fit_are_not_judged() -> None:
-    """A pair that the context does not hold has no verdict; the others of the call have theirs."""
     model = JudgeModel(lambda prompt, choices: (0.9, 0, 0, 0), context_length=512)
     long, short = ModelVerifier(model).verify([TextPair(Relation.SUPPORTED, "x" * 600, "y"), PAIR])
     assert isinstance(long, HeadraceError)

@@ -48,7 +48,6 @@ class Given:
     ],
 )
 def test_a_deployment_whose_verifier_is_a_model_has_a_stage_for_it(group: Any, named: set[str]) -> None:
-    """One that runs in the worker that asks it needs none."""
     stages = {stage.name for stage in installed_stages(Given(group))}
     assert stages - {stage.name for stage in installed_stages(Given())} == named
 
@@ -104,7 +103,6 @@ def test_a_call_that_may_be_billed_is_charged_with_the_most(model: Any, usage: U
 
 
 def test_the_receipt_lists_the_provider_that_read_the_texts() -> None:
-    """Whatever it said."""
     outcome = answered(Written("no"))
     assert outcome.context["seen_by"] == ["openai"]
     said = verification(outcome.context)
@@ -117,7 +115,6 @@ def test_the_receipt_lists_the_provider_that_read_the_texts() -> None:
 
 
 def test_no_call_begins_behind_the_time() -> None:
-    """Pairs that were not asked have no verdict, and are not billed."""
     judge = JudgeModel(lambda prompt, choices: (0.9, 0.0, 0.1, 0.0))
     found = in_time(ModelVerifier(judge), [PAIR] * 20, time.monotonic() - 1, 5.0)
     assert (len(found), judge.calls) == (20, [])

@@ -11,7 +11,6 @@ EVIDENCE = [
 
 
 def test_other_numbers_are_those_of_the_evidence_and_of_like_size() -> None:
-    """A number that stands in the sentence already is no other."""
     assert list(other_numbers("It has 340 rooms and 15 doors.", EVIDENCE)) == [
         "It has 412 rooms and 15 doors.",
         "It has 1931 rooms and 15 doors.",
@@ -20,7 +19,6 @@ def test_other_numbers_are_those_of_the_evidence_and_of_like_size() -> None:
 
 
 def test_other_names_are_used_alike() -> None:
-    """A place is put for a place, and who does something for another who does."""
     assert list(other_names("They met Peter Malling in Trieste.", EVIDENCE)) == [
         "They met Ines Corrada in Trieste.",
         "They met Peter Malling in Lisbon.",
@@ -28,7 +26,6 @@ def test_other_names_are_used_alike() -> None:
 
 
 def test_a_name_is_put_for_no_other_one_of_the_sentence() -> None:
-    """Nor for the same person's longer name; a small word before a name at the beginning is none of it."""
     assert list(other_names("Malling and Ines Corrada met.", EVIDENCE)) == []
     assert list(other_names("In Trieste they met Ines Corrada.", EVIDENCE)) == [
         "In Lisbon they met Ines Corrada.",
@@ -37,7 +34,6 @@ def test_a_name_is_put_for_no_other_one_of_the_sentence() -> None:
 
 
 def test_other_kinds_are_told_from_the_same_thing() -> None:
-    """By the word before it, or as opposites; whatever stands in the sentence already is no other."""
     told = ["Glass fibre is weaker than carbon fibre.", "The landlord pays for repairs.", "Basalt is a rock."]
     assert list(other_kinds("The price of glass fibre is low.", told)) == ["The price of carbon fibre is low."]
     assert list(other_kinds("The tenant pays.", told)) == ["The landlord pays."]
@@ -45,7 +41,6 @@ def test_other_kinds_are_told_from_the_same_thing() -> None:
 
 
 def test_a_sentence_without_an_end_is_read_to_some_bound() -> None:
-    """What each word is compared with does not grow with the text."""
     long = " ".join(f"word{chr(97 + n % 26)}{chr(97 + n // 26 % 26)} Name{chr(97 + n % 26)} {n}" for n in range(20_000))
     assert next(iter(other_kinds(long, [long])), None) is None
     assert len(list(islice(other_names(long, [long]), 3))) <= 3

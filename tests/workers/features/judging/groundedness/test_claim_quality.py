@@ -16,7 +16,6 @@ CLAIMS = [
 
 
 def test_the_rules_are_measured_as_a_verifier_is():
-    """A number that is nowhere in the evidence stands below every supported sentence."""
     found = measure_claims(None, CLAIMS, HashEmbedder())
     assert (found.verifier, found.relation, found.pairs) == ("the rules", Relation.SUPPORTED, 40)
     assert (found.auroc, found.is_chance) == (1.0, False)
@@ -24,7 +23,6 @@ def test_the_rules_are_measured_as_a_verifier_is():
 
 
 def test_a_verifier_reads_what_workers_show_it():
-    """The nearest sentences, and not the whole evidence; its verdicts are what is measured."""
     far = " ".join(
         f"Of the cloth of {name} nobody knows." for name in ("Ann", "Bea", "Cid", "Dot", "Eve", "Flo", "Gus")
     )
@@ -38,6 +36,5 @@ def test_a_verifier_reads_what_workers_show_it():
 
 
 def test_sentences_of_one_label_measure_nothing():
-    """The error says what is missing."""
     with pytest.raises(ValueError, match="supported sentences and on others"):
         measure_claims(None, CLAIMS[::2], HashEmbedder())

@@ -38,7 +38,6 @@ def numbers(claim):
 
 
 def test_a_name_belongs_to_what_its_sentence_tells():
-    """By a number, or a word that one sentence alone has; with more than two no more is said."""
     assert names("In 1863 the line was built by Norte.") == -1.0
     assert names("In 1863 the line was built by Sur.") == 2.0
     assert names("The company of Sur did well.") == 0.0  # nothing that stands in one sentence alone
@@ -46,12 +45,10 @@ def test_a_name_belongs_to_what_its_sentence_tells():
 
 
 def test_a_sentence_without_a_name_goes_on_about_the_one_before():
-    """The cork is what Sur carried."""
     assert names("Sur transported 26 tonnes.") < 0 < names("Norte transported 26 tonnes.")
 
 
 def test_a_number_belongs_to_its_name():
-    """What stands nowhere is counted elsewhere."""
     assert numbers("Haro fell in 1891.") < 0 < numbers("Haro fell in 1863.")
     assert numbers("Haro fell in 1900.") == 0.0
 

@@ -34,7 +34,6 @@ def embedder(minilm_home: Path) -> CountingEmbedder:
     ],
 )
 def test_what_stands_there_is_supported_in_other_words_too(sentence: str, embedder: CountingEmbedder) -> None:
-    """Order and words may change."""
     assert ground(sentence, [GIVEN], embedder).share == 1.0
 
 
@@ -50,7 +49,6 @@ def test_what_stands_there_is_supported_in_other_words_too(sentence: str, embedd
     ],
 )
 def test_what_does_not_stand_there_is_named(sentence: str, reason: str, embedder: CountingEmbedder) -> None:
-    """Where it is in the answer, and what speaks against it. The share counts what was checked, and no hint."""
     good = "The museum was founded in 1926 by Clara Moss. "
     found = ground(good + sentence, [GIVEN], embedder)
     (named,) = found.unsupported
@@ -78,7 +76,6 @@ POOL = (
     ],
 )
 def test_denials_in_other_words(supported: str, contradicted: str, embedder: CountingEmbedder) -> None:
-    """A sentence may say with a denial what stands there without one, and deny without a word that does."""
     assert ground(supported, [POOL], embedder).share == 1.0
     (named,) = ground(contradicted, [POOL], embedder).unsupported
     assert named.reason == "the opposite fits the evidence better"
@@ -102,7 +99,6 @@ class Axes:
     ],
 )
 def test_what_denies_counts_beside_the_vectors(denied: str, affirmed: str, more: float) -> None:
-    """Even where they cannot tell a sentence from another."""
     given = embedded(units([affirmed], ()), Axes())
     same, other = doubts([affirmed, denied], given, Axes())
     assert other.nearer["denial"] - same.nearer["denial"] == pytest.approx(more)
@@ -122,13 +118,11 @@ WORK = (
     ],
 )
 def test_what_is_told_of_another_is_named(right: str, wrong: str, embedder: CountingEmbedder) -> None:
-    """Of another person in the same sentence, or another kind of the same thing."""
     found = ground(f"{right} {wrong}", [WORK], embedder)
     assert [each.start for each in found.unsupported] == [len(right) + 1]
 
 
 def test_names_are_hidden_to_see_whose_it_is(embedder: CountingEmbedder) -> None:
-    """What is told of others is nearer where the name is wrong; nothing is said of a sentence without a name."""
     claims = [
         "The planner was written anew by Hanna Weiss.",
         "The planner was written anew by Tomas Brandt.",
@@ -154,7 +148,6 @@ FOUNDED = "The museum was founded in 1926 by Clara Moss. Her nephew Giles Tennan
     ],
 )
 def test_a_sentence_must_stand_in_what_it_cites(sentence: str, reason: str | None, embedder: CountingEmbedder) -> None:
-    """In one of those passages; without a citation in any. Of texts that have no numbers nothing is asked."""
     found = ground(sentence, [HOURS, FOUNDED], embedder, numbered=True)
     assert [each.reason for each in found.unsupported] == ([] if reason is None else [reason])
     if reason is not None and "cites" in reason:
@@ -182,7 +175,6 @@ def test_a_sentence_must_stand_in_what_it_cites(sentence: str, reason: str | Non
 def test_numbers_units_and_names_are_read_in_any_form(
     sentence: str, reason: str | None, embedder: CountingEmbedder
 ) -> None:
-    """Within compounds, in words, as adjectives and as initials."""
     given = "Spain put up a 1.8-metre fence on 3 May 2020, which stood for forty days. The UN made it."
     given += " It cost 235, 000 euros, another 12, 500 euros. It had 2, 000 posts, and took fourteen days."
     counted = [each.reason for each in ground(sentence, [given], embedder).unsupported if each.checked]
@@ -190,19 +182,16 @@ def test_numbers_units_and_names_are_read_in_any_form(
 
 
 def test_what_says_nothing_is_not_counted(embedder: CountingEmbedder) -> None:
-    """Questions and small words; an answer of these alone has no sentence, whatever it was given."""
     assert ground("And so it is. When would you like to come?", [GIVEN], embedder).sentences == 0
     assert ground("", [GIVEN], embedder).sentences == 0
 
 
 def test_without_anything_given_nothing_is_supported(embedder: CountingEmbedder) -> None:
-    """An empty text is nothing."""
     found = ground("It was founded in 1926.", ["", "  \n"], embedder)
     assert [each.reason for each in found.unsupported] == ["nothing was given"]
 
 
 def test_long_texts_are_bounded(embedder: CountingEmbedder) -> None:
-    """Of a long evidence the sentences count that are about the same; an answer's first 200 sentences are looked up."""
     noise = "".join(f"The garden has {number} roses and tulips, which are red. " for number in range(3_000))
     found = units([noise, GIVEN], ["The museum was founded in 1926."])
     assert len(found.texts) == MOST_UNITS

@@ -23,12 +23,10 @@ def test_names_are_known_by_their_last_words_too() -> None:
     ],
 )
 def test_what_is_told_of_somebody(sentence: str, found: list[str], says: str) -> None:
-    """Each name is put as the same."""
     assert names_in(sentence, known_names(TOLD)) == found
     assert hidden(sentence, found) == says
 
 
 def test_a_part_of_a_name_is_that_name() -> None:
-    """A word in common."""
     assert alike("Corrada", "Ines Corrada")
     assert not alike("Ines Corrada", "Peter Malling")

@@ -22,20 +22,17 @@ def sign(claim: str, given: Evidence) -> float:
 
 
 def test_the_part_with_the_words_of_the_sentence_tells() -> None:
-    """The whole sentence allows and bans."""
     assert sign("Torches are permitted in the attic.", RULES) < sign("Torches are permitted in the cellar.", RULES)
     assert sign("Torches are not permitted in the attic.", RULES) > 0.2
 
 
 def test_the_nearest_part_tells_where_words_do_not() -> None:
-    """By the cosines of it and of its sentence."""
     two = evidence("The gate is open. The gate is shut.")
     assert agreeing("The gate is not locked.", np.array([0.9, 0.1], np.float32), two) > (0.5, 0.5)
     assert agreeing("The gate is not locked.", np.array([0.1, 0.9], np.float32), two)[0] < 0.0
 
 
 def test_what_was_named_before_goes_on() -> None:
-    """`and is shut` is said of the hall, not of the shop."""
     both = evidence(
         "The hall was built in May, and is shut on Monday. The shop was built in June, and is open on Monday."
     )
@@ -43,13 +40,11 @@ def test_what_was_named_before_goes_on() -> None:
 
 
 def test_each_part_of_a_sentence_is_looked_for() -> None:
-    """What denies in one says nothing of the other."""
     two = evidence("The pool is open on Monday. The sauna is closed on Monday.")
     assert sign("The pool is open on Monday, but the sauna is not open.", two) > 0.2
 
 
 def test_a_name_between_commas_says_nothing() -> None:
-    """What is said of it stands behind it."""
     apart = evidence("The tower keeper, born in Malm, refused the money at once.")
     row = np.array([0.9 if text.endswith("keeper") else 0.5 for text in apart.units.texts], np.float32)
     assert "The tower keeper" in apart.units.texts
@@ -57,6 +52,5 @@ def test_a_name_between_commas_says_nothing() -> None:
 
 
 def test_nothing_said_or_given_is_no_agreement() -> None:
-    """A sentence of small words alone, or no evidence."""
     assert agreeing("It is so.", np.full(len(RULES.units.texts), 0.5, np.float32), RULES) == (0.0, 0.0)
     assert agreeing("Torches burn.", np.zeros(0, np.float32), evidence()) == (0.0, 0.0)

@@ -24,7 +24,6 @@ from headrace_workers.features.judging.groundedness.polarity import SIDES, agree
     ],
 )
 def test_two_denials_are_none(said: str, there: str, sign: int, by_words: int) -> None:
-    """A word that denies another one is a denial, too."""
     for one, other in ((said, there), (there, said)):
         found = agreement(part(one), part(other))
         assert (found.sign, found.by_words) == (sign, by_words)
@@ -40,19 +39,16 @@ def test_two_denials_are_none(said: str, there: str, sign: int, by_words: int) -
     ],
 )
 def test_what_denies_one_word_alone(said: str, there: str) -> None:
-    """A prefix, an ending, or a word before it."""
     assert (agreement(part(said), part(there)).sign, agreement(part(said), part(said)).sign) == (-1, 1)
 
 
 def test_a_word_that_denies_one_word_does_not_deny_all() -> None:
-    """Of what is behind `without` two words are denied."""
     read = part("without milk and cold sugar it smells of caramel").words
     assert (read["milk"], read["cold"], read["sugar"], read["caramel"]) == (-1, -1, 1, 1)
 
 
 @pytest.mark.parametrize("word", ["units", "understood", "universities", "until"])
 def test_what_looks_like_a_prefix(word: str) -> None:
-    """Some words begin so."""
     assert -1 not in part(word).words.values()
 
 
@@ -71,7 +67,6 @@ def test_phrases(said: str, there: str) -> None:
 
 
 def test_a_word_that_denies_and_has_no_match_counts_as_a_denial() -> None:
-    """What the other part says of it is not known, so it is not by words; opposites of which none denies count not."""
     lost = agreement(part("The captain failed."), part("The captain sailed."))
     assert (lost.sign, lost.by_words) == (-1, 0)
     assert agreement(part("a small room"), part("a room")).sign == 1

@@ -17,18 +17,15 @@ from headrace_workers.features.judging.groundedness.sentences import read, writt
     ],
 )
 def test_numbers_are_those_that_count_something(sentence: str, numbers: set[str]) -> None:
-    """Of a date each part; `one of them` and `at once` count nothing."""
     assert read(sentence).numbers == numbers
 
 
 def test_units_are_those_of_a_number() -> None:
-    """In a compound, too; a word that only might be a unit is none."""
     assert read("A 1.8-metre fence for forty days.").units == {"m", "day"}
     assert read("The days are long.").units == frozenset()
 
 
 def test_a_small_word_before_a_name_is_none_of_it() -> None:
-    """Nor can it be told of a sentence's first word alone whether that is a name."""
     assert written_names("In Gdansk Anna Lund met The Hague.") == ["Gdansk Anna Lund", "Hague"]
     assert written_names("Since Monday it has been shown in Gdansk.") == ["Gdansk"]
     assert written_names("Gdansk is where it was.") == []

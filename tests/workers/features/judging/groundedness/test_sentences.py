@@ -19,13 +19,11 @@ from headrace_workers.features.judging.groundedness.sentences import clauses, se
     ],
 )
 def test_a_text_in_sentences(text: str, found: list[str]) -> None:
-    """Bullets and citations are no part of what is said; numbers and abbreviations end nothing."""
     assert [each.text for each in sentences(text)] == found
 
 
 @given(texts)
 def test_sentences_stand_where_they_say(text: str) -> None:
-    """In order, apart, and each within the text; only citations are missing in what is read of one."""
     at = 0
     for each in sentences(text):
         assert at <= each.start < each.stop <= len(text)
@@ -34,7 +32,6 @@ def test_sentences_stand_where_they_say(text: str) -> None:
 
 
 def test_a_sentence_in_its_parts() -> None:
-    """Each part that is long enough to say something; a sentence of one part has none."""
     assert clauses("Voss received fees from the maker, while Obi did not take any.") == [
         "Voss received fees from the maker",
         "Obi did not take any.",

@@ -12,14 +12,12 @@ NOTHING = Lacking(frozenset(), frozenset(), frozenset(), 0.0)
 
 
 def test_the_worst_doubt_counts_and_a_second_one_a_little() -> None:
-    """Nearly as much as the worst; two are worse than one, and a good one makes up for none."""
     one, two, good = worst(np.array([[3.0, 0.0, 0.0], [3.0, 3.0, 0.0], [3.0, 0.0, -9.0]]))
     assert 3.0 < good < one < 3.1
     assert one < two < 3.5
 
 
 def test_a_denial_alone_makes_a_sentence_unlikely() -> None:
-    """And it is the reason that is told."""
     nearer = {kind: USUAL[kind][0] for kind in KINDS}
     usual = support(Doubts(0.8, NOTHING, nearer))
     denied = support(Doubts(0.8, NOTHING, nearer | {"denial": 0.2}))
@@ -37,7 +35,6 @@ def test_a_denial_alone_makes_a_sentence_unlikely() -> None:
     ],
 )
 def test_what_is_nowhere_is_a_veto(lacking: dict[str, frozenset[str]], reason: str) -> None:
-    """However near the rest of the sentence is: it is counted, and not a hint."""
     sure = dict.fromkeys(KINDS, -1.0)
     found = support(Doubts(1.0, replace(NOTHING, **lacking), sure))
     assert (found.reason, found.checked) == (reason, True)
@@ -45,7 +42,6 @@ def test_what_is_nowhere_is_a_veto(lacking: dict[str, frozenset[str]], reason: s
 
 
 def test_another_matter_is_far_and_in_new_words() -> None:
-    """Either alone is a hint: a reworded sentence may be far, or have new words."""
     usual = {kind: USUAL[kind][0] for kind in KINDS}
     new = replace(NOTHING, words=0.8)
     assert support(Doubts(0.2, new, usual)).checked

@@ -60,7 +60,6 @@ def numpy_bert(text: str) -> np.ndarray:
 
 
 def test_the_vectors_are_those_of_the_paper(embedder_home: Path) -> None:
-    """Every part of the network is at its place: BERT written down in numpy says the same, in float32."""
     texts = ["", "a mill", "a river and a mill", "river " * 40]
     vectors = CTranslate2Embedder.load(embedder_home / "models" / "tiny-bert-float").embed(texts)
     for vector, text in zip(vectors, texts, strict=True):
@@ -68,7 +67,6 @@ def test_the_vectors_are_those_of_the_paper(embedder_home: Path) -> None:
 
 
 def test_each_text_has_a_vector_of_length_one(tiny: CTranslate2Embedder) -> None:
-    """Empty, long, of one huge word, or with half a surrogate pair: in float32 and in the order asked."""
     vectors = tiny.embed([*ASKED, "a\ud800b"])
     assert (vectors.shape, vectors.dtype) == ((len(ASKED) + 1, HIDDEN), np.float32)
     assert (tiny.dimensions, tiny.max_tokens) == (HIDDEN, MAX_TOKENS)
@@ -76,12 +74,10 @@ def test_each_text_has_a_vector_of_length_one(tiny: CTranslate2Embedder) -> None
 
 
 def test_no_texts_have_no_vectors(tiny: CTranslate2Embedder) -> None:
-    """The shape still says of how many dimensions."""
     assert tiny.embed([]).shape == (0, HIDDEN)
 
 
 def test_a_text_has_the_same_vector_in_any_company(tiny: CTranslate2Embedder) -> None:
-    """To the bit, also in a batch that is full, and whatever comes before it."""
     company = [f"{'mill ' * (n % 7)}{n}" for n in range(5 * BATCH_ROWS)]
     alone = np.concatenate([tiny.embed([text]) for text in ASKED])
     together = tiny.embed([*company, *ASKED, *reversed(company)])
@@ -89,7 +85,6 @@ def test_a_text_has_the_same_vector_in_any_company(tiny: CTranslate2Embedder) ->
 
 
 def test_what_is_behind_the_last_token_changes_nothing(tiny: CTranslate2Embedder) -> None:
-    """A text is cut, and its end token is kept."""
     letters = "mill" * 5 + " " + "river" * 5
     one, other, shorter = tiny.embed([f"{letters} tail", f"{letters} another", "mill" * 5])
     np.testing.assert_array_equal(one, other)
@@ -97,7 +92,6 @@ def test_what_is_behind_the_last_token_changes_nothing(tiny: CTranslate2Embedder
 
 
 def test_threads_share_it(embedder_home: Path) -> None:
-    """Many calls at once give what each gives alone."""
     shared = CTranslate2Embedder.load(embedder_home / "models" / "tiny-bert", inter_threads=2)
     asked = [[f"mill {n}", "river " * (n % 5)] for n in range(64)]
     alone = [shared.embed(texts) for texts in asked]
@@ -107,7 +101,6 @@ def test_threads_share_it(embedder_home: Path) -> None:
 
 
 def test_the_id_names_model_format_and_weights(embedder_home: Path) -> None:
-    """So two formats of one model are two embedders."""
     ids = set()
     for alias, kind in (("tiny-bert", "int8_pairs"), ("tiny-bert-float", "float32")):
         folder = embedder_home / "models" / alias
@@ -119,7 +112,6 @@ def test_the_id_names_model_format_and_weights(embedder_home: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.bin", "tokenizer.json", "vocabulary.json"])
 def test_a_broken_folder_is_told(embedder_home: Path, tmp_path: Path, name: str) -> None:
-    """With the folder, and what to do."""
     source, folder = embedder_home / "models" / "tiny-bert", tmp_path / "tiny-bert"
     folder.mkdir()
     for path in source.iterdir():
@@ -132,7 +124,6 @@ def test_a_broken_folder_is_told(embedder_home: Path, tmp_path: Path, name: str)
 def test_minilm_gives_the_vectors_of_its_reference(
     minilm_home: Path, minilm_float_home: Path, quantization: str, mean: float, least: float
 ) -> None:
-    """Cosines to what sentence-transformers gave (see make_reference), in the mean and at the worst."""
     home = minilm_home if quantization == "int8" else minilm_float_home
     embedder = CTranslate2Embedder.load(home / "models" / "all-minilm-l6-v2")
     texts, reference = read_reference()
@@ -155,7 +146,6 @@ np.save(sys.argv[2], CTranslate2Embedder.load(Path(sys.argv[1])).embed(TEXTS))
 
 @pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE"])
 def test_int8_is_the_same_without_vnni(minilm_home: Path, tmp_path: Path, isa: str) -> None:
-    """Vectors of a processor that adds int8 products in 16 bits are those of this one, whatever this one has."""
     folder = minilm_home / "models" / "all-minilm-l6-v2"
     command = [sys.executable, "-c", VECTORS, str(folder), str(tmp_path / "vectors.npy")]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[5], env=os.environ | {"ONEDNN_MAX_CPU_ISA": isa})

@@ -17,14 +17,12 @@ PULL = "headrace models pull all-minilm-l6-v2"
 
 @pytest.mark.parametrize("text", ["", "mill", "a mill, a river", "a\ud800b"])
 def test_it_counts_what_the_embedder_reads(embedder_home: Path, text: str) -> None:
-    """With the tokens that it adds: what the worker counts too."""
     loaded = load_embedder(embedder_home, "tiny-bert")
     counted = ServedEmbedder(embedder_home, "tiny-bert").input_tokens("tiny-bert", text)
     assert counted == loaded.count_tokens(text) + loaded.added_tokens >= 2
 
 
 def test_a_text_that_would_be_cut_is_refused_with_its_length(embedder_home: Path) -> None:
-    """Of one that just fits no token is lost."""
     served = ServedEmbedder(embedder_home, "tiny-bert")
     assert served.input_tokens("tiny-bert", "a " * (MAX_TOKENS - 2)) == MAX_TOKENS
     with pytest.raises(InputTooLong, match=f"has {MAX_TOKENS + 1} tokens, and tiny-bert reads {MAX_TOKENS} at most"):
@@ -32,14 +30,12 @@ def test_a_text_that_would_be_cut_is_refused_with_its_length(embedder_home: Path
 
 
 def test_another_name_is_told_who_there_is(embedder_home: Path) -> None:
-    """Also one that is in the home, and is not what workers have loaded."""
     served = ServedEmbedder(embedder_home, "tiny-bert")
     with pytest.raises(UnknownModel, match=r"no embedder is called 'tiny-bert-float'; there is: tiny-bert$"):
         served.input_tokens("tiny-bert-float", "mill")
 
 
 def test_one_that_is_not_here_is_told_with_a_way(tmp_path: Path) -> None:
-    """And it may come at any moment, and change."""
     served = ServedEmbedder(tmp_path, "hash")
     with pytest.raises(UnknownModel, match=f"no embedder is called 'hash'; here are: none.*{PULL}"):
         served.input_tokens("hash", "mill")
@@ -48,7 +44,6 @@ def test_one_that_is_not_here_is_told_with_a_way(tmp_path: Path) -> None:
 
 
 def test_a_model_that_takes_its_place_is_read(embedder_home: Path, tmp_path: Path) -> None:
-    """By its card, which is looked at each time; the tokenizer is loaded once."""
     folder = model_dir(tmp_path, "tiny-bert")
     shutil.copytree(model_dir(embedder_home, "tiny-bert"), folder)
     served = ServedEmbedder(tmp_path, "tiny-bert")
@@ -64,7 +59,6 @@ def test_a_model_that_takes_its_place_is_read(embedder_home: Path, tmp_path: Pat
 
 
 def test_what_cannot_be_counted_here_is_guessed(embedder_home: Path, tmp_path: Path) -> None:
-    """A worker says what is wrong: with its tokenizer, with the setting, with another library's model."""
     shutil.copytree(model_dir(embedder_home, "tiny-bert"), model_dir(tmp_path, "tiny-bert"))
     (model_dir(tmp_path, "tiny-bert") / "tokenizer.json").write_text("{")
     make_echo_model(tmp_path)

@@ -19,7 +19,6 @@ class Counting(HashEmbedder):
 
 
 def test_each_text_is_embedded_once_and_each_has_its_row():
-    """In any order, in one call or in several."""
     inner = Counting()
     embedder = RememberingEmbedder(inner)
     calls = [["a b", "c"], ["c", "d", "c", "a b"], [], ["d", "d"]]

@@ -20,7 +20,6 @@ from headrace_workers.features.knowledge.embedders.encoder_tokens import Tokens
     ids=range(12),
 )  # fmt: skip
 def test_a_text_that_is_read_in_part_has_the_tokens_of_the_whole(sentence_folder: Path, text: str) -> None:
-    """Wherever the reading ended: within a word, in white space, within a letter of several characters."""
     whole = Tokenizer.from_file(str(sentence_folder / "tokenizer.json"))
     whole.no_padding()
     whole.enable_truncation(max_length=MAX_TOKENS)
@@ -28,7 +27,6 @@ def test_a_text_that_is_read_in_part_has_the_tokens_of_the_whole(sentence_folder
 
 
 def test_of_a_long_text_only_the_beginning_is_read(sentence_folder: Path) -> None:
-    """A query of 100,000 characters costs what one of a few hundred does."""
     read: list[int] = []
 
     class Listening:
@@ -50,14 +48,12 @@ def test_of_a_long_text_only_the_beginning_is_read(sentence_folder: Path) -> Non
 
 
 def test_half_a_surrogate_pair_is_a_question_mark(sentence_folder: Path) -> None:
-    """No tokenizer takes it, and no text is worth an error here."""
     mark = TOKENS.index("?")
     assert list(Tokens.load(sentence_folder, MAX_TOKENS).encode("\ud800")) == [2, mark, 3]
 
 
 @pytest.mark.parametrize("mark", ["[SEP]", "[CLS]", "[MASK]", "[PAD]"])
 def test_no_text_brings_in_an_added_token(sentence_folder: Path, mark: str) -> None:
-    """Only what the encoder wants around a text is added to it: `[SEP]` in a text is letters in brackets."""
     tokenizer = Tokenizer.from_file(str(sentence_folder / "tokenizer.json"))
     tokens = Tokens.load(sentence_folder, MAX_TOKENS)
     ids = list(tokens.encode(f"a {mark} mill"))
@@ -67,13 +63,11 @@ def test_no_text_brings_in_an_added_token(sentence_folder: Path, mark: str) -> N
 
 
 def test_a_tokenizer_that_is_missing_is_told(tmp_path: Path) -> None:
-    """With its path, and what to do."""
     with pytest.raises(ConfigurationError, match=r"tokenizer\.json cannot be loaded.*pull or convert"):
         Tokens.load(tmp_path, MAX_TOKENS)
 
 
 def test_a_whole_text_is_counted(sentence_folder: Path) -> None:
-    """Beyond what the encoder reads, without the tokens that it adds, and whatever is no text."""
     tokens = Tokens.load(sentence_folder, MAX_TOKENS)
     assert tokens.count("") == 0
     assert tokens.count("mill") == 4  # its letters

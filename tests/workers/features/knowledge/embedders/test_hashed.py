@@ -11,7 +11,6 @@ TEXTS = ("the mill by the river", "The River, by the mill", "a clock in the hall
 
 
 def test_the_same_words_are_the_same_vector() -> None:
-    """In any order and case; other words are far, fewer shared words are less near."""
     mill, again, clock = HashEmbedder().embed([*TEXTS[:3]])
     (half,) = HashEmbedder().embed(["the mill by the sea"])
     assert float(mill @ again) > 0.99
@@ -19,7 +18,6 @@ def test_the_same_words_are_the_same_vector() -> None:
 
 
 def test_every_text_has_a_vector_of_length_one() -> None:
-    """Empty, long and odd ones, too."""
     embedder = HashEmbedder()
     vectors = embedder.embed(TEXTS)
     assert (vectors.shape, vectors.dtype) == ((len(TEXTS), embedder.dimensions), np.float32)
@@ -28,7 +26,6 @@ def test_every_text_has_a_vector_of_length_one() -> None:
 
 
 def test_what_is_behind_the_last_word_changes_nothing() -> None:
-    """A text is cut at `max_tokens` words."""
     embedder = HashEmbedder()
     filled = "mill " * embedder.max_tokens
     one, other = embedder.embed([filled, f"{filled} river"])
@@ -36,7 +33,6 @@ def test_what_is_behind_the_last_word_changes_nothing() -> None:
 
 
 def test_all_processes_agree() -> None:
-    """Under one id, the vectors are the same to the bit."""
     code = (
         "from headrace_workers.testing import HashEmbedder as H; h = H(); "
         "print(h.id, h.embed(['the mill by the river']).tobytes().hex())"
@@ -47,5 +43,4 @@ def test_all_processes_agree() -> None:
 
 
 def test_all_words_of_a_text_are_counted() -> None:
-    """Also those behind what is read."""
     assert [HashEmbedder().count_tokens(text) for text in ("", "a mill, a river", "mill " * 500)] == [0, 4, 500]

@@ -13,7 +13,6 @@ PULL = "headrace models pull all-minilm-l6-v2"
 
 
 def test_the_card_chooses_the_embedder(embedder_home: Path, tmp_path: Path) -> None:
-    """Under the alias of its folder."""
     make_hash_embedder(tmp_path, "words")
     words = load_embedder(tmp_path, "words")
     assert isinstance(words, HashEmbedder)
@@ -24,7 +23,6 @@ def test_the_card_chooses_the_embedder(embedder_home: Path, tmp_path: Path) -> N
 
 
 def test_an_unknown_name_is_told_with_a_way(embedder_home: Path, tmp_path: Path) -> None:
-    """Those that are there, and the one that can be pulled."""
     with pytest.raises(
         UnknownModel, match=f"no embedder is called 'huge'; here are: tiny-bert, tiny-bert-float.*{PULL}"
     ):
@@ -34,7 +32,6 @@ def test_an_unknown_name_is_told_with_a_way(embedder_home: Path, tmp_path: Path)
 
 
 def test_a_generator_makes_no_vectors(tmp_path: Path) -> None:
-    """It is named as what it is."""
     make_echo_model(tmp_path)
     make_hash_embedder(tmp_path)
     with pytest.raises(ConfigurationError, match=f"echo is a generator.*here are: hash.*{PULL}"):
@@ -42,7 +39,6 @@ def test_a_generator_makes_no_vectors(tmp_path: Path) -> None:
 
 
 def test_without_the_extra_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name behind `sentence-transformers:` needs that library."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'headrace\[sentence-transformers\]'"):
         load_embedder(tmp_path, "sentence-transformers:owner/name")

@@ -36,7 +36,6 @@ def tiny(sentence_folder: Path) -> CountingEmbedder:
 
 
 def test_it_and_the_converted_model_agree(tiny: CountingEmbedder, embedder_home: Path) -> None:
-    """In float32, on all kinds of texts, and about the shape where there is none."""
     texts = ["", "a mill", "a river and a mill", "river " * 40, "a\ud800b", "x" * 100_000]
     converted = load_embedder(embedder_home, "tiny-bert-float")
     np.testing.assert_allclose(tiny.embed(texts), converted.embed(texts), atol=2e-5)
@@ -46,7 +45,6 @@ def test_it_and_the_converted_model_agree(tiny: CountingEmbedder, embedder_home:
 
 
 def test_no_text_brings_in_an_added_token(tiny: CountingEmbedder, embedder_home: Path) -> None:
-    """`[SEP]` in a text is what the converted model reads: letters in brackets; rows are still padded."""
     texts = ["a [SEP] mill", "[MASK]", "[PAD] [PAD] [PAD] a [CLS] mill"]
     converted = load_embedder(embedder_home, "tiny-bert-float")
     np.testing.assert_allclose(tiny.embed(texts), converted.embed(texts), atol=2e-5)
@@ -54,7 +52,6 @@ def test_no_text_brings_in_an_added_token(tiny: CountingEmbedder, embedder_home:
 
 
 def test_threads_share_it(tiny: CountingEmbedder) -> None:
-    """Many calls at once give what each gives alone."""
     asked = [[f"mill {n}", "river " * (n % 5)] for n in range(8)]
     alone = [tiny.embed(texts) for texts in asked]
     with ThreadPoolExecutor(4) as threads:
@@ -63,7 +60,6 @@ def test_threads_share_it(tiny: CountingEmbedder) -> None:
 
 
 def test_the_id_follows_what_changes_vectors(tiny: CountingEmbedder, sentence_folder: Path, tmp_path: Path) -> None:
-    """The same model elsewhere is the same embedder; another pooling of the same weights is not."""
     copy = Path(shutil.copytree(sentence_folder, tmp_path / sentence_folder.name))
     assert embedder_of(copy).id == tiny.id
     assert tiny.id.startswith(f"{sentence_folder.name}/float32/")
@@ -74,7 +70,6 @@ def test_the_id_follows_what_changes_vectors(tiny: CountingEmbedder, sentence_fo
 
 
 def test_what_cannot_be_loaded_is_told(tmp_path: Path) -> None:
-    """With its name."""
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "modules.json").write_text("[")
     with pytest.raises(ConfigurationError, match=r"cannot load .*broken"):
@@ -82,6 +77,5 @@ def test_what_cannot_be_loaded_is_told(tmp_path: Path) -> None:
 
 
 def test_minilm_is_the_stored_reference(minilm_wheel: Path) -> None:
-    """So the vectors that others are held to are those of this library."""
     texts, reference = read_reference()
     np.testing.assert_allclose(embedder_of(minilm_wheel).embed(texts), reference, atol=1e-5)

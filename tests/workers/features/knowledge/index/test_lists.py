@@ -19,7 +19,6 @@ def together(similarities: np.ndarray, positions: np.ndarray) -> list[tuple[floa
 
 
 def test_dead_rows_are_passed_over(lists: Lists) -> None:
-    """And what lives is found as well as before."""
     alive = np.arange(8_000) % 3 > 0
     bits = np.packbits(alive, bitorder="little")
     _, found = lists.nearest(VECTORS[:100], 10, VECTORS, bits, int(alive.sum()))
@@ -29,7 +28,6 @@ def test_dead_rows_are_passed_over(lists: Lists) -> None:
 
 
 def test_where_all_neighbours_are_dead_the_others_are_found(lists: Lists) -> None:
-    """A whole region may be taken out at once: then the search goes on to the end."""
     query = VECTORS[:1]
     far = truth(query, VECTORS, 8_000)[0, -7:]
     bits = np.packbits(np.isin(np.arange(8_000), far), bitorder="little")
@@ -40,7 +38,6 @@ def test_where_all_neighbours_are_dead_the_others_are_found(lists: Lists) -> Non
 
 
 def test_where_all_are_dead_nothing_is_found(lists: Lists) -> None:
-    """Without a look at the lists."""
     similarities, found = lists.nearest(VECTORS[:2], 3, VECTORS, np.zeros(1_000, np.uint8), 0)
     assert (found == -1).all()
     assert np.isneginf(similarities).all()
@@ -48,7 +45,6 @@ def test_where_all_are_dead_nothing_is_found(lists: Lists) -> None:
 
 
 def test_one_query_or_many_find_the_same(lists: Lists) -> None:
-    """However they are grouped."""
     similarities, found = lists.nearest(VECTORS[:70], 5, VECTORS, None, 8_000)
     alone = [lists.nearest(VECTORS[row : row + 1], 5, VECTORS, None, 8_000)[1][0].tolist() for row in range(70)]
     assert found.tolist() == alone
@@ -60,7 +56,6 @@ def test_one_query_or_many_find_the_same(lists: Lists) -> None:
 
 @pytest.mark.parametrize("latent", [6, 48])
 def test_how_many_lists_are_looked_into_follows_from_the_vectors(latent: int) -> None:
-    """Tight groups need few, loose ones many; what is found is the same share."""
     queries, vectors = np.split(clustered(6_100, 256, latent=latent), [100])
     lists = Lists.built(vectors)
     share = lists.index.nprobe / lists.index.nlist
@@ -85,7 +80,6 @@ def test_a_handful_of_vectors_may_be_in_lists(count: int) -> None:
 
 
 def test_grown_lists_are_a_copy(lists: Lists) -> None:
-    """Who searches the old ones sees nothing of what came."""
     both = np.vstack([VECTORS, MORE])
     grown = lists.grown(MORE)
     assert (lists.covered, grown.covered) == (8_000, 8_500)
@@ -94,7 +88,6 @@ def test_grown_lists_are_a_copy(lists: Lists) -> None:
 
 
 def test_written_lists_are_the_same(lists: Lists) -> None:
-    """Byte for byte, and may grow on."""
     written = lists.to_bytes()
     read = Lists.from_bytes(written, lists.trained, 8_000, 64)
     assert read.to_bytes().tobytes() == written.tobytes()
@@ -106,7 +99,6 @@ def test_written_lists_are_the_same(lists: Lists) -> None:
 
 
 def test_other_bytes_are_no_lists(lists: Lists) -> None:
-    """Cut ones, words, another kind of index, another size."""
     import faiss
 
     flat = np.asarray(faiss.serialize_index(faiss.IndexFlatL2(64)))

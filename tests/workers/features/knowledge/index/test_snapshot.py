@@ -59,7 +59,6 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("index", [filled(), VectorIndex(8)], ids=["lists", "empty"])
 def test_what_was_saved_is_there_again(tmp_path: Path, index: VectorIndex) -> None:
-    """The same results, the same words; and it goes on from there."""
     save(index, tmp_path, META)
     read, meta = load(tmp_path)
     assert meta == META
@@ -73,7 +72,6 @@ def test_what_was_saved_is_there_again(tmp_path: Path, index: VectorIndex) -> No
 
 
 def test_a_later_save_takes_the_place_of_the_first(folder: Path) -> None:
-    """Files that nothing names any more are gone, those of a save that was cut short as well."""
     (folder / "vectors.new").write_bytes(b"half")
     index = VectorIndex(8)
     index.put([1], QUERIES[:1])
@@ -93,7 +91,6 @@ def test_saving_the_same_again_keeps_it(folder: Path) -> None:
 
 
 def test_a_save_that_fails_leaves_the_snapshot_of_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At whichever file the disk is full."""
     index = VectorIndex(8)
     index.put([1], QUERIES[:1])
     whole = snapshot._write_through
@@ -115,14 +112,12 @@ def test_a_save_that_fails_leaves_the_snapshot_of_before(folder: Path, monkeypat
 
 
 def test_no_snapshot_is_refused(tmp_path: Path) -> None:
-    """No folder, and an empty one."""
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(SnapshotRefused, match="there is no snapshot in"):
             load(path)
 
 
 def test_vectors_of_another_embedder_are_refused(folder: Path) -> None:
-    """By their dimension."""
     with pytest.raises(SnapshotRefused, match="has vectors of 8 dimensions, not 9"):
         load(folder, 9)
 
@@ -130,7 +125,6 @@ def test_vectors_of_another_embedder_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["vectors", "ids", "alive", "lists", "indices", "texts", MANIFEST])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "longer", "empty", "gone", "a folder"])
 def test_any_damage_to_any_file_is_seen(folder: Path, name: str, damage: str) -> None:
-    """And the message names the file."""
     (path,) = folder.glob(f"{name}*")
     data = bytearray(path.read_bytes())
     path.unlink()
@@ -216,7 +210,6 @@ def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, edit: Calla
 
 
 def test_of_two_that_save_at_a_time_one_does(folder: Path) -> None:
-    """The other leaves it be, and says so."""
     with (folder / "lock").open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert not save(VectorIndex(8), folder, {"change": "18"})
@@ -225,7 +218,6 @@ def test_of_two_that_save_at_a_time_one_does(folder: Path) -> None:
 
 
 def test_who_reads_while_it_is_replaced_reads_the_new_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its files are gone before they were opened."""
     whole = snapshot._body
 
     def replaced(path: Path) -> object:
@@ -256,7 +248,6 @@ while True:
 
 
 def test_a_process_that_is_killed_while_it_saves_leaves_a_whole_snapshot(tmp_path: Path) -> None:
-    """At any moment, again and again: what is read is one that was whole, and no older than the last that was told."""
     for kill in range(8):
         process = subprocess.Popen([sys.executable, "-c", SAVES, tmp_path], stdout=subprocess.PIPE, text=True)
         try:

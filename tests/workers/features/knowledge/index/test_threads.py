@@ -21,7 +21,6 @@ def beside(vectors: np.ndarray, first: bool) -> np.ndarray:
 
 
 def test_searches_are_right_while_others_change_and_rebuild(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stays is always found, what is gone never, and what changes is found as it was at some moment."""
     monkeypatch.setattr("headrace_workers.features.knowledge.index.nearest._LEAST_PROBES", 100)
     steady = beside(clustered(STEADY, HALF), first=True)
     queries = beside(clustered(20, HALF, seed=1), first=True)
@@ -94,7 +93,6 @@ def test_searches_are_right_while_others_change_and_rebuild(monkeypatch: pytest.
 
 
 def test_changes_during_a_rebuild_are_in_the_new_lists() -> None:
-    """Put, replaced, removed, and removed and put again, while the rows are being copied."""
     vectors = clustered(40, HALF)
     index = VectorIndex(HALF, Limits(exact=20))
     index.put(np.arange(30), vectors[:30])

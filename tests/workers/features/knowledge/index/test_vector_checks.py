@@ -8,7 +8,6 @@ GOOD = unit(np.arange(1, 13).reshape(3, 4))
 
 
 def test_good_vectors_come_as_they_are() -> None:
-    """Whatever holds them: an array, rows, float64."""
     for given in (GOOD, list(GOOD), GOOD.tolist(), GOOD.astype(np.float64)):
         kept = checked_vectors("id", [1, 2, 3], given, 4)
         assert kept.dtype == np.float32
@@ -33,7 +32,6 @@ def test_nothing_is_a_table_of_nothing() -> None:
     ],
 )
 def test_a_bad_number_is_refused_by_its_id(spoil: float, words: str) -> None:
-    """Among good ones, and the message says what is wrong with it."""
     vectors = GOOD.astype(np.float64)
     vectors[1, 0] = spoil
     with pytest.raises(VectorRefused, match=words):
@@ -41,14 +39,12 @@ def test_a_bad_number_is_refused_by_its_id(spoil: float, words: str) -> None:
 
 
 def test_length_may_be_off_by_a_thousandth() -> None:
-    """What rounding does is let pass, more is not."""
     assert checked_vectors("id", [1], GOOD[:1] * 1.0009, 4).shape == (1, 4)
     with pytest.raises(VectorRefused, match=r"id 1 has length 1\.0011"):
         checked_vectors("id", [1], GOOD[:1] * 1.0011, 4)
 
 
 def test_a_vector_of_another_length_is_refused_by_its_id() -> None:
-    """One among many, or all of them; nested ones too."""
     with pytest.raises(VectorRefused, match=r"id 2 has shape \(3,\); this index takes \(4,\)"):
         checked_vectors("id", [1, 2], [GOOD[0], GOOD[1][:3]], 4)
     with pytest.raises(VectorRefused, match=r"id 1 has shape \(4,\); this index takes \(5,\)"):
@@ -58,7 +54,6 @@ def test_a_vector_of_another_length_is_refused_by_its_id() -> None:
 
 
 def test_as_many_vectors_as_ids() -> None:
-    """Neither may be left over."""
     with pytest.raises(VectorRefused, match="3 vectors came for 2 ids"):
         checked_vectors("id", [1, 2], GOOD, 4)
     with pytest.raises(VectorRefused, match="0 vectors came for 2 ids"):
@@ -66,7 +61,6 @@ def test_as_many_vectors_as_ids() -> None:
 
 
 def test_ids_are_whole_numbers_that_fit() -> None:
-    """From 0 to the largest of 64 bits."""
     assert checked_ids([0, (1 << 63) - 1]).tolist() == [0, (1 << 63) - 1]
     assert checked_ids(()).dtype == np.int64
     for bad, words in (
@@ -82,7 +76,6 @@ def test_ids_are_whole_numbers_that_fit() -> None:
 
 @pytest.mark.parametrize("spoilt", [b"", b"abc", GOOD[0, :3].tobytes(), (GOOD[0] * 2).tobytes()])
 def test_a_written_vector_is_read_or_refused_by_its_id(spoilt: bytes) -> None:
-    """Whatever a ledger holds."""
     np.testing.assert_allclose(read_vector("chunk", 7, GOOD[0].tobytes(), 4), GOOD[0])
     with pytest.raises(VectorRefused, match="chunk 7 has"):
         read_vector("chunk", 7, spoilt, 4)

@@ -12,7 +12,6 @@ SMALL = Limits(exact=12, outside=5, dead=4, dead_share=0.25, growth=2.0)  # ever
 
 
 def test_an_empty_index_finds_nothing() -> None:
-    """The shape stays: id -1, similarity minus infinity."""
     index = VectorIndex(3)
     similarities, ids = index.search(unit(np.eye(3)[:2]), 4)
     assert ids.tolist() == [[-1] * 4] * 2
@@ -22,7 +21,6 @@ def test_an_empty_index_finds_nothing() -> None:
 
 
 def test_no_queries_find_no_rows() -> None:
-    """An empty batch is answered by an empty table, with and without lists."""
     index = filled(40, SMALL)
     for _ in range(2):
         similarities, ids = index.search([], 3)
@@ -31,7 +29,6 @@ def test_no_queries_find_no_rows() -> None:
 
 
 def test_the_nearest_come_first() -> None:
-    """With their similarity, the inner product; what is missing is behind them."""
     index = VectorIndex(2)
     index.put([10, 11, 12], unit([[1, 0], [0, 1], [1, 1]]))
     similarities, ids = index.search([[1.0, 0.0]], 5)
@@ -41,7 +38,6 @@ def test_the_nearest_come_first() -> None:
 
 
 def test_an_id_that_is_there_is_replaced() -> None:
-    """Not kept beside the new one."""
     index = VectorIndex(2)
     index.put([1, 2], [[1.0, 0.0], [0.0, 1.0]])
     index.put([1], [[0.0, -1.0]])
@@ -52,7 +48,6 @@ def test_an_id_that_is_there_is_replaced() -> None:
 
 
 def test_of_an_id_twice_in_a_batch_the_last_holds() -> None:
-    """Whether it was there or not."""
     index = VectorIndex(2)
     for _ in range(2):
         index.put([1, 2, 1], [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
@@ -61,7 +56,6 @@ def test_of_an_id_twice_in_a_batch_the_last_holds() -> None:
 
 
 def test_what_is_removed_is_not_found() -> None:
-    """Ids that are not there, or are named twice, do not matter."""
     index = VectorIndex(2)
     index.put([1, 2, 3], unit([[1, 0], [1, 0.1], [1, 0.2]]))
     index.remove([2, 2, 99])
@@ -72,7 +66,6 @@ def test_what_is_removed_is_not_found() -> None:
 
 
 def test_a_batch_takes_out_first_and_then_puts() -> None:
-    """An id in both is there afterwards."""
     index = VectorIndex(2)
     index.put([1, 2], [[1.0, 0.0], [0.0, 1.0]])
     index.apply([2, 3], [[-1.0, 0.0], [0.0, -1.0]], removed=[1, 2])
@@ -81,7 +74,6 @@ def test_a_batch_takes_out_first_and_then_puts() -> None:
 
 
 def test_a_refused_batch_changes_nothing() -> None:
-    """Neither its good vectors nor its removals."""
     index = VectorIndex(2)
     index.put([1], [[1.0, 0.0]])
     with pytest.raises(VectorRefused, match="id 6 has length 2"):
@@ -111,13 +103,11 @@ def test_a_query_is_checked_too() -> None:
     ],
 )
 def test_a_single_query_is_checked_as_well(vector: NDArray[np.float32], why: str) -> None:
-    """It goes to FAISS by a shorter way."""
     with pytest.raises(VectorRefused, match=why):
         filled(3, SMALL).nearest(vector, 1)
 
 
 def test_a_single_query_of_another_kind_is_read_as_it_is_meant() -> None:
-    """Of more digits, every second number of a row, or memory that is read only: FAISS is given what it can read."""
     index, query = filled(3, SMALL), unit(np.arange(1, 9))
     found = index.nearest(query, 3)
     assert [key for key, _ in found] == index.search([query], 3)[1][0].tolist()
@@ -129,7 +119,6 @@ def test_a_single_query_of_another_kind_is_read_as_it_is_meant() -> None:
 
 
 def test_what_a_caller_keeps_is_not_what_the_index_keeps() -> None:
-    """Changing an array afterwards, on either side, changes no result."""
     vectors = unit(np.eye(2))
     index = VectorIndex(2)
     index.put([1, 2], vectors)
@@ -145,7 +134,6 @@ def filled(count: int, limits: Limits, dimension: int = 8) -> VectorIndex:
 
 
 def test_lists_are_due_when_there_is_too_much_to_compare() -> None:
-    """Up to that, nothing is."""
     index = filled(12, SMALL)
     assert not index.due
     assert not index.compact()
@@ -158,7 +146,6 @@ def test_lists_are_due_when_there_is_too_much_to_compare() -> None:
 
 
 def test_what_waits_outside_is_sorted_in_without_building_anew() -> None:
-    """The rows stay where they are, and the lists cover them all."""
     index = filled(20, SMALL)
     index.compact()
     trained = index.state.lists.trained
@@ -186,14 +173,12 @@ def test_dead_rows_are_given_back() -> None:
 
 
 def test_a_few_dead_rows_are_let_be() -> None:
-    """A small index is not built anew at every removal."""
     index = filled(10, SMALL)
     index.remove([0, 1, 2, 3])
     assert not index.due
 
 
 def test_outgrown_lists_learn_new_centres() -> None:
-    """When they hold a multiple of what their centres were learned from."""
     index = filled(20, SMALL)
     index.compact()
     index.put(np.arange(20, 41), clustered(21, 8, seed=1))
@@ -221,7 +206,6 @@ def test_recall_by_lists(outside: int) -> None:
 
 
 def test_recall_by_comparing_is_whole() -> None:
-    """Without lists nothing is missed, one query or many."""
     vectors, queries = clustered(5_050, 64)[50:], clustered(5_050, 64)[:50]
     index = VectorIndex(64)
     index.put(np.arange(5_000), vectors)
@@ -240,7 +224,6 @@ CHANGE = st.tuples(st.lists(IDS, max_size=12), st.lists(IDS, max_size=12), st.in
 def test_any_sequence_of_changes_finds_what_a_dictionary_holds(
     changes: list[tuple[list[int], list[int], int, bool]],
 ) -> None:
-    """Whatever is put, replaced, removed and compacted, in whatever order."""
     index, kept = VectorIndex(6, SMALL), {}
     for put, removed, seed, compacted in changes:
         vectors = unit(np.random.default_rng(seed).standard_normal((len(put), 6)))
@@ -272,7 +255,6 @@ def test_any_sequence_of_changes_finds_what_a_dictionary_holds(
 
 
 def test_only_those_asked_for_are_looked_at_and_all_of_them() -> None:
-    """Whatever the structure: with lists too, the nearest among any ids are found exactly, dead ones never."""
     index = filled(40, SMALL)
     index.compact()
     index.remove(list(range(0, 40, 7)))

@@ -31,18 +31,15 @@ def answered(
     ],
 )  # fmt: skip
 def test_a_section_is_named_by_its_path_or_a_part_of_it(wanted: str, whether: bool) -> None:
-    """In any case; whatever is within it belongs to it."""
     assert belongs("a.md", "Guide > Install > Linux", wanted) is whether
 
 
 def test_a_document_whose_name_has_the_mark_is_found() -> None:
-    """As C# has."""
     assert belongs("c#.md", "", "c#.md")
     assert belongs("c#.md", "Types", "c#.md#Types")
 
 
 def test_a_passage_is_what_it_is_asked_for_as() -> None:
-    """The section that is sought, its document, or where nothing fits its own place."""
     chunk = Chunk("1", "a.md", "Guide > Install", (0, 1), "x")
     assert key_of(chunk, {"a.md#Install", "b.md"}) == "a.md#Install"
     assert key_of(chunk, {"a.md", "a.md#Install"}) == "a.md#Install"
@@ -51,7 +48,6 @@ def test_a_passage_is_what_it_is_asked_for_as() -> None:
 
 
 def test_each_leg_has_its_means() -> None:
-    """Over all questions; what no leg finds counts as 0."""
     found = qualities(
         [answered({"words": ["a"], "fused": ["x", "a"]}, {"a"}), answered({"words": [], "fused": ["b"]}, {"b"})]
     )
@@ -63,7 +59,6 @@ def test_each_leg_has_its_means() -> None:
 
 
 def test_missed_is_what_is_not_among_the_first_ten() -> None:
-    """With its place, where there is one."""
     late = answered({"fused": [str(n) for n in range(10)] + ["a"]}, {"a"})
     never, there = answered({"fused": ["x"]}, {"a"}), answered({"fused": ["a"]}, {"a"})
     assert missed([late, never, there], "fused") == [late, never]
@@ -71,7 +66,6 @@ def test_missed_is_what_is_not_among_the_first_ten() -> None:
 
 
 def test_a_floor_keeps_what_is_right_and_drops_what_is_wrong() -> None:
-    """As shares of all; a question is answered when something right clears it."""
     both = [
         answered(
             {"fused": []},

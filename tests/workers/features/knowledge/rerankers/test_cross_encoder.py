@@ -76,7 +76,6 @@ def test_it_says_what_the_model_says(tiny: Reranker, folder: Path) -> None:
 
 
 def test_no_text_brings_in_an_added_token(tiny: Reranker) -> None:
-    """A passage with `[SEP]` is no two passages: it is read as one in which the name is not known as a token."""
     from tokenizers import Tokenizer
 
     backend = tiny._model.tokenizer.backend_tokenizer
@@ -89,7 +88,6 @@ def test_no_text_brings_in_an_added_token(tiny: Reranker) -> None:
 
 
 def test_threads_share_it(tiny: Reranker) -> None:
-    """Many calls at once give what each gives alone."""
     asked = [(f"mill {n}", PASSAGES[: 1 + n % 4]) for n in range(8)]
     alone = [tiny.scores(*each) for each in asked]
     with ThreadPoolExecutor(4) as threads:
@@ -98,7 +96,6 @@ def test_threads_share_it(tiny: Reranker) -> None:
 
 
 def test_what_is_no_reranker_is_told(tmp_path: Path) -> None:
-    """A model that gives a pair more than one figure, what cannot be loaded, and a name of another kind."""
     several = write_cross_encoder(tmp_path / "several", figures=3)
     for name, told in [
         (f"sentence-transformers:{several}", r"several gives a pair of texts 3 figures"),

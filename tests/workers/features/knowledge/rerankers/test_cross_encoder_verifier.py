@@ -47,7 +47,6 @@ def value(verifier: Verifier, relation: Relation, first: str, second: str) -> fl
 
 
 def test_a_model_of_one_figure_is_asked_once(tmp_path: Path) -> None:
-    """Its figure is the value, between 0 and 1, and its name that of its folder; it runs here."""
     verifier = load_verifier(f"sentence-transformers:{write_cross_encoder(tmp_path / 'tiny-cross')}")
     assert (verifier.name, verifier.provider, verifier.verify([])) == ("tiny-cross", None, [])
     one = value(verifier, Relation.SAME_QUESTION, *PAIR)
@@ -56,7 +55,6 @@ def test_a_model_of_one_figure_is_asked_once(tmp_path: Path) -> None:
 
 
 def test_texts_that_ask_or_say_the_same_entail_each_other(nli: Verifier) -> None:
-    """The lower probability of both orders counts for what is symmetric; evidence need not follow from a claim."""
     there = value(nli, Relation.SUPPORTED, *PAIR)
     back = value(nli, Relation.SUPPORTED, *reversed(PAIR))
     assert there != pytest.approx(back, abs=1e-6)
@@ -65,7 +63,6 @@ def test_texts_that_ask_or_say_the_same_entail_each_other(nli: Verifier) -> None
 
 
 def test_pairs_of_several_relations_in_one_call_keep_their_order(nli: Verifier) -> None:
-    """Each has the value that it has alone."""
     pairs = [TextPair(relation, *PAIR) for relation in Relation]
     found = nli.verify([*pairs, *reversed(pairs)])
     alone = [value(nli, relation, *PAIR) for relation in Relation]
@@ -75,7 +72,6 @@ def test_pairs_of_several_relations_in_one_call_keep_their_order(nli: Verifier) 
 
 
 def test_one_that_is_too_slow_has_given_no_verdict(tmp_path: Path) -> None:
-    """Every pair of the call says so."""
     folder = write_cross_encoder(tmp_path / "tiny-slow")
     verifier = load_verifier(f"sentence-transformers:{folder}", most_seconds=0.0)
     (found,) = verifier.verify([TextPair(Relation.SUPPORTED, *PAIR)])
@@ -84,7 +80,6 @@ def test_one_that_is_too_slow_has_given_no_verdict(tmp_path: Path) -> None:
 
 
 def test_labels_without_entailment_are_refused(tmp_path: Path) -> None:
-    """And the error names them."""
     folder = write_nli(tmp_path / "tiny-moods", ["glad", "sad"])
     with pytest.raises(ConfigurationError, match="has the labels glad, sad"):
         load_verifier(f"sentence-transformers:{folder}")
