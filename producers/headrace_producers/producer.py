@@ -80,6 +80,8 @@ class Producer:
         self,
         *,
         model: str | Sequence[str] | None = None,
+        application: str | None = None,
+        variables: Mapping[str, Any] | None = None,
         prompt: str | None = None,
         messages: Sequence[Message | Mapping[str, Any]] | None = None,
         sampling: Sampling | None = None,
@@ -115,7 +117,9 @@ class Producer:
     ) -> str:
         """Ask a model for an answer, with either `prompt` or `messages`. Returns the job's id.
 
-        Where `model` is a list, each model answers where those before it cannot.
+        Where `model` is a list, each model answers where those before it cannot. Instead of a model, name an
+        `application`, such as `ticket-triage` or `ticket-triage@3`, with its `variables`; `prompt` or `messages` then
+        follow its own messages.
 
         `output` is the format that the answer must have: a pydantic model, a JSON Schema, or an `OutputFormat` such as
         `ChoiceFormat(choices=("yes", "no"))`; read the answer with `receipt.parsed(Model)`. `tools` may be called as
@@ -145,7 +149,9 @@ class Producer:
         job = validated(
             GenerationJob,
             {
-                "model": self._settings.model if not model else model if isinstance(model, str) else sequence_of(model),
+                "model": self._model(model, application),
+                "application": application,
+                "variables": variables,
                 "prompt": prompt,
                 "messages": sequence_of(messages),
                 "sampling": sampling_of(sampling, keywords),
@@ -358,6 +364,11 @@ class Producer:
     ) -> None:
         self.close()
 
+    def _model(self, model: str | Sequence[str] | None, application: str | None) -> str | tuple[Any, ...] | None:
+        if not model:
+            return self._settings.model if application is None else None
+        return model if isinstance(model, str) else sequence_of(model)
+
     def _common(
         self,
         *,
@@ -399,7 +410,7 @@ class Producer:
             correlationid=check_correlationid(correlationid),
             expirytime=deadline,
         )
-        headers, value = encode(event, envelope)
+        headers, value = encode(event, envelope, given=True)
         try:
             check_size(value)
         except InvalidRecord as error:

@@ -61,6 +61,11 @@ _EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
         "pattern": times.PATTERN,
         "description": "The job's deadline, as `deadline` in the job itself; the earlier of the two holds.",
     },
+    "ce_applicationversion": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{64}$",
+        "description": "The SHA-256 of the application's version that a gateway resolved. Leave it out.",
+    },
 }
 _CORRELATION: Final = {
     "description": "Give a job one, and each of its events carries it.",

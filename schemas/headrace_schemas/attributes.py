@@ -18,11 +18,11 @@ MAX_SIDE_BY_SIDE: Final = 16  # filters of one `and` or `or`
 MAX_COMPARISONS: Final = 64  # of one filter in all
 LONGEST_KEY: Final = 64
 LONGEST_VALUE: Final = 512
-_LARGEST: Final = 1e300  # what every reader of JSON takes for a finite number
+LARGEST: Final = 1e300  # what every reader of JSON takes for a finite number
 _EXACT: Final = 2**53  # whole numbers up to here are exact for every reader
 
 
-def _kind(value: Any) -> str | None:
+def kind_of_value(value: Any) -> str | None:
     """Return the kind of a value. True is no number, though Python takes it for one; 5.0 is the whole number 5, as JSON
     has it.
     """
@@ -38,20 +38,20 @@ def _kind(value: Any) -> str | None:
 
 AttributeKey = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_KEY, pattern=NO_NUL), Strict()]
 _Text = Annotated[str, StringConstraints(max_length=LONGEST_VALUE, pattern=NO_NUL), Strict()]
-_Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST), Strict()]
+_Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), Strict()]
 AttributeValue = Annotated[
     Annotated[bool, Strict(), Tag("boolean")]
     | Annotated[int, Strict(), INTEGRAL, Tag("whole")]
     | Annotated[_Number, Tag("number")]
     | Annotated[_Text, Tag("text")],
     Discriminator(
-        _kind, custom_error_type="attribute_type", custom_error_message="must be text, a number, true or false"
+        kind_of_value, custom_error_type="attribute_type", custom_error_message="must be text, a number, true or false"
     ),
     WithJsonSchema(
         {
             "anyOf": [
                 {"type": "string", "maxLength": LONGEST_VALUE, "pattern": NO_NUL},
-                {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST},
+                {"type": "number", "minimum": -LARGEST, "maximum": LARGEST},
                 {"type": "boolean"},
             ]
         }

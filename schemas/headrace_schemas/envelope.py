@@ -19,7 +19,9 @@ Headers = list[tuple[str, bytes]]
 
 _REQUIRED: Final = ("specversion", "id", "source", "type")
 # Attributes that are read of an envelope; others are extensions, and ignored.
-ATTRIBUTES: Final = (*_REQUIRED, "time", "subject", "partitionkey", "traceparent", "correlationid", "expirytime")
+ATTRIBUTES: Final = (
+    *_REQUIRED, "time", "subject", "partitionkey", "traceparent", "correlationid", "expirytime", "applicationversion",
+)  # fmt: skip
 _HEADERS: Final = {f"ce_{name}": name for name in ATTRIBUTES}
 _MAX_ATTRIBUTE: Final = 1024  # bytes of one header's value
 
@@ -32,6 +34,7 @@ _URI_REFERENCE = re.compile(
 )
 # W3C Trace Context, section 3.2: version, trace id, parent id, flags; later versions may say more behind them.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_SHA256 = re.compile("[0-9a-f]{64}")
 _TRACEPARENT_LENGTH: Final = 55  # of version 00
 
 
@@ -61,6 +64,7 @@ class Envelope:
     traceparent: str | None = None
     correlationid: str | None = None
     expirytime: datetime | None = None
+    applicationversion: str | None = None  # the digest of the version that a gateway resolved
 
     def to_headers(self) -> Headers:
         """Return the attributes as Kafka headers, absent ones left out."""
@@ -87,6 +91,8 @@ class Envelope:
             headers["ce_correlationid"] = self.correlationid
         if self.expirytime is not None:
             headers["ce_expirytime"] = _timestamp(self.expirytime)
+        if self.applicationversion is not None:
+            headers["ce_applicationversion"] = self.applicationversion
         return headers
 
     @classmethod
@@ -105,6 +111,9 @@ class Envelope:
             raise InvalidRecord(f"ce_specversion is {found['specversion']!r}, and only '1.0' is understood")
         if not is_uri_reference(found["source"]):
             raise InvalidRecord("ce_source is no URI reference (RFC 3986), such as /shop/orders or urn:example:shop")
+        version = found.get("applicationversion")
+        if version is not None and not _SHA256.fullmatch(version):
+            raise InvalidRecord("ce_applicationversion is no SHA-256 of 64 hexadecimal digits: leave it out")
         traceparent, expiry = found.get("traceparent"), found.get("expirytime")
         if traceparent is not None and not is_traceparent(traceparent):
             raise InvalidRecord("ce_traceparent is not 00-<32 hex>-<16 hex>-<2 hex> in lower case (W3C Trace Context)")
@@ -119,6 +128,7 @@ class Envelope:
             traceparent=traceparent,
             correlationid=found.get("correlationid"),
             expirytime=_parse_time("ce_expirytime", expiry) if expiry else None,
+            applicationversion=version,
         )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NoReturn, Self
 
 from pydantic import Field, model_validator
 
+from headrace_schemas.application import ApplicationVersion
 from headrace_schemas.errors import Category, EndCode, NoAnswer, Unparsable
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.limits import (
@@ -332,6 +333,10 @@ class Result(JobEvent):
     kind: Annotated[JobKind, Field(description="The kind of job.")]
     idempotency_key: Annotated[str | None, Field(description="The key that came with the job.")] = None
     metadata: Annotated[dict[str, str], Field(description="The data that came with the job.")] = {}
+    application: Annotated[
+        ApplicationVersion | None,
+        Field(description="The version of the application that answered, if the job named an application."),
+    ] = None
     answer: Annotated[Answer | None, Field(description="The answer, of a generation job.")] = None
     moderation: Annotated[ModerationVerdict | None, Field(description="The decision of moderation.")] = None
     embedding: Annotated[Embedding | None, Field(description="The vector, of an embedding job.")] = None

@@ -6,8 +6,10 @@ from enum import StrEnum
 from typing import Annotated, Final, Self
 
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from headrace_schemas.application import LedgerResolution, Variables
 from headrace_schemas.attributes import Filter
 from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import Criterion, Pairwise, Rubric
@@ -24,6 +26,7 @@ from headrace_schemas.limits import (
     MAX_STOPS,
     Alias,
     Key,
+    ModelName,
     NonEmptyText,
     ShortText,
     Tenant,
@@ -43,9 +46,9 @@ from headrace_schemas.uuids import Namespace
 JOB_NAMESPACE = uuid.UUID("6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11")
 _JOBS = Namespace(JOB_NAMESPACE)
 
-# One model, or several of which each answers where those before it cannot.
+# One model or application, or several models of which each answers where those before it cannot.
 ModelChain = Annotated[
-    Annotated[Alias, Tag("alias")]
+    Annotated[ModelName, Tag("alias")]
     | Annotated[tuple[Alias, ...], Field(min_length=1, max_length=MAX_CHAIN), Tag("chain")],
     Discriminator(lambda value: "chain" if isinstance(value, list | tuple) else "alias"),
 ]
@@ -166,16 +169,32 @@ class JudgedJob(Job):
         return bool(self.criteria) and any(isinstance(c, Rubric | Pairwise) for c in self.criteria)
 
 
+def _problem(kind: str | PydanticCustomError, location: tuple[int | str, ...], value: object = None) -> ValidationError:
+    """Return the error of one place, which a validator raises where pydantic would name the whole value."""
+    details = InitErrorDetails(type=kind, loc=location, input=value)
+    return ValidationError.from_exception_data("GenerationJob", [details])
+
+
 class GenerationJob(JudgedJob):
     """Ask a model for an answer: either `prompt` (one user turn) or `messages` (a conversation)."""
 
     model: Annotated[
-        ModelChain,
+        ModelChain | None,
         Field(
             description="A model that is served, by its alias; or a list of them, each of which answers where those "
-            "before it cannot. There is no default on the wire."
+            "before it cannot; or an application. There is no default on the wire."
         ),
-    ]
+    ] = None
+    application: Annotated[
+        ModelName | None,
+        Field(
+            description="An application, instead of `model`: `NAME`, `NAME@LABEL` or `NAME@VERSION`. Without a label "
+            "it is `production`."
+        ),
+    ] = None
+    variables: Annotated[
+        Variables, Field(description="The values of the application's variables, by their names.")
+    ] = {}
     prompt: Annotated[NonEmptyText | None, Field(description="The prompt: one user turn.")] = None
     messages: Annotated[
         tuple[Message, ...],
@@ -238,15 +257,18 @@ class GenerationJob(JudgedJob):
         MinQuality | None,
         Field(description="The least score by one of the criteria. Such an answer never comes from the cache."),
     ] = None
+    resolution: SkipJsonSchema[LedgerResolution] = None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "GenerationJob":
         # One validator calls the others where there is something to check: a job is read three times on its way.
-        if not isinstance(self.model, str) and len(set(self.model)) < len(self.model):
-            raise ValueError("model names a model twice: name each once")
+        if not isinstance(self.model, str):
+            self._check_chain()
+        elif self.application is not None:
+            raise ValueError("both model and application are given: a job takes one of them")
         if self.tools or self.tool_choice is not None:
             self._check_tools()
-        if self.prompt is None and not self.messages:
+        if self.prompt is None and not self.messages and not (self.application or self.variables):
             raise ValueError("neither prompt nor messages is given: a job needs one of them")
         if self.prompt is not None and self.messages:
             raise ValueError("both prompt and messages are given: a job takes one of them")
@@ -258,6 +280,17 @@ class GenerationJob(JudgedJob):
             self._check_floor(self.min_quality)
         return self
 
+    def _check_chain(self) -> None:
+        if self.model is None:
+            if self.application is None:
+                raise _problem("missing", ("model",))
+        elif len(set(self.model)) < len(self.model):
+            raise ValueError("model names a model twice: name each once")
+        elif self.application is not None:
+            raise ValueError("both model and application are given: a job takes one of them")
+        elif self.variables and self.resolution is None:
+            raise ValueError("variables are given with a list of models: they are for an application")
+
     @field_validator("messages")
     @classmethod
     def _results_of_calls(cls, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -265,8 +298,7 @@ class GenerationJob(JudgedJob):
         for place, each in enumerate(messages):
             if each.tool_call_id not in called:
                 wrong = PydanticCustomError("no_such_call", "names no call of a turn before it")
-                problem = InitErrorDetails(type=wrong, loc=(place, "tool_call_id"), input=each.tool_call_id)
-                raise ValidationError.from_exception_data(cls.__name__, [problem])
+                raise _problem(wrong, (place, "tool_call_id"), each.tool_call_id)
             called.update(call.id for call in each.tool_calls)
         return messages
 
@@ -293,12 +325,12 @@ class GenerationJob(JudgedJob):
     @property
     def chain(self) -> tuple[str, ...]:
         """Return the models that may answer, in the order in which they are asked."""
-        return (self.model,) if isinstance(self.model, str) else self.model
+        return (self.model,) if isinstance(self.model, str) else self.model or ()
 
     @property
     def first_model(self) -> str:
-        """Return the model that is asked first."""
-        return self.model if isinstance(self.model, str) else self.model[0]
+        """Return the model that is asked first; the application, while the job is not resolved."""
+        return self.model if isinstance(self.model, str) else (self.model or (self.application or "",))[0]
 
     @property
     def offer(self) -> Offer:

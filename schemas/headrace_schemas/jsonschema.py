@@ -12,6 +12,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 _NULL: Final = {"type": "null"}
 _TEXT: Final = {"type": "string"}
+_EMPTY: Final = {"type": "array", "maxItems": 0}
 
 
 def _when(title: str, *required: str, **properties: dict[str, Any]) -> dict[str, Any]:
@@ -30,9 +31,27 @@ _WITHHELD: Final = {"type": "object", "properties": {"text": _NULL}}
 # descriptions do.
 _RULES: Final[dict[str, dict[str, Any]]] = {
     "GenerationJob": {
-        "oneOf": [
-            _when("Prompt", "prompt", prompt=_TEXT, messages={"type": "array", "maxItems": 0}),
-            _when("Conversation", "messages", prompt=_NULL, messages={"type": "array", "minItems": 1}),
+        "allOf": [
+            {
+                "oneOf": [
+                    _when("Prompt", "prompt", prompt=_TEXT, messages=_EMPTY),
+                    _when("Conversation", "messages", prompt=_NULL, messages={"type": "array", "minItems": 1}),
+                    {
+                        **_when("Messages of the application alone", prompt=_NULL, messages=_EMPTY),
+                        "anyOf": [
+                            _when("By its name", "application", application=_TEXT),
+                            _when("By its variables", "variables", variables={"type": "object", "minProperties": 1}),
+                        ],
+                    },
+                ]
+            },
+            {
+                "oneOf": [
+                    _when("Model, or an application by a model's name", "model", model=_TEXT, application=_NULL),
+                    _when("Chain", "model", model={"type": "array"}, application=_NULL, variables={"maxProperties": 0}),
+                    _when("Application", "application", application=_TEXT, model=_NULL),
+                ]
+            },
         ],
         "if": {
             "anyOf": [

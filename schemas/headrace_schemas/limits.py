@@ -21,11 +21,14 @@ MAX_UNSUPPORTED = 100  # sentences of an answer that a score names
 MAX_METADATA = 32  # entries
 MAX_COMPLETION_TOKENS = 32_768
 MAX_DIMENSIONS = 16_384  # of a vector
+MAX_VARIABLES = 64  # of an application
+MAX_ITEMS = 100  # of a variable that is a list
 DEAD_PREVIEW_BYTES = 65_536  # of a refused record's value, kept in its dead letter
 
 # NUL cannot be stored as text by PostgreSQL, and no prompt needs one.
 NO_NUL: Final = r"^[^\x00]*$"
 _ALIAS: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+_MODEL_NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,63}(@[A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$"
 _TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _LABEL: Final = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 _FUNCTION: Final = r"^[A-Za-z0-9_-]{1,64}$"
@@ -43,6 +46,8 @@ _ENDPOINT_ID: Final = r"^[A-Za-z0-9_-]{1,36}$"
 PATTERNS: Final[dict[str, str]] = {
     NO_NUL: "holds the character NUL (U+0000), which no database takes as text",
     _ALIAS: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
+    _MODEL_NAME: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit; '@' and a label or "
+    "a version may follow an application's name",
     _TENANT: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _LABEL: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter",
     _FUNCTION: "must be 1 to 64 of A-Z, a-z, 0-9, '_' and '-'",
@@ -78,6 +83,8 @@ Question = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUESTIO
 Digest = Annotated[str, StringConstraints(pattern=_DIGEST), Strict()]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL), Strict()]
 Alias = Annotated[str, StringConstraints(pattern=_ALIAS), Strict()]
+# An alias, or the name of an application: `ticket-triage`, `ticket-triage@production`, `ticket-triage@3`.
+ModelName = Annotated[str, StringConstraints(pattern=_MODEL_NAME), Strict()]
 Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]
 Label = Annotated[str, StringConstraints(pattern=_LABEL), Strict()]
 FunctionName = Annotated[str, StringConstraints(pattern=_FUNCTION), Strict()]  # as OpenAI's API names functions

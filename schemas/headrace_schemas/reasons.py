@@ -31,9 +31,8 @@ _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
 )
 
 # Names of kinds of filters and of values, which pydantic puts among the places of a document.
-_FILTER_TAGS: Final = frozenset(
-    {"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or", "boolean", "whole", "number", "text"}
-)
+_VALUE_TAGS: Final = frozenset({"boolean", "whole", "number", "text", "list"})
+_FILTER_TAGS: Final = frozenset({"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or", *_VALUE_TAGS})
 
 _CODES: Final = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 
@@ -124,6 +123,7 @@ _SAYINGS: Final[dict[str, _Saying]] = {
     "datetime_object_invalid": _says(times.ADVICE),
     "timezone_aware": _says("has no time zone: it " + times.ADVICE),
     "attribute_type": _must_be("text, a number, true or false"),
+    "variable_type": _must_be("text, a number, true or false, or a list of texts"),
     "union_tag_not_found": _says("is missing"),
     "union_tag_invalid": _says("must be one of {expected_tags}"),
     "value_error": _says("{error}"),
@@ -222,8 +222,8 @@ def _parts(kind: str, location: tuple[int | str, ...]) -> list[int | str]:
     if parts and parts[0] in {"knowledge_filter", "filters"}:
         tag = "type"
         parts = [part for part in parts if part not in _FILTER_TAGS]
-    if len(parts) > 2 and parts[0] == "attributes" and parts[-1] in _FILTER_TAGS:
-        del parts[-1]
+    if len(parts) > 2 and parts[0] in {"attributes", "variables"} and parts[2] in _VALUE_TAGS:
+        del parts[2]
     if kind.startswith("union_tag"):
         parts.append(tag)
     return parts

@@ -29,7 +29,7 @@ NAMES = (
     "surprise", "", "title", "default", "text", "prompt", "messages", "reason", "value", "tenant", "deadline", "seed",
     "priority", "max_words", "criterion", "criteria", "lane", "reference", "metadata", "model", "scale", "sampling",
     "answer", "type", "key", "filters", "knowledge", "knowledge_filter", "without_passages", "input",
-    "dimensions",
+    "dimensions", "application", "variables",
 )  # fmt: skip
 # Copies: what is drawn may be changed later.
 _ODD = st.sampled_from(ODD).map(copy.deepcopy)

@@ -146,6 +146,8 @@ samplings = st.builds(
     seed=maybe(st.integers(0, 2**32 - 1)),
     repetition_penalty=maybe(st.floats(0, 2, exclude_min=True)),
 )
+applications = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}(@[A-Za-z0-9][A-Za-z0-9_.-]{0,63})?", fullmatch=True)
+variables = st.dictionaries(names, attribute_values | tuples(texts), max_size=3)
 messages = st.builds(Message, role=st.sampled_from(["system", "user", "assistant"]), content=texts)
 floors = [MinQuality(criterion="f1", value=0.5), MinQuality(criterion="f1", value=1, then="hold", attempts=3)]
 common = {"model": aliases, "sampling": samplings, "criteria": tuples(criteria), **judged_fields}
@@ -160,6 +162,8 @@ generations = st.one_of(
         **common | {"criteria": st.just((TokenF1(),)), "min_quality": st.sampled_from(floors)},
     ),
     st.builds(GenerationJob, prompt=filled, **on_a_base | {"knowledge_filter": maybe(filters)}),
+    st.builds(GenerationJob, application=applications, variables=variables, prompt=maybe(filled)),
+    st.builds(GenerationJob, model=applications, variables=variables, messages=tuples(messages, min_size=1)),
 )
 evaluations = st.builds(
     EvaluationJob,

@@ -165,8 +165,8 @@ def test_what_a_job_may_say_is_described(documents: dict[str, dict[str, Any]]) -
         assert [field for field, schema in properties.items() if not {"description", "$ref"} & set(schema)] == []
 
 
-def test_a_generation_names_its_model(documents: dict[str, dict[str, Any]]) -> None:
+def test_a_generation_names_its_model_or_an_application(documents: dict[str, dict[str, Any]]) -> None:
     schema = documents["asyncapi.json"]["components"]["schemas"]["GenerationJob"]
-    assert schema["required"] == ["model"]
+    assert [way["required"] for way in schema["allOf"][1]["oneOf"]] == [["model"], ["model"], ["application"]]
     with pytest.raises(InvalidRecord, match=r"^model: is missing$"):
         decode_value("headrace.job.generation.v1", b'{"prompt": "p"}')

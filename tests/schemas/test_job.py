@@ -1,5 +1,6 @@
 """Jobs: their identity, and what they refuse."""
 
+import json
 import uuid
 
 import pytest
@@ -17,8 +18,10 @@ from headrace_schemas import (
     Rubric,
     TokenF1,
 )
-from headrace_schemas.codec import decode_job, encode_value
+from headrace_schemas.application import ApplicationVersion, Resolution
+from headrace_schemas.codec import decode_job, decode_value, encode_given, encode_value
 from headrace_schemas.criteria import Uncertain
+from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.job import JOB_NAMESPACE, POLICY_MODEL, derive_job_id
 from headrace_schemas.tool import ToolCall
 
@@ -148,3 +151,42 @@ def test_a_job_may_name_a_chain_of_models():
     assert (job.chain, job.first_model) == (("small", "large"), "small")
     assert decode_job("generation", encode_value(job)) == job
     assert decode_job("generation", b'{"model": "small", "prompt": "p"}').chain == ("small",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"prompt": "p"}, "model: is missing"),
+        ({"model": "m", "application": "a", "prompt": "p"}, "both model and application are given"),
+        ({"model": "m"}, "neither prompt nor messages is given"),
+        ({"model": ["m", "n"], "variables": {"text": "t"}, "prompt": "p"}, "variables are given with a list of models"),
+        ({"application": "a@"}, "application: must be"),
+        ({"application": "a", "variables": {"list": [1]}}, "variables.list.0: must be text, not a number"),
+        ({"application": "a", "variables": {"list": ["t"] * 101}}, "variables.list: at most 100"),
+    ],
+)
+def test_a_job_names_one_model_or_application(fields: dict[str, object], reason: str) -> None:
+    with pytest.raises(InvalidRecord) as refused:
+        decode_value("headrace.job.generation.v1", json.dumps(fields).encode())
+    assert str(refused.value).startswith(reason)
+
+
+def test_an_application_needs_no_messages() -> None:
+    assert GenerationJob(application="triage@3").chain == ()
+    assert GenerationJob(model="triage@production", variables={"text": "t"}).first_model == "triage@production"
+
+
+def test_only_the_ledger_may_hold_a_resolution() -> None:
+    version = ApplicationVersion(name="triage", version=3, digest="0" * 64)
+    resolved = GenerationJob(model="m", prompt="p", resolution=Resolution(application=version, turns=0))
+    value = encode_value(resolved)
+    assert decode_job("generation", value) == resolved
+    with pytest.raises(InvalidRecord, match="resolution: is no field that is known here"):
+        decode_value("headrace.job.generation.v1", value)
+
+
+def test_a_producer_sends_only_the_fields_that_were_given() -> None:
+    """An application decides the others."""
+    job = GenerationJob(application="triage", sampling={"top_k": 0})
+    assert json.loads(encode_given(job)) == {"application": "triage", "sampling": {"top_k": 0}}
+    assert decode_job("generation", encode_given(job)).sampling.model_fields_set == {"top_k"}

@@ -38,7 +38,7 @@ KINDS = (
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"model": None}, "model: must be text, not null"),
+        ({"model": None}, "model: is missing"),
         ({"model": []}, "model: at least 1 of models"),
         ({"model": ["a"] * 9}, "model: at most 8 models, not 9"),
         ({"model": ["a", "b", "a"]}, "model names a model twice: name each once"),
@@ -52,7 +52,7 @@ KINDS = (
             {"without_passages": "answer"},
             "without_passages is given without knowledge: name the base that passages come from",
         ),
-        ({"model": "A B"}, f"model: {ALIAS}"),
+        ({"model": "A B"}, f"model: {ALIAS}; '@' and a label or a version may follow an application's name"),
         ({"tenant": "a b"}, f"tenant: {ALIAS.replace('a-z', 'A-Z, a-z')}"),
         ({"prompt": "a\0"}, "prompt: holds the character NUL (U+0000), which no database takes as text"),
         ({"prompt": ""}, "prompt: is empty"),
@@ -197,8 +197,8 @@ def test_a_list_is_too_short_by_what_it_lacks_and_not_by_what_is_wrong(criteria:
 
 
 def test_several_problems_are_all_told_up_to_five() -> None:
-    reason = reason_of(json.dumps(dict.fromkeys("abcdefg", 1)).encode())
-    assert reason.startswith("model: is missing; a: is no field")
+    reason = reason_of(json.dumps({"priority": "high", **dict.fromkeys("abcdefg", 1)}).encode())
+    assert reason.startswith("priority: must be a whole number, not text; a: is no field")
     assert reason.endswith("(and 3 more)")
 
 

@@ -40,6 +40,7 @@ _HEADERS: Final = (
     ("ce_traceparent", "", "W3C Trace Context. Every event of a job carries the one that came with the job."),
     ("ce_correlationid", "", "Your own id. Every event of a job carries the one that came with the job."),
     ("ce_expirytime", "", "The deadline of a job, if its data names none."),
+    ("ce_applicationversion", "", "The SHA-256 of the application's version that a gateway resolved. Leave it out."),
     ("ce_dataschema", "", "The `$id` of the schema. headrace writes it, and does not read it."),
     ("content-type", "", "`application/json`."),
 )

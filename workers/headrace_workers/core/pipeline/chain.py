@@ -55,9 +55,9 @@ def with_chain(job: Job, context: Mapping[str, Any]) -> Job:
 
 def next_in_chain(job: Job, tried: str) -> str | None:
     """Return the model of a job's chain after the one that was tried; None after the last."""
-    if not isinstance(job, GenerationJob) or isinstance(job.model, str) or tried not in job.model:
+    if not isinstance(job, GenerationJob) or tried not in job.chain:
         return None
-    behind = job.model[job.model.index(tried) + 1 :]
+    behind = job.chain[job.chain.index(tried) + 1 :]
     return behind[0] if behind else None
 
 
