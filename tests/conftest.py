@@ -22,6 +22,7 @@ from tests.services.python_clients import PythonClients, find_python_clients
 from tests.services.redis import RedisServer, find_redis
 from tests.tiers import FilesAndGroups, Guard, arrange, has_no_slow_test, has_no_unit_test, mark
 
+import headrace_workers.wiring  # noqa: F401 - installs the features
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
 

@@ -1,1 +1,3 @@
 """Scripts that make files of the packages."""
+
+import headrace_workers.wiring  # noqa: F401 - installs the features

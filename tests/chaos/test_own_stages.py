@@ -24,7 +24,7 @@ from tests.workers.core.ledger.after import units_after
 
 from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value
-from headrace_workers.core.feature import Feature, installed
+from headrace_workers.core.feature import Feature, install
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Held, JobEnd, Retry, Wait
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -33,9 +33,9 @@ from headrace_workers.core.tables import RELEASED
 from headrace_workers.runtime.bridge.bridge import all_duties
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.wiring import features
 from headrace_workers.wiring.build_bridge import build_bridge
 from headrace_workers.wiring.build_worker import serve
+from headrace_workers.wiring.features import FEATURES
 
 pytestmark = pytest.mark.chaos
 
@@ -229,8 +229,7 @@ def places(job, shouting):
 
 def main(words):
     """A process of this deployment: `bridge`, or a worker of these roles."""
-    features.FEATURES = (*features.FEATURES, FEATURE)
-    installed.cache_clear()
+    install((*FEATURES, FEATURE))
     settings = Settings.from_env()
     if words == ["bridge"]:
         stop = threading.Event()

@@ -261,14 +261,16 @@ class AdmissionParts:
 def admission_rules(parts: AdmissionParts) -> AdmissionRules:
     """Return the rules by which this process takes jobs in, with the checks of all features in their order."""
 
-    def checks_of(feature: Feature) -> Iterator[AdmissionCheck | None]:
-        yield feature.job_check()
-        yield feature.admission(parts)
+    def checks_of(feature: Feature) -> Iterator[AdmissionCheck]:
+        if feature.job_check is not None:
+            yield feature.job_check()
+        if feature.admission is not None:
+            yield feature.admission(parts)
 
-    checks = tuple(check for feature in installed() for check in checks_of(feature) if check is not None)
+    checks = tuple(check for feature in installed() for check in checks_of(feature))
     return AdmissionRules(parts.models, parts.pipeline, checks)
 
 
 def job_checks() -> Sequence[AdmissionCheck]:
     """Return the checks of all features that need nothing but the job, for a process without a deployment."""
-    return tuple(check for feature in installed() if (check := feature.job_check()) is not None)
+    return tuple(feature.job_check() for feature in installed() if feature.job_check is not None)

@@ -6,9 +6,7 @@ A feature stands in a folder of its own under `features/`, and its value in that
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from headrace_schemas.event_types import EventType, add_types
 
@@ -20,16 +18,10 @@ if TYPE_CHECKING:
     from headrace_workers.core.ledger.event_units import UnitsOf
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
-    from headrace_workers.core.ports import PromptMarks
     from headrace_workers.core.scopes import Scope
 
-_FEATURES: Final = "headrace_workers.wiring.features"  # by its name, since the core imports no feature
-
-
-def _none(*_: Any) -> None:
-    pass
+T = TypeVar("T")
 
 
 def _empty(*_: Any) -> tuple[()]:
@@ -48,6 +40,29 @@ class Check:
 
     what: str
     look: Callable[[Any], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A value that a feature adds at an extension point. It is loaded by a call."""
+
+    point: "ExtensionPoint[Any]"
+    load: Callable[[], Any]
+
+
+class ExtensionPoint(Generic[T]):
+    """A point at which other features extend the feature that defines it, in its `feature.py`.
+
+    The type of the values says what an extension is: a function to call at a certain moment, or things to know.
+    """
+
+    def by(self, load: Callable[[], T]) -> Extension:
+        """Return the extension whose value this call loads."""
+        return Extension(self, load)
+
+    def values(self) -> tuple[T, ...]:
+        """Return what the features add here, in their order."""
+        return tuple(each.load() for feature in installed() for each in feature.extensions if each.point is self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +86,17 @@ class Feature:
 
     Jobs. `job_check` returns the feature's check of each job that needs nothing but the job, and `admission(parts)` the
     check that asks the deployment (core/admission.py). `stages(settings)` returns the feature's stages for a
-    deployment's settings, or without settings for the defaults. `engines` returns the engines that model cards may
-    name. `answering` returns what the feature adds to how a model answers.
-    `prompt_marks(settings)` returns the marks that the feature adds to prompts, so that their tokens are counted, too.
-    `follows(settings, ledger, believed)` returns the object that makes units of work from published records
-    (core/ledger/event_units.py). It may cache for `believed` seconds that nobody wants any.
+    deployment's settings, or without settings for the defaults. `follows(settings, ledger, believed)` returns the
+    object that makes units of work from published records (core/ledger/event_units.py). It may cache for `believed`
+    seconds that nobody wants any.
 
     Processes. `settings` returns the feature's groups of settings, each a model whose fields are `HEADRACE_*`
     variables. `parts(worker)` returns, by name, the functions that build the parts of steps (runtime/worker/parts.py).
     `duties` are loops of a bridge by their names; the bridge makes each by a call with its own parts
     (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns a function that the reaping bridge calls once a minute.
     Each call does a bounded part of the work and returns True if there is more.
+
+    Other features. `extensions` are what the feature adds at the extension points of features that it may import.
     """
 
     name: str
@@ -91,29 +106,35 @@ class Feature:
     scopes: "Sequence[Scope]" = ()
     commands: Callable[[], Sequence[Callable[[Any], None]]] = _empty
     checks: Callable[[], Sequence[Check]] = _empty
-    hooks: Callable[[], "Hooks | None"] = _none
+    hooks: Callable[[], "Hooks"] | None = None
     status: Callable[[], Sequence[Callable[[Any], Any]]] = _empty
     metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _empty
     tables: Callable[[], Sequence["Table"]] = _empty
     change_kinds: Mapping[str, str] = field(default_factory=dict)
-    job_check: Callable[[], "AdmissionCheck | None"] = _none
-    admission: Callable[["AdmissionParts"], "AdmissionCheck | None"] = _none
+    job_check: Callable[[], "AdmissionCheck"] | None = None
+    admission: Callable[["AdmissionParts"], "AdmissionCheck"] | None = None
     stages: Callable[[Any], "Sequence[Stage]"] = _empty
     events: Callable[[], Sequence[EventType]] = _empty
-    answering: Callable[[], "Answering | None"] = _none
-    prompt_marks: Callable[[Any], "PromptMarks | None"] = _none
-    follows: Callable[[Any, "Ledger", float], "UnitsOf | None"] = _none
+    follows: Callable[[Any, "Ledger", float], "UnitsOf"] | None = None
     parts: Callable[[Any], Mapping[str, Callable[[], Any]]] = _no_entries
     duties: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    upkeep: Callable[[Any, "Ledger"], Callable[[], object] | None] = _none
-    engines: Callable[[], Sequence[Any]] = _empty
+    upkeep: Callable[[Any, "Ledger"], Callable[[], object] | None] | None = None
     settings: Callable[[], "Sequence[type[Variables]]"] = _empty
+    extensions: Sequence[Extension] = ()
 
 
-@cache
-def installed() -> tuple[Feature, ...]:
-    """Return all features of this installation, in the order of `FEATURES`. Their events are known from then on."""
-    features: tuple[Feature, ...] = import_module(_FEATURES).FEATURES
+_INSTALLED: Final[list[Feature]] = []
+
+
+def install(features: Sequence[Feature]) -> None:
+    """Set the features of this process. Their events are known from then on."""
+    _INSTALLED[:] = features
     for feature in features:
         add_types(feature.events())
-    return features
+
+
+def installed() -> Sequence[Feature]:
+    """Return all features of this process, in the order of `FEATURES`. Raise RuntimeError before they are set."""
+    if not _INSTALLED:
+        raise RuntimeError("no features are installed: import headrace_workers.wiring first")
+    return _INSTALLED

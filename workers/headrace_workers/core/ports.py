@@ -345,17 +345,6 @@ class Instructions:
     marks: tuple[str, ...] = ()
 
 
-class PromptMarks(Protocol):
-    """Marks that are added to the prompts of models, and that stand in no job."""
-
-    @property
-    def longest(self) -> int:
-        """Return the most bytes that a mark adds to a conversation."""
-
-    def shown(self, tenant: str, messages: Sequence[Message]) -> Sequence[Message]:
-        """Return a tenant's conversation as its model reads it, with the mark."""
-
-
 class Moderator(Protocol):
     """Detectors and a policy together."""
 

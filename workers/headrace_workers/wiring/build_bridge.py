@@ -202,5 +202,9 @@ def _reap(shared: _Shared) -> Reap:
             pipeline=shared.pipeline,
             served=partial(live_queues, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
         ).once,
-        upkeep=[keep_up for each in installed() if (keep_up := each.upkeep(settings, shared.ledger)) is not None],
+        upkeep=[
+            keep_up
+            for feature in installed()
+            if feature.upkeep is not None and (keep_up := feature.upkeep(settings, shared.ledger)) is not None
+        ],
     )

@@ -69,5 +69,5 @@ def assigner_of(
 
 def follow_up(settings: Settings, ledger: Ledger, assigner: Assigner, *, believed: float = 0.0) -> FollowUp:
     """Return the maker of units that follow from ends, such as webhooks. See `Feature.follows` for `believed`."""
-    makers = [make for feature in installed() if (make := feature.follows(settings, ledger, believed)) is not None]
+    makers = [feature.follows(settings, ledger, believed) for feature in installed() if feature.follows is not None]
     return FollowUp(ledger=ledger, units=Following(makers).units, assigner=assigner)

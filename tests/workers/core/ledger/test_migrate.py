@@ -10,11 +10,11 @@ from sqlalchemy.engine import Engine
 
 import headrace_workers
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.feature import Feature, installed
+from headrace_workers.core.feature import Feature, install, installed
 from headrace_workers.core.migrate import _digest, _tables, migrate, require_current
 from headrace_workers.core.sql.database import connect, reading, writing
 from headrace_workers.core.tables import METADATA
-from headrace_workers.wiring import features
+from headrace_workers.wiring.features import FEATURES
 
 
 def _change(engine: Engine, statement: str) -> None:
@@ -43,12 +43,11 @@ def test_two_processes_at_once_both_make_the_tables(empty_url):
     require_current(connect(empty_url))
 
 
-def test_the_table_of_a_feature_is_made_where_it_is_missing(empty_url, monkeypatch):
+def test_the_table_of_a_feature_is_made_where_it_is_missing(empty_url):
     engine = connect(empty_url)
     migrate(engine)
     table = Table("own", MetaData(), Column("id", Integer, primary_key=True))
-    monkeypatch.setattr(features, "FEATURES", (*installed(), Feature(name="own", tables=lambda: (table,))))
-    installed.cache_clear()
+    install((*FEATURES, Feature(name="own", tables=lambda: (table,))))
     try:
         with pytest.raises(ConfigurationError, match=r"lacks the tables own: run `headrace ledger migrate`"):
             require_current(engine)
@@ -57,8 +56,7 @@ def test_the_table_of_a_feature_is_made_where_it_is_missing(empty_url, monkeypat
         require_current(engine)
         assert inspect(engine).has_table("own")
     finally:
-        monkeypatch.undo()
-        installed.cache_clear()
+        install(FEATURES)
 
 
 @pytest.mark.parametrize("check", [migrate, require_current])

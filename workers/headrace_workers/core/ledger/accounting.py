@@ -233,8 +233,9 @@ def _give(connection: Connection, ends: Iterable[Any]) -> None:
     ]
     results = [job for job, row in zip(jobs, rows, strict=True) if row.state == "done" and row.subject is None]
     for feature in hooks() if jobs else ():
-        feature.on_ends(connection, jobs)
-        if results:
+        if feature.on_ends is not None:
+            feature.on_ends(connection, jobs)
+        if feature.on_results is not None and results:
             feature.on_results(connection, results)
 
 
@@ -304,7 +305,8 @@ def learn(connection: Connection, claim_id: int, paid: Mapping[str, int]) -> lis
         )  # fmt: skip
     _write(connection, known)
     for feature in hooks() if known else ():
-        feature.on_known_costs(connection, known)
+        if feature.on_known_costs is not None:
+            feature.on_known_costs(connection, known)
     return known
 
 

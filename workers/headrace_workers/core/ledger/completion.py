@@ -383,7 +383,8 @@ def _hold_rows(
     if rows or ending:
         tenants = {job.tenant for job in active.values()}
         for feature in hooks():
-            feature.hold_rows(connection, rows, ending.get(feature, ()), tenants)
+            if feature.hold_rows is not None:
+                feature.hold_rows(connection, rows, ending.get(feature, ()), tenants)
 
 
 def _refused_calls(

@@ -122,7 +122,7 @@ def overview(connection: Connection) -> Overview:
             *ingest_incidents(connection),
             *open_incidents(connection),
             *killed_again_and_again(connection),
-            *(incident for feature in hooks() for incident in feature.incidents(connection)),
+            *(incident for feature in hooks() if feature.incidents for incident in feature.incidents(connection)),
         ),
         followers=tuple(follower_positions(connection)),
     )

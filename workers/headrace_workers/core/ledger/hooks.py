@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Select
+from sqlalchemy import ColumnElement, Connection
 
 from headrace_workers.core.feature import installed
 
 if TYPE_CHECKING:
-    from headrace_schemas.budget import BudgetReached
     from headrace_workers.core.ledger.accounting import FinishedJob, KnownCost
     from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview
     from headrace_workers.core.ledger.incidents import Incident
@@ -23,24 +22,6 @@ if TYPE_CHECKING:
     from headrace_workers.core.ledger.outcome import StepWrite
 
 Condition: TypeAlias = ColumnElement[bool]
-Results: TypeAlias = Callable[[Connection, Sequence["FinishedJob"]], object]
-UsersOfFile: TypeAlias = Callable[[str | ColumnElement[str]], Select[str]]
-
-
-def _do_nothing(*_: Any) -> None:
-    pass
-
-
-def _name_none(*_: Any) -> tuple[()]:
-    return ()
-
-
-def _refuse_none(*_: Any) -> Mapping[str, str]:
-    return {}
-
-
-def _nothing_to_prune(_connection: Connection, _older_than_ms: int) -> bool:
-    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,44 +62,39 @@ class Hooks:
     Forgetting. `on_forget_jobs(connection, job_ids)` gets the jobs and units that are about to be deleted: it keeps or
     deletes the feature's rows of them. `on_prune(connection, older_than_ms)` forgets a bounded number of rows, and
     returns whether there are more.
-
-    Between features. `on_documents_changed(connection, reasons, version)` gets the documents of knowledge bases that
-    changed or were removed: the reasons by document id, and the version that they have now (None: they are gone).
-    `on_batch_file_rewritten(connection, batch_id, is_output)` is called when a batch's output or error file was written
-    again, in other pieces. `users_of_file(file_id)` returns a query for the ids of unfinished users of the file with
-    this id (a text or a column), such as batches: a file in use is not deleted. `on_budgets_reached(connection,
-    events)` is called in the transaction that spends a percentage of a budget, with the events that say so, by their
-    ids.
     """
 
-    on_admit: Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]] = _refuse_none
-    on_ingest: Callable[[Connection, Sequence["NewJob"]], object] = _do_nothing
-    on_refused: Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object] = _do_nothing
-    on_reviews: Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]] = _name_none
-    hold_tenants: Callable[[Connection, Collection[str]], object] = _do_nothing
+    on_admit: Callable[[Connection, Sequence["NewJob"], Collection[str]], Mapping[str, str]] | None = None
+    on_ingest: Callable[[Connection, Sequence["NewJob"]], object] | None = None
+    on_refused: Callable[[Connection, Sequence["Burial"], Sequence["NewJob"]], object] | None = None
+    on_reviews: Callable[[Connection, Sequence["ReceivedReview"]], Sequence["Burial"]] | None = None
+    hold_tenants: Callable[[Connection, Collection[str]], object] | None = None
     concerns: Callable[[], Condition] | None = None
-    hold_rows: Callable[[Connection, Sequence["StepWrite"], Sequence[str], Collection[str]], object] = _do_nothing
-    on_completion: Callable[[Connection, Mapping[str, bytes | None]], object] = _do_nothing
-    on_calls: Callable[[Connection, Mapping[str, "WantedCall"]], Mapping[str, str]] = _refuse_none
-    on_work: Callable[[Connection, Sequence["WantedWork"]], Mapping[str, str]] = _refuse_none
-    on_known_costs: Callable[[Connection, Sequence["KnownCost"]], object] = _do_nothing
-    on_held: Callable[[Connection, Sequence[str]], object] = _do_nothing
-    on_withheld: Callable[[Connection, Sequence[str], str], object] = _do_nothing
-    known_tenants: Callable[[Connection, int], Collection[str]] = _name_none
+    hold_rows: Callable[[Connection, Sequence["StepWrite"], Sequence[str], Collection[str]], object] | None = None
+    on_completion: Callable[[Connection, Mapping[str, bytes | None]], object] | None = None
+    on_calls: Callable[[Connection, Mapping[str, "WantedCall"]], Mapping[str, str]] | None = None
+    on_work: Callable[[Connection, Sequence["WantedWork"]], Mapping[str, str]] | None = None
+    on_known_costs: Callable[[Connection, Sequence["KnownCost"]], object] | None = None
+    on_held: Callable[[Connection, Sequence[str]], object] | None = None
+    on_withheld: Callable[[Connection, Sequence[str], str], object] | None = None
+    known_tenants: Callable[[Connection, int], Collection[str]] | None = None
     is_due: Callable[[Any], Condition] | None = None
     on_reap: Callable[[Connection], object] | None = None
-    on_results: Results = _do_nothing
-    on_ends: Results = _do_nothing
-    on_forget_jobs: Callable[[Connection, Sequence[str]], object] = _do_nothing
-    on_prune: Callable[[Connection, int], bool] = _nothing_to_prune
-    on_documents_changed: Callable[[Connection, Mapping[int, str], str | None], object] = _do_nothing
-    on_batch_file_rewritten: Callable[[Connection, str, bool], object] = _do_nothing
-    users_of_file: UsersOfFile | None = None
-    on_budgets_reached: Callable[[Connection, Mapping[str, "BudgetReached"]], object] = _do_nothing
-    incidents: Callable[[Connection], Sequence["Incident"]] = _name_none
+    on_results: Callable[[Connection, Sequence["FinishedJob"]], object] | None = None
+    on_ends: Callable[[Connection, Sequence["FinishedJob"]], object] | None = None
+    on_forget_jobs: Callable[[Connection, Sequence[str]], object] | None = None
+    on_prune: Callable[[Connection, int], bool] | None = None
+    incidents: Callable[[Connection], Sequence["Incident"]] | None = None
 
 
 @cache
 def hooks() -> tuple[Hooks, ...]:
     """Return the hooks of all features, in their order."""
-    return tuple(found for feature in installed() if (found := feature.hooks()) is not None)
+    return tuple(feature.hooks() for feature in installed() if feature.hooks is not None)
+
+
+def hold_tenants(connection: Connection, tenants: Collection[str]) -> None:
+    """Let each feature lock its rows of these tenants."""
+    for feature in hooks():
+        if feature.hold_tenants is not None:
+            feature.hold_tenants(connection, tenants)

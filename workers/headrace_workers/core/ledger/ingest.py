@@ -19,7 +19,7 @@ from headrace_workers.core.ledger import cancellation, dead_letters, leases, pos
 from headrace_workers.core.ledger.cancellation import Cancellation, CancelOutcome
 from headrace_workers.core.ledger.claims import Claim, QueueRoom, assign
 from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, Record, refusal
-from headrace_workers.core.ledger.hooks import hooks
+from headrace_workers.core.ledger.hooks import hold_tenants, hooks
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, clock, insert_many, many, now_ms
 from headrace_workers.core.sql.statements import run
@@ -142,7 +142,8 @@ def begin(
         taken = [job for job in taken if job.id not in over]
         steps = [step for step in steps if step.job_id not in over]
     for feature in hooks():
-        feature.on_ingest(connection, taken)
+        if feature.on_ingest is not None:
+            feature.on_ingest(connection, taken)
     assigned = assign(connection, steps, room, max(accepted_at.values(), default=0))
     again = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
     known = [job for job in again if job.id not in over]
@@ -154,7 +155,8 @@ def _over(connection: Connection, jobs: Sequence[NewJob], tenants: Collection[st
     over: dict[str, str] = {}
     if jobs:
         for feature in hooks():
-            over |= feature.on_admit(connection, jobs, tenants)
+            if feature.on_admit is not None:
+                over |= feature.on_admit(connection, jobs, tenants)
     if over:
         connection.execute(delete(JOBS).where(among(connection, JOBS.c.id, sorted(over))))
     return over
@@ -332,11 +334,13 @@ def consume(
     letters += [dead_letters.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
     not_taken = [*taken.known, *(job for job, _ in taken.over)]
     for feature in hooks():
-        feature.on_refused(connection, refused, not_taken)
+        if feature.on_refused is not None:
+            feature.on_refused(connection, refused, not_taken)
     letters += cancellation.foreign(cancellations, outcomes)
     if reviews:
         for feature in hooks():
-            letters += feature.on_reviews(connection, reviews)
+            if feature.on_reviews is not None:
+                letters += feature.on_reviews(connection, reviews)
     if letters:
         dead_letters.refuse(connection, letters, clock(connection))
     positions.advance(connection, following or {})
@@ -364,6 +368,5 @@ def _take_in(
         if outcome in ("cancelled", "cancelled_ahead")
     }
     everybody = {job.tenant for job in jobs} | {each.tenant for each in cancellations} | set(tenants)
-    for feature in hooks():
-        feature.hold_tenants(connection, everybody)
+    hold_tenants(connection, everybody)
     return begin(connection, jobs, written, room, cancelled, tenants), outcomes

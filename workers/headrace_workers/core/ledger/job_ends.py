@@ -114,7 +114,8 @@ def finish(
         run(connection, _FINISH_JOB, [row | how for row in rows])
     values = {job_id: record.value if record else spent.get(job_id) for job_id, record in terminals}
     for feature, job_ids in concerned(active, list(values)).items():
-        feature.on_completion(connection, {job_id: values[job_id] for job_id in job_ids})
+        if feature.on_completion is not None:
+            feature.on_completion(connection, {job_id: values[job_id] for job_id in job_ids})
     wake(connection, [job_id for job_id in values if active[job_id].awaited])
     return {job_id: record for job_id, record in terminals if record is not None and job_id in lost}
 
@@ -153,7 +154,8 @@ def wake_waiters_of_held(connection: Connection, job_ids: Sequence[str]) -> None
     """Wake the steps that wait for these jobs, which are held: nobody knows for how long."""
     if job_ids:
         for feature in hooks():
-            feature.on_held(connection, job_ids)
+            if feature.on_held is not None:
+                feature.on_held(connection, job_ids)
         wake(connection, job_ids)
 
 

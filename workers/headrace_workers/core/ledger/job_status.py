@@ -93,7 +93,8 @@ def _tenants(connection: Connection) -> list[str]:
     queries = (query.limit(_MOST_TENANTS) for query in (waiting, newest))
     names = {name for query in queries for name in connection.execute(query).scalars()}
     for feature in hooks():
-        names.update(feature.known_tenants(connection, _MOST_TENANTS))
+        if feature.known_tenants is not None:
+            names.update(feature.known_tenants(connection, _MOST_TENANTS))
     return sorted({_NOBODY_SAID, *names})
 
 

@@ -57,8 +57,10 @@ def refused(connection: Connection, calls: Mapping[str, WantedCall], active: Map
     calls = {job_id: replace(call, spent=call.spent + lost.get(job_id, 0)) for job_id, call in calls.items()}
     everybody = concerned(active, list(active))
     for feature, job_ids in concerned(active, [job_id for job_id in calls if job_id in active]).items():
+        if feature.on_calls is None:
+            continue
         tenants = {active[job_id].tenant for job_id in everybody[feature]}
-        if tenants != {active[job_id].tenant for job_id in job_ids}:
+        if feature.hold_tenants is not None and tenants != {active[job_id].tenant for job_id in job_ids}:
             feature.hold_tenants(connection, tenants)
         reasons |= feature.on_calls(connection, {job_id: calls[job_id] for job_id in job_ids})
     return reasons
@@ -117,7 +119,8 @@ def may_work(connection: Connection, works: Sequence[WantedWork]) -> dict[str, s
     """Let features reserve for this work; return the jobs and units that may not be done, each with the reason."""
     reasons: dict[str, str] = {}
     for feature in hooks() if works else ():
-        reasons |= feature.on_work(connection, works)
+        if feature.on_work is not None:
+            reasons |= feature.on_work(connection, works)
     return reasons
 
 

@@ -203,7 +203,8 @@ def _lost_calls(
     lost = asking(connection, claim_ids)
     active = lock_active(connection, sorted({*ending, *(row.job_id for row in lost)}))
     for feature, job_ids in concerned(active, sorted(active)).items():
-        feature.hold_rows(connection, (), job_ids, ())
+        if feature.hold_rows is not None:
+            feature.hold_rows(connection, (), job_ids, ())
     note_lost(connection, lost, active)
     return lost, active
 
@@ -391,7 +392,8 @@ def _withhold(connection: Connection, which: ColumnElement[bool], category: Cate
     ended = bury(connection, burials(connection, which, category, f"withheld: {reason}"), clock(connection))
     if ended:
         for feature in hooks():
-            feature.on_withheld(connection, sorted(ended), f"withheld: {reason}")
+            if feature.on_withheld is not None:
+                feature.on_withheld(connection, sorted(ended), f"withheld: {reason}")
     return ended
 
 
@@ -409,7 +411,8 @@ def prune(connection: Connection, older_than_ms: int) -> bool:
     more = counted.more | _forget_jobs(connection, ended)
     more |= accepted.forget(connection, older_than_ms)
     for feature in hooks():
-        more |= feature.on_prune(connection, older_than_ms)
+        if feature.on_prune is not None:
+            more |= feature.on_prune(connection, older_than_ms)
     incidents.forget(connection)
     change_feed.forget_positions(connection)
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
@@ -437,6 +440,7 @@ def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
             connection.execute(delete(column.table).where(among(connection, column, jobs)))
         accounting.forget(connection, jobs)
         for feature in hooks():
-            feature.on_forget_jobs(connection, jobs)
+            if feature.on_forget_jobs is not None:
+                feature.on_forget_jobs(connection, jobs)
         connection.execute(delete(JOBS).where(among(connection, JOBS.c.id, jobs)))
     return len(jobs) == AT_ONCE

@@ -1,14 +1,19 @@
 """The access feature: API keys and quotas."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import ExtensionPoint, Feature
 
 if TYPE_CHECKING:  # most processes do without it
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
+    from headrace_schemas.budget import BudgetReached
     from headrace_workers.core.ledger.hooks import Hooks
+
+# Each value is called in the transaction that spends a percentage of a budget, with the events that say so, by their
+# ids.
+BUDGETS_REACHED: "Final[ExtensionPoint[Callable[[Connection, Mapping[str, BudgetReached]], object]]]" = ExtensionPoint()
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:

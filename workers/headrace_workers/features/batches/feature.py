@@ -3,19 +3,23 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import ExtensionPoint, Feature
 from headrace_workers.core.scopes import Scope
+from headrace_workers.features.files.feature import FILE_USERS
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
-    from sqlalchemy import Table
+    from sqlalchemy import ColumnElement, Connection, Select, Table
 
     from headrace_workers.core.environment import Variables
-    from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 
 BATCHES_READ: Final = Scope("batches:read")
 BATCHES_WRITE: Final = Scope("batches:write")
+
+# Each value is called when a batch's output or error file was written again, in other pieces, with the batch's id and
+# whether it is the output.
+FILE_REWRITTEN: "Final[ExtensionPoint[Callable[[Connection, str, bool], object]]]" = ExtensionPoint()
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -33,11 +37,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     )
 
 
-def _hooks() -> "Hooks":
-    from headrace_workers.core.ledger.hooks import Hooks
+def _users_of_file() -> "Callable[[str | ColumnElement[str]], Select[str]]":
     from headrace_workers.features.batches.store import batches
 
-    return Hooks(users_of_file=batches.users_of_file)
+    return batches.users_of_file
 
 
 def _duty(bridge: "BridgeParts") -> "FeatureDuty":
@@ -65,7 +68,7 @@ FEATURE = Feature(
     routers=_routers,
     commands=_commands,
     scopes=(BATCHES_READ, BATCHES_WRITE),
-    hooks=_hooks,
     duties={"batches": _duty},
     settings=_settings,
+    extensions=(FILE_USERS.by(_users_of_file),),
 )

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
 from headrace_workers.features.cache.settings import CacheSettings
+from headrace_workers.features.generation.feature import ANSWERING
+from headrace_workers.features.knowledge.feature import DOCUMENTS_CHANGED
 
 if TYPE_CHECKING:  # most processes do without it
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.features.generation.answer_additions import Answering
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -41,7 +43,6 @@ def _hooks() -> "Hooks":
         is_due=entries.any_expired,
         on_reap=entries.expire,
         on_prune=removal.forget,
-        on_documents_changed=entries.outdate,
         incidents=standings.incidents,
     )
 
@@ -56,9 +57,15 @@ def _stages(settings: "Settings | None") -> "Sequence[Stage]":
     return stages(own.cache, model_of_verifier(own.verify), own.verify_time)
 
 
+def _outdate() -> "Callable[[Connection, Mapping[int, str], str | None], object]":
+    from headrace_workers.features.cache.store import entries
+
+    return entries.outdate
+
+
 def _answering() -> "Answering":
-    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.features.cache.step import answer_fields, compared_with
+    from headrace_workers.features.generation.answer_additions import Answering
 
     return Answering(answer_fields=answer_fields, rows=compared_with)
 
@@ -97,7 +104,7 @@ FEATURE = Feature(
     change_kinds={"entry": "answers"},
     stages=_stages,
     parts=_parts,
-    answering=_answering,
     upkeep=_upkeep,
     settings=_settings,
+    extensions=(ANSWERING.by(_answering), DOCUMENTS_CHANGED.by(_outdate)),
 )

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
 from headrace_workers.core.scopes import Scope
+from headrace_workers.features.batches.feature import FILE_REWRITTEN
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
     from headrace_workers.core.environment import Variables
-    from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 
 EVALS_READ: Final = Scope("evals:read")
@@ -30,11 +30,10 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (commands.register,)
 
 
-def _hooks() -> "Hooks":
-    from headrace_workers.core.ledger.hooks import Hooks
+def _read_again() -> "Callable[[Connection, str, bool], object]":
     from headrace_workers.features.evals import store
 
-    return Hooks(on_batch_file_rewritten=store.read_again)
+    return store.read_again
 
 
 def _duty(bridge: "BridgeParts") -> "FeatureDuty":
@@ -62,7 +61,7 @@ FEATURE = Feature(
     routers=_routers,
     commands=_commands,
     scopes=(EVALS_READ, EVALS_WRITE),
-    hooks=_hooks,
     duties={"evals": _duty},
     settings=_settings,
+    extensions=(FILE_REWRITTEN.by(_read_again),),
 )

@@ -1,20 +1,24 @@
 """The files feature: files and uploads of OpenAI's clients, and what batches write."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import ExtensionPoint, Feature
 from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
-    from sqlalchemy import Table
+    from sqlalchemy import ColumnElement, Select, Table
 
     from headrace_workers.core.environment import Variables
     from headrace_workers.http.parts import GatewayParts
 
 FILES_READ: Final = Scope("files:read")
 FILES_WRITE: Final = Scope("files:write")
+
+# Each value returns a query for the ids of unfinished users of the file with this id (a text or a column), such as
+# batches: a file in use is not deleted.
+FILE_USERS: "Final[ExtensionPoint[Callable[[str | ColumnElement[str]], Select[str]]]]" = ExtensionPoint()
 
 
 def _routers() -> "Sequence[APIRouter]":

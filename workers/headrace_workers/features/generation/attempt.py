@@ -13,7 +13,6 @@ from headrace_schemas.events import Attempt
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS, MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Signal, Wait
-from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.chain import (
     Decision,
     attempt_of,
@@ -25,6 +24,7 @@ from headrace_workers.core.pipeline.chain import (
 )
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.ports import Completion, Generator, HasProvider, Unseen
+from headrace_workers.features.generation.answer_additions import answering
 from headrace_workers.features.generation.engines.remote.failures import ServerFailed
 from headrace_workers.features.generation.model_health import BreakerIsOpen
 from headrace_workers.features.generation.store.breakers import signal_of

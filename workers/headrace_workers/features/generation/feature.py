@@ -1,9 +1,9 @@
 """The generation feature: models, engines, and OpenAI's methods for text."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from headrace_workers.core.feature import Check, Feature
+from headrace_workers.core.feature import Check, ExtensionPoint, Feature
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -13,10 +13,19 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.features.generation.answer_additions import Answering
     from headrace_workers.features.generation.engines.engine import Engine
+    from headrace_workers.features.generation.parts import PromptMarks
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
+
+# Additions to how a model answers a job.
+ANSWERING: "Final[ExtensionPoint[Answering]]" = ExtensionPoint()
+# The engines that model cards may name.
+ENGINES: "Final[ExtensionPoint[Sequence[Engine[Any, Any]]]]" = ExtensionPoint()
+# Each value returns the marks that are added to prompts, so that their tokens are counted, too.
+PROMPT_MARKS: "Final[ExtensionPoint[Callable[[Settings], PromptMarks]]]" = ExtensionPoint()
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -83,9 +92,9 @@ def _checks() -> Sequence[Check]:
 
 
 def _engines() -> "Sequence[Engine[Any, Any]]":
-    from headrace_workers.features.generation.engines.load_generator import ENGINES
+    from headrace_workers.features.generation.engines import load_generator
 
-    return ENGINES
+    return load_generator.ENGINES
 
 
 def _settings() -> "Sequence[type[Variables]]":
@@ -112,7 +121,7 @@ FEATURE = Feature(
     parts=_parts,
     duties={"reroute": _duty},
     checks=_checks,
-    engines=_engines,
     metrics=_metrics,
     settings=_settings,
+    extensions=(ENGINES.by(_engines),),
 )

@@ -1,14 +1,14 @@
 """The models of a process: the model that a worker holds, and the models that count tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from headrace_schemas import Message
 from headrace_workers.core.cached_values import RecentReads
-from headrace_workers.core.feature import installed
 from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.ports import Generator
 from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.feature import PROMPT_MARKS
 from headrace_workers.features.generation.model_health import ModelHealth, MonitoredGenerator
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.settings import GenerationSettings
@@ -59,11 +59,22 @@ def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Gen
     return load_generator(settings.home, alias, options, needs_logprobs=needs_logprobs)
 
 
+class PromptMarks(Protocol):
+    """Marks that are added to the prompts of models, and that stand in no job."""
+
+    @property
+    def longest(self) -> int:
+        """Return the most bytes that a mark adds to a conversation."""
+
+    def shown(self, tenant: str, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return a tenant's conversation as its model reads it, with the mark."""
+
+
 def counting_models(settings: Settings, registry: Registry) -> CountingModels:
     """Return the models of a deployment, which count prompts with the marks that features add. Raise
     ConfigurationError if a feature's files are wrong.
     """
-    marks = [found for feature in installed() if (found := feature.prompt_marks(settings)) is not None]
+    marks = [marks_of(settings) for marks_of in PROMPT_MARKS.values()]
 
     def shown(tenant: str, messages: Sequence[Message]) -> Sequence[Message]:
         for each in marks:

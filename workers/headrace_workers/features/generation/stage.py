@@ -12,7 +12,6 @@ from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait
-from headrace_workers.core.pipeline.answer_additions import answering
 from headrace_workers.core.pipeline.chain import TRIED, next_in_chain, share_of
 from headrace_workers.core.pipeline.receipt import seen_by
 from headrace_workers.core.pipeline.stage import (
@@ -26,6 +25,7 @@ from headrace_workers.core.pipeline.stage import (
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.ports import Completion, Generator, GivenUp, ProviderBusy, RemoteSource, Request
 from headrace_workers.features.generation.admission import tokens_at_most
+from headrace_workers.features.generation.answer_additions import answering
 from headrace_workers.features.generation.attempt import (
     AttemptTooLong,
     decision_on,

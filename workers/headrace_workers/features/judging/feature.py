@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.features.generation.feature import ANSWERING
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -12,8 +13,8 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.admission import AdmissionCheck
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.features.generation.answer_additions import Answering
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -79,7 +80,7 @@ def _settings() -> "Sequence[type[Variables]]":
 
 
 def _answering() -> "Answering":
-    from headrace_workers.core.pipeline.answer_additions import Answering
+    from headrace_workers.features.generation.answer_additions import Answering
     from headrace_workers.features.judging import quality_retry
 
     return Answering(turns=quality_retry.turns, without_another=quality_retry.without_another)
@@ -102,7 +103,7 @@ FEATURE = Feature(
     metrics=_metrics,
     job_check=_job_check,
     stages=_stages,
-    answering=_answering,
     parts=_parts,
     settings=_settings,
+    extensions=(ANSWERING.by(_answering),),
 )

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import ExtensionPoint, Feature
 from headrace_workers.core.scopes import Scope
+from headrace_workers.features.generation.feature import ANSWERING, ENGINES
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
     from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.features.generation.answer_additions import Answering
     from headrace_workers.features.generation.engines.engine import Engine
     from headrace_workers.http.parts import GatewayParts
     from headrace_workers.runtime.settings import Settings
@@ -22,6 +23,12 @@ if TYPE_CHECKING:  # most processes do without it
 
 KNOWLEDGE_READ: Final = Scope("knowledge:read")  # vector stores
 KNOWLEDGE_WRITE: Final = Scope("knowledge:write")
+
+# Each value is called with the documents of knowledge bases that changed or were removed: the reasons by document id,
+# and the version that they have now (None: they are gone).
+DOCUMENTS_CHANGED: "Final[ExtensionPoint[Callable[[Connection, Mapping[int, str], str | None], object]]]" = (
+    ExtensionPoint()
+)
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -57,7 +64,7 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
 
 
 def _answering() -> "Answering":
-    from headrace_workers.core.pipeline.answer_additions import Answering
+    from headrace_workers.features.generation.answer_additions import Answering
     from headrace_workers.features.knowledge.grounding import answer_fields, conversation_of
 
     return Answering(conversation=conversation_of, answer_fields=answer_fields)
@@ -116,8 +123,7 @@ FEATURE = Feature(
     admission=_admission,
     stages=_stages,
     parts=_parts,
-    answering=_answering,
     schemas=_schemas,
-    engines=_engines,
     settings=_settings,
+    extensions=(ANSWERING.by(_answering), ENGINES.by(_engines)),
 )

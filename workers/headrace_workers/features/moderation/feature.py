@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.features.generation.feature import ANSWERING, PROMPT_MARKS
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -11,9 +12,9 @@ if TYPE_CHECKING:  # most processes do without it
 
     from headrace_workers.core.admission import AdmissionCheck
     from headrace_workers.core.environment import Variables
-    from headrace_workers.core.pipeline.answer_additions import Answering
     from headrace_workers.core.pipeline.stage import Stage
-    from headrace_workers.core.ports import PromptMarks
+    from headrace_workers.features.generation.answer_additions import Answering
+    from headrace_workers.features.generation.parts import PromptMarks
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -43,16 +44,16 @@ def _stages(settings: "Settings | None") -> "Sequence[Stage]":
 
 
 def _answering() -> "Answering":
-    from headrace_workers.core.pipeline.answer_additions import Answering
+    from headrace_workers.features.generation.answer_additions import Answering
     from headrace_workers.features.moderation import asked_again
 
     return Answering(turns=asked_again.turns, without_another=asked_again.without_another)
 
 
-def _prompt_marks(settings: "Settings") -> "PromptMarks":
+def _prompt_marks() -> "Callable[[Settings], PromptMarks]":
     from headrace_workers.features.moderation.deployed_policy import canaries_of
 
-    return canaries_of(settings)
+    return canaries_of
 
 
 def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
@@ -82,7 +83,6 @@ FEATURE = Feature(
     job_check=_job_check,
     stages=_stages,
     parts=_parts,
-    answering=_answering,
-    prompt_marks=_prompt_marks,
     settings=_settings,
+    extensions=(ANSWERING.by(_answering), PROMPT_MARKS.by(_prompt_marks)),
 )

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature
 from headrace_workers.core.scopes import Scope
+from headrace_workers.features.access.feature import BUDGETS_REACHED
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.runtime.settings import GatewaySettings
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
+    from headrace_schemas.budget import BudgetReached
     from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.event_units import UnitsOf
@@ -45,8 +47,13 @@ def _hooks() -> "Hooks":
         on_ingest=endpoints.keep_callbacks,
         on_forget_jobs=deliveries.forget,
         on_prune=endpoints.forget_places,
-        on_budgets_reached=deliveries.tell_budgets,
     )
+
+
+def _tell_budgets() -> "Callable[[Connection, Mapping[str, BudgetReached]], object]":
+    from headrace_workers.features.webhooks.store import deliveries
+
+    return deliveries.tell_budgets
 
 
 def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
@@ -108,4 +115,5 @@ FEATURE = Feature(
     parts=_parts,
     follows=_follows,
     settings=_settings,
+    extensions=(BUDGETS_REACHED.by(_tell_budgets),),
 )

@@ -120,7 +120,7 @@ def test_a_model_that_was_replaced_is_read_anew(home: Path) -> None:
 def test_counting_loads_a_tokenizer_when_it_is_asked_and_no_engine(home: Path) -> None:
     """A bridge of echoes loads nothing, and none loads CTranslate2 or numpy."""
     code = (
-        "import sys, pathlib\n"
+        "import sys, pathlib, headrace_workers.wiring\n"
         "from headrace_schemas import Message\n"
         "from headrace_workers.features.generation.engines.counting import CountingModels\n"
         "from headrace_workers.features.generation.models.registry import Registry\n"

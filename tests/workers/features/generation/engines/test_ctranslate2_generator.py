@@ -128,7 +128,7 @@ def test_what_is_given_up_before_its_turn_is_not_begun(tiny: CTranslate2Generato
 
 def test_a_seed_means_the_same_in_every_process(tiny: CTranslate2Generator, tiny_home: Path) -> None:
     code = (
-        "import sys, pathlib\n"
+        "import sys, pathlib, headrace_workers.wiring\n"
         "from headrace_schemas import Message, Sampling\n"
         "from headrace_workers.features.generation.engines.engine import LoadOptions\n"
         "from headrace_workers.features.generation.engines.load_generator import load_generator\n"
@@ -145,7 +145,7 @@ def test_a_seed_means_the_same_in_every_process(tiny: CTranslate2Generator, tiny
 
 def test_a_process_that_ends_right_after_an_answer_ends_well(tiny_home: Path) -> None:
     code = (
-        "import sys, pathlib\n"
+        "import sys, pathlib, headrace_workers.wiring\n"
         "from headrace_schemas import Message, Sampling\n"
         "from headrace_workers.features.generation.engines.engine import LoadOptions\n"
         "from headrace_workers.features.generation.engines.load_generator import load_generator\n"
@@ -368,7 +368,7 @@ def test_a_tokenizer_of_another_model_is_refused(tiny_home: Path, tmp_path: Path
 
 def test_serving_imports_neither_torch_nor_transformers(tiny_home: Path) -> None:
     code = (
-        "import sys, pathlib\n"
+        "import sys, pathlib, headrace_workers.wiring\n"
         "from headrace_schemas import Message, Sampling\n"
         "from headrace_workers.features.generation.engines.load_generator import load_generator\n"
         "from headrace_workers.core.ports import Request\n"

@@ -14,12 +14,13 @@ from tests.workers.runtime.worker.running import run_all
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.feature import Feature, installed
+from headrace_workers.core.feature import Feature, install
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.machine import available_cores, available_memory
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.engine import Machine, choose_placement, engines, int8_saturates
 from headrace_workers.features.generation.engines.load_generator import load_generator
+from headrace_workers.features.generation.feature import ENGINES
 from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
 from headrace_workers.features.generation.stage import generate
 from headrace_workers.testing import make_echo_model
@@ -27,22 +28,20 @@ from headrace_workers.wiring.features import FEATURES
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path) -> Iterator[Path]:
     """A home whose model `echo` runs on an engine that a feature of the test adds."""
-    monkeypatch.setattr("headrace_workers.wiring.features.FEATURES", (*FEATURES, _SHOUTING))
-    _read_anew()
+    _install(*FEATURES, _SHOUTING)
     folder = make_echo_model(tmp_path)
     write_card(folder, replace(read_card(folder), engine="shouting"))
     yield tmp_path
-    monkeypatch.undo()
-    _read_anew()
+    _install(*FEATURES)
 
 
-_SHOUTING = Feature(name="shouting", engines=lambda: (ENGINE,))
+_SHOUTING = Feature(name="shouting", extensions=(ENGINES.by(lambda: (ENGINE,)),))
 
 
-def _read_anew() -> None:
-    installed.cache_clear()
+def _install(*features: Feature) -> None:
+    install(features)
     engines.cache_clear()
 
 

@@ -13,11 +13,11 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, case, d
 
 from headrace_schemas.budget import BudgetReached
 from headrace_workers.core.identity import budget_event_id
-from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
 from headrace_workers.core.ledger.outbox import put as put_out
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
 from headrace_workers.core.sql.statements import run
+from headrace_workers.features.access.feature import BUDGETS_REACHED
 from headrace_workers.features.access.tables import QUOTAS, RESERVATIONS
 
 Period = Literal["day", "month", "ever"]
@@ -250,8 +250,8 @@ def _tell(connection: Connection, quotas: Sequence[Quota], exhausted: Collection
             spent=quota.used, reserved=max(0, quota.reserved), ends_at=ends_at,
         )  # fmt: skip
     put_out(connection, [_record(event_id, event, now) for event_id, event in told.items()])
-    for feature in hooks():
-        feature.on_budgets_reached(connection, told)
+    for tell in BUDGETS_REACHED.values():
+        tell(connection, told)
 
 
 def _record(event_id: str, event: BudgetReached, now: int) -> Outgoing:

@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Integer, Select, and_, bindparam, case, func, select, update
 
-from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among
 from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import IS_TO_COLLECT, JOBS
+from headrace_workers.features.batches.feature import FILE_REWRITTEN
 from headrace_workers.features.batches.store.batches import DONE, FAILED, LOST, OPEN, REFUSED, locked
 from headrace_workers.features.batches.tables import BATCHES, IS_REFUSED, LINES
 from headrace_workers.features.files.store import files
@@ -207,7 +207,7 @@ def rewritten(connection: Connection, number: int, anew: Anew) -> None:
     """Write that a file was written anew. Raise Overtaken if the batch is over.
 
     Lines that are lost become refused lines: the error file will have each of them, an answer as `lost`, a failure with
-    its reason. Features that read the file begin at its start again (`Hooks.on_batch_file_rewritten`).
+    its reason. Features that read the file begin at its start again (`FILE_REWRITTEN`).
     """
     found = locked(connection, number)
     if found is None or found.ended_at is not None:
@@ -227,5 +227,5 @@ def rewritten(connection: Connection, number: int, anew: Anew) -> None:
     if not anew.pieces:
         changed[BATCHES.c.output_file if is_output else BATCHES.c.error_file] = None
     connection.execute(update(BATCHES).where(BATCHES.c.number == number).values(changed))
-    for feature in hooks():
-        feature.on_batch_file_rewritten(connection, found.id, is_output)
+    for tell in FILE_REWRITTEN.values():
+        tell(connection, found.id, is_output)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, select
 
-from headrace_workers.core.ledger.hooks import hooks
+from headrace_workers.core.ledger.hooks import hold_tenants
 from headrace_workers.core.ledger.outcome import StepWrite
 from headrace_workers.core.sql.database import among, locks_rows
 from headrace_workers.features.cache.store import audit_rows, entries
@@ -36,8 +36,7 @@ def hold(
     if audited:
         audit_rows.locked(connection, audit_rows.are(connection, audited))
     if asked := {row.tenant for row in rows if isinstance(row, NewAudit) and row.afresh is not None}:
-        for feature in hooks():
-            feature.hold_tenants(connection, asked.union(tenants))
+        hold_tenants(connection, asked.union(tenants))
 
 
 def _replaced(connection: Connection, admitted: Sequence[Admit]) -> set[int]:

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Exists, Row, Select, and_, case, delete, func, or_, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import alone, among, clock, now_ms
 from headrace_workers.core.sql.statements import append
+from headrace_workers.features.files.feature import FILE_USERS
 from headrace_workers.features.files.tables import FILES, PARTS, PIECES, UPLOADS
 
 PENDING, COMPLETED, EXPIRED = "pending", "completed", "expired"  # of an upload
@@ -231,7 +231,7 @@ def in_use(connection: Connection, file_id: str) -> str | None:
 
 
 def _users_of(file_id: str | ColumnElement[str]) -> list[Select[str]]:
-    return [each.users_of_file(file_id) for each in hooks() if each.users_of_file is not None]
+    return [query(file_id) for query in FILE_USERS.values()]
 
 
 def is_there(*file_ids: ColumnElement[str]) -> Exists:

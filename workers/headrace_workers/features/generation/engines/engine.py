@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.environment import environment
-from headrace_workers.core.feature import installed
 from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS
+from headrace_workers.features.generation.feature import ENGINES
 
 if TYPE_CHECKING:
     from headrace_workers.features.generation.models.registry import ModelCard
@@ -182,4 +182,4 @@ def missing_client(client: str, alias: str) -> ConfigurationError:
 @cache
 def engines(kind: Kind) -> Mapping[str, Engine[Any, Any]]:
     """Return the engines of all features for models of this kind, by their names."""
-    return {engine.name: engine for feature in installed() for engine in feature.engines() if engine.kind == kind}
+    return {engine.name: engine for added in ENGINES.values() for engine in added if engine.kind == kind}

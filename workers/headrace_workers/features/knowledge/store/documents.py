@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Row, Select, and_, case, delete, func, or_, s
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_workers.core.ledger import change_feed
-from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.sql.database import among, clock, insert, now_ms, reading
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.core.tables import CHANGES
+from headrace_workers.features.knowledge.feature import DOCUMENTS_CHANGED
 from headrace_workers.features.knowledge.tables import BASE_USES, CHUNKS, DOCUMENT, DOCUMENTS, STORES
 
 _DAY_MS: Final = 86_400_000
@@ -253,8 +253,8 @@ def _state_text(document: Any) -> str:
 
 
 def _changed(connection: Connection, reasons: Mapping[int, str], version: str | None) -> None:
-    for feature in hooks():
-        feature.on_documents_changed(connection, reasons, version)
+    for tell in DOCUMENTS_CHANGED.values():
+        tell(connection, reasons, version)
 
 
 def documents(connection: Connection, tenant: str, knowledge: str, after: str, limit: int) -> list[Row[Any]]:

@@ -6,8 +6,8 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from headrace_schemas import GenerationJob, HeadraceError, Message
-from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.outcome import Done, Retry, StepWrite
+from headrace_workers.features.generation.feature import ANSWERING
 
 Context: TypeAlias = Mapping[str, Any]
 
@@ -48,4 +48,4 @@ class Answering:
 @cache
 def answering() -> tuple[Answering, ...]:
     """Return the additions of all features, in their order."""
-    return tuple(found for feature in installed() if (found := feature.answering()) is not None)
+    return ANSWERING.values()
