@@ -426,8 +426,8 @@ def test_a_deliverer_that_is_killed_between_sending_and_writing_sends_again_unde
 
 _DELIVERER = """
 import sys
-from tests.workers.features.webhooks.office import Office
 import headrace_workers.wiring
+from tests.workers.features.webhooks.office import Office
 from headrace_workers.core.ledger.ledger import Ledger
 
 Office(Ledger.at(sys.argv[1])).deliver()
