@@ -30,6 +30,10 @@ _KEYS: Final = {
     Topic.POLICIES: {"type": "string", "description": "The same for all, so that they come in order."},
     Topic.MODELS: {"type": "string", "description": "The model's alias, so that all that concerns it comes in order."},
     Topic.BUDGETS: {"type": "string", "description": "The tenant, so that all about its budgets comes in order."},
+    Topic.APPLICATIONS: {
+        "type": "string",
+        "description": "TENANT/APPLICATION, or /APPLICATION for one that all tenants share: its moves come in order.",
+    },
 }
 _EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
     "ce_time": {

@@ -6,6 +6,7 @@
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from headrace_schemas.application_events import ApplicationLabelled
 from headrace_schemas.budget import BudgetReached
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.events import DeadLetter, JobCancelled, JobEvent, JobHeld, JobKind, Moderated, Output, Result
@@ -17,7 +18,7 @@ from headrace_schemas.topics import Topic
 
 Event = (
     AnyJob | CancelJob | Review | Output | Moderated | JobHeld | Result | JobCancelled | DeadLetter | PolicySwitched
-    | PolicyRefused | BreakerOpened | BreakerClosed | BudgetReached
+    | PolicyRefused | BreakerOpened | BreakerClosed | BudgetReached | ApplicationLabelled
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ EVENTS: Final = (
     EventType("headrace.policy.refused.v1", PolicyRefused, Topic.POLICIES),
     EventType("headrace.breaker.opened.v1", BreakerOpened, Topic.MODELS),
     EventType("headrace.breaker.closed.v1", BreakerClosed, Topic.MODELS),
+    EventType("headrace.application.labelled.v1", ApplicationLabelled, Topic.APPLICATIONS),
 )
 _BY_NAME: Final = {event_type.name: event_type for event_type in EVENTS}
 _BY_CLASS: Final[dict[type, EventType]] = {event_type.cls: event_type for event_type in EVENTS}

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Final
 
+from headrace_schemas.application_events import ApplicationLabelled
 from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
 from headrace_schemas.budget import BudgetReached
 from headrace_schemas.callback import Callback
@@ -237,6 +238,16 @@ _EVENTS: Final[tuple[Event, ...]] = (
     ),
     BreakerOpened(model=_MODEL, reason="no answer began within 30 s", until=_NOON),
     BreakerClosed(model=_MODEL, opened_at=_NOON),
+    ApplicationLabelled(
+        tenant=_TENANT,
+        application="ticket-triage",
+        label="production",
+        number=3,
+        digest="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        before=2,
+        who="ada",
+        why="fewer wrong queues",
+    ),
 )
 EXAMPLES: Final[dict[str, Event]] = {type_of(event): event for event in _EVENTS}
 
@@ -253,12 +264,8 @@ def example_envelope(event_type: str) -> Envelope:
     job_id = event.job_id if isinstance(event, CancelJob | Review) else _JOB_ID
     if isinstance(event, AnyJob):
         job_id = event.job_id("")
-    of_job = not isinstance(event, PolicySwitched | PolicyRefused | BreakerOpened | BreakerClosed | BudgetReached)
-    key = "policies"
-    if isinstance(event, BreakerOpened | BreakerClosed):
-        key = event.model
-    elif isinstance(event, BudgetReached):
-        key = _TENANT
+    key = _key_of_no_job(event)
+    of_job = key is None
     number = [known.name for known in known_types()].index(event_type) + 1
     return Envelope(
         id=f"evt-{number}" if sent else derive_job_id(_TENANT, event_type),
@@ -271,3 +278,14 @@ def example_envelope(event_type: str) -> Envelope:
         correlationid="order-4711" if of_job else None,
         expirytime=event.deadline if isinstance(event, GenerationJob) else None,
     )
+
+
+def _key_of_no_job(event: Event | None) -> str | None:
+    """Return the key of an event that is about no job; None for one that is about a job."""
+    if isinstance(event, PolicySwitched | PolicyRefused):
+        return "policies"
+    if isinstance(event, BreakerOpened | BreakerClosed):
+        return event.model
+    if isinstance(event, ApplicationLabelled):
+        return f"{event.tenant}/{event.application}"
+    return event.tenant if isinstance(event, BudgetReached) else None

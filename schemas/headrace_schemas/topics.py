@@ -32,6 +32,7 @@ class Topic(StrEnum):
     POLICIES = "policies", "Changes of the moderation policy: a new version, or a file that is wrong."
     MODELS = "models", "Changes of models: one failed again and again, or answers again."
     BUDGETS = "budgets", "Budgets of tenants and keys, of which a share is spent."
+    APPLICATIONS = "applications", "Labels of applications: one names another version."
 
     def named(self, prefix: str = DEFAULT_PREFIX) -> str:
         """Return this topic's name in Kafka."""

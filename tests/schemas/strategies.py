@@ -48,6 +48,7 @@ from headrace_schemas import (
     TokenF1,
     Usage,
 )
+from headrace_schemas.application_events import ApplicationLabelled
 from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
 from headrace_schemas.budget import BudgetReached
 from headrace_schemas.callback import JOB_EVENTS, Callback
@@ -333,4 +334,15 @@ STRATEGIES = {
     "headrace.policy.refused.v1": st.builds(PolicyRefused, version=texts, reason=texts),
     "headrace.breaker.opened.v1": st.builds(BreakerOpened, model=aliases, reason=texts, until=times),
     "headrace.breaker.closed.v1": st.builds(BreakerClosed, model=aliases, opened_at=times),
+    "headrace.application.labelled.v1": st.builds(
+        ApplicationLabelled,
+        tenant=maybe(tenants),
+        application=aliases,
+        label=st.sampled_from(["production", "Next-1"]),
+        number=counts,
+        digest=texts,
+        before=maybe(counts),
+        who=texts,
+        why=maybe(texts),
+    ),
 }

@@ -65,6 +65,7 @@ def test_each_event_is_where_its_readers_look() -> None:
         "budgets": ["budget.reached.v1"],
         "policies": ["policy.switched.v1", "policy.refused.v1"],
         "models": ["breaker.opened.v1", "breaker.closed.v1"],
+        "applications": ["application.labelled.v1"],
     }
 
 

@@ -44,6 +44,14 @@ def budget_event_id(tenant: str, key_id: str, unit: str, period: str, ends: int,
     return _EVENTS.id_of(f"budget {tenant}\n{key_id}\n{unit}\n{period}\n{ends}\n{percent}\n{most}")
 
 
+def label_event_id(scope: str, application: str, label: str, move: int, at: int) -> str:
+    """Return the id of the event about the ledger's `move`-th move of a label, which was made at this time (ms).
+
+    The time tells two moves with one number apart, where the ledger was restored from a backup.
+    """
+    return _EVENTS.id_of(f"application {scope}\n{application}\n{label}\n{move}\n{at}")
+
+
 def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> str:
     """Return the id of the dead letter of a record that was refused: the same when the record is read again.
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from headrace_workers.core.feature import Feature
 from headrace_workers.features.access.feature import FEATURE as ACCESS
+from headrace_workers.features.applications.feature import FEATURE as APPLICATIONS
 from headrace_workers.features.batches.feature import FEATURE as BATCHES
 from headrace_workers.features.cache.feature import FEATURE as CACHE
 from headrace_workers.features.datasets.feature import FEATURE as DATASETS
@@ -35,4 +36,5 @@ FEATURES: Final[tuple[Feature, ...]] = (
     PROVIDERS,
     SPEND,
     DATASETS,
+    APPLICATIONS,
 )

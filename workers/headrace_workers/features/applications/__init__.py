@@ -1,0 +1,1 @@
+"""Applications: a use case in one versioned file, which jobs name in place of a model."""
