@@ -22,8 +22,7 @@ from bench.report import Report, Row, report
 from headrace_workers.core.ports import Detector
 from headrace_workers.features.knowledge.suspicious import suspicions
 from headrace_workers.features.moderation.head import SCORE_FLOOR
-from headrace_workers.features.moderation.injection import InjectionDetector
-from headrace_workers.features.moderation.injection_head import InjectionHeadDetector, injection_head
+from headrace_workers.features.moderation.injection import InjectionDetector, InjectionHeadDetector, injection_head
 from headrace_workers.features.quality.detection_rates import share
 
 NAME = "injection"

@@ -23,10 +23,8 @@ from bench.report import Report, Row, report, row, skipped
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ports import Completion, Embedder, Moderation, Request
-from headrace_workers.features.moderation.fitting import fit
-from headrace_workers.features.moderation.head import SCORE_FLOOR, HeadDetector
-from headrace_workers.features.moderation.head_file import Head
-from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES
+from headrace_workers.features.moderation.head import SCORE_FLOOR, Head, HeadDetector
+from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES, fit
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
 from headrace_workers.features.quality.detection_rates import rates, share
 from headrace_workers.features.quality.estimates import Estimate, Undefined

@@ -25,8 +25,8 @@ from bench.moderation import estimated
 from bench.report import Report, Row, report
 from headrace_workers.core.ports import Detector
 from headrace_workers.features.moderation.name_model import NameModel, NameModelDetector
-from headrace_workers.features.moderation.national_ids import COUNTRIES
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation.personal_patterns import COUNTRIES
 from headrace_workers.features.quality.detection_rates import share
 
 NAME = "pii"
@@ -193,7 +193,7 @@ def _held_out(placeholder: str) -> list[str]:
 
 
 def _documented() -> Iterator[Item]:
-    from headrace_workers.features.moderation.national_ids import CHECKS
+    from headrace_workers.features.moderation.personal_patterns import CHECKS
 
     templates = _templates("ssn")
     for check in CHECKS:

@@ -26,11 +26,9 @@ from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_workers.core.ports import Embedder
 from headrace_workers.features.generation.models.pull import pull
 from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
-from headrace_workers.features.moderation.examples import Example
-from headrace_workers.features.moderation.fitting import fit
-from headrace_workers.features.moderation.injection_head import BUCKETS, CATEGORY, InjectionHead, buckets, packed
+from headrace_workers.features.moderation.head_training import Example, families, fit
+from headrace_workers.features.moderation.injection import BUCKETS, CATEGORY, InjectionHead, buckets, packed
 from headrace_workers.features.moderation.segments import segments
-from headrace_workers.features.moderation.siblings import families
 from tools import attack_texts, ordinary_texts
 from tools.attack_texts import Sourced
 

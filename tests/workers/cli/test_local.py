@@ -10,7 +10,7 @@ from tests.workers.cli.conftest import Call
 
 from headrace_workers.core import config_watch
 from headrace_workers.core.progress import Awaited
-from headrace_workers.features.moderation.watching import WatchedPolicy
+from headrace_workers.features.moderation.deployed_policy import WatchedPolicy
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings
 

@@ -8,7 +8,7 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.topics import Topic
 from headrace_workers.core.sql.database import alone, writing
-from headrace_workers.features.moderation.store.policies import KEY, Policies
+from headrace_workers.features.moderation.store import KEY, Policies
 from headrace_workers.features.moderation.tables import POLICIES
 
 

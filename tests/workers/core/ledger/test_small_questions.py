@@ -17,7 +17,7 @@ from headrace_workers.features.access.store.keys import ApiKeys, NewKey
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases, LatelyUsed
 from headrace_workers.features.knowledge.tables import BASE_USES, DOCUMENTS
-from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span, VerdictRow
+from headrace_workers.features.moderation.store import ModeratedJobs, Span, VerdictRow
 from headrace_workers.features.quality.store import PassRate, PassRates
 
 DAY_MS = 86_400_000

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from headrace_workers.features.moderation.examples import Example
+from headrace_workers.features.moderation.head_training import Example
 
 CALM = ["river", "mill", "flour", "summer", "bread", "water", "wheel", "stone", "valley", "autumn"]
 GRIM = ["smash", "burn", "crush", "destroy", "wreck", "stab"]

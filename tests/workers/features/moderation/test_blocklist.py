@@ -4,7 +4,7 @@ import pytest
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.moderation.blocklist import BlocklistDetector
-from headrace_workers.features.moderation.limits import MAX_DETECTIONS
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS
 
 
 def found(detector: BlocklistDetector, text: str) -> list[str]:

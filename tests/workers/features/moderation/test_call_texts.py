@@ -17,11 +17,16 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY
 from headrace_workers.features.cache.store.entries import Withdraw
-from headrace_workers.features.moderation.call_texts import called_with, text_of, with_redacted
 from headrace_workers.features.moderation.moderator import build_moderator
-from headrace_workers.features.moderation.screen_step import brought, screen
-from headrace_workers.features.moderation.seen_prompts import SeenPrompts
-from headrace_workers.features.moderation.step import moderate
+from headrace_workers.features.moderation.step import (
+    SeenPrompts,
+    brought,
+    called_with,
+    moderate,
+    screen,
+    text_of,
+    with_redacted,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SEND = Tool(

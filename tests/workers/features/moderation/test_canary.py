@@ -6,8 +6,7 @@ import pytest
 
 from headrace_schemas import Message
 from headrace_workers.core.ports import Instructions, Moderation
-from headrace_workers.features.moderation.canary import Canaries
-from headrace_workers.features.moderation.leak import CATEGORY, VerbatimDetector
+from headrace_workers.features.moderation.leak import CATEGORY, Canaries, VerbatimDetector
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.policy import Policy, Rule
 from headrace_workers.features.moderation.policy_file import load_policy

@@ -16,8 +16,8 @@ from headrace_workers.core.ledger.outcome import Done, Held
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.stage import generate
-from headrace_workers.features.moderation.canary import Canaries
 from headrace_workers.features.moderation.deployed_policy import canaries_of, policy_here
+from headrace_workers.features.moderation.leak import Canaries
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.policy import Policy, Rule
 from headrace_workers.features.moderation.settings import ModerationSettings

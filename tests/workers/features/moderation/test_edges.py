@@ -13,7 +13,7 @@ from headrace_workers.features.moderation.blocklist import BlocklistDetector
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.profanity import ProfanityDetector
 from headrace_workers.features.moderation.secrets import SecretsDetector
-from headrace_workers.features.moderation.windows import OVERLAP, SIZE
+from headrace_workers.features.moderation.segments import OVERLAP, SIZE
 
 LONGEST_EMAIL = f"{'jo.' * 21}j@{'mail.' * 50}co.uk"  # 64 characters, an @, 255
 PERSONAL = (

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.moderation import examples
-from headrace_workers.features.moderation.examples import read_examples
+from headrace_workers.features.moderation import head_training
+from headrace_workers.features.moderation.head_training import read_examples
 
 
 def line(**changes: object) -> str:
@@ -43,10 +43,10 @@ def test_a_wrong_line_is_named(tmp_path: Path, bad: str, why: str) -> None:
 def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a line, and of all of them."""
     (tmp_path / "data").write_text(f"{line()}\n{line()}\n")
-    monkeypatch.setattr(examples, "MAX_EXAMPLES", 1)
+    monkeypatch.setattr(head_training, "MAX_EXAMPLES", 1)
     with pytest.raises(ConfigurationError, match="line 2: more than 1 examples"):
         list(read_examples([tmp_path / "data"]))
-    monkeypatch.setattr(examples, "_LONGEST", 10)
+    monkeypatch.setattr(head_training, "_LONGEST", 10)
     with pytest.raises(ConfigurationError, match="line 1 has more than 10 bytes"):
         list(read_examples([tmp_path / "data"]))
     with pytest.raises(ConfigurationError, match="none cannot be read"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headrace_workers.features.moderation.fitting import fit
+from headrace_workers.features.moderation.head_training import fit
 
 
 @pytest.mark.parametrize(("rows", "dimensions", "steepness"), [(40, 60, 1.0), (400, 12, 5.0), (1_000, 24, 40.0)])

@@ -17,9 +17,8 @@ from tests.workers.features.moderation.heads import examples
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Moderation
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
-from headrace_workers.features.moderation import head_file
-from headrace_workers.features.moderation.head import HeadDetector
-from headrace_workers.features.moderation.head_file import Head, load_head, save_head
+from headrace_workers.features.moderation import head as head_module
+from headrace_workers.features.moderation.head import Head, HeadDetector, load_head, save_head
 from headrace_workers.features.moderation.head_training import train
 from headrace_workers.features.moderation.moderator import Aids, build_moderator
 from headrace_workers.features.moderation.segments import segments
@@ -117,7 +116,7 @@ def test_a_file_that_is_no_head_is_refused(tmp_path: Path, content: bytes, why: 
 
 def test_a_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However small it is."""
-    monkeypatch.setattr(head_file, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(head_module, "MAX_BYTES", 100_000)
     with zipfile.ZipFile(tmp_path / "head.npz", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("weights.npy", b"0" * 100_001)
     assert (tmp_path / "head.npz").stat().st_size < 1_000

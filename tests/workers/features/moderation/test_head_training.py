@@ -6,10 +6,7 @@ from tests.workers.features.moderation.heads import examples
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
-from headrace_workers.features.moderation.examples import Example
-from headrace_workers.features.moderation.fitting import fit
-from headrace_workers.features.moderation.head_card import card
-from headrace_workers.features.moderation.head_training import Trained, train
+from headrace_workers.features.moderation.head_training import Example, Trained, card, fit, train
 from headrace_workers.features.quality.estimates import Estimate
 
 EMBEDDER = HashEmbedder()

@@ -15,9 +15,13 @@ from headrace_schemas.errors import UnknownModel
 from headrace_workers.core.ports import Embedder, Moderation
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.knowledge.suspicious import suspicions
-from headrace_workers.features.moderation.injection import InjectionDetector
-from headrace_workers.features.moderation.injection_head import InjectionHeadDetector, injection_head, packed
-from headrace_workers.features.moderation.limits import MAX_DETECTIONS
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS
+from headrace_workers.features.moderation.injection import (
+    InjectionDetector,
+    InjectionHeadDetector,
+    injection_head,
+    packed,
+)
 from headrace_workers.features.moderation.moderator import Aids, with_policy
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.secrets import SecretsDetector

@@ -10,7 +10,7 @@ from headrace_schemas import Category, Finding, HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.ports import Detection, Moderation
-from headrace_workers.features.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, MAX_FINDINGS
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
 from headrace_workers.features.moderation.policy import Policy, Rule
 

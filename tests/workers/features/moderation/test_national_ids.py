@@ -1,8 +1,8 @@
 import pytest
 
-from headrace_workers.features.moderation.birth_dates import birth_dates
-from headrace_workers.features.moderation.national_ids import COUNTRIES, national_ids
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
+from headrace_workers.features.moderation.personal_patterns import COUNTRIES, national_ids
+from headrace_workers.features.moderation.personal_words import birth_dates
 
 
 def spans(detector: PersonalDataDetector, text: str) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_workers.features.moderation import gates
+from headrace_workers.features.moderation import personal_words
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 
 
@@ -143,7 +143,7 @@ def test_punctuation_is_that_of_phonenumbers() -> None:
     """The gate for telephone numbers knows the same punctuation as the library that finds them."""
     from phonenumbers import phonenumberutil
 
-    theirs, ours = f"[{phonenumberutil._VALID_PUNCTUATION}]", f"[{gates.PUNCTUATION}]"
+    theirs, ours = f"[{phonenumberutil._VALID_PUNCTUATION}]", f"[{personal_words.PUNCTUATION}]"
     characters = [chr(c) for c in range(0x10000)]
     assert [c for c in characters if re.match(theirs, c)] == [c for c in characters if re.match(ours, c)]
 

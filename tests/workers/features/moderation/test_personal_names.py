@@ -3,7 +3,7 @@
 import pytest
 
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
-from headrace_workers.features.moderation.personal_names import personal_names
+from headrace_workers.features.moderation.personal_words import personal_names
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.moderation.blocklist import BlocklistDetector
-from headrace_workers.features.moderation.examples import LEARNT
 from headrace_workers.features.moderation.guard import CATEGORY as UNSAFE
+from headrace_workers.features.moderation.head_training import LEARNT
 from headrace_workers.features.moderation.leak import CATEGORY as LEAK
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.policy import Rule

@@ -13,14 +13,13 @@ from tests.workers.features.moderation.test_moderator import Fake, each
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
+from headrace_workers.features.moderation.deployed_policy import WatchedModerator
 from headrace_workers.features.moderation.moderator import Aids
-from headrace_workers.features.moderation.parts import moderator
+from headrace_workers.features.moderation.parts import PolicyNews, moderator
 from headrace_workers.features.moderation.policy_file import load_policy
-from headrace_workers.features.moderation.policy_news import PolicyNews
 from headrace_workers.features.moderation.settings import ModerationSettings
-from headrace_workers.features.moderation.store.policies import Policies
+from headrace_workers.features.moderation.store import Policies
 from headrace_workers.features.moderation.tables import POLICIES
-from headrace_workers.features.moderation.watching import WatchedModerator
 
 
 class Away:

@@ -3,7 +3,7 @@
 import pytest
 
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
-from headrace_workers.features.moderation.postal_addresses import postal_addresses
+from headrace_workers.features.moderation.personal_words import postal_addresses
 
 
 @pytest.mark.parametrize(

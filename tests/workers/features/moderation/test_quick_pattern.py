@@ -1,4 +1,4 @@
-from headrace_workers.features.moderation.quick_pattern import QuickPattern
+from headrace_workers.features.moderation.personal_words import QuickPattern
 
 
 def test_text_that_is_no_unicode_is_searched() -> None:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.features.moderation.redact import Span, merge, redact
+from headrace_workers.features.moderation.decision import Span, merge, redact
 
 
 def test_replaces_spans_by_their_category() -> None:

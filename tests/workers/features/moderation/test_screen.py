@@ -14,13 +14,13 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.knowledge.grounding import SCREENED
 from headrace_workers.features.knowledge.suspicious import suspicions
-from headrace_workers.features.moderation import screen_step as module
-from headrace_workers.features.moderation import seen_prompts as seen_module
+from headrace_workers.features.moderation import step as module
+from headrace_workers.features.moderation import step as seen_module
 from headrace_workers.features.moderation.injection import InjectionDetector
 from headrace_workers.features.moderation.moderator import PolicyModerator, shipped_detectors
 from headrace_workers.features.moderation.policy import Policy, Rule
 from headrace_workers.features.moderation.policy_file import load_policy
-from headrace_workers.features.moderation.seen_prompts import SeenPrompts
+from headrace_workers.features.moderation.step import SeenPrompts
 
 GOES_ON = Done(context={SCREENED: True})  # what is added to the prompt later is screened as well
 BLOCK = Finding(category="prompt_injection", detector="d", score=1.0, start=0, end=1, action="block")

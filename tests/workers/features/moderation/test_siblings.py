@@ -1,4 +1,4 @@
-from headrace_workers.features.moderation.siblings import families, origins
+from headrace_workers.features.moderation.head_training import families, origins
 
 
 def test_texts_of_one_template_are_siblings() -> None:

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from tests.workers.features.moderation.test_edges import HOSTILE
 
 from headrace_workers.core.ports import Detection, Moderation
-from headrace_workers.features.moderation.base64_runs import decoded
-from headrace_workers.features.moderation.disguises import without_signs
-from headrace_workers.features.moderation.homoglyphs import without_lookalikes
 from headrace_workers.features.moderation.moderator import PolicyModerator
-from headrace_workers.features.moderation.text_views import looks_at
-from headrace_workers.features.moderation.typed import as_typed
+from headrace_workers.features.moderation.text_views import (
+    as_typed,
+    decoded,
+    looks_at,
+    without_lookalikes,
+    without_signs,
+)
 
 
 def in_base64(text: str) -> str:

@@ -9,7 +9,7 @@ from tests.services.eventually import eventually
 
 from headrace_schemas import HeadraceError, ModerationVerdict
 from headrace_workers.core.ports import Instructions, Moderation
-from headrace_workers.features.moderation.time_limit import BoundedModerator
+from headrace_workers.features.moderation.moderator import BoundedModerator
 
 WELL = Moderation("ok", ModerationVerdict(action="allow"))
 

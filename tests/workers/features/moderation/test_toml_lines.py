@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from headrace_workers.features.moderation.toml_lines import line_of
+from headrace_workers.features.moderation.policy_file import line_of
 
 TEXT = """# one
 name = "x"

@@ -10,7 +10,7 @@ from tests.workers.features.moderation.test_moderator import Fake, each
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.config_watch import standings
 from headrace_workers.core.ports import Moderation
-from headrace_workers.features.moderation.watching import WatchedModerator, WatchedPolicy
+from headrace_workers.features.moderation.deployed_policy import WatchedModerator, WatchedPolicy
 
 
 class Watch:

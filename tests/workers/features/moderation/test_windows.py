@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.features.moderation.windows import OVERLAP, SIZE, outermost, windows
+from headrace_workers.features.moderation.segments import OVERLAP, SIZE, outermost, windows
 
 TEXTS = st.builds(
     lambda parts: "".join(unit * times for unit, times in parts),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from headrace_workers.core.ports import Generator
     from headrace_workers.features.judging.criterion_trial import Past, Trial
     from headrace_workers.features.judging.judge_probe import Measure, Probe
-    from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span
+    from headrace_workers.features.moderation.store import ModeratedJobs, Span
 
 _EVIDENCE: Final = ("evidence", "context", "premise")
 _CLAIM: Final = ("claim", "sentence", "hypothesis")
@@ -221,7 +221,7 @@ def try_criterion(
     Example: `headrace judge try polite.toml --on outputs --since 7d`
     """
     from headrace_workers.features.judging.criterion_trial import KINDS, Trial, read_criterion
-    from headrace_workers.features.moderation.store.moderated import ModeratedJobs, Span
+    from headrace_workers.features.moderation.store import ModeratedJobs, Span
 
     criterion = read_criterion(file)
     if isinstance(criterion, Grounded):

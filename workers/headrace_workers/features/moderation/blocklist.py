@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector_versions import with_part
-from headrace_workers.features.moderation.limits import MAX_DETECTIONS
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, with_part
 
 MAX_FILE_BYTES: Final = 1_000_000
 MAX_ENTRIES: Final = 10_000

@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # most processes do without it
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.moderation.api import moderations_route
+    from headrace_workers.features.moderation import api
 
-    return (moderations_route.router,)
+    return (api.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:

@@ -6,9 +6,7 @@ from typing import Final
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
 from headrace_workers.core.ports import Detection, Generator
-from headrace_workers.features.moderation.detector_versions import with_part
-from headrace_workers.features.moderation.limits import MAX_DETECTIONS
-from headrace_workers.features.moderation.no_answer import NoAnswer
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, NoAnswer, with_part
 from headrace_workers.features.moderation.segments import Part, stretches
 
 CATEGORY: Final = "unsafe"

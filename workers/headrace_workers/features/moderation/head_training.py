@@ -1,20 +1,170 @@
-"""Trains a head for moderation, and says how well it does on sources of which it has seen nothing."""
+"""Trains a head for moderation from labelled texts, measures it, and writes its model card."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.moderation.examples import LEARNT, Example
-from headrace_workers.features.moderation.fitting import Bools, Floats, fit
-from headrace_workers.features.moderation.head import SCORE_FLOOR
-from headrace_workers.features.moderation.head_file import Head
-from headrace_workers.features.moderation.siblings import origins
+from headrace_schemas.hazards import HAZARDS
+from headrace_schemas.limits import NonEmptyText, ShortText
+from headrace_schemas.model import Value
+from headrace_schemas.reasons import describe
+from headrace_workers.features.moderation.head import SCORE_FLOOR, Head
 from headrace_workers.features.quality.detection_rates import DetectionRates, rates
+from headrace_workers.features.quality.estimates import Estimate, Undefined
+
+_WORD: Final = re.compile(r"\w+")
+_SHARED: Final = 0.5  # of the three-word sequences of the shorter text
+_READ: Final = 200  # words of a text
+_MOST: Final = 50  # texts that are kept for one sequence; one that many texts have says little
+
+
+def origins(texts: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """Return the source of each text. A sibling of an earlier text has the source of that one.
+
+    Two texts are siblings if they share half of the three-word sequences of the shorter one.
+    """
+    return [sources[family] for family in families(texts)]
+
+
+def families(texts: Sequence[str]) -> list[int]:
+    """Return for each text the place of the first of its siblings; its own where it has none before it."""
+    first: list[int] = []
+    sizes: list[int] = []
+    owners: dict[tuple[str, ...], list[int]] = {}
+    for place, text in enumerate(texts):
+        sequences = _sequences(text)
+        shared: dict[int, int] = {}
+        for sequence in sequences:
+            for other in owners.get(sequence, ()):
+                shared[other] = shared.get(other, 0) + 1
+        alike = [other for other, n in shared.items() if n >= _SHARED * min(len(sequences), sizes[other])]
+        first.append(first[min(alike)] if alike else place)
+        sizes.append(len(sequences))
+        for sequence in sequences:
+            known = owners.setdefault(sequence, [])
+            if len(known) < _MOST:
+                known.append(place)
+    return first
+
+
+def _sequences(text: str) -> set[tuple[str, ...]]:
+    words = _WORD.findall(text.lower())[:_READ]
+    return {tuple(words[at : at + 3]) for at in range(max(1, len(words) - 2))}
+
+
+_C = 10.0  # of scikit-learn's parameter of this name: vectors have length 1, and little of it is harm
+_STEPS = 100
+_HALVINGS = 40
+_SETTLED = 1e-10  # of the gradient's largest part
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def fit(vectors: NDArray[np.float32], positive: Bools) -> tuple[Floats, float]:
+    """Return weights and bias of a logistic regression for rows and labels.
+
+    Raise ValueError where all labels are the same.
+    """
+    if positive.all() or not positive.any():
+        raise ValueError("there must be rows of both kinds")
+    rows = np.append(vectors, np.ones((len(vectors), 1)), axis=1).astype(np.float64)
+    sign = np.where(positive, 1.0, -1.0)
+    ridge = np.full(rows.shape[1], 1.0 / (_C * len(rows)))
+    ridge[-1] = 0.0  # the bias is free
+
+    def loss(at: Floats) -> float:
+        return float(np.logaddexp(0.0, -sign * (rows @ at)).mean() + 0.5 * ridge @ np.square(at))
+
+    at = np.zeros(rows.shape[1])
+    for _ in range(_STEPS):  # of Newton; halved where one would go beyond the valley
+        miss = 0.5 * (1.0 - np.tanh(0.5 * sign * (rows @ at)))  # 1 - P(label)
+        gradient = ridge * at - rows.T @ (sign * miss) / len(rows)
+        if np.abs(gradient).max() < _SETTLED:
+            break
+        curvature = (rows * (miss * (1.0 - miss) / len(rows))[:, None]).T @ rows + np.diag(ridge)
+        step = np.linalg.solve(curvature, gradient)
+        share, before = 1.0, loss(at)
+        for _ in range(_HALVINGS):
+            if loss(at - share * step) <= before:
+                break
+            share /= 2
+        at = at - share * step
+    return at[:-1], float(at[-1])
+
+
+MAX_EXAMPLES: Final = 200_000
+_LONGEST: Final = 4_000_000  # bytes of a line
+# Found by patterns, or by the deployment's own lists: nothing to learn.
+NOT_LEARNT: Final = frozenset({"personal_data", "secrets", "system_prompt_leak", "profanity", "blocklist", "unsafe"})
+LEARNT: Final = tuple(hazard.name for hazard in HAZARDS if hazard.name not in NOT_LEARNT)
+
+
+class Example(Value):
+    """One labelled text. A category that `labels` does not name is unknown of it; `benign` is a no to all."""
+
+    text: NonEmptyText
+    source: Annotated[ShortText, Field(min_length=1, description="The data set that it is from.")]
+    licence: ShortText = "not stated"
+    labels: dict[str, bool] = {}
+    benign: bool = False
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if unknown := sorted(self.labels.keys() - set(LEARNT)):
+            raise ValueError(f"labels: {unknown[0][:80]!r} is none that is learnt; those are {', '.join(LEARNT)}")
+        if self.benign and any(self.labels.values()):
+            raise ValueError("it is benign, and labelled otherwise")
+        if not self.benign and not self.labels:
+            raise ValueError("it has neither labels nor benign: true")
+        return self
+
+    def label(self, category: str) -> bool | None:
+        """Return True if it is of this category, False if not, and None where there is no label."""
+        return False if self.benign else self.labels.get(category)
+
+
+def read_examples(paths: list[Path]) -> Iterator[Example]:
+    """Yield the examples of these files, at most MAX_EXAMPLES; ConfigurationError names file, line and reason."""
+    number = 0
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                for line, content in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), start=1):
+                    if content.strip():
+                        number += 1
+                        yield _example(path, line, content, number)
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _example(path: Path, line: int, content: bytes, number: int) -> Example:
+    where = f"{path}, line {line}"
+    if len(content) > _LONGEST:
+        raise ConfigurationError(f"{where} has more than {_LONGEST:,} bytes")
+    if number > MAX_EXAMPLES:
+        raise ConfigurationError(f"{where}: more than {MAX_EXAMPLES:,} examples; take a sample of each source")
+    try:
+        return Example.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise ConfigurationError(f"{where}: {describe(error, content)}") from None
+
+
+def sources_of(examples: list[Example]) -> Mapping[str, list[Example]]:
+    """Return the examples by their source, in the order in which they come."""
+    found: dict[str, list[Example]] = {}
+    for example in examples:
+        found.setdefault(example.source, []).append(example)
+    return found
+
 
 LEAST_POSITIVES: Final = 100
 LEAST_SOURCES: Final = 2
@@ -116,3 +266,75 @@ def _held_out(vectors: NDArray[np.float32], positive: Bools, sources: NDArray[np
         whole=rates(flagged, positive),
         by_source={name: rates(flagged[sources == name], positive[sources == name]) for name in names},
     )
+
+
+def card(trained: Trained, examples: Sequence[Example], file: str) -> str:
+    """Return the card as Markdown."""
+    return "\n".join([*_about(trained, file), *_data(examples), *_figures(trained), *_left_out(trained)]) + "\n"
+
+
+def _about(trained: Trained, file: str) -> Iterator[str]:
+    yield f"# {file}"
+    yield ""
+    yield f"A head for moderation, version `{trained.head.version}`: logistic regression for each category by itself,"
+    yield f"over the sentences and longer stretches of a text, as the embedder `{trained.head.embedder}` reads them."
+    yield ""
+    yield "**Trained on prompts, unmeasured on outputs**, unless the sources below hold outputs of models. What it says"
+    yield "of those is for a person to review, until it was measured on them."
+    yield ""
+
+
+def _data(examples: Sequence[Example]) -> Iterator[str]:
+    yield "## Data"
+    yield ""
+    yield "| source | licence | texts | without siblings | benign | positives |"
+    yield "|---|---|---|---|---|---|"
+    family = dict(zip(map(id, examples), families([example.text for example in examples]), strict=True))
+    for source, own in sources_of(list(examples)).items():
+        counts = Counter(name for example in own for name, of_it in example.labels.items() if of_it)
+        positives = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())) or "none"
+        licences = ", ".join(sorted({example.licence for example in own}))
+        alone = len({family[id(example)] for example in own})
+        benign = sum(example.benign for example in own)
+        yield f"| {_cell(source)} | {_cell(licences)} | {len(own):,} | {alone:,} | {benign:,} | {positives} |"
+    yield ""
+    yield "Siblings are texts of one template, or copies. They count under the source of the first of them."
+    yield ""
+
+
+def _figures(trained: Trained) -> Iterator[str]:
+    yield "## Figures"
+    yield ""
+    yield f"At a score of {SCORE_FLOOR}. Split by source, never at random: each figure is of texts of sources that the"
+    yield "head which was asked had not seen. In brackets, Wilson's interval at 95 %."
+    yield ""
+    yield "| category | positives | negatives | precision | recall | benign false positives |"
+    yield "|---|---|---|---|---|---|"
+    for name, found in trained.figures.items():
+        rates = found.whole
+        shares = " | ".join(map(_share, (rates.precision, rates.recall, rates.benign_false_positives)))
+        yield f"| `{name}` | {found.positives:,} | {found.negatives:,} | {shares} |"
+    yield ""
+    yield "| category | source that was left out | recall | benign false positives |"
+    yield "|---|---|---|---|"
+    for name, found in trained.figures.items():
+        for source, rates in found.by_source.items():
+            yield f"| `{name}` | {_cell(source)} | {_share(rates.recall)} | {_share(rates.benign_false_positives)} |"
+    yield ""
+
+
+def _left_out(trained: Trained) -> Iterator[str]:
+    if trained.left_out:
+        yield "## Not trained"
+        yield ""
+        yield from (f"- `{name}`: {reason}" for name, reason in trained.left_out.items())
+
+
+def _share(found: Estimate | Undefined) -> str:
+    if isinstance(found, Undefined):
+        return found.reason
+    return f"{found.value:.3f} [{found.interval.low:.3f}, {found.interval.high:.3f}] of {found.n:,}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -10,9 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from headrace_schemas.hazards import OF_OPENAI
 from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector_versions import with_part
-from headrace_workers.features.moderation.limits import MAX_DETECTIONS
-from headrace_workers.features.moderation.no_answer import NoAnswer
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, NoAnswer, with_part
 from headrace_workers.features.moderation.segments import Part, stretches
 
 if TYPE_CHECKING:

@@ -6,23 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.cached_values import once
+from headrace_workers.core.config_watch import EVERY
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.ports import Detector, Moderator
-from headrace_workers.core.progress import Progress
+from headrace_workers.core.progress import Awaited, Loop, Progress
 from headrace_workers.features.generation.parts import load
 from headrace_workers.features.knowledge.parts import embedder
-from headrace_workers.features.moderation.canary import Canaries
-from headrace_workers.features.moderation.deployed_policy import canaries_of, policy_here, trusts_system_of
+from headrace_workers.features.moderation.deployed_policy import InForce, canaries_of, policy_here, trusts_system_of
+from headrace_workers.features.moderation.leak import Canaries
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.settings import ModerationSettings
-from headrace_workers.features.moderation.store.policies import Policies
+from headrace_workers.features.moderation.store import Policies
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.worker.parts import WorkerParts
 
 if TYPE_CHECKING:  # they import NumPy, which most processes do without
     from headrace_workers.features.moderation.moderator import Aids
-    from headrace_workers.features.moderation.seen_prompts import SeenPrompts
+    from headrace_workers.features.moderation.step import SeenPrompts
 
 
 def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
@@ -70,8 +72,7 @@ def moderator(
     settings: Settings, aids: "Aids", detectors: list[Detector], ledger: Ledger, progress: Progress
 ) -> Moderator:
     """Return what moderates outputs. A thread of its own tells the ledger by which policy."""
-    from headrace_workers.features.moderation.policy_news import PolicyNews
-    from headrace_workers.features.moderation.watching import InForce, WatchedModerator
+    from headrace_workers.features.moderation.deployed_policy import InForce, WatchedModerator
 
     follows = _follows(settings, aids, detectors, partial(policy_here, settings), "outputs")
     bounded = _ready(settings, follows)
@@ -85,8 +86,8 @@ def _screener(settings: Settings, aids: "Aids", detectors: list[Detector]) -> "t
     """Return what looks at prompts, for what outputs are looked at for and for orders that are not the operator's, and
     what knows which prompts it let pass.
     """
-    from headrace_workers.features.moderation.seen_prompts import SeenPrompts, always
-    from headrace_workers.features.moderation.watching import WatchedModerator
+    from headrace_workers.features.moderation.deployed_policy import WatchedModerator
+    from headrace_workers.features.moderation.step import SeenPrompts, always
 
     looking = [*detectors, _injection_detector()]
     follows = _follows(settings, aids, looking, partial(policy_here, settings), "prompts")
@@ -115,8 +116,8 @@ def _follows(
     settings: Settings, aids: "Aids", detectors: list[Detector], load: Callable[[Path], Policy], what: str
 ) -> Moderator:
     """Return what moderates by the deployment's policy, or by the default one."""
+    from headrace_workers.features.moderation.deployed_policy import WatchedModerator
     from headrace_workers.features.moderation.moderator import with_policy
-    from headrace_workers.features.moderation.watching import WatchedModerator
 
     path = settings.of(ModerationSettings).policy
     if path is None:
@@ -126,8 +127,26 @@ def _follows(
 
 def _ready(settings: Settings, moderator: Moderator) -> Moderator:
     """Load all that a moderator needs, and bound its time."""
-    from headrace_workers.features.moderation.moderator import warm_up
-    from headrace_workers.features.moderation.time_limit import BoundedModerator
+    from headrace_workers.features.moderation.moderator import BoundedModerator, warm_up
 
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
     return BoundedModerator(moderator, settings.of(ModerationSettings).detector_time)
+
+
+class PolicyNews(KeepsGoing):
+    """Looks every two seconds, so that a file is followed, or refused, also while nothing is to be moderated."""
+
+    def __init__(self, policies: Policies, in_force: Callable[[], InForce], loop: Loop, every: float = EVERY) -> None:
+        super().__init__(loop)
+        self._policies, self._in_force, self._every = policies, in_force, every
+        self._recorded: InForce | None = None
+
+    def _look(self) -> Awaited | None:
+        with self._progress.excused():  # a policy may name a model that is to be loaded
+            now = self._in_force()
+        if now != self._recorded:
+            switched = self._recorded is None or self._recorded.versions != now.versions
+            self._policies.note(now.versions, now.refused, switched=switched)
+            self._recorded = now  # policies that could not be written are reported at the next look
+        self._stop.wait(self._every)
+        return None

@@ -8,11 +8,10 @@ from typing import Final
 
 from headrace_schemas.hazards import HAZARDS
 from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector_versions import version_of
-from headrace_workers.features.moderation.gates import ANYTHING, GATES, WORDED
-from headrace_workers.features.moderation.national_ids import WORDS, national_ids
-from headrace_workers.features.moderation.quick_pattern import QuickPattern
-from headrace_workers.features.moderation.windows import outermost, windows
+from headrace_workers.features.moderation.detector import version_of
+from headrace_workers.features.moderation.personal_patterns import WORDS, national_ids
+from headrace_workers.features.moderation.personal_words import ANYTHING, GATES, WORDED, QuickPattern
+from headrace_workers.features.moderation.segments import outermost, windows
 
 # A weak pattern (nine digits: a social security number?) scores below this, unless a word of the recognizer's context
 # stands before it.
@@ -103,9 +102,7 @@ _CONTEXTS: Final = {
 def _load() -> list[_Rule]:
     """Return the rules, which all detectors of a process share."""
     from headrace_workers.features.moderation import personal_patterns as patterns
-    from headrace_workers.features.moderation.birth_dates import birth_dates
-    from headrace_workers.features.moderation.personal_names import personal_names
-    from headrace_workers.features.moderation.postal_addresses import postal_addresses
+    from headrace_workers.features.moderation.personal_words import birth_dates, personal_names, postal_addresses
     from headrace_workers.features.moderation.telephone_numbers import telephone_numbers
 
     recognizers = {

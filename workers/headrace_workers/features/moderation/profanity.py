@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector_versions import with_part
-from headrace_workers.features.moderation.quick_pattern import QuickPattern
+from headrace_workers.features.moderation.detector import with_part
+from headrace_workers.features.moderation.personal_words import QuickPattern
 
 SCORE_FLOOR: Final = 0.5
 WEIGHTS_VERSION: Final = "1.9.1"  # of alt-profanity-check, as `profanity_weights.json.gz` says

@@ -9,9 +9,8 @@ from itertools import islice
 from typing import Final
 
 from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector_versions import with_part
-from headrace_workers.features.moderation.limits import MAX_DETECTIONS
-from headrace_workers.features.moderation.quick_pattern import QuickPattern
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, with_part
+from headrace_workers.features.moderation.personal_words import QuickPattern
 
 _SCORE: Final = 1.0
 _HATE: Final = "hate/threatening"

@@ -8,9 +8,9 @@ from headrace_workers.core.pipeline.stage import FurtherAnswers, Stage
 from headrace_workers.core.pipeline.task import Job, StepEvent
 from headrace_workers.features.moderation import asked_again
 from headrace_workers.features.moderation.deployed_policy import policy_of
-from headrace_workers.features.moderation.screen_step import screen as screen_prompts
 from headrace_workers.features.moderation.settings import ModerationSettings, Switch
 from headrace_workers.features.moderation.step import moderate
+from headrace_workers.features.moderation.step import screen as screen_prompts
 from headrace_workers.runtime.settings import Settings
 
 

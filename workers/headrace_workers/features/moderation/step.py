@@ -1,12 +1,28 @@
-"""The step that decides what of an output may be shown, and says of other texts whether they could be."""
+"""The steps that moderate: prompts before anything is looked up, and answers before they are shown."""
 
-from collections.abc import Sequence
-from typing import Final
+import json
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from typing import Any, Final
 
-from headrace_schemas import Category, GenerationJob, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
+from headrace_schemas import (
+    Answer,
+    Category,
+    GenerationJob,
+    HeadraceError,
+    Message,
+    Moderated,
+    ModerationJob,
+    ModerationVerdict,
+    Output,
+)
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.moderation import Action
 from headrace_schemas.reasons import reason_of
+from headrace_schemas.tool import Tool
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, StepWrite
 from headrace_workers.core.pipeline.receipt import receipt, review_reason
 from headrace_workers.core.pipeline.task import Task
@@ -14,11 +30,237 @@ from headrace_workers.core.ports import Instructions, Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, PLACES, TTL_MS
 from headrace_workers.features.cache.store.entries import Admit, Disallow, EntryKeys, Withdraw
+from headrace_workers.features.generation.structured.tool_calls import fault_of
+from headrace_workers.features.generation.structured.tools import as_json
 from headrace_workers.features.generation.structured.validity import failure_of
-from headrace_workers.features.knowledge.grounding import USED
+from headrace_workers.features.knowledge.grounding import SCREENED, USED
 from headrace_workers.features.moderation.asked_again import send_back, whole
-from headrace_workers.features.moderation.call_texts import text_of, with_redacted
-from headrace_workers.features.moderation.canary import UNMARKED, Canaries
+from headrace_workers.features.moderation.leak import UNMARKED, Canaries
+
+_MOST: Final = 50_000  # digests, of 32 bytes each
+
+
+def always() -> object:
+    """Return the same value each time, for a policy that never changes."""
+    return None
+
+
+class SeenPrompts:
+    """The parts of conversations that passed, by digests of a tenant and its turns from the first on. Thread-safe.
+
+    Nobody can say so of a text: only what this process itself let pass is known. `standing` is another object from when
+    on the policy, or a file that it names, is another: from then on nothing is known any more.
+    """
+
+    def __init__(self, standing: Callable[[], object] = always) -> None:
+        self._standing = standing
+        self._held = standing()
+        self._passed: OrderedDict[bytes, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def now(self) -> object:
+        """Return the policy in force: give it to `note` with a conversation that passed by it."""
+        held = self._standing()
+        with self._lock:
+            if held is not self._held:
+                self._held = held
+                self._passed.clear()
+        return held
+
+    def new(self, tenant: str, turns: Sequence[Message]) -> Sequence[Message]:
+        """Return the turns to look at: those after the longest prefix that has passed, and its last, since words may go
+        on from one turn to the next.
+        """
+        digests = _digests(tenant, turns)
+        with self._lock:
+            passed = next((n for n in range(len(turns), 0, -1) if digests[n - 1] in self._passed), 0)
+        return turns[max(0, passed - 1) :]
+
+    def note(self, held: object, tenant: str, turns: Sequence[Message]) -> None:
+        """Record that this conversation passed by the policy `held`."""
+        if not turns:
+            return
+        digest = _digests(tenant, turns)[-1]
+        with self._lock:
+            if held is not self._held:
+                return
+            self._passed[digest] = None
+            self._passed.move_to_end(digest)
+            while len(self._passed) > _MOST:
+                self._passed.popitem(last=False)
+
+
+def _digests(tenant: str, turns: Sequence[Message]) -> list[bytes]:
+    """Return the digest of each prefix of a conversation."""
+    found = []
+    digest = sha256(tenant.encode()).digest()
+    for turn in turns:
+        called = (call.arguments.encode() for call in turn.tool_calls)
+        digest = sha256(b"\0".join((digest, turn.role.encode(), turn.content.encode(), *called))).digest()
+        found.append(digest)
+    return found
+
+
+_DASHES: Final = re.compile(r"-+")
+
+
+def text_of(answer: Answer) -> str:
+    """Return the text of an answer, and after it the values of its calls, each in a part of its own."""
+    if not answer.tool_calls:
+        return answer.text or ""
+    parts = _parts(answer)
+    return _between(parts).join(parts)
+
+
+def with_redacted(answer: Answer, text: str, tools: Sequence[Tool]) -> Answer | None:
+    """Return the answer whose text and arguments are those of a redacted `text_of`. None where they cannot be:
+    arguments would not be what their tool takes.
+    """
+    parts = _parts(answer)
+    between = _between(parts)
+    found = text.split(between)
+    if len(found) != len(parts):  # what is redacted reaches over the end of a part
+        return None
+    left = iter(found)
+    said = answer.with_text(next(left))
+    by_name = {each.name: each for each in tools}
+    calls = []
+    for call in answer.tool_calls:
+        arguments = as_json(_rebuilt(json.loads(call.arguments), left))
+        if call.name not in by_name or fault_of(by_name[call.name], arguments) is not None:
+            return None
+        calls.append(call.model_copy(update={"arguments": arguments}))
+    return said.model_copy(update={"tool_calls": tuple(calls)})
+
+
+def called_with(turn: Message) -> Iterator[str]:
+    """Yield the values of the calls in a turn; a caller may send arguments that are no JSON, which are texts."""
+    for call in turn.tool_calls:
+        try:
+            value = json.loads(call.arguments)
+        except (ValueError, RecursionError):
+            value = call.arguments
+        yield from words_in(value)
+
+
+def words_in(value: Any) -> Iterator[str]:
+    """Yield the names, texts and numbers in a value of any depth, in no order that counts."""
+    todo = [value]
+    while todo:
+        match todo.pop():
+            case dict() as inner:
+                yield from inner
+                todo += inner.values()
+            case list() as inner:
+                todo += inner
+            case str() as word:
+                yield word
+            case bool() | None:
+                pass
+            case number:
+                yield as_json(number)
+
+
+def _parts(answer: Answer) -> list[str]:
+    values = (json.loads(call.arguments) for call in answer.tool_calls)
+    return [answer.text or "", *(part for value in values for part in _leaves(value))]
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Yield the names, texts and numbers in a value, in the order in which `_rebuilt` takes them."""
+    match value:
+        case dict():
+            for name, each in value.items():
+                yield name
+                yield from _leaves(each)
+        case list():
+            for each in value:
+                yield from _leaves(each)
+        case str():
+            yield value
+        case bool() | None:
+            return
+        case _:
+            yield as_json(value)
+
+
+def _rebuilt(value: Any, parts: Iterator[str]) -> Any:
+    """Return a value with other names, texts and numbers. A number that was redacted is a text."""
+    match value:
+        case dict():
+            return {next(parts): _rebuilt(each, parts) for each in value.values()}
+        case list():
+            return [_rebuilt(each, parts) for each in value]
+        case str():
+            return next(parts)
+        case bool() | None:
+            return value
+        case _:
+            part = next(parts)
+            return value if part == as_json(value) else part
+
+
+def _between(parts: Sequence[str]) -> str:
+    """Return a line of dashes that is in none of the parts."""
+    longest = max((len(run) for part in parts for run in _DASHES.findall(part)), default=0)
+    return f"\n{'-' * max(3, longest + 1)}\n"
+
+
+def screen(
+    tasks: Sequence[Task], *, screener: Moderator, seen_prompts: SeenPrompts, trusts_system: Callable[[str], bool]
+) -> list[Outcome]:
+    """Screen the prompt of each task; the i-th outcome belongs to the i-th task.
+
+    Every turn is the caller's word and is looked at, whatever its role: a caller may write what it likes into a turn of
+    the system or the assistant, and so are descriptions of tools. The system's turns, and the tools, of tenants that
+    `trusts_system` names are not. A conversation that
+    goes on from one that passed here is looked at from there on.
+
+    A job whose prompt the policy blocks ends here, and its receipt says so. One that is to be reviewed, or that nobody
+    could look at, is held. Every other job goes on unchanged: nothing is redacted in a prompt. Text that is added to it
+    later is screened, too.
+    """
+    jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
+    turns = {place: brought(job, trusts_system(job.tenant)) for place, job in jobs.items()}
+    held = seen_prompts.now()
+    texts = [_joined(seen_prompts.new(job.tenant, turns[place])) for place, job in jobs.items()]
+    verdicts = screener.moderate(texts, [job.tenant for job in jobs.values()])
+    outcomes: list[Outcome] = [_no_prompt(task) for task in tasks]
+    for (place, job), verdict in zip(jobs.items(), verdicts, strict=True):
+        outcomes[place] = _screened_outcome(tasks[place], verdict)
+        if isinstance(verdict, Moderation) and verdict.action in ("allow", "redact"):
+            seen_prompts.note(held, job.tenant, turns[place])
+    return outcomes
+
+
+def brought(job: GenerationJob, trusts_system: bool) -> list[Message]:
+    """Return the turns of a conversation that its caller brings, without a trusted system's turns. The tools that the
+    model may call are a turn of the system.
+    """
+    if trusts_system:
+        return [turn for turn in job.conversation if turn.role != "system"]
+    words = "\n\n".join(word for tool in job.tools for word in (tool.description, *words_in(tool.parameters)) if word)
+    tools = [Message.model_construct(role="system", content=words)] if words else []
+    return [*tools, *job.conversation]
+
+
+def _joined(turns: Sequence[Message]) -> str:
+    return "\n\n".join(text for turn in turns for text in (turn.content, *called_with(turn)))
+
+
+def _screened_outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
+    if isinstance(verdict, HeadraceError):
+        return Held(reason_of(verdict), needs_person=False)
+    if verdict.action == "block":
+        return Ended(receipt(task, status="blocked", moderation=verdict.verdict, refusal="prompt_blocked"))
+    if verdict.action == "review" and task.woken_by != RELEASED:
+        return Held(f"the prompt: {review_reason(verdict.verdict)}")
+    return Done(context={SCREENED: True})
+
+
+def _no_prompt(task: Task) -> Outcome:
+    return Dead(Category.PERMANENT, f"screening takes generation jobs, not {type(task.job).__name__}")
+
 
 _CALL_LOST: Final = "without what is redacted, the arguments of its call would not be what the tool takes"
 

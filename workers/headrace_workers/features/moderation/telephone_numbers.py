@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import phonenumbers
 
-from headrace_workers.features.moderation.gates import ENOUGH_DIGITS
+from headrace_workers.features.moderation.personal_words import ENOUGH_DIGITS
 
 SHAPED_SCORE: Final = 0.6  # written like a telephone number: +49 …, (202) …, 202-555-…
 PLAIN_SCORE: Final = 0.3  # a bare run of digits: needs a word like "call" before it

@@ -27,12 +27,12 @@ from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.stage import as_it_is, no_job
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
-from headrace_workers.features.moderation.canary import UNMARKED
+from headrace_workers.features.moderation.leak import UNMARKED
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.policy_file import load_policy
-from headrace_workers.features.moderation.seen_prompts import SeenPrompts
 from headrace_workers.features.moderation.stage import no_tenant
+from headrace_workers.features.moderation.step import SeenPrompts
 from headrace_workers.runtime.worker.work import Work
 
 QUEUES = ("screen", "recall", "model.judge", "model.echo", "moderate", "judge")

@@ -15,7 +15,7 @@ from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
 from headrace_workers.features.generation.parts import counting_models
-from headrace_workers.features.moderation.canary import LONGEST_MARK
+from headrace_workers.features.moderation.leak import LONGEST_MARK
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_echo_model, make_hash_embedder, make_tiny_model
 

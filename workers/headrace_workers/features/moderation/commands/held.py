@@ -89,7 +89,7 @@ def _texts(row: Any) -> tuple[str | None, str | None]:
     """Return the question, and the text that is held: an answer, or the text of a moderation job."""
     from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
     from headrace_schemas.codec import decode_job, decode_value
-    from headrace_workers.features.moderation.call_texts import text_of
+    from headrace_workers.features.moderation.step import text_of
 
     job = decode_job(row.kind, row.payload)
     event = None if row.event is None else decode_value(row.event_type, row.event)

@@ -1,4 +1,4 @@
-"""Moderations."""
+"""Moderations, as OpenAI's clients ask for them."""
 
 from typing import Annotated
 
