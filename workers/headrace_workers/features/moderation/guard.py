@@ -52,11 +52,11 @@ class GuardDetector:
                 else:
                     found[at].append(Detection(CATEGORY, self._unsafe(answer), start, end))
             parts = halves
-        return [sorted(each, key=lambda part: part.start)[:MAX_DETECTIONS] for each in found]
+        return [sorted(own, key=lambda detection: detection.start)[:MAX_DETECTIONS] for own in found]
 
     def _unsafe(self, answer: tuple[float, ...]) -> float:
         both = sum(answer)
-        if not all(0 <= each <= _MOST for each in answer) or both < _LEAST:  # NaN is neither
+        if not all(0 <= share <= _MOST for share in answer) or both < _LEAST:  # NaN is neither
             raise NoAnswer(
                 f"the guard {self._guard.alias} says neither safe nor unsafe: {both:.3f} of its probability falls on "
                 "these words, for its template does not end where its answer begins, or it is no guard",

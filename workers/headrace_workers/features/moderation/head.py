@@ -21,6 +21,8 @@ MAX_BYTES: Final = 16_000_000
 MAX_CATEGORIES: Final = 64
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(HazardName)
 _ARRAYS: Final = ("weights", "bias", "categories", "embedder")
+SCORE_FLOOR: Final = 0.5  # findings below it are reported once a text and category, for the score
+_AT_ONCE: Final = 256  # parts
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,6 @@ def _checked(
     if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in (weights, bias)):
         raise ConfigurationError(f"moderation head {path}: its weights must be finite 32-bit floats")
     return Head(names, weights, bias, str(embedder))
-
-
-SCORE_FLOOR: Final = 0.5  # findings below it are reported once a text and category, for the score
-_AT_ONCE: Final = 256  # parts
 
 
 class HeadDetector:

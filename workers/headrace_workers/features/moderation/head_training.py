@@ -24,42 +24,6 @@ _WORD: Final = re.compile(r"\w+")
 _SHARED: Final = 0.5  # of the three-word sequences of the shorter text
 _READ: Final = 200  # words of a text
 _MOST: Final = 50  # texts that are kept for one sequence; one that many texts have says little
-
-
-def origins(texts: Sequence[str], sources: Sequence[str]) -> list[str]:
-    """Return the source of each text. A sibling of an earlier text has the source of that one.
-
-    Two texts are siblings if they share half of the three-word sequences of the shorter one.
-    """
-    return [sources[family] for family in families(texts)]
-
-
-def families(texts: Sequence[str]) -> list[int]:
-    """Return for each text the place of the first of its siblings; its own where it has none before it."""
-    first: list[int] = []
-    sizes: list[int] = []
-    owners: dict[tuple[str, ...], list[int]] = {}
-    for place, text in enumerate(texts):
-        sequences = _sequences(text)
-        shared: dict[int, int] = {}
-        for sequence in sequences:
-            for other in owners.get(sequence, ()):
-                shared[other] = shared.get(other, 0) + 1
-        alike = [other for other, n in shared.items() if n >= _SHARED * min(len(sequences), sizes[other])]
-        first.append(first[min(alike)] if alike else place)
-        sizes.append(len(sequences))
-        for sequence in sequences:
-            known = owners.setdefault(sequence, [])
-            if len(known) < _MOST:
-                known.append(place)
-    return first
-
-
-def _sequences(text: str) -> set[tuple[str, ...]]:
-    words = _WORD.findall(text.lower())[:_READ]
-    return {tuple(words[at : at + 3]) for at in range(max(1, len(words) - 2))}
-
-
 _C = 10.0  # of scikit-learn's parameter of this name: vectors have length 1, and little of it is harm
 _STEPS = 100
 _HALVINGS = 40
@@ -67,45 +31,34 @@ _SETTLED = 1e-10  # of the gradient's largest part
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-
-def fit(vectors: NDArray[np.float32], positive: Bools) -> tuple[Floats, float]:
-    """Return weights and bias of a logistic regression for rows and labels.
-
-    Raise ValueError where all labels are the same.
-    """
-    if positive.all() or not positive.any():
-        raise ValueError("there must be rows of both kinds")
-    rows = np.append(vectors, np.ones((len(vectors), 1)), axis=1).astype(np.float64)
-    sign = np.where(positive, 1.0, -1.0)
-    ridge = np.full(rows.shape[1], 1.0 / (_C * len(rows)))
-    ridge[-1] = 0.0  # the bias is free
-
-    def loss(at: Floats) -> float:
-        return float(np.logaddexp(0.0, -sign * (rows @ at)).mean() + 0.5 * ridge @ np.square(at))
-
-    at = np.zeros(rows.shape[1])
-    for _ in range(_STEPS):  # of Newton; halved where one would go beyond the valley
-        miss = 0.5 * (1.0 - np.tanh(0.5 * sign * (rows @ at)))  # 1 - P(label)
-        gradient = ridge * at - rows.T @ (sign * miss) / len(rows)
-        if np.abs(gradient).max() < _SETTLED:
-            break
-        curvature = (rows * (miss * (1.0 - miss) / len(rows))[:, None]).T @ rows + np.diag(ridge)
-        step = np.linalg.solve(curvature, gradient)
-        share, before = 1.0, loss(at)
-        for _ in range(_HALVINGS):
-            if loss(at - share * step) <= before:
-                break
-            share /= 2
-        at = at - share * step
-    return at[:-1], float(at[-1])
-
-
 MAX_EXAMPLES: Final = 200_000
 _LONGEST: Final = 4_000_000  # bytes of a line
 # Found by patterns, or by the deployment's own lists: nothing to learn.
 NOT_LEARNT: Final = frozenset({"personal_data", "secrets", "system_prompt_leak", "profanity", "blocklist", "unsafe"})
 LEARNT: Final = tuple(hazard.name for hazard in HAZARDS if hazard.name not in NOT_LEARNT)
+LEAST_POSITIVES: Final = 100
+LEAST_SOURCES: Final = 2
+_MOST_FOLDS: Final = 5
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one category: how many examples there are, and how the head does where each source was left out in turn."""
+
+    positives: int
+    negatives: int
+    sources: tuple[str, ...]  # with positives
+    whole: DetectionRates
+    by_source: dict[str, DetectionRates]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A head over all examples, its figures by category, and why the other categories are not in it."""
+
+    head: Head
+    figures: dict[str, Figures]
+    left_out: dict[str, str]
 
 
 class Example(Value):
@@ -130,65 +83,6 @@ class Example(Value):
     def label(self, category: str) -> bool | None:
         """Return True if it is of this category, False if not, and None where there is no label."""
         return False if self.benign else self.labels.get(category)
-
-
-def read_examples(paths: list[Path]) -> Iterator[Example]:
-    """Yield the examples of these files, at most MAX_EXAMPLES; ConfigurationError names file, line and reason."""
-    number = 0
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                for line, content in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), start=1):
-                    if content.strip():
-                        number += 1
-                        yield _example(path, line, content, number)
-        except OSError as error:
-            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _example(path: Path, line: int, content: bytes, number: int) -> Example:
-    where = f"{path}, line {line}"
-    if len(content) > _LONGEST:
-        raise ConfigurationError(f"{where} has more than {_LONGEST:,} bytes")
-    if number > MAX_EXAMPLES:
-        raise ConfigurationError(f"{where}: more than {MAX_EXAMPLES:,} examples; take a sample of each source")
-    try:
-        return Example.model_validate_json(content, strict=True)
-    except ValidationError as error:
-        raise ConfigurationError(f"{where}: {describe(error, content)}") from None
-
-
-def sources_of(examples: list[Example]) -> Mapping[str, list[Example]]:
-    """Return the examples by their source, in the order in which they come."""
-    found: dict[str, list[Example]] = {}
-    for example in examples:
-        found.setdefault(example.source, []).append(example)
-    return found
-
-
-LEAST_POSITIVES: Final = 100
-LEAST_SOURCES: Final = 2
-_MOST_FOLDS: Final = 5
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Of one category: how many examples there are, and how the head does where each source was left out in turn."""
-
-    positives: int
-    negatives: int
-    sources: tuple[str, ...]  # with positives
-    whole: DetectionRates
-    by_source: dict[str, DetectionRates]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A head over all examples, its figures by category, and why the other categories are not in it."""
-
-    head: Head
-    figures: dict[str, Figures]
-    left_out: dict[str, str]
 
 
 def train(examples: Sequence[Example], vectors: NDArray[np.float32], embedder: str) -> Trained:
@@ -223,7 +117,9 @@ def train(examples: Sequence[Example], vectors: NDArray[np.float32], embedder: s
 def folds_of(examples: Sequence[Example], category: str) -> NDArray[np.int64]:
     """Return the fold of each example. Sources, and siblings of one template, are never in two folds."""
     positive = np.array([example.label(category) is True for example in examples])
-    return _folds(positive, np.array(origins([each.text for each in examples], [each.source for each in examples])))
+    return _folds(
+        positive, np.array(origins([example.text for example in examples], [example.source for example in examples]))
+    )
 
 
 def _too_few(positive: Bools, sources: NDArray[np.str_]) -> str | None:
@@ -246,7 +142,7 @@ def _folds(positive: Bools, sources: NDArray[np.str_]) -> NDArray[np.int64]:
     counts = Counter(dict.fromkeys(sources.tolist(), 0))
     counts.update(sources[positive].tolist())
     number = min(_MOST_FOLDS, len(counts))
-    fold_of = {name: place % number for place, (name, _) in enumerate(counts.most_common())}
+    fold_of = {name: index % number for index, (name, _) in enumerate(counts.most_common())}
     return np.array([fold_of[name] for name in sources.tolist()])
 
 
@@ -338,3 +234,103 @@ def _share(found: Estimate | Undefined) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def origins(texts: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """Return the source of each text. A sibling of an earlier text has the source of that one.
+
+    Two texts are siblings if they share half of the three-word sequences of the shorter one.
+    """
+    return [sources[family] for family in families(texts)]
+
+
+def families(texts: Sequence[str]) -> list[int]:
+    """Return for each text the place of the first of its siblings; its own where it has none before it."""
+    first: list[int] = []
+    sizes: list[int] = []
+    owners: dict[tuple[str, ...], list[int]] = {}
+    for index, text in enumerate(texts):
+        sequences = _sequences(text)
+        shared: dict[int, int] = {}
+        for sequence in sequences:
+            for other in owners.get(sequence, ()):
+                shared[other] = shared.get(other, 0) + 1
+        alike = [other for other, n in shared.items() if n >= _SHARED * min(len(sequences), sizes[other])]
+        first.append(first[min(alike)] if alike else index)
+        sizes.append(len(sequences))
+        for sequence in sequences:
+            known = owners.setdefault(sequence, [])
+            if len(known) < _MOST:
+                known.append(index)
+    return first
+
+
+def _sequences(text: str) -> set[tuple[str, ...]]:
+    words = _WORD.findall(text.lower())[:_READ]
+    return {tuple(words[at : at + 3]) for at in range(max(1, len(words) - 2))}
+
+
+def fit(vectors: NDArray[np.float32], positive: Bools) -> tuple[Floats, float]:
+    """Return weights and bias of a logistic regression for rows and labels.
+
+    Raise ValueError where all labels are the same.
+    """
+    if positive.all() or not positive.any():
+        raise ValueError("there must be rows of both kinds")
+    rows = np.append(vectors, np.ones((len(vectors), 1)), axis=1).astype(np.float64)
+    sign = np.where(positive, 1.0, -1.0)
+    ridge = np.full(rows.shape[1], 1.0 / (_C * len(rows)))
+    ridge[-1] = 0.0  # the bias is free
+
+    def loss(at: Floats) -> float:
+        return float(np.logaddexp(0.0, -sign * (rows @ at)).mean() + 0.5 * ridge @ np.square(at))
+
+    at = np.zeros(rows.shape[1])
+    for _ in range(_STEPS):  # of Newton; halved where one would go beyond the valley
+        miss = 0.5 * (1.0 - np.tanh(0.5 * sign * (rows @ at)))  # 1 - P(label)
+        gradient = ridge * at - rows.T @ (sign * miss) / len(rows)
+        if np.abs(gradient).max() < _SETTLED:
+            break
+        curvature = (rows * (miss * (1.0 - miss) / len(rows))[:, None]).T @ rows + np.diag(ridge)
+        step = np.linalg.solve(curvature, gradient)
+        share, before = 1.0, loss(at)
+        for _ in range(_HALVINGS):
+            if loss(at - share * step) <= before:
+                break
+            share /= 2
+        at = at - share * step
+    return at[:-1], float(at[-1])
+
+
+def read_examples(paths: list[Path]) -> Iterator[Example]:
+    """Yield the examples of these files, at most MAX_EXAMPLES; ConfigurationError names file, line and reason."""
+    number = 0
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                for line, content in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), start=1):
+                    if content.strip():
+                        number += 1
+                        yield _example(path, line, content, number)
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _example(path: Path, line: int, content: bytes, number: int) -> Example:
+    where = f"{path}, line {line}"
+    if len(content) > _LONGEST:
+        raise ConfigurationError(f"{where} has more than {_LONGEST:,} bytes")
+    if number > MAX_EXAMPLES:
+        raise ConfigurationError(f"{where}: more than {MAX_EXAMPLES:,} examples; take a sample of each source")
+    try:
+        return Example.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise ConfigurationError(f"{where}: {describe(error, content)}") from None
+
+
+def sources_of(examples: list[Example]) -> Mapping[str, list[Example]]:
+    """Return the examples by their source, in the order in which they come."""
+    found: dict[str, list[Example]] = {}
+    for example in examples:
+        found.setdefault(example.source, []).append(example)
+    return found

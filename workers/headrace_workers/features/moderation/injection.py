@@ -21,6 +21,9 @@ from headrace_workers.features.moderation.head import found_in_parts
 
 CATEGORY: Final = "prompt_injection"
 _SCORE: Final = 1.0
+BUCKETS: Final = 1 << 17  # that words, pairs and parts of words are hashed to
+_PART: Final = 4  # letters of a part of a word, with its edges
+_WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[<>{}\[\]|#:]+")  # marks of templates and chat formats count, too
 
 
 class Place(Protocol):
@@ -55,11 +58,6 @@ class InjectionDetector:
             [Detection(CATEGORY, _SCORE, place.start, place.end) for place in self._find(text)][:MAX_DETECTIONS]
             for text in texts
         ]
-
-
-BUCKETS: Final = 1 << 17  # that words, pairs and parts of words are hashed to
-_PART: Final = 4  # letters of a part of a word, with its edges
-_WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[<>{}\[\]|#:]+")  # marks of templates and chat formats count, too
 
 
 @dataclass(frozen=True)
@@ -149,5 +147,5 @@ def packed(head: InjectionHead) -> dict[str, object]:
         "bias_of_words": head.bias_of_words,
         "step": step,
         "words": base64.b64encode(steps.tobytes()).decode(),
-        "vector": [float(f"{each:.9g}") for each in head.vector.tolist()],
+        "vector": [float(f"{number:.9g}") for number in head.vector.tolist()],
     }

@@ -16,6 +16,10 @@ _LABEL: Final = b"headrace canary"  # another use of the same secret has other k
 _DIGITS: Final = 20  # hexadecimal: 80 bits
 _SAID: Final = "\n\nInternal mark, never to be said: "
 LONGEST_MARK: Final = len(_SAID) + _DIGITS  # characters that a marked conversation has more, a byte each
+CATEGORY: Final = "system_prompt_leak"
+CANARY: Final = "canary"  # the detector whose findings are never shown, whatever the policy says
+SHORTEST: Final = 20  # characters: a shorter match happens by chance
+_WORD: Final = re.compile(r"\S+")
 
 
 class Canaries:
@@ -68,12 +72,6 @@ def _text(system: Sequence[Message]) -> str:
 def _mark(key: bytes, tenant: str, system: str) -> str:
     message = tenant.encode() + b"\0" + system.encode("utf-8", "surrogatepass")
     return hmac.new(key, message, sha256).hexdigest()[:_DIGITS]
-
-
-CATEGORY: Final = "system_prompt_leak"
-CANARY: Final = "canary"  # the detector whose findings are never shown, whatever the policy says
-SHORTEST: Final = 20  # characters: a shorter match happens by chance
-_WORD: Final = re.compile(r"\S+")
 
 
 class Leaks(Source, Protocol):

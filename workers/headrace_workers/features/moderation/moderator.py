@@ -37,6 +37,10 @@ _SAMPLE = (
     "My name is Jo. Write to jo@headrace.io or call +44 20 7946 0958. Card 4111 1111 1111 1111, "
     "key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
 )
+_CHARACTERS_A_SECOND: Final = 10_000  # of what is slowest to look at, with much to spare
+_MOST_HUNG: Final = 4  # threads that never came back: from there on nothing more is asked until one does
+
+_Verdicts = list[Moderation | HeadraceError]
 
 
 def no_guard(alias: str) -> Generator:
@@ -141,7 +145,7 @@ class PolicyModerator:
     def looks_for(self) -> frozenset[str]:
         """The categories that a finding of any text may have."""
         sources: list[Source] = [*self._detectors, *self._lists.values()]
-        sources += [leaks for each in self._leaks.values() for leaks in each]
+        sources += [leak for leaks in self._leaks.values() for leak in leaks]
         return frozenset().union(*(source.categories for source in sources))
 
     def _own(self, tenant: str | None) -> list[Detector]:
@@ -194,7 +198,9 @@ def with_policy(detectors: Sequence[Detector], policy: Policy, aids: Aids | None
                 compiled[paths] = BlocklistDetector.from_files(paths)
             lists[tenant] = compiled[paths]
     named = [*_named(policy, aids or Aids())]
-    if policy.injection_head and any(INJECTION in each.categories for each in detectors):  # prompts and passages
+    if policy.injection_head and any(
+        INJECTION in detector.categories for detector in detectors
+    ):  # prompts and passages
         named.append(_injection_head(aids or Aids()))
     return PolicyModerator([*detectors, *named], policy, lists)
 
@@ -286,12 +292,6 @@ def _checked(detector: Detector, texts: Sequence[str]) -> list[list[Detection]]:
     return results
 
 
-_CHARACTERS_A_SECOND: Final = 10_000  # of what is slowest to look at, with much to spare
-_MOST_HUNG: Final = 4  # threads that never came back: from there on nothing more is asked until one does
-
-_Verdicts = list[Moderation | HeadraceError]
-
-
 @dataclass(frozen=True, slots=True)
 class _Call:
     work: Callable[[], _Verdicts]
@@ -334,9 +334,9 @@ class BoundedModerator:
         if len(texts) == 1:
             return [self._late()]
         found: _Verdicts = []
-        for place, text in enumerate(texts):
-            tenant = None if tenants is None else [tenants[place]]
-            alone = self._ask([text], tenant, None if instructions is None else [instructions[place]])
+        for index, text in enumerate(texts):
+            tenant = None if tenants is None else [tenants[index]]
+            alone = self._ask([text], tenant, None if instructions is None else [instructions[index]])
             found += [self._late()] if alone is None else alone
         return found
 

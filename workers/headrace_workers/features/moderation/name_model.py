@@ -115,7 +115,9 @@ class NameModelDetector:
 
         row = np.array([ids], dtype=np.int64)
         given = {"input_ids": row, "attention_mask": np.ones_like(row), "token_type_ids": np.zeros_like(row)}
-        logits = self._session.run(None, {each.name: given[each.name] for each in self._session.get_inputs()})[0][0]
+        logits = self._session.run(None, {wanted.name: given[wanted.name] for wanted in self._session.get_inputs()})[0][
+            0
+        ]
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
         of_names: NDArray[np.float64] = chances[:, self._columns].sum(axis=1) / chances.sum(axis=1)
         return of_names.clip(0.0, 1.0)

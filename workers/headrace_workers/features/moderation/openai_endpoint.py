@@ -75,7 +75,7 @@ class OpenAIDetector:
             answers = self._ask([texts[at][slice(*part)] for at, part in some])
             for (at, part), scores in zip(some, answers, strict=True):
                 found[at] += _detections(part, scores)
-        return [each[:MAX_DETECTIONS] for each in found]
+        return [detections[:MAX_DETECTIONS] for detections in found]
 
     def _ask(self, inputs: Sequence[str]) -> list[dict[str, float]]:
         import httpx
@@ -115,7 +115,7 @@ def _scores(content: bytes, asked: int) -> list[dict[str, float]]:
         raise NoAnswer("the moderation endpoint's answer does not have OpenAI's format") from None
     if len(results) != asked:
         raise NoAnswer(f"the moderation endpoint answers {len(results)} texts of {asked}")
-    return [each.category_scores for each in results]
+    return [result.category_scores for result in results]
 
 
 def _detections(part: Part, scores: dict[str, float]) -> list[Detection]:

@@ -46,7 +46,7 @@ class PersonalDataDetector:
 
     name = "personal_data"
     reads_words = False
-    categories = frozenset(kind for each in HAZARDS if each.name == "personal_data" for kind in each.kinds)
+    categories = frozenset(kind for hazard in HAZARDS if hazard.name == "personal_data" for kind in hazard.kinds)
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         """Return the personal data in each text. The recognizers are loaded by the first call."""

@@ -200,7 +200,7 @@ def email_score(address: str) -> float | None:
 def card_numbers(text: str) -> Spans:
     """Yield numbers of payment cards, by Luhn's checksum."""
     for match in _CARD.finditer(text):
-        if luhn.is_valid("".join(str(int(each)) for each in match[0] if each.isdecimal())):  # also in other scripts
+        if luhn.is_valid("".join(str(int(digit)) for digit in match[0] if digit.isdecimal())):  # also in other scripts
             yield *match.span(), CERTAIN
 
 
@@ -230,7 +230,7 @@ def ip_addresses(text: str) -> Spans:
 def social_security_numbers(text: str) -> Spans:
     """Yield numbers of the United States' social security. Nine digits in a row are doubtful."""
     for start, end, score in _matches(_SSN, text):
-        digits = "".join(each for each in text[start:end] if each.isdecimal())
+        digits = "".join(filter(str.isdecimal, text[start:end]))
         never_issued = digits[:3] in ("000", "666") or digits[3:5] == "00" or digits[5:] == "0000"
         if not (never_issued or digits in _SAMPLES or len(set(digits)) == 1):
             yield start, end, score

@@ -24,157 +24,10 @@ from headrace_workers.features.moderation.policy import ACTIONS, REGENERATE, Pol
 Keys = tuple[str, ...]
 
 _HEADER = re.compile(r"\s*(\[{1,2}[^\n]*?\]{1,2})\s*(?:#.*)?$")
-
-
-def line_of(text: str, keys: Keys) -> int | None:
-    """Return the line (from 1) in which this key, or the nearest key around it, gets its value; None without one.
-
-    A line within a text of several lines may be taken for one of a key. It only tells a person where to look, so that
-    is harmless.
-    """
-    best, nearest = None, 0
-    table: Keys = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.match(line):
-            table = _only_path(header[1]) or table
-            found = table
-        else:
-            name, equals, _ = line.partition("=")
-            found = (*table, *path) if equals and (path := _only_path(f"{name}= 0")) else ()
-        common = _common(found, keys)
-        # A line that leads elsewhere is no place of this key.
-        if common > nearest and common == min(len(found), len(keys)):
-            best, nearest = number, common
-    return best
-
-
-def _only_path(line: str) -> Keys | None:
-    """Return the keys of a line that has one path alone, or None."""
-    try:
-        value: Any = tomllib.loads(line)
-    except tomllib.TOMLDecodeError:
-        return None
-    path = []
-    while isinstance(value, dict | list) and value:
-        if isinstance(value, list):
-            value = value[0]
-            continue
-        [(name, value)] = value.items()
-        path.append(name)
-    return tuple(path)
-
-
-def _common(one: Keys, other: Keys) -> int:
-    common = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        common += 1
-    return common
-
-
-class Wrong(Exception):
-    """A fault in a policy file, with the keys that lead to it."""
-
-    def __init__(self, keys: Keys, reason: str) -> None:
-        super().__init__(reason)
-        self.keys = keys
-
-
-def table_of(keys: Keys, value: object) -> Mapping[str, Any]:
-    """Return the value, which must be a table."""
-    if not isinstance(value, dict):
-        raise Wrong(keys, "must be a table")
-    return value
-
-
-def only(keys: Keys, table: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Refuse a key that is not known."""
-    for name in table:
-        if name not in known:
-            raise Wrong((*keys, name), f"unknown key; known are {', '.join(sorted(known))}")
-
-
-def read_path(keys: Keys, table: Mapping[str, Any], name: str, folder: Path) -> Path | None:
-    """Return the path that a key names, relative to `folder`; None without the key."""
-    value = table.get(name)
-    if value is not None and (not isinstance(value, str) or not value):
-        raise Wrong((*keys, name), "must be a path")
-    return None if value is None else folder / value
-
-
-def read_switch(keys: Keys, table: Mapping[str, Any], name: str, default: bool) -> bool:
-    """Return the value of a key that is true or false."""
-    value = table.get(name, default)
-    if not isinstance(value, bool):
-        raise Wrong((*keys, name), f"is {value!r}, but must be true or false")
-    return value
-
-
 _ALIAS: Final[TypeAdapter[str]] = TypeAdapter(Alias)
 _OF_OPENAI: Final = frozenset({"url", "model", "timeout"})
 _TIMEOUT: Final = 5.0  # seconds
 _LONGEST_TIMEOUT: Final = 60.0
-
-
-class NamedDetectors(NamedTuple):
-    """Detectors that a policy file names; None, or False, where it does not."""
-
-    openai: Endpoint | None = None
-    guard: str | None = None
-    names: NameModel | None = None
-    injection_head: bool = False
-
-
-def read_detectors(document: Mapping[str, Any], folder: Path) -> NamedDetectors:
-    """Return the detectors that the document names. Paths are relative to `folder`. Raise Wrong."""
-    keys: Keys = ("detectors",)
-    table = table_of(keys, document.get("detectors", {}))
-    only(keys, table, frozenset({"openai", "guard", "names", "injection_head"}))
-    return NamedDetectors(
-        _endpoint((*keys, "openai"), table["openai"]) if "openai" in table else None,
-        _guard((*keys, "guard"), table["guard"]) if "guard" in table else None,
-        _names((*keys, "names"), table["names"], folder) if "names" in table else None,
-        read_switch(keys, table, "injection_head", False),
-    )
-
-
-def _names(keys: Keys, value: object, folder: Path) -> NameModel:
-    table = table_of(keys, value)
-    only(keys, table, frozenset({"model", "everywhere"}))
-    return NameModel(read_path(keys, table, "model", folder), read_switch(keys, table, "everywhere", False))
-
-
-def _endpoint(keys: Keys, value: object) -> Endpoint:
-    table = table_of(keys, value)
-    only(keys, table, _OF_OPENAI)
-    url, model, timeout = table.get("url"), table.get("model"), table.get("timeout", _TIMEOUT)
-    if not isinstance(url, str) or not _is_http(url):
-        raise Wrong((*keys, "url"), f"is {url!r}, but must be an http(s) URL without a password in it")
-    if not isinstance(model, str) or not model or len(model) > 200 or not model.isprintable():
-        raise Wrong((*keys, "model"), "must name one of the endpoint's models")
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT:
-        raise Wrong((*keys, "timeout"), f"is {timeout!r}, but must be seconds, at most {_LONGEST_TIMEOUT:g}")
-    return Endpoint(url, model, float(timeout))
-
-
-def _guard(keys: Keys, value: object) -> str:
-    table = table_of(keys, value)
-    only(keys, table, frozenset({"model"}))
-    try:
-        return _ALIAS.validate_python(table.get("model"))
-    except ValidationError:
-        raise Wrong((*keys, "model"), "must be the alias of a model (`headrace models list`)") from None
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.password is None
-    except ValueError:
-        return False
-
-
 MAX_FILE_BYTES: Final = 1_000_000
 MAX_TENANTS: Final = 1_000
 MAX_ALLOWED: Final = 1_000  # entries of one category's allow-list
@@ -312,3 +165,146 @@ def _allowed(keys: Keys, entries: object) -> tuple[str, ...]:
 def _is_category(keys: Keys, rules: Mapping[str, Rule]) -> None:
     if keys[-1] not in rules:
         raise Wrong(keys, f"unknown category {keys[-1]!r}; known are {', '.join(sorted(rules))}")
+
+
+class NamedDetectors(NamedTuple):
+    """Detectors that a policy file names; None, or False, where it does not."""
+
+    openai: Endpoint | None = None
+    guard: str | None = None
+    names: NameModel | None = None
+    injection_head: bool = False
+
+
+def read_detectors(document: Mapping[str, Any], folder: Path) -> NamedDetectors:
+    """Return the detectors that the document names. Paths are relative to `folder`. Raise Wrong."""
+    keys: Keys = ("detectors",)
+    table = table_of(keys, document.get("detectors", {}))
+    only(keys, table, frozenset({"openai", "guard", "names", "injection_head"}))
+    return NamedDetectors(
+        _endpoint((*keys, "openai"), table["openai"]) if "openai" in table else None,
+        _guard((*keys, "guard"), table["guard"]) if "guard" in table else None,
+        _names((*keys, "names"), table["names"], folder) if "names" in table else None,
+        read_switch(keys, table, "injection_head", False),
+    )
+
+
+def _names(keys: Keys, value: object, folder: Path) -> NameModel:
+    table = table_of(keys, value)
+    only(keys, table, frozenset({"model", "everywhere"}))
+    return NameModel(read_path(keys, table, "model", folder), read_switch(keys, table, "everywhere", False))
+
+
+def _endpoint(keys: Keys, value: object) -> Endpoint:
+    table = table_of(keys, value)
+    only(keys, table, _OF_OPENAI)
+    url, model, timeout = table.get("url"), table.get("model"), table.get("timeout", _TIMEOUT)
+    if not isinstance(url, str) or not _is_http(url):
+        raise Wrong((*keys, "url"), f"is {url!r}, but must be an http(s) URL without a password in it")
+    if not isinstance(model, str) or not model or len(model) > 200 or not model.isprintable():
+        raise Wrong((*keys, "model"), "must name one of the endpoint's models")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT:
+        raise Wrong((*keys, "timeout"), f"is {timeout!r}, but must be seconds, at most {_LONGEST_TIMEOUT:g}")
+    return Endpoint(url, model, float(timeout))
+
+
+def _guard(keys: Keys, value: object) -> str:
+    table = table_of(keys, value)
+    only(keys, table, frozenset({"model"}))
+    try:
+        return _ALIAS.validate_python(table.get("model"))
+    except ValidationError:
+        raise Wrong((*keys, "model"), "must be the alias of a model (`headrace models list`)") from None
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.password is None
+    except ValueError:
+        return False
+
+
+class Wrong(Exception):
+    """A fault in a policy file, with the keys that lead to it."""
+
+    def __init__(self, keys: Keys, reason: str) -> None:
+        super().__init__(reason)
+        self.keys = keys
+
+
+def table_of(keys: Keys, value: object) -> Mapping[str, Any]:
+    """Return the value, which must be a table."""
+    if not isinstance(value, dict):
+        raise Wrong(keys, "must be a table")
+    return value
+
+
+def only(keys: Keys, table: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse a key that is not known."""
+    for name in table:
+        if name not in known:
+            raise Wrong((*keys, name), f"unknown key; known are {', '.join(sorted(known))}")
+
+
+def read_path(keys: Keys, table: Mapping[str, Any], name: str, folder: Path) -> Path | None:
+    """Return the path that a key names, relative to `folder`; None without the key."""
+    value = table.get(name)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise Wrong((*keys, name), "must be a path")
+    return None if value is None else folder / value
+
+
+def read_switch(keys: Keys, table: Mapping[str, Any], name: str, default: bool) -> bool:
+    """Return the value of a key that is true or false."""
+    value = table.get(name, default)
+    if not isinstance(value, bool):
+        raise Wrong((*keys, name), f"is {value!r}, but must be true or false")
+    return value
+
+
+def line_of(text: str, keys: Keys) -> int | None:
+    """Return the line (from 1) in which this key, or the nearest key around it, gets its value; None without one.
+
+    A line within a text of several lines may be taken for one of a key. It only tells a person where to look, so that
+    is harmless.
+    """
+    best, nearest = None, 0
+    table: Keys = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = _only_path(header[1]) or table
+            found = table
+        else:
+            name, equals, _ = line.partition("=")
+            found = (*table, *path) if equals and (path := _only_path(f"{name}= 0")) else ()
+        common = _common(found, keys)
+        # A line that leads elsewhere is no place of this key.
+        if common > nearest and common == min(len(found), len(keys)):
+            best, nearest = number, common
+    return best
+
+
+def _only_path(line: str) -> Keys | None:
+    """Return the keys of a line that has one path alone, or None."""
+    try:
+        value: Any = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return None
+    path = []
+    while isinstance(value, dict | list) and value:
+        if isinstance(value, list):
+            value = value[0]
+            continue
+        [(name, value)] = value.items()
+        path.append(name)
+    return tuple(path)
+
+
+def _common(one: Keys, other: Keys) -> int:
+    common = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        common += 1
+    return common

@@ -205,6 +205,6 @@ def _stories(text: str) -> Iterator[Detection]:
         if child.start() < end or _REPORTED_CRIME.search(text, begin, stop):
             continue
         explicit = list(_EXPLICIT.finditer(text, begin, stop))
-        if len({each.lastgroup for each in explicit}) >= _LEAST_EXPLICIT:
+        if len({match.lastgroup for match in explicit}) >= _LEAST_EXPLICIT:
             end = max(child.end(), explicit[-1].end())
             yield Detection(_MINORS, _SCORE, min(child.start(), explicit[0].start()), end)

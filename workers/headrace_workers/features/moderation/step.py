@@ -38,6 +38,8 @@ from headrace_workers.features.moderation.asked_again import send_back, whole
 from headrace_workers.features.moderation.leak import UNMARKED, Canaries
 
 _MOST: Final = 50_000  # digests, of 32 bytes each
+_DASHES: Final = re.compile(r"-+")
+_CALL_LOST: Final = "without what is redacted, the arguments of its call would not be what the tool takes"
 
 
 def always() -> object:
@@ -90,122 +92,6 @@ class SeenPrompts:
                 self._passed.popitem(last=False)
 
 
-def _digests(tenant: str, turns: Sequence[Message]) -> list[bytes]:
-    """Return the digest of each prefix of a conversation."""
-    found = []
-    digest = sha256(tenant.encode()).digest()
-    for turn in turns:
-        called = (call.arguments.encode() for call in turn.tool_calls)
-        digest = sha256(b"\0".join((digest, turn.role.encode(), turn.content.encode(), *called))).digest()
-        found.append(digest)
-    return found
-
-
-_DASHES: Final = re.compile(r"-+")
-
-
-def text_of(answer: Answer) -> str:
-    """Return the text of an answer, and after it the values of its calls, each in a part of its own."""
-    if not answer.tool_calls:
-        return answer.text or ""
-    parts = _parts(answer)
-    return _between(parts).join(parts)
-
-
-def with_redacted(answer: Answer, text: str, tools: Sequence[Tool]) -> Answer | None:
-    """Return the answer whose text and arguments are those of a redacted `text_of`. None where they cannot be:
-    arguments would not be what their tool takes.
-    """
-    parts = _parts(answer)
-    between = _between(parts)
-    found = text.split(between)
-    if len(found) != len(parts):  # what is redacted reaches over the end of a part
-        return None
-    left = iter(found)
-    said = answer.with_text(next(left))
-    by_name = {each.name: each for each in tools}
-    calls = []
-    for call in answer.tool_calls:
-        arguments = as_json(_rebuilt(json.loads(call.arguments), left))
-        if call.name not in by_name or fault_of(by_name[call.name], arguments) is not None:
-            return None
-        calls.append(call.model_copy(update={"arguments": arguments}))
-    return said.model_copy(update={"tool_calls": tuple(calls)})
-
-
-def called_with(turn: Message) -> Iterator[str]:
-    """Yield the values of the calls in a turn; a caller may send arguments that are no JSON, which are texts."""
-    for call in turn.tool_calls:
-        try:
-            value = json.loads(call.arguments)
-        except (ValueError, RecursionError):
-            value = call.arguments
-        yield from words_in(value)
-
-
-def words_in(value: Any) -> Iterator[str]:
-    """Yield the names, texts and numbers in a value of any depth, in no order that counts."""
-    todo = [value]
-    while todo:
-        match todo.pop():
-            case dict() as inner:
-                yield from inner
-                todo += inner.values()
-            case list() as inner:
-                todo += inner
-            case str() as word:
-                yield word
-            case bool() | None:
-                pass
-            case number:
-                yield as_json(number)
-
-
-def _parts(answer: Answer) -> list[str]:
-    values = (json.loads(call.arguments) for call in answer.tool_calls)
-    return [answer.text or "", *(part for value in values for part in _leaves(value))]
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """Yield the names, texts and numbers in a value, in the order in which `_rebuilt` takes them."""
-    match value:
-        case dict():
-            for name, each in value.items():
-                yield name
-                yield from _leaves(each)
-        case list():
-            for each in value:
-                yield from _leaves(each)
-        case str():
-            yield value
-        case bool() | None:
-            return
-        case _:
-            yield as_json(value)
-
-
-def _rebuilt(value: Any, parts: Iterator[str]) -> Any:
-    """Return a value with other names, texts and numbers. A number that was redacted is a text."""
-    match value:
-        case dict():
-            return {next(parts): _rebuilt(each, parts) for each in value.values()}
-        case list():
-            return [_rebuilt(each, parts) for each in value]
-        case str():
-            return next(parts)
-        case bool() | None:
-            return value
-        case _:
-            part = next(parts)
-            return value if part == as_json(value) else part
-
-
-def _between(parts: Sequence[str]) -> str:
-    """Return a line of dashes that is in none of the parts."""
-    longest = max((len(run) for part in parts for run in _DASHES.findall(part)), default=0)
-    return f"\n{'-' * max(3, longest + 1)}\n"
-
-
 def screen(
     tasks: Sequence[Task], *, screener: Moderator, seen_prompts: SeenPrompts, trusts_system: Callable[[str], bool]
 ) -> list[Outcome]:
@@ -220,17 +106,36 @@ def screen(
     could look at, is held. Every other job goes on unchanged: nothing is redacted in a prompt. Text that is added to it
     later is screened, too.
     """
-    jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
-    turns = {place: brought(job, trusts_system(job.tenant)) for place, job in jobs.items()}
+    jobs = {index: task.job for index, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
+    turns = {index: brought(job, trusts_system(job.tenant)) for index, job in jobs.items()}
     held = seen_prompts.now()
-    texts = [_joined(seen_prompts.new(job.tenant, turns[place])) for place, job in jobs.items()]
+    texts = [_joined(seen_prompts.new(job.tenant, turns[index])) for index, job in jobs.items()]
     verdicts = screener.moderate(texts, [job.tenant for job in jobs.values()])
     outcomes: list[Outcome] = [_no_prompt(task) for task in tasks]
-    for (place, job), verdict in zip(jobs.items(), verdicts, strict=True):
-        outcomes[place] = _screened_outcome(tasks[place], verdict)
+    for (index, job), verdict in zip(jobs.items(), verdicts, strict=True):
+        outcomes[index] = _screened_outcome(tasks[index], verdict)
         if isinstance(verdict, Moderation) and verdict.action in ("allow", "redact"):
-            seen_prompts.note(held, job.tenant, turns[place])
+            seen_prompts.note(held, job.tenant, turns[index])
     return outcomes
+
+
+def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries = UNMARKED) -> list[Outcome]:
+    """Moderate the output of each task, or the text that it brings; the i-th outcome belongs to the i-th task.
+    `canaries` know the instructions of an output's model.
+
+    The cache may share an answer from here on, if it is allowed unchanged.
+
+    An answer marked `review` is held until a person has decided; a text that a job brings is only marked. An answer
+    that its model is to write again sends the job back.
+
+    A text that the moderator cannot decide about is held until it can, whatever the category of the error: it is never
+    passed on unmoderated.
+    """
+    texts = {index: text for index, task in enumerate(tasks) if (text := _text(task)) is not None}
+    instructions = [_instructions(tasks[index], canaries) for index in texts]
+    verdicts = moderator.moderate(list(texts.values()), [tasks[index].job.tenant for index in texts], instructions)
+    outcomes = {index: _outcome(tasks[index], verdict) for index, verdict in zip(texts, verdicts, strict=True)}
+    return [outcomes.get(index) or _no_text(task) for index, task in enumerate(tasks)]
 
 
 def brought(job: GenerationJob, trusts_system: bool) -> list[Message]:
@@ -260,28 +165,6 @@ def _screened_outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcom
 
 def _no_prompt(task: Task) -> Outcome:
     return Dead(Category.PERMANENT, f"screening takes generation jobs, not {type(task.job).__name__}")
-
-
-_CALL_LOST: Final = "without what is redacted, the arguments of its call would not be what the tool takes"
-
-
-def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries = UNMARKED) -> list[Outcome]:
-    """Moderate the output of each task, or the text that it brings; the i-th outcome belongs to the i-th task.
-    `canaries` know the instructions of an output's model.
-
-    The cache may share an answer from here on, if it is allowed unchanged.
-
-    An answer marked `review` is held until a person has decided; a text that a job brings is only marked. An answer
-    that its model is to write again sends the job back.
-
-    A text that the moderator cannot decide about is held until it can, whatever the category of the error: it is never
-    passed on unmoderated.
-    """
-    texts = {place: text for place, task in enumerate(tasks) if (text := _text(task)) is not None}
-    instructions = [_instructions(tasks[place], canaries) for place in texts]
-    verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts], instructions)
-    outcomes = {place: _outcome(tasks[place], verdict) for place, verdict in zip(texts, verdicts, strict=True)}
-    return [outcomes.get(place) or _no_text(task) for place, task in enumerate(tasks)]
 
 
 def _text(task: Task) -> str | None:
@@ -359,7 +242,7 @@ def _admission(task: Task, output: Output, action: str) -> tuple[StepWrite, ...]
     place = state.get(PLACES, {}).get(output.answer.model)
     if action != "allow" or (place is None and not _is_of_first_model(task, output)):
         return (Withdraw(entry_id),)
-    ran = next((each.ran_ms / each.group_size for each in reversed(task.stages) if each.stage == "generate"), 0.0)
+    ran = next((stage.ran_ms / stage.group_size for stage in reversed(task.stages) if stage.stage == "generate"), 0.0)
     answer = output.answer.model_copy(update={"recall": None}).model_dump_json(exclude_none=True)
     used = tuple((document_id, sha256) for document_id, sha256 in task.context.get(USED, ()))
     return (Admit(entry_id, answer.encode(), ran, state[TTL_MS], used, EntryKeys(*place) if place else None),)
@@ -372,3 +255,116 @@ def _is_of_first_model(task: Task, output: Output) -> bool:
 
 def _no_text(task: Task) -> Outcome:
     return Dead(Category.PERMANENT, f"moderation takes outputs and moderation jobs, not {type(task.event).__name__}")
+
+
+def _digests(tenant: str, turns: Sequence[Message]) -> list[bytes]:
+    """Return the digest of each prefix of a conversation."""
+    found = []
+    digest = sha256(tenant.encode()).digest()
+    for turn in turns:
+        called = (call.arguments.encode() for call in turn.tool_calls)
+        digest = sha256(b"\0".join((digest, turn.role.encode(), turn.content.encode(), *called))).digest()
+        found.append(digest)
+    return found
+
+
+def text_of(answer: Answer) -> str:
+    """Return the text of an answer, and after it the values of its calls, each in a part of its own."""
+    if not answer.tool_calls:
+        return answer.text or ""
+    parts = _parts(answer)
+    return _between(parts).join(parts)
+
+
+def with_redacted(answer: Answer, text: str, tools: Sequence[Tool]) -> Answer | None:
+    """Return the answer whose text and arguments are those of a redacted `text_of`. None where they cannot be:
+    arguments would not be what their tool takes.
+    """
+    parts = _parts(answer)
+    between = _between(parts)
+    found = text.split(between)
+    if len(found) != len(parts):  # what is redacted reaches over the end of a part
+        return None
+    left = iter(found)
+    said = answer.with_text(next(left))
+    by_name = {tool.name: tool for tool in tools}
+    calls = []
+    for call in answer.tool_calls:
+        arguments = as_json(_rebuilt(json.loads(call.arguments), left))
+        if call.name not in by_name or fault_of(by_name[call.name], arguments) is not None:
+            return None
+        calls.append(call.model_copy(update={"arguments": arguments}))
+    return said.model_copy(update={"tool_calls": tuple(calls)})
+
+
+def called_with(turn: Message) -> Iterator[str]:
+    """Yield the values of the calls in a turn; a caller may send arguments that are no JSON, which are texts."""
+    for call in turn.tool_calls:
+        try:
+            value = json.loads(call.arguments)
+        except (ValueError, RecursionError):
+            value = call.arguments
+        yield from words_in(value)
+
+
+def words_in(value: Any) -> Iterator[str]:
+    """Yield the names, texts and numbers in a value of any depth, in no order that counts."""
+    todo = [value]
+    while todo:
+        match todo.pop():
+            case dict() as inner:
+                yield from inner
+                todo += inner.values()
+            case list() as inner:
+                todo += inner
+            case str() as word:
+                yield word
+            case bool() | None:
+                pass
+            case number:
+                yield as_json(number)
+
+
+def _parts(answer: Answer) -> list[str]:
+    values = (json.loads(call.arguments) for call in answer.tool_calls)
+    return [answer.text or "", *(part for value in values for part in _leaves(value))]
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Yield the names, texts and numbers in a value, in the order in which `_rebuilt` takes them."""
+    match value:
+        case dict():
+            for name, inner in value.items():
+                yield name
+                yield from _leaves(inner)
+        case list():
+            for inner in value:
+                yield from _leaves(inner)
+        case str():
+            yield value
+        case bool() | None:
+            return
+        case _:
+            yield as_json(value)
+
+
+def _rebuilt(value: Any, parts: Iterator[str]) -> Any:
+    """Return a value with other names, texts and numbers. A number that was redacted is a text."""
+    match value:
+        case dict():
+            return {next(parts): _rebuilt(inner, parts) for inner in value.values()}
+        case list():
+            return [_rebuilt(inner, parts) for inner in value]
+        case str():
+            return next(parts)
+        case bool() | None:
+            return value
+        case _:
+            part = next(parts)
+            return value if part == as_json(value) else part
+
+
+def _between(parts: Sequence[str]) -> str:
+    """Return a line of dashes that is in none of the parts."""
+    longest = max((len(run) for part in parts for run in _DASHES.findall(part)), default=0)
+    return f"\n{'-' * max(3, longest + 1)}\n"

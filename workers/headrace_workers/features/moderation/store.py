@@ -17,6 +17,8 @@ from headrace_workers.core.tables import JOBS
 from headrace_workers.features.moderation.tables import POLICIES
 
 KEY: Final = "policies"  # of all of these events: they come in the order in which they happened
+_RESULT: Final = "headrace.result.v1"
+_PAGE: Final = 500  # rows with texts that are in memory at once
 
 
 def note(connection: Connection, versions: Mapping[str, str], refused: str | None, *, switched: bool) -> int:
@@ -58,15 +60,11 @@ def _switches(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[P
 
 
 def _records(events: list[PolicySwitched | PolicyRefused], now: int) -> Iterator[Outgoing]:
-    for place, event in enumerate(events):
+    for index, event in enumerate(events):
         yield outgoing(
-            event, event_id=policy_event_id(now, place, event.version), job_id=None, traceparent=None,
+            event, event_id=policy_event_id(now, index, event.version), job_id=None, traceparent=None,
             correlationid=None, at_ms=now, key=KEY,
         )  # fmt: skip
-
-
-_RESULT: Final = "headrace.result.v1"
-_PAGE: Final = 500  # rows with texts that are in memory at once
 
 
 class VerdictRow(NamedTuple):

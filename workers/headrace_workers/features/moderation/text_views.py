@@ -92,7 +92,7 @@ def without_invisible(text: str) -> tuple[str, Sequence[int]] | None:
     if text.isascii() or not _HIDDEN.search(text):
         return None
     seen = list(_SEEN.finditer(text))
-    return "".join(part[0] for part in seen), [place for part in seen for place in range(*part.span())]
+    return "".join(part[0] for part in seen), [index for part in seen for index in range(*part.span())]
 
 
 def without_signs(text: str) -> str | None:

@@ -33,130 +33,8 @@ if TYPE_CHECKING:
     from headrace_workers.core.ports import Embedder
     from headrace_workers.features.moderation.store import VerdictRow
 
-
 _COLUMNS = ("from", "texts", "redacted", "blocked", "category", "looked at", "objected to", "share")
-
-
-class Period(StrEnum):
-    """The period over which verdicts are counted."""
-
-    DAY = "day"
-    HOUR = "hour"
-
-
-@dataclass
-class Counts:
-    """The counts of one period: actions, and for each category how often it was checked and found."""
-
-    actions: Counter[str] = field(default_factory=Counter)
-    looked: Counter[str] = field(default_factory=Counter)
-    objected: Counter[str] = field(default_factory=Counter)
-
-
-def report(
-    since: Annotated[
-        str, typer.Option("--since", help="only jobs that ended since: 10m, 2h, 3d, or an ISO 8601 time")
-    ] = "7d",
-    tenant: Annotated[str | None, typer.Option("--tenant", help="only jobs of this tenant")] = None,
-    by: Annotated[Period, typer.Option("--by", help="the period, in UTC")] = Period.DAY,
-    limit: Annotated[int, limit_option("the number of jobs, newest first")] = 100_000,
-    as_json: JsonLinesOption = False,
-) -> None:
-    """Show how often moderation objected, by period and category, from the receipts in the ledger.
-
-    A share counts the texts that were checked for the category. If none was, there is no share.
-
-    Example: `headrace moderation report --since 30d --tenant shop`
-    """
-    from headrace_workers.features.moderation.store import ModeratedJobs, Span
-
-    ledger = need_ledger()
-    now = ledger.now()
-    begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
-    counted = count(ledger.of(ModeratedJobs).verdicts(Span(begin, now + 1, tenant), limit), by)
-    if not counted:
-        say(f"moderation said nothing since {since}: no job with a verdict has ended, or all are forgotten")
-    elif as_json:
-        for start, counts in counted.items():
-            put_json({"from": start, "actions": counts.actions, "looked_at": counts.looked,
-                      "objected_to": counts.objected})  # fmt: skip
-    else:
-        rows = [row for start, counts in counted.items() for row in _rows(start, counts)]
-        console(data=True).print(table(None, _COLUMNS, rows, right=(*_COLUMNS[1:4], *_COLUMNS[5:])))
-
-
-def count(verdicts: "Iterable[VerdictRow]", by: Period) -> dict[str, Counts]:
-    """Return the counts by the beginning of each period, the oldest first. Empty periods are left out."""
-    found: dict[str, Counts] = {}
-    for verdict in verdicts:
-        at = datetime.fromtimestamp(verdict.ended_at / 1000, UTC)
-        start = at.strftime("%Y-%m-%d" if by is Period.DAY else "%Y-%m-%dT%H:00Z")
-        counts = found.setdefault(start, Counts())
-        counts.actions[verdict.action] += 1
-        counts.looked.update(verdict.categories.keys())
-        counts.objected.update(name for name, objected in verdict.categories.items() if objected)
-    return dict(sorted(found.items()))
-
-
-def _rows(start: str, counts: Counts) -> list[tuple[str, ...]]:
-    texts, redacted, blocked = counts.actions.total(), counts.actions["redact"], counts.actions["block"]
-    head = (start, f"{texts:,}", f"{redacted:,}", f"{blocked:,}")
-    return [
-        (*head, name, f"{looked:,}", f"{counts.objected[name]:,}", f"{counts.objected[name] / looked:.1%}")
-        for name, looked in sorted(counts.looked.items())
-    ] or [(*head, "", "", "", "")]
-
-
 _AT_ONCE: Final = 256
-
-
-def train(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="JSON lines: text, source, labels or benign")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="file for the head; its card is written beside it, as .md")
-    ],
-    as_json: OneJsonOption = False,
-) -> None:
-    """Train a head over the embedder's vectors, and write it with a card that reports its quality.
-
-    A category needs 100 positives from at least 2 sources. Figures come from sources that training left out. You are
-    responsible for the licence of each source; the card repeats what the data says.
-
-    Example: `headrace moderation train labelled.jsonl benign.jsonl -o head.npz`
-    """
-    from headrace_workers.features.moderation.head import save_head
-    from headrace_workers.features.moderation.head_training import card, read_examples
-    from headrace_workers.features.moderation.head_training import train as learn
-
-    if output.suffix != ".npz":
-        raise ConfigurationError(f"--output {output}: a head's file ends in .npz")
-    if not output.parent.is_dir():
-        raise ConfigurationError(f"--output {output}: there is no folder {output.parent}")
-    embedder = embedder_here()
-    examples = list(read_examples(data))
-    if not examples:
-        raise ConfigurationError("these files have no examples")
-    trained = learn(examples, _vectors([example.text for example in examples], embedder), embedder.id)
-    beside = output.with_suffix(".md")
-    save_head(trained.head, output)
-    beside.write_text(card(trained, examples, output.name), encoding="utf-8")
-    if as_json:
-        put_json({"head": str(output), "card": str(beside), "version": trained.head.version,
-                  "categories": list(trained.head.categories), "left_out": trained.left_out})  # fmt: skip
-    for name, reason in trained.left_out.items():
-        say(f"not trained: {name}, {reason}")
-    say(f"{output}: {', '.join(trained.head.categories)}; {beside} says how well it does")
-
-
-def _vectors(texts: Sequence[str], embedder: "Embedder") -> "NDArray[np.float32]":
-    import numpy as np
-    from rich.progress import track
-
-    parts = range(0, len(texts), _AT_ONCE)
-    shown = track(parts, description="reading", console=console(), transient=True)
-    return np.concatenate([embedder.embed(texts[at : at + _AT_ONCE]) for at in shown])
-
-
 _FILE_NAME: Final = re.compile(r"(?=\S*/|[\w-]+\.[A-Za-z]{1,5}$)\S+")  # what looks like one: it may be misspelt
 
 PolicyOption = Annotated[
@@ -293,3 +171,120 @@ def _findings(text: str, moderation: Moderation) -> Iterator[tuple[str, ...]]:
         where = f"{found.start}-{found.end}"
         span = text[found.start : found.end]
         yield found.category, found.action, f"{found.score:.2f}", where, found.detector, span
+
+
+class Period(StrEnum):
+    """The period over which verdicts are counted."""
+
+    DAY = "day"
+    HOUR = "hour"
+
+
+@dataclass
+class Counts:
+    """The counts of one period: actions, and for each category how often it was checked and found."""
+
+    actions: Counter[str] = field(default_factory=Counter)
+    looked: Counter[str] = field(default_factory=Counter)
+    objected: Counter[str] = field(default_factory=Counter)
+
+
+def report(
+    since: Annotated[
+        str, typer.Option("--since", help="only jobs that ended since: 10m, 2h, 3d, or an ISO 8601 time")
+    ] = "7d",
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only jobs of this tenant")] = None,
+    by: Annotated[Period, typer.Option("--by", help="the period, in UTC")] = Period.DAY,
+    limit: Annotated[int, limit_option("the number of jobs, newest first")] = 100_000,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Show how often moderation objected, by period and category, from the receipts in the ledger.
+
+    A share counts the texts that were checked for the category. If none was, there is no share.
+
+    Example: `headrace moderation report --since 30d --tenant shop`
+    """
+    from headrace_workers.features.moderation.store import ModeratedJobs, Span
+
+    ledger = need_ledger()
+    now = ledger.now()
+    begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
+    counted = count(ledger.of(ModeratedJobs).verdicts(Span(begin, now + 1, tenant), limit), by)
+    if not counted:
+        say(f"moderation said nothing since {since}: no job with a verdict has ended, or all are forgotten")
+    elif as_json:
+        for start, counts in counted.items():
+            put_json({"from": start, "actions": counts.actions, "looked_at": counts.looked,
+                      "objected_to": counts.objected})  # fmt: skip
+    else:
+        rows = [row for start, counts in counted.items() for row in _rows(start, counts)]
+        console(data=True).print(table(None, _COLUMNS, rows, right=(*_COLUMNS[1:4], *_COLUMNS[5:])))
+
+
+def count(verdicts: "Iterable[VerdictRow]", by: Period) -> dict[str, Counts]:
+    """Return the counts by the beginning of each period, the oldest first. Empty periods are left out."""
+    found: dict[str, Counts] = {}
+    for verdict in verdicts:
+        at = datetime.fromtimestamp(verdict.ended_at / 1000, UTC)
+        start = at.strftime("%Y-%m-%d" if by is Period.DAY else "%Y-%m-%dT%H:00Z")
+        counts = found.setdefault(start, Counts())
+        counts.actions[verdict.action] += 1
+        counts.looked.update(verdict.categories.keys())
+        counts.objected.update(name for name, objected in verdict.categories.items() if objected)
+    return dict(sorted(found.items()))
+
+
+def _rows(start: str, counts: Counts) -> list[tuple[str, ...]]:
+    texts, redacted, blocked = counts.actions.total(), counts.actions["redact"], counts.actions["block"]
+    head = (start, f"{texts:,}", f"{redacted:,}", f"{blocked:,}")
+    return [
+        (*head, name, f"{looked:,}", f"{counts.objected[name]:,}", f"{counts.objected[name] / looked:.1%}")
+        for name, looked in sorted(counts.looked.items())
+    ] or [(*head, "", "", "", "")]
+
+
+def train(
+    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="JSON lines: text, source, labels or benign")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="file for the head; its card is written beside it, as .md")
+    ],
+    as_json: OneJsonOption = False,
+) -> None:
+    """Train a head over the embedder's vectors, and write it with a card that reports its quality.
+
+    A category needs 100 positives from at least 2 sources. Figures come from sources that training left out. You are
+    responsible for the licence of each source; the card repeats what the data says.
+
+    Example: `headrace moderation train labelled.jsonl benign.jsonl -o head.npz`
+    """
+    from headrace_workers.features.moderation.head import save_head
+    from headrace_workers.features.moderation.head_training import card, read_examples
+    from headrace_workers.features.moderation.head_training import train as learn
+
+    if output.suffix != ".npz":
+        raise ConfigurationError(f"--output {output}: a head's file ends in .npz")
+    if not output.parent.is_dir():
+        raise ConfigurationError(f"--output {output}: there is no folder {output.parent}")
+    embedder = embedder_here()
+    examples = list(read_examples(data))
+    if not examples:
+        raise ConfigurationError("these files have no examples")
+    trained = learn(examples, _vectors([example.text for example in examples], embedder), embedder.id)
+    beside = output.with_suffix(".md")
+    save_head(trained.head, output)
+    beside.write_text(card(trained, examples, output.name), encoding="utf-8")
+    if as_json:
+        put_json({"head": str(output), "card": str(beside), "version": trained.head.version,
+                  "categories": list(trained.head.categories), "left_out": trained.left_out})  # fmt: skip
+    for name, reason in trained.left_out.items():
+        say(f"not trained: {name}, {reason}")
+    say(f"{output}: {', '.join(trained.head.categories)}; {beside} says how well it does")
+
+
+def _vectors(texts: Sequence[str], embedder: "Embedder") -> "NDArray[np.float32]":
+    import numpy as np
+    from rich.progress import track
+
+    parts = range(0, len(texts), _AT_ONCE)
+    shown = track(parts, description="reading", console=console(), transient=True)
+    return np.concatenate([embedder.embed(texts[at : at + _AT_ONCE]) for at in shown])
