@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from tests.workers.features.moderation.test_moderate import REVIEW, Scripted, says
+from tests.workers.features.moderation.test_step import REVIEW, Scripted, says
 
 from headrace_schemas import Category, Finding, GenerationJob, Message, ModerationJob, Result
 from headrace_schemas.codec import encode_value
