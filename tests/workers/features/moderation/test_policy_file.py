@@ -1,6 +1,5 @@
 """"""
 
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from headrace_workers.features.moderation.head_training import LEARNT
 from headrace_workers.features.moderation.leak import CATEGORY as LEAK
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.policy import Rule
-from headrace_workers.features.moderation.policy_file import line_of, load_policy
+from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.profanity import ProfanityDetector
 from headrace_workers.features.moderation.secrets import SecretsDetector
 
@@ -240,40 +239,3 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     """What belongs into a blocklist is said."""
     with pytest.raises(ConfigurationError, match="at most 1000000 are taken"):
         load_policy(write(tmp_path, "#" * 1_000_001))
-
-
-TEXT = """# one
-name = "x"
-
-[a]
-b = 1 # with = in it
-"c.d" = { e = 2, f = 3 }
-g.h = 4
-[a.i]  # a comment
-b = [
-  5,
-]
-[[list]]
-b = 6
-"""
-
-
-@pytest.mark.parametrize(
-    ("keys", "line"),
-    [
-        (("name",), 2),
-        (("a", "b"), 5),
-        (("a",), 4),
-        (("a", "c.d"), 6),
-        (("a", "c.d", "f"), 6),
-        (("a", "g", "h"), 7),
-        (("a", "i", "b"), 9),
-        (("a", "i", "none"), 8),
-        (("list", "b"), 13),
-        (("none",), None),
-    ],
-)
-def test_where_a_key_stands(keys: tuple[str, ...], line: int | None) -> None:
-    """Or what is around it, where it stands in a table of one line, or nowhere."""
-    tomllib.loads(TEXT)
-    assert line_of(TEXT, keys) == line

@@ -10,8 +10,8 @@ from headrace_schemas import Message, Sampling
 from headrace_schemas.limits import MAX_MESSAGES
 from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.reasons import describe
-from headrace_workers.features.evals.placeholders import Template
-from headrace_workers.features.evals.templates import SAMPLED, Scope, as_text, filled, said_in, template_of
+from headrace_workers.core.templates import Template, as_text
+from headrace_workers.features.evals.templates import SAMPLED, Scope, filled, said_in, template_of
 from headrace_workers.features.generation.openai.formats import chat_format, response_format
 from headrace_workers.http.openai_errors import missing, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters

@@ -14,9 +14,9 @@ from headrace_schemas.codec import check_size, encode_value
 from headrace_schemas.job import Lane
 from headrace_schemas.reasons import describe
 from headrace_schemas.recall import CacheMode
+from headrace_workers.core.templates import Template
 from headrace_workers.features.evals.data_source import Asks, DataSource, data_source_of, judged_text
 from headrace_workers.features.evals.graders import Grader, Judging, LabelModel, ScoreModel, graders_of
-from headrace_workers.features.evals.placeholders import Template
 from headrace_workers.features.evals.run_state import Tally
 from headrace_workers.features.evals.templates import SAMPLED, Scope
 from headrace_workers.features.judging.checks import compiled_schema, first_fault
@@ -201,7 +201,7 @@ def judged_by(graders: Sequence[Grader]) -> Template | None:
     read.
     """
     read = [part.judged for grader in graders for part in grader.parts if part.judged is not None]
-    return next((each for each in read if _is_sample(each)), read[0] if read else None)
+    return next((each for each in read if each.only_field == SAMPLED), read[0] if read else None)
 
 
 def models_of(graders: Sequence[Grader]) -> dict[str, str]:
@@ -220,23 +220,19 @@ def reads_sample(graders: Sequence[Grader]) -> bool:
     return any(part.judged is not None and SAMPLED in part.judged.fields for part in parts)
 
 
-def _is_sample(text: Template) -> bool:
-    return text.fields == (SAMPLED,) and not any(text.texts)
-
-
 def _known_before_the_answer(graders: Sequence[Grader], judged: Template | None) -> None:
     """Raise Refused where a model is asked in vain, or a grader mixes its answer with other text: a job states what is
     judged before there is an answer.
     """
     for place, grader in enumerate(graders):
         for part in grader.parts:
-            if part.judged is not None and SAMPLED in part.judged.fields and not _is_sample(part.judged):
+            if part.judged is not None and SAMPLED in part.judged.fields and part.judged.only_field != SAMPLED:
                 raise unsupported(
                     f"testing_criteria[{place}].input",
                     f"has other text around {{{{{SAMPLED}}}}}, which works with rows that bring their samples (jsonl); "
                     "where a model is asked it must stand alone",
                 )
-    if judged is None or not _is_sample(judged):
+    if judged is None or judged.only_field != SAMPLED:
         raise unsupported("data_source.type", f"a model is asked, and no grader reads {{{{{SAMPLED}}}}} as its input")
 
 

@@ -17,6 +17,7 @@ import json
 import math
 import operator
 import re
+from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -28,7 +29,7 @@ from headrace_schemas import Bleu, Contains, Cosine, Criterion, ExactMatch, Fuzz
 from headrace_schemas.limits import MAX_CRITERIA, Alias, NonEmptyText, Question, Text
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
-from headrace_workers.features.evals.placeholders import Template
+from headrace_workers.core.templates import Template, as_text
 from headrace_workers.features.evals.templates import SAMPLED, Scope, filled, said_in, template_of
 from headrace_workers.http.openai_errors import unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
@@ -368,7 +369,7 @@ def _compared(leaf: StringCheck | TextSimilarity, path: str) -> tuple[Template, 
         raise unsupported(f"{path}.evaluation_metric", f"{why} be one of {', '.join(_SIMILARITIES)}")
     judged, expected = template_of(leaf.input, f"{path}.input"), template_of(leaf.reference, f"{path}.reference")
     either_way = isinstance(leaf, StringCheck) and leaf.operation in ("eq", "ne")
-    if either_way and expected.fields == (SAMPLED,) and not any(expected.texts):
+    if either_way and expected.only_field == SAMPLED:
         judged, expected = expected, judged
     if SAMPLED in expected.fields:
         raise unsupported(f"{path}.reference", f"{{{{{SAMPLED}}}}} is what is judged: let it be the input")
@@ -394,15 +395,8 @@ def _prompt(messages: Sequence[Any], path: str) -> tuple[Template, tuple[tuple[s
 
 def _question(template: Template, scope: Scope) -> Question:
     """Return the question to a judge. Texts of the item are data, and written as such."""
-    shown = {name: html.escape(_value(scope, name), quote=False) for name in template.fields if name != SAMPLED}
-    return "".join(
-        text + (_POINTER if name == SAMPLED else shown.get(name, ""))
-        for text, name in zip(template.texts, (*template.fields, ""), strict=True)
-    )
-
-
-def _value(scope: Scope, name: str) -> str:
-    return filled(Template(("", ""), (name,)), scope, "input")
+    values = ChainMap({SAMPLED: _POINTER}, scope)
+    return filled(template, values, "input", lambda value: html.escape(as_text(value), quote=False))
 
 
 def _threshold(leaf: Leaf, path: str) -> float:

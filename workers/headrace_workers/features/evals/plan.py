@@ -23,7 +23,7 @@ from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import describe
 from headrace_workers.core.json_lines import BOM, LineTooLong, NoJSON, lines, parsed
-from headrace_workers.features.evals.placeholders import NoSuchField, Template
+from headrace_workers.core.templates import NoSuchField, Template
 from headrace_workers.features.evals.run_file import Run, Variant, WrongRows, WrongRun
 
 MAX_BYTES: Final = 512 * 1024**2

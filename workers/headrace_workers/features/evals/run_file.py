@@ -30,7 +30,7 @@ from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.reasons import describe
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
 from headrace_workers.core.json_lines import listed
-from headrace_workers.features.evals.placeholders import Template
+from headrace_workers.core.templates import Template
 from headrace_workers.features.judging.admission import check_criteria
 
 

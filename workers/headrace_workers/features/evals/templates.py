@@ -1,10 +1,9 @@
 """Templates of evals: the fields that they may read, and the messages that they stand in. Pure."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from headrace_workers.features.evals.placeholders import NoSuchField, Template
+from headrace_workers.core.templates import NoSuchField, Template, as_text
 from headrace_workers.features.generation.openai.request import role_of, text_of
 from headrace_workers.http.openai_errors import missing, unsupported, wrong
 from headrace_workers.http.openai_parameters import Parameters
@@ -62,17 +61,12 @@ def template_of(text: str, path: str) -> Template:
     return found
 
 
-def filled(template: Template, scope: Scope, what: str) -> str:
+def filled(template: Template, scope: Mapping[str, Any], what: str, write: Callable[[Any], str] = as_text) -> str:
     """Return the text for a row. Raise ValueError, which names a missing field and its use."""
     try:
-        return template.fill(scope)
+        return template.fill(scope, write=write)
     except NoSuchField as error:
         raise ValueError(f"{what} cannot be filled: {error}") from None
-
-
-def as_text(value: Any) -> str:
-    """Return a value as templates write it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 _PARTS: Final = {"input_text": "text", "output_text": "text", "text": "text"}

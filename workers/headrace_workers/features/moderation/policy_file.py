@@ -16,14 +16,12 @@ from pydantic import TypeAdapter, ValidationError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import Alias, Tenant
 from headrace_schemas.moderation import Action
+from headrace_workers.core.toml_file import Keys, line_of
 from headrace_workers.features.moderation.leak import SHORTEST
 from headrace_workers.features.moderation.name_model import NameModel
 from headrace_workers.features.moderation.openai_endpoint import Endpoint
 from headrace_workers.features.moderation.policy import ACTIONS, REGENERATE, Policy, Rule
 
-Keys = tuple[str, ...]
-
-_HEADER = re.compile(r"\s*(\[{1,2}[^\n]*?\]{1,2})\s*(?:#.*)?$")
 _ALIAS: Final[TypeAdapter[str]] = TypeAdapter(Alias)
 _OF_OPENAI: Final = frozenset({"url", "model", "timeout"})
 _TIMEOUT: Final = 5.0  # seconds
@@ -81,7 +79,7 @@ def _parse(text: str, where: str, default: Policy | None, folder: Path) -> Polic
     except Wrong as wrong:
         line = line_of(text, wrong.keys)
         place = f"{where}, line {line}" if line is not None else where
-        subject = f"{'.'.join(wrong.keys)}: " if wrong.keys else ""
+        subject = f"{'.'.join(map(str, wrong.keys))}: " if wrong.keys else ""
         raise ConfigurationError(f"moderation policy {place}: {subject}{wrong}") from None
     return replace(whole, head=head, tenants=MappingProxyType(own), **named._asdict())
 
@@ -261,50 +259,3 @@ def read_switch(keys: Keys, table: Mapping[str, Any], name: str, default: bool) 
     if not isinstance(value, bool):
         raise Wrong((*keys, name), f"is {value!r}, but must be true or false")
     return value
-
-
-def line_of(text: str, keys: Keys) -> int | None:
-    """Return the line (from 1) in which this key, or the nearest key around it, gets its value; None without one.
-
-    A line within a text of several lines may be taken for one of a key. It only tells a person where to look, so that
-    is harmless.
-    """
-    best, nearest = None, 0
-    table: Keys = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.match(line):
-            table = _only_path(header[1]) or table
-            found = table
-        else:
-            name, equals, _ = line.partition("=")
-            found = (*table, *path) if equals and (path := _only_path(f"{name}= 0")) else ()
-        common = _common(found, keys)
-        # A line that leads elsewhere is no place of this key.
-        if common > nearest and common == min(len(found), len(keys)):
-            best, nearest = number, common
-    return best
-
-
-def _only_path(line: str) -> Keys | None:
-    """Return the keys of a line that has one path alone, or None."""
-    try:
-        value: Any = tomllib.loads(line)
-    except tomllib.TOMLDecodeError:
-        return None
-    path = []
-    while isinstance(value, dict | list) and value:
-        if isinstance(value, list):
-            value = value[0]
-            continue
-        [(name, value)] = value.items()
-        path.append(name)
-    return tuple(path)
-
-
-def _common(one: Keys, other: Keys) -> int:
-    common = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        common += 1
-    return common
