@@ -2,23 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache, cached_property, lru_cache
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.types import Strict
 
+from headrace_schemas.application import VariableValue
 from headrace_schemas.criteria import Criterion
 from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_schemas.limits import (
     FAIL_FAST,
     INTEGRAL,
     MAX_CRITERIA,
+    MAX_ITEMS,
     MAX_MESSAGES,
     MAX_SHORT_TEXT,
     MAX_TEXT,
     MAX_VALUE_BYTES,
+    MAX_VARIABLES,
     Alias,
     Label,
     Name,
@@ -31,15 +34,12 @@ from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe, first_problem
 from headrace_workers.core.templates import BOOLEAN, NUMBER, Shape, Template, TooLong
 
-MAX_VARIABLES: Final = 64
-MAX_ITEMS: Final = 100
 MAX_ENUM: Final = 1_000
 MAX_EXACT: Final = 2**53  # integers up to here are exact for every reader of JSON
 _LARGEST: Final = 1e300
 _KEPT: Final = 128  # definitions
 _NAMED: Final = 10  # values of an enum, in an error
 
-VariableValue = bool | int | float | str | Sequence[str]
 Line = Annotated[ShortText, Field(min_length=1)]
 
 

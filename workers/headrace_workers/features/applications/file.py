@@ -14,12 +14,12 @@ from pydantic import ValidationError
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import ConfigurationError, InvalidRecord
+from headrace_schemas.limits import MAX_ITEMS
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import first_problem
 from headrace_workers.core.templates import RESERVED, Template, WrongTemplate
 from headrace_workers.core.toml_file import Keys, line_of, to_toml
 from headrace_workers.features.applications.definition import (
-    MAX_ITEMS,
     Definition,
     Problem,
     Test,
