@@ -17,7 +17,6 @@ import json
 import math
 import operator
 import re
-from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -395,8 +394,9 @@ def _prompt(messages: Sequence[Any], path: str) -> tuple[Template, tuple[tuple[s
 
 def _question(template: Template, scope: Scope) -> Question:
     """Return the question to a judge. Texts of the item are data, and written as such."""
-    values = ChainMap({SAMPLED: _POINTER}, scope)
-    return filled(template, values, "input", lambda value: html.escape(as_text(value), quote=False))
+    return filled(
+        template, scope.with_sample(_POINTER), "input", lambda value: html.escape(as_text(value), quote=False)
+    )
 
 
 def _threshold(leaf: Leaf, path: str) -> float:

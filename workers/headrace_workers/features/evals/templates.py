@@ -19,6 +19,10 @@ class Scope(Mapping[str, Any]):
         self._item = item
         self._sampled = sampled
 
+    def with_sample(self, text: str) -> "Scope":
+        """Return the names of the same row with this text as its sample."""
+        return Scope(self._item, text)
+
     def __getitem__(self, name: str) -> Any:
         if name == SAMPLED:
             if self._sampled is None:
