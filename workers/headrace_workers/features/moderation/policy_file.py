@@ -1,6 +1,5 @@
 """A policy as a TOML file has it: read, checked, and refused with the line of the mistake."""
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
