@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 COLLECTION: Final = "collection"
+SERVICES: Final = "services"  # those that serve all tests of a process: they count when they have ended
 _SHOWN: Final = 10
 _KEY: Final = "cpu_seconds"
 
@@ -31,10 +32,13 @@ class Costs:
 
     def told(self) -> list[str]:
         """Return the lines that a run ends with; none where there are few files."""
-        files = Counter({name: seconds for name, seconds in self.seconds.items() if name != COLLECTION})
+        files = Counter({name: seconds for name, seconds in self.seconds.items() if name not in (COLLECTION, SERVICES)})
         if len(files) <= _SHOWN:
             return []
-        total = f"{sum(self.seconds.values()):.0f} CPU seconds, {self.seconds[COLLECTION]:.0f} of them for collection"
+        total = (
+            f"{sum(self.seconds.values()):.0f} CPU seconds, {self.seconds[COLLECTION]:.0f} of them for collection, "
+            f"{self.seconds[SERVICES]:.0f} for services"
+        )
         return [total, *(f"{seconds:8.1f}  {name}" for name, seconds in files.most_common(_SHOWN))]
 
     def pytest_collection_finish(self) -> None:
@@ -46,6 +50,18 @@ class Costs:
         """Charge a test with its fixtures."""
         result = yield
         self.charge(item.nodeid.partition("::")[0])
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Charge nothing to the last test of what ends behind it."""
+        if nextitem is None:
+            self.charge(item.nodeid.partition("::")[0])
+        result = yield
+        if nextitem is None:
+            self.charge(SERVICES)
         return result
 
     def pytest_sessionfinish(self) -> None:
