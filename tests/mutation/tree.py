@@ -49,8 +49,6 @@ _TESTS = (
 _FLAGS = (
     "-p",
     "no:cacheprovider",
-    "-p",
-    "no:xdist",
     "--reruns",
     "1",
     "-m",
