@@ -12,7 +12,7 @@ from bench.report import Report, Row, report, row
 from bench.services import Services, services
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.job import Lane
-from headrace_workers.core.ports import CountingEmbedder
+from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
 from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
 NAME = "embedding"

@@ -17,7 +17,6 @@ from bench import groundedness_foreign as foreign
 from bench.ends import Say
 from bench.groundedness_texts import CONTRADICTION, HELD_OUT, HELD_OUT_2, SUPPORTED, TEXTS, Pair, pairs
 from bench.report import Report, Row, report, row, skipped
-from headrace_workers.core.ports import Embedder
 from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
 from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
 from headrace_workers.features.judging.groundedness.doubts import (
@@ -32,6 +31,7 @@ from headrace_workers.features.judging.groundedness.doubts import (
     worst,
 )
 from headrace_workers.features.judging.groundedness.evidence import embedded, units
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 
 NAME = "groundedness"
 # Kinds of change, and what is left out of the fit with each: who knows one kind of denial knows something of the other.

@@ -19,8 +19,8 @@ from bench.foreign_texts import everyday, tasks
 from bench.kept import FOLDER, KeptVectors
 from bench.moderation import estimated
 from bench.report import Report, Row, report
-from headrace_workers.core.ports import Detector
 from headrace_workers.features.knowledge.suspicious import suspicions
+from headrace_workers.features.moderation.detector import Detector
 from headrace_workers.features.moderation.head import SCORE_FLOOR
 from headrace_workers.features.moderation.injection import InjectionDetector, InjectionHeadDetector, injection_head
 from headrace_workers.features.quality.detection_rates import share

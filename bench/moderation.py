@@ -22,7 +22,9 @@ from bench.moderation_texts import BENIGN, BORDERLINE, Template
 from bench.report import Report, Row, report, row, skipped
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ports import Completion, Embedder, Moderation, Request
+from headrace_workers.features.generation.generator import Completion, Request
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
+from headrace_workers.features.moderation.detector import Moderation
 from headrace_workers.features.moderation.head import SCORE_FLOOR, Head, HeadDetector
 from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES, fit
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up

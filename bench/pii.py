@@ -23,7 +23,7 @@ from bench.foreign_texts import everyday
 from bench.kept import FOLDER
 from bench.moderation import estimated
 from bench.report import Report, Row, report
-from headrace_workers.core.ports import Detector
+from headrace_workers.features.moderation.detector import Detector
 from headrace_workers.features.moderation.name_model import NameModel, NameModelDetector
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.personal_patterns import COUNTRIES

@@ -29,8 +29,8 @@ from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import InvalidRecord, PromptTooLong, Unparsable
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.machine import available_cores
-from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
+from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.structured.grammar import grammar_of
 from headrace_workers.features.generation.structured.json_schema import in_its_dialect
 from headrace_workers.features.generation.structured.schemas import check_format

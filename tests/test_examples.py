@@ -14,9 +14,9 @@ import pytest
 from tests.services.eventually import eventually
 
 from headrace_schemas import GenerationJob
-from headrace_workers.core.ports import Moderation
 from headrace_workers.features.knowledge.grounding import cited
 from headrace_workers.features.knowledge.prompt import passages_of
+from headrace_workers.features.moderation.detector import Moderation
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator
 from headrace_workers.features.webhooks.sender import Letter, Reply, Sender
 from headrace_workers.features.webhooks.signing import new_secret

@@ -23,8 +23,8 @@ from bench.kept import FOLDER, KeptVectors
 from numpy.typing import NDArray
 
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
-from headrace_workers.core.ports import Embedder
 from headrace_workers.features.generation.models.pull import pull
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 from headrace_workers.features.moderation.head_training import Example, families, fit
 from headrace_workers.features.moderation.injection import BUCKETS, CATEGORY, InjectionHead, buckets, packed

@@ -26,6 +26,7 @@ def loaded() -> dict[str, list[str]]:
         }  # fmt: skip
         modules = {"health": _in_a_fork(_health)}
         _load_libraries()
+        import headrace_workers.wiring  # noqa: F401
         from headrace_workers.runtime.settings import other_groups
 
         other_groups()

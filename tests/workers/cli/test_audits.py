@@ -15,10 +15,10 @@ from tests.workers.features.cache.semantic.test_audits import ask, asked, audits
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas import GenerationJob
-from headrace_workers.core.ports import Completion
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import AUDITS, ENTRIES
+from headrace_workers.features.generation.generator import Completion
 
 pytestmark = pytest.mark.integration
 

@@ -15,9 +15,9 @@ from tests.workers.runtime.bridge.records import generation
 
 from headrace_producers.settings import topic_prefix
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
-from headrace_workers.core.ports import ProviderBusy
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
 from headrace_workers.features.generation.commands.drill import in_words, run_drill

@@ -7,8 +7,8 @@ from tests.workers.features.generation.engines.remote_models import ask, remote
 from tests.workers.http.served import Gateway
 
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.core.ports import Completion, Generator
 from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
+from headrace_workers.features.generation.generator import Completion, Generator
 
 
 @pytest.fixture

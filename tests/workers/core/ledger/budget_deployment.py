@@ -25,11 +25,11 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Relation, TextPair
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.cache.stage import stages
+from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair
 from headrace_workers.features.generation.verifiers.verify_stage import asking
 
 CENT = Price("USD", input=10_000_000, cached=1_000_000, output=20_000_000)  # 10 and 20 micro-units a token

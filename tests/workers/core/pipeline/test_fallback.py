@@ -10,8 +10,8 @@ import pytest
 from headrace_schemas import Category, GenerationJob, HeadraceError
 from headrace_schemas.errors import PromptTooLong
 from headrace_schemas.job import Lane
-from headrace_workers.core.pipeline.chain import FailedAttempt, attempt_of, decide_next
-from headrace_workers.core.ports import ProviderBusy, ProviderRefuses
+from headrace_workers.core.ledger.outcome import ProviderBusy
+from headrace_workers.core.pipeline.chain import FailedAttempt, ProviderRefuses, attempt_of, decide_next
 from headrace_workers.features.generation.engines.remote.failures import (
     AnswerLost,
     ProviderRejects,

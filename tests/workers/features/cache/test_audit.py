@@ -5,12 +5,12 @@ from tests.workers.features.generation.test_stage import Model
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.core.ledger.outcome import Done, Retry, Wait
+from headrace_workers.core.ledger.outcome import Done, ProviderBusy, Retry, Wait
 from headrace_workers.core.pipeline.task import Unit
-from headrace_workers.core.ports import Completion, ProviderBusy
 from headrace_workers.features.cache import auditing as audits
 from headrace_workers.features.cache.auditing import audit
 from headrace_workers.features.cache.store.audit_rows import Audited, Own
+from headrace_workers.features.generation.generator import Completion
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 JOB = GenerationJob(model="small", prompt="Who?")

@@ -13,8 +13,8 @@ from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
 from headrace_workers.core.pipeline.chain import TRIED, tried_in
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Completion
 from headrace_workers.features.generation.attempt import objected
+from headrace_workers.features.generation.generator import Completion
 from headrace_workers.features.generation.stage import generate
 
 TREE = JsonSchemaFormat(

@@ -22,13 +22,13 @@ from headrace_schemas.errors import EndCode, PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_schemas.tool import Tool, ToolCall
-from headrace_workers.core.ledger.outcome import Dead, Done, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, ProviderBusy, Retry, Wait
 from headrace_workers.core.pipeline.chain import TRIED, Link, pin
 from headrace_workers.core.pipeline.stage import run_isolated
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Completion, GivenUp, ProviderBusy, Request
 from headrace_workers.features.cache.store.audit_rows import Audited
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed, ServerFailed
+from headrace_workers.features.generation.generator import Completion, GivenUp, Request
 from headrace_workers.features.generation.stage import generate
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f1{}"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from headrace_schemas import HeadraceError, Message
-from headrace_workers.core.ports import Completion, Request
+from headrace_workers.features.generation.generator import Completion, Request
 
 Probabilities = tuple[float, ...] | HeadraceError
 Prompt = tuple[Message, ...]

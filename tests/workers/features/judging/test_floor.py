@@ -31,10 +31,10 @@ from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
-from headrace_workers.core.ports import Completion, Request
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import mode_of
 from headrace_workers.features.generation.engines.echo import EchoGenerator
+from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.stage import generate
 from headrace_workers.features.judging.ground_step import ground_answers
 from headrace_workers.features.judging.stage import judge

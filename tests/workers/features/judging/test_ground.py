@@ -9,11 +9,11 @@ from headrace_schemas import Cosine, EvaluationJob, Grounded, NotJudged, Result,
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.core.ledger.outcome import Done, Ended, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import CountingEmbedder
 from headrace_workers.features.judging.ground_step import ground_answers
 from headrace_workers.features.judging.scores import EMBEDDED, from_context
 from headrace_workers.features.judging.stage import judge
 from headrace_workers.features.knowledge.chunking import Chunk
+from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.knowledge.prompt import Passage, user_turn
 

@@ -23,9 +23,8 @@ from headrace_schemas import (
 )
 from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Outcome, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Outcome, ProviderBusy, Retry, Wait
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import ProviderBusy
 from headrace_workers.features.judging.stage import judge
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"

@@ -14,7 +14,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.pipeline.stage import ReadBytes
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import TextPair, Verdict
+from headrace_workers.features.generation.verifiers.verifier import TextPair, Verdict
 from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier, verify
 from headrace_workers.features.judging.ground_step import ClaimVerifier, ground_answers
 from headrace_workers.features.judging.stage import stages

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_schemas.hazards import HAZARDS, OF_OPENAI
-from headrace_workers.core.ports import Detection
 from headrace_workers.features.moderation.decision import Judge, Span, merge, redact
+from headrace_workers.features.moderation.detector import Detection
 from headrace_workers.features.moderation.policy import Policy, Rule
 
 

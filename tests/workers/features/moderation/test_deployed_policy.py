@@ -9,8 +9,8 @@ from tests.workers.features.moderation.test_moderator import Fake, each
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.config_watch import standings
-from headrace_workers.core.ports import Moderation
 from headrace_workers.features.moderation.deployed_policy import WatchedModerator, WatchedPolicy
+from headrace_workers.features.moderation.detector import Moderation
 
 
 class Watch:

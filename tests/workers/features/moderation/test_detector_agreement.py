@@ -4,7 +4,7 @@ import pytest
 from tests.workers.features.moderation.test_moderator import Fake, each
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ports import Detection, Detector, Moderation
+from headrace_workers.features.moderation.detector import Detection, Detector, Moderation
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.policy import Policy, Rule
 

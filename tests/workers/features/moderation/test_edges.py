@@ -8,8 +8,8 @@ from functools import cache
 import pytest
 from tests.workers.features.moderation.test_secrets import TOKENS
 
-from headrace_workers.core.ports import Detector
 from headrace_workers.features.moderation.blocklist import BlocklistDetector
+from headrace_workers.features.moderation.detector import Detector
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.profanity import ProfanityDetector
 from headrace_workers.features.moderation.secrets import SecretsDetector

@@ -8,9 +8,8 @@ import pytest
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
-from headrace_workers.core.ports import Moderation
 from headrace_workers.features.generation.engines.echo import CHOICE_MASS, EchoGenerator
-from headrace_workers.features.moderation.detector import NoAnswer
+from headrace_workers.features.moderation.detector import Moderation, NoAnswer
 from headrace_workers.features.moderation.guard import GuardDetector
 from headrace_workers.features.moderation.moderator import Aids, with_policy
 from headrace_workers.features.moderation.policy_file import load_policy

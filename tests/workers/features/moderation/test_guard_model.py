@@ -10,9 +10,9 @@ import pytest
 from tests.services.models import SMOLLM2
 
 from headrace_schemas import HeadraceError, Message
-from headrace_workers.core.ports import Generator, Moderation
 from headrace_workers.features.generation.engines.load_generator import load_generator
-from headrace_workers.features.moderation.detector import NoAnswer
+from headrace_workers.features.generation.generator import Generator
+from headrace_workers.features.moderation.detector import Moderation, NoAnswer
 from headrace_workers.features.moderation.guard import GuardDetector
 from headrace_workers.features.moderation.moderator import Aids, warm_up, with_policy
 from headrace_workers.features.moderation.policy_file import load_policy

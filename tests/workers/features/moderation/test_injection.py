@@ -12,10 +12,10 @@ from tools.injection_head import PACKAGES, like
 from tools.ordinary_texts import ORANGE
 
 from headrace_schemas.errors import UnknownModel
-from headrace_workers.core.ports import Embedder, Moderation
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.knowledge.suspicious import suspicions
-from headrace_workers.features.moderation.detector import MAX_DETECTIONS
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Moderation
 from headrace_workers.features.moderation.injection import (
     InjectionDetector,
     InjectionHeadDetector,

@@ -15,10 +15,10 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.moderation import Action
 from headrace_workers.core.ledger.outcome import Done, Held
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Instructions, Moderation
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.stage import generate
 from headrace_workers.features.moderation.deployed_policy import canaries_of, policy_here
+from headrace_workers.features.moderation.detector import Instructions, Moderation
 from headrace_workers.features.moderation.leak import CATEGORY, Canaries, VerbatimDetector
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.policy import Policy, Rule

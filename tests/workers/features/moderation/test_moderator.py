@@ -14,8 +14,13 @@ from tests.services.eventually import eventually
 from headrace_schemas import Category, Finding, HeadraceError, ModerationVerdict
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.core.ports import Detection, Instructions, Moderation
-from headrace_workers.features.moderation.detector import MAX_DETECTIONS, MAX_FINDINGS
+from headrace_workers.features.moderation.detector import (
+    MAX_DETECTIONS,
+    MAX_FINDINGS,
+    Detection,
+    Instructions,
+    Moderation,
+)
 from headrace_workers.features.moderation.moderator import BoundedModerator, PolicyModerator, build_moderator, warm_up
 from headrace_workers.features.moderation.policy import Policy, Rule
 

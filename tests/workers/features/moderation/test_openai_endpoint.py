@@ -13,7 +13,7 @@ import pytest
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.core.ports import Detection, Moderation
+from headrace_workers.features.moderation.detector import Detection, Moderation
 from headrace_workers.features.moderation.moderator import Aids, PolicyModerator, warm_up, with_policy
 from headrace_workers.features.moderation.openai_endpoint import Endpoint, OpenAIDetector
 from headrace_workers.features.moderation.policy_file import load_policy

@@ -31,10 +31,10 @@ from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Instructions, Moderation
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY
 from headrace_workers.features.cache.store.entries import Withdraw
+from headrace_workers.features.moderation.detector import Instructions, Moderation
 from headrace_workers.features.moderation.moderator import build_moderator
 from headrace_workers.features.moderation.step import (
     SeenPrompts,

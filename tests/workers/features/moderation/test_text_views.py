@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.workers.features.moderation.test_edges import HOSTILE
 
-from headrace_workers.core.ports import Detection, Moderation
+from headrace_workers.features.moderation.detector import Detection, Moderation
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.text_views import (
     as_typed,

@@ -9,8 +9,8 @@ from tests.workers.runtime.worker.starts import started
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.outcome import outcome_of
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.ports import GivenUp
 from headrace_workers.core.progress import Progress
+from headrace_workers.features.generation.generator import GivenUp
 from headrace_workers.runtime.worker.runs import CancellationWatch, Runs
 
 

@@ -11,10 +11,22 @@ from headrace_schemas.errors import EndCode, Unparsable
 from headrace_schemas.events import JobEvent
 from headrace_schemas.output_format import Failure
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ports import ProviderBusy
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
+
+
+class ProviderBusy(HeadraceError):
+    """A provider that takes no more calls for now. `after` is in how many seconds to ask it again; `is_sure` tells
+    whether it takes calls then, or that is a guess.
+    """
+
+    category = Category.REROUTABLE
+
+    def __init__(self, message: str, *, after: float | None = None, is_sure: bool | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+        self.is_sure = after is not None if is_sure is None else is_sure
 
 
 class StepWrite(Protocol):

@@ -6,17 +6,28 @@ from math import inf
 from typing import Any, Final, Literal
 
 from headrace_schemas import Category, GenerationJob, HeadraceError
-from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed
+from headrace_schemas.errors import EndCode, PromptTooLong, ProviderNotAllowed
 from headrace_schemas.events import Attempt
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_ATTEMPTS, MAX_SHORT_TEXT
-from headrace_workers.core.ledger.outcome import UNSAID_SECONDS
+from headrace_workers.core.ledger.outcome import UNSAID_SECONDS, ProviderBusy
 from headrace_workers.core.pipeline.task import Job
-from headrace_workers.core.ports import ProviderBusy, ProviderRefuses
 
 CHAIN: Final = "chain"  # these two are names in the context of a step
 TRIED: Final = "tried"
 _LEAST_SHARE: Final = 0.001  # seconds
+
+
+OWN: Final = "own"  # the provider of models on machines of the deployment: texts that they read stay inside
+# the provider of models on machines of the deployment: texts that they read stay inside
+
+
+class ProviderRefuses(HeadraceError):
+    """An answer that the provider's policy withheld. Another model is not asked in its place: that would evade it."""
+
+    category = Category.PERMANENT
+    end_code = EndCode.CONTENT_POLICY
+    billed = True
 
 
 @dataclass(frozen=True, slots=True)

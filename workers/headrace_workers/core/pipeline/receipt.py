@@ -6,9 +6,8 @@ from typing import Any, Final, Literal
 
 from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict, Result
 from headrace_schemas.event_types import kind_of
-from headrace_workers.core.pipeline.chain import tried_in
+from headrace_workers.core.pipeline.chain import OWN, tried_in
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import OWN
 
 _SEEN: Final = "seen_by"  # the name in the context of a step
 

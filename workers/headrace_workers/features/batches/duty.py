@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 
 from sqlalchemy import Row
 
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.json_lines import Read, read_on
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.text_file import NotReadable, text_of
 from headrace_workers.features.batches.lines import LONGEST_LINE, Admit, admitted, passed_over, terms_of

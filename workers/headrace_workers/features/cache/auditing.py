@@ -15,16 +15,17 @@ from headrace_schemas.event_types import type_of
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.identity import audit_id, explored_id, label_id
 from headrace_workers.core.ledger.charges import NextCall, Prices
-from headrace_workers.core.ledger.outcome import Done, Outcome, Retry, StepWrite, wait_for
+from headrace_workers.core.ledger.outcome import Done, Outcome, ProviderBusy, Retry, StepWrite, wait_for
 from headrace_workers.core.ledger.steps import BATCH, NewStep
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, model_queue
 from headrace_workers.core.pipeline.task import Job, Unit, estimate_tokens, pack
-from headrace_workers.core.ports import Completion, Generator, ProviderBusy, Relation, Request, TextPair, Verdict
 from headrace_workers.features.cache.calibration.audit_labels import compare
 from headrace_workers.features.cache.semantic.lookup_types import Hit, NearMiss
 from headrace_workers.features.cache.store.audit_rows import Afresh, Audited, Label, Labelled, LabelWork, NewAudit, Own
+from headrace_workers.features.generation.generator import Completion, Generator, Request
 from headrace_workers.features.generation.structured.tools import with_format
+from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict
 from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier, tokens_at_most
 
 # The lowest similarity of each stratum; the first stratum also takes everything below it. Errors gather at low

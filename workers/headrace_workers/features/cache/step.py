@@ -11,7 +11,6 @@ from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.core.identity import explored_id
 from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Outcome, StepWrite, Wait, outcome_of
 from headrace_workers.core.pipeline.task import Job, Task
-from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.auditing import Drawn, compared
 from headrace_workers.features.cache.semantic.lookup_types import (
@@ -32,6 +31,7 @@ from headrace_workers.features.knowledge import grounding
 from headrace_workers.features.knowledge.grounding import (
     SCREENED,
     Retrieves,
+    Screener,
     afresh,
     find_screened,
     grounded,
@@ -62,7 +62,7 @@ def recall(
     *,
     cache: "AnswerLookup",
     retrieval: Retrieves,
-    passage_screener: Callable[[], Moderator],
+    passage_screener: Callable[[], Screener],
     cache_mode: CacheMode,
     cache_ttl: float,
     max_wait: float,
@@ -183,7 +183,7 @@ def compared_with(context: Mapping[str, Any], text: str) -> tuple[StepWrite, ...
 
 
 def _passages(
-    places: Sequence[int], tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Moderator]
+    places: Sequence[int], tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Screener]
 ) -> dict[int, grounding.Found | Held]:
     """Return the passages for the tasks at these places. A job without a base has no place here."""
     found = find_screened([tasks[place] for place in places], retrieval, screener) if places else ()

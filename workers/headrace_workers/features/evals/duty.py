@@ -14,11 +14,11 @@ from typing import Any, Final
 from sqlalchemy import Row as LedgerRow
 
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.json_lines import NoJSON, parsed, read_on
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.text_file import MOST_LINES, NotReadable, TooManyLines, text_of
 from headrace_workers.features.batches.new_batch import BatchOptions, submit

@@ -23,9 +23,9 @@ from headrace_workers.core.pipeline.chain import (
     with_attempt,
 )
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Completion, Generator, HasProvider, Unseen
 from headrace_workers.features.generation.answer_additions import answering
 from headrace_workers.features.generation.engines.remote.failures import ServerFailed
+from headrace_workers.features.generation.generator import Completion, Generator, HasProvider, Unseen
 from headrace_workers.features.generation.model_health import BreakerIsOpen
 from headrace_workers.features.generation.store.breakers import signal_of
 

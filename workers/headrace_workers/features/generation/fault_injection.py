@@ -11,9 +11,10 @@ from sqlalchemy import or_, select
 from headrace_schemas import GenerationJob, HeadraceError, Result
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ports import Completion, GivenUp, ProviderBusy, Request, Unseen
+from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.tables import IS_ACTIVE, JOBS
 from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
+from headrace_workers.features.generation.generator import Completion, GivenUp, Request, Unseen
 
 DOWN: Final = "down"
 HANG: Final = "hang"

@@ -13,11 +13,18 @@ from headrace_schemas import Category, HeadraceError, Message, Sampling
 from headrace_schemas.errors import Unavailable, Unparsable
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Completion, Generator, HasProvider, NotAsked, ProviderBusy, Request
-from headrace_workers.core.wrapped_generator import WrappedGenerator
 from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
 from headrace_workers.features.generation.fault_injection import FaultyGenerator
+from headrace_workers.features.generation.generator import (
+    Completion,
+    Generator,
+    HasProvider,
+    NotAsked,
+    Request,
+    WrappedGenerator,
+)
 from headrace_workers.features.generation.store.breakers import (
     Breaker,
     Breakers,

@@ -1,18 +1,26 @@
-"""The models of a process: the model that a worker holds, and the models that count tokens."""
+"""The models of a process: the model that a worker holds, behind its boundary, and the models that count tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from headrace_schemas import Message
+from headrace_schemas import HeadraceError, Message
 from headrace_workers.core.cached_values import RecentReads
+from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.stage import model_queue
-from headrace_workers.core.ports import Generator
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.feature import PROMPT_MARKS
+from headrace_workers.features.generation.generator import (
+    Completion,
+    Generator,
+    NoProbabilities,
+    Request,
+    WrappedGenerator,
+    provider_of,
+)
 from headrace_workers.features.generation.model_health import ModelHealth, MonitoredGenerator
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.settings import GenerationSettings
-from headrace_workers.features.providers.boundary import bounded
+from headrace_workers.features.providers.boundary import Allows, allows, not_allowed
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 from headrace_workers.runtime.worker.parts import WorkerParts
@@ -82,3 +90,47 @@ def counting_models(settings: Settings, registry: Registry) -> CountingModels:
         return messages
 
     return CountingModels(settings.home, registry, shown, longest_mark=sum(each.longest for each in marks))
+
+
+def bounded(generator: Generator, ledger: Ledger) -> Generator:
+    """Return a generator that shows a provider only what tenants allow it to see; a local one is the same as before."""
+    provider = provider_of(generator)
+    return generator if provider is None else BoundedGenerator(generator, provider, allows(ledger))
+
+
+class BoundedGenerator(WrappedGenerator):
+    """A generator of a provider that sees only texts of tenants who allow this provider. As thread-safe as `inner`."""
+
+    def __init__(self, inner: Generator, provider: str, allows: Allows) -> None:
+        super().__init__(inner)
+        self._provider = provider
+        self._allows = allows
+
+    @property
+    def provider(self) -> str:
+        """Return whose machine answers."""
+        return self._provider
+
+    @property
+    def urgent(self) -> "BoundedGenerator":
+        """Return the same boundary around the model for urgent work."""
+        return BoundedGenerator(self._inner.urgent, self._provider, self._allows)
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+        """Answer the requests of tenants who allow the provider; each other one is a ProviderNotAllowed.
+
+        A request without a tenant is never sent.
+        """
+        may = [each.tenant is not None and self._allows(each.tenant, self._provider) for each in requests]
+        sent = [each for each, permitted in zip(requests, may, strict=True) if permitted]
+        answers = iter(self._inner.generate(sent) if sent else ())
+        return [
+            next(answers) if permitted else not_allowed(each.tenant or "", self._provider, self.alias)
+            for each, permitted in zip(requests, may, strict=True)
+        ]
+
+    def choice_probabilities(
+        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
+    ) -> list[tuple[float, ...] | HeadraceError]:
+        """Raise NoProbabilities: such prompts name no tenant, and so none may be sent."""
+        raise NoProbabilities(f"{self.alias} runs at the provider {self._provider}, and gives no probabilities")

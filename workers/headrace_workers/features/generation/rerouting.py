@@ -14,6 +14,7 @@ from sqlalchemy import Connection, or_, select, update
 from headrace_schemas import HeadraceError
 from headrace_schemas.codec import decode_job
 from headrace_schemas.events import Attempt
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.ledger.charges import Bill, routed
 from headrace_workers.core.ledger.job_ends import lock_active
 from headrace_workers.core.ledger.ledger import Ledger
@@ -33,7 +34,6 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import wanted_call
 from headrace_workers.core.pipeline.stage import ReadBytes, model_queue
 from headrace_workers.core.pipeline.task import pack, unpack
-from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.sql.database import among, now_ms
 from headrace_workers.core.sql.store import LedgerStore, durable

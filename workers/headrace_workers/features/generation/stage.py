@@ -11,7 +11,7 @@ from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, ProviderBusy, Retry, Wait
 from headrace_workers.core.pipeline.chain import TRIED, next_in_chain, share_of
 from headrace_workers.core.pipeline.receipt import seen_by
 from headrace_workers.core.pipeline.stage import (
@@ -23,7 +23,6 @@ from headrace_workers.core.pipeline.stage import (
     unexpected,
 )
 from headrace_workers.core.pipeline.task import Job, Task
-from headrace_workers.core.ports import Completion, Generator, GivenUp, ProviderBusy, RemoteSource, Request
 from headrace_workers.features.generation.admission import tokens_at_most
 from headrace_workers.features.generation.answer_additions import answering
 from headrace_workers.features.generation.attempt import (
@@ -41,6 +40,7 @@ from headrace_workers.features.generation.attempt import (
     without_repair,
 )
 from headrace_workers.features.generation.engines.prefixes import digest_of
+from headrace_workers.features.generation.generator import Completion, Generator, GivenUp, RemoteSource, Request
 from headrace_workers.features.generation.model_health import BreakerIsOpen
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
 from headrace_workers.features.generation.structured.tool_calls import with_tools

@@ -17,7 +17,7 @@ from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import ChoiceFormat
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.log import Action
-from headrace_workers.core.ports import Generator, NoProbabilities, Request, provider_of
+from headrace_workers.features.generation.generator import Generator, NoProbabilities, Request, provider_of
 from headrace_workers.features.generation.verifiers.scale import (
     INSTRUCTIONS,
     YES_NO,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from headrace_workers.cli.jobfile import JobFile
     from headrace_workers.cli.receipt_lines import Receipt
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.core.ports import Generator
+    from headrace_workers.features.generation.generator import Generator
     from headrace_workers.features.judging.criterion_trial import Past, Trial
     from headrace_workers.features.judging.judge_probe import Measure, Probe
     from headrace_workers.features.moderation.store import ModeratedJobs, Span
@@ -272,7 +272,7 @@ def _ask_here(
     generator: Generator | None = None
     if total and isinstance(criterion, Rubric | Pairwise):
         from headrace_workers.features.generation.engines.load_generator import load_generator
-        from headrace_workers.features.providers.boundary import bounded
+        from headrace_workers.features.generation.parts import bounded
 
         generator = bounded(load_generator(home_of(), _alias(criterion, model)), ledger)
     with console().status(f"judging {total:,} outputs") as status:

@@ -21,7 +21,7 @@ from headrace_schemas.codec import decode_job
 from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
-from headrace_workers.core.ports import Generator
+from headrace_workers.features.generation.generator import Generator
 from headrace_workers.features.judging.admission import check_criteria
 from headrace_workers.features.judging.scores import Subject
 from headrace_workers.features.judging.scoring import score_all

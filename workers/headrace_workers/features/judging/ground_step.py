@@ -16,7 +16,7 @@ from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_UNSUPPORTED
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import CountingEmbedder, Verdict, Verifier
+from headrace_workers.features.generation.verifiers.verifier import Verdict, Verifier
 from headrace_workers.features.generation.verifiers.verify_stage import (
     Verification,
     asking,
@@ -32,6 +32,7 @@ from headrace_workers.features.judging.scores import (
     may_be_judged,
     to_context,
 )
+from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
 from headrace_workers.features.knowledge.grounding import turn_of
 from headrace_workers.features.knowledge.prompt import passages_of
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas import HeadraceError, Message, Rubric, Sampling
-from headrace_workers.core.ports import Generator, Request
+from headrace_workers.features.generation.generator import Generator, Request
 from headrace_workers.features.generation.verifiers.scale import Scale, Unanswered, read_answer
 from headrace_workers.features.judging.ask_model import PAIR, SCALES, build_pair, build_prompt, preferred
 from headrace_workers.features.judging.scores import Subject

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace_workers.core.ports import Relation
 from headrace_workers.features.generation.parts import held_models
 from headrace_workers.features.generation.verifiers.measured import refuse_chance
+from headrace_workers.features.generation.verifiers.verifier import Relation
 from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
 from headrace_workers.features.judging.ground_step import ClaimVerifier
 from headrace_workers.features.judging.settings import JudgingSettings

@@ -27,7 +27,7 @@ from headrace_schemas import (
     TokenF1,
 )
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ports import Generator
+from headrace_workers.features.generation.generator import Generator
 from headrace_workers.features.judging import checks, reference
 from headrace_workers.features.judging.ask_model import Found, Position, ask_all, judged_by, trouble
 from headrace_workers.features.judging.scores import (

@@ -19,11 +19,11 @@ from headrace_schemas import (
 )
 from headrace_schemas.job import JudgedJob
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, ProviderBusy, Retry, Wait
 from headrace_workers.core.pipeline.receipt import receipt, seen_by
 from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, FurtherAnswers, ReadBytes, Stage, Weight
 from headrace_workers.core.pipeline.task import Job, Task, pieces
-from headrace_workers.core.ports import Generator, ProviderBusy, Unseen, provider_of
+from headrace_workers.features.generation.generator import Generator, Unseen, provider_of
 from headrace_workers.features.generation.stage import own_model
 from headrace_workers.features.generation.structured.tools import said_in
 from headrace_workers.features.generation.verifiers.verify_stage import verify_stage

@@ -25,8 +25,8 @@ from headrace_workers.core.ledger.change_feed import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
-from headrace_workers.core.ports import Embedder
 from headrace_workers.core.progress import Loop
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.knowledge.embedders.embedding_cache import embed_for
 from headrace_workers.features.knowledge.passages import Hit, Passages, chunks_of
 from headrace_workers.features.knowledge.relevance_floor import embedded_questions

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.core.ports import Embedder
+    from headrace_workers.features.knowledge.embedders.embedder import Embedder
     from headrace_workers.features.knowledge.intake import Status
 
 _MOST_BYTES = 10_000_000  # of a file of questions
@@ -366,7 +366,7 @@ def embedder_here() -> "Embedder":
 def _counter(embedder: "Embedder") -> Callable[[str], int]:
     """Return the embedder's own count of tokens if it has one, else an estimate."""
     from headrace_workers.core.pipeline.task import pieces
-    from headrace_workers.core.ports import CountsTokens
+    from headrace_workers.features.knowledge.embedders.embedder import CountsTokens
 
     return embedder.count_tokens if isinstance(embedder, CountsTokens) else pieces
 

@@ -16,7 +16,6 @@ from headrace_schemas.recall import Recall
 from headrace_workers.core.ledger.outcome import Done, Held
 from headrace_workers.core.pipeline.receipt import review_reason
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 
 
@@ -188,6 +187,21 @@ class Retrieves(Protocol):
         """
 
 
+class Screened(Protocol):
+    """A passage that was screened."""
+
+    @property
+    def verdict(self) -> ModerationVerdict:
+        """Return the decision about it."""
+
+
+class Screener(Protocol):
+    """Looks at passages by the policies of tenants. Thread-safe."""
+
+    def moderate(self, texts: Sequence[str], tenants: Sequence[str]) -> Sequence[Screened | HeadraceError]:
+        """Return a verdict for each text, by its tenant's policy. An error means that the text was not screened."""
+
+
 class Look(NamedTuple):
     """The decision about a job's passages: which are left out, which texts a model must judge, and what each receipt
     says.
@@ -202,7 +216,7 @@ class Look(NamedTuple):
         return any(each.action == "block" for each in self.screenings)
 
 
-def find_screened(tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Moderator]) -> list[Found | Held]:
+def find_screened(tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Screener]) -> list[Found | Held]:
     """Return what is found for each task, each of which names a base. Screen passages one by one if their prompt was.
 
     A passage that the policy blocks is left out, and another takes its place. A passage that the policy wants reviewed,
@@ -235,7 +249,7 @@ def find_screened(tasks: Sequence[Task], retrieval: Retrieves, screener: Callabl
     return [_without(each, out) for each, out in zip(found, left_out, strict=True)]
 
 
-def looked_at(citations: Sequence[Citation], verdicts: Sequence[Moderation | HeadraceError]) -> Look | HeadraceError:
+def looked_at(citations: Sequence[Citation], verdicts: Sequence[Screened | HeadraceError]) -> Look | HeadraceError:
     """Return what is to be done about passages with these verdicts: only findings of prompt injection count."""
     screenings = []
     review: str | None = None
@@ -254,14 +268,14 @@ def looked_at(citations: Sequence[Citation], verdicts: Sequence[Moderation | Hea
 
 
 def _looked(
-    found: dict[int, Grounds], tasks: Sequence[Task], screener: Callable[[], Moderator]
+    found: dict[int, Grounds], tasks: Sequence[Task], screener: Callable[[], Screener]
 ) -> dict[int, tuple[Grounds, Look | HeadraceError]]:
     """Look at all passages at once."""
     if not found:
         return {}
     texts = [(place, text) for place, grounds in found.items() for text in grounds.shown]
     tenants = [tasks[place].job.tenant for place, _ in texts]
-    verdicts: Sequence[Moderation | HeadraceError]
+    verdicts: Sequence[Screened | HeadraceError]
     try:
         verdicts = screener().moderate([text for _, text in texts], tenants)
     except HeadraceError as error:  # the policy's head needs an embedder that is not here, say

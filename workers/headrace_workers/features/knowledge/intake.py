@@ -16,11 +16,11 @@ from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownMode
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
-from headrace_workers.core.ports import CountingEmbedder, Embedder
 from headrace_workers.core.progress import Awaited, Loop
 from headrace_workers.features.knowledge import chunking
 from headrace_workers.features.knowledge.chunking import SIZE, CountTokens, FrontMatter, chunk
 from headrace_workers.features.knowledge.documents import Document, DocumentRefused
+from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder, Embedder
 from headrace_workers.features.knowledge.lexical import Terms
 from headrace_workers.features.knowledge.reading import MARKDOWN, SIZE_LIMIT, FoundFiles, Loaded, Reader, load
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument, written

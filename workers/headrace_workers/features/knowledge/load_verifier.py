@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ports import Verifier, provider_of
+from headrace_workers.features.generation.generator import provider_of
 from headrace_workers.features.generation.settings import GenerationSettings
+from headrace_workers.features.generation.verifiers.verifier import Verifier
 from headrace_workers.features.generation.verifiers.verify_stage import IN_PROCESS, ModelVerifier, model_of_verifier
 
 

@@ -11,11 +11,11 @@ from headrace_workers.core.cached_values import once
 from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.task import pieces
-from headrace_workers.core.ports import CountingEmbedder, Embedder
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.files.file_service import files_in
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
+from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder, Embedder
 from headrace_workers.features.knowledge.settings import KnowledgeSettings
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.hints import Broadcast

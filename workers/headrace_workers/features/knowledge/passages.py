@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from headrace_schemas.attributes import AnyFilter, AttributeMap, matches
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Embedder
 from headrace_workers.features.knowledge.chunking import Chunk
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.knowledge.index.vector_index import Limits, VectorIndex
 from headrace_workers.features.knowledge.index.vectors import VectorRefused, read_vector, read_vectors
 from headrace_workers.features.knowledge.lexical import LexicalIndex, Matches, Terms, words

@@ -10,14 +10,28 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Reranker
 from headrace_workers.features.knowledge.passages import Hit
 
 _SENTENCE_TRANSFORMERS: Final = "sentence-transformers:"
+
+
+class Reranker(Protocol):
+    """Model that reads a question and a passage together, and scores how well the passage answers. Thread-safe; built
+    after any fork.
+    """
+
+    @property
+    def name(self) -> str:
+        """Return its name in logs."""
+
+    def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+        """Return a score for each passage, in their order: a higher one is better. Compare only the scores of one
+        call.
+        """
 
 
 def load_reranker(name: str) -> Reranker:

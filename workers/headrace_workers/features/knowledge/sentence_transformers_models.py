@@ -12,8 +12,8 @@ import numpy as np
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ports import Relation, TextPair, Verdict
 from headrace_workers.features.generation.models.added_tokens import read_plainly
+from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict
 from headrace_workers.features.generation.verifiers.verify_stage import within
 from headrace_workers.features.knowledge.embedders.unit import unit_length
 

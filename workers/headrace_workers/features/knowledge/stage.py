@@ -9,7 +9,7 @@ from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome, outcome_o
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, Stage, Weight
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import CountingEmbedder
+from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
 
 
 def check_whole(alias: str, tokens: int, most: int) -> None:

@@ -10,11 +10,11 @@ from typing import Any, Final
 from headrace_schemas import Answer, GenerationJob, HeadraceError, Message, Output, Usage
 from headrace_workers.core.ledger.outcome import Done, Retry
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Moderation
 from headrace_workers.features.cache.step import CONTEXT as RECALL
 from headrace_workers.features.cache.step import GIVEN
 from headrace_workers.features.generation.attempt import GENERATE, TURNS, given_up, objected, turns_in
 from headrace_workers.features.generation.structured.tools import said_in
+from headrace_workers.features.moderation.detector import Moderation
 
 MOST: Final = 2  # times, of one job
 _CONTEXT: Final = "asked_again"

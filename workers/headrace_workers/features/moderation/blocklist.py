@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector import MAX_DETECTIONS, with_part
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, with_part
 
 MAX_FILE_BYTES: Final = 1_000_000
 MAX_ENTRIES: Final = 10_000

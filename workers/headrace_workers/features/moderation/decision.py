@@ -10,8 +10,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.hazards import hazard_of
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.moderation import Action
-from headrace_workers.core.ports import Detection, Moderation, Source
-from headrace_workers.features.moderation.detector import MAX_DETECTIONS, MAX_FINDINGS
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, MAX_FINDINGS, Detection, Moderation, Source
 from headrace_workers.features.moderation.leak import CANARY
 from headrace_workers.features.moderation.policy import ACTIONS, Policy
 

@@ -11,7 +11,7 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.config_watch import EVERY, ConfigWatch
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Detector, Instructions, Moderation
+from headrace_workers.features.moderation.detector import Detector, Instructions, Moderation
 from headrace_workers.features.moderation.leak import UNMARKED, Canaries
 from headrace_workers.features.moderation.moderator import Aids, PolicyModerator, with_policy
 from headrace_workers.features.moderation.policy import Policy

@@ -5,8 +5,8 @@ from typing import Final
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.core.ports import Detection, Generator
-from headrace_workers.features.moderation.detector import MAX_DETECTIONS, NoAnswer, with_part
+from headrace_workers.features.generation.generator import Generator
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, NoAnswer, with_part
 from headrace_workers.features.moderation.segments import Part, stretches
 
 CATEGORY: Final = "unsafe"

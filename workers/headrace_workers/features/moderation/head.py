@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import HazardName
-from headrace_workers.core.ports import Detection, Embedder
-from headrace_workers.features.moderation.detector import MAX_DETECTIONS, with_part
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, with_part
 from headrace_workers.features.moderation.segments import Part, segments
 
 MAX_BYTES: Final = 16_000_000

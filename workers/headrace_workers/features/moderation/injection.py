@@ -15,8 +15,8 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.core.ports import Detection, Embedder
-from headrace_workers.features.moderation.detector import MAX_DETECTIONS, with_part
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, with_part
 from headrace_workers.features.moderation.head import found_in_parts
 
 CATEGORY: Final = "prompt_injection"

@@ -9,8 +9,7 @@ from itertools import takewhile
 from typing import Final, Protocol
 
 from headrace_schemas import Message
-from headrace_workers.core.ports import Detection, Instructions, Source
-from headrace_workers.features.moderation.detector import MAX_DETECTIONS, with_part
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, Instructions, Source, with_part
 
 _LABEL: Final = b"headrace canary"  # another use of the same secret has other keys
 _DIGITS: Final = 20  # hexadecimal: 80 bits

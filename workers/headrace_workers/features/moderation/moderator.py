@@ -13,18 +13,18 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.log import Action as LogAction
-from headrace_workers.core.ports import (
+from headrace_workers.features.generation.generator import Generator
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
+from headrace_workers.features.moderation.decision import Judge
+from headrace_workers.features.moderation.detector import (
     Detection,
     Detector,
-    Embedder,
-    Generator,
     Instructions,
     Moderation,
     Moderator,
+    NoAnswer,
     Source,
 )
-from headrace_workers.features.moderation.decision import Judge
-from headrace_workers.features.moderation.detector import NoAnswer
 from headrace_workers.features.moderation.injection import CATEGORY as INJECTION
 from headrace_workers.features.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
 from headrace_workers.features.moderation.openai_endpoint import OpenAIDetector

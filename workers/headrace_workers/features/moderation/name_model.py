@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector import MAX_DETECTIONS, with_part
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, with_part
 from headrace_workers.features.moderation.segments import stretches
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from headrace_schemas.hazards import OF_OPENAI
-from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector import MAX_DETECTIONS, NoAnswer, with_part
+from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, NoAnswer, with_part
 from headrace_workers.features.moderation.segments import Part, stretches
 
 if TYPE_CHECKING:

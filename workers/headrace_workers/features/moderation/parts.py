@@ -9,11 +9,11 @@ from headrace_workers.core.cached_values import once
 from headrace_workers.core.config_watch import EVERY
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.outage import KeepsGoing
-from headrace_workers.core.ports import Detector, Moderator
 from headrace_workers.core.progress import Awaited, Loop, Progress
 from headrace_workers.features.generation.parts import load
 from headrace_workers.features.knowledge.parts import embedder
 from headrace_workers.features.moderation.deployed_policy import InForce, canaries_of, policy_here, trusts_system_of
+from headrace_workers.features.moderation.detector import Detector, Moderator
 from headrace_workers.features.moderation.leak import Canaries
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy

@@ -7,8 +7,7 @@ from functools import cache, cached_property
 from typing import Final
 
 from headrace_schemas.hazards import HAZARDS
-from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector import version_of
+from headrace_workers.features.moderation.detector import Detection, version_of
 from headrace_workers.features.moderation.personal_patterns import WORDS, national_ids
 from headrace_workers.features.moderation.personal_words import ANYTHING, GATES, WORDED, QuickPattern
 from headrace_workers.features.moderation.segments import outermost, windows

@@ -18,8 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector import with_part
+from headrace_workers.features.moderation.detector import Detection, with_part
 from headrace_workers.features.moderation.personal_words import QuickPattern
 
 SCORE_FLOOR: Final = 0.5

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from headrace_workers.core.ports import Detection
-from headrace_workers.features.moderation.detector import version_of
+from headrace_workers.features.moderation.detector import Detection, version_of
 from headrace_workers.features.moderation.segments import outermost, windows
 
 # JSON Web Tokens of any length (RFC 7515 and 7516), in linear time: found by their header, read whole.

@@ -26,7 +26,6 @@ from headrace_schemas.tool import Tool
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, StepWrite
 from headrace_workers.core.pipeline.receipt import receipt, review_reason
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Instructions, Moderation, Moderator
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, PLACES, TTL_MS
 from headrace_workers.features.cache.store.entries import Admit, Disallow, EntryKeys, Withdraw
@@ -35,6 +34,7 @@ from headrace_workers.features.generation.structured.tools import as_json
 from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.knowledge.grounding import SCREENED, USED
 from headrace_workers.features.moderation.asked_again import send_back, whole
+from headrace_workers.features.moderation.detector import Instructions, Moderation, Moderator
 from headrace_workers.features.moderation.leak import UNMARKED, Canaries
 
 _MOST: Final = 50_000  # digests, of 32 bytes each

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, NamedTuple
 
-from headrace_workers.core.ports import Detection
+from headrace_workers.features.moderation.detector import Detection
 
 # Text inside runs of base64, decoded once. Base64 inside decoded text is not decoded again.
 

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import Clock
 from headrace_workers.features.quality.store import Labels, PassRates
 
 DUTY: Final = "pass_rates"

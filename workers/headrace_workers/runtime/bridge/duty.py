@@ -12,8 +12,8 @@ from sqlalchemy import Row
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.admission import AdmissionRules
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.hints import Hint, HintReceiver

@@ -12,7 +12,7 @@ from kafka.errors import for_code
 
 from headrace_producers.kafka_internals import follow_fetches
 from headrace_producers.words import words
-from headrace_workers.core.ports import Clock
+from headrace_workers.core.clock import Clock
 
 _RESTS = 2.0  # seconds that a partition is left alone after a fetch that raised: brokers answer such at once
 

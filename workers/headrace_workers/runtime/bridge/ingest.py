@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from headrace_producers.any_record import Unreadable
 from headrace_schemas.topics import Topic, topic_of
 from headrace_workers.core.admission import AdmissionRules
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, Record, forgotten
 from headrace_workers.core.ledger.ingest import NewJob
@@ -19,7 +20,6 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import PositionsMoved
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable, awaited
-from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.duty import IncidentReporter, LedgerTime
 from headrace_workers.runtime.bridge.fetches import Fetches, PartitionWatch

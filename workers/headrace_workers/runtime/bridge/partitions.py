@@ -22,11 +22,11 @@ from headrace_producers.attentive import attend
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.words import words
 from headrace_schemas.topics import INBOUND
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.positions import Advance, LogPartition, Position, PositionsMoved
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable
-from headrace_workers.core.ports import Clock
 from headrace_workers.runtime.bridge.cluster import fingerprint_of, newest_match, with_fingerprint
 
 DUTY = "ingest"

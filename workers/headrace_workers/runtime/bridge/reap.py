@@ -7,6 +7,7 @@ from typing import Any
 from headrace_schemas import HeadraceError
 from headrace_schemas.codec import decode_job
 from headrace_schemas.job import Job
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.unserved_steps import Move, Stay
 from headrace_workers.core.log import Action, log
@@ -14,7 +15,6 @@ from headrace_workers.core.pipeline.chain import with_chain
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage, Weight
 from headrace_workers.core.pipeline.task import pack, unpack
-from headrace_workers.core.ports import Clock
 
 _LONGEST_MS = 1_500  # that something waits before anybody asks whether there is a worker
 

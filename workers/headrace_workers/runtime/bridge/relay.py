@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 from headrace_producers.words import words
 from headrace_schemas import Topic
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import OutboxRow
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable, awaited
-from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.destinations import Destination
 from headrace_workers.runtime.bridge.duty import DutyLease, IncidentReporter, LedgerTime

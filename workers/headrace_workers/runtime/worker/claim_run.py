@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.ledger.completion import Completed, CompletedTogether, RunOver, StepResult
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
@@ -22,7 +23,6 @@ from headrace_workers.core.ledger.outbox import Outgoing
 from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import awaited
-from headrace_workers.core.ports import Clock
 from headrace_workers.core.progress import Progress
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.assignment import COMPANY, Assigner, FollowUp, behind

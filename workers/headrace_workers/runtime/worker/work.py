@@ -12,6 +12,7 @@ from typing import Any
 
 from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord
+from headrace_workers.core.clock import Clock
 from headrace_workers.core.ledger.charges import not_made
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.leases import Started, StepRow
@@ -21,7 +22,6 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, failed, settle, settle_dead, task_of
 from headrace_workers.core.pipeline.stage import Step, Weight, run_isolated, unreadable
 from headrace_workers.core.pipeline.task import Task, Unit, published, unpack
-from headrace_workers.core.ports import Clock
 from headrace_workers.runtime.settings import Settings
 
 Member = tuple[StepRow, Task | Unit]

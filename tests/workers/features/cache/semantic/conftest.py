@@ -19,7 +19,6 @@ from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
-from headrace_workers.core.ports import Moderator
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
@@ -27,6 +26,7 @@ from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.stage import as_it_is, no_job
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.features.moderation.detector import Moderator
 from headrace_workers.features.moderation.leak import UNMARKED
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector

@@ -157,7 +157,7 @@ def test_what_else_a_policy_finds_in_a_passage_is_no_reason_to_leave_it_out(flow
         name, version, reads_words, categories = "insults", "1", False, frozenset({"profanity"})
 
         def detect(self, texts):
-            from headrace_workers.core.ports import Detection
+            from headrace_workers.features.moderation.detector import Detection
 
             return [[Detection("profanity", 1.0, 0, 1)] if MILL in text else [] for text in texts]
 

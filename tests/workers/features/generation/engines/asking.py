@@ -1,8 +1,8 @@
 """Asking an engine."""
 
 from headrace_schemas import HeadraceError, Message, Sampling
-from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
+from headrace_workers.features.generation.generator import Completion, Request
 
 
 def ask(text: str, **sampling: object) -> Request:

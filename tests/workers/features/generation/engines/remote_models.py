@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from headrace_schemas import Message, Sampling
-from headrace_workers.core.ports import Generator, Request, never
 from headrace_workers.features.generation.engines.engine import LoadOptions
 from headrace_workers.features.generation.engines.load_generator import load_generator
+from headrace_workers.features.generation.generator import Generator, Request, never
 
 REMOTE_ENGINES = ("openai", "anthropic")
 

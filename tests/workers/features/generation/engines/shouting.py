@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from headrace_schemas import HeadraceError, Message
-from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
+from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models.registry import ModelCard
 
 

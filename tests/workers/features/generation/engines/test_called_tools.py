@@ -8,8 +8,8 @@ import pytest
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.tool import Tool
-from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
+from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models.convert import convert
 from headrace_workers.features.generation.structured.tool_calls import with_tools
 

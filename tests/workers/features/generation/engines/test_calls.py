@@ -20,9 +20,8 @@ from headrace_schemas.errors import PromptTooLong
 from headrace_schemas.tool import Tool
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.outcome import Outcome
+from headrace_workers.core.ledger.outcome import Outcome, ProviderBusy
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Completion, ProviderBusy, Request
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.engines.engine import LoadOptions
@@ -30,6 +29,7 @@ from headrace_workers.features.generation.engines.load_generator import load_gen
 from headrace_workers.features.generation.engines.remote import http_client
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, ProviderRefuses, ProviderRejects
 from headrace_workers.features.generation.engines.remote.generator import Piece, answer
+from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.stage import generate
 

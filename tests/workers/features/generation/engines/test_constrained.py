@@ -23,11 +23,11 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
-from headrace_workers.core.ports import Completion, GivenUp, Request
 from headrace_workers.features.generation.engines import constrained, ctranslate2_generator
 from headrace_workers.features.generation.engines.constrained import Compiling, ConstrainedRow, Endings, Grammars
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.engines.stopping import Row
+from headrace_workers.features.generation.generator import Completion, GivenUp, Request
 from headrace_workers.features.generation.structured.grammar import grammar_of
 
 BYTES = LLTokenizer("byte")

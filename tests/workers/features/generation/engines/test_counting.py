@@ -10,9 +10,9 @@ import pytest
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong, UnknownModel
-from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
+from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
 from headrace_workers.features.generation.parts import counting_models
 from headrace_workers.features.moderation.leak import LONGEST_MARK

@@ -16,9 +16,9 @@ from tests.workers.features.generation.engines.asking import ask, done, one
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
-from headrace_workers.core.ports import Completion, GivenUp
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.engines.slots import Run
+from headrace_workers.features.generation.generator import Completion, GivenUp
 from headrace_workers.features.generation.models.registry import read_card, write_card
 
 MIXED = ("a", "what is this?", "a longer prompt " * 6, "b", "tell me of rivers and mills " * 3)
@@ -132,7 +132,7 @@ def test_a_seed_means_the_same_in_every_process(tiny: CTranslate2Generator, tiny
         "from headrace_schemas import Message, Sampling\n"
         "from headrace_workers.features.generation.engines.engine import LoadOptions\n"
         "from headrace_workers.features.generation.engines.load_generator import load_generator\n"
-        "from headrace_workers.core.ports import Request\n"
+        "from headrace_workers.features.generation.generator import Request\n"
         "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny', LoadOptions(inter_threads=1))\n"
         "def ask(text, **sampling): return Request((Message(role='user', content=text),), Sampling(**sampling))\n"
         "generator.generate([ask('other', temperature=1.5, max_tokens=9), ask('and', max_tokens=5)])\n"
@@ -149,7 +149,7 @@ def test_a_process_that_ends_right_after_an_answer_ends_well(tiny_home: Path) ->
         "from headrace_schemas import Message, Sampling\n"
         "from headrace_workers.features.generation.engines.engine import LoadOptions\n"
         "from headrace_workers.features.generation.engines.load_generator import load_generator\n"
-        "from headrace_workers.core.ports import Request\n"
+        "from headrace_workers.features.generation.generator import Request\n"
         "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny', LoadOptions(inter_threads=1))\n"
         "asked = Request((Message(role='user', content='x'),), Sampling(max_tokens=9, stop=('zz',)))\n"
         "generator.generate([asked])"
@@ -371,7 +371,7 @@ def test_serving_imports_neither_torch_nor_transformers(tiny_home: Path) -> None
         "import sys, pathlib, headrace_workers.wiring\n"
         "from headrace_schemas import Message, Sampling\n"
         "from headrace_workers.features.generation.engines.load_generator import load_generator\n"
-        "from headrace_workers.core.ports import Request\n"
+        "from headrace_workers.features.generation.generator import Request\n"
         "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny')\n"
         "generator.generate([Request((Message(role='user', content='x'),), Sampling(max_tokens=2))])\n"
         "heavy = ('torch', 'transformers', 'ctranslate2.converters', 'ctranslate2.specs', 'gguf', 'huggingface_hub')\n"

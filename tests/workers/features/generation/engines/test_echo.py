@@ -9,7 +9,7 @@ import pytest
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.core.ports import Completion, GivenUp, Request
+from headrace_workers.features.generation.generator import Completion, GivenUp, Request
 from headrace_workers.testing import EchoGenerator
 
 
@@ -66,7 +66,7 @@ def test_it_sleeps_when_told_to() -> None:
 def test_it_kills_its_process_when_told_to() -> None:
     code = (
         "from headrace_schemas import Message, Sampling\n"
-        "from headrace_workers.core.ports import Request\n"
+        "from headrace_workers.features.generation.generator import Request\n"
         "from headrace_workers.testing import EchoGenerator\n"
         "EchoGenerator().generate([Request((Message(role='user', content='now %%crash%%'),), Sampling())])\n"
     )

@@ -12,8 +12,8 @@ from tests.workers.features.generation.engines.remote_models import REMOTE_ENGIN
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.core.ports import Completion, Generator, GivenUp
 from headrace_workers.features.generation.engines.load_generator import load_generator
+from headrace_workers.features.generation.generator import Completion, Generator, GivenUp
 from headrace_workers.testing import make_echo_model
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.tool import Offer, Tool
-from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.prefixes import (
     FEWEST,
     LEAST_TOKENS,
@@ -18,6 +17,7 @@ from headrace_workers.features.generation.engines.prefixes import (
     Prefixes,
     digest_of,
 )
+from headrace_workers.features.generation.generator import Request
 
 LONG = "You are the assistant of a shop. " * 20
 

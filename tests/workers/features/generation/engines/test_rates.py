@@ -11,8 +11,9 @@ from tests.services.provider import providing
 from tests.services.redis import RedisServer
 from tests.workers.features.generation.engines.remote_models import ask, remote
 
-from headrace_workers.core.ports import Completion, ProviderBusy
+from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
+from headrace_workers.features.generation.generator import Completion
 from headrace_workers.features.generation.models.catalogue import RemoteModel, SecretReference
 from headrace_workers.runtime.wire.redis import redis_client
 

@@ -19,7 +19,7 @@ from tests.workers.features.generation.engines.remote_models import REMOTE_ENGIN
 from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.core.ports import Completion, Generator, GivenUp, NotAsked, ProviderBusy
+from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.features.generation.engines.remote import generator
 from headrace_workers.features.generation.engines.remote.failures import (
     AnswerLost,
@@ -30,6 +30,7 @@ from headrace_workers.features.generation.engines.remote.failures import (
     RequestRejected,
     ServerFailed,
 )
+from headrace_workers.features.generation.generator import Completion, Generator, GivenUp, NotAsked
 
 
 @pytest.fixture(params=REMOTE_ENGINES)

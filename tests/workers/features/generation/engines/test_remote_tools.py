@@ -13,7 +13,7 @@ from tests.workers.features.generation.engines.remote_models import REMOTE_ENGIN
 from headrace_schemas import GenerationJob, Message, Sampling
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.tool import NamedTool, Tool, ToolCall, ToolChoice
-from headrace_workers.core.ports import Completion, Request
+from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.structured.tool_calls import with_tools
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f10"

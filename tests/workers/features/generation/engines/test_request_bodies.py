@@ -22,11 +22,11 @@ from headrace_schemas.output_format import (
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
 from headrace_workers.core.pipeline.chain import tried_in
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Completion, Request
 from headrace_workers.features.generation.admission import PromptCheck
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.remote.failures import ProviderRejects
 from headrace_workers.features.generation.engines.remote.request_bodies import anthropic_schema, openai_schema
+from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.stage import generate
 from headrace_workers.http.openai_errors import refused

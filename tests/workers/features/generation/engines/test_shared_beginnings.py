@@ -10,10 +10,10 @@ from tests.workers.features.generation.engines.asking import done
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.engines.prefixes import FEWEST, LEAST_TOKENS, MOST_KEPT, OFTEN
 from headrace_workers.features.generation.engines.prompts import ChatTemplate, Prompts
+from headrace_workers.features.generation.generator import Request
 from headrace_workers.features.generation.models.registry import read_card
 
 SHOP = "You are the assistant of a shop, and answer politely. " + " ".join(

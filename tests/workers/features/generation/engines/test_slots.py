@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.services.eventually import eventually
 
 from headrace_schemas import Message, Sampling
-from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines import ctranslate2_generator, slots
 from headrace_workers.features.generation.engines.slots import IdleMemory, Slots, UrgentRuns
+from headrace_workers.features.generation.generator import Request
 
 
 def test_ordinary_work_waits_for_a_slot_and_urgent_work_does_not():

@@ -7,8 +7,8 @@ from tests.services.models import SMOLLM2
 from tests.workers.features.generation.engines.asking import ask, done, one
 
 from headrace_schemas import Message, Sampling
-from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
+from headrace_workers.features.generation.generator import Request
 
 
 @pytest.fixture(scope="module")

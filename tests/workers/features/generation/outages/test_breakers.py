@@ -18,16 +18,16 @@ from headrace_schemas.errors import Unavailable, Unparsable
 from headrace_schemas.job import Lane
 from headrace_schemas.model_events import BreakerClosed
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger.outcome import Done, Retry, Wait
-from headrace_workers.core.pipeline.chain import tried_in
+from headrace_workers.core.ledger.outcome import Done, ProviderBusy, Retry, Wait
+from headrace_workers.core.pipeline.chain import OWN, tried_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import task_of
 from headrace_workers.core.pipeline.task import unpack
-from headrace_workers.core.ports import OWN, Completion, NotAsked, ProviderBusy, RemoteSource, Request
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
+from headrace_workers.features.generation.generator import Completion, NotAsked, RemoteSource, Request
 from headrace_workers.features.generation.model_health import (
     BreakerIsOpen,
     KnownBreakers,

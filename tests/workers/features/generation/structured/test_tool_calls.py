@@ -11,7 +11,7 @@ from headrace_schemas import GenerationJob
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.events import FinishReason
 from headrace_schemas.tool import Tool, ToolCall
-from headrace_workers.core.ports import Completion
+from headrace_workers.features.generation.generator import Completion
 from headrace_workers.features.generation.structured.tool_calls import calls_in, fault_of, with_tools
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f10"

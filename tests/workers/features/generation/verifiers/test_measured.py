@@ -6,9 +6,9 @@ import pytest
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.children import children_of
-from headrace_workers.core.ports import Relation
 from headrace_workers.features.generation.commands.serving import embedded_stack
 from headrace_workers.features.generation.verifiers.measured import note, note_probe, refuse_chance
+from headrace_workers.features.generation.verifiers.verifier import Relation
 from headrace_workers.runtime.embedded.stack import Addresses
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.parts import pipeline_of

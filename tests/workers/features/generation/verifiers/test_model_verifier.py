@@ -7,9 +7,10 @@ from tests.workers.features.judging.judge_model import JudgeModel, Prompt
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import ProviderNotAllowed
-from headrace_workers.core.ports import Completion, NoProbabilities, Relation, Request, TextPair, Verdict
+from headrace_workers.features.generation.generator import Completion, NoProbabilities, Request
+from headrace_workers.features.generation.parts import BoundedGenerator
+from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict
 from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
-from headrace_workers.features.providers.boundary import BoundedGenerator
 
 PAIR = TextPair(Relation.SAME_QUESTION, "How do I cancel?", "How can I cancel?", "shop")
 

@@ -13,8 +13,9 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.core.ports import Completion, NoProbabilities, Relation, TextPair, Verdict
 from headrace_workers.features.cache.settings import CacheSettings
+from headrace_workers.features.generation.generator import Completion, NoProbabilities
+from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict
 from headrace_workers.features.generation.verifiers.verify_stage import (
     ModelVerifier,
     asking,

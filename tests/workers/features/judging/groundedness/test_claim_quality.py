@@ -3,7 +3,7 @@
 import pytest
 from tests.workers.features.judging.judge_model import JudgeModel
 
-from headrace_workers.core.ports import Relation
+from headrace_workers.features.generation.verifiers.verifier import Relation
 from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
 from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder

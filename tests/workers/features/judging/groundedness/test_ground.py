@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace_workers.core.ports import CountingEmbedder
 from headrace_workers.features.judging.groundedness.doubts import _told_of_others, doubts
 from headrace_workers.features.judging.groundedness.evidence import MOST_UNITS, embedded, units
 from headrace_workers.features.judging.groundedness.ground import MOST_SENTENCES, ground
+from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
 from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
 GIVEN = (

@@ -12,7 +12,7 @@ from tests.workers.features.knowledge.embedders.make_reference import read_refer
 from tests.workers.sentence_folder import HIDDEN, MAX_TOKENS
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ports import CountingEmbedder
+from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
 from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 
 pytestmark = pytest.mark.slow  # to load torch takes longer than all that is done with it

@@ -12,8 +12,7 @@ from tests.services.need import need
 from tests.workers.sentence_folder import CONFIG, HIDDEN, bert_weights, write_safetensors, write_tokenizer
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ports import Reranker
-from headrace_workers.features.knowledge.reranking import load_reranker
+from headrace_workers.features.knowledge.reranking import Reranker, load_reranker
 
 PASSAGES = ["a mill by the river", "a clock", "", "river " * 30, "half \ud800 of a pair"]
 

@@ -8,7 +8,6 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_schemas.recall import CacheTier, Verified
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ports import Relation, TextPair, Verifier
 from headrace_workers.features.cache.semantic.coalescing import Coalescing, still_without
 from headrace_workers.features.cache.semantic.keyed_requests import (
     KeyedRequest,
@@ -31,6 +30,7 @@ from headrace_workers.features.cache.semantic.lookup_types import (
 from headrace_workers.features.cache.semantic.nearest import Likeness, Near
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Entry
+from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verifier
 
 
 class HitVerification:

@@ -8,12 +8,12 @@ from typing import Final, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.core.ports import Embedder
 from headrace_workers.features.cache.guards.profile import Profile, profile
 from headrace_workers.features.cache.guards.refusal import Refusal, against, refusal
 from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Neighbour, Question, Shelf
 from headrace_workers.features.cache.semantic.scope_limits import Limit
 from headrace_workers.features.cache.store.answers import Change
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.knowledge.embedders.embedding_cache import embed_for
 
 

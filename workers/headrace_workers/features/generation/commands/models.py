@@ -192,7 +192,7 @@ def enter_models(home: Path, names: Sequence[str]) -> list[str]:
 
     Raise ConfigurationError if its alias means another model here.
     """
-    from headrace_workers.core.ports import OWN
+    from headrace_workers.core.pipeline.chain import OWN
     from headrace_workers.features.generation.engines.engine import need_client
     from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE, read_catalogue
     from headrace_workers.features.generation.models.model_address import enter_model, parse_address

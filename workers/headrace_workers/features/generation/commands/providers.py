@@ -10,7 +10,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import Name
 from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
-from headrace_workers.core.ports import OWN
+from headrace_workers.core.pipeline.chain import OWN
 from headrace_workers.runtime.settings import home_of
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def _price(text: str | None) -> tuple[float, float] | None:
 def _try(alias: str, entry: "CatalogueModel", price: tuple[float, float] | None) -> str:
     """Ask the model once, and return what to say of its answer. Raise ConfigurationError if it gave none."""
     from headrace_schemas import Message, Sampling
-    from headrace_workers.core.ports import Completion, Request
     from headrace_workers.features.generation.engines.engine import LoadOptions, engines
+    from headrace_workers.features.generation.generator import Completion, Request
     from headrace_workers.features.generation.models.registry import remote_card
 
     say(f"asking {entry.model} at {entry.endpoint}; its answer may take up to {entry.first_token:g} s to begin")

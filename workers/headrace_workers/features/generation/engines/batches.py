@@ -10,11 +10,11 @@ from typing import Final, TypeVar
 from headrace_schemas import HeadraceError, Sampling
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import never
 from headrace_workers.features.generation.engines.constrained import ConstrainedRow
 from headrace_workers.features.generation.engines.engine import Placement
 from headrace_workers.features.generation.engines.prefixes import NONE, Beginning, common
 from headrace_workers.features.generation.engines.slots import Slots
+from headrace_workers.features.generation.generator import never
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from headrace_schemas import HeadraceError, Sampling, Usage
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.output_format import Failure, JsonObjectFormat, JsonSchemaFormat, OutputFormat
-from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.logits import LogitsStep, UnusableLogits, draw
 from headrace_workers.features.generation.engines.stopping import Row, Step, Stopper
+from headrace_workers.features.generation.generator import Request
 from headrace_workers.features.generation.structured.grammar import grammar_of, grammar_of_call
 from headrace_workers.features.generation.structured.tools import Dialect
 

@@ -23,7 +23,6 @@ from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import Unparsable
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.machine import available_cores, keep_freed_memory
-from headrace_workers.core.ports import Completion, GivenUp, Request, never
 from headrace_workers.features.generation.engines.batches import (
     Prompt,
     PromptBatches,
@@ -43,6 +42,7 @@ from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS, B
 from headrace_workers.features.generation.engines.prompts import Prompts, check_vocabulary, end_ids
 from headrace_workers.features.generation.engines.slots import IDLE_MEMORY, Slots
 from headrace_workers.features.generation.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
+from headrace_workers.features.generation.generator import Completion, GivenUp, Request, never
 from headrace_workers.features.generation.models.registry import ModelCard, broken_model, read_card, with_range
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.

@@ -16,10 +16,10 @@ from typing import Final
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
 from headrace_workers.core.machine import available_cores
-from headrace_workers.core.ports import Completion, GivenUp, Request, never
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
 from headrace_workers.features.generation.engines.stopping import cut_at_stop
+from headrace_workers.features.generation.generator import Completion, GivenUp, Request, never
 from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
 
 CONTEXT_LENGTH: Final = 32_768

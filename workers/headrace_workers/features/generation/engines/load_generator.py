@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ports import Generator
 from headrace_workers.features.generation.engines.echo import ENGINE as ECHO
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, engines
 from headrace_workers.features.generation.engines.remote.anthropic import ENGINE as ANTHROPIC
 from headrace_workers.features.generation.engines.remote.openai import ENGINE as OPENAI
+from headrace_workers.features.generation.generator import Generator
 from headrace_workers.features.generation.models.registry import ModelCard, list_cards, load_card, model_dir
 
 if TYPE_CHECKING:

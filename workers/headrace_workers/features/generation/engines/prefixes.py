@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from headrace_schemas import Message
 from headrace_schemas.tool import NO_TOOLS, Offer
-from headrace_workers.core.ports import Request
+from headrace_workers.features.generation.generator import Request
 from headrace_workers.features.generation.structured.tools import as_json, described, size_of
 
 LEAST_TOKENS: Final = 128  # of a beginning: fewer cost less than a batch that is cut in two for them

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.core.ports import never
+from headrace_workers.features.generation.generator import never
 
 # Tokens decoded beyond the longest stop string, since a decoder treats the first of a text in its own way.
 _MARGIN = 4

@@ -32,7 +32,7 @@ from headrace_schemas.limits import MAX_CHAIN, Alias, Name, ShortText
 from headrace_schemas.output_format import FormatName
 from headrace_schemas.reasons import describe
 from headrace_workers.core.environment import environment
-from headrace_workers.core.ports import OWN
+from headrace_workers.core.pipeline.chain import OWN
 
 _REFERENCE: Final = re.compile(r"(env):([A-Za-z_][A-Za-z0-9_]*)|(file):(/.+)")
 _MOST_BYTES: Final = 65_536

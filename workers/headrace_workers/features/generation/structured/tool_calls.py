@@ -13,7 +13,7 @@ from headrace_schemas import GenerationJob
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.tool import MAX_CALLS, Offer, Tool, ToolCall
-from headrace_workers.core.ports import Completion
+from headrace_workers.features.generation.generator import Completion
 from headrace_workers.features.generation.structured.tools import CLOSE, OPEN, arguments_schema, as_json
 from headrace_workers.features.generation.structured.validity import NotJson, check_of, read_beginning, read_whole
 

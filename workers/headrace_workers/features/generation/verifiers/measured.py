@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.ports import Relation
+from headrace_workers.features.generation.verifiers.verifier import Relation
 
 _FILE: Final = "verifiers.json"  # in the home
 _JUDGE: Final = "judge"

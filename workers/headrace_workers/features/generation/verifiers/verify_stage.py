@@ -19,16 +19,12 @@ from headrace_workers.core.ledger.outcome import Done, Outcome
 from headrace_workers.core.pipeline.receipt import seen_by
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight
 from headrace_workers.core.pipeline.task import Job, Task
-from headrace_workers.core.ports import (
+from headrace_workers.features.generation.generator import (
     Completion,
     Generator,
     NoProbabilities,
-    Relation,
     Request,
-    TextPair,
     Unseen,
-    Verdict,
-    Verifier,
     provider_of,
 )
 from headrace_workers.features.generation.verifiers.scale import (
@@ -40,6 +36,7 @@ from headrace_workers.features.generation.verifiers.scale import (
     read_answer,
     read_words,
 )
+from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict, Verifier
 
 T = TypeVar("T")
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from headrace_schemas import HeadraceError
-from headrace_workers.core.ports import Embedder, Relation, TextPair, Verdict, Verifier
 from headrace_workers.features.cache.measuring import VerifierQuality, measure_pairs
+from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict, Verifier
 from headrace_workers.features.judging.groundedness.doubts import doubts, support
 from headrace_workers.features.judging.groundedness.evidence import embedded, units
 from headrace_workers.features.judging.groundedness.ground import ground, pairs_of
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 
 
 class LabelledClaim(NamedTuple):

@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.core.ports import Embedder
 from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats, Lacking
 from headrace_workers.features.judging.groundedness.polarity import agreeing
 from headrace_workers.features.judging.groundedness.sentences import (
@@ -26,6 +25,7 @@ from headrace_workers.features.judging.groundedness.sentences import (
     read,
     with_last_words,
 )
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 
 _MOST: Final = 2  # of either kind that count
 _MOST_KEYS: Final = 100  # of a sentence that are looked at

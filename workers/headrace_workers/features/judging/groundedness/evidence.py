@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.core.ports import Embedder
 from headrace_workers.features.cache.guards.words import lines_of
 from headrace_workers.features.judging.groundedness.sentences import (
     Read,
@@ -22,6 +21,7 @@ from headrace_workers.features.judging.groundedness.sentences import (
     sentences,
     written_names,
 )
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 
 Floats = NDArray[np.float32]
 

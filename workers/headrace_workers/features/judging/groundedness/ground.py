@@ -7,10 +7,11 @@ from typing import Any, Final
 import numpy as np
 
 from headrace_schemas import HeadraceError
-from headrace_workers.core.ports import Embedder, Relation, TextPair, Verdict
+from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict
 from headrace_workers.features.judging.groundedness.doubts import Doubts, Support, doubts, support
 from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats, Units, embedded, units
 from headrace_workers.features.judging.groundedness.sentences import Sentence, read, sentences
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.knowledge.grounding import cited
 
 MOST_SENTENCES: Final = 200  # of one answer

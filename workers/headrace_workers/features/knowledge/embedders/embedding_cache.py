@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headrace_workers.core.ports import Embedder
+from headrace_workers.features.knowledge.embedders.embedder import Embedder
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from headrace_schemas.aliases import DEFAULT_EMBEDDER, SENTENCE_TRANSFORMERS, embedder_alias
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.ports import CountingEmbedder
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, engines
 from headrace_workers.features.generation.models.registry import CARD_FILE, ModelCard, list_cards, load_card, model_dir
+from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
 from headrace_workers.features.knowledge.stage import check_whole
 
 if TYPE_CHECKING:

@@ -20,17 +20,17 @@ from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import milliseconds, parse_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
 from headrace_workers.cli.output import console, put_json, put_view, say, table
-from headrace_workers.core.ports import Moderation
 from headrace_workers.features.knowledge.commands import embedder_here
 from headrace_workers.features.moderation.commands import held
 from headrace_workers.features.moderation.commands.moderation_try import aids_here, try_policy
+from headrace_workers.features.moderation.detector import Moderation
 from headrace_workers.features.moderation.settings import ModerationSettings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from headrace_workers.core.ports import Embedder
+    from headrace_workers.features.knowledge.embedders.embedder import Embedder
     from headrace_workers.features.moderation.store import VerdictRow
 
 _COLUMNS = ("from", "texts", "redacted", "blocked", "category", "looked at", "objected to", "share")

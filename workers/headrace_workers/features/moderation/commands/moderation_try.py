@@ -18,15 +18,15 @@ from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import milliseconds, parse_time
 from headrace_workers.cli.options import OneJsonOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
-from headrace_workers.core.ports import Instructions, Moderator
 from headrace_workers.features.knowledge.commands import embedder_here
+from headrace_workers.features.moderation.detector import Instructions, Moderator
 from headrace_workers.features.moderation.settings import ModerationSettings
 from headrace_workers.runtime.settings import home_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace_workers.core.ports import Generator
+    from headrace_workers.features.generation.generator import Generator
     from headrace_workers.features.moderation.moderator import Aids
     from headrace_workers.features.moderation.store import ModeratedJobs, Span
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.events import FinishReason
-from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, missing_client
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import (
@@ -20,6 +19,7 @@ from headrace_workers.features.generation.engines.remote.request_bodies import (
     anthropic_tools,
     native_format,
 )
+from headrace_workers.features.generation.generator import Request
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from headrace_schemas import Category, HeadraceError
 from headrace_schemas.errors import EndCode, PromptTooLong
-from headrace_workers.core.ports import ProviderBusy, ProviderRefuses
+from headrace_workers.core.ledger.outcome import ProviderBusy
+from headrace_workers.core.pipeline.chain import ProviderRefuses
 
 __all__ = [
     "AnswerLost",

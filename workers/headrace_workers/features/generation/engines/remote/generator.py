@@ -19,20 +19,20 @@ from headrace_schemas import HeadraceError, Message
 from headrace_schemas.events import FinishReason
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.tool import MAX_CALLS, ToolCall
+from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.pipeline.task import pieces
-from headrace_workers.core.ports import (
-    Completion,
-    GivenUp,
-    NoProbabilities,
-    NotAsked,
-    ProviderBusy,
-    RemoteSource,
-    Request,
-)
 from headrace_workers.features.generation.admission import tokens_at_most
 from headrace_workers.features.generation.engines.engine import LoadOptions
 from headrace_workers.features.generation.engines.remote.failures import AnswerLost, CutByDeadline, failure_in_stream
 from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
+from headrace_workers.features.generation.generator import (
+    Completion,
+    GivenUp,
+    NoProbabilities,
+    NotAsked,
+    RemoteSource,
+    Request,
+)
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 from headrace_workers.features.generation.structured.tools import as_json, described

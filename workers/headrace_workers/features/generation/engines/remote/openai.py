@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.events import FinishReason
-from headrace_workers.core.ports import Request
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, missing_client
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
 from headrace_workers.features.generation.engines.remote.generator import (
@@ -18,6 +17,7 @@ from headrace_workers.features.generation.engines.remote.generator import (
 )
 from headrace_workers.features.generation.engines.remote.http_client import http_client, sent
 from headrace_workers.features.generation.engines.remote.request_bodies import native_format, openai_body, openai_tools
+from headrace_workers.features.generation.generator import Request
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 

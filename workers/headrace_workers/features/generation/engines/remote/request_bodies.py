@@ -21,7 +21,7 @@ from headrace_schemas.output_format import (
     RegexFormat,
 )
 from headrace_schemas.tool import Tool, ToolCall
-from headrace_workers.core.ports import Request
+from headrace_workers.features.generation.generator import Request
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.structured.tools import arguments_schema, as_json, described, in_words
 
