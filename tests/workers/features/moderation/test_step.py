@@ -223,7 +223,7 @@ def test_a_text_that_was_brought_gets_its_verdict(action: Action) -> None:
 def test_outputs_and_texts_that_were_brought_are_looked_at_together() -> None:
     """Each has its own outcome; a text that nobody could decide about is held."""
     moderator = Scripted(says("a", (), "allow"), Unavailable("x"), says("c", (), "allow"))
-    outcomes = moderate([text_task("a"), brought("b"), task(output("c"))], moderator=moderator)
+    outcomes = moderate([text_task("a"), text_task("b"), task(output("c"))], moderator=moderator)
     assert moderator.asked == ["a", "b", "c"]
     assert [type(outcome) for outcome in outcomes] == [Ended, Held, Done]
 
