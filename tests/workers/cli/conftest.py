@@ -26,7 +26,7 @@ from headrace_schemas import (
     StageRecord,
     Usage,
 )
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 from headrace_workers.cli.streams import guard
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.wiring.command_line import run

@@ -8,7 +8,7 @@ from rich.console import Console
 from tests.workers.cli.conftest import dead, job_id, result
 
 from headrace_schemas import Answer, JudgeVerdict, Score, Usage
-from headrace_workers.cli.layout import Line, Rows, share
+from headrace_workers.cli.output import Line, Rows, share
 from headrace_workers.features.batches.commands.run_report import draw_receipts
 
 SCORES = tuple(Score(criterion=name, value=0.0) for name in ("length", "contains", "exact_match"))

@@ -3,8 +3,21 @@
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
-from headrace_workers.cli.pages.page import Figure, Section, Table, page
-from headrace_workers.cli.pages.plots import Axis, Line, Mark, Span, histogram, intervals, lines, percent, plain
+from headrace_workers.cli.pages import (
+    Axis,
+    Figure,
+    Line,
+    Mark,
+    Section,
+    Span,
+    Table,
+    histogram,
+    intervals,
+    lines,
+    page,
+    percent,
+    plain,
+)
 
 X, Y = Axis("threshold", 0.7, 1.0, plain), Axis("", 0.0, 0.5, percent)
 HOSTILE = "<script>alert('&')</script>"

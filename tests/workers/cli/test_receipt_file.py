@@ -9,7 +9,7 @@ from tests.workers.cli.conftest import dead, job_id, result
 
 from headrace_schemas import Category, DeadLetter
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 from headrace_workers.cli.streams import OutputFailed, ReaderGone
 from headrace_workers.features.batches.commands.receipt_file import NotReceipts, ReceiptFile, read_receipts
 

@@ -6,7 +6,7 @@ import pytest
 from tests.workers.cli.conftest import cancelled, dead, result
 
 from headrace_schemas.errors import InvalidRecord
-from headrace_workers.cli.receipt_lines import LINE_START, Receipt
+from headrace_workers.cli.receipts import LINE_START, Receipt
 
 
 @pytest.mark.parametrize("receipt", [result(1, 7), dead(2, 8), dead(None), cancelled(3, 9)])

@@ -9,7 +9,7 @@ from headrace_schemas import Answer, Embedding, Finding, JudgeVerdict, Moderatio
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.cli.output import console
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 from headrace_workers.features.batches.commands.run_report import Tally, draw_summary, rate, summary_dict
 
 

@@ -7,9 +7,8 @@ from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict,
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.cli.output import console, printable, say, table
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import COLUMNS, Receipt, checks, one_line, passages, row, shorten, table_of
 from headrace_workers.cli.submit import print_receipt
-from headrace_workers.cli.tables import COLUMNS, checks, one_line, passages, row, shorten, table_of
 
 
 def test_a_result_fills_every_column():

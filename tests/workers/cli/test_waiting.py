@@ -9,7 +9,7 @@ from headrace_schemas import Category, DeadLetter
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Unavailable
 from headrace_workers.cli.jobfile import JobEntry
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 from headrace_workers.cli.waiting import Waiting
 
 ENTRIES = [JobEntry(line=n, offset=0, job_id=job_id(n), tenant="default") for n in (1, 2)]

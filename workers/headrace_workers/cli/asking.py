@@ -61,10 +61,10 @@ class _Meta(Value):
 def attributes_of(given: Sequence[str] | None) -> AttributeMap:
     """Return the attributes of all `--meta` options. Raise ConfigurationError for one that cannot be an attribute."""
     found: dict[str, Any] = {}
-    for each in given or ():
-        key, mark, value = each.partition("=")
+    for option in given or ():
+        key, mark, value = option.partition("=")
         if not mark:
-            raise ConfigurationError(f"--meta {each!r} has no value: write KEY=VALUE")
+            raise ConfigurationError(f"--meta {option!r} has no value: write KEY=VALUE")
         if key.strip() in found:
             raise ConfigurationError(f"--meta names {key.strip()!r} twice: a document has one value of it")
         found[key.strip()] = _typed(value)
@@ -78,7 +78,7 @@ def filter_of(given: Sequence[str] | None) -> Filter | None:
     """Return one filter for all `--where` options, which must all hold; None without any. Raise ConfigurationError."""
     if not given:
         return None
-    filters = [_filter(each) for each in given]
+    filters = [_filter(option) for option in given]
     whole = filters[0] if len(filters) == 1 else {"type": "and", "filters": filters}
     try:
         return _Where.model_validate_json(json.dumps({"knowledge_filter": whole}), strict=True).knowledge_filter
@@ -182,19 +182,19 @@ def asks(**usual: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
     def given_options(command: Callable[..., None]) -> Callable[..., None]:
         shared = [
-            each.replace(default=usual.get(name, each.default))
-            for name, each in inspect.signature(JobOptions, eval_str=True).parameters.items()
+            parameter.replace(default=usual.get(name, parameter.default))
+            for name, parameter in inspect.signature(JobOptions, eval_str=True).parameters.items()
         ]
         own = inspect.signature(command, eval_str=True)
         parameters = [
-            each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for parameter in own.parameters.values()
-            for each in (shared if parameter.name == "asked" else [parameter])
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for own_parameter in own.parameters.values()
+            for parameter in (shared if own_parameter.name == "asked" else [own_parameter])
         ]
 
         @wraps(command)
         def called(**given: Any) -> None:
-            options = JobOptions(**{each.name: given.pop(each.name) for each in shared})
+            options = JobOptions(**{parameter.name: given.pop(parameter.name) for parameter in shared})
             command(asked=options, **given)
 
         called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]

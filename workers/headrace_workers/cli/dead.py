@@ -13,7 +13,7 @@ from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import milliseconds, parse_time, rfc3339, show_time
 from headrace_workers.cli.options import JsonLinesOption, limit_option
 from headrace_workers.cli.output import console, printable, put, put_json, say, table
-from headrace_workers.cli.tables import shorten
+from headrace_workers.cli.receipts import shorten
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger

@@ -100,7 +100,9 @@ def _bridges(settings: Settings) -> list[str]:
     ledger = Ledger.at(settings.ledger)
     try:
         found = ledger.overview()
-        return trouble_lines(replace(found, incidents=tuple(each for each in found.incidents if not each.mends_itself)))
+        return trouble_lines(
+            replace(found, incidents=tuple(incident for incident in found.incidents if not incident.mends_itself))
+        )
     finally:
         ledger.close()
 

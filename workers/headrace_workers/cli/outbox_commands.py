@@ -6,12 +6,11 @@ from typing import Annotated
 import typer
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.job_views import SetAsideEvent
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
-from headrace_workers.cli.output import console, put_json, put_view, say, table
+from headrace_workers.cli.output import be_sure, console, put_json, put_view, say, table
 
 _COLUMNS = ("id", "job", "topic", "bytes", "behind", "set aside", "reason")
 _DIGITS = 18  # of a number that a database takes

@@ -6,7 +6,7 @@ import typer
 
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, printable, put, put_bytes, say
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def results(
     Examples: `headrace results --follow`, `headrace results --json | jq -r .answer.text`
     """
     from headrace_producers import KafkaSettings, ResultReader
-    from headrace_workers.cli.tables import one_line
+    from headrace_workers.cli.receipts import one_line
 
     hush_kafka()
     shown = 0

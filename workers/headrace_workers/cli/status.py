@@ -11,16 +11,16 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.cli.connections import RunningStack, need_ledger, other_prefix, running, served_queues
 from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.cli.job_views import JobDetails
-from headrace_workers.cli.layout import Line, Rows
-from headrace_workers.cli.local import Local, local
 from headrace_workers.cli.options import OneJsonOption
-from headrace_workers.cli.output import console, printable, put_json, put_view, say, table
-from headrace_workers.cli.status_part import StatusPart
+from headrace_workers.cli.output import Line, Rows, console, printable, put_json, put_view, say, table
 from headrace_workers.cli.status_views import (
+    Local,
     Served,
+    StatusPart,
     aside_lines,
     follower_rows,
     held_rows,
+    local,
     overview_dict,
     queue_rows,
     step_rows,
@@ -246,8 +246,7 @@ def draw_job(job: JobDetails) -> "Group":
         columns = ("stage", "endpoint", "state", "attempts", "unit", "reason")
         parts.append(table("what follows", columns, unit_rows(job.units), right=("attempts",), whole=("unit",)))
     if job.type is not None and job.end is not None:
-        from headrace_workers.cli.receipt_lines import Receipt
-        from headrace_workers.cli.tables import row, table_of, whole
+        from headrace_workers.cli.receipts import Receipt, row, table_of, whole
 
         receipt = Receipt.decode(job.type, json.dumps(job.end).encode())
         rows = [row(receipt, 100)]

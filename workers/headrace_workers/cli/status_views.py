@@ -1,22 +1,126 @@
-"""Rows and JSON of the ledger's answers. Pure."""
+"""Rows and JSON of what `headrace status` shows: the ledger's answers, this machine's processes, features' parts."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import RunningStack
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
 from headrace_workers.cli.job_views import LANES, JobDetails, UnitObject
-from headrace_workers.cli.local import Local
-from headrace_workers.cli.status_part import StatusPart
 from headrace_workers.cli.unserved import start_command, unserved
+from headrace_workers.core.environment import environment
 from headrace_workers.core.feature import installed
+from headrace_workers.runtime.embedded.home import CHILDREN_FILE
+from headrace_workers.runtime.health.reports import KINDS, Report, deployment_of, reports
+from headrace_workers.runtime.settings import Settings, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.change_feed import FollowerState
     from headrace_workers.core.ledger.counts import HeldCount, Overview, QueueCount
 
 Served = frozenset[str] | None  # queues that a worker listens to; None when it is not known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusPart:
+    """A table of `headrace status`, which is left out if it has no rows, and the list of the same in `--json`.
+
+    `name` is the list's in `--json`. `right` are the columns that are aligned to the right.
+    """
+
+    name: str
+    items: Sequence[Mapping[str, Any]]
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, ...]]
+    right: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """A process of the embedded stack that was started again."""
+
+    name: str
+    pid: int
+    restarts: int
+    last_end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The processes of this machine, as they report themselves."""
+
+    reports: tuple[Report, ...] = ()
+    restarted: tuple[Restarted, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return what people should know, a line each; none if all is well."""
+        lines = [
+            f"{r.kind} {r.pid}: {line}" for r in self.reports for line in (*r.incidents, *r.waits, *r.doing, *r.refused)
+        ]
+        return lines + [
+            f"{child.name} was started again {'once' if child.restarts == 1 else f'{child.restarts} times'}; the one "
+            f"before {child.last_end}"
+            for child in self.restarted
+        ]
+
+    def policies(self) -> list[str]:
+        """Return a line for each version and file of the moderation policy in use.
+
+        A line names the processes that use another version, and the processes that have not run since the file changed.
+        """
+        holds: dict[tuple[str, str], dict[str, list[str]]] = {}  # by path and version: what each process does under it
+        past: dict[tuple[str, str], dict[str, list[str]]] = {}
+        for report in self.reports:
+            for policy in report.policies:
+                found = (past if policy.outdated else holds).setdefault((policy.path, policy.version), {})
+                found.setdefault(f"{report.kind} {report.pid}", []).append(policy.what)
+        return [
+            f"moderation policy {version} of {path} holds" + (f" in {', '.join(does)}" if len(holds) > 1 else "")
+            for (path, version), does in sorted(holds.items())
+        ] + [
+            f"{path} has changed, and is read again before its next use, by "
+            f"{', '.join(_with(who, what) for who, what in does.items())}: last used there was {version}"
+            for (path, version), does in sorted(past.items())
+        ]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return each process for `--json`, with the loops that wait or are silent."""
+        again = {child.pid: child for child in self.restarted}
+        return [
+            {
+                **report.to_json(),
+                "restarts": again[report.pid].restarts if report.pid in again else 0,
+                "last_end": again[report.pid].last_end if report.pid in again else None,
+            }
+            for report in self.reports
+        ]
+
+
+def local(env: Mapping[str, str] | None = None) -> Local:
+    """Return what is known here; nothing if the environment names no deployment."""
+    env = environment(env)
+    try:
+        deployment = deployment_of(Settings.from_env(env))
+    except ConfigurationError:
+        return Local()
+    found = tuple(report for kind in KINDS for report in reports(deployment, kind))
+    return Local(found, _restarted(env))
+
+
+def _restarted(env: Mapping[str, str]) -> tuple[Restarted, ...]:
+    try:
+        rows = json.loads((home_of(env) / CHILDREN_FILE).read_text(encoding="utf-8"))
+        found = [Restarted(row["name"], row["pid"], row["restarts"], row["last_end"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    return tuple(child for child in found if child.restarts)
+
+
+def _with(who: str, what: Iterable[str]) -> str:
+    return f"{who} ({', '.join(what)})"
 
 
 def overview_dict(
@@ -31,7 +135,7 @@ def overview_dict(
         {**asdict(queue), "lane": LANES[queue.lane], "served": None if served is None else queue.queue in served}
         for queue in found.queues
     ]
-    whole["troubles"] = [{**each, "since": rfc3339(each["since"])} for each in whole.pop("incidents")]
+    whole["troubles"] = [{**incident, "since": rfc3339(incident["since"])} for incident in whole.pop("incidents")]
     # Addresses may hold passwords, so show only the broker's kind and place.
     whole["processes"] = here.to_json()
     whole["embedded"] = stack and {
@@ -44,13 +148,13 @@ def held_rows(held: Iterable["HeldCount"]) -> list[tuple[str, ...]]:
     """Return a row for each stage and reason why its steps are held."""
     return [
         (
-            each.stage,
-            "a person" if each.needs_person else "a service that works again",
-            f"{each.held:,}",
-            show_ms(each.oldest_ms),
-            each.reason[:200],
+            steps.stage,
+            "a person" if steps.needs_person else "a service that works again",
+            f"{steps.held:,}",
+            show_ms(steps.oldest_ms),
+            steps.reason[:200],
         )
-        for each in held
+        for steps in held
     ]
 
 
@@ -67,8 +171,13 @@ def follower_rows(followers: Iterable["FollowerState"]) -> list[tuple[str, ...]]
     """Return a row for each process and kind of change that it follows."""
     words = {kind: word for feature in installed() for kind, word in feature.change_kinds.items()}
     return [
-        (each.holder, words.get(each.kind, each.kind), f"{each.behind:,}", show_ms(each.lag_ms) if each.behind else "–")
-        for each in followers
+        (
+            follower.holder,
+            words.get(follower.kind, follower.kind),
+            f"{follower.behind:,}",
+            show_ms(follower.lag_ms) if follower.behind else "–",
+        )
+        for follower in followers
     ]
 
 

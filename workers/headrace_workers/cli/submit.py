@@ -14,7 +14,7 @@ from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import JobEntry, JobFile
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 from headrace_workers.cli.streams import OutputFailed
 from headrace_workers.core.job_defaults import Defaults
 
@@ -223,7 +223,7 @@ def _wait(
 def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> None:
     """Print a receipt as JSON, as one line, or (`text`) as the bare answer with the rest on standard error."""
     from headrace_workers.cli.output import printable, without_controls
-    from headrace_workers.cli.tables import one_line, passages, row
+    from headrace_workers.cli.receipts import one_line, passages, row
 
     if as_json:
         put_bytes(receipt.to_json())

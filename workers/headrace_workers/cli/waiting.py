@@ -11,7 +11,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.cli.jobfile import JobEntry
 from headrace_workers.cli.output import say
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 from headrace_workers.core.ledger.dead_letters import INGEST, letter_of
 from headrace_workers.core.ledger.ingest import RecordContent
 from headrace_workers.core.ledger.ledger import Ledger

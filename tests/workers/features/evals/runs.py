@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace_schemas import Answer, Category, DeadLetter, JudgeVerdict, Result, Score, StageRecord, Usage
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 from headrace_workers.features.evals.outcomes import Outcomes, Receipts, read_outcomes
 from headrace_workers.features.evals.plan import Plan, read_dataset
 from headrace_workers.features.evals.run_file import read_run

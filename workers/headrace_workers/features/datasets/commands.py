@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
 import typer
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.cli.html import refuse_unwritable
 from headrace_workers.cli.options import OneJsonOption
-from headrace_workers.cli.output import console, put_json, say, table
-from headrace_workers.cli.whole_file import whole_file
+from headrace_workers.cli.output import console, put_json, say, table, whole_file
+from headrace_workers.cli.pages import refuse_unwritable
 from headrace_workers.features.moderation.commands.moderation import PolicyOption
 from headrace_workers.features.moderation.commands.moderation_try import aids_here
 from headrace_workers.features.moderation.settings import ModerationSettings

@@ -10,8 +10,7 @@ import typer
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import parse_duration
-from headrace_workers.cli.output import console, hush_kafka, put, put_json, say, table, without_controls
-from headrace_workers.cli.whole_file import write_file
+from headrace_workers.cli.output import console, hush_kafka, put, put_json, say, table, without_controls, write_file
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
 from headrace_workers.runtime.settings import ModelSettings
 

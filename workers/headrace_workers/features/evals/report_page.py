@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from headrace_workers.cli.pages import plots
-from headrace_workers.cli.pages.page import Figure, Section, Table, page
+from headrace_workers.cli import pages
+from headrace_workers.cli.pages import Figure, Section, Table, page
 from headrace_workers.features.evals import report as tables
 from headrace_workers.features.evals.analysis import Analysis, Compared, Passed
 from headrace_workers.features.evals.outcomes import Receipts
@@ -87,25 +87,25 @@ def _plots(plan: Plan, analysis: Analysis) -> list[str]:
     drawn = []
     for criterion in dict.fromkeys(each.criterion for each in analysis.scores):
         spans = [
-            plots.Span(each.variant, each.mean.value, each.mean.interval.low, each.mean.interval.high)
+            pages.Span(each.variant, each.mean.value, each.mean.interval.low, each.mean.interval.high)
             for each in analysis.scores
             if each.criterion == criterion and isinstance(each.mean, Estimate)
         ]
         if spans:
-            drawn.append(plots.intervals(criterion, plots.Axis("mean", 0.0, 1.0, plots.plain), spans))
+            drawn.append(pages.intervals(criterion, pages.Axis("mean", 0.0, 1.0, pages.plain), spans))
         against = [each for each in analysis.compared if each.criterion == criterion]
         if compared := [_span(each) for each in against if each.verdict is not None]:
             wide = max(plan.run.margin, *(max(abs(span.low), abs(span.high)) for span in compared)) * 1.1
-            axis = plots.Axis(f"better than {plan.run.variants[0].name} by", -wide, wide, plots.plain)
-            marks = [plots.Mark(0.0, "the same"), plots.Mark(plan.run.margin, "margin")]
-            drawn.append(plots.intervals(f"{criterion}: differences", axis, compared, down=marks))
+            axis = pages.Axis(f"better than {plan.run.variants[0].name} by", -wide, wide, pages.plain)
+            marks = [pages.Mark(0.0, "the same"), pages.Mark(plan.run.margin, "margin")]
+            drawn.append(pages.intervals(f"{criterion}: differences", axis, compared, down=marks))
     return drawn
 
 
-def _span(each: Compared) -> plots.Span:
+def _span(each: Compared) -> pages.Span:
     assert isinstance(each.comparison, Comparison)  # noqa: S101 - asked by the caller
     of = each.comparison
-    return plots.Span(f"{each.b} − {each.a}", of.difference, of.interval.low, of.interval.high)
+    return pages.Span(f"{each.b} − {each.a}", of.difference, of.interval.low, of.interval.high)
 
 
 def _items(plan: Plan, receipts: Receipts) -> Section:

@@ -25,7 +25,7 @@ from headrace_workers.runtime.settings import ModelSettings, home_of, names_a_de
 
 if TYPE_CHECKING:
     from headrace_workers.cli.jobfile import JobFile
-    from headrace_workers.cli.receipt_lines import Receipt
+    from headrace_workers.cli.receipts import Receipt
     from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.features.generation.generator import Generator
     from headrace_workers.features.judging.criterion_trial import Past, Trial

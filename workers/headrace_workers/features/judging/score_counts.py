@@ -6,7 +6,7 @@ from dataclasses import asdict
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from sqlalchemy import Connection
 
-from headrace_workers.cli.status_part import StatusPart
+from headrace_workers.cli.status_views import StatusPart
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.judging.store import ScoreCount, ScoreCounts, counts
 

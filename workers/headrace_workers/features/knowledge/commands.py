@@ -15,10 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import PATTERNS, Alias
 from headrace_workers.cli.asking import MetaOption, WhereOption, attributes_of, filter_of
-from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
-from headrace_workers.cli.output import console, flush, printable, put_json, put_view, say, table
+from headrace_workers.cli.output import be_sure, console, flush, printable, put_json, put_view, say, table
 from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from headrace_schemas.attributes import LONGEST_VALUE, MAX_ATTRIBUTES, AttributeMap
 from headrace_workers.cli.durations import Moment, show_time
-from headrace_workers.cli.tables import shorten
+from headrace_workers.cli.receipts import shorten
 from headrace_workers.features.knowledge.intake import Status, Taken
 from headrace_workers.features.knowledge.passages import VECTORS, WORDS, Hit
 

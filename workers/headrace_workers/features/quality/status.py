@@ -3,7 +3,7 @@
 from typing import Any
 
 from headrace_workers.cli.durations import rfc3339
-from headrace_workers.cli.status_part import StatusPart
+from headrace_workers.cli.status_views import StatusPart
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.quality.store import PassRates
 

@@ -8,11 +8,10 @@ import typer
 
 from headrace_schemas.callback import BATCH_EVENTS, JOB_ENDS
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import milliseconds, parse_life, parse_time, show_ms, show_seconds
 from headrace_workers.cli.options import checked_tenant, limit_option
-from headrace_workers.cli.output import NoSuchThing, console, put, put_json, put_view, say, table
+from headrace_workers.cli.output import NoSuchThing, be_sure, console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
 from headrace_workers.features.webhooks.views import (

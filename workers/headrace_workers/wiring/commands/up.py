@@ -12,8 +12,7 @@ import typer
 
 from headrace_producers.settings import DEFAULT_HOME, DEFAULT_MODEL, ProducerSettings
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.cli.layout import Line
-from headrace_workers.cli.output import console, hush_kafka, say, table
+from headrace_workers.cli.output import Line, console, hush_kafka, say, table
 from headrace_workers.core.environment import environment
 from headrace_workers.runtime.embedded.broker import Kind
 from headrace_workers.runtime.settings import GATEWAY_PORT, ModelSettings, home_of

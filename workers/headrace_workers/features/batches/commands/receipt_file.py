@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError, InvalidRecord
-from headrace_workers.cli.receipt_lines import LINE_START, Receipt
+from headrace_workers.cli.receipts import LINE_START, Receipt
 from headrace_workers.cli.streams import OutputFailed, ReaderGone
 
 

@@ -15,7 +15,7 @@ from headrace_schemas.job import Lane
 from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import Job, JobEntry, JobFile
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 from headrace_workers.features.batches.commands.receipt_file import ReceiptFile, read_receipts
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
 from headrace_workers.features.batches.commands.run_report import Tally, draw_receipts, draw_summary, summary_dict

@@ -17,7 +17,7 @@ from headrace_schemas.errors import HeadraceError
 from headrace_schemas.event_types import job_type, kind_of
 from headrace_workers.cli.connections import ring_bridges
 from headrace_workers.cli.jobfile import JobEntry, JobFile
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 from headrace_workers.cli.waiting import Jobs
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.dead_letters import INGEST, Burial, letter

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.cli.jobfile import JobEntry, JobFile
 from headrace_workers.cli.output import say
-from headrace_workers.cli.receipt_lines import Receipt
+from headrace_workers.cli.receipts import Receipt
 from headrace_workers.features.batches.commands import run_report
 from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
 from headrace_workers.features.batches.commands.run_report import MAX_ROWS, Tally

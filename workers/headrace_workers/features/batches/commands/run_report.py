@@ -12,10 +12,8 @@ from headrace_schemas import Answer, DeadLetter, Result, StageRecord
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import show_ms
-from headrace_workers.cli.layout import Line, Rows
-from headrace_workers.cli.output import console, printable, say, table
-from headrace_workers.cli.receipt_lines import Receipt
-from headrace_workers.cli.tables import causes, checks, row, shorten, verdicts
+from headrace_workers.cli.output import Line, Rows, console, printable, say, table
+from headrace_workers.cli.receipts import Receipt, causes, checks, row, shorten, verdicts
 
 if TYPE_CHECKING:
     from rich.console import Group

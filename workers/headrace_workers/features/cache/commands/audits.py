@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import milliseconds, parse_time
-from headrace_workers.cli.layout import Line
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
-from headrace_workers.cli.output import console, flush, put_json, say, table
+from headrace_workers.cli.output import Line, be_sure, console, flush, put_json, say, table
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger

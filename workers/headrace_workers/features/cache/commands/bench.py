@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.cli.html import HtmlOption, refuse_unwritable, say_where, write_page
 from headrace_workers.cli.output import console, put_json, say
+from headrace_workers.cli.pages import HtmlOption, refuse_unwritable, say_where, write_page
 
 if TYPE_CHECKING:
     from headrace_workers.features.cache.measuring import Pair, VerifierQuality

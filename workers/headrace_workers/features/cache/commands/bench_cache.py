@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace_workers.cli.layout import Rows
-from headrace_workers.cli.output import table
+from headrace_workers.cli.output import Rows, table
 from headrace_workers.features.cache.measuring import Judged, Served, lowest_shown
 
 _SHOWN = (0.70, 0.80, 0.85, 0.90, 0.95, 0.99)  # the thresholds in the table

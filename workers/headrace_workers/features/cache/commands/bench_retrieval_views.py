@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace_workers.cli.layout import Rows
-from headrace_workers.cli.output import table
-from headrace_workers.cli.pages import plots
-from headrace_workers.cli.pages.page import Figure, Section, Table, page
-from headrace_workers.cli.tables import shorten
+from headrace_workers.cli import pages
+from headrace_workers.cli.output import Rows, table
+from headrace_workers.cli.pages import Figure, Section, Table, page
+from headrace_workers.cli.receipts import shorten
 from headrace_workers.features.cache.commands.bench_cache import rounded, share
 from headrace_workers.features.knowledge.retrieval_quality import (
     DEPTHS,
@@ -182,12 +181,12 @@ def _by_leg(measured: Measured, found: Sequence[Quality], fused: Quality) -> Sec
 
 def _recall(found: Sequence[Quality]) -> str:
     # Depths are evenly spaced, since the first places matter most.
-    return plots.lines(
+    return pages.lines(
         "Recall by depth",
-        plots.Axis("the first k", 0, len(DEPTHS) - 1, lambda step: str(DEPTHS[round(step)])),
-        plots.Axis("", 0.0, 1.0, plots.percent),
+        pages.Axis("the first k", 0, len(DEPTHS) - 1, lambda step: str(DEPTHS[round(step)])),
+        pages.Axis("", 0.0, 1.0, pages.percent),
         [
-            plots.Line(each.leg, [(step, each.recall[k]) for step, k in enumerate(DEPTHS)])
+            pages.Line(each.leg, [(step, each.recall[k]) for step, k in enumerate(DEPTHS)])
             for each in sorted(found, key=lambda each: each.leg != FUSED)
         ],
     )
@@ -196,11 +195,11 @@ def _recall(found: Sequence[Quality]) -> str:
 def _relevance(measured: Measured) -> str:
     right = [value for each in measured.answered for value in each.right]
     wrong = [value for each in measured.answered for value in each.wrong]
-    return plots.histogram(
+    return pages.histogram(
         "Relevance of the first ten passages",
-        plots.Axis("cosine to the question", min([0.0, *right, *wrong]), 1.0, plots.plain),
+        pages.Axis("cosine to the question", min([0.0, *right, *wrong]), 1.0, pages.plain),
         [("right", right), ("wrong", wrong)],
-        down=plots.Mark(measured.floor, "set now"),
+        down=pages.Mark(measured.floor, "set now"),
     )
 
 

@@ -13,11 +13,10 @@ from headrace_schemas.codec import decode_job
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_METADATA
 from headrace_schemas.recall import CacheMode
-from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.options import OneJsonOption
-from headrace_workers.cli.output import console, flush, hush_kafka, put_json, say, table
+from headrace_workers.cli.output import be_sure, console, flush, hush_kafka, put_json, say, table
 from headrace_workers.features.cache.commands.audits import label, reopen, serve, stats
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
-from headrace_workers.cli.tables import shorten
+from headrace_workers.cli.receipts import shorten
 from headrace_workers.features.cache.store.removal import EXACT
 
 if TYPE_CHECKING:

@@ -130,8 +130,8 @@ def in_words(found: dict[str, Any]) -> list[str]:
 
 
 def _be_sure(ledger: "Ledger", model: str, *, yes: bool) -> None:
-    from headrace_workers.cli.confirm import be_sure
     from headrace_workers.cli.connections import find_ledger_url, running
+    from headrace_workers.cli.output import be_sure
 
     stack = running()
     if yes or (stack is not None and stack.ledger == find_ledger_url()):

@@ -11,10 +11,9 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_schemas.reasons import describe
 from headrace_schemas.review import Review
 from headrace_workers.cli import asking
-from headrace_workers.cli.confirm import be_sure
 from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import JsonLinesOption, tenant_meant
-from headrace_workers.cli.output import NoSuchThing, console, put_bytes, put_json, say, table
+from headrace_workers.cli.output import NoSuchThing, be_sure, console, put_bytes, put_json, say, table
 from headrace_workers.core.json_lines import LineTooLong, NoJSON, lines, listed, parsed
 
 _LONGEST_LINE: Final = 100_000  # bytes

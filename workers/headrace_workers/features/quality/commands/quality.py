@@ -5,9 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from headrace_workers.cli.durations import parse_duration
-from headrace_workers.cli.html import HtmlOption, refuse_unwritable, say_where, write_page
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, put, put_json, say
+from headrace_workers.cli.pages import HtmlOption, refuse_unwritable, say_where, write_page
 
 
 def register(app: typer.Typer) -> None:

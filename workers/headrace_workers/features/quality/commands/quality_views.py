@@ -4,10 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from headrace_workers.cli.layout import Rows
-from headrace_workers.cli.output import table
-from headrace_workers.cli.pages import plots
-from headrace_workers.cli.pages.page import Section, Table, page
+from headrace_workers.cli import pages
+from headrace_workers.cli.output import Rows, table
+from headrace_workers.cli.pages import Section, Table, page
 from headrace_workers.features.quality.assessment import Assessment, Subject
 from headrace_workers.features.quality.detection_rates import DetectionRates
 from headrace_workers.features.quality.estimates import Estimate, Undefined
@@ -130,7 +129,7 @@ _ABOUT: Final = (
     "Points: verdicts of about the same score, and the share that people found correct. On the diagonal scores mean "
     "what they say; points far from it by chance alone are few where the ECE is near what chance would make."
 )
-_TRUE: Final = plots.Line("a score that means what it says", ((0.0, 0.0), (1.0, 1.0)))
+_TRUE: Final = pages.Line("a score that means what it says", ((0.0, 0.0), (1.0, 1.0)))
 
 
 def quality_page(found: Sequence[Found]) -> str:
@@ -151,10 +150,10 @@ def _section(found: Found) -> Section:
 
 def _diagram(of: Reliability) -> str:
     """Draw the stated P(correct) against what people found."""
-    axis = plots.Axis("P(correct), as it was said", 0.0, 1.0, plots.percent)
-    seen = plots.Axis("found correct", 0.0, 1.0, plots.percent)
+    axis = pages.Axis("P(correct), as it was said", 0.0, 1.0, pages.percent)
+    seen = pages.Axis("found correct", 0.0, 1.0, pages.percent)
     points = [(each.said, each.seen.value) for each in of.points]
-    return plots.lines("Reliability", axis, seen, [plots.Line("found correct", points), _TRUE])
+    return pages.lines("Reliability", axis, seen, [pages.Line("found correct", points), _TRUE])
 
 
 def _points(of: Reliability) -> Table:

@@ -1,24 +1,137 @@
-"""Small plots as SVG, for a page: lines, histograms of two kinds of things, and intervals. Pure.
-
-Colours are classes (`one`, `two`, `three`), which the page gives for light and dark; each also differs by its dash or
-its place. The meaning of a mark is also its title, which a browser shows beside the pointer and reads aloud.
-"""
+"""A report as one page of HTML that needs nothing else: figures, tables and plots; `--html PAGE` writes it."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from html import escape
-from typing import Final
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Final
 
+import typer
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.output import say, without_controls
+
+HtmlOption = Annotated[Path | None, typer.Option("--html", metavar="PAGE", help="write a page with plots here")]
+# The page has no scripts and loads nothing, whatever texts are in it.
+_POLICY: Final = (
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'\">"
+)
 _WIDTH: Final = 440
 _HEIGHT: Final = 250
 _LEFT: Final = 46
 _RIGHT: Final = 12
 _TOP: Final = 14
 _BOTTOM: Final = 44
+# The page gives these classes colours for light and dark; each also differs by its dash or its place. The meaning of a
+# mark is also its title, which a browser shows beside the pointer and reads aloud.
 COLOURS: Final = ("one", "two", "three")
 
 Text = Callable[[float], str]
+
+
+def refuse_unwritable(html: Path | None) -> None:
+    """Raise ConfigurationError if the page cannot be written, before minutes are spent on its content."""
+    if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
+        raise ConfigurationError(f"{html} cannot be written: name a file in a folder that exists")
+
+
+def write_page(html: Path, page: str) -> None:
+    """Write the page. Raise ConfigurationError if that fails."""
+    try:
+        html.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{html} cannot be written: {error.strerror}; choose another file") from error
+
+
+def say_where(html: Path | None) -> None:
+    """Say where the page lies."""
+    if html is not None:
+        say(f"the page: {html}")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number that is to be seen first. `good` colours it; None leaves it as it is."""
+
+    value: str
+    name: str
+    good: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as text. `right` names the columns of numbers, `chosen` the rows that stand out.
+
+    A `tall` table becomes a list of fields where the window is narrow; others scroll.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    right: Collection[str] = ()
+    chosen: Collection[int] = ()
+    tall: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page: words, plots (SVG) and tables."""
+
+    title: str
+    words: Sequence[str] = ()
+    plots: Sequence[str] = ()
+    tables: Sequence[Table] = field(default=())
+
+
+def page(title: str, about: str, figures: Sequence[Figure], sections: Sequence[Section]) -> str:
+    """Return the whole page. Only plots are taken as HTML; every text is escaped."""
+    shown = "".join(_figure(figure) for figure in figures)
+    whole = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY}'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_style()}</style></head><body><main>"
+        f'<h1>{escape(title)}</h1><p class="faint">{escape(about)}</p><div class="figures">{shown}</div>'
+        f"{''.join(map(_section, sections))}</main></body></html>\n"
+    )
+    return without_controls(whole)
+
+
+@cache
+def _style() -> str:
+    return files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+
+
+def _figure(figure: Figure) -> str:
+    state = "" if figure.good is None else ' class="good"' if figure.good else ' class="bad"'
+    return f"<div><b{state}>{escape(figure.value)}</b><span>{escape(figure.name)}</span></div>"
+
+
+def _section(section: Section) -> str:
+    words = "".join(f"<p>{escape(word)}</p>" for word in section.words)
+    plots = f'<div class="plots">{"".join(section.plots)}</div>' if section.plots else ""
+    return f"<section><h2>{escape(section.title)}</h2>{words}{plots}{''.join(map(_table, section.tables))}</section>"
+
+
+def _table(table: Table) -> str:
+    if not table.rows:
+        return "<p>None.</p>"
+    sides = ['class="right"' if name in table.right else "" for name in table.columns]
+    head = "".join(f"<th {side}>{escape(name)}</th>" for name, side in zip(table.columns, sides, strict=True))
+    body = "".join(_row(table, sides, number, cells) for number, cells in enumerate(table.rows))
+    kind = ' class="tall"' if table.tall else ""
+    return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _row(table: Table, sides: Sequence[str], number: int, cells: Sequence[str]) -> str:
+    inner = "".join(
+        f'<td {side} data-name="{escape(name)}">{escape(cell)}</td>'
+        for name, side, cell in zip(table.columns, sides, cells, strict=True)
+    )
+    stands_out = ' class="chosen"' if number in table.chosen else ""
+    return f"<tr{stands_out}>{inner}</tr>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +217,7 @@ def lines(
         parts += plot.across(across)
     if down is not None:
         parts += plot.down(down)
-    return _figure(title, parts, [line.name for line in drawn])
+    return _plot_figure(title, parts, [line.name for line in drawn])
 
 
 def histogram(
@@ -115,7 +228,7 @@ def histogram(
     """
     width = (x.high - x.low) / bins
     shares = [_shares(values, x, bins) for _, values in kinds]
-    most = max((value for each in shares for value in each), default=0.0) or 1.0
+    most = max((share for kind in shares for share in kind), default=0.0) or 1.0
     low = -most if len(kinds) > 1 else 0.0
     plot = _Plot(x, Axis("share of each", low, most, lambda value: percent(abs(value))))
     parts = plot.frame()
@@ -133,7 +246,7 @@ def histogram(
                 )
     if down is not None:
         parts += plot.down(down)
-    return _figure(title, parts, [f"{name} ({len(values):,})" for name, values in kinds])
+    return _plot_figure(title, parts, [f"{name} ({len(values):,})" for name, values in kinds])
 
 
 def intervals(title: str, x: Axis, spans: Sequence[Span], *, down: Sequence[Mark] = ()) -> str:
@@ -152,7 +265,7 @@ def intervals(title: str, x: Axis, spans: Sequence[Span], *, down: Sequence[Mark
         )
     for number, mark in enumerate(down):
         parts += plot.down(mark, number)
-    return _figure(title, parts, [])
+    return _plot_figure(title, parts, [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +317,7 @@ class _Plot:
         ]
 
 
-def _figure(title: str, parts: Sequence[str], names: Sequence[str]) -> str:
+def _plot_figure(title: str, parts: Sequence[str], names: Sequence[str]) -> str:
     keys = "".join(
         f'<span class="key {colour}">{escape(name)}</span>' for colour, name in zip(COLOURS, names, strict=False)
     )

@@ -1,19 +1,118 @@
-"""Rows of receipts for people. Pure; `output.py` draws them."""
+"""A receipt: the end of one job, as a line of JSON for programs and as rows for people. Pure."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Self
 
-from headrace_schemas import Answer, DeadLetter, ModerationVerdict, Result, Score
+from headrace_schemas import Answer, DeadLetter, JobCancelled, ModerationVerdict, Result, Score
+from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.event_types import type_of
 from headrace_schemas.grounding import Citation
 from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import show_ms
-from headrace_workers.cli.receipt_lines import Receipt
 
+End = Result | JobCancelled | DeadLetter
+
+# Every line that we write begins so: by this a torn last line is known for ours.
+LINE_START = b'{"line":'
 COLUMNS = ("job", "answer", "source", "ended", "moderation", "criteria", "tokens", "ms")
 ANSWER_WIDTH = 60
 _CRITERIA = 24  # characters
 # Of these 1 says that the answer is so, and 0 that it is not: a figure would look like a measurement, or a failure.
 _YES_OR_NO = frozenset({"exact_match", "contains", "regex", "json_valid", "json_schema", "language", "length"})
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The end of a job; `line` is the line of the input file with the job, if there is one."""
+
+    event: End
+    line: int | None = None
+
+    @classmethod
+    def decode(cls, event_type: str, value: bytes, line: int | None = None) -> Self:
+        """Return the receipt of an event from the ledger or Kafka. Raise InvalidRecord if it does not end a job."""
+        event = decode_value(event_type, value)
+        if not isinstance(event, End):
+            raise InvalidRecord(f"{event_type} is no end of a job")
+        return cls(event, line)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Return the receipt of a line that `to_json` wrote. Raise InvalidRecord, which says what is wrong with it."""
+        try:
+            fields = json.loads(text)
+            line, event_type = fields.pop("line", None), fields.pop("type")
+        except (ValueError, AttributeError, KeyError, TypeError):
+            raise InvalidRecord("it is no JSON object with a `type`") from None
+        if not isinstance(event_type, str) or not (line is None or isinstance(line, int)):
+            raise InvalidRecord("`type` must be a string and `line` a number")
+        return cls.decode(event_type, json.dumps(fields).encode(), line)
+
+    def to_json(self) -> bytes:
+        """Return one line without its line feed: the published event, with its type and the input's line."""
+        head: dict[str, Any] = {} if self.line is None else {"line": self.line}
+        head["type"] = type_of(self.event)
+        body = encode_value(self.event)
+        return json.dumps(head, separators=(",", ":")).encode()[:-1] + b"," + body[1:]
+
+    @property
+    def job_id(self) -> str | None:
+        """The job, also if it was refused; None if the receipt does not name it."""
+        if isinstance(self.event, DeadLetter):
+            return self.event.concerns
+        return self.event.job_id
+
+    @property
+    def status(self) -> str:
+        """completed, blocked, dead or cancelled."""
+        if isinstance(self.event, Result):
+            return self.event.status
+        return "dead" if isinstance(self.event, DeadLetter) else "cancelled"
+
+    @property
+    def text(self) -> str | None:
+        """The visible part of the model's answer; None if there is none, or moderation withheld it."""
+        answer = self.event.answer if isinstance(self.event, Result) else None
+        return answer.text if answer else None
+
+    @property
+    def refused(self) -> bool:
+        """Return True if this is about a record that admission refused, and so does not end a job."""
+        return isinstance(self.event, DeadLetter) and self.event.job_id is None
+
+    @property
+    def answered(self) -> bool:
+        """Return True if the job has a result, even one that moderation withheld."""
+        return isinstance(self.event, Result)
+
+
+def source(answer: Answer) -> str:
+    """Return where an answer comes from: its tier, if no model made it, and how many of its passages it cites."""
+    found = []
+    if answer.recall and answer.recall.tier is not CacheTier.NONE:
+        found.append(answer.recall.tier.value)
+    if answer.grounding and answer.grounding.citations:
+        grounding = answer.grounding
+        found.append(f"cites {sum(citation.cited for citation in grounding.citations)} of {len(grounding.citations)}")
+        if grounding.unknown:
+            found.append(f"{len(grounding.unknown)} made up")
+    return ", ".join(found)
+
+
+def moderation(verdict: ModerationVerdict | None) -> str:
+    """Return what moderation did and why: `allow`, `redact email, person`, `block insult`."""
+    return "" if verdict is None else f"{verdict.action} {', '.join(causes(verdict))}".rstrip()
+
+
+def criteria(scores: tuple[Score, ...]) -> str:
+    """Return a line for each criterion, by its own name where it has one.
+
+    It says yes or no, a number, or in brackets why it could not be judged.
+    """
+    return "\n".join(f"{score.name or score.criterion}: {_score_text(score)}" for score in scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +162,13 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
 def table_of(rows: Iterable[Row], skip: int = 0) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return columns and cells without the first `skip`, and without the source if no job asked for one."""
     found = list(rows)
-    kept = [place for place, name in enumerate(COLUMNS) if name != "source" or any(row.source for row in found)][skip:]
-    return tuple(COLUMNS[place] for place in kept), [tuple(row.cells[place] for place in kept) for row in found]
+    kept = [index for index, name in enumerate(COLUMNS) if name != "source" or any(row.source for row in found)][skip:]
+    return tuple(COLUMNS[index] for index in kept), [tuple(row.cells[index] for index in kept) for row in found]
 
 
 def whole(rows: Iterable[Row]) -> tuple[str, ...]:
     """Return the columns that are never broken. Criteria with very long names are, since the answer needs room, too."""
-    widest = max((len(line) for each in rows for line in each.criteria.splitlines()), default=0)
+    widest = max((len(line) for row in rows for line in row.criteria.splitlines()), default=0)
     return ("criteria",) if widest <= _CRITERIA else ()
 
 
@@ -85,21 +184,8 @@ def _shown(event: Result) -> str:
         return "(none asked for)"
     if event.answer.finish_reason == "abstained" and event.answer.grounding:
         return f"(nothing relevant in {event.answer.grounding.knowledge})"
-    calls = [f"{each.name}({each.arguments})" for each in event.answer.tool_calls]
+    calls = [f"{tool_call.name}({tool_call.arguments})" for tool_call in event.answer.tool_calls]
     return "\n".join(filter(None, [event.answer.text, *calls])) or "(empty)"
-
-
-def source(answer: Answer) -> str:
-    """Return where an answer comes from: its tier, if no model made it, and how many of its passages it cites."""
-    found = []
-    if answer.recall and answer.recall.tier is not CacheTier.NONE:
-        found.append(answer.recall.tier.value)
-    if answer.grounding and answer.grounding.citations:
-        grounding = answer.grounding
-        found.append(f"cites {sum(each.cited for each in grounding.citations)} of {len(grounding.citations)}")
-        if grounding.unknown:
-            found.append(f"{len(grounding.unknown)} made up")
-    return ", ".join(found)
 
 
 def passages(answer: Answer) -> list[str]:
@@ -110,10 +196,10 @@ def passages(answer: Answer) -> list[str]:
     if grounding.reason:
         return [f"no passages of {grounding.knowledge}: {grounding.reason}"]
     lines = [
-        f"[{each.number}] {_place(each)} (relevance "
-        f"{each.relevance:.2f}{'' if each.cited else ', not cited'}"
-        f"{', looks as if it gave orders' if each.suspicious else ''})"
-        for each in grounding.citations
+        f"[{citation.number}] {_place(citation)} (relevance "
+        f"{citation.relevance:.2f}{'' if citation.cited else ', not cited'}"
+        f"{', looks as if it gave orders' if citation.suspicious else ''})"
+        for citation in grounding.citations
     ]
     if grounding.unknown:
         lines.append(f"cited, and no passage: {', '.join(f'[{number}]' for number in grounding.unknown)}")
@@ -125,16 +211,11 @@ def _place(citation: Citation) -> str:
     return " ".join(": ".join(filter(None, [citation.document, citation.section])).split())
 
 
-def moderation(verdict: ModerationVerdict | None) -> str:
-    """Return what moderation did and why: `allow`, `redact email, person`, `block insult`."""
-    return "" if verdict is None else f"{verdict.action} {', '.join(causes(verdict))}".rstrip()
-
-
 def causes(verdict: ModerationVerdict) -> list[str]:
     """Return the categories, sorted, for which moderation did more than allow."""
     if verdict.action == "allow":
         return []
-    return sorted({each.category for each in verdict.findings if each.action == verdict.action})
+    return sorted({finding.category for finding in verdict.findings if finding.action == verdict.action})
 
 
 def verdicts(scores: tuple[Score, ...]) -> list[tuple[str, bool]]:
@@ -147,16 +228,8 @@ def checks(scores: tuple[Score, ...]) -> str:
     found = verdicts(scores)
     failed = [name for name, holds in found if not holds]
     words = [f"failed {', '.join(failed)}"] if failed else ["passed"] if found else []
-    words += [f"{each.name or each.criterion} {_score_text(each)}" for each in scores if not _is_verdict(each)]
+    words += [f"{score.name or score.criterion} {_score_text(score)}" for score in scores if not _is_verdict(score)]
     return ", ".join(words)
-
-
-def criteria(scores: tuple[Score, ...]) -> str:
-    """Return a line for each criterion, by its own name where it has one.
-
-    It says yes or no, a number, or in brackets why it could not be judged.
-    """
-    return "\n".join(f"{score.name or score.criterion}: {_score_text(score)}" for score in scores)
 
 
 def _is_verdict(score: Score) -> bool:
