@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from jinja2.nodes import Filter, For, Node
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-MAX_STEPS: Final = 100_000
+MAX_STEPS: Final = 100_000  # of an application's templates together: at most a second
 MAX_DEPTH: Final = 16  # blocks in blocks, and expressions in expressions
-MAX_NODES: Final = 4_000  # parts of one template: texts, blocks, variables, constants and so on
-_STEP: Final = 1_000  # characters that a filter or a comparison handles in one step
+# Steps of a part of a template (a text, a tag, a variable, a constant), which is compiled once: 50 µs.
+PART_STEPS: Final = 20
+# Characters that are handled in one step.
+COMPARED: Final = 1_000
+FILTERED: Final = 200
 _LONGEST: Final = 8 * MAX_TEXT  # characters of a value on its way
 _COMPILED: Final = 1_024  # templates that are kept
 _PLACE: Final = re.compile(r"\{\{\s*([^\s{}](?:[^{}]*[^\s{}])?)\s*\}\}")
@@ -116,6 +119,7 @@ class Template:
     text: str
     fields: tuple[str, ...]
     has_logic: bool = field(default=False, repr=False)
+    steps: int = field(default=0, repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -128,9 +132,11 @@ class Template:
         return cls(text, tuple(parts[1::2]))
 
     @classmethod
-    def with_logic(cls, text: str, variables: Mapping[str, Shape]) -> Self:
-        """Return a template that may read these variables. Raise WrongTemplate."""
-        return cls(text, _Check(variables).of(_parsed(text).body), has_logic=True)
+    def with_logic(cls, text: str, variables: Mapping[str, Shape], most_steps: int = MAX_STEPS) -> Self:
+        """Return a template that may read these variables, and take so many steps. Raise WrongTemplate."""
+        check = _Check(variables, most_steps)
+        check.whole(_parsed(text))
+        return cls(text, tuple(check.read), has_logic=True, steps=check.steps)
 
     @property
     def only_field(self) -> str | None:
@@ -189,34 +195,37 @@ def _environment() -> "ImmutableSandboxedEnvironment":
 
 
 def _parsed(text: str) -> "jinja2.nodes.Template":
-    from jinja2 import TemplateSyntaxError, nodes
+    from jinja2 import TemplateSyntaxError
 
     try:
-        tree = _environment().parse(text)
-        count = sum(1 for _ in tree.find_all(nodes.Node))
+        return _environment().parse(text)
     except TemplateSyntaxError as error:
         raise WrongTemplate(f"is no template: {error.message}", error.lineno) from None
     except RecursionError:
         raise _too_deep(1) from None
     except ValueError:  # of Python's `int`
         raise WrongTemplate("has a number with too many digits", 1) from None
-    if count > MAX_NODES:
-        raise WrongTemplate(f"has {count:,} parts; the limit is {MAX_NODES:,}: split the message, or use a loop", 1)
-    return tree
 
 
 class _Check:
     """A walk over a template: the variables that it reads, and the steps that it may take."""
 
-    def __init__(self, variables: Mapping[str, Shape]) -> None:
+    def __init__(self, variables: Mapping[str, Shape], most_steps: int) -> None:
         self._variables = variables
-        self._steps = 0
-        self._read: dict[str, None] = {}
+        self._most_steps = most_steps
+        self.steps = 0
+        self.read: dict[str, None] = {}
 
-    def of(self, body: Sequence["Node"]) -> tuple[str, ...]:
-        """Return the variables that a template reads. Raise WrongTemplate."""
-        self._block(body, {}, 1, 0)
-        return tuple(self._read)
+    def whole(self, tree: "jinja2.nodes.Template") -> None:
+        """Check a template. Raise WrongTemplate."""
+        from jinja2 import nodes
+
+        try:
+            for part in tree.find_all(nodes.Node):
+                self._count(part, PART_STEPS)
+        except RecursionError:
+            raise _too_deep(1) from None
+        self._block(tree.body, {}, 1, 0)
 
     def _block(self, body: Sequence["Node"], loops: Mapping[str, Shape], rounds: int, depth: int) -> None:
         """Check what stands in a block. `loops`: the variables of the loops around it, which make so many `rounds`."""
@@ -267,7 +276,7 @@ class _Check:
         def inner(part: "Node") -> Shape:
             return self._shape(part, loops, rounds, depth + 1)
 
-        handled = 0  # characters
+        work = 0  # steps for the characters that are handled
         match node:
             case nodes.Name():
                 shape = self._named(node, node.name, loops)
@@ -288,25 +297,26 @@ class _Check:
                 shape = _either(inner(node.expr1), inner(node.expr2))
             case nodes.Compare():
                 sides = [(operand.op, inner(operand.expr)) for operand in node.ops]
-                handled = _compared(node, inner(node.expr), sides)
+                work = _compared(node, inner(node.expr), sides) // COMPARED
                 shape = BOOLEAN
             case nodes.Filter(node=nodes.Node() as filtered):
                 shape = _filtered(node, inner(filtered))
-                handled = shape.characters
+                work = shape.characters // FILTERED
             case _:
                 shape = _constant(node)
-        if handled > _LONGEST:
-            raise WrongTemplate(f"may give {handled:,} characters: give its variables a `max_length`", node.lineno)
-        self._count(node, rounds * (1 + handled // _STEP))
+        if shape.characters > _LONGEST:
+            size = f"{shape.characters:,}"
+            raise WrongTemplate(f"may give {size} characters: give its variables a `max_length`", node.lineno)
+        self._count(node, rounds * (1 + work))
         return shape
 
     def _count(self, node: "Node", steps: int) -> None:
-        self._steps += steps
-        if self._steps > MAX_STEPS:
+        self.steps += steps
+        if self.steps > self._most_steps:
             raise WrongTemplate(
-                f"may take more than {MAX_STEPS:,} steps: give lists and texts a smaller `max_length`, or use fewer "
-                "loops in loops",
-                node.lineno,
+                f"may take more than {MAX_STEPS:,} steps, with the messages before it: give lists and texts a smaller "
+                "`max_length`, or use fewer loops in loops and fewer parts",
+                node.lineno or 1,
             )
 
     def _named(self, node: "Node", name: str, loops: Mapping[str, Shape]) -> Shape:
@@ -315,7 +325,7 @@ class _Check:
         if name not in self._variables:
             known = ", ".join(sorted(self._variables)) or "none"
             raise WrongTemplate(f"{name!r} is no variable; known are {known}: declare it, or mend it", node.lineno)
-        self._read[name] = None
+        self.read[name] = None
         return self._variables[name]
 
 

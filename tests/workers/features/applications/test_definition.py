@@ -7,6 +7,7 @@ import pytest
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, InvalidRecord
+from headrace_workers.core.templates import WrongTemplate
 from headrace_workers.features.applications.definition import Definition, Problem, Turn, Variable, render
 
 
@@ -81,6 +82,14 @@ def test_messages_that_become_too_long_together_are_refused() -> None:
     turns = definition.messages[1:] * 10
     with pytest.raises(InvalidRecord, match="message 6 of the application triage has more than 100000 characters"):
         render(definition.model_copy(update={"messages": turns}), {"text": "a" * 180_000})
+
+
+def test_the_templates_of_all_messages_share_their_steps() -> None:
+    """An application has up to 128 messages, and all are rendered for one job."""
+    definition = application("{{ text | upper }}" * 20, text={"type": "text"})
+    assert len(definition.model_copy().templates) == 2
+    with pytest.raises(WrongTemplate, match="may take more than 100,000 steps, with the messages before it"):
+        _ = definition.model_copy(update={"messages": definition.messages * 2}).templates
 
 
 def test_json_gives_the_same_definition_once() -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, cached_property, lru_cache
 from typing import Annotated, Any, Final, Literal
 
@@ -32,7 +32,7 @@ from headrace_schemas.limits import (
 from headrace_schemas.message import Message, SpeakerName
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe, first_problem
-from headrace_workers.core.templates import BOOLEAN, NUMBER, Shape, Template, TooLong
+from headrace_workers.core.templates import BOOLEAN, MAX_STEPS, NUMBER, Shape, Template, TooLong
 
 MAX_ENUM: Final = 1_000
 MAX_EXACT: Final = 2**53  # integers up to here are exact for every reader of JSON
@@ -167,8 +167,16 @@ class Definition(Value):
     @cached_property
     def templates(self) -> tuple[Template, ...]:
         """The template of each message. Raise WrongTemplate."""
-        shapes = {name: variable.shape for name, variable in self.variables.items()}
-        return tuple(Template.with_logic(turn.text, shapes) for turn in self.messages)
+        return tuple(templates_of(self))
+
+
+def templates_of(definition: Definition) -> Iterator[Template]:
+    """Yield the template of each message. Raise WrongTemplate at the first that is wrong."""
+    shapes, left = {name: variable.shape for name, variable in definition.variables.items()}, MAX_STEPS
+    for turn in definition.messages:
+        template = Template.with_logic(turn.text, shapes, left)
+        left -= template.steps
+        yield template
 
 
 @lru_cache(maxsize=_KEPT)

@@ -25,6 +25,7 @@ from headrace_workers.features.applications.definition import (
     Test,
     Turn,
     Variable,
+    templates_of,
     value_of,
 )
 from headrace_workers.features.judging.admission import check_criteria
@@ -258,10 +259,10 @@ class _Reader:
         return test
 
     def _check_templates(self, definition: Definition) -> None:
-        shapes = {name: variable.shape for name, variable in definition.variables.items()}
-        for number, turn in enumerate(definition.messages):
+        templates = templates_of(definition)
+        for number in range(len(definition.messages)):
             try:
-                Template.with_logic(turn.text, shapes)
+                next(templates)
             except WrongTemplate as error:
                 file = self._files.get(number)
                 keys = ("prompt", "messages", number, "text" if file is None else "file")
