@@ -229,7 +229,12 @@ def test_the_content_of_the_dataset_is_part_of_the_version(tmp_path: Path) -> No
         ("variables.ticket]", "variables.loop]", 14, "loop: is a word of the template language"),
         ("variables.ticket]", "variables.Ticket]", 14, "Ticket"),
         ("[problem]", '[test]\ndataset = "x.jsonl"\n[problem]', 2, "x.jsonl is no file: create it"),
-        ("[problem]", '[test]\ndataset = "triage/tickets.jsonl"\ngate = "better"\n[problem]', 3, "test.gate: must"),
+        (
+            "[problem]",
+            '[test]\ndataset = "triage/tickets.jsonl"\ngate = "better"\n[problem]',
+            3,
+            "test.gate: must be `new >=",
+        ),
         ("[problem]", '[test]\ndataset = "triage/tickets.jsonl"\nreference = "{{"\n[problem]', 3, "opens no placeh"),
     ],
 )

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
-from functools import cache, cached_property, lru_cache
-from typing import Annotated, Any, Final, Literal
+from functools import cache, cached_property
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.types import Strict
 
 from headrace_schemas.application import VariableValue
@@ -36,8 +37,8 @@ from headrace_workers.core.templates import BOOLEAN, MAX_STEPS, NUMBER, Shape, T
 
 MAX_ENUM: Final = 1_000
 MAX_EXACT: Final = 2**53  # integers up to here are exact for every reader of JSON
+_GATE: Final = re.compile(r"new >= (production( [+-] (0|1|0?\.\d+))?|0|1|0?\.\d+)")
 _LARGEST: Final = 1e300
-_KEPT: Final = 128  # definitions
 _NAMED: Final = 10  # values of an enum, in an error
 
 Line = Annotated[ShortText, Field(min_length=1)]
@@ -103,6 +104,12 @@ class Variable(Value):
         return NUMBER
 
 
+def _gate(text: str) -> str:
+    if not _GATE.fullmatch(text):
+        raise ValueError("must be `new >= production - 0.02` or `new >= 0.9`, with numbers of yours from 0 to 1")
+    return text
+
+
 class Test(Value):
     """The examples that a version is tested with, and the result that it must reach."""
 
@@ -128,7 +135,7 @@ class Test(Value):
     ] = None
     gate: Annotated[
         str,
-        StringConstraints(pattern=r"^new >=? (production|[01](\.\d+)?)( [+-] 0(\.\d+)?)?$"),
+        AfterValidator(_gate),
         Field(
             description="What the metric of a version must reach before it gets the label `production`: `new >= "
             "production - 0.02`, or `new >= 0.9`."
@@ -155,9 +162,14 @@ class Definition(Value):
         return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> "Definition":
-        """Return what `to_json` wrote. The same text gives the same object, with its templates compiled once."""
-        return _definition_of(text)
+    def from_json(cls, text: str) -> Self:
+        """Return what `to_json` wrote. Raise ConfigurationError."""
+        try:
+            return cls.model_validate_json(text, strict=True)
+        except ValidationError as error:
+            raise ConfigurationError(
+                f"a version of an application cannot be read: {describe(error)}: was it pushed by a later headrace?"
+            ) from None
 
     @cached_property
     def digest(self) -> str:
@@ -177,16 +189,6 @@ def templates_of(definition: Definition) -> Iterator[Template]:
         template = Template.with_logic(turn.text, shapes, left)
         left -= template.steps
         yield template
-
-
-@lru_cache(maxsize=_KEPT)
-def _definition_of(text: str) -> Definition:
-    try:
-        return Definition.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        raise ConfigurationError(
-            f"a version of an application cannot be read: {describe(error)}: was it pushed by a later headrace?"
-        ) from None
 
 
 def render(definition: Definition, values: Mapping[str, VariableValue]) -> tuple[Message, ...]:
