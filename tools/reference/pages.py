@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tools.reference import command_page, event_page, http_page, metrics_page, settings_page
+from tools.reference import application_page, command_page, event_page, http_page, metrics_page, settings_page
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "configuration.md": settings_page.page,
+    "reference/application-file.md": application_page.page,
     "reference/cli.md": command_page.page,
     "reference/events.md": event_page.page,
     "reference/http.md": http_page.page,
