@@ -1,6 +1,6 @@
 """The rules by which a deployment admits jobs: the same for records of Kafka and for requests over HTTP."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +11,7 @@ from headrace_schemas.event_types import type_of
 from headrace_schemas.tool import NO_TOOLS, Offer
 from headrace_workers.core.environment import SettingsOf
 from headrace_workers.core.feature import Feature, installed
-from headrace_workers.core.ledger.charges import NextCall, routed
+from headrace_workers.core.ledger.charges import UNKNOWN, NextCall, Price, routed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.chain import Link, pin, tokens_with, with_chain
 from headrace_workers.core.pipeline.routing import Pipeline, Route
@@ -38,8 +38,8 @@ class AdmissionCheck:
         """
         return None
 
-    def named(self, job: Job) -> Collection[str]:
-        """Return the names of the resources that the job needs to exist."""
+    def named(self, job: Job, models: Collection[str]) -> Collection[str]:
+        """Return the names of the resources that the job, which may need these models, needs to exist."""
         return ()
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
@@ -106,6 +106,18 @@ class KnownEmbedder(Protocol):
         """
 
 
+class ResolvedJob(NamedTuple):
+    """A job with the models of the chain that it names, and all models that it may need, with their prices."""
+
+    job: Job
+    prices: Mapping[str, Price | None]
+
+    @property
+    def unpriced(self) -> str | None:
+        """Return a model that costs what nobody knows; None where all prices are known, or the models are own."""
+        return min((alias for alias, price in self.prices.items() if price is UNKNOWN), default=None)
+
+
 class FirstStep(NamedTuple):
     """Start of a job: its first step, the tokens of its answer there, and the context that pins its chain and the price
     of its first call. `call` is the first call of a model that it needs, if it needs one.
@@ -128,15 +140,16 @@ class AdmissionRules:
     pipeline: Pipeline
     checks: Sequence[AdmissionCheck] = ()
 
-    def check(self, job: Job, now: int, expires: datetime | None = None) -> None:
+    def check(self, resolved: ResolvedJob, now: int, expires: datetime | None = None) -> None:
         """Raise the error of a job that cannot be run, as far as a quick look shows.
 
         `now` is in ms since 1970; `expires` is a second deadline, that of the job's envelope.
         """
+        job = resolved.job
         for deadline in (job.deadline, expires):
             if deadline is not None and milliseconds(deadline) <= now:
                 raise DeadlinePassed(f"the deadline {deadline.isoformat()} has passed")
-        for alias in sorted(self.pipeline.models_of(job)):
+        for alias in sorted(resolved.prices):
             self.check_model(alias)
         for check in self.checks:
             check.check(job)
@@ -163,27 +176,28 @@ class AdmissionRules:
         """Let those checks examine the job that may refuse it; return its tokens where one of them counted these."""
         return _counted([check for check in self.checks if check.is_doubtful(job)], job)
 
-    def resolve(self, job: Job) -> Job:
-        """Return the job with the models of the chain that it names, where it names one."""
-        if not isinstance(job, GenerationJob) or not isinstance(job.model, str):
-            return job
-        chain = self.models.chain(job.model)
-        return job if chain is None else job.model_copy(update={"model": chain})
+    def resolve(self, job: Job) -> ResolvedJob:
+        """Return the job with the models of the chain that it names, where it names one, and its models' prices."""
+        if isinstance(job, GenerationJob) and isinstance(job.model, str):
+            chain = self.models.chain(job.model)
+            job = job if chain is None else job.model_copy(update={"model": chain})
+        price = self.pipeline.prices.price
+        return ResolvedJob(job, {alias: price(alias) for alias in self.pipeline.models_of(job)})
 
-    def first_step(self, job_id: str, job: Job, tokens: int, read_bytes: int = 0) -> FirstStep:
+    def first_step(self, job_id: str, resolved: ResolvedJob, tokens: int, read_bytes: int = 0) -> FirstStep:
         """Return the start of a job that reads so many bytes, and pin its chain and its price.
 
         `tokens` is the length of one answer of its first model. Raise InvalidRecord if no stage takes the job.
         """
         context: dict[str, Any] = {}
-        first = job
+        first = job = resolved.job
         if isinstance(job, GenerationJob) and not isinstance(job.model, str):
             context = pin(self._links(job, tokens))
             first = with_chain(job, context)
         route = self.route(job_id, first)
         if isinstance(job, GenerationJob) and route.model is not None:
             tokens = tokens_with(route.model, job.first_model, tokens, context)
-        call = self.pipeline.first_call(route, job_id, first, ReadBytes(read_bytes))
+        call = self.pipeline.first_call(route, job_id, first, ReadBytes(read_bytes), resolved.prices)
         return FirstStep(route, tokens, pack(routed(context, call if route.model else None), ()), call)
 
     def _links(self, job: GenerationJob, tokens: int) -> list[Link]:
@@ -196,10 +210,6 @@ class AdmissionRules:
             except PromptTooLong as error:
                 links.append(Link(model, skipped=str(error)))
         return links
-
-    def without_price(self, job: Job) -> str | None:
-        """Return a model that the job may need and whose price is not known; None where all are known."""
-        return self.pipeline.without_price(job)
 
     def route(self, job_id: str, job: Job) -> Route:
         """Return where the job begins. Raise InvalidRecord where no stage of this deployment takes it."""
@@ -216,7 +226,7 @@ class NamedResources:
         self._checks = checks
         self._exists: list[dict[Named, bool]] = [{} for _ in checks]
 
-    def look_up(self, jobs: Iterable[Job]) -> None:
+    def look_up(self, jobs: Iterable[ResolvedJob]) -> None:
         """Ask for what these jobs name: once for all of them and each kind of resource. Raises Unavailable."""
         jobs = tuple(jobs)
         for check, exists in zip(self._checks, self._exists, strict=True):
@@ -224,10 +234,11 @@ class NamedResources:
                 missing = check.unknown(sorted(new))
                 exists.update((each, each not in missing) for each in new)
 
-    def check(self, job: Job) -> None:
+    def check(self, resolved: ResolvedJob) -> None:
         """Raise the error of a job that was looked up, and names what does not exist."""
+        job, prices = resolved
         for check, exists in zip(self._checks, self._exists, strict=True):
-            for name in sorted(check.named(job)) if exists else ():
+            for name in sorted(check.named(job, prices.keys())) if exists else ():
                 if not exists[job.tenant, name]:
                     raise check.missing((job.tenant, name))
 
@@ -237,9 +248,9 @@ def _counted(checks: Iterable[AdmissionCheck], job: Job) -> int | None:
     return next((tokens for tokens in found if tokens is not None), None)
 
 
-def named_by(check: AdmissionCheck, jobs: Iterable[Job]) -> frozenset[Named]:
+def named_by(check: AdmissionCheck, jobs: Iterable[ResolvedJob]) -> frozenset[Named]:
     """Return the resources of this check's kind that the jobs name."""
-    return frozenset((job.tenant, name) for job in jobs for name in check.named(job))
+    return frozenset([(job.tenant, name) for job, prices in jobs for name in check.named(job, prices.keys())])
 
 
 def milliseconds(time: datetime) -> int:

@@ -24,7 +24,7 @@ from headrace_schemas.codec import check_size, encode
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import Lane
-from headrace_workers.core.admission import AdmissionCheck, AdmissionRules, Named, milliseconds, named_by
+from headrace_workers.core.admission import AdmissionCheck, AdmissionRules, Named, ResolvedJob, milliseconds, named_by
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.ingest import digest_of
 from headrace_workers.core.ledger.ledger import Ledger
@@ -50,7 +50,7 @@ class EncodedJob:
     """A job on its way to Kafka, with its chain of models. `tokens` is the cost of one answer, if it was counted."""
 
     request: AdmissionRequest
-    job: Job
+    resolved: ResolvedJob
     tokens: int | None
     record: Record
     keyed: bool
@@ -67,7 +67,7 @@ class Want(NamedTuple):
     """A job to be sent by the holder of a key, and the tokens of one answer, if they were counted."""
 
     request: AdmissionRequest
-    job: Job
+    resolved: ResolvedJob
     tokens: int | None
     key_id: str = ""
 
@@ -154,27 +154,27 @@ class Admission:
         resolved = [self._rules.resolve(job) for job in jobs]
         self._check(resolved)
         tokens = await self._examine(caller.tenant, resolved)
-        await self._check_named(jobs)
+        await self._check_named(resolved)
         began, at = time.monotonic(), self._now()
         letters = [_letter(*each, at, traceparent, correlationid) for each in zip(jobs, resolved, tokens, strict=True)]
         await self._load_shedding.check({self._place(letter) for letter in letters})
         to_send = await self._reserved(letters)
         paid = await self._quotas.reserve(
-            [Want(each.request, each.job, each.tokens, caller.key_id) for each in to_send]
+            [Want(each.request, each.resolved, each.tokens, caller.key_id) for each in to_send]
         )
         await self._send(to_send, began, paid)
         for job in jobs:
             self._metrics.let_in(kind_of(job))
         return [letter.request.job_id for letter in letters]
 
-    def _check(self, jobs: Sequence[Job]) -> None:
+    def _check(self, jobs: Sequence[ResolvedJob]) -> None:
         now = milliseconds(self._now())
         for job in jobs:
             self._rules.check(job, now)
 
-    async def _examine(self, tenant: str, jobs: Sequence[Job]) -> list[int | None]:
+    async def _examine(self, tenant: str, jobs: Sequence[ResolvedJob]) -> list[int | None]:
         """Examine on a thread the tenant's jobs that may have to be refused; return the tokens of the counted ones."""
-        doubtful = {place: job for place, job in enumerate(jobs) if self._rules.is_doubtful(job)}
+        doubtful = {place: job for place, (job, _) in enumerate(jobs) if self._rules.is_doubtful(job)}
         tokens: list[int | None] = [None] * len(jobs)
         if doubtful:
 
@@ -185,15 +185,15 @@ class Admission:
             await self.examinations.run(tenant, examine)
         return tokens
 
-    async def _check_named(self, jobs: Sequence[Job]) -> None:
+    async def _check_named(self, jobs: Sequence[ResolvedJob]) -> None:
         for check, lookup in self._lookups:
             named = named_by(check, jobs)
             if named and (missing := await lookup.ask(named)):
                 raise check.missing(min(missing))
 
     def _place(self, letter: EncodedJob) -> tuple[str, int]:
-        route = self._rules.route(letter.request.job_id, letter.job)
-        return route.queue, INTERACTIVE if letter.job.lane is Lane.INTERACTIVE else BATCH
+        route = self._rules.route(letter.request.job_id, letter.resolved.job)
+        return route.queue, INTERACTIVE if letter.resolved.job.lane is Lane.INTERACTIVE else BATCH
 
     async def _reserved(self, letters: Sequence[EncodedJob]) -> list[EncodedJob]:
         """Return the jobs that are to be sent. The id of a job without a key is unique."""
@@ -274,7 +274,12 @@ def _lookup(check: AdmissionCheck, executor: Executor, patience: float) -> Batch
 
 
 def _letter(
-    job: Job, resolved: Job, tokens: int | None, at: datetime, traceparent: str | None, correlationid: str | None
+    job: Job,
+    resolved: ResolvedJob,
+    tokens: int | None,
+    at: datetime,
+    traceparent: str | None,
+    correlationid: str | None,
 ) -> EncodedJob:
     event_id = str(uuid.uuid4())
     job_id = job.job_id(event_id)

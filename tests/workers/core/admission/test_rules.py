@@ -38,7 +38,7 @@ class Needs(AdmissionCheck):
     def __init__(self) -> None:
         self.asked: list[Collection[Named]] = []
 
-    def named(self, job: Job) -> Collection[str]:
+    def named(self, job: Job, _models: Collection[str]) -> Collection[str]:
         """What a job needs."""
         return job.metadata.get("needs", "").split()
 
@@ -79,15 +79,16 @@ def test_the_deadline_is_checked_before_names():
     """A job that is late and names no model here is late: a new try with another model would be, too."""
     late = generation(deadline=datetime(2001, 1, 1, tzinfo=UTC), model="gone")
     with pytest.raises(DeadlinePassed):
-        RULES.check(late, NOW)
+        RULES.check(RULES.resolve(late), NOW)
     with pytest.raises(UnknownModel):
-        RULES.check(generation(model="gone"), NOW)
+        RULES.check(RULES.resolve(generation(model="gone")), NOW)
 
 
 def test_the_ledger_is_asked_once_for_each_resource():
     needs = Needs()
     named = NamedResources([needs])
-    jobs = [generation(metadata={"needs": name}) for name in ("there", "gone", "there")] + [generation()]
+    sent = [generation(metadata={"needs": name}) for name in ("there", "gone", "there")] + [generation()]
+    jobs = [RULES.resolve(job) for job in sent]
     named.look_up(jobs)
     named.look_up(jobs)
     assert needs.asked == [[("default", "gone"), ("default", "there")]]
@@ -98,7 +99,7 @@ def test_the_ledger_is_asked_once_for_each_resource():
 
 
 def test_a_job_needs_all_resources_that_it_names():
-    named, job = NamedResources([Needs()]), generation(metadata={"needs": "there gone"})
+    named, job = NamedResources([Needs()]), RULES.resolve(generation(metadata={"needs": "there gone"}))
     named.look_up([job])
     with pytest.raises(UnknownResource, match="there is no gone"):
         named.check(job)

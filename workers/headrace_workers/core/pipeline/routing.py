@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import JudgedJob, Lane
-from headrace_workers.core.ledger.charges import UNKNOWN, NextCall, NoPrices, Prices
+from headrace_workers.core.ledger.charges import NextCall, NoPrices, Price, Prices
 from headrace_workers.core.ledger.outcome import Outcome
 from headrace_workers.core.pipeline.chain import Decision, FailedAttempt, decide_next
 from headrace_workers.core.pipeline.stage import (
@@ -169,9 +169,11 @@ class Pipeline:
     def models_of(self, job: Job) -> frozenset[str]:
         """Return every model alias that this job may need on its way."""
         models = {stage.model("", job, self._judge_model) for stage in self._of_models}  # all, for every draw
-        named = job.judge_models if isinstance(job, JudgedJob) and job.criteria else ()
-        chain = job.chain if isinstance(job, GenerationJob) else ()
-        return frozenset(model for model in (*models, *named, *chain) if model is not None)
+        if isinstance(job, JudgedJob) and job.criteria:
+            models.update(job.judge_models)
+        if isinstance(job, GenerationJob):
+            models.update(job.chain)
+        return frozenset({model for model in models if model is not None})
 
     def _route(self, stage: Stage, job_id: str, job: Job, model: str | None = None) -> Route | None:
         model = model or stage.model(job_id, job, self._judge_model)
@@ -194,20 +196,27 @@ class Pipeline:
             return None
         return self._call_of(route.stage, route.model, job, read)
 
-    def first_call(self, route: Route, job_id: str, job: Job, read: ReadBytes) -> NextCall | None:
-        """Return the first call that a job needs which begins with this route; None where it needs none."""
+    def first_call(
+        self, route: Route, job_id: str, job: Job, read: ReadBytes, prices: Mapping[str, Price | None] | None = None
+    ) -> NextCall | None:
+        """Return the first call that a job needs which begins with this route; None where it needs none. `prices` are
+        known ones, by model.
+        """
         if route.model is not None:
-            return self.call(route, job, read)
+            return self._call_of(route.stage, route.model, job, read, prices)
         for stage in self.stages:
             if stage.weight is Weight.MODEL and isinstance(job, stage.takes):
                 model = stage.model(job_id, job, self._judge_model)
                 if model is not None:
-                    return self._call_of(stage, model, job, read)
+                    return self._call_of(stage, model, job, read, prices)
         return None
 
-    def _call_of(self, stage: Stage, model: str, job: Job, read: ReadBytes) -> NextCall:
-        price = self.prices.price(model)  # without one, nobody asks for the tokens
-        return NextCall(model, price, 0 if price is None else stage.most_tokens(job, read))
+    def _call_of(
+        self, stage: Stage, model: str, job: Job, read: ReadBytes, prices: Mapping[str, Price | None] | None = None
+    ) -> NextCall:
+        price = prices[model] if prices and model in prices else self.prices.price(model)
+        tokens = 0 if price is None else stage.most_tokens(job, read)  # without a price nobody asks for them
+        return NextCall(model, price, tokens)
 
     def reserved_behind(self, route: Route, job_id: str, job: Job, event: StepEvent, read: ReadBytes) -> int:
         """Return the most that the first answer of a job may cost, where it is routed to another model before that, by
@@ -217,10 +226,6 @@ class Pipeline:
             return 0
         call = self.first_call(route._replace(model=None), job_id, job, read)
         return (call and call.most) or 0
-
-    def without_price(self, job: Job) -> str | None:
-        """Return a model that the job may need and that costs what nobody knows; None where all are known, or own."""
-        return min((each for each in self.models_of(job) if self.prices.price(each) is UNKNOWN), default=None)
 
     def most_tokens(self, job: Job, once: int) -> int:
         """Return the largest cost of a job, one answer of which costs `once` with its prompt: it may come back to its

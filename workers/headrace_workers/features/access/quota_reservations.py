@@ -39,15 +39,16 @@ class QuotaReservations:
             return [tenant in having for tenant in tenants]
 
         def priced(want: Want) -> WantedQuota:
-            once = rules.examine(want.job) if want.tokens is None else want.tokens
+            job = want.resolved.job
+            once = rules.examine(job) if want.tokens is None else want.tokens
             job_id = want.request.job_id
-            call = rules.first_step(job_id, want.job, once, len(want.request.value)).call
+            call = rules.first_step(job_id, want.resolved, once, len(want.request.value)).call
             return WantedQuota(
                 job_id,
-                want.job.tenant,
-                rules.pipeline.most_tokens(want.job, once),
+                job.tenant,
+                rules.pipeline.most_tokens(job, once),
                 (call.most or 0) if call else 0,
-                rules.without_price(want.job),
+                want.resolved.unpriced,
                 want.key_id,
                 group="request",
                 digest=want.request.digest,
@@ -81,7 +82,7 @@ class QuotaReservations:
 
         Raise the error of a job whose tokens cannot be counted.
         """
-        if not wants or not await self._has(wants[0].job.tenant):
+        if not wants or not await self._has(wants[0].resolved.job.tenant):
             return False
         beyond = await self._reserve.ask(wants)
         if beyond is None:

@@ -33,7 +33,7 @@ class KnowledgeCheck(AdmissionCheck):
         """Return the tokens of a text to embed, None where only a guess can be had. Raise InputTooLong."""
         return self._embedder.input_tokens(job.model, job.input) if isinstance(job, EmbeddingJob) else None
 
-    def named(self, job: Job) -> Collection[str]:
+    def named(self, job: Job, _models: Collection[str]) -> Collection[str]:
         """Return the knowledge base that the job names, if it names one."""
         return () if not isinstance(job, GenerationJob) or job.knowledge is None else (job.knowledge,)
 

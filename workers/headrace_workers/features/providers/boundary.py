@@ -11,7 +11,6 @@ from headrace_schemas.errors import InvalidRecord, ProviderNotAllowed
 from headrace_workers.core.admission import AdmissionCheck, KnownModels, Named
 from headrace_workers.core.cached_values import RecentReads
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.providers.store import AllowedProviders
 
@@ -47,14 +46,13 @@ class BoundaryCheck(AdmissionCheck):
     provider.
     """
 
-    def __init__(self, models: KnownModels, pipeline: Pipeline, allowed: AllowedProviders) -> None:
+    def __init__(self, models: KnownModels, allowed: AllowedProviders) -> None:
         self._models = models
-        self._pipeline = pipeline
         self._allowed = allowed
 
-    def named(self, job: Job) -> Collection[str]:
+    def named(self, _job: Job, models: Collection[str]) -> Collection[str]:
         """Return the aliases of the models at providers that may see the job's text."""
-        aliases = {each for name in self._pipeline.models_of(job) for each in self._models.chain(name) or (name,)}
+        aliases = {each for name in models for each in self._models.chain(name) or (name,)}
         return [alias for alias in aliases if self._models.provider(alias) is not None]
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:

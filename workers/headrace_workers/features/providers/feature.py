@@ -15,7 +15,7 @@ def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
     from headrace_workers.features.providers.boundary import BoundaryCheck
     from headrace_workers.features.providers.store import AllowedProviders
 
-    return BoundaryCheck(parts.models, parts.pipeline, parts.ledger.of(AllowedProviders))
+    return BoundaryCheck(parts.models, parts.ledger.of(AllowedProviders))
 
 
 def _tables() -> "Sequence[Table]":

@@ -79,7 +79,7 @@ class DeploymentPrices:
         own = self._registry.price(model)
         if own is not None:
             return self._set(own)
-        card = self._registry.get(model) if model in self._registry else None
+        card = self._registry.find(model)
         if card is None:
             return UNKNOWN
         if card.remote is None or card.remote.is_own:

@@ -52,7 +52,7 @@ class CallbackCheck(AdmissionCheck):
         """Raise InvalidRecord where the callback's URL leads where webhooks may not go."""
         check_url(job.callback, self._reach)
 
-    def named(self, job: Job) -> Collection[str]:
+    def named(self, job: Job, _models: Collection[str]) -> Collection[str]:
         """Return the endpoint that the callback names, if it names one."""
         return () if job.callback is None or job.callback.endpoint is None else (job.callback.endpoint,)
 

@@ -17,7 +17,7 @@ from headrace_schemas.limits import Key, Tenant
 from headrace_schemas.review import Review
 from headrace_schemas.structured import to_binary
 from headrace_schemas.topics import ABOUT_JOBS
-from headrace_workers.core.admission import AdmissionRules, NamedResources, milliseconds
+from headrace_workers.core.admission import AdmissionRules, NamedResources, ResolvedJob, milliseconds
 from headrace_workers.core.json_lines import NoJSON, parsed
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import Burial, ReceivedReview, Record, refusal
@@ -68,7 +68,7 @@ class _SentJob(NamedTuple):
     record: Record
     envelope: Envelope
     job_id: str
-    job: Job
+    resolved: ResolvedJob
 
 
 class RecordAdmission:
@@ -86,8 +86,8 @@ class RecordAdmission:
         least. A bad record becomes a `Burial`; no content raises. Raise Unavailable where the ledger does not answer,
         or the machine is too busy for the first of them.
         """
-        read = [_read(record) for record in records]
-        self._named.look_up(each.job for each in read if isinstance(each, _SentJob))
+        read = [_read(record, self._rules) for record in records]
+        self._named.look_up(each.resolved for each in read if isinstance(each, _SentJob))
         decided: list[Accepted] = []
         for each in read:
             if decided and not go_on():
@@ -107,10 +107,9 @@ class RecordAdmission:
     def _admit(self, sent: _SentJob) -> NewJob | Burial:
         """Apply the rules, which depend on the time and on this deployment: the record itself is sound."""
         try:
-            job = self._rules.resolve(sent.job)
-            self._rules.check(job, self._now, sent.envelope.expirytime)
-            new = self._new_job(sent, job)
-            self._named.check(sent.job)
+            self._rules.check(sent.resolved, self._now, sent.envelope.expirytime)
+            new = self._new_job(sent, sent.resolved.job)
+            self._named.check(sent.resolved)
         except Unavailable:  # the record is read again
             raise
         except HeadraceError as error:
@@ -123,7 +122,7 @@ class RecordAdmission:
         record, envelope, job_id = sent.record, sent.envelope, sent.job_id
         tokens = self._rules.examine(job)
         deadlines = [milliseconds(each) for each in (job.deadline, envelope.expirytime) if each is not None]
-        first = self._rules.first_step(job_id, job, tokens, len(record.value or b""))
+        first = self._rules.first_step(job_id, sent.resolved, tokens, len(record.value or b""))
         route = first.route
         step = NewStep(
             job_id=job_id,
@@ -155,11 +154,11 @@ class RecordAdmission:
             callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
             most_tokens=self._rules.pipeline.most_tokens(job, tokens),
             money=(first.call.most or 0) if first.call else 0,
-            unpriced=self._rules.without_price(job),
+            unpriced=sent.resolved.unpriced,
         )
 
 
-def _read(record: Record) -> _SentJob | Accepted:
+def _read(record: Record, rules: AdmissionRules) -> _SentJob | Accepted:
     envelope: Envelope | None = None
     try:
         if record.unreadable is not None:
@@ -181,7 +180,7 @@ def _read(record: Record) -> _SentJob | Accepted:
         _check_names(event, record)
         job_id = event.job_id(envelope.id)
         _check_ids(record, envelope, job_id, "the id of its tenant and idempotency key (or ce_id)")
-        return _SentJob(record, envelope, job_id, event)
+        return _SentJob(record, envelope, job_id, rules.resolve(event))
     except HeadraceError as error:
         return _refusal(record, envelope, error)
     except (ValueError, OverflowError) as error:

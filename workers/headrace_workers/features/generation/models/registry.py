@@ -231,11 +231,11 @@ class Registry:
         self._catalogue_at = float("-inf")
 
     def __contains__(self, alias: str) -> bool:
-        return self._find(alias) is not None
+        return self.find(alias) is not None
 
     def get(self, alias: str) -> ModelCard:
         """Return the card of an alias. Raise UnknownModel, which names the models that are there."""
-        card = self._find(alias)
+        card = self.find(alias)
         if card is None:
             raise UnknownModel(_unknown(alias, self.aliases(), self._home))
         return card
@@ -245,7 +245,7 @@ class Registry:
 
         Return the alias alone where the model is not here.
         """
-        card = self._find(alias)
+        card = self.find(alias)
         if card is None:
             return alias
         if card.remote is not None:
@@ -273,14 +273,14 @@ class Registry:
 
     def provider(self, alias: str) -> str | None:
         """Return the provider whose machine runs the model; None for a machine of the deployment, or no model."""
-        card = self._find(alias)
+        card = self.find(alias)
         return None if card is None else card.provider
 
     def knows_tools(self, alias: str) -> bool:
         """Return True if a model can be asked to choose whether to call a tool: its provider or its chat template takes
         tools, or its engine holds it to a grammar.
         """
-        card = self._find(alias)
+        card = self.find(alias)
         if card is None:
             return False
         if card.remote is not None:
@@ -318,7 +318,8 @@ class Registry:
             self._catalogue = readable_catalogue(self._home, self._catalogue)
         return self._catalogue
 
-    def _find(self, alias: str) -> ModelCard | None:
+    def find(self, alias: str) -> ModelCard | None:
+        """Return the card of an alias; None where no model has it."""
         card = self._cards.get(alias)
         if card is None and (card := self._look(alias)) is not None:
             self._cards[alias] = card
