@@ -47,6 +47,7 @@ def deployment(service_folder: Path) -> Iterator[Deployment]:
         **ROLES,
         "light": ("worker", "--role", "moderate", "--role", "judge"),
         "recall": ("worker", "--role", "recall"),
+        "remote": ("worker", "--role", "generate", "--remote"),
     }
     with own_servers(service_folder / "gateway-services") as (kafka, redis, postgres):
         found = over(kafka, redis, postgres, service_folder, "gateway", roles=roles, lease=None)
