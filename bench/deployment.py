@@ -64,8 +64,8 @@ def deployment(
 ) -> Iterator[Deployment]:
     """Start a bridge and these workers on a new ledger and new topics, and stop them in the end.
 
-    `home` holds the models. Each worker of the role generate is started once a model. With `gateway` there is one at
-    this port. `env` is added to the processes' environment; `module` is what they run.
+    `home` holds the models. Each worker of the role generate is started once a model, or once if it has `--remote`.
+    With `gateway` there is one at this port. `env` is added to the processes' environment; `module` is what they run.
     """
     services.empty_redis()
     kafka, ledger = services.new_kafka(), services.new_ledger()
@@ -87,7 +87,7 @@ def deployment(
 def _commands(workers: Mapping[str, list[str]], models: list[str]) -> dict[str, list[str]]:
     commands: dict[str, list[str]] = {}
     for name, roles in workers.items():
-        if "generate" in roles:
+        if "generate" in roles and "--remote" not in roles:
             for model in models:
                 commands[f"{name}-{model}"] = ["worker", *roles, "--model", model]
         else:

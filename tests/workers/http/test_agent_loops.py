@@ -51,9 +51,7 @@ def told(
         catalogue(deployment.folder, "openai", provider.url, alias="scripted")
         deployment.start("remote")
         env = {"OPENAI_BASE_URL": f"{gateway.url}/v1", "OPENAI_API_KEY": gateway.key(), "MODEL": "scripted"}
-        found = run_loops(python_clients, node, env); open("/tmp/agents/dev/told.json", "w").write(json.dumps(found))
-        open("/tmp/agents/dev/heard.json", "w").write(json.dumps([h.body for h in provider.heard]))
-        yield found
+        yield run_loops(python_clients, node, env)
         deployment.retire("remote")
 
 
