@@ -105,9 +105,25 @@ def test_a_model_that_may_choose_says_anything_or_calls() -> None:
         f"I look.\n{call}\n{call}",
         "a < b, and <tool_cal",
         call.replace("Rome", "</tool_call>"),
+        '{"name": "Rome", "temperature": 24}',
     ):
         assert accepts(grammar, right)
     for wrong in (f"{call}.", "<tool_call>", f"<tool_call>x{call}", call.replace("city", "town")):
+        assert not accepts(grammar, wrong)
+
+
+# An answer that begins as a call is read as one, so text behind it, or a call of another tool, would fail it.
+BROKEN_CALLS = (
+    ROME.replace("city", "town"), f"{ROME}\n{ROME.replace('get_weather', 'get_wine')}", f"{ROME} It rains.",
+    '{"name": "get_weather", "city": "Rome"}',
+)  # fmt: skip
+
+
+def test_a_call_that_begins_as_text_is_one_valid_call() -> None:
+    """Some models forget their tags."""
+    grammar = grammar_of_call(offer("auto"), Dialect.HERMES)
+    assert accepts(grammar, ROME)
+    for wrong in (*BROKEN_CALLS, f"{BROKEN_CALLS[0]}<tool_call>\n{ROME}\n</tool_call>"):
         assert not accepts(grammar, wrong)
 
 
@@ -130,9 +146,10 @@ def test_tags_may_be_tokens_of_their_own() -> None:
 
     assert takes("required", call)
     assert not takes("required", "It rains.")
-    for right in (call, f"I look.\n{call}", "It rains."):
+    for right in (call, f"I look.\n{call}", "It rains.", ROME):
         assert takes("auto", right)
-    for wrong in (call.replace("city", "town"), f"{call}.", "Hi<|im_start|>", f"Hi<|im_start|>{call}", "<tool_call>"):
+    for wrong in (call.replace("city", "town"), f"{call}.", "Hi<|im_start|>", f"Hi<|im_start|>{call}", "<tool_call>",
+                  *BROKEN_CALLS):  # fmt: skip
         assert not takes("auto", wrong)
     for right in ('{"sky": "blue"}', call, f"{call}\n{call}"):
         assert takes("auto", right, SKY)

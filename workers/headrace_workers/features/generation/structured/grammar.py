@@ -275,18 +275,36 @@ def _around(dialect: Dialect, offer: Offer, *, held: bool) -> list[str]:
         first = following = rf'"{OPEN}\n" call "\n{CLOSE}"'
     opening = r'open: "{\"name\": "'
     free: list[str] = []
-    if not offer.required and not held and dialect is Dialect.HERMES_TOKENS:
-        first, free = f"TEXT {first}", [rf"TEXT: {_TEXT} & ~/(?s:.*{OPEN}.*)/"]
-    elif not offer.required and not held and dialect is Dialect.HERMES:
-        # A lazy rule ends at its first match, so what follows the tag is a call and never text.
-        first = rf'before "\n" call "\n{CLOSE}"'
-        free = [rf"TEXT: {_TEXT} & ~/(?s:.*{OPEN}.*)/", f"before[lazy]: /(?s:.*){OPEN}/"]
+    if not offer.required and not held and first != "call":
+        free = _free_beside_tags(offer, dialect)
+        first = f"TEXT {first}" if dialect is Dialect.HERMES_TOKENS else rf'before "\n" call "\n{CLOSE}"'
     elif not offer.required and not held:
         free, opening = [rf'TEXT: {_TEXT} & ~/(?s:\s*\{{\s*"name"\s*:.*)/'], r'open[lazy]: /\{"name": /'
     more = min(offer.most, _MOST_HELD) - 1
     calls = rf'{first} ("\n" {following}){{0,{more}}}' if more else first
+    if free and following != "call":
+        calls = f"bare | {calls}"
     without = "TEXT | " if free else f"@{_FORMAT} | " if held else ""
     return [f"start: {without}{calls}", *free, opening]
+
+
+def _free_beside_tags(offer: Offer, dialect: Dialect) -> list[str]:
+    """Return the rules for the text of a model that writes calls in tags, and for a call that it writes without them.
+
+    Text that begins as a call of an offered tool would be read as one. So it is held to one: it may name no other tool
+    after it.
+    """
+    names = "|".join(tool.name for tool in offer.tools)
+    begins = rf'~/(?s:\s*\{{\s*"name"\s*:\s*"({names})"\s*,.*)/'
+    rules = [rf"TEXT: {_TEXT} & ~/(?s:.*{OPEN}.*)/ & {begins}"]
+    if dialect is Dialect.HERMES:
+        # A lazy rule ends at its first match, so what follows the tag is a call and never text.
+        rules += ["before[lazy]: BEFORE", f"BEFORE: /(?s:.*){OPEN}/ & {begins}"]
+    rules.append(f"bare: {' | '.join(f'bare_{number}' for number in range(len(offer.tools)))}")
+    for number, tool in enumerate(offer.tools):
+        rules += [f'bare_{number}: begin_{number} @arguments_{number} "}}"',
+                  rf'begin_{number}[lazy]: /\{{"name": "{tool.name}", "{dialect.arguments}": /']  # fmt: skip
+    return rules
 
 
 def _part(output: OutputFormat, name: str) -> dict[str, Any]:
