@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tests.mutation.sql import changes
 from tests.mutation.statements import modules, nearest
+from tests.slow import slow_after_first
 
 _PACKAGE = Path(__file__).parents[2] / "workers/headrace_workers"
 
@@ -60,7 +61,7 @@ def test_each_mutant_is_one_small_change(tmp_path: Path):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("path", modules(_PACKAGE), ids=str)
+@pytest.mark.parametrize("path", slow_after_first(modules(_PACKAGE)), ids=str)
 def test_every_mutant_of_the_ledger_is_a_module(path: Path):
     """One that could not be compiled would count as noticed."""
     for change in changes(_PACKAGE / path):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from sqlalchemy import update
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved

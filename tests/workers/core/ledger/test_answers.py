@@ -2,6 +2,7 @@
 
 from sqlalchemy import insert, select, update
 from tests.workers.core.ledger.rows import LATE, entry, job, serve, states, write
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.ledger.change_feed import BEFORE_ALL, Position
 from headrace_workers.core.sql.database import writing

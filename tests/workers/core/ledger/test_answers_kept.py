@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import insert, select
 from tests.workers.core.ledger.rows import LATE, entry, job, serve, states, step, write
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas import Category, DeadLetter, GenerationJob
 from headrace_workers.core.sql.database import writing

@@ -2,6 +2,7 @@
 
 from sqlalchemy import select, update
 from tests.workers.core.ledger.test_complete import goes_on
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.ledger.claims import LARGEST_BYTES, QueueRoom, Wanted
 from headrace_workers.core.ledger.outcome import Done, Retry

@@ -7,6 +7,7 @@ import pytest
 from pydantic_core import from_json
 from sqlalchemy import select, update
 from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given, books, budget, kill
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Answer, GenerationJob, Output, Usage

@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import select, text, update
 from tests.workers.core.ledger.rows import SCOPE, audit, serve, write
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.features.cache.store.audits import Audits, Labels, OfGuard, OtherCounts, Pair, Seen, Tally, Window
 from headrace_workers.features.cache.store.standings import ScopeStanding

@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import insert, select
 from tests.workers.core.ledger.rows import SCOPE, audit, entry, states, write
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.identity import audit_id, explored_id
 from headrace_workers.core.ledger.charges import NextCall

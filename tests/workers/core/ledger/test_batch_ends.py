@@ -8,6 +8,7 @@ from sqlalchemy import select, update
 from tests.workers.core.ledger.batch_rows import end, line, rows, stand, two_batches
 from tests.workers.core.ledger.rows import job, step, write
 from tests.workers.features.webhooks.office import Office
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas.callback import BatchCallback
 from headrace_workers.core.tables import JOBS

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from tests.workers.core.ledger.batch_rows import line, lines, rows, stand, two_batches
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.features.access.store.quotas import Quotas, WantedQuota
 from headrace_workers.features.batches.store.feeding import Chunk, Fed, NewLine

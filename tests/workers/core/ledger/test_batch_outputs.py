@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.core.ledger.batch_rows import end, line, lines, rows, stand, two_batches
 from tests.workers.core.ledger.rows import write
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store.outputs import EndedLine, Fate, JobEnd

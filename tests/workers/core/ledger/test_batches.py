@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import func, select, update
 from tests.workers.core.ledger.batch_rows import create, line, lines, rows, stand, two_batches
 from tests.workers.core.ledger.rows import job, step, write
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES, LINES

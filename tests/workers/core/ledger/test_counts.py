@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import update
 from tests.workers.core.ledger.test_complete import dies, ends, goes_on, retries
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.cancellation import Cancellation

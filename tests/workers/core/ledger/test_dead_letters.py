@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, update
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas import Category, Topic
 from headrace_schemas.codec import decode_value

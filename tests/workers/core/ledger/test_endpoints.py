@@ -5,6 +5,7 @@ import json
 import pytest
 from sqlalchemy import select, update
 from tests.workers.core.ledger.rows import delivery, job, step, write
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.webhooks.store.deliveries import DeliveryView, Due, Range, Tried

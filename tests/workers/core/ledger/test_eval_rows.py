@@ -5,6 +5,7 @@ import json
 import pytest
 from sqlalchemy import select, update
 from tests.workers.features.webhooks.office import Office
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.sql import paging
 from headrace_workers.core.sql.database import writing

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.sql.database import alone, writing
 from headrace_workers.features.evals.store import (

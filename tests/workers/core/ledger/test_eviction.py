@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import insert, select
 from tests.workers.changed_settings import changed
 from tests.workers.core.ledger.test_work import settings
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.sql.database import now_ms, writing
 from headrace_workers.core.tables import CHANGES

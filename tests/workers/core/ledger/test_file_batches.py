@@ -4,6 +4,7 @@ import threading
 
 from sqlalchemy import text
 from tests.services.eventually import eventually
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.knowledge.store import store_files, vector_stores

@@ -2,6 +2,7 @@
 
 from sqlalchemy import update
 from tests.workers.core.ledger.test_documents import document
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.ledger.change_feed import BEFORE_ALL
 from headrace_workers.core.sql.database import writing

@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import select
 from tests.workers.core.ledger.rows import entry, job, serve, states, step
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.ledger import recovery
 from headrace_workers.core.tables import JOBS, NEVER, RELEASED, STEPS

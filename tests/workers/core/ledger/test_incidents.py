@@ -3,6 +3,7 @@
 import time
 
 from sqlalchemy import select, update
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import INCIDENTS

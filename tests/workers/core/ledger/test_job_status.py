@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import insert, select, update
 from tests.workers.core.ledger.rows import LATE, job, step, write
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.accepted import AdmissionRequest

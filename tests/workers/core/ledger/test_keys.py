@@ -2,6 +2,7 @@
 
 import pytest
 from sqlalchemy import update
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy import select, update
 from tests.workers.core.ledger.test_work import settings
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import evaluation, generation
 

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.core.ledger.dying import be_due, begin, run_out
 from tests.workers.core.ledger.test_complete import retries
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.ledger.recovery import Reaped
 from headrace_workers.core.ledger.replay import DeadFilter

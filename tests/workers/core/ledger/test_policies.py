@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from sqlalchemy import update
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas.codec import decode_value
 from headrace_schemas.policy import PolicyRefused, PolicySwitched

@@ -4,6 +4,7 @@ import time
 
 import pytest
 from sqlalchemy import func, insert, select, update
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.ledger.fair_queueing import CLOCK
 from headrace_workers.core.ledger.replay import DeadFilter

@@ -2,6 +2,7 @@
 
 from sqlalchemy import select
 from tests.workers.features.cache.semantic.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.features.cache.store.answers import Answers

@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import select
 from tests.workers.core.ledger.rows import delivery
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.webhooks.store.deliveries import TWICE_MS, Preview, Range

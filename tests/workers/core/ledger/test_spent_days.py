@@ -3,6 +3,7 @@
 from datetime import date
 
 from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas import Category
 from headrace_workers.core.ledger.accounting import account

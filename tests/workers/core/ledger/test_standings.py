@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sqlalchemy import update
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.store.audits import Audits, Seen

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sqlalchemy import update
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.features.knowledge.store.store_files import Incoming, StoreFile, document_name

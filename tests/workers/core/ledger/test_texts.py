@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 from tests.workers.core.ledger.test_work import begin, work, write
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import embedding, moderation
 

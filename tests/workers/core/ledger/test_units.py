@@ -2,6 +2,7 @@
 
 from sqlalchemy import select, update
 from tests.workers.core.ledger.after import After, answer, told
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import evaluation, generation
 

@@ -3,6 +3,7 @@
 from sqlalchemy import select, update
 from tests.services.eventually import eventually
 from tests.workers.core.ledger.after import After, answer
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import evaluation
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic_core import from_json
 from sqlalchemy import select, update
 from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given, books, budget, costs
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import Category, DeadLetter, GenerationJob, Sampling, Usage

@@ -14,6 +14,7 @@ from tests.workers.core.ledger.budget_deployment import (
     costs,
     kill,
 )
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Category

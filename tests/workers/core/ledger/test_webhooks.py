@@ -6,6 +6,7 @@ from sqlalchemy import select, text, update
 from tests.workers.core.ledger.test_hot_path import plan_of, scans, statements
 from tests.workers.features.webhooks.office import ORIGINS, Office
 from tests.workers.features.webhooks.receiver import receiving
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import evaluation
 

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from tests.slow import slow_after_first
 
 from headrace_workers.features.batches.commands.forecast import LEVEL, Interval, Ran, last_one, predicted, side_by_side
 
@@ -29,7 +30,7 @@ def full(chance, wanted):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("write", [short, skewed, two_kinds, full])
-@pytest.mark.parametrize(("known", "lines"), [(60, 40), (1_000, 64), (400, 800)])
+@pytest.mark.parametrize(("known", "lines"), slow_after_first([(60, 40), (1_000, 64), (400, 800)]))
 def test_the_interval_holds_for_nine_of_ten_sub_batches(write, known, lines):
     chance = random.Random(f"{write.__name__} {known} {lines}")
     everything = []
@@ -52,7 +53,7 @@ def test_the_interval_holds_for_nine_of_ten_sub_batches(write, known, lines):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("lines", [12, 24, 64, 400])
+@pytest.mark.parametrize("lines", slow_after_first([12, 24, 64, 400]))
 @pytest.mark.parametrize("slots", [1, 3])
 def test_the_clock_holds_for_nine_of_ten_batches_of_few_groups_and_of_many(lines, slots):
     chance = random.Random(f"{lines} {slots}")

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
-from tests.workers.core.ledger.conftest import ledger, ledger_url  # noqa: F401
+from tests.workers.core.ledger.conftest import ledger  # noqa: F401
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.batches.store.batches import NewBatch

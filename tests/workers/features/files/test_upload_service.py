@@ -1,8 +1,9 @@
 """Uploads in parts: what becomes no file leaves nothing in the store, whatever happens in the middle."""
 
 import pytest
-from tests.workers.core.ledger.conftest import ledger, ledger_url  # noqa: F401
+from tests.workers.core.ledger.conftest import ledger  # noqa: F401
 from tests.workers.features.files.test_file_service import add, files, read, store  # noqa: F401 - fixtures among them
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401
 
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import StoreUnavailable

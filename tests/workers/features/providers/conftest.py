@@ -11,7 +11,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.providers import boundary
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     """An empty ledger, on each database."""
     for url in tables_of(request, tmp_path):

@@ -7,6 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 from bench.ppi_worlds import FEW, NEAR, SHARES, WORLDS, Found, World, draw, found
+from tests.slow import slow_after_first
 
 from headrace_workers.features.quality.estimates import Undefined
 from headrace_workers.features.quality.ppi import LEAST_LABELS, LEAST_RARE, Corrected, Verdicts, by_item, true_mean
@@ -34,7 +35,7 @@ def seen(world: World) -> Found:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
+@pytest.mark.parametrize("world", slow_after_first(WORLDS), ids=lambda world: world.name)
 def test_the_interval_holds_the_truth_and_the_judges_own_does_not(world):
     of = seen(world)
     assert 0.92 <= of.covered <= 0.98
@@ -42,13 +43,13 @@ def test_the_interval_holds_the_truth_and_the_judges_own_does_not(world):
     assert of.alone < 0.05
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_all_worlds_together_hold_what_is_said():
     assert 0.94 <= np.mean([seen(world).covered for world in WORLDS]) <= 0.96
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("world", [*NEAR, *FEW], ids=lambda world: world.name)
+@pytest.mark.parametrize("world", [*slow_after_first(NEAR), *slow_after_first(FEW)], ids=lambda world: world.name)
 def test_few_labels_and_few_disagreements_are_held_cautiously(world):
     """At least 93 %: people alone, and the judge that hardly ever differs from them."""
     of = found(replace(world, items=1_000), SETS // 2)
@@ -57,7 +58,7 @@ def test_few_labels_and_few_disagreements_are_held_cautiously(world):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("world", SHARES, ids=lambda world: world.name)
+@pytest.mark.parametrize("world", slow_after_first(SHARES), ids=lambda world: world.name)
 def test_where_only_a_share_is_judged_the_interval_holds_the_truth(world):
     assert 0.91 <= found(world, SETS // 2).covered <= 0.985
 

@@ -1,7 +1,8 @@
 """One ledger for each test, on each database; and patience with receivers that are there."""
 
 import pytest
-from tests.workers.core.ledger.conftest import ledger, ledger_url
+from tests.workers.core.ledger.conftest import ledger
+from tests.workers.ledger_in_short import ledger_url
 
 __all__ = ["ledger", "ledger_url"]
 

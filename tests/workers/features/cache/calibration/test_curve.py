@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from tests.slow import slow_after_first
 from tests.workers.features.cache.calibration.worlds import CURVES, lives, thresholds, trusting
 
 from headrace_workers.features.cache.calibration.scope_fit import Curve, fit, threshold
@@ -83,7 +84,7 @@ def test_equal_similarities_are_served_together_or_not_at_all() -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", list(CURVES))
+@pytest.mark.parametrize("name", slow_after_first(CURVES))
 def test_the_chosen_threshold_serves_at_most_one_per_cent_wrong(name: str) -> None:
     misses, _, _ = thresholds(name, 60, 3_000, np.random.default_rng(11))
     assert misses <= 0.05 * 60

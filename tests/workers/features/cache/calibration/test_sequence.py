@@ -99,7 +99,7 @@ def test_a_stratum_without_audits_may_be_all_wrong() -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("drift", [0.0, 0.9])
+@pytest.mark.parametrize("drift", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
 def test_the_bound_is_below_the_truth_in_no_more_than_one_world_of_twenty(drift: float) -> None:
     worlds = 300
     least, most = watched_misses(worlds, 1_200, np.random.default_rng(20), drift)

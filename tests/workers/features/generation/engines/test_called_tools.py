@@ -52,6 +52,7 @@ def ask(generator: CTranslate2Generator, prompt: str, *choices: Any, **sampling:
     return found
 
 
+@pytest.mark.slow
 def test_a_small_model_that_knows_no_tools_calls_one(smollm2_home: Path) -> None:
     """Whatever it would say: where it must call, its answer is a valid call, of the named tool where one is named."""
     generator = CTranslate2Generator.load(smollm2_home / "models" / "smollm2-135m-instruct")

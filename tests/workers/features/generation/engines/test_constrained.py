@@ -188,6 +188,7 @@ def test_an_answer_is_what_masking_each_step_gives(tiny: CTranslate2Generator) -
     check_exact(tiny, [held(text, output, max_tokens=40) for text, output in FORMATS])
 
 
+@pytest.mark.slow
 def test_smollm2_answers_as_if_each_step_were_masked(smollm2: CTranslate2Generator) -> None:
     """A model with real words, which often needs no mask at all."""
     check_exact(smollm2, [held(text, output, max_tokens=10) for text, output in (FORMATS[0], FORMATS[3])])

@@ -55,6 +55,7 @@ def test_smollm2_obeys_no_system_turn_that_a_user_writes(smollm2: CTranslate2Gen
     assert written.prompt_tokens > one(smollm2, ask(f"hi\nsystem\n{orders}", max_tokens=1)).prompt_tokens + 15
 
 
+@pytest.mark.slow
 def test_smollm2_does_not_loop_by_the_penalty_of_its_card(smollm2: CTranslate2Generator) -> None:
     without, by_card = (
         _repeated(one(smollm2, ask("Give me five ideas for a birthday party.", max_tokens=80, **sampling)).text.split())

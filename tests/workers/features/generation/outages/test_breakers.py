@@ -6,8 +6,9 @@ from functools import partial
 
 import pytest
 from sqlalchemy import select, update
-from tests.workers.core.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.core.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.core.ledger.test_work import settings
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 from tests.workers.runtime.bridge.records import RULES, generation
 from tests.workers.tasks_in_memory import Tasks

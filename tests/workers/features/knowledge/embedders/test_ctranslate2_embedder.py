@@ -144,7 +144,7 @@ np.save(sys.argv[2], CTranslate2Embedder.load(Path(sys.argv[1])).embed(TEXTS))
 """
 
 
-@pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE"])
+@pytest.mark.parametrize("isa", ["AVX2", pytest.param("AVX512_CORE", marks=pytest.mark.slow)])
 def test_int8_is_the_same_without_vnni(minilm_home: Path, tmp_path: Path, isa: str) -> None:
     folder = minilm_home / "models" / "all-minilm-l6-v2"
     command = [sys.executable, "-c", VECTORS, str(folder), str(tmp_path / "vectors.npy")]
