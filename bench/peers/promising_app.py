@@ -26,9 +26,8 @@ from headrace_workers.core.ledger.accepted import AdmissionRequest
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.machine import spare_what_is_loaded
 from headrace_workers.http.batcher import Batcher
-from headrace_workers.http.gateway_patience import Patience
-from headrace_workers.http.sink import Sink
-from headrace_workers.http.topics import Topics
+from headrace_workers.http.sink import Sink, Topics
+from headrace_workers.http.timeouts import Patience
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.http_server import config_of, listen
 

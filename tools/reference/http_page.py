@@ -6,8 +6,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from headrace_workers.core.scopes import Scope, all_scopes
-from headrace_workers.http.errors import Why
-from headrace_workers.http.path_families import NATIVE, is_native
+from headrace_workers.http.errors import NATIVE, Why, is_native
 from headrace_workers.wiring.gateway_app import ROUTERS
 from headrace_workers.wiring.openapi import describe_api
 from tools.reference.event_page import parts_of_events

@@ -8,9 +8,8 @@ from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.readability.store import ReadabilityStore
 from headrace_workers.features.readability.views import Readability
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.errors import ANSWERS, Refusal, Why
 from headrace_workers.http.services import Wired
-from headrace_workers.http.shapes import ANSWERS
 
 router = APIRouter(tags=["readability"])
 

@@ -27,8 +27,8 @@ from headrace_workers.core.scopes import Scope, all_scopes
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.features.access.commands import new_key
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.services import Services
+from headrace_workers.http.timeouts import Patience
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.build_gateway import build_gateway
 from headrace_workers.wiring.gateway_app import build_app

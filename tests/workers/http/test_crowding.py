@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from headrace_workers.core.ledger.counts import Pressure
+from headrace_workers.http.admission import LoadShedding
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.load_shedding import LoadShedding
 
 PLACE, BULK = ("model.echo", 0), ("model.echo", 1)
 

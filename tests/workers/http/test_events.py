@@ -9,7 +9,7 @@ from tests.services.eventually import eventually
 from tests.workers.http.served import Gateway, answer
 
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.http.tenant_slots import TenantSlots
+from headrace_workers.http.limits import TenantSlots
 
 JOB = {"model": "echo", "prompt": "Name three rivers."}
 

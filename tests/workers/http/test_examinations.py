@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from headrace_schemas.errors import InvalidRecord, Unavailable
+from headrace_workers.http.admission import AT_A_TIME, THREADS, Examinations
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.examinations import AT_A_TIME, THREADS, Examinations
 
 
 class Held:

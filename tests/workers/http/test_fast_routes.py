@@ -10,8 +10,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from headrace_workers.core.scopes import JOBS_READ, Scope
-from headrace_workers.http import fast_routes as room
-from headrace_workers.http.fast_routes import FastRoute, Shortcut, fast_route
+from headrace_workers.http import routes as room
+from headrace_workers.http.routes import FastRoute, Shortcut, fast_route
 from headrace_workers.wiring.gateway_app import ROUTERS
 
 router = APIRouter(route_class=fast_route(JOBS_READ))

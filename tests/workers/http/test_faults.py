@@ -29,8 +29,8 @@ from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import StoreUnavailable
 from headrace_workers.features.generation.api.answers import ends_of
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.gateway_patience import Patience
 from headrace_workers.http.services import Wired
+from headrace_workers.http.timeouts import Patience
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.redis import redis_client
 from headrace_workers.testing import make_hash_embedder

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from headrace_workers.http.gateway_patience import is_done_within
+from headrace_workers.http.timeouts import is_done_within
 
 
 def test_work_that_is_done_is_not_waited_for():

@@ -16,7 +16,7 @@ from tests.workers.http.served import PATIENT, Gateway, served
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.knowledge.passage_search import PassageSearch
-from headrace_workers.http.gateway_patience import Patience
+from headrace_workers.http.timeouts import Patience
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import make_hash_embedder

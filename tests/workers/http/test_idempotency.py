@@ -4,7 +4,7 @@ import httpx
 import pytest
 from tests.workers.http.served import Gateway, described, told_unread
 
-from headrace_workers.http.path_families import is_native
+from headrace_workers.http.errors import is_native
 
 JOB = {"model": "echo", "prompt": "Name three rivers."}
 KNOW_IT = {

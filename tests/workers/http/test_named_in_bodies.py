@@ -16,7 +16,7 @@ from headrace_workers.features.batches.feature import BATCHES_WRITE
 from headrace_workers.features.files.feature import FILES_READ, FILES_WRITE
 from headrace_workers.features.generation.openai.request import OF_ANY, OF_GENERATION
 from headrace_workers.http.caller import Needs
-from headrace_workers.http.fast_routes import FastRoute
+from headrace_workers.http.routes import FastRoute
 from headrace_workers.wiring.gateway_app import ROUTERS
 
 Make = Callable[[httpx.Client], str]

@@ -1,6 +1,6 @@
 """How slowly a body may come."""
 
-from headrace_workers.http.body_pace import GRACE_SECONDS, LEAST_RATE, Pace
+from headrace_workers.http.bodies import GRACE_SECONDS, LEAST_RATE, Pace
 
 
 def test_a_slow_upload_may_take_its_time():

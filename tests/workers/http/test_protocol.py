@@ -10,7 +10,7 @@ import pytest
 from tests.services.eventually import eventually
 from tests.workers.http.served import Gateway
 
-from headrace_workers.http import body_pace as pace
+from headrace_workers.http import bodies as pace
 from headrace_workers.http import protocol
 from headrace_workers.http.protocol import in_origin_form
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from tests.workers.http.served import Gateway, described
 
-from headrace_workers.http.path_families import is_native
+from headrace_workers.http.errors import is_native
 from headrace_workers.wiring.gateway_app import ROUTERS
 
 FREE = {"/healthz", "/readyz", "/metrics"}  # programs of all kinds ask for these, and say what they like

@@ -8,9 +8,9 @@ from redis.asyncio import Redis
 from tests.services.need import need
 from tests.services.redis import RedisServer, find_redis
 
-from headrace_workers.http import rate_limits as rates_module
+from headrace_workers.http import limits as rates_module
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.rate_limits import RateLimiter
+from headrace_workers.http.limits import RateLimiter
 from headrace_workers.runtime.wire.redis import RedisNames
 
 

@@ -15,9 +15,8 @@ from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.http import sink as room
 from headrace_workers.http.errors import KafkaOutage
-from headrace_workers.http.gateway_patience import Patience
-from headrace_workers.http.sink import Sink
-from headrace_workers.http.topics import Topics
+from headrace_workers.http.sink import Sink, Topics
+from headrace_workers.http.timeouts import Patience
 
 
 class Broker:

@@ -16,7 +16,7 @@ from tests.workers.http.scripted import TICKET, scripted
 from tests.workers.http.served import IDLE, Gateway
 
 from headrace_workers.core.tables import JOBS
-from headrace_workers.http.examinations import THREADS
+from headrace_workers.http.admission import THREADS
 
 SCHEMA = {
     "type": "object",

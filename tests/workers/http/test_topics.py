@@ -24,7 +24,7 @@ from tests.workers.http.served import served
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
-from headrace_workers.http import topics
+from headrace_workers.http import sink as sink_module
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_echo_model
 
@@ -66,7 +66,7 @@ def test_a_topic_that_is_deleted_under_a_gateway_is_named(over, kafka: KafkaSett
     """
     remedy = "run `headrace init`"
     if kafka.groups:  # nobody looks before the first job is on its way
-        monkeypatch.setattr(topics, "_EVERY_SECONDS", 3_600.0)
+        monkeypatch.setattr(sink_module, "_EVERY_SECONDS", 3_600.0)
     with served(over(kafka)) as gateway, gateway.client() as client:
         is_taken(client, JOB)
         remove(kafka, Topic.GENERATION)

@@ -71,7 +71,7 @@ class Feature:
     what it runs.
 
     HTTP and the shell. `routers` returns the FastAPI routers of the gateway, in the order in which they are asked.
-    `services(gateway)` returns the objects of a gateway that the routes work with, by their class (http/parts.py).
+    `services(gateway)` returns the objects of a gateway that the routes work with, by their class (http/services.py).
     `schemas` returns the JSON schemas, by name, of bodies that routes read themselves, for the API's description.
     `scopes` are the permissions that the feature adds to API keys. `commands` returns functions that add a command, or
     a group of commands, to the Typer application that they are given. `checks` returns what `headrace doctor` looks at.

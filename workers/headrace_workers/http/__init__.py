@@ -13,13 +13,13 @@ To add a resource: a file with a `router` (an `APIRouter`) in its feature's `api
 
 - `caller.tenant` is whose request it is. Ask for rows by it, so that another tenant's are not there (404).
 - Errors are raised, `Refusal` or any HeadraceError, and told in the shape of the path's family: OpenAI's, or for the
-  paths in `path_families.NATIVE` problem+json.
+  paths in `errors.NATIVE` problem+json.
 - A body of JSON is read by `await json_object(request)`: bounded in bytes, before anybody reads it, and in depth.
-  Paths that take more than `HEADRACE_MAX_BODY` name their own bound in `bounds.BODY_BYTES`.
-- `await services.admission.submit(caller, jobs)` admits jobs. `await ends_of(...)` (waiting.py) waits for their ends,
-  and cancels them when the client hangs up. `services.waiter.ends(...)` waits alone.
+  Paths that take more than `HEADRACE_MAX_BODY` name their own bound in `bodies.BODY_BYTES`.
+- `await services.admission.submit(caller, jobs)` admits jobs. generation's `ends_of(...)` waits for their
+  ends, and cancels them when the client hangs up. `services.waiter.ends(...)` waits alone.
 - A feature's own part is `services.of(ItsClass)`.
-- A route of high traffic has the `route_class` `fast_route(Scope.…)`, which bypasses FastAPI: fast_routes.py lists what
-  its endpoint may take.
+- A route of high traffic has the `route_class` `fast_route(Scope.…)`, which bypasses FastAPI: `FastRoute` in
+  routes.py says what its endpoint may take.
 - A path parameter's name joins `OTHERS` in `tests/workers/http/test_tenants.py`, which walks every route.
 """

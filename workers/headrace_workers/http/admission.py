@@ -12,20 +12,22 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, Protocol
+from functools import partial
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from headrace_producers.sink import Record
 from headrace_schemas import Envelope
 from headrace_schemas.codec import check_size, encode
-from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.errors import InvalidRecord, Unavailable
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import Lane
 from headrace_workers.core.admission import AdmissionCheck, AdmissionRules, Named, ResolvedJob, milliseconds, named_by
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
+from headrace_workers.core.ledger.counts import Pressure, QueueLane
 from headrace_workers.core.ledger.ingest import digest_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
@@ -33,13 +35,19 @@ from headrace_workers.core.pipeline.task import Job
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import Caller, check_named
 from headrace_workers.http.errors import KafkaOutage, LedgerOutage, Refusal, Why, stopping
-from headrace_workers.http.examinations import Examinations
-from headrace_workers.http.gateway_patience import Patience
-from headrace_workers.http.load_shedding import LoadShedding
+from headrace_workers.http.limits import Slot, TenantSlots
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.sink import Sink
+from headrace_workers.http.timeouts import Patience
 from headrace_workers.http.waiter import Waiter
 
+THREADS: Final = 4  # so many processes compile formats at a time
+AT_A_TIME: Final = 3  # of one tenant: fewer than there are threads
+
+T = TypeVar("T")
+_FRESH_SECONDS: Final = 1.0
+_WAIT_FULL: Final = 5.0  # seconds to a next try
+_WAIT_OLD: Final = 10.0
 SOURCE: Final = "/headrace/gateway"
 MOST_JOBS: Final = 2_048  # of one request: as many as OpenAI takes inputs for embeddings
 _MARGIN_MS: Final = 2  # between two clocks that are rounded
@@ -83,6 +91,61 @@ class Quotas(Protocol):
 
     async def release(self, requests: Sequence[AdmissionRequest]) -> None:
         """Release the reservations of these jobs, which were not sent."""
+
+
+class LoadShedding:
+    """The refusal of jobs that would only wait. Belongs to the event loop.
+
+    `most` jobs may be open in the ledger: beyond that ingest takes none, and new jobs would pile up in Kafka. An
+    interactive job is refused while those before it have waited `longest` seconds in its queue; bulk work may wait.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[Collection[QueueLane]], Pressure],
+        executor: Executor,
+        *,
+        most: int,
+        longest: float,
+        patience: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        def together(wanted: list[frozenset[QueueLane]]) -> list[Pressure]:
+            found = look(frozenset().union(*wanted))
+            return [found] * len(wanted)
+
+        self._look: Batcher[frozenset[QueueLane], Pressure] = Batcher(together, executor, patience=patience)
+        self._most = most
+        self._longest_ms = longest * 1000
+        self._monotonic = monotonic
+        self._seen: Pressure = Pressure(0)
+        self._places: frozenset[QueueLane] = frozenset()
+        self._seen_at = float("-inf")
+
+    async def check(self, places: Collection[QueueLane]) -> None:
+        """Raise 429 where jobs in one of these places would wait too long, or the ledger is full."""
+        wanted = frozenset(places)
+        now = self._monotonic()
+        fresh = now - self._seen_at <= _FRESH_SECONDS
+        if not (fresh and wanted <= self._places):
+            looked = wanted | self._places if fresh else wanted
+            self._seen = await self._look.ask(looked)
+            self._places, self._seen_at = looked, now
+        if self._seen.active >= self._most:
+            raise Refusal(
+                Why.LEDGER_FULL,
+                f"{self._seen.active} jobs are open; the limit is {self._most}: send again when some have ended",
+                retry_after=_WAIT_FULL,
+            )
+        for queue, lane in wanted:
+            age = self._seen.ages.get((queue, lane), 0)
+            if lane == INTERACTIVE and age > self._longest_ms:
+                raise Refusal(
+                    Why.QUEUE_AGE,
+                    f"interactive jobs have waited {age / 1000:.0f} s in the queue {queue}: send again later, "
+                    "or as bulk work (lane batch)",
+                    retry_after=_WAIT_OLD,
+                )
 
 
 class Admission:
@@ -299,3 +362,43 @@ def _letter(
     request = AdmissionRequest(job_id, job.tenant, value, digest_of(job, value))
     record = Record(topic_for(job), job_id.encode(), headers, value, job_id)
     return EncodedJob(request, resolved, tokens, record, job.idempotency_key is not None)
+
+
+class Examinations:
+    """Checks on threads of their own, so that calls of the ledger never wait for them. Belongs to the event loop.
+
+    A check has to begin within `patience` seconds.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, "examine")
+        self._slots = TenantSlots("checks", AT_A_TIME)
+        self._patience = patience
+
+    async def run(self, tenant: str, check: Callable[[], T]) -> T:
+        """Return what a check returns, and raise what it raises. Raise 429 where the tenant's other checks take so long
+        that it cannot begin, and 503 where the machine is too busy for it.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            slot = await self._slots.wait(tenant, loop.time() + self._patience)
+        except TimeoutError:
+            raise Refusal(
+                Why.BUSY,
+                f"the tenant {tenant} has too many jobs under way here whose formats, tools or lengths are being "
+                "checked: send fewer at a time, or repeat formats, which are checked once",
+                retry_after=1.0,
+            ) from None
+        running = loop.run_in_executor(self._threads, check)
+        # A check that nobody waits for any more still has its thread, and so keeps its tenant's place.
+        running.add_done_callback(partial(_ended, slot))
+        try:
+            return await asyncio.shield(running)
+        except Unavailable as error:
+            raise Refusal(Why.MACHINE_BUSY, str(error), retry_after=1.0) from error
+
+
+def _ended(slot: Slot, check: "asyncio.Future[T]") -> None:
+    slot.release()
+    if not check.cancelled():
+        check.exception()  # looked at, so that asyncio does not log what a client that left would have been told

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.http.errors import LedgerOutage, Refusal, unsaid
-from headrace_workers.http.gateway_patience import LATE
+from headrace_workers.http.timeouts import LATE
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -1,9 +1,8 @@
-"""Bodies of JSON: bounded in depth as they are read, and in bytes before. The client's content type is ignored: many
-clients send another by mistake, as curl does.
-"""
+"""Bodies: bounded in bytes and in time while they come, and in depth as JSON."""
 
 import json
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,15 +14,37 @@ from starlette.responses import Response
 from headrace_schemas.reasons import describe
 from headrace_workers.core.json_lines import NamedTwice, NoJSON, finite, named_once
 from headrace_workers.core.text_file import GZIP, ZSTANDARD
-from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.openai_errors import NO_OBJECT
+from headrace_workers.http.openai import NO_OBJECT
+from headrace_workers.http.routes import Guarded
 
+# Paths that take another size than HEADRACE_MAX_BODY, with all below them; the longest that fits counts.
+BODY_BYTES: Final[dict[str, int]] = {}
+HEAD_BYTES: Final = 32_768  # of the request line and all headers
+GRACE_SECONDS = 60.0  # that may be waited in vain
+LEAST_RATE = 1_024  # bytes a second, which make up for as much waiting
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 _PACKED: Final = {GZIP: "gzip", ZSTANDARD: "Zstandard"}
 _TEXT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _FORM: Final = "multipart/"
 _WHOLE: Final = "value: "  # how the contract begins what it says of a document as a whole
+
+
+def body_bound(path: str, usual: int) -> int:
+    """Return the bytes that a body on this path may have."""
+    fitting = [own for own in BODY_BYTES if path == own or path.startswith(f"{own}/")]
+    return BODY_BYTES[max(fitting, key=len)] if fitting else usual
+
+
+@dataclass(slots=True)
+class Pace:
+    """Of one body: `left` is in seconds. What comes at the least rate or faster may take as long as it takes."""
+
+    left: float = field(default_factory=lambda: GRACE_SECONDS)
+
+    def took(self, seconds: float, count: int) -> None:
+        """Count so many bytes that came after so many seconds."""
+        self.left = min(GRACE_SECONDS, self.left - seconds + count / LEAST_RATE)
 
 
 def parsed(body: bytes) -> Any:

@@ -1,8 +1,4 @@
-"""Refusals of requests: a closed set of reasons, each with its HTTP status, in the shape of the path's family.
-
-Our own shape is RFC 9457, `application/problem+json`, whose `type` is `urn:headrace:problem:<reason>`. OpenAI's has the
-same words: `{"error": {"message", "type", "param", "code"}}`, the reason as `code`.
-"""
+"""Refusals of requests: a closed set of reasons, each with its HTTP status, told in the form of the path's clients."""
 
 import json
 import logging
@@ -11,6 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from headrace_producers.errors import InvalidJob
@@ -27,8 +24,51 @@ from headrace_schemas.errors import (
 )
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.sql.database_errors import Unwritable
-from headrace_workers.http.openai_errors import Refused
-from headrace_workers.http.path_families import is_native
+from headrace_workers.http.openai import Refused
+
+# Paths of headrace begin so; any other path is, or could be, one of OpenAI's, whose client may have lost its /v1.
+NATIVE: Final = ("/v1/jobs", "/v1/evaluations", "/v1/usage", "/healthz", "/readyz", "/metrics", "/openapi.json")
+
+# OpenAI's resources that headrace has no counterpart for, by the first part of their paths; what to use instead, if
+# there is something.
+UNSUPPORTED: Final = {
+    "images": "",
+    "audio": "",
+    "videos": "",
+    "realtime": "",
+    "live": "",
+    "safety": "",
+    "content_provenance_checks": "",
+    "admin": "`headrace keys` and `headrace quotas` administer tenants",
+    "beta": "",
+    "fine_tuning": "",
+    "assistants": "use POST /v1/responses",
+    "threads": "use POST /v1/responses",
+    "conversations": "use POST /v1/responses with previous_response_id",
+    "containers": "",
+    "skills": "",
+    "chatkit": "",
+    "organization": "`headrace keys` and `headrace quotas` administer tenants",
+    "projects": "`headrace keys` and `headrace quotas` administer tenants",
+}
+_FAULTS_OF_REQUESTS: Final = (InvalidRecord, InvalidJob, UnknownModel, PromptTooLong, InputTooLong)
+_OPENAI_TYPES: Final[dict[int, str]] = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+_FIRST_SERVER_ERROR: Final = 500
+REFERENCES: Final = "#/components/schemas/"
+
+Responses = dict[int | str, dict[str, Any]]
+PROBLEM: Final[dict[str, Any]] = {
+    "description": "The error.",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+ANSWERS: Final[Responses] = {"default": PROBLEM}
+STREAM: Final[Responses] = {
+    200: {"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
 
 
 class Why(Enum):
@@ -125,23 +165,6 @@ class LedgerOutage(Refusal):
         super().__init__(Why.LEDGER_AWAY, detail, retry_after=1.0, should_retry=should_retry, job_id=job_id)
 
 
-_WAIT_FOR_KAFKA: Final = {Why.KAFKA_AWAY: 1.0, Why.KAFKA_REFUSES: 10.0}  # seconds; a person mends the second
-_FAULTS_OF_REQUESTS: Final = (InvalidRecord, InvalidJob, UnknownModel, PromptTooLong, InputTooLong)
-_OPENAI_TYPES: Final[dict[int, str]] = {
-    401: "authentication_error",
-    403: "permission_error",
-    429: "rate_limit_error",
-}
-# OpenAI's own codes, where it has one for a reason; else the reason is the code.
-_OPENAI_CODES: Final[dict[Why, str]] = {
-    Why.INVALID: "invalid_value",
-    Why.UNAUTHORIZED: "invalid_api_key",
-    Why.RATE: "rate_limit_exceeded",
-    Why.QUOTA: "insufficient_quota",
-}
-_FIRST_SERVER_ERROR: Final = 500
-
-
 def unsaid(error: Unavailable) -> str:
     """Return the text for clients about a service that fails, and log the service's own words, which name our hosts."""
     log("gateway", logging.WARNING, Action.UNAVAILABLE, str(error))
@@ -225,3 +248,40 @@ def openai_body(refusal: Refusal) -> dict[str, Any]:
         "code": refusal.code or _OPENAI_CODES.get(refusal.why, refusal.why.code),
     }
     return {"error": error if refusal.job_id is None else {**error, "headrace": {"job_id": refusal.job_id}}}
+
+
+def unsupported(path: str) -> str | None:
+    """Return what to say of a path of OpenAI's that headrace does not support, with or without its /v1; else None."""
+    resource = path.removeprefix("/v1").lstrip("/").partition("/")[0]
+    if resource not in UNSUPPORTED:
+        return None
+    instead = UNSUPPORTED[resource]
+    words = f"headrace does not support OpenAI's {resource}"
+    return f"{words}: {instead}" if instead else f"{words}; GET /openapi.json tells what there is"
+
+
+def is_native(path: str) -> bool:
+    """Return True if errors on this path have headrace's own shape (RFC 9457)."""
+    return any(path == own or path.startswith(f"{own}/") for own in NATIVE)
+
+
+_WAIT_FOR_KAFKA: Final = {Why.KAFKA_AWAY: 1.0, Why.KAFKA_REFUSES: 10.0}  # seconds; a person mends the second
+# OpenAI's own codes, where it has one for a reason; else the reason is the code.
+_OPENAI_CODES: Final[dict[Why, str]] = {
+    Why.INVALID: "invalid_value",
+    Why.UNAUTHORIZED: "invalid_api_key",
+    Why.RATE: "rate_limit_exceeded",
+    Why.QUOTA: "insufficient_quota",
+}
+
+
+class Problem(BaseModel):
+    """An error of the native routes, as RFC 9457 defines it."""
+
+    type: str = Field(description="`urn:headrace:problem:` and the reason.")
+    title: str = Field(description="The reason in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong, and what to do.")
+    request_id: str = Field(description="The id of the request in the log of the gateway.")
+    param: str | None = Field(None, description="The parameter that is wrong.")
+    job_id: str | None = Field(None, description="The job that was made of the request, if there is one.")

@@ -18,9 +18,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace_workers.core.log import Action, log
-from headrace_workers.http import body_pace as paces
-from headrace_workers.http.body_pace import Pace
-from headrace_workers.http.bounds import body_bound
+from headrace_workers.http import bodies as paces
+from headrace_workers.http.bodies import Pace, body_bound
 from headrace_workers.http.errors import Refusal, Why, internal_error, response_of
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")

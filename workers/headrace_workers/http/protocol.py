@@ -9,8 +9,7 @@ from typing import Any, Final, cast
 import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
-from headrace_workers.http.body_pace import Pace
-from headrace_workers.http.bounds import HEAD_BYTES
+from headrace_workers.http.bodies import HEAD_BYTES, Pace
 from headrace_workers.http.errors import Refusal, Why, openai_body
 
 HEAD_SECONDS = 60.0  # that a client may take to send what comes before a body, from when it connected or began

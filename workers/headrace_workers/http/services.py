@@ -10,22 +10,23 @@ from typing import Annotated, Any, Final, ParamSpec, TypeVar
 from fastapi import Depends, Request
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.admission import AdmissionRules
+from headrace_workers.core.admission import AdmissionRules, KnownEmbedder
 from headrace_workers.core.ledger.cancellation import Cancellation, CancelOutcome
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.progress import Progress
 from headrace_workers.http.admission import Admission
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import FindsCallers
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why, unsaid
-from headrace_workers.http.gateway_patience import Patience, is_done_within
+from headrace_workers.http.limits import RateLimiter, TenantSlots
 from headrace_workers.http.metrics import Metrics
-from headrace_workers.http.rate_limits import RateLimiter
 from headrace_workers.http.sink import Sink
-from headrace_workers.http.tenant_slots import TenantSlots
+from headrace_workers.http.timeouts import Patience, is_done_within
 from headrace_workers.http.waiter import Waiter
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.hints import Broadcast
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +36,21 @@ _ABANDONED_SECONDS: Final = 60.0
 _PROBE_SECONDS: Final = 10.0  # for a write that is under way at the end
 _ABANDONED_AT_ONCE: Final = 100
 LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a job by `wait=`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayParts:
+    """Parts of a gateway for its features. `followers` are woken when answers or documents have changed, and `at_end`
+    is closed after the last request.
+    """
+
+    name: str
+    settings: Settings
+    ledger: Ledger
+    progress: Progress
+    embedder: KnownEmbedder
+    followers: Broadcast
+    at_end: ExitStack
 
 
 @dataclass(kw_only=True)

@@ -8,20 +8,25 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from itertools import takewhile
-from typing import Protocol
+from typing import Final, Protocol
 
 from headrace_producers.errors import BufferFull, ProducerClosed, RecordRefused, RecordTooLarge, TopicMissing
 from headrace_producers.sink import Record
 from headrace_producers.teller import OnDelivery
+from headrace_schemas import Topic
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.core.log import Action, log
+from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import KafkaOutage, Refusal, Why, refusal_of, stopping, unsaid
-from headrace_workers.http.gateway_patience import LATE, Patience
-from headrace_workers.http.topics import Topics
+from headrace_workers.http.timeouts import LATE, Patience
 
+_EVERY_SECONDS: Final = 5.0  # the embedded broker confirms records for a topic that was deleted
+_AGAIN_SECONDS: Final = 1.0  # while some are missing, or nobody says so
+_THREAD_SECONDS: Final = 1.0  # that a look may wait for a thread
 _DOUBT_SECONDS = 1.0  # then it is looked whether its topic is there
 _LOST_SECONDS = 0.5  # a record that waits for so long beyond its time will get no answer
 _WATCH_EVERY = 0.5
@@ -39,6 +44,63 @@ class Transport(Protocol):
 
     def close(self, timeout: float) -> None:
         """Flush and close."""
+
+
+class Topics:
+    """The topics that were missing at the last look. Belongs to the event loop.
+
+    `look` returns them, each with its name in Kafka; it raises Unavailable if no broker answers within `patience`
+    seconds.
+    """
+
+    def __init__(self, look: Callable[[], Mapping[Topic, str]], executor: Executor, patience: float) -> None:
+        def together(calls: list[None]) -> list[Mapping[Topic, str]]:
+            return [look()] * len(calls)
+
+        self._look: Batcher[None, Mapping[Topic, str]] = Batcher(
+            together, executor, patience=patience + _THREAD_SECONDS, outage=KafkaOutage, service="Kafka"
+        )
+        self._missing: Mapping[Topic, str] = {}
+        self._doubted = asyncio.Event()
+        self._heard = False  # since the last look began
+        self.silent = True  # no broker says which there are: none has yet, or it did not when it was asked last
+
+    def missing_words(self, wanted: Collection[Topic] = tuple(Topic)) -> str | None:
+        """Return what to do if some of these are missing."""
+        names = [name for topic, name in self._missing.items() if topic in wanted]
+        if not names:
+            return None
+        subject = f"the topic {names[0]} is" if len(names) == 1 else f"the topics {', '.join(names)} are"
+        return f"{subject} not there: run `headrace init` (or the gateway's user of Kafka may not see what is there)"
+
+    async def look(self) -> None:
+        """Look now. A broker that does not answer changes nothing of what is known of them. Where it answered others
+        meanwhile, it was this process that had no time.
+        """
+        self._heard = False
+        try:
+            self._missing = await self._look.ask(None)
+            self.silent = False
+        except KafkaOutage:
+            self.silent = not self._heard
+
+    def doubt(self) -> None:
+        """Note that a broker did not answer somebody else: it counts as away until it answers, and is asked at once."""
+        self.silent = True
+        self._doubted.set()
+
+    def heard(self) -> None:
+        """Note that a broker has answered somebody else."""
+        self._heard, self.silent = True, False
+
+    async def watch(self) -> None:
+        """Look again and again, until this is cancelled."""
+        while True:
+            self._doubted.clear()
+            await self.look()
+            with suppress(TimeoutError):
+                seconds = _AGAIN_SECONDS if self._missing or self.silent else _EVERY_SECONDS
+                await asyncio.wait_for(self._doubted.wait(), seconds)
 
 
 class Sink:

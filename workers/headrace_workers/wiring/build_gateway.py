@@ -19,7 +19,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.http.gateway_patience import Patience
+from headrace_workers.http.timeouts import Patience
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener, HintReceiver, Notifier
@@ -50,11 +50,10 @@ def build_gateway(
     requests without a key.
     """
     from headrace_workers.features.access.keyring import Keyring
+    from headrace_workers.http.limits import RateLimiter
+    from headrace_workers.http.limits import client as rates_client
     from headrace_workers.http.metrics import Metrics
-    from headrace_workers.http.parts import GatewayParts
-    from headrace_workers.http.rate_limits import RateLimiter
-    from headrace_workers.http.rate_limits import client as rates_client
-    from headrace_workers.http.services import Services
+    from headrace_workers.http.services import GatewayParts, Services
     from headrace_workers.http.waiter import Waiter
 
     ledger, names = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix)
@@ -103,8 +102,7 @@ def build_gateway(
 
 def _sink(kafka: KafkaSettings, executor: Executor, patience: Patience) -> "Sink":
     from headrace_producers.kafka import KafkaSink
-    from headrace_workers.http.sink import Sink
-    from headrace_workers.http.topics import Topics
+    from headrace_workers.http.sink import Sink, Topics
 
     return Sink(
         lambda told: KafkaSink(kafka, max_block=patience.room, delivery_timeout=patience.confirmed, on_delivery=told),
@@ -127,8 +125,7 @@ def _admission(
     patience: Patience,
 ) -> "Admission":
     from headrace_workers.features.access.quota_reservations import QuotaReservations
-    from headrace_workers.http.admission import Admission
-    from headrace_workers.http.load_shedding import LoadShedding
+    from headrace_workers.http.admission import Admission, LoadShedding
 
     return Admission(
         ledger=ledger,

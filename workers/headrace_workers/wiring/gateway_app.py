@@ -14,13 +14,11 @@ from starlette.types import ASGIApp
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.reasons import code_of, words_of
 from headrace_workers.core.sql.database_errors import Unwritable
-from headrace_workers.http import home_route, operator_routes
-from headrace_workers.http.errors import Refusal, Why, refusal_of, refused_response, response_of
-from headrace_workers.http.fast_routes import FastRoute, Shortcut
+from headrace_workers.http import gateway_routes
+from headrace_workers.http.errors import Refusal, Why, refusal_of, refused_response, response_of, unsupported
 from headrace_workers.http.middleware import OutermostLayer, RequestLog
-from headrace_workers.http.openai_errors import Refused
-from headrace_workers.http.path_families import unsupported
-from headrace_workers.http.query import ONLY_DECLARED, ReadsItsURL
+from headrace_workers.http.openai import Refused
+from headrace_workers.http.routes import ONLY_DECLARED, FastRoute, ReadsItsURL, Shortcut
 from headrace_workers.http.services import Services
 from headrace_workers.runtime.settings import GatewaySettings
 from headrace_workers.wiring.features import FEATURES
@@ -28,8 +26,7 @@ from headrace_workers.wiring.openapi import describe_api
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     *(router for feature in FEATURES for router in feature.routers()),
-    home_route.router,
-    operator_routes.router,
+    gateway_routes.router,
 )
 
 # Messages where no route fits, for clients of other servers' routes.

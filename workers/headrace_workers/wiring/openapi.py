@@ -7,8 +7,8 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from headrace_workers.http.authenticated_route import scope_of
-from headrace_workers.http.shapes import REFERENCES, Problem
+from headrace_workers.http.errors import REFERENCES, Problem
+from headrace_workers.http.routes import scope_of
 from headrace_workers.wiring.features import FEATURES
 
 

@@ -10,7 +10,7 @@ from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat, OutputFormat
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, item_schema_of
 from headrace_workers.features.evals.run_state import Tally, pass_rate, status_of
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 FILE = {"type": "file_id", "id": "file-1"}
 ROWS = {"type": "jsonl", "source": FILE}

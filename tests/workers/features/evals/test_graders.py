@@ -10,7 +10,7 @@ from headrace_workers.features.evals.templates import Scope
 from headrace_workers.features.judging.ask_model import scale_of
 from headrace_workers.features.judging.scores import Subject
 from headrace_workers.features.judging.scoring import score_plain
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 SAMPLE = "{{sample.output_text}}"
 ROW = Scope({"question": "Capital of <France>?", "answer": "Paris", "of": {"any": {"depth": 3}}, "a.b": "dotted"})

@@ -8,7 +8,7 @@ from tests.workers.features.evals.test_eval_plan import ROWS
 from tests.workers.features.evals.test_graders import CHECK
 
 from headrace_workers.features.evals.eval_plan import EvalPlan, ItemSchema, Row, item_schema_of
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -25,7 +25,7 @@ from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why
-from headrace_workers.http.openai_shapes import ERRORS
+from headrace_workers.http.openai import ERRORS
 from headrace_workers.http.paging import Page
 from headrace_workers.http.services import Services, Wired
 

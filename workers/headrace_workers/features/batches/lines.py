@@ -28,7 +28,7 @@ from headrace_workers.core.tables import NEVER
 from headrace_workers.features.batches.store.feeding import NewLine
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
 from headrace_workers.features.generation.openai.request import OpenAIRequest, RequestContext
-from headrace_workers.http.openai_errors import Refused, refused
+from headrace_workers.http.openai import Refused, refused
 from headrace_workers.runtime.bridge.record_admission import Accepted
 
 INVALID: Final = "invalid"

@@ -28,7 +28,7 @@ from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.files.store.files import Growth, NewFile, Overtaken, Piece
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 # A line that has ended, as its sender reads it, and what is counted of it. Pure.
 #

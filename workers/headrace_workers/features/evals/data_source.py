@@ -13,8 +13,7 @@ from headrace_schemas.reasons import describe
 from headrace_workers.core.templates import Template, as_text
 from headrace_workers.features.evals.templates import SAMPLED, Scope, filled, said_in, template_of
 from headrace_workers.features.generation.openai.formats import chat_format, response_format
-from headrace_workers.http.openai_errors import missing, unsupported, wrong
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import Parameters, missing, unsupported, wrong
 
 ROWS: Final = "jsonl"  # of the types of data source: no model is asked, the rows have what is to be judged
 _SAMPLES: Final = ("completions", "responses")

@@ -32,7 +32,7 @@ from headrace_workers.features.files.file_service import Files, Piecewise, files
 from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.quality.duty import LiveRates
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 from headrace_workers.runtime.bridge.duty import BridgeParts, Crashes, DutyLease, IncidentReporter, Turn
 from headrace_workers.runtime.wire.hints import Hint, HintReceiver
 

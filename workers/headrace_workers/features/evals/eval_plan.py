@@ -21,7 +21,7 @@ from headrace_workers.features.evals.run_state import Tally
 from headrace_workers.features.evals.templates import SAMPLED, Scope
 from headrace_workers.features.judging.checks import compiled_schema, first_fault
 from headrace_workers.features.judging.scores import TooDeep, UnusableSchema
-from headrace_workers.http.openai_errors import unsupported, wrong
+from headrace_workers.http.openai import unsupported, wrong
 
 _PATH: Final = "data_source_config.item_schema"
 _KEPT: Final = 32  # schemas that are compiled already: an open run is looked at twice a second

@@ -30,8 +30,7 @@ from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
 from headrace_workers.core.templates import Template, as_text
 from headrace_workers.features.evals.templates import SAMPLED, Scope, filled, said_in, template_of
-from headrace_workers.http.openai_errors import unsupported, wrong
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import Parameters, unsupported, wrong
 
 # Formulas over scores, as a grader of the type `multi` has them: `0.7 * right + 0.3 * max(polite, short)`. Pure.
 #

@@ -5,8 +5,7 @@ from typing import Any, Final
 
 from headrace_workers.core.templates import NoSuchField, Template, as_text
 from headrace_workers.features.generation.openai.request import role_of, text_of
-from headrace_workers.http.openai_errors import missing, unsupported, wrong
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import Parameters, missing, unsupported, wrong
 
 SAMPLED: Final = "sample.output_text"
 _ITEM: Final = "item"

@@ -17,15 +17,13 @@ from headrace_workers.features.files.object_store import NoSuchObject, StoreUnav
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.files.store_work import GoesOn, NoPlace, StoreWork
 from headrace_workers.features.files.upload_service import MOST_PARTS, NotPending, Uploads, WrongUpload
-from headrace_workers.http.bodies import JSONRoute
-from headrace_workers.http.bounds import BODY_BYTES
+from headrace_workers.http.bodies import BODY_BYTES, JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why, unsaid
 from headrace_workers.http.hangup import while_here
-from headrace_workers.http.openai_shapes import ERRORS
+from headrace_workers.http.openai import ERRORS
 from headrace_workers.http.paging import Page
-from headrace_workers.http.parts import GatewayParts
-from headrace_workers.http.services import Services, Wired
+from headrace_workers.http.services import GatewayParts, Services, Wired
 
 router = APIRouter(tags=["files"], route_class=JSONRoute)
 T = TypeVar("T")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # most processes do without it
     from sqlalchemy import ColumnElement, Select, Table
 
     from headrace_workers.core.environment import Variables
-    from headrace_workers.http.parts import GatewayParts
+    from headrace_workers.http.services import GatewayParts
 
 FILES_READ: Final = Scope("files:read")
 FILES_WRITE: Final = Scope("files:write")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final, TypeAlias, TypeVar
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.http.tenant_slots import Slot, TenantSlots
+from headrace_workers.http.limits import Slot, TenantSlots
 
 EACH: Final = 3  # things that one tenant does at a time; there are eight threads for all
 

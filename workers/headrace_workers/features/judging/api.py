@@ -5,8 +5,8 @@ from fastapi import APIRouter, Request, Response
 from headrace_workers.core.scopes import JOBS_WRITE
 from headrace_workers.features.jobs.api.jobs import ACCEPTED, Trace, Writes, admit_jobs, body_of_evaluations, jobs_of
 from headrace_workers.http.bodies import parsed
-from headrace_workers.http.fast_routes import fast_route
 from headrace_workers.http.idempotency import Key
+from headrace_workers.http.routes import fast_route
 from headrace_workers.http.services import Wired
 
 router = APIRouter(tags=["evaluations"], route_class=fast_route(JOBS_WRITE))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.generation.answer_additions import Answering
     from headrace_workers.features.generation.engines.engine import Engine
-    from headrace_workers.http.parts import GatewayParts
+    from headrace_workers.http.services import GatewayParts
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -86,7 +86,7 @@ def _schemas() -> Mapping[str, Any]:
     from pydantic import BaseModel
 
     from headrace_workers.features.knowledge.api.vector_store_shapes import BODIES, NewFileBatch
-    from headrace_workers.http.shapes import REFERENCES
+    from headrace_workers.http.errors import REFERENCES
 
     bodies: tuple[type[BaseModel], ...] = (NewFileBatch, *BODIES)
     return {each.__name__: each.model_json_schema(ref_template=REFERENCES + "{model}") for each in bodies}

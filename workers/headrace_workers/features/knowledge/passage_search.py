@@ -12,8 +12,8 @@ from headrace_workers.core.admission import KnownEmbedder
 from headrace_workers.core.cached_values import once
 from headrace_workers.features.knowledge.parts import bases_of, embedder_of, remembering
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.parts import GatewayParts
-from headrace_workers.http.tenant_slots import Slot, TenantSlots
+from headrace_workers.http.limits import Slot, TenantSlots
+from headrace_workers.http.services import GatewayParts
 
 if TYPE_CHECKING:  # they import NumPy
     from headrace_workers.features.knowledge.passages import Hit

@@ -9,9 +9,8 @@ from pydantic import BaseModel, Field
 from headrace_workers.features.spend.feature import USAGE_READ
 from headrace_workers.features.spend.store import Spending, Usage
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.errors import ANSWERS, Refusal, Why
 from headrace_workers.http.services import Wired
-from headrace_workers.http.shapes import ANSWERS
 
 router = APIRouter(tags=["usage"])
 

@@ -29,7 +29,7 @@ from headrace_workers.features.generation.engines.remote.request_bodies import a
 from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.stage import generate
-from headrace_workers.http.openai_errors import refused
+from headrace_workers.http.openai import refused
 from headrace_workers.testing import make_echo_model
 
 PLAIN = {"type": "object", "properties": {"tall": {"type": "integer", "minimum": 1}}, "required": ["tall"]}

@@ -8,7 +8,7 @@ from headrace_schemas.grounding import Grounding
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.chat import read
 from headrace_workers.features.generation.openai.request import RequestContext
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 HELLO = {"model": "mill", "messages": [{"role": "user", "content": "Hello?"}]}
 

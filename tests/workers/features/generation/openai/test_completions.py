@@ -6,7 +6,7 @@ from headrace_schemas import GenerationJob
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.completions import read
 from headrace_workers.features.generation.openai.request import RequestContext
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 ONE = {"model": "mill", "prompt": "Hello?"}
 

@@ -9,7 +9,7 @@ from headrace_schemas import Embedding, EmbeddingJob, Result, Usage
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.embeddings import read
 from headrace_workers.features.generation.openai.request import RequestContext
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 BODY = {"model": "minilm", "input": "a"}
 FLOATS = (0.5, -1.0, 2.0)

@@ -7,7 +7,7 @@ from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
 from headrace_workers.features.generation.openai.request import RequestContext
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 ASKER = RequestContext("shop", "k", Lane.INTERACTIVE)
 METHODS = {

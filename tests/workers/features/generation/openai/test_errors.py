@@ -12,7 +12,7 @@ from headrace_schemas.errors import (
     UnknownModel,
 )
 from headrace_workers.http.errors import refused_response
-from headrace_workers.http.openai_errors import Refused, answered, missing, refused, unanswered, unsupported, wrong
+from headrace_workers.http.openai import Refused, answered, missing, refused, unanswered, unsupported, wrong
 
 
 def test_the_body_is_what_openai_s_clients_read():

@@ -3,7 +3,7 @@ from tests.workers.features.generation.openai.ends import ASKER, answered
 
 from headrace_schemas.output_format import ChoiceFormat, JsonObjectFormat, JsonSchemaFormat
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 CHAT = {"model": "mill", "messages": [{"role": "user", "content": "a"}]}
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}}

@@ -6,7 +6,7 @@ from headrace_schemas import ModerationJob, ModerationVerdict, Result
 from headrace_schemas.job import Lane
 from headrace_workers.features.generation.openai.moderations import read
 from headrace_workers.features.generation.openai.request import RequestContext
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 
 def moderated(action="allow", **verdict):

@@ -2,8 +2,7 @@ import pytest
 from tests.workers.features.generation.openai.ends import ASKER
 
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
-from headrace_workers.http.openai_errors import Refused
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import Parameters, Refused
 
 PARAMETERS = Parameters(
     works=frozenset({"model"}),

@@ -21,7 +21,7 @@ from headrace_workers.features.generation.openai.request import (
     tier,
     wants_stream,
 )
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BULK = RequestContext("shop", None, Lane.BATCH)

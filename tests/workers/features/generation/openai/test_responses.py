@@ -14,7 +14,7 @@ from headrace_workers.features.generation.openai.responses import (
     references,
     with_items,
 )
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 
 def of(*ids: object) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ from headrace_workers.features.generation.api.answers import answer_of
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
 from headrace_workers.features.generation.openai.responses import continued, conversation, input_messages
 from headrace_workers.features.generation.openai.tools import annotations, knowledge_of, search_call
-from headrace_workers.http.openai_errors import Refused
+from headrace_workers.http.openai import Refused
 
 CHAT = {"model": "mill", "messages": [{"role": "user", "content": "a"}]}
 TURN = {"model": "mill", "input": "a"}

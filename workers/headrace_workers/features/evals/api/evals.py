@@ -38,8 +38,7 @@ from headrace_workers.features.generation.structured.schemas import check_format
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why
-from headrace_workers.http.openai_errors import Refused, refused, wrong
-from headrace_workers.http.openai_shapes import ERRORS
+from headrace_workers.http.openai import ERRORS, Refused, refused, wrong
 from headrace_workers.http.paging import PAGE, After, Limit, Order
 from headrace_workers.http.services import Services, Wired
 from headrace_workers.runtime.settings import GatewaySettings

@@ -19,12 +19,10 @@ from headrace_workers.features.generation.openai.request import Body, OpenAIRequ
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, check_named, needs
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.fast_routes import fast_route
 from headrace_workers.http.hangup import ClientGone, while_here
 from headrace_workers.http.idempotency import TAKES_KEY, key_of
-from headrace_workers.http.openai_errors import End, refused
-from headrace_workers.http.openai_parameters import Parameters
-from headrace_workers.http.openai_shapes import ANSWERED, body_of
+from headrace_workers.http.openai import ANSWERED, End, Parameters, body_of, refused
+from headrace_workers.http.routes import fast_route
 from headrace_workers.http.services import Services, Wired
 from headrace_workers.http.waiter import End as JobEnd
 from headrace_workers.runtime.settings import GatewaySettings

@@ -22,9 +22,8 @@ from headrace_workers.features.generation.models.registry import (
 )
 from headrace_workers.features.providers.store import AllowedProviders
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.openai_errors import Refused
-from headrace_workers.http.openai_shapes import ERRORS
-from headrace_workers.http.query import ReadsItsURL
+from headrace_workers.http.openai import ERRORS, Refused
+from headrace_workers.http.routes import ReadsItsURL
 from headrace_workers.http.services import Services, Wired
 
 router = ReadsItsURL(tags=["openai"])

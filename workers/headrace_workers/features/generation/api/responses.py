@@ -38,17 +38,14 @@ from headrace_workers.features.generation.openai.responses import (
     with_items,
 )
 from headrace_workers.features.generation.store.responses import Responses
-from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.bodies import json_object, parsed, unparsed
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why
 from headrace_workers.http.idempotency import TAKES_KEY, key_of
-from headrace_workers.http.openai_errors import Refused, refused, wrong
-from headrace_workers.http.openai_parameters import Parameters
-from headrace_workers.http.openai_shapes import ANSWERED, ERRORS
-from headrace_workers.http.openai_shapes import body_of as described
+from headrace_workers.http.openai import ANSWERED, ERRORS, Parameters, Refused, refused, wrong
+from headrace_workers.http.openai import body_of as described
 from headrace_workers.http.paging import PAGE, After, Limit, Order
-from headrace_workers.http.query import ReadsItsURL
+from headrace_workers.http.routes import Guarded, ReadsItsURL
 from headrace_workers.http.services import Services, Wired
 from headrace_workers.http.waiter import End, end_of
 

@@ -29,8 +29,7 @@ from headrace_workers.features.generation.openai.request import (
     wants_stream,
 )
 from headrace_workers.features.generation.openai.tools import calls_in, chat_calls, chat_tools
-from headrace_workers.http.openai_errors import End, answered, failure_told, missing, wrong
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import End, Parameters, answered, failure_told, missing, wrong
 
 PARAMETERS: Final = Parameters(
     works=frozenset(

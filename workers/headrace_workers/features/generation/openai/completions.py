@@ -21,8 +21,7 @@ from headrace_workers.features.generation.openai.request import (
     texts_of,
     wants_stream,
 )
-from headrace_workers.http.openai_errors import End, answered
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import End, Parameters, answered
 
 MAX_PROMPTS: Final = 128
 

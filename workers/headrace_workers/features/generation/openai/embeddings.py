@@ -15,8 +15,7 @@ from headrace_workers.features.generation.openai.request import (
     shared_fields,
     texts_of,
 )
-from headrace_workers.http.openai_errors import End, answered, unsupported
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import End, Parameters, answered, unsupported
 
 MAX_INPUTS: Final = 2048  # OpenAI's own bound
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from headrace_workers.features.generation.openai.request import WISHES, Body, flag
-from headrace_workers.http.openai_errors import missing, unsupported, wrong
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import Parameters, missing, unsupported, wrong
 
 _OUTPUT: Final = "output"  # the field of a job
 _SCHEMA: Final = "json_schema"

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeGuard
 from headrace_schemas import DeadLetter, GenerationJob, Result, Usage
 from headrace_schemas.tool import ToolCall
 from headrace_workers.features.generation.openai.request import OF_GENERATION, RequestContext, build, shared_fields
-from headrace_workers.http.openai_errors import End, wrong
+from headrace_workers.http.openai import End, wrong
 
 _SAMPLING: Final = ("temperature", "top_p", "seed")
 _NAMES: Final = {

@@ -17,8 +17,7 @@ from headrace_workers.features.generation.openai.request import (
     text_of,
     texts_of,
 )
-from headrace_workers.http.openai_errors import End, answered
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import End, Parameters, answered
 
 MAX_INPUTS: Final = 2048
 

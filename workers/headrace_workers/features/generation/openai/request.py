@@ -12,8 +12,7 @@ from headrace_schemas import DeadLetter
 from headrace_schemas.job import AnyJob, Job, Lane
 from headrace_schemas.reasons import first_problem
 from headrace_schemas.times import Time
-from headrace_workers.http.openai_errors import End, Refused, missing, unsupported, wrong
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import End, Parameters, Refused, missing, unsupported, wrong
 
 Body = Mapping[str, Any]
 

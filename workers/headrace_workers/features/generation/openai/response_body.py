@@ -16,7 +16,7 @@ from headrace_workers.features.generation.openai.generation import (
 )
 from headrace_workers.features.generation.openai.request import WISHES, Body, tier
 from headrace_workers.features.generation.openai.tools import annotations, search_call
-from headrace_workers.http.openai_errors import End, failure_told, unanswered, wrong
+from headrace_workers.http.openai import End, failure_told, unanswered, wrong
 
 _PREFIX: Final = "resp_"
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}

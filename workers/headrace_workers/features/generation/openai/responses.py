@@ -22,8 +22,7 @@ from headrace_workers.features.generation.openai.request import (
 from headrace_workers.features.generation.openai.response_body import ended_body, events
 from headrace_workers.features.generation.openai.tools import NAMES, knowledge_of, response_tools
 from headrace_workers.features.generation.openai.tools import TOOL as SEARCH
-from headrace_workers.http.openai_errors import End, answered, failure_told, missing, unsupported, wrong
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import End, Parameters, answered, failure_told, missing, unsupported, wrong
 
 REFERENCE: Final = "item_reference"
 _MOST_REFERENCES: Final = 256  # each is looked up, and may be as long as an answer

@@ -12,8 +12,7 @@ from headrace_schemas.grounding import FILE_DOCUMENT
 from headrace_schemas.tool import ToolCall
 from headrace_workers.features.generation.openai.formats import Asked
 from headrace_workers.features.generation.openai.request import WISHES, Body, flag
-from headrace_workers.http.openai_errors import missing, unsupported, wrong
-from headrace_workers.http.openai_parameters import Parameters
+from headrace_workers.http.openai import Parameters, missing, unsupported, wrong
 
 TOOL: Final = "file_search"
 

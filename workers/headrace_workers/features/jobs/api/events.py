@@ -16,9 +16,8 @@ from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.jobs.api.jobs import Reads, is_over, standing_of
 from headrace_workers.http.caller import admit, bearer
-from headrace_workers.http.errors import Refusal
+from headrace_workers.http.errors import ANSWERS, STREAM, Refusal
 from headrace_workers.http.services import Services, Wired
-from headrace_workers.http.shapes import ANSWERS, STREAM
 
 ACCEPTED: Final = "accepted"
 END: Final = "end"

@@ -21,12 +21,11 @@ from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
 from headrace_workers.http.admission import MOST_JOBS
 from headrace_workers.http.bodies import parsed, unparsed
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.http.fast_routes import fast_route
+from headrace_workers.http.errors import ANSWERS, PROBLEM, REFERENCES, Refusal, Responses, Why
 from headrace_workers.http.hangup import while_here
 from headrace_workers.http.idempotency import Key
+from headrace_workers.http.routes import fast_route
 from headrace_workers.http.services import LONGEST_WAIT, Services, Wired, no_job
-from headrace_workers.http.shapes import ANSWERS, PROBLEM, REFERENCES, Responses
 
 USUAL_KIND: Final = "generation"
 _LONGEST_KEY: Final = 256

@@ -8,9 +8,9 @@ from headrace_workers.core.scopes import JOBS_WRITE
 from headrace_workers.features.generation.api.answers import answer
 from headrace_workers.features.generation.openai.embeddings import PARAMETERS, read
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.fast_routes import fast_route
 from headrace_workers.http.idempotency import TAKES_KEY
-from headrace_workers.http.openai_shapes import ANSWERED, body_of
+from headrace_workers.http.openai import ANSWERED, body_of
+from headrace_workers.http.routes import fast_route
 from headrace_workers.http.services import Wired
 
 router = APIRouter(tags=["openai"], route_class=fast_route(JOBS_WRITE), dependencies=[TAKES_KEY])

@@ -43,11 +43,11 @@ from headrace_workers.features.knowledge.passage_search import PassageSearch
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 from headrace_workers.features.knowledge.store.store_files import Incoming, Store, StoreFile
 from headrace_workers.features.knowledge.store.vector_stores import FileBatch, FileBatches, VectorStores
-from headrace_workers.http.authenticated_route import Guarded
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.paging import PAGE, After, Before, Limit, Order, only_onwards, onwards
+from headrace_workers.http.routes import Guarded
 from headrace_workers.http.services import Services, Wired
 
 if TYPE_CHECKING:  # it imports NumPy

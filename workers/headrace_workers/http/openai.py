@@ -1,7 +1,11 @@
-"""Refusals and failures in the error format of OpenAI's clients."""
+"""What routes for OpenAI's clients share: their parameters, their errors, and how OpenAPI describes both."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from pydantic import BaseModel, Field
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, JobCancelled, Result
 from headrace_schemas.errors import (
@@ -47,13 +51,14 @@ _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
     ProviderNotAllowed: (403, "provider_not_allowed", "model"),
 }
 
-
 # OpenAI has none of them.
 _OWN_SAMPLING: Final = ("top_k", "repetition_penalty")
 _OUTPUT: Final = "output"
 _BEHIND_A_FIELD: Final = ".[/#,:"
 _LACKS_ITS_FORMAT: Final = 422  # no other error has it, and no client repeats it
 NO_OBJECT: Final = "the body must be a JSON object"
+# Values, beside null, that ask for nothing: a parameter with one of them might as well have been left out.
+Plain = tuple[Any, ...]
 
 
 class Refused(HeadraceError):
@@ -141,9 +146,9 @@ def _in_body(param: str | None, names: Mapping[str, str]) -> str | None:
 
 def _renamed(text: str, names: Mapping[str, str]) -> str | None:
     """Return a text that begins with a field of a job as the body names the field, or None if it begins with none."""
-    for field in sorted(names, key=len, reverse=True):
-        if text == field or (text.startswith(field) and text[len(field)] in _BEHIND_A_FIELD):
-            return names[field] + text[len(field) :]
+    for name in sorted(names, key=len, reverse=True):
+        if text == name or (text.startswith(name) and text[len(name)] in _BEHIND_A_FIELD):
+            return names[name] + text[len(name) :]
     return None
 
 
@@ -197,3 +202,97 @@ def answered(ends: Sequence[End], kind: str) -> list[Result]:
             raise Refused(message, status=409, code="idempotency_key_reused", job_id=end.job_id, should_retry=False)
         results.append(end)
     return results
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Every parameter of a method, in one of three classes.
+
+    What `works`; what is `refused`, each with the values that are taken since they mean the default; and what is
+    `unmeant`, refused in the same way: it is about what headrace is not, and not about to be. `options` are
+    headrace's own: requests put them into the object `headrace`, and never beside OpenAI's parameters.
+    """
+
+    works: frozenset[str]
+    refused: Mapping[str, Plain] = field(default_factory=dict)
+    unmeant: Mapping[str, Plain] = field(default_factory=dict)
+    options: Sequence[str] = ()
+
+    def given(self, body: object, within: str = "") -> dict[str, Any]:
+        """Return the parameters that the body sets: without nulls and default values.
+
+        Raise Refused for an unknown parameter, or else for the first unsupported one in the order of the tables: a
+        client that sends tools gets an error about them, and not about the choice among them. `within` is the place of
+        a nested body: `tools[0]`.
+        """
+        if not isinstance(body, Mapping):
+            raise wrong(within, "must be an object") if within else Refused(NO_OBJECT)
+        where = f"{within}." if within else ""
+        elsewhere = {**self.refused, **self.unmeant}
+        for name in body:
+            if name not in self.works and name not in elsewhere:
+                words = f"{where}{name} is not known here: {self._instead(name)}"
+                raise Refused(words, code="unknown_parameter", param=f"{where}{name}")
+        for name, plain in elsewhere.items():
+            value = body.get(name)
+            if value is not None and not any(_same(value, each) for each in plain):
+                raise unsupported(where + name, _advice(plain))
+        return {name: value for name, value in body.items() if name in self.works and value is not None}
+
+    def _instead(self, name: str) -> str:
+        return f'send it as {{"headrace": {{"{name}": …}}}}' if name in self.options else "leave it out"
+
+
+def _same(one: object, other: object) -> bool:
+    # True is 1 to Python, and not to JSON.
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _advice(plain: Plain) -> str:
+    if not plain:
+        return "is not supported: leave it out"
+    return f"is not supported: leave it out, or send {' or '.join(map(json.dumps, plain))}"
+
+
+class OpenAIErrorBody(BaseModel):
+    """An error in the form of OpenAI."""
+
+    message: str = Field(description="What is wrong, and what to do.")
+    type: str = Field(description="The kind of error, as OpenAI names it.")
+    param: str | None = Field(None, description="The parameter that is wrong.")
+    code: str | None = Field(None, description="The reason.")
+    headrace: dict[str, str] | None = Field(
+        None,
+        description="`job_id`: the job that was made of the request, if there is one. `place`: where its answer fails "
+        "the format that was asked for.",
+    )
+
+
+class OpenAIError(BaseModel):
+    """The body of an error response."""
+
+    error: OpenAIErrorBody = Field(description="The error.")
+
+
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {"default": {"model": OpenAIError, "description": "The error."}}
+ANSWERED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The answer: a body, or with `stream` its chunks.",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    },
+    **ERRORS,
+}
+
+
+def body_of(parameters: Parameters, example: dict[str, Any], **known: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of a request: the parameters that work, with the schemas of the `known` ones, and an example."""
+    schema = {
+        "type": "object",
+        "properties": {name: known.get(name, {}) for name in sorted(parameters.works)},
+        "required": sorted(known),
+    }
+    content = {"application/json": {"schema": schema, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,13 +1,17 @@
-"""Routes that are asked for often: they are found, and what they are handed is found, here. FastAPI would look through
-all routes for each request, and solve dependencies anew, which takes as long as all else that the process does for it;
-it still describes them.
+"""Routes that look who asks, whether the tenant may ask now, and whether what the head and the URL say is known, before
+a body is read. FastAPI reads that first, and writes what a form brings to the disk.
+
+Routes of high traffic are found, and their arguments are prepared, here: FastAPI would look through all routes for each
+request and solve dependencies anew, which takes as long as all else that the process does for it. It still describes
+them.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from functools import cache
 from inspect import Parameter, signature
 from typing import Any, Final, NamedTuple, get_args
 
-from fastapi import params
+from fastapi import APIRouter, Depends, params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
@@ -16,13 +20,73 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace_workers.core.scopes import Scope as KeyScope
-from headrace_workers.http.caller import bearer, caller_of
-from headrace_workers.http.idempotency import is_deaf, refuse_key
-from headrace_workers.http.query import only
+from headrace_workers.http.caller import CALLER, Needs, bearer, caller_of
+from headrace_workers.http.errors import Refusal, Why, is_native
+from headrace_workers.http.idempotency import is_deaf, refuse_key, within
+from headrace_workers.http.openai import Parameters, Refused
 
 Tell = Callable[[Request, Exception], Awaitable[Response]]  # an error as a response; raises one that it does not know
 
 _WIRED: Final = frozenset({"request", "caller", "services"})
+
+
+class Guarded(APIRoute):
+    """A route that FastAPI serves to authenticated callers only."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the function that serves a request."""
+        serve, deaf = super().get_route_handler(), is_deaf(self)
+        if (scope := scope_of(self)) is None:
+            raise TypeError(f"{self.path} has no scope: declare its caller with `needs`")
+
+        async def handle(request: Request) -> Response:
+            request.scope[CALLER] = await caller_of(request, bearer(request), scope)
+            if deaf:
+                refuse_key(request, self)
+            return await serve(request)
+
+        return handle
+
+
+def scope_of(route: APIRoute) -> KeyScope | None:
+    """Return the scope that the key of a caller of this route must have; None if it needs no key."""
+    return next((each.call.scope for each in within(route.dependant) if isinstance(each.call, Needs)), None)
+
+
+def only(request: Request, names: Collection[str]) -> None:
+    """Raise 400 if the URL has another parameter than these, or one twice: it would be ignored."""
+    if not request.scope["query_string"]:
+        return
+    given = request.query_params
+    try:
+        Parameters(frozenset(names)).given(given)
+        if twice := [name for name in given if len(given.getlist(name)) > 1]:
+            raise Refused(f"{twice[0]} is given more than once", code="invalid_value", param=twice[0])
+    except Refused as error:
+        if is_native(request.url.path):
+            raise Refusal(Why.INVALID, str(error)) from None
+        raise
+
+
+async def _only_declared(request: Request) -> None:
+    only(request, _declared(request.scope["route"].endpoint))
+
+
+@cache
+def _declared(endpoint: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(
+        annotation.alias or name
+        for name, parameter in signature(endpoint).parameters.items()
+        for annotation in get_args(parameter.annotation)[1:]
+        if isinstance(annotation, params.Query)
+    )
+
+
+ONLY_DECLARED = Depends(_only_declared)  # of routes whose signature has all that their URL may say
+
+
+class ReadsItsURL(APIRouter):
+    """A router whose routes look themselves at what their URL says; `ONLY_DECLARED` is not asked for them."""
 
 
 class _Query(NamedTuple):

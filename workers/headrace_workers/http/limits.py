@@ -1,15 +1,11 @@
-"""Rate limits: a token bucket for each tenant in Redis, shared by all gateways of a deployment.
-
-Redis holds no truth, and no job depends on it. While it does not answer, each gateway keeps buckets of its own: a
-tenant may then ask as often at each of them, which is better than to refuse everybody, or nobody.
-"""
+"""Limits of tenants: requests a second, shared by all gateways, and work under way at a time in this one."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from weakref import WeakValueDictionary
 
 from redis.asyncio import Redis
@@ -22,6 +18,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.runtime.wire.redis import RedisNames
 
+Slot: TypeAlias = asyncio.Semaphore  # `release` gives it back
 _AWAY_SECONDS: Final = 5.0  # without asking a Redis that did not answer
 _BURST_SECONDS: Final = 10.0  # a bucket holds what may be asked in so long
 _AT_ONCE_SECONDS: Final = 0.05  # a gateway takes the tokens of so long together: not every request asks Redis
@@ -41,6 +38,41 @@ redis.call('HSET', KEYS[1], 'tokens', tostring(tokens - taken), 'at', tostring(n
 redis.call('PEXPIRE', KEYS[1], math.ceil(size / rate * 1000))
 return {tostring(taken), tostring(taken > 0 and 0 or (want - tokens) / rate)}
 """
+
+
+class TenantSlots:
+    """The slots of each tenant for one kind of work, which `what` names in errors. Belongs to the event loop."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self._what = what
+        self._most = most
+        self._tenants: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def take(self, tenant: str) -> Slot:
+        """Take a slot, which must be released. Raise 429 where the tenant has as many as it may."""
+        slots = self._of(tenant)
+        if slots.locked():
+            raise Refusal(
+                Why.BUSY,
+                f"the tenant {tenant} has {self._most} {self._what} under way here, which is the limit: wait until "
+                "one ends",
+                retry_after=1.0,
+            )
+        await slots.acquire()
+        return slots
+
+    async def wait(self, tenant: str, until: float) -> Slot:
+        """Wait for a slot, which must be released. Raise TimeoutError where none is free by this time of the loop."""
+        slots = self._of(tenant)
+        async with asyncio.timeout_at(until):
+            await slots.acquire()
+        return slots
+
+    def _of(self, tenant: str) -> asyncio.Semaphore:
+        found = self._tenants.get(tenant)
+        if found is None:
+            found = self._tenants[tenant] = asyncio.Semaphore(self._most)
+        return found
 
 
 @dataclass(slots=True)

@@ -1,21 +1,25 @@
-"""Routes for operators: liveness, readiness, and the metrics of this gateway for Prometheus."""
+"""The gateway's own routes: its page for browsers, liveness, readiness, and metrics for Prometheus."""
 
+import base64
+import hashlib
+import re
+from importlib.resources import files
 from typing import Annotated, Any, Final
 
 from fastapi import Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from headrace_workers.core.scopes import METRICS
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.errors import LedgerOutage
+from headrace_workers.http.errors import ANSWERS, LedgerOutage, Responses
 from headrace_workers.http.metrics import CONTENT_TYPE, LedgerMetrics
-from headrace_workers.http.query import ReadsItsURL
+from headrace_workers.http.routes import ReadsItsURL
 from headrace_workers.http.services import Wired
-from headrace_workers.http.shapes import ANSWERS, Responses
 
 router = ReadsItsURL(tags=["health"])
 
 _TEXT: Final[Responses] = {200: {"description": "Prometheus' text format.", "content": {CONTENT_TYPE: {}}}}
+_PAGE: Final = files(__package__).joinpath("home_page.html").read_text(encoding="utf-8")
 
 
 @router.get("/healthz")
@@ -53,3 +57,25 @@ async def metrics(_caller: Annotated[Caller, needs(METRICS)], services: Wired) -
         known = []
     text = services.metrics.text(waiting=services.waiter.waiting, up=up, known=known)
     return Response(text, media_type=CONTENT_TYPE)
+
+
+def _digest_of_style(page: str) -> str:
+    """Return the digest by which a content security policy names the page's one style."""
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+
+_HEADERS: Final = {
+    "content-security-policy": (
+        f"default-src 'none'; style-src 'sha256-{_digest_of_style(_PAGE)}'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+@router.get("/", include_in_schema=False)
+async def show() -> HTMLResponse:
+    """Return the page that introduces this gateway and links to its documentation."""
+    return HTMLResponse(_PAGE, headers=_HEADERS)
