@@ -73,4 +73,4 @@ def test_costs_are_shown_by_what_is_asked_for(call, ledger):
     assert "0.617283" in table
     assert "unknown" in table
     code, _, err = call("cost", "--by", "colour")
-    assert (code != 0, "it may be tenant, model, day" in err) == (True, True)
+    assert (code != 0, "it may be tenant, model, application, day" in err) == (True, True)

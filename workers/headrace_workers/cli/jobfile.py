@@ -171,7 +171,7 @@ class JobFile:
 
     def _note_models(self, job: Job, line: int) -> None:
         self.wants_embedder |= isinstance(job, EmbeddingJob)
-        if isinstance(job, GenerationJob):
+        if isinstance(job, GenerationJob) and job.application is None and "@" not in job.first_model:
             self.models.setdefault(job.first_model, line)
         if isinstance(job, JudgedJob):
             for alias in job.judge_models:

@@ -1,6 +1,6 @@
 """The rules by which a deployment admits jobs: the same for records of Kafka and for requests over HTTP."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -49,6 +49,28 @@ class AdmissionCheck:
     def missing(self, named: Named) -> InvalidRecord:
         """Return the error of a job that names this resource, which does not exist."""
         raise NotImplementedError
+
+
+class Resolver(Protocol):
+    """Replaces a name of a job by all that the name stands for. Thread-safe.
+
+    `find` is asked once for all jobs of one look; what it returned is handed back to `resolve`.
+    """
+
+    def wanted(self, job: Job, pinned: str | None = None) -> Hashable | None:
+        """Return what must be looked up before this job is resolved; None if its names need no look-up. Quick.
+
+        `pinned` is what a gateway found, as `pin` returned it.
+        """
+
+    def find(self, wanted: Collection[Any]) -> Mapping[Any, Any]:
+        """Return what these names stand for, without the unknown ones. Ask the ledger once. Raise Unavailable."""
+
+    def resolve(self, job: Job, wanted: Any, found: Any | None) -> Job:
+        """Return the job as it is to be run. Raise the error of a job whose name is unknown, or that does not fit."""
+
+    def pin(self, found: Any) -> str:
+        """Return how a record says what its gateway found."""
 
 
 class KnownModels(Protocol):
@@ -139,6 +161,7 @@ class AdmissionRules:
     models: KnownModels
     pipeline: Pipeline
     checks: Sequence[AdmissionCheck] = ()
+    resolver: Resolver | None = None
 
     def check(self, resolved: ResolvedJob, now: int, expires: datetime | None = None) -> None:
         """Raise the error of a job that cannot be run, as far as a quick look shows.
@@ -176,8 +199,22 @@ class AdmissionRules:
         """Let those checks examine the job that may refuse it; return its tokens where one of them counted these."""
         return _counted([check for check in self.checks if check.is_doubtful(job)], job)
 
-    def resolve(self, job: Job) -> ResolvedJob:
-        """Return the job with the models of the chain that it names, where it names one, and its models' prices."""
+    def wanted(self, job: Job, pinned: str | None = None) -> Hashable | None:
+        """Return what `find` must look up before the job is resolved; None if nothing."""
+        return None if self.resolver is None else self.resolver.wanted(job, pinned)
+
+    def find(self, wanted: Collection[Hashable | None]) -> Mapping[Any, Any]:
+        """Return what the names of several jobs stand for, without unknown ones. Raise Unavailable."""
+        names = {name for name in wanted if name is not None}
+        return self.resolver.find(names) if names and self.resolver is not None else {}
+
+    def resolve(self, job: Job, wanted: Hashable | None = None, found: Mapping[Any, Any] = {}) -> ResolvedJob:
+        """Return the job with what its name stands for, the models of its chain, and its models' prices.
+
+        `wanted` is what `wanted` returned of the job. Raise the error of a job that cannot be resolved.
+        """
+        if wanted is not None and self.resolver is not None:
+            job = self.resolver.resolve(job, wanted, found.get(wanted))
         if isinstance(job, GenerationJob) and isinstance(job.model, str):
             chain = self.models.chain(job.model)
             job = job if chain is None else job.model_copy(update={"model": chain})
@@ -279,7 +316,8 @@ def admission_rules(parts: AdmissionParts) -> AdmissionRules:
             yield feature.admission(parts)
 
     checks = tuple(check for feature in installed() for check in checks_of(feature))
-    return AdmissionRules(parts.models, parts.pipeline, checks)
+    resolver = next((feature.resolver(parts) for feature in installed() if feature.resolver is not None), None)
+    return AdmissionRules(parts.models, parts.pipeline, checks, resolver)
 
 
 def job_checks() -> Sequence[AdmissionCheck]:

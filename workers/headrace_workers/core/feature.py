@@ -13,7 +13,7 @@ from headrace_schemas.event_types import EventType, add_types
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
-    from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
+    from headrace_workers.core.admission import AdmissionCheck, AdmissionParts, Resolver
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.event_units import UnitsOf
     from headrace_workers.core.ledger.hooks import Hooks
@@ -85,7 +85,8 @@ class Feature:
     `tables` returns the feature's tables: `headrace ledger migrate` makes those that are missing.
 
     Jobs. `job_check` returns the feature's check of each job that needs nothing but the job, and `admission(parts)` the
-    check that asks the deployment (core/admission.py). `stages(settings)` returns the feature's stages for a
+    check that asks the deployment (core/admission.py). `resolver(parts)` returns the object that replaces a name of a
+    job by all that the name stands for; one feature may have one. `stages(settings)` returns the feature's stages for a
     deployment's settings, or without settings for the defaults. `follows(settings, ledger, believed)` returns the
     object that makes units of work from published records (core/ledger/event_units.py). It may cache for `believed`
     seconds that nobody wants any.
@@ -113,6 +114,7 @@ class Feature:
     change_kinds: Mapping[str, str] = field(default_factory=dict)
     job_check: Callable[[], "AdmissionCheck"] | None = None
     admission: Callable[["AdmissionParts"], "AdmissionCheck"] | None = None
+    resolver: Callable[["AdmissionParts"], "Resolver"] | None = None
     stages: Callable[[Any], "Sequence[Stage]"] = _empty
     events: Callable[[], Sequence[EventType]] = _empty
     follows: Callable[[Any, "Ledger", float], "UnitsOf"] | None = None

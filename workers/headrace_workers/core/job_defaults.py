@@ -37,7 +37,8 @@ class Defaults:
             return kind, {"model": self.embedder, **filled}
         if kind.cls is not GenerationJob:
             return kind, filled
-        filled = {"model": self.model, **self.asked, **filled}
+        model = {} if "application" in line else {"model": self.model}
+        filled = {**model, **self.asked, **filled}
         own = line.get("sampling", {})
         if self.sampling and isinstance(own, dict):
             filled["sampling"] = {**self.sampling, **own}

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    func,
     text,
 )
 
@@ -54,6 +55,7 @@ IS_TO_COLLECT: Final = text("jobs.batch IS NOT NULL AND jobs.state <> 'active'")
 IS_KNOWN_LATE: Final = text("lost_calls.amount IS NOT NULL AND lost_calls.told_at IS NOT NULL")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
+_OF_APPLICATION = text("application IS NOT NULL")
 _CORRELATED = text("correlationid IS NOT NULL")
 _NAMED = text("ce_id IS NOT NULL")
 _ACTIVE = text("state = 'active' AND subject IS NULL")
@@ -87,7 +89,10 @@ JOBS: Final = Table(
     Column("subject", String(36)),
     Column("endpoint", Text),
     Column("state", String(12), nullable=False),  # active | done | dead | cancelled | dropped
-    Column("payload", LargeBinary, nullable=False),  # the job as it came
+    Column("payload", LargeBinary, nullable=False),  # the job as it came, or as its application was resolved
+    # Of an application's job: the value as it came, and the version, such as ticket-triage@3.
+    Column("sent", LargeBinary),
+    Column("application", String(96)),
     Column("traceparent", String(64)),
     Column("correlationid", Text),  # of who sent it, handed through to every event
     Column("ce_id", Text),  # of the event that brought it, where its id does not come from that
@@ -111,9 +116,14 @@ JOBS: Final = Table(
     ),
     Index("jobs_of_batches", "batch", "line", postgresql_where=_UNDER_WAY, sqlite_where=_UNDER_WAY),
     Index("jobs_ended_of_batches", "batch", "line", postgresql_where=_TO_COLLECT, sqlite_where=_TO_COLLECT),
+    Index(
+        "jobs_application", "application", "ended_at", postgresql_where=_OF_APPLICATION, sqlite_where=_OF_APPLICATION
+    ),
     Index("jobs_correlation", "correlationid", postgresql_where=_CORRELATED, sqlite_where=_CORRELATED),
     Index("jobs_ce_id", "ce_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
 )
+
+AS_SENT: Final = func.coalesce(JOBS.c.sent, JOBS.c.payload)  # the value of a job as it came
 
 STEPS: Final = Table(
     "steps",

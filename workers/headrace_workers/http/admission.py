@@ -11,24 +11,24 @@ id of a job with a key can be known, so its row is written when Kafka has confir
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from headrace_producers.sink import Record
-from headrace_schemas import Envelope
-from headrace_schemas.codec import check_size, encode
-from headrace_schemas.errors import InvalidRecord, Unavailable
+from headrace_schemas import Envelope, GenerationJob
+from headrace_schemas.codec import check_size, encode, encode_given
+from headrace_schemas.errors import InvalidRecord, Unavailable, UnknownModel
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import Lane
 from headrace_workers.core.admission import AdmissionCheck, AdmissionRules, Named, ResolvedJob, milliseconds, named_by
 from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.counts import Pressure, QueueLane
-from headrace_workers.core.ledger.ingest import digest_of
+from headrace_workers.core.ledger.ingest import RecordContent, digest_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.core.pipeline.task import Job
@@ -177,6 +177,16 @@ class Admission:
             )
             return [None] * len(calls)
 
+        def find(calls: list[Collection[Hashable]]) -> list[Mapping[Any, Any]]:
+            found = rules.find(frozenset().union(*calls))
+            return [found] * len(calls)
+
+        self._find: Batcher[Collection[Hashable], Mapping[Any, Any]] = Batcher(find, executor, patience=patience.ledger)
+
+        def are_known(calls: list[Sequence[RecordContent]]) -> list[bool]:
+            return [not ledger.conflict_reasons(contents) for contents in calls]
+
+        self._is_known: Batcher[Sequence[RecordContent], bool] = Batcher(are_known, executor, patience=patience.ledger)
         self._lookups = [(check, _lookup(check, executor, patience.ledger)) for check in rules.checks]
         self._reserve: Batcher[Sequence[AdmissionRequest], Sequence[Reserved]] = Batcher(
             reserve, executor, patience=patience.ledger
@@ -214,12 +224,19 @@ class Admission:
         if self._waiter.stopping:
             raise stopping()
         check_named(caller, jobs)
-        resolved = [self._rules.resolve(job) for job in jobs]
+        try:
+            resolved, pins = await self.resolve(jobs)
+        except (InvalidRecord, UnknownModel):
+            if (known := await self._known(jobs)) is not None:
+                return known
+            raise
         self._check(resolved)
         tokens = await self._examine(caller.tenant, resolved)
         await self._check_named(resolved)
         began, at = time.monotonic(), self._now()
-        letters = [_letter(*each, at, traceparent, correlationid) for each in zip(jobs, resolved, tokens, strict=True)]
+        letters = [
+            _letter(*each, at, traceparent, correlationid) for each in zip(jobs, resolved, pins, tokens, strict=True)
+        ]
         await self._load_shedding.check({self._place(letter) for letter in letters})
         to_send = await self._reserved(letters)
         paid = await self._quotas.reserve(
@@ -229,6 +246,34 @@ class Admission:
         for job in jobs:
             self._metrics.let_in(kind_of(job))
         return [letter.request.job_id for letter in letters]
+
+    async def resolve(self, jobs: Sequence[Job]) -> tuple[list[ResolvedJob], list[str | None]]:
+        """Return the jobs as they are to be run, and what their records say of the versions of applications.
+
+        Raise UnknownModel and InvalidRecord for a job that cannot be resolved, 503 where the ledger does not answer.
+        """
+        names = [self._rules.wanted(job) for job in jobs]
+        resolver = self._rules.resolver
+        if resolver is None or not (wanted := {name for name in names if name is not None}):
+            return [self._rules.resolve(job) for job in jobs], [None] * len(jobs)
+        found = await self._find.ask(wanted)
+        pins = [resolver.pin(found[name]) if name in found else None for name in names]
+        return [self._rules.resolve(job, name, found) for job, name in zip(jobs, names, strict=True)], pins
+
+    async def _known(self, jobs: Sequence[Job]) -> list[str] | None:
+        """Return the ids of these jobs if the ledger has all of them with this content, else None.
+
+        What an application said when a job was admitted holds for the job: it is not resolved again.
+        """
+        if any(job.idempotency_key is None for job in jobs):
+            return None
+        contents = [RecordContent(job.job_id(""), job.tenant, encode_given(job)) for job in jobs]
+        return [content.job_id for content in contents] if await self._is_known.ask(contents) else None
+
+    async def is_application(self, tenant: str, name: str) -> bool:
+        """Return True if an application answers to this name, and no model. Raise 503 if the ledger does not answer."""
+        wanted = self._rules.wanted(GenerationJob.model_construct(tenant=tenant, model=name))
+        return wanted is not None and wanted in await self._find.ask({wanted})
 
     def _check(self, jobs: Sequence[ResolvedJob]) -> None:
         now = milliseconds(self._now())
@@ -339,6 +384,7 @@ def _lookup(check: AdmissionCheck, executor: Executor, patience: float) -> Batch
 def _letter(
     job: Job,
     resolved: ResolvedJob,
+    pin: str | None,
     tokens: int | None,
     at: datetime,
     traceparent: str | None,
@@ -356,8 +402,9 @@ def _letter(
         traceparent=traceparent,
         correlationid=correlationid,
         expirytime=job.deadline,
+        applicationversion=pin,
     )
-    headers, value = encode(job, envelope)
+    headers, value = encode(job, envelope, given=pin is not None)
     check_size(value)
     request = AdmissionRequest(job_id, job.tenant, value, digest_of(job, value))
     record = Record(topic_for(job), job_id.encode(), headers, value, job_id)

@@ -24,6 +24,7 @@ from headrace_schemas import (
     Result,
     Usage,
 )
+from headrace_schemas.application import ApplicationVersion, Resolution
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.moderation import Action
@@ -431,3 +432,18 @@ def test_broken_arguments_are_read_as_text(arguments: str) -> None:
     """A caller may send anything as a call of before."""
     turn = Message(role="assistant", tool_calls=(ToolCall(id="a", name="t", arguments=arguments),))
     assert list(called_with(turn)) == [arguments.strip('"')]
+
+
+def test_of_an_applications_turns_only_the_variables_are_the_callers() -> None:
+    version = ApplicationVersion(name="triage", version=1, digest="0" * 64)
+    job = GenerationJob(
+        model="m",
+        messages=(
+            Message(role="system", content="Obey nobody."),
+            Message(role="user", content="Sort: It burns"),
+            Message(role="user", content="And now?"),
+        ),
+        variables={"ticket": "It burns", "tags": ("red", "hot"), "urgent": True, "number": 5},
+        resolution=Resolution(application=version, turns=2),
+    )
+    assert screened(job) == "It burns\n\nred\n\nhot\n\nAnd now?"

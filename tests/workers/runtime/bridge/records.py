@@ -132,6 +132,10 @@ class _NoResources:
         """None of these."""
         return frozenset()
 
+    def find(self, _wanted: Any) -> dict[Any, Any]:
+        """No application has one of these names."""
+        return {}
+
 
 RULES = rules_of(_NoResources())  # type: ignore[arg-type]
 

@@ -186,7 +186,7 @@ def test_any_valid_job_is_taken_or_refused_for_what_this_deployment_has(event):
     if isinstance(found, Burial):
         refused(
             found,
-            "no (model|embedder|moderator) is called|has passed|callback.url: |"
+            "(no (model|embedder|moderator) is called)|(there is no application)|has passed|callback.url: |"
             "criteria\\.[0-9]+\\.(pattern|json_schema): ",
         )
         return

@@ -157,11 +157,14 @@ _IS_COUNTED: Final = JOBS.c.subject.is_(None) | (JOBS.c.kind == SILENT)  # silen
 
 
 class FinishedJob(NamedTuple):
-    """A job that ended at a time (ms), with its terminal event: a result, where it was answered."""
+    """A job that ended at a time (ms), with its terminal event: a result, where it was answered. `application` is the
+    version that it was resolved with, such as ticket-triage@3.
+    """
 
     tenant: str
     ended_at: int
     result: Mapping[str, Any]
+    application: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,15 @@ def _until() -> Any:
 
 
 def _ends() -> Any:
-    columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.terminal, JOBS.c.state, JOBS.c.subject)
+    columns = (
+        JOBS.c.id,
+        JOBS.c.tenant,
+        JOBS.c.ended_at,
+        JOBS.c.terminal,
+        JOBS.c.state,
+        JOBS.c.subject,
+        JOBS.c.application,
+    )
     return select(*columns).where(JOBS.c.ended_at.is_not(None), JOBS.c.terminal.is_not(None), _IS_COUNTED)
 
 
@@ -228,7 +239,12 @@ def _give(connection: Connection, ends: Iterable[Any]) -> None:
     rows = list(ends)
     known = take_known(connection, {row.id: row.ended_at for row in rows})
     jobs = [
-        FinishedJob(row.tenant, row.ended_at, _with_known(from_json(bytes(row.terminal)), known.get(row.id, ())))
+        FinishedJob(
+            row.tenant,
+            row.ended_at,
+            _with_known(from_json(bytes(row.terminal)), known.get(row.id, ())),
+            row.application,
+        )
         for row in rows
     ]
     results = [job for job, row in zip(jobs, rows, strict=True) if row.state == "done" and row.subject is None]
@@ -278,6 +294,7 @@ class KnownCost:
     amount: int
     told_at: int | None = None
     is_counted: bool = False
+    application: str | None = None
 
 
 def learn(connection: Connection, claim_id: int, paid: Mapping[str, int]) -> list[KnownCost]:
@@ -287,7 +304,7 @@ def learn(connection: Connection, claim_id: int, paid: Mapping[str, int]) -> lis
     found = {call.job_id for call in _lost(connection, claim_id, sorted(paid))}
     if not found:
         return []
-    columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.ended_at)
+    columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.application)
     query = select(*columns).where(among(connection, JOBS.c.id, sorted(found))).order_by(JOBS.c.id)
     jobs = {row.id: row for row in connection.execute(query.with_for_update())}
     calls = _lost(connection, claim_id, sorted(jobs))  # now nobody else ends these jobs, or learns of them
@@ -300,7 +317,7 @@ def learn(connection: Connection, claim_id: int, paid: Mapping[str, int]) -> lis
         known.append(
             KnownCost(
                 call.job_id, claim_id, job.tenant, call.model, call.currency or "", call.bound or 0,
-                paid[call.job_id], call.told_at, is_counted,
+                paid[call.job_id], call.told_at, is_counted, job.application,
             )
         )  # fmt: skip
     _write(connection, known)

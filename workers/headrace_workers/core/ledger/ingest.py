@@ -23,7 +23,7 @@ from headrace_workers.core.ledger.hooks import hold_tenants, hooks
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import among, clock, insert_many, many, now_ms
 from headrace_workers.core.sql.statements import run
-from headrace_workers.core.tables import JOBS
+from headrace_workers.core.tables import AS_SENT, JOBS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,17 @@ class NewJob:
     ce_id: str | None = None  # of the event that brought it, where the job's id does not come from that
     batch: int | None = None  # of a batch's line: the batch's number, and the line's
     line: int | None = None
+    sent: bytes | None = None  # of an application's job: the value as it came, where `payload` is what it stands for
+    application: str | None = None  # of such a job: the version, such as ticket-triage@3
     callback: str | None = None  # JSON of its own, where it has one
     most_tokens: int | None = None  # that it may cost, where it may be answered again
     money: int = 0  # micro-units that its first call of a model may cost
     unpriced: str | None = None  # a model that it may need, and whose price is not known
+
+    @property
+    def value(self) -> bytes:
+        """Return the value as it came."""
+        return self.payload if self.sent is None else self.sent
 
     @property
     def cost(self) -> int:
@@ -53,7 +60,8 @@ class NewJob:
 
 
 _COLUMNS = ("id", "tenant", "kind", "payload", "traceparent", "correlationid")
-_SOME = ("ce_id", "batch", "line")  # written where a job of the group has it: others are not charged for it
+# Written where a job of the group has it: others are not charged for it.
+_SOME = ("ce_id", "batch", "line", "sent", "application")
 
 
 @lru_cache
@@ -208,7 +216,7 @@ def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
 
 def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
     """Return letters about the jobs that came with something new; none of these jobs was taken in."""
-    reasons = conflict_reasons(connection, [RecordContent(job.id, job.tenant, job.payload) for job in jobs])
+    reasons = conflict_reasons(connection, [RecordContent(job.id, job.tenant, job.value) for job in jobs])
     return [
         refusal(
             jobs[n].record,
@@ -250,7 +258,7 @@ def _same_value(connection: Connection, records: Sequence[RecordContent]) -> fro
 
 
 _OTHER_CONTENT = "is there with other content"
-_SAME_VALUE = select(JOBS.c.id).where(JOBS.c.id == bindparam("job"), JOBS.c.payload == bindparam("value"))
+_SAME_VALUE = select(JOBS.c.id).where(JOBS.c.id == bindparam("job"), bindparam("value") == AS_SENT)
 
 
 @lru_cache
@@ -264,11 +272,11 @@ def _same_values() -> Any:
         .table_valued("n", "id", "value")
         .render_derived()
     )
-    return select(came.c.n).join(JOBS, JOBS.c.id == came.c.id).where(JOBS.c.payload == came.c.value)
+    return select(came.c.n).join(JOBS, JOBS.c.id == came.c.id).where(came.c.value == AS_SENT)
 
 
 def _reasons(connection: Connection, part: Sequence[tuple[int, RecordContent]]) -> Iterator[tuple[int, str]]:
-    query = select(JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload).where(
+    query = select(JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, AS_SENT.label("value")).where(
         among(connection, JOBS.c.id, [content.job_id for _, content in part])
     )
     known = {row.id: row for row in connection.execute(query)}
@@ -284,7 +292,7 @@ def _conflict(row: Any, content: RecordContent) -> str | None:
     if row.kind == "unknown":
         return None if row.tenant == content.tenant else "was cancelled by another tenant"
     try:
-        before, now = (decode_job(row.kind, value) for value in (row.payload, content.value))
+        before, now = (decode_job(row.kind, value) for value in (row.value, content.value))
     except InvalidRecord:
         return _OTHER_CONTENT
     fields = different_fields(before, now)

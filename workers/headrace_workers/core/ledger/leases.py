@@ -42,6 +42,7 @@ class StepRow(NamedTuple):
     endpoint: str | None
     due: int
     batch: int | None
+    sent: bytes | None = None  # the job's value as it came, where an application was resolved
     waited_since: int | None = None  # when it first waited, for this model where a model runs it
 
 
@@ -100,6 +101,7 @@ _COLUMNS = (
     JOBS.c.endpoint,
     STEPS.c.due,
     JOBS.c.batch,
+    JOBS.c.sent,
     STEPS.c.waited_since,
     JOBS.c.state,
 )

@@ -14,7 +14,7 @@ from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.job_ends import ActiveJob, concerned
 from headrace_workers.core.pipeline.stage import model_of, model_queue
 from headrace_workers.core.sql.database import among
-from headrace_workers.core.tables import JOBS, SILENT, STEPS
+from headrace_workers.core.tables import AS_SENT, JOBS, SILENT, STEPS
 
 _CHARGED: Final = (
     update(STEPS)
@@ -74,7 +74,7 @@ def asking(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
     )  # fmt: skip
     query = (
         select(STEPS.c.job_id, STEPS.c.claim_id, STEPS.c.stage, STEPS.c.attempts, STEPS.c.queue, STEPS.c.context,
-               JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload, JOBS.c.replays, JOBS.c.accepted_at,
+               JOBS.c.tenant, JOBS.c.kind, AS_SENT.label("payload"), JOBS.c.replays, JOBS.c.accepted_at,
                JOBS.c.traceparent, JOBS.c.correlationid)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(called)
@@ -130,7 +130,7 @@ def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]
     """
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.queue, STEPS.c.context, STEPS.c.tokens,
-               STEPS.c.payload.is_not(None).label("answered"), JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
+               STEPS.c.payload.is_not(None).label("answered"), JOBS.c.tenant, JOBS.c.kind, AS_SENT.label("payload"),
                JOBS.c.replays, JOBS.c.accepted_at, JOBS.c.traceparent, JOBS.c.correlationid)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(among(connection, STEPS.c.job_id, sorted(job_ids)), STEPS.c.state == "dead")

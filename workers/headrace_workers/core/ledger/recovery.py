@@ -24,6 +24,7 @@ from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.sql.paging import AT_ONCE, delete_some, lock_some
 from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import (
+    AS_SENT,
     BUDGETS,
     CLAIMS,
     DEAD_LETTERS,
@@ -318,7 +319,7 @@ def expire(connection: Connection) -> int:
 def burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
     """Return the ends in `dead` of the jobs whose steps these are, a bounded number."""
     query = (
-        select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
+        select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, AS_SENT.label("payload"),
                JOBS.c.replays, JOBS.c.accepted_at, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject,
                STEPS.c.context)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict, Result
+from headrace_schemas import Answer, Embedding, GenerationJob, JudgeVerdict, ModerationVerdict, Result
 from headrace_schemas.event_types import kind_of
 from headrace_workers.core.pipeline.chain import OWN, tried_in
 from headrace_workers.core.pipeline.task import Task
@@ -46,6 +46,7 @@ def receipt(
     """Return the receipt of the task's job, without the parts that the runner adds: the stages on the way, and the
     total time.
     """
+    resolution = task.job.resolution if isinstance(task.job, GenerationJob) else None
     return Result(
         job_id=task.job_id,
         tenant=task.job.tenant,
@@ -54,6 +55,7 @@ def receipt(
         kind=kind_of(task.job),
         idempotency_key=task.job.idempotency_key,
         metadata=task.job.metadata,
+        application=None if resolution is None else resolution.application,
         answer=answer,
         moderation=moderation,
         embedding=embedding,

@@ -456,7 +456,7 @@ def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost |
         job_id=row.job_id,
         tenant=row.tenant,
         kind=row.kind,
-        payload=row.job_payload,
+        payload=row.job_payload if row.sent is None else row.sent,
         replays=row.replays,
         accepted_at=row.accepted_at,
         traceparent=row.traceparent,

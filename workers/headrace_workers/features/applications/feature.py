@@ -8,6 +8,8 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from sqlalchemy import Table
 
+    from headrace_workers.core.admission import AdmissionParts, Resolver
+
 
 def _tables() -> "Sequence[Table]":
     from headrace_workers.core.tables import tables_in
@@ -16,4 +18,11 @@ def _tables() -> "Sequence[Table]":
     return tables_in(tables)
 
 
-FEATURE = Feature(name="applications", tables=_tables)
+def _resolver(parts: "AdmissionParts") -> "Resolver":
+    from headrace_workers.features.applications.resolver import ApplicationResolver
+    from headrace_workers.features.applications.store import Applications
+
+    return ApplicationResolver(parts.models, parts.ledger.of(Applications).find)
+
+
+FEATURE = Feature(name="applications", tables=_tables, resolver=_resolver)

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from headrace_schemas.application import PRODUCTION
 from headrace_schemas.application_events import ApplicationLabelled
 from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_schemas.limits import MAX_VALUE_BYTES
@@ -42,7 +43,6 @@ from headrace_workers.features.applications.tables import (
 )
 
 SHARED: Final = ""  # the scope of applications that all tenants see
-PRODUCTION: Final = "production"  # the label that a name without `@` means
 PINNED: Final = "sha256:"  # before the digest of a version
 # What the history says of the gate of a move of `production`.
 PASSED: Final = "passed"

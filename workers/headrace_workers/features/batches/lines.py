@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from sqlalchemy import Row
 
 from headrace_schemas import Envelope
-from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.codec import decode_value, encode_given
 from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_schemas.event_types import Event, EventType, job_type, kind_of
 from headrace_schemas.job import AnyJob, JudgedJob, Lane
@@ -159,7 +159,7 @@ def jobs_of_request(line: Mapping[str, Any], number: int, terms: Terms, admit: A
         kind = job_type(kind_of(job))
         assert kind is not None  # noqa: S101 - of a kind of job
         try:
-            jobs.append(admitted_job(kind, encode_value(job), number, terms, admit))
+            jobs.append(admitted_job(kind, encode_given(job), number, terms, admit))
         except NoJob as error:
             raise _as_request(error, request) from None
     return RequestJobs(tuple(jobs), any(isinstance(job, JudgedJob) and job.asks_judge for job in request.jobs))

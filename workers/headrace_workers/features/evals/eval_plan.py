@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from headrace_schemas import EvaluationJob, GenerationJob, HeadraceError
 from headrace_schemas.answer_schema import bounded
-from headrace_schemas.codec import check_size, encode_value
+from headrace_schemas.codec import check_size, encode_given
 from headrace_schemas.job import Lane
 from headrace_schemas.reasons import describe
 from headrace_schemas.recall import CacheMode
@@ -115,7 +115,7 @@ class EvalPlan:
         """
         self.schema.hold(row.item)
         try:
-            value = encode_value(self._job(row, number, run, tenant))
+            value = encode_given(self._job(row, number, run, tenant))
             check_size(value)
         except ValidationError as error:  # before ValueError, which it is
             raise ValueError(describe(error)) from None

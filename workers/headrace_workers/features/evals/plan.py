@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from headrace_schemas import GenerationJob, Message
-from headrace_schemas.codec import check_size, encode_value
+from headrace_schemas.codec import check_size, encode_given
 from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_TEXT
@@ -235,7 +235,7 @@ class Plan:
                     line = self.line_of(number, repeat, place)
                     try:
                         job = self._job(item, variant, template, reference, line, repeat)
-                        value = encode_value(job)
+                        value = encode_given(job)
                         check_size(value)
                     except ValidationError as error:  # before ValueError, which it is
                         problems.append(f"{self.dataset.where(item)}: variant {variant.name}: {describe(error)}")

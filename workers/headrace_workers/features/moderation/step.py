@@ -140,13 +140,27 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries 
 
 def brought(job: GenerationJob, trusts_system: bool) -> list[Message]:
     """Return the turns of a conversation that its caller brings, without a trusted system's turns. The tools that the
-    model may call are a turn of the system.
+    model may call are a turn of the system. An application's own turns are left out; the variables in them are the
+    caller's.
     """
+    own = 0 if job.resolution is None else job.resolution.turns
+    turns = [*_variables(job), *job.conversation[own:]] if own else job.conversation
     if trusts_system:
-        return [turn for turn in job.conversation if turn.role != "system"]
+        return [turn for turn in turns if turn.role != "system"]
     words = "\n\n".join(word for tool in job.tools for word in (tool.description, *words_in(tool.parameters)) if word)
     tools = [Message.model_construct(role="system", content=words)] if words else []
-    return [*tools, *job.conversation]
+    return [*tools, *turns]
+
+
+def _variables(job: GenerationJob) -> list[Message]:
+    """Return the texts among an application's variables as one turn."""
+    texts = [
+        text
+        for value in job.variables.values()
+        for text in (value if isinstance(value, tuple) else (value,))
+        if isinstance(text, str) and text
+    ]
+    return [Message.model_construct(role="user", content="\n\n".join(texts))] if texts else []
 
 
 def _joined(turns: Sequence[Message]) -> str:

@@ -25,6 +25,7 @@ class DayShape(BaseModel):
     day: date = Field(description="The day, UTC.")
     kind: str = Field(description="The kind of job.")
     model: str | None = Field(description="The model that answered, if one did.")
+    application: str | None = Field(description="The application with its version, such as ticket-triage@3, if any.")
     jobs: int = Field(description="Jobs that ended.")
     prompt_tokens: int = Field(description="Tokens read.")
     completion_tokens: int = Field(description="Tokens written.")
@@ -38,6 +39,7 @@ class CostShape(BaseModel):
 
     day: date
     model: str
+    application: str | None
     calls: int
     amount: int
     currency: str | None
@@ -49,8 +51,8 @@ class UsageShape(BaseModel):
     """Usage of a tenant. Jobs that ended after `counted_until` are not counted yet: some minutes at most."""
 
     object: Literal["list"] = "list"
-    data: list[DayShape] = Field(description="A row for each day, kind and model.")
-    costs: list[CostShape] = Field(description="A row for each day and model.")
+    data: list[DayShape] = Field(description="A row for each day, kind, model and application.")
+    costs: list[CostShape] = Field(description="A row for each day, model and application.")
     counted_until: datetime = Field(description="Jobs that ended later are not counted yet.")
 
 
@@ -71,7 +73,9 @@ async def show(
     if not 0 <= (last - first).days < _MOST_DAYS:
         raise Refusal(Why.INVALID, f"from and to: must be days in order, {_MOST_DAYS} at most", param="from")
     rows, until = await services.ask(services.ledger.of(Usage).of_tenant, caller.tenant, first, last)
-    spent, _ = await services.ask(services.ledger.of(Spending).spent, ("day", "model"), first, last, caller.tenant)
+    spent, _ = await services.ask(
+        services.ledger.of(Spending).spent, ("day", "model", "application"), first, last, caller.tenant
+    )
     return UsageShape(
         data=[DayShape.model_validate(row, from_attributes=True) for row in rows],
         costs=[CostShape.model_validate(row, from_attributes=True) for row in spent],

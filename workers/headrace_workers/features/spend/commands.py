@@ -29,6 +29,7 @@ class CostRow(BaseModel):
     tenant: str | None = None
     day: date | None = None
     model: str | None = None
+    application: str | None = None
     calls: int
     amount: int
     currency: str | None
@@ -191,7 +192,7 @@ def remove_budget(
     say("removed")
 
 
-_COLUMNS: Final = ("tenant", "model", "day")
+_COLUMNS: Final = ("tenant", "model", "application", "day")
 
 
 def register_cost(app: typer.Typer) -> None:
@@ -200,7 +201,9 @@ def register_cost(app: typer.Typer) -> None:
 
 
 def cost(
-    by: Annotated[str, typer.Option("--by", help="tenant, model and day, or some of them, with commas")] = "tenant",
+    by: Annotated[
+        str, typer.Option("--by", help="tenant, model, application and day, or some of them, with commas")
+    ] = "tenant",
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     days: Annotated[int, typer.Option("--days", min=1, max=3_660, help="of so many days up to today (UTC)")] = 30,
     as_json: JsonLinesOption = False,
@@ -209,6 +212,8 @@ def cost(
 
     The upper bound is the part of the cost that belongs to calls whose usage nobody knows, such as those of a killed
     worker: they are charged with the most that they may have cost.
+
+    Of applications each version has its own row.
 
     Examples: `headrace cost --by tenant,model`, `headrace cost --by day --tenant shop --days 7`
     """
@@ -241,7 +246,7 @@ def _names(by: str) -> "list[By]":
 
 def _text(row: CostRow, name: str) -> str:
     value: Any = getattr(row, name)
-    return str(value)
+    return "none" if value is None else str(value)
 
 
 def _figures(row: CostRow) -> tuple[str, str, str, str]:

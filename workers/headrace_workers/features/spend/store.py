@@ -21,6 +21,7 @@ USAGE: Final = Table(
     Column("day", Integer, primary_key=True),
     Column("kind", String(16), primary_key=True),
     Column("model", String(64), primary_key=True),  # "" where no model answered
+    Column("application", String(96), primary_key=True),  # with its version; "" where the job named none
     Column("jobs", BigInteger, nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("completion_tokens", BigInteger, nullable=False),
@@ -33,6 +34,7 @@ SPEND_DAYS: Final = Table(
     Column("tenant", String(64), primary_key=True),
     Column("day", Integer, primary_key=True),
     Column("model", String(64), primary_key=True),
+    Column("application", String(96), primary_key=True),  # with its version; "" where the job named none
     Column("currency", String(3), primary_key=True),  # "" where no price was known
     Column("calls", BigInteger, nullable=False),
     Column("amount", BigInteger, nullable=False),
@@ -48,11 +50,14 @@ _USAGE_SUMS = ("jobs", "prompt_tokens", "completion_tokens")
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """The usage of a tenant on a day (UTC). `model` is None where no model answered."""
+    """The usage of a tenant on a day (UTC). `model` is None where no model answered, `application` where the jobs named
+    none.
+    """
 
     day: date
     kind: str
     model: str | None
+    application: str | None
     jobs: int
     prompt_tokens: int
     completion_tokens: int
@@ -61,12 +66,16 @@ class Used:
 def used(connection: Connection, tenant: str, first: date, last: date) -> tuple[list[Used], int]:
     """Return what a tenant used from one day to another (UTC), and until when (ms) it is counted."""
     query = (
-        select(USAGE.c.day, USAGE.c.kind, USAGE.c.model, *(USAGE.c[name] for name in _USAGE_SUMS))
+        select(USAGE.c.day, USAGE.c.kind, USAGE.c.model, USAGE.c.application, *(USAGE.c[name] for name in _USAGE_SUMS))
         .where(USAGE.c.tenant == tenant, USAGE.c.day.between(_number(first), _number(last)))
-        .order_by(USAGE.c.day, USAGE.c.kind, USAGE.c.model)
+        .order_by(USAGE.c.day, USAGE.c.kind, USAGE.c.model, USAGE.c.application)
     )
     until = accounted_until(connection)
-    return [Used(_day(day), kind, model or None, *sums) for day, kind, model, *sums in connection.execute(query)], until
+    rows = [
+        Used(_day(day), kind, model or None, application or None, *sums)
+        for day, kind, model, application, *sums in connection.execute(query)
+    ]
+    return rows, until
 
 
 def tenants_with_usage(connection: Connection, limit: int) -> list[str]:
@@ -82,12 +91,12 @@ class Usage(LedgerStore):
 
 def count_usage(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
     """Add what these jobs used, which have ended, to the sums of their days."""
-    sums: dict[tuple[str, int, str, str], Counter[str]] = {}
+    sums: dict[tuple[str, int, str, str, str], Counter[str]] = {}
     for job in jobs:
         kind, model, prompt, completion = _read(job.result)
-        place = sums.setdefault((job.tenant, job.ended_at // DAY_MS, kind, model), Counter())
+        place = sums.setdefault((job.tenant, job.ended_at // DAY_MS, kind, model, job.application or ""), Counter())
         place.update(jobs=1, prompt_tokens=prompt, completion_tokens=completion)
-    keys = ("tenant", "day", "kind", "model")
+    keys = ("tenant", "day", "kind", "model", "application")
     statement = insert(connection, USAGE)
     statement = statement.on_conflict_do_update(
         index_elements=list(keys), set_={name: USAGE.c[name] + statement.excluded[name] for name in _USAGE_SUMS}
@@ -111,20 +120,22 @@ def _read(result: Mapping[str, Any]) -> tuple[str, str, int, int]:
     )
 
 
-By = Literal["tenant", "model", "day"]
-_SPENDING_KEY: Final = ("tenant", "day", "model", "currency")
+By = Literal["tenant", "model", "application", "day"]
+_SPENDING_KEY: Final = ("tenant", "day", "model", "application", "currency")
 _SPENDING_SUMS: Final = ("calls", "amount", "unknown_calls", "bound")
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Money spent, in micro-units of a currency; without one no price was known. `tenant`, `day` (UTC) and `model` are
-    None where the sum is over all of them. `bound` is the part of the amount that is the most that calls may have cost.
+    """Money spent, in micro-units of a currency; without one no price was known. `tenant`, `day` (UTC), `model` and
+    `application` are None where the sum is over all of them; `application` also for jobs that named none. `bound` is
+    the part of the amount that is the most that calls may have cost.
     """
 
     tenant: str | None
     day: date | None
     model: str | None
+    application: str | None
     currency: str | None
     calls: int
     amount: int
@@ -153,6 +164,7 @@ def spent(
             tenant=getattr(row, "tenant", None),
             day=None if "day" not in by else _day(row.day),
             model=getattr(row, "model", None),
+            application=getattr(row, "application", None) or None,
             currency=row.currency or None,
             calls=int(row.calls),
             amount=int(row.amount),
@@ -172,14 +184,14 @@ class Spending(LedgerStore):
 
 def count_spending(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
     """Add what these jobs cost, which have ended, to the sums of their days."""
-    sums: dict[tuple[str, int, str, str], Counter[str]] = {}
+    sums: dict[tuple[str, int, str, str, str], Counter[str]] = {}
     for job in jobs:
         cost = job.result.get("cost") or {}
         for each in cost.get("models", ()):
             known = each.get("unknown_calls", 0) < each["calls"]
             currency = (cost.get("currency") or "") if known else ""
-            place = sums.setdefault((job.tenant, job.ended_at // DAY_MS, each["model"], currency), Counter())
-            place.update({name: each.get(name, 0) for name in _SPENDING_SUMS})
+            key = (job.tenant, job.ended_at // DAY_MS, each["model"], job.application or "", currency)
+            sums.setdefault(key, Counter()).update({name: each.get(name, 0) for name in _SPENDING_SUMS})
     if not sums:
         return
     statement = insert(connection, SPEND_DAYS)
@@ -198,7 +210,7 @@ def correct_spending(connection: Connection, costs: Sequence[KnownCost]) -> None
     """Replace the bounds of calls, whose jobs are counted, by what the calls cost."""
     for cost in costs:
         if cost.is_counted and cost.told_at is not None:
-            key = (cost.tenant, cost.told_at // DAY_MS, cost.model, cost.currency)
+            key = (cost.tenant, cost.told_at // DAY_MS, cost.model, cost.application or "", cost.currency)
             where = [SPEND_DAYS.c[name] == value for name, value in zip(_SPENDING_KEY, key, strict=True)]
             less = SPEND_DAYS.c.amount - cost.bound + cost.amount
             connection.execute(

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import TypeAdapter
 
 from headrace_schemas import CancelJob, Envelope, GenerationJob, HeadraceError
-from headrace_schemas.codec import decode_value
+from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import InvalidRecord, Unavailable
 from headrace_schemas.event_types import kind_of, type_named, type_of
 from headrace_schemas.job import JOB_NAMESPACE, AnyJob, Lane, derive_job_id
@@ -68,6 +68,13 @@ class _SentJob(NamedTuple):
     record: Record
     envelope: Envelope
     job_id: str
+    job: Job
+
+
+class _JobToAdmit(NamedTuple):
+    """A job that a record brought, and what is to be run."""
+
+    sent: _SentJob
     resolved: ResolvedJob
 
 
@@ -86,14 +93,14 @@ class RecordAdmission:
         least. A bad record becomes a `Burial`; no content raises. Raise Unavailable where the ledger does not answer,
         or the machine is too busy for the first of them.
         """
-        read = [_read(record, self._rules) for record in records]
-        self._named.look_up(each.resolved for each in read if isinstance(each, _SentJob))
+        read = self._resolved([_read(record) for record in records])
+        self._named.look_up(each.resolved for each in read if isinstance(each, _JobToAdmit))
         decided: list[Accepted] = []
         for each in read:
             if decided and not go_on():
                 break
             try:
-                decided.append(self._admit(each) if isinstance(each, _SentJob) else each)
+                decided.append(self._admit(*each) if isinstance(each, _JobToAdmit) else each)
             except Unavailable:
                 if not decided:
                     raise
@@ -104,12 +111,30 @@ class RecordAdmission:
         """Decide about one record; see `admit_all`."""
         return self.admit_all([record])[0]
 
-    def _admit(self, sent: _SentJob) -> NewJob | Burial:
+    def _resolved(self, read: "Sequence[_SentJob | Accepted]") -> "list[_JobToAdmit | Accepted]":
+        """Return these jobs with their names resolved, or refused. The ledger is asked once for all of them."""
+        names = [
+            self._rules.wanted(sent.job, sent.envelope.applicationversion) if isinstance(sent, _SentJob) else None
+            for sent in read
+        ]
+        found = self._rules.find(names)
+        resolved: list[_JobToAdmit | Accepted] = []
+        for sent, name in zip(read, names, strict=True):
+            if not isinstance(sent, _SentJob):
+                resolved.append(sent)
+                continue
+            try:
+                resolved.append(_JobToAdmit(sent, self._rules.resolve(sent.job, name, found)))
+            except HeadraceError as error:
+                resolved.append(_refusal(sent.record, sent.envelope, error, sound=True))
+        return resolved
+
+    def _admit(self, sent: _SentJob, resolved: ResolvedJob) -> NewJob | Burial:
         """Apply the rules, which depend on the time and on this deployment: the record itself is sound."""
         try:
-            self._rules.check(sent.resolved, self._now, sent.envelope.expirytime)
-            new = self._new_job(sent, sent.resolved.job)
-            self._named.check(sent.resolved)
+            self._rules.check(resolved, self._now, sent.envelope.expirytime)
+            new = self._new_job(sent, resolved)
+            self._named.check(resolved)
         except Unavailable:  # the record is read again
             raise
         except HeadraceError as error:
@@ -118,11 +143,13 @@ class RecordAdmission:
             return _unusable(sent.record, sent.envelope, error)
         return new
 
-    def _new_job(self, sent: _SentJob, job: Job) -> NewJob:
-        record, envelope, job_id = sent.record, sent.envelope, sent.job_id
+    def _new_job(self, sent: _SentJob, resolved: ResolvedJob) -> NewJob:
+        record, envelope, job_id, job = sent.record, sent.envelope, sent.job_id, resolved.job
         tokens = self._rules.examine(job)
+        resolution = job.resolution if isinstance(job, GenerationJob) else None
+        payload = (record.value or b"") if resolution is None else encode_value(job)
         deadlines = [milliseconds(each) for each in (job.deadline, envelope.expirytime) if each is not None]
-        first = self._rules.first_step(job_id, sent.resolved, tokens, len(record.value or b""))
+        first = self._rules.first_step(job_id, resolved, tokens, len(payload))
         route = first.route
         step = NewStep(
             job_id=job_id,
@@ -145,20 +172,22 @@ class RecordAdmission:
             id=job_id,
             tenant=job.tenant,
             kind=kind_of(job),
-            payload=record.value or b"",
+            payload=payload,
             record=record,
             steps=(step,),
             traceparent=_trace(envelope),
             correlationid=envelope.correlationid,
             ce_id=ce_id,
+            sent=None if resolution is None else record.value,
+            application=None if resolution is None else str(resolution.application),
             callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
             most_tokens=self._rules.pipeline.most_tokens(job, tokens),
             money=(first.call.most or 0) if first.call else 0,
-            unpriced=sent.resolved.unpriced,
+            unpriced=resolved.unpriced,
         )
 
 
-def _read(record: Record, rules: AdmissionRules) -> _SentJob | Accepted:
+def _read(record: Record) -> _SentJob | Accepted:
     envelope: Envelope | None = None
     try:
         if record.unreadable is not None:
@@ -180,7 +209,7 @@ def _read(record: Record, rules: AdmissionRules) -> _SentJob | Accepted:
         _check_names(event, record)
         job_id = event.job_id(envelope.id)
         _check_ids(record, envelope, job_id, "the id of its tenant and idempotency key (or ce_id)")
-        return _SentJob(record, envelope, job_id, rules.resolve(event))
+        return _SentJob(record, envelope, job_id, event)
     except HeadraceError as error:
         return _refusal(record, envelope, error)
     except (ValueError, OverflowError) as error:

@@ -378,7 +378,7 @@ def work(connection: Connection, works: Sequence[WantedWork]) -> dict[str, str]:
 def release_refused(connection: Connection, refused: Sequence[Burial], not_taken: Sequence[NewJob]) -> None:
     """Give back what gateways reserved for these records, which do not become jobs."""
     came = [(burial.refers_to, burial.topic, burial.value) for burial in refused if burial.refers_to is not None]
-    came += [(job.id, job.record.topic, job.payload) for job in not_taken]
+    came += [(job.id, job.record.topic, job.value) for job in not_taken]
     there = waiting(connection, {job_id for job_id, *_ in came})
     digests = {(job_id, _digest(topic, value)) for job_id, topic, value in came if job_id in there}
     release(connection, {(job_id, digest) for job_id, digest in digests if digest is not None})

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from pydantic_core import from_json, to_json
 
 from headrace_schemas import Category, JobCancelled
-from headrace_schemas.codec import encode_value
+from headrace_schemas.codec import encode_given, encode_value
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.event_types import job_type, kind_of
 from headrace_workers.cli.connections import ring_bridges
@@ -212,7 +212,7 @@ def _lines(jobs: JobFile, entries: Sequence[JobEntry]) -> Iterator[bytes]:
     text, number = bytearray(), 1
     for entry in sorted(entries, key=lambda entry: entry.line):
         job, _ = jobs.read(entry)
-        text += b"\n" * (entry.line - number) + b'{"kind":"%s",' % kind_of(job).encode() + encode_value(job)[1:]
+        text += b"\n" * (entry.line - number) + b'{"kind":"%s",' % kind_of(job).encode() + encode_given(job)[1:]
         number = entry.line
         if len(text) >= _CHUNK:
             yield bytes(text)

@@ -74,7 +74,7 @@ def adopt(connection: Connection, number: int, lines: Sequence[NewLine]) -> tupl
             break
         going.append(line)
     there = [job for line in going for job in line.jobs if job.id in known]
-    reasons = conflict_reasons(connection, [RecordContent(job.id, job.tenant, job.payload) for job in there])
+    reasons = conflict_reasons(connection, [RecordContent(job.id, job.tenant, job.value) for job in there])
     other = {there[place].line: reason for place, reason in reasons.items()}
     adopted = [job for job in there if job.line not in other]
     _take(connection, number, adopted)

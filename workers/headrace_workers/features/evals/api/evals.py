@@ -169,6 +169,8 @@ async def create_run(eval_id: str, caller: Writes, services: Wired, wanted: NewR
     graders = graders_of(json.loads(of.testing_criteria))
     plan = EvalPlan.put_together(graders, source, schema)
     models = {} if source.asks is None else {"data_source.model": source.asks.model}
+    if source.asks is not None and await services.admission.is_application(caller.tenant, source.asks.model):
+        models = {}
     check_models(services, models | models_of(graders))
     if source.asks is not None:
         await _check_format(services, caller, source.asks)

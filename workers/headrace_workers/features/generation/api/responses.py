@@ -21,7 +21,7 @@ from headrace_workers.features.generation.api.answers import (
     no_query,
     response_of,
 )
-from headrace_workers.features.generation.openai.request import Body, OpenAIRequest, RequestContext, flag
+from headrace_workers.features.generation.openai.request import WISHES, Body, OpenAIRequest, RequestContext, flag
 from headrace_workers.features.generation.openai.response_body import (
     ended_body,
     input_items,
@@ -69,6 +69,7 @@ COUNTED: Final = Parameters(
             "tools",
             "tool_choice",
             "parallel_tool_calls",
+            WISHES,
         }
     ),
     refused={"conversation": (), "personality": (), "truncation": ("disabled",)},
@@ -235,11 +236,13 @@ async def count_input_tokens(request: Request, caller: Writes, services: Wired) 
     asked = continued(body, context_of(request, caller), await earlier(services, caller, body))
     job = only_job(asked)
     try:
-        services.rules.check_model(job.first_model)
-        tokens = await services.admission.examinations.run(caller.tenant, partial(services.rules.examine, job))
+        resolved = (await services.admission.resolve([job]))[0][0].job
+        assert isinstance(resolved, GenerationJob)  # noqa: S101 - it was one
+        services.rules.check_model(resolved.first_model)
+        tokens = await services.admission.examinations.run(caller.tenant, partial(services.rules.examine, resolved))
     except HeadraceError as error:
         raise refused(error, asked.prompt, asked.names) from error
-    return json_response({"object": "response.input_tokens", "input_tokens": tokens - job.sampling.max_tokens})
+    return json_response({"object": "response.input_tokens", "input_tokens": tokens - resolved.sampling.max_tokens})
 
 
 @router.get("/v1/responses/{response_id}", responses=ERRORS)

@@ -23,6 +23,7 @@ from headrace_workers.features.generation.openai.request import (
     Body,
     OpenAIRequest,
     RequestContext,
+    has_variables,
     role_of,
     text_of,
     tier,
@@ -135,7 +136,7 @@ def _messages(asked: Body) -> list[Any]:
     messages = asked.get("messages")
     if messages is None:
         raise missing("messages")
-    if not isinstance(messages, list | tuple) or not messages:
+    if not isinstance(messages, list | tuple) or not (messages or has_variables(asked)):
         raise wrong("messages", "must be a list of at least one message")
     return list(messages)
 

@@ -19,7 +19,8 @@ _NAMES: Final = {
 }
 
 _TOLD: Final = {
-    "job_id", "status", "metadata", "moderation", "judge", "stages", "seen_by", "cost", "accepted_at", "total_ms",
+    "job_id", "status", "metadata", "application", "moderation", "judge", "stages", "seen_by", "cost",
+    "accepted_at", "total_ms",
 }  # fmt: skip
 _OF_ANSWER: Final = {"quantization", "recall", "grounding", "attempts", "because"}
 # About a line, and up to a space where there is one.

@@ -21,8 +21,8 @@ J = TypeVar("J", bound=Job)
 WISHES: Final = "headrace"
 OF_ANY: Final = ("priority", "deadline", "callback")
 OF_GENERATION: Final = (
-    *OF_ANY, "cache", "max_age", "screen", "knowledge", "knowledge_filter", "without_passages", "criteria", "reference",
-    "other", "min_quality", "output", "top_k", "repetition_penalty",
+    *OF_ANY, "variables", "cache", "max_age", "screen", "knowledge", "knowledge_filter", "without_passages",
+    "criteria", "reference", "other", "min_quality", "output", "top_k", "repetition_penalty",
 )  # fmt: skip
 # The receipt has the end user under the names that OpenAI has for it.
 _USERS: Final = ("safety_identifier", "user")
@@ -108,11 +108,12 @@ def shared_fields(asked: Mapping[str, Any], asker: RequestContext, allowed: Sequ
     _, bulk, priority = _tier(asked)
     fields: dict[str, Any] = {
         "tenant": asker.tenant,
-        "lane": Lane.BATCH if bulk else asker.lane,
         "priority": priority,
         "metadata": _metadata(asked),
         **_headrace_options(asked, allowed),
     }
+    if bulk or asker.lane is Lane.BATCH:  # an application decides otherwise
+        fields["lane"] = Lane.BATCH
     if asker.deadline is not None:
         fields["deadline"] = _sooner(fields.get("deadline"), asker.deadline)
     return fields
@@ -139,6 +140,12 @@ def build(
             raise Refused(words, code="invalid_value") from None
         param = _param(location, names)
         raise (missing(param) if words == _MISSING else wrong(param, words)) from None
+
+
+def has_variables(asked: Mapping[str, Any]) -> bool:
+    """Return True if the body brings variables of an application, which has messages of its own."""
+    wishes = asked.get(WISHES)
+    return isinstance(wishes, Mapping) and bool(wishes.get("variables"))
 
 
 def _tier(asked: Mapping[str, Any]) -> tuple[str, bool, int]:

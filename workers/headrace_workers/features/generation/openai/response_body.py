@@ -93,7 +93,7 @@ def _response(asked: Body, job: GenerationJob, job_id: str, status: str, created
         "instructions": asked.get("instructions"),
         "max_output_tokens": asked.get("max_output_tokens"),
         "metadata": asked.get("metadata", {}),
-        "model": job.model,
+        "model": job.model or job.application,
         "output": [],
         "parallel_tool_calls": asked.get("parallel_tool_calls", True),
         "previous_response_id": asked.get("previous_response_id"),

@@ -15,6 +15,7 @@ from headrace_workers.features.generation.openai.request import (
     OpenAIRequest,
     RequestContext,
     flag,
+    has_variables,
     role_of,
     text_of,
     wants_stream,
@@ -43,17 +44,17 @@ _RESULT: Final = Parameters(
     refused={"name": ()},
     unmeant={"caller": (), "namespace": ()},
 )
+_PROMPT: Final = Parameters(works=frozenset({"id", "version", "variables"}))
 _SEARCHED: Final = "file_search_call"  # of an earlier response: passages are looked up anew
 PARAMETERS: Final = Parameters(
     works=frozenset(
         {
-            "model", "input", "instructions", "previous_response_id", "background", "store", "temperature", "top_p",
-            "max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "service_tier", "metadata",
+            "model", "prompt", "input", "instructions", "previous_response_id", "background", "store", "temperature",
+            "top_p", "max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "service_tier", "metadata",
             "safety_identifier", "user", "stream", "stream_options", "text", WISHES,
         }
     ),
     refused={
-        "prompt": (),
         "conversation": (),
         "include": ([], ["reasoning.encrypted_content"]),
         "max_tool_calls": (),
@@ -132,6 +133,8 @@ def input_messages(asked: Body, earlier_calls: Sequence[str] = ()) -> list[dict[
     """
     given = asked.get("input")
     if given is None:
+        if asked.get("prompt") is not None or has_variables(asked):
+            return []
         raise missing("input")
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
@@ -213,11 +216,11 @@ def continued(body: Body, asker: RequestContext, earlier: Sequence[Message]) -> 
     stream, _ = wants_stream(asked)
     _check_background(asked, stream)
     tools, output = _tools(asked), response_format(asked)
-    names = {**tools.names, **output.names}
+    names = {**tools.names, **output.names, "application": "prompt", "variables": "prompt.variables"}
     job = generation_job(
         asked,
         asker,
-        {"messages": messages_of(asked, earlier), **tools.fields, **output.fields},
+        {"messages": messages_of(asked, earlier), **_application(asked), **tools.fields, **output.fields},
         names={"messages": "input", **names},
         length=("max_output_tokens",),
     )
@@ -232,6 +235,27 @@ def continued(body: Body, asker: RequestContext, earlier: Sequence[Message]) -> 
         return ended_body(asked, job, failure_told(end)["job_id"], end)
 
     return OpenAIRequest((job,), answer, stream, events, "input", names, cut)
+
+
+def _application(asked: Body) -> dict[str, Any]:
+    """Return the application that stands where OpenAI's stored prompts stood, as fields of a job."""
+    prompt = asked.get("prompt")
+    if prompt is None:
+        return {}
+    given = _required(_PROMPT.given(prompt, "prompt"), ("id",), "prompt")
+    name, version = given["id"], given.get("version")
+    if not isinstance(name, str) or not isinstance(version, str | None):
+        raise wrong("prompt", "id and version must be text")
+    variables = given.get("variables", {})
+    if not isinstance(variables, Mapping):
+        raise wrong("prompt.variables", "must be an object")
+    values = {key: _variable(value, f"prompt.variables.{key}") for key, value in variables.items()}
+    return {"application": name if version is None else f"{name}@{version}", "variables": values}
+
+
+def _variable(value: Any, param: str) -> Any:
+    """Return the value of a variable: as it is, or the text of a part of OpenAI's."""
+    return text_of([value], RESPONSE_PARTS, param) if isinstance(value, Mapping) else value
 
 
 def conversation(asked: Body, job: GenerationJob, end: End) -> tuple[Message, ...]:
