@@ -41,5 +41,5 @@ def test_there_is_no_example_that_is_not_tested() -> None:
 def test_triage_names_the_product_and_the_notes_where_there_are_any() -> None:
     definition = read_application(APPS / "ticket-triage.toml")
     (*_, question) = render(definition, {"ticket": " It broke. ", "product": "till", "notes": ["Old", "Loud"]})
-    assert question.content == "Product: till\nNote 1: Old\nNote 2: Loud\nTicket: It broke."
-    assert render(definition, {"ticket": "It broke."})[-1].content == "Ticket: It broke."
+    assert question.content == "Product: till\nNote: Old\nNote: Loud\nIt broke."
+    assert render(definition, {"ticket": "It broke."})[-1].content == "It broke."
