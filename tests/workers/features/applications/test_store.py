@@ -223,6 +223,7 @@ def test_a_ledger_that_is_read_only_says_so(ledger, ledger_url):
 
 _DIES = """
 import os, signal, sys
+import headrace_workers.wiring
 from sqlalchemy import event
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.applications.store import Applications

@@ -137,6 +137,7 @@ def test_minilm_gives_the_vectors_of_its_reference(
 VECTORS = """
 import sys
 from pathlib import Path
+import headrace_workers.wiring
 import numpy as np
 from headrace_workers.features.knowledge.embedders.ctranslate2_embedder import CTranslate2Embedder
 from tests.workers.features.knowledge.embedders.make_reference import TEXTS
