@@ -21,7 +21,7 @@ from typing import Any, Final
 import pytest
 from tests.costs import SERVICES, Costs
 
-RUN: Final = "HEADRACE_TESTS_RUN"  # of the environment of each process that was forked: a name that all of a run share
+RUN: Final = "TESTS_RUN"  # of the environment of each process that was forked: a name that all of a run share
 
 
 @dataclass

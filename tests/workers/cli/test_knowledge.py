@@ -252,7 +252,9 @@ def test_without_an_embedder_the_way_to_one_is_named(call, home, monkeypatch):
     assert "no knowledge bases" in call("knowledge", "list")[2]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_add_goes_on(home, ledger, number, code):
     """What was written before Ctrl-C, or before it was killed, is not written again, and is whole."""
     for n in range(200):

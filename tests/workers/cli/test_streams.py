@@ -7,15 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.slow import slow_after_first
 
 from headrace_workers.testing import make_echo_model
 
 # Each is a program that is started: click, rich and our own lines print by different ways.
-PRINTS = [
-    ("--help",),
-    ("models", "list"),
-    ("schema", "export", "c"),
-]
+PRINTS = [["models", "list"], ["--help"], ["schema", "export", "c"]]
 
 
 @pytest.fixture
@@ -39,7 +36,7 @@ def last_line(stderr: bytes) -> str:
     return stderr.decode().splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", PRINTS, ids=" ".join)
+@pytest.mark.parametrize("arguments", slow_after_first(PRINTS), ids=" ".join)
 def test_a_full_disk_is_one_line_and_an_exit_code(home, arguments):
     """`> /dev/full`: nothing was printed, and the exit code says so."""
     with Path("/dev/full").open("wb") as full:
@@ -48,7 +45,7 @@ def test_a_full_disk_is_one_line_and_an_exit_code(home, arguments):
     assert last_line(done.stderr) == "headrace: standard output cannot be written: No space left on device"
 
 
-@pytest.mark.parametrize("arguments", PRINTS, ids=" ".join)
+@pytest.mark.parametrize("arguments", slow_after_first(PRINTS), ids=" ".join)
 def test_a_reader_that_has_enough_ends_it_quietly(home, arguments):
     """As `head` does: the code that a shell shows for SIGPIPE, and no word."""
     reader, writer = os.pipe()

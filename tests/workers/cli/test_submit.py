@@ -8,11 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.services import warm
 from tests.services.eventually import eventually
 from tests.services.interrupts import hear_interrupts
 from tests.services.kafka import KafkaServer
 from tests.services.records import read
 from tests.services.tables import sqlite_tables
+from tests.slow import slow_after_first
 
 from headrace_producers import KafkaSettings
 from headrace_producers.admin import ensure_topics
@@ -22,7 +24,7 @@ from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.runtime.bridge.partitions import Partitions
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", slow_after_first([1, 3]))
 def test_ctrl_c_while_receipts_are_waited_for_says_that_jobs_go_on(
     tmp_path: Path, embedded_kafka: KafkaServer, fresh_prefix: str, count: int
 ) -> None:
@@ -60,33 +62,14 @@ def test_a_wait_that_took_too_long_names_the_command_that_shows_the_job(
     """The user reads which command says what the job waits for."""
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "headrace_workers",
-            "submit",
-            "-p",
-            "a",
-            "--model",
-            "echo",
-            "--wait",
-            "--timeout",
-            "0.1",
-        ],
-        cwd=tmp_path,
-        env=_environment(kafka),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    wait = ("submit", "-p", "a", "--model", "echo", "--wait", "--timeout", "0.1")
+    done = _run(tmp_path, _environment(kafka), *wait)
     (waits, *said) = done.stderr.splitlines()
     assert (done.returncode, said[-1].strip()) == (1, f"headrace status {waits}")
 
 
 def _run(tmp_path: Path, environment: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":
-    argv = [sys.executable, "-m", "headrace_workers", *words]
-    return subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    return warm.run([*warm.PROGRAM, *words], cwd=tmp_path, env=environment, timeout=240)
 
 
 def test_topics_that_no_bridge_has_read_are_told_of(
