@@ -187,6 +187,16 @@ def test_an_answer_has_as_many_calls_as_its_caller_allows(choice: ToolChoice, se
     assert accepts(grammar, f"{call}\n{call}") is (most > 1)
 
 
+@pytest.mark.parametrize("choice", ["required", "auto"])
+def test_a_model_may_end_its_line_after_a_call(choice: ToolChoice) -> None:
+    """Qwen2.5 writes a line break, and then the end. If only another call could follow, it would call without end."""
+    grammar = grammar_of_call(offer(choice), Dialect.HERMES)
+    call = f"<tool_call>\n{ROME}\n</tool_call>"
+    assert accepts(grammar, f"{call}\n")
+    assert accepts(grammar, f"{call}\n{call}\n")
+    assert not accepts(grammar, f"{call}\n\n")
+
+
 def test_a_small_model_cannot_call_without_end() -> None:
     grammar = grammar_of_call(offer("required"), Dialect.JSON)
     assert accepts(grammar, "\n".join([ROME] * 16))

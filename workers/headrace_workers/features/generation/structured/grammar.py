@@ -281,7 +281,8 @@ def _around(dialect: Dialect, offer: Offer, *, held: bool) -> list[str]:
     elif not offer.required and not held:
         free, opening = [rf'TEXT: {_TEXT} & ~/(?s:\s*\{{\s*"name"\s*:.*)/'], r'open[lazy]: /\{"name": /'
     more = min(offer.most, _MOST_HELD) - 1
-    calls = rf'{first} ("\n" {following}){{0,{more}}}' if more else first
+    # Models end their line before they end their answer. Without that line they could only go on with another call.
+    calls = rf'{first} ("\n" {following}){{0,{more}}} "\n"?' if more else first
     if free and following != "call":
         calls = f"bare | {calls}"
     without = "TEXT | " if free else f"@{_FORMAT} | " if held else ""
