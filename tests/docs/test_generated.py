@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.clients.driven import CLIENTS, Client
 from tests.docs.pages import DOCS, ROOT, anchors
 from tools.reference import command_page, event_page, http_page, metrics_page
 from tools.reference.pages import PAGES
@@ -18,6 +19,14 @@ from headrace_schemas.jsonschema import build_json_schema
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_are_what_the_code_says(name: str) -> None:
     assert (DOCS / name).read_text("utf-8") == PAGES[name]()
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_a_client_on_the_page_is_imported_by_what_drives_it(client: Client) -> None:
+    """A row without such tests, or without a version, would promise what nobody has tried."""
+    imports = re.compile(rf"""(?:import|from) ["']?{re.escape(client.imported)}(?:["']|\s)""")
+    assert [file for file in client.files if not imports.search((ROOT / file).read_text("utf-8"))] == []
+    assert re.fullmatch(r"\d[\d.]+((, | and )\d[\d.]+)*", client.versions)
 
 
 def test_every_variable_that_is_named_in_the_code_is_described_once() -> None:

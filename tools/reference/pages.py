@@ -5,7 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tools.reference import application_page, command_page, event_page, http_page, metrics_page, settings_page
+from tools.reference import (
+    application_page,
+    clients_table,
+    command_page,
+    event_page,
+    http_page,
+    metrics_page,
+    settings_page,
+)
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "configuration.md": settings_page.page,
@@ -14,6 +22,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/events.md": event_page.page,
     "reference/http.md": http_page.page,
     "reference/metrics.md": metrics_page.page,
+    "reference/openai.md": clients_table.page,
 }
 
 
