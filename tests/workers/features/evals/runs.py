@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from headrace_schemas import Answer, Category, DeadLetter, JudgeVerdict, Result, Score, StageRecord, Usage
 from headrace_workers.cli.receipts import Receipt
@@ -35,6 +35,7 @@ text = "yes"
 criterion = "json_valid"
 """
 
+_CRITERIA: Final = ({"criterion": "contains", "name": "right"}, {"criterion": "json_valid"})
 Scores = Iterable[float | str]
 ID = "00000000-0000-5000-8000-{:012d}"
 
@@ -51,10 +52,10 @@ def answered(line: int, scores: Scores, text: str = "yes") -> bytes:
     """The receipt of a job that was answered; a score that is a text is the reason why there is none."""
     judged = tuple(
         Score(
-            criterion="contains",
+            **criterion,
             **({"not_judged": "unanswered", "reason": each} if isinstance(each, str) else {"value": each}),
         )
-        for each in scores
+        for criterion, each in zip(_CRITERIA, scores, strict=False)
     )
     result = Result(
         job_id=ID.format(line), tenant="default", status="completed", kind="generation",

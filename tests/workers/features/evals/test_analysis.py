@@ -162,6 +162,18 @@ def test_a_gate_is_passed_only_if_it_surely_holds(tmp_path: Path) -> None:
     assert "cannot tell" not in told["B >= A + 0.5"].words
 
 
+def test_a_gate_may_be_about_one_variant_alone(tmp_path: Path) -> None:
+    """A job without a score counts as 0 there, too."""
+    plan = made(tmp_path, rows(200))
+    outcomes = outcomes_of(plan, lambda item, _, variant: None if item < 10 else (float(item % 10 < 8), 1.0))
+    told = {
+        text: judge_gate(Gate.parse(text, plan.run), plan, outcomes) for text in ("B >= 0.6", "B >= 0.8", "B >= .9")
+    }
+    assert [each.passed for each in told.values()] == [True, False, False]
+    assert told["B >= 0.6"].words.startswith("gate B >= 0.6: passed; right: 0.76 (0.")
+    assert ["cannot tell" in each.words for each in told.values()] == [False, True, False]
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_what_has_no_score_speaks_against_the_gate(tmp_path: Path, failing: int) -> None:
     plan = made(tmp_path, rows(200))

@@ -1,5 +1,6 @@
 """A run's jobs, and what it is pinned by."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from headrace_schemas.output_format import JsonObjectFormat
 from headrace_workers.cli.jobfile import parse_job
 from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.features.evals.plan import Plan
-from headrace_workers.features.evals.run_file import WrongRows
+from headrace_workers.features.evals.run_file import WrongRows, WrongRun
 
 ROWS = ({"q": "one"}, {"q": "two"})
 
@@ -80,3 +81,26 @@ def test_rows_that_make_no_job_are_all_named(tmp_path: Path) -> None:
 def test_a_variant_may_ask_for_a_format(tmp_path: Path) -> None:
     text = RUN.format(more="").replace('name = "A"', 'name = "A"\noutput = {type = "json_object"}')
     assert [job.output for job in jobs_of(made(tmp_path, ROWS[:1], text=text))] == [JsonObjectFormat(), None]
+
+
+def _of_applications(folder: Path, more: str = "") -> Plan:
+    text = RUN.format(more='id = "n"\nreference = "{{right}}"').replace(
+        'prompt = "{{q}}"', 'application = "triage@2"' + more
+    )
+    return made(folder, [{"n": 1, "q": "Why?", "right": "yes", "late": False, "gone": None}], text=text)
+
+
+def test_a_variant_may_be_an_application_whose_variables_are_the_fields_of_a_row(tmp_path: Path) -> None:
+    """The fields that say which row it is and what is right are none of them."""
+    jobs = [json.loads(line) for line in _of_applications(tmp_path).lines()]
+    assert (jobs[0]["application"], jobs[0]["variables"]) == ("triage@2", {"q": "Why?", "late": False})
+    assert (jobs[0]["reference"], len(jobs[0]["criteria"])) == ("yes", 2)
+    assert not jobs[0].keys() & {"model", "prompt", "messages", "cache", "output"}
+    assert (jobs[1]["model"], jobs[1]["prompt"]) == ("echo", "Now: Why?")
+    named = list(_of_applications(tmp_path, '\nvariables = ["q", "right"]').lines())
+    assert json.loads(named[0])["variables"] == {"q": "Why?", "right": "yes"}
+
+
+def test_a_variant_of_an_application_sets_nothing_that_the_application_does(tmp_path: Path) -> None:
+    with pytest.raises(WrongRun, match=r"variants 1 \(A\)(.knowledge)?: knowledge: the application sets it"):
+        _of_applications(tmp_path, '\nknowledge = "help"')

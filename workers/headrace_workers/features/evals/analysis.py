@@ -373,16 +373,19 @@ def _signed(value: float) -> str:
 
 
 _NAME: Final = r"[A-Za-z][A-Za-z0-9_.-]*"
-_GATE: Final = re.compile(rf"\s*({_NAME})\s*>=\s*({_NAME})\s*(?:\s([+-])\s*(\d+(?:\.\d*)?|\.\d+))?\s*")
+_NUMBER: Final = r"\d+(?:\.\d*)?|\.\d+"
+_GATE: Final = re.compile(rf"\s*({_NAME})\s*>=\s*(?:({_NAME})\s*(?:\s([+-])\s*({_NUMBER}))?|({_NUMBER}))\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """B is to be at least A + `by`, in the mean of the primary criterion. `b` and `a` are places of variants."""
+    """B is to be at least A + `by`, in the mean of the primary criterion; without A, at least `by`. `b` and `a` are
+    places of variants.
+    """
 
     text: str
     b: int
-    a: int
+    a: int | None
     by: float
 
     @classmethod
@@ -391,15 +394,17 @@ class Gate:
         found = _GATE.fullmatch(text)
         names = [each.name for each in run.variants]
         if found is None:
-            raise WrongRun(f"--gate is {text!r}; write it as 'B >= A - 0.02', with spaces around each sign")
+            raise WrongRun(
+                f"--gate is {text!r}; write it as 'B >= A - 0.02', with spaces around each sign, or as 'B >= 0.9'"
+            )
         for name in found.group(1, 2):
-            if name not in names:
+            if name is not None and name not in names:
                 raise WrongRun(
                     f"--gate names {name!r}, and the variants are {', '.join(names)}: write it as 'B >= A - 0.02', "
-                    "with spaces around each sign"
+                    "with spaces around each sign, or as 'B >= 0.9'"
                 )
-        by = float(found[4] or 0.0) * (-1 if found[3] == "-" else 1)
-        return cls(text.strip(), names.index(found[1]), names.index(found[2]), by)
+        by = float(found[5] or found[4] or 0.0) * (-1 if found[3] == "-" else 1)
+        return cls(text.strip(), names.index(found[1]), None if found[2] is None else names.index(found[2]), by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +416,7 @@ class Passed:
 
 
 def judge_gate(gate: Gate, plan: Plan, outcomes: Outcomes) -> Passed:
-    """Return the result of the gate by the lower end of the interval of B − A over all items.
+    """Return the result of the gate by the lower end of the interval over all items: of B − A, or of B alone.
 
     A missing score counts against B. The gate does not pass before all jobs have ended.
     """
@@ -419,11 +424,17 @@ def judge_gate(gate: Gate, plan: Plan, outcomes: Outcomes) -> Passed:
         return Passed(
             False, f"gate {gate.text}: not passed: {outcomes.missing:,} of {plan.jobs:,} jobs have not ended yet"
         )
-    found = compare_at_worst(plan, outcomes, gate.a, gate.b, plan.run.primary_place)
+    primary = plan.run.primary_place
+    found: Comparison | Estimate | Undefined
+    if gate.a is None:
+        found = mean(_filled(outcomes, gate.b, primary, 0.0), _clusters(plan), plan.run.level)
+    else:
+        found = compare_at_worst(plan, outcomes, gate.a, gate.b, primary)
     if isinstance(found, Undefined):  # pragma: no cover - a dataset has items
         return Passed(False, f"gate {gate.text}: cannot tell: {found.reason}")
+    value = found.difference if isinstance(found, Comparison) else found.value
     seen = (
-        f"{plan.run.primary}: {found.difference:.3g} ({found.interval.low:.3g} to {found.interval.high:.3g}) "
+        f"{plan.run.primary}: {value:.3g} ({found.interval.low:.3g} to {found.interval.high:.3g}) "
         f"with {plan.run.level:.0%}, missing scores count against it"
     )
     if found.interval.low >= gate.by:

@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -15,6 +16,7 @@ from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, 
 from headrace_workers.runtime.settings import ModelSettings
 
 if TYPE_CHECKING:
+    from headrace_workers.features.evals.analysis import Gate
     from headrace_workers.features.evals.plan import Plan
 
 _PINNED, _JOBS, _RECEIPTS = "run.json", "jobs.jsonl", "receipts.jsonl"
@@ -74,7 +76,6 @@ def evaluate(
     from headrace_workers.features.evals.analysis import Gate
     from headrace_workers.features.evals.plan import Plan, read_dataset
     from headrace_workers.features.evals.run_file import read_run
-    from headrace_workers.features.generation.commands.serving import ends_on_sigterm
 
     hush_kafka()
     settings = ProducerSettings.from_env()
@@ -83,12 +84,35 @@ def evaluate(
     patience = None if wait is None else parse_duration(wait).total_seconds()
     dataset = read_dataset(file.parent / run.dataset, run.id, run.cluster)
     plan = Plan(run, dataset, run.tenant or settings.tenant, name)
-    folder = output or Path(f"{_as_folder(run.name)}-{plan.identity[:10]}")
+    serving = Serving(start, engine_threads, patience)
+    raise typer.Exit(0 if carry_out(plan, output, bound, serving, as_json=as_json).passed else 1)
+
+
+class Serving(NamedTuple):
+    """How the jobs of a run are answered: see the options of `evaluate`. `models` are those of applications."""
+
+    start: bool
+    engine_threads: int | None
+    patience: float | None = None
+    models: Sequence[str] = ()
+
+
+class Reported(NamedTuple):
+    """A report without its items, and whether all jobs have ended and the gate, if any, is passed."""
+
+    head: dict[str, Any]
+    passed: bool
+
+
+def carry_out(plan: "Plan", output: Path | None, bound: "Gate | None", serving: Serving, *, as_json: bool) -> Reported:
+    """Run a plan in its folder, write the report, and print its summary."""
+    from headrace_workers.features.generation.commands.serving import ends_on_sigterm
+
+    folder = output or Path(f"{_as_folder(plan.run.name)}-{plan.identity[:10]}")
     with ends_on_sigterm():
         _pin(plan, folder)
-        _answer(plan, folder, start=start, engine_threads=engine_threads, patience=patience)
-    passed = _report(plan, folder, bound, as_json=as_json)
-    raise typer.Exit(0 if passed else 1)
+        _answer(plan, folder, serving)
+    return _report(plan, folder, bound, as_json=as_json)
 
 
 def _as_folder(name: str) -> str:
@@ -127,7 +151,7 @@ def _same_run(plan: "Plan", there: dict[str, Any], folder: Path) -> None:
     )
 
 
-def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | None, patience: float | None) -> None:
+def _answer(plan: "Plan", folder: Path, serving: Serving) -> None:
     """Bring all jobs that have not ended to their ends."""
     from headrace_workers.cli.jobfile import JobFile
     from headrace_workers.core.job_defaults import Defaults
@@ -141,15 +165,16 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
         todo = [entry for entry in entries if entry.job_id not in receipts.job_ids]
         if answered := len(entries) - len(todo):
             say(f"{receipts.path} has {answered:,} of {len(entries):,} receipts already")
-        if not todo or patience == 0:
+        if not todo or serving.patience == 0:
             return
-        default = plan.run.variants[0].model
+        default = plan.run.variants[0].model or ProducerSettings.from_env().model
         models = models_for(jobs, default, ModelSettings.from_env().judge_model)
+        models = list(dict.fromkeys([*serving.models, *models]))
         need_models(models)
         try:
             carry(
-                jobs, models, entries, todo, f"evaluate {plan.identity}", receipts, ThisRun(), start=start,
-                engine_threads=engine_threads, patience=patience,
+                jobs, models, entries, todo, f"evaluate {plan.identity}", receipts, ThisRun(), start=serving.start,
+                engine_threads=serving.engine_threads, patience=serving.patience,
             )  # fmt: skip
         except BaseException:
             there = len(receipts.job_ids)
@@ -170,11 +195,8 @@ def _labels(plan: "Plan") -> list[Any]:
         return []
 
 
-def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
-    """Write the report in its three forms and print its summary.
-
-    Return True if the gate is passed and all jobs have ended.
-    """
+def _report(plan: "Plan", folder: Path, bound: "Gate | None", *, as_json: bool) -> Reported:
+    """Write the report in its three forms and print its summary."""
     from headrace_workers.features.evals.analysis import analyse, judge_gate
     from headrace_workers.features.evals.outcomes import opened, read_outcomes
     from headrace_workers.features.evals.report import (
@@ -210,4 +232,4 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
     if analysis.missing:
         say(f"{analysis.missing:,} of {plan.jobs:,} jobs have not ended yet: run the same command to continue")
     say(f"report: {folder / _HTML}, .json, .md")
-    return analysis.missing == 0 and (gate is None or gate.passed)
+    return Reported(head, analysis.missing == 0 and (gate is None or gate.passed))

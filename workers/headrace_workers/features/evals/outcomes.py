@@ -6,7 +6,7 @@ Receipts are found by the lines of the jobs, read when they are needed, and neve
 import mmap
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,12 @@ def failure_of(receipt: dict[str, Any] | None) -> str | None:
             return f"{failure.get('category')} at {failure.get('stage')}: {failure.get('reason')}"
 
 
+def scores_of(receipt: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Return the scores of an answer by the names of their criteria. An application may have criteria of its own."""
+    scores = ((receipt or {}).get("judge") or {}).get("scores", ())
+    return {score.get("name") or score["criterion"]: score for score in scores}
+
+
 def text_of(receipt: dict[str, Any] | None) -> str | None:
     """Return the answer's text, or None."""
     answer = (receipt or {}).get("answer") or {}
@@ -146,7 +152,8 @@ def read_outcomes(plan: Plan, receipts: Receipts) -> Outcomes:
     )  # fmt: skip
     for row in range(shape[0]):
         for variant in range(variants):
-            _note(found, receipts.of(row * variants + variant + 1), row, variant)
+            receipt = receipts.of(row * variants + variant + 1)
+            _note(found, receipt, plan.run.criterion_names, row, variant)
     whole = (items, repeats, variants)
     return Outcomes(
         found.scores.reshape(*whole, criteria), found.status.reshape(whole), found.prompt_tokens.reshape(whole),
@@ -155,7 +162,7 @@ def read_outcomes(plan: Plan, receipts: Receipts) -> Outcomes:
     )  # fmt: skip
 
 
-def _note(into: Outcomes, receipt: dict[str, Any] | None, row: int, variant: int) -> None:
+def _note(into: Outcomes, receipt: dict[str, Any] | None, criteria: Sequence[str], row: int, variant: int) -> None:
     into.status[row, variant] = STATUSES.index(status_of(receipt))
     if (why := failure_of(receipt)) is not None:
         _count(into.failures[variant], why)
@@ -171,13 +178,14 @@ def _note(into: Outcomes, receipt: dict[str, Any] | None, row: int, variant: int
         if stage["stage"] == "generate":
             into.ran_ms[row, variant] = stage["ran_ms"]
     if why is None:
-        _note_scores(into, (receipt.get("judge") or {}).get("scores", ()), row, variant)
+        _note_scores(into, scores_of(receipt), criteria, row, variant)
 
 
-def _note_scores(into: Outcomes, scores: Any, row: int, variant: int) -> None:
-    criteria = into.scores.shape[-1]
-    for place in range(criteria):
-        score: Mapping[str, Any] = scores[place] if place < len(scores) else {}
+def _note_scores(
+    into: Outcomes, scores: Mapping[str, Mapping[str, Any]], criteria: Sequence[str], row: int, variant: int
+) -> None:
+    for place, name in enumerate(criteria):
+        score = scores.get(name, {})
         if score.get("value") is None:
             _count(into.abstentions[variant][place], str(score.get("not_judged", "it was not judged")))
         else:

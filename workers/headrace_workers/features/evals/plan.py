@@ -210,6 +210,10 @@ class Plan:
     def pinned(self) -> dict[str, Any]:
         """All that says what the run is, with the digests of its dataset and of its criteria."""
         run = self.run.model_dump(mode="json")
+        for variant in run["variants"]:
+            for name in ("application", "variables"):  # runs without them were pinned before there were any
+                if variant[name] is None:
+                    del variant[name]
         criteria = json.dumps(run["criteria"], sort_keys=True)
         return {
             "run": run,
@@ -261,26 +265,19 @@ class Plan:
     def _job(
         self, item: Item, variant: Variant, template: "_Templates", reference: Template | None, line: int, repeat: int
     ) -> GenerationJob:
-        prompt = _filled(template.prompt, item, "prompt")
-        fields: dict[str, Any] = {"prompt": prompt}
-        if template.system is not None:
-            system = Message(role="system", content=_filled(template.system, item, "system"))
-            fields = {"messages": (system, Message(role="user", content=prompt))}
         sampling = variant.sampling
         if sampling.seed is not None and repeat:  # the same seed would give the same answer again
             sampling = sampling.model_copy(update={"seed": (sampling.seed + repeat) % _SEEDS})
+        if variant.application is None:
+            asked = self._asked_of_model(item, variant, template)
+        else:
+            asked = self._asked_of_application(item, variant, reference)
         return GenerationJob(
-            **fields,
+            **asked,
+            sampling=sampling,
             tenant=self.tenant,
             idempotency_key=self.key_of(line),
             lane=Lane.BATCH,
-            model=variant.model,
-            sampling=sampling,
-            cache=variant.cache,
-            max_age=variant.max_age,
-            knowledge=variant.knowledge,
-            without_passages=variant.without_passages,
-            output=variant.output,
             reference=None if reference is None else _filled(reference, item, "reference"),
             criteria=self.run.criteria,
             metadata={
@@ -292,15 +289,45 @@ class Plan:
             },
         )
 
+    def _asked_of_application(self, item: Item, variant: Variant, reference: Template | None) -> dict[str, Any]:
+        """Return the fields of a job that asks an application: its variables are fields of the row."""
+        names = variant.variables
+        if names is None:
+            others = {self.run.id, self.run.cluster, *(() if reference is None else reference.fields)}
+            names = tuple(name for name in item.row if name not in others)
+        return {
+            "application": variant.application,
+            "variables": {name: item.row[name] for name in names if item.row.get(name) is not None},
+        }
+
+    @staticmethod
+    def _asked_of_model(item: Item, variant: Variant, template: "_Templates") -> dict[str, Any]:
+        """Return the fields of a job that asks a model."""
+        assert template.prompt is not None  # noqa: S101 - a variant without an application has one
+        prompt = _filled(template.prompt, item, "prompt")
+        fields: dict[str, Any] = {"prompt": prompt}
+        if template.system is not None:
+            system = Message(role="system", content=_filled(template.system, item, "system"))
+            fields = {"messages": (system, Message(role="user", content=prompt))}
+        return {
+            **fields,
+            "model": variant.model,
+            "cache": variant.cache,
+            "max_age": variant.max_age,
+            "knowledge": variant.knowledge,
+            "without_passages": variant.without_passages,
+            "output": variant.output,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class _Templates:
-    prompt: Template
+    prompt: Template | None
     system: Template | None
 
     @classmethod
     def of(cls, variant: Variant) -> "_Templates":
-        return cls(Template.parse(variant.prompt), None if variant.system is None else Template.parse(variant.system))
+        return cls(*(None if text is None else Template.parse(text) for text in (variant.prompt, variant.system)))
 
 
 def _filled(template: Template, item: Item, what: str) -> str:

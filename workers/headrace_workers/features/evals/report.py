@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from headrace_workers.features.evals.analysis import Analysis, Bounds, Compared, Cost, Passed, People, Scored
-from headrace_workers.features.evals.outcomes import Receipts, failure_of, status_of, text_of
+from headrace_workers.features.evals.outcomes import Receipts, failure_of, scores_of, status_of, text_of
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.quality.comparison import Comparison
 from headrace_workers.features.quality.estimates import Estimate, Interval, Undefined
@@ -268,12 +268,12 @@ def item_json(plan: Plan, receipts: Receipts, number: int) -> dict[str, Any]:
 
 
 def _answer_json(plan: Plan, receipt: dict[str, Any] | None) -> dict[str, Any]:
-    scores = ((receipt or {}).get("judge") or {}).get("scores", ())
+    scores = scores_of(receipt)
     found: dict[str, Any] = {
         "job_id": (receipt or {}).get("job_id"),
         "status": status_of(receipt),
         "text": text_of(receipt),
-        "scores": dict(zip(plan.run.criterion_names, scores, strict=False)),
+        "scores": {name: scores[name] for name in plan.run.criterion_names if name in scores},
     }
     if (why := failure_of(receipt)) is not None:
         found["reason"] = why
@@ -334,6 +334,7 @@ def _cost_json(plan: Plan, place: int, each: Cost) -> dict[str, Any]:
     return {
         "name": each.variant,
         "model": plan.run.variants[place].model,
+        "application": plan.run.variants[place].application,
         "jobs": each.jobs,
         "statuses": each.statuses,
         "failed_because": dict(each.failures.most_common(_MOST_REASONS_IN_JSON)),

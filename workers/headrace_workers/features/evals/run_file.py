@@ -24,7 +24,18 @@ from headrace_schemas import (
 )
 from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
 from headrace_schemas.grounding import WithoutPassages
-from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, Label, NonEmptyText, Tenant, Text
+from headrace_schemas.limits import (
+    INTEGRAL,
+    MAX_CRITERIA,
+    Alias,
+    Key,
+    Label,
+    ModelName,
+    Name,
+    NonEmptyText,
+    Tenant,
+    Text,
+)
 from headrace_schemas.model import Value
 from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.reasons import describe
@@ -57,12 +68,19 @@ _LONGEST_FILE: Final = 1_000_000  # bytes
 _PLACE: Final = re.compile(r"\b(variants|criteria)\.(\d+)")
 
 
+_OF_APPLICATIONS: Final = {"name", "application", "variables", "sampling"}  # fields that such a variant may give
+
+
 class Variant(Value):
-    """One way of asking. The first of a run is what the others are compared with."""
+    """One way of asking: a model and a prompt, or an application. The first of a run is what the others are compared
+    with.
+    """
 
     name: Label
-    model: Alias
-    prompt: NonEmptyText
+    model: Alias | None = None
+    application: ModelName | None = None  # NAME@VERSION; a row's fields are its variables
+    variables: tuple[Name, ...] | None = None  # the fields that are; by default all that have no other use
+    prompt: NonEmptyText | None = None
     system: NonEmptyText | None = None
     sampling: Sampling = Sampling()
     cache: CacheMode = CacheMode.OFF  # a deployment may have another default: here answers are new unless it is said
@@ -70,6 +88,20 @@ class Variant(Value):
     knowledge: Alias | None = None
     without_passages: WithoutPassages | None = None
     output: OutputFormat | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.application is None:
+            if self.model is None or self.prompt is None:
+                raise ValueError("prompt: is missing: give a prompt, or an `application` that has one")
+        elif given := sorted(self.model_fields_set - _OF_APPLICATIONS):
+            raise ValueError(f"{given[0]}: the application sets it: leave it out, or name a model in its place")
+        return self
+
+    @property
+    def asked(self) -> str:
+        """The model, or the application, that answers."""
+        return self.application or self.model or ""
 
     @field_validator("prompt", "system")
     @classmethod
@@ -175,7 +207,9 @@ def _filled(raw: dict[str, Any], path: Path, default_model: str) -> dict[str, An
 
 
 def _variant(common: Mapping[str, Any], own: Mapping[str, Any], default_model: str) -> dict[str, Any]:
-    filled = {"model": default_model, **common, **own}
+    filled = {**common, **own}
+    if "application" not in filled:
+        filled.setdefault("model", default_model)
     if isinstance(common.get("sampling"), dict) and isinstance(own.get("sampling"), dict):
         filled["sampling"] = {**common["sampling"], **own["sampling"]}
     return filled
