@@ -6,6 +6,8 @@ from tests.workers.features.generation.engines.remote_models import catalogue
 from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
 
+from headrace_workers.features.applications.definition import Definition
+from headrace_workers.features.applications.store import SHARED, Applications
 from headrace_workers.features.providers.store import AllowedProviders
 
 
@@ -76,3 +78,41 @@ def test_a_model_on_another_machine_is_listed_with_its_provider(gateway: Gateway
     assert found.model_extra["headrace"]["tools"] == "native"
     assert found.model_extra["headrace"]["source"] == "http://localhost:9/v1#teacher"
     assert "FAR_KEY" not in found.to_json()
+
+
+def _application(name: str, word: str) -> Definition:
+    return Definition.model_validate(
+        {
+            "name": name,
+            "problem": {"purpose": "Answer.", "owner": "desk", "task": "answers", "metric": "right"},
+            "job": {"model": "echo"},
+            "messages": [{"role": "user", "text": word}],
+        }
+    )
+
+
+def test_applications_of_the_callers_tenant_are_listed_with_versions_and_labels(gateway: Gateway):
+    """A name in the list is answered: it has a version in production, and no model has it."""
+    applications = gateway.services.ledger.of(Applications)
+    for scope, name in (("default", "triage"), (SHARED, "triage"), (SHARED, "summary"), ("mill", "other"),
+                        ("default", "echo"), ("default", "draft")):  # fmt: skip
+        for word in ("one", "two"):
+            applications.push(scope, _application(name, word), "ada")
+        if name != "draft":
+            applications.move(scope, name, "production", 1, "ada")
+    with openai_of(gateway) as client:
+        listed = [model for model in client.models.list() if model.model_extra["headrace"]["kind"] == "application"]
+        assert [(model.id, model.owned_by) for model in listed] == [("summary", "headrace"), ("triage", "default")]
+        assert listed[1].model_extra["headrace"] == {
+            "kind": "application", "labels": {"production": 1}, "newest": 2,
+        }  # fmt: skip
+        told = client.models.retrieve("triage").model_extra["headrace"]
+        assert (told["version"], [each["version"] for each in told["versions"]]) == (1, [2, 1])
+        assert told["purpose"] == "Answer."
+        two = client.models.retrieve("triage@2")
+        assert (two.id, two.model_extra["headrace"]["version"]) == ("triage@2", 2)
+        assert client.models.retrieve("draft").model_extra["headrace"]["version"] == 2
+        assert client.models.retrieve("echo").model_extra["headrace"]["kind"] == "generator"
+        for name in ("other", "triage@3", "triage@next", "@"):
+            with pytest.raises(openai.NotFoundError):
+                client.models.retrieve(name)

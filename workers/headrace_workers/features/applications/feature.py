@@ -1,14 +1,22 @@
 """The applications feature: versions, labels, and the commands for them."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.features.generation.feature import NAMES
 
 if TYPE_CHECKING:  # most processes do without it
     from sqlalchemy import Table
 
     from headrace_workers.core.admission import AdmissionParts, Resolver
+    from headrace_workers.core.ledger.ledger import Ledger
+
+
+def _commands() -> Sequence[Callable[[Any], None]]:
+    from headrace_workers.features.applications import commands
+
+    return (commands.register,)
 
 
 def _tables() -> "Sequence[Table]":
@@ -25,4 +33,23 @@ def _resolver(parts: "AdmissionParts") -> "Resolver":
     return ApplicationResolver(parts.models, parts.ledger.of(Applications).find)
 
 
-FEATURE = Feature(name="applications", tables=_tables, resolver=_resolver)
+def _names() -> "Callable[[Ledger, str, str | None], Sequence[Mapping[str, Any]]]":
+    from headrace_workers.features.applications.names import names
+
+    return names
+
+
+def _status() -> Sequence[Callable[[Any], Any]]:
+    from headrace_workers.features.applications.status import hidden
+
+    return (hidden,)
+
+
+FEATURE = Feature(
+    name="applications",
+    tables=_tables,
+    resolver=_resolver,
+    commands=_commands,
+    status=_status,
+    extensions=(NAMES.by(_names),),
+)

@@ -7,7 +7,7 @@ never removed, so version 1 is there if any is.
 import json
 from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import (
     Connection,
@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from headrace_schemas.application import PRODUCTION
 from headrace_schemas.application_events import ApplicationLabelled
-from headrace_schemas.errors import ConfigurationError, HeadraceError
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.core.identity import label_event_id
 from headrace_workers.core.ledger.outbox import outgoing, put
@@ -42,6 +42,9 @@ from headrace_workers.features.applications.tables import (
     APPLICATION_VERSIONS,
 )
 
+if TYPE_CHECKING:
+    from headrace_workers.features.applications.definition import Definition
+
 SHARED: Final = ""  # the scope of applications that all tenants see
 PINNED: Final = "sha256:"  # before the digest of a version
 # What the history says of the gate of a move of `production`.
@@ -53,7 +56,9 @@ _MOST_NUMBER: Final = 2**31 - 1  # of a version: what the column holds
 
 
 class UnknownVersion(HeadraceError):
-    """An application, a version or a label that the ledger does not have."""
+    """A version that the ledger does not have."""
+
+    category = Category.CONFLICT
 
 
 class Wanted(NamedTuple):
@@ -115,22 +120,7 @@ class Application(NamedTuple):
     labels: Mapping[str, int]
 
 
-class Content(Protocol):
-    """The content of a version: see `definition.Definition`."""
-
-    @property
-    def name(self) -> str:
-        """Return the application's name."""
-
-    @property
-    def digest(self) -> str:
-        """Return the SHA-256 of the content, in hex."""
-
-    def to_json(self) -> str:
-        """Return the content as JSON."""
-
-
-def _push(connection: Connection, scope: str, definition: Content, who: str) -> tuple[int, bool]:
+def _push(connection: Connection, scope: str, definition: "Definition", who: str) -> tuple[int, bool]:
     """Return the number of the version with this content, and whether it is new.
 
     Raise ConfigurationError if the content is too large.
@@ -315,6 +305,26 @@ def _finds(dialect: str) -> Select[Any]:
     return union_all(labelled, numbered, pinned)  # type: ignore[return-value]
 
 
+def _version(connection: Connection, scope: str, name: str, at: str) -> Version | None:
+    """Return a version of this scope by its label, or by its number in digits; None if it is not there."""
+    versions, labels = APPLICATION_VERSIONS.c, APPLICATION_LABELS.c
+    number: Any = _number(at)
+    label = None if number is not None else at
+    if label is not None:
+        mine = (labels.scope == scope, labels.name == name, labels.label == label)
+        number = select(labels.number).where(*mine).scalar_subquery()
+    columns = (versions.scope, versions.name, versions.number, versions.digest, versions.definition)
+    query = select(*columns).where(versions.scope == scope, versions.name == name, versions.number == number)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Version(*row, label)
+
+
+def tenants_with(name: str) -> Select[str]:
+    """Return a query for the tenants that have an application of this name of their own."""
+    versions = APPLICATION_VERSIONS.c
+    return select(versions.scope).where(versions.name == name, versions.number == 1, versions.scope != SHARED)
+
+
 def _versions(connection: Connection, scope: str, name: str, limit: int) -> list[Pushed]:
     """Return so many of the newest versions of an application."""
     columns = (APPLICATION_VERSIONS.c[field] for field in Pushed._fields)
@@ -407,6 +417,7 @@ class Applications(LedgerStore):
     note_test = durable(_note_test)
     find = single_read(_find)
     listed = reads(_listed)
+    version = reads(_version)
     versions = reads(_versions)
     history = reads(_history)
     last_test = reads(_last_test)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
     from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.generation.answer_additions import Answering
     from headrace_workers.features.generation.engines.engine import Engine
@@ -26,6 +27,9 @@ ANSWERING: "Final[ExtensionPoint[Answering]]" = ExtensionPoint()
 ENGINES: "Final[ExtensionPoint[Sequence[Engine[Any, Any]]]]" = ExtensionPoint()
 # Each value returns the marks that are added to prompts, so that their tokens are counted, too.
 PROMPT_MARKS: "Final[ExtensionPoint[Callable[[Settings], PromptMarks]]]" = ExtensionPoint()
+# Each value returns, as /v1/models shows them, the names that a tenant's jobs may give in place of a model's: all that
+# a list holds, or the one that is given.
+NAMES: "Final[ExtensionPoint[Callable[[Ledger, str, str | None], Sequence[Mapping[str, Any]]]]]" = ExtensionPoint()
 
 
 def _routers() -> "Sequence[APIRouter]":

@@ -1,6 +1,6 @@
 """The models of a deployment, and its embedder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,6 +11,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.generation.api.answers import json_response, no_query
 from headrace_workers.features.generation.engines.engine import engines
+from headrace_workers.features.generation.feature import NAMES
 from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE, CataloguePrice
 from headrace_workers.features.generation.models.registry import (
     ModelCard,
@@ -33,23 +34,33 @@ Reads = Annotated[Caller, needs(JOBS_READ)]
 
 @router.get("/v1/models", responses=ERRORS)
 async def models(request: Request, caller: Reads, services: Wired) -> Response:
-    """Return the models and chains that the caller's tenant may name, by their aliases."""
+    """Return the models, chains and applications that the caller's tenant may name."""
     no_query(request)
-    return json_response({"object": "list", "data": await _all(services, caller)})
+    return json_response({"object": "list", "data": await _named(services, caller)})
 
 
 @router.get("/v1/models/{model:path}", responses=ERRORS)
 async def model(model: str, request: Request, caller: Reads, services: Wired) -> Response:
-    """Return a model or a chain by its alias."""
+    """Return a model, a chain or an application by its name."""
     no_query(request)
-    for each in await _all(services, caller):
+    for each in await _named(services, caller, model):
         if each["id"] == model:
             return json_response(each)
     raise Refused(f"no model is called {model!r}", status=404, code="model_not_found", param="model")
 
 
-async def _all(services: Services, caller: Caller) -> list[dict[str, Any]]:
-    return await services.ask(_models, services.settings.home, services.ledger, caller.tenant)
+async def _named(services: Services, caller: Caller, name: str | None = None) -> list[Mapping[str, Any]]:
+    return await services.ask(_names, services.settings.home, services.ledger, caller.tenant, name)
+
+
+def _names(home: Path, ledger: Ledger, tenant: str, name: str | None) -> list[Mapping[str, Any]]:
+    """Return all that a tenant's jobs may name; of other features' names only `name`, if it is given. A model goes
+    before another thing of its name.
+    """
+    models = _models(home, ledger, tenant)
+    taken = {each["id"] for each in models}
+    others = (each for names in NAMES.values() for each in names(ledger, tenant, name))
+    return [*models, *(each for each in others if each["id"] not in taken)]
 
 
 def _models(home: Path, ledger: Ledger, tenant: str) -> list[dict[str, Any]]:

@@ -1,0 +1,451 @@
+"""`headrace apps`: versions of applications, their labels and their tests."""
+
+import getpass
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from headrace_schemas.application import PRODUCTION
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
+from headrace_schemas.limits import Alias, Label
+from headrace_schemas.reasons import describe
+from headrace_workers.cli.durations import rfc3339, show_ms, show_time
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
+from headrace_workers.cli.output import NoSuchThing, console, put, put_json, say, table, write_file
+
+if TYPE_CHECKING:  # they load the database
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.features.applications.definition import Definition
+    from headrace_workers.features.applications.store import Application, Applications, Version
+    from headrace_workers.features.applications.week import Week
+
+_WEEK: Final = timedelta(days=7)
+_SHOWN: Final = 20  # versions, with the newest first
+_MOVES: Final = 50
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the application")]
+TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose application; HEADRACE_TENANT")]
+SharedOption = Annotated[bool, typer.Option("--shared", help="the application that all tenants share")]
+_ByOption = Annotated[str | None, typer.Option("--by", help="who does this; by default the user of this machine")]
+_WhyOption = Annotated[str | None, typer.Option("--why", help="the reason, for the history")]
+
+
+class GateClosed(HeadraceError):
+    """A version that may not get the label `production`."""
+
+    category = Category.CONFLICT
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    apps = typer.Typer(help="Manage applications: a use case in one versioned file.", no_args_is_help=True)
+    apps.command("push")(push)
+    apps.command("list")(list_applications)
+    apps.command("show")(show)
+    apps.command("test")(try_version)
+    apps.command("label")(label)
+    apps.command("rollback")(rollback)
+    apps.command("history")(history)
+    apps.command("pull")(pull)
+    app.add_typer(apps, name="apps")
+
+
+def push(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.toml…", help="the applications' files")],
+    tenant: TenantOption = None,
+    shared: SharedOption = False,
+    by: _ByOption = None,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """Push applications: each file whose content is new becomes a new version. Labels stay where they are.
+
+    If a file is wrong, nothing is pushed. Names of models, knowledge bases and datasets that are not here are listed
+    with their lines; the versions are pushed all the same, since they may be elsewhere or come later.
+
+    Examples: `headrace apps push apps/ticket-triage.toml`, `headrace apps push apps/*.toml --shared`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.applications.references import dangling
+    from headrace_workers.features.applications.store import Applications
+
+    definitions = _read(files)
+    scope, ledger = _scope(tenant, shared), need_ledger()
+    for path, definition in zip(files, definitions, strict=True):
+        for warning in dangling(path, definition, ledger, scope):
+            say(f"warning: {warning}")
+    for definition in definitions:
+        number, is_new = ledger.of(Applications).push(scope, definition, _who(by))
+        if as_json:
+            put_json({"application": definition.name, "tenant": scope or None, "version": number,
+                      "digest": definition.digest, "new": is_new})  # fmt: skip
+        elif is_new:
+            put(f"{definition.name}@{number}")
+            say(f"{definition.name}@{number} is new: `headrace apps test {definition.name}` tests it")
+        else:
+            put(f"{definition.name}@{number}")
+            say(f"{definition.name}@{number} has this content already")
+
+
+def _read(files: Sequence[Path]) -> "list[Definition]":
+    """Return what the files describe. Raise ConfigurationError, which names what is wrong in each."""
+    from headrace_workers.features.applications.file import read_application
+
+    definitions, problems = [], list[str]()
+    for path in files:
+        try:
+            definitions.append(read_application(path))
+        except ConfigurationError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigurationError("\n".join([*problems, "nothing was pushed"]))
+    return definitions
+
+
+def list_applications(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="those of this tenant, and the shared ones")] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="only those that all tenants share")] = False,
+    limit: Annotated[int, limit_option("so many applications, by name")] = 1_000,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """List applications with their newest version and their labels.
+
+    Example: `headrace apps list --tenant shop`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.applications.store import SHARED, Applications
+
+    scopes = {SHARED} if shared else None if tenant is None else {SHARED, checked_tenant(tenant)}
+    found = need_ledger().of(Applications).listed(scopes, limit + 1)
+    if as_json:
+        for row in found[:limit]:
+            put_json({"application": row.name, "tenant": row.scope or None, "newest": row.newest,
+                      "pushed_at": rfc3339(row.pushed_at), "labels": row.labels})  # fmt: skip
+    elif found:
+        rows = [
+            (row.name, row.scope or "shared", f"{row.newest:,}", _labels_in_words(row), show_time(row.pushed_at))
+            for row in found[:limit]
+        ]
+        columns = ("application", "tenant", "newest", "labels", "pushed")
+        console(data=True).print(table(None, columns, rows, right=("newest",), whole=("application",)))
+    else:
+        say("there are no applications: `headrace apps push FILE.toml` makes one")
+    if len(found) > limit:
+        say(f"only {limit} are shown: --limit shows more")
+
+
+def show(
+    name: NameArgument,
+    tenant: TenantOption = None,
+    shared: SharedOption = False,
+    limit: Annotated[int, limit_option("so many of the newest versions")] = _SHOWN,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Show an application: its purpose, labels and last gate, and the last 7 days by version.
+
+    Cost, pass rate (by the metric) and latency are those of the last 1,000 jobs of each version that ended in these
+    days.
+
+    Example: `headrace apps show ticket-triage`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.applications.definition import Definition
+    from headrace_workers.features.applications.week import week_of
+
+    ledger = need_ledger()
+    applications, app = _known(ledger, name, tenant, shared)
+    versions = applications.versions(app.scope, name, limit)
+    newest = Definition.from_json(_version(applications, app, str(app.newest)).definition)
+    metric = newest.problem.metric
+    weeks = {each.number: week_of(ledger, app.scope, name, each.number, metric, _WEEK) for each in versions}
+    tests = {each.number: applications.last_test(app.scope, name, each.number) for each in versions}
+    if as_json:
+        put_json(
+            {
+                "application": name, "tenant": app.scope or None, **newest.problem.model_dump(), "labels": app.labels,
+                "versions": [
+                    {"version": each.number, "digest": each.digest, "pushed_at": rfc3339(each.pushed_at),
+                     "pushed_by": each.pushed_by, "test": _test_json(tests[each.number]),
+                     "last_7_days": weeks[each.number]._asdict()}
+                    for each in versions
+                ],
+            }
+        )  # fmt: skip
+        return
+    problem = newest.problem
+    put(f"{name} ({app.scope or 'shared'}): {problem.purpose}")
+    put(f"owner {problem.owner}, task {problem.task}, metric {metric}")
+    put(f"labels: {_labels_in_words(app) or 'none'}")
+    for each in versions:
+        if (last := tests[each.number]) is not None:
+            put(f"{name}@{each.number}, tested {show_time(last.at)}: {_test_in_words(last)}")
+    rows = [
+        (f"{each.number:,}", " ".join(sorted(key for key, at in app.labels.items() if at == each.number)),
+         show_time(each.pushed_at), each.pushed_by, *_week_in_words(weeks[each.number]))
+        for each in versions
+    ]  # fmt: skip
+    columns = ("version", "labels", "pushed", "by", "jobs in 7 days", "pass rate", "p50", "p95", "cost")
+    console(data=True).print(table(None, columns, rows, right=("version", *columns[4:])))
+
+
+def try_version(
+    name: NameArgument,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="by default the newest")] = None,
+    tenant: TenantOption = None,
+    shared: SharedOption = False,
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="FOLDER", help="where the application's file is, and its dataset")
+    ] = Path("apps"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="folder for the report")
+    ] = None,
+    again: Annotated[str, typer.Option("--name", help="a new name runs all jobs again, even if answered")] = "",
+    start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack if none runs")] = True,
+    engine_threads: Annotated[
+        int | None, typer.Option("--engine-threads", min=1, help="threads of the models; all cores by default")
+    ] = None,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Test a version with its own examples against the version in production, as `headrace evaluate` does.
+
+    Each row of the dataset gives the variables of a job. The result is kept with the version, for the label
+    `production`. Exit code 1: the gate does not hold with certainty.
+
+    Example: `headrace apps test ticket-triage`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.applications.trial import Trial
+    from headrace_workers.features.evals.commands import Serving
+
+    ledger = need_ledger()
+    app = _own(ledger, name, _scope(tenant, shared))
+    trial = Trial(ledger, app, version or app.newest, tenant_meant(tenant), folder)
+    passed = trial.run(output, again, Serving(start, engine_threads), as_json=as_json)
+    raise typer.Exit(0 if passed else 1)
+
+
+def label(
+    name: NameArgument,
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="the label, such as production")],
+    version: Annotated[int | None, typer.Option("--version", min=1, help="by default the newest")] = None,
+    without_gate: Annotated[
+        str | None, typer.Option("--without-gate", metavar="REASON", help="for production, without a passed test")
+    ] = None,
+    why: _WhyOption = None,
+    tenant: TenantOption = None,
+    shared: SharedOption = False,
+    by: _ByOption = None,
+) -> None:
+    """Let a label name a version. It holds for jobs that are sent more than one second later.
+
+    `production` moves only to a version that passed its test with the models that are served now. `--without-gate`
+    moves it all the same, and the history has the reason.
+
+    Examples: `headrace apps label ticket-triage production`, `headrace apps label ticket-triage canary --version 4`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.applications.store import PASSED, SKIPPED, Applications
+
+    if without_gate is not None and label != PRODUCTION:
+        raise ConfigurationError(f"--without-gate is for the label {PRODUCTION}: other labels have no gate")
+    if without_gate is not None and not without_gate.strip():
+        raise ConfigurationError("--without-gate needs a reason, such as --without-gate 'the provider withdrew it'")
+    ledger = need_ledger()
+    app = _own(ledger, name, _scope(tenant, shared))
+    number, gate = version or app.newest, None
+    if _checked(Label, label, "label") == PRODUCTION:
+        gate = PASSED if without_gate is None else SKIPPED
+    if gate == PASSED:
+        _check_gate(ledger, app, number)
+    move = ledger.of(Applications).move(app.scope, name, label, number, _who(by), without_gate or why, gate)
+    if move is None:
+        say(f"{name}@{label} is version {number} already")
+        return
+    before = "" if move.from_number is None else f", and was {move.from_number}"
+    say(f"{name}@{label} is version {number} now{before}")
+
+
+def _check_gate(ledger: "Ledger", app: "Application", number: int) -> None:
+    """Raise GateClosed unless this version passed its test with the models that are served now."""
+    from headrace_workers.features.applications.definition import Definition
+    from headrace_workers.features.applications.references import identities
+
+    applications, found = _applications(ledger), f"{app.name}@{number}"
+    definition = Definition.from_json(_version(applications, app, str(number)).definition)
+    last = applications.last_test(app.scope, app.name, number)
+
+    def refuse(what: str, *, testable: bool = True) -> NoReturn:
+        test = (
+            f"`headrace apps test {app.name} --version {number}`, or " if testable else "a version with a [test], or "
+        )
+        raise GateClosed(f"{found} {what}: {test}--without-gate REASON; {PRODUCTION} has not moved")
+
+    if definition.test is None:
+        refuse("has no [test], so nothing shows that it is good enough", testable=False)
+    if last is None:
+        refuse("was never tested")
+    if not last.passed:
+        refuse("did not pass its last test")
+    now = identities(definition, ledger)
+    if changed := sorted(name for name in now.keys() | last.models.keys() if now.get(name) != last.models.get(name)):
+        noun = "the models" if len(changed) > 1 else "the model"
+        refuse(f"was tested before {noun} {', '.join(changed)} changed")
+
+
+def rollback(
+    name: NameArgument,
+    why: _WhyOption = None,
+    tenant: TenantOption = None,
+    shared: SharedOption = False,
+    by: _ByOption = None,
+) -> None:
+    """Let `production` name the version that it named before. A second rollback goes one version further back.
+
+    Example: `headrace apps rollback ticket-triage --why "wrong queue for refunds"`
+    """
+    from headrace_workers.cli.connections import need_ledger
+
+    ledger = need_ledger()
+    app = _own(ledger, name, _scope(tenant, shared))
+    move = _applications(ledger).rollback(app.scope, name, _who(by), why)
+    say(f"{name}@{PRODUCTION} is version {move.to_number} again, and was {move.from_number}")
+
+
+def history(
+    name: NameArgument,
+    tenant: TenantOption = None,
+    shared: SharedOption = False,
+    limit: Annotated[int, limit_option("so many of the last moves")] = _MOVES,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """List the moves of an application's labels, the newest first.
+
+    Example: `headrace apps history ticket-triage`
+    """
+    from headrace_workers.cli.connections import need_ledger
+
+    applications, app = _known(need_ledger(), name, tenant, shared)
+    moves = applications.history(app.scope, name, limit)
+    if as_json:
+        for move in moves:
+            put_json({**move._asdict(), "at": rfc3339(move.at)})
+    elif moves:
+        rows = [
+            (show_time(move.at), move.label, "" if move.from_number is None else f"{move.from_number}",
+             f"{move.to_number}", move.who, move.gate or "", move.why or "")
+            for move in moves
+        ]  # fmt: skip
+        columns = ("when", "label", "from", "to", "who", "gate", "why")
+        console(data=True).print(table(None, columns, rows, right=("from", "to")))
+    else:
+        say(f"{name} has no labels: `headrace apps label {name} {PRODUCTION}` sets one")
+
+
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME[@LABEL]", help="the application, or NAME@VERSION")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="by default NAME.toml; - for standard output")
+    ] = None,
+    tenant: TenantOption = None,
+    shared: SharedOption = False,
+) -> None:
+    """Write a version as a file, with the texts of the files beside it in it. Pushing that file gives the same version.
+
+    The dataset of its test is not part of a version.
+
+    Examples: `headrace apps pull ticket-triage`, `headrace apps pull ticket-triage@3 -o -`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.applications.definition import Definition
+    from headrace_workers.features.applications.file import toml_of
+
+    name, _, at = name.partition("@")
+    applications, app = _known(need_ledger(), name, tenant, shared)
+    text = toml_of(Definition.from_json(_version(applications, app, at or PRODUCTION).definition))
+    path = output or Path(f"{name}.toml")
+    if str(path) == "-":
+        put(text.rstrip("\n"))
+        return
+    if path.is_file() and path.read_bytes() != text.encode():
+        raise ConfigurationError(f"{path} is there, and is another: name another file with -o, or remove it")
+    write_file(path, [text.encode()])
+    say(f"{path} is written")
+
+
+def _scope(tenant: str | None, shared: bool) -> str:
+    from headrace_workers.features.applications.store import SHARED
+
+    if shared and tenant is not None:
+        raise ConfigurationError("--tenant and --shared are both given: give one of them")
+    return SHARED if shared else tenant_meant(tenant)
+
+
+def _who(by: str | None) -> str:
+    return by or getpass.getuser()
+
+
+def _checked(kind: Any, text: str, what: str) -> str:
+    try:
+        return str(TypeAdapter(kind).validate_python(text))
+    except ValidationError as error:
+        raise ConfigurationError(f"the {what} {text[:80]!r} {describe(error).removeprefix('value: ')}") from None
+
+
+def _applications(ledger: "Ledger") -> "Applications":
+    from headrace_workers.features.applications.store import Applications
+
+    return ledger.of(Applications)
+
+
+def _own(ledger: "Ledger", name: str, scope: str) -> "Application":
+    """Return the application of this scope. Raise NoSuchThing, which says where one of this name is."""
+    found = _applications(ledger).listed(name=_checked(Alias, name, "name"))
+    for app in found:
+        if app.scope == scope:
+            return app
+    others = [f"--tenant {app.scope}" if app.scope else "--shared" for app in found]
+    whose = f"{scope} has no application {name}" if scope else f"no application {name} is shared"
+    hint = f"; there is one with {others[0]}" if others else ": `headrace apps list` shows those that there are"
+    raise NoSuchThing(whose + hint)
+
+
+def _known(ledger: "Ledger", name: str, tenant: str | None, shared: bool) -> "tuple[Applications, Application]":
+    """Return the application that a tenant's jobs get: its own, else the shared one. Raise NoSuchThing."""
+    from headrace_workers.features.applications.store import SHARED
+
+    applications, scope = _applications(ledger), _scope(tenant, shared)
+    found = {app.scope: app for app in applications.listed((scope, SHARED), name=_checked(Alias, name, "name"))}
+    return applications, found.get(scope) or found.get(SHARED) or _own(ledger, name, scope)
+
+
+def _version(applications: "Applications", app: "Application", at: str) -> "Version":
+    """Return a version by its label or its number in digits. Raise NoSuchThing."""
+    version = applications.version(app.scope, app.name, at)
+    if version is None:
+        kind = "version" if at.isdigit() else "label"
+        raise NoSuchThing(f"{app.name} has no {kind} {at}: `headrace apps show {app.name}` shows what it has")
+    return version
+
+
+def _labels_in_words(app: "Application") -> str:
+    return ", ".join(f"{label} {number}" for label, number in app.labels.items())
+
+
+def _test_json(test: Any) -> "dict[str, Any] | None":
+    return None if test is None else {**test._asdict(), "at": rfc3339(test.at)}
+
+
+def _test_in_words(test: Any) -> str:
+    gate = test.report.get("gate") or {}
+    return str(gate.get("words") or ("passed" if test.passed else "not passed"))
+
+
+def _week_in_words(week: "Week") -> tuple[str, ...]:
+    from headrace_workers.features.spend.commands import money
+
+    rate = f"{week.passed / week.judged:.1%} of {week.judged:,}" if week.judged else "–"
+    cost = "–" if week.currency is None else f"{money(week.cost)} {week.currency}"
+    return (f"{week.jobs:,}", rate, show_ms(week.p50_ms), show_ms(week.p95_ms), cost)
