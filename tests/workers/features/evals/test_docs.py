@@ -21,7 +21,7 @@ def test_the_run_file_on_the_page_is_one(tmp_path: Path) -> None:
     shutil.copy(ROOT / "examples" / "evaluate" / "capitals.jsonl", tmp_path)
     run = read_run(tmp_path / "run.toml", "none")
     plan = Plan(run, read_dataset(tmp_path / run.dataset, run.id), "default")
-    assert len(list(plan.lines())) == 80
+    assert len(list(plan.lines())) == 120
     polite = run.criteria[-1]
     assert isinstance(polite, Rubric)
     assert (polite.key, polite.show) == ("polite", ("input",))

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from pydantic import TypeAdapter, ValidationError
+
 from headrace_schemas.application import PRODUCTION
+from headrace_schemas.limits import ModelName
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.applications.definition import Definition
 from headrace_workers.features.applications.store import SHARED, Application, Applications
@@ -22,6 +25,8 @@ def names(ledger: Ledger, tenant: str, name: str | None) -> Sequence[Mapping[str
         found = applications.listed((tenant, SHARED), _MOST, label=PRODUCTION)
         mine = {app.name for app in applications.listed((tenant,), _MOST)}
         return [_model(app.name, app) for app in found if app.scope != SHARED or app.name not in mine]
+    if not _is_name(name):
+        return []
     alias, _, at = name.partition("@")
     by_scope = {app.scope: app for app in applications.listed((tenant, SHARED), name=alias)}
     app = by_scope.get(tenant) or by_scope.get(SHARED)
@@ -39,6 +44,14 @@ def names(ledger: Ledger, tenant: str, name: str | None) -> Sequence[Mapping[str
         **Definition.from_json(version.definition).problem.model_dump(include={"purpose", "owner", "task"}),
     }
     return [shown]
+
+
+def _is_name(name: str) -> bool:
+    try:
+        TypeAdapter(ModelName).validate_python(name)
+    except ValidationError:
+        return False
+    return True
 
 
 def _model(name: str, app: Application) -> dict[str, Any]:

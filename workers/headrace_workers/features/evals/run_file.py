@@ -207,9 +207,11 @@ def _filled(raw: dict[str, Any], path: Path, default_model: str) -> dict[str, An
 
 
 def _variant(common: Mapping[str, Any], own: Mapping[str, Any], default_model: str) -> dict[str, Any]:
+    if "application" in own:
+        common = {name: value for name, value in common.items() if name in _OF_APPLICATIONS}
+    else:
+        common = {"model": default_model, **common}
     filled = {**common, **own}
-    if "application" not in filled:
-        filled.setdefault("model", default_model)
     if isinstance(common.get("sampling"), dict) and isinstance(own.get("sampling"), dict):
         filled["sampling"] = {**common["sampling"], **own["sampling"]}
     return filled
