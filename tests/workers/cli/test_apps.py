@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 from tests.workers.cli.conftest import Call
+from tests.workers.features.evals.runs import answered
 
+from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import clock, writing
+from headrace_workers.core.tables import JOBS
 from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.generation.engines.echo import make_echo_model
 from headrace_workers.runtime.settings import home_of
@@ -182,6 +186,46 @@ def test_a_version_that_is_pulled_is_the_same_when_it_is_pushed(
     assert "triage has no label production" in call("apps", "pull", "triage")[2]
 
 
+def _receipts(folder: Path, score: float, *lines: int) -> None:
+    """Write the receipts of these jobs of a test, as a deployment would."""
+    jobs = [json.loads(line) for line in (folder / "jobs.jsonl").read_text().splitlines()]
+    with (folder / "receipts.jsonl").open("ab") as file:
+        for line in lines:
+            receipt = json.loads(answered(line, (score,)))
+            receipt["job_id"] = derive_job_id("default", jobs[line - 1]["idempotency_key"])
+            file.write(json.dumps(receipt, separators=(",", ":")).encode() + b"\n")
+
+
+def test_a_version_that_passes_its_test_may_become_production(
+    call: Call, ledger: Ledger, file: Path, tmp_path: Path
+) -> None:
+    """The first is measured by itself, the second against the first. A test that does not pass counts, too."""
+    pushed(call, file, "One?")
+    test = ("apps", "test", "triage", "--no-start", "-o")
+    code, _, told = call(*test, "first")
+    assert (code, "--no-start needs a running" in told) == (2, True)
+    jobs = [json.loads(line) for line in (tmp_path / "first" / "jobs.jsonl").read_text().splitlines()]
+    assert (len(jobs), jobs[0]["application"], jobs[0]["variables"]) == (60, "triage@1", {"text": "ticket 0"})
+    assert (jobs[0]["reference"], "sampling" in jobs[0]) == ("refunds", False)
+    _receipts(tmp_path / "first", 1.0, *range(1, 61))
+    code, said, told = call(*test, "first")
+    assert (code, "gate new >= 0.5: passed; right: 1 (" in said) == (0, True)
+    assert "no other version is in production, so the gate is new >= 0.5" in told
+    assert call("apps", "label", "triage", "production")[0] == 0
+    assert ledger.of(Applications).history("default", "triage", 1)[0].gate == "passed"
+
+    pushed(call, file, "Two?")
+    call(*test, "second")
+    jobs = [json.loads(line) for line in (tmp_path / "second" / "jobs.jsonl").read_text().splitlines()]
+    assert [job["application"] for job in jobs[:2]] == ["triage@1", "triage@2"]
+    _receipts(tmp_path / "second", 1.0, *range(1, 121, 2))
+    _receipts(tmp_path / "second", 0.0, *range(2, 121, 2))
+    code, said, _ = call(*test, "second")
+    assert (code, "gate new >= production - 0.1: not passed; right: -1" in said) == (1, True)
+    code, _, told = call("apps", "label", "triage", "production")
+    assert (code, "triage@2 did not pass its last test" in told) == (1, True)
+
+
 def test_a_test_names_rows_that_a_version_does_not_take_and_another_dataset(
     call: Call, ledger: Ledger, file: Path
 ) -> None:
@@ -196,6 +240,41 @@ def test_a_test_names_rows_that_a_version_does_not_take_and_another_dataset(
     assert (code, "is not the dataset that triage@1 was pushed with: push the file again" in told) == (2, True)
     code, _, told = call(*test, "--folder", "elsewhere")
     assert (code, "tickets.jsonl cannot be read" in told) == (2, True)
+
+
+def test_what_is_shown_of_a_version_is_of_its_own_jobs(call: Call, ledger: Ledger, file: Path) -> None:
+    """A tenant's own application has versions of the same numbers as the shared one."""
+    pushed(call, file, "One?", "Two?")
+    call("apps", "push", str(file), "--shared")
+    call("apps", "label", "triage", "next", "--version", "1")
+    receipt = json.loads(answered(1, (1.0,)).decode())
+    receipt["cost"] = {"amount": 1_500_000, "currency": "EUR"}
+    failed = {"judge": {"scores": [{"criterion": "contains", "name": "right", "value": 0.2}]}}
+    rows = [
+        ("default", "triage@1", 100, receipt), ("default", "triage@1", 300, failed), ("mill", "triage@1", 900, receipt),
+    ]  # fmt: skip
+    with writing(ledger.engine) as tx:
+        now = clock(tx)
+        for number, (tenant, application, took, terminal) in enumerate(rows):
+            tx.execute(
+                JOBS.insert().values(
+                    id=str(number), tenant=tenant, kind="generation", state="done", payload=b"{}",
+                    application=application, accepted_at=now - took, ended_at=now,
+                    terminal=json.dumps(terminal).encode(),
+                )
+            )  # fmt: skip
+    shown = json.loads(call("apps", "show", "triage", "--json")[1])
+    assert (shown["owner"], shown["labels"]) == ("support", {"next": 1})
+    assert [each["version"] for each in shown["versions"]] == [2, 1]
+    assert shown["versions"][1]["last_7_days"] == {
+        "jobs": 2, "completed": 2, "judged": 2, "passed": 1, "p50_ms": 200.0, "p95_ms": 290.0, "cost": 1_500_000,
+        "currency": "EUR",
+    }  # fmt: skip
+    assert (
+        json.loads(call("apps", "show", "triage", "--shared", "--json")[1])["versions"][0]["last_7_days"]["jobs"] == 1
+    )
+    said = call("apps", "show", "triage")[1]
+    assert all(text in said for text in ("Send a ticket", "owner support", "next 1", "50.0% of 2", "1.50 EUR"))
 
 
 def test_status_names_an_application_that_a_model_hides(call: Call, ledger: Ledger, file: Path) -> None:

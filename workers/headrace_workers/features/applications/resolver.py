@@ -5,11 +5,11 @@ Admission resolves each job once. What a label stands for is believed for a seco
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from headrace_schemas import GenerationJob, Message, Sampling
+from headrace_schemas import Criterion, GenerationJob, Message, Sampling
 from headrace_schemas.application import PRODUCTION, ApplicationVersion, Resolution
 from headrace_schemas.codec import check_size, decode_job, encode_value
 from headrace_schemas.errors import InvalidRecord, UnknownModel
@@ -23,8 +23,9 @@ from headrace_workers.features.applications.store import PINNED, Version, Wanted
 BELIEVED_SECONDS: Final = 1.0
 _MOST: Final = 10_000  # look-ups that are kept
 _KEPT: Final = 256  # definitions that are read already
-# A job may set these itself. Of its sampling, each field that it gives counts.
-_OVERRIDDEN: Final = frozenset({"sampling", "lane"})
+# A job may set these itself. Of its sampling, each field that it gives counts; its criteria come behind those of the
+# application.
+_OVERRIDDEN: Final = frozenset({"sampling", "lane", "criteria"})
 # Fields of a job that agree with whatever an application sets.
 _AGREEING: Final = {
     *JobFields.model_fields, "model", "application", "variables", "prompt", "messages", "sampling", "reference",
@@ -104,6 +105,8 @@ class ApplicationResolver:
         if job.sampling.model_fields_set:
             given = {name: getattr(job.sampling, name) for name in job.sampling.model_fields_set}
             changes["sampling"] = changes.get("sampling", Sampling()).model_copy(update=given)
+        if job.criteria and "criteria" in fields:
+            changes["criteria"] = _with_own(fields["criteria"], job.criteria, found.name)
         resolved = job.model_copy(update=changes)
         _check_whole(resolved)
         # The application's fields agree with one another, and those of a plain request with any.
@@ -142,6 +145,18 @@ def _check_fields(job: GenerationJob, definition: Definition) -> None:
                 f"{name}: the application {definition.name} sets it; leave it out, or push a version without it",
                 param=name,
             )
+
+
+def _with_own(criteria: Sequence[Criterion], own: Sequence[Criterion], application: str) -> tuple[Criterion, ...]:
+    """Return an application's criteria and a job's own. Raise InvalidRecord for another one of the same name."""
+    by_name = {each.key: each for each in criteria}
+    for each in own:
+        if by_name.setdefault(each.key, each) != each:
+            raise InvalidRecord(
+                f"criteria: the application {application} has another criterion {each.key!r}; give yours another name",
+                param="criteria",
+            )
+    return tuple(by_name.values())
 
 
 def _agreeing(job: GenerationJob) -> Job:

@@ -274,7 +274,7 @@ class Plan:
             asked = self._asked_of_application(item, variant, reference)
         return GenerationJob(
             **asked,
-            sampling=sampling,
+            **({"sampling": sampling} if sampling.model_fields_set else {}),
             tenant=self.tenant,
             idempotency_key=self.key_of(line),
             lane=Lane.BATCH,
