@@ -1,5 +1,6 @@
 """The contract of a producer, on memory, the embedded broker and Apache Kafka alike."""
 
+import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -173,6 +174,28 @@ def test_close_sends_what_is_left_and_refuses_what_comes_after(transport):
     with pytest.raises(ProducerClosed):
         transport.producer.generate(prompt="too late")
     transport.producer.close()
+
+
+def test_a_job_names_an_application_instead_of_a_model():
+    """Only what was given is sent: an application decides the rest."""
+    memory = MemoryProducer()
+    memory.generate(application="ticket-triage@3", variables={"ticket": "It burns"}, top_k=0)
+    memory.generate(model="ticket-triage", variables={"ticket": "It burns"})
+    first, second = (json.loads(record.value) for record in memory.records)
+    assert first == {
+        "application": "ticket-triage@3",
+        "variables": {"ticket": "It burns"},
+        "sampling": {"top_k": 0},
+        "tenant": "default",
+    }
+    assert second == {
+        "model": "ticket-triage",
+        "variables": {"ticket": "It burns"},
+        "tenant": "default",
+        "sampling": {},
+    }
+    with pytest.raises(InvalidJob, match="both model and application are given"):
+        memory.generate(model="m", application="a")
 
 
 @pytest.mark.parametrize(
