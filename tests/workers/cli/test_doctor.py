@@ -111,6 +111,7 @@ def test_nothing_is_imported_side_by_side():
     """Threads that import one library at the same moment may find half of it: a traceback in one of many calls."""
     program = """
 import sys
+import headrace_workers.wiring
 from headrace_workers.cli.doctor_checks import all_checks, examine
 from headrace_workers.core.feature import Check
 all_checks()
