@@ -62,7 +62,6 @@ for (const message of [Kafka.binary(event), Kafka.structured(event)]) {
 
 
 def test_ajv_says_what_the_service_says(node):
-    """In strict mode it takes the schemas, and of documents one change from an event what the service takes."""
     texts = {}
     for event_type in EXAMPLES:
         found = [json.loads(encode_value(EXAMPLES[event_type]))]
@@ -79,7 +78,6 @@ def test_ajv_says_what_the_service_says(node):
 
 
 def test_the_asyncapi_document_is_valid(node):
-    """Its parser finds nothing wrong, and an example of each message, with a correlation id where it is about a job."""
     told = json.loads(node.run(PARSER, stdin=json.dumps(published()[ASYNCAPI_FILE])))
     assert told["problems"] == []
     assert sorted(told["examples"]) == sorted(
@@ -89,7 +87,6 @@ def test_the_asyncapi_document_is_valid(node):
 
 
 def test_the_sdk_of_cloudevents_is_read_in_both_modes(node):
-    """What the JavaScript SDK writes is a job."""
     for line in node.run(SDK).splitlines():
         message = json.loads(line)
         headers = [(name, str(text).encode()) for name, text in message["headers"].items()]

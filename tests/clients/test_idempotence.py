@@ -39,7 +39,6 @@ def test_platformatic_is_idempotent_on_both(kafka, node):
 
 
 def test_kafkajs_is_idempotent_on_apache_kafka_alone(kafka, node, request):
-    """Once the embedded broker takes it, the page may say so."""
     printed = node.run(KAFKAJS, kafka.address, kafka.topic(Topic.GENERATION))
     if request.node.callspec.params["kafka"] == "apache_kafka":
         assert printed == "sent\n"

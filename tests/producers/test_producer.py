@@ -177,7 +177,6 @@ def test_close_sends_what_is_left_and_refuses_what_comes_after(transport):
 
 
 def test_a_job_names_an_application_instead_of_a_model():
-    """Only what was given is sent: an application decides the rest."""
     memory = MemoryProducer()
     memory.generate(application="ticket-triage@3", variables={"ticket": "It burns"}, top_k=0)
     memory.generate(model="ticket-triage", variables={"ticket": "It burns"})

@@ -186,7 +186,6 @@ def test_only_the_ledger_may_hold_a_resolution() -> None:
 
 
 def test_a_producer_sends_only_the_fields_that_were_given() -> None:
-    """An application decides the others."""
     job = GenerationJob(application="triage", sampling={"top_k": 0})
     assert json.loads(encode_given(job)) == {"application": "triage", "sampling": {"top_k": 0}}
     assert decode_job("generation", encode_given(job)).sampling.model_fields_set == {"top_k"}

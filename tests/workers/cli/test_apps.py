@@ -90,7 +90,6 @@ def test_a_wrong_file_among_several_lets_none_be_pushed(call: Call, ledger: Ledg
 
 
 def test_push_names_each_dangling_reference_with_its_line(call: Call, ledger: Ledger, file: Path) -> None:
-    """They may come later, or be on other machines: the version is pushed all the same."""
     judge = '\n[[test.criteria]]\ncriterion = "rubric"\nname = "kind"\nquestion = "Is it kind?"\nmodel = "wise"\n'
     text = FILE.replace('"echo"', '"ecko"') + judge + '\n[knowledge]\nbase = "help"\n'
     file.write_text(text)
@@ -157,7 +156,6 @@ def test_production_moves_only_to_a_version_that_passed_with_the_models_of_now(
 
 
 def test_an_application_of_another_scope_is_named(call: Call, ledger: Ledger, file: Path) -> None:
-    """What is shown may be the shared one, as jobs get it; what is changed is only what was named."""
     call("apps", "push", str(file), "--shared")
     code, _, told = call("apps", "label", "triage", "next")
     assert (code, "default has no application triage; there is one with --shared" in told) == (1, True)
@@ -199,7 +197,6 @@ def _receipts(folder: Path, score: float, *lines: int) -> None:
 def test_a_version_that_passes_its_test_may_become_production(
     call: Call, ledger: Ledger, file: Path, tmp_path: Path
 ) -> None:
-    """The first is measured by itself, the second against the first. A test that does not pass counts, too."""
     pushed(call, file, "One?")
     test = ("apps", "test", "triage", "--no-start", "-o")
     code, _, told = call(*test, "first")
@@ -229,7 +226,6 @@ def test_a_version_that_passes_its_test_may_become_production(
 def test_a_test_names_rows_that_a_version_does_not_take_and_another_dataset(
     call: Call, ledger: Ledger, file: Path
 ) -> None:
-    """Nothing is asked then."""
     dataset, test = file.with_name("tickets.jsonl"), ("apps", "test", "triage", "--no-start")
     dataset.write_text('{"text": "a"}\n{"body": "b"}\n')
     pushed(call, file, "One?")
@@ -243,7 +239,6 @@ def test_a_test_names_rows_that_a_version_does_not_take_and_another_dataset(
 
 
 def test_what_is_shown_of_a_version_is_of_its_own_jobs(call: Call, ledger: Ledger, file: Path) -> None:
-    """A tenant's own application has versions of the same numbers as the shared one."""
     pushed(call, file, "One?", "Two?")
     call("apps", "push", str(file), "--shared")
     call("apps", "label", "triage", "next", "--version", "1")

@@ -52,7 +52,6 @@ def alive(flow: Flow) -> list[str]:
 
 
 def test_what_waits_for_a_person_is_listed(cache: Call, doubtful: Flow):  # noqa: F811
-    """With both answers; of a tenant or a scope alone, and so many."""
     code, out, said = cache("label", "--json")
     first, second = (json.loads(line) for line in out.splitlines())
     assert (code, said) == (0, "")
@@ -70,7 +69,6 @@ def test_what_waits_for_a_person_is_listed(cache: Call, doubtful: Flow):  # noqa
     ("words", "state"), [(("clean",), "live"), (("wrong",), "dead"), (("wrong", "--keep"), "live")]
 )
 def test_one_is_labelled_by_its_id(cache: Call, doubtful: Flow, words: tuple[str, ...], state: str):  # noqa: F811
-    """What is wrong is given to nobody any more, unless one says that it is kept."""
     one = audits(doubtful)[0]
     code, out, said = cache("label", one.id, *words, "--by", "ann", "--json")
     assert (code, one.id in said) == (0, True)
@@ -81,7 +79,6 @@ def test_one_is_labelled_by_its_id(cache: Call, doubtful: Flow, words: tuple[str
 
 
 def test_what_cannot_be_labelled_is_said(cache: Call, doubtful: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
-    """An unknown audit, a waiting audit and an unknown label are refused."""
     serve(doubtful, asks, 5, VAGUE)
     waits = audits(doubtful)[-1]
     assert cache("label", "no-such", "clean") == (1, "", "no-such: the ledger knows no such audit\n")
@@ -96,7 +93,6 @@ def test_what_cannot_be_labelled_is_said(cache: Call, doubtful: Flow, asks: Call
      ("q\n", ["unknown headrace"] * 2)],
 )  # fmt: skip
 def test_a_person_is_asked_one_after_the_other(cache: Call, doubtful: Flow, monkeypatch, typed: str, found):  # noqa: F811
-    """Both answers are shown, and what is skipped stays."""
     monkeypatch.setattr("sys.stdin", Terminal(typed))
     code, out, said = cache("label", "--by", "ann")
     assert (code, fits(out), "made afresh" in out) == (0, True, True)
@@ -122,7 +118,6 @@ def test_the_bound_is_shown_both_ways(cache: Call, doubtful: Flow):  # noqa: F81
 
 
 def test_a_scope_that_is_off_says_so_and_is_opened_by_hand(cache: Call, doubtful: Flow, asks):  # noqa: F811
-    """By its beginning; a second time there is nothing to open."""
     for each in audits(doubtful):
         cache("label", each.id, "wrong")
     doubtful.standings.once()
@@ -166,7 +161,6 @@ def explained(cache: Call, job: str) -> tuple[dict[str, Any], str]:  # noqa: F81
 
 
 def test_explain_shows_the_audit_of_a_hit(cache: Call, semantic: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
-    """While it waits; once it has a label, by itself or by a person; and that there is none."""
     job = serve(semantic, asks, 3, VAGUE)
     (row,) = audits(semantic)
     told, page = explained(cache, job)
@@ -186,7 +180,6 @@ def test_explain_shows_the_audit_of_a_hit(cache: Call, semantic: Flow, asks: Cal
 
 
 def test_explain_shows_what_a_job_was_nearly_given(cache: Call, semantic: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
-    """With what kept it from that."""
     ask(semantic, asks, asked(3))
     told, page = explained(cache, ask(semantic, asks, asked(4)))
     assert (told["kind"], told["label"]) == ("refused", "wrong")
@@ -195,7 +188,6 @@ def test_explain_shows_what_a_job_was_nearly_given(cache: Call, semantic: Flow, 
 
 
 def test_stats_say_which_guard_costs_what(cache: Call, semantic: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
-    """Of what a guard alone refused: how much of it was right, and between which shares that is; of a tenant alone."""
     for number in (3, 4, 5):
         ask(semantic, asks, asked(number))
     one = semantic.ledger.read(select(AUDITS.c.id))[0]
@@ -214,7 +206,6 @@ def test_stats_say_which_guard_costs_what(cache: Call, semantic: Flow, asks: Cal
 
 
 def test_the_models_own_disagreement_stands_beside_the_rate(cache: Call, semantic: Flow, asks, monkeypatch):  # noqa: F811
-    """Of those that were answered twice: the floor below which no rate of wrong answers means anything."""
     said = iter(["It is 3.", "It is 4."])
     monkeypatch.setattr("headrace_workers.features.cache.auditing.twice", lambda _: True)
     job = serve(semantic, asks, 3, "It is 3.")
@@ -245,7 +236,6 @@ def test_what_was_nearly_given_is_shown_scope_by_scope(cache: Call, semantic: Fl
 
 
 def test_stats_say_what_holds_for_all_scopes_together(cache: Call, doubtful: Flow, asks):  # noqa: F811
-    """Nothing where nothing was audited."""
     serve(doubtful, asks, 5, like(5), tenant="other")
     run(doubtful)
     doubtful.standings.once()

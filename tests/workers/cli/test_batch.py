@@ -40,7 +40,6 @@ def submitted(call, monkeypatch):
 
 
 def test_a_file_is_submitted_once(submitted, running, call):
-    """The same file and options are the same batch; another name, or another option, is another."""
     first = submitted(jobs(3))
     assert submitted(jobs(3)) == first
     assert len({first, submitted(jobs(3), "--name", "b"), submitted(jobs(3), "--answer-tokens", "9")}) == 3
@@ -51,7 +50,6 @@ def test_a_file_is_submitted_once(submitted, running, call):
 
 
 def test_results_are_read_while_it_runs_and_in_order(submitted, running, call):
-    """As receipts, one a line."""
     batch_id = submitted(jobs(9))
     running.turn()
     assert call("batch", "results", batch_id) == (0, "", "")
@@ -67,7 +65,6 @@ def test_results_are_read_while_it_runs_and_in_order(submitted, running, call):
 
 
 def test_errors_tell_line_and_reason(submitted, running, call):
-    """And `status` how many there are of each kind."""
     batch_id = submitted([b"{", {"prompt": "x"}])
     running.run(dead)
     code, out, _ = call("batch", "errors", batch_id, "--in-order")
@@ -82,7 +79,6 @@ def test_errors_tell_line_and_reason(submitted, running, call):
 
 
 def test_cancelling_says_how_it_stands(submitted, running, call):
-    """Exit code 1 where it was over."""
     batch_id = submitted(jobs(3))
     running.turn()
     assert call("batch", "cancel", batch_id)[0] == 0
@@ -94,7 +90,6 @@ def test_cancelling_says_how_it_stands(submitted, running, call):
 
 
 def test_a_folder_is_a_batch_for_each_file(call, running, monkeypatch):
-    """In the order of their names; other files are left alone."""
     monkeypatch.setenv("HEADRACE_MODEL", "echo")
     Path("in").mkdir()
     Path("in/b.jsonl.gz").write_bytes(gzip.compress(text_of(jobs(5))))
@@ -116,7 +111,6 @@ def test_a_folder_is_a_batch_for_each_file(call, running, monkeypatch):
 
 
 def test_whom_a_batch_tells_is_named_and_shown(submitted, running, call):
-    """By a URL or an endpoint's id; what is neither is refused, and nothing is submitted."""
     endpoint = registered(running.ledger)
     for place in ("https://shop.example/hooks", endpoint):
         batch_id = submitted(jobs(1), "--callback", place)
@@ -142,7 +136,6 @@ def registered(ledger):
 
 
 def test_another_tenants_batch_is_none(submitted, running, call):
-    """For who says which tenant it is."""
     batch_id = submitted(jobs(1))
     assert call("batch", "status", batch_id, "--tenant", "a")[0] == 0
     code, _, err = call("batch", "status", batch_id, "--tenant", "b")
@@ -151,7 +144,6 @@ def test_another_tenants_batch_is_none(submitted, running, call):
 
 
 def test_what_cannot_be_submitted_is_told(call, running):
-    """A missing, empty, torn or foreign file is refused, and so is an invalid window."""
     Path("table.jsonl").write_text("question,answer\nName three rivers.,Oder\n")
     Path("torn.jsonl.gz").write_bytes(gzip.compress(text_of(jobs(3)))[:-1])
     torn = "torn.jsonl.gz cannot be decompressed: it ends in the middle; it can be read up to line 3"
@@ -175,7 +167,6 @@ def test_what_cannot_be_submitted_is_told(call, running):
 
 
 def test_watching_ends_with_the_batch(submitted, running, call):
-    """Exit code 1 where a line was not answered."""
     good, bad = submitted(jobs(2)), submitted([b"{", *jobs(1)])
     running.run()
     code, _, err = call("batch", "watch", good)
@@ -195,7 +186,6 @@ class Growing(type(Path())):
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(running, tmp_path):
-    """Nothing of it is kept."""
     path = Growing(tmp_path / "jobs.jsonl")
     path.write_bytes(text_of(jobs(3)))
     here = Deployment(running.ledger, running.files, 60.0)
@@ -206,7 +196,6 @@ def test_a_file_that_changes_while_it_is_read_is_refused(running, tmp_path):
 
 
 def test_standard_input_is_a_file_too(call, running, monkeypatch):
-    """The same content is the same batch, wherever it comes from."""
     monkeypatch.setenv("HEADRACE_MODEL", "echo")
     ids = []
     for _ in range(2):
@@ -220,7 +209,6 @@ def test_standard_input_is_a_file_too(call, running, monkeypatch):
 
 
 def test_a_device_that_takes_nothing_is_named(submitted, running, call):
-    """What was to be written stays in the store."""
     batch_id = submitted(jobs(1))
     running.run()
     code, _, err = call("batch", "results", batch_id, "-o", "/dev/full")

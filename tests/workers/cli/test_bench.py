@@ -68,7 +68,6 @@ def test_the_table_fits_and_says_what_is_not_shown(call, home):
 
 
 def test_lines_that_are_wrong_are_named(call, home):
-    """All of them, each with its number and what to write instead."""
     (home / "wrong.jsonl").write_text(
         '{"question": "a", "other": "b", "same": true}\n'
         "\n"
@@ -100,7 +99,6 @@ def test_lines_that_are_wrong_are_named(call, home):
 
 
 def test_a_knowledge_base_is_measured_by_each_leg(call, base):
-    """With what was not found, and how relevant right and wrong passages are."""
     write(base / "asked.jsonl", [
         {"question": "Do wheels turn slowly?", "documents": ["docs/mill.md#Wheels"]},
         {"question": "noon", "documents": "docs/clock.txt"},
@@ -124,7 +122,6 @@ def test_a_knowledge_base_is_measured_by_each_leg(call, base):
 
 
 def test_what_is_not_found_is_listed(call, base):
-    """With the place at which each leg has it, and a dash where it has none."""
     for number in range(12):
         (base / "docs" / f"{number:02}.txt").write_text(f"The clock strikes {number}, and the clock strikes again.\n")
     call("knowledge", "add", "k", "docs")
@@ -138,7 +135,6 @@ def test_what_is_not_found_is_listed(call, base):
 
 
 def test_what_is_not_in_the_base_is_named(call, base):
-    """Documents and sections, before anything is asked; and a base that is not there."""
     write(base / "asked.jsonl", [
         {"question": "a", "documents": ["docs/mill.md", "docs/nile.md"]},
         {"question": "b", "right": ["docs/mill.md#Sails"]},
@@ -162,7 +158,6 @@ def test_what_is_not_in_the_base_is_named(call, base):
 
 
 def test_a_verifier_that_is_no_better_than_chance_is_refused_from_then_on(call, home):
-    """The command ends with 1, and workers with this home do not load it: neither for the cache nor for sentences."""
     make_echo_model(home / ".headrace")
     code, out, err = call("bench", "cache", "pairs.jsonl", "--verify", "echo", "--json")
     assert (code, json.loads(out)["is_chance"], "echo is refused as a verifier" in err) == (1, True, True)
@@ -177,7 +172,6 @@ def test_a_verifier_that_is_no_better_than_chance_is_refused_from_then_on(call, 
 
 
 def test_the_rules_of_grounded_are_measured_on_ones_own_sentences(call, home):
-    """Without a verifier; nothing is refused for it."""
     claims = [
         {"context": f"The mill {n} opens at {n}.", "claim": f"The mill {n} opens at {told}.", "label": told == n}
         for n in range(20, 30)

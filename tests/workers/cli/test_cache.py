@@ -69,7 +69,6 @@ def fits(out: str) -> bool:
 
 
 def test_the_counts_are_those_of_what_was_given_and_is_kept(cache: Call, flow: Flow, shared: list[str], asks):  # noqa: F811
-    """By tier, of one tenant or all; a job that is not looked up yet is open."""
     flow.send(asks("Name a lake."))
     code, out, said = cache("stats", "--json")
     assert (code, said) == (0, "")
@@ -87,7 +86,6 @@ def test_the_counts_are_those_of_what_was_given_and_is_kept(cache: Call, flow: F
 
 
 def test_the_counts_of_a_time_leave_out_what_was_before(cache: Call, flow: Flow, shared: list[str]):  # noqa: F811
-    """Jobs by when they came, hits by when they were, deaths by when they died; what lives, lives now."""
     with writing(flow.ledger.engine) as tx:
         tx.execute(update(JOBS).values(accepted_at=JOBS.c.accepted_at - 7_200_000))
         tx.execute(update(SERVES).where(SERVES.c.tier == "exact").values(served_at=1))
@@ -101,7 +99,6 @@ def test_the_counts_of_a_time_leave_out_what_was_before(cache: Call, flow: Flow,
 
 
 def test_the_counts_by_scope(cache: Call, flow: Flow, shared: list[str]):  # noqa: F811
-    """The one with the most hits first; a table names a scope by its beginning, and what has none by `exact`."""
     served_by_likeness(flow, shared[2], shared[0])
     found = [json.loads(line) for line in cache("stats", "--scopes", "--json")[1].splitlines()]
     assert [(row["scope"], row["tenant"]) for row in found] == [
@@ -115,14 +112,12 @@ def test_the_counts_by_scope(cache: Call, flow: Flow, shared: list[str]):  # noq
 
 
 def test_nothing_to_count(cache: Call, ledger: Ledger):  # noqa: F811
-    """That is no error."""
     assert cache("stats", "--scopes") == (0, "", "no answer was given, and none is kept\n")
     assert json.loads(cache("stats", "--json")[1])["asked"] == 0
     assert cache("stats")[0] == 0
 
 
 def test_why_a_job_was_given_an_answer(cache: Call, flow: Flow, shared: list[str]):  # noqa: F811
-    """Tier, whose it is, how old, what it saved; also when the job itself is forgotten."""
     first, waited, later, _ = shared
     code, out, said = cache("explain", later, "--json")
     found = json.loads(out)
@@ -140,7 +135,6 @@ def test_why_a_job_was_given_an_answer(cache: Call, flow: Flow, shared: list[str
 
 
 def test_why_a_job_was_given_none(cache: Call, flow: Flow, shared: list[str]):  # noqa: F811
-    """It made the answer itself, which is kept; how often that was given stands beside it."""
     found = json.loads(cache("explain", shared[0], "--json")[1])
     assert (found["outcome"], found["why"]) == ("miss", "no answer to it was known")
     (answer,) = found["answers"]
@@ -150,7 +144,6 @@ def test_why_a_job_was_given_none(cache: Call, flow: Flow, shared: list[str]):  
 
 
 def test_of_a_job_that_waits_it_is_told_for_whom(cache: Call, flow: Flow, asks):  # noqa: F811
-    """And until when; of the one that makes the answer, that it is being made."""
     jobs = flow.send(asks(idempotency_key="1"), asks(idempotency_key="2"))
     assert json.loads(cache("explain", jobs[0], "--json")[1])["outcome"] == "open"
     flow.run("recall")
@@ -163,7 +156,6 @@ def test_of_a_job_that_waits_it_is_told_for_whom(cache: Call, flow: Flow, asks):
 
 
 def test_a_job_that_did_not_ask_or_is_not_there(cache: Call, flow: Flow, asks):  # noqa: F811
-    """The first is told, with why; the second is one line, and a failure."""
     off, silent = flow.send(asks(cache="off"), asks(cache=None, idempotency_key="2"))
     assert json.loads(cache("explain", off, "--json")[1])["why"] == "it says `cache: off`"
     assert "HEADRACE_CACHE was off" in json.loads(cache("explain", silent, "--json")[1])["why"]
@@ -171,7 +163,6 @@ def test_a_job_that_did_not_ask_or_is_not_there(cache: Call, flow: Flow, asks): 
 
 
 def test_a_purge_wants_to_know_which(cache: Call, flow: Flow, shared: list[str]):  # noqa: F811
-    """Without conditions nothing happens, nor with all of them and one; nor where nobody can be asked."""
     for arguments in ((), ("--all", "--tenant", "default")):
         code, _, said = cache("purge", *arguments)
         assert (code, "--older-than, --knowledge, --document and --entry" in said) == (2, True)
@@ -184,7 +175,6 @@ def test_a_purge_wants_to_know_which(cache: Call, flow: Flow, shared: list[str])
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, ["live"] * 2), ("y", 0, ["dead"] * 2)])
 def test_who_purges_is_asked(cache: Call, flow: Flow, shared: list[str], monkeypatch, answer, code, left):  # noqa: F811
-    """And may say no."""
     monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
     assert cache("purge", "--all")[0] == code
     assert states(flow) == left
@@ -205,7 +195,6 @@ def test_who_purges_is_asked(cache: Call, flow: Flow, shared: list[str], monkeyp
     ],
 )
 def test_what_a_purge_takes(cache: Call, flow: Flow, shared: list[str], arguments, left):  # noqa: F811
-    """What all conditions hold for; the next that asks makes its answer anew."""
     served_by_likeness(flow, shared[2], shared[0])
     with writing(flow.ledger.engine) as tx:
         old = ENTRIES.c.made_at - 7_200_000
@@ -229,7 +218,6 @@ def test_what_a_purge_takes(cache: Call, flow: Flow, shared: list[str], argument
     ],
 )
 def test_a_purge_of_what_rests_on_a_document(cache: Call, flow: Flow, shared: list[str], arguments, left):  # noqa: F811
-    """By the base, by the document, and by one of one."""
     a, b, c = (
         flow.ledger.of(KnowledgeBases).put(document(name, knowledge=knowledge)) or 0
         for knowledge, name in (("k", "a.md"), ("k", "b.md"), ("l", "a.md"))
@@ -243,7 +231,6 @@ def test_a_purge_of_what_rests_on_a_document(cache: Call, flow: Flow, shared: li
 
 
 def test_a_purge_of_answers_by_their_ids(cache: Call, flow: Flow, shared: list[str]):  # noqa: F811
-    """Who names one that is not kept is told."""
     ids = [str(entry_of(flow, shared[0])), str(entry_of(flow, shared[3]))]
     assert cache("purge", "--entry", ids[0], "--yes")[0] == 0
     code, out, said = cache("purge", "--entry", ids[0], "--entry", ids[1], "--yes", "--json")
@@ -254,7 +241,6 @@ def test_a_purge_of_answers_by_their_ids(cache: Call, flow: Flow, shared: list[s
 
 
 def test_a_purge_of_many_goes_on_to_the_end(cache: Call, flow: Flow, shared: list[str], monkeypatch):  # noqa: F811
-    """A bounded part is one transaction."""
     monkeypatch.setattr("headrace_workers.features.cache.store.removal.AT_ONCE", 1)
     assert cache("purge", "--all", "--yes")[2] == "2 purged\n"
     assert states(flow) == ["dead", "dead"]

@@ -30,7 +30,6 @@ UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 
 @pytest.mark.parametrize("named", [0, 1, 2])
 def test_a_wrong_answer_is_called_back_from_all_who_have_it(cache: Call, flow: Flow, shared: list[str], asks, named):  # noqa: F811
-    """Whichever job is named, the answer dies, each job is listed, and the next question is answered afresh."""
     served_by_likeness(flow, UNKNOWN, shared[0])
     code, out, said = cache("wrong", shared[named], "--reason", "the old price", "--json")
     found = json.loads(out)
@@ -77,7 +76,6 @@ def test_who_read_it_just_before_is_listed_too(cache: Call, flow: Flow, shared: 
 
 
 def test_an_answer_that_is_being_made_is_withdrawn(cache: Call, flow: Flow, asks):  # noqa: F811
-    """Who waits for it runs by itself."""
     jobs = flow.send(asks(idempotency_key="1"), asks(idempotency_key="2"))
     flow.run("recall")
     leader = next(job for job, state in zip(jobs, flow.states(jobs), strict=True) if state == "done")
@@ -89,7 +87,6 @@ def test_an_answer_that_is_being_made_is_withdrawn(cache: Call, flow: Flow, asks
 
 
 def test_an_answer_that_is_forgotten_is_still_traced(cache: Call, flow: Flow, shared: list[str]):  # noqa: F811
-    """By the job that made it, too: what was given is known for longer."""
     with writing(flow.ledger.engine) as tx:
         for table in (ENTRIES, STEPS, JOBS):
             tx.execute(table.delete())
@@ -100,8 +97,6 @@ def test_an_answer_that_is_forgotten_is_still_traced(cache: Call, flow: Flow, sh
 
 
 def test_whom_it_was_given_is_known_for_longer_than_jobs_are(cache: Call, flow: Flow, shared: list[str]):  # noqa: F811
-    """HEADRACE_RETENTION forgets the jobs, here after a day; what they were given is known for 90."""
-
     def let_pass(days: int) -> None:
         with writing(flow.ledger.engine) as tx:
             for column in (JOBS.c.accepted_at, JOBS.c.ended_at, SERVES.c.served_at):
@@ -119,7 +114,6 @@ def test_whom_it_was_given_is_known_for_longer_than_jobs_are(cache: Call, flow: 
 
 
 def test_a_job_of_which_nothing_was_kept_has_nothing_to_call_back(cache: Call, flow: Flow, asks):  # noqa: F811
-    """Nor has one that is not there."""
     (alone,) = flow.send(asks(cache="off"))
     flow.drain()
     code, out, said = cache("wrong", alone)
@@ -140,7 +134,6 @@ def kafka(embedded_kafka: KafkaServer, fresh_prefix: str, cache: Call, monkeypat
 def test_all_who_have_a_wrong_answer_are_answered_afresh_once(
     cache: Call, kafka, flow: Flow, shared: list[str]  # noqa: F811
 ):  # fmt: skip
-    """As new jobs that name the old, and look nothing up; called again, nothing is sent twice."""
     served_by_likeness(flow, UNKNOWN, shared[0])
     entry = entry_of(flow, shared[0])
     code, out, said = cache("wrong", shared[1], "--rerun", "--json")
@@ -163,7 +156,6 @@ def test_all_who_have_a_wrong_answer_are_answered_afresh_once(
 
 @pytest.mark.integration
 def test_without_a_broker_the_answer_is_dead_all_the_same(cache: Call, flow: Flow, shared: list[str], monkeypatch):  # noqa: F811
-    """And whom it was given to is told; the command may be called again."""
     monkeypatch.setenv("HEADRACE_KAFKA", "127.0.0.1:1")
     code, out, said = cache("wrong", shared[0], "--rerun", "--json")
     assert (code, "Traceback" in said) == (1, False)
@@ -172,7 +164,6 @@ def test_without_a_broker_the_answer_is_dead_all_the_same(cache: Call, flow: Flo
 
 
 def test_who_was_cancelled_is_not_asked_again(cache: Call, kafka, flow: Flow, asks):  # noqa: F811
-    """Nobody was told an answer."""
     (first,) = flow.send(asks(idempotency_key="1"))
     flow.drain()
     (second,) = flow.send(asks(idempotency_key="2"))

@@ -35,7 +35,6 @@ def commands() -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_every_command_has_help_with_an_example(call: Call, command: tuple[str, ...]):
-    """`--help` says what it is for and shows a call."""
     code, out, _ = call(*command, "--help")
     assert code == 0
     assert "Example" in out
@@ -43,7 +42,6 @@ def test_every_command_has_help_with_an_example(call: Call, command: tuple[str, 
 
 
 def test_the_version_and_the_help_have_their_usual_options(call: Call):
-    """`--version` says which headrace this is; `-h` is `--help`, of a command and of a group, too."""
     assert call("--version") == (0, f"headrace {version('headrace')}\n", "")
     for command in ((), ("submit",), ("cache",), ("cache", "explain")):
         code, out, err = call(*command, "-h")
@@ -54,8 +52,6 @@ def test_the_version_and_the_help_have_their_usual_options(call: Call):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_commands(tmp_path: Path, shell: str):
-    """The script of each shell is printed, and what it calls names the commands that begin so."""
-
     def ask(instruction: str, **said: str) -> str:
         environment = os.environ | {"_HEADRACE_COMPLETE": f"{instruction}_{shell}"} | said
         command = [str(Path(sys.executable).parent / "headrace")]
@@ -73,7 +69,6 @@ def test_a_shell_completes_commands(tmp_path: Path, shell: str):
     ids=lambda arguments: " ".join(arguments)[:20],
 )
 def test_without_kafka_the_ways_to_one_are_named(call: Call, arguments: tuple[str, ...]):
-    """A variable, or `headrace up`."""
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
     assert "HEADRACE_KAFKA" in err
@@ -82,7 +77,6 @@ def test_without_kafka_the_ways_to_one_are_named(call: Call, arguments: tuple[st
 
 @pytest.mark.parametrize("arguments", [("status",), ("dead", "list"), ("dead", "replay", "--all")])
 def test_without_a_ledger_the_ways_to_one_are_named(call: Call, arguments: tuple[str, ...]):
-    """And no empty database is made."""
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
     assert "HEADRACE_LEDGER" in err
@@ -91,7 +85,6 @@ def test_without_a_ledger_the_ways_to_one_are_named(call: Call, arguments: tuple
 
 
 def test_a_wrong_line_is_told_before_anything_is_needed(call: Call, tmp_path: Path):
-    """File, line and reason; exit code 2; no broker is asked for."""
     (tmp_path / "jobs.jsonl").write_text('{"prompt":"a"}\n{"prompt":7}\n')
     for arguments in (("submit", "jobs.jsonl"), ("run", "jobs.jsonl", "-o", "out.jsonl")):
         code, out, err = call(*arguments)
@@ -102,7 +95,6 @@ def test_a_wrong_line_is_told_before_anything_is_needed(call: Call, tmp_path: Pa
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
 def test_a_compressed_file_is_read_as_its_text(call: Call, tmp_path: Path, pack: Callable[[bytes], bytes]):
-    """What is wrong in it is told by the line of the text; what ends in the middle is no file."""
     packed = pack(b'{"prompt":"a"}\n{"prompt":7}\n')
     (tmp_path / "jobs.jsonl.gz").write_bytes(packed)
     for arguments in (("submit", "jobs.jsonl.gz"), ("run", "jobs.jsonl.gz", "-o", "out.jsonl")):
@@ -116,7 +108,6 @@ def test_a_compressed_file_is_read_as_its_text(call: Call, tmp_path: Path, pack:
 
 
 def test_a_file_that_is_not_there_is_told(call: Call):
-    """By its name."""
     code, _, err = call("submit", "nothing.jsonl")
     assert code == 2
     assert "nothing.jsonl cannot be read: No such file" in err
@@ -133,14 +124,12 @@ def test_a_file_that_is_not_there_is_told(call: Call):
     ids=" ".join,
 )  # fmt: skip
 def test_a_wrong_call_is_exit_code_2(call: Call, arguments: tuple[str, ...]):
-    """And standard output stays empty."""
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
     assert err
 
 
 def test_the_input_cannot_be_the_output(call: Call, tmp_path: Path):
-    """A slip does not eat the jobs."""
     (tmp_path / "jobs.jsonl").write_text('{"prompt":"a"}\n')
     code, _, err = call("run", "jobs.jsonl", "-o", "jobs.jsonl")
     assert code == 2
@@ -149,7 +138,6 @@ def test_the_input_cannot_be_the_output(call: Call, tmp_path: Path):
 
 
 def test_a_model_that_nobody_has_is_told_before_the_start(call: Call, tmp_path: Path):
-    """With what there is, and how to get more."""
     (tmp_path / "jobs.jsonl").write_text('{"prompt":"a","model":"no-such"}\n')
     for arguments in (("up", "--model", "no-such"), ("run", "jobs.jsonl", "-o", "out.jsonl")):
         code, _, err = call(*arguments)
@@ -159,14 +147,12 @@ def test_a_model_that_nobody_has_is_told_before_the_start(call: Call, tmp_path: 
 
 
 def test_an_empty_file_is_done_at_once(call: Call, tmp_path: Path):
-    """Nothing is started for nothing."""
     (tmp_path / "jobs.jsonl").write_text("\n\n")
     assert call("run", "jobs.jsonl", "-o", "out.jsonl", "--json")[0] == 0
     assert call("submit", "jobs.jsonl")[0] == 0
 
 
 def test_the_contract_is_written(call: Call, tmp_path: Path):
-    """The paths on standard output, one a line."""
     code, out, _ = call("schema", "export", "contract")
     assert code == 0
     assert "contract/asyncapi.json" in out.splitlines()
@@ -190,7 +176,6 @@ def test_an_embedder_is_no_model_to_serve(call: Call, tmp_path: Path, here: bool
 
 
 def test_a_worker_refuses_to_hold_an_embedder(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Before it takes any work."""
     make_hash_embedder(tmp_path / ".headrace")
     for name, value in {"REDIS": "redis://localhost:1", "KAFKA": "k:1", "LEDGER": "sqlite:///l.db"}.items():
         monkeypatch.setenv(f"HEADRACE_{name}", value)
@@ -215,7 +200,6 @@ def test_the_list_of_models_tells_their_kind(call: Call, tmp_path: Path):
 
 
 def test_no_models_is_no_failure(call: Call):
-    """It says how to get one."""
     code, out, err = call("models", "list")
     assert (code, out) == (0, "")
     assert "headrace models pull" in err
@@ -239,7 +223,6 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_the_ledger_of_a_stopped_stack_can_be_read(call: Call, ledger: Ledger):
-    """After `headrace run` has stopped its stack, what died is still to be seen."""
     code, out, _ = call("dead", "list", "--json", "--since", "10m")
     assert code == 0
     assert {json.loads(line)["refers_to"] for line in out.splitlines()} == {job_id(1), job_id(2)}
@@ -255,7 +238,6 @@ def test_the_ledger_of_a_stopped_stack_can_be_read(call: Call, ledger: Ledger):
 
 
 def test_a_refused_job_has_a_status_too(call: Call, ledger: Ledger):
-    """It never became a job, but its id was printed."""
     code, _, err = call("status", job_id(1))
     assert code == 1
     assert "no such model" in err
@@ -263,7 +245,6 @@ def test_a_refused_job_has_a_status_too(call: Call, ledger: Ledger):
 
 
 def test_the_dead_are_replayed_by_id_or_all(call: Call, ledger: Ledger):
-    """Each once, unless it is named again; an unknown id is exit code 1."""
     for other in (("--stage", "deliver"), ("--tenant", "acme")):
         assert call("dead", "replay", *other)[2] == "0 replayed\n"
     assert call("dead", "replay", job_id(1))[0] == 0
@@ -275,7 +256,6 @@ def test_the_dead_are_replayed_by_id_or_all(call: Call, ledger: Ledger):
 
 
 def test_the_command_line_starts_without_heavy_libraries():
-    """`--help` loads neither the database nor Kafka nor a model's engine."""
     heavy = ("sqlalchemy", "kafka", "celery", "ctranslate2", "phonenumbers", "stdnum")
     code = f"import sys, headrace_workers.wiring.command_line; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -293,7 +273,6 @@ def test_a_ledger_that_is_not_there_is_not_made(call: Call, tmp_path: Path, monk
 
 @pytest.mark.parametrize("arguments", [("up", "--model", "echo"), ("worker", "--role", "judge")], ids=" ".join)
 def test_a_redis_that_is_no_url_is_told_by_its_variable(call: Call, tmp_path, monkeypatch, arguments):
-    """Before anything is started, and without what may be a password."""
     make_echo_model(tmp_path / ".headrace")
     for name, value in {"REDIS": "pass@word", "KAFKA": "k:1", "LEDGER": "sqlite:///l.db"}.items():
         monkeypatch.setenv(f"HEADRACE_{name}", value)
@@ -312,14 +291,12 @@ def test_a_source_that_is_nothing_is_told_as_that(call: Call):
 
 @pytest.mark.parametrize("option", ["--cache", "--without-passages", "--lane"])
 def test_a_choice_that_is_none_is_told_with_those_that_are(call: Call, option: str):
-    """Without what the library that checks it says before."""
     code, _, err = call("submit", "--prompt", "x", option, "foo")
     assert code == 2
     assert f"Invalid value for '{option}': 'foo' is not one of '" in " ".join(err.split())
 
 
 def test_a_wrong_role_is_told_before_anything_is_needed(call: Call):
-    """The roles are named."""
     code, _, err = call("worker", "--role", "cook")
     assert code == 2
     assert "--role is 'cook'; it may be recall, moderate, generate, judge" in err

@@ -53,7 +53,6 @@ def test_what_is_kept_is_as_it_was(call: Call, data: Path, tmp_path: Path) -> No
 
 
 def test_compressed_data_is_read(call: Call, data: Path, tmp_path: Path) -> None:
-    """As it is of batches."""
     packed, out = tmp_path / "raw.jsonl.gz", tmp_path / "clean.jsonl"
     packed.write_bytes(gzip.compress(data.read_bytes()))
     assert call("dataset", "clean", str(packed), str(out))[0] == 0
@@ -61,7 +60,6 @@ def test_compressed_data_is_read(call: Call, data: Path, tmp_path: Path) -> None
 
 
 def test_a_file_is_written_whole_or_not_at_all(call: Call, data: Path, tmp_path: Path) -> None:
-    """What stood there stays when the data cannot be read to its end, and nothing is left beside it."""
     packed, out = tmp_path / "raw.jsonl.gz", tmp_path / "clean.jsonl"
     packed.write_bytes(gzip.compress(data.read_bytes())[:-9])
     out.write_text("as it was")
@@ -73,7 +71,6 @@ def test_a_file_is_written_whole_or_not_at_all(call: Call, data: Path, tmp_path:
 
 
 def test_a_device_is_written_to_and_not_replaced(call: Call, data: Path, tmp_path: Path) -> None:
-    """As other tools do it: a full one is an error."""
     out = tmp_path / "full"
     out.symlink_to("/dev/full")
     code, _, said = call("dataset", "clean", str(data), str(out))
@@ -108,7 +105,6 @@ def test_what_cannot_be_is_told(
 
 
 def test_no_line_is_no_error(call: Call, tmp_path: Path) -> None:
-    """An empty file is clean."""
     source, out = tmp_path / "empty.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(b"")
     code, printed, said = call("dataset", "clean", str(source), str(out))

@@ -61,7 +61,6 @@ def limit(kafka: KafkaSettings, topic: Topic, size: int) -> None:
 def test_what_is_wrong_is_named_with_the_remedy(
     call: Call, env, apache_kafka: KafkaServer, redis_server: RedisServer, fresh_prefix: str
 ):
-    """First nothing is there; after `init` all is well; a limit that is too small is told by both."""
     kafka = apache_kafka.settings(fresh_prefix)
     env(kafka, redis_server.url)
     found = wrong(call)
@@ -87,7 +86,6 @@ def test_what_is_wrong_is_named_with_the_remedy(
 
 @pytest.mark.integration
 def test_services_that_are_away_are_told_each(call: Call, env):
-    """One does not hide the other."""
     env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
     found = wrong(call)
     assert "127.0.0.1:9" in found["topics"]
@@ -95,7 +93,6 @@ def test_services_that_are_away_are_told_each(call: Call, env):
 
 
 def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.MonkeyPatch):
-    """All are looked at side by side, and told in their order: several that are silent take no longer than one."""
     env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
     names = (
         "topics", "limits of topics", "ledger", "deployment", "redis", "bridges", "models", "models on other machines",
@@ -108,7 +105,6 @@ def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.Monke
 
 @pytest.mark.integration
 def test_nothing_is_imported_side_by_side():
-    """Threads that import one library at the same moment may find half of it: a traceback in one of many calls."""
     program = """
 import sys
 import headrace_workers.wiring
@@ -124,7 +120,6 @@ print([each.wrong for each in examine(twice, None)], {"redis", "kafka.admin"} <=
 
 
 def test_topics_take_what_may_be_written_to_them(apache_kafka: KafkaServer, fresh_prefix: str):
-    """As they are made here; the largest job's record goes through a topic with Kafka's own limit, too."""
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     assert topic_limits(kafka) == {topic: wanted_limit(Topic.RESULTS) for topic in Topic}
@@ -134,7 +129,6 @@ def test_topics_take_what_may_be_written_to_them(apache_kafka: KafkaServer, fres
 def test_a_broker_that_lets_nobody_set_limits_still_gets_topics(
     apache_kafka: KafkaServer, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Its own limits are then told."""
     create = KafkaAdminClient.create_topics
 
     def forbid(self, topics, **options):
@@ -149,7 +143,6 @@ def test_a_broker_that_lets_nobody_set_limits_still_gets_topics(
 
 
 def test_no_limit_is_wrong_where_topics_were_made_by_us(kafka: KafkaSettings):
-    """On each broker; of a topic of which the broker tells nothing there is nothing to say."""
     assert too_small(kafka, topic_limits(kafka)) == []
     assert too_small(kafka, {}) == []
     assert len(too_small(kafka, {Topic.DEAD: wanted_limit(Topic.DEAD) - 1})) == 1
@@ -157,7 +150,6 @@ def test_no_limit_is_wrong_where_topics_were_made_by_us(kafka: KafkaSettings):
 
 @pytest.mark.parametrize("lacking", ["KAFKA", "LEDGER"])
 def test_init_names_the_variable_that_is_missing(call: Call, env, monkeypatch: pytest.MonkeyPatch, lacking: str):
-    """Not another one; and what is not needed is not asked for."""
     env(KafkaSettings.at("127.0.0.1:9"), "")
     monkeypatch.delenv("HEADRACE_REDIS")
     monkeypatch.delenv(f"HEADRACE_{lacking}")
@@ -168,7 +160,6 @@ def test_init_names_the_variable_that_is_missing(call: Call, env, monkeypatch: p
 
 
 def test_a_bridge_names_the_variable_that_is_missing(call: Call, env, monkeypatch: pytest.MonkeyPatch):
-    """Redis too."""
     env(KafkaSettings.at("127.0.0.1:9"), "")
     monkeypatch.delenv("HEADRACE_REDIS")
     code, _, err = call("bridge")
@@ -216,7 +207,6 @@ def test_models_that_this_processor_computes_wrongly_are_named(
 def test_a_ledger_of_another_deployment_is_named_and_bound_on_purpose(
     call: Call, env, apache_kafka: KafkaServer, redis_server: RedisServer, fresh_prefix: str, tmp_path: Path
 ):
-    """`doctor` says so, a worker refuses to start, and `ledger bind` makes it this one's."""
     kafka = apache_kafka.settings(fresh_prefix)
     env(kafka, redis_server.url)
     assert call("init", "--partitions", "1")[0] == 0

@@ -15,13 +15,11 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
     [("90s", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172_800), ("250ms", 0.25), ("1.5h", 5400), ("45", 45)],
 )
 def test_durations_are_read(text: str, seconds: float):
-    """Units may be put together; a bare number is seconds."""
     assert parse_duration(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "m", "10 minutes", "-5m", "1h-2m", "1y", "9" * 400 + "d"])
 def test_what_is_no_duration_is_refused(text: str):
-    """The error shows the text and how to write one."""
     with pytest.raises(ConfigurationError, match="duration"):
         parse_duration(text)
 
@@ -32,7 +30,6 @@ def test_a_duration_as_a_time_counts_back():
 
 
 def test_a_time_with_a_zone_is_taken_as_it_is():
-    """ISO 8601 with an offset is that very moment."""
     assert parse_time("2026-11-24T10:00:00+01:00", NOW) == datetime(2026, 11, 24, 9, tzinfo=UTC)
 
 
@@ -43,7 +40,6 @@ def test_a_time_without_a_zone_is_local():
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "999999999d"])
 def test_what_is_no_time_is_refused(text: str):
-    """The error names both forms."""
     with pytest.raises(ConfigurationError, match="neither a duration"):
         parse_time(text, NOW)
 
@@ -56,5 +52,4 @@ def test_what_is_no_time_is_refused(text: str):
     ],
 )  # fmt: skip
 def test_durations_are_shown_short(ms: float | None, shown: str):
-    """Two units at most."""
     assert show_ms(ms) == shown

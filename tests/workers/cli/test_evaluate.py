@@ -38,7 +38,6 @@ def answer(folder: Path, *lines: int, died: int = 0) -> None:
 
 
 def test_a_run_is_pinned_before_it_is_asked_and_gone_on_with(folder: Path, call: Call) -> None:
-    """Without a deployment nothing is lost; with all receipts there, none is needed."""
     code, _, told = call(*CALL)
     assert (code, "--no-start needs a running" in told) == (2, True)
     pinned = json.loads((folder / "out" / "run.json").read_text())
@@ -58,7 +57,6 @@ def test_a_run_is_pinned_before_it_is_asked_and_gone_on_with(folder: Path, call:
 
 
 def test_a_gate_is_the_exit_code(folder: Path, call: Call) -> None:
-    """With `--json` its words are in the one object that is printed."""
     call(*CALL)
     answer(folder, *range(1, 7))
     code, said, _ = call(*CALL, "--json", "--gate", "B >= A - 1")
@@ -70,7 +68,6 @@ def test_a_gate_is_the_exit_code(folder: Path, call: Call) -> None:
 
 
 def test_why_answers_are_missing_is_said_at_once(folder: Path, call: Call) -> None:
-    """Nobody has to open the report for that."""
     call(*CALL)
     answer(folder, *range(1, 7), died=1)
     assert "A: 1 without an answer: permanent at generate: too long\n" in call(*CALL)[1]
@@ -95,7 +92,6 @@ def test_a_folder_belongs_to_one_run(folder: Path, call: Call) -> None:
 
 
 def test_a_criterion_that_changes_in_mid_run_changes_nothing_of_the_run(folder: Path, call: Call) -> None:
-    """What was pinned is what is asked and reported; the changed file is told of, and is another run elsewhere."""
     call(*CALL)
     pinned = (folder / "out" / "jobs.jsonl").read_bytes()
     answer(folder, 1, 2, 3)
@@ -123,14 +119,12 @@ def test_a_criterion_that_changes_in_mid_run_changes_nothing_of_the_run(folder: 
 
 
 def test_without_a_folder_each_run_has_its_own(folder: Path, call: Call) -> None:
-    """Named by what it is; another name is another run."""
     for more in ((), (), ("--name", "again")):
         call("evaluate", "run.toml", "--no-start", *more)
     assert len(list(folder.glob("run-*/jobs.jsonl"))) == 2
 
 
 def test_rows_that_do_not_do_leave_nothing(folder: Path, call: Call) -> None:
-    """Mended, the same call works."""
     (folder / "items.jsonl").write_text('{"d": "one"}\n')
     code, _, told = call(*CALL)
     assert (code, "items.jsonl:1: variant A: the prompt cannot be filled: it lacks `q`" in told) == (2, True)
@@ -151,7 +145,6 @@ def test_a_folder_is_called_by_the_run(folder: Path, call: Call, name: str, begi
 
 
 def test_labels_of_people_are_in_the_report(folder: Path, call: Call, ledger: Ledger) -> None:
-    """Those that the ledger has of the run's own jobs; without a ledger there is none."""
     call(*CALL)
     answer(folder, *range(1, 7))
     call(*CALL)

@@ -62,7 +62,6 @@ def written(recall: Recall) -> Any:
 @pytest.mark.parametrize("behind", [handed_on(similarity=0.97, refused="7 is not 8"),
                                     written(Recall(similarity=0.97, refused="7 is not 8"))])  # fmt: skip
 def test_of_a_job_that_runs_it_is_read_from_its_steps(behind: Any):
-    """What refused the nearest question, and how near it was, before there is a receipt."""
     told = found(step(), behind)
     assert (told.outcome, told.similarity, told.refused) == ("miss", 0.97, "7 is not 8")
     assert told.why == "the nearest known question (similarity 0.970): 7 is not 8"
@@ -80,7 +79,6 @@ def test_of_a_job_that_runs_it_is_read_from_its_steps(behind: Any):
     ],
 )
 def test_each_miss_has_its_reason(steps: Any, asks: Any, why: str):
-    """In words."""
     told = found(*steps, **asks)
     assert (told.outcome, why in told.why) == ("miss", True)
 
@@ -99,13 +97,11 @@ def test_each_miss_has_its_reason(steps: Any, asks: Any, why: str):
     ],
 )
 def test_what_has_not_come_to_a_miss_says_how_it_stands(steps: Any, outcome: str, why: str):
-    """The last time counts, where a job came to recall more than once."""
     told = found(*steps)
     assert (told.outcome, why in told.why) == (outcome, True)
 
 
 def test_what_is_not_known_is_left_out_of_the_table():
-    """And what is known of one that waits is in it."""
     names = [name for name, _ in explained_rows(found(step("parked", waits_for=OTHER, ready_at=9)))]
     assert names == ["job", "outcome", "why", "cache", "waits for", "until"]
 
@@ -133,14 +129,12 @@ _FORM = Gate("same normalised question", "not known", "answered", False)
     ],
 )  # fmt: skip
 def test_a_miss_shows_the_gates_that_it_came_to(handed: dict[str, Any], gates: list[Gate]):
-    """The last one stopped it; each has its numbers."""
     told = found(step(), handed_on(**handed))
     assert list(told.gates) == [_ASKS, _NEW, _FORM, *gates]
     assert told.threshold == handed.get("threshold")
 
 
 def test_a_hit_shows_what_was_asked_of_it():
-    """As its receipt has it: likeness and threshold, the guards, its age and how old it might be."""
     told = served(
         written(Recall(tier="semantic", similarity=0.93, threshold=0.8, age=12.5, first_job=OTHER)), max_age=60.0
     )
@@ -156,7 +150,6 @@ def test_a_hit_shows_what_was_asked_of_it():
 
 @pytest.mark.parametrize(("tier", "how"), [("exact", "answered before"), ("coalesced", "being made by another job")])
 def test_the_very_same_request_passes_no_gate_of_likeness(tier: str, how: str):
-    """Of one whose receipt is gone, what is not known is left open."""
     told = served(tier=tier, similarity=None)
     assert list(told.gates) == [
         _ASKS, Gate("very same request", how, "answered, or being made", True), Gate("age, s", None, None, True),
@@ -165,14 +158,12 @@ def test_the_very_same_request_passes_no_gate_of_likeness(tier: str, how: str):
 
 
 def test_a_normalised_question_passes_no_gate_of_likeness():
-    """The gate names the tier, after the very same request was not found."""
     told = served(tier="normalised", similarity=None)
     form = Gate("same normalised question", "answered before", "answered", True)
     assert list(told.gates) == [_ASKS, _NEW, form, Gate("age, s", None, None, True)]
 
 
 def test_what_was_not_looked_up_shows_one_gate():
-    """And what waits shows for what."""
     assert list(found(step("ready", "judge"), cache="off").gates) == [
         Gate("asks for it", "off", "exact, normalised or semantic", False)
     ]
@@ -184,5 +175,4 @@ def test_what_was_not_looked_up_shows_one_gate():
 
 
 def test_of_what_nobody_knows_nothing_is_said():
-    """Neither job nor anything that it was given."""
     assert explain(JOB, None, [], []) is None

@@ -36,7 +36,6 @@ def states(ledger: Ledger) -> dict[str, str]:
 
 
 def test_what_is_held_is_listed(call: Call, held: list[str]):
-    """Longest first, with what is asked; a part of it says that it is one."""
     code, out, said = call("moderation", "held", "list", "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert (code, said) == (0, "")
@@ -55,7 +54,6 @@ def test_what_is_held_is_listed(call: Call, held: list[str]):
 
 
 def test_what_is_to_be_decided_about_is_shown(call: Call, ledger: Ledger, held: list[str]):
-    """Why, what was asked, and the text: that which a job brings, or a model's answer. Of what is not held, nothing."""
     code, out, said = call("moderation", "held", "show", held[0], "--json")
     assert (code, said) == (0, "")
     shown = json.loads(out)
@@ -79,13 +77,11 @@ def test_what_is_to_be_decided_about_is_shown(call: Call, ledger: Ledger, held: 
 
 
 def test_nothing_is_held(call: Call, ledger: Ledger):
-    """That is no error."""
     assert call("moderation", "held", "list") == (0, "", "nothing is held\n")
     assert call("moderation", "held", "list", "--json")[:2] == (0, "")
 
 
 def test_one_or_many_are_released(call: Call, ledger: Ledger, held: list[str]):
-    """Their steps know it; a name of a job that is not held is an error."""
     assert call("moderation", "held", "release", held[0]) == (0, "", "1 released\n")
     assert states(ledger)[held[0]] == "ready"
     assert ledger.read(select(STEPS.c.woken_by).where(STEPS.c.job_id == held[0])) == [(RELEASED,)]
@@ -100,7 +96,6 @@ def test_one_or_many_are_released(call: Call, ledger: Ledger, held: list[str]):
 
 
 def test_what_is_withheld_is_dead_with_the_reason(call: Call, ledger: Ledger, held: list[str]):
-    """A reason must be given."""
     assert call("moderation", "held", "withhold", held[0])[0] == 2
     assert call("moderation", "held", "withhold", held[0], "--reason", " ")[0] == 2
     assert states(ledger)[held[0]] == "held"

@@ -32,8 +32,6 @@ class Removed:
     ("number", "ending"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)], ids=["SIGTERM", "Ctrl-C"]
 )
 def test_one_that_comes_where_nothing_can_be_raised_ends_the_command_all_the_same(number, ending):
-    """As when a library's object is removed."""
-
     def command():
         with heard(), ends_on_sigterm():
             Removed(lambda: signal.raise_signal(number))
@@ -44,7 +42,6 @@ def test_one_that_comes_where_nothing_can_be_raised_ends_the_command_all_the_sam
 
 
 def test_other_errors_there_are_told_as_before(monkeypatch):
-    """And nobody is ended by them."""
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(lost.exc_type))
     with heard():

@@ -32,7 +32,6 @@ def jobs() -> JobFile:
 
 
 def test_what_is_sent_are_the_jobs_of_the_entries(jobs: JobFile):
-    """With the ids that were told before."""
     producer = MemoryProducer()
     entries = jobs.check()
     Publisher(jobs, lambda: producer).send(entries)
@@ -41,7 +40,6 @@ def test_what_is_sent_are_the_jobs_of_the_entries(jobs: JobFile):
 
 @pytest.mark.parametrize("error", [DeliveryFailed([Failure("j", "lost")]), Unavailable("away")])
 def test_after_a_failure_the_next_try_has_a_new_producer(jobs: JobFile, error: Exception):
-    """The old one may hold sequence numbers that a broker in memory has forgotten; the events stay the same."""
     made = [Flaky(error), Flaky()]
     producers = iter(made)
     publisher = Publisher(jobs, lambda: next(producers))

@@ -27,7 +27,6 @@ def job_file(text: bytes, identify=None) -> JobFile:
 
 
 def test_a_line_with_an_output_is_an_evaluation():
-    """Any other is a generation, and gets the model."""
     evaluation = parse_job(b'{"input":"q","output":"a","criteria":[{"criterion":"json_valid"}]}', DEFAULTS)
     generation = parse_job(b'{"prompt":"q"}', DEFAULTS)
     assert isinstance(evaluation, EvaluationJob)
@@ -36,7 +35,6 @@ def test_a_line_with_an_output_is_an_evaluation():
 
 
 def test_a_line_that_says_it_wins_over_the_defaults():
-    """Field by field, in sampling too."""
     line = {"prompt": "q", "model": "big", "tenant": "other", "sampling": {"temperature": 0.5}}
     job = parse_job(json.dumps(line).encode(), DEFAULTS)
     assert isinstance(job, GenerationJob)
@@ -45,7 +43,6 @@ def test_a_line_that_says_it_wins_over_the_defaults():
 
 
 def test_a_line_with_a_format_is_a_generation():
-    """An `output` that is an object is the format of the answer, whole or wrong."""
     line = {"prompt": "p", "output": {"type": "json_schema", "json_schema": {"type": "object"}}}
     for given in (line, {"kind": "generation", **line}):
         job = parse_job(json.dumps(given).encode(), DEFAULTS)
@@ -75,7 +72,6 @@ def test_a_line_may_name_its_kind(kind: JobKind):
 
 
 def test_a_file_that_asks_for_vectors_says_so():
-    """`run` then sees to it that there is an embedder, and starts no model for it."""
     jobs = job_file(b'{"kind":"moderation","input":"a"}\n')
     jobs.check()
     assert not jobs.wants_embedder
@@ -135,26 +131,22 @@ def test_every_wrong_line_is_told_with_its_place():
 
 
 def test_many_wrong_lines_are_counted():
-    """A wholly wrong file does not flood the terminal."""
     with pytest.raises(WrongLines, match="and 980 more"):
         job_file(b"no\n" * 1000).check()
 
 
 def test_a_line_without_end_is_refused():
-    """A file that is no JSON lines at all is not read into memory."""
     with pytest.raises(WrongLines, match=r"jobs.jsonl:1: it has more than"):
         job_file(b"x" * (MAX_LINE_BYTES + 5)).check()
 
 
 def test_blank_lines_count_as_lines_and_a_bom_as_nothing():
-    """Line numbers match an editor's."""
     entries = job_file(b'\xef\xbb\xbf{"prompt":"a"}\n  \n{"prompt":"b"}').check()
     assert [entry.line for entry in entries] == [1, 3]
 
 
 @pytest.mark.parametrize("identify", [ByContent(), Once()])
 def test_an_entry_reads_back_as_the_same_job(identify):
-    """In any order, and as often as it must be sent again: same job, same event."""
     jobs = job_file('\ufeff{"prompt":"ä"}\n\n{"prompt":"b"}\r\n'.encode(), identify)
     first, second = jobs.check()
     again = [jobs.read(second), jobs.read(first), jobs.read(second)]
@@ -174,7 +166,6 @@ def test_a_file_that_changes_meanwhile_is_noticed():
 
 
 def test_the_same_key_twice_is_one_job():
-    """It is answered once, and the later line is told."""
     jobs = job_file(b'{"prompt":"a","idempotency_key":"k"}\n{"prompt":"a","idempotency_key":"k"}\n')
     assert [entry.line for entry in jobs.check()] == [1]
     assert jobs.repeated == [(2, 1)]
@@ -197,7 +188,6 @@ def test_another_job_under_the_key_of_an_earlier_line_is_wrong():
 
 
 def test_the_models_of_a_file_are_known():
-    """Generating ones and judges, each with the first line that asks for it."""
     rubric = {"criterion": "rubric", "question": "Good?", "model": "judge"}
     lines = [{"prompt": "a"}, {"prompt": "a", "model": "big", "criteria": [rubric]}, {"prompt": "b", "model": "big"}]
     jobs = job_file("\n".join(json.dumps(line) for line in lines).encode())
@@ -206,8 +196,6 @@ def test_the_models_of_a_file_are_known():
 
 
 def test_a_line_is_known_again_by_its_content_and_number():
-    """The same file gives the same jobs; another line, text, option or name gives others."""
-
     def ids(text: bytes, name: str = "") -> list[str]:
         return [entry.job_id for entry in job_file(text, ByContent(name)).check()]
 
@@ -219,7 +207,6 @@ def test_a_line_is_known_again_by_its_content_and_number():
 
 
 def test_each_call_of_submit_asks_anew():
-    """Without a key of its own a line is a new job each time."""
     text = b'{"prompt":"a"}'
     assert job_file(text, Once()).check()[0].job_id != job_file(text, Once()).check()[0].job_id
 
@@ -228,14 +215,12 @@ def test_each_call_of_submit_asks_anew():
     "text", [b"\xef\xbb\xbf" + b'{"prompt":"a"}\r\n\r\n{"prompt":"b"}\r\n', b'{"prompt":"a"}\n{"prompt":"b"}']
 )
 def test_files_of_other_systems_are_files_too(text: bytes):
-    """A byte order mark, line ends of Windows, no end of the last line: read, and read again."""
     file = job_file(text)
     entries = file.check()
     assert [file.read(entry)[0].prompt for entry in entries] == ["a", "b"]
 
 
 def test_a_file_of_openai_s_batch_api_gets_a_hint():
-    """Once, after the lines: which command runs it."""
     line = b'{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}\n'
     with pytest.raises(WrongLines) as caught:
         job_file(line * 3).check()
@@ -259,7 +244,6 @@ RUBRIC = '{"input":"q","output":"a","criteria":[{"criterion":"rubric","question"
     ],
 )
 def test_a_run_serves_the_models_that_its_jobs_need(lines: str, judge: str | None, models: list[str]):
-    """None for comparisons; a judge for rubrics that name none."""
     file = job_file(lines.encode())
     file.check()
     assert models_for(file, "tiny", judge) == models

@@ -78,7 +78,6 @@ def written(tmp_path: Path, text: str, name: str = "polite.toml") -> str:
 
 
 def test_a_new_version_is_shown_beside_what_was_said(call: Any, ledger: Any, judged: list[str], tmp_path: Path) -> None:
-    """Drift with an interval, what turned, and who has a verdict only now; the ledger stays as it is."""
     file = written(tmp_path, 'criterion = "contains"\ntext = "thanks"\nshare = 0.01\n')
     before = rows(ledger)
     code, out, _ = call("judge", "try", file, "--on", "outputs", "--since", "1h", "--json")
@@ -113,7 +112,6 @@ def test_what_is_looked_at(call: Any, ledger: Any, judged: list[str], tmp_path: 
 
 
 def test_a_model_is_asked_here(call: Any, ledger: Any, judged: list[str], tmp_path: Path) -> None:
-    """Where that is asked for: with no worker and no job. The file's kind is a rubric where it names none."""
     make_echo_model(tmp_path / ".headrace", "echo")
     file = written(tmp_path, 'question = "Is it polite?"\nmodel = "another"\n')
     before = rows(ledger)
@@ -126,7 +124,6 @@ def test_a_model_is_asked_here(call: Any, ledger: Any, judged: list[str], tmp_pa
 def test_a_model_of_a_provider_judges_here_what_tenants_allow_it_to_see(
     call: Any, ledger: Any, judged: list[str], tmp_path: Path
 ) -> None:
-    """By the word that it writes. Without the tenant's permission it sees nothing, and the reason says so."""
     file = written(tmp_path, 'question = "Is it polite?"\n')
     with provider() as far:
         far.says = lambda _asked: "yes"
@@ -139,7 +136,6 @@ def test_a_model_of_a_provider_judges_here_what_tenants_allow_it_to_see(
 
 
 def test_why_outputs_have_no_score_is_said(call: Any, ledger: Any, judged: list[str], tmp_path: Path) -> None:
-    """One of the reasons for each code."""
     file = written(tmp_path, 'criterion = "f1"\n')
     found = json.loads(call("judge", "try", file, "--json")[1])
     assert found["not_judged_now"] == {"no_reference": 5}
@@ -150,7 +146,6 @@ def test_why_outputs_have_no_score_is_said(call: Any, ledger: Any, judged: list[
 def test_a_judge_that_the_running_stack_does_not_have_is_told_of(
     call: Any, ledger: Any, judged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nothing is asked."""
     there = RunningStack("apache", durable=True, kafka="k", redis="r", ledger="l", pid=7)
     for module in (serving, commands):
         monkeypatch.setattr(module, "running", lambda: there)
@@ -163,7 +158,6 @@ def test_a_judge_that_the_running_stack_does_not_have_is_told_of(
 
 @pytest.mark.parametrize("asked", ['question = "?"', 'criterion = "pairwise"', 'criterion = "cosine"'])
 def test_a_model_is_not_loaded_unasked(call: Any, ledger: Any, judged: list[str], tmp_path: Path, asked: str) -> None:
-    """Without a deployment that has it, it is said what to do; an embedder is the deployment's alone."""
     file = written(tmp_path, f"{asked}\n")
     before = rows(ledger)
     code, _, err = call("judge", "try", file)
@@ -177,7 +171,6 @@ def test_a_model_is_not_loaded_unasked(call: Any, ledger: Any, judged: list[str]
 
 
 def test_outputs_that_evaluations_brought(call: Any, ledger: Any, tmp_path: Path) -> None:
-    """Their own criteria judged them, with their context and reference."""
     job = EvaluationJob(input="Why?", output="Since it rained.", reference="it rained", criteria=(Length(max_words=2),))
     (job_id,) = take_in(ledger, [job])
     score = Score(criterion="length", value=0.0)
@@ -206,7 +199,6 @@ def test_outputs_that_evaluations_brought(call: Any, ledger: Any, tmp_path: Path
     ],
 )
 def test_a_file_that_is_no_criterion(call: Any, ledger: Any, tmp_path: Path, text: str, told: str) -> None:
-    """Is refused with its name and the reason."""
     code, _, err = call("judge", "try", written(tmp_path, text))
     assert (code, told in " ".join(err.split())) == (2, True)
     code, _, err = call("judge", "try", str(tmp_path / "none.toml"))

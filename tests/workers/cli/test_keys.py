@@ -11,7 +11,6 @@ from headrace_workers.features.access.store.keys import ApiKeys, read_token
 
 
 def test_a_key_is_made_shown_once_and_listed_without_itself(call: Call, ledger: Ledger):
-    """It opens what its scopes say, for its tenant."""
     code, out, err = call("keys", "create", "the shop", "--tenant", "shop", "--scope", "jobs:write", "--expires", "90d")
     assert (code, "once" in err) == (0, True)
     token = read_token(out.strip())
@@ -28,7 +27,6 @@ def test_a_key_is_made_shown_once_and_listed_without_itself(call: Call, ledger: 
 
 
 def test_a_key_has_all_scopes_but_metrics_unless_it_is_said(call: Call, ledger: Ledger):
-    """And the tenant that HEADRACE_TENANT names, or `default`."""
     made = json.loads(call("keys", "create", "--json")[1])
     assert made["tenant"] == "default"
     assert "jobs:write" in made["scopes"]
@@ -37,7 +35,6 @@ def test_a_key_has_all_scopes_but_metrics_unless_it_is_said(call: Call, ledger: 
 
 
 def test_a_key_is_rotated_and_revoked(call: Call, ledger: Ledger):
-    """The new one has what the old one had."""
     old = json.loads(call("keys", "create", "a", "--tenant", "shop", "--json")[1])
     code, out, err = call("keys", "rotate", old["id"], "--grace", "1h")
     assert (code, f"{old['id']} expires in 1h" in err) == (0, True)
@@ -59,7 +56,6 @@ def test_a_key_is_rotated_and_revoked(call: Call, ledger: Ledger):
     ],
 )
 def test_what_is_wrong_is_told(call: Call, ledger: Ledger, arguments: "tuple[str, ...]", words: str):
-    """And nothing is made."""
     code, out, err = call("keys", *arguments)
     assert (code, out) == (2, "")
     assert words in err
@@ -67,7 +63,6 @@ def test_what_is_wrong_is_told(call: Call, ledger: Ledger, arguments: "tuple[str
 
 
 def test_a_stack_has_one_key_for_as_long_as_it_opens(call: Call, ledger: Ledger, tmp_path):
-    """It lies in a file of its owner's; one that was revoked, or is of another ledger, is replaced."""
     home, url = tmp_path / ".headrace", f"sqlite:///{tmp_path / '.headrace' / 'ledger.db'}"
     first = first_key(home, url)
     assert read_token((home / KEY_FILE).read_text().strip()) == first
@@ -82,7 +77,6 @@ def test_a_stack_has_one_key_for_as_long_as_it_opens(call: Call, ledger: Ledger,
 
 
 def test_many_keys_are_listed_by_their_newest(call: Call, ledger: Ledger):
-    """And it is said that there are more."""
     made = [json.loads(call("keys", "create", "--tenant", "shop", "--json")[1])["id"] for _ in range(3)]
     code, out, err = call("keys", "list", "--limit", "2", "--json")
     assert (code, len(out.splitlines())) == (0, 2)
@@ -111,6 +105,5 @@ def test_a_key_that_nobody_was_shown_is_none(call: Call, ledger: Ledger, full_di
     ],
 )  # fmt: skip
 def test_every_command_says_with_one_exit_code_that_there_is_no_such_thing(call: Call, ledger: Ledger, arguments: str):
-    """A script tells that from a wrong call."""
     code, out, err = call(*arguments.split())
     assert (code, out) == (1, ""), err

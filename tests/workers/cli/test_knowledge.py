@@ -38,7 +38,6 @@ def rows(out: str) -> list[dict]:
 
 
 def test_documents_are_added_and_unchanged_ones_cost_nothing(call, home):
-    """A line each with `--json`, and the whole in words."""
     assert call("knowledge", "add", "k", "docs") == (0, "", "k: 2 added; 3 chunks written\n")
     assert call("knowledge", "add", "k", "docs", "docs") == (0, "", "k: 4 unchanged; 0 chunks written\n")
     (home / "docs" / "clock.txt").write_text("A clock in the tower.\n")
@@ -51,7 +50,6 @@ def test_documents_are_added_and_unchanged_ones_cost_nothing(call, home):
 
 
 def test_what_is_refused_is_named_and_the_rest_is_in(call, home):
-    """The exit code tells it, also for a path that names nothing."""
     (home / "docs" / "blank.md").write_text(" ")
     code, _, said = call("knowledge", "add", "k", "docs", "elsewhere")
     assert code == 1
@@ -71,7 +69,6 @@ def test_what_is_refused_is_named_and_the_rest_is_in(call, home):
 
 
 def test_what_is_no_document_stops_no_other(call, home):
-    """An empty PDF, an encrypted one and a binary named .txt are named; a PDF beside them is in."""
     for name, data in {
         "empty.pdf": b"",
         "secret.pdf": pdf(["text"], password="open sesame"),
@@ -90,7 +87,6 @@ def test_what_is_no_document_stops_no_other(call, home):
 
 
 def test_bases_are_listed(call, home):
-    """All of them, or a tenant's."""
     assert call("knowledge", "list") == (0, "", "no knowledge bases: `headrace knowledge add NAME PATH` makes one\n")
     call("knowledge", "add", "k", "docs")
     call("knowledge", "add", "k", "docs/clock.txt", "--tenant", "acme")
@@ -104,7 +100,6 @@ def test_bases_are_listed(call, home):
 
 
 def test_a_bases_documents_are_shown(call, home):
-    """In order of name, with sizes; a part of them says that it is one."""
     call("knowledge", "add", "k", "docs")
     code, out, said = call("knowledge", "show", "k", "--json")
     assert (code, said) == (0, "")
@@ -117,7 +112,6 @@ def test_a_bases_documents_are_shown(call, home):
 
 
 def test_passages_are_found(call, home):
-    """With place and score of each leg, section and span; the table fits and takes brackets for what they are."""
     call("knowledge", "add", "k", "docs")
     code, out, said = call("knowledge", "search", "k", "do wheels turn slowly?", "--json")
     assert (code, said) == (0, "")
@@ -132,7 +126,6 @@ def test_passages_are_found(call, home):
 
 
 def test_each_floor_is_shown_with_what_it_lets_through_and_loses(call, home, monkeypatch):
-    """Foreign questions pass less as it rises, and real ones are lost more; one that is set wins, and is named."""
     call("knowledge", "add", "k", "docs")
     (home / "real.txt").write_text('A mill by the river.\n\n{"question": "A clock in the hall strikes at noon."}\n')
     (home / "foreign.txt").write_text("Zebras gallop eastward\nA mill by the river.\n")
@@ -155,7 +148,6 @@ def test_each_floor_is_shown_with_what_it_lets_through_and_loses(call, home, mon
      ('{"question": 3}\n', "q.txt:1: `question` is not a text")],
 )  # fmt: skip
 def test_a_file_without_questions_is_refused(call, home, text, reason):
-    """Before anything is measured."""
     call("knowledge", "add", "k", "docs")
     (home / "q.txt").write_text(text)
     code, _, said = call("knowledge", "floor", "k", "--questions", "q.txt")
@@ -165,7 +157,6 @@ def test_a_file_without_questions_is_refused(call, home, text, reason):
 
 
 def test_a_query_may_be_long_and_not_empty(call, home):
-    """100,000 characters are answered."""
     call("knowledge", "add", "k", "docs")
     _, out, _ = call("knowledge", "search", "k", "mill " * 20_000, "-k", "1", "--json")
     assert rows(out)[0]["section"] == "Mills"
@@ -174,7 +165,6 @@ def test_a_query_may_be_long_and_not_empty(call, home):
 
 
 def test_tenants_are_apart(call, home, monkeypatch):
-    """A request for another tenant's base gets an error that says so; HEADRACE_TENANT names the tenant."""
     call("knowledge", "add", "k", "docs", "--tenant", "acme")
     for command in (["show", "k"], ["search", "k", "mill"], ["remove", "k", "--yes"]):
         code, out, said = call("knowledge", *command)
@@ -195,7 +185,6 @@ def test_an_empty_tenant_is_none_and_not_the_usual_one(call, home):
 
 
 def test_vectors_of_another_embedder_are_told_of(call, home, monkeypatch):
-    """Passages are then found by words only, until they are added again."""
     call("knowledge", "add", "k", "docs")
     make_hash_embedder(home / ".headrace", "other")
     monkeypatch.setenv("HEADRACE_EMBEDDER", "other")
@@ -209,7 +198,6 @@ def test_vectors_of_another_embedder_are_told_of(call, home, monkeypatch):
 
 
 def test_documents_are_removed(call, home, ledger):
-    """Those that are named, or all; what is not there is told."""
     call("knowledge", "add", "k", "docs")
     code, out, said = call("knowledge", "remove", "k", "docs/mill.md", "docs/none.md", "--yes", "--json")
     assert (code, out) == (1, '{"removed": 1}\n')
@@ -221,7 +209,6 @@ def test_documents_are_removed(call, home, ledger):
 
 
 def test_removing_asks_first(call, home, ledger, monkeypatch):
-    """Where nobody is there to be asked, nothing is removed."""
     call("knowledge", "add", "k", "docs")
     code, _, said = call("knowledge", "remove", "k")
     assert (code, "confirm with --yes" in said) == (2, True)
@@ -238,14 +225,12 @@ def test_removing_asks_first(call, home, ledger, monkeypatch):
 
 @pytest.mark.parametrize("words", [["add", "My Base", "docs"], ["add", "k", "docs", "--tenant", "a b"], ["show", "ü"]])
 def test_names_that_are_none_are_refused(call, home, words):
-    """With what they may be."""
     code, out, said = call("knowledge", *words)
     assert (code, out) == (2, "")
     assert "1 to 64 of" in said
 
 
 def test_without_an_embedder_the_way_to_one_is_named(call, home, monkeypatch):
-    """Nothing is added."""
     monkeypatch.delenv("HEADRACE_EMBEDDER")
     code, _, said = call("knowledge", "add", "k", "docs")
     assert (code, "`headrace models pull all-minilm-l6-v2` gets one" in said) == (2, True)
@@ -256,7 +241,6 @@ def test_without_an_embedder_the_way_to_one_is_named(call, home, monkeypatch):
     ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
 def test_an_interrupted_add_goes_on(home, ledger, number, code):
-    """What was written before Ctrl-C, or before it was killed, is not written again, and is whole."""
     for n in range(200):
         (home / "docs" / f"{n}.md").write_text(f"# Mill {n}\n\nIt turns {n} times.\n")
     command = [sys.executable, "-m", "headrace_workers", "knowledge", "add", "k", "docs", "--json"]
@@ -286,7 +270,6 @@ def test_an_interrupted_add_goes_on(home, ledger, number, code):
 
 
 def test_questions_are_found_by_meaning(call, home, minilm_home, monkeypatch):
-    """With the real embedder: no word of the question is in the passage."""
     monkeypatch.setenv("HEADRACE_EMBEDDER", "all-minilm-l6-v2")
     (home / ".headrace" / "models").rename(home / "models")
     (home / ".headrace" / "models").symlink_to(minilm_home / "models")
@@ -298,7 +281,6 @@ def test_questions_are_found_by_meaning(call, home, minilm_home, monkeypatch):
 
 
 def test_documents_have_attributes_and_are_searched_by_them(call, home):
-    """Those of the call and of front matter; `show` tells them, and what a filter lets through is what is found."""
     (home / "docs" / "mill.md").write_text("---\nyear: 1976\ntags: [old]\n---\n# Mills\n\nA mill by the river.\n")
     code, _, said = call("knowledge", "add", "k", "docs", "--meta", "language=en", "--meta", 'version="3.13"')
     assert code == 0
@@ -345,7 +327,6 @@ def test_documents_have_attributes_and_are_searched_by_them(call, home):
     ],
 )
 def test_what_is_no_filter_is_refused(call, home, option, reason):
-    """Before anything is searched."""
     call("knowledge", "add", "k", "docs")
     code, out, said = call("knowledge", "search", "k", "mill", *option)
     assert (code, out) == (2, "")
@@ -363,7 +344,6 @@ def test_what_is_no_filter_is_refused(call, home, option, reason):
     ],
 )
 def test_what_can_be_no_attribute_is_refused(call, home, meta, reason):
-    """Before anything is added."""
     code, _, said = call("knowledge", "add", "k", "docs", *(part for each in meta for part in ("--meta", each)))
     assert code == 2
     assert reason in said
@@ -371,7 +351,6 @@ def test_what_can_be_no_attribute_is_refused(call, home, meta, reason):
 
 
 def test_what_stands_behind_an_attribute_is_what_json_says(call, home):
-    """Text, where that is no number and neither true nor false."""
     given = ["a=5", "b=2.5", "c=true", "d=NaN", "e=2026-01-31", "f=007", "g= x=y ", "h=", 'i="5"', "j=[1]", "k=null"]
     call("knowledge", "add", "k", "docs/clock.txt", *(part for each in given for part in ("--meta", each)))
     _, out, _ = call("knowledge", "show", "k", "--json")

@@ -46,7 +46,6 @@ def line(job_id: str, label: bool | None = True, **fields: object) -> str:
 
 
 def test_labels_go_in_once_and_come_out_again(tmp_path: Path, jobs: list[str], call: Call) -> None:
-    """What is written out can be taken in, and is nothing new then."""
     text = (
         line(jobs[0])
         + line(jobs[1], False, probability=0.5)
@@ -65,7 +64,6 @@ def test_labels_go_in_once_and_come_out_again(tmp_path: Path, jobs: list[str], c
 
 
 def test_a_wrong_line_keeps_all_out_and_an_unknown_job_only_itself(tmp_path: Path, jobs: list[str], call: Call) -> None:
-    """Each with file, line and reason; the tenant is the line's, the option's or the environment's."""
     (tmp_path / "wrong.jsonl").write_text(line(jobs[0]) + "[]\n" + line(jobs[1], when="yesterday") + line("x"))
     code, _, told = call("labels", "import", "wrong.jsonl")
     assert code == 2
@@ -79,7 +77,6 @@ def test_a_wrong_line_keeps_all_out_and_an_unknown_job_only_itself(tmp_path: Pat
 
 
 def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: list[str], call: Call) -> None:
-    """Agreement from the labelled jobs, verdicts from all; and nothing at all without labels."""
     assert "there are no labels" in call("quality")[2]
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[1], False) + line(jobs[2], False))
     call("labels", "import", "labels.jsonl")
@@ -98,7 +95,6 @@ def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: lis
 
 
 def test_labels_of_a_wrong_name_are_removed_alone(tmp_path: Path, jobs: list[str], call: Call) -> None:
-    """The named labels of one tenant are removed; a call without names, or with unknown ones, removes nothing."""
     wrong = [line(jobs[n], criterion="rihgt", who=who) for n, who in ((0, "ann"), (1, "ann"), (0, "bob"))]
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + "".join(wrong))
     call("labels", "import", "labels.jsonl")
@@ -125,7 +121,6 @@ def test_labels_of_a_wrong_name_are_removed_alone(tmp_path: Path, jobs: list[str
 
 
 def test_a_label_that_no_verdict_is_about_is_told(tmp_path: Path, jobs: list[str], call: Call) -> None:
-    """By `quality`, in each form: a name may be misspelt, and jobs may be judged later."""
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[0], criterion="rihgt"))
     assert call("labels", "import", "labels.jsonl")[0] == 0
     for more in ((), ("--json",)):
@@ -137,7 +132,6 @@ def test_a_label_that_no_verdict_is_about_is_told(tmp_path: Path, jobs: list[str
 
 
 def test_quality_is_a_page_too(tmp_path: Path, jobs: list[str], call: Call) -> None:
-    """What cannot be written is said before anything is read."""
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[1], False))
     call("labels", "import", "labels.jsonl")
     code, said, told = call("quality", "--html", "quality.html")

@@ -19,7 +19,6 @@ A_FILE = 4_000  # bytes that may be kept of each; its text, vector and terms are
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nothing tells a process's memory here")
 def test_very_many_small_files_are_added_in_flat_memory(tmp_path: Path, ledger: Ledger, monkeypatch, call):
-    """Beside what a few take: names and hashes alone are kept of each. Added again, all are unchanged."""
     make_hash_embedder(tmp_path / ".headrace")
     monkeypatch.setenv("HEADRACE_EMBEDDER", "hash")
     for name, count in (("few", FEW), ("many", FILES)):

@@ -61,7 +61,6 @@ def test_breakers_and_calls_are_shown(call: Call, ledger: Ledger, home: Path):
 def test_a_model_is_resumed(
     call: Call, ledger: Ledger, home: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ):
-    """Its breaker closes, the pause of its key ends, and the jobs that wait for that do so no longer."""
     catalogue(home, "openai", "http://127.0.0.1:1")
     monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)
     (remote,) = [card.remote for card in list_cards(home) if card.remote]
@@ -82,14 +81,12 @@ def test_a_model_is_resumed(
 
 
 def test_an_open_breaker_is_trouble_that_status_names(ledger: Ledger):
-    """With the reason of the last failure."""
     ModelHealth(ledger, "echo").note([RemoteFailed("it is away")] * 5, 7, probed=False)
     (trouble,) = ledger.overview().incidents
     assert (trouble.subject, trouble.reason) == ("model echo", "its breaker is open: it is away")
 
 
 def test_a_breaker_whose_time_is_over_is_half_open(call: Call, ledger: Ledger):
-    """Long after the last job, status says that the model may be asked again."""
     ModelHealth(ledger, "echo").note([RemoteFailed("it is away")] * 5, 7, probed=False)
     with writing(ledger.engine) as tx:
         tx.execute(update(BREAKERS).values(open_until=1))
@@ -113,7 +110,6 @@ def test_a_breaker_whose_time_is_over_is_half_open(call: Call, ledger: Ledger):
 def test_a_drill_that_is_not_meant_changes_nothing(
     call: Call, ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ):
-    """What is wrong is said; outside the embedded stack a person confirms it."""
     monkeypatch.setattr("sys.stdin.isatty", lambda: False)
     code, _, err = call("drill", "outage", *arguments)
     assert (code, words in err) == (2, True)
@@ -137,7 +133,6 @@ def work(ledger: Ledger, model: str) -> Any:
 
 
 def test_a_drill_reports_who_answered(ledger: Ledger):
-    """Jobs go to their next model meanwhile; the fault is gone when it ends, and waiting jobs are counted."""
     now = [0.0]
 
     def sleep(seconds: float) -> None:

@@ -31,7 +31,6 @@ from headrace_workers.testing import make_echo_model, make_hash_embedder
     ],
 )
 def test_the_embedder_is_named_as_jobs_name_it(name: str, said: str):
-    """With a way to get it, where it is not here."""
     assert embedder_line(name, {"hash"}) == said
 
 
@@ -46,7 +45,6 @@ def test_the_list_says_which_embedder_it_is(call: Call, tmp_path: Path, monkeypa
 
 
 def test_what_is_here_or_cannot_be_pulled_is_left(tmp_path: Path):
-    """No network is asked, and a job that needs it is told."""
     make_hash_embedder(tmp_path, "all-minilm-l6-v2")
     for name in ("all-minilm-l6-v2", "own", "sentence-transformers:owner/Some"):
         ensure_embedder(tmp_path, name)
@@ -54,7 +52,6 @@ def test_what_is_here_or_cannot_be_pulled_is_left(tmp_path: Path):
 
 
 def test_models_of_others_are_listed_without_their_keys(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The table has their address; JSON has all of the entry, with the place of the key in place of the key."""
     home = tmp_path / ".headrace"
     home.mkdir()
     (home / "models.toml").write_text(
@@ -88,7 +85,6 @@ def test_without_a_name_the_choices_are_listed(call: Call, monkeypatch: pytest.M
 
 
 def test_a_gguf_file_is_converted_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    """The second start finds the model that the first made, by the file's hash."""
     path = write_random_gguf(tmp_path / "Some-Model.Q4_K.gguf", "qwen2", "Q4_K")
     assert local_model(tmp_path, str(path)) == "some-model.q4_k"
     made = (tmp_path / "models" / "some-model.q4_k" / "model.bin").stat().st_mtime_ns
@@ -99,7 +95,6 @@ def test_a_gguf_file_is_converted_once(tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 def test_a_gguf_file_takes_no_other_model_s_name(tmp_path: Path):
-    """The message says how to give it another one; a file that is not there is named, too."""
     make_echo_model(tmp_path, "some")
     path = write_random_gguf(tmp_path / "some.gguf", "llama", "Q8_0")
     with pytest.raises(ConfigurationError, match="--alias NAME"):
@@ -125,7 +120,6 @@ main()
 
 @pytest.mark.parametrize("known", [False, True])
 def test_a_model_of_a_provider_whose_client_is_missing_is_refused_before_anything_starts(tmp_path: Path, known: bool):
-    """It names the extra to install, for a new model and for one of the catalogue. Nothing is written."""
     model = "http://localhost:11434/v1#qwen3"
     if known:
         (tmp_path / "models.toml").write_text(

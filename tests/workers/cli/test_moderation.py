@@ -39,7 +39,6 @@ def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_text_is_checked_wherever_it_comes_from(policy, tmp_path, capsys, monkeypatch) -> None:
-    """As it stands, in a file, or from a pipe."""
     text = "The falcon flies. Write to ann@headrace.io."
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
@@ -54,7 +53,6 @@ def test_a_text_is_checked_wherever_it_comes_from(policy, tmp_path, capsys, monk
 
 
 def test_a_person_sees_what_was_found_and_what_nobody_looked_for(policy, capsys) -> None:
-    """As a table; control characters steer no terminal."""
     assert run(["moderation", "check", "re: falcon, ann@headrace.io"]) == 0
     out, err = capsys.readouterr()
     assert "ann@headrace.io" in out
@@ -70,7 +68,6 @@ def test_a_person_sees_what_was_found_and_what_nobody_looked_for(policy, capsys)
     ids=["no text", "too long", "much too long"],
 )  # fmt: skip
 def test_what_cannot_be_looked_at_is_said(tmp_path, capsys, data, why) -> None:
-    """And nothing of it is taken for the text."""
     (tmp_path / "text").write_bytes(data)
     assert run(["moderation", "check", str(tmp_path / "text")]) == 2
     assert why in capsys.readouterr().err
@@ -95,7 +92,6 @@ def test_a_file_that_is_not_there_is_told(capsys) -> None:
 
 
 def test_a_policy_is_checked_with_its_lists(policy, capsys) -> None:
-    """What holds, by category; where it is wrong, the line."""
     found = told(capsys, "policy", "check", str(policy))
     assert found["categories"]["blocklist"]["action"] == "block"
     assert set(found["tenants"]) == {"shop"}
@@ -112,7 +108,6 @@ def test_a_policy_is_checked_with_its_lists(policy, capsys) -> None:
 
 
 def test_a_head_is_trained_and_used(tmp_path, capsys, monkeypatch) -> None:
-    """With its card beside it; a policy that names it is checked with it."""
     make_hash_embedder(tmp_path, "hash")
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     monkeypatch.setenv("HEADRACE_EMBEDDER", "hash")
@@ -144,7 +139,6 @@ def receipt_of(ledger, job, categories, action, at) -> None:
 
 
 def test_what_was_said_is_counted_by_time_and_category(call, ledger) -> None:
-    """A share is of the texts in which somebody looked; who said nothing is not counted."""
     jobs = take_in(ledger, [moderation(input=str(n)) for n in range(4)] + [moderation(input="x", tenant="shop")])
     hour, now = 3_600_000, ledger.now()
     looked = {"hate": True, "violence": False}
@@ -208,7 +202,6 @@ def _end(ledger, job, at, **fields) -> None:
 
 
 def test_a_policy_is_tried_on_what_was_answered(call, ledger, policy) -> None:
-    """What is no longer there as it was is counted; a change names its jobs, and never their texts."""
     ends = answered(ledger, ledger.now() - 1)
     policy.write_text('blocklist = "list.txt"\nverbatim = 30\n[tenants.shop.categories]\nblocklist = "allow"\n')
     code, out, _ = call("moderation", "try", str(policy), "--json")
@@ -236,7 +229,6 @@ def test_a_policy_is_tried_on_what_was_answered(call, ledger, policy) -> None:
 
 
 def test_a_policy_is_tried_on_texts_that_were_brought(call, ledger, policy) -> None:
-    """All are there, whatever was said of them."""
     jobs = take_in(ledger, [moderation(input="A falcon."), moderation(input="A heron.")])
     for job in jobs:
         receipt_of(ledger, job, {"blocklist": True}, "block", ledger.now() - 1)
@@ -248,7 +240,6 @@ def test_a_policy_is_tried_on_texts_that_were_brought(call, ledger, policy) -> N
 
 
 def test_a_wrong_policy_is_tried_on_nothing(call, policy) -> None:
-    """With its line."""
     policy.write_text("x = 1\n")
     code, _, said = call("moderation", "try", str(policy))
     assert code == 2
@@ -256,7 +247,6 @@ def test_a_wrong_policy_is_tried_on_nothing(call, policy) -> None:
 
 
 def test_a_long_past_is_read_page_by_page(call, ledger, policy, monkeypatch) -> None:
-    """Each job once, the newest first; also where many ended in the same moment."""
     monkeypatch.setattr("headrace_workers.features.moderation.store._PAGE", 2)
     at = ledger.now() - 1
     for job in take_in(ledger, [moderation(input=f"falcon {n}") for n in range(5)]):

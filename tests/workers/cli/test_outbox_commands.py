@@ -31,7 +31,6 @@ def untold(ledger: Ledger) -> tuple[str, int]:
 
 
 def test_what_was_set_aside_is_listed_and_retried(call: Call, ledger: Ledger, untold: tuple[str, int]):
-    """With its job, topic, size and reason; a retry by id or of all, once."""
     job_id, number = untold
     code, out, _ = call("outbox", "list", "--json")
     [event] = map(json.loads, out.splitlines())
@@ -53,7 +52,6 @@ def test_what_was_set_aside_is_listed_and_retried(call: Call, ledger: Ledger, un
 
 
 def test_what_nobody_wants_any_more_is_dropped(call: Call, ledger: Ledger, untold: tuple[str, int]):
-    """Only what was set aside, and only for who is sure; what waits behind it goes on."""
     _, number = untold
     code, _, said = call("outbox", "drop", str(number))
     assert (code, "confirm with --yes" in said) == (2, True)
@@ -71,7 +69,6 @@ def test_what_nobody_wants_any_more_is_dropped(call: Call, ledger: Ledger, untol
 
 @pytest.mark.parametrize(("answer", "left"), [("n", 1), ("y", 0)])
 def test_who_is_asked_may_say_no(call: Call, ledger: Ledger, untold: tuple[str, int], monkeypatch, answer, left):
-    """Then nothing is dropped."""
     monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
     assert call("outbox", "drop", str(untold[1]))[0] == left
     assert len(ledger.aside()) == left
@@ -87,7 +84,6 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("verb", ["retry", "drop"])
 @pytest.mark.parametrize("word", ["abc", "1.5", "-0x1", "²", "9" * 40])
 def test_an_id_that_is_none_is_told_in_our_words(call: Call, ledger: Ledger, verb: str, word: str):
-    """With where to find one."""
     code, _, said = call("outbox", verb, "--", word)
     assert (code, said) == (
         2, f"headrace: {word!r} is not an event's id: give a number that `headrace outbox list` shows\n"
@@ -95,7 +91,6 @@ def test_an_id_that_is_none_is_told_in_our_words(call: Call, ledger: Ledger, ver
 
 
 def test_a_jobs_state_tells_it(call: Call, ledger: Ledger, untold: tuple[str, int]):
-    """So does the whole."""
     job_id, number = untold
     [event] = json.loads(call("status", job_id, "--json")[1])["set_aside"]
     assert (event["id"], event["behind"]) == (number, 1)

@@ -33,7 +33,6 @@ def test_room_is_shared_by_what_is_wanted():
 
 @pytest.mark.parametrize("width", [100, 80])
 def test_the_receipts_of_a_run_fit_a_terminal(width: int):
-    """Each on a few lines with every word whole, a long answer cut."""
     receipts = [result(n, n, text="word " * 50, judge=JudgeVerdict(scores=SCORES)) for n in range(1, 5)]
     lines = drawn(draw_receipts(receipts, 4), width)
     assert max(map(len, lines)) <= width
@@ -43,7 +42,6 @@ def test_the_receipts_of_a_run_fit_a_terminal(width: int):
 
 
 def test_a_run_whose_checks_hold_has_a_line_for_each_answer():
-    """At 80 columns, with what moderation did in full; a note stands where there is something to note."""
     cut = Answer(text="word " * 50, finish_reason="length", model="tiny", quantization="int8", usage=USAGE)
     holds = JudgeVerdict(scores=(Score(criterion="contains", value=1.0), Score(criterion="length", value=1.0)))
     lines = drawn(draw_receipts([result(1, 1, judge=holds), result(2, 2, answer=cut, judge=holds)], 2), 80)
@@ -54,7 +52,6 @@ def test_a_run_whose_checks_hold_has_a_line_for_each_answer():
 
 
 def test_why_there_is_no_answer_is_whole():
-    """It takes as many lines as it needs, while an answer has one line."""
     reason = "output.pattern: " + " ".join(f"reason{n}" for n in range(40))
     letter = dead(1)
     letter = replace(letter, event=letter.event.model_copy(update={"reason": reason}))
@@ -65,13 +62,11 @@ def test_why_there_is_no_answer_is_whole():
 
 
 def test_a_table_says_how_many_rows_it_leaves_out():
-    """In a line above it."""
     assert drawn(draw_receipts([result(1, 1)], 2_000), 80)[0].strip() == "the first 1 of 2,000"
 
 
 @pytest.mark.parametrize("width", [20, 40])
 def test_where_columns_do_not_fit_each_row_is_a_record(width: int):
-    """A field a line, with its name, and no field that is empty."""
     lines = drawn(draw_receipts([result(1, 1), dead(2, 2)], 2), width)
     assert max(map(len, lines)) <= width
     assert "answer: An answer." in lines
@@ -80,7 +75,6 @@ def test_where_columns_do_not_fit_each_row_is_a_record(width: int):
 
 
 def test_what_must_be_whole_is_whole():
-    """An id in a table can be copied."""
     rows = Rows(None, ("job", "reason"), [[job_id(1), "why " * 40]], whole=("job",))
     assert job_id(1) in "\n".join(drawn(rows, 60))
 
@@ -91,7 +85,6 @@ def test_what_must_be_whole_is_whole():
     [job_id(1), "http://127.0.0.1:8420/v1", "/home/ann/mill/.headrace/log/generate.log", "model.smollm2-135m-instruct"],
 )
 def test_ids_addresses_and_paths_are_never_broken(width: int, copied: str):
-    """In a column of words or among them, in a table or a record, and where the terminal itself is narrower."""
     prose = f"it is of no use any more because of {copied}, which nobody has read since"
     rows = Rows(f"what became of {copied}", ("what", "kind", "why"), [[copied, "started", prose]] * 2)
     assert "\n".join(drawn(rows, width)).count(copied) == 5
@@ -99,7 +92,6 @@ def test_ids_addresses_and_paths_are_never_broken(width: int, copied: str):
 
 
 def test_prose_is_broken_between_words():
-    """Each line is as full as words allow, in a column as in a record."""
     lines = drawn(Line("the mill turns slowly by the river", "why: "), 20)
     assert lines == ["why: the mill turns", "slowly by the river"]
     lines = drawn(Rows(None, ("a", "why"), [["1", "the mill turns slowly"]]), 16)
@@ -107,20 +99,17 @@ def test_prose_is_broken_between_words():
 
 
 def test_columns_without_anything_give_way_first():
-    """They are not drawn where there is no room for all; where there is, they are."""
     rows = Rows(None, ("job", "state", "reason"), [[job_id(1), "done", ""]])
     assert drawn(rows, 46)[0].split() == ["job", "state"]
     assert drawn(rows, 80)[0].split() == ["job", "state", "reason"]
 
 
 def test_cells_are_no_markup():
-    """What stands in brackets is text, in a table as in a record."""
     rows = Rows("[b]t", ("a",), [["[red]x[/red]"]])
     assert "[red]x[/red]" in "".join(drawn(rows, 40))
     assert "[red]x[/red]" in "".join(drawn(rows, 5)).replace("\n", "")
 
 
 def test_wide_characters_count_as_two():
-    """A table of another script keeps its columns."""
     lines = drawn(Rows(None, ("a", "b"), [["川" * 4, "x"], ["y", "z"]]), 40)
     assert [line.rstrip()[-1] for line in lines[2:4]] == ["x", "z"]

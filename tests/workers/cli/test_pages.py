@@ -29,7 +29,6 @@ def svg(figure: str) -> ET.Element:
 
 
 def test_texts_of_a_page_steer_nothing():
-    """A report may be shown in a terminal, or opened where its texts are a model's: no script of them runs."""
     shown = page("a\x1b[2J\x9b", "<script>", [], [Section("t", words=["tab\tnext\nline"])])
     assert "\x1b" not in shown
     assert "\x9b" not in shown
@@ -39,7 +38,6 @@ def test_texts_of_a_page_steer_nothing():
 
 
 def test_a_line_goes_through_its_points_and_leaves_out_what_is_not_there() -> None:
-    """The first at the left edge, what is too high at the top, the band over the line."""
     drawn = svg(lines("t", X, Y, [Line("a", [(0.7, 0.0), (0.8, None), (1.0, 0.9)], [0.1, 0.2, 0.95])]))
     (line,) = drawn.findall("polyline")
     assert line.get("points") == "46.0,206.0 428.0,14.0"
@@ -50,14 +48,12 @@ def test_a_line_goes_through_its_points_and_leaves_out_what_is_not_there() -> No
 
 
 def test_marks_are_named() -> None:
-    """A bound across, a chosen value down."""
     figure = lines("t", X, Y, [Line("a", [(0.7, 0.1)])], across=Mark(0.01, "bound"), down=Mark(0.9, "now"))
     texts = [each.text for each in svg(figure).iter("text")]
     assert {"bound", "now", "0.8", "20 %", "threshold"} <= set(texts)
 
 
 def test_a_histogram_has_one_kind_above_and_the_other_below() -> None:
-    """Each as shares of its own; what leaves the axis counts in the outermost bar."""
     figure = histogram("t", Axis("x", 0.0, 1.0, plain), [("right", [0.1, 0.1, 0.9]), ("wrong", [0.5, -3.0])], 10)
     bars = svg(figure).findall("rect")
     assert [bar.get("class") for bar in bars] == ["bar one", "bar one", "bar two", "bar two"]
@@ -68,7 +64,6 @@ def test_a_histogram_has_one_kind_above_and_the_other_below() -> None:
 
 
 def test_intervals_stand_one_below_the_other() -> None:
-    """From end to end, with the value between, in their order; what leaves the axis is cut."""
     drawn = svg(intervals("t", X, [Span("a", 0.85, 0.8, 0.9), Span("b", 0.7, 0.2, 1.0)], down=[Mark(0.8, "zero")]))
     spans = [[point.split(",") for point in (each.get("points") or "").split()] for each in drawn.findall("polyline")]
     assert [[at for at, _ in each] for each in spans] == [["173.3", "300.7"], ["46.0", "428.0"]]
@@ -85,7 +80,6 @@ def test_marks_that_are_near_have_names_one_below_the_other() -> None:
 
 
 def test_every_text_is_a_text() -> None:
-    """What users wrote does nothing on the page; nothing is fetched from elsewhere."""
     drawn = lines(HOSTILE, Axis(HOSTILE, 0.0, 1.0, plain), Y, [Line(HOSTILE, [(0.1, 0.1)])], down=Mark(0.5, HOSTILE))
     table = Table((HOSTILE, "n"), [(HOSTILE, "1"), ("b", "2")], right=("n",), chosen=(1,), tall=True)
     spans = intervals(HOSTILE, X, [Span(HOSTILE, 0.8, 0.7, 0.9)], down=[Mark(0.8, HOSTILE)])
@@ -98,7 +92,6 @@ def test_every_text_is_a_text() -> None:
 
 
 def test_a_table_without_rows_says_so() -> None:
-    """Instead of a head alone."""
     assert "<p>None.</p>" in page("t", "a", [], [Section("s", tables=[Table(("a",), [])])])
 
 

@@ -14,7 +14,6 @@ from headrace_workers.runtime.settings import home_of
 
 
 def test_providers_are_allowed_listed_and_revoked(call: Call, ledger: Ledger):
-    """Allowing adds to the list, and each answer says what the list is then."""
     code, _, err = call("providers", "allow", "shop", "openai, anthropic")
     assert (code, "shop allows these providers to see its texts: anthropic, openai" in err) == (0, True)
     assert call("providers", "allow", "shop", "gemini")[0] == 0
@@ -33,7 +32,6 @@ def test_providers_are_allowed_listed_and_revoked(call: Call, ledger: Ledger):
 
 
 def test_a_model_is_added_once_it_has_answered(call: Call, monkeypatch: pytest.MonkeyPatch):
-    """With its key by name alone, its price, and what a call costs; the second time nothing changes."""
     monkeypatch.setenv("FAR_KEY", "sk-of-far-away-0123456789")
     with providing(echoes) as provider:
         add = ("providers", "add", "openai", "--model", "gpt-5-mini", "--url", f"{provider.url}/v1/",
@@ -69,7 +67,6 @@ def _refuses(_provider: Provider, reply: Reply) -> None:
 def test_a_model_that_cannot_be_asked_is_not_added(
     call: Call, monkeypatch: pytest.MonkeyPatch, more: list[str], reason: str
 ):
-    """The reason says what to correct, and shows no key."""
     monkeypatch.setenv("FAR_KEY", "sk-wrong-0123456789")
     with providing(_refuses) as provider:
         code, _, err = call("providers", "add", "openai", "--model", "m", "--url", f"{provider.url}/v1", *more)
@@ -79,7 +76,6 @@ def test_a_model_that_cannot_be_asked_is_not_added(
 
 
 def test_a_provider_of_no_model_is_allowed_with_a_warning(call: Call, ledger: Ledger):
-    """The name may be mistyped; its model may also come later, or be known to another machine alone."""
     catalogue(home_of(), "openai", "https://models.example.com", provider="someone")
     for name, warned in (("someone", False), ("sombody", True)):
         code, _, err = call("providers", "allow", "shop", name)
@@ -110,7 +106,6 @@ def test_names_that_no_provider_has_are_refused(call: Call, ledger: Ledger):
 
 
 def test_many_lists_are_shown_a_page_at_a_time(call: Call, ledger: Ledger):
-    """By tenant; the words say how to see the next."""
     for tenant in ("c", "a", "b"):
         call("providers", "allow", tenant, "openai")
     _, out, err = call("providers", "list", "--json", "--limit", "2")

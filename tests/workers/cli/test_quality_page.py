@@ -10,7 +10,6 @@ SUBJECT = Subject("criterion", "polite<b>", "v1")
 
 
 def test_scores_are_drawn_against_what_people_found():
-    """A diagram where scores say how surely, with its points as a table; texts are texts."""
     random = np.random.default_rng(3)
     scores = random.uniform(0.0, 1.0, 600)
     page = quality_page([("shop", SUBJECT, of(scores, (random.random(600) < scores).astype(float)))])
@@ -21,7 +20,6 @@ def test_scores_are_drawn_against_what_people_found():
 
 
 def test_where_there_is_nothing_to_draw_the_reason_stands():
-    """Verdicts of yes and no; and no labels at all."""
     page = quality_page([("shop", SUBJECT, of([1.0, 0.0], [1.0, 0.0]))])
     assert "<figure>" not in page
     assert "no reliability" in page

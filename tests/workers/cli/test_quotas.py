@@ -22,14 +22,12 @@ def test_a_quota_is_set_listed_and_removed(call: Call, ledger: Ledger):
 
 
 def test_a_period_that_is_none_is_told(call: Call, ledger: Ledger):
-    """And nothing is set."""
     code, _, err = call("quotas", "set", "shop", "--tokens", "5", "--per", "week")
     assert (code, "--per is 'week'" in err) == (2, True)
     assert ledger.of(Quotas).find() == []
 
 
 def test_what_no_tenant_is_called_has_no_quota(call: Call, ledger: Ledger):
-    """A text that cannot name a tenant is an error."""
     code, _, err = call("quotas", "set", "a b", "--tokens", "5")
     assert (code, "'a b' cannot name a tenant" in err) == (2, True)
     code, out, err = call("quotas", "list")
@@ -38,7 +36,6 @@ def test_what_no_tenant_is_called_has_no_quota(call: Call, ledger: Ledger):
 
 
 def test_many_quotas_are_listed_a_page_at_a_time(call: Call, ledger: Ledger):
-    """By tenant; the words say how to see the next."""
     for tenant in ("c", "a", "b"):
         call("quotas", "set", tenant, "--tokens", "5")
 

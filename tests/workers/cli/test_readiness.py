@@ -16,7 +16,6 @@ from headrace_workers.runtime.settings import Settings
 
 
 def test_only_what_was_written_since_counts(tmp_path: Path):
-    """The log of an earlier start says nothing about this one."""
     log = tmp_path / "w.log"
     log.write_text("ready for work\n")
     watch = LogWatch(log, "ready for work")
@@ -27,7 +26,6 @@ def test_only_what_was_written_since_counts(tmp_path: Path):
 
 
 def test_a_log_that_was_put_aside_is_read_from_its_beginning(tmp_path: Path):
-    """It is shorter than it was."""
     log = tmp_path / "w.log"
     log.write_text("x" * 1000)
     watch = LogWatch(log, "ready")
@@ -39,7 +37,6 @@ def test_a_log_that_was_put_aside_is_read_from_its_beginning(tmp_path: Path):
 
 
 def test_a_process_that_ended_instead_is_told_with_its_log(tmp_path: Path):
-    """Nobody waits two minutes for a worker that is gone."""
     rows = [{"name": "alive", "pid": os.getpid()}, {"name": "gone", "pid": 2**22 + 1}]
     (tmp_path / "children.json").write_text(json.dumps(rows))
     watches = {name: LogWatch(tmp_path / f"{name}.log", "ready") for name in ("alive", "gone")}
@@ -50,7 +47,6 @@ def test_a_process_that_ended_instead_is_told_with_its_log(tmp_path: Path):
 
 
 def test_children_are_told_everything(tmp_path: Path):
-    """Each model has its worker, and the environment leaves nothing to chance."""
     addresses = Addresses("k:1", "redis://r", "sqlite:///l")
     specs = children_of(tmp_path, ["a", "b"], engine_threads=3)(addresses)
     assert [spec.name for spec in specs] == ["generate-a", "generate-b", "recall-moderate-judge-deliver", "bridge"]
@@ -64,7 +60,6 @@ def test_children_are_told_everything(tmp_path: Path):
 
 
 def test_models_on_other_machines_have_one_worker_together(tmp_path: Path):
-    """Also where none of them was named: one may be added while it runs."""
     addresses = Addresses("k:1", "redis://r", "sqlite:///l")
     specs = children_of(tmp_path, ["far", "a"], elsewhere={"far"})(addresses)
     assert [spec.name for spec in specs][:2] == ["generate-a", "generate-remote"]
@@ -88,14 +83,12 @@ def test_children_are_watched_for_signs_of_life(tmp_path: Path, monkeypatch):
 
 
 def test_without_a_model_there_is_no_worker_for_one(tmp_path: Path):
-    """A file of evaluations that only compare needs none, and nobody judges rubrics."""
     specs = children_of(tmp_path, [])(Addresses("k:1", "redis://r", "sqlite:///l"))
     assert [spec.name for spec in specs] == ["recall-moderate-judge-deliver", "bridge"]
     assert (specs[0].env or {})["HEADRACE_JUDGE_MODEL"] == ""
 
 
 def test_who_is_late_is_named_and_in_the_end_an_error(tmp_path: Path, capsys):
-    """Once after a while; the bridge, which waits for all, is not blamed for them."""
     watches = {name: LogWatch(tmp_path / f"{name}.log", "ready") for name in ("bridge", "moderate")}
     (tmp_path / "bridge.log").write_text("ready")
     now = [0.0]

@@ -15,7 +15,6 @@ from headrace_workers.features.batches.commands.receipt_file import NotReceipts,
 
 
 def test_what_is_appended_reads_back(tmp_path: Path):
-    """In order, with folders made on the way."""
     path = tmp_path / "a" / "out.jsonl"
     with ReceiptFile(path) as file:
         file.append([result(1, 2)])
@@ -24,7 +23,6 @@ def test_what_is_appended_reads_back(tmp_path: Path):
 
 
 def test_a_resumed_file_knows_its_jobs_and_writes_none_twice(tmp_path: Path):
-    """A job that is there is passed over, even within one chunk."""
     path = tmp_path / "out.jsonl"
     with ReceiptFile(path) as file:
         file.append([result(1, 1)])
@@ -35,7 +33,6 @@ def test_a_resumed_file_knows_its_jobs_and_writes_none_twice(tmp_path: Path):
 
 
 def test_a_torn_line_is_cut_wherever_it_was_torn(tmp_path: Path):
-    """Killed after any byte of the second line: the first stays, and the second can be written again."""
     path = tmp_path / "out.jsonl"
     whole = result(1, 1).to_json() + b"\n"
     second = result(2, 2).to_json()
@@ -48,7 +45,6 @@ def test_a_torn_line_is_cut_wherever_it_was_torn(tmp_path: Path):
 
 
 def test_zeros_of_a_power_cut_are_cut(tmp_path: Path):
-    """A file that grew before its content was written has zeros at its end."""
     path = tmp_path / "out.jsonl"
     path.write_bytes(result(1, 1).to_json() + b"\n" + b"\x00" * 100)
     with ReceiptFile(path) as file:
@@ -57,7 +53,6 @@ def test_zeros_of_a_power_cut_are_cut(tmp_path: Path):
 
 @pytest.mark.parametrize("content", [b"my notes", b"my notes\n", b'{"prompt":"x"}\n', b'{"prompt":"x"}'])
 def test_another_file_is_left_as_it_is(tmp_path: Path, content: bytes):
-    """A slip with -o destroys nothing."""
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
     with pytest.raises(NotReceipts, match=r"notes.txt:1: it is not a receipt"):
@@ -66,7 +61,6 @@ def test_another_file_is_left_as_it_is(tmp_path: Path, content: bytes):
 
 
 def test_two_runs_cannot_write_one_file(tmp_path: Path):
-    """The second is told, and the first goes on."""
     path = tmp_path / "out.jsonl"
     with ReceiptFile(path) as first:
         with pytest.raises(ConfigurationError, match="another run"):
@@ -77,13 +71,11 @@ def test_two_runs_cannot_write_one_file(tmp_path: Path):
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path):
-    """A folder is no file."""
     with pytest.raises(ConfigurationError, match="cannot be written"):
         ReceiptFile(tmp_path).open()
 
 
 def test_a_device_is_written_and_never_read():
-    """/dev/full reads as zeros without end: it gets receipts, and refuses them in words."""
     with ReceiptFile(Path("/dev/full")) as file:
         assert not file.keeps
         with pytest.raises(OutputFailed, match=r"/dev/full cannot be written: No space left on device"):
@@ -92,7 +84,6 @@ def test_a_device_is_written_and_never_read():
 
 
 def test_a_pipe_gets_receipts_until_nobody_reads_it(tmp_path: Path):
-    """Each job once, also without anything to look up."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -105,7 +96,6 @@ def test_a_pipe_gets_receipts_until_nobody_reads_it(tmp_path: Path):
 
 
 def test_a_file_that_takes_no_more_says_so_and_can_be_gone_on_with(tmp_path: Path):
-    """What was torn by the limit is cut off later, and what was whole stays."""
     path = tmp_path / "out.jsonl"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with ReceiptFile(path) as file:
@@ -132,7 +122,6 @@ def refusal(number, value=b"{}", **fields):
 
 
 def test_what_was_refused_may_have_a_later_receipt(tmp_path):
-    """The last of a job holds, whether it was written in this call or in one before."""
     path = tmp_path / "out.jsonl"
     with ReceiptFile(path) as file:
         file.append([refusal(1), result(2, 2), refusal(3), refusal(4)])

@@ -26,12 +26,10 @@ from headrace_workers.cli.submit import print_receipt
 
 @pytest.mark.parametrize("receipt", [result(1, 7), dead(2, 8), dead(None), cancelled(3, 9)])
 def test_a_line_reads_back_as_the_same(receipt: Receipt):
-    """Nothing is lost or added on the way through a file."""
     assert Receipt.from_json(receipt.to_json()) == receipt
 
 
 def test_a_line_is_the_event_with_two_keys_more():
-    """A program reads the fields of the contract, where it came from and what it is."""
     fields = json.loads(result(1, 7).to_json())
     assert (fields["line"], fields["type"], fields["status"]) == (7, "headrace.result.v1", "completed")
     assert result(1, 7).to_json().startswith(LINE_START)
@@ -41,7 +39,6 @@ def test_a_line_is_the_event_with_two_keys_more():
     "text", [b"{}", b"[]", b"7", b"{", b'{"type": 3}', b'{"type":"headrace.output.v1"}', b'{"type":"x","line":"1"}']
 )
 def test_what_is_no_receipt_is_refused(text: bytes):
-    """Another file is not taken for ours."""
     with pytest.raises(InvalidRecord):
         Receipt.from_json(text)
 
@@ -54,7 +51,6 @@ def test_a_blocked_result_is_an_answer_and_a_death_is_none():
 
 
 def test_a_result_fills_every_column():
-    """Job, answer, why it ended, moderation with its cause, each score, tokens, time."""
     assert row(result(1, 4)).cells == (
         "4", "An answer.", "", "stop", "redact email", "f1: 0.50\nrubric: (no model)", "3", "1,234",
     )  # fmt: skip
@@ -62,7 +58,6 @@ def test_a_result_fills_every_column():
 
 
 def test_a_score_goes_by_the_name_of_its_own():
-    """Two criteria of one kind are two to who reads the table."""
     scores = (Score(criterion="regex", name="polite", version="a", value=1.0), Score(criterion="regex", value=0.0))
     assert row(result(1, judge=JudgeVerdict(scores=scores))).criteria == "polite: yes\nregex: no"
 
@@ -91,7 +86,6 @@ def test_what_a_criterion_says_does_not_look_like_a_failure():
     ],
 )
 def test_checks_are_told_in_short(scores, said):
-    """Only failed checks are named; a measured value is no pass, and what was not judged is no failure."""
     made = [
         Score(criterion=name, value=value)
         if value is not None
@@ -102,46 +96,39 @@ def test_checks_are_told_in_short(scores, said):
 
 
 def test_a_withheld_answer_says_so():
-    """A blocked text is not there, and the row does not look empty."""
     blocked = result(1, status="blocked", text=None, moderation=ModerationVerdict(action="block"))
     assert (row(blocked).answer, row(blocked).moderation) == ("(withheld)", "block")
 
 
 def test_an_evaluation_has_only_its_scores():
-    """No answer and no moderation of its own."""
     shown = row(result(1, kind="evaluation", judge=JudgeVerdict(), answer=None, moderation=None))
     assert shown.answer == "(none asked for)"
     assert (shown.ended, shown.tokens, shown.moderation, shown.criteria) == ("evaluation", "", "", "")
 
 
 def test_a_death_tells_its_reason():
-    """Where another row has the answer."""
     assert row(dead(1)).answer == "permanent at generate: too long"
     assert row(dead(None)).job == "unknown"
     assert row(cancelled(1)).cells[1:4] == ("no need", "", "cancelled")
 
 
 def test_texts_are_cut_on_one_line():
-    """Line breaks become spaces; what is left out is marked."""
     assert shorten("a\n\n b  c", 10) == "a b c"
     assert shorten("abcdefghij", 5) == "abcd…"
     assert len(shorten("word " * 100_000, 60)) <= 60
 
 
 def test_a_line_cuts_an_answer_and_never_the_reason_why_there_is_none():
-    """A reason ends with what to do."""
     reason = f"the model is away: {'it did not answer, ' * 20}start it with `headrace worker`"
     assert one_line(dead(1, reason=reason)).endswith("start it with `headrace worker`")
     assert one_line(result(1, text="an answer " * 20)).endswith("…")
 
 
 def test_one_line_has_the_whole_id():
-    """It can be copied into `headrace status`."""
     assert one_line(result(1)).startswith(f"{job_id(1)}  completed  3 tok  1.2 s  An answer.")
 
 
 def test_texts_cannot_steer_the_terminal(capsys):
-    """Neither markup nor escape sequences in an answer have any effect."""
     console(data=True).print(table(None, ("answer",), [("[red]x[/red] \x1b[2J",)]))
     assert "[red]x[/red] \N{REPLACEMENT CHARACTER}[2J" in capsys.readouterr().out
     assert printable("a\x1bb\nc\x9b") == "a\N{REPLACEMENT CHARACTER}b\nc\N{REPLACEMENT CHARACTER}"
@@ -180,7 +167,6 @@ FOUND = (citation(1, cited=True, section="Wheel"), citation(2, cited=False, susp
     ],
 )
 def test_where_an_answer_comes_from(receipt, source):
-    """Its tier where no model made it, and its passages; a table has the column where any job asked for such."""
     assert row(receipt).source == source
     columns, cells = table_of([row(result(2)), row(receipt)])
     assert ("source" in columns) == bool(source)
@@ -188,12 +174,10 @@ def test_where_an_answer_comes_from(receipt, source):
 
 
 def test_an_abstention_says_so():
-    """The text is empty, and the row is not."""
     assert row(grounded("", "abstained", reason="nothing was found")).answer == "(nothing relevant in mill)"
 
 
 def test_passages_are_told_with_where_they_are_from():
-    """A line each; what is not cited, looks like orders, or is no passage is marked."""
     assert passages(grounded(citations=FOUND, unknown=(7,)).event.answer) == [
         "[1] mill.md: Wheel (relevance 0.50)",
         "[2] mill.md (relevance 0.50, not cited, looks as if it gave orders)",
@@ -216,7 +200,6 @@ def test_a_vector_and_a_verdict_are_named():
 
 
 def test_an_answer_without_its_format_is_told_by_its_failure_and_place():
-    """In the place of the category, which says less."""
     letter = dead(1).event.model_copy(update={"failure": "unparsable", "place": "/tall"})
     assert row(Receipt(letter)).answer == "unparsable at generate: too long (/tall)"
     assert row(dead(1)).answer == "permanent at generate: too long"

@@ -43,7 +43,6 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_every_name_of_a_refused_record_leads_to_it(call: Call, refused, name):
-    """`status` says why it was refused, `dead show` and `dead list` show it alone."""
     code, out, err = call("status", name(refused))
     assert (code, out) == (1, "")
     assert "refused at admission: key is 'key-1'" in err
@@ -61,7 +60,6 @@ def test_every_name_of_a_refused_record_leads_to_it(call: Call, refused, name):
 
 
 def test_a_refused_job_is_found_by_its_idempotency_key(call: Call, refused):
-    """Its sender may know no other name of it."""
     code, _, err = call("status", "k", "--tenant", "shop")
     assert code == 1
     assert f"headrace dead show {refused.id}" in err
@@ -69,7 +67,6 @@ def test_a_refused_job_is_found_by_its_idempotency_key(call: Call, refused):
 
 
 def test_an_accepted_job_is_found_by_its_correlation_id(call: Call, ledger: Ledger):
-    """One job is shown, of several the ids are named."""
     jobs = [
         accept(record(job, headers=replaced(record(job).headers, "ce_correlationid", b"order-8")), RULES)
         for job in (generation(idempotency_key="1"), generation(idempotency_key="2"))
@@ -100,7 +97,6 @@ NAMED = {
 
 @pytest.mark.parametrize(("fields", "name"), NAMED.values(), ids=NAMED)
 def test_an_accepted_job_is_found_by_each_name_that_its_sender_knows(call: Call, ledger: Ledger, fields, name):
-    """Whether its id comes from that name or not."""
     job = accepted(generation(**fields))
     ledger.ingest([job, accepted(generation(prompt="other", idempotency_key="other"), "other-event")])
     code, out, _ = call("status", *name, "--json")
@@ -108,7 +104,6 @@ def test_an_accepted_job_is_found_by_each_name_that_its_sender_knows(call: Call,
 
 
 def test_a_name_of_another_tenants_job_is_none_of_this_ones(call: Call, ledger: Ledger):
-    """Nor is a name that nobody has; without a tenant it is said that one may help."""
     ledger.ingest([accepted(generation(idempotency_key="order-9", tenant="shop"))])
     for name in ("order-9", "event-9"):
         assert call("status", name, "--tenant", "other")[::2] == (1, f"{name}: the ledger knows no such job\n")
@@ -127,7 +122,6 @@ def test_an_events_id_is_kept_only_where_the_jobs_does_not_come_from_it(ledger: 
 
 
 def test_a_job_tells_what_was_refused_under_its_id(call: Call, ledger: Ledger):
-    """Its own state is shown, and beside it why another record was turned away."""
     first, second = (
         accept(record(generation(prompt=p, idempotency_key="k"), offset=n), RULES) for n, p in enumerate("ab")
     )
@@ -140,7 +134,6 @@ def test_a_job_tells_what_was_refused_under_its_id(call: Call, ledger: Ledger):
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_the_list_is_readable_at_any_width(call: Call, refused, monkeypatch, columns):
-    """Ids of letters and of jobs are told apart and are whole, and no line is longer than the terminal."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr("headrace_workers.cli.output._PLAIN_WIDTH", columns)
     code, out, _ = call("dead", "list")
@@ -177,7 +170,6 @@ def test_cancelling_what_is_not_known_says_so(call: Call, ledger: Ledger, monkey
 
 
 def test_a_refused_record_is_replayed_as_it_came(ledger: Ledger, refused):
-    """Under its own key and with its own headers."""
     ledger.published([row.id for row in ledger.outbox(10)])
     assert ledger.replay(DeadFilter(id="key-1", replayed=True)) == (1, 0)
     (row,) = ledger.outbox(10)
@@ -186,7 +178,6 @@ def test_a_refused_record_is_replayed_as_it_came(ledger: Ledger, refused):
 
 
 def test_a_job_is_cancelled_by_its_key_as_status_finds_it(call: Call, ledger: Ledger, monkeypatch, tmp_path):
-    """A name of no job, or of several, cancels nothing."""
     monkeypatch.setenv("HEADRACE_LEDGER", f"sqlite:///{tmp_path}/.headrace/ledger.db")
     sent: list[tuple[str, str | None]] = []
 

@@ -38,7 +38,6 @@ def test_the_new_job_asks_the_same_and_names_the_old():
 
 
 def test_the_same_job_and_answer_are_the_same_new_job():
-    """Another answer's is another."""
     one, same, other = (renewed(JOB, entry, row(idempotency_key="1")) for entry in (17, 17, 18))
     assert isinstance(one, New)
     assert one == same
@@ -61,14 +60,12 @@ def test_the_same_job_and_answer_are_the_same_new_job():
     ],
 )  # fmt: skip
 def test_what_cannot_be_sent_says_why(known: Any, reason: str):
-    """Each by itself."""
     made = renewed(JOB, 17, known)
     assert isinstance(made, Rerun)
     assert (made.rerun, made.state, reason in (made.reason or "")) == (None, "not sent", True)
 
 
 def test_who_names_an_old_job_already_names_this_one():
-    """A job that was sent again before, and had as much metadata as may be."""
     full = {"rerun_of": "another"} | {str(n): "" for n in range(31)}
     new = renewed(JOB, 17, row(metadata=full))
     assert isinstance(new, New)
@@ -76,7 +73,6 @@ def test_who_names_an_old_job_already_names_this_one():
 
 
 def test_one_that_has_grown_too_large_holds_no_other():
-    """It was as large as may be; the others are sent."""
     turns = [{"role": "user", "content": "x" * 180_000}] * 5
     room = MAX_VALUE_BYTES - len(row(prompt=None, messages=[*turns, {"role": "user", "content": ""}]).payload)
     turns.append({"role": "user", "content": "x" * room})

@@ -38,7 +38,6 @@ def made(ledger: Ledger) -> int:
     ids=lambda command: " ".join(command[:3]),
 )  # fmt: skip
 def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, command):
-    """They look at once for everything, and not only when it is time."""
     monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)
     with redis_client(redis_server.url) as client, client.pubsub(ignore_subscribe_messages=True) as bell:
         bell.subscribe(RedisNames("headrace.").hints)
@@ -51,6 +50,5 @@ def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, comm
 @pytest.mark.integration
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no url"])
 def test_a_redis_that_does_not_answer_is_no_error(call: Call, made: int, monkeypatch, url):
-    """Then they find it by themselves."""
     monkeypatch.setenv("HEADRACE_REDIS", url)
     assert call("dead", "replay", "--all")[0] == 0

@@ -59,7 +59,6 @@ def carried(running, file, make=None):
 
 
 def test_receipts_come_as_jobs_end(running):
-    """Each once, with the line in the file; empty lines are none."""
     file = call(running, [*jobs("a"), b"", *jobs("b", "c")])
     assert file.turn() == []
     running.turn()
@@ -74,7 +73,6 @@ def test_receipts_come_as_jobs_end(running):
 
 
 def test_a_call_that_was_killed_is_gone_on_with(running):
-    """The next one finds the batch, and asks nothing again; a third with a file of its own gets all answers."""
     lines = jobs("a", "b", "c")
     killed = call(running, lines)
     killed.turn()
@@ -89,7 +87,6 @@ def test_a_call_that_was_killed_is_gone_on_with(running):
 
 
 def test_lines_may_be_added_while_the_first_call_s_batch_runs(running):
-    """They are asked beside; what the other batch has comes from there."""
     lines = jobs("a", "b", "c")
     call(running, lines).turn()
     running.turn()
@@ -98,7 +95,6 @@ def test_lines_may_be_added_while_the_first_call_s_batch_runs(running):
 
 
 def test_what_the_first_call_asked_in_part_is_asked_for_whole_elsewhere(running):
-    """Another output file has none of the receipts that the first had before."""
     lines = jobs("a", "b", "c")
     assert set(carried(running, call(running, lines[:1]))) == {1}
     assert set(carried(running, call(running, lines, answered={1}))) == {2, 3}
@@ -107,7 +103,6 @@ def test_what_the_first_call_asked_in_part_is_asked_for_whole_elsewhere(running)
 
 
 def test_a_batch_whose_files_are_gone_is_asked_anew(running):
-    """The ledger still has the answers."""
     lines = jobs("a", "b")
     carried(running, call(running, lines))
     running.settle()
@@ -126,7 +121,6 @@ def test_a_dead_job_s_receipt_is_its_dead_letter_as_a_whole(running):
 
 
 def test_what_is_refused_at_the_door_has_a_receipt_that_tells_what_it_said(running):
-    """By that a corrected line is known."""
     line = {"prompt": "a", "deadline": "2020-01-01T00:00:00Z", "idempotency_key": "k"}
     file = call(running, [line])
     (job_id,) = file.open
@@ -140,7 +134,6 @@ def test_what_is_refused_at_the_door_has_a_receipt_that_tells_what_it_said(runni
 
 
 def test_a_line_that_was_refused_is_sent_again_by_the_next_call(running):
-    """Unchanged: what refused it, such as a quota, may be another now. Refused once more, it has that receipt."""
     running.ledger.of(Quotas).put("a", 10, "ever")
     lines = jobs("a", "b")
     for _ in range(2):
@@ -153,14 +146,12 @@ def test_a_line_that_was_refused_is_sent_again_by_the_next_call(running):
 
 
 def test_a_key_of_another_job_is_refused(running):
-    """With the reason, and not with the other's answer."""
     carried(running, call(running, jobs("a", idempotency_key="k")))
     receipt = carried(running, call(running, jobs("b", idempotency_key="k")))[1]
     assert (receipt.refused, receipt.event.category) == (True, "conflict")
 
 
 def test_a_batch_that_is_cancelled_ends_all_lines(running):
-    """Lines that were under way, and lines that were not read yet."""
     file = call(running, jobs(*map(str, range(600))))
     file.turn()
     running.turn()

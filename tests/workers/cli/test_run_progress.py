@@ -20,7 +20,6 @@ def test_the_first_answer_is_shown_as_soon_as_it_is_there(capsys):
 
 
 def test_on_a_terminal_it_stands_above_the_bar(monkeypatch, capsys):
-    """The bar is drawn again below it."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     with run_report.shown(2) as show:

@@ -14,7 +14,6 @@ from headrace_workers.features.batches.commands.run_report import Tally, draw_su
 
 
 def test_counts_and_tokens_add_up():
-    """Each receipt counts once, under its end."""
     tally = Tally([result(1), result(2, status="blocked", text=None), dead(3), dead(4), cancelled(5)])
     assert tally.statuses == {"completed": 1, "blocked": 1, "dead": 2, "cancelled": 1}
     assert (tally.jobs, tally.unanswered) == (5, 3)
@@ -23,25 +22,21 @@ def test_counts_and_tokens_add_up():
 
 
 def test_answers_without_their_format_are_counted_by_failure():
-    """Apart from other ends of the same category."""
     letter = dead(1).event.model_copy(update={"failure": "truncated"})
     assert Tally([Receipt(letter), dead(2)]).causes == {"truncated at generate": 1, "permanent at generate": 1}
 
 
 def test_a_groups_time_counts_once():
-    """Four jobs that shared one call of 100 ms kept a worker busy for 100 ms."""
     tally = Tally(result(n, stages=(stage("generate", ran_ms=100.0, group=4),)) for n in range(4))
     assert [(s.stage, s.jobs, s.ran_p50_ms, s.busy_ms) for s in tally.stages] == [("generate", 4, 100.0, 100.0)]
 
 
 def test_stages_stand_in_the_order_of_the_pipeline():
-    """Whatever ended first: an evaluation begins with the judge."""
     tally = Tally([result(1, stages=(stage("judge", attempt=2),)), result(2)])
     assert [(s.stage, s.retried) for s in tally.stages] == [("generate", 0), ("moderate", 0), ("judge", 1)]
 
 
 def test_nothing_is_a_summary_too(capsys):
-    """No receipts, no time: no division by zero."""
     assert rate(5, 0.0) == 0.0
     console(data=True).print(draw_summary(Tally(), Tally(), 0.0))
     assert capsys.readouterr().out == "0 jobs.\n"
@@ -67,7 +62,6 @@ INSULT = Finding(category="insult", detector="d", score=1.0, start=0, end=3, act
 
 
 def test_a_summary_is_three_sentences():
-    """What was done, how fast, and what was flagged and why: each category and each check with its number of jobs."""
     blocked = ModerationVerdict(action="block", findings=(INSULT, INSULT))
     tally = Tally(
         [
@@ -87,20 +81,17 @@ def test_a_summary_is_three_sentences():
 
 
 def test_a_summary_says_that_nothing_was_flagged():
-    """And that all checks hold; an answer that was only measured counts as neither."""
     tally = Tally([result(1, moderation=ALLOWED, judge=verdict(1.0)), result(2, moderation=ALLOWED)])
     assert said(tally)[-1] == "Moderation changed nothing; all 1 checked answer passed."
 
 
 def test_the_speed_of_a_run_that_went_on_is_that_of_its_own_jobs():
-    """The sentence gives the number of jobs; it is left out if all had ended before."""
     both, second = Tally([result(1), result(2)]), Tally([result(2)])
     assert said(both, second)[1].startswith("It took 2.0 s for 1 job of this run, start aside: 0.5 jobs/s,")
     assert not any("It took" in each for each in said(both, Tally()))
 
 
 def test_a_summary_says_what_answers_rest_on():
-    """How many cite their passages, how many abstained, and how many the cache saved."""
     passage = Citation(number=1, document="mill.md", start=0, stop=9, chunk="k", relevance=0.5, cited=True)
     grounded = Grounding(knowledge="mill", floor=0.3, citations=(passage,))
     usage = Usage(prompt_tokens=7, completion_tokens=3)
@@ -114,13 +105,11 @@ def test_a_summary_says_what_answers_rest_on():
 
 
 def test_speed_is_that_of_this_run():
-    """Receipts of earlier runs count as jobs and not as speed."""
     found = summary_dict(Tally([result(1), result(2)]), Tally([result(2)]), 2.0, 1.0)
     assert (found["jobs"], found["this_run"]["jobs"], found["this_run"]["tokens_per_second"]) == (2, 1, 1.5)
 
 
 def test_tokens_of_a_vector_were_read():
-    """And none were written."""
     usage = Usage(prompt_tokens=5, completion_tokens=0)
     made = Embedding(model="m", embedder="m/int8/ab", dimensions=2, vector="AACAPwAAAL8=", usage=usage)
     tally = Tally([result(1), result(2, kind="embedding", embedding=made, answer=None)])

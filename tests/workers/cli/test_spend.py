@@ -41,7 +41,6 @@ def test_a_budget_of_a_key_that_the_tenant_does_not_have_is_refused(call, ledger
 
 
 def test_the_budget_of_a_key_says_which_jobs_it_does_not_cover(call, ledger):
-    """And whether a budget of the tenant covers those."""
     key = json.loads(call("keys", "create", "of the shop", "--tenant", "shop", "--json")[1])["id"]
     told = call("budgets", "set", "shop", "--most", "1", "--key", key)[2].replace("\n", " ")
     assert "jobs from Kafka, lines of batches and replayed jobs have no key" in told
@@ -52,7 +51,6 @@ def test_the_budget_of_a_key_says_which_jobs_it_does_not_cover(call, ledger):
 
 
 def test_costs_are_shown_by_what_is_asked_for(call, ledger):
-    """An unknown price is called unknown, and never 0. Of an upper bound the table says how much it is."""
     from headrace_workers.core.ledger.accounting import FinishedJob
 
     def ended(tenant, model, amount, currency):

@@ -34,7 +34,6 @@ STATE, WAITED, RAN = 1, 4, 5  # columns of step_rows
 
 
 def test_a_step_in_hand_tells_since_when_and_by_whom(ledger):
-    """While it runs only its claim knows; before a worker has begun it, that is said."""
     (job_id,) = take_in(ledger, [generation()])
     claim = claim_one(ledger)
     (row,) = step_rows(JobDetails.of(ledger.job(job_id)))
@@ -56,7 +55,6 @@ def test_a_step_in_hand_tells_since_when_and_by_whom(ledger):
 
 
 def test_operators_see_what_http_shows_and_more(ledger: Ledger):
-    """`headrace status JOB --json` has all fields of `GET /v1/jobs/JOB`, with the same values."""
     (job_id,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
     answer(ledger, job_id)
     (standing,) = ledger.standings([job_id]).values()
@@ -70,7 +68,6 @@ def test_operators_see_what_http_shows_and_more(ledger: Ledger):
 
 
 def test_a_step_in_nobodys_hands_names_nobody(ledger):
-    """One that waits, and one that was given back."""
     (job_id,) = take_in(ledger, [generation()])
     for _ in range(2):
         job = JobDetails.of(ledger.job(job_id))
@@ -100,7 +97,6 @@ def followed(ledger: Ledger) -> str:
 
 
 def test_a_job_is_shown_with_what_follows_it(call: Call, ledger: Ledger, followed: str):
-    """Each unit with its endpoint, state, attempts and reason; units of other jobs are left out."""
     shown = json.loads(call("status", followed, "--json")[1])
     ids = {unit.pop("endpoint"): unit.pop("id") for unit in shown["units"]}
     assert shown["units"] == [
@@ -119,7 +115,6 @@ def test_a_job_is_shown_with_what_follows_it(call: Call, ledger: Ledger, followe
 
 
 def test_a_job_that_nothing_follows_has_no_such_table(call: Call, ledger: Ledger):
-    """In JSON the list is empty."""
     (job,) = take_in(ledger, [generation()])
     assert "what follows" not in call("status", job)[1]
     assert json.loads(call("status", job, "--json")[1])["units"] == []
@@ -141,7 +136,6 @@ def test_who_follows_what_and_how_far_behind_is_told(call: Call, ledger: Ledger)
 
 
 def test_the_whole_shows_what_people_would_say(call: Call, tmp_path, monkeypatch):
-    """By tenant and criterion, with the interval; nothing where nobody labels."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     monkeypatch.setenv("HEADRACE_LEDGER", url)
     with sqlite_ledger(tmp_path) as ledger:
@@ -155,7 +149,6 @@ def test_the_whole_shows_what_people_would_say(call: Call, tmp_path, monkeypatch
 
 
 def test_the_whole_shows_what_was_judged_and_what_is_held(call: Call, ledger: Ledger):
-    """By why there is no score, the most frequent first; by stage and what it waits for, with a reason."""
     assert not any(said in call("status")[1] for said in ("by why", "waits for"))
     (job_id,) = take_in(ledger, [evaluation()])
     with writing(ledger.engine) as tx:
@@ -240,7 +233,6 @@ def test_a_process_that_was_started_again_is_shown_with_the_end_of_the_one_befor
 
 
 def test_health_says_which_kinds_there_are(shown):
-    """A slip of the pen is no dead process."""
     code, _, said = shown("health", "brigde")
     assert (code, "'brigde' is no kind of process: it may be bridge or worker" in said) == (2, True)
     assert shown("health", "worker")[0] == shown("health", "worker", "--json")[0] == 1
@@ -258,7 +250,6 @@ def test_health_for_machines_tells_who_is_stuck_and_fails(shown, settings):
 
 
 def test_which_policy_holds_is_shown(shown, settings, tmp_path):
-    """Its version and file; and what is wrong with what the file says now, until it is right."""
     file, now = tmp_path / "policy.toml", [0.0]
     file.write_text("screen = true\n")
     policy = WatchedPolicy(file, every=2.0, monotonic=lambda: now[0])

@@ -38,7 +38,6 @@ def last_line(stderr: bytes) -> str:
 
 @pytest.mark.parametrize("arguments", slow_after_first(PRINTS), ids=" ".join)
 def test_a_full_disk_is_one_line_and_an_exit_code(home, arguments):
-    """`> /dev/full`: nothing was printed, and the exit code says so."""
     with Path("/dev/full").open("wb") as full:
         done = headrace(home, *arguments, stdout=full.fileno())
     assert done.returncode == 1
@@ -47,7 +46,6 @@ def test_a_full_disk_is_one_line_and_an_exit_code(home, arguments):
 
 @pytest.mark.parametrize("arguments", slow_after_first(PRINTS), ids=" ".join)
 def test_a_reader_that_has_enough_ends_it_quietly(home, arguments):
-    """As `head` does: the code that a shell shows for SIGPIPE, and no word."""
     reader, writer = os.pipe()
     os.close(reader)
     done = headrace(home, *arguments, stdout=writer)
@@ -58,8 +56,6 @@ def test_a_reader_that_has_enough_ends_it_quietly(home, arguments):
 
 
 def test_a_file_over_its_size_limit_is_one_line(home):
-    """`ulimit -f`: as a full disk."""
-
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 
@@ -77,7 +73,6 @@ def test_without_a_standard_output_nothing_else_becomes_it(home):
 
 
 def test_words_that_nobody_hears_end_nothing(home):
-    """Standard error on a full disk, or closed: the data is there, and so is the code."""
     with Path("/dev/full").open("wb") as full:
         done = headrace(home, "schema", "export", "c", stdout=subprocess.PIPE, stderr=full.fileno())
     assert (done.returncode, b"c/asyncapi.json" in done.stdout) == (0, True)
@@ -87,14 +82,12 @@ def test_words_that_nobody_hears_end_nothing(home):
 
 
 def test_without_a_standard_input_it_is_empty(home):
-    """`<&-` is no input, not an error in the program."""
     closed = {"stdin": subprocess.DEVNULL, "preexec_fn": lambda: os.close(0)}
     done = headrace(home, "submit", "-", stdout=subprocess.PIPE, **closed)
     assert (done.returncode, last_line(done.stderr)) == (0, "standard input: the file has no jobs")
 
 
 def test_a_terminal_of_few_characters_is_no_obstacle(home):
-    """An answer in another script than the terminal's ends no command."""
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
     text = "Größe 川".encode("unicode_escape").decode()
     code = f"from headrace_workers.cli import streams, output; streams.guard(); output.put('{text}'); streams.finish()"

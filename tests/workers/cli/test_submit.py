@@ -28,7 +28,6 @@ from headrace_workers.runtime.bridge.partitions import Partitions
 def test_ctrl_c_while_receipts_are_waited_for_says_that_jobs_go_on(
     tmp_path: Path, embedded_kafka: KafkaServer, fresh_prefix: str, count: int
 ) -> None:
-    """With the job's id where there is one; the exit code is an interrupt's, and the jobs are in Kafka."""
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     (tmp_path / "jobs.jsonl").write_text('{"prompt": "a", "model": "echo"}\n' * count)
@@ -59,7 +58,6 @@ def test_ctrl_c_while_receipts_are_waited_for_says_that_jobs_go_on(
 def test_a_wait_that_took_too_long_names_the_command_that_shows_the_job(
     tmp_path: Path, embedded_kafka: KafkaServer, fresh_prefix: str
 ) -> None:
-    """The user reads which command says what the job waits for."""
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     wait = ("submit", "-p", "a", "--model", "echo", "--wait", "--timeout", "0.1")
@@ -75,7 +73,6 @@ def _run(tmp_path: Path, environment: dict[str, str], *words: str) -> "subproces
 def test_topics_that_no_bridge_has_read_are_told_of(
     tmp_path: Path, apache_kafka: KafkaServer, fresh_prefix: str
 ) -> None:
-    """Their prefix may be wrong. A bridge commits when it begins, before there is a record."""
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     submit = ("submit", "-p", "a", "--model", "echo")

@@ -16,7 +16,6 @@ from headrace_workers.core.ledger.ledger import Ledger
 def test_a_key_with_other_content_is_told_before_anything_is_sent(
     call: Call, tmp_path, monkeypatch, embedded_kafka: KafkaServer, fresh_prefix: str, durable: bool
 ):
-    """Its id is not printed. The same content again is no trouble, and neither is what stands beside it."""
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     url = sqlite_tables(tmp_path / "ledger.db")

@@ -35,7 +35,6 @@ def queues(status: str) -> dict[str, object]:
 
 
 def test_status_names_the_queue_and_the_command(call: Call, ledger, redis_server, monkeypatch):
-    """Also when the work has been handed out already: it lies in Redis, and nobody takes it."""
     take_in(ledger, [generation(), evaluation()])
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
@@ -52,7 +51,6 @@ def test_status_names_the_queue_and_the_command(call: Call, ledger, redis_server
 @pytest.mark.integration
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no url", None])
 def test_a_redis_that_does_not_answer_is_no_error(call: Call, ledger, monkeypatch, url):
-    """Then it is not known, and nobody is told to start anything."""
     take_in(ledger, [generation()])
     if url:
         monkeypatch.setenv("HEADRACE_REDIS", url)
@@ -65,7 +63,6 @@ def test_a_redis_that_does_not_answer_is_no_error(call: Call, ledger, monkeypatc
 
 
 def test_the_redis_of_another_ledgers_stack_is_not_asked(tmp_path):
-    """A stack that runs here says nothing about a deployment elsewhere."""
     stack = {"kafka": "k:1", "redis": "redis://r", "ledger": "sqlite:///l", "pid": os.getpid()}
     (tmp_path / "run.json").write_text(json.dumps(stack))
     home = {"HEADRACE_HOME": str(tmp_path)}
@@ -86,18 +83,15 @@ def test_the_redis_of_another_ledgers_stack_is_not_asked(tmp_path):
     ],
 )
 def test_each_queue_has_its_command(queue, arguments):
-    """Word for word what `headrace worker` takes."""
     assert start_command(queue) == f"headrace worker --role {arguments}"
 
 
 def test_what_is_not_known_is_not_said():
-    """No Redis, no claim; each queue once."""
     assert unserved(["a", "b", "a"], None) == []
     assert unserved(["a", "b", "a"], frozenset("b")) == ["a"]
 
 
 def test_a_warning_comes_once_a_queue(ledger):
-    """Of those in which these very jobs stand; when a worker is lost later, that is said then."""
     ids = take_in(ledger, [generation(), evaluation()])
     take_in(ledger, [generation(model="other")])
     said: list[str] = []

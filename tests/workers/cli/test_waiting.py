@@ -61,7 +61,6 @@ class World:
 
 
 def test_receipts_of_our_jobs_come_with_their_lines():
-    """Those of others are passed over, and a second one of a job too."""
     world = World()
     world.coming = [result(9), result(2), result(2), result(1)]
     found = list(world.waiting(ledger=False).ends(world, None))
@@ -69,7 +68,6 @@ def test_receipts_of_our_jobs_come_with_their_lines():
 
 
 def test_time_that_is_over_ends_the_wait():
-    """What has not ended stays open, for the caller to tell."""
     world = World()
     world.coming = [result(1)]
     waiting = world.waiting(ledger=False)
@@ -79,7 +77,6 @@ def test_time_that_is_over_ends_the_wait():
 
 
 def test_an_end_that_kafka_lost_is_found_in_the_ledger():
-    """A broker in memory that died has told nobody."""
     world = World()
     world.known = {job_id(1), job_id(2)}
     world.ends = {job_id(1): result(1), job_id(2): dead(2)}
@@ -88,7 +85,6 @@ def test_an_end_that_kafka_lost_is_found_in_the_ledger():
 
 
 def test_the_end_of_a_job_that_was_sent_before_is_told_at_once():
-    """It comes by Kafka no second time: the first look at the ledger does not wait for seconds of silence."""
     world = World()
     world.known = {job_id(1), job_id(2)}
     world.ends = {job_id(1): result(1)}
@@ -98,7 +94,6 @@ def test_the_end_of_a_job_that_was_sent_before_is_told_at_once():
 
 
 def test_a_job_that_the_ledger_never_saw_is_sent_again():
-    """Once it is known it is not sent a third time."""
     world = World()
     world.known = {job_id(1)}
     list(world.waiting().ends(world, 30.0))
@@ -106,7 +101,6 @@ def test_a_job_that_the_ledger_never_saw_is_sent_again():
 
 
 def test_what_the_ledger_has_and_does_not_end_is_looked_at():
-    """After some seconds of silence, and never what the ledger does not know; its trouble loses no end."""
     world = World()
     world.known, world.ends, world.away = {job_id(1), job_id(2)}, {job_id(2): result(2)}, True
     found = list(world.waiting().ends(world, 6.0))
@@ -120,7 +114,6 @@ def test_what_the_ledger_has_and_does_not_end_is_looked_at():
 
 
 def test_accepted_means_that_the_ledger_has_it():
-    """Refused ones come back with the reason; what is not known in time is counted."""
     world = World()
     world.known = {job_id(1)}
     world.refusals = [dead(2, reason="no such model")]
@@ -133,7 +126,6 @@ def test_accepted_means_that_the_ledger_has_it():
 
 
 def test_a_job_that_the_ledger_does_not_know_is_told_once(capsys):
-    """It also tells how many of them there are after an interrupted wait."""
     world = World()
     world.resend = lambda _entries: None
     world.known = {job_id(1)}
@@ -147,7 +139,6 @@ def test_a_job_that_the_ledger_does_not_know_is_told_once(capsys):
 
 
 def test_the_end_of_the_time_is_the_last_look_at_the_ledger():
-    """An end that it has is told, also when the time was too short for a look before."""
     world = World()
     world.known = {job_id(1), job_id(2)}
     world.ends = {job_id(1): result(1)}
@@ -165,7 +156,6 @@ def refusal(number: int, topic: str = "jobs.generation") -> Receipt:
 
 
 def test_a_job_that_is_known_with_other_content_is_told_as_refused():
-    """The first job's answer is none to what was asked under its key now; the ledger is asked where Kafka is silent."""
     world = World()
     world.known = {job_id(1), job_id(2)}
     world.ends = {job_id(1): result(1), job_id(2): result(2)}
@@ -175,7 +165,6 @@ def test_a_job_that_is_known_with_other_content_is_told_as_refused():
 
 
 def test_who_waits_for_a_refused_job_is_told_and_waits_no_longer():
-    """By what the letter refers to; of a refused wish to cancel the job itself may go on."""
     world = World()
     world.coming = [refusal(1, topic="jobs.cancellation"), refusal(2), result(1)]
     found = list(world.waiting(ledger=False).ends(world, None))

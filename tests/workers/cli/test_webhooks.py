@@ -40,7 +40,6 @@ def add(run):
 
 
 def test_a_receiver_is_registered_tried_rotated_and_forgotten(ledger, run, add):
-    """Its secret is shown when it is made, and at no other time; in the ledger it is sealed."""
     with receiving() as receiver:
         made = add(receiver.url, "--event", "job.failed", "--name", "shop", "--tenant", "acme")
         assert (made["tenant"], made["name"], made["event_types"]) == ("acme", "shop", ["job.failed"])
@@ -61,7 +60,6 @@ def test_a_receiver_is_registered_tried_rotated_and_forgotten(ledger, run, add):
 
 
 def test_a_secret_that_nobody_was_shown_signs_nothing(ledger, run, add, full_disk):
-    """Where standard output takes nothing: no receiver is registered, and one that is there is signed for as before."""
     made = add("https://shop.example/hooks")
     before = ledger.of(Webhooks).endpoint(made["id"])
     for words in (("rotate", made["id"], "--overlap", "0"), ("add", "https://shop.example/other")):
@@ -72,7 +70,6 @@ def test_a_secret_that_nobody_was_shown_signs_nothing(ledger, run, add, full_dis
 
 
 def test_a_receiver_that_does_not_take_it_is_told(ledger, run, add):
-    """Exit code 1."""
     with receiving(says(500)) as receiver:
         made = add(receiver.url)
         assert json.loads(run("test", made["id"], "--json", code=1))["error"] == "it answered 500"
@@ -88,14 +85,12 @@ def test_a_receiver_that_does_not_take_it_is_told(ledger, run, add):
     ],
 )
 def test_what_cannot_be_registered_is_refused(ledger, run, monkeypatch, url, words):
-    """Exit code 2, and nothing is written."""
     monkeypatch.delenv("HEADRACE_WEBHOOK_HTTP")
     run("add", url, *words, code=2)
     assert ledger.of(Webhooks).endpoints() == []
 
 
 def test_a_secret_of_ones_own_and_a_key_pair(ledger, run, add, tmp_path):
-    """From a file, never from the command line; of a pair the public key is shown."""
     file = tmp_path / "secret"
     file.write_text("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\n")
     assert add("https://shop.example/", "--secret-file", str(file))["signing_secret"] == file.read_text().strip()
@@ -104,7 +99,6 @@ def test_a_secret_of_ones_own_and_a_key_pair(ledger, run, add, tmp_path):
 
 
 def test_the_secret_of_callbacks_stays_the_same(ledger, run, add):
-    """It is made with the first question, or the first callback."""
     first = run("secret", "--tenant", "acme")
     assert first.startswith("whsec_")
     assert run("secret", "--tenant", "acme") == first
@@ -112,7 +106,6 @@ def test_the_secret_of_callbacks_stays_the_same(ledger, run, add):
 
 
 def test_deliveries_are_listed_and_sent_again(ledger, run, add):
-    """What failed, in a range, with a preview; twice sends nothing twice."""
     office = Office(ledger)
     with receiving(says(410, b"never again")) as receiver:
         endpoint = add(receiver.url)["id"]
@@ -142,7 +135,6 @@ def test_deliveries_are_listed_and_sent_again(ledger, run, add):
 
 
 def test_replay_asks_first(ledger, run, add):
-    """Nobody is there: it says so, and sends nothing."""
     office = Office(ledger, sealer=_sealer())
     with receiving(says(410)) as receiver:
         endpoint = add(receiver.url)["id"]
@@ -154,7 +146,6 @@ def test_replay_asks_first(ledger, run, add):
 
 
 def test_disabled_is_told_nothing_more(ledger, run, add):
-    """Until it is enabled."""
     office = Office(ledger, sealer=_sealer())
     with receiving() as receiver:
         endpoint = add(receiver.url)["id"]
@@ -172,7 +163,6 @@ def _sealer():
 
 
 def test_an_endpoint_that_is_paused_shows_until_when(ledger, run):
-    """Until then nothing is sent to it, whatever the time of a delivery's next attempt."""
     run("add", "https://shop.example/hooks")
     with writing(ledger.engine) as tx:
         tx.execute(update(ENDPOINTS).values(failures=5, failing_since=43_200_000, paused_until=86_400_043_200_000))

@@ -53,7 +53,6 @@ NOT_TEXT = "is not UTF-8, and names nothing"
     ids=lambda each: " ".join(each)[:40].encode("ascii", "replace").decode() if isinstance(each, tuple) else "",
 )
 def test_it_is_told_in_words(call: Call, ledger: Ledger, arguments: tuple[str, ...], words: str):
-    """Exit code 2, nothing on standard output, and nothing is kept."""
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
     assert words in " ".join(err.split())
@@ -74,7 +73,6 @@ def test_a_file_without_a_secret_is_refused(call: Call, ledger: Ledger, tmp_path
 
 
 def test_a_file_whose_name_is_no_text_is_read(call: Call, ledger: Ledger, tmp_path: Path):
-    """Such names are files' own."""
     file = tmp_path / f"{TORN}.jsonl"
     file.write_text('{"prompt": "Name three rivers."}\n')
     code, out, _ = call("batch", "submit", str(file))

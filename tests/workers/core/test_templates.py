@@ -35,13 +35,11 @@ def test_fields_go_where_they_are_named() -> None:
 
 
 def test_a_text_with_places_has_no_other_syntax() -> None:
-    """Callers of OpenAI's evals write for templates without logic, and send LaTeX."""
     text = "{% if a %}{# a #} {{a}}\r\n"
     assert Template.parse(text).fill({"a": "1"}) == "{% if a %}{# a #} 1\r\n"
 
 
 def test_what_a_row_brings_is_not_looked_at_again() -> None:
-    """A row cannot ask for another field, nor for anything of ours."""
     assert Template.parse("{{a}}{{b}}").fill({"a": "{{b}}", "b": "{0.__class__} {{a}}"}) == "{{b}}{0.__class__} {{a}}"
 
 
@@ -49,14 +47,12 @@ def test_what_a_row_brings_is_not_looked_at_again() -> None:
     ("row", "reason"), [({"b": 1, "c": 2}, "it lacks `a`; it has `b`, `c`"), ({"a": None}, "null")]
 )
 def test_what_a_row_lacks_is_named(row: dict[str, object], reason: str) -> None:
-    """Null is not a text "null"."""
     with pytest.raises(NoSuchField, match=reason):
         Template.parse("{{a}}").fill(row)
 
 
 @pytest.mark.parametrize("text", ["{{", "{{}}", "{{a", "{{ }} x", "x {{a{b}}}"])
 def test_what_opens_no_placeholder_is_refused(text: str) -> None:
-    """Rather than sent to a model as it stands."""
     with pytest.raises(ValueError, match="opens no placeholder"):
         Template.parse(text)
 
@@ -132,7 +128,6 @@ def test_no_filter_fails_for_values_at_the_edges(name: str) -> None:
     ],
 )
 def test_a_template_that_calls_looks_up_or_imports_is_refused(code: str) -> None:
-    """The line is named, for the author to find it."""
     with pytest.raises(WrongTemplate) as refused:
         Template.with_logic(f"one\n{code}", VARIABLES)
     assert refused.value.line == 2

@@ -50,7 +50,6 @@ c = 9
     ],
 )
 def test_where_a_key_stands(keys: Keys, line: int | None) -> None:
-    """Or what is around it, where it stands in a table of one line, or nowhere."""
     tomllib.loads(TEXT)
     assert line_of(TEXT, keys) == line
 

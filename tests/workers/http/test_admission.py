@@ -44,8 +44,6 @@ def _raises(error: Exception) -> Callable[[], None]:
 
 
 def test_few_checks_run_at_once_and_the_others_wait() -> None:
-    """A tenant leaves a thread to others, all tenants have their bound, and each waiting check is done in the end."""
-
     async def run() -> None:
         examinations, held = Examinations(patience=60.0), Held()
         mine = [asyncio.create_task(examinations.run("a", held)) for _ in range(20)]
@@ -61,8 +59,6 @@ def test_few_checks_run_at_once_and_the_others_wait() -> None:
 
 
 def test_a_check_that_cannot_begin_in_time_is_refused() -> None:
-    """The client is told when to come again, and that its tenant does too much at a time."""
-
     async def run() -> None:
         examinations, held = Examinations(patience=0.05), Held()
         begun = [asyncio.create_task(examinations.run("a", held)) for _ in range(AT_A_TIME)]
@@ -95,8 +91,6 @@ def test_a_check_whose_client_has_gone_keeps_its_place_until_it_ends() -> None:
 
 
 def test_errors_of_checks_are_raised() -> None:
-    """An error of the request stays as it is; where the machine is too busy to tell, the client may come again."""
-
     async def run() -> None:
         examinations = Examinations(patience=60.0)
         with pytest.raises(InvalidRecord, match="no schema"):

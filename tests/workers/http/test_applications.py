@@ -31,7 +31,6 @@ def told(response: Any) -> dict[str, Any]:
 
 
 def test_an_application_is_a_name_like_a_models(asking: openai.OpenAI) -> None:
-    """Its receipt says which version answered, and its criteria were used. The conversation follows its messages."""
     found = asking.chat.completions.create(
         model="triage",
         messages=[{"role": "user", "content": "What burns?"}],
@@ -53,7 +52,6 @@ def test_variables_alone_are_enough(asking: openai.OpenAI) -> None:
 
 
 def test_a_stored_prompt_of_openai_is_an_application(asking: openai.OpenAI) -> None:
-    """By `prompt`, whose variables may be parts of text."""
     prompt = {
         "id": "triage",
         "version": "production",

@@ -19,7 +19,6 @@ def model(gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_it_answers_as_generators_do(model: Generator) -> None:
-    """Order, limits, stop texts, system messages, characters beyond ASCII, and usage."""
     outcomes = model.generate(
         [
             ask("one two three"),
@@ -38,7 +37,6 @@ def test_it_answers_as_generators_do(model: Generator) -> None:
 
 
 def test_its_refusals_have_their_categories(gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown model and a wrong key may be answered by another model; a wrong request never is."""
     monkeypatch.setenv("OTHER_KEY", gateway.key())
     known = {"api_key": "env:OTHER_KEY", "first_token": 60.0, "total": 120.0}
     (unknown,) = remote(tmp_path, "openai", gateway.url, model="nobody", **known).generate([ask("hi")])

@@ -24,7 +24,6 @@ JOB = {"model": "echo", "prompt": "x", "lane": "interactive"}
 def test_what_would_only_wait_is_refused_with_the_reason(
     settings: Settings, bridge: Any, limited: Callable[[Settings], Settings], why: str, wait: str
 ):
-    """On our own paths and on OpenAI's, once a job waits that nobody runs; bulk work may wait for its turn."""
     with served(limited(settings)) as gateway, gateway.client() as client:
         with bridge():
             assert client.post("/v1/jobs", json=JOB).status_code == 202

@@ -23,7 +23,6 @@ def told(answer: httpx.Response) -> str:
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/batches", "/v1/files", "/v1/no/such/thing"])
 @pytest.mark.parametrize("encoding", ["gzip", "BR", "identity, gzip"])
 def test_a_body_that_is_encoded_is_refused_by_its_header(gateway: Gateway, path: str, encoding: str):
-    """Whatever is in it: 415, with the header's name and what to do."""
     with gateway.client() as client:
         answer = client.post(path, content=gzip.compress(CHAT), headers={"content-encoding": encoding})
     assert answer.status_code == 415
@@ -34,7 +33,6 @@ def test_a_body_that_is_encoded_is_refused_by_its_header(gateway: Gateway, path:
 
 
 def test_an_encoding_is_told_in_our_own_shape_on_our_own_paths(gateway: Gateway):
-    """And `identity` is none."""
     with gateway.client() as client:
         answer = client.post("/v1/jobs", content=CHAT, headers={"content-encoding": "zstd"})
         assert (answer.status_code, answer.json()["type"]) == (415, "urn:headrace:problem:unsupported_media_type")
@@ -64,7 +62,6 @@ def test_an_encoding_is_told_in_our_own_shape_on_our_own_paths(gateway: Gateway)
     ],
 )
 def test_what_is_no_document_is_told_in_the_same_words_everywhere(gateway: Gateway, path: str, body: bytes, words: str):
-    """Whatever type the client says it is."""
     with gateway.client() as client:
         for kind in ("application/json", "application/json; charset=utf-16", "text/plain"):
             answer = client.post(path, content=body, headers={"content-type": kind})
@@ -73,7 +70,6 @@ def test_what_is_no_document_is_told_in_the_same_words_everywhere(gateway: Gatew
 
 
 def test_what_type_a_client_says_a_body_is_does_not_matter(gateway: Gateway):
-    """Many say another than they mean."""
     with gateway.client() as client:
         for headers in ({}, {"content-type": "text/plain"}, {"content-type": "application/x-www-form-urlencoded"}):
             answer = client.post("/v1/batches", content=FEW, headers=headers)
@@ -103,7 +99,6 @@ def test_a_request_that_does_not_say_how_long_it_is_is_refused(gateway: Gateway,
 
 
 def test_who_waits_for_a_word_before_the_body_gets_it(gateway: Gateway):
-    """`Expect: 100-continue`, and a body that is not wanted is refused before it is sent."""
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.key()}\r\n" \
            "Expect: 100-continue\r\nConnection: close\r\n"  # fmt: skip
     answered, _ = raw(gateway, f"{head}Content-Length: 1\r\n\r\n", [b"{"])
@@ -116,7 +111,6 @@ def test_who_waits_for_a_word_before_the_body_gets_it(gateway: Gateway):
 
 
 def test_what_is_not_here_says_where_it_is_told_what_is(gateway: Gateway):
-    """A path that others have, and a method."""
     with gateway.client() as client:
         for method, path, status in (("GET", "/v1/audio/speech", 404), ("DELETE", "/v1/models/echo", 405)):
             answer = client.request(method, path)
@@ -125,7 +119,6 @@ def test_what_is_not_here_says_where_it_is_told_what_is(gateway: Gateway):
 
 
 def test_a_store_that_is_not_there_is_refused_before_there_is_a_job(gateway: Gateway):
-    """Another tenant's, too; as a wish and as a tool."""
     gateway.services.ledger.of(VectorStores).create(
         "stranger", "vs_theirs", name="n", description=None, metadata={}, expire_days=None, files=()
     )
@@ -155,7 +148,6 @@ def test_a_store_that_is_not_there_is_refused_before_there_is_a_job(gateway: Gat
     ],
 )
 def test_what_a_field_must_be_is_told_in_the_words_of_the_contract(gateway: Gateway, path: str, body, words: str):
-    """And not in a library's."""
     with gateway.client() as client:
         answer = client.get(path) if body is None else client.post(path, json=body)
     assert answer.status_code == 400

@@ -7,14 +7,12 @@ from headrace_workers.http.bodies import GRACE_SECONDS, LEAST_RATE, Pace
 
 
 def test_a_path_has_its_own_bound_with_all_below_it(monkeypatch: pytest.MonkeyPatch):
-    """The longest that fits counts; all others have the usual one."""
     monkeypatch.setattr(bodies, "BODY_BYTES", {"/v1/files": 5, "/v1/files/small": 2})
     found = [bodies.body_bound(path, 1) for path in ("/v1/files", "/v1/files/x", "/v1/filesx", "/v1/files/small/x")]
     assert found == [5, 5, 1, 2]
 
 
 def test_a_slow_upload_may_take_its_time():
-    """A gigabyte, in pieces, each after a while: for days, if it must."""
     pace = Pace()
     for _ in range(20_000):
         pace.took(50.0, 50 * LEAST_RATE)
@@ -22,7 +20,6 @@ def test_a_slow_upload_may_take_its_time():
 
 
 def test_who_drips_is_given_up():
-    """A byte each half a minute makes up for nothing."""
     pace = Pace()
     pace.took(30.0, 1)
     assert pace.left > 0
@@ -31,7 +28,6 @@ def test_who_drips_is_given_up():
 
 
 def test_what_came_fast_is_no_leave_to_stop():
-    """However much it was."""
     pace = Pace()
     pace.took(1.0, 10**9)
     assert pace.left == GRACE_SECONDS

@@ -16,7 +16,6 @@ JOB = {"model": "echo", "prompt": "x"}
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer x", "Basic eDp5", "Bearer of a new key"])
 def test_nobody_comes_in_without_a_key(gateway: Gateway, header: str | None):
-    """401 with what to do, and the way to say who one is."""
     if header == "Bearer of a new key":
         header = f"Bearer {new_token().text}"
     headers = {} if header is None else {"authorization": header}
@@ -29,7 +28,6 @@ def test_nobody_comes_in_without_a_key(gateway: Gateway, header: str | None):
     "kind", ["application/json", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"]
 )
 def test_who_has_no_key_is_told_so_before_anything_is_read(gateway: Gateway, kind: str):
-    """On every route that takes a body: none is waited for, and no file of a form is written to the disk."""
     paths = [path for path, operations in described(gateway)["paths"].items() if "post" in operations]
     assert {"/v1/files", "/v1/uploads/{upload_id}/parts", "/v1/batches", "/v1/jobs"} <= set(paths)
     for path in paths:
@@ -38,7 +36,6 @@ def test_who_has_no_key_is_told_so_before_anything_is_read(gateway: Gateway, kin
 
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
 def test_whose_key_lacks_the_scope_is_told_so_before_anything_is_read(gateway: Gateway, kind: str):
-    """On every route that takes a body, as who has no key."""
     key = f"Authorization: Bearer {gateway.key('default', METRICS)}"
     for path, operations in described(gateway)["paths"].items():
         if "post" not in operations:
@@ -49,7 +46,6 @@ def test_whose_key_lacks_the_scope_is_told_so_before_anything_is_read(gateway: G
 
 
 def test_a_key_does_what_its_scopes_say(gateway: Gateway):
-    """To write implies to read; what is missing is named."""
     with gateway.client(gateway.key("default", JOBS_READ)) as reads:
         told = reads.post("/v1/jobs", json=JOB)
         assert (told.status_code, "jobs:write" in told.json()["detail"]) == (403, True)
@@ -61,7 +57,6 @@ def test_a_key_does_what_its_scopes_say(gateway: Gateway):
 
 
 def test_a_key_that_was_revoked_opens_nothing(gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
-    """Once what was remembered of it is too old."""
     monkeypatch.setattr(keyring, "KEPT_SECONDS", 0.0)
     key = gateway.key()
     with gateway.client(key) as client:
@@ -71,7 +66,6 @@ def test_a_key_that_was_revoked_opens_nothing(gateway: Gateway, monkeypatch: pyt
 
 
 def test_a_key_with_another_s_id_opens_nothing(gateway: Gateway):
-    """The id finds the row, and the digest of the whole decides."""
     import zlib
 
     key_id, secret = gateway.key().split("_")[1], "0" * 48
@@ -96,7 +90,6 @@ def test_without_keys_it_answers_programs_of_this_machine(gateway: Gateway):
 
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
 def test_a_tenant_that_asks_too_often_is_told_so_before_anything_is_read(settings: Settings, kind: str):
-    """On every route that takes a body and looks at keys before it; and each request costs one token, not two."""
     # One request at a time; the next one may come when this test is over, however slow the machine is.
     with served(changed(settings, GatewaySettings(rate=0.0001)), connected=False) as gateway:
         key = gateway.key()

@@ -19,7 +19,6 @@ def client(gateway: Gateway):
 
 
 def test_a_conversation_is_answered(client: openai.OpenAI):
-    """With a text, the tokens, and the receipt of a job that was moderated and judged."""
     found = client.chat.completions.create(
         model="echo",
         messages=RIVERS,
@@ -39,7 +38,6 @@ def test_a_conversation_is_answered(client: openai.OpenAI):
 
 
 def test_a_text_is_moderated(client: openai.OpenAI):
-    """What the policy redacts is redacted, in a stream as well."""
     messages = [{"role": "user", "content": "Write to ann@headrace.io."}]
     found = client.chat.completions.create(model="echo", messages=messages)
     assert "[EMAIL]" in found.choices[0].message.content
@@ -48,7 +46,6 @@ def test_a_text_is_moderated(client: openai.OpenAI):
 
 
 def test_chunks_come_to_the_answer(client: openai.OpenAI):
-    """The last but one says why it ended, the last what it took."""
     question = {"role": "user", "content": "Once upon a time there was a mill. " * 10}
     chunks = list(
         client.chat.completions.create(
@@ -64,7 +61,6 @@ def test_chunks_come_to_the_answer(client: openai.OpenAI):
 
 
 def test_under_a_key_it_is_one_job(client: openai.OpenAI):
-    """The second time its end is there already; for another body the key is taken."""
     key = str(uuid4())
     ids = {
         client.chat.completions.create(model="echo", messages=RIVERS, extra_headers={"Idempotency-Key": key}).id
@@ -95,7 +91,6 @@ def test_under_a_key_it_is_one_job(client: openai.OpenAI):
     ],
 )
 def test_what_cannot_be_had_is_refused_by_name(client: openai.OpenAI, change, error, code, param):
-    """Before a job is made."""
     with pytest.raises(error) as caught:
         client.chat.completions.create(**{"model": "echo", "messages": RIVERS, **change})
     assert caught.value.param == param
@@ -103,7 +98,6 @@ def test_what_cannot_be_had_is_refused_by_name(client: openai.OpenAI, change, er
 
 
 def test_stored_completions_are_not_here(client: openai.OpenAI):
-    """The methods about them are answered in a shape that the client reads."""
     with pytest.raises(openai.APIStatusError) as caught:
         client.chat.completions.list()
     assert caught.value.status_code == 405

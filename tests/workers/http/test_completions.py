@@ -13,7 +13,6 @@ def client(gateway: Gateway):
 
 
 def test_each_prompt_is_answered(client: openai.OpenAI):
-    """As a job of its own, in their order."""
     found = client.completions.create(model="echo", prompt=["Name rivers.", "Name lakes."], max_tokens=50)
     assert ["rivers" in found.choices[0].text, "lakes" in found.choices[1].text] == [True, True]
     receipts = found.model_extra["headrace"]
@@ -22,7 +21,6 @@ def test_each_prompt_is_answered(client: openai.OpenAI):
 
 
 def test_chunks_come_to_the_texts(client: openai.OpenAI):
-    """Each chunk says whose it is."""
     texts = {0: "", 1: ""}
     for chunk in client.completions.create(model="echo", prompt=["Name rivers.", "Name lakes."], stream=True):
         (choice,) = chunk.choices
@@ -31,7 +29,6 @@ def test_chunks_come_to_the_texts(client: openai.OpenAI):
 
 
 def test_tokens_are_refused(client: openai.OpenAI):
-    """They are of another tokenizer."""
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model="echo", prompt=[1, 2, 3])
     assert caught.value.param == "prompt[0]"

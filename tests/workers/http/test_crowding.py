@@ -38,12 +38,10 @@ def checked(pressure: Pressure, place=PLACE):
     ],
 )  # fmt: skip
 def test_jobs_that_would_only_wait_are_refused(pressure, place, why):
-    """A full ledger refuses all; an old queue refuses interactive jobs for itself."""
     assert checked(pressure, place) is why
 
 
 def test_the_ledger_is_asked_once_a_second_and_for_new_places():
-    """However many ask."""
     asked, now = [], [0.0]
 
     async def check():

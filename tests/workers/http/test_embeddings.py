@@ -20,7 +20,6 @@ def client(gateway: Gateway, deployment: Deployment):
 
 
 def test_each_text_has_its_vector(client: openai.OpenAI):
-    """In their order, of length 1; the same text has the same, alone or among others, and as numbers too."""
     texts = ["Name three rivers.", "Name three lakes.", "Name three rivers."]
     found = client.embeddings.create(model="hash", input=texts)
     vectors = [each.embedding for each in found.data]
@@ -35,20 +34,17 @@ def test_each_text_has_its_vector(client: openai.OpenAI):
 
 
 def test_a_vector_may_be_shortened(client: openai.OpenAI):
-    """To its first dimensions."""
     (found,) = client.embeddings.create(model="hash", input="Name three rivers.", dimensions=8).data
     assert len(found.embedding) == 8
 
 
 def test_another_embedder_is_named(client: openai.OpenAI):
-    """Before a job is made."""
     with pytest.raises(openai.NotFoundError) as caught:
         client.embeddings.create(model="text-embedding-3-small", input="Name three rivers.")
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
 def test_a_text_that_cannot_be_embedded_is_named(client: openai.OpenAI):
-    """By its place among the others; no job is made of any."""
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model="hash", input=["Name three rivers.", ""])
     assert caught.value.param == "input[1]"

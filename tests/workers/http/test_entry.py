@@ -60,7 +60,6 @@ def raw(gateway: Gateway, head: str, body: Iterable[bytes] = ()) -> tuple[bytes,
 
 
 def test_a_body_that_says_it_is_too_large_is_refused_unread(gateway: Gateway):
-    """100 MB by its own words: 413, and the connection is closed."""
     head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n"
     answered, _ = raw(gateway, head)
     assert answered.startswith(b"HTTP/1.1 413 ")
@@ -69,7 +68,6 @@ def test_a_body_that_says_it_is_too_large_is_refused_unread(gateway: Gateway):
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/evaluations"])
 def test_a_body_that_grows_too_large_is_refused_while_it_comes(gateway: Gateway, path: str):
-    """100 MB in chunks, of which little more than the bound is taken."""
     bound = gateway.settings.of(GatewaySettings).max_body
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n" \
            f"Authorization: Bearer {gateway.key()}\r\n\r\n"  # fmt: skip
@@ -81,7 +79,6 @@ def test_a_body_that_grows_too_large_is_refused_while_it_comes(gateway: Gateway,
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/evaluations", "/v1/chat/completions", "/v1/files"])
 def test_who_hangs_up_in_the_middle_of_a_body_is_no_fault_of_ours(gateway: Gateway, lines: list[dict], path: str):
-    """One line that says so."""
     host, _, port = gateway.url.removeprefix("http://").partition(":")
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nContent-Type: application/json\r\n" \
            f"Authorization: Bearer {gateway.key()}\r\nX-Request-Id: {MINE}\r\n\r\n"  # fmt: skip
@@ -103,7 +100,6 @@ def test_a_header_that_counts_is_given_once(gateway: Gateway, name: str):
 
 
 def test_headers_are_bounded(gateway: Gateway):
-    """What comes before a body is small, or is refused."""
     answered, _ = raw(gateway, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + "x" * 200_000 + "\r\n\r\n")
     assert answered.split(b" ")[1] in (b"400", b"431")
     assert httpx.get(f"{gateway.url}/healthz", timeout=60).status_code == 200
@@ -118,7 +114,6 @@ def test_a_request_has_an_id(client: httpx.Client):
 
 
 def test_the_log_tells_who_asked_for_what_and_nothing_that_was_said(gateway: Gateway, lines: list[dict]):
-    """Neither texts nor keys; paths as routes have them."""
     key = gateway.key("shop")
     with gateway.client(key, headers={"x-request-id": MINE}) as client:
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]
@@ -138,8 +133,6 @@ def test_the_log_tells_who_asked_for_what_and_nothing_that_was_said(gateway: Gat
 def test_an_error_of_our_own_tells_nothing_and_is_told_in_the_log(
     gateway: Gateway, lines: list[dict], monkeypatch: pytest.MonkeyPatch
 ):
-    """500 with the request's id, under which the log has the place, and not the message."""
-
     async def broken(*_args, **_kwargs):
         raise RuntimeError("the secret of the mill")
 
@@ -154,9 +147,6 @@ def test_an_error_of_our_own_tells_nothing_and_is_told_in_the_log(
 
 
 def test_two_hundred_at_once_are_served(gateway: Gateway):
-    """Each is let in, and each has an id of its own. Who is told that a service is silent, which on a busy machine it
-    may be for a moment, asks again.
-    """
     key, ids, lock = gateway.key(), [], threading.Lock()
 
     def send():
@@ -187,7 +177,6 @@ def head(gateway: Gateway, path: str, key: str) -> tuple[int, dict[str, str], by
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/v1/models/echo", "/openapi.json", "/v1/nothing"])
 def test_head_is_answered_as_get_without_a_body(gateway: Gateway, path: str):
-    """With the same status, type and length; where nothing is, too."""
     key = gateway.key()
     asked = httpx.get(f"{gateway.url}{path}", headers={"authorization": f"Bearer {key}"}, timeout=60)
     status, headers, behind = head(gateway, path, key)
@@ -199,7 +188,6 @@ def test_head_is_answered_as_get_without_a_body(gateway: Gateway, path: str):
 
 
 def test_head_of_a_job_and_of_its_events(gateway: Gateway, client: httpx.Client, lines: list[dict]):
-    """A stream without an end ends; keys and tenants are looked at, and the log tells the method."""
     job_id = client.post("/v1/jobs", json={**JOB, "model": IDLE}).json()["id"]
     key = gateway.key()
     assert head(gateway, f"/v1/jobs/{job_id}", key)[::2] == (200, b"")
@@ -216,6 +204,5 @@ def test_head_of_a_job_and_of_its_events(gateway: Gateway, client: httpx.Client,
 
 
 def test_head_of_what_can_only_be_sent(client: httpx.Client):
-    """There is no such method, as GET has none there."""
     for path in ("/v1/jobs", "/v1/chat/completions", "/v1/embeddings"):
         assert client.head(path).status_code == client.get(path).status_code == 405

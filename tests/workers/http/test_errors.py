@@ -14,7 +14,6 @@ def test_our_own_paths_speak_of_problems(client: httpx.Client):
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/jobsx", "/chat/completions", "/v1/v1/models"])
 def test_openai_s_paths_speak_as_openai_does(client: httpx.Client, path: str):
-    """Its clients read `error`, also of what there is no route for: mostly their base URL is wrong, which it says."""
     told = client.get(path)
     assert (told.status_code, told.headers["content-type"]) == (404, "application/json")
     assert told.json()["error"]["code"] == "not_found"
@@ -26,7 +25,6 @@ def test_openai_s_paths_speak_as_openai_does(client: httpx.Client, path: str):
     "path", ["/v1/images/generations", "/audio/speech", "/v1/fine_tuning/jobs", "/v1/live/sessions"]
 )
 def test_resources_that_are_not_supported_say_so(client: httpx.Client, path: str):
-    """Their paths are right, so nothing is said of the base URL."""
     error = client.post(path, json={}).json()["error"]
     assert error["code"] == "unsupported_resource"
     assert error["message"].startswith("headrace does not support OpenAI's ")
@@ -70,13 +68,11 @@ _HOOK = {"url": "https://shop.example/hooks", "name": "a", "event_types": ["batc
     ],
 )
 def test_a_refusal_names_the_parameter_with_openai_s_code(client, path, body, code, param):
-    """Programs that read `error.param` and `error.code` know what to change."""
     error = client.post(path, json=body).json()["error"]
     assert (error["code"], error["param"]) == (code, param), error
 
 
 def test_parameters_of_a_url_and_of_a_form_are_named_too(client):
-    """Wherever a parameter stands in the request."""
     for told, param, code in (
         (client.get("/v1/files?limit=0"), "limit", _WRONG),
         (client.get("/v1/batches?after=none"), "after", "not_found"),

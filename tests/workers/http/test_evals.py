@@ -64,7 +64,6 @@ def over(ai: openai.OpenAI, run: Any) -> Any:
 
 
 def test_an_eval_is_made_found_changed_and_deleted(ai: openai.OpenAI):
-    """As it was sent; a page at a time, the oldest first."""
     made = ai.evals.create(
         name="capitals",
         data_source_config=CONFIG,
@@ -89,7 +88,6 @@ def test_an_eval_is_made_found_changed_and_deleted(ai: openai.OpenAI):
 
 
 def test_a_run_asks_a_model_and_each_grader_says_what_it_found(ai: openai.OpenAI):
-    """All kinds of graders over four rows, one of which cannot fill its template: that one errs, the others go on."""
     of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT, LIKE, CHOICE, FAR, BOTH])
     content = [*rows("say 0", "no", "say 2"), {"item": {"q": "say 3"}}]
     run = ai.evals.runs.create(of.id, name="first", data_source=asks(inline(content)), metadata={"m": "x"})
@@ -124,7 +122,6 @@ def test_a_run_asks_a_model_and_each_grader_says_what_it_found(ai: openai.OpenAI
 
 
 def test_rows_of_a_request_that_do_not_keep_to_the_schema_are_refused(ai: openai.OpenAI):
-    """With the place of the first, before there is a run: its sender can mend it at once."""
     of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
     source = inline([*rows("say 0", "say 1"), {"item": {"answer": "say 2"}}, {"item": {"q": 3}}])
     with pytest.raises(openai.BadRequestError, match="does not keep to item_schema") as refused:
@@ -134,7 +131,6 @@ def test_rows_of_a_request_that_do_not_keep_to_the_schema_are_refused(ai: openai
 
 
 def test_rows_that_bring_what_is_judged_need_no_model(ai: openai.OpenAI):
-    """Of a stored file; a line that is no row errs with its number."""
     of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
     lines = [
         {"item": {"q": "?", "answer": "Paris"}, "sample": {"output_text": "Paris"}},
@@ -155,7 +151,6 @@ def test_rows_that_bring_what_is_judged_need_no_model(ai: openai.OpenAI):
 
 
 def test_each_grader_judges_its_own_text(ai: openai.OpenAI):
-    """The model's answer, a field of the row, or the item: in one run that asks a model."""
     said = {**RIGHT, "name": "said", "input": "{{item.said}}", "operation": "eq"}
     near = {**LIKE, "name": "near", "input": "{{item.said}}", "evaluation_metric": "fuzzy_match", "pass_threshold": 0.6}
     whole = {**FAR, "name": "whole", "input": [{"role": "user", "content": "Rate {{item.q}}"}]}
@@ -171,7 +166,6 @@ def test_each_grader_judges_its_own_text(ai: openai.OpenAI):
 
 
 def test_a_run_of_which_no_row_does_has_failed(ai: openai.OpenAI):
-    """And says so; so does one whose file is gone."""
     of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
     ended = over(ai, ai.evals.runs.create(of.id, data_source=asks(inline([{"item": {"q": "x"}}]), "responses")))
     assert (ended.status, ended.error.message) == ("failed", "none of its 1 rows makes a job")
@@ -179,7 +173,6 @@ def test_a_run_of_which_no_row_does_has_failed(ai: openai.OpenAI):
 
 
 def test_a_run_that_is_cancelled_keeps_what_is_judged(ai: openai.OpenAI):
-    """In the middle of it: what had no end errs, and the run has one; only then may it be removed."""
     of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
     content = rows(*["x"] * 200, ask="%%sleep:0.1%% {n}")
     run = ai.evals.runs.create(of.id, data_source=asks(inline(content)))
@@ -206,7 +199,6 @@ def test_a_run_that_is_cancelled_keeps_what_is_judged(ai: openai.OpenAI):
 
 
 def test_what_is_another_tenant_s_is_not_there(ai: openai.OpenAI, gateway: Gateway):
-    """404 for its eval, its run and its items, whatever is asked of them; a run is found under its own eval alone."""
     of, other = (ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT]) for _ in range(2))
     run = over(ai, ai.evals.runs.create(of.id, data_source=asks(inline(rows("say 0")))))
     (item,) = ai.evals.runs.output_items.list(run.id, eval_id=of.id)
@@ -247,13 +239,11 @@ def test_what_is_another_tenant_s_is_not_there(ai: openai.OpenAI, gateway: Gatew
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(ai: openai.OpenAI, asked: dict[str, Any], reason: str):
-    """In OpenAI's shape, with the parameter."""
     with pytest.raises(openai.BadRequestError, match=reason):
         ai.evals.create(**{"data_source_config": CONFIG, "testing_criteria": [RIGHT], **asked})
 
 
 def test_a_run_is_refused_where_it_cannot_be(ai: openai.OpenAI, gateway: Gateway):
-    """Before anything is written: a grader that reads no sample, another tenant's file, and none at all."""
     stranger = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key("stranger"), max_retries=0)
     theirs = stranger.files.create(file=("rows.jsonl", b"{}"), purpose="evals")
     of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[{**RIGHT, "input": "{{item.q}}"}])
@@ -286,7 +276,6 @@ def test_a_run_whose_format_no_answer_can_have_is_refused(ai: openai.OpenAI, par
 
 
 def test_what_a_tenant_may_have_no_more_of_is_refused(gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
-    """With 429, how much it has and what to do; nothing is left of what was sent, and asking again is in vain."""
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key("bounded"), max_retries=0) as ai:
         settings = gateway.services.settings
         monkeypatch.setattr(gateway.services, "settings", changed(settings, EvalSettings(max_evals=1)))
@@ -306,7 +295,6 @@ def test_what_a_tenant_may_have_no_more_of_is_refused(gateway: Gateway, monkeypa
 
 
 def test_a_webhook_tells_of_a_run_s_end(ai: openai.OpenAI, gateway: Gateway):
-    """As `eval.run.*`, with the run's id, as OpenAI's client reads it."""
     receiver = ai.webhooks.create(
         name="shop",
         url="https://shop.example/",
@@ -336,7 +324,6 @@ def test_a_webhook_tells_of_a_run_s_end(ai: openai.OpenAI, gateway: Gateway):
     ],
 )  # fmt: skip
 def test_a_grader_of_a_model_that_is_not_there_is_refused_at_once(ai: openai.OpenAI, criteria: Any, place: str):
-    """By its place, with the models that there are, as a chat with such a model is."""
     with pytest.raises(openai.NotFoundError) as told:
         ai.evals.create(data_source_config=CONFIG, testing_criteria=criteria)
     assert (told.value.code, told.value.param) == ("model_not_found", place)
@@ -344,7 +331,6 @@ def test_a_grader_of_a_model_that_is_not_there_is_refused_at_once(ai: openai.Ope
 
 
 def test_a_run_that_asks_a_model_that_is_not_there_is_refused_at_once(ai: openai.OpenAI):
-    """Before its rows are kept."""
     made = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
     with pytest.raises(openai.NotFoundError) as told:
         ai.evals.runs.create(made.id, data_source=asks(inline(rows("a"))) | {"model": "nobody"})
@@ -353,7 +339,6 @@ def test_a_run_that_asks_a_model_that_is_not_there_is_refused_at_once(ai: openai
 
 
 def test_items_that_are_large_come_a_few_at_a_time(ai: openai.OpenAI, gateway: Gateway):
-    """Whatever number is asked for: a client that pages on has each once, and no answer is much larger than 4 MiB."""
     made = ai.evals.create(name="large", data_source_config=CONFIG, testing_criteria=[RIGHT])
     evals = gateway.services.ledger.of(Evals)
     source = json.dumps({"type": "jsonl", "source": {"type": "file_id", "id": "file-none"}})

@@ -28,7 +28,6 @@ def events(response: httpx.Response) -> "list[tuple[str, str, dict]]":
 
 
 def test_a_job_is_followed_to_its_end(client: httpx.Client):
-    """Let in, its steps as they change, and its receipt, with which the stream ends."""
     job_id = client.post("/v1/jobs", json=JOB).json()["id"]
     with client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -41,7 +40,6 @@ def test_a_job_is_followed_to_its_end(client: httpx.Client):
 
 
 def test_a_stream_is_gone_on_with(client: httpx.Client):
-    """Behind what was heard last; after the end there is nothing."""
     job_id = client.post("/v1/jobs", json=JOB).json()["id"]
     client.get(f"/v1/jobs/{job_id}", params={"wait": 60})
     with client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
@@ -52,7 +50,6 @@ def test_a_stream_is_gone_on_with(client: httpx.Client):
 
 
 def test_changes_are_told_as_they_come(alone: Gateway, bridge):
-    """While the client listens: before it is taken in, then, and at the end."""
     with alone.client() as client:
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]
         heard: list[str] = []
@@ -73,7 +70,6 @@ def test_changes_are_told_as_they_come(alone: Gateway, bridge):
 
 
 def test_a_stream_ends_when_its_key_is_revoked(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
-    """Who comes again with it is told why; one that was begun with another key goes on."""
     monkeypatch.setattr("headrace_workers.features.access.keyring.KEPT_SECONDS", 0.0)
     keys = [alone.key(), alone.key()]
     with alone.client() as client, alone.client(keys[0]) as first, alone.client(keys[1]) as second:
@@ -90,7 +86,6 @@ def test_a_stream_ends_when_its_key_is_revoked(alone: Gateway, monkeypatch: pyte
 
 
 def test_a_stream_ends_when_the_gateway_does(alone: Gateway):
-    """The client comes again, and goes on at another."""
     with alone.client() as client:
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]
         with client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
@@ -102,7 +97,6 @@ def test_a_stream_ends_when_the_gateway_does(alone: Gateway):
 
 
 def test_a_tenant_may_have_so_many_streams_and_no_more(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
-    """One more is told to wait; another tenant is not, and a stream that ended gives its place back."""
     monkeypatch.setattr(alone.services, "streams", TenantSlots("event streams", 2))
     with alone.client() as client, alone.client(alone.key("other")) as other:
         way, theirs = (f"/v1/jobs/{each.post('/v1/jobs', json=JOB).json()['id']}/events" for each in (client, other))

@@ -24,7 +24,6 @@ def ids(facts):
 
 
 def test_facts_come_in_the_order_of_a_job_s_way():
-    """Let in, each step as it is, and the end."""
     assert ids(facts_of(JOB, Standing("t", accepted_at=1))) == ["accepted"]
     done = standing(("generate", "done", 2), ("moderate", "done", 1), state="done")
     assert ids(facts_of(JOB, done)) == ["accepted", "generate.0.2.done", "moderate.0.1.done", "end"]
@@ -42,7 +41,6 @@ def test_a_stream_goes_on_behind_what_was_heard():
 
 
 def test_a_fact_is_one_event_on_the_wire():
-    """With an id, by which a client goes on."""
     fact = facts_of(JOB, standing(("generate", "waiting", 1)))[1]
     sent = fact.sent(fact.event_id("accepted"))
     assert sent.startswith(b"id: generate.0.1.waiting;1\nevent: step\ndata: {")
@@ -51,8 +49,6 @@ def test_a_fact_is_one_event_on_the_wire():
 
 
 def test_no_two_events_of_a_stream_have_the_same_id():
-    """A step that waits for another job is ready, leased and parked again without an attempt; a client that comes again
-    goes on with the numbers, and is told what it has not heard."""
     last, heard = None, []
     for state, attempts in (("ready", 0), ("leased", 1), ("parked", 0), ("ready", 0), ("leased", 1), ("done", 1)):
         for fact in news(facts_of(JOB, standing(("generate", state, attempts))), last):
@@ -64,7 +60,6 @@ def test_no_two_events_of_a_stream_have_the_same_id():
 
 
 def test_an_id_that_a_client_made_up_is_no_error():
-    """Whatever stands behind its mark."""
     facts = facts_of(JOB, standing(("generate", "ready", 0)))
     for odd in (
         "generate.0.0.ready;",

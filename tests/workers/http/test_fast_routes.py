@@ -90,13 +90,11 @@ def ask(client: httpx.AsyncClient, method: str, path: str, **options) -> tuple[i
     ],
 )
 def test_a_request_is_led_to_its_route_or_on(client: httpx.AsyncClient, method: str, path: str, text: str):
-    """By method and path; what a route declares it is handed."""
     body = {"content": b"abc"} if method == "POST" else {}
     assert ask(client, method, path, headers={"authorization": "Bearer k"}, **body) == (200, text)
 
 
 def test_headers_are_handed_on_as_they_are(client: httpx.AsyncClient):
-    """Under their own names, or as they are declared."""
     headers = {"authorization": "Bearer k", "trace": "t", "idempotency-key": "i"}
     assert ask(client, "GET", "/things/a", headers=headers) == (200, "a k:jobs:read services 0.0 t i")
 
@@ -108,6 +106,5 @@ def test_what_the_url_says_is_checked(client: httpx.AsyncClient, wait: str):
 
 
 def test_what_is_asked_for_often_is_direct():
-    """And FastAPI has it all the same, to describe it."""
     found = {each.path for router in ROUTERS for each in router.routes if isinstance(each, FastRoute)}
     assert found >= {"/v1/jobs", "/v1/jobs/{job_id}", "/v1/chat/completions", "/v1/embeddings"}

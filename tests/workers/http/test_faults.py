@@ -43,7 +43,6 @@ SHORT_WITH_KAFKA = replace(PATIENT, topics=SHORT.topics, silence=SHORT.silence, 
 
 
 def test_without_redis_jobs_come_in_and_are_told(settings: Settings, bridge):
-    """Rates are counted here, and ends are found by looking each second."""
     with served(changed(settings, redis="redis://127.0.0.1:1/0")) as gateway, gateway.client() as client:
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]
 
@@ -151,7 +150,6 @@ def test_every_resource_tells_of_a_silent_ledger(proxied: "tuple[Settings, Proxy
 
 
 def test_no_resource_needs_redis(settings: Settings):
-    """One that is silent: rates are counted here."""
     with closing(Proxy(make_url(settings.redis).port)) as proxy:
         redis = f"redis://127.0.0.1:{proxy.port}/0"
         patience = replace(PATIENT, redis=SHORT.redis)
@@ -187,7 +185,6 @@ def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.
 
 
 def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
-    """More files than threads wait for it: each is told in time, and whatever needs the ledger alone is answered."""
     silence = threading.Event()
     monkeypatch.setattr("headrace_workers.features.files.api.STORE_SECONDS", 0.5)
     monkeypatch.setattr(alone.services.of(Files), "add", lambda *_, **__: silence.wait(60))
@@ -210,7 +207,6 @@ def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypat
 def test_what_a_service_says_of_itself_is_in_the_log_alone(
     proxied: "tuple[Settings, Proxy]", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    """It names hosts and paths, which are no client's business."""
     monkeypatch.setattr(logging.getLogger("headrace"), "propagate", True)
     settings, proxy = proxied
 
@@ -242,7 +238,6 @@ def test_a_ledger_that_is_gone_is_told_of_at_once(proxied: "tuple[Settings, Prox
 
 
 def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(settings: Settings, embedded_kafka: KafkaServer):
-    """The first request waits for its record, those after it do not; under a key it is safe to send again."""
     patience = replace(SHORT_WITH_KAFKA, confirmed=3_600.0)  # the first waits until it is told otherwise
     with served(settings, patience=patience) as alone, alone.client(timeout=600) as client:
         eventually(lambda: client.post("/v1/jobs", json=JOB).status_code == 202)
@@ -268,7 +263,6 @@ def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(settings: Settings,
 
 
 def test_a_kafka_that_died_is_told_of_and_used_again(settings: Settings, tmp_path: Path):
-    """SIGKILL and a start with nothing in its log: each request is told what became of it, and then all is well."""
     (tmp_path / "own").mkdir()
     with closing_server(need(find_tansu(tmp_path / "own"), "Tansu is needed")) as kafka:
         own = changed(settings, kafka=kafka.settings(settings.kafka.prefix))
@@ -306,7 +300,6 @@ def waiting(gateway: Gateway, *, keep: bool) -> str:
 
 
 def test_who_hangs_up_cancels_what_nobody_else_can_see(alone: Gateway, bridge):
-    """Hundreds at once: each job is cancelled, also those that were not taken in yet."""
     path = waiting(alone, keep=False)
     with alone.client() as client:
         half = [each["id"] for each in client.post("/v1/jobs", json=[JOB] * 200).json()["data"]]
@@ -340,7 +333,6 @@ def test_a_slow_ledger_is_waited_for_when_nobody_waits(settings: Settings, monke
 
 
 def test_what_can_be_asked_for_again_goes_on(alone: Gateway):
-    """A job under a key, or one that is stored."""
     path = waiting(alone, keep=True)
     with alone.client() as client:
         job_id = client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).json()["id"]
@@ -349,7 +341,6 @@ def test_what_can_be_asked_for_again_goes_on(alone: Gateway):
 
 
 def test_who_waits_is_told_how_things_stand_when_the_gateway_stops(alone: Gateway):
-    """A long poll is answered, and then nobody listens."""
     told: list[httpx.Response] = []
     with alone.client() as client:
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]

@@ -24,7 +24,6 @@ def figure(text: str, line: str) -> float:
 
 
 def test_requests_jobs_and_refusals_are_counted(alone: Gateway):
-    """By route, status, kind and reason; nothing tells of whom, or of what."""
     gateway, key = alone, alone.key("shop-of-the-mill")
     with gateway.client() as own, gateway.client(key) as client:
         before = own.get("/metrics").text
@@ -52,7 +51,6 @@ def test_requests_jobs_and_refusals_are_counted(alone: Gateway):
 
 
 def test_they_are_shown_to_whom_may_see_the_whole(gateway: Gateway):
-    """A tenant's usual key may not."""
     with gateway.client(gateway.key("shop", *usual_scopes())) as client:
         assert client.get("/metrics").status_code == 403
     with gateway.client(gateway.key("shop", METRICS)) as client:
@@ -60,7 +58,6 @@ def test_they_are_shown_to_whom_may_see_the_whole(gateway: Gateway):
 
 
 def test_pass_rates_are_those_that_the_ledger_has(alone: Gateway):
-    """With the interval, and how many labels they rest on; gone with them."""
     gateway = alone
     rate = PassRate("polite", "v1", 0.25, 0.125, 0.5, 0.95, 40, 900)
     gateway.services.ledger.of(PassRates).put("shop-of-rates", [rate])
@@ -73,7 +70,6 @@ def test_pass_rates_are_those_that_the_ledger_has(alone: Gateway):
 
 
 def test_scores_and_what_is_held_are_those_that_the_ledger_has(alone: Gateway):
-    """Scores by kind and by why there is none; steps by stage and by what they wait for, gone when they go on."""
     gateway, ledger = alone, alone.services.ledger
     lacking = 'headrace_scores_total{criterion="f1",not_judged="no_reference"}'
     held = 'headrace_held{stage="judge",waits_for="person"}'
@@ -93,14 +89,12 @@ def test_scores_and_what_is_held_are_those_that_the_ledger_has(alone: Gateway):
 
 
 def test_a_silent_ledger_takes_no_other_figure_away():
-    """Figures that it has are left out."""
     text = Metrics().text(waiting=3, up={"ledger": False}, known=[]).decode()
     assert figure(text, "headrace_gateway_waiting") == 3
     assert "headrace_held{" not in text
 
 
 def test_the_set_is_closed(gateway: Gateway):
-    """What is added stands here, and in the page."""
     with gateway.client() as client:
         text = client.get("/metrics").text
     names = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))

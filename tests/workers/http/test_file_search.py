@@ -9,7 +9,6 @@ QUESTION = "A mill stands by the river?"
 
 
 def test_a_response_rests_on_a_file(gateway: Gateway, deployment: Deployment):
-    """It cites the file by its id; where a filter leaves none, it says so instead."""
     deployment.start("recall")
     with openai_of(gateway) as client:
         store = client.vector_stores.create(name="Mills")

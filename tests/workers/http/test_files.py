@@ -57,7 +57,6 @@ def done(ai, batch_id):
 
 
 def test_a_file_is_sent_found_read_and_deleted(ai):
-    """As it was, with its size; gone behind that."""
     made = send(ai, b"one\ntwo\n", expires_after={"anchor": "created_at", "seconds": 3_600})
     assert (made.bytes, made.filename, made.purpose, made.status) == (8, "jobs.jsonl", "batch", "processed")
     assert made.expires_at == pytest.approx(made.created_at + 3_600, abs=1)
@@ -71,7 +70,6 @@ def test_a_file_is_sent_found_read_and_deleted(ai):
 
 
 def test_pages_of_files_hold_each_once(ai):
-    """By age, in both directions."""
     ids = [send(ai, b"x").id for _ in range(5)]
     for order in ("desc", "asc"):
         found = [each.id for each in ai.files.list(limit=2, order=order) if each.id in ids]
@@ -88,7 +86,6 @@ def test_a_page_behind_what_is_not_there_is_none(ai):
 
 
 def test_a_batch_is_run(ai):
-    """The output has an answer for each line, in OpenAI's shape; the errors have the rest."""
     batch = ai.batches.create(
         input_file_id=send(ai, requests(20) + b"{\n").id, endpoint=CHAT, completion_window="24h",
         metadata={"what": "a test"},
@@ -108,7 +105,6 @@ def test_a_batch_is_run(ai):
 
 
 def test_a_batch_that_is_over_cannot_be_cancelled_and_one_that_runs_can(ai):
-    """The first stays as it is."""
     over = ai.batches.create(input_file_id=send(ai, requests(1)).id, endpoint=CHAT, completion_window="24h")
     assert done(ai, over.id).status == ai.batches.cancel(over.id).status == "completed"
     runs = ai.batches.create(input_file_id=send(ai, requests(20, IDLE)).id, endpoint=CHAT, completion_window="24h")
@@ -118,7 +114,6 @@ def test_a_batch_that_is_over_cannot_be_cancelled_and_one_that_runs_can(ai):
 
 
 def test_a_file_in_use_is_not_deleted(ai):
-    """409 names the batch."""
     file = send(ai, requests(20, IDLE))
     batch = ai.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
     with pytest.raises(openai.ConflictError, match=batch.id):
@@ -127,7 +122,6 @@ def test_a_file_in_use_is_not_deleted(ai):
 
 
 def test_what_is_no_json_lines_is_told_as_what_it_is(ai):
-    """Once, before there is a batch; for other purposes it is a file like any other."""
     table = ("a.csv", b"question,answer\nName three rivers.,Oder\n")
     with pytest.raises(openai.BadRequestError, match="file: the file looks like CSV; headrace takes JSON Lines"):
         ai.files.create(file=table, purpose="batch")
@@ -135,7 +129,6 @@ def test_what_is_no_json_lines_is_told_as_what_it_is(ai):
 
 
 def test_a_key_makes_one_batch(ai):
-    """Without one each call is another."""
     file = send(ai, requests(1))
     wanted = {"input_file_id": file.id, "endpoint": CHAT, "completion_window": "24h"}
     headers = {"Idempotency-Key": "order-1"}
@@ -165,14 +158,12 @@ def test_a_key_makes_one_batch(ai):
     ],
 )
 def test_what_a_batch_cannot_be_is_refused_by_name(ai, changes, words):
-    """400, in OpenAI's shape."""
     wanted = {"input_file_id": send(ai, requests(1)).id, "endpoint": CHAT, "completion_window": "24h"}
     with pytest.raises(openai.BadRequestError, match=words):
         ai.batches.create(**(wanted | changes))
 
 
 def test_a_batch_names_whom_to_tell_of_its_end(ai, gateway):
-    """Under `headrace`; who delivers is not asked for anything."""
     wish = {"headrace": {"callback": {"url": "https://shop.example/hooks", "events": ["batch.completed"]}}}
     batch = ai.batches.create(
         input_file_id=send(ai, requests(1)).id, endpoint=CHAT, completion_window="24h", extra_body=wish
@@ -183,7 +174,6 @@ def test_a_batch_names_whom_to_tell_of_its_end(ai, gateway):
 
 
 def test_an_input_must_be_a_batchs_and_not_empty(ai):
-    """By the name of the parameter."""
     other = ai.files.create(file=("x.jsonl", requests(1)), purpose="user_data")
     with pytest.raises(openai.BadRequestError, match="input_file_id: the file's purpose"):
         ai.batches.create(input_file_id=other.id, endpoint=CHAT, completion_window="24h")
@@ -194,7 +184,6 @@ def test_an_input_must_be_a_batchs_and_not_empty(ai):
 
 
 def test_a_batch_s_input_that_is_torn_is_refused_as_it_comes(ai):
-    """At once or in parts, which can be put right; of another purpose it is a file like all others."""
     torn = gzip.compress(requests(3))[:-1]
     words = "cannot be decompressed: it ends in the middle; it can be read up to line 3"
     with pytest.raises(openai.BadRequestError, match=f"file: the file {words}"):
@@ -208,7 +197,6 @@ def test_a_batch_s_input_that_is_torn_is_refused_as_it_comes(ai):
 
 
 def test_what_a_file_cannot_be_is_refused_by_name(ai):
-    """An unknown purpose and unknown fields are refused."""
     with pytest.raises(openai.BadRequestError, match="purpose"):
         ai.files.create(file=("x", b"x"), purpose="surprise")
     with pytest.raises(openai.BadRequestError, match="surprise"):
@@ -218,7 +206,6 @@ def test_what_a_file_cannot_be_is_refused_by_name(ai):
 
 
 def test_a_file_in_parts_is_one_file(ai):
-    """Sent by the client's own helper; the digest is checked."""
     data = requests(3_000)
     made = ai.uploads.upload_file_chunked(
         file=data, filename="large.jsonl", bytes=len(data), mime_type="text/jsonl", purpose="batch",
@@ -229,7 +216,6 @@ def test_a_file_in_parts_is_one_file(ai):
 
 
 def test_parts_are_joined_in_the_order_that_is_given(ai, gateway):
-    """What is left out is gone; an upload that is over takes no more."""
     upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
     parts = [ai.uploads.parts.create(upload.id, data=text.encode()) for text in ("one", "two", "not")]
     done = ai.uploads.complete(upload.id, part_ids=[parts[1].id, parts[0].id])
@@ -250,7 +236,6 @@ def test_parts_are_joined_in_the_order_that_is_given(ai, gateway):
     ],
 )
 def test_what_is_not_what_was_announced_is_refused(ai, ids, options, words):
-    """And can be put right."""
     upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
     parts = [ai.uploads.parts.create(upload.id, data=text.encode()).id for text in ("one", "two")]
     wanted = [each if isinstance(each, str) else parts[each] for each in ids]
@@ -267,7 +252,6 @@ def in_parts(ai, *texts):
 
 
 def test_a_completion_whose_answer_was_lost_is_tried_again_by_the_client(gateway):
-    """By itself, and it finds the file that was made."""
     told = []
 
     def lose_the_first(response):
@@ -286,7 +270,6 @@ def test_a_completion_whose_answer_was_lost_is_tried_again_by_the_client(gateway
 
 
 def test_the_same_completion_is_answered_the_same_and_no_other_is(ai):
-    """The same parts in the same order, and the same md5, however its letters are written."""
     upload_id, parts = in_parts(ai, "one", "two")
     md5 = hashlib.md5(b"onetwo").hexdigest()
     done = ai.uploads.complete(upload_id, part_ids=parts, md5=md5)
@@ -301,7 +284,6 @@ def test_the_same_completion_is_answered_the_same_and_no_other_is(ai):
 
 
 def test_completions_at_the_same_time_make_one_file(ai):
-    """A client that lost its patience may ask again while the first is still at it."""
     upload_id, parts = in_parts(ai, "one", "two")
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda _: ai.uploads.complete(upload_id, part_ids=parts), range(8)))
@@ -309,7 +291,6 @@ def test_completions_at_the_same_time_make_one_file(ai):
 
 
 def test_parts_that_come_to_much_more_than_was_announced_are_refused(ai):
-    """Twice as much: a part may be sent again whose answer was lost, but an upload is no store without a bound."""
     upload = ai.uploads.create(bytes=3, filename="x", mime_type="text/plain", purpose="user_data")
     parts = [ai.uploads.parts.create(upload.id, data=b"one").id for _ in range(2)]
     with pytest.raises(openai.BadRequestError, match="have 6 bytes together, and 3 were announced: complete"):
@@ -318,7 +299,6 @@ def test_parts_that_come_to_much_more_than_was_announced_are_refused(ai):
 
 
 def test_a_file_whose_bytes_are_gone_is_told_as_such(ai, gateway):
-    """Who deletes it removes them first, and may die then: it can be deleted once more."""
     made = send(ai, b"one\n")
     (path,) = (gateway.settings.home / "files" / "default" / made.id).iterdir()
     path.unlink()
@@ -328,7 +308,6 @@ def test_a_file_whose_bytes_are_gone_is_told_as_such(ai, gateway):
 
 
 def test_a_cancelled_upload_leaves_nothing(ai, gateway):
-    """Its parts are gone, and it takes no more."""
     upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
     ai.uploads.parts.create(upload.id, data=b"one")
     assert ai.uploads.cancel(upload.id).status == "cancelled"
@@ -338,7 +317,6 @@ def test_a_cancelled_upload_leaves_nothing(ai, gateway):
 
 
 def test_another_tenants_things_are_not_there(ai, stranger):
-    """404 for each, and lists without them."""
     file = send(ai, requests(1))
     batch = ai.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
     upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
@@ -361,7 +339,6 @@ def test_another_tenants_things_are_not_there(ai, stranger):
 
 
 def test_scopes_are_asked_for(gateway):
-    """To read files is not to read batches."""
     with openai.OpenAI(
         base_url=f"{gateway.url}/v1", api_key=gateway.key("default", FILES_READ), max_retries=0
     ) as reader:

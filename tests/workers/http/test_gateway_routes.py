@@ -29,7 +29,6 @@ from headrace_workers.wiring.build_bridge import build_bridge
 
 
 def test_a_gateway_that_has_all_is_ready(gateway: Gateway):
-    """Nobody needs a key to know."""
     assert httpx.get(f"{gateway.url}/healthz", timeout=60).json() == {"status": "ok"}
     ready = {"ready": True, "stopping": False, "kafka": "ok", "ledger": "ok", "redis": "ok"}
     eventually(lambda: httpx.get(f"{gateway.url}/readyz", timeout=60).json() == ready)
@@ -37,7 +36,6 @@ def test_a_gateway_that_has_all_is_ready(gateway: Gateway):
 
 
 def test_without_kafka_it_lives_and_is_not_ready(settings):
-    """And says so; jobs are refused at once, and nothing was sent."""
     away = changed(settings, kafka=replace(settings.kafka, bootstrap=("127.0.0.1:1",)))
     with served(away, connected=False, patience=Patience()) as gateway, gateway.client() as client:
         assert client.get("/healthz").status_code == 200
@@ -71,7 +69,6 @@ def test_a_kafka_that_falls_silent_is_told_before_anybody_sends(settings: Settin
 
 
 def test_a_ledger_that_takes_no_writes_is_told_of(settings: Settings):
-    """Its clock can be read, and no job comes in: both the gateway and the refusal say why."""
     with served(settings) as gateway, gateway.client() as client:
         eventually(lambda: client.get("/readyz").status_code == 200)
         asked(settings.ledger, "ALTER DATABASE {} SET default_transaction_read_only = on", all_out=True)
@@ -96,7 +93,6 @@ def test_a_table_of_jobs_that_is_locked_is_told_of(settings: Settings):
 
 
 def test_a_connection_that_is_broken_is_not_judged_by(settings: Settings):
-    """One that was idle while the server changed: the first who uses it notices."""
     with served(settings, patience=Patience()) as gateway, gateway.client() as client:
         ledger = gateway.services.ledger
         eventually(lambda: client.get("/readyz").status_code == 200)
@@ -110,7 +106,6 @@ def test_a_connection_that_is_broken_is_not_judged_by(settings: Settings):
 
 
 def test_a_job_that_the_ledger_had_no_room_for_counts(settings: Settings):
-    """Where a probe, which needs little room, still finds some."""
     job = {"model": "echo", "prompt": "x"}
     with served(settings) as gateway, gateway.client() as client:
         eventually(lambda: client.get("/readyz").status_code == 200)
@@ -129,7 +124,6 @@ def test_a_job_that_the_ledger_had_no_room_for_counts(settings: Settings):
 
 
 def test_a_bridge_names_a_ledger_that_is_silent(settings: Settings):
-    """While its other loops wait for their answers, which takes them longer."""
     url = make_url(settings.ledger)
     proxy, stop, progress = Proxy(url.port), threading.Event(), Progress()
     address = url.set(port=proxy.port).update_query_dict({"connect_timeout": "5"})
@@ -165,8 +159,6 @@ def asked(ledger: str, statement: str, *, all_out: bool = False) -> None:
 
 
 def test_what_a_search_began_ends_with_the_gateway(settings: Settings):
-    """The follower of documents stops; a gateway that nobody searched has no such thread."""
-
     def following() -> set[threading.Thread]:
         return {thread for thread in threading.enumerate() if thread.name == "follow documents"}
 
@@ -200,7 +192,6 @@ class Seen(HTMLParser):
 
 
 def test_a_browser_without_a_key_gets_a_page(page: httpx.Response):
-    """It says what this is, and is made for narrow windows and for dark ones."""
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "LLM answers, asynchronously" in page.text
     assert 'name="viewport"' in page.text
@@ -208,7 +199,6 @@ def test_a_browser_without_a_key_gets_a_page(page: httpx.Response):
 
 
 def test_its_links_lead_to_what_there_is(gateway: Gateway, page: httpx.Response):
-    """The description of the API and both kinds of health, and each answers without a key."""
     links = Seen(page.text).addresses
     assert set(links) == {"/openapi.json", "/healthz", "/readyz"}
     for link in links:
@@ -216,7 +206,6 @@ def test_its_links_lead_to_what_there_is(gateway: Gateway, page: httpx.Response)
 
 
 def test_it_loads_nothing_and_its_policy_permits_only_its_own_style(page: httpx.Response):
-    """No script, frame, image or font; a browser that is told to load one refuses."""
     assert not Seen(page.text).tags & {"script", "link", "iframe", "img", "object", "form"}
     assert not re.search(r"@import|url\(", page.text)
     (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
@@ -230,7 +219,6 @@ def test_it_loads_nothing_and_its_policy_permits_only_its_own_style(page: httpx.
 
 
 def test_it_tells_nothing_of_tenants(gateway: Gateway, page: httpx.Response):
-    """It is the same with a key, and names neither the host that was asked for nor the caller."""
     key = gateway.key("shop")
     told = httpx.get(f"{gateway.url}/", headers={"authorization": f"Bearer {key}", "host": "evil.example"}, timeout=60)
     assert told.content == page.content

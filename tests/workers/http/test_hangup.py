@@ -21,8 +21,6 @@ class Client:
 
 
 def test_what_comes_of_it_is_returned_and_nothing_is_left():
-    """Neither a task that watches, nor a cancellation that comes later."""
-
     async def work():
         client = Client()
         done = await while_here(client, asyncio.sleep(0, "done"))
@@ -34,7 +32,6 @@ def test_what_comes_of_it_is_returned_and_nothing_is_left():
 
 
 def test_who_hangs_up_ends_the_work():
-    """The work is cancelled, and the task goes on: it may cancel jobs now, say."""
     ended = []
 
     async def endless():
@@ -56,8 +53,6 @@ def test_who_hangs_up_ends_the_work():
 
 
 def test_who_hangs_up_when_the_work_ends_is_gone():
-    """Both at one moment: nobody is there for the answer, and nothing is cancelled later."""
-
     async def work():
         client, answer = Client(), asyncio.get_running_loop().create_future()
 
@@ -75,8 +70,6 @@ def test_who_hangs_up_when_the_work_ends_is_gone():
 
 
 def test_one_that_is_cancelled_by_another_is_no_client_that_is_gone():
-    """As when the gateway stops."""
-
     async def work():
         task = asyncio.create_task(while_here(Client(), asyncio.sleep(30)))
         await asyncio.sleep(0)

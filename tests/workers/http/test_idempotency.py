@@ -26,7 +26,6 @@ def posts(gateway: Gateway) -> dict[str, dict]:
 
 
 def test_the_description_names_the_routes_that_know_it(gateway: Gateway):
-    """These, and no others."""
     told = {
         path
         for path, operation in posts(gateway).items()
@@ -44,7 +43,6 @@ def test_those_read_it(client: httpx.Client, path: str):
 
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
 def test_every_other_route_refuses_it(gateway: Gateway, kind: str):
-    """By name, with what to do, in the shape of its family, and before the body is read: none comes here."""
     deaf = posts(gateway).keys() - KNOW_IT.keys()
     assert {"/v1/files", "/v1/uploads", "/v1/evals", "/v1/vector_stores", "/v1/webhook_endpoints"} < deaf
     key = f"Authorization: Bearer {gateway.key()}"
@@ -56,7 +54,6 @@ def test_every_other_route_refuses_it(gateway: Gateway, kind: str):
 
 
 def test_what_changes_nothing_when_sent_twice_takes_any_key(client: httpx.Client):
-    """To look, and to delete, are safe to send again as they are."""
     headers = {"Idempotency-Key": "order-17"}
     assert client.get("/v1/files", headers=headers).status_code == 200
     assert client.delete("/v1/files/file-1", headers=headers).status_code == 404

@@ -48,7 +48,6 @@ console.log(JSON.stringify(told));
 
 
 def test_it_works_in_javascript(gateway: Gateway, node: Node):
-    """Answers, chunks, a response in the background, verdicts, models, and refusals by name."""
     env = {"OPENAI_BASE_URL": f"{gateway.url}/v1", "OPENAI_API_KEY": gateway.key()}
     told = json.loads(node.run(SCRIPT, env=env))
     text = told["streamed"]
@@ -157,7 +156,6 @@ console.log(JSON.stringify({ ...told, ids: { note: note.id } }));
 
 
 def test_its_resources_work_in_javascript(gateway: Gateway, node: Node):
-    """Files, uploads in parts, batches, vector stores with batches of files, and receivers of webhooks."""
     secret = signing.new_secret("v1")
     body = b'{"type":"batch.completed","data":{"id":"batch_1"}}'
     signed = signing.headers("msg_1", int(time.time()), body, [secret])
@@ -228,7 +226,6 @@ console.log(JSON.stringify(told));
 
 
 def test_files_of_all_kinds_and_streams_work_in_javascript(gateway: Gateway, node: Node):
-    """Whatever it takes as a file comes as it is, pages follow one another, and streams end with the whole."""
     env = {"OPENAI_BASE_URL": f"{gateway.url}/v1", "OPENAI_API_KEY": gateway.key("files-in-javascript")}
     told = json.loads(node.run(FILES, env=env))
     assert told == {

@@ -11,7 +11,6 @@ JOB = {"model": "echo", "prompt": "x"}
 
 
 def test_the_tenant_and_the_key_are_the_callers():
-    """Of one job as they are, of many with their number."""
     (job,) = jobs_of(JOB, "shop", "k")
     assert (job.tenant, job.idempotency_key, type(job)) == ("shop", "k", GenerationJob)
     assert [job.idempotency_key for job in jobs_of([JOB, JOB], "shop", "k")] == ["k/0", "k/1"]
@@ -20,7 +19,6 @@ def test_the_tenant_and_the_key_are_the_callers():
 
 
 def test_a_kind_says_what_is_asked_for():
-    """A generation where there is none; the door for evaluations has one kind."""
     asked = {"input": "a", "output": "b", "criteria": [{"criterion": "json_valid"}]}
     assert isinstance(jobs_of({"kind": "evaluation", **asked}, "t", None)[0], EvaluationJob)
     assert isinstance(jobs_of(asked, "t", None, kind="evaluation")[0], EvaluationJob)
@@ -31,6 +29,5 @@ def test_a_kind_says_what_is_asked_for():
 
 
 def test_another_tenant_s_job_is_refused():
-    """Whatever the key is."""
     with pytest.raises(Refusal, match="shop"):
         jobs_of({**JOB, "tenant": "other"}, "shop", None)

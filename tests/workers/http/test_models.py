@@ -12,7 +12,6 @@ from headrace_workers.features.providers.store import AllowedProviders
 
 
 def test_models_are_listed_and_found(gateway: Gateway):
-    """By their aliases, with what is known of them; one that is not there is named."""
     with openai_of(gateway) as client:
         found = {model.id: model for model in client.models.list()}
         assert client.models.retrieve("echo") == found["echo"]
@@ -63,7 +62,6 @@ def test_models_of_a_provider_and_their_chains_are_listed_for_tenants_that_allow
 
 
 def test_a_model_on_another_machine_is_listed_with_its_provider(gateway: Gateway):
-    """It has no folder; its owner is the provider that runs it, and its key is not shown."""
     home = gateway.settings.home
     gateway.services.ledger.of(AllowedProviders).allow("default", ["someone"])
     catalogue(home, "openai", "http://localhost:9", alias="far", api_key="env:FAR_KEY", provider="someone")
@@ -92,7 +90,6 @@ def _application(name: str, word: str) -> Definition:
 
 
 def test_applications_of_the_callers_tenant_are_listed_with_versions_and_labels(gateway: Gateway):
-    """A name in the list is answered: it has a version in production, and no model has it."""
     applications = gateway.services.ledger.of(Applications)
     for scope, name in (("default", "triage"), (SHARED, "triage"), (SHARED, "summary"), ("mill", "other"),
                         ("default", "echo"), ("default", "draft")):  # fmt: skip

@@ -5,7 +5,6 @@ from tests.workers.http.served import Gateway
 
 
 def test_each_text_has_its_verdict(gateway: Gateway):
-    """By the deployment's policy; what nobody looks for is neither true nor false."""
     with openai_of(gateway) as client:
         found = client.moderations.create(input=["Write to ann@headrace.io.", "Name three rivers."])
     flagged, plain = found.results

@@ -74,7 +74,6 @@ NAMED: dict[str, tuple[Make, Make | None, Ask]] = {
 
 @pytest.mark.parametrize("what", NAMED)
 def test_what_is_another_s_is_told_as_what_is_nobody_s(gateway: Gateway, what: str):
-    """The same status and the same words."""
     make, own, ask = NAMED[what]
     with gateway.client() as its_tenant, gateway.client(gateway.key("stranger")) as stranger:
         theirs = make(its_tenant)
@@ -96,7 +95,6 @@ def test_what_is_another_s_is_told_as_what_is_nobody_s(gateway: Gateway, what: s
 
 
 def test_a_part_of_another_s_upload_is_nobody_s(gateway: Gateway):
-    """An upload is made of its own parts alone."""
     with gateway.client() as its_tenant, gateway.client(gateway.key("stranger")) as stranger:
         announced = {"bytes": 1, "filename": "x", "mime_type": "text/plain", "purpose": "user_data"}
         upload = stranger.post("/v1/uploads", json=announced).json()["id"]
@@ -251,7 +249,6 @@ def fields(schema: Any, whole: Mapping[str, Any], seen: frozenset[str] = frozens
 
 
 def test_every_field_and_parameter_is_known_to_name_something_or_nothing(gateway: Gateway):
-    """A new one needs a line above, and where it names a thing a request that this file walks."""
     whole = described(gateway)
     wanted: set[tuple[str, str]] = set()
     for method, path, scope, told in routes(gateway):

@@ -107,7 +107,6 @@ def settings(embedded_kafka: KafkaServer, redis_server: RedisServer, tmp_path_fa
 
 
 def test_every_way_refuses_a_job_with_the_same_words(settings: Settings, monkeypatch: pytest.MonkeyPatch):
-    """HTTP's problem, the dead letter of a record from Kafka and the error of a batch's line give one reason."""
     # Too little for the large pattern. Whether it takes more than a second depends on the machine.
     monkeypatch.setattr("headrace_workers.features.generation.structured.compiling.MEMORY", 144 * 1024**2)
     ids: dict[str, str] = {}
@@ -131,7 +130,6 @@ def test_every_way_refuses_a_job_with_the_same_words(settings: Settings, monkeyp
 
 
 def test_a_chain_of_the_catalogue_is_admitted_by_each_way(settings: Settings):
-    """The gateway and ingest replace the name of a chain by its models before they check the job."""
     chain = json.dumps({"prompt": "hello", "model": "careful"}).encode()
     with served(settings) as gateway, gateway.client() as client:
         assert client.post("/v1/jobs", content=chain).status_code == 202

@@ -41,7 +41,6 @@ def test_at_the_time_limit_the_job_s_id_is_told(impatient: Gateway):
 
 
 def test_under_a_key_another_try_waits_for_the_same_job(impatient: Gateway):
-    """So the client may try again, and does."""
     with openai_of(impatient, max_retries=1) as client, pytest.raises(openai.InternalServerError) as caught:
         client.chat.completions.create(**RIVERS, extra_headers={"Idempotency-Key": str(uuid4())})
     assert "x-should-retry" not in caught.value.response.headers
@@ -66,7 +65,6 @@ def test_a_client_that_hangs_up_cancels_its_job(alone: Gateway, bridge):
 
 
 def test_a_job_that_is_cancelled_meanwhile_is_told(alone: Gateway, bridge):
-    """As a conflict, which is not tried again."""
     ledger = alone.services.ledger
 
     def cancel(job_id: str) -> None:

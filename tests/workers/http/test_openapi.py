@@ -47,7 +47,6 @@ def document(quick: Gateway) -> dict:
 
 
 def test_every_operation_is_described(document: dict):
-    """What it does, what it takes, and what it answers; errors, too."""
     for method, path, operation in operations(document):
         assert operation.get("description"), (method, path)
         assert any(status.startswith("2") for status in operation["responses"]), (method, path)
@@ -59,7 +58,6 @@ def test_every_operation_is_described(document: dict):
 
 
 def test_all_that_is_referred_to_is_there(document: dict):
-    """And every schema is one."""
     schemas = document["components"]["schemas"]
     found: set[str] = set()
 
@@ -80,7 +78,6 @@ def test_all_that_is_referred_to_is_there(document: dict):
 
 
 def test_the_examples_work(document: dict, quick: Gateway):
-    """Each is taken as it stands."""
     sent = 0
     with quick.client() as client:
         for method, path, operation in operations(document):
@@ -93,7 +90,6 @@ def test_the_examples_work(document: dict, quick: Gateway):
 
 
 def test_what_no_database_takes_is_no_fault_of_ours(document: dict, quick: Gateway):
-    """NUL in a path or a query: whatever is looked for under such a name is not there, or is refused."""
     with quick.client() as client:
         for method, path, operation in operations(document):
             if "{" in path:

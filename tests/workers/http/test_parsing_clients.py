@@ -53,7 +53,6 @@ def said(text: str) -> list[Any]:
 
 
 def test_chats_are_parsed(client: openai.OpenAI):
-    """`parse` gives the model's value, and `stream` gives the same at its end."""
     (choice,) = client.chat.completions.parse(model=IDLE, messages=said("Go."), response_format=Ticket).choices
     assert choice.message.parsed == Ticket(**TICKET)
     with client.chat.completions.stream(model=IDLE, messages=said("Go."), response_format=Ticket) as stream:
@@ -61,7 +60,6 @@ def test_chats_are_parsed(client: openai.OpenAI):
 
 
 def test_calls_of_chats_are_parsed(client: openai.OpenAI):
-    """Arguments of a function become its model's value, whole and from a stream, and its result may be sent back."""
     tools: list[Any] = [openai.pydantic_function_tool(Ticket)]
     asked: dict[str, Any] = {"model": IDLE, "messages": said("Go."), "tools": tools, "tool_choice": "required"}
     (choice,) = client.chat.completions.parse(**asked).choices
@@ -80,7 +78,6 @@ def test_calls_of_chats_are_parsed(client: openai.OpenAI):
 
 
 def test_responses_are_parsed(client: openai.OpenAI):
-    """`parse` gives the model's value, `stream` the same at its end, and a background response can be retrieved."""
     found = client.responses.parse(model=IDLE, input="Go.", text_format=Ticket)
     assert found.output_parsed == Ticket(**TICKET)
     with client.responses.stream(model=IDLE, input="Go.", text_format=Ticket) as stream:
@@ -88,7 +85,6 @@ def test_responses_are_parsed(client: openai.OpenAI):
 
 
 def test_calls_of_responses_are_parsed(client: openai.OpenAI):
-    """A call comes as an item, whole and from a stream, and the next response goes on from its result."""
     tool: Any = {"type": "function", "name": "weather", "strict": True, "parameters": {
         "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
         "additionalProperties": False,
@@ -108,7 +104,6 @@ def test_calls_of_responses_are_parsed(client: openai.OpenAI):
 
 
 def test_a_failure_is_never_a_value(client: openai.OpenAI):
-    """The client raises its own error for an answer that was cut, and one by the status for other failures."""
     with pytest.raises(openai.LengthFinishReasonError) as length:
         client.chat.completions.parse(model=IDLE, messages=said("truncated"), response_format=Ticket)
     completion = length.value.completion
@@ -281,7 +276,6 @@ console.log(JSON.stringify(told));
 
 
 def test_openai_in_javascript(node: Node, env: Mapping[str, str], gateway: Gateway):
-    """`parse` gives the value of a zod schema, by chats, tools and responses, or an error of the client."""
     with asked_once(gateway, 3):
         told = json.loads(node.run(ZOD, env=env))
     each = [TICKET, "LengthFinishReasonError", "UnprocessableEntityError"]
@@ -318,7 +312,6 @@ console.log(JSON.stringify(told));
 
 
 def test_the_ai_sdk(node: Node, env: Mapping[str, str], gateway: Gateway):
-    """`generateObject` gives the value of a zod schema, or an error of the SDK; its tools run between two steps."""
     with asked_once(gateway, 1):
         told = json.loads(node.run(VERCEL, env=env))
     failures = [["AI_NoObjectGeneratedError", "length"], ["AI_APICallError", 422]]

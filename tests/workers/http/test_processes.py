@@ -66,9 +66,6 @@ def second(settings: Settings) -> Iterator[Gateway]:
 def test_a_gateway_that_is_killed_before_kafka_has_a_job_promised_nothing(
     settings: Settings, second: Gateway, embedded_kafka: KafkaServer, tmp_path: Path, bridge
 ):
-    """No 202, and no job is told of; sent again under its key, at another gateway, it is one job. Its client sends it
-    until nobody answers: before it is killed, the gateway may have waited for Kafka as long as it does.
-    """
     headers = {"authorization": f"Bearer {second.key()}", "Idempotency-Key": "order-17"}
     job_id = derive_job_id("default", "order-17")
     told: list[int] = []
@@ -104,7 +101,6 @@ def test_a_gateway_that_is_killed_before_kafka_has_a_job_promised_nothing(
 
 @pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 def test_a_gateway_stops_when_it_is_told_to(settings: Settings, second: Gateway, tmp_path: Path):
-    """With exit code 0; what it let in is found at another; its log holds no key and no text."""
     key = second.key()
     with process(settings, tmp_path) as (child, url):
 

@@ -33,7 +33,6 @@ def all_of(connection: socket.socket) -> bytes:
 
 
 def test_who_does_not_say_what_is_wanted_is_given_up(gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
-    """A head that stops half-way is answered 408; who has said nothing is hung up on."""
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
     with connect(gateway) as silent, connect(gateway) as slow:
         with suppress(OSError):
@@ -46,7 +45,6 @@ def test_who_does_not_say_what_is_wanted_is_given_up(gateway: Gateway, monkeypat
 
 
 def test_a_head_that_came_has_no_such_bound(gateway: Gateway):
-    """What comes behind it may take longer; and so may what is done for it."""
     with connect(gateway) as slow:
 
         def bounds() -> list[bool]:
@@ -84,7 +82,6 @@ def drip(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/batches", "/v1/responses", "/v1/files"])
 def test_a_body_that_drips_is_given_up(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str):
-    """408, in the shape of its family, with what to do; and the connection is closed."""
     monkeypatch.setattr(pace, "GRACE_SECONDS", 0.5)
     kind, begun = "application/json", "{"
     if path == "/v1/files":
@@ -102,7 +99,6 @@ def test_a_body_that_drips_is_given_up(gateway: Gateway, monkeypatch: pytest.Mon
 
 
 def test_the_rest_of_a_body_that_nobody_reads_may_not_drip_either(gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
-    """Of who has no key, say: the answer came before, and the connection is closed."""
     monkeypatch.setattr(pace, "GRACE_SECONDS", 0.5)
     with connect(gateway) as slow:
         slow.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")

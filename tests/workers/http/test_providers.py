@@ -14,7 +14,6 @@ JOB = {"model": "large", "prompt": "Name three rivers."}
 
 
 def test_a_tenant_reaches_only_providers_that_it_allows(alone: Gateway) -> None:
-    """403 says how to permit it, to clients of OpenAI too; the list of one tenant permits nothing to another."""
     (alone.settings.home / "models.toml").write_text(CATALOGUE)
     ledger = alone.services.ledger
     judged = {"model": "echo", "prompt": "hi", "criteria": [{"criterion": "rubric", "question": "?", "model": "large"}]}

@@ -11,7 +11,6 @@ FREE = {"/healthz", "/readyz", "/metrics"}  # programs of all kinds ask for thes
 
 
 def test_every_route_refuses_what_it_does_not_have(gateway: Gateway, client: httpx.Client):
-    """By name, in the shape of its family, before anything is done."""
     walked = 0
     for path, operations in described(gateway)["paths"].items():
         where = path.replace("{", "").replace("}", "")
@@ -63,6 +62,5 @@ def test_nothing_comes_behind_what_is_not_there(client: httpx.Client, what: str)
 
 
 def test_a_text_where_a_file_is_wanted_is_told_so(client: httpx.Client):
-    """In words that are about the form."""
     told = client.post("/v1/files", data={"file": "x", "purpose": "batch"}, files={"other": b""})
     assert (told.status_code, told.json()["error"]["message"]) == (400, "body.file: must be a file, not text")

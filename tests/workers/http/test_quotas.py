@@ -16,7 +16,6 @@ JOB = {"model": "echo", "prompt": "Name three rivers.", "sampling": {"max_tokens
 
 
 def test_a_tenant_uses_what_it_may_and_no_more(alone: Gateway, bridge):
-    """What was let in is taken in; what goes beyond is 429, and was not sent; what has ended makes room."""
     ledger = alone.services.ledger
     ledger.of(Quotas).put("default", 100, "day")
     with alone.client() as client, alone.client(alone.key("another")) as other:
@@ -40,7 +39,6 @@ def test_a_tenant_uses_what_it_may_and_no_more(alone: Gateway, bridge):
 
 
 def test_the_answers_that_a_floor_may_ask_for_are_reserved_at_the_door(alone: Gateway):
-    """As ingest counts them: a job is not let in with less than it may use."""
     again = {
         "criteria": [{"criterion": "contains", "text": "Rhine"}],
         "min_quality": {"criterion": "contains", "value": 1},
@@ -53,7 +51,6 @@ def test_the_answers_that_a_floor_may_ask_for_are_reserved_at_the_door(alone: Ga
 
 
 def test_what_comes_by_kafka_beyond_a_quota_is_told_of(alone: Gateway, bridge):
-    """A door that did not know of the quota let it in; ingest refuses it, and its state says why."""
     ledger = alone.services.ledger
     with alone.client() as client:
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]
@@ -102,7 +99,6 @@ def reserving(client, ledger):
 
 
 def test_a_budget_refuses_at_the_door_what_it_does_not_hold(alone: Gateway):
-    """By the price that models.toml sets, for the key that asks. An own model without a price costs no budget."""
     ledger = alone.services.ledger
     ledger.of(Quotas).put("default", 10**9, "month", unit="money")
     catalogue = alone.settings.home / "models.toml"

@@ -23,7 +23,6 @@ def client(gateway: Gateway):
 
 
 def test_a_response_is_answered_and_can_be_retrieved(client: openai.OpenAI):
-    """The same, the second time; and it says what was asked for."""
     found = client.responses.create(**RIVERS, instructions="Be short.", metadata={"order": "17"}, max_output_tokens=64)
     assert "rivers" in found.output_text
     assert (found.status, found.instructions, found.metadata) == ("completed", "Be short.", {"order": "17"})
@@ -32,7 +31,6 @@ def test_a_response_is_answered_and_can_be_retrieved(client: openai.OpenAI):
 
 
 def test_in_the_background_it_is_told_at_once_and_answered_later(client: openai.OpenAI):
-    """OpenAI's own word for a job."""
     begun = client.responses.create(**RIVERS, background=True)
     assert (begun.status, begun.background, begun.output) == ("queued", True, [])
     ended = eventually(lambda: (found := client.responses.retrieve(begun.id)).status in ENDED and found)
@@ -41,7 +39,6 @@ def test_in_the_background_it_is_told_at_once_and_answered_later(client: openai.
 
 
 def test_a_response_goes_on_from_another(client: openai.OpenAI):
-    """The model reads what was said before: the third has all turns, and no old instructions."""
     first = client.responses.create(**RIVERS, instructions="Speak of water.")
     second = client.responses.create(model="echo", input="And lakes?", previous_response_id=first.id)
     assert second.previous_response_id == first.id
@@ -69,7 +66,6 @@ def test_items_of_earlier_responses_are_sent_by_reference(client: openai.OpenAI)
 
 
 def test_a_reference_to_what_is_not_there_is_refused_by_its_place(client: openai.OpenAI, gateway: Gateway):
-    """One that never was, was not stored, has another name, or is another tenant's."""
     kept, unkept = client.responses.create(**RIVERS), client.responses.create(**RIVERS, store=False)
     with openai_of(gateway, gateway.key("another")) as stranger:
         for who, id in (
@@ -83,7 +79,6 @@ def test_a_reference_to_what_is_not_there_is_refused_by_its_place(client: openai
 
 
 def test_what_a_response_was_asked_with_is_listed(client: openai.OpenAI):
-    """Item by item and page by page, in both orders; the output of an earlier one came back as it was."""
     first = client.responses.create(**RIVERS)
     asked = [
         {"role": "system", "content": "Be short."},
@@ -103,7 +98,6 @@ def test_what_a_response_was_asked_with_is_listed(client: openai.OpenAI):
 
 
 def test_items_that_cannot_be_listed(client: openai.OpenAI):
-    """Behind an item that is not there, and with what is not told."""
     made = client.responses.create(**RIVERS)
     for wrong, param in (({"after": "in_x"}, "after"), ({"include": ["message.output_text.logprobs"]}, "include[]")):
         with pytest.raises(openai.BadRequestError) as caught:
@@ -115,7 +109,6 @@ def test_items_that_cannot_be_listed(client: openai.OpenAI):
 
 @pytest.mark.parametrize("id", ["resp_x", f"resp_{NOT_THERE}", NOT_THERE])
 def test_one_that_is_not_there(client: openai.OpenAI, id: str):
-    """Is not to be retrieved, gone on from, cancelled or deleted."""
     for call in (client.responses.retrieve, client.responses.cancel, client.responses.delete):
         with pytest.raises(openai.NotFoundError):
             call(id)
@@ -124,7 +117,6 @@ def test_one_that_is_not_there(client: openai.OpenAI, id: str):
 
 
 def test_another_tenant_s_is_not_there(client: openai.OpenAI, gateway: Gateway):
-    """Whoever knows its id."""
     found = client.responses.create(**RIVERS)
     with openai_of(gateway, gateway.key("another")) as stranger:
         for call in (stranger.responses.retrieve, stranger.responses.cancel, stranger.responses.delete):
@@ -135,7 +127,6 @@ def test_another_tenant_s_is_not_there(client: openai.OpenAI, gateway: Gateway):
 
 
 def test_one_that_was_deleted_or_not_stored_is_not_there(client: openai.OpenAI):
-    """Its job keeps its receipt all the same."""
     kept, unkept = client.responses.create(**RIVERS), client.responses.create(**RIVERS, store=False)
     client.responses.delete(kept.id)
     for found in (kept, unkept):
@@ -145,7 +136,6 @@ def test_one_that_was_deleted_or_not_stored_is_not_there(client: openai.OpenAI):
 
 
 def test_a_stream_ends_with_the_response(client: openai.OpenAI):
-    """The client itself puts the events together."""
     with client.responses.stream(**RIVERS) as stream:
         kinds = [event.type for event in stream]
         final = stream.get_final_response()
@@ -156,7 +146,6 @@ def test_a_stream_ends_with_the_response(client: openai.OpenAI):
 
 
 def test_how_far_it_is_and_that_it_was_cancelled(alone: Gateway, bridge):
-    """Queued before it was taken in and after; cancelling tells what came of it, and a second time the same."""
     with openai_of(alone) as client:
         first = client.responses.create(**RIVERS, background=True)
         assert client.responses.retrieve(first.id).status == "queued"
@@ -175,7 +164,6 @@ def test_how_far_it_is_and_that_it_was_cancelled(alone: Gateway, bridge):
 
 
 def test_only_what_runs_in_the_background_can_be_cancelled(client: openai.OpenAI):
-    """As OpenAI has it."""
     found = client.responses.create(**RIVERS)
     with pytest.raises(openai.BadRequestError):
         client.responses.cancel(found.id)
@@ -187,14 +175,12 @@ def test_only_what_runs_in_the_background_can_be_cancelled(client: openai.OpenAI
      ({"starting_after": 3}, "starting_after")],
 )  # fmt: skip
 def test_what_cannot_be_retrieved_is_refused_by_name(client: openai.OpenAI, options, param):
-    """Not ignored."""
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.retrieve(f"resp_{uuid4()}", **options)
     assert caught.value.param == param
 
 
 def test_under_a_key_it_is_one_response(client: openai.OpenAI):
-    """The body that came first is kept."""
     key = {"Idempotency-Key": str(uuid4())}
     found = [client.responses.create(**RIVERS, background=True, extra_headers=key) for _ in range(2)]
     assert found[0].id == found[1].id

@@ -18,7 +18,6 @@ from headrace_workers.features.files.feature import FILES_WRITE
 
 
 def test_to_write_implies_to_read():
-    """Of the same things, and not the other way."""
     assert allows({JOBS_WRITE}, JOBS_READ)
     assert allows({JOBS_READ}, JOBS_READ)
     assert not allows({JOBS_READ}, JOBS_WRITE)
@@ -27,12 +26,10 @@ def test_to_write_implies_to_read():
 
 
 def test_figures_of_the_whole_are_not_given_unasked():
-    """They are of no tenant's business."""
     assert METRICS not in usual_scopes()
 
 
 def test_names_are_checked_when_they_are_given_and_not_when_they_are_read():
-    """A key of a later version still opens what this one knows."""
     assert granted(("jobs:read", "dreams:read")) == {JOBS_READ}
     assert scopes_of(["jobs:read"]) == {JOBS_READ}
     with pytest.raises(ConfigurationError, match=r"dreams:read.*jobs:write"):
@@ -40,7 +37,6 @@ def test_names_are_checked_when_they_are_given_and_not_when_they_are_read():
 
 
 def test_a_key_can_have_the_scopes_of_every_feature():
-    """A scope that a feature declares may be named, and stands once among all scopes."""
     of_features = [scope for feature in installed() for scope in feature.scopes]
     assert set(of_features) < scopes_of(all_scopes())
     assert len(set(all_scopes())) == len(all_scopes()) == len(of_features) + 3

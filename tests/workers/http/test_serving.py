@@ -11,8 +11,6 @@ from headrace_workers.wiring.http_server import listen
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_what_is_written_is_sent_at_once(host: str):
-    """A body does not wait until the head before it is confirmed."""
-
     async def accepted() -> int:
         found = asyncio.get_running_loop().create_future()
         server = await asyncio.start_server(lambda _, writer: found.set_result(writer), sock=listening)
@@ -32,7 +30,6 @@ def test_what_is_written_is_sent_at_once(host: str):
 
 
 def test_a_thousand_may_wait_whatever_a_shell_allows():
-    """As many files may be open as the system lets a process have, up to a bound."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
     try:

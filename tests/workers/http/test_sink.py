@@ -105,7 +105,6 @@ async def until(condition):
 
 
 def test_what_comes_meanwhile_goes_together(monkeypatch):
-    """Behind what is on its way: in one hand-over, in the order in which it came."""
     monkeypatch.setattr(room, "_GATHER_SECONDS", 60.0)
 
     async def work(sink, broker):
@@ -125,8 +124,6 @@ def test_what_comes_meanwhile_goes_together(monkeypatch):
 
 
 def test_one_that_is_slow_keeps_nobody_back():
-    """A partition without a leader, say: the others are confirmed all the same."""
-
     async def work(sink, broker):
         slow = asyncio.create_task(sink.publish([record("slow")]))
         await until(lambda: broker.taken == ["slow"])
@@ -142,8 +139,6 @@ def test_one_that_is_slow_keeps_nobody_back():
 
 
 def test_what_is_not_confirmed_is_told_and_may_still_arrive():
-    """Where nothing is ever heard of it."""
-
     async def work(sink, _broker):
         with pytest.raises(KafkaOutage, match="not confirmed within") as told:
             await sink.publish([record("a")])
@@ -153,7 +148,6 @@ def test_what_is_not_confirmed_is_told_and_may_still_arrive():
 
 
 def test_a_topic_that_went_missing_is_told_before_its_time_is_up(monkeypatch):
-    """And so are others, which are not sent then."""
     monkeypatch.setattr(room, "_DOUBT_SECONDS", 0.0)
 
     async def work(sink, broker):
@@ -168,8 +162,6 @@ def test_a_topic_that_went_missing_is_told_before_its_time_is_up(monkeypatch):
 
 
 def test_what_fails_is_its_request_s_alone():
-    """Each of many is told of its own; a request of which a part may have arrived is not to be sent again."""
-
     async def work(sink, broker):
         requests = [[record("a")], [record("b")], [record("c"), record("d")]]
         tasks = [asyncio.create_task(sink.publish(each)) for each in requests]
@@ -183,8 +175,6 @@ def test_what_fails_is_its_request_s_alone():
 
 
 def test_one_who_gives_up_leaves_the_others_as_they_are():
-    """And what is told of his record later is told to nobody."""
-
     async def work(sink, broker):
         one, two = (asyncio.create_task(sink.publish([record(name)])) for name in "ab")
         await until(lambda: len(broker.taken) == 2)
@@ -198,8 +188,6 @@ def test_one_who_gives_up_leaves_the_others_as_they_are():
 
 
 def test_a_kafka_that_is_silent_is_asked_by_nobody_else():
-    """The first who met it tells the others, and whoever asks whether jobs are let in; when it answers, they are."""
-
     async def work(sink, broker):
         broker.silent = Unavailable("no Kafka broker answers at kafka-7.internal:9092")
         with pytest.raises(KafkaOutage):
@@ -220,8 +208,6 @@ def test_a_kafka_that_is_silent_is_asked_by_nobody_else():
 
 
 def test_a_buffer_that_is_full_is_no_silent_kafka():
-    """Others are taken as soon as there is room."""
-
     async def work(sink, broker):
         broker.silent = BufferFull("full")
         with pytest.raises(KafkaOutage):
@@ -232,8 +218,6 @@ def test_a_buffer_that_is_full_is_no_silent_kafka():
 
 
 def test_a_look_that_fails_while_records_are_confirmed_says_nothing():
-    """Kafka answers: it was the gateway that had no time to look."""
-
     async def work(sink, broker):
         looks, go_on = threading.Event(), threading.Event()
 
@@ -288,10 +272,6 @@ def refused(told: httpx.Response) -> str:
 
 
 def test_a_topic_that_is_deleted_under_a_gateway_is_named(over, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch):
-    """Jobs for it are refused, `/readyz` says so, others go on, and all is well when it is back.
-
-    The embedded broker confirms such records all the same: there it is seen only by looking.
-    """
     remedy = "run `headrace init`"
     if kafka.groups:  # nobody looks before the first job is on its way
         monkeypatch.setattr(sink_module, "_EVERY_SECONDS", 3_600.0)
@@ -327,7 +307,6 @@ def forgetful(tmp_path) -> Iterator[KafkaServer]:
 
 
 def test_a_broker_that_forgot_its_topics_is_told_of(over, forgetful: KafkaServer):
-    """The embedded one, started again under a gateway; and a gateway that never saw them."""
     kafka = forgetful.settings()
     ensure_topics(kafka)
     with served(over(kafka)) as gateway, gateway.client() as client:
@@ -343,14 +322,12 @@ def test_a_broker_that_forgot_its_topics_is_told_of(over, forgetful: KafkaServer
 
 
 def test_a_gateway_that_never_saw_its_topics_names_them(over, embedded_kafka: KafkaServer, fresh_prefix: str):
-    """Nobody has run `headrace init`: also the very first job, before anybody looked, is refused with words."""
     with served(over(embedded_kafka.settings(fresh_prefix))) as gateway, gateway.client() as client:
         gateway.services.sink._topics._missing = {}
         assert "headrace init" in refused(client.post("/v1/jobs", json=JOB))
 
 
 def test_a_job_that_its_topic_does_not_take_is_too_large(over, apache_kafka: KafkaServer, fresh_prefix: str):
-    """Kafka has nothing of it. It is no fault of Kafka's, and no other job's."""
     kafka = apache_kafka.settings(fresh_prefix)
     create_topic(kafka, Topic.GENERATION, {"max.message.bytes": "20000"})
     ensure_topics(kafka)
@@ -363,7 +340,6 @@ def test_a_job_that_its_topic_does_not_take_is_too_large(over, apache_kafka: Kaf
 
 
 def test_a_topic_that_is_forbidden_is_named(over, apache_kafka: KafkaServer, fresh_prefix: str):
-    """Nothing was sent, and other topics go on."""
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     admin = KafkaAdminClient(**kafka.client_options())

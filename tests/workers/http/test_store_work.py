@@ -62,7 +62,6 @@ def test_a_place_is_taken_until_its_work_has_ended():
 
 
 def test_work_that_nobody_waits_for_is_told_so():
-    """Once it is cancelled, and not before."""
     ended: list[Exception] = []
 
     def work(goes_on) -> None:
@@ -95,7 +94,6 @@ class Large:
 
 
 def test_work_that_failed_holds_nothing_any_more():
-    """Its error is told, and may live for long: fifty files that were refused took 300 MB."""
     held: list[weakref.ref[Large]] = []
 
     def work(_: object) -> None:
@@ -115,7 +113,6 @@ def test_work_that_failed_holds_nothing_any_more():
 def test_the_lines_of_a_file_whose_sender_has_hung_up_are_counted_no_further(
     alone: Gateway, monkeypatch: pytest.MonkeyPatch
 ):
-    """Nothing of it is kept, and the tenant has its place again."""
     for bound in ("MOST_TEXT", "MOST_LINES", "DENSE_TEXT"):
         monkeypatch.setattr(text_file, bound, 2**62)
     line = b"x" * 100_000 + b"\n"

@@ -83,13 +83,11 @@ def walked(gateway: Gateway) -> list[tuple[str, str]]:
 
 
 def test_every_operation_about_a_thing_is_walked(gateway: Gateway):
-    """A new parameter needs a line in OTHERS."""
     found = {part.strip("{}") for _, path in walked(gateway) for part in path.split("/") if part.startswith("{")}
     assert found == set(OTHERS), "a path parameter without a thing of the first tenant's"
 
 
 def test_what_is_another_tenant_s_is_not_there(gateway: Gateway):
-    """404 for each, and nothing has happened to it; to its own tenant it is there."""
     with gateway.client() as own, gateway.client(gateway.key("stranger")) as stranger:
         jobs = []
         for method, path in walked(gateway):
@@ -106,7 +104,6 @@ def test_what_is_another_tenant_s_is_not_there(gateway: Gateway):
 
 
 def test_no_route_is_open_by_mistake(gateway: Gateway):
-    """Without a key every operation is refused but those that say whether the gateway lives."""
     opened = {"/healthz", "/readyz"}
     paths = gateway.server.config.app.openapi()["paths"]
     ids = {

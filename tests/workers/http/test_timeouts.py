@@ -9,8 +9,6 @@ from headrace_workers.http.timeouts import is_done_within
 
 
 def test_work_that_is_done_is_not_waited_for():
-    """However long it may take."""
-
     async def run() -> bool:
         work = asyncio.get_running_loop().create_future()
         work.set_result(None)
@@ -20,8 +18,6 @@ def test_work_that_is_done_is_not_waited_for():
 
 
 def test_a_process_that_was_stopped_looks_once_more():
-    """Whoever does the work may have been stopped, too: the answer comes when both go on."""
-
     async def run() -> bool:
         loop = asyncio.get_running_loop()
         work = loop.create_future()
@@ -36,8 +32,6 @@ def test_a_process_that_was_stopped_looks_once_more():
 
 @pytest.mark.parametrize("stopped", [0.0, 0.2])
 def test_work_that_is_never_done_is_given_up(stopped: float):
-    """Also by a process that was stopped meanwhile."""
-
     async def run() -> bool:
         looking = asyncio.create_task(is_done_within(0.01, asyncio.get_running_loop().create_future()))
         await asyncio.sleep(0)

@@ -13,7 +13,6 @@ from headrace_workers.http.errors import LedgerOutage
 
 
 def test_what_is_asked_for_meanwhile_is_asked_for_together():
-    """The first goes alone; all that come while it is under way go with the next."""
     calls, go = [], threading.Event()
 
     def do(items):
@@ -36,8 +35,6 @@ def test_what_is_asked_for_meanwhile_is_asked_for_together():
 
 
 def test_an_error_is_its_item_s_alone_or_everybody_s():
-    """A value in an answer's place, or what is raised; a service that is away is a refusal."""
-
     def do(items):
         if "away" in items:
             raise Unavailable("it is away")
@@ -77,7 +74,6 @@ def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():
 
 
 def test_a_process_that_is_busy_does_not_say_that_the_service_is_silent():
-    """The answer was there in time, and nobody had looked."""
     answered = threading.Event()
 
     def do(items):
@@ -97,7 +93,6 @@ def test_a_process_that_is_busy_does_not_say_that_the_service_is_silent():
 
 
 def test_a_process_that_was_stopped_refuses_nobody_who_comes_then():
-    """The call under way began long ago, and nobody has looked whether it has an answer."""
     go = threading.Event()
 
     async def ask():
@@ -114,7 +109,6 @@ def test_a_process_that_was_stopped_refuses_nobody_who_comes_then():
 
 
 def test_a_process_that_is_busy_gives_up_all_the_same():
-    """Where there is no answer still."""
     go = threading.Event()
 
     async def ask():

@@ -8,7 +8,6 @@ from headrace_workers.features.access.store.keys import new_token, read_token
 
 
 def test_a_key_is_read_as_it_was_made():
-    """Its id and its digest are known again; it does not show when it is printed."""
     token = new_token()
     assert read_token(token.text) == token
     assert token.digest == hashlib.sha256(token.text.encode()).hexdigest()
@@ -19,12 +18,10 @@ def test_a_key_is_read_as_it_was_made():
 @pytest.mark.parametrize("spoil", [lambda t: t[:-1], lambda t: t + "0", lambda t: t.upper(), lambda t: f" {t}",
                                    lambda t: t.replace("hr_", "sk-"), lambda t: f"{t}\n", lambda _: ""])  # fmt: skip
 def test_what_is_no_key_is_seen_at_once(spoil):
-    """By its form."""
     assert read_token(spoil(new_token().text)) is None
 
 
 def test_a_slip_of_the_pen_is_seen_at_once():
-    """By its checksum, whichever digit it was."""
     text = new_token().text
     for place in range(3, len(text)):
         if text[place] != "_":

@@ -76,7 +76,6 @@ def client(door: Door) -> OpenAI:
 def test_what_a_large_file_says_is_read_a_part_at_a_time(
     door: Door, client: OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And told as one: the client asks for no second page. Fifty megabytes of passages took several times as much."""
     parts: list[int] = []
     texts = door.gateway.services.ledger.of(VectorStores).texts
 
@@ -98,7 +97,6 @@ def test_what_a_large_file_says_is_read_a_part_at_a_time(
 
 
 def test_a_store_is_made_filled_searched_and_removed(door: Door, client: OpenAI) -> None:
-    """As OpenAI's own client does it, file by file."""
     store = client.vector_stores.create(
         name="Handbook", file_ids=[door.file()], metadata={"team": "x"},
         expires_after={"anchor": "last_active_at", "days": 7}, chunking_strategy={"type": "auto"},
@@ -136,7 +134,6 @@ def test_a_store_is_made_filled_searched_and_removed(door: Door, client: OpenAI)
 def test_the_client_is_told_when_to_look_again(
     door: Door, client: OpenAI, monkeypatch: pytest.MonkeyPatch, together: bool
 ) -> None:
-    """By the header that its `poll` reads while a file is in progress, and no longer."""
     store = client.vector_stores.create()
     files = client.vector_stores.file_batches if together else client.vector_stores.files
     slept: list[float] = []
@@ -154,7 +151,6 @@ def test_the_client_is_told_when_to_look_again(
 
 
 def test_files_are_put_in_and_looked_at_together(door: Door, client: OpenAI) -> None:
-    """By their ids or each with its attributes; a bad one fails alone, and another tenant's batch is not there."""
     store = client.vector_stores.create()
     batches = client.vector_stores.file_batches
     ids = [door.file(f"The mill {name} by the river.".encode(), f"{name}.md") for name in "ab"]
@@ -187,7 +183,6 @@ def test_files_are_put_in_and_looked_at_together(door: Door, client: OpenAI) -> 
 
 
 def test_a_batch_of_files_is_cancelled(door: Door, client: OpenAI) -> None:
-    """What was read stays; what was not is taken out of the store, and counted. Once more changes nothing."""
     store = client.vector_stores.create()
     batches = client.vector_stores.file_batches
     there, late = door.file(b"A mill by the river.", "a.md"), door.file(b"A clock in the hall.", "b.md")
@@ -205,7 +200,6 @@ def test_a_batch_of_files_is_cancelled(door: Door, client: OpenAI) -> None:
 
 
 def test_a_filter_says_which_files_are_searched(door: Door, client: OpenAI) -> None:
-    """By their attributes, which may change; a store's own filters are those of a job."""
     store = client.vector_stores.create()
     ids = {}
     for name, attributes in {"a.md": {"year": 2025, "draft": True}, "b.md": {"year": 2026}, "c.md": {}}.items():
@@ -236,7 +230,6 @@ def follow(door: Door) -> None:
 
 
 def test_several_queries_are_one_search(door: Door, client: OpenAI) -> None:
-    """Each passage once, the best first; nothing below the threshold."""
     store = client.vector_stores.create(file_ids=[door.file()])
     door.fill()
     page = client.vector_stores.search(store.id, query=["a mill by the river", "the wheel turns slowly", "a mill"])
@@ -251,7 +244,6 @@ def test_several_queries_are_one_search(door: Door, client: OpenAI) -> None:
 
 
 def test_what_can_be_no_document_fails_with_its_reason(door: Door, client: OpenAI) -> None:
-    """And is listed by that; the client that polls sees it."""
     store = client.vector_stores.create()
     bad = door.file(b"\x7fELF\0", "x.txt")
     client.vector_stores.files.create(store.id, file_id=bad)
@@ -267,7 +259,6 @@ def test_what_can_be_no_document_fails_with_its_reason(door: Door, client: OpenA
 
 
 def test_stores_and_files_are_paged(door: Door, client: OpenAI) -> None:
-    """In either order, by the client's own cursor; nothing is shown twice, and nothing passed over."""
     made = [client.vector_stores.create(name=str(n)).id for n in range(5)]
     assert {each.id for each in client.vector_stores.list(limit=2)} == set(made)
     assert [each.id for each in client.vector_stores.list(limit=2, order="asc")] == [
@@ -286,7 +277,6 @@ def test_stores_and_files_are_paged(door: Door, client: OpenAI) -> None:
 
 
 def test_what_is_said_of_a_store_changes(client: OpenAI) -> None:
-    """And what is not said stays; what is null is no more."""
     store = client.vector_stores.create(
         name="a", metadata={"k": "v"}, expires_after={"anchor": "last_active_at", "days": 1}
     )
@@ -297,7 +287,6 @@ def test_what_is_said_of_a_store_changes(client: OpenAI) -> None:
 
 
 def test_a_base_of_the_command_line_is_a_store(door: Door, client: OpenAI) -> None:
-    """Its documents are files, by ids of their own."""
     (vector,) = EMBEDDER.embed(["A mill by the river."])
     chunk = NewChunk("c", "", 0, 20, "A mill by the river.", vector.tobytes())
     door.gateway.services.ledger.of(KnowledgeBases).put(
@@ -314,7 +303,6 @@ def test_a_base_of_the_command_line_is_a_store(door: Door, client: OpenAI) -> No
 
 
 def test_another_tenants_stores_and_files_are_not_there(door: Door, client: OpenAI) -> None:
-    """Nor may its files go into one's own."""
     store = client.vector_stores.create(file_ids=[door.file()])
     door.fill()
     stranger = door.client("stranger")
@@ -352,7 +340,6 @@ def test_another_tenants_stores_and_files_are_not_there(door: Door, client: Open
     ],
 )
 def test_what_is_not_taken_is_refused_by_name(door: Door, body: dict, told: str) -> None:
-    """Nothing is ignored."""
     with door.gateway.client() as client:
         store = client.post("/v1/vector_stores", json={}).json()["id"]
         answer = client.post(f"/v1/vector_stores/{store}/search", json=body)
@@ -365,7 +352,6 @@ def test_what_is_not_taken_is_refused_by_name(door: Door, body: dict, told: str)
 
 
 def test_without_an_embedder_files_and_searches_are_refused_with_the_command(door: Door, client: OpenAI) -> None:
-    """Nothing waits for what will not come by itself; with the embedder it works, without a new start."""
     model = door.gateway.settings.home / "models" / "hash"
     store, file = client.vector_stores.create(name="a"), door.file()
     hidden = model.rename(model.with_name("hidden"))

@@ -58,7 +58,6 @@ def _no_looks_unasked(monkeypatch):
 
 
 def test_all_that_wait_share_one_look():
-    """However many they are; each is told of its own."""
     ids = [str(uuid4()) for _ in range(200)]
 
     async def work(waiter, book):
@@ -81,7 +80,6 @@ def test_all_that_wait_share_one_look():
 
 
 def test_how_a_job_stands_is_found_by_the_look_that_sees_its_end():
-    """For who asks for that alone; others are told of the end."""
     ids = [str(uuid4()) for _ in range(3)]
 
     async def work(waiter, book):
@@ -100,7 +98,6 @@ def test_how_a_job_stands_is_found_by_the_look_that_sees_its_end():
 
 
 def test_what_is_known_is_not_asked_for_again():
-    """Whether it is in the ledger, that is: of those only the end is looked for."""
     job_id = str(uuid4())
 
     async def work(waiter, book):
@@ -117,7 +114,6 @@ def test_what_is_known_is_not_asked_for_again():
 
 
 def test_two_may_wait_for_the_same_job_and_one_may_give_up():
-    """The other goes on waiting."""
     job_id = str(uuid4())
 
     async def work(waiter, book):
@@ -136,7 +132,6 @@ def test_two_may_wait_for_the_same_job_and_one_may_give_up():
 
 
 def test_a_hint_that_was_lost_costs_the_rest(monkeypatch):
-    """It looks by itself then."""
     monkeypatch.setattr(room, "_REST", 0.05)
     job_id = str(uuid4())
 
@@ -151,7 +146,6 @@ def test_a_hint_that_was_lost_costs_the_rest(monkeypatch):
 
 
 def test_a_ledger_that_is_away_is_asked_again(monkeypatch):
-    """Who waits does so for as long as he said; it is known meanwhile why."""
     monkeypatch.setattr(room, "_REST", 0.01)
     job_id = str(uuid4())
 
@@ -170,8 +164,6 @@ def test_a_ledger_that_is_away_is_asked_again(monkeypatch):
 
 
 def test_when_it_is_stopped_all_go_on():
-    """With what there is, and nobody begins to wait."""
-
     async def work(waiter, _book):
         tasks = [asyncio.create_task(waiter.ends([str(uuid4())], 30)), asyncio.create_task(waiter.taken(["x"], 30))]
         await asyncio.sleep(0.01)
@@ -182,7 +174,6 @@ def test_when_it_is_stopped_all_go_on():
 
 
 def test_ends_are_told_as_they_stand():
-    """Type and JSON."""
     job_id = str(uuid4())
 
     async def work(waiter, book):

@@ -41,7 +41,6 @@ def read(client: openai.OpenAI, heard: Heard, secret: str) -> object:
 
 
 def test_the_resource_webhooks_of_openais_client_works(gateway: Gateway, client: openai.OpenAI):
-    """Create, list, update, test, rotate, delete, and event types; the receiver unwraps what comes."""
     with receiving() as receiver:
         made = client.webhooks.create(event_types=["batch.completed"], name="shop", url=receiver.url)
         assert (made.object, made.name, made.event_types) == ("webhook_endpoint", "shop", ["batch.completed"])
@@ -70,7 +69,6 @@ def test_the_resource_webhooks_of_openais_client_works(gateway: Gateway, client:
 
 
 def test_lists_come_in_pages(client: openai.OpenAI):
-    """The client walks them by itself, newest first."""
     made = [
         client.webhooks.create(event_types=["batch.failed"], name=str(n), url="https://shop.example/").id
         for n in range(5)
@@ -91,7 +89,6 @@ def test_lists_come_in_pages(client: openai.OpenAI):
     ],
 )
 def test_what_cannot_be_is_refused_in_openais_shape(client: openai.OpenAI, wrong: dict, words: str):
-    """Each by its name."""
     asked = {"event_types": ["batch.failed"], "name": "a", "url": "https://shop.example/", **wrong}
     extra = {"colour": asked.pop("colour")} if "colour" in asked else {}
     with pytest.raises(openai.BadRequestError, match=words):
@@ -99,7 +96,6 @@ def test_what_cannot_be_is_refused_in_openais_shape(client: openai.OpenAI, wrong
 
 
 def test_a_receiver_that_does_not_take_a_sample_is_told(client: openai.OpenAI):
-    """With its status; an unknown endpoint and an unknown event are errors."""
     with receiving(says(503)) as receiver:
         made = client.webhooks.create(event_types=["batch.failed"], name="a", url=receiver.url)
         assert client.webhooks.test(made.id, event_type="batch.failed").status_code == 503
@@ -113,7 +109,6 @@ def test_a_receiver_that_does_not_take_a_sample_is_told(client: openai.OpenAI):
 
 
 def test_a_sample_beside_one_that_has_no_answer_yet_is_told(client: openai.OpenAI):
-    """A receiver that is silent is not asked twice at a time."""
     may_answer, kept = threading.Event(), list[object]()
 
     def late(receiver: Receiver, handler: object, heard: Heard) -> None:
@@ -142,7 +137,6 @@ def _sample(client: openai.OpenAI, endpoint_id: str) -> object:
 
 
 def test_a_batch_s_end_reaches_the_receiver(gateway: Gateway, client: openai.OpenAI):
-    """As OpenAI's event, with the batch's id."""
     with receiving() as receiver:
         made = client.webhooks.create(event_types=["batch.completed"], name="a", url=receiver.url)
         ledger = gateway.services.ledger
@@ -155,7 +149,6 @@ def test_a_batch_s_end_reaches_the_receiver(gateway: Gateway, client: openai.Ope
 
 
 def test_deliveries_are_looked_at_and_sent_again(gateway: Gateway):
-    """With a count beforehand; a double click sends nothing twice. What is disabled is told nothing."""
     ledger = gateway.services.ledger
     office = Office(ledger)
     with gateway.client() as client, receiving(says(410)) as receiver:
@@ -188,7 +181,6 @@ def test_deliveries_are_looked_at_and_sent_again(gateway: Gateway):
 
 
 def test_a_background_response_s_end_reaches_the_receiver(gateway: Gateway, client: openai.OpenAI):
-    """As OpenAI's event, with the response's id; and to the callback that it names under `headrace`."""
     with receiving() as receiver:
         made = client.webhooks.create(event_types=["response.completed"], name="a", url=receiver.url)
         wish = {"headrace": {"callback": {"url": receiver.url.replace("us", "me"), "events": ["job.completed"]}}}

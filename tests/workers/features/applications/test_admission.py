@@ -126,5 +126,4 @@ def test_a_refused_record_whose_job_is_known_gets_no_dead_letter(
 
 
 def test_a_rendered_job_is_measured_as_such(admit: Admit) -> None:
-    """A quota and a worker's group count what the model reads."""
     assert admit(triage("t" * 50)).steps[0].tokens > admit(triage("t")).steps[0].tokens

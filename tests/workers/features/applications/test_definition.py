@@ -85,7 +85,6 @@ def test_messages_that_become_too_long_together_are_refused() -> None:
 
 
 def test_the_templates_of_all_messages_share_their_steps() -> None:
-    """An application has up to 128 messages, and all are rendered for one job."""
     definition = application("{{ text | upper }}" * 20, text={"type": "text"})
     assert len(definition.model_copy().templates) == 2
     with pytest.raises(WrongTemplate, match="may take more than 100,000 steps, with the messages before it"):
@@ -99,7 +98,6 @@ def test_json_gives_the_same_definition() -> None:
 
 
 def test_the_digest_does_not_depend_on_the_order_of_variables_nor_on_fields_that_are_not_set() -> None:
-    """A field that a later headrace adds gives nobody a new version."""
     turned = dict(reversed(ALL.items()))
     assert application(**turned).digest == application(**ALL).digest
     assert '"name":null' not in application().to_json()

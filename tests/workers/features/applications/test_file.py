@@ -151,7 +151,6 @@ def test_a_file_is_read_with_the_files_beside_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [LEAST, WHOLE])
 def test_a_file_that_was_written_gives_the_same_digest(tmp_path: Path, text: str) -> None:
-    """Also where the dataset is not beside it."""
     definition = read_application(written(tmp_path, text))
     elsewhere = tmp_path / "pulled"
     elsewhere.mkdir()
@@ -169,7 +168,6 @@ def test_a_file_beside_it_is_part_of_the_version(tmp_path: Path, content: str) -
 
 
 def test_the_ends_of_lines_are_no_part_of_the_version(tmp_path: Path) -> None:
-    """Git may write others on other systems."""
     path = written(tmp_path, WHOLE)
     before = read_application(path).digest
     for file in (path, tmp_path / "triage" / "system.txt"):

@@ -166,7 +166,6 @@ def test_the_version_that_a_gateway_resolved_counts() -> None:
 
 
 def test_a_label_is_believed_for_less_than_a_second() -> None:
-    """The promise of guarantees.md: no receipt has a version that was the label's more than a second before."""
     ledger, clock = Ledger(), Clock()
     resolver = ApplicationResolver(Models(), ledger.look_up, clock)  # type: ignore[arg-type]
     (name,) = ledger.rows

@@ -90,7 +90,6 @@ def test_pushes_at_one_moment_get_a_number_each_and_the_same_content_gets_one(le
 
 
 def test_moves_at_one_moment_leave_a_history_without_gaps(ledger):
-    """Each move begins where the move before it ended, and the label is where the last one ended."""
     pushed(ledger, "a", "b", "c")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda place: labelled(ledger, place % 3 + 1), range(24)))
@@ -121,7 +120,6 @@ def test_all_that_is_wanted_is_found_by_one_statement(ledger):
 
 
 def test_a_tenants_own_application_hides_the_shared_one_of_that_name(ledger):
-    """A label or number of the shared one is not taken for one of the tenant's; a version that was pinned stays."""
     pushed(ledger, "shared 1", "shared 2", scope=SHARED)
     labelled(ledger, 2, scope=SHARED)
     pinned = f"triage@{PINNED}{Content('', 'shared 2').digest}"
@@ -163,7 +161,6 @@ def test_a_label_never_names_a_version_that_is_not_there(ledger):
 
 
 def test_a_rollback_goes_to_the_version_before_and_a_second_one_further_back(ledger):
-    """A version that was rolled back is passed by later, too."""
     pushed(ledger, "a", "b", "c", "d")
     labelled(ledger, 1, 2, 3)
     back = ledger.of(Applications).rollback
@@ -243,7 +240,6 @@ else:
 @pytest.mark.integration
 @pytest.mark.parametrize("act", ["push", "move"])
 def test_a_process_that_is_killed_before_its_commit_changes_nothing(ledger, ledger_url, act):
-    """Who comes after it has the number, the label and the event for itself."""
     pushed(ledger, "a")
     ended = subprocess.run([sys.executable, "-c", _DIES, ledger_url, act], check=False)
     assert ended.returncode == -9

@@ -163,7 +163,6 @@ def test_a_gate_is_passed_only_if_it_surely_holds(tmp_path: Path) -> None:
 
 
 def test_a_gate_may_be_about_one_variant_alone(tmp_path: Path) -> None:
-    """A job without a score counts as 0 there, too."""
     plan = made(tmp_path, rows(200))
     outcomes = outcomes_of(plan, lambda item, _, variant: None if item < 10 else (float(item % 10 < 8), 1.0))
     told = {

@@ -91,7 +91,6 @@ def _of_applications(folder: Path, more: str = "") -> Plan:
 
 
 def test_a_variant_may_be_an_application_whose_variables_are_the_fields_of_a_row(tmp_path: Path) -> None:
-    """The fields that say which row it is and what is right are none of them."""
     jobs = [json.loads(line) for line in _of_applications(tmp_path).lines()]
     assert (jobs[0]["application"], jobs[0]["variables"]) == ("triage@2", {"q": "Why?", "late": False})
     assert (jobs[0]["reference"], len(jobs[0]["criteria"])) == ("yes", 2)

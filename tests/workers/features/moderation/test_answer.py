@@ -81,7 +81,6 @@ def test_a_field_that_no_step_knows_reaches_the_receipt() -> None:
 
 @pytest.mark.parametrize(("text", "shown"), [(RAW, REDACTED), ("A river.", "A river."), ("", "")])
 def test_every_field_reaches_the_receipt_on_the_wire(text: str, shown: str) -> None:
-    """As bytes from stage to stage, as workers hand it on."""
     event: object = Output(job_id=JOB_ID, tenant="shop", answer=Answer.model_validate(KNOWN | {"text": text}))
     for step in (lambda tasks: moderate(tasks, moderator=MODERATOR), lambda tasks: judge(tasks, generator=None)):
         assert isinstance(event, Output | Moderated)

@@ -45,7 +45,6 @@ def ended(*answers: str | HeadraceError, policy: Policy = AGAIN) -> tuple[Result
 
 
 def test_an_answer_that_may_not_be_shown_is_made_again() -> None:
-    """The model sees what it wrote and what is objected to; the tokens of both count, and no event comes twice."""
     result, model, way = ended(BAD, GOOD)
     assert result.answer is not None
     assert (result.status, result.answer.text, result.moderation.action) == ("completed", GOOD, "allow")  # type: ignore[union-attr]
@@ -60,7 +59,6 @@ def test_an_answer_that_may_not_be_shown_is_made_again() -> None:
 
 
 def test_after_so_many_tries_it_is_withheld() -> None:
-    """With the verdict of the last one."""
     result, model, _ = ended(*[BAD] * (1 + MOST))
     assert result.answer is not None
     assert (result.status, result.answer.text, result.moderation.action) == ("blocked", None, "block")  # type: ignore[union-attr]
@@ -74,13 +72,11 @@ def test_after_so_many_tries_it_is_withheld() -> None:
     ids=["something else in it is blocked", "the policy does not want it"],
 )
 def test_what_is_blocked_anyhow_is_withheld_at_once(answer: str, policy: Policy) -> None:
-    """The model is asked once."""
     result, model, _ = ended(answer, GOOD, policy=policy)
     assert (result.status, len(model.answers)) == ("blocked", 1)
 
 
 def test_a_model_that_cannot_answer_again_leaves_it_withheld() -> None:
-    """At once, or when there is no other try; the tokens of the answer that there is are counted once."""
     result, _, _ = ended(BAD, PromptTooLong("9 tokens"))
     assert result.answer is not None
     assert (result.status, result.answer.usage.completion_tokens) == ("blocked", 3)
@@ -90,7 +86,6 @@ def test_a_model_that_cannot_answer_again_leaves_it_withheld() -> None:
 
 
 def test_a_floor_comes_behind_it() -> None:
-    """What was made again is judged, and made again for its quality: then the model is told of that alone."""
     model = Scripted(BAD, GOOD, BAD, "It lacked water.")
     way = Watched(job(Contains(text="water"), attempts=3), model)
     result = way.end()
@@ -104,7 +99,6 @@ def test_a_floor_comes_behind_it() -> None:
 
 
 def test_of_a_text_that_is_brought_it_is_only_said() -> None:
-    """And an answer from the cache is withheld: its model did not write it for this job."""
     moderator = PolicyModerator([PersonalDataDetector()], AGAIN)
     brought = ModerationJob(input=BAD)
     way = Watched(plain(), Scripted(BAD))

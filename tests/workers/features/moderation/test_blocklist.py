@@ -31,18 +31,15 @@ def test_matches(line: str, text: str, spans: list[str]) -> None:
 
 
 def test_a_shorter_term_is_found_where_a_longer_one_fails() -> None:
-    """A list with `ab` and `ab-c` finds `ab` in `ab-cd`."""
     assert found(BlocklistDetector(["ab", "ab-c"]), "ab-cd") == ["ab"]
 
 
 def test_offsets_count_characters() -> None:
-    """Offsets are characters, not bytes."""
     detections = BlocklistDetector(["falcon"]).detect(["😀é falcon 😀 falcon"])[0]
     assert [(d.start, d.end) for d in detections] == [(3, 9), (12, 18)]
 
 
 def test_reads_a_file_with_comments(tmp_path: Path) -> None:
-    """Comments and empty lines are passed over."""
     file = tmp_path / "list.txt"
     file.write_text("# terms\n\n  falcon  \nre:heron\n", encoding="utf-8")
     assert found(BlocklistDetector.from_files([file]), "falcon heron") == ["falcon", "heron"]
@@ -59,7 +56,6 @@ def test_reads_a_file_with_comments(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_line_is_refused(tmp_path: Path, lines: list[str], message: str) -> None:
-    """The error names file, line and reason."""
     file = tmp_path / "list.txt"
     file.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(ConfigurationError) as caught:
@@ -87,7 +83,6 @@ def test_size_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_full_list_works() -> None:
-    """As many terms as are taken still match."""
     detector = BlocklistDetector(f"forbidden term number {i}" for i in range(10_000))
     assert found(detector, "a forbidden term number 9876 here") == ["forbidden term number 9876"]
 
@@ -100,7 +95,6 @@ def test_long_hostile_text_comes_to_an_end() -> None:
 
 
 def test_an_empty_list_finds_nothing() -> None:
-    """A file of comments is a valid list."""
     assert BlocklistDetector(["# nothing"]).detect(["text", ""]) == [[], []]
 
 
@@ -111,5 +105,4 @@ def test_the_longest_of_terms_that_begin_alike_is_redacted() -> None:
 
 
 def test_a_regex_that_matches_nothing_between_characters_finds_nothing() -> None:
-    """There is nothing to hide."""
     assert BlocklistDetector([r"re:\b"]).detect(["a b"]) == [[]]

@@ -29,7 +29,6 @@ DATA, HATE = Named("data", "email", "phone"), Named("head", "hate/threatening")
 
 
 def test_a_text_without_findings_was_looked_at() -> None:
-    """Its score is 0 where somebody looked; where nobody did there is none."""
     verdict = Judge([DATA, HATE], POLICY).decide("text", []).verdict
     assert (verdict.flagged, verdict.categories) == (False, {"hate/threatening": False, "personal_data": False})
     assert verdict.category_scores == {"hate/threatening": 0.0, "personal_data": 0.0}
@@ -39,7 +38,6 @@ def test_a_text_without_findings_was_looked_at() -> None:
 
 
 def test_kinds_count_under_their_category() -> None:
-    """An allowed one too: its score is told, and it is not objected to."""
     phone, email = Detection("phone", 0.4, 0, 1), Detection("email", 0.3, 2, 3)
     judge = Judge([DATA], POLICY)
     allowed = judge.decide("a b", [(DATA, phone)]).verdict
@@ -53,7 +51,6 @@ def test_kinds_count_under_their_category() -> None:
 
 
 def test_a_score_below_the_policys_is_told_and_objects_to_nothing() -> None:
-    """How sure the detector was is known, whatever the policy makes of it."""
     verdict = Judge([HATE], POLICY).decide("text", [(HATE, Detection("hate/threatening", 0.89, 0, 4))]).verdict
     assert (verdict.action, verdict.findings) == ("allow", ())
     assert verdict.category_scores == {"hate/threatening": 0.89}
@@ -61,7 +58,6 @@ def test_a_score_below_the_policys_is_told_and_objects_to_nothing() -> None:
 
 
 def test_a_policy_is_known_by_what_it_says() -> None:
-    """Two that say the same are the same, in whatever order; another threshold is another policy."""
     one, other = Policy({"a": Rule("block"), "b": Rule("allow")}), Policy({"b": Rule("allow"), "a": Rule("block")})
     assert one.version == other.version
     for rule in (Rule("block", 0.1), Rule("block", detectors=2), Rule("block", allowed=("x",)), Rule("review")):
@@ -70,7 +66,6 @@ def test_a_policy_is_known_by_what_it_says() -> None:
 
 
 def test_the_table_names_each_thing_once() -> None:
-    """Kinds belong to one category; OpenAI's thirteen are there."""
     kinds = [kind for hazard in HAZARDS for kind in (hazard.name, *hazard.kinds)]
     assert len(kinds) == len(set(kinds))
     assert len(OF_OPENAI) == 13
@@ -78,7 +73,6 @@ def test_the_table_names_each_thing_once() -> None:
 
 @pytest.mark.parametrize("hazard", HAZARDS, ids=lambda hazard: hazard.name)
 def test_the_page_has_the_table(hazard, page) -> None:
-    """As the code has it."""
     cells = (
         f"`{hazard.name}`",
         "yes" if hazard.openai else "",
@@ -94,34 +88,28 @@ def page() -> str:
 
 
 def test_replaces_spans_by_their_category() -> None:
-    """Each span becomes its label; the rest stays."""
     text = "mail jo@headrace.io or 4111 now"
     assert redact(text, [Span(23, 27, "card"), Span(5, 19, "email")]) == "mail [EMAIL] or [CARD] now"
 
 
 def test_overlapping_spans_become_one_named_after_the_longest() -> None:
-    """The union is replaced once."""
     assert redact("abcdefgh", [Span(1, 3, "phone"), Span(2, 6, "card"), Span(5, 7, "ssn")]) == "a[CARD]h"
 
 
 def test_a_chain_of_spans_is_named_after_its_longest_wherever_that_stands() -> None:
-    """A short one between does not let a middling one name the whole."""
     assert merge([Span(0, 10, "card"), Span(1, 3, "ssn"), Span(2, 7, "phone")]) == [Span(0, 10, "card")]
     assert merge([Span(0, 2, "phone"), Span(0, 5, "card"), Span(4, 6, "ssn")]) == [Span(0, 6, "card")]
 
 
 def test_the_first_of_equals_names_the_span() -> None:
-    """Two detectors on one span: the first one names it."""
     assert merge([Span(0, 4, "phone"), Span(0, 4, "card")]) == [Span(0, 4, "phone")]
 
 
 def test_touching_spans_stay_apart() -> None:
-    """Two neighbours are two labels."""
     assert redact("abcd", [Span(0, 2, "a"), Span(2, 4, "b")]) == "[A][B]"
 
 
 def test_empty_spans_and_no_spans_change_nothing() -> None:
-    """Nothing to hide, nothing hidden."""
     assert redact("abc", [Span(1, 1, "a")]) == "abc"
     assert redact("", []) == ""
 
@@ -131,7 +119,6 @@ ALPHABET = st.text(st.sampled_from("abc 😀é𝒳"), min_size=1, max_size=60)
 
 @given(text=ALPHABET, data=st.data())
 def test_nothing_of_a_span_is_left_and_all_else_stays(text: str, data: st.DataObject) -> None:
-    """Characters outside every span survive in order, and those inside any span are gone."""
     at = st.integers(0, len(text))
     pairs = data.draw(st.lists(st.tuples(at, at), max_size=6))
     spans = [Span(min(p), max(p), "x") for p in pairs]

@@ -40,7 +40,6 @@ def watch(tmp_path: Path) -> Watch:
 
 
 def test_a_change_is_followed(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
-    """At the next look, and not at each text."""
     caplog.set_level("INFO", "headrace")
     watch.write('categories.email = "block"\n')
     assert watch.action(after=1.9) == "allow"
@@ -49,7 +48,6 @@ def test_a_change_is_followed(watch: Watch, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_wrong_one_leaves_the_old_one(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
-    """It is told once, with the line; and one that is right again is followed."""
     caplog.set_level("INFO", "headrace")
     watch.write('\ncategories.email = "hide"\n')
     assert [watch.action() for _ in range(3)] == ["allow"] * 3
@@ -61,7 +59,6 @@ def test_a_wrong_one_leaves_the_old_one(watch: Watch, caplog: pytest.LogCaptureF
 
 
 def test_what_is_wrong_is_told_once_a_process(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
-    """However many follow the file, whenever each looks; and again where the same is wrong another time."""
     routing = WatchedPolicy(watch.file, what="routing", every=2.0, monotonic=lambda: watch.now)
     marks = WatchedPolicy(watch.file, what="marks", every=2.0, monotonic=lambda: watch.now)
     caplog.set_level("ERROR", "headrace")
@@ -87,7 +84,6 @@ def test_what_is_wrong_is_told_once_a_process(watch: Watch, caplog: pytest.LogCa
 
 
 def test_what_only_some_refuse_is_told(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
-    """Who routes reads no blocklist, and follows; who moderates does not, and says why."""
     routing = WatchedPolicy(watch.file, every=2.0, monotonic=lambda: watch.now)
     caplog.set_level("ERROR", "headrace")
     watch.write('blocklist = "none.txt"\n')
@@ -108,7 +104,6 @@ def test_a_file_that_is_gone_leaves_the_old_one(watch: Watch) -> None:
 
 
 def test_a_list_is_followed_as_well(watch: Watch) -> None:
-    """It may change while the policy stays; also one that was not there at first."""
     watch.write('blocklist = "list.txt"\ncategories.email = "allow"\n')
     assert watch.action("heron") == "allow"
     watch.write("heron\n", "list.txt")
@@ -120,7 +115,6 @@ def test_a_list_is_followed_as_well(watch: Watch) -> None:
 
 
 def test_what_holds_is_another_when_the_policy_or_a_list_is_another(watch: Watch) -> None:
-    """Who remembers what passed forgets it then; a look that changes nothing changes nothing."""
     watch.write('blocklist = "list.txt"\n')
     watch.write("heron\n", "list.txt")
 
@@ -144,7 +138,6 @@ def test_a_wrong_one_at_the_start_is_refused(tmp_path: Path) -> None:
 
 
 def test_who_moderates_nothing_follows_the_policy_as_well(tmp_path: Path) -> None:
-    """For those who route: what a wrong one asks for is not done, and what was asked for is."""
     file, now = tmp_path / "policy.toml", [0.0]
     file.write_text("screen = true\n")
     watched = WatchedPolicy(file, every=2.0, monotonic=lambda: now[0])

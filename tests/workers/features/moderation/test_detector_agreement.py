@@ -22,7 +22,6 @@ def span(start: int, end: int, score: float = 1.0) -> Fake:
 
 
 def test_one_detectors_word_is_not_enough() -> None:
-    """Two have to object to the same span; each finding says what was done with it."""
     apart = moderated("abcdefgh", span(0, 3), span(3, 5))
     assert (apart.action, [f.action for f in apart.findings]) == ("allow", ["allow", "allow"])
     assert apart.verdict.categories == {"hate": False}
@@ -32,13 +31,11 @@ def test_one_detectors_word_is_not_enough() -> None:
 
 
 def test_the_same_detector_twice_is_one() -> None:
-    """Two spans of its own that overlap are not two words."""
     twice = Fake(lambda text: [Detection("hate", 1.0, 0, 3), Detection("hate", 1.0, 1, 2)], "hate", name="one")
     assert moderated("abcdefgh", twice, span(5, 6)).action == "allow"
 
 
 def test_spans_agree_by_way_of_others() -> None:
-    """A chain is one place of the text."""
     assert moderated("abcdefgh", span(0, 3), span(2, 6), span(5, 7)).action == "block"
     three = Policy({"hate": Rule("block", detectors=3)})
     assert moderated("abcdefgh", span(0, 3), span(2, 6), span(5, 7), policy=three).action == "block"
@@ -53,7 +50,6 @@ def test_a_rule_that_could_never_act_is_refused() -> None:
 
 
 def test_what_is_let_be_is_listed_and_stays() -> None:
-    """By the text of the span alone: what is around it is not let be with it."""
     runs = Fake(lambda text: [Detection("email", 1.0, i, i + 2) for i in range(0, len(text), 2)])
     verdict = moderated("eeEEcxcc", runs)
     assert verdict.text == "eeEEcx[EMAIL]"
@@ -68,7 +64,6 @@ def test_one_redacted_beside_one_to_review() -> None:
 
 
 def test_each_text_is_decided_by_its_tenants_policy() -> None:
-    """One call of each detector for all; a tenant without a policy of its own has everybody's."""
     policy = Policy({"email": Rule("redact")}, tenants={"shop": Policy({"email": Rule("block")})})
     detector = Fake(each("e", "email"))
     verdicts = PolicyModerator([detector], policy).moderate(["e", "e", "e"], ["mill", "shop", "default"])
@@ -78,7 +73,6 @@ def test_each_text_is_decided_by_its_tenants_policy() -> None:
 
 
 def test_a_tenants_list_looks_at_its_texts_alone() -> None:
-    """Not at those of others, whose list may be another."""
     policy = Policy({"blocklist": Rule("block")}, tenants={"shop": Policy({"blocklist": Rule("redact")})})
     lists: dict[str | None, Detector] = {
         "shop": Fake(each("s", "blocklist"), "blocklist", name="blocklist"),

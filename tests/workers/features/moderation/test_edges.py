@@ -68,7 +68,6 @@ def jwt(length: int) -> str:
 )
 @pytest.mark.parametrize("filler", ["word ", ",", "x\n\n"], ids=["prose", "without spaces", "lines"])
 def test_found_wherever_it_stands(name: str, sample: str, filler: str) -> None:
-    """No edge of a window hides it."""
     for place in places(len(sample)):
         before = (filler * place)[: max(0, place - 1)] + " "
         text = before + sample + " " + filler * 400
@@ -79,7 +78,6 @@ def test_found_wherever_it_stands(name: str, sample: str, filler: str) -> None:
 @pytest.mark.parametrize("length", [300, 2_000, 2_048, 2_049, 2_550, 4_096, 20_000, 190_000])
 @pytest.mark.parametrize("place", [0, 1, SIZE - OVERLAP, SIZE - 5, SIZE, 3_000])
 def test_a_token_of_any_length_is_a_secret_to_its_end(length: int, place: int) -> None:
-    """JWT, a password in a URL, keys without a bound: also where most of it lies far behind a window's edge."""
     body = ("aB3-" * length)[:length]
     for before, secret, after in (
         ("token: ", jwt(length), " ok"),
@@ -97,7 +95,6 @@ def test_a_token_of_any_length_is_a_secret_to_its_end(length: int, place: int) -
 
 
 def test_several_long_tokens_in_one_text_each_end_where_they_end() -> None:
-    """None is taken for the end of another, whatever stands between."""
     for length in (50, 1_900, 5_000):
         key = "sk-" + ("aB3-" * length)[:length]
         text = " and ".join([key, "github_pat_" + "a1_" * length, key, "words " * 700 + key])
@@ -130,7 +127,6 @@ def test_a_text_of_the_greatest_length_comes_to_an_end(name: str, unit: str, len
 
 @pytest.mark.integration
 def test_the_longest_list_is_searched_to_an_end() -> None:
-    """Thousands of terms that begin alike, in a text that nearly holds each of them; and each of them is searched."""
     terms = [f"{'aab ' * 20}{n}x" for n in range(5_000)]
     listed = BlocklistDetector(terms)
     assert listed.detect(["aab " * 50_000]) == [[]]

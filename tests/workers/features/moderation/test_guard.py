@@ -47,8 +47,6 @@ def test_the_score_is_the_probability_of_unsafe() -> None:
 
 @pytest.mark.parametrize("sure", [0.0, -0.1, float("nan")])
 def test_a_guard_that_says_something_else_says_nothing(sure: float) -> None:
-    """Neither word, or no probabilities: that is no verdict, and the text is held."""
-
     class Mute(Guard):
         def choice_probabilities(
             self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
@@ -60,13 +58,11 @@ def test_a_guard_that_says_something_else_says_nothing(sure: float) -> None:
 
 
 def test_a_real_engine_is_asked() -> None:
-    """Its probabilities of both words, as of any judge's choices."""
     ((found,),) = GuardDetector(EchoGenerator("echo")).detect(["a heron"])
     assert 0 < found.score < CHOICE_MASS
 
 
 def test_the_longest_text_is_read_in_parts() -> None:
-    """The part that the guard objects to is the span."""
     text = ("word " * 40_000)[:199_000] + " a bomb " + "x" * 992
     guard = Guard()
     (found,) = GuardDetector(guard).detect([text])
@@ -129,13 +125,11 @@ def test_a_policy_names_it_and_reviews_what_it_finds(tmp_path: Path) -> None:
 
 
 def test_where_there_is_no_model_the_policy_is_refused(tmp_path: Path) -> None:
-    """It says which."""
     with pytest.raises(ConfigurationError, match="names the guard guard, and no model is loaded here"):
         with_policy([], load_policy(policy(tmp_path)))
 
 
 def test_passages_are_looked_at_without_it(tmp_path: Path) -> None:
-    """For prompt injection alone, by the same rules."""
     text = '[detectors.guard]\nmodel = "guard"\n[detectors.openai]\nurl = "http://a"\nmodel = "m"\n[tenants.shop]\n'
     whole = load_policy(policy(tmp_path, 'blocklist = "list.txt"\n' + text))
     for each in (whole.of_passages, whole.of_passages.of("shop")):

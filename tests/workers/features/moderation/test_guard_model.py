@@ -54,7 +54,6 @@ def guard(home: Path) -> Generator:
 
 
 def test_the_score_is_the_probability_of_its_first_token(home: Path, guard: Generator) -> None:
-    """An independent way: the log probability that the engine gives to each spelling's token behind the prompt."""
     import ctranslate2
     import numpy as np
     from tokenizers import Tokenizer
@@ -73,7 +72,6 @@ def test_the_score_is_the_probability_of_its_first_token(home: Path, guard: Gene
 
 
 def test_a_batch_says_what_each_text_alone_does(guard: Generator) -> None:
-    """Whatever their lengths: the last position of each prompt is read, and not of the longest."""
     detector = GuardDetector(guard)
     together = [each.score for (each,) in detector.detect(TEXTS)]
     alone = [detector.detect([text])[0][0].score for text in TEXTS]
@@ -81,7 +79,6 @@ def test_a_batch_says_what_each_text_alone_does(guard: Generator) -> None:
 
 
 def test_a_policy_moderates_by_it(home: Path, guard: Generator, tmp_path: Path) -> None:
-    """Down to the verdict: its score decides, and its name, weights and number format stand there."""
     (tmp_path / "policy.toml").write_text('[detectors.guard]\nmodel = "guard"\n[categories]\nunsafe = "block"\n')
     moderator = with_policy(
         [], load_policy(tmp_path / "policy.toml"), Aids(guard=lambda alias: load_generator(home, alias))
@@ -94,7 +91,6 @@ def test_a_policy_moderates_by_it(home: Path, guard: Generator, tmp_path: Path) 
 
 
 def test_a_model_that_is_no_guard_holds_what_it_is_asked_about(home: Path, tmp_path: Path) -> None:
-    """By its own template it says neither word: that is no verdict, least of all `safe`."""
     (tmp_path / "policy.toml").write_text(f'[detectors.guard]\nmodel = "{SMOLLM2}"\n')
     plain = load_generator(home, SMOLLM2)
     (asked,) = plain.choice_probabilities([(Message(role="user", content=TEXTS[1]),)], ("safe", "unsafe"))
@@ -109,7 +105,6 @@ def test_a_model_that_is_no_guard_holds_what_it_is_asked_about(home: Path, tmp_p
 
 
 def test_from_a_shell(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """`headrace moderation check` loads it by its alias and shows its score."""
     (tmp_path / "policy.toml").write_text('[detectors.guard]\nmodel = "guard"\n')
     monkeypatch.setenv("HEADRACE_HOME", str(home))
     assert run(["moderation", "check", TEXTS[1], "--policy", str(tmp_path / "policy.toml"), "--json"]) == 0

@@ -33,7 +33,6 @@ def head() -> Head:
 
 
 def test_a_sentence_among_many_is_found_where_it_stands(head: Head) -> None:
-    """The whole is mostly calm; a part of it is not. Of a calm text the score alone is told."""
     calm = "River mill flour. Summer bread water! " * 30
     grim = "Smash burn crush destroy. "
     quiet, loud = HeadDetector(head, EMBEDDER).detect([calm, calm + grim + calm])
@@ -45,7 +44,6 @@ def test_a_sentence_among_many_is_found_where_it_stands(head: Head) -> None:
 
 
 def test_a_policy_names_a_head_and_a_person_decides(head: Head, tmp_path: Path) -> None:
-    """By default what it finds is reviewed; the score of a text that it lets be is told."""
     save_head(head, tmp_path / "head.npz")
     (tmp_path / "policy.toml").write_text('head = "head.npz"\n')
     moderator = build_moderator(tmp_path / "policy.toml", Aids(lambda: EMBEDDER))
@@ -66,7 +64,6 @@ def test_a_policy_names_a_head_and_a_person_decides(head: Head, tmp_path: Path) 
 
 
 def test_a_head_is_read_as_it_was_written(head: Head, tmp_path: Path) -> None:
-    """And known by what it says."""
     save_head(head, tmp_path / "head.npz")
     read = load_head(tmp_path / "head.npz")
     assert (read.categories, read.embedder, read.version) == (head.categories, head.embedder, head.version)
@@ -108,14 +105,12 @@ def written(**changes: Any) -> bytes:
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_head_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
-    """With the reason; nothing in it is run."""
     (tmp_path / "head.npz").write_bytes(content)
     with pytest.raises(ConfigurationError, match="moderation head .*head.npz.* " + why if "cannot" not in why else why):
         load_head(tmp_path / "head.npz")
 
 
 def test_a_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However small it is."""
     monkeypatch.setattr(head_module, "MAX_BYTES", 100_000)
     with zipfile.ZipFile(tmp_path / "head.npz", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("weights.npy", b"0" * 100_001)
@@ -126,7 +121,6 @@ def test_a_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeyp
 
 @given(text=st.text(st.sampled_from('ab .!?\n\u3002"x'), max_size=3_000))
 def test_parts_are_of_bounded_size_and_leave_nothing_out(text: str) -> None:
-    """White space aside."""
     parts = segments(text)
     assert all(0 < end - start <= 1_000 for start, end in parts)
     assert all(any(start <= at < end for start, end in parts) for at, char in enumerate(text) if not char.isspace())
@@ -140,7 +134,6 @@ def test_the_parts_of_the_longest_text_are_no_more_than_it_bears(unit: str) -> N
 
 
 def test_a_sentence_is_a_part() -> None:
-    """And so is the whole."""
     text = 'One is. Is two? "Three!" four'
     assert [text[slice(*part)] for part in segments(text)] == ["One is. ", text, "Is two? ", '"Three!" ', "four"]
     assert segments("") == segments(" \n") == []

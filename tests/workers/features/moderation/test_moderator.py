@@ -59,7 +59,6 @@ def plain(verdict: Moderation) -> tuple[str | None, tuple[Finding, ...], str]:
 
 
 def test_the_strictest_action_wins() -> None:
-    """Allow lists, redact replaces, block withholds; all findings are reported in the order of the text."""
     detectors = (Fake(each("e", "email")), Fake(each("p", "phone"), "phone"), Fake(each("b", "profanity"), "profanity"))
     assert plain(one("xyz", *detectors)) == ("xyz", (), "allow")
     assert (one("xp", *detectors).action, one("xp", *detectors).text) == ("allow", "xp")
@@ -74,14 +73,11 @@ def test_the_strictest_action_wins() -> None:
 
 
 def test_findings_below_the_least_score_are_dropped() -> None:
-    """A detector that is less sure than the policy asks for changes nothing."""
     assert one("b", Fake(each("b", "profanity", 0.89), "profanity")).action == "allow"
     assert one("b", Fake(each("b", "profanity", 0.9), "profanity")).action == "block"
 
 
 def test_a_failing_text_is_held_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """The others of its batch are decided, and neither error nor log repeats the text."""
-
     def find(text: str) -> list[Detection]:
         if "secret" in text:
             raise RuntimeError(f"cannot read {text}")
@@ -109,14 +105,11 @@ def test_a_failing_text_is_held_alone(caplog: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_a_nonsensical_answer_holds_the_text(answer: list[Detection]) -> None:
-    """Spans outside the text, scores outside [0, 1] and undeclared categories are failures, not findings."""
     (verdict,) = PolicyModerator([Fake(lambda text: answer)], POLICY).moderate(["text"])
     assert isinstance(verdict, HeadraceError)
 
 
 def test_too_few_answers_hold_every_text() -> None:
-    """A detector that answers for fewer texts than it was asked about is not believed."""
-
     class Short(Fake):
         def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
             return []
@@ -126,14 +119,12 @@ def test_too_few_answers_hold_every_text() -> None:
 
 
 def test_more_findings_than_can_be_listed_block() -> None:
-    """A text that is full of personal data is withheld, and the list stays within the contract's bound."""
     assert one("e" * MAX_FINDINGS, Fake(each("e", "email"))).action == "redact"
     verdict = one("e" * (MAX_FINDINGS + 1), Fake(each("e", "email")))
     assert (verdict.action, verdict.text, len(verdict.findings)) == ("block", None, MAX_FINDINGS)
 
 
 def test_allowed_findings_make_room_for_stricter_ones() -> None:
-    """Any number of allowed findings neither blocks nor hides the one that is redacted."""
     detectors = Fake(each("p", "phone"), "phone"), Fake(each("e", "email"))
     verdict = one("p" * (2 * MAX_FINDINGS) + "e", *detectors)
     assert verdict.action == "redact"
@@ -148,27 +139,22 @@ def test_as_many_findings_as_can_be_listed_do_not_block_beside_allowed_ones() ->
 
 
 def test_a_detector_that_stopped_early_blocks() -> None:
-    """Many findings of low score may hide the one that counts: the text is not shown."""
     verdict = one("b" * MAX_DETECTIONS, Fake(each("b", "profanity", 0.6), "profanity"))
     assert verdict.action == "block"
 
 
 def test_a_text_that_grows_too_long_is_blocked() -> None:
-    """Labels may be longer than what they replace; the contract's bound holds."""
     text = "e" * 900 + "x" * (MAX_TEXT - 900)
     assert (one(text, Fake(each("e", "email"))).action, one(text, Fake(each("e", "email"))).text) == ("block", None)
 
 
 @pytest.mark.parametrize(("longer", "action"), [(0, "redact"), (1, "block")])
 def test_a_text_may_grow_up_to_the_bound(longer: int, action: str) -> None:
-    """And not by one character more."""
     text = "e" + "x" * (MAX_TEXT - len("[EMAIL]") + longer)
     assert one(text, Fake(each("e", "email"))).action == action
 
 
 def test_a_finding_says_what_was_found_where_by_whom() -> None:
-    """Whole texts, the surest and the least sure among them; in the order of the text, the longer ones last."""
-
     def find(text: str) -> list[Detection]:
         return [Detection("phone", 0.0, 2, 3), Detection("email", 1.0, 0, len(text)), Detection("phone", 0.5, 0, 1)]
 
@@ -182,8 +168,6 @@ def test_a_finding_says_what_was_found_where_by_whom() -> None:
 
 
 def test_every_detector_that_fails_is_asked_again_for_each_text() -> None:
-    """The first failure is told, and texts that none failed on are decided by all."""
-
     def find(bad: str, then: Callable[[str], list[Detection]]) -> Callable[[str], list[Detection]]:
         def look(text: str) -> list[Detection]:
             if bad in text:
@@ -207,7 +191,6 @@ def test_every_detector_that_fails_is_asked_again_for_each_text() -> None:
 
 
 def test_warming_up_loads_what_every_detector_needs() -> None:
-    """The first answer does not wait for it."""
     moderator = build_moderator()
     warm_up(moderator)
     loaded = {detector.name: vars(detector).keys() for detector in moderator._detectors}
@@ -217,21 +200,18 @@ def test_warming_up_loads_what_every_detector_needs() -> None:
 
 
 def test_a_policy_without_a_rule_is_refused() -> None:
-    """No category is ever decided by omission."""
     with pytest.raises(ConfigurationError, match=r"^the moderation policy has no rule for iban, which fake reports$"):
         PolicyModerator([Fake(each("e", "iban"), "iban")], POLICY)
 
 
 @given(text=st.text(st.sampled_from("epx 😀"), max_size=40))
 def test_redaction_leaves_nothing_of_a_span(text: str) -> None:
-    """Whatever the text, no redacted character is left, and all others are."""
     verdict = one(text, Fake(each("e", "email")), Fake(each("p", "phone"), "phone"))
     assert verdict.text is not None
     assert verdict.text.replace("[EMAIL]", "") == text.replace("e", "")
 
 
 def test_one_call_a_detector() -> None:
-    """Texts are looked at together."""
     detector = Fake(each("e", "email"))
     PolicyModerator([detector], POLICY).moderate(["a", "b", "c"])
     assert detector.calls == [3]
@@ -243,7 +223,6 @@ def test_one_call_a_detector() -> None:
     ids=["zero width space", "soft hyphen", "two joiners", "byte order mark", "tag", "override"],
 )
 def test_invisible_characters_hide_nothing(moderator: PolicyModerator, hidden: str) -> None:
-    """Words and keys are found with them in their middle, and redacted with them."""
     key, address = "AKIA" + "IOSFODNN7EXAMPLE", "jo@headrace.io"
     for secret, label in ((key, "[SECRET]"), (address, "[EMAIL]")):
         (verdict,) = moderator.moderate([f"a{hidden} b: {hidden.join(secret)}, end{hidden}"])
@@ -255,7 +234,6 @@ def test_invisible_characters_hide_nothing(moderator: PolicyModerator, hidden: s
 
 
 def test_what_invisible_characters_part_is_found_as_well() -> None:
-    """A zero-width space may also be what makes two words of one: both looks count, each finding once."""
     detector = Fake(lambda text: [Detection("email", 1.0, m.start(), m.end()) for m in re.finditer(r"\bev\b", text)])
     verdict = one("ev\u200bxy, e\u200bv, ev", detector)
     assert verdict.text == "[EMAIL]\u200bxy, [EMAIL], [EMAIL]"
@@ -263,7 +241,6 @@ def test_what_invisible_characters_part_is_found_as_well() -> None:
 
 
 def test_the_default_moderator(moderator: PolicyModerator) -> None:
-    """The shipped detectors and policy together, on one batch."""
     texts = [
         "Nothing to see here.",
         "Write to jo@headrace.io; card 4111 1111 1111 1111.",
@@ -282,7 +259,6 @@ def test_the_default_moderator(moderator: PolicyModerator) -> None:
 
 
 def test_build_moderator_reads_policy_and_blocklist(tmp_path: Path) -> None:
-    """A user's list takes part."""
     (tmp_path / "list.txt").write_text("falcon\n")
     (tmp_path / "policy.toml").write_text('blocklist = "list.txt"\n[categories]\nblocklist = "redact"\n')
     (verdict,) = build_moderator(tmp_path / "policy.toml").moderate(["Project Falcon"])
@@ -291,15 +267,12 @@ def test_build_moderator_reads_policy_and_blocklist(tmp_path: Path) -> None:
 
 
 def test_a_missing_blocklist_is_refused_at_the_start(tmp_path: Path) -> None:
-    """A worker does not start without the list that its policy names."""
     (tmp_path / "policy.toml").write_text('blocklist = "none.txt"\n')
     with pytest.raises(ConfigurationError, match="cannot be read"):
         build_moderator(tmp_path / "policy.toml")
 
 
 def test_warm_up_tells_what_does_not_work() -> None:
-    """A detector that cannot load is known before the first job."""
-
     def find(text: str) -> list[Detection]:
         raise ImportError("no module")
 
@@ -349,7 +322,6 @@ def hanging() -> Iterator[Hanging]:
 
 
 def test_who_does_not_hang_is_asked_once(hanging: Hanging) -> None:
-    """In one thread, which is kept; also after an error, which is who asks's."""
     bounded = BoundedModerator(hanging, 60.0)
     assert bounded.moderate(["a", "b"], ["s", "t"]) == [WELL, WELL]
     with pytest.raises(TimeoutError, match="no"):
@@ -361,7 +333,6 @@ def test_who_does_not_hang_is_asked_once(hanging: Hanging) -> None:
 
 
 def test_what_hangs_is_held_alone(hanging: Hanging, caplog: pytest.LogCaptureFixture) -> None:
-    """The others of its group are decided, each for its tenant, and by what its model was told."""
     verdicts = BoundedModerator(hanging, 0.02, hanging.ends).moderate(
         ["a", "hang", "b"], ["s", "t", "u"], [None, Instructions("v"), Instructions("w")]
     )
@@ -372,7 +343,6 @@ def test_what_hangs_is_held_alone(hanging: Hanging, caplog: pytest.LogCaptureFix
 
 
 def test_no_more_threads_hang_than_a_few_and_it_recovers(hanging: Hanging) -> None:
-    """Then all is held unasked, until one comes back."""
     bounded = BoundedModerator(hanging, 0.02, hanging.ends)
     for _ in range(5):
         bounded.moderate(["hang"])

@@ -29,7 +29,6 @@ def _names(found: NameModelDetector, text: str) -> list[str]:
 
 @pytest.mark.integration
 def test_names_count_where_the_text_speaks_of_somebody_it_knows(folder: Path) -> None:
-    """The names of a customer and of a relative are found, in whole words; that of somebody in the news stays."""
     found = NameModelDetector(NameModel(folder))
     assert _names(found, "The customer, Agnieszka Wiśniewska, wants her money back.") == ["Agnieszka Wiśniewska"]
     assert _names(found, "Please ask my daughter Siobhan about it.") == ["Siobhan"]
@@ -40,7 +39,6 @@ def test_names_count_where_the_text_speaks_of_somebody_it_knows(folder: Path) ->
 
 @pytest.mark.integration
 def test_all_names_count_where_the_policy_says_everywhere(folder: Path, tmp_path: Path) -> None:
-    """A policy with `everywhere` redacts a name in any sentence, in a long text, too."""
     policy = tmp_path / "policy.toml"
     policy.write_text(f'[detectors.names]\nmodel = "{folder.resolve()}"\neverywhere = true\n', encoding="utf-8")
     moderator = build_moderator(policy)
@@ -53,13 +51,11 @@ def test_all_names_count_where_the_policy_says_everywhere(folder: Path, tmp_path
 
 @pytest.mark.integration
 def test_a_part_with_more_tokens_than_the_model_reads_is_read_in_halves(folder: Path) -> None:
-    """A name at the end of a part in a script of many tokens is found."""
     found = NameModelDetector(NameModel(folder))
     assert _names(found, "한국어 " * 110 + "My name is Siobhan Murphy.") == ["Siobhan Murphy"]
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    """The message names the folder and the files that it needs."""
     with pytest.raises(ConfigurationError, match=r"needs config\.json, tokenizer\.json and onnx/model_q4\.onnx"):
         NameModelDetector(NameModel(tmp_path))
 

@@ -84,7 +84,6 @@ def service() -> Iterator[Service]:
 
 
 def test_what_the_service_scores_is_found(service: Service) -> None:
-    """The whole text is the span. Texts go in one request, with the model's name, and a key where there is one."""
     found = service.detector(key="sk-1").detect(["smash it", "", "be kind"])
     assert found == [[Detection("violence", 0.9, 0, 8)], [], [Detection("violence", 0.01, 0, 7)]]
     assert service.asked == [{"model": "omni", "input": ["smash it", "be kind"]}]
@@ -94,7 +93,6 @@ def test_what_the_service_scores_is_found(service: Service) -> None:
 
 
 def test_many_and_long_texts_are_asked_about_in_parts(service: Service) -> None:
-    """No more than 32 in one request; a span says which part of a text."""
     long = "word " * 39_998 + "smash now."
     found = service.detector().detect([long, *("x",) * 60])
     assert [len(each["input"]) for each in service.asked] == [32, 32, 7]
@@ -106,7 +104,6 @@ def test_many_and_long_texts_are_asked_about_in_parts(service: Service) -> None:
 
 
 def test_a_policy_names_it_and_says_what_is_done(service: Service, tmp_path: Path) -> None:
-    """With headrace's own detectors or with two that must agree; the verdict names which of its models looked."""
     (tmp_path / "policy.toml").write_text(
         f'[detectors.openai]\nurl = "{service.url}"\nmodel = "omni"\ntimeout = 20\n'
         '[categories]\nviolence = { action = "block", min_score = 0.8 }\n'
@@ -143,7 +140,6 @@ def test_a_policy_names_it_and_says_what_is_done(service: Service, tmp_path: Pat
          "nothing known", "too many", "endless"],
 )  # fmt: skip
 def test_what_is_no_answer_is_raised(service: Service, answer: Answer, status: int, why: str) -> None:
-    """Nobody is sent elsewhere, and nothing of the text or the key is told."""
     service.answer, service.status = answer, status
     with pytest.raises(Unavailable, match=why) as raised:
         service.detector(key="sk-secret").detect(["my words"])
@@ -153,14 +149,12 @@ def test_what_is_no_answer_is_raised(service: Service, answer: Answer, status: i
 
 
 def test_a_score_that_is_none_holds_the_text(service: Service) -> None:
-    """As the moderator says of any detector."""
     service.answer = scored(lambda _: {"violence": 1.5})
     (verdict,) = PolicyModerator([service.detector()], load_policy()).moderate(["x"])
     assert isinstance(verdict, HeadraceError)
 
 
 def test_a_service_that_answers_byte_by_byte_is_given_up(service: Service) -> None:
-    """Each byte comes in time, and all together do not."""
     service.drip = 0.02
     clock = count(0.0, 25.0)  # at each look so much later
     with pytest.raises(Unavailable, match="does not finish"):
@@ -168,7 +162,6 @@ def test_a_service_that_answers_byte_by_byte_is_given_up(service: Service) -> No
 
 
 def test_one_that_is_away_is_told(service: Service) -> None:
-    """The text is held."""
     service.server.shutdown()
     service.server.server_close()
     with pytest.raises(Unavailable, match="does not answer: ConnectError"):
@@ -176,7 +169,6 @@ def test_one_that_is_away_is_told(service: Service) -> None:
 
 
 def test_one_that_is_away_stops_no_worker_from_starting(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """A worker that starts meanwhile serves: texts are held until it is there, with what is wrong in words."""
     moderator = PolicyModerator([service.detector()], load_policy())
     service.status = 503
     warm_up(moderator)
@@ -192,7 +184,6 @@ def test_one_that_is_away_stops_no_worker_from_starting(service: Service, caplog
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_one_that_refuses_is_told_at_the_start(service: Service, status: int) -> None:
-    """A wrong key or address does not mend itself."""
     service.status = status
     with pytest.raises(Unavailable, match=f"the moderation endpoint answers {status}"):
         warm_up(PolicyModerator([service.detector()], load_policy()))
@@ -219,7 +210,6 @@ def test_one_that_refuses_is_told_at_the_start(service: Service, status: int) ->
     ],
 )
 def test_a_policy_that_names_it_wrongly_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    """With the line."""
     (tmp_path / "policy.toml").write_text(text)
     with pytest.raises(ConfigurationError) as raised:
         load_policy(tmp_path / "policy.toml")

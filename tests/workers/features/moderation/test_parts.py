@@ -58,7 +58,6 @@ def types(ledger):
 
 
 def test_a_worker_tells_of_its_policy_while_nothing_is_moderated(ledger, tmp_path):
-    """A switch, what is refused, and the next switch; also where the ledger was away meanwhile."""
     file = write(tmp_path / "policy.toml", 'categories.email = "allow"\n')
     moderator = WatchedModerator(file, [Fake(each("e", "email"))], every=0.0)
     away = Away(ledger.of(Policies))
@@ -80,7 +79,6 @@ def test_a_worker_tells_of_its_policy_while_nothing_is_moderated(ledger, tmp_pat
 
 @pytest.mark.parametrize("named", [True, False], ids=["a file", "the default"])
 def test_who_moderates_outputs_tells_of_its_policy(ledger, tmp_path, named):
-    """By the deployment's file, or by the policy that comes with headrace."""
     file = write(tmp_path / "policy.toml", 'categories.email = "allow"\ntenants.shop.screen = true\n')
     policy = load_policy(file if named else None)
     moderator(changed(settings(), ModerationSettings(policy=file if named else None)), Aids(), [], ledger, Progress())

@@ -29,7 +29,6 @@ def found(recognize: Callable[[str], patterns.Spans], text: str) -> list[tuple[s
     ],
 )
 def test_domains_that_there_are(address: str, score: float | None) -> None:
-    """A domain under a public suffix is certain, another is possible; a version number is none."""
     assert patterns.email_score(address) == score
 
 
@@ -49,7 +48,6 @@ def test_domains_that_there_are(address: str, score: float | None) -> None:
     ],
 )
 def test_account_numbers_end_where_their_country_says(text: str, number: str | None) -> None:
-    """With hyphens, spaces or neither, and whatever stands behind; the checksum alone is not enough."""
     assert found(patterns.account_numbers, text) == ([] if number is None else [(number, 1.0)])
 
 
@@ -65,7 +63,6 @@ def test_account_numbers_end_where_their_country_says(text: str, number: str | N
     ],
 )
 def test_card_numbers_have_a_checksum(text: str, number: str | None) -> None:
-    """Digits of other scripts count as digits."""
     assert found(patterns.card_numbers, text) == ([] if number is None else [(number, 1.0)])
 
 
@@ -85,7 +82,6 @@ def test_card_numbers_have_a_checksum(text: str, number: str | None) -> None:
     ],
 )
 def test_addresses_are_those_of_the_internet_protocol(text: str, findings: list[tuple[str, float]]) -> None:
-    """Of both versions, with prefix and zone."""
     assert found(patterns.ip_addresses, text) == findings
 
 
@@ -104,7 +100,6 @@ def test_addresses_are_those_of_the_internet_protocol(text: str, findings: list[
     ],
 )
 def test_social_security_numbers_that_are_issued(text: str, score: float | None) -> None:
-    """By how they are written; groups of zeros and printed samples are none."""
     assert found(patterns.social_security_numbers, text) == ([] if score is None else [(text, score)])
 
 
@@ -113,13 +108,11 @@ def test_social_security_numbers_that_are_issued(text: str, score: float | None)
     [("912-70-1234", 0.5), ("91270-1234", 0.05), ("912 701234", 0.05), ("912701234", 0.3), ("912-66-1234", None)],
 )
 def test_taxpayer_numbers_have_certain_groups(text: str, score: float | None) -> None:
-    """The more doubtful, the fewer separators."""
     assert found(patterns.taxpayer_numbers, text) == ([] if score is None else [(text, score)])
 
 
 @pytest.mark.parametrize("text", ["AB123456C", "ab 12 34 56 d"])
 def test_national_insurance_numbers(text: str) -> None:
-    """In either case, with spaces or without; prefixes that are not given out are none."""
     assert found(patterns.national_insurance_numbers, text) == [(text, 0.5)]
     for prefix in ("Gb", "BG", "NT", "DA", "AO"):
         assert found(patterns.national_insurance_numbers, prefix + text[2:]) == []
@@ -130,7 +123,6 @@ def spans(detector: PersonalDataDetector, text: str) -> list[tuple[str, str]]:
 
 
 def test_the_numbers_of_many_countries_are_known() -> None:
-    """At least twenty countries have a shape and a checksum."""
     assert len(COUNTRIES) >= 20
 
 
@@ -156,7 +148,6 @@ def test_the_numbers_of_many_countries_are_known() -> None:
     ],
 )
 def test_a_national_number_is_found(personal_data: PersonalDataDetector, text: str, number: str) -> None:
-    """A valid number is found by its own shape, or behind a word that names it."""
     assert spans(personal_data, text) == [("national_id", number)]
 
 
@@ -164,12 +155,10 @@ def test_a_national_number_is_found(personal_data: PersonalDataDetector, text: s
     "text", ["My PESEL is 44051401358.", "order number 111222333", "codice fiscale RSSMRA85T10A562T", "DNI 12345678A"]
 )
 def test_a_wrong_or_unnamed_number_is_none(personal_data: PersonalDataDetector, text: str) -> None:
-    """A number whose checksum fails, or which may be any number, is left."""
     assert spans(personal_data, text) == []
 
 
 def test_doubtful_numbers_need_a_word() -> None:
-    """Where no word for such a number stands in the text, numbers of digits alone are not even tried."""
     assert list(national_ids("order 111222333")) == []
     assert list(national_ids("bsn 111222333")) != []
 
@@ -185,7 +174,6 @@ def test_doubtful_numbers_need_a_word() -> None:
     ],
 )
 def test_a_date_of_birth_is_found(personal_data: PersonalDataDetector, text: str, date: str) -> None:
-    """A date behind a word of birth is found, and the date alone is the span."""
     assert spans(personal_data, text) == [("birth_date", date)]
 
 
@@ -193,7 +181,6 @@ def test_a_date_of_birth_is_found(personal_data: PersonalDataDetector, text: str
     "text", ["The mill opened on 12 March 1985.", "He was born in 1985.", "born to run. 3 May 1971"]
 )
 def test_other_dates_are_left(text: str) -> None:
-    """A date without a word of birth in its sentence, and a year alone, are no dates of birth."""
     assert list(birth_dates(text)) == []
 
 
@@ -210,7 +197,6 @@ def test_other_dates_are_left(text: str) -> None:
     ],
 )
 def test_reserved_addresses_are_not_personal(personal_data: PersonalDataDetector, text: str) -> None:
-    """Private and reserved addresses, and domains for examples, identify nobody; nor are they telephone numbers."""
     assert spans(personal_data, f"See {text} today") == []
 
 
@@ -218,5 +204,4 @@ def test_reserved_addresses_are_not_personal(personal_data: PersonalDataDetector
     ("text", "category"), [("81.2.69.142", "ip_address"), ("ann@headrace.io", "email"), ("a@notexample.com", "email")]
 )
 def test_other_addresses_are_personal(personal_data: PersonalDataDetector, text: str, category: str) -> None:
-    """Addresses that someone may have are personal."""
     assert spans(personal_data, f"See {text} today") == [(category, text)]

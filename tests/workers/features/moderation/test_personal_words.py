@@ -25,7 +25,6 @@ def test_text_that_is_no_unicode_is_searched() -> None:
     ],
 )
 def test_a_name_behind_a_word_for_it_is_found(personal_data: PersonalDataDetector, text: str, name: str) -> None:
-    """The name alone is the span: greeting and title stay."""
     (found,) = personal_data.detect([text])
     assert [(each.category, text[each.start : each.end]) for each in found] == [("name", name)]
 
@@ -63,7 +62,6 @@ def test_other_capitalised_words_are_no_names(text: str) -> None:
     ],
 )
 def test_a_street_with_its_number_is_an_address(personal_data: PersonalDataDetector, address: str) -> None:
-    """The span is the street, and the town and its postcode where they follow."""
     text = f"Please send it to {address} today."
     (found,) = personal_data.detect([text])
     assert [(each.category, text[each.start : each.end]) for each in found] == [("address", address)]
@@ -81,5 +79,4 @@ def test_a_street_with_its_number_is_an_address(personal_data: PersonalDataDetec
     ],
 )
 def test_numbers_in_prose_are_no_addresses(text: str) -> None:
-    """A number beside a capitalised word needs a word for a street, or a town with its postcode."""
     assert list(postal_addresses(text)) == []

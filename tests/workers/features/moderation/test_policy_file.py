@@ -23,7 +23,6 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_default_policy_has_a_rule_for_every_category() -> None:
-    """What the detectors may report and what the default policy names are the same."""
     detectors = (PersonalDataDetector, SecretsDetector, ProfanityDetector, BlocklistDetector)
     assert load_policy().rules.keys() == frozenset(LEARNT).union({LEAK, UNSAFE}, *(d.categories for d in detectors))
 
@@ -37,7 +36,6 @@ def test_default_policy_redacts_data_and_masks_insults() -> None:
 
 
 def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
-    """Other categories keep the default, and the blocklist is looked for beside the policy."""
     text = 'blocklist = "list.txt"\n[categories]\nemail = "block"\nphone = { action = "allow", min_score = 0.7 }\n'
     policy = load_policy(write(tmp_path, text))
     assert policy.rules["email"] == Rule("block")
@@ -47,14 +45,12 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
 
 
 def test_a_least_score_may_be_anything_from_0_to_1(tmp_path: Path) -> None:
-    """Both ends included."""
     for score in (0, 1, 1.0):
         file = write(tmp_path, f'[categories]\nemail = {{ action = "block", min_score = {score} }}\n')
         assert load_policy(file).rules["email"] == Rule("block", float(score))
 
 
 def test_what_is_to_be_made_again_is_to_be_blocked_in_the_end(tmp_path: Path) -> None:
-    """Also with a score, and with what is let be; it is another policy."""
     text = '[categories]\nemail = { action = "regenerate", min_score = 0.5 }\n[allow]\nemail = ["a@b.example"]\n'
     policy = load_policy(write(tmp_path, text))
     assert policy.rules["email"] == Rule("block", 0.5, allowed=("a@b.example",), again=True)
@@ -62,7 +58,6 @@ def test_what_is_to_be_made_again_is_to_be_blocked_in_the_end(tmp_path: Path) ->
 
 
 def test_a_policy_says_whose_prompts_are_screened(tmp_path: Path) -> None:
-    """A tenant's word goes before that for all; it is part of the policy's version."""
     policy = load_policy(write(tmp_path, "screen = true\n[tenants.shop]\nscreen = false\n[tenants.mill]\n"))
     assert [policy.of(tenant).screen for tenant in (None, "other", "shop", "mill")] == [True, True, False, True]
     assert policy.version == policy.of("mill").version != policy.of("shop").version == load_policy().version
@@ -70,7 +65,6 @@ def test_a_policy_says_whose_prompts_are_screened(tmp_path: Path) -> None:
 
 
 def test_a_policy_says_whose_system_prompts_are_trusted(tmp_path: Path) -> None:
-    """Nobody's where it says nothing; and it is another policy then."""
     policy = load_policy(write(tmp_path, "screen = true\n[tenants.shop]\ntrust_system = true\n"))
     assert [policy.of(tenant).trust_system for tenant in (None, "shop")] == [False, True]
     assert policy.version != policy.of("shop").version
@@ -78,7 +72,6 @@ def test_a_policy_says_whose_system_prompts_are_trusted(tmp_path: Path) -> None:
 
 
 def test_a_policy_says_whose_system_prompts_are_looked_for(tmp_path: Path) -> None:
-    """By their mark, and by stretches of so many characters; 0 is none, also for a tenant alone."""
     policy = load_policy(write(tmp_path, "canary = true\nverbatim = 20\n[tenants.shop]\nverbatim = 0\n"))
     assert [(each.canary, each.verbatim) for each in (policy, policy.of("shop"))] == [(True, 20), (True, None)]
     assert len({policy.version, policy.of("shop").version, load_policy().version}) == 3
@@ -168,7 +161,6 @@ KNOWN = ", ".join(sorted(load_policy().rules))
     ],
 )
 def test_a_wrong_file_is_refused_with_its_reason(tmp_path: Path, text: str, message: str) -> None:
-    """The error names the file, the key and what it may be."""
     with pytest.raises(ConfigurationError) as caught:
         load_policy(write(tmp_path, text))
     assert str(caught.value) == f"moderation policy {tmp_path / 'policy.toml'}{message}"
@@ -182,18 +174,15 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_names_nothing_changes_nothing(tmp_path: Path) -> None:
-    """An empty policy is the default one."""
     assert load_policy(write(tmp_path, "")) == load_policy()
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    """A policy that was asked for and cannot be read never falls back to another."""
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_policy(tmp_path / "none.toml")
 
 
 def test_the_documented_policy_is_valid(tmp_path: Path) -> None:
-    """The example of docs/reference/moderation-policy.md can be copied."""
     page = (Path(__file__).parents[4] / "docs" / "reference" / "moderation-policy.md").read_text(encoding="utf-8")
     policy = load_policy(write(tmp_path, page.split("```toml\n")[1].split("```")[0]))
     assert policy.rules["phone"] == Rule("redact", 0.6)
@@ -202,7 +191,6 @@ def test_the_documented_policy_is_valid(tmp_path: Path) -> None:
 
 
 def test_a_tenant_says_only_where_it_differs(tmp_path: Path) -> None:
-    """The rest is the deployment's, also what it lets be and its lists."""
     text = """
 blocklist = "all.txt"
 categories.email = "block"
@@ -222,20 +210,17 @@ allow.email = ["ann@shop.example"]
 
 
 def test_what_is_let_be_is_a_text_whatever_its_case() -> None:
-    """Whole, or by its beginning or end."""
     rule = Rule("redact", allowed=("Ann@Example.com", "*@shop.example", "info@*"))
     assert all(map(rule.allows, ("ann@example.COM", "bob@shop.example", "INFO@x.y")))
     assert not any(map(rule.allows, ("ann@example.com.evil", "bob@shop.example.evil", "xinfo@x", "")))
 
 
 def test_more_tenants_than_are_taken(tmp_path: Path) -> None:
-    """A bound, as everywhere."""
     text = "".join(f"[tenants.t{n}]\n" for n in range(1_001))
     with pytest.raises(ConfigurationError, match="there are 1001; at most 1000 are taken"):
         load_policy(write(tmp_path, text))
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
-    """What belongs into a blocklist is said."""
     with pytest.raises(ConfigurationError, match="at most 1000000 are taken"):
         load_policy(write(tmp_path, "#" * 1_000_001))

@@ -26,7 +26,6 @@ def found(detector: ProfanityDetector, text: str, least: float = 0.9) -> list[st
 
 @pytest.mark.parametrize("word", ["idiot", "moron", "bullshit", "stupid", "asshole", "Crap"])
 def test_an_insult_is_found_in_a_long_text(profanity: ProfanityDetector, word: str) -> None:
-    """A single word is found in the midst of a page, with its own span."""
     filler = "The quarterly report shows that revenue grew in the north region. "
     assert found(profanity, f"{filler * 20}You are such a {word}, honestly. {filler * 20}") == [word]
 
@@ -56,7 +55,6 @@ def test_plain_prose_is_no_profanity(profanity: ProfanityDetector, text: str) ->
      "Scunthorpe United won.", "It was a crapshoot."],
 )  # fmt: skip
 def test_names_and_compounds_are_spared(profanity: ProfanityDetector, text: str) -> None:
-    """A profane word that is part of a name or of a plain compound is not found."""
     assert found(profanity, text) == []
 
 
@@ -64,12 +62,10 @@ def test_names_and_compounds_are_spared(profanity: ProfanityDetector, text: str)
     ("text", "word"), [("You Dick.", "Dick"), ("He is a Dick", "Dick"), ("an idiot, proof", "idiot")]
 )
 def test_the_word_itself_is_not_spared(profanity: ProfanityDetector, text: str, word: str) -> None:
-    """Only the whole name or compound is spared."""
     assert found(profanity, text) == [word]
 
 
 def test_scores_are_those_of_the_package(profanity: ProfanityDetector) -> None:
-    """For texts of one short sentence without plain words the numbers are `predict_prob`'s."""
     from profanity_check import predict_prob
 
     texts = ["You are an idiot", "what a damn shame", "stupid stupid rules", "screw that plate", "so pathetic a loser"]
@@ -81,7 +77,6 @@ def test_scores_are_those_of_the_package(profanity: ProfanityDetector) -> None:
 
 
 def test_the_weights_are_those_of_the_package() -> None:
-    """The file that is shipped is what `make profanity-weights` writes, bit for bit, and names its source."""
     packed = files("headrace_workers.features.moderation").joinpath("profanity_weights.json.gz").read_bytes()
     shipped = json.loads(gzip.decompress(packed))
     assert shipped == weights()
@@ -90,7 +85,6 @@ def test_the_weights_are_those_of_the_package() -> None:
 
 
 def test_probabilities_of_whole_texts_are_those_of_the_package() -> None:
-    """Some thousand texts, the hard ones among them, get `predict_prob`'s numbers where no word is hidden."""
     from profanity_check import predict_prob
 
     model, draw = load(frozenset()), random.Random(7)
@@ -126,19 +120,16 @@ def test_probabilities_of_whole_texts_are_those_of_the_package() -> None:
 
 
 def test_answers_belong_to_their_texts(profanity: ProfanityDetector) -> None:
-    """A batch gives what each text gives alone."""
     texts = ["fine", "you idiot", "", "1 2 3", "a moron. An idiot!", "good day"]
     assert profanity.detect(texts) == [profanity.detect([text])[0] for text in texts]
     assert profanity.detect([]) == []
 
 
 def test_offsets_count_characters(profanity: ProfanityDetector) -> None:
-    """Characters outside the basic plane count as one."""
     assert found(profanity, "😀😀 you idiot 😀") == ["idiot"]
 
 
 def test_a_sentence_without_end_is_cut(profanity: ProfanityDetector) -> None:
-    """A text without punctuation does not dilute an insult: it is read in windows of a few words."""
     assert found(profanity, "report " * (5 * WINDOW_WORDS) + "idiot " + "report " * (5 * WINDOW_WORDS)) == ["idiot"]
 
 
@@ -150,12 +141,10 @@ def test_a_long_sentence_does_not_hide_an_insult(profanity: ProfanityDetector) -
 
 
 def test_plain_words_name_no_insult() -> None:
-    """The list of words that are not read does not hide the insults that policies are for."""
     assert not plain_words() & {"idiot", "moron", "stupid", "asshole", "bitch", "fuck", "faggot", "crap", "ass"}
 
 
 def test_a_doubtful_word_is_told_with_its_doubt(profanity: ProfanityDetector) -> None:
-    """What to do about it is the policy's: a word alone in a text is reported from 0.5 on."""
     ((found,),) = profanity.detect(["pissed"])
     assert (found.start, found.end) == (0, 6)
     assert 0.5 <= found.score < 0.9
@@ -170,7 +159,6 @@ def test_sentences_end_where_the_plain_pattern_says(text: str) -> None:
 
 @pytest.mark.parametrize("stop", [". ", "!\n", " ... ", "?! ", ";\n"])
 def test_what_is_said_in_one_sentence_is_not_diluted_by_the_next(profanity: ProfanityDetector, stop: str) -> None:
-    """Sentences have the scores that each has by itself, at their places."""
     said = ["You idiot", "the weather is nice today", "what a stupid bitch you are"]
     (found,) = profanity.detect([stop.join(said)])
     at, alone = 0, []

@@ -47,7 +47,6 @@ def screen(tasks, *, screener, seen: SeenPrompts | None = None, trusted: str = "
 
 
 def test_every_turn_that_the_caller_brings_is_looked_at() -> None:
-    """Whatever its role, and of each tenant by its policy: a caller writes turns of all roles."""
     screener = Scripted(says("", (), "allow"), says("", (), "allow"))
     assert screen([task(prompt=None, messages=said(*TURNS), tenant="shop"), task()], screener=screener) == [
         GOES_ON,
@@ -69,7 +68,6 @@ def test_a_text_is_blocked_in_a_turn_of_any_role(role) -> None:
 
 
 def test_the_system_of_a_tenant_that_trusts_it_is_not_looked_at() -> None:
-    """Where the policy says so; others' is."""
     jobs = [task(prompt=None, messages=said(*TURNS), tenant=tenant) for tenant in ("shop", "mill")]
     screener = Scripted(says("", (), "allow"), says("", (), "allow"))
     screen(jobs, screener=screener, trusted="shop")
@@ -85,7 +83,6 @@ def looked_at(seen: SeenPrompts, *turns: tuple[str, str], tenant: str = "shop", 
 
 
 def test_what_passed_is_not_paid_for_again() -> None:
-    """A conversation that goes on is looked at from its last turn that passed, whole where its beginning is another."""
     seen, more = SeenPrompts(), (*TURNS, ("assistant", "yes"), ("user", "three"))
     assert looked_at(seen, *TURNS) == "be brief\n\none\n\nno\n\ntwo"
     assert looked_at(seen, *TURNS) == "two"
@@ -98,14 +95,12 @@ def test_what_passed_is_not_paid_for_again() -> None:
 
 @pytest.mark.parametrize("action", ["review", "block"])
 def test_what_did_not_pass_is_looked_at_again(action) -> None:
-    """Also with what follows it."""
     seen = SeenPrompts()
     looked_at(seen, *TURNS, action=action)
     assert looked_at(seen, *TURNS, ("user", "three")).startswith("be brief")
 
 
 def test_what_passed_under_another_policy_is_looked_at_again() -> None:
-    """Also what was being looked at when the policy changed."""
     holds = [object()]
     seen = SeenPrompts(lambda: holds[0])
     looked_at(seen, *TURNS)
@@ -119,7 +114,6 @@ def test_what_passed_under_another_policy_is_looked_at_again() -> None:
 
 
 def test_no_more_prompts_are_kept_than_there_is_room_for(monkeypatch) -> None:
-    """The oldest are forgotten."""
     monkeypatch.setattr(seen_module, "_MOST", 2)
     seen = SeenPrompts()
     for text in ("a", "b", "c"):
@@ -129,7 +123,6 @@ def test_no_more_prompts_are_kept_than_there_is_room_for(monkeypatch) -> None:
 
 
 def test_a_prompt_that_is_blocked_ends_its_job_with_a_refusal() -> None:
-    """There is no answer, and the verdict says why; the prompt is not in it."""
     (outcome,) = screen(
         [task(prompt="my words", metadata={"a": "b"})], screener=Scripted(says(None, (BLOCK,), "block"))
     )
@@ -145,7 +138,6 @@ def test_a_prompt_that_is_blocked_ends_its_job_with_a_refusal() -> None:
 
 
 def test_a_prompt_that_is_to_be_reviewed_is_held() -> None:
-    """Until a person has let it pass."""
     given = task()
     (held,) = screen([given], screener=Scripted(says("x", (REVIEW,), "review")))
     assert isinstance(held, Held)
@@ -164,13 +156,11 @@ def test_every_other_prompt_goes_on_as_it_came(action) -> None:
 
 
 def test_a_prompt_that_nobody_could_look_at_is_held() -> None:
-    """It is passed to no model unscreened; the others of its group are decided."""
     screener = Scripted(Unavailable("down"), says("", (), "allow"))
     assert screen([task(), task()], screener=screener) == [Held("down", needs_person=False), GOES_ON]
 
 
 def test_what_is_no_prompt_is_dead() -> None:
-    """It does not shift its neighbours."""
     job = ModerationJob(input="x")
     outcomes = screen([replace(task(), job=job, event=job), task()], screener=Scripted(says("", (), "allow")))
     assert outcomes == [Dead(Category.PERMANENT, "screening takes generation jobs, not ModerationJob"), GOES_ON]

@@ -30,31 +30,26 @@ def found(detector: SecretsDetector, text: str) -> list[str]:
 @pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS.keys())
 @pytest.mark.parametrize("frame", ["{}", "The key is {}, keep it.", 'token = "{}"', "😀 {}\nnext line", "({})"])
 def test_finds_the_whole_token(secrets: SecretsDetector, token: str, frame: str) -> None:
-    """The span is the token, all of it, and nothing around it."""
     assert found(secrets, frame.format(token)) == [token]
 
 
 def test_password_in_a_url(secrets: SecretsDetector) -> None:
-    """Only the password of a URL is a secret."""
     assert found(secrets, "see https://bob:hunter@db.example.com/x") == ["hunter"]
 
 
 def test_assignment_names_only_the_value(secrets: SecretsDetector) -> None:
-    """Where a name gives the secret away, the name itself stays."""
     value = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY"
     assert found(secrets, f"aws_secret_access_key = '{value}'") == [value]
 
 
 @pytest.mark.parametrize("end", ["-----END RSA PRIVATE KEY-----", ""])
 def test_private_key_is_found_with_its_body(secrets: SecretsDetector, end: str) -> None:
-    """From the header to the end line, or to the end of the text when it was cut off."""
     key = f"-----BEGIN RSA PRIVATE KEY-----\nMIIEabc\nxyz=\n{end}"
     assert found(secrets, "Here:\n" + key) == [key]
 
 
 @pytest.mark.parametrize("end", ["Private-MAC: 0123456789abcdef", ""])
 def test_a_key_of_putty_is_found_with_its_body(secrets: SecretsDetector, end: str) -> None:
-    """It has lines of its own at both ends."""
     key = f"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nPrivate-Lines: 1\nAAAAIabc\n{end}"
     assert found(secrets, f"Here:\n{key}") == [key]
     if end:
@@ -74,7 +69,6 @@ def test_a_key_of_putty_is_found_with_its_body(secrets: SecretsDetector, end: st
     ],
 )
 def test_prose_and_hashes_are_no_secrets(secrets: SecretsDetector, text: str) -> None:
-    """Words about secrets, hashes, UUIDs and plain URLs are left alone."""
     assert found(secrets, text) == []
 
 
@@ -100,18 +94,15 @@ CLAIMS = encoded('{"sub":"1"}')
 )
 @pytest.mark.parametrize("frame", ["{}", "It is {}.", "x={}&y", "Bearer {}\n", "eyJ{}"])
 def test_every_kind_of_json_web_token(secrets: SecretsDetector, token: str, frame: str) -> None:
-    """Signed or encrypted, however its header was written: to the end, without the full stop of a sentence."""
     assert found(secrets, frame.format(token)) == [token]
 
 
 @pytest.mark.parametrize("frame", ["{}.", "{}. Next", "{}", "{}.txt"])
 def test_encoded_json_alone_is_no_token(secrets: SecretsDetector, frame: str) -> None:
-    """Base64 that no payload follows."""
     assert found(secrets, frame.format(encoded('{"name": "value 1", "other": [1, 2]}'))) == []
 
 
 def test_a_token_behind_many_beginnings_is_not_let_through(secrets: SecretsDetector) -> None:
-    """They are not all tried: then the whole is taken for one."""
     text = "eyJ" * 50 + TOKENS["jwt"]
     assert found(secrets, text) == [text]
 
@@ -126,7 +117,6 @@ PIECES = st.sampled_from([*TOKENS.values(), *PARTS.split(" "), " ", "\n", "ab12"
 @settings(max_examples=300, deadline=None)
 @given(pieces=st.lists(PIECES, min_size=1, max_size=12))
 def test_gates_never_change_a_verdict(pieces: list[str]) -> None:
-    """The detector finds all that its patterns find when each is run on the whole text."""
     text = "".join(pieces)
     everything = {span for rule in DETECTOR._rules for span in _matches(rule, text, 0, len(text))}
     found = [(d.start, d.end) for d in DETECTOR.detect([text])[0]]

@@ -13,7 +13,6 @@ TEXTS = st.builds(
 
 @given(text=TEXTS)
 def test_windows_are_slices_of_bounded_size(text: str) -> None:
-    """Each piece is the text at its offset, and none is larger than the bound."""
     for offset, piece in windows(text):
         assert 0 < len(piece) <= SIZE
         assert text[offset : offset + len(piece)] == piece
@@ -21,7 +20,6 @@ def test_windows_are_slices_of_bounded_size(text: str) -> None:
 
 @given(text=TEXTS, data=st.data())
 def test_every_short_span_is_whole_in_some_window(text: str, data: st.DataObject) -> None:
-    """What is no longer than the overlap, and has no wide gap in it, is not cut everywhere."""
     if not text:
         return
     start = data.draw(st.integers(0, len(text) - 1))
@@ -31,13 +29,11 @@ def test_every_short_span_is_whole_in_some_window(text: str, data: st.DataObject
 
 
 def test_a_short_text_is_one_window() -> None:
-    """Texts up to the bound are not cut."""
     assert list(windows("a b")) == [(0, "a b")]
     assert list(windows("")) == []
 
 
 def test_a_long_text_is_cut_behind_the_last_white_space_that_is_near() -> None:
-    """At 64 characters' distance none is near; the next piece begins behind one, too."""
     for back, stop in ((0, SIZE), (1, SIZE - 1), (2, SIZE - 2), (63, SIZE - 63), (64, SIZE), (65, SIZE)):
         text = "x" * (SIZE - back - 1) + " " + "y" * 1_000
         assert next(windows(text)) == (0, text[:stop])
@@ -47,11 +43,9 @@ def test_a_long_text_is_cut_behind_the_last_white_space_that_is_near() -> None:
 
 
 def test_wide_gaps_separate_windows() -> None:
-    """A run of white space is left out: optional spaces in patterns are cubic in it."""
     assert list(windows("a" + " " * 20 + "b")) == [(0, "a"), (21, "b")]
 
 
 def test_a_span_inside_another_is_left_out() -> None:
-    """Overlapping ones stay, and of equals one."""
     assert outermost([(5, 9), (0, 4), (1, 3), (0, 4), (3, 7), (5, 6)]) == [(0, 4), (3, 7), (5, 9)]
     assert outermost([]) == []

@@ -39,7 +39,6 @@ def test_plain_severe_statements_are_found(text: str, category: str) -> None:
     ],
 )
 def test_reports_and_plain_prose_are_not_severe(text: str) -> None:
-    """A sentence that reports, refuses or warns is no call, and neither is one without a target."""
     assert categories(text) == []
 
 
@@ -54,24 +53,20 @@ def test_reports_and_plain_prose_are_not_severe(text: str) -> None:
     ],
 )
 def test_a_child_among_explicit_words_is_severe(text: str, found: bool) -> None:
-    """Three kinds of explicit words near a child make a story of it, unless a crime is reported."""
     (findings,) = SevereDetector().detect([text])
     assert [each.category for each in findings] == ["sexual/minors"] * found
 
 
 def test_a_span_is_that_of_the_whole_text() -> None:
-    """Offsets count from the beginning of the text, not of the sentence."""
     text = "Fine. All of it. Just kill yourself now."
     (found,) = SevereDetector().detect([text])[0]
     assert text[found.start : found.end] == "Just kill yourself"
 
 
 def test_severe_statements_wait_for_a_person(moderator: PolicyModerator) -> None:
-    """The default policy holds a severe statement for review."""
     (verdict,) = moderator.moderate(["All immigrants are vermin and should be gassed."])
     assert verdict.verdict.action == "review"  # type: ignore[union-attr]
 
 
 def test_categories_are_those_of_verdicts() -> None:
-    """Each category is one that verdicts know."""
     assert SevereDetector.categories <= {hazard.name for hazard in HAZARDS}

@@ -96,7 +96,6 @@ FINDING = Finding(category="email", detector="d", score=1.0, start=0, end=1, act
 
 
 def test_carries_over_what_the_output_said() -> None:
-    """Only the text and the verdict are moderation's; the rest is the output's."""
     given_ = output("jo@headrace.io")
     (outcome,) = moderate([task(given_)], moderator=Scripted(says("[EMAIL]", (FINDING,), "redact")))
     assert isinstance(outcome, Done)
@@ -110,7 +109,6 @@ def test_carries_over_what_the_output_said() -> None:
 
 @given(text=st.text(st.sampled_from("abcdefghij 😀"), min_size=12))
 def test_blocked_text_is_in_no_byte_of_the_event(text: str) -> None:
-    """A blocked answer does not leave, even when the moderator hands its text back."""
     (outcome,) = moderate([task(output(text))], moderator=Scripted(says(text, (), "block")))
     assert isinstance(outcome, Done)
     assert isinstance(outcome.event, Moderated)
@@ -120,7 +118,6 @@ def test_blocked_text_is_in_no_byte_of_the_event(text: str) -> None:
 
 @pytest.mark.parametrize("error", [Unavailable("detector x failed"), ConfigurationError("no model")])
 def test_an_undecided_text_is_held(error: HeadraceError) -> None:
-    """Whatever went wrong, the output waits until it works again, which costs no attempt."""
     held = Held(str(error), needs_person=False)
     assert moderate([task(output("text"))], moderator=Scripted(error)) == [held]
     assert moderate([text_task("text")], moderator=Scripted(error)) == [held]
@@ -130,7 +127,6 @@ REVIEW = Finding(category="hate", detector="d", score=0.7, start=2, end=5, actio
 
 
 def test_what_is_to_be_reviewed_is_held_until_a_person_releases_it() -> None:
-    """The reason names what was found and not the text; what was released is told as what was done with it."""
     given_ = task(output("my text"))
     answer = says("[EMAIL] text", (FINDING, REVIEW), "review")
     (held,) = moderate([given_], moderator=Scripted(answer))
@@ -145,7 +141,6 @@ def test_what_is_to_be_reviewed_is_held_until_a_person_releases_it() -> None:
 
 
 def test_what_was_released_is_moderated_by_the_policy_of_now() -> None:
-    """What it blocks meanwhile is blocked."""
     given_ = replace(task(output("text")), woken_by=RELEASED)
     (outcome,) = moderate([given_], moderator=Scripted(says(None, (REVIEW,), "block")))
     assert isinstance(outcome, Done)
@@ -158,7 +153,6 @@ def test_what_was_released_is_moderated_by_the_policy_of_now() -> None:
 
 
 def test_what_a_person_let_pass_is_given_to_nobody_else() -> None:
-    """The cache has only what the policy allows as it is."""
     given_ = replace(task(output("text")), woken_by=RELEASED, context={CONTEXT: {ENTRY: 7}})
     (outcome,) = moderate([given_], moderator=Scripted(says("text", (REVIEW,), "review")))
     assert isinstance(outcome, Done)
@@ -166,14 +160,12 @@ def test_what_a_person_let_pass_is_given_to_nobody_else() -> None:
 
 
 def test_each_text_is_asked_about_for_its_tenant() -> None:
-    """Of the job, and not of whoever is beside it."""
     moderator = Scripted(says("a", (), "allow"), says("b", (), "allow"))
     moderate([text_task("a", tenant="shop"), task(output("b"))], moderator=moderator)
     assert moderator.tenants == ["shop", "default"]
 
 
 def test_outcomes_belong_to_their_tasks() -> None:
-    """The i-th outcome is about the i-th task, and the moderator is asked once about all."""
     moderator = Scripted(says("a", (), "allow"), Unavailable("x"), says(None, (), "block"))
     outcomes = moderate([task(output("a", 1)), task(output("b", 2)), task(output("c", 3))], moderator=moderator)
     assert moderator.asked == ["a", "b", "c"]
@@ -182,7 +174,6 @@ def test_outcomes_belong_to_their_tasks() -> None:
 
 
 def test_an_event_that_is_no_output_is_dead() -> None:
-    """A wrong event does not shift its neighbours."""
     outcomes = moderate([task(JOB), task(output("a"))], moderator=Scripted(says("a", (), "allow")))
     assert outcomes[0] == Dead(Category.PERMANENT, "moderation takes outputs and moderation jobs, not GenerationJob")
     assert isinstance(outcomes[1], Done)
@@ -195,7 +186,6 @@ def test_a_moderator_that_answers_too_few_is_an_error() -> None:
 
 
 def test_no_tasks_no_outcomes() -> None:
-    """An empty group is answered at once."""
     assert moderate([], moderator=Scripted()) == []
 
 
@@ -241,7 +231,6 @@ def redacted(text: str, event: Output) -> Done:
 
 
 def test_redaction_that_keeps_the_format_is_shown() -> None:
-    """What is redacted inside a string leaves an answer valid."""
     done = redacted('{"mail": "[EMAIL]"}', output('{"mail": "a@b.de"}'))
     assert isinstance(done.event, Moderated)
     assert (done.event.answer.text, done.event.moderation.action) == ('{"mail": "[EMAIL]"}', "redact")
@@ -250,7 +239,6 @@ def test_redaction_that_keeps_the_format_is_shown() -> None:
 
 @pytest.mark.parametrize("text", ['{"mail": [EMAIL]}', '{"mail": "[SECRET]"}'])
 def test_redaction_that_breaks_the_format_withholds_the_answer(text: str) -> None:
-    """A job never completes with an answer that does not have its format: it is blocked, and says why."""
     done = redacted(text, output('{"mail": "a@b.de"}'))
     assert isinstance(done.event, Moderated)
     assert (done.event.answer.text, done.event.moderation.action) == (None, "block")
@@ -300,7 +288,6 @@ def moderated(answer: Answer, **fields: Any) -> Moderated:
     value=st.dictionaries(st.text(max_size=5), VALUES, max_size=3),
 )
 def test_what_nobody_redacts_comes_back_as_it_was(text: str, value: dict[str, Any]) -> None:
-    """Whatever the texts are, lines of dashes among them: the parts are told apart again."""
     tool = Tool(name="any", parameters={"type": "object"})
     for said in (text, f"{text}\n---\n", "\n" + "-" * 40):
         answer = calls({**value, "dashes": ["\n---\n", "----"]}, "any", said)
@@ -309,7 +296,6 @@ def test_what_nobody_redacts_comes_back_as_it_was(text: str, value: dict[str, An
 
 @pytest.mark.parametrize(("to", "action"), [("the miller", "allow"), ("jo@headrace.io", "redact")])
 def test_a_call_needs_no_format_that_an_answer_without_one_has(to: str, action: str) -> None:
-    """A job may ask for a format beside its tools: the call is not that answer."""
     job = CALLING_JOB.model_copy(update={"output": JsonObjectFormat()})
     (outcome,) = moderate([replace(calling_task(calls({"to": to})), job=job)], moderator=build_moderator())
     assert isinstance(outcome, Done)
@@ -319,7 +305,6 @@ def test_a_call_needs_no_format_that_an_answer_without_one_has(to: str, action: 
 
 
 def test_an_address_in_arguments_is_redacted() -> None:
-    """In the text, in a value, in a value of a list, and in the name of a field; the rest stays as it is."""
     value = {
         "to": "jo@headrace.io",
         "texts": ["Write to jo@headrace.io", 1, None, {"jo@headrace.io": True}],
@@ -336,7 +321,6 @@ def test_an_address_in_arguments_is_redacted() -> None:
 
 @pytest.mark.parametrize("value", ["\njo@headrace.io", "a\tjo@headrace.io", "\u006ao@headrace.io"])
 def test_escapes_hide_nothing(value: str) -> None:
-    """The moderator reads what a tool will read, and never JSON's escapes."""
     answer = calls({"to": "x"}).tool_calls[0].model_copy(update={"arguments": json.dumps({"to": value})})
     event = moderated(calls({"to": "x"}).model_copy(update={"tool_calls": (answer,)}))
     assert "jo@headrace.io" not in event.answer.tool_calls[0].arguments
@@ -347,7 +331,6 @@ def test_escapes_hide_nothing(value: str) -> None:
     ("name", "value"), [("send", {"to": "x", "card": 4111111111111111}), ("strict", {"to": "jo@headrace.io"})]
 )
 def test_a_call_that_redaction_breaks_is_withheld(name: str, value: dict[str, Any]) -> None:
-    """A number that becomes a text, and an address that its tool needs: the verdict says why."""
     event = moderated(calls(value, name))
     assert event.moderation.action == "block"
     assert event.moderation.reason is not None
@@ -356,7 +339,6 @@ def test_a_call_that_redaction_breaks_is_withheld(name: str, value: dict[str, An
 
 
 def test_a_blocked_answer_shows_no_call() -> None:
-    """A secret in an argument blocks the answer as one in its text does, and withdraws it from the cache."""
     key = "AKIA" + "IOSFODNN7EXAMPLE"
     context = {CONTEXT: {ENTRY: 7}}
     (outcome,) = moderate(
@@ -369,7 +351,6 @@ def test_a_blocked_answer_shows_no_call() -> None:
 
 
 def test_a_released_call_goes_on_as_it_was() -> None:
-    """Nothing was redacted in it, so a person's release is an allowance."""
     answer = calls({"to": "x"})
     (outcome,) = moderate([calling_task(answer, woken_by=RELEASED)], moderator=build_moderator())
     assert not isinstance(outcome, Held)
@@ -393,7 +374,6 @@ def screened(job: GenerationJob, *, trusts: bool = False) -> str:
 
 
 def test_screening_reads_tools_calls_and_results() -> None:
-    """All of them are a caller's words; the tools of a trusted system are trusted, too."""
     tool = Tool(name="t", description="WORD1", parameters={"properties": {"WORD2": {"enum": ["WORD3"]}}})
     call = ToolCall(id="a", name="t", arguments='{"WORD4": ["\\u0057ORD5", 66]}')
     turns = (
@@ -412,7 +392,6 @@ def test_screening_reads_tools_calls_and_results() -> None:
 
 
 def test_another_call_is_another_conversation() -> None:
-    """A conversation that passed with one call is screened again with another."""
     seen = SeenPrompts()
     first, second = (
         brought(GenerationJob(model="m", messages=(
@@ -429,7 +408,6 @@ def test_another_call_is_another_conversation() -> None:
 
 @pytest.mark.parametrize("arguments", ["{", "[" * 50_000, '"x"'])
 def test_broken_arguments_are_read_as_text(arguments: str) -> None:
-    """A caller may send anything as a call of before."""
     turn = Message(role="assistant", tool_calls=(ToolCall(id="a", name="t", arguments=arguments),))
     assert list(called_with(turn)) == [arguments.strip('"')]
 

@@ -36,7 +36,6 @@ def in_base64(text: str) -> str:
     ids=["mixed", "mathematical", "fullwidth", "lookalikes alone", "Russian", "Latin with marks", "ASCII"],
 )
 def test_letters_that_only_look_latin(text: str, reads: str | None) -> None:
-    """A text in another script stays what it is."""
     assert without_lookalikes(text) == reads
 
 
@@ -58,12 +57,10 @@ def test_digits_signs_and_spaces_are_those_of_a_keyboard(text: str, reads: str |
 
 
 def test_letters_and_signs_are_one_look() -> None:
-    """Each costs the time of all detectors."""
     assert [look.text for look in looks_at(["\uff14\u00a0\u0456diot"])][1:] == ["4 idiot"]
 
 
 def test_what_is_written_with_other_digits_and_signs_is_found(moderator: PolicyModerator) -> None:
-    """As input methods, word processors and models write it."""
     card = "4111 1111 1111 1111"
     texts = [
         "Mail ann\uff20headrace\uff0eio now.",
@@ -80,7 +77,6 @@ def test_what_is_written_with_other_digits_and_signs_is_found(moderator: PolicyM
     "hidden", ["an 1d10t, that is all", "an idi\u043et, that is all", "an i\uff44iot, that is all"]
 )
 def test_base64_hides_nothing_that_is_hidden_again(moderator: PolicyModerator, hidden: str) -> None:
-    """Signs and letters in what it says are seen through as anywhere."""
     (verdict,) = moderator.moderate([f"Decode {in_base64(hidden)} now."])
     assert isinstance(verdict, Moderation)
     assert verdict.action == "redact"
@@ -105,7 +101,6 @@ def test_lookalikes_are_one_for_one(text: str) -> None:
     ],
 )
 def test_signs_that_stand_for_letters(text: str, reads: str | None) -> None:
-    """Figures, ordinals and addresses are none."""
     assert without_signs(text) == reads
 
 
@@ -113,7 +108,6 @@ def test_signs_that_stand_for_letters(text: str, reads: str | None) -> None:
 @pytest.mark.parametrize("words", ["kill them all", "die Größe ist ungewöhnlich >>>???", "x" * 5_000])
 @pytest.mark.parametrize("pad", ["=", ""], ids=["padded", "bare"])
 def test_base64_is_read(encode, words: str, pad: str) -> None:
-    """Both alphabets, with padding and without; what it is in is no part of it."""
     run = encode(words.encode()).decode().rstrip("=")
     run += pad * (-len(run) % 4)
     found = decoded(f"Decode ({run}), please.")
@@ -125,7 +119,6 @@ def test_base64_is_read(encode, words: str, pad: str) -> None:
 
 
 def test_what_is_no_text_is_no_base64() -> None:
-    """Long words, hashes and bytes."""
     long = "internationalization /usr/local/share/dictionaries 5f2c9d1e8a7b4c305f2c9d1e8a7b4c30 "
     assert decoded(long + base64.b64encode(bytes(range(128, 255))).decode()) is None
     assert decoded(base64.b64encode(bytes(range(1, 32))).decode()) is None
@@ -145,13 +138,11 @@ def test_what_is_no_text_is_no_base64() -> None:
     ids=["shortest", "too short", "a sign too many", "white space", "nine of ten", "less"],
 )
 def test_base64_is_read_where_it_is_long_and_most_of_it_can_be_read(run: str, reads: str | None) -> None:
-    """From twelve bytes on. A sign that makes no byte is left out; nine characters of ten are readable."""
     found = decoded(run)
     assert (found and found.text) == (reads and f"{reads}\n")
 
 
 def test_each_character_of_base64_is_said_by_its_own_run() -> None:
-    """Also behind others, and at the end of a line."""
     runs = [in_base64(words) for words in ("the first of them", "die zweite, länger", "and the third")]
     text = f"Decode {runs[0]}, {runs[1]} and {runs[2]}"
     found = decoded(text)
@@ -162,13 +153,11 @@ def test_each_character_of_base64_is_said_by_its_own_run() -> None:
 
 
 def test_base64_is_decoded_once() -> None:
-    """What is base64 again in there is not: what it says is bounded by the text."""
     looks = looks_at([in_base64(in_base64("kill them all, kill them all"))])
     assert [look.text for look in looks[1:]] == [in_base64("kill them all, kill them all") + "\n"]
 
 
 def test_spans_are_those_of_the_text_as_it_came() -> None:
-    """Whatever was changed on the way: invisible characters taken out, letters folded, base64 read."""
     run = in_base64("an idiot, that is")
     hidden = run[:5] + "\u200b" + run[5:]
     text = f"\u200bx \u0456d\u200biot 1d10t {hidden} end"
@@ -183,7 +172,6 @@ def test_spans_are_those_of_the_text_as_it_came() -> None:
 
 
 def test_what_reads_digits_is_not_shown_words(moderator: PolicyModerator) -> None:
-    """And what reads words sees through all of it, to the end."""
     key = "AKIA" + "IOSFODNN7EXAMPLE"
     texts = [
         "You are an 1d10t.",
