@@ -20,6 +20,7 @@ from headrace_workers.runtime.settings import Settings, ledger_url
 # A process with one loop, which turns until it is told to hang.
 PROCESS = """
 import sys, time
+import headrace_workers.wiring
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings
 settings = Settings.from_env()
@@ -36,6 +37,7 @@ with watched("bridge", settings, tick=0.05) as progress:
 # A process that computes, in Python or in one call that lets no other thread go on. It may for 0.8 s of CPU time.
 BUSY = """
 import re, sys, time
+import headrace_workers.wiring
 from headrace_workers.runtime.health import watched
 from headrace_workers.runtime.settings import Settings
 watched.available_cores = lambda: 0.2
