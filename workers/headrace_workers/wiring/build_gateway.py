@@ -28,6 +28,7 @@ from headrace_workers.wiring.parts import admission_parts, pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.http.admission import Admission
+    from headrace_workers.http.limits import RateLimiter
     from headrace_workers.http.metrics import Metrics
     from headrace_workers.http.services import Services
     from headrace_workers.http.sink import Sink
@@ -50,8 +51,6 @@ def build_gateway(
     requests without a key.
     """
     from headrace_workers.features.access.keyring import Keyring
-    from headrace_workers.http.limits import RateLimiter
-    from headrace_workers.http.limits import client as rates_client
     from headrace_workers.http.metrics import Metrics
     from headrace_workers.http.services import GatewayParts, Services
     from headrace_workers.http.waiter import Waiter
@@ -63,11 +62,7 @@ def build_gateway(
     rules = admission_rules(parts)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor, patience), Waiter(ledger.look_for, executor, progress.loop("waiter"))
-    notifier, followers, at_end = (
-        Notifier(redis_client(settings.redis, HINT_SECONDS), names.hints),
-        Broadcast(),
-        ExitStack(),
-    )
+    notifier = Notifier(redis_client(settings.redis, HINT_SECONDS), names.hints)
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     gateway = GatewayParts(
         name=process_name("gateway"),
@@ -75,8 +70,8 @@ def build_gateway(
         ledger=ledger,
         progress=progress,
         embedder=parts.embedder,
-        followers=followers,
-        at_end=at_end,
+        followers=Broadcast(),
+        at_end=ExitStack(),
     )
     return Services(
         settings=settings,
@@ -91,13 +86,19 @@ def build_gateway(
         metrics=metrics,
         writes=Writes(Probe(ledger.engine), progress.loop("probe")),
         keyring=Keyring(ledger.of(ApiKeys), executor, patience=patience.ledger, open_to=open_to),
-        rates=RateLimiter(rates_client(settings.redis, patience.redis), names, settings.of(GatewaySettings).rate),
-        hear=lambda rang: _hear(settings, names, progress, rang, followers),
+        rates=_rates(settings, names, patience),
+        hear=lambda rang: _hear(settings, names, progress, rang, gateway.followers),
         ring=lambda: executor.submit(notifier.notify, *Hint),  # nobody waits for it
-        at_end=at_end,
+        at_end=gateway.at_end,
         parts={kind: part for feature in installed() for kind, part in feature.services(gateway).items()},
         patience=patience,
     )
+
+
+def _rates(settings: Settings, names: RedisNames, patience: Patience) -> "RateLimiter":
+    from headrace_workers.http.limits import RateLimiter, client
+
+    return RateLimiter(client(settings.redis, patience.redis), names, settings.of(GatewaySettings).rate)
 
 
 def _sink(kafka: KafkaSettings, executor: Executor, patience: Patience) -> "Sink":

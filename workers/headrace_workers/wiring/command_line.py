@@ -17,7 +17,7 @@ from headrace_workers.cli.streams import ReaderGone, finish
 from headrace_workers.core.environment import environment
 from headrace_workers.core.log import configure
 from headrace_workers.runtime.settings import unknown_variables
-from headrace_workers.wiring.commands import gateway, processes, up
+from headrace_workers.wiring.commands import processes, up
 from headrace_workers.wiring.features import FEATURES
 
 # Newer versions of Typer carry a click of their own: its errors are found through Typer's public names.
@@ -37,7 +37,7 @@ app = typer.Typer(
 )
 _JOBS: Final = (up, submit, results, status, cancel, dead)
 _FIRST: Final = {"up": 0, "run": 1}  # commands at the top of the help
-_OPERATION: Final = (gateway, outbox_commands, doctor, schema, processes)
+_OPERATION: Final = (processes, outbox_commands, doctor, schema)
 for register in (
     *(module.register for module in _JOBS),
     *(register for feature in FEATURES for register in feature.commands()),

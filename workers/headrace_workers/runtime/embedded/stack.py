@@ -207,6 +207,7 @@ class Stack:
         self._written = True
         self._obstacle: str | None = None
         self.services: Services | None = None
+        self.processes: tuple[str, ...] = ()  # the names of `children`, from the start on
 
     @property
     def addresses(self) -> Addresses:
@@ -227,7 +228,9 @@ class Stack:
             self._migrate(self.addresses.ledger)
             if self.services.broker != "given" and not self._env.get("HEADRACE_LEDGER"):
                 self._own(self.addresses.ledger)
-            for spec in self._children(self.addresses):
+            specs = self._children(self.addresses)
+            self.processes = tuple(spec.name for spec in specs)
+            for spec in specs:
                 self._start(spec)
             self._write_run_file()
         except OSError as error:

@@ -16,11 +16,6 @@ _SHOWN: Final = 80  # characters of an invalid address
 READY: Final = "the gateway answers"
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("gateway")(gateway)
-
-
 def gateway(
     host: Annotated[str, typer.Option("--host", help="the address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="the port; 0: any free port")] = GATEWAY_PORT,

@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command("bridge")(bridge)
     app.command("worker")(worker)
+    app.command("gateway")(gateway)
     app.command("health")(health)
     app.command("init")(init)
     ledger = typer.Typer(help="Manage the ledger's database.", no_args_is_help=True)

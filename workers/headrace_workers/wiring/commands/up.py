@@ -98,8 +98,7 @@ def _run_stack(
     home: Path, models: Sequence[str], engine_threads: int | None, broker: Kind | None, gateway_port: int
 ) -> None:
     """Run the stack until a signal stops it; say where it is, and what to try."""
-    from headrace_workers.cli.children import children_of
-    from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm, models_elsewhere
+    from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm
     from headrace_workers.runtime.embedded.free_ports import held
 
     stopped = Event()
@@ -108,10 +107,7 @@ def _run_stack(
         ends_on_sigterm(),
         embedded_stack(home, models, engine_threads, broker, port) as stack,
     ):
-        elsewhere = models_elsewhere(home, models, all_of_them=True)
-        specs = children_of(home, models, elsewhere=elsewhere, gateway_port=port)(stack.addresses)
-        names = [spec.name for spec in specs]
-        console().print(draw(stack, names, {"gateway": _url(port)}))
+        console().print(_drawn(stack, {"gateway": _url(port)}))
         _tell_next(stack, models)
         _tell_clients(home, stack, port)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -131,8 +127,8 @@ def _verifiers() -> list[str]:
     return [model for name in named if (model := model_of_verifier(name)) is not None]
 
 
-def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | None = None) -> "Group":
-    """Draw a table of processes and addresses. An address from the environment may hold a password: only the name of
+def _drawn(stack: "Stack", where: Mapping[str, str]) -> "Group":
+    """Return a table of processes and addresses. An address from the environment may hold a password: only the name of
     its variable is shown.
 
     `where` are the addresses of processes that have one.
@@ -156,8 +152,7 @@ def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | No
             "HEADRACE_LEDGER" if environment().get("HEADRACE_LEDGER") else _path(stack.home / "ledger.db"),
         ),
     ]
-    known = where or {}
-    rows += [(name, "started", known.get(name, "")) for name in processes]
+    rows += [(name, "started", where.get(name, "")) for name in stack.processes]
     return Group(
         table(None, ("what", "kind", "where"), rows),
         Line(f"{_path(stack.home / 'log')}/ has a log of each process.", style="dim"),
