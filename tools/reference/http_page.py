@@ -7,8 +7,7 @@ from fastapi import FastAPI
 
 from headrace_workers.core.scopes import Scope, all_scopes
 from headrace_workers.http.errors import NATIVE, Why, is_native
-from headrace_workers.wiring.gateway_app import ROUTERS
-from headrace_workers.wiring.openapi import describe_api
+from headrace_workers.wiring.gateway_app import ROUTERS, describe_api
 from tools.reference.event_page import parts_of_events
 from tools.reference.markdown_text import (
     anchor,

@@ -17,7 +17,7 @@ from headrace_workers.cli.streams import ReaderGone, finish
 from headrace_workers.core.environment import environment
 from headrace_workers.core.log import configure
 from headrace_workers.runtime.settings import unknown_variables
-from headrace_workers.wiring.commands import processes, up
+from headrace_workers.wiring import processes, up
 from headrace_workers.wiring.features import FEATURES
 
 # Newer versions of Typer carry a click of their own: its errors are found through Typer's public names.

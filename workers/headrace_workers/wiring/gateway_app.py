@@ -1,12 +1,14 @@
-"""The application: routes, and what is around them."""
+"""The gateway's application: its routes, what is around them, and how it describes itself."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -15,14 +17,22 @@ from headrace_schemas.errors import HeadraceError
 from headrace_schemas.reasons import code_of, words_of
 from headrace_workers.core.sql.database_errors import Unwritable
 from headrace_workers.http import gateway_routes
-from headrace_workers.http.errors import Refusal, Why, refusal_of, refused_response, response_of, unsupported
+from headrace_workers.http.errors import (
+    REFERENCES,
+    Problem,
+    Refusal,
+    Why,
+    refusal_of,
+    refused_response,
+    response_of,
+    unsupported,
+)
 from headrace_workers.http.middleware import OutermostLayer, RequestLog
 from headrace_workers.http.openai import Refused
-from headrace_workers.http.routes import ONLY_DECLARED, FastRoute, ReadsItsURL, Shortcut
+from headrace_workers.http.routes import ONLY_DECLARED, FastRoute, ReadsItsURL, Shortcut, scope_of
 from headrace_workers.http.services import Services
 from headrace_workers.runtime.settings import GatewaySettings
 from headrace_workers.wiring.features import FEATURES
-from headrace_workers.wiring.openapi import describe_api
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     *(router for feature in FEATURES for router in feature.routers()),
@@ -130,3 +140,46 @@ def _message_of(error: Mapping[str, Any]) -> str:
         return "the body is empty"
     words = "must be a file, not text" if error["msg"].startswith(_NO_FILE) else words_of(error)
     return f"{'.'.join(str(part) for part in error['loc'])}: {words}"
+
+
+def describe_api(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Make the application, which serves these routers, describe itself in full when it is first asked to."""
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _made(app, routers)
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def _made(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
+    made = get_openapi(
+        title="headrace",
+        version="1",
+        description="Asynchronous LLM jobs over HTTP. See docs/how-to/ask-over-http.md and docs/reference/openai.md.",
+        routes=app.routes,
+    )
+    schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    _add(schemas, Problem.__name__, Problem.model_json_schema(ref_template=REFERENCES + "{model}"))
+    # Features later in the list win where several define a part: the first feature, jobs, says least.
+    for feature in reversed(FEATURES):
+        for name, schema in feature.schemas().items():
+            _add(schemas, name, schema)
+    for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
+        if route.include_in_schema and (scope := scope_of(route)) is not None:
+            for method in route.methods or ():
+                operation = made["paths"][route.path_format][method.lower()]
+                operation["security"] = [{name: [scope] for name in scheme} for scheme in operation["security"]]
+    for path in made["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)  # ours is in another shape, and has another status
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return made
+
+
+def _add(schemas: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
+    for part, definition in schema.pop("$defs", {}).items():
+        schemas.setdefault(part, definition)
+    schemas[name] = schema

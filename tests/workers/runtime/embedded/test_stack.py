@@ -58,6 +58,7 @@ def test_all_is_there_between_entry_and_exit(tmp_path: Path, env):
         assert (tmp_path / "run.json").stat().st_mode & 0o077 == 0
         rows = json.loads((tmp_path / "children.json").read_text())
         assert [row["name"] for row in rows] == ["broker", "redis", "bridge"]
+        assert stack.processes == ("bridge",)
         assert not stack.services.durable
     assert migrated == [f"sqlite:///{tmp_path}/ledger.db"]
     assert shown == ["broker", "redis", "ledger", "bridge"]

@@ -17,14 +17,14 @@ from headrace_workers.core.environment import environment
 from headrace_workers.runtime.embedded.broker import Kind
 from headrace_workers.runtime.settings import GATEWAY_PORT, ModelSettings, home_of
 
-_QUESTION: Final = "What is the capital of France?"
-# Answers of known models to it.
-_ANSWERS: Final = {"smollm2-135m-instruct": "The capital of France is Paris.", "echo": _QUESTION}
-
 if TYPE_CHECKING:
     from rich.console import Group
 
     from headrace_workers.runtime.embedded.stack import Stack
+
+_QUESTION: Final = "What is the capital of France?"
+# Answers of known models to it.
+_ANSWERS: Final = {"smollm2-135m-instruct": "The capital of France is Paris.", "echo": _QUESTION}
 
 
 def register(app: typer.Typer) -> None:
