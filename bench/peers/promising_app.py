@@ -27,7 +27,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.machine import spare_what_is_loaded
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.sink import Sink, Topics
-from headrace_workers.http.timeouts import Patience
+from headrace_workers.http.timeouts import Timeouts
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.http_server import config_of, listen
 
@@ -46,10 +46,10 @@ class _Promise:
             return [None] * len(wishes)
 
         missing: dict[Topic, str] = {}
-        patience = Patience()
-        topics = Topics(lambda: missing, threads, patience.topics)
-        self.sink = Sink(lambda told: KafkaSink(settings.kafka, on_delivery=told), topics, threads, patience)
-        self._rows: Batcher[AdmissionRequest, None] = Batcher(write, threads, patience=patience.ledger)
+        timeouts = Timeouts()
+        topics = Topics(lambda: missing, threads, timeouts.topics)
+        self.sink = Sink(lambda told: KafkaSink(settings.kafka, on_delivery=told), topics, threads, timeouts)
+        self._rows: Batcher[AdmissionRequest, None] = Batcher(write, threads, patience=timeouts.ledger)
 
     async def keep(self, job: GenerationJob) -> str:
         """The id of a job that is safe."""

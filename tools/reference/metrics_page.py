@@ -51,7 +51,7 @@ def _shown(known: Iterable[Metric] = ()) -> Iterator[Metric]:
     metrics = Metrics()
     visit = RequestLog("", "GET", why="invalid")
     metrics.visited(visit, "/v1/jobs")
-    metrics.let_in("generation")
+    metrics.count_admitted("generation")
     text = metrics.text(waiting=0, up={"kafka": True}, known=list(known)).decode()
     for family in text_string_to_metric_families(text):
         if not family.name.endswith(_CREATED):

@@ -28,14 +28,14 @@ from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.features.access.commands import new_key
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.http.services import Services
-from headrace_workers.http.timeouts import Patience
+from headrace_workers.http.timeouts import Timeouts
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.wiring.build_gateway import build_gateway
 from headrace_workers.wiring.gateway_app import build_app
 from headrace_workers.wiring.http_server import Server, listen
 
 # More than a busy machine takes. Tests of outages, which wait for a refusal, ask for less.
-PATIENT = Patience(
+PATIENT = Timeouts(
     ledger=60.0, redis=60.0, admitted=60.0, begun=60.0, topics=60.0, room=60.0, silence=60.0, confirmed=60.0
 )
 IDLE = "idle"  # a model of the whole deployment that no worker runs: a job for it waits until somebody ends it
@@ -81,12 +81,12 @@ def served(
     durable: bool = True,
     open_to: str | None = None,
     connected: bool = True,
-    patience: Patience = PATIENT,
+    timeouts: Timeouts = PATIENT,
 ) -> Iterator[Gateway]:
     """A gateway of this deployment, drained at the end. With `connected`, once it has Kafka, be its
     topics there or not.
     """
-    services = build_gateway(settings, Progress(), durable=durable, open_to=open_to, patience=patience)
+    services = build_gateway(settings, Progress(), durable=durable, open_to=open_to, timeouts=timeouts)
     listening, ready = listen("127.0.0.1", 0), threading.Event()
     server = Server(services, listening, ready.set, grace=0.2)
     thread = threading.Thread(target=server.serve_until_told, name="gateway")

@@ -30,7 +30,7 @@ from headrace_workers.features.files.object_store import StoreUnavailable
 from headrace_workers.features.generation.api.answers import ends_of
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.services import Wired
-from headrace_workers.http.timeouts import Patience
+from headrace_workers.http.timeouts import Timeouts
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.redis import redis_client
 from headrace_workers.testing import make_hash_embedder
@@ -38,7 +38,7 @@ from headrace_workers.wiring import build_bridge as main_bridge
 from headrace_workers.wiring import build_gateway as main_gateway
 
 JOB = {"model": "echo", "prompt": "x"}
-SHORT = Patience()  # the product's own: for tests that wait until it is over
+SHORT = Timeouts()  # the product's own: for tests that wait until it is over
 SHORT_WITH_KAFKA = replace(PATIENT, topics=SHORT.topics, silence=SHORT.silence, confirmed=SHORT.confirmed)
 
 
@@ -72,7 +72,7 @@ def proxied(settings: Settings) -> "tuple[Settings, Proxy]":
 def test_a_ledger_that_is_silent_is_told_of_in_a_bounded_time(proxied: "tuple[Settings, Proxy]"):
     """Kafka has the job by then: the answer says so, with its id, and that a second try would be a second job."""
     settings, proxy = proxied
-    with served(settings, patience=replace(PATIENT, ledger=SHORT.ledger)) as gateway, gateway.client() as client:
+    with served(settings, timeouts=replace(PATIENT, ledger=SHORT.ledger)) as gateway, gateway.client() as client:
         eventually(lambda: client.post("/v1/jobs", json=JOB).status_code == 202)
         proxy.swallow()
         told = client.post("/v1/jobs", json=JOB)
@@ -137,7 +137,7 @@ def test_every_resource_tells_of_a_silent_ledger(proxied: "tuple[Settings, Proxy
     """In OpenAI's shape where the path is OpenAI's; none waits for ever, and none says "not found"."""
     settings, proxy = proxied
     make_hash_embedder(settings.home, settings.of(ModelSettings).embedder)
-    with served(settings, patience=replace(PATIENT, ledger=SHORT.ledger)) as gateway:
+    with served(settings, timeouts=replace(PATIENT, ledger=SHORT.ledger)) as gateway:
         with gateway.client() as client:
             eventually(lambda: client.get("/v1/files").status_code == 200)
             proxy.swallow()
@@ -152,8 +152,8 @@ def test_every_resource_tells_of_a_silent_ledger(proxied: "tuple[Settings, Proxy
 def test_no_resource_needs_redis(settings: Settings):
     with closing(Proxy(make_url(settings.redis).port)) as proxy:
         redis = f"redis://127.0.0.1:{proxy.port}/0"
-        patience = replace(PATIENT, redis=SHORT.redis)
-        with served(changed(settings, redis=redis), patience=patience) as gateway, gateway.client() as client:
+        timeouts = replace(PATIENT, redis=SHORT.redis)
+        with served(changed(settings, redis=redis), timeouts=timeouts) as gateway, gateway.client() as client:
             proxy.swallow()
             with ThreadPoolExecutor(len(RESOURCES)) as threads:
                 told = list(threads.map(partial(asked, client), QUICK))
@@ -170,7 +170,7 @@ def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.
     with closing(Proxy(make_url(settings.redis).port)) as proxy:
         settings = changed(settings, redis=f"redis://127.0.0.1:{proxy.port}/0")
         with (
-            served(settings, durable=False, patience=replace(PATIENT, redis=SHORT.redis)) as gateway,
+            served(settings, durable=False, timeouts=replace(PATIENT, redis=SHORT.redis)) as gateway,
             bridge_of(settings),
             gateway.client() as client,
         ):
@@ -238,8 +238,8 @@ def test_a_ledger_that_is_gone_is_told_of_at_once(proxied: "tuple[Settings, Prox
 
 
 def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(settings: Settings, embedded_kafka: KafkaServer):
-    patience = replace(SHORT_WITH_KAFKA, confirmed=3_600.0)  # the first waits until it is told otherwise
-    with served(settings, patience=patience) as alone, alone.client(timeout=600) as client:
+    timeouts = replace(SHORT_WITH_KAFKA, confirmed=3_600.0)  # the first waits until it is told otherwise
+    with served(settings, timeouts=timeouts) as alone, alone.client(timeout=600) as client:
         eventually(lambda: client.post("/v1/jobs", json=JOB).status_code == 202)
         embedded_kafka.freeze()
         try:
@@ -251,14 +251,14 @@ def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(settings: Settings,
             assert at_once.json()["type"] == "urn:headrace:problem:kafka_away"
             assert "x-should-retry" not in at_once.headers
             assert thread.is_alive()
-            alone.services.sink._patience = replace(patience, confirmed=0.0)  # its time is up
+            alone.services.sink._timeouts = replace(timeouts, confirmed=0.0)  # its time is up
             thread.join(120)
             assert (first[0].status_code, first[0].headers["x-should-retry"]) == (503, "false")
             # Nobody was told that it is accepted, and so it is not: it is found when it is taken in after all.
             assert client.get(f"/v1/jobs/{first[0].json()['job_id']}").status_code == 404
         finally:
             embedded_kafka.thaw()
-        alone.services.sink._patience = SHORT_WITH_KAFKA
+        alone.services.sink._timeouts = SHORT_WITH_KAFKA
         eventually(lambda: client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).status_code == 202)
 
 
@@ -267,7 +267,7 @@ def test_a_kafka_that_died_is_told_of_and_used_again(settings: Settings, tmp_pat
     with closing_server(need(find_tansu(tmp_path / "own"), "Tansu is needed")) as kafka:
         own = changed(settings, kafka=kafka.settings(settings.kafka.prefix))
         ensure_topics(own.kafka)
-        with served(own, patience=SHORT_WITH_KAFKA) as gateway, gateway.client() as client:
+        with served(own, timeouts=SHORT_WITH_KAFKA) as gateway, gateway.client() as client:
             eventually(lambda: client.post("/v1/jobs", json=JOB).status_code == 202)
             kafka.kill()
             told = client.post("/v1/jobs", json=JOB)
@@ -313,15 +313,15 @@ def test_who_hangs_up_cancels_what_nobody_else_can_see(alone: Gateway, bridge):
 
 def test_a_slow_ledger_is_waited_for_when_nobody_waits(settings: Settings, monkeypatch: pytest.MonkeyPatch):
     """Longer than a client would: else the jobs of clients that are gone, which come behind others, would run on."""
-    patience, calls = replace(PATIENT, ledger=1.0), []
+    timeouts, calls = replace(PATIENT, ledger=1.0), []
 
-    with served(settings, patience=patience) as gateway, gateway.client() as client:
+    with served(settings, timeouts=timeouts) as gateway, gateway.client() as client:
         ledger, cancel_all = gateway.services.ledger, gateway.services.ledger.cancel_all
 
         def slow(wishes):
             calls.append(len(wishes))
             if len(calls) == 1:
-                time.sleep(patience.ledger + 0.5)
+                time.sleep(timeouts.ledger + 0.5)
             return cancel_all(wishes)
 
         sent = eventually(lambda: (told := client.post("/v1/jobs", json=[JOB] * 101)).status_code == 202 and told)

@@ -21,7 +21,7 @@ from tests.workers.http.served import PATIENT, Gateway, served
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.knowledge.passage_search import PassageSearch
-from headrace_workers.http.timeouts import Patience
+from headrace_workers.http.timeouts import Timeouts
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import make_hash_embedder
@@ -37,7 +37,7 @@ def test_a_gateway_that_has_all_is_ready(gateway: Gateway):
 
 def test_without_kafka_it_lives_and_is_not_ready(settings):
     away = changed(settings, kafka=replace(settings.kafka, bootstrap=("127.0.0.1:1",)))
-    with served(away, connected=False, patience=Patience()) as gateway, gateway.client() as client:
+    with served(away, connected=False, timeouts=Timeouts()) as gateway, gateway.client() as client:
         assert client.get("/healthz").status_code == 200
         eventually(lambda: "no Kafka broker answers" in client.get("/readyz").json()["kafka"])
         ready = client.get("/readyz")
@@ -55,8 +55,8 @@ def test_a_kafka_that_falls_silent_is_told_before_anybody_sends(settings: Settin
     (broker,) = settings.kafka.bootstrap
     proxy = Proxy(int(broker.rpartition(":")[2]))
     behind = changed(settings, kafka=replace(settings.kafka, bootstrap=(f"127.0.0.1:{proxy.port}",)))
-    patience = replace(PATIENT, topics=Patience().topics)
-    with served(behind, patience=patience) as gateway, gateway.client() as client:
+    timeouts = replace(PATIENT, topics=Timeouts().topics)
+    with served(behind, timeouts=timeouts) as gateway, gateway.client() as client:
         proxy.swallow()
         eventually(lambda: client.get("/readyz").status_code == 503)
         told = client.post("/v1/jobs", json={"model": "echo", "prompt": "x"})
@@ -93,7 +93,7 @@ def test_a_table_of_jobs_that_is_locked_is_told_of(settings: Settings):
 
 
 def test_a_connection_that_is_broken_is_not_judged_by(settings: Settings):
-    with served(settings, patience=Patience()) as gateway, gateway.client() as client:
+    with served(settings, timeouts=Timeouts()) as gateway, gateway.client() as client:
         ledger = gateway.services.ledger
         eventually(lambda: client.get("/readyz").status_code == 200)
         driver = ledger._single._opened()

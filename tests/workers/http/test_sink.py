@@ -35,7 +35,7 @@ from headrace_workers.http import sink as room
 from headrace_workers.http import sink as sink_module
 from headrace_workers.http.errors import KafkaOutage
 from headrace_workers.http.sink import Sink, Topics
-from headrace_workers.http.timeouts import Patience
+from headrace_workers.http.timeouts import Timeouts
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_echo_model
 
@@ -81,12 +81,12 @@ def record(job_id):
     return Record(Topic.GENERATION, job_id.encode(), [], b"{}", job_id)
 
 
-def sending(work: Callable[[Sink, Broker], Awaitable[object]], patience: Patience = PATIENT) -> object:
+def sending(work: Callable[[Sink, Broker], Awaitable[object]], timeouts: Timeouts = PATIENT) -> object:
     """Run `work(sink, broker)` with a sink that is connected."""
 
     async def run():
         broker, executor = Broker(), ThreadPoolExecutor()
-        sink = Sink(broker.connect, Topics(broker.look, executor, patience.topics), executor, patience)
+        sink = Sink(broker.connect, Topics(broker.look, executor, timeouts.topics), executor, timeouts)
         await sink.start()
         while sink.trouble is not None:
             await asyncio.sleep(0.001)
@@ -144,7 +144,7 @@ def test_what_is_not_confirmed_is_told_and_may_still_arrive():
             await sink.publish([record("a")])
         return told.value.should_retry
 
-    assert sending(work, Patience(confirmed=0.0)) is False
+    assert sending(work, Timeouts(confirmed=0.0)) is False
 
 
 def test_a_topic_that_went_missing_is_told_before_its_time_is_up(monkeypatch):

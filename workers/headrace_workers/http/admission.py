@@ -38,7 +38,7 @@ from headrace_workers.http.errors import KafkaOutage, LedgerOutage, Refusal, Why
 from headrace_workers.http.limits import Slot, TenantSlots
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.sink import Sink
-from headrace_workers.http.timeouts import Patience
+from headrace_workers.http.timeouts import Timeouts
 from headrace_workers.http.waiter import Waiter
 
 THREADS: Final = 4  # so many processes compile formats at a time
@@ -163,7 +163,7 @@ class Admission:
         durable: bool,
         metrics: Metrics,
         quotas: Quotas,
-        patience: Patience,
+        timeouts: Timeouts,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         def reserve(calls: list[Sequence[AdmissionRequest]]) -> list[Sequence[Reserved]]:
@@ -181,23 +181,23 @@ class Admission:
             found = rules.find(frozenset().union(*calls))
             return [found] * len(calls)
 
-        self._find: Batcher[Collection[Hashable], Mapping[Any, Any]] = Batcher(find, executor, patience=patience.ledger)
+        self._find: Batcher[Collection[Hashable], Mapping[Any, Any]] = Batcher(find, executor, patience=timeouts.ledger)
 
         def are_known(calls: list[Sequence[RecordContent]]) -> list[bool]:
             return [not ledger.conflict_reasons(contents) for contents in calls]
 
-        self._is_known: Batcher[Sequence[RecordContent], bool] = Batcher(are_known, executor, patience=patience.ledger)
-        self._lookups = [(check, _lookup(check, executor, patience.ledger)) for check in rules.checks]
+        self._is_known: Batcher[Sequence[RecordContent], bool] = Batcher(are_known, executor, patience=timeouts.ledger)
+        self._lookups = [(check, _lookup(check, executor, timeouts.ledger)) for check in rules.checks]
         self._reserve: Batcher[Sequence[AdmissionRequest], Sequence[Reserved]] = Batcher(
-            reserve, executor, patience=patience.ledger
+            reserve, executor, patience=timeouts.ledger
         )
-        self._publish: Batcher[_Sent, None] = Batcher(publish, executor, patience=patience.ledger)
+        self._publish: Batcher[_Sent, None] = Batcher(publish, executor, patience=timeouts.ledger)
 
         def forget(calls: list[Sequence[str]]) -> list[None]:
             ledger.withdraw_admission([job_id for job_ids in calls for job_id in job_ids])
             return [None] * len(calls)
 
-        self._forget: Batcher[Sequence[str], None] = Batcher(forget, executor, patience=patience.ledger)
+        self._forget: Batcher[Sequence[str], None] = Batcher(forget, executor, patience=timeouts.ledger)
         self._sink = sink
         self._waiter = waiter
         self._rules = rules
@@ -205,8 +205,8 @@ class Admission:
         self._durable = durable
         self._metrics = metrics
         self._quotas = quotas
-        self.examinations = Examinations(patience.begun)
-        self._patience = patience
+        self.examinations = Examinations(timeouts.begun)
+        self._timeouts = timeouts
         self._now = now
 
     async def submit(
@@ -244,7 +244,7 @@ class Admission:
         )
         await self._send(to_send, began, paid)
         for job in jobs:
-            self._metrics.let_in(kind_of(job))
+            self._metrics.count_admitted(kind_of(job))
         return [letter.request.job_id for letter in letters]
 
     async def resolve(self, jobs: Sequence[Job]) -> tuple[list[ResolvedJob], list[str | None]]:
@@ -361,7 +361,7 @@ class Admission:
             await self._forget.ask(job_ids)
 
     async def _taken_in(self, job_ids: Collection[str], should_retry: bool | None, job_id: str | None) -> None:
-        taken = await self._waiter.taken(job_ids, self._patience.admitted)
+        taken = await self._waiter.taken(job_ids, self._timeouts.admitted)
         for letter in taken.values():
             if letter is not None:
                 raise InvalidRecord(letter.reason)

@@ -99,7 +99,7 @@ class Metrics:
             self._found[key] = self._requests.labels(route, method, str(status)), self._seconds.labels(route)
         return self._found[key]
 
-    def let_in(self, kind: str) -> None:
+    def count_admitted(self, kind: str) -> None:
         """Count a job that was admitted."""
         if (found := self._kinds.get(kind)) is None:
             found = self._kinds[kind] = self._jobs.labels(kind)

@@ -22,7 +22,7 @@ from headrace_workers.http.errors import LedgerOutage, Refusal, Why, unsaid
 from headrace_workers.http.limits import RateLimiter, TenantSlots
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.sink import Sink
-from headrace_workers.http.timeouts import Patience, is_done_within
+from headrace_workers.http.timeouts import Timeouts, is_done_within
 from headrace_workers.http.waiter import Waiter
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
@@ -75,15 +75,15 @@ class Services:
     ring: Callable[[], object]
     at_end: ExitStack
     parts: Mapping[type, object]
-    patience: Patience
+    timeouts: Timeouts
     streams: TenantSlots = field(default_factory=lambda: TenantSlots("event streams", STREAMS_AT_A_TIME))
     _standings: Batcher[str, Standing | None] = field(init=False)
     _cancel: Batcher[Cancellation, CancelOutcome] = field(init=False)
     _cancel_abandoned: Batcher[Cancellation, CancelOutcome] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._standings = Batcher(self._look_up, self.executor, patience=self.patience.ledger)
-        self._cancel = Batcher(self._cancel_all, self.executor, patience=self.patience.ledger)
+        self._standings = Batcher(self._look_up, self.executor, patience=self.timeouts.ledger)
+        self._cancel = Batcher(self._cancel_all, self.executor, patience=self.timeouts.ledger)
         self._cancel_abandoned = Batcher(
             self._cancel_all, self.executor, most=_ABANDONED_AT_ONCE, patience=_ABANDONED_SECONDS
         )
@@ -118,8 +118,8 @@ class Services:
         loop = asyncio.get_running_loop()
         answer = loop.run_in_executor(self.executor, lambda: call(*args, **kwargs))
         try:
-            if not await is_done_within(self.patience.ledger, answer):
-                raise LedgerOutage(f"the ledger did not answer within {self.patience.ledger:g} s")
+            if not await is_done_within(self.timeouts.ledger, answer):
+                raise LedgerOutage(f"the ledger did not answer within {self.timeouts.ledger:g} s")
             return answer.result()
         except Unavailable as error:
             raise LedgerOutage(unsaid(error)) from error

@@ -22,7 +22,7 @@ from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.core.log import Action, log
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import KafkaOutage, Refusal, Why, refusal_of, stopping, unsaid
-from headrace_workers.http.timeouts import LATE, Patience
+from headrace_workers.http.timeouts import LATE, Timeouts
 
 _EVERY_SECONDS: Final = 5.0  # the embedded broker confirms records for a topic that was deleted
 _AGAIN_SECONDS: Final = 1.0  # while some are missing, or nobody says so
@@ -107,12 +107,12 @@ class Sink:
     """Kafka, for requests. It need not be there yet when this is started. Belongs to the event loop."""
 
     def __init__(
-        self, connect: Callable[[OnDelivery], Transport], topics: Topics, executor: Executor, patience: Patience
+        self, connect: Callable[[OnDelivery], Transport], topics: Topics, executor: Executor, timeouts: Timeouts
     ) -> None:
         self._connect = connect
         self._topics = topics
         self._executor = executor
-        self._patience = patience
+        self._timeouts = timeouts
         self._transport: Transport | None = None
         self._trouble = ""
         self._silent: str | None = None
@@ -183,15 +183,15 @@ class Sink:
             await asyncio.sleep(_WATCH_EVERY)
             if time.monotonic() - due > LATE:
                 continue  # what was confirmed meanwhile is heard first
-            if oldest := self._waited(self._patience.silence):
+            if oldest := self._waited(self._timeouts.silence):
                 self._silent = f"a record has waited {time.monotonic() - self._since[oldest[0]]:.1f} s to be confirmed"
             if self._waited(_DOUBT_SECONDS):
                 await self._topics.look()
             for parcel in self._waited(_DOUBT_SECONDS):
                 if refusal := self._missing(parcel.records, should_retry=False):
                     parcel.ends(refusal)
-            for parcel in self._waited(self._patience.confirmed + _LOST_SECONDS):
-                parcel.ends(KafkaOutage(f"not confirmed within {self._patience.confirmed:g} s", should_retry=False))
+            for parcel in self._waited(self._timeouts.confirmed + _LOST_SECONDS):
+                parcel.ends(KafkaOutage(f"not confirmed within {self._timeouts.confirmed:g} s", should_retry=False))
         self._watching = self._silent = None
 
     def _waited(self, seconds: float) -> "list[PendingPublish]":

@@ -1,4 +1,4 @@
-"""Limits of a gateway's patience with the services that it needs."""
+"""Time limits of a gateway for the services that it needs."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ LATE: Final = 0.1  # seconds; an alarm that comes so late says that this process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class Timeouts:
     """Seconds that a gateway waits for each service before it goes on without an answer. All but `redis` end in a
     refusal of the request.
     """

@@ -19,7 +19,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.http.timeouts import Patience
+from headrace_workers.http.timeouts import Timeouts
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener, HintReceiver, Notifier
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do with
     from headrace_workers.http.sink import Sink
     from headrace_workers.http.waiter import Waiter
 
-_PATIENCE: Final = Patience()
+_TIMEOUTS: Final = Timeouts()
 _GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
 
 
@@ -45,7 +45,7 @@ def build_gateway(
     durable: bool,
     open_to: str | None = None,
     pipeline: Pipeline | None = None,
-    patience: Patience = _PATIENCE,
+    timeouts: Timeouts = _TIMEOUTS,
 ) -> "Services":
     """Return the services of the gateway's routes. `durable`: Kafka's log outlives its broker. `open_to`: the tenant of
     requests without a key.
@@ -61,7 +61,7 @@ def build_gateway(
     parts = admission_parts(settings, ledger, pipeline, registry)
     rules = admission_rules(parts)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
-    sink, waiter = _sink(settings.kafka, executor, patience), Waiter(ledger.look_for, executor, progress.loop("waiter"))
+    sink, waiter = _sink(settings.kafka, executor, timeouts), Waiter(ledger.look_for, executor, progress.loop("waiter"))
     notifier = Notifier(redis_client(settings.redis, HINT_SECONDS), names.hints)
     ledger.tell_of_changes(partial(notifier.notify, Hint.CHANGES))
     gateway = GatewayParts(
@@ -80,36 +80,36 @@ def build_gateway(
         sink=sink,
         waiter=waiter,
         admission=_admission(
-            settings, ledger, sink, waiter, rules, executor, metrics, durable=durable, patience=patience
+            settings, ledger, sink, waiter, rules, executor, metrics, durable=durable, timeouts=timeouts
         ),
         rules=rules,
         metrics=metrics,
         writes=Writes(Probe(ledger.engine), progress.loop("probe")),
-        keyring=Keyring(ledger.of(ApiKeys), executor, patience=patience.ledger, open_to=open_to),
-        rates=_rates(settings, names, patience),
+        keyring=Keyring(ledger.of(ApiKeys), executor, patience=timeouts.ledger, open_to=open_to),
+        rates=_rates(settings, names, timeouts),
         hear=lambda rang: _hear(settings, names, progress, rang, gateway.followers),
         ring=lambda: executor.submit(notifier.notify, *Hint),  # nobody waits for it
         at_end=gateway.at_end,
         parts={kind: part for feature in installed() for kind, part in feature.services(gateway).items()},
-        patience=patience,
+        timeouts=timeouts,
     )
 
 
-def _rates(settings: Settings, names: RedisNames, patience: Patience) -> "RateLimiter":
+def _rates(settings: Settings, names: RedisNames, timeouts: Timeouts) -> "RateLimiter":
     from headrace_workers.http.limits import RateLimiter, client
 
-    return RateLimiter(client(settings.redis, patience.redis), names, settings.of(GatewaySettings).rate)
+    return RateLimiter(client(settings.redis, timeouts.redis), names, settings.of(GatewaySettings).rate)
 
 
-def _sink(kafka: KafkaSettings, executor: Executor, patience: Patience) -> "Sink":
+def _sink(kafka: KafkaSettings, executor: Executor, timeouts: Timeouts) -> "Sink":
     from headrace_producers.kafka import KafkaSink
     from headrace_workers.http.sink import Sink, Topics
 
     return Sink(
-        lambda told: KafkaSink(kafka, max_block=patience.room, delivery_timeout=patience.confirmed, on_delivery=told),
-        Topics(lambda: _missing(kafka, patience.topics), executor, patience.topics),
+        lambda told: KafkaSink(kafka, max_block=timeouts.room, delivery_timeout=timeouts.confirmed, on_delivery=told),
+        Topics(lambda: _missing(kafka, timeouts.topics), executor, timeouts.topics),
         executor,
-        patience,
+        timeouts,
     )
 
 
@@ -123,7 +123,7 @@ def _admission(
     metrics: "Metrics",
     *,
     durable: bool,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> "Admission":
     from headrace_workers.features.access.quota_reservations import QuotaReservations
     from headrace_workers.http.admission import Admission, LoadShedding
@@ -138,13 +138,13 @@ def _admission(
             executor,
             most=settings.max_active,
             longest=settings.of(GatewaySettings).max_queue_age,
-            patience=patience.ledger,
+            patience=timeouts.ledger,
         ),
         executor=executor,
         durable=durable,
         metrics=metrics,
-        patience=patience,
-        quotas=QuotaReservations(ledger, rules, executor, patience=patience.ledger),
+        timeouts=timeouts,
+        quotas=QuotaReservations(ledger, rules, executor, patience=timeouts.ledger),
     )
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from headrace_workers.features.webhooks.sender import ABREAST, Line
+from headrace_workers.features.webhooks.sender import CONCURRENCY, Line
 
 
 class Time:
@@ -114,7 +114,7 @@ def test_one_that_hangs_is_passed_by_others():
     async def work(line, time):
         await tell(line, time, 0.01)
         hanging = []
-        for _ in range(ABREAST - 1):  # each has one place
+        for _ in range(CONCURRENCY - 1):  # each has one place
             assert await line.begin()
             assert await line.turn(nothing)
             hanging.append(line.on_its_way())
@@ -150,10 +150,10 @@ def test_the_silent_are_not_passed_by_those_that_were_sent_before_them():
     assert run(work) is False
 
 
-def test_so_many_go_abreast():
+def test_so_many_go_side_by_side():
     async def work(line, time):
         await tell(line, time, 0.001)
-        gone = [await line.turn(nothing) for _ in range(ABREAST)]
+        gone = [await line.turn(nothing) for _ in range(CONCURRENCY)]
         on_way = [line.on_its_way() for _ in gone]
         for each in on_way:
             each.__enter__()

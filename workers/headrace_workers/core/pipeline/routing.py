@@ -59,7 +59,7 @@ class ServedModel:
 class Queue:
     """A queue, what running its work costs, the role that does it, and the model, when one does.
 
-    A worker runs `abreast` of its groups in addition to its other work, where that is more than one. A group has
+    A worker runs `concurrency` of its groups in addition to its other work, where that is more than one. A group has
     `most` steps, where that is fewer than the deployment says.
     """
 
@@ -67,7 +67,7 @@ class Queue:
     weight: Weight
     role: str
     model: str | None = None
-    abreast: int = 1
+    concurrency: int = 1
     most: int | None = None
 
 
@@ -252,7 +252,7 @@ class Pipeline:
         """Return every queue that there is when these models are served; those nearest to the end come first."""
         return [
             *(
-                Queue(stage.queue(), stage.weight, stage.role, abreast=stage.abreast)
+                Queue(stage.queue(), stage.weight, stage.role, concurrency=stage.concurrency)
                 for stage in reversed(self.stages)
                 if stage.weight is not Weight.MODEL
             ),
@@ -306,7 +306,7 @@ def _queue_of(model: ServedModel) -> Queue:
     """Return the queue of a model. Calls to another machine are groups of one: none waits for the slowest of others."""
     queue = model_queue(model.alias)
     if model.is_remote:
-        return Queue(queue, Weight.IO, MODEL_ROLE, model.alias, abreast=model.open_calls, most=1)
+        return Queue(queue, Weight.IO, MODEL_ROLE, model.alias, concurrency=model.open_calls, most=1)
     return Queue(queue, Weight.MODEL, MODEL_ROLE, model.alias)
 
 

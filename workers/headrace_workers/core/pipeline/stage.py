@@ -180,7 +180,7 @@ class Stage:
     most_tokens: Callable[[Job, ReadBytes], int] = what_it_reads
     quantum: float | None = None  # None: as long as the deployment says
     done_by: str | None = None
-    abreast: int = 1
+    concurrency: int = 1
 
     @property
     def role(self) -> str:

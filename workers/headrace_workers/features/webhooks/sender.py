@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # that hangs is passed: it only keeps its slot. A single letter that hangs may be such a one, so a receiver that has
 # answered before is silent only when two hang.
 
-ABREAST: Final = 8  # letters on their way to one endpoint, from this process
+CONCURRENCY: Final = 8  # letters on their way to one endpoint, from this process
 _TIMES: Final = 4.0  # as long as usual
 _SOONEST: Final = 0.25  # seconds
 _LATEST: Final = 2.0
@@ -45,7 +45,7 @@ class Line:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._gate = asyncio.Semaphore(ABREAST)
+        self._gate = asyncio.Semaphore(CONCURRENCY)
         self._news = asyncio.Event()
         self._begun: dict[object, float] = {}  # what is on its way and was not passed, the oldest first
         self._passed: set[object] = set()  # what is on its way, while a later one was answered
@@ -254,7 +254,9 @@ class Sender:
                 return replies
             first = 1
         state = _Round(iter(range(first, len(letters))), patience)
-        await asyncio.gather(*(self._hand(letters, replies, line, state) for _ in range(min(ABREAST, len(letters)))))
+        await asyncio.gather(
+            *(self._hand(letters, replies, line, state) for _ in range(min(CONCURRENCY, len(letters))))
+        )
         return replies
 
     def _line(self, endpoint: str) -> Line:

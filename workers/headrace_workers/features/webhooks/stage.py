@@ -215,5 +215,5 @@ DELIVER: Final = Stage(
     weight=Weight.IO,
     needs=("webhooks", "sender", "sealer"),
     retry=RetrySchedule(delays=DELAYS),
-    abreast=64,
+    concurrency=64,
 )

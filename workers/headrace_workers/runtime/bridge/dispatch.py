@@ -12,7 +12,9 @@ _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any
 _WINDOW = 8  # a model's or an encoder's batch work is chosen by like length out of so many groups' steps
 _LIGHT_LINGER_MS = 50  # and wait so long for company in the batch lane
 _SOON, _IDLE = 0.25, 1.0  # seconds to the next look without a hint
-_ABREAST = 4  # of the groups that a worker runs side by side, so many fewer wait in Redis: a message a group is dear
+_RUNNING_PER_WAITING = (
+    4  # of the groups that a worker runs side by side, so many fewer wait in Redis: a message a group is dear
+)
 _LIGHT = (
     2  # groups whose size tokens do not decide may be so many times larger: a step costs microseconds, a message more
 )
@@ -85,7 +87,7 @@ class Dispatch:
         wanted = []
         limits = self._limits()
         for (name, lane), count in waiting.items():
-            room = max(self._depth, queues[name].abreast // _ABREAST) - count
+            room = max(self._depth, queues[name].concurrency // _RUNNING_PER_WAITING) - count
             if lane == BATCH and self._overtaken.get(name, 0) >= _FLOOR - 1:
                 room = max(1, room)  # what waits there is being overtaken: one more, which will not be
             room = min(room, limits.get(queues[name].model or "", room))

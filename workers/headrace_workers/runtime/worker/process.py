@@ -201,8 +201,8 @@ def run_worker(
     """
     names = RedisNames(settings.kafka.prefix)
     queues = pipeline.queues_of(roles, None if listed else model, remote=listed is not None)
-    abreast = {stage.queue(): stage.abreast for stage in pipeline.stages if stage.abreast > 1}
-    io_runs = IoRuns({names.queue(queue): most for queue, most in abreast.items()})
+    io_concurrency = {stage.queue(): stage.concurrency for stage in pipeline.stages if stage.concurrency > 1}
+    io_runs = IoRuns({names.queue(queue): most for queue, most in io_concurrency.items()})
     process, loop = _Process(settings, roles, model, progress, build, io_runs), progress.loop("consumer")
     pool = _pool(roles, concurrency, remote=listed is not None)
     # Celery wants a queue, also of a worker whose models have listeners of their own: nothing is sent to this one.
