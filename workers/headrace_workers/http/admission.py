@@ -171,9 +171,9 @@ class Admission:
             return [[next(answers) for _ in requests] for requests in calls]
 
         def publish(calls: list[_Sent]) -> list[None]:
-            age = time.monotonic() - min(each.began for each in calls)
+            age = time.monotonic() - min(call.began for call in calls)
             ledger.confirm_admission(
-                [letter.request for each in calls for letter in each.letters], int(age * 1000) + _MARGIN_MS
+                [letter.request for call in calls for letter in call.letters], int(age * 1000) + _MARGIN_MS
             )
             return [None] * len(calls)
 
@@ -235,12 +235,12 @@ class Admission:
         await self._check_named(resolved)
         began, at = time.monotonic(), self._now()
         letters = [
-            _letter(*each, at, traceparent, correlationid) for each in zip(jobs, resolved, pins, tokens, strict=True)
+            _letter(*parts, at, traceparent, correlationid) for parts in zip(jobs, resolved, pins, tokens, strict=True)
         ]
         await self._load_shedding.check({self._place(letter) for letter in letters})
         to_send = await self._reserved(letters)
         paid = await self._quotas.reserve(
-            [Want(each.request, each.resolved, each.tokens, caller.key_id) for each in to_send]
+            [Want(letter.request, letter.resolved, letter.tokens, caller.key_id) for letter in to_send]
         )
         await self._send(to_send, began, paid)
         for job in jobs:
@@ -282,13 +282,13 @@ class Admission:
 
     async def _examine(self, tenant: str, jobs: Sequence[ResolvedJob]) -> list[int | None]:
         """Examine on a thread the tenant's jobs that may have to be refused; return the tokens of the counted ones."""
-        doubtful = {place: job for place, (job, _) in enumerate(jobs) if self._rules.is_doubtful(job)}
+        doubtful = {index: job for index, (job, _) in enumerate(jobs) if self._rules.is_doubtful(job)}
         tokens: list[int | None] = [None] * len(jobs)
         if doubtful:
 
             def examine() -> None:
-                for place, job in doubtful.items():
-                    tokens[place] = self._rules.examine_doubtful(job)
+                for index, job in doubtful.items():
+                    tokens[index] = self._rules.examine_doubtful(job)
 
             await self.examinations.run(tenant, examine)
         return tokens
@@ -324,7 +324,7 @@ class Admission:
         if not letters:
             return
         # Under a key a second try is the same job; without one it would be a second job.
-        keyed, free = [each for each in letters if each.keyed], [each for each in letters if not each.keyed]
+        keyed, free = [letter for letter in letters if letter.keyed], [letter for letter in letters if not letter.keyed]
         should_retry = False if free else None
         job_id = letters[0].request.job_id if len(letters) == 1 else None
         found = self._publish.put(_Sent(free, began)) if free and self._durable else None
@@ -376,7 +376,7 @@ def _lookup(check: AdmissionCheck, executor: Executor, patience: float) -> Batch
 
     def unknown(calls: list[frozenset[Named]]) -> list[Collection[Named]]:
         missing = frozenset(check.unknown(frozenset().union(*calls)))
-        return [missing & each for each in calls]
+        return [missing & call for call in calls]
 
     return Batcher(unknown, executor, patience=patience)
 

@@ -105,7 +105,7 @@ class Batcher(Generic[T, R]):
 
     async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._items:
-            batch = [each for each in self._items[: self._most] if not each[1].done()]  # others wait no more
+            batch = [item for item in self._items[: self._most] if not item[1].done()]  # others wait no more
             del self._items[: self._most]
             if batch:
                 await self._call(loop, batch)

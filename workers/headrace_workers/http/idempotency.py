@@ -36,7 +36,7 @@ def is_deaf(route: APIRoute) -> bool:
 
     GET and DELETE are safe to send again as they are (RFC 9110, 9.2.2), and so keep what a key promises.
     """
-    declared = (field.alias for each in within(route.dependant) for field in each.header_params)
+    declared = (field.alias for dependant in within(route.dependant) for field in dependant.header_params)
     return "POST" in (route.methods or ()) and _HEADER not in declared
 
 
@@ -53,5 +53,5 @@ def refuse_key(request: Request, route: APIRoute) -> None:
 def within(dependant: Dependant) -> Iterator[Dependant]:
     """Yield what a route depends on, however deeply."""
     yield dependant
-    for each in dependant.dependencies:
-        yield from within(each)
+    for dependency in dependant.dependencies:
+        yield from within(dependency)

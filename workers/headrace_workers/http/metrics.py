@@ -30,8 +30,8 @@ def metrics_of_ledger(connection: Connection) -> list[Metric]:
         "Steps that are held now, for a person or until a service works again.",
         labels=("stage", "waits_for"),
     )
-    for each in held_steps(connection):
-        held.add_metric((each.stage, "person" if each.needs_person else "service"), each.held)
+    for held_step in held_steps(connection):
+        held.add_metric((held_step.stage, "person" if held_step.needs_person else "service"), held_step.held)
     sources = [source for feature in installed() for source in feature.metrics()]
     return [held, *(metric for source in sources for metric in source(connection))]
 

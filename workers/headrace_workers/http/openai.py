@@ -235,7 +235,7 @@ class Parameters:
                 raise Refused(words, code="unknown_parameter", param=f"{where}{name}")
         for name, plain in elsewhere.items():
             value = body.get(name)
-            if value is not None and not any(_same(value, each) for each in plain):
+            if value is not None and not any(_same(value, default) for default in plain):
                 raise unsupported(where + name, _advice(plain))
         return {name: value for name, value in body.items() if name in self.works and value is not None}
 

@@ -46,24 +46,24 @@ class Page(BaseModel, Generic[Shape]):
     has_more: bool
 
     @classmethod
-    def of(cls, found: Sequence[Found], limit: int, shape: Callable[[Found], Shape], *, more: bool = False) -> Self:
+    def of(cls, items: Sequence[Found], limit: int, shape: Callable[[Found], Shape], *, more: bool = False) -> Self:
         """Return the first `limit` items, each in its shape, and if there are more."""
-        data = [shape(each) for each in found[:limit]]
-        ids = [each.id for each in cast(list[Named], data)]
+        data = [shape(row) for row in items[:limit]]
+        ids = [item.id for item in cast(list[Named], data)]
         return cls(
             data=data,
             first_id=ids[0] if ids else None,
             last_id=ids[-1] if ids else None,
-            has_more=more or len(found) > limit,
+            has_more=more or len(items) > limit,
         )
 
 
-def onwards(found: Sequence[Each], order: str, after: str | None, missing: str) -> list[Each]:
+def onwards(items: Sequence[Each], order: str, after: str | None, missing: str) -> list[Each]:
     """Return the items after this id, the oldest first. Raise 400 with `missing` if the id is unknown."""
-    ordered = list(reversed(found)) if order == "desc" else list(found)
+    ordered = list(reversed(items)) if order == "desc" else list(items)
     if after is None:
         return ordered
-    place = next((place for place, each in enumerate(ordered) if each.id == after), None)
-    if place is None:
+    index = next((index for index, item in enumerate(ordered) if item.id == after), None)
+    if index is None:
         raise InvalidRecord(f"after: {missing}", param="after")
-    return ordered[place + 1 :]
+    return ordered[index + 1 :]

@@ -50,7 +50,7 @@ class Guarded(APIRoute):
 
 def scope_of(route: APIRoute) -> KeyScope | None:
     """Return the scope that the key of a caller of this route must have; None if it needs no key."""
-    return next((each.call.scope for each in within(route.dependant) if isinstance(each.call, Needs)), None)
+    return next((needed.call.scope for needed in within(route.dependant) if isinstance(needed.call, Needs)), None)
 
 
 def only(request: Request, names: Collection[str]) -> None:
@@ -111,7 +111,7 @@ class FastRoute(APIRoute):
         for name, parameter in signature(self.endpoint).parameters.items():
             if name not in _WIRED:
                 self._declare(name, parameter)
-        self._names = frozenset(each.alias for each in self._query)
+        self._names = frozenset(parameter.alias for parameter in self._query)
         self._deaf = is_deaf(self)
         return self.serve
 
@@ -147,7 +147,7 @@ class FastRoute(APIRoute):
                 found[name] = check.validate_python(text)
             except ValidationError as error:
                 raise RequestValidationError(
-                    [{**each, "loc": ("query", alias, *each["loc"])} for each in error.errors()]
+                    [{**fault, "loc": ("query", alias, *fault["loc"])} for fault in error.errors()]
                 ) from None
         return found
 
@@ -166,8 +166,8 @@ class Shortcut:
         self._on = on
         self._tell = tell
         self._direct = around(self._serve)
-        self._fixed = {(method, each.path): each for each in routes for method in each.methods or ()}
-        self._named = [each for each in routes if each.param_convertors]  # something in their path has a name
+        self._fixed = {(method, route.path): route for route in routes for method in route.methods or ()}
+        self._named = [route for route in routes if route.param_convertors]  # something in their path has a name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -183,10 +183,10 @@ class Shortcut:
         scope["path_params"] = {}
         if "{" not in path and (fixed := self._fixed.get((method, path))) is not None:
             return fixed
-        for each in self._named:
-            if method in (each.methods or ()) and (found := each.path_regex.match(path)):
-                scope["path_params"] = found.groupdict()
-                return each
+        for route in self._named:
+            if method in (route.methods or ()) and (match := route.path_regex.match(path)):
+                scope["path_params"] = match.groupdict()
+                return route
         return None
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -136,8 +136,8 @@ def _listener(
 
 def _joined(*heard: Mapping[Hint, HintReceiver]) -> dict[Hint, HintReceiver]:
     """Return for each hint what sets all that hears it."""
-    hints = dict.fromkeys(hint for each in heard for hint in each)
-    return {hint: Broadcast(*(each[hint] for each in heard if hint in each)) for hint in hints}
+    hints = dict.fromkeys(hint for receivers in heard for hint in receivers)
+    return {hint: Broadcast(*(receivers[hint] for receivers in heard if hint in receivers)) for hint in hints}
 
 
 def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:

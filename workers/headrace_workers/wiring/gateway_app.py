@@ -85,7 +85,7 @@ class _Gateway(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return all that a request passes."""
-        routes = [each for router in ROUTERS for each in router.routes if isinstance(each, FastRoute)]
+        routes = [route for router in ROUTERS for route in router.routes if isinstance(route, FastRoute)]
         return Shortcut(super().build_middleware_stack(), routes, tell=_tell, around=self._entry)
 
 

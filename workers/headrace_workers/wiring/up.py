@@ -88,7 +88,7 @@ def _models(home: Path, named: Sequence[str]) -> list[str]:
     from headrace_workers.features.generation.commands.models import ensure_models, enter_models, local_model
 
     judge = ModelSettings.from_env().judge_model
-    entered = enter_models(home, [local_model(home, each) for each in named])
+    entered = enter_models(home, [local_model(home, model) for model in named])
     models = list(dict.fromkeys([*entered, *([judge] if judge else []), *_verifiers()]))
     ensure_models(home, models)
     return models

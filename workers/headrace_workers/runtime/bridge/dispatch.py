@@ -12,9 +12,8 @@ _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any
 _WINDOW = 8  # a model's or an encoder's batch work is chosen by like length out of so many groups' steps
 _LIGHT_LINGER_MS = 50  # and wait so long for company in the batch lane
 _SOON, _IDLE = 0.25, 1.0  # seconds to the next look without a hint
-_RUNNING_PER_WAITING = (
-    4  # of the groups that a worker runs side by side, so many fewer wait in Redis: a message a group is dear
-)
+# Groups that a worker runs side by side, for each that waits in Redis: a message a group is costly.
+_RUNNING_PER_WAITING = 4
 _LIGHT = (
     2  # groups whose size tokens do not decide may be so many times larger: a step costs microseconds, a message more
 )
