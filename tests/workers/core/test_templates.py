@@ -78,6 +78,10 @@ def test_a_text_that_grows_too_long_is_given_up(text: str) -> None:
         ("{{ 'now' if text in ['a', 'b'] else 'later' }}", "now"),
         ("{{ text | upper }}{{ items | join(', ') }}{{ items | length }}{{ items | first }}", "Ax, y2x"),
         ("{{ text | trim | default('-', true) }}", "a"),
+        (
+            "{{ 2.718 | round }} {{ 2.718 | round(2) }} {{ 2.718 | round(99) }} {{ 2.718 | round(1.5) }}",
+            "3 2.72 2.718 2.7",
+        ),
         ("{% raw %}{{ text }}{% endraw %}{{ '{{' }}", "{{ text }}{{"),
     ],
 )
@@ -157,6 +161,9 @@ def test_a_template_that_could_run_long_is_refused_before_it_runs(text: str) -> 
         ("{{ text > count }}", "a text cannot be compared with a number"),
         ("{% for x in text %}{% endfor %}", "variable of the type list"),
         ("{% for text in items %}{% endfor %}", "a name that is in use"),
+        ("{% for self in items %}{{ self }}{% endfor %}", "a name that is in use"),
+        ("{{" + "not " * 20 + "urgent }}", "is nested more than 16 deep"),
+        ("{% if urgent %}" * 20 + "{% endif %}" * 20, "is nested more than 16 deep"),
         ("{{ text if urgent }}", "needs an `else`"),
         ("{{ text | upper(1) }}", "takes nothing in brackets"),
         ("{{ text ", "is no template"),

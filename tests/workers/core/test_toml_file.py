@@ -19,7 +19,7 @@ b = [
 [[list]]
 b = 6
 text = '''
-[name]
+[[list]]
 b = 7'''
 [list.inner]
 [[list]]

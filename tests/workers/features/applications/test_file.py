@@ -101,6 +101,9 @@ name = "right"
 '''
 
 
+TEST = '[test]\ndataset = "triage/tickets.jsonl"\n'
+
+
 def written(folder: Path, text: str = LEAST, name: str = "triage.toml") -> Path:
     (folder / "triage").mkdir(exist_ok=True)
     (folder / "triage" / "system.txt").write_text("Be brief.\n", encoding="utf-8")
@@ -215,6 +218,12 @@ def test_the_content_of_the_dataset_is_part_of_the_version(tmp_path: Path) -> No
         ('text = "{{ ticket }}"', "", 10, "must have `text`, or `file`"),
         ('text = "{{ ticket }}"', 'file = "triage/none.txt"', 12, "none.txt is no file: create it"),
         ('text = "{{ ticket }}"', 'file = "../secret.txt"', 12, "lies outside of the folder of this file: move it"),
+        (
+            'text = "{{ ticket }}"',
+            'file = "triage/../triage/system.txt"',
+            12,
+            "lies outside of the folder of this file",
+        ),
         ('text = "{{ ticket }}"', 'file = "/etc/hostname"', 12, "lies outside of the folder of this file: move it"),
         ('text = "{{ ticket }}"', 'file = "triage"', 12, "is no file"),
         ('text = "{{ ticket }}"', 'file = "a\\u0000"', 12, "is no name of a file"),
@@ -229,11 +238,18 @@ def test_the_content_of_the_dataset_is_part_of_the_version(tmp_path: Path) -> No
         ("[problem]", '[test]\ndataset = "x.jsonl"\n[problem]', 2, "x.jsonl is no file: create it"),
         (
             "[problem]",
-            '[test]\ndataset = "triage/tickets.jsonl"\ngate = "better"\n[problem]',
+            TEST + 'gate = "better"\n[problem]',
             3,
             "test.gate: must be `new >=",
         ),
-        ("[problem]", '[test]\ndataset = "triage/tickets.jsonl"\nreference = "{{"\n[problem]', 3, "opens no placeh"),
+        ("[problem]", TEST + 'criteria = [{ criterion = "regex", pattern = "(" }]\n[problem]', 3, "criteria 1.pattern"),
+        (
+            "[problem]",
+            TEST + 'criteria = [{ criterion = "f1" }, { criterion = "f1" }]\n[problem]',
+            3,
+            "are called 'f1'",
+        ),
+        ("[problem]", TEST + 'reference = "{{"\n[problem]', 3, "opens no placeh"),
     ],
 )
 def test_an_error_names_the_line_and_what_to_do(tmp_path: Path, old: str, new: str, line: int, reason: str) -> None:
