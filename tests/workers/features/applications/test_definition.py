@@ -7,7 +7,6 @@ import pytest
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, InvalidRecord
-from headrace_workers.core.templates import WrongTemplate
 from headrace_workers.features.applications.definition import Definition, Problem, Turn, Variable, render
 
 
@@ -87,7 +86,7 @@ def test_messages_that_become_too_long_together_are_refused() -> None:
 def test_the_templates_of_all_messages_share_their_steps() -> None:
     definition = application("{{ text | upper }}" * 20, text={"type": "text"})
     assert len(definition.model_copy().templates) == 2
-    with pytest.raises(WrongTemplate, match="may take more than 100,000 steps, with the messages before it"):
+    with pytest.raises(ConfigurationError, match="may take more than 100,000 steps, with the messages before it"):
         _ = definition.model_copy(update={"messages": definition.messages * 2}).templates
 
 
@@ -106,3 +105,5 @@ def test_the_digest_does_not_depend_on_the_order_of_variables_nor_on_fields_that
 def test_a_version_of_a_later_headrace_says_so() -> None:
     with pytest.raises(ConfigurationError, match=r"cannot be read: .*later headrace"):
         Definition.from_json('{"name": "triage", "later": 1}')
+    with pytest.raises(ConfigurationError, match=r"cannot be rendered: .*later headrace"):
+        render(application("{{ text | later }}", text={"type": "text"}), {"text": ""})

@@ -33,7 +33,7 @@ from headrace_schemas.limits import (
 from headrace_schemas.message import Message, SpeakerName
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe, first_problem
-from headrace_workers.core.templates import BOOLEAN, MAX_STEPS, NUMBER, Shape, Template, TooLong
+from headrace_workers.core.templates import BOOLEAN, MAX_STEPS, NUMBER, Shape, Template, TooLong, WrongTemplate
 
 MAX_ENUM: Final = 1_000
 MAX_EXACT: Final = 2**53  # integers up to here are exact for every reader of JSON
@@ -178,8 +178,14 @@ class Definition(Value):
 
     @cached_property
     def templates(self) -> tuple[Template, ...]:
-        """The template of each message. Raise WrongTemplate."""
-        return tuple(templates_of(self))
+        """The template of each message. Raise ConfigurationError."""
+        try:
+            return tuple(templates_of(self))
+        except WrongTemplate as error:
+            raise ConfigurationError(
+                f"a version of the application {self.name} cannot be rendered: a message {error}: was it pushed by a "
+                "later headrace?"
+            ) from None
 
 
 def templates_of(definition: Definition) -> Iterator[Template]:
