@@ -126,7 +126,7 @@ def _bare(url: str, prompts: Sequence[str], say: Say) -> float:
 async def _call_all(url: str, prompts: Sequence[str]) -> float:
     import openai
 
-    async with openai.AsyncOpenAI(api_key="none", base_url=f"{url}/v1", max_retries=0) as client:
+    async with openai.AsyncOpenAI(api_key="none", base_url=f"{url}/v1", max_retries=0, timeout=120) as client:
         room = asyncio.Semaphore(OPEN_CALLS)
 
         async def call(prompt: str) -> None:

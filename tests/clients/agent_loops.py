@@ -26,7 +26,8 @@ import asyncio, json, os, traceback
 from pydantic import BaseModel, ConfigDict
 
 MODEL, BASE, KEY = os.environ["MODEL"], os.environ["OPENAI_BASE_URL"], os.environ["OPENAI_API_KEY"]
-QUESTION = "How warm is it in Bern now? Call weather, and report."
+QUESTION = "How warm is it in Bern now?"
+MOST = 200  # tokens of an answer: a small model may write without end
 
 class Report(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -43,8 +44,8 @@ def weather(city: str) -> str:
 def langgraph():
     from langchain_openai import ChatOpenAI
     from langgraph.prebuilt import create_react_agent
-    agent = create_react_agent(ChatOpenAI(model=MODEL), [weather], response_format=Report)
-    return agent.invoke({"messages": [("user", QUESTION)]})["structured_response"]
+    agent = create_react_agent(ChatOpenAI(model=MODEL, max_tokens=MOST), [weather], response_format=Report)
+    return agent.invoke({"messages": [("user", QUESTION)]}, {"recursion_limit": 8})["structured_response"]
 
 def openai_agents(by_chats):
     import agents
@@ -52,7 +53,8 @@ def openai_agents(by_chats):
     agents.set_default_openai_api("chat_completions" if by_chats else "responses")
     agent = agents.Agent(
         name="reporter", instructions="You report the weather.", model=MODEL, output_type=Report,
-        tools=[agents.function_tool(weather)], model_settings=agents.ModelSettings(tool_choice="required"),
+        tools=[agents.function_tool(weather)],
+        model_settings=agents.ModelSettings(tool_choice="required", max_tokens=MOST),
     )
     return agents.Runner.run_sync(agent, QUESTION, max_turns=6).final_output
 
@@ -63,7 +65,7 @@ def pydantic_ai(by_responses):
         agent = Agent(OpenAIResponsesModel(MODEL), tools=[weather], output_type=Report)
     else:
         agent = Agent(OpenAIChatModel(MODEL), tools=[weather], output_type=NativeOutput(Report))
-    return agent.run_sync(QUESTION).output
+    return agent.run_sync(QUESTION, model_settings={"max_tokens": MOST}).output
 
 def autogen():
     from autogen_agentchat.agents import AssistantAgent
@@ -71,14 +73,14 @@ def autogen():
     from autogen_ext.models.openai import OpenAIChatCompletionClient
     info = {"vision": False, "function_calling": True, "json_output": True, "family": "unknown",
             "structured_output": True}
-    client = OpenAIChatCompletionClient(model=MODEL, model_info=info)
+    client = OpenAIChatCompletionClient(model=MODEL, model_info=info, max_tokens=MOST)
     tool = FunctionTool(weather, description="Returns the weather of a city now.", strict=True)
     agent = AssistantAgent("reporter", client, tools=[tool], output_content_type=Report, max_tool_iterations=3)
     return asyncio.run(agent.run(task=QUESTION)).messages[-1].content
 
 def dspy():
     import dspy
-    lm = dspy.LM(f"openai/{MODEL}", api_base=BASE, api_key=KEY, engine="lm15", cache=False, max_tokens=300)
+    lm = dspy.LM(f"openai/{MODEL}", api_base=BASE, api_key=KEY, engine="lm15", cache=False, max_tokens=MOST)
     with dspy.context(lm=lm):
         found = dspy.ReAct("question -> city: str, degrees: int", tools=[weather], max_iters=4)(question=QUESTION)
     return Report(city=found.city, degrees=found.degrees)
@@ -94,8 +96,8 @@ for name, loop, arguments in (
         found = loop(*arguments)
         assert isinstance(found, Report), found
         told[name] = {"report": found.model_dump(), "asked": list(asked)}
-    except Exception:
-        told[name] = {"error": traceback.format_exc()[-3000:], "asked": list(asked)}
+    except Exception as error:
+        told[name] = {"error": type(error).__name__, "why": traceback.format_exc()[-2000:], "asked": list(asked)}
 print(json.dumps(told))
 """
 
@@ -116,8 +118,8 @@ const weather = tool({
 });
 const schema = z.object({ city: z.string(), degrees: z.number().int() });
 const told = await generateText({
-  model: headrace(process.env.MODEL), prompt: "How warm is it in Bern now? Call weather, and report.",
+  model: headrace(process.env.MODEL), prompt: "How warm is it in Bern now?", maxOutputTokens: 200,
   tools: { weather }, output: Output.object({ schema }), stopWhen: stepCountIs(6),
-}).then(({ output }) => ({ report: output, asked }), (error) => ({ error: String(error), asked }));
+}).then(({ output }) => ({ report: output, asked }), (error) => ({ error: error.name, why: String(error), asked }));
 console.log(JSON.stringify({ ai: told }));
 """

@@ -65,6 +65,16 @@ BODIES = [
 ]
 
 
+def test_a_format_that_nothing_satisfies_is_refused_beside_tools(client: httpx.Client):
+    """The error names the format, and not the tools that are compiled with it."""
+    body = tools(SCHEMA) | chat({**SCHEMA, "properties": {"urgency": {"type": "integer", "minimum": 5, "maximum": 4}}})
+    answer = client.post("/v1/chat/completions", json={**body, "tool_choice": "auto"})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == "response_format.json_schema.schema/properties/urgency"
+    assert "minimum (5) is greater than maximum (4)" in error["message"]
+
+
 @pytest.mark.parametrize(("path", "body"), BODIES)
 @pytest.mark.parametrize(
     ("schema", "words"),

@@ -18,7 +18,7 @@ from headrace_schemas.output_format import (
     OutputFormat,
     RegexFormat,
 )
-from headrace_schemas.tool import NO_TOOLS, NamedTool, Offer, Tool, ToolCall, ToolChoice
+from headrace_schemas.tool import MAX_TOOLS, NO_TOOLS, NamedTool, Offer, Tool, ToolCall, ToolChoice
 from headrace_workers.features.generation.structured.grammar import grammar_of_call
 from headrace_workers.features.generation.structured.schemas import check_format, check_tools_schemas
 from headrace_workers.features.generation.structured.tools import (
@@ -246,12 +246,14 @@ def test_a_tool_whose_arguments_cannot_be_held_to_is_refused(
 
 
 @pytest.mark.integration  # schemas are compiled in a process of their own
-def test_tools_that_cannot_be_compiled_with_a_format_are_refused() -> None:
-    many = [Tool(name=f"t{number}") for number in range(100)]
-    large = JsonSchemaFormat(json_schema={"properties": {f"p{n}": {"maxLength": 90 + n} for n in range(400)}})
+def test_as_many_tools_as_a_job_may_have_compile_with_a_large_format() -> None:
+    many = [Tool(name=f"t{number}", parameters=WEATHER.parameters) for number in range(MAX_TOOLS)]
+    fields = {f"p{n}": {"maxLength": 90 + n, "description": "d" * 480} for n in range(400)}
+    large = JsonSchemaFormat(json_schema={"properties": fields})
+    assert len(large.as_json) > 200_000
     check_tools_schemas(many, "t")
     check_format(large, "t")
-    check_tools_schemas(many, "t", SKY)
+    check_tools_schemas(many, "t", large)
 
 
 @pytest.mark.integration  # schemas are compiled in a process of their own
