@@ -1,6 +1,9 @@
 """`headrace providers`."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from tests.services.provider import Provider, Reply, echoes, providing
@@ -73,6 +76,36 @@ def test_a_model_that_cannot_be_asked_is_not_added(
     assert (code, reason in err) == (2, True), err
     assert "sk-wrong" not in err
     assert not (home_of() / "models.toml").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not say what a process was told")
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({}, "was started without FAR_KEY: start it again"),
+        ({"FAR_KEY": "sk-far-0123"}, "The stack that runs serves it"),
+    ],
+)
+def test_a_stack_that_was_started_without_the_variable_of_a_key_is_told_of(
+    call: Call, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], told: str
+):
+    """The key is right in the shell that adds the model, and the workers would never see it."""
+    monkeypatch.setenv("FAR_KEY", "sk-far-0123")
+    waits = [sys.executable, "-S", "-c", "print(flush=True); input()"]
+    with (
+        providing(echoes) as provider,
+        subprocess.Popen(waits, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stack,
+    ):
+        assert stack.stdout is not None
+        stack.stdout.readline()  # it is this program by now, with this environment
+        home_of().mkdir(parents=True, exist_ok=True)
+        run = {"kafka": "k:1", "redis": "redis://r", "ledger": "sqlite:///l", "pid": stack.pid}
+        (home_of() / "run.json").write_text(json.dumps(run))
+        code, _, err = call(
+            "providers", "add", "openai", "--model", "m", "--url", f"{provider.url}/v1", "--key", "env:FAR_KEY"
+        )
+        stack.communicate("\n")
+    assert (code, told in err) == (0, True), err
 
 
 def test_a_provider_of_no_model_is_allowed_with_a_warning(call: Call, ledger: Ledger):
