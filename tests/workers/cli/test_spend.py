@@ -1,9 +1,10 @@
 """`headrace budgets` and `headrace cost`."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.spend.store import count_spending
+from headrace_workers.features.spend.store import Usage, count_spending, count_usage
 from headrace_workers.runtime.settings import home_of
 
 
@@ -72,3 +73,22 @@ def test_costs_are_shown_by_what_is_asked_for(call, ledger):
     assert "unknown" in table
     code, _, err = call("cost", "--by", "colour")
     assert (code != 0, "it may be tenant, model, application, day" in err) == (True, True)
+
+
+def test_costs_are_shown_by_application_and_version(ledger, call):
+    from headrace_workers.core.ledger.accounting import FinishedJob
+
+    def ended(application, amount):
+        models = [{"model": "luna", "calls": 1, "amount": amount}]
+        result = {"kind": "generation", "cost": {"amount": amount, "currency": "USD", "models": models}}
+        return FinishedJob("shop", ledger.now(), result, application)
+
+    jobs = [ended("triage@3", 5), ended("triage@3", 6), ended("triage@4", 7), ended(None, 8)]
+    with writing(ledger.engine) as tx:
+        count_spending(tx, jobs)
+        count_usage(tx, jobs)
+    told = [json.loads(line) for line in call("cost", "--by", "application", "--json")[1].splitlines()]
+    assert [(row["application"], row["amount"]) for row in told] == [(None, 8), ("triage@3", 11), ("triage@4", 7)]
+    today = datetime.now(UTC).date()
+    rows, _ = ledger.of(Usage).of_tenant("shop", today - timedelta(days=1), today + timedelta(days=1))
+    assert [(row.application, row.jobs) for row in rows] == [(None, 1), ("triage@3", 2), ("triage@4", 1)]
