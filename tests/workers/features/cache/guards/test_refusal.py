@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 
 import pytest
+from tests.slow import slow_after_first
 from tests.workers.features.cache.guards.families import pairs, wordings
 
 from headrace_workers.features.cache.guards.profile import profile
@@ -215,28 +216,30 @@ def test_a_phrase_with_one_meaning_passes(one: str, other: str) -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize(
     "unit",
-    [
-        "a",
-        "1",
-        "1,",
-        "a.b",
-        "a-",
-        "`",
-        "'",
-        '"',
-        "日",
-        "<>",
-        "@.",
-        " a",
-        "x_",
-        "-1",
-        "«a",
-        "1/",
-        "'s ",
-        "a's ",
-        "and ",
-        "b by was ",
-    ],
+    slow_after_first(
+        [
+            "b by was ",
+            "a",
+            "1",
+            "1,",
+            "a.b",
+            "a-",
+            "`",
+            "'",
+            '"',
+            "日",
+            "<>",
+            "@.",
+            " a",
+            "x_",
+            "-1",
+            "«a",
+            "1/",
+            "'s ",
+            "a's ",
+            "and ",
+        ]
+    ),
 )
 def test_a_hostile_text_is_read(unit: str) -> None:
     hostile = profile(unit * (100_000 // len(unit)))
