@@ -16,6 +16,7 @@ NAMES = (
     "prefix",
     "plumbing",
     "money",
+    "applications",
     "fairness",
     "latency",
     "recovery",

@@ -1,4 +1,4 @@
-"""The tutorial, step by step, on a real `headrace up` with SmolLM2 and MiniLM."""
+"""The tutorials, step by step, on a real `headrace up` with SmolLM2 and MiniLM."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ from headrace_workers.runtime.embedded.free_ports import free_ports
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```(sh|text)\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"), re.DOTALL)
+PAGES = ("tutorial", "tutorial-applications")
 # What differs from run to run: ids, the receiver's clock, times. And from processor to processor, by how it rounds: the
 # words and tokens of answers from the document. The criteria say that these are right.
 _VARYING = (
@@ -30,6 +30,11 @@ _VARYING = (
     (r"\b[1-9]\d* tokens\b", "TOKENS"),
     (r"The museum is open from .*|The answer to the question is: 8|The ticket costs 8 euros\.|^euros\. ?", ""),
 )
+
+
+def _blocks(page: str) -> list[tuple[str, str]]:
+    """Return the blocks of a page that are typed or printed, with their languages."""
+    return re.findall(r"```(sh|text)\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text("utf-8"), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +71,15 @@ def _prints(wanted: set[str], printed: str, heard: Path) -> bool:
     return not missing - Counter(word for line in found for word in line.split())
 
 
-def test_each_step_prints_what_the_page_shows(shell: Shell):
+@pytest.mark.parametrize("page", PAGES)
+def test_each_step_prints_what_the_page_shows(shell: Shell, page: str):
     port = str(free_ports(1)[0])
     printed = secret = ""
     receiver: subprocess.Popen[str] | None = None
     heard = shell.folder / "receiver.log"
     heard.touch()
     try:
-        for language, block in BLOCKS:
+        for language, block in _blocks(page):
             if language == "text":
                 wanted = _lines(block)
                 eventually(partial(_prints, wanted, printed, heard), 60)
@@ -87,7 +93,7 @@ def test_each_step_prints_what_the_page_shows(shell: Shell):
                     )  # fmt: skip
             else:
                 commands = "\n".join(line for line in block.splitlines() if not line.startswith(("source ", "export ")))
-                commands = commands.replace(":8080/", f":{port}/")
+                commands = commands.replace(":8080/", f":{port}/").replace("../headrace/", f"{ROOT}/")
                 done = shell.shell(f"set -e\nexport PATH={shell.folder}/bin:$PATH\n{commands}")
                 assert done.returncode == 0, done.stderr
                 printed = done.stderr + done.stdout
@@ -96,4 +102,4 @@ def test_each_step_prints_what_the_page_shows(shell: Shell):
         if receiver is not None:
             receiver.kill()
             receiver.wait()
-    assert receiver is not None
+    assert (receiver is not None) is (page == "tutorial")
