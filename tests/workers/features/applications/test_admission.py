@@ -17,6 +17,7 @@ from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.applications.definition import Definition
 from headrace_workers.features.applications.store import Applications
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewDocument
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
 Admit = Callable[..., Any]
@@ -123,6 +124,26 @@ def test_a_refused_record_whose_job_is_known_gets_no_dead_letter(
     assert isinstance(refused, Burial)
     ledger.ingest([], [refused])
     assert letters(ledger) == []
+
+
+def test_a_job_is_refused_by_the_name_of_a_knowledge_base_that_was_deleted_under_the_label(
+    ledger: Ledger, admit: Admit, applications: Applications
+) -> None:
+    bases = ledger.of(KnowledgeBases)
+    document = bases.put(
+        NewDocument(
+            tenant="default", knowledge="manual", name="a.md", sha256="1", format="markdown", size=1, embedder="e",
+            chunks=(),
+        )
+    )  # fmt: skip
+    number, _ = applications.push("default", definition(job={"model": "echo", "knowledge": "manual"}), "ann")
+    applications.move("default", "triage", "production", number, "ann")
+    assert isinstance(admit(triage()), NewJob)
+    assert document is not None
+    bases.remove([document])
+    refused = admit(triage())
+    assert isinstance(refused, Burial)
+    assert "default has no knowledge base 'manual'" in refused.reason
 
 
 def test_a_rendered_job_is_measured_as_such(admit: Admit) -> None:
