@@ -246,15 +246,17 @@ def test_what_is_shown_of_a_version_is_of_its_own_jobs(call: Call, ledger: Ledge
     receipt["cost"] = {"amount": 1_500_000, "currency": "EUR"}
     failed = {"judge": {"scores": [{"criterion": "contains", "name": "right", "value": 0.2}]}}
     rows = [
-        ("default", "triage@1", 100, receipt), ("default", "triage@1", 300, failed), ("mill", "triage@1", 900, receipt),
+        ("default", {}, 100, receipt), ("default", {"a": "b"}, 300, failed), ("mill", {}, 900, receipt),
+        ("default", {"evaluation": "5f2c9d1e8a7b"}, 900, receipt),
     ]  # fmt: skip
     with writing(ledger.engine) as tx:
         now = clock(tx)
-        for number, (tenant, application, took, terminal) in enumerate(rows):
+        for number, (tenant, metadata, took, terminal) in enumerate(rows):
             tx.execute(
                 JOBS.insert().values(
                     id=str(number), tenant=tenant, kind="generation", state="done", payload=b"{}",
-                    application=application, accepted_at=now - took, ended_at=now,
+                    application="triage@1", sent=json.dumps({"metadata": metadata}).encode(),
+                    accepted_at=now - took, ended_at=now,
                     terminal=json.dumps(terminal).encode(),
                 )
             )  # fmt: skip

@@ -1,10 +1,11 @@
 """What a run says, from receipts as they are written."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.workers.features.evals.runs import answered, dead, made, outcomes_of
+from tests.workers.features.evals.runs import answered, dead, made, outcomes_of, receipts_of
 
 from headrace_workers.features.evals.analysis import Gate, analyse, judge_gate, spread
 from headrace_workers.features.evals.outcomes import Receipts, read_outcomes
@@ -160,6 +161,19 @@ def test_a_gate_is_passed_only_if_it_surely_holds(tmp_path: Path) -> None:
     assert [each.passed for each in told.values()] == [True, True, False, True, True, False]
     assert "cannot tell" in told["B >= A + 0.19"].words
     assert "cannot tell" not in told["B >= A + 0.5"].words
+
+
+def test_a_score_belongs_to_the_criterion_of_its_name(tmp_path: Path) -> None:
+    """An application has criteria of its own, whose scores come first."""
+    plan = made(tmp_path, rows(2))
+
+    def receipt(item: int, repeat: int, variant: int) -> bytes:
+        told = json.loads(answered(plan.line_of(item, repeat, variant), (1.0, 0.0)))
+        told["judge"]["scores"].insert(0, {"criterion": "length", "value": 0.5})
+        return json.dumps(told, separators=(",", ":")).encode() + b"\n"
+
+    scores = read_outcomes(plan, receipts_of(plan, receipt)).scores
+    assert scores.reshape(-1, 2).tolist() == [[1.0, 0.0]] * 4
 
 
 def test_a_gate_may_be_about_one_variant_alone(tmp_path: Path) -> None:

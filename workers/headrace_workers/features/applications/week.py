@@ -1,4 +1,7 @@
-"""The jobs of one version of an application that ended lately: how many passed, how long they took, what they cost."""
+"""The jobs of one version of an application that ended lately: how many passed, how long they took, what they cost.
+
+Jobs of evaluations, such as tests of the version, are not among them.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -42,13 +45,13 @@ def week_of(ledger: Ledger, scope: str, name: str, number: int, metric: str, spa
         # A tenant's own application hides the shared one, and its versions have numbers of their own.
         whose = jobs.tenant.notin_(tenants_with(name)) if scope == SHARED else jobs.tenant == scope
         query = (
-            select(jobs.state, (jobs.ended_at - jobs.accepted_at).label("took"), jobs.terminal)
+            select(jobs.state, (jobs.ended_at - jobs.accepted_at).label("took"), jobs.sent, jobs.terminal)
             .where(jobs.application == f"{name}@{number}", jobs.ended_at >= since, whose)
             .order_by(jobs.ended_at.desc())
             .limit(_MOST)
         )
         rows = connection.execution_options(yield_per=_PAGE).execute(query)
-        ends = [(row.state, row.took, *_read(row.terminal, metric)) for row in rows]
+        ends = [(row.state, row.took, *_read(row.terminal, metric)) for row in rows if not _is_test(row.sent)]
     scores = [score for _, _, score, _ in ends if score is not None]
     took = sorted(took for _, took, _, _ in ends)
     costs = [cost for *_, cost in ends if cost is not None]
@@ -62,6 +65,11 @@ def week_of(ledger: Ledger, scope: str, name: str, number: int, metric: str, spa
         cost=sum(cost["amount"] for cost in costs),
         currency=next((cost["currency"] for cost in costs if cost.get("currency")), None),
     )
+
+
+def _is_test(sent: bytes | None) -> bool:
+    """Return True if a job, as it was sent, belongs to an evaluation."""
+    return "evaluation" in ((from_json(sent) if sent else {}).get("metadata") or {})
 
 
 def _read(terminal: bytes | None, metric: str) -> tuple[float | None, Mapping[str, Any] | None]:
