@@ -66,16 +66,18 @@ class PersonalDataDetector:
 
     def _detect(self, text: str) -> list[Detection]:
         rules = self._rules if ANYTHING.search(text) else self._worded
-        if not any(rule.gate.search(text) for rule in rules):
+        may_find = [rule.category for rule in rules if rule.gate.search(text)]
+        if not may_find:
             return []
         found: dict[str, dict[tuple[int, int], float]] = {}  # category, span, score
         for offset, window in windows(text):
             rest = window
             for rule in rules:
-                if not rule.gate.search(rest):
+                if not (rule.category in may_find if rest is text else rule.gate.search(rest)):
                     continue
-                for start, end, score in _findings(rule, rest):
-                    if not rule.identifies_nobody(rest[start:end]):
+                read = rest  # findings of a rule may overlap
+                for start, end, score in _findings(rule, read):
+                    if not rule.identifies_nobody(read[start:end]):
                         scores = found.setdefault(rule.category, {})
                         span = offset + start, offset + end
                         scores[span] = max(score, scores.get(span, 0.0))
