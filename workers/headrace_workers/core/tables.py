@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TextClause,
     false,
     func,
     text,
@@ -58,25 +59,19 @@ MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready',
 _OF_APPLICATION = text("application IS NOT NULL")
 _CORRELATED = text("correlationid IS NOT NULL")
 _NAMED = text("ce_id IS NOT NULL")
-_ACTIVE = text("state = 'active' AND subject IS NULL")
-_OPEN_UNIT = text("state = 'active' AND subject IS NOT NULL")
-_READY = text("state = 'ready'")
-_WAITING = text("state = 'waiting'")
 _CLAIMED = text("claim_id IS NOT NULL")
 _SET_ASIDE = text("set_aside_at IS NOT NULL")
-_PARKED = text("state = 'parked'")
-_HELD = text("state = 'held'")
-_UNDER_WAY = text("batch IS NOT NULL AND state = 'active'")
-_TO_COLLECT = text("batch IS NOT NULL AND state <> 'active'")
 _IS_UNIT = text("subject IS NOT NULL")
-_KNOWN_LATE = text("amount IS NOT NULL AND told_at IS NOT NULL")
-_EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
+
+
+def partial_index(name: str, *columns: str, where: TextClause, unique: bool = False) -> Index:
+    """Return an index of the rows that meet a condition, on both databases."""
+    return Index(name, *columns, unique=unique, postgresql_where=where, sqlite_where=where)
 
 
 def _index_of_few(name: str) -> Index:
     """Return the index of a column that few dead letters have, such as those by which a refused record is found."""
-    there = text(f'"{name}" IS NOT NULL')
-    return Index(f"dead_letters_{name}", name, postgresql_where=there, sqlite_where=there)
+    return partial_index(f"dead_letters_{name}", name, where=text(f'"{name}" IS NOT NULL'))
 
 
 JOBS: Final = Table(
@@ -104,23 +99,20 @@ JOBS: Final = Table(
     # Of a batch's line, until its end is in the batch's output: the batch's number, and the line's.
     Column("batch", BigInteger),
     Column("line", Integer),
-    Index("jobs_active", "accepted_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
-    Index("jobs_units", "subject", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
-    Index("jobs_open_units", "endpoint", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
-    Index("jobs_subject", "subject", postgresql_where=_IS_UNIT, sqlite_where=_IS_UNIT),
-    Index(
+    partial_index("jobs_active", "accepted_at", where=IS_ACTIVE),
+    partial_index("jobs_units", "subject", where=IS_OPEN_UNIT),
+    partial_index("jobs_open_units", "endpoint", where=IS_OPEN_UNIT),
+    partial_index("jobs_subject", "subject", where=_IS_UNIT),
+    partial_index(
         "jobs_ended",
         "ended_at",
-        postgresql_where=text("ended_at IS NOT NULL"),
-        sqlite_where=text("ended_at IS NOT NULL"),
+        where=text("ended_at IS NOT NULL"),
     ),
-    Index("jobs_of_batches", "batch", "line", postgresql_where=_UNDER_WAY, sqlite_where=_UNDER_WAY),
-    Index("jobs_ended_of_batches", "batch", "line", postgresql_where=_TO_COLLECT, sqlite_where=_TO_COLLECT),
-    Index(
-        "jobs_application", "application", "ended_at", postgresql_where=_OF_APPLICATION, sqlite_where=_OF_APPLICATION
-    ),
-    Index("jobs_correlation", "correlationid", postgresql_where=_CORRELATED, sqlite_where=_CORRELATED),
-    Index("jobs_ce_id", "ce_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
+    partial_index("jobs_of_batches", "batch", "line", where=IS_UNDER_WAY),
+    partial_index("jobs_ended_of_batches", "batch", "line", where=IS_TO_COLLECT),
+    partial_index("jobs_application", "application", "ended_at", where=_OF_APPLICATION),
+    partial_index("jobs_correlation", "correlationid", where=_CORRELATED),
+    partial_index("jobs_ce_id", "ce_id", where=_NAMED),
 )
 
 AS_SENT: Final = func.coalesce(JOBS.c.sent, JOBS.c.payload)  # the value of a job as it came
@@ -164,23 +156,23 @@ STEPS: Final = Table(
     # Columns that a worker reads: job, event and context.
     Column("read_bytes", Integer, nullable=False, server_default=text("0")),
     Column("reason", Text),  # of the last Retry or Dead
-    Index(
+    partial_index(
         "steps_ready",
         "queue", "lane", "rank", "due", "turn", "job_id",
-        postgresql_where=_READY, sqlite_where=_READY,
+        where=IS_READY,
     ),
-    Index(
+    partial_index(
         "steps_ready_group",
         "queue", "group_key", "lane", "rank", "due", "turn", "job_id",
-        postgresql_where=_READY, sqlite_where=_READY,
+        where=IS_READY,
     ),
-    Index("steps_parked", "waits_for", postgresql_where=_PARKED, sqlite_where=_PARKED),
-    Index("steps_held", "ready_at", postgresql_where=_HELD, sqlite_where=_HELD),
-    Index("steps_held_since", "held_at", postgresql_where=_HELD, sqlite_where=_HELD),
-    Index("steps_waiting", "ready_at", postgresql_where=_WAITING, sqlite_where=_WAITING),
-    Index("steps_parked_until", "ready_at", postgresql_where=_PARKED, sqlite_where=_PARKED),
-    Index("steps_claimed", "claim_id", postgresql_where=_CLAIMED, sqlite_where=_CLAIMED),
-    Index("steps_expiring", "deadline", postgresql_where=_EXPIRING, sqlite_where=_EXPIRING),
+    partial_index("steps_parked", "waits_for", where=IS_PARKED),
+    partial_index("steps_held", "ready_at", where=IS_HELD),
+    partial_index("steps_held_since", "held_at", where=IS_HELD),
+    partial_index("steps_waiting", "ready_at", where=IS_WAITING),
+    partial_index("steps_parked_until", "ready_at", where=IS_PARKED),
+    partial_index("steps_claimed", "claim_id", where=_CLAIMED),
+    partial_index("steps_expiring", "deadline", where=MAY_EXPIRE),
 )  # fmt: skip
 
 # One row for each group that was assigned. Its id is the fencing token; deleting it ends the lease. The id is drawn
@@ -216,7 +208,7 @@ OUTBOX: Final = Table(
     Column("value", LargeBinary, nullable=False),
     Column("set_aside_at", BigInteger),  # when Kafka refused it; what follows under its key waits behind it
     Column("set_aside_reason", Text),
-    Index("outbox_set_aside", "key", postgresql_where=_SET_ASIDE, sqlite_where=_SET_ASIDE),
+    partial_index("outbox_set_aside", "key", where=_SET_ASIDE),
     sqlite_autoincrement=True,
 )
 
@@ -277,7 +269,7 @@ LOST_CALLS: Final = Table(
     Column("bound", BigInteger),  # the most that it may have cost
     Column("amount", BigInteger),  # what it did cost, once that is known
     Column("told_at", BigInteger),  # when an end of its job told the bound
-    Index("lost_calls_known", "job_id", postgresql_where=_KNOWN_LATE, sqlite_where=_KNOWN_LATE),
+    partial_index("lost_calls_known", "job_id", where=IS_KNOWN_LATE),
 )
 
 # One row: all jobs that ended until then are accounted for: see core/ledger/accounting.py.

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, SmallInteger, String, Table, Text, text
+from sqlalchemy import BigInteger, Column, SmallInteger, String, Table, Text, text
 
-from headrace_workers.core.tables import METADATA, NEVER
+from headrace_workers.core.tables import METADATA, NEVER, partial_index
 
 API_KEYS: Final = Table(
     "api_keys",
@@ -20,7 +20,6 @@ API_KEYS: Final = Table(
 )
 
 IS_WAITED_FOR: Final = text(f"reservations.expires_at < {NEVER}")
-_WAITED_FOR = text(f"expires_at < {NEVER}")
 
 # How many tokens, or how much money (in micro-units), a tenant or one of its keys may use in a period. `used` is of the
 # period that began then; used and reserved are never more than `most` together: see store/quotas.py.
@@ -49,7 +48,7 @@ RESERVATIONS: Final = Table(
     Column("money", BigInteger, nullable=False),  # micro-units: what its calls cost so far, and the most of the next
     Column("expires_at", BigInteger, nullable=False),  # until the ledger has the job
     Column("digest", String(64)),  # of the content that waits to be taken in: see core/tables.py, ACCEPTED
-    Index("reservations_waiting", "expires_at", postgresql_where=_WAITED_FOR, sqlite_where=_WAITED_FOR),
+    partial_index("reservations_waiting", "expires_at", where=IS_WAITED_FOR),
 )
 
 # Lost calls whose bounds were counted as used when their jobs ended, until the true costs are known: see

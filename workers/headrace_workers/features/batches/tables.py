@@ -4,13 +4,11 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, false, text
 
-from headrace_workers.core.tables import METADATA, Serial
+from headrace_workers.core.tables import METADATA, Serial, partial_index
 
 IS_UNFINISHED: Final = text("batches.ended_at IS NULL")
 IS_REFUSED: Final = text("lines.state = 'refused'")
 
-_UNFINISHED = text("ended_at IS NULL")
-_REFUSED = text("state = 'refused'")
 _NAMED = text("custom_id IS NOT NULL")
 _KEYED = text("key IS NOT NULL")
 
@@ -58,9 +56,9 @@ BATCHES: Final = Table(
     Column("output_ms", BigInteger),  # that its output and errors are kept, where it was said
     Column("callback", Text),  # JSON of the BatchCallback: whom it tells of its end
     Column("crashes", Integer, nullable=False, server_default=text("0")),  # of bridges that read its input at `line`
-    Index("batches_unfinished", "number", postgresql_where=_UNFINISHED, sqlite_where=_UNFINISHED),
+    partial_index("batches_unfinished", "number", where=IS_UNFINISHED),
     Index("batches_tenant", "tenant", "created_at", "number"),
-    Index("batches_key", "tenant", "key", unique=True, postgresql_where=_KEYED, sqlite_where=_KEYED),
+    partial_index("batches_key", "tenant", "key", unique=True, where=_KEYED),
     sqlite_autoincrement=True,
 )
 
@@ -77,6 +75,6 @@ LINES: Final = Table(
     Column("code", String(32)),  # of one that failed
     Column("reason", Text),  # of one that was refused
     Column("param", String(128)),  # the field that was at fault
-    Index("lines_named", "batch", "custom_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
-    Index("lines_refused", "batch", "number", postgresql_where=_REFUSED, sqlite_where=_REFUSED),
+    partial_index("lines_named", "batch", "custom_id", where=_NAMED),
+    partial_index("lines_refused", "batch", "number", where=IS_REFUSED),
 )

@@ -18,15 +18,13 @@ from sqlalchemy import (
     text,
 )
 
-from headrace_workers.core.tables import METADATA, Serial
+from headrace_workers.core.tables import METADATA, Serial, partial_index
 
 ENTRY: Final = "entry"  # the kind of change of an entry in `changes`
 
 IS_PENDING: Final = text("entries.state = 'pending'")
 IS_LIVE: Final = text("entries.state = 'live'")
 
-_PENDING = text("state = 'pending'")
-_LIVE_ENTRY = text("state = 'live'")
 _LIVE_OR_PENDING = text("state = 'live' OR state = 'pending'")
 _DRAWN = text("share > 0")
 
@@ -52,17 +50,16 @@ ENTRIES: Final = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("died_at", BigInteger),
     Column("reason", Text),  # why it died
-    Index("entries_pending", "key", unique=True, postgresql_where=_PENDING, sqlite_where=_PENDING),
-    Index("entries_live", "key", unique=True, postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
-    Index("entries_normalised", "normalised", postgresql_where=_LIVE_OR_PENDING, sqlite_where=_LIVE_OR_PENDING),
-    Index("entries_expiring", "expires_at", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
-    Index("entries_tenant", "tenant", "id", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
+    partial_index("entries_pending", "key", unique=True, where=IS_PENDING),
+    partial_index("entries_live", "key", unique=True, where=IS_LIVE),
+    partial_index("entries_normalised", "normalised", where=_LIVE_OR_PENDING),
+    partial_index("entries_expiring", "expires_at", where=IS_LIVE),
+    partial_index("entries_tenant", "tenant", "id", where=IS_LIVE),
     Index("entries_job", "job_id"),
-    Index(
+    partial_index(
         "entries_died",
         "died_at",
-        postgresql_where=text("died_at IS NOT NULL"),
-        sqlite_where=text("died_at IS NOT NULL"),
+        where=text("died_at IS NOT NULL"),
     ),
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another entry's
 )
@@ -87,7 +84,7 @@ SERVES: Final = Table(
     Index("serves_job", "job_id"),
     Index("serves_entry", "entry_id"),
     Index("serves_at", "served_at"),
-    Index("serves_drawn", "scope", "served_at", postgresql_where=_DRAWN, sqlite_where=_DRAWN),
+    partial_index("serves_drawn", "scope", "served_at", where=_DRAWN),
 )
 
 # The documents, by version, that an answer rests on: it dies when one changes. Kept as long as the answer.
@@ -113,9 +110,6 @@ AWAITS_FRESH: Final = text("audits.label IS NULL")
 IS_UNKNOWN: Final = text("audits.label = 'unknown'")
 IS_UNJUDGED: Final = text("audits.label IS NOT NULL AND NOT audits.judged")
 
-_AWAITS_FRESH = text("label IS NULL")
-_UNKNOWN = text("label = 'unknown'")
-_UNJUDGED = text("label IS NOT NULL AND NOT judged")
 
 # An answer that likeness served to a job, or nearly did, and a fresh answer to its question. A hit has the id of the
 # unit that makes the fresh answer; a near miss is compared with the answer that the job was given instead.
@@ -143,9 +137,9 @@ AUDITS: Final = Table(
     Column("labelled_at", BigInteger),
     Column("reason", Text),
     Column("judged", Boolean, nullable=False, server_default=false()),  # its label is in its scope's standing
-    Index("audits_waiting", "scope", postgresql_where=_AWAITS_FRESH, sqlite_where=_AWAITS_FRESH),
-    Index("audits_unknown", "served_at", postgresql_where=_UNKNOWN, sqlite_where=_UNKNOWN),
-    Index("audits_unjudged", "scope", postgresql_where=_UNJUDGED, sqlite_where=_UNJUDGED),
+    partial_index("audits_waiting", "scope", where=AWAITS_FRESH),
+    partial_index("audits_unknown", "served_at", where=IS_UNKNOWN),
+    partial_index("audits_unjudged", "scope", where=IS_UNJUDGED),
     Index("audits_scope", "scope", "served_at"),
     Index("audits_entry", "entry_id"),
     Index("audits_served", "served_at"),

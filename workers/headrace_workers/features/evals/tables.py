@@ -7,11 +7,10 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
-from headrace_workers.core.tables import METADATA, Serial
+from headrace_workers.core.tables import METADATA, Serial, partial_index
 
 IS_OPEN: Final = text("eval_runs.ended_at IS NULL")
 
-_OPEN = text("ended_at IS NULL")
 _REMOVED = text("removed_at IS NOT NULL")
 _KEPT = text("removed_at IS NULL")
 
@@ -57,9 +56,9 @@ RUNS: Final = Table(
     Column("bytes", BigInteger, nullable=False, server_default=text("0")),  # of all that is kept of it
     Column("crashes", Integer, nullable=False, server_default=text("0")),  # of bridges that read its rows
     Index("eval_runs_eval", "eval", "number"),
-    Index("eval_runs_open", "number", postgresql_where=_OPEN, sqlite_where=_OPEN),
-    Index("eval_runs_tenant", "tenant", postgresql_where=_KEPT, sqlite_where=_KEPT),
-    Index("eval_runs_removed", "removed_at", postgresql_where=_REMOVED, sqlite_where=_REMOVED),
+    partial_index("eval_runs_open", "number", where=IS_OPEN),
+    partial_index("eval_runs_tenant", "tenant", where=_KEPT),
+    partial_index("eval_runs_removed", "removed_at", where=_REMOVED),
 )
 
 ITEMS: Final = Table(

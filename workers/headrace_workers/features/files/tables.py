@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
 
-from headrace_workers.core.tables import METADATA
+from headrace_workers.core.tables import METADATA, partial_index
 
 _EXPIRES = text("expires_at IS NOT NULL")
 
@@ -21,7 +21,7 @@ FILES: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Index("files_tenant", "tenant", "created_at", "id"),
-    Index("files_expiring", "expires_at", postgresql_where=_EXPIRES, sqlite_where=_EXPIRES),
+    partial_index("files_expiring", "expires_at", where=_EXPIRES),
 )
 
 # The objects that a file consists of, in order: one, the parts in which it was sent, or what was appended.
@@ -48,11 +48,10 @@ UPLOADS: Final = Table(
     Column("file_seconds", BigInteger),  # how long that is to be kept
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    Index(
+    partial_index(
         "uploads_pending",
         "expires_at",
-        postgresql_where=text("state = 'pending'"),
-        sqlite_where=text("state = 'pending'"),
+        where=text("state = 'pending'"),
     ),
 )
 

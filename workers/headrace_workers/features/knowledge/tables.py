@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, String, Table, Text, text, true
 
-from headrace_workers.core.tables import METADATA, Serial
+from headrace_workers.core.tables import METADATA, Serial, partial_index
 
 DOCUMENT: Final = "document"  # the kind of change of a document in `changes`
 
@@ -104,5 +104,5 @@ INCOMING: Final = Table(
     # It was put in by itself, or its batch is forgotten: no batch that is cancelled takes it out.
     Column("stays", Boolean, nullable=False, server_default=true()),
     Index("incoming_file", "tenant", "knowledge", "file_id", unique=True),
-    Index("incoming_next", "taken_until", postgresql_where=_IS_COMING, sqlite_where=_IS_COMING),
+    partial_index("incoming_next", "taken_until", where=_IS_COMING),
 )

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, SmallInteger, String, Table, Text, text
 
-from headrace_workers.core.tables import METADATA
+from headrace_workers.core.tables import METADATA, partial_index
 
 # Of an endpoint: it was registered and hears of what it asks for; it is the tenant's own for callbacks, whose secret
 # signs what goes to the URLs that jobs name; or it is such a place (scheme, host and port), which was met once.
@@ -13,7 +13,6 @@ REGISTERED, CALLBACKS, PLACE = "registered", "callbacks", "place"
 # The conditions of the partial indexes, as queries use them.
 LISTENS: Final = text("webhook_endpoints.origin = 'registered' AND webhook_endpoints.disabled IS NULL")
 
-_LISTENS = text("origin = 'registered' AND disabled IS NULL")
 
 ENDPOINTS: Final = Table(
     "webhook_endpoints",
@@ -36,7 +35,7 @@ ENDPOINTS: Final = Table(
     Column("disabled", Text),  # why, where it is
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),  # by people; of a place, when it was last met
-    Index("webhook_endpoints_listening", "tenant", postgresql_where=_LISTENS, sqlite_where=_LISTENS),
+    partial_index("webhook_endpoints_listening", "tenant", where=LISTENS),
     Index("webhook_endpoints_tenant", "tenant", "created_at"),
 )
 
