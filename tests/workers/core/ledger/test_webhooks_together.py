@@ -34,15 +34,16 @@ def test_who_sends_a_day_again_sends_it_all_beside_who_sends_an_hour(ledger, mon
 
 
 def test_of_two_who_register_the_last_endpoint_one_does(ledger, monkeypatch):
-    counted, go, add_row = threading.Event(), threading.Event(), endpoints.add
+    counted, go, count = threading.Event(), threading.Event(), endpoints.count
 
-    def paused(tx, **fields):
-        if fields["endpoint_id"] == "we_1":
+    def paused(tx, tenant):
+        number = count(tx, tenant)
+        if not counted.is_set():
             counted.set()
             assert go.wait(60)
-        return add_row(tx, **fields)
+        return number
 
-    monkeypatch.setattr(endpoints, "add", paused)
+    monkeypatch.setattr(endpoints, "count", paused)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(add, ledger, "we_1", most=1)
         assert counted.wait(60)

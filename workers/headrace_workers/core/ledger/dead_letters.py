@@ -18,6 +18,7 @@ from headrace_schemas.events import Cost, Usage
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_schemas.output_format import Failure
 from headrace_schemas.review import Review
+from headrace_workers.core.fields import copied
 from headrace_workers.core.identity import end_id, refusal_id
 from headrace_workers.core.ledger.job_ends import ActiveJob, finish, lock_active
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
@@ -184,15 +185,7 @@ def letter_of(row: Any) -> DeadLetter:
             topic=Topic(row.topic),
             value=bytes(row.value),
             size=row.size,
-            origin=Origin(
-                partition=row.partition,
-                offset=row.offset,
-                key=row.key,
-                ce_id=row.ce_id,
-                ce_subject=row.ce_subject,
-                traceparent=row.traceparent,
-                correlationid=row.correlationid,
-            ),
+            origin=copied(Origin, row),
         )
     )
 

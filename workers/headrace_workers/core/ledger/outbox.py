@@ -26,6 +26,7 @@ from sqlalchemy import (
 from headrace_schemas import Envelope, Topic
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import Event, topic_for, type_of
+from headrace_workers.core.fields import copied
 from headrace_workers.core.sql.database import among, bindparam_of, now_ms, one_of
 from headrace_workers.core.sql.statements import SingleStatements, append, rows_of, run
 from headrace_workers.core.tables import OUTBOX
@@ -188,16 +189,7 @@ def aside(
     if ids is not None:
         query = query.where(among(connection, OUTBOX.c.id, list(ids)))
     return [
-        SetAside(
-            id=row.id,
-            topic=row.topic,
-            key=row.key,
-            event_type=json.loads(row.headers).get("ce_type", ""),
-            size=row.size,
-            reason=row.set_aside_reason,
-            set_aside_at=row.set_aside_at,
-            behind=row.behind,
-        )
+        copied(SetAside, row, event_type=json.loads(row.headers).get("ce_type", ""), reason=row.set_aside_reason)
         for row in connection.execute(query)
     ]
 

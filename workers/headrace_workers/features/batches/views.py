@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel
 from sqlalchemy import Row
 
+from headrace_workers.core.fields import copied
 from headrace_workers.features.batches.store.batches import CANCELLED, CANCELLING, COMPLETED, EXPIRED, FAILED_WHOLE
 
 NATIVE: Final = "/v1/jobs"  # what a batch of headrace's own jobs says of its endpoint
@@ -119,14 +120,7 @@ class Batch(BaseModel):
                 total_tokens=batch.prompt_tokens + batch.completion_tokens,
             ),
             metadata=json.loads(batch.metadata),
-            headrace=BatchCounts(
-                tenant=batch.tenant,
-                held=batch.held,
-                cached=batch.cached,
-                max_tokens=batch.max_tokens,
-                reserved=batch.reserved,
-                spent=batch.spent,
-            ),
+            headrace=copied(BatchCounts, batch),
         )
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, Field
 
+from headrace_workers.core.fields import copied
+
 if TYPE_CHECKING:  # they load the database, or what sends
     from headrace_workers.features.webhooks.registering import WithSecret
     from headrace_workers.features.webhooks.sender import Reply
@@ -36,9 +38,19 @@ class WebhookEndpoint(BaseModel):
     paused_until: int | None = Field(description="Until when nothing is sent.")
 
     @classmethod
-    def of(cls, endpoint: "Endpoint") -> Self:
-        """Return the view of an endpoint."""
-        return cls(**_fields(endpoint))
+    def of(cls, endpoint: "Endpoint", **more: str) -> Self:
+        """Return the view of an endpoint, with `more` fields of a subclass."""
+        return copied(
+            cls,
+            endpoint,
+            created_at=endpoint.created_at // 1000,
+            updated_at=endpoint.updated_at // 1000,
+            event_types=list(endpoint.events),
+            signing_secret_hint=endpoint.hint,
+            failing_since=_seconds(endpoint.failing_since),
+            paused_until=_seconds(endpoint.paused_until),
+            **more,
+        )
 
 
 class WebhookEndpointWithSecret(WebhookEndpoint):
@@ -49,7 +61,7 @@ class WebhookEndpointWithSecret(WebhookEndpoint):
     @classmethod
     def made(cls, made: "WithSecret") -> Self:
         """Return the view of an endpoint that has just got a secret."""
-        return cls(**_fields(made.endpoint), signing_secret=made.secret)
+        return cls.of(made.endpoint, signing_secret=made.secret)
 
 
 class WebhookDelivery(BaseModel):
@@ -75,22 +87,17 @@ class WebhookDelivery(BaseModel):
     @classmethod
     def of(cls, found: "DeliveryView") -> Self:
         """Return the view of a delivery."""
-        return cls(
-            id=found.id,
+        return copied(
+            cls,
+            found,
             webhook_endpoint_id=found.endpoint_id,
-            tenant=found.tenant,
             event_type=found.type,
-            subject=found.subject,
-            state=found.state,
-            attempts=found.attempts,
             created_at=found.created_at // 1000,
             attempted_at=_seconds(found.attempted_at),
             next_at=_seconds(found.next_at),
             replayed_at=_seconds(found.replayed_at),
             status_code=found.status,
             answered_ms=found.ms,
-            error=found.error,
-            answer=found.answer,
         )
 
 
@@ -108,7 +115,7 @@ class WebhookReplay(BaseModel):
     @classmethod
     def of(cls, found: "Preview", sent: int) -> Self:
         """Return what was found, and how much of it was sent."""
-        return cls(failed=found.failed, delivered=found.delivered, just_now=found.just_now, sent=sent)
+        return copied(cls, found, sent=sent)
 
 
 class WebhookSample(BaseModel):
@@ -135,25 +142,6 @@ class WebhookSample(BaseModel):
             error=reply.error,
             answer=reply.text,
         )
-
-
-def _fields(endpoint: "Endpoint") -> dict[str, object]:
-    return {
-        "id": endpoint.id,
-        "created_at": endpoint.created_at // 1000,
-        "updated_at": endpoint.updated_at // 1000,
-        "tenant": endpoint.tenant,
-        "origin": endpoint.origin,
-        "name": endpoint.name,
-        "url": endpoint.url,
-        "event_types": list(endpoint.events),
-        "signing_secret_hint": endpoint.hint,
-        "whole": endpoint.whole,
-        "disabled": endpoint.disabled,
-        "failures": endpoint.failures,
-        "failing_since": _seconds(endpoint.failing_since),
-        "paused_until": _seconds(endpoint.paused_until),
-    }
 
 
 def _seconds(ms: int | None) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, delete, literal, select, update
 
+from headrace_workers.core.fields import copied
 from headrace_workers.core.sql.database import among, now_ms, reading, writing
 from headrace_workers.core.sql.store import LedgerStore
 from headrace_workers.core.tables import NEVER
@@ -144,15 +145,11 @@ def _rows(tx: Connection, where: Any, limit: int | None = None) -> list[KeyRow]:
     query = select(API_KEYS, now_ms().label("now")).order_by(*newest).limit(limit)
     found = tx.execute(query if where is None else query.where(where))
     return [
-        KeyRow(
-            id=row.id,
-            tenant=row.tenant,
-            name=row.name,
+        copied(
+            KeyRow,
+            row,
             scopes=tuple(row.scopes.split()),
-            digest=row.digest,
-            made_at=row.made_at,
             expires_at=None if row.expires_at == NEVER else row.expires_at,
-            revoked_at=row.revoked_at,
             valid=row.revoked_at is None and row.expires_at > row.now,
         )
         for row in found

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, delete, func, or_, select, update
 
 from headrace_schemas.callback import BatchCallback
+from headrace_workers.core.fields import columns
 from headrace_workers.core.ledger import cancellation
 from headrace_workers.core.sql.database import clock, insert, now_ms
 from headrace_workers.core.tables import IS_HELD, IS_TO_COLLECT, IS_UNDER_WAY, JOBS, STEPS
@@ -72,12 +73,7 @@ class NewBatch:
 def create(connection: Connection, new: NewBatch) -> tuple[Row[Any], bool]:
     """Add a batch; return its row, and True if it is new. If the tenant has one under its key, return that one."""
     now = clock(connection)
-    row = {
-        "id": new.id, "tenant": new.tenant, "key": new.key, "endpoint": new.endpoint, "input_file": new.input_file,
-        "metadata": new.metadata, "defaults": new.defaults, "window": new.window, "state": VALIDATING,
-        "total": new.total, "max_tokens": new.max_tokens, "output_ms": new.output_ms,
-        "callback": new.callback, "withheld": new.withheld, "created_at": now, "expires_at": now + new.window_ms,
-    }  # fmt: skip
+    row = columns(BATCHES, new, state=VALIDATING, created_at=now, expires_at=now + new.window_ms)
     made = insert(connection, BATCHES).values(row).on_conflict_do_nothing().returning(BATCHES.c.number)
     is_new = connection.execute(made).scalar() is not None
     same = BATCHES.c.id == new.id if is_new else and_(BATCHES.c.tenant == new.tenant, BATCHES.c.key == new.key)

@@ -8,6 +8,7 @@ from headrace_schemas import GenerationJob, Moderated, Output, Result
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.cli.status_views import state_words
+from headrace_workers.core.fields import copied
 from headrace_workers.core.pipeline.task import unpack
 from headrace_workers.features.cache.step import recalled
 
@@ -152,10 +153,7 @@ def explain(
 
 
 def _audit(row: Any) -> AuditOf:
-    return AuditOf(
-        audit=row.id, kind=row.kind, guard=row.guard, label=row.label, labelled_by=row.labelled_by,
-        labelled_at=row.labelled_at, reason=row.reason, own=row.own,
-    )  # fmt: skip
+    return copied(AuditOf, row, audit=row.id)
 
 
 def _hit(job_id: str, given: Any, recall: Recall | None) -> Explained:

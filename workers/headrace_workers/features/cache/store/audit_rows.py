@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, case, delete, or_, select, update
 
+from headrace_workers.core.fields import columns
 from headrace_workers.core.identity import audit_id, explored_id
 from headrace_workers.core.ledger.charges import NextCall
 from headrace_workers.core.ledger.claims import assign
@@ -68,11 +69,7 @@ class NewAudit:
         waiting = select(AUDITS.c.id).where(AWAITS_FRESH, AUDITS.c.scope == self.scope).limit(MOST_OPEN)
         if len(connection.execute(waiting).all()) == MOST_OPEN:
             return
-        made = insert(connection, AUDITS).values(
-            id=self.id, kind=self.kind, job_id=self.job_id, entry_id=self.entry_id, tenant=self.tenant,
-            scope=self.scope, similarity=self.similarity, stratum=self.stratum, share=self.share, served_at=now_ms(),
-            question=self.question, served=self.served, guard=self.guard,
-        )  # fmt: skip
+        made = insert(connection, AUDITS).values(columns(AUDITS, self, served_at=now_ms()))
         new = connection.execute(made.on_conflict_do_nothing().returning(AUDITS.c.id)).first()
         if new is not None and self.afresh is not None:
             self._make(connection, self.afresh)

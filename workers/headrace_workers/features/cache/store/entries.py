@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from headrace_workers.core.fields import columns
 from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.ledger.job_ends import wake
 from headrace_workers.core.sql.database import among, bindparam_of, insert, now_ms, one_of
@@ -234,14 +235,10 @@ def _insert(connection: Connection, entry: NewEntry) -> int | None:
     """The id of a new pending entry; None where there is one for this request."""
     return connection.execute(
         insert(connection, ENTRIES)
-        .values(
-            scope=entry.scope, key=entry.key, tenant=entry.tenant, state="pending", job_id=entry.job_id,
-            lane=entry.lane, normalised=entry.normalised, question=entry.question, vector=entry.vector,
-            made_at=now_ms(), asked_at=now_ms(), expires_at=NEVER,
-        )
+        .values(columns(ENTRIES, entry, state="pending", made_at=now_ms(), asked_at=now_ms(), expires_at=NEVER))
         .on_conflict_do_nothing()
         .returning(ENTRIES.c.id)
-    ).scalar()  # fmt: skip
+    ).scalar()
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,13 +330,7 @@ class Served:
 
     def write(self, connection: Connection) -> None:
         """Write it."""
-        connection.execute(
-            SERVES.insert().values(
-                job_id=self.job_id, entry_id=self.entry_id, tenant=self.tenant, scope=self.scope, tier=self.tier,
-                similarity=self.similarity, first_job=self.first_job, saved_tokens=self.saved_tokens,
-                saved_ms=self.saved_ms, served_at=now_ms(), stratum=self.stratum, share=self.share,
-            )
-        )  # fmt: skip
+        connection.execute(SERVES.insert().values(columns(SERVES, self, served_at=now_ms())))
 
 
 def makes_answer() -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, case, func, or_, select, update
 
+from headrace_workers.core.fields import copied
 from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.sql.database import insert, now_ms
 from headrace_workers.features.cache.tables import STANDINGS
@@ -128,8 +129,4 @@ def incidents(connection: Connection) -> Sequence[Incident]:
 
 
 def _standing(row: Any) -> ScopeStanding:
-    return ScopeStanding(
-        scope=row.scope, tenant=row.tenant, state=row.state, sentence=row.sentence, figures=json.loads(row.figures),
-        least=row.least, fits=row.fits, since=row.since, changed_at=row.changed_at, number=row.number,
-        serves_by=row.serves_by,
-    )  # fmt: skip
+    return copied(ScopeStanding, row, figures=json.loads(row.figures))

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Exists, Row, Select, and_, case, delete, func, or_, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.core.fields import columns
 from headrace_workers.core.sql.database import alone, among, clock, now_ms
 from headrace_workers.core.sql.statements import append
 from headrace_workers.features.files.feature import FILE_USERS
@@ -113,18 +114,9 @@ def check_bounds(connection: Connection, tenant: str, size: int, bounds: FileBou
 def add(connection: Connection, new: NewFile) -> None:
     """Write down a file."""
     now = clock(connection)
-    row = {
-        "id": new.id,
-        "tenant": new.tenant,
-        "purpose": new.purpose,
-        "name": new.name,
-        "size": sum(piece.size for piece in new.pieces),
-        "lines": new.lines,
-        "digest": new.digest,
-        "created_at": now,
-        "expires_at": None if new.keep_ms is None else now + new.keep_ms,
-    }
-    append(connection, FILES, [row])
+    size = sum(piece.size for piece in new.pieces)
+    expires_at = None if new.keep_ms is None else now + new.keep_ms
+    append(connection, FILES, [columns(FILES, new, size=size, created_at=now, expires_at=expires_at)])
     _consists_of(connection, new.id, new.pieces)
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, and_, delete, func, or_, select, update
 from headrace_schemas.event_types import type_of
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.uuids import Namespace
+from headrace_workers.core.fields import copied
 from headrace_workers.core.identity import breaker_event_id
 from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.ledger.job_ends import wake
@@ -321,16 +322,7 @@ def all_of(where: Connection | SingleStatements) -> dict[str, Health]:
 
 
 def _health(row: Any, now: int) -> Health:
-    breaker = Breaker(
-        failures=row.failures,
-        openings=row.openings,
-        opened_at=row.opened_at,
-        open_until=row.open_until,
-        probed_until=row.probed_until,
-        probed_by=row.probed_by,
-        reason=row.reason,
-    )
-    return Health(breaker, row.drill if (row.drilled_until or 0) > now else None, now)
+    return Health(copied(Breaker, row), row.drill if (row.drilled_until or 0) > now else None, now)
 
 
 class Breakers(LedgerStore):

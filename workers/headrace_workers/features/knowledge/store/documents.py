@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, Select, and_, case, delete, func, or_, select, tuple_, update
 
 from headrace_schemas.attributes import AttributeMap
+from headrace_workers.core.fields import columns
 from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.sql.database import among, clock, insert, now_ms, reading
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
@@ -195,12 +196,7 @@ def put(connection: Connection, document: NewDocument) -> int | None:
     if document_id is None:
         return None
     connection.execute(delete(CHUNKS).where(CHUNKS.c.document_id == document_id))
-    rows = [
-        {"document_id": document_id, "key": chunk.key, "section": chunk.section, "start": chunk.start,
-         "stop": chunk.stop, "text": chunk.text, "vector": chunk.vector, "terms": chunk.terms}
-        for chunk in document.chunks
-    ]  # fmt: skip
-    if rows:
+    if rows := [columns(CHUNKS, chunk, document_id=document_id) for chunk in document.chunks]:
         connection.execute(CHUNKS.insert(), rows)
     change_feed.note(connection, [document_id], DOCUMENT)
     _changed(connection, {document_id: f"{_state_text(document)} has changed"}, version_of(document.sha256, attributes))

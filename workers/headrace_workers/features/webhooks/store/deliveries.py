@@ -32,6 +32,7 @@ from sqlalchemy import (
 from headrace_schemas.budget import BudgetReached
 from headrace_schemas.callback import BUDGET_REACHED, ENDPOINT_DISABLED, Recipient
 from headrace_schemas.uuids import Namespace
+from headrace_workers.core.fields import columns, copied
 from headrace_workers.core.ledger.event_units import NewUnit, make_units
 from headrace_workers.core.ledger.steps import BATCH, NewStep
 from headrace_workers.core.sql.database import among, bindparam_of, clock, now_ms, one_of
@@ -69,8 +70,7 @@ class NewDelivery:
 
     def row(self, now: int) -> dict[str, Any]:
         """Return its row, written at this time (ms)."""
-        return {"id": self.id, "endpoint_id": self.endpoint_id, "tenant": self.tenant, "type": self.type,
-                "subject": self.subject, "body": self.body, "url": self.url, "created_at": now}  # fmt: skip
+        return columns(DELIVERIES, self, created_at=now)
 
 
 def message_id(event_id: str, event_type: str, endpoint_id: str) -> str:
@@ -337,24 +337,9 @@ def get(connection: Connection, delivery_id: str) -> tuple[DeliveryView, bytes] 
 
 def _view(row: Row[Any]) -> DeliveryView:
     state: State = _WORDS.get(row.state, "failed")
-    return DeliveryView(
-        id=row.id,
-        endpoint_id=row.endpoint_id,
-        tenant=row.tenant,
-        type=row.type,
-        subject=row.subject,
-        url=row.url,
-        state=state,
-        attempts=row.attempts,
-        created_at=row.created_at,
-        attempted_at=row.attempted_at,
-        next_at=row.ready_at if state == "pending" else None,
-        status=row.status,
-        ms=row.ms,
-        error=None if state == "delivered" else row.reason or row.error,
-        answer=row.answer,
-        replayed_at=row.replayed_at,
-    )
+    next_at = row.ready_at if state == "pending" else None
+    error = None if state == "delivered" else row.reason or row.error
+    return copied(DeliveryView, row, state=state, next_at=next_at, error=error)
 
 
 _AT_ONCE: Final = 500

@@ -15,9 +15,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, and_, delete, func, or_, select, update
 
 from headrace_schemas.uuids import Namespace
+from headrace_workers.core.fields import copied
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.job_ends import wake
-from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
+from headrace_workers.core.sql.database import alone, among, bindparam_of, clock, insert, now_ms, one_of
 from headrace_workers.core.sql.statements import SingleStatements, rows_of
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.webhooks.tables import (
@@ -65,14 +66,7 @@ class Endpoint:
     @property
     def health(self) -> "Health":
         """Return the health of an endpoint."""
-        return Health(
-            registered=self.origin == REGISTERED,
-            failures=self.failures,
-            failing_since=self.failing_since,
-            pauses=self.pauses,
-            paused_until=self.paused_until,
-            disabled=self.disabled,
-        )
+        return copied(Health, self, registered=self.origin == REGISTERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,17 +109,19 @@ def add(
     whole: bool,
     secret: str,
     hint: str,
-) -> Endpoint:
-    """Register a receiver."""
+    most: int,
+) -> Endpoint | None:
+    """Register a receiver; None where the tenant has so many already."""
+    alone(connection, f"webhook endpoints of {tenant}")
+    if count(connection, tenant) >= most:
+        return None
     connection.execute(
         ENDPOINTS.insert().values(
             id=endpoint_id, tenant=tenant, origin=REGISTERED, name=name, url=url, events=json.dumps(list(events)),
             whole=whole, secret=secret, hint=hint, created_at=now_ms(), updated_at=now_ms(),
         )
     )  # fmt: skip
-    found = get(connection, endpoint_id)
-    assert found is not None  # noqa: S101 - it was written above
-    return found
+    return get(connection, endpoint_id)
 
 
 def ensure_callbacks(connection: Connection, tenant: str, secret: str, hint: str) -> Endpoint:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from headrace_schemas.callback import Recipient
-from headrace_workers.core.sql.database import alone, writing
+from headrace_workers.core.sql.database import writing
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.webhooks.store import deliveries as delivery_rows
 from headrace_workers.features.webhooks.store import endpoints as endpoint_rows
@@ -73,20 +73,7 @@ class Webhooks(LedgerStore):
 
     # -- people
 
-    def add(
-        self, *, endpoint_id: str, tenant: str, name: str, url: str, events: Sequence[str], whole: bool, secret: str,
-        hint: str, most: int,
-    ) -> Endpoint | None:  # fmt: skip
-        """Register a receiver; None where the tenant has so many already."""
-        with writing(self._engine) as tx:
-            alone(tx, f"webhook endpoints of {tenant}")
-            if endpoint_rows.count(tx, tenant) >= most:
-                return None
-            return endpoint_rows.add(
-                tx, endpoint_id=endpoint_id, tenant=tenant, name=name, url=url, events=events, whole=whole,
-                secret=secret, hint=hint,
-            )  # fmt: skip
-
+    add = durable(endpoint_rows.add)
     callbacks = durable(endpoint_rows.ensure_callbacks)
     endpoint = reads(endpoint_rows.get)
     endpoints = reads(endpoint_rows.all_of)
