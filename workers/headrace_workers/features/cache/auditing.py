@@ -187,11 +187,11 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
     the verdict is unknown: neither clean nor wrong.
     """
     found = [
-        (place, unit.job, unit.event)
-        for place, unit in enumerate(units)
+        (index, unit.job, unit.event)
+        for index, unit in enumerate(units)
         if isinstance(unit.job, GenerationJob) and isinstance(unit.event, Output)
     ]
-    times = [2 if twice(units[place].id) else 1 for place, _, _ in found]
+    times = [2 if twice(units[index].id) else 1 for index, _, _ in found]
     requests = [
         Request(
             with_format(job.conversation, job),
@@ -206,8 +206,8 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
     ]
     completions = iter(generator.generate(requests) if requests else [])
     outcomes: list[Outcome] = [_unknown(unit, "it is no audit of a generation job") for unit in units]
-    for (place, _, served), count in zip(found, times, strict=True):
-        outcomes[place] = _audit_outcome(units[place], served, *islice(completions, count))
+    for (index, _, served), count in zip(found, times, strict=True):
+        outcomes[index] = _audit_outcome(units[index], served, *islice(completions, count))
     return outcomes
 
 

@@ -78,7 +78,7 @@ def recall(
     outcomes: list[Outcome] = [
         Dead(Category.PERMANENT, f"recall takes generation jobs, not {type(task.job).__name__}") for task in tasks
     ]
-    jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
+    jobs = {index: task.job for index, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
     requests = _requests(tasks, jobs, cache_mode, auditing)
     found = dict(zip(requests, cache.look_up(list(requests.values())) if requests else (), strict=True))
     passages = _passages(_resting(jobs, found), tasks, retrieval, passage_screener)
@@ -87,8 +87,8 @@ def recall(
     found.update(dict.fromkeys(freed, Miss()))
     passages |= _passages(freed, tasks, retrieval, passage_screener)
     ttl_ms = int(cache_ttl * 1000)
-    for place, job in jobs.items():
-        outcomes[place] = _settled(tasks[place], job, found.get(place), passages.get(place), ttl_ms, max_wait, auditing)
+    for index, job in jobs.items():
+        outcomes[index] = _settled(tasks[index], job, found.get(index), passages.get(index), ttl_ms, max_wait, auditing)
     return outcomes
 
 

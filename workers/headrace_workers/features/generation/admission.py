@@ -61,7 +61,7 @@ class PromptCheck(AdmissionCheck):
         """
         if not isinstance(job, GenerationJob):
             return False
-        if job.tools or any(each.tool_calls for each in job.messages):
+        if job.tools or any(message.tool_calls for message in job.messages):
             return True
         if job.output is not None and not is_known(job.output):
             return True
@@ -129,7 +129,7 @@ def tokens_at_most(
     if output is not None:
         around += _tokens_of_text(output.model_dump_json())
     if tools:
-        around += _ABOUT_TOOLS + sum(_tokens_of_text(as_json(described(each))) for each in tools)
+        around += _ABOUT_TOOLS + sum(_tokens_of_text(as_json(described(tool))) for tool in tools)
     return sum(map(_tokens_of_turn, turns)) + carried + around + max_tokens
 
 
@@ -137,7 +137,9 @@ def _tokens_of_turn(turn: Message) -> int:
     """Return the most tokens of a turn's text and calls. A template may write the arguments of a call with more blanks
     than they came with: at most as many as characters.
     """
-    calls = sum(2 * _tokens_of_text(f"{each.name}{each.arguments}") + TURN_TOKENS for each in turn.tool_calls)
+    calls = sum(
+        2 * _tokens_of_text(f"{tool_call.name}{tool_call.arguments}") + TURN_TOKENS for tool_call in turn.tool_calls
+    )
     return _tokens_of_text(turn.content) + _tokens_of_text(turn.name or "") + len(turn.tool_call_id or "") + calls
 
 

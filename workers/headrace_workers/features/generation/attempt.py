@@ -130,9 +130,9 @@ def _because(task: Task, model: str) -> str | None:
     if not isinstance(task.job, GenerationJob) or model not in task.job.chain:
         return None
     links = links_in(task.context)
-    ahead = [each.model for each in links][: [each.model for each in links].index(model)] if links else []
+    ahead = [link.model for link in links][: [link.model for link in links].index(model)] if links else []
     tried = {each.model: each for each in tried_in(task.context) if each.model in ahead}
-    skipped = [each for each in links if each.skipped and each.model in ahead]
+    skipped = [link for link in links if link.skipped and link.model in ahead]
     when_breaker_open = [each for each in ahead if each not in tried and each not in {link.model for link in skipped}]
     if not ahead:
         return None

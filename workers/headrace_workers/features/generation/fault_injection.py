@@ -53,12 +53,12 @@ class FaultyGenerator:
         return [InjectedFailure("drill: it could not be reached") for _ in requests]
 
     def _hang(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
-        longest = max((min(each.at_most or HANGS_SECONDS, HANGS_SECONDS) for each in requests), default=0.0)
+        longest = max((min(request.at_most or HANGS_SECONDS, HANGS_SECONDS) for request in requests), default=0.0)
         until = self.monotonic() + longest
-        while self.monotonic() < until and not all(each.given_up() for each in requests):
+        while self.monotonic() < until and not all(request.given_up() for request in requests):
             self.sleep(_LOOK_EVERY)
         late = InjectedFailure(f"drill: no answer began within {longest:g} s")
-        return [GivenUp() if each.given_up() else late for each in requests]
+        return [GivenUp() if request.given_up() else late for request in requests]
 
 
 @dataclass
@@ -139,6 +139,6 @@ def _sum_up(rows: Iterable[Any], model: str, chain: Callable[[str], Sequence[str
 def _count(found: OutageReport, result: object) -> None:
     answer = result.answer if isinstance(result, Result) else None
     found.answered_by[answer.model if answer else "nobody"] += 1
-    found.moved += bool(answer and len({each.model for each in answer.attempts}) > 1)
+    found.moved += bool(answer and len({attempt.model for attempt in answer.attempts}) > 1)
     if isinstance(result, Result) and result.total_ms is not None:
         found.total_ms.append(result.total_ms)

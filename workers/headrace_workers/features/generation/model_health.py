@@ -196,8 +196,8 @@ class ModelHealth:
 
     def note(self, answers: Sequence[object], ms: float, *, probed: bool) -> None:
         """Note what the answers of a call came to. An error that has nothing to do with the model counts as neither."""
-        failures = [each for each in answers if isinstance(each, HeadraceError) and _is_failure(each)]
-        answered = sum(not isinstance(each, HeadraceError) for each in answers)
+        failures = [answer for answer in answers if isinstance(answer, HeadraceError) and _is_failure(answer)]
+        answered = sum(not isinstance(answer, HeadraceError) for answer in answers)
         with self._lock:
             found = self._calls
             self._calls = Calls(
@@ -214,9 +214,9 @@ class ModelHealth:
             elif probed and not failures:
                 self._follow(after_nothing)
             self._tell()
-            sources = [each.remote for each in answers if isinstance(each, Completion) and each.remote]
-            self._saw([each.model for each in sources])
-            self._name_absurd_counts([each.disbelieved for each in sources if each.disbelieved is not None])
+            sources = [answer.remote for answer in answers if isinstance(answer, Completion) and answer.remote]
+            self._saw([source.model for source in sources])
+            self._name_absurd_counts([source.disbelieved for source in sources if source.disbelieved is not None])
         except Unavailable as error:
             log("models", logging.WARNING, Action.UNAVAILABLE, f"a model's health was not noted: {error}")
 
@@ -312,7 +312,7 @@ class MonitoredGenerator(WrappedGenerator):
         if permit.wait:
             return [self._open(permit) for _ in requests]
         if not permit.probes and self.provider is not None:  # a model of this machine is asked at once
-            requests = [replace(each, barred=self._health.barred) for each in requests]
+            requests = [replace(request, barred=self._health.barred) for request in requests]
         fault = self._health.drill()
         answer_all = self._inner.generate if fault is None else FaultyGenerator(fault).generate
         begun = self._monotonic()
@@ -330,7 +330,7 @@ class MonitoredGenerator(WrappedGenerator):
         if permit.wait:
             return [self._open(permit) for _ in prompts]
         if fault := self._health.drill():
-            drilled = FaultyGenerator(fault).generate([Request(each, Sampling()) for each in prompts])
+            drilled = FaultyGenerator(fault).generate([Request(prompt, Sampling()) for prompt in prompts])
             self._health.note(drilled, 0, probed=permit.probes)
             return [each for each in drilled if isinstance(each, HeadraceError)]
         begun = self._monotonic()
@@ -348,11 +348,11 @@ class MonitoredGenerator(WrappedGenerator):
 
 def _tenant(requests: Sequence[Request]) -> str:
     """Return whose calls these are; nothing where they are of several tenants."""
-    tenants = {each.tenant or "" for each in requests}
+    tenants = {request.tenant or "" for request in requests}
     return tenants.pop() if len(tenants) == 1 else ""
 
 
 def _longest(requests: Sequence[Request]) -> float | None:
     """Return how long these calls may take; None where nothing bounds one of them."""
-    bounds = [each.at_most for each in requests if each.at_most is not None]
+    bounds = [request.at_most for request in requests if request.at_most is not None]
     return max(bounds, default=None) if len(bounds) == len(requests) else None

@@ -85,11 +85,11 @@ def counting_models(settings: Settings, registry: Registry) -> CountingModels:
     marks = [marks_of(settings) for marks_of in PROMPT_MARKS.values()]
 
     def shown(tenant: str, messages: Sequence[Message]) -> Sequence[Message]:
-        for each in marks:
-            messages = each.shown(tenant, messages)
+        for mark in marks:
+            messages = mark.shown(tenant, messages)
         return messages
 
-    return CountingModels(settings.home, registry, shown, longest_mark=sum(each.longest for each in marks))
+    return CountingModels(settings.home, registry, shown, longest_mark=sum(mark.longest for mark in marks))
 
 
 def bounded(generator: Generator, ledger: Ledger) -> Generator:
@@ -121,7 +121,7 @@ class BoundedGenerator(WrappedGenerator):
 
         A request without a tenant is never sent.
         """
-        may = [each.tenant is not None and self._allows(each.tenant, self._provider) for each in requests]
+        may = [request.tenant is not None and self._allows(request.tenant, self._provider) for request in requests]
         sent = [each for each, permitted in zip(requests, may, strict=True) if permitted]
         answers = iter(self._inner.generate(sent) if sent else ())
         return [

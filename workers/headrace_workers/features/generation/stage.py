@@ -73,32 +73,32 @@ def generate(
     `shown(tenant, messages)` returns a conversation as its model reads it. Jobs that are
     `cancelled` meanwhile are computed no further.
     """
-    jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
+    jobs = [(index, task.job) for index, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
     begun, model = monotonic(), generator.alias
     requests = [
         Request(
-            (*shown(job.tenant, _conversation(job, tasks[place].context)), *_turns(tasks[place].context)),
-            with_room(job.sampling, tasks[place].context),
+            (*shown(job.tenant, _conversation(job, tasks[index].context)), *_turns(tasks[index].context)),
+            with_room(job.sampling, tasks[index].context),
             job.tenant,
-            _given_up(tasks[place], model, (share := _share(tasks[place], model)), cancelled, begun, monotonic),
+            _given_up(tasks[index], model, (share := _share(tasks[index], model)), cancelled, begun, monotonic),
             share,
-            patient=_is_patient(tasks[place], model),
+            patient=_is_patient(tasks[index], model),
             output=job.output,
             tools=job.tools,
             offer=job.offer,
         )
-        for place, job in jobs
+        for index, job in jobs
     ]
     completions = generator.generate(requests) if requests else []
     ms = (monotonic() - begun) * 1000
     outcomes: dict[int, Outcome] = {}
-    for (place, _), request, completion in zip(jobs, requests, completions, strict=True):
+    for (index, _), request, completion in zip(jobs, requests, completions, strict=True):
         found = _in_time(completion, request, ms)
         try:
-            outcomes[place] = _outcome(tasks[place], found, generator, ms)
+            outcomes[index] = _outcome(tasks[index], found, generator, ms)
         except Exception as error:  # else the whole group would be asked again, and paid for again
-            outcomes[place] = unexpected(error)
-    return [outcomes.get(place) or _not_a_generation(task) for place, task in enumerate(tasks)]
+            outcomes[index] = unexpected(error)
+    return [outcomes.get(index) or _not_a_generation(task) for index, task in enumerate(tasks)]
 
 
 def _is_patient(task: Task, model: str) -> bool:
@@ -199,7 +199,7 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
         quantization=generator.quantization,
         usage=_usage(completion),
         **_source(completion.remote),
-        **{name: value for each in additions for name, value in each.answer_fields(context, text).items()},
+        **{name: value for addition in additions for name, value in addition.answer_fields(context, text).items()},
     )
     if attempted := fields_of(task, answer, ms):
         answer = Answer.model_validate({**dict(answer), **attempted})
@@ -208,10 +208,10 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
         context={
             **({TRIED: []} if TRIED in context else {}),  # they are in the answer: another begins anew
             **forgotten(context),
-            **seen_by(context, answer.provider, *(each.provider for each in answer.attempts)),
+            **seen_by(context, answer.provider, *(attempt.provider for attempt in answer.attempts)),
         },
         rows=(
-            *(row for each in additions for row in each.rows(context, text)),
+            *(row for addition in additions for row in addition.rows(context, text)),
             *([] if completion.remote is None else [ReturnedModel(generator.alias, completion.remote.model)]),
         ),
     )

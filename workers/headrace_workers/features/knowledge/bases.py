@@ -257,7 +257,7 @@ class Bases:
                 self._forget(name, held)
 
     def _now(self, name: BaseName, document_ids: Collection[int]) -> dict[int, list[Any]]:
-        return {each: list(chunks_of(self._ledger, *name, each)) for each in document_ids}
+        return {document_id: list(chunks_of(self._ledger, *name, document_id)) for document_id in document_ids}
 
     def _forget(self, name: BaseName, held: _Held) -> None:
         if self._held.get(name) is held:

@@ -362,9 +362,9 @@ def _parts_of_word(text: str, span: Span, count: CountTokens, size: int) -> Iter
 
 def _between_characters(text: str, at: int, end: int) -> int:
     """Return the next place from `at` on, within a few, that does not part a letter from its accents."""
-    for place in range(at, min(end, at + 8)):
-        if not unicodedata.combining(text[place]):
-            return place
+    for index in range(at, min(end, at + 8)):
+        if not unicodedata.combining(text[index]):
+            return index
     return at
 
 

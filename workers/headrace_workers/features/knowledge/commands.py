@@ -328,7 +328,11 @@ def remove(
     base, owner = named(name), tenant_meant(tenant)
     ledger = need_ledger()
     wanted = set(documents or ())
-    found = {each.name: each.id for each in _documents(ledger, base, owner) if not wanted or each.name in wanted}
+    found = {
+        document.name: document.id
+        for document in _documents(ledger, base, owner)
+        if not wanted or document.name in wanted
+    }
     for missing in sorted(wanted - found.keys()):
         say(printable(f"{missing}: {base} has no document of this name; `headrace knowledge show {base}` names them"))
     if found and not yes:

@@ -89,7 +89,7 @@ def _schemas() -> Mapping[str, Any]:
     from headrace_workers.http.errors import REFERENCES
 
     bodies: tuple[type[BaseModel], ...] = (NewFileBatch, *BODIES)
-    return {each.__name__: each.model_json_schema(ref_template=REFERENCES + "{model}") for each in bodies}
+    return {body.__name__: body.model_json_schema(ref_template=REFERENCES + "{model}") for body in bodies}
 
 
 def _engines() -> "Sequence[Engine[Any, Any]]":

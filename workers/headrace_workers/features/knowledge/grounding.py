@@ -162,7 +162,8 @@ def answer_fields(context: Mapping[str, Any], text: str) -> Mapping[str, Groundi
     grounding = grounding.model_copy(
         update={
             "citations": tuple(
-                each.model_copy(update={"cited": each.number in citations.numbers}) for each in grounding.citations
+                citation.model_copy(update={"cited": citation.number in citations.numbers})
+                for citation in grounding.citations
             ),
             "unknown": citations.unknown[:MAX_UNKNOWN],
         }
@@ -213,7 +214,7 @@ class Look(NamedTuple):
     @property
     def blocks(self) -> bool:
         """Return True if a passage is left out."""
-        return any(each.action == "block" for each in self.screenings)
+        return any(screening.action == "block" for screening in self.screenings)
 
 
 def find_screened(tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Screener]) -> list[Found | Held]:
@@ -225,27 +226,27 @@ def find_screened(tasks: Sequence[Task], retrieval: Retrieves, screener: Callabl
     jobs = [task.job for task in tasks if isinstance(task.job, GenerationJob)]
     found: list[Found | Held] = [*retrieval.find(jobs)]
     left_out: list[tuple[LeftOut, ...]] = [() for _ in tasks]
-    open_ = [place for place, task in enumerate(tasks) if SCREENED in task.context]
+    open_ = [index for index, task in enumerate(tasks) if SCREENED in task.context]
     for _ in range(_ROUNDS):
-        looked = _looked({place: each for place in open_ if isinstance(each := found[place], Grounds)}, tasks, screener)
+        looked = _looked({index: each for index in open_ if isinstance(each := found[index], Grounds)}, tasks, screener)
         open_ = []
-        for place, (grounds, look) in looked.items():
+        for index, (grounds, look) in looked.items():
             if isinstance(look, HeadraceError):
-                found[place] = Held(f"passages: {reason_of(look)}", needs_person=False)
+                found[index] = Held(f"passages: {reason_of(look)}", needs_person=False)
             elif look.blocks:
-                left_out[place] += _left_out(grounds, look)
-                open_.append(place)
-            elif look.review is not None and tasks[place].woken_by != RELEASED:
-                found[place] = Held(look.review)
+                left_out[index] += _left_out(grounds, look)
+                open_.append(index)
+            elif look.review is not None and tasks[index].woken_by != RELEASED:
+                found[index] = Held(look.review)
             else:
-                found[place] = _with_screening(grounds, look)
+                found[index] = _with_screening(grounds, look)
         if not open_:
             return [_without(each, out) for each, out in zip(found, left_out, strict=True)]
-        again = retrieval.find([jobs[place] for place in open_], [{o.chunk for o in left_out[p]} for p in open_])
-        for place, each in zip(open_, again, strict=True):
-            found[place] = each
-    for place in open_:
-        found[place] = Unavailable("the knowledge base changed each time that its passages were screened")
+        again = retrieval.find([jobs[index] for index in open_], [{o.chunk for o in left_out[p]} for p in open_])
+        for index, each in zip(open_, again, strict=True):
+            found[index] = each
+    for index in open_:
+        found[index] = Unavailable("the knowledge base changed each time that its passages were screened")
     return [_without(each, out) for each, out in zip(found, left_out, strict=True)]
 
 

@@ -47,7 +47,7 @@ def distinct(texts: Sequence[str], least: float = LEAST, most: int | None = None
         raise ValueError(f"texts cannot be {least} alike: from above 0 to 1")
     kept: dict[int, frozenset[_Shingle]] = {}
     holders: dict[_Shingle, list[int]] = {}
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         if most is not None and len(kept) >= most:
             break
         shingles = _shingles(text)
@@ -55,9 +55,9 @@ def distinct(texts: Sequence[str], least: float = LEAST, most: int | None = None
         candidates = {other for shingle in prefix for other in holders.get(shingle, ())}
         if any(_likeness(shingles, kept[other]) >= least for other in candidates):
             continue
-        kept[place] = shingles
+        kept[index] = shingles
         for shingle in prefix:
-            holders.setdefault(shingle, []).append(place)
+            holders.setdefault(shingle, []).append(index)
     return list(kept)
 
 

@@ -92,15 +92,15 @@ class Retrieval:
             return [error] * len(jobs)
         found: list[Found | None] = [None] * len(jobs)
         of_base: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-        for place, job in enumerate(jobs):
+        for index, job in enumerate(jobs):
             # By its JSON: Python takes a filter for true and one for 1 as the same.
             where = "" if job.knowledge_filter is None else job.knowledge_filter.model_dump_json()
-            of_base[job.tenant, job.knowledge or "", where].append(place)
+            of_base[job.tenant, job.knowledge or "", where].append(index)
         barred = without or [()] * len(jobs)
         for (tenant, knowledge, _), places in of_base.items():
-            ours = [(jobs[place], barred[place]) for place in places]
-            for place, each in zip(places, self._of(bases, tenant, knowledge, ours), strict=True):
-                found[place] = each
+            ours = [(jobs[index], barred[index]) for index in places]
+            for index, each in zip(places, self._of(bases, tenant, knowledge, ours), strict=True):
+                found[index] = each
         return [each for each in found if each is not None]
 
     def _of(
@@ -188,7 +188,7 @@ class Retrieval:
         counted = self.counts.prompt_tokens(job.first_model, messages, job.tenant, job.offer)
         if counted is not None:
             return counted
-        texts = [each.content for each in messages] + [as_json(described(tool)) for tool in job.offer.tools]
+        texts = [message.content for message in messages] + [as_json(described(tool)) for tool in job.offer.tools]
         return sum(map(self.guess, texts))
 
     def _count(self, model: str, text: str) -> int:
@@ -237,6 +237,6 @@ def _citation(number: int, passage: Passage, attributes: AttributeMap) -> Citati
         stop=stop,
         chunk=chunk.id,
         relevance=round(passage.relevance, 4),
-        suspicious=tuple(dict.fromkeys(each.reason.value for each in suspicions(chunk.indexed))),
+        suspicious=tuple(dict.fromkeys(suspicion.reason.value for suspicion in suspicions(chunk.indexed))),
         attributes=dict(attributes),
     )

@@ -15,8 +15,8 @@ from headrace_workers.features.knowledge.retrieval import relevance_of
 def ndcg(ranking: Sequence[str], right: Collection[str], k: int = 10) -> float:
     """Return nDCG from 0 to 1: right answers count more the earlier they come; repetitions count nothing."""
     _refuse_none(right)
-    gained = sum(1.0 / math.log2(place + 2) for place, each in enumerate(_once(ranking)[:k]) if each in right)
-    return gained / sum(1.0 / math.log2(place + 2) for place in range(min(k, len(set(right)))))
+    gained = sum(1.0 / math.log2(index + 2) for index, each in enumerate(_once(ranking)[:k]) if each in right)
+    return gained / sum(1.0 / math.log2(index + 2) for index in range(min(k, len(set(right)))))
 
 
 def recall(ranking: Sequence[str], right: Collection[str], k: int = 10) -> float:
@@ -34,7 +34,7 @@ def reciprocal_rank(ranking: Sequence[str], right: Collection[str]) -> float:
 def first_right(ranking: Sequence[str], right: Collection[str]) -> int | None:
     """Return the place, from 1, of the first right answer, or None; a repetition takes no place."""
     _refuse_none(right)
-    return next((place for place, each in enumerate(_once(ranking), start=1) if each in right), None)
+    return next((index for index, each in enumerate(_once(ranking), start=1) if each in right), None)
 
 
 def _refuse_none(right: Collection[str]) -> None:
@@ -179,8 +179,8 @@ class Contents:
 
     def __init__(self, chunks: Iterable[Chunk]) -> None:
         self._sections: dict[str, set[str]] = {}
-        for each in chunks:
-            self._sections.setdefault(each.document, set()).add(each.section)
+        for chunk in chunks:
+            self._sections.setdefault(chunk.document, set()).add(chunk.section)
 
     def unknown(self, right: str) -> str | None:
         """Return why this document or section is not there, or None."""
@@ -203,17 +203,19 @@ def answer(
     included.
     """
     answered, seconds = [], []
-    for each in questions:
+    for question in questions:
         begun = time.perf_counter()
-        hits = base.search(each.question, FIRST)
+        hits = base.search(question.question, FIRST)
         seconds.append(time.perf_counter() - begun)
-        legs = base.legs(each.question, _DEPTH)
-        rankings = {leg: [key_of(base.chunk(id_), each.right) for id_, _ in found.found] for leg, found in legs.items()}
-        rankings[FUSED] = [key_of(hit.chunk, each.right) for hit in base.search(each.question, _DEPTH)]
-        relevance = [(key_of(hit.chunk, each.right) in each.right, relevance_of(hit)) for hit in hits]
+        legs = base.legs(question.question, _DEPTH)
+        rankings = {
+            leg: [key_of(base.chunk(id_), question.right) for id_, _ in found.found] for leg, found in legs.items()
+        }
+        rankings[FUSED] = [key_of(hit.chunk, question.right) for hit in base.search(question.question, _DEPTH)]
+        relevance = [(key_of(hit.chunk, question.right) in question.right, relevance_of(hit)) for hit in hits]
         answered.append(
             Answered(
-                each,
+                question,
                 {leg: rankings[leg] for leg in LEGS},
                 [value for is_right, value in relevance if is_right],
                 [value for is_right, value in relevance if not is_right],

@@ -240,7 +240,7 @@ class CrossEncoderVerifier:
         if not pairs:
             return []
         both = self._entails is not None
-        texts = [(_text(each.first), _text(each.second)) for each in pairs]
+        texts = [(_text(pair.first), _text(pair.second)) for pair in pairs]
         turned = [
             (second, first)
             for (first, second), each in zip(texts, pairs, strict=True)
@@ -266,7 +266,7 @@ class CrossEncoderVerifier:
                 list(texts), batch_size=_VERIFIED_ROWS, show_progress_bar=False, convert_to_numpy=True,
                 activation_fn=apply,
             )  # fmt: skip
-        return [float(each if self._entails is None else each[self._entails]) for each in scores]
+        return [float(score if self._entails is None else score[self._entails]) for score in scores]
 
 
 def _text(text: str) -> str:

@@ -33,23 +33,23 @@ def embed(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder], em
     that it would not read whole is refused, and so are more dimensions than it has.
     """
     outcomes: list[Outcome] = [_not_an_embedding(task) for task in tasks]
-    jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, EmbeddingJob)}
+    jobs = {index: task.job for index, task in enumerate(tasks) if isinstance(task.job, EmbeddingJob)}
     if not jobs:
         return outcomes
     model = embedder()
     tokens: dict[int, int] = {}
-    for place, job in jobs.items():
+    for index, job in jobs.items():
         try:
-            tokens[place] = _checked(job, model, embedder_alias)
+            tokens[index] = _checked(job, model, embedder_alias)
         except HeadraceError as error:
-            outcomes[place] = outcome_of(error)
+            outcomes[index] = outcome_of(error)
     if not tokens:
         return outcomes
     from headrace_workers.features.knowledge.embedders.unit import packed
 
-    vectors = model.embed([jobs[place].input for place in tokens])
-    for (place, read), vector in zip(tokens.items(), vectors, strict=True):
-        job = jobs[place]
+    vectors = model.embed([jobs[index].input for index in tokens])
+    for (index, read), vector in zip(tokens.items(), vectors, strict=True):
+        job = jobs[index]
         dimensions = job.dimensions or model.dimensions
         made = Embedding(
             model=job.model,
@@ -58,7 +58,7 @@ def embed(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder], em
             vector=packed(vector, dimensions),
             usage=Usage(prompt_tokens=read, completion_tokens=0),
         )
-        outcomes[place] = Ended(receipt(tasks[place], embedding=made))
+        outcomes[index] = Ended(receipt(tasks[index], embedding=made))
     return outcomes
 
 

@@ -170,6 +170,6 @@ def _suspicions(text: str) -> Iterator[Suspicion]:
 def _said_behind(text: str) -> Iterator[Suspicion]:
     """Return the same, after removing the characters that nobody sees."""
     parts = list(_SEEN.finditer(text))
-    places = [place for part in parts for place in range(*part.span())]
-    for each in _suspicions("".join(part[0] for part in parts)):
-        yield Suspicion(each.reason, places[each.start], places[each.end - 1] + 1)
+    places = [index for part in parts for index in range(*part.span())]
+    for suspicion in _suspicions("".join(part[0] for part in parts)):
+        yield Suspicion(suspicion.reason, places[suspicion.start], places[suspicion.end - 1] + 1)

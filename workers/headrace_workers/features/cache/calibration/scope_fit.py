@@ -160,7 +160,7 @@ _SCOPE_STATES: Final[dict[State, Told]] = {State.NOT_YET_SHOWN: NOT_YET, State.H
 
 def fit_due(before: ScopeStanding, tallies: Sequence[Tally], other_counts: OtherCounts = OtherCounts()) -> bool:  # noqa: B008 - a value
     """Return True if there are enough decided audits for another curve."""
-    return sum(each.clean + each.wrong for each in tallies) + other_counts.below.decided >= _FIRST_FIT << before.fits
+    return sum(tally.clean + tally.wrong for tally in tallies) + other_counts.below.decided >= _FIRST_FIT << before.fits
 
 
 def judge(
@@ -182,7 +182,7 @@ def judge(
     least, fits = before.least, before.fits
     if pairs:
         fits += 1
-        curve = fit([each.similarity for each in pairs], [each.correct for each in pairs], spend(_ALPHA, fits))
+        curve = fit([pair.similarity for pair in pairs], [pair.correct for pair in pairs], spend(_ALPHA, fits))
         least = threshold(curve, max_error)
     return ScopeStanding(
         scope=before.scope,
@@ -191,7 +191,7 @@ def judge(
         sentence=now.sentence if before.state != OFF else before.sentence,
         figures={
             "max_error": max_error,
-            "served": sum(each.served for each in tallies),
+            "served": sum(tally.served for tally in tallies),
             **_figures(now.bound),
             "recent": None if now.recent is None else _figures(now.recent),
             # At this claim's part of alpha: so all scopes' claims hold at once.
@@ -227,7 +227,7 @@ def together(scopes: Sequence[ScopeStanding]) -> Whole | None:
     split of alpha. That some are `shown` is one claim for each, and the claims share alpha by their numbers: so all of
     them hold at once.
     """
-    judged = [each.figures for each in scopes if each.figures.get("strata")]
+    judged = [scope.figures for scope in scopes if scope.figures.get("strata")]
     if not judged:
         return None
     strata = [Stratum(*counts) for figures in judged for counts in figures["strata"]]
@@ -236,7 +236,7 @@ def together(scopes: Sequence[ScopeStanding]) -> Whole | None:
 
 
 def _strata(tallies: Sequence[Tally]) -> list[Stratum]:
-    return [Stratum(each.served, each.clean, each.wrong, each.unknown) for each in tallies]
+    return [Stratum(tally.served, tally.clean, tally.wrong, tally.unknown) for tally in tallies]
 
 
 def _figures(bound: Bound) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Measured:
     @property
     def advice(self) -> str:
         """Return how high a floor may be."""
-        keeping = [each for each in self.floors if each.kept is not None and each.kept >= _NEEDED]
+        keeping = [floor for floor in self.floors if floor.kept is not None and floor.kept >= _NEEDED]
         if not keeping:
             return "no right passage is among the first ten of any question: no floor can be told from these"
         best = keeping[-1]
@@ -94,7 +94,7 @@ def shown(measured: Measured) -> Shown:
         table(
             "relevance of the first ten passages",
             _FLOORS,
-            [_floor_row(each) for each in measured.floors if each.floor in {*_COARSE, measured.floor}],
+            [_floor_row(floor) for floor in measured.floors if floor.floor in {*_COARSE, measured.floor}],
             right=_FLOORS,
         ),
     ]
@@ -121,12 +121,12 @@ def _document(measured: Measured) -> dict[str, Any]:
         "questions": len(measured.answered),
         "ranked_by": [
             {
-                "leg": each.leg,
-                "ndcg_at_10": rounded(each.ndcg),
-                "mrr": rounded(each.mrr),
-                "recall": {str(k): rounded(value) for k, value in each.recall.items()},
+                "leg": quality.leg,
+                "ndcg_at_10": rounded(quality.ndcg),
+                "mrr": rounded(quality.mrr),
+                "recall": {str(k): rounded(value) for k, value in quality.recall.items()},
             }
-            for each in qualities(measured.answered)
+            for quality in qualities(measured.answered)
         ],
         "queries_a_second": rounded(measured.rate),
         "p50_ms": rounded(measured.took(50)),
@@ -134,12 +134,12 @@ def _document(measured: Measured) -> dict[str, Any]:
         "floor": measured.floor,
         "floors": [
             {
-                "floor": each.floor,
-                "right_kept": rounded(each.kept),
-                "wrong_dropped": rounded(each.dropped),
-                "questions_with_a_right_one": rounded(each.answered),
+                "floor": floor.floor,
+                "right_kept": rounded(floor.kept),
+                "wrong_dropped": rounded(floor.dropped),
+                "questions_with_a_right_one": rounded(floor.answered),
             }
-            for each in measured.floors
+            for floor in measured.floors
         ],
         "missed": [
             {
@@ -204,14 +204,14 @@ def _relevance(measured: Measured) -> str:
 
 
 def _by_floor(measured: Measured) -> Section:
-    chosen = [place for place, each in enumerate(measured.floors) if each.floor == measured.floor]
+    chosen = [index for index, each in enumerate(measured.floors) if each.floor == measured.floor]
     return Section(
         "Where a floor can be",
         [
             f"{measured.advice[0].upper()}{measured.advice[1:]}. "
             "A passage that is not among the hundred nearest by its vector counts as 0."
         ],
-        tables=[Table(_FLOORS, [_floor_row(each) for each in measured.floors], right=_FLOORS, chosen=chosen)],
+        tables=[Table(_FLOORS, [_floor_row(floor) for floor in measured.floors], right=_FLOORS, chosen=chosen)],
     )
 
 

@@ -86,8 +86,8 @@ def send(new: Sequence[New], producer: "Producer", done: Callable[[Rerun], None]
     for start in range(0, len(new), _CHUNK):
         futures = [_send(each, producer) for each in new[start : start + _CHUNK]]
         producer.flush()
-        for each in futures:
-            done(each)
+        for future in futures:
+            done(future)
 
 
 def _send(new: New, producer: "Producer") -> Rerun:

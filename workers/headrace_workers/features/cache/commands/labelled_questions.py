@@ -67,9 +67,9 @@ def read_questions(path: Path) -> list[LabelledQuestion]:
 def refuse_unknown(path: Path, questions: Collection[LabelledQuestion], known: Callable[[str], str | None]) -> None:
     """Raise WrongFile if a document that answers a question does not exist; `known` returns why, or None."""
     problems = [
-        f"{path}:{each.line}: {why}"
-        for each in questions
-        for right in sorted(each.right)
+        f"{path}:{question.line}: {why}"
+        for question in questions
+        for right in sorted(question.right)
         if (why := known(right)) is not None
     ]
     if problems:

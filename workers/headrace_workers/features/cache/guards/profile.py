@@ -142,9 +142,9 @@ def preamble(asked: Profile, cached: Profile) -> int:
     at = 0
     if not (_has_several(asked) and _has_several(cached)):
         return at
-    for place, (one, other) in enumerate(zip(asked.tokens, cached.tokens, strict=False)):
+    for index, (one, other) in enumerate(zip(asked.tokens, cached.tokens, strict=False)):
         if one.starts and other.starts:
-            at = place
+            at = index
         if one.key != other.key:
             break
     return at

@@ -176,7 +176,7 @@ class Roles:
         ours, theirs = _numbered(asked), _numbered(cached)
         common = {part.key for part in ours} & {part.key for part in theirs}
         mine, yours = [part for part in ours if part.key in common], [part for part in theirs if part.key in common]
-        places = {part.key: place for place, part in enumerate(yours)}
+        places = {part.key: index for index, part in enumerate(yours)}
         if all(places[one.key] < places[two.key] for one, two in pairwise(mine)):
             return None
         if len(mine) > _ORDERED:
@@ -208,7 +208,9 @@ def _plainly(read: Profile) -> list[str] | None:
     """Return the keys that `_parts` would name, where it would keep their order; None where it might change it."""
     if "'s" in read.keys or ("be" in read.keys and any(_participle(token.text) for token in read.tokens)):
         return None
-    return [each.key for each in read.tokens if is_content(each) and not (each.kind == "word" and each.key in _NO_ROLE)]
+    return [
+        token.key for token in read.tokens if is_content(token) and not (token.kind == "word" and token.key in _NO_ROLE)
+    ]
 
 
 def _may_swap(mine: list[_Part], here: tuple[int, int], yours: list[_Part], there: tuple[int, int]) -> bool:
@@ -250,7 +252,7 @@ def _role_asked(read: Profile, first: int) -> bool:
             return True
         if token.key in {"what", "which"}:
             after = [each.key for each in tokens[at + 1 : at + 5]]
-            verb = next((place for place, key in enumerate(after) if key in AUXILIARIES or key == "be"), None)
+            verb = next((index for index, key in enumerate(after) if key in AUXILIARIES or key == "be"), None)
             if verb is None or (verb == 0 and after[0] != "be"):
                 return True
     return False

@@ -61,7 +61,7 @@ class Form:
 @read_once
 def form(read: Profile) -> _Form:
     """Return the form of a question."""
-    lines = tuple([line for each in read.text.splitlines() if (line := " ".join(each.casefold().split()))])
+    lines = tuple([line for raw in read.text.splitlines() if (line := " ".join(raw.casefold().split()))])
     columns = (
         tuple([each.rstrip() for each in read.text.split("\n") if _COLUMNS.search(each)]) if "\n" in read.text else ()
     )

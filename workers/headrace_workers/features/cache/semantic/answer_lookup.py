@@ -111,17 +111,17 @@ class AnswerLookup:
         requests = [self._keys.of(each) for each in wanted]
         same = self._answers.exact({request.key for request in requests})
         found: dict[int, LookupResult] = dict(
-            _hits(CacheTier.EXACT, {place: (each, same.get(each.key)) for place, each in enumerate(requests)})
+            _hits(CacheTier.EXACT, {index: (each, same.get(each.key)) for index, each in enumerate(requests)})
         )
-        found |= self._normalised({place: each for place, each in enumerate(requests) if place not in found})
-        unanswered = self._nearest({place: each for place, each in enumerate(requests) if place not in found})
+        found |= self._normalised({index: each for index, each in enumerate(requests) if index not in found})
+        unanswered = self._nearest({index: each for index, each in enumerate(requests) if index not in found})
         alive = self._alive(unanswered)
         unanswered, verified = self._verified(unanswered, _semantic(unanswered, alive))
         found |= verified
         found |= self._coalescing.outcomes(still_without(unanswered, found), same)
         nearly = {each.place: near_miss(each, alive) for each in unanswered}
         return [
-            self._keys.placed(each, _explored(found[place], nearly.get(place))) for place, each in enumerate(requests)
+            self._keys.placed(each, _explored(found[index], nearly.get(index))) for index, each in enumerate(requests)
         ]
 
     def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
@@ -132,7 +132,7 @@ class AnswerLookup:
 
     def _normalised(self, requests: Mapping[int, KeyedRequest]) -> dict[int, Hit]:
         """Return the hits among questions of the same normalised form, by place."""
-        keys = {each.normalised for each in requests.values() if each.normalised is not None}
+        keys = {request.normalised for request in requests.values() if request.normalised is not None}
         known = self._answers.alike_but_for_form(keys) if keys else {}
         return _hits(
             CacheTier.NORMALISED, {place: (each, known.get(each.normalised or "")) for place, each in requests.items()}
@@ -140,7 +140,7 @@ class AnswerLookup:
 
     def _nearest(self, requests: Mapping[int, KeyedRequest]) -> list[Unanswered]:
         """Return the requests with the nearest known question that asks the same, or why there is none."""
-        asking = [each for each in requests.values() if each.question is not None]
+        asking = [request for request in requests.values() if request.question is not None]
         questions = [each.question for each in asking if each.question is not None]
         explored = {number for number, each in enumerate(asking) if each.asked.explores}
         near = iter(self._likeness.nearest(questions, explored) if questions and self._likeness is not None else ())

@@ -118,7 +118,7 @@ class Coalescing:
         forms = {form for each in leading if (form := each.request.normalised) is not None}
         alike = self._answers.alike_in_the_making(forms) if forms else {}
         like = self._like_lately(leading)
-        ids = {each.entry_id for others in like.values() for each in others}
+        ids = {other.entry_id for others in like.values() for other in others}
         leaders = self._answers.in_the_making(ids) if ids else {}
         return {
             each.place: [

@@ -133,8 +133,8 @@ class NearestQuestions:
         tenants, texts = [question.tenant for question in questions], [question.text for question in questions]
         vectors = embed_for(self._embedder, tenants, texts)
         return [
-            self._near(question, vector, place in explored)
-            for place, (question, vector) in enumerate(zip(questions, vectors, strict=True))
+            self._near(question, vector, index in explored)
+            for index, (question, vector) in enumerate(zip(questions, vectors, strict=True))
         ]
 
     def lately(self, questions: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
@@ -142,18 +142,18 @@ class NearestQuestions:
         and entries in these changes.
         """
         came = Shelf(self._known.dimensions)
-        came.apply(Entry(each.entry_id, each.scope, each.question, each.vector) for each in changes)
-        return [self._lately(each, (self._known.making, came)) for each in questions]
+        came.apply(Entry(change.entry_id, change.scope, change.question, change.vector) for change in changes)
+        return [self._lately(question, (self._known.making, came)) for question in questions]
 
     def behind(self, questions: Sequence[Vectored]) -> list[Behind | None]:
         """Return for each question an earlier one among these that asks the same; None if there is no earlier one."""
         first = Shelf(self._known.dimensions)
         found: list[Behind | None] = []
-        for place, each in enumerate(questions):
+        for index, each in enumerate(questions):
             same = self._same(each, first)
             found.append(None if not same else Behind(same[0].entry_id, same[0].similarity))
             if not same:
-                first.apply([Entry(place, each.question.scope, each.question.text, each.vector)])
+                first.apply([Entry(index, each.question.scope, each.question.text, each.vector)])
         return found
 
     def _lately(self, asked: Vectored, shelves: Sequence[Shelf]) -> list[Neighbour]:

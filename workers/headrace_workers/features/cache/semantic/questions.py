@@ -177,7 +177,9 @@ class Questions:
 
     def take_in(self, changes: Sequence[Change], _loop: Loop) -> None:
         """Know what these entries are now."""
-        self._known.apply(Entry(each.entry_id, each.scope, each.question, each.vector, each.making) for each in changes)
+        self._known.apply(
+            Entry(change.entry_id, change.scope, change.question, change.vector, change.making) for change in changes
+        )
         self._is_at(changes[-1].mark)
 
     def tidy(self) -> None:

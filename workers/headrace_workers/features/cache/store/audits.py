@@ -75,7 +75,7 @@ class OfGuard(NamedTuple):
 def guard_counts(connection: Connection, tenant: str | None = None, limit: int = 100) -> list[OfGuard]:
     """Return what audits say of refusals, by the guard that alone refused; those first that refuse most."""
     about = func.sum(1 / AUDITS.c.share)
-    kinds = [func.count(case((AUDITS.c.label == each, 1))).label(each) for each in Labels._fields]
+    kinds = [func.count(case((AUDITS.c.label == field, 1))).label(field) for field in Labels._fields]
     query = (
         select(AUDITS.c.guard, about.label("refused"), *kinds)
         .where(AUDITS.c.kind == REFUSED, AUDITS.c.guard.is_not(None), AUDITS.c.label.is_not(None))
@@ -175,7 +175,7 @@ def other_counts(connection: Connection, scope: str, since: int) -> OtherCounts:
 
 
 def _labels(counts: Mapping[str, int]) -> Labels:
-    return Labels(*(counts.get(each, 0) for each in Labels._fields))
+    return Labels(*(counts.get(field, 0) for field in Labels._fields))
 
 
 def decided_pairs(connection: Connection, scope: str, since: int) -> list[Pair]:

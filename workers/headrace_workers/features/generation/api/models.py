@@ -60,7 +60,7 @@ def _names(home: Path, ledger: Ledger, tenant: str, name: str | None) -> list[Ma
     models = _models(home, ledger, tenant)
     taken = {each["id"] for each in models}
     others = (each for names in NAMES.values() for each in names(ledger, tenant, name))
-    return [*models, *(each for each in others if each["id"] not in taken)]
+    return [*models, *(other for other in others if other["id"] not in taken)]
 
 
 def _models(home: Path, ledger: Ledger, tenant: str) -> list[dict[str, Any]]:

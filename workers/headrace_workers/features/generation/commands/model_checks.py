@@ -123,8 +123,8 @@ def _names_in(body: Any) -> set[str] | None:
     entries = body.get("data") if isinstance(body, dict) else None
     if not isinstance(entries, list):
         return None
-    names = {each["id"] for each in entries if isinstance(each, dict) and isinstance(each.get("id"), str)}
-    return {each for each in names if len(each) <= _LONGEST_NAME and each.isprintable()}
+    names = {entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)}
+    return {name for name in names if len(name) <= _LONGEST_NAME and name.isprintable()}
 
 
 def _is_among(model: str, known: set[str]) -> bool:

@@ -168,14 +168,14 @@ def next_rerun(
 
 def steps_of(prompts: Sequence[Prompt], vocabulary_size: int) -> int:
     """Return how many tokens each of these rows may get in one run that keeps its logits."""
-    lengths = [each.length for each in prompts]
+    lengths = [prompt.length for prompt in prompts]
     read = sum(lengths) - len(lengths) * min(lengths)  # step by step: what is longer than the shortest
     return max(1, (_KEPT_BYTES // (4 * vocabulary_size) - read) // len(prompts))
 
 
 def shared_beginning(prompts: Sequence[Prompt], written: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return the tokens that all of `written` begin with, short of the last of each; none if tenants differ."""
-    if len({each.tenant for each in prompts}) > 1:
+    if len({prompt.tenant for prompt in prompts}) > 1:
         return ()
     shared = tuple(min(written, key=len)[:-1])
     for tokens in written:

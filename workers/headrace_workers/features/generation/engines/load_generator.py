@@ -57,7 +57,7 @@ def load_generator(
     """
     card = load_card(home, alias)
     if card.kind != "generator":
-        generators = ", ".join(each.alias for each in list_cards(home) if each.kind == "generator") or "none"
+        generators = ", ".join(card.alias for card in list_cards(home) if card.kind == "generator") or "none"
         raise ConfigurationError(
             f"{alias} is an {card.kind}: it turns texts into vectors and answers no job. Name a model that answers; "
             f"here are: {generators}"

@@ -69,8 +69,8 @@ class ChatTemplate:
         try:
             names = {call.id: call.name for message in messages for call in message.tool_calls}
             given = {
-                "messages": [_as_turn(each, names, said) for each in messages],
-                "tools": [_said_in(described(each), said) for each in tools] or None,
+                "messages": [_as_turn(message, names, said) for message in messages],
+                "tools": [_said_in(described(tool), said) for tool in tools] or None,
                 "enable_thinking": False,  # Qwen 3 and others would write their thoughts into the answer
             }
             for part in self._template.generate(**given, add_generation_prompt=True, **self._tokens):

@@ -221,7 +221,7 @@ class _File(BaseModel):
         if both := sorted(self.models.keys() & self.chains.keys()):
             raise ValueError(f"{both[0]} names a model and a chain: rename one of them")
         for alias, chain in self.chains.items():
-            if nested := [each for each in chain.models if each in self.chains]:
+            if nested := [model for model in chain.models if model in self.chains]:
                 raise ValueError(f"the chain {alias} holds the chain {nested[0]}: name models alone")
             if len(set(chain.models)) < len(chain.models):
                 raise ValueError(f"the chain {alias} names a model twice: name each once")

@@ -90,7 +90,7 @@ class ModelCard:
         return None if self.remote is None or self.remote.is_own else self.remote.provider
 
 
-_IN_FILE: Final = tuple(each for each in fields(ModelCard) if each.name != "remote")
+_IN_FILE: Final = tuple(field for field in fields(ModelCard) if field.name != "remote")
 
 
 def with_range(kind: str, weight_range: str) -> str:

@@ -59,9 +59,9 @@ def read(body: Body, asker: RequestContext) -> OpenAIRequest:
             {"prompt": prompt},
             names={"prompt": path},
             length=("max_tokens",),
-            number="" if len(prompts) == 1 else f"/{place}",
+            number="" if len(prompts) == 1 else f"/{index}",
         )
-        for place, (path, prompt) in enumerate(prompts)
+        for index, (path, prompt) in enumerate(prompts)
     )
 
     def answer(ends: Sequence[End]) -> dict[str, Any]:
@@ -74,8 +74,8 @@ def read(body: Body, asker: RequestContext) -> OpenAIRequest:
             "created": int(first.accepted_at.timestamp()),
             "model": model_of(first, asked),
             "choices": [
-                {"index": place, "text": each.text or "", "logprobs": None, "finish_reason": each.finish_reason}
-                for place, each in enumerate(said)
+                {"index": index, "text": each.text or "", "logprobs": None, "finish_reason": each.finish_reason}
+                for index, each in enumerate(said)
             ],
             "usage": usage_told(results),
             WISHES: receipt(first) if len(results) == 1 else [receipt(result) for result in results],

@@ -44,9 +44,9 @@ def read(body: Body, asker: RequestContext) -> OpenAIRequest:
             {**shared, "input": text},
             asker,
             {"model": "model", "dimensions": "dimensions", "input": path, "idempotency_key": "Idempotency-Key"},
-            "" if len(inputs) == 1 else f"/{place}",
+            "" if len(inputs) == 1 else f"/{index}",
         )
-        for place, (path, text) in enumerate(inputs)
+        for index, (path, text) in enumerate(inputs)
     )
 
     def answer(ends: Sequence[End]) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def read(body: Body, asker: RequestContext) -> OpenAIRequest:
         return {
             "object": "list",
             "data": [
-                {"object": "embedding", "index": place, "embedding": _encoded(vector, encoding)}
-                for place, vector in enumerate(vectors)
+                {"object": "embedding", "index": index, "embedding": _encoded(vector, encoding)}
+                for index, vector in enumerate(vectors)
             ],
             "model": vectors[0].model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},

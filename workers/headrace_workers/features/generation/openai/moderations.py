@@ -41,9 +41,9 @@ def read(body: Body, asker: RequestContext) -> OpenAIRequest:
             {**shared, "input": text},
             asker,
             {"model": "model", "input": path, "idempotency_key": "Idempotency-Key"},
-            "" if len(inputs) == 1 else f"/{place}",
+            "" if len(inputs) == 1 else f"/{index}",
         )
-        for place, (path, text) in enumerate(inputs)
+        for index, (path, text) in enumerate(inputs)
     )
 
     def answer(ends: Sequence[End]) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def texts_of(asked: Body, name: str, most: int) -> list[tuple[str, str]]:
         raise wrong(name, "must be text, or a list of at least one")
     if len(value) > most:
         raise wrong(name, f"at most {most} texts, not {len(value)}: send them in several requests, or as a batch")
-    return [(path, _text(each, path)) for place, each in enumerate(value) for path in [f"{name}[{place}]"]]
+    return [(path, _text(each, path)) for index, each in enumerate(value) for path in [f"{name}[{index}]"]]
 
 
 def _text(value: Any, path: str) -> str:
@@ -246,8 +246,8 @@ def text_of(content: object, parts: dict[str, str], param: str) -> str:
 
 
 def _texts(content: Sequence[Any], parts: dict[str, str], param: str) -> Iterator[str]:
-    for place, part in enumerate(content):
-        path = f"{param}[{place}]"
+    for index, part in enumerate(content):
+        path = f"{param}[{index}]"
         kind = part.get("type") if isinstance(part, dict) else None
         if kind is None:
             raise missing(f"{path}.type")

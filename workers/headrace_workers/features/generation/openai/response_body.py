@@ -117,14 +117,14 @@ def _output(asked: Body, job: GenerationJob, result: Result, said: Spoken, statu
     searched = [search_call(result, job.question)] if asked.get("tools") and not job.tools else []
     calls = [
         {
-            "id": f"fc_{result.job_id}_{place}",
+            "id": f"fc_{result.job_id}_{index}",
             "type": "function_call",
             "call_id": call.id,
             "name": call.name,
             "arguments": call.arguments,
             "status": status,
         }
-        for place, call in enumerate(said.calls)
+        for index, call in enumerate(said.calls)
     ]
     if said.text is not None:
         content = {"type": "output_text", "text": said.text, "annotations": annotations(result), "logprobs": []}
@@ -165,16 +165,16 @@ def _events(body: Body) -> Iterator[Event]:
     }  # fmt: skip
     yield {"type": "response.created", "response": begun}
     yield {"type": "response.in_progress", "response": begun}
-    for place, item in enumerate(body["output"]):
+    for index, item in enumerate(body["output"]):
         empty: dict[str, Any] = {name: value for name, value in (("content", []), ("arguments", "")) if name in item}
         unwritten = {**item, "status": "in_progress", **empty}
-        yield {"type": "response.output_item.added", "output_index": place, "item": unwritten}
+        yield {"type": "response.output_item.added", "output_index": index, "item": unwritten}
         for number, part in enumerate(item.get("content", ())):
-            where = {"item_id": item["id"], "output_index": place, "content_index": number}
+            where = {"item_id": item["id"], "output_index": index, "content_index": number}
             yield from _part(part, where)
         if "arguments" in item:
-            yield from _arguments(item["arguments"], {"item_id": item["id"], "output_index": place})
-        yield {"type": "response.output_item.done", "output_index": place, "item": item}
+            yield from _arguments(item["arguments"], {"item_id": item["id"], "output_index": index})
+        yield {"type": "response.output_item.done", "output_index": index, "item": item}
     yield {"type": f"response.{body['status']}", "response": body}
 
 
@@ -210,7 +210,7 @@ def input_items(asked: Body, job_id: str) -> list[dict[str, Any]]:
     """
     given = asked["input"]
     items = [{"role": "user", "content": given}] if isinstance(given, str) else given
-    return [_item(item, f"in_{job_id}_{place}") for place, item in enumerate(items)]
+    return [_item(item, f"in_{job_id}_{index}") for index, item in enumerate(items)]
 
 
 def page(
@@ -219,7 +219,7 @@ def page(
     """Return `limit` items after the item `after`. Raise Refused where there is no item of that id."""
     ordered = list(items) if order == "asc" else list(reversed(items))
     if after is not None:
-        places = [place for place, each in enumerate(ordered) if each["id"] == after]
+        places = [index for index, each in enumerate(ordered) if each["id"] == after]
         if not places:
             raise wrong("after", "is no item of this response")
         ordered = ordered[places[0] + 1 :]

@@ -85,8 +85,8 @@ def references(asked: Body) -> dict[int, str]:
     if not isinstance(given, list | tuple):
         return {}
     found = {
-        place: _id(item, f"input[{place}]")
-        for place, item in enumerate(given)
+        index: _id(item, f"input[{index}]")
+        for index, item in enumerate(given)
         if isinstance(item, Mapping) and item.get("type") == REFERENCE
     }
     if len(found) > _MOST_REFERENCES:
@@ -101,7 +101,7 @@ def with_items(body: Body, items: Mapping[int, Any]) -> Body:
     """Return the body with these items at their places in the input."""
     if not items:
         return body
-    return {**body, "input": [items.get(place, item) for place, item in enumerate(body["input"])]}
+    return {**body, "input": [items.get(index, item) for index, item in enumerate(body["input"])]}
 
 
 def _id(item: Mapping[str, Any], param: str) -> str:
@@ -142,9 +142,9 @@ def input_messages(asked: Body, earlier_calls: Sequence[str] = ()) -> list[dict[
         raise wrong("input", "must be text, or a list of at least one item")
     messages: list[dict[str, Any]] = []
     called = [*earlier_calls]
-    for place, item in enumerate(given):
+    for index, item in enumerate(given):
         kind = item.get("type") if isinstance(item, dict) else None
-        param = f"input[{place}]"
+        param = f"input[{index}]"
         if kind == "function_call":
             if not messages or messages[-1]["role"] != "assistant":
                 messages.append({"role": "assistant", "content": ""})

@@ -86,9 +86,9 @@ def annotations(result: Result) -> list[dict[str, Any]]:
     if answer is None or answer.text is None or answer.grounding is None:
         return []
     found = [
-        {"type": "file_citation", **_file(each.document), "index": _place(answer.text, each.number)}
-        for each in answer.grounding.citations
-        if each.cited
+        {"type": "file_citation", **_file(citation.document), "index": _place(answer.text, citation.number)}
+        for citation in answer.grounding.citations
+        if citation.cited
     ]
     return sorted(found, key=lambda each: each["index"])
 
@@ -144,13 +144,13 @@ def calls_in(given: Any, param: str) -> list[dict[str, Any]]:
     """Return the calls of an assistant's turn in a chat, as a job holds them."""
     if not isinstance(given, list | tuple):
         raise wrong(param, "must be a list")
-    return [_call(each, f"{param}[{place}]") for place, each in enumerate(given)]
+    return [_call(each, f"{param}[{index}]") for index, each in enumerate(given)]
 
 
 def chat_calls(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
     """Return calls as a chat completion has them."""
     return [
-        {"id": each.id, "type": FUNCTION, FUNCTION: {"name": each.name, "arguments": each.arguments}} for each in calls
+        {"id": call.id, "type": FUNCTION, FUNCTION: {"name": call.name, "arguments": call.arguments}} for call in calls
     ]
 
 
@@ -166,8 +166,8 @@ def _tools(
     if not isinstance(given, list | tuple):
         raise wrong("tools", "must be a list")
     tools = []
-    for place, each in enumerate(given):
-        param = f"tools[{place}]"
+    for index, each in enumerate(given):
+        param = f"tools[{index}]"
         _check_type(each, param, kinds)
         tools.append(tool(each, param))
     choice = _choice(asked.get("tool_choice"), chosen, choice_name)
@@ -177,9 +177,9 @@ def _tools(
             return Asked()
         raise wrong("tool_choice", "asks for a tool: name one in tools")
     names = [each.get("name") for each in tools]
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise wrong(f"tools[{place}]", f"is the second tool of the name {name!r}: name each once")
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise wrong(f"tools[{index}]", f"is the second tool of the name {name!r}: name each once")
     if isinstance(choice, Mapping) and choice["name"] not in names:
         raise wrong(choice_name, "is none of the tools")
     fields = {

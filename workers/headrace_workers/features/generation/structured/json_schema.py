@@ -88,7 +88,7 @@ def parts_of(node: dict[str, Any]) -> Iterator[tuple[Step, Any]]:
             yield (name,), node[name]
     for name in _LISTS:
         if isinstance(node.get(name), list):
-            yield from (((name, str(place)), part) for place, part in enumerate(node[name]))
+            yield from (((name, str(index)), part) for index, part in enumerate(node[name]))
     for name in _MAPS:
         if isinstance(node.get(name), dict):
             yield from (((name, key), part) for key, part in node[name].items() if isinstance(part, dict | bool))

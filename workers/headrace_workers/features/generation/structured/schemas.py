@@ -100,8 +100,8 @@ def check_tools_schemas(tools: Sequence[Tool], tenant: str, output: OutputFormat
     Raise FormatsTooSlow and Unavailable as `check_format` does.
     """
     texts: dict[str, str] = {}
-    for place, tool in enumerate(tools):
-        param = f"tools[{place}].parameters"
+    for index, tool in enumerate(tools):
+        param = f"tools[{index}].parameters"
         kind = tool.parameters.get("type", "object")
         if kind != "object" and not (isinstance(kind, list) and "object" in kind):
             raise InvalidRecord(
@@ -172,9 +172,9 @@ def _fault_of_calls(tools: Sequence[Tool], output: OutputFormat | None, compiler
     words = compiler.fault_of(grammar_of_call(offer, Dialect.HERMES, output))
     if words is None:
         return None
-    for place, tool in enumerate(tools[:_MOST_PARTS]):
+    for index, tool in enumerate(tools[:_MOST_PARTS]):
         if compiler.seconds < CPU_SECONDS and (fault := _of_compiler(arguments_schema(tool), compiler)) is not None:
-            return (str(place), *fault[0]), fault[1]
+            return (str(index), *fault[0]), fault[1]
     return (), words
 
 

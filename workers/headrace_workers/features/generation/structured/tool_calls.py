@@ -140,7 +140,7 @@ def _arguments(text: str) -> Any:
 def _is_call(text: str, tools: Sequence[Tool]) -> bool:
     """Return True if a text begins as a call of an offered tool."""
     found = _BEGINNING.match(text)
-    return found is not None and found[1] in [each.name for each in tools]
+    return found is not None and found[1] in [tool.name for tool in tools]
 
 
 def _call_of(value: Any, tools: Sequence[Tool]) -> Call | Unparsable:

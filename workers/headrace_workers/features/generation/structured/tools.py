@@ -57,7 +57,7 @@ def described(tool: Tool) -> dict[str, Any]:
 
 def size_of(tools: Sequence[Tool]) -> int:
     """Return the bytes of tools as JSON."""
-    return sum(len(as_json(described(each)).encode("utf-8", "surrogatepass")) for each in tools)
+    return sum(len(as_json(described(tool)).encode("utf-8", "surrogatepass")) for tool in tools)
 
 
 def as_json(value: Any) -> str:
@@ -125,9 +125,9 @@ def _told(offer: Offer) -> str:
 
 def _plain(messages: Sequence[Message], *, tagged: bool) -> tuple[Message, ...]:
     """Return the turns, calls as JSON and results as the user's words. Results join the user's turns beside them."""
-    if not any(each.tool_calls or each.role == "tool" for each in messages):
+    if not any(message.tool_calls or message.role == "tool" for message in messages):
         return tuple(messages)
-    names = {call.id: call.name for each in messages for call in each.tool_calls}
+    names = {call.id: call.name for message in messages for call in message.tool_calls}
     turns: list[Message] = []
     for is_told, some in groupby(messages, key=lambda each: each.role in ("user", "tool")):
         told = list(some)
@@ -182,7 +182,7 @@ def _in_words(output: OutputFormat) -> str | None:
         case JsonObjectFormat():
             return f"Answer with a JSON object. {_ALONE}"
         case ChoiceFormat(choices=choices):
-            listed = "\n".join(f"- {each}" for each in choices)
+            listed = "\n".join(f"- {choice}" for choice in choices)
             return f"Answer with one of these texts, exactly as it stands here. {_ALONE}\n{listed}"
         case RegexFormat(pattern=pattern):
             return f"Answer with text that this regular expression matches as a whole. {_ALONE}\n{pattern}"

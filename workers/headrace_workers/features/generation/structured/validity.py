@@ -90,7 +90,7 @@ def read_beginning(text: str, names: Collection[str] = ()) -> tuple[Any, int]:
     if twice:
         owner, name = twice[-1]
         steps = (*_steps_to(value, owner), name)
-        where = pointer(tuple(str(each) if isinstance(each, int) or each in names else "*" for each in steps))
+        where = pointer(tuple(str(step) if isinstance(step, int) or step in names else "*" for step in steps))
         raise NotJson("an object has a key twice", where[:MAX_SHORT_TEXT])
     if _holds_half(value, text):
         raise NotJson("a text holds half of a character (a lone surrogate)")

@@ -106,8 +106,8 @@ def as_data(text: str, room: int) -> tuple[str, bool]:
 
 def _prefix(text: str, room: int) -> str:
     used = 0
-    for place, character in enumerate(text):
+    for index, character in enumerate(text):
         used += len(html.escape(character, quote=False))
         if used > room:
-            return text[:place]
+            return text[:index]
     return text

@@ -109,7 +109,7 @@ class ModelVerifier:
         if isinstance(found, HeadraceError):
             return [found] * len(pairs)
         answers, took = found
-        return [each if isinstance(each, HeadraceError) else replace(each, ms=took * 1000) for each in answers]
+        return [answer if isinstance(answer, HeadraceError) else replace(answer, ms=took * 1000) for answer in answers]
 
     def _answers(self, pairs: Sequence[TextPair]) -> list[Verdict | HeadraceError]:
         prompts = [_question_about(pair, self._generator.context_length) for pair in pairs]
@@ -117,7 +117,7 @@ class ModelVerifier:
             (pair, prompt) for pair, prompt in zip(pairs, prompts, strict=True) if not isinstance(prompt, Unanswered)
         ]
         answers = iter(self._asked(asked) if asked else ())
-        return [each if isinstance(each, Unanswered) else next(answers) for each in prompts]
+        return [prompt if isinstance(prompt, Unanswered) else next(answers) for prompt in prompts]
 
     def _asked(self, asked: Sequence[tuple[TextPair, tuple[Message, ...]]]) -> list[Verdict | HeadraceError]:
         try:
@@ -213,7 +213,7 @@ def tokens_at_most(read_bytes: int, pairs: int) -> int:
 
 def asking(pairs: Sequence[TextPair], stage: str, context: Mapping[str, Any]) -> Done:
     """Return the outcome of a step that asks about these pairs in this stage, and goes on with this context."""
-    written = [[each.relation.value, each.first, each.second, each.about] for each in pairs]
+    written = [[pair.relation.value, pair.first, pair.second, pair.about] for pair in pairs]
     return Done(context={**context, _PAIRS: written}, to=stage)
 
 
@@ -278,7 +278,7 @@ def in_time(
             return found + [Unavailable(over)] * (len(pairs) - start)
         answers = verifier.verify(pairs[start : start + _AT_ONCE])
         is_late = time.monotonic() >= ends
-        found += [late if is_late and isinstance(each, Verdict) else each for each in answers]
+        found += [late if is_late and isinstance(answer, Verdict) else answer for answer in answers]
     return found
 
 
@@ -286,12 +286,12 @@ def _usage(found: Sequence[Verdict | HeadraceError]) -> Usage | None:
     """Return the tokens of these verdicts; None, so that the most is charged, where some that may be billed are not
     known.
     """
-    tokens = [each.usage for each in found if isinstance(each, Verdict) and each.usage is not None]
-    if any(isinstance(each, HeadraceError) and each.billed for each in found):
+    usages = [verdict.usage for verdict in found if isinstance(verdict, Verdict) and verdict.usage is not None]
+    if any(isinstance(verdict, HeadraceError) and verdict.billed for verdict in found):
         return None
-    if any(each.prompt_tokens == 0 for each in tokens):  # its provider said nothing
+    if any(usage.prompt_tokens == 0 for usage in usages):  # its provider said nothing
         return None
     return Usage(
-        prompt_tokens=sum(each.prompt_tokens for each in tokens),
-        completion_tokens=sum(each.completion_tokens for each in tokens),
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
     )

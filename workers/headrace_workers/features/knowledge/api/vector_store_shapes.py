@@ -312,7 +312,7 @@ class NewFileBatch(Value):
     def wanted(self) -> dict[str, AttributeMap]:
         """Return the attributes of each file, by its id."""
         if self.files:
-            return {each.file_id: each.attributes or {} for each in self.files}
+            return {file.file_id: file.attributes or {} for file in self.files}
         return dict.fromkeys(self.file_ids or (), self.attributes or {})
 
 

@@ -372,7 +372,7 @@ async def list_batch_files(
     only_onwards(before)
     batch = await _batch(services, caller, vector_store_id, file_batch_id)
     files = onwards(batch.files, order, after, "this batch has no file of this id")
-    found = [each for each in files if status in (None, each.state)]
+    found = [file for file in files if status in (None, file.state)]
     return StoreFileList.of(found, limit, lambda each: StoreFileShape.of(each, vector_store_id))
 
 

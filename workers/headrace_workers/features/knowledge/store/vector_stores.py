@@ -89,7 +89,7 @@ class FileBatch:
 
     def count(self, state: State) -> int:
         """Return how many of its files are in this state."""
-        return sum(each.state == state for each in self.files)
+        return sum(file.state == state for file in self.files)
 
 
 class FileBatches(LedgerStore):
@@ -117,12 +117,12 @@ class FileBatches(LedgerStore):
             if found is None or found.cancelled is not None or not found.count("in_progress"):
                 return found
             # A transaction that adds one of these files meanwhile waits, or the next read sees it.
-            locked = _locked(tx, tenant, knowledge, [each.id for each in found.files if each.state == "in_progress"])
+            locked = _locked(tx, tenant, knowledge, [file.id for file in found.files if file.state == "in_progress"])
             others = _wanted(tx, tenant, knowledge, but=batch_id)
             gone = [row.id for row in locked if not row.stays and row.file_id not in others]
             tx.execute(delete(INCOMING).where(among(tx, INCOMING.c.id, gone)))
             let_go = {row.file_id for row in locked}
-            kept = [[each.id, each.name] for each in found.files if each.id not in let_go]
+            kept = [[file.id, file.name] for file in found.files if file.id not in let_go]
             tx.execute(
                 update(FILE_BATCHES)
                 .where(FILE_BATCHES.c.id == batch_id)
@@ -133,7 +133,7 @@ class FileBatches(LedgerStore):
 
 def note_files(tx: Connection, tenant: str, knowledge: str, batch_id: str, files: Sequence[Incoming]) -> None:
     """Write down which files a batch has, behind the files themselves."""
-    names = [[each.file_id, each.name] for each in files]
+    names = [[file.file_id, file.name] for file in files]
     tx.execute(
         FILE_BATCHES.insert().values(
             id=batch_id, tenant=tenant, knowledge=knowledge, files=json.dumps(names), created_at=now_ms()

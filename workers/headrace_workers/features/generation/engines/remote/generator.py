@@ -209,7 +209,7 @@ class _Heard:
         """Add the next piece."""
         self.began = True
         self.has_content = self.has_content or piece.is_content
-        self.length += len(piece.text) + sum(len(each.name) + len(each.arguments) for each in piece.calls)
+        self.length += len(piece.text) + sum(len(call.name) + len(call.arguments) for call in piece.calls)
         if piece.text:
             self._texts.append(piece.text)
         for part in piece.calls:

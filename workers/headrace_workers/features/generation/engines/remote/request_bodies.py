@@ -103,7 +103,7 @@ def _weakened_or_none(schema: Mapping[str, Any]) -> dict[str, Any] | None:
         found = _weakened(schema, _DEEPEST)
     except _Beyond:
         return None
-    values = sum(len(each["enum"]) for each in _parts(found) if "enum" in each)
+    values = sum(len(part["enum"]) for part in _parts(found) if "enum" in part)
     properties = sum(len(each["properties"]) for each in _objects(found))
     return None if values > _MOST_VALUES or properties > _MOST_PROPERTIES else found
 
@@ -169,17 +169,17 @@ def _parts(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _objects(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    return (each for each in _parts(schema) if "properties" in each)
+    return (part for part in _parts(schema) if "properties" in part)
 
 
 def _is_recursive(schema: Mapping[str, Any]) -> bool:
     """Return True if a definition leads back to itself, or a reference names anything but a definition."""
     named = {
-        f"#/{place}/{name}": {each["$ref"] for each in _parts(definition) if "$ref" in each}
+        f"#/{place}/{name}": {part["$ref"] for part in _parts(definition) if "$ref" in part}
         for place in ("$defs", "definitions")
         for name, definition in schema.get(place, {}).items()
     }
-    left = {each["$ref"] for each in _parts(schema) if "$ref" in each}
+    left = {part["$ref"] for part in _parts(schema) if "$ref" in part}
     if not left <= named.keys():
         return True
     done: set[str] = set()
@@ -223,11 +223,11 @@ def native_format(request: Request, model: RemoteModel) -> OutputFormat | None:
     calls = [
         {
             "type": "object",
-            "properties": {"name": {"type": "string", "enum": [each.name]}, "arguments": arguments_schema(each)},
+            "properties": {"name": {"type": "string", "enum": [tool.name]}, "arguments": arguments_schema(tool)},
             "required": ["name", "arguments"],
             "additionalProperties": False,
         }
-        for each in tools
+        for tool in tools
     ]
     if '"$ref"' in as_json(calls):
         return None
@@ -241,7 +241,7 @@ def anthropic_tools(request: Request, model: RemoteModel) -> dict[str, Any]:
     Turns about calls need a description of tools there, so they are told in words where a request has none.
     """
     messages, offer = request.messages, request.offer
-    about_calls = any(each.tool_calls or each.role == "tool" for each in messages)
+    about_calls = any(message.tool_calls or message.role == "tool" for message in messages)
     found: dict[str, Any] = {}
     if "tools" in model.lacks or (about_calls and not request.tools):
         messages = in_words(messages, offer._replace(most=1))
@@ -250,7 +250,7 @@ def anthropic_tools(request: Request, model: RemoteModel) -> dict[str, Any]:
         found["tools"] = [_anthropic_tool(tool) for tool in offer.tools]
         found["tool_choice"] = {"type": kind, "disable_parallel_tool_use": offer.most == 1}
     elif about_calls:
-        found["tools"] = [_anthropic_tool(each) for each in request.tools]
+        found["tools"] = [_anthropic_tool(tool) for tool in request.tools]
         found["tool_choice"] = {"type": "none"}
     system = list(takewhile(lambda each: each.role == "system", messages))
     if system:
@@ -264,7 +264,7 @@ def _openai_turn(message: Message) -> dict[str, Any]:
         turn["name"] = message.name
     if message.tool_calls:
         turn["content"] = message.content or None
-        turn["tool_calls"] = [_openai_call(each) for each in message.tool_calls]
+        turn["tool_calls"] = [_openai_call(tool_call) for tool_call in message.tool_calls]
     if message.tool_call_id is not None:
         turn["tool_call_id"] = message.tool_call_id
     return turn
@@ -300,8 +300,8 @@ def _anthropic_content(message: Message) -> str | list[dict[str, Any]]:
         return message.content
     said = [{"type": "text", "text": message.content}] if message.content else []
     return said + [
-        {"type": "tool_use", "id": each.id, "name": each.name, "input": _input(each.arguments)}
-        for each in message.tool_calls
+        {"type": "tool_use", "id": tool_call.id, "name": tool_call.name, "input": _input(tool_call.arguments)}
+        for tool_call in message.tool_calls
     ]
 
 
