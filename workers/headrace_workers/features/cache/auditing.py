@@ -238,11 +238,11 @@ def _usage(first: Completion, second: Completion | HeadraceError | None) -> Usag
     if isinstance(second, HeadraceError):
         return UNREPORTED if second.billed else _usage(first, None)
     both = [first] if second is None else [first, second]
-    if any(each.prompt_tokens == 0 for each in both):
+    if any(usage.prompt_tokens == 0 for usage in both):
         return UNREPORTED
     return Usage(
-        prompt_tokens=sum(each.prompt_tokens for each in both),
-        completion_tokens=sum(each.completion_tokens for each in both),
+        prompt_tokens=sum(usage.prompt_tokens for usage in both),
+        completion_tokens=sum(usage.completion_tokens for usage in both),
     )
 
 

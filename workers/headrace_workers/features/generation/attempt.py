@@ -131,7 +131,7 @@ def _because(task: Task, model: str) -> str | None:
         return None
     links = links_in(task.context)
     ahead = [link.model for link in links][: [link.model for link in links].index(model)] if links else []
-    tried = {each.model: each for each in tried_in(task.context) if each.model in ahead}
+    tried = {attempt.model: attempt for attempt in tried_in(task.context) if attempt.model in ahead}
     skipped = [link for link in links if link.skipped and link.model in ahead]
     when_breaker_open = [each for each in ahead if each not in tried and each not in {link.model for link in skipped}]
     if not ahead:
@@ -212,7 +212,7 @@ def shortened(
 
 def _earlier(task: Task, error: Unparsable) -> Done | None:
     """Return how the job goes on with the answer that it had before it was sent back to its model; None without one."""
-    ends = (each.without_another(task.context, error) for each in reversed(answering()))
+    ends = (addition.without_another(task.context, error) for addition in reversed(answering()))
     end = next((each for each in ends if each is not None), None)
     found = end.otherwise if isinstance(end, Retry) else end
     return replace(found, context={**found.context, **forgotten(task.context)}) if isinstance(found, Done) else None
@@ -245,7 +245,7 @@ def _another(
 
 
 def _failed_before(task: Task, model: str) -> bool:
-    return any(each.model == model and each.failure is not None for each in tried_in(task.context))
+    return any(attempt.model == model and attempt.failure is not None for attempt in tried_in(task.context))
 
 
 def _repair_of(error: Unparsable, completion: Completion) -> dict[str, Any] | None:

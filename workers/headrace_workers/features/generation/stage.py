@@ -170,7 +170,7 @@ def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) 
         return when_breaker_open(task, generator, error, decision)
     if decision.action == "wait":
         return Wait(None, reason_of(error), at_most=decision.seconds)
-    ends = (each.without_another(task.context, error) for each in reversed(answering()))
+    ends = (addition.without_another(task.context, error) for addition in reversed(answering()))
     outcome: Outcome | None = next((end for end in ends if end is not None), None)
     if outcome is None:
         outcome = (
@@ -240,7 +240,7 @@ def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Messa
     """
     if not context:
         return with_format(job.conversation, job)
-    changed = (each.conversation(job, context) for each in answering())
+    changed = (addition.conversation(job, context) for addition in answering())
     found = next((messages for messages in changed if messages is not None), job.conversation)
     return with_format(found, job)
 
@@ -249,7 +249,7 @@ def _turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
     """Return the turns after the conversation: they tell the model what its last answers lacked."""
     if not context:
         return ()
-    return (*(turn for each in answering() for turn in each.turns(context)), *repairing(context))
+    return (*(turn for addition in answering() for turn in addition.turns(context)), *repairing(context))
 
 
 def _not_a_generation(task: Task) -> Outcome:

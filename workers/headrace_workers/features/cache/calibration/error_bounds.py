@@ -182,7 +182,7 @@ def served_error(strata: Sequence[Stratum], alpha: float = 0.05) -> Bound:
     """
     shares = _shares(strata, alpha)
     wrong, decided, audits = _counts(strata)
-    doubtful = [each.wrong + each.unknown for each in strata]
+    doubtful = [stratum.wrong + stratum.unknown for stratum in strata]
     if not strata:
         return _bound(strata, shares, 1.0, 0.0, 1.0)
     return _bound(
@@ -202,9 +202,9 @@ def served_error_at_once(strata: Sequence[Stratum], alpha: float = 0.05) -> Boun
     """
     shares = _shares(strata, alpha)
     part = alpha / max(1, len(strata))
-    uppers = [clopper_pearson_upper(each.wrong, each.decided, part) for each in strata]
-    lowers = [clopper_pearson_lower(each.wrong, each.audits, part) for each in strata]
-    doubtful = [clopper_pearson_upper(each.wrong + each.unknown, each.audits, part) for each in strata]
+    uppers = [clopper_pearson_upper(stratum.wrong, stratum.decided, part) for stratum in strata]
+    lowers = [clopper_pearson_lower(stratum.wrong, stratum.audits, part) for stratum in strata]
+    doubtful = [clopper_pearson_upper(stratum.wrong + stratum.unknown, stratum.audits, part) for stratum in strata]
     if not strata:
         return _bound(strata, shares, 1.0, 0.0, 1.0)
     return _bound(strata, shares, _weighted(shares, uppers), _weighted(shares, lowers), _weighted(shares, doubtful))
@@ -213,13 +213,17 @@ def served_error_at_once(strata: Sequence[Stratum], alpha: float = 0.05) -> Boun
 def _shares(strata: Sequence[Stratum], alpha: float) -> list[float]:
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha is a probability between 0 and 1, not {alpha}")
-    served = sum(each.served for each in strata)
+    served = sum(stratum.served for stratum in strata)
     # Nothing served: every stratum might be all that will be.
-    return [each.served / served if served else 1.0 / len(strata) for each in strata]
+    return [stratum.served / served if served else 1.0 / len(strata) for stratum in strata]
 
 
 def _counts(strata: Sequence[Stratum]) -> tuple[list[int], list[int], list[int]]:
-    return [each.wrong for each in strata], [each.decided for each in strata], [each.audits for each in strata]
+    return (
+        [stratum.wrong for stratum in strata],
+        [stratum.decided for stratum in strata],
+        [stratum.audits for stratum in strata],
+    )
 
 
 def _bound(
@@ -231,9 +235,9 @@ def _bound(
         estimate=sum(share * rate for share, rate in seen) / weight if weight else None,
         upper=min(1.0, upper),
         lower=max(0.0, lower),
-        audits=sum(each.audits for each in strata),
-        wrong=sum(each.wrong for each in strata),
-        unknown=sum(each.unknown for each in strata),
+        audits=sum(stratum.audits for stratum in strata),
+        wrong=sum(stratum.wrong for stratum in strata),
+        unknown=sum(stratum.unknown for stratum in strata),
         upper_if_unknown_wrong=min(1.0, if_unknown_wrong),
     )
 

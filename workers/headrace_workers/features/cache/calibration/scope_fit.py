@@ -196,7 +196,7 @@ def judge(
             "recent": None if now.recent is None else _figures(now.recent),
             # At this claim's part of alpha: so all scopes' claims hold at once.
             "upper_among_all": served_error(strata, spend(_ALPHA, before.number)).upper_if_unknown_wrong,
-            "strata": [[each.served, each.clean, each.wrong, each.unknown] for each in strata],
+            "strata": [[stratum.served, stratum.clean, stratum.wrong, stratum.unknown] for stratum in strata],
             "below": other_counts.below._asdict(),
             "refused": other_counts.refused._asdict(),
             "own": other_counts.own._asdict(),
@@ -232,7 +232,7 @@ def together(scopes: Sequence[ScopeStanding]) -> Whole | None:
         return None
     strata = [Stratum(*counts) for figures in judged for counts in figures["strata"]]
     shown = sum(figures["upper_among_all"] <= figures["max_error"] for figures in judged)
-    return Whole(len(judged), shown, sum(each.served for each in strata), served_error(strata, _ALPHA))
+    return Whole(len(judged), shown, sum(stratum.served for stratum in strata), served_error(strata, _ALPHA))
 
 
 def _strata(tallies: Sequence[Tally]) -> list[Stratum]:

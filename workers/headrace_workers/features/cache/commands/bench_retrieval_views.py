@@ -90,7 +90,7 @@ def shown(measured: Measured) -> Shown:
     lost = missed(measured.answered, FUSED)
     title = f"{measured.base}: {len(measured.answered):,} questions, {measured.passages:,} passages"
     tables = [
-        table(title, _QUALITY, [_quality_row(each) for each in found], right=_QUALITY[1:]),
+        table(title, _QUALITY, [_quality_row(quality) for quality in found], right=_QUALITY[1:]),
         table(
             "relevance of the first ten passages",
             _FLOORS,
@@ -102,7 +102,7 @@ def shown(measured: Measured) -> Shown:
         caption = (
             f"nothing right among the first ten: {min(len(lost), measured.limit)} of {len(lost):,}; at which place"
         )
-        rows = [_missed_row(each) for each in lost[: measured.limit]]
+        rows = [_missed_row(missed) for missed in lost[: measured.limit]]
         tables.append(table(caption, _MISSED, rows, right=("line", *LEGS)))
     words = [
         measured.advice,
@@ -171,7 +171,7 @@ def _page(measured: Measured) -> str:
 
 def _by_leg(measured: Measured, found: Sequence[Quality], fused: Quality) -> Section:
     chosen = [number for number, each in enumerate(found) if each is fused]
-    rows = [_quality_row(each) for each in found]
+    rows = [_quality_row(quality) for quality in found]
     return Section(
         "By words, by vectors, and fused",
         plots=[_recall(found), _relevance(measured)],
@@ -220,7 +220,7 @@ def _nothing_right(measured: Measured) -> Section:
     return Section(
         f"Nothing right among the first ten: {len(lost):,}",
         ["At which place each way of ranking has the first that is right; a dash where it has none."],
-        tables=[Table(_MISSED, [_missed_row(each) for each in lost], right=("line", *LEGS), tall=True)],
+        tables=[Table(_MISSED, [_missed_row(missed) for missed in lost], right=("line", *LEGS), tall=True)],
     )
 
 

@@ -131,10 +131,10 @@ def _plain(messages: Sequence[Message], *, tagged: bool) -> tuple[Message, ...]:
     turns: list[Message] = []
     for is_told, some in groupby(messages, key=lambda each: each.role in ("user", "tool")):
         told = list(some)
-        if is_told and any(each.role == "tool" for each in told):
-            turns.append(_turn("user", "\n\n".join(_said(each, names) for each in told)))
+        if is_told and any(turn.role == "tool" for turn in told):
+            turns.append(_turn("user", "\n\n".join(_said(turn, names) for turn in told)))
         else:
-            turns += [_turn("assistant", _called(each, tagged=tagged)) if each.tool_calls else each for each in told]
+            turns += [_turn("assistant", _called(turn, tagged=tagged)) if turn.tool_calls else turn for turn in told]
     return tuple(turns)
 
 

@@ -79,7 +79,7 @@ def openai_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     found = _weakened_or_none(schema)
     if found is None or found.get("type") != "object":
         return None
-    every = [each for each in _objects(found) if set(each.get("required", ())) != set(each["properties"])]
+    every = [part for part in _objects(found) if set(part.get("required", ())) != set(part["properties"])]
     return None if every else found
 
 
@@ -104,7 +104,7 @@ def _weakened_or_none(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     except _Beyond:
         return None
     values = sum(len(part["enum"]) for part in _parts(found) if "enum" in part)
-    properties = sum(len(each["properties"]) for each in _objects(found))
+    properties = sum(len(part["properties"]) for part in _objects(found))
     return None if values > _MOST_VALUES or properties > _MOST_PROPERTIES else found
 
 
@@ -254,7 +254,7 @@ def anthropic_tools(request: Request, model: RemoteModel) -> dict[str, Any]:
         found["tool_choice"] = {"type": "none"}
     system = list(takewhile(lambda each: each.role == "system", messages))
     if system:
-        found["system"] = "\n\n".join(each.content for each in system)
+        found["system"] = "\n\n".join(turn.content for turn in system)
     return {**found, "messages": _anthropic_turns(messages[len(system) :])}
 
 
