@@ -35,8 +35,8 @@ class Canaries:
 
     def shown(self, tenant: str, messages: Sequence[Message]) -> tuple[Message, ...]:
         """Return the conversation as its model is shown it; where it has no system prompt, as it is."""
-        system = _leading(messages)
-        if not system or not self._keys or not self._requested(tenant):
+        system = _leading(messages) if self._keys else ()
+        if not system or not self._requested(tenant):
             return tuple(messages)
         mark = _mark(self._keys[0], tenant, _text(system))
         last = system[-1]
