@@ -192,6 +192,17 @@ def test_applications_are_listed_with_their_newest_version_and_labels(ledger):
     assert len(listed(limit=2)) == 2
 
 
+def test_a_version_of_a_scope_is_found_by_label_or_number(ledger):
+    pushed(ledger, "a", "b")
+    pushed(ledger, "c", scope=SHARED)
+    labelled(ledger, 2)
+    find = ledger.of(Applications).version
+    assert [(v.number, v.label) for at in ("production", "1") if (v := find("shop", "triage", at))] == [
+        (2, PRODUCTION), (1, None),
+    ]  # fmt: skip
+    assert [find(SHARED, "triage", at) for at in ("production", "2", "next")] == [None, None, None]
+
+
 def test_the_last_test_of_a_version_is_kept(ledger):
     applications = ledger.of(Applications)
     pushed(ledger, "a")

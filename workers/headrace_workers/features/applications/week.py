@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from sqlalchemy import select
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.sql.database import clock, reading
+from headrace_workers.core.sql.database import among, clock, reading
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.applications.store import SHARED, tenants_with
 
@@ -44,14 +44,13 @@ def week_of(ledger: Ledger, scope: str, name: str, number: int, metric: str, spa
         since = clock(connection) - int(span.total_seconds() * 1000)
         # A tenant's own application hides the shared one, and its versions have numbers of their own.
         whose = jobs.tenant.notin_(tenants_with(name)) if scope == SHARED else jobs.tenant == scope
-        query = (
-            select(jobs.state, (jobs.ended_at - jobs.accepted_at).label("took"), jobs.sent, jobs.terminal)
-            .where(jobs.application == f"{name}@{number}", jobs.ended_at >= since, whose)
-            .order_by(jobs.ended_at.desc())
-            .limit(_MOST)
-        )
-        rows = connection.execution_options(yield_per=_PAGE).execute(query)
-        ends = [(row.state, row.took, *_read(row.terminal, metric)) for row in rows if not _is_test(row.sent)]
+        newest = select(jobs.id).where(jobs.application == f"{name}@{number}", jobs.ended_at >= since, whose)
+        ids = connection.execute(newest.order_by(jobs.ended_at.desc()).limit(_MOST)).scalars().all()
+        ends = []
+        for start in range(0, len(ids), _PAGE):
+            page = select(jobs.state, (jobs.ended_at - jobs.accepted_at).label("took"), jobs.sent, jobs.terminal)
+            rows = connection.execute(page.where(among(connection, jobs.id, ids[start : start + _PAGE])))
+            ends += [(row.state, row.took, *_read(row.terminal, metric)) for row in rows if not _is_test(row.sent)]
     scores = [score for _, _, score, _ in ends if score is not None]
     took = sorted(took for _, took, _, _ in ends)
     costs = [cost for *_, cost in ends if cost is not None]
