@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError, Unavailable
@@ -13,7 +13,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.stage import RetrySchedule, Stage, Weight
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.features.webhooks.registering import signing_keys
-from headrace_workers.features.webhooks.sender import Letter, Reply
+from headrace_workers.features.webhooks.sender import Letter, Reply, Sender
 from headrace_workers.features.webhooks.signing import Sealer
 from headrace_workers.features.webhooks.store.deliveries import STAGE, Due, Tried
 from headrace_workers.features.webhooks.store.endpoints import Endpoint, Health
@@ -65,17 +65,7 @@ _LATER = 60.0  # where a person has to mend something
 _KEPT_OFF = 5.0  # where the receiver is silent about others; its next answer wakes them
 
 
-class Sends(Protocol):
-    """The sender of letters: see `Sender`."""
-
-    def send(self, endpoint: str, letters: Sequence[Letter], *, probing: bool, patience: int) -> list[Reply | None]:
-        """Return the outcome of each of these letters to one endpoint; None if it was not tried."""
-
-    def others_wait(self, endpoint: str) -> bool:
-        """Return True if letters to this endpoint were left out because it was silent about others."""
-
-
-def deliver(units: Sequence[Unit], *, webhooks: Webhooks, sender: Sends, sealer: Sealer) -> list[Outcome]:
+def deliver(units: Sequence[Unit], *, webhooks: Webhooks, sender: Sender, sealer: Sealer) -> list[Outcome]:
     """Send each delivery to its endpoint; the i-th outcome belongs to the i-th unit.
 
     What is not tried, because its receiver is spared for a while, has cost no attempt.
@@ -93,7 +83,7 @@ class _Desk:
 
     id: str
     webhooks: Webhooks
-    sender: Sends
+    sender: Sender
     sealer: Sealer
 
     def deliver(self, units: Sequence[Unit]) -> Mapping[str, Outcome]:
