@@ -15,6 +15,9 @@ from headrace_workers.features.generation.models.convert import convert
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
+# What a loop raises whose model calls the tool again and again, or writes no fields of the form that it is asked for.
+GIVES_UP = {"langgraph": "GraphRecursionError", "dspy": "AdapterParseError"}
+
 
 def test_agents_of_a_small_model_end_with_a_report(python_clients: PythonClients, node: Node, tmp_path: Path) -> None:
     """Some models answer without the tool, or call it twice. Where they must call it, the report says what it said."""
@@ -27,9 +30,6 @@ def test_agents_of_a_small_model_end_with_a_report(python_clients: PythonClients
         told = run_loops(python_clients, node, {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": key, "MODEL": "qwen"})
     assert told.keys() == set(LOOPS)
     for loop, end in told.items():
-        wrote_no_fields = (
-            loop == "dspy" and end.get("error") == "AdapterParseError"
-        )  # it asks for texts of its own form
-        assert wrote_no_fields or end.get("report", {}).get("city") == "Bern", (loop, end)
+        assert end.get("error") == GIVES_UP.get(loop, "") or end.get("report", {}).get("city") == "Bern", (loop, end)
     for loop in ("openai-agents", "openai-agents by chats"):
         assert told[loop] == {"report": {"city": "Bern", "degrees": 21}, "asked": ["Bern"]}
