@@ -18,7 +18,7 @@ LOOPS: Final = (
 
 def run_loops(python_clients: PythonClients, node: Node, env: Mapping[str, str]) -> dict[str, Any]:
     """Run all loops, and return what each came to."""
-    return json.loads(python_clients.run(PYTHON, env=env)) | json.loads(node.run(JAVASCRIPT, env=env))
+    return json.loads(python_clients.run(PYTHON, env=env, timeout=1_200)) | json.loads(node.run(JAVASCRIPT, env=env))
 
 
 PYTHON: Final = """
@@ -82,7 +82,7 @@ def dspy():
     import dspy
     lm = dspy.LM(f"openai/{MODEL}", api_base=BASE, api_key=KEY, engine="lm15", cache=False, max_tokens=MOST)
     with dspy.context(lm=lm):
-        found = dspy.ReAct("question -> city: str, degrees: int", tools=[weather], max_iters=4)(question=QUESTION)
+        found = dspy.ReAct("question -> city: str, degrees: int", tools=[weather], max_iters=2)(question=QUESTION)
     return Report(city=found.city, degrees=found.degrees)
 
 told = {}

@@ -18,11 +18,11 @@ class PythonClients:
 
     python: Path
 
-    def run(self, script: str, *, env: Mapping[str, str]) -> str:
+    def run(self, script: str, *, env: Mapping[str, str], timeout: float = 240) -> str:
         """Run a script to its end, and return what it printed. It must end well."""
         done = subprocess.run(
-            [self.python, "-I", "-c", script], env={**os.environ, **env}, timeout=240, capture_output=True, text=True,
-            check=False,
+            [self.python, "-I", "-c", script], env={**os.environ, **env}, timeout=timeout, capture_output=True,
+            text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
