@@ -112,8 +112,10 @@ def shared_fields(asked: Mapping[str, Any], asker: RequestContext, allowed: Sequ
         "metadata": _metadata(asked),
         **_headrace_options(asked, allowed),
     }
-    if bulk or asker.lane is Lane.BATCH:  # an application decides otherwise
+    if bulk or asker.lane is Lane.BATCH:
         fields["lane"] = Lane.BATCH
+    elif priority == _URGENT:  # otherwise an application may decide
+        fields["lane"] = Lane.INTERACTIVE
     if asker.deadline is not None:
         fields["deadline"] = _sooner(fields.get("deadline"), asker.deadline)
     return fields
