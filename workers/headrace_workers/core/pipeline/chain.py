@@ -66,9 +66,10 @@ def with_chain(job: Job, context: Mapping[str, Any]) -> Job:
 
 def next_in_chain(job: Job, tried: str) -> str | None:
     """Return the model of a job's chain after the one that was tried; None after the last."""
-    if not isinstance(job, GenerationJob) or tried not in job.chain:
+    if not isinstance(job, GenerationJob) or isinstance(job.model, str):
         return None
-    behind = job.chain[job.chain.index(tried) + 1 :]
+    chain = job.chain
+    behind = chain[chain.index(tried) + 1 :] if tried in chain else ()
     return behind[0] if behind else None
 
 
