@@ -202,6 +202,7 @@ class _Worker:
 def _begin(config: pytest.Config, name: str, base: Path) -> None:
     """Leave to the process that has forked this one what is its own: what is printed, and what is kept of a run."""
     os.environ[RUN] = f"{os.getppid()}"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would these
     plugins = config.pluginmanager
     for other in ("terminalreporter", "lfplugin", "nfplugin", "stepwiseplugin"):
         if plugins.has_plugin(other):

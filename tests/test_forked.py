@@ -63,7 +63,7 @@ def test_each_test_is_reported_with_what_it_said_and_a_process_that_ends_fails_i
     assert "1 failed, 22 passed, 1 warning, 1 error" in told
     assert "UserWarning: UserWarning: warned" in told
     assert "said" in told
-    assert "other" not in told
+    assert "other 7" not in told
 
 
 def test_a_service_that_fails_to_end_is_an_error(run: Run) -> None:

@@ -48,7 +48,13 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
             {
                 "oneOf": [
                     _when("Model, or an application by a model's name", "model", model=_TEXT, application=_NULL),
-                    _when("Chain", "model", model={"type": "array"}, application=_NULL, variables={"maxProperties": 0}),
+                    _when(
+                        "Chain",
+                        "model",
+                        model={"type": "array"},
+                        application=_NULL,
+                        variables={"type": "object", "maxProperties": 0},
+                    ),
                     _when("Application", "application", application=_TEXT, model=_NULL),
                 ]
             },

@@ -14,15 +14,24 @@ from tests.workers.http.served import Gateway
 from headrace_workers.features.applications.resolver import BELIEVED_SECONDS
 from headrace_workers.features.applications.store import Applications
 
+TENANT = "desk"  # other tests have applications of their own
+
 
 @pytest.fixture(scope="module")
 def asking(gateway: Gateway) -> Iterator[openai.OpenAI]:
     """A client of a deployment in which `triage` is in production."""
     applications = gateway.services.ledger.of(Applications)
     plain = definition(job={"model": "echo", "criteria": [{"criterion": "contains", "text": "burns"}]})
-    number, _ = applications.push("default", plain, "ann")
-    applications.move("default", "triage", "production", number, "ann")
-    with openai_of(gateway) as found:
+    number, _ = applications.push(TENANT, plain, "ann")
+    applications.move(TENANT, "triage", "production", number, "ann")
+    with openai_of(gateway, gateway.key(TENANT)) as found:
+        yield found
+
+
+@pytest.fixture
+def desk(gateway: Gateway) -> Iterator[httpx.Client]:
+    """A plain client of that tenant."""
+    with gateway.client(gateway.key(TENANT)) as found:
         yield found
 
 
@@ -96,26 +105,26 @@ def test_what_cannot_be_resolved_is_refused_at_the_door(
 
 
 def test_under_a_key_it_is_one_job_though_the_label_moved(
-    asking: openai.OpenAI, client: httpx.Client, gateway: Gateway
+    asking: openai.OpenAI, desk: httpx.Client, gateway: Gateway
 ) -> None:
     applications = gateway.services.ledger.of(Applications)
     key = {"Idempotency-Key": "label-moved"}
     job = {"application": "keyed", "variables": {"ticket": "It burns"}}
     plain = definition(name="keyed", job={"model": "echo"})
-    first, _ = applications.push("default", plain, "ann")
-    applications.move("default", "keyed", "production", first, "ann")
-    ids = [client.post("/v1/jobs", json=job, headers=key).json()["id"]]
+    first, _ = applications.push(TENANT, plain, "ann")
+    applications.move(TENANT, "keyed", "production", first, "ann")
+    ids = [desk.post("/v1/jobs", json=job, headers=key).json()["id"]]
     second, _ = applications.push(
-        "default",
+        TENANT,
         definition(name="keyed", job={"model": "echo"}, messages=[{"role": "user", "text": "{{ ticket }}!"}]),
         "ann",
     )
-    applications.move("default", "keyed", "production", second, "ann")
-    ids.append(client.post("/v1/jobs", json=job, headers=key).json()["id"])
+    applications.move(TENANT, "keyed", "production", second, "ann")
+    ids.append(desk.post("/v1/jobs", json=job, headers=key).json()["id"])
     assert ids[0] == ids[1]
-    assert client.get(f"/v1/jobs/{ids[0]}?wait=60").json()["end"]["application"]["version"] == 1
+    assert desk.get(f"/v1/jobs/{ids[0]}?wait=60").json()["end"]["application"]["version"] == 1
     third, _ = applications.push(
-        "default",
+        TENANT,
         definition(
             name="keyed",
             job={"model": "echo"},
@@ -123,8 +132,8 @@ def test_under_a_key_it_is_one_job_though_the_label_moved(
         ),
         "ann",
     )
-    applications.move("default", "keyed", "production", third, "ann")
+    applications.move(TENANT, "keyed", "production", third, "ann")
     time.sleep(BELIEVED_SECONDS)
-    assert client.post("/v1/jobs", json=job, headers=key).json()["id"] == ids[0]
-    assert client.post("/v1/jobs", json=job).status_code == 400
-    assert client.post("/v1/jobs", json={**job, "priority": 3}, headers=key).status_code == 400
+    assert desk.post("/v1/jobs", json=job, headers=key).json()["id"] == ids[0]
+    assert desk.post("/v1/jobs", json=job).status_code == 400
+    assert desk.post("/v1/jobs", json={**job, "priority": 3}, headers=key).status_code == 400

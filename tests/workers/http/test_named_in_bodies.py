@@ -116,9 +116,9 @@ NAMES: Final = {
 }  # fmt: skip
 # Fields that name nothing which is kept, or only what the route itself is about.
 _PLAIN: Final = """
-anchor arguments attempts attributes background bytes cache choices chunking_strategy completion_window content
-context criteria criterion data data_source_config days deadline delivered description differs dimensions dry_run
-encoding_format event_type event_types events expires_after expires_after[anchor] expires_after[seconds] file
+anchor application arguments attempts attributes background bytes cache choices chunking_strategy completion_window
+content context criteria criterion data data_source_config days deadline delivered description differs dimensions
+dry_run encoding_format event_type event_types events expires_after expires_after[anchor] expires_after[seconds] file
 fallback_on_refusal filename filters grammar guidance high hints id idempotency_key ignore_case in_prompt instructions
 json_schema keep_old_secret_active_for_24_hours key kind knowledge_filter labels lane language low max_age
 max_completion_tokens max_num_results max_output_tokens max_tokens max_words md5 messages metadata mime_type
@@ -127,7 +127,7 @@ priority prompt purpose
 query question ranker ranking_options reason reference response response_format rewrite_query role safety_identifier
 sampling scale repetition_penalty score_threshold screen seconds seed service_tier share show signature since stop
 store stream stream_options temperature template tenant testing_criteria text then tool_call_id tool_calls tool_choice
-top_k top_p trim type uncertain until url user value variant without_passages
+top_k top_p trim type uncertain until url user value variables variant without_passages
 """
 PLAIN: Final = frozenset(_PLAIN.split())
 # Of URLs: `after` and `before` name a thing of the route's own kind.
