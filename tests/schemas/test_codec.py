@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.schemas.strategies import STRATEGIES
 
 from headrace_schemas import Envelope, GenerationJob, InvalidRecord, Message
-from headrace_schemas.codec import decode, decode_job, decode_value, encode, encode_value
+from headrace_schemas.codec import decode, decode_job, decode_value, encode, encode_given, encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.event_types import (
     EVENTS,
@@ -261,3 +261,8 @@ def test_a_number_may_be_written_in_many_ways(number: str) -> None:
 def test_a_number_that_is_too_large_is_refused_with_its_field(number: str) -> None:
     with pytest.raises(InvalidRecord, match=r"^sampling\.temperature: must be "):
         decode_value(GENERATION, GIVEN_TEMPERATURE % number.encode())
+
+
+@given(STRATEGIES[GENERATION])
+def test_a_job_that_is_sent_without_its_defaults_is_the_same_job(job: GenerationJob) -> None:
+    assert decode_value(GENERATION, encode_given(job)) == job
