@@ -15,6 +15,7 @@ from headrace_schemas.limits import (
     MAX_TEXT,
     MAX_VARIABLES,
     NO_NUL,
+    SHA256,
     Alias,
     Label,
     Name,
@@ -66,7 +67,7 @@ class ApplicationVersion(OutgoingValue):
     name: Annotated[Alias, Field(description="The application.")]
     version: Annotated[int, Field(ge=1, description="The number of the version."), INTEGRAL]
     digest: Annotated[
-        str, StringConstraints(pattern="^[0-9a-f]{64}$"), Field(description="The SHA-256 of all that the version is.")
+        str, StringConstraints(pattern=SHA256), Field(description="The SHA-256 of all that the version is.")
     ]
     label: Annotated[Label | None, Field(description="The label that the job named, if it named one.")] = None
 

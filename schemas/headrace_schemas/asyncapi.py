@@ -12,6 +12,7 @@ from headrace_schemas.event_types import EventType, known_types, types_on
 from headrace_schemas.examples import example_envelope, example_of
 from headrace_schemas.job import JOB_NAMESPACE
 from headrace_schemas.jsonschema import build_json_schema
+from headrace_schemas.limits import SHA256
 from headrace_schemas.topics import INBOUND, Topic
 
 _DESCRIPTION: Final = (
@@ -67,7 +68,7 @@ _EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "ce_applicationversion": {
         "type": "string",
-        "pattern": "^[0-9a-f]{64}$",
+        "pattern": SHA256,
         "description": "The SHA-256 of the application's version that a gateway resolved. Leave it out.",
     },
 }

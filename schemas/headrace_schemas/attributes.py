@@ -19,7 +19,7 @@ MAX_COMPARISONS: Final = 64  # of one filter in all
 LONGEST_KEY: Final = 64
 LONGEST_VALUE: Final = 512
 LARGEST: Final = 1e300  # what every reader of JSON takes for a finite number
-_EXACT: Final = 2**53  # whole numbers up to here are exact for every reader
+EXACT: Final = 2**53  # whole numbers up to here are exact for every reader
 
 
 def kind_of_value(value: Any) -> str | None:
@@ -32,7 +32,7 @@ def kind_of_value(value: Any) -> str | None:
         case str():
             return "text"
         case int() | float():
-            return "whole" if -_EXACT <= value <= _EXACT and value == int(value) else "number"
+            return "whole" if -EXACT <= value <= EXACT and value == int(value) else "number"
     return None
 
 

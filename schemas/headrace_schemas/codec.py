@@ -1,7 +1,7 @@
 """The codec: an event and its envelope, to and from the bytes of a Kafka record."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,15 +22,10 @@ def encode_value(event: Event | JobEvent) -> bytes:
     return event.model_dump_json(exclude_none=True).encode()
 
 
-_TAGGED: Final = ("criteria", "output")  # whose kind stands in a field that nobody needs to give
-
-
 def encode_given(event: Event | JobEvent) -> bytes:
     """Return the event as JSON. Of a generation job's fields only the given ones: an application decides the others."""
     if not isinstance(event, GenerationJob):
         return encode_value(event)
-    if event.model_fields_set.isdisjoint(_TAGGED):
-        return event.model_dump_json(exclude_none=True, exclude_unset=True).encode()
     left_out: dict[str, Any] = dict.fromkeys(type(event).model_fields.keys() - event.model_fields_set, True)
     if "sampling" not in left_out:
         left_out["sampling"] = type(event.sampling).model_fields.keys() - event.sampling.model_fields_set

@@ -13,6 +13,7 @@ from typing import Final
 
 from headrace_schemas.content_type import JSON, NAME, comes_twice
 from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.limits import SHA256
 from headrace_schemas.times import parse_time
 
 Headers = list[tuple[str, bytes]]
@@ -34,7 +35,7 @@ _URI_REFERENCE = re.compile(
 )
 # W3C Trace Context, section 3.2: version, trace id, parent id, flags; later versions may say more behind them.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
-_SHA256 = re.compile("[0-9a-f]{64}")
+_SHA256 = re.compile(SHA256)
 _TRACEPARENT_LENGTH: Final = 55  # of version 00
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, Vali
 from pydantic.types import Strict
 
 from headrace_schemas.application import VariableValue
+from headrace_schemas.attributes import EXACT, LARGEST
 from headrace_schemas.criteria import Criterion
 from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_schemas.limits import (
@@ -23,6 +24,7 @@ from headrace_schemas.limits import (
     MAX_TEXT,
     MAX_VALUE_BYTES,
     MAX_VARIABLES,
+    SHA256,
     Alias,
     Label,
     Name,
@@ -36,9 +38,7 @@ from headrace_schemas.reasons import describe, first_problem
 from headrace_workers.core.templates import BOOLEAN, MAX_STEPS, NUMBER, Shape, Template, TooLong, WrongTemplate
 
 MAX_ENUM: Final = 1_000
-MAX_EXACT: Final = 2**53  # integers up to here are exact for every reader of JSON
 _GATE: Final = re.compile(r"new >= (production( [+-] (0|1|0?\.\d+))?|0|1|0?\.\d+)")
-_LARGEST: Final = 1e300
 _NAMED: Final = 10  # values of an enum, in an error
 
 Line = Annotated[ShortText, Field(min_length=1)]
@@ -118,7 +118,7 @@ class Test(Value):
     ]
     sha256: Annotated[
         str,
-        StringConstraints(pattern="^[0-9a-f]{64}$"),
+        StringConstraints(pattern=SHA256),
         Field(
             description="The SHA-256 of the dataset, which is part of the version. You need not give it: by default it "
             "is that of the file."
@@ -267,8 +267,8 @@ def _typed(variable: Variable, value: Any) -> Any:
 def _adapter(kind: str) -> TypeAdapter[Any]:
     types: Mapping[str, Any] = {
         "text": Text,
-        "integer": Annotated[int, Field(ge=-MAX_EXACT, le=MAX_EXACT), Strict(), INTEGRAL],
-        "number": Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False), Strict()],
+        "integer": Annotated[int, Field(ge=-EXACT, le=EXACT), Strict(), INTEGRAL],
+        "number": Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False), Strict()],
         "boolean": Annotated[bool, Strict()],
         "list": Annotated[tuple[ShortText, ...], Field(max_length=MAX_ITEMS), FAIL_FAST],
     }
