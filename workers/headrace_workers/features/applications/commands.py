@@ -414,11 +414,8 @@ def _own(ledger: "Ledger", name: str, scope: str) -> "Application":
 
 def _known(ledger: "Ledger", name: str, tenant: str | None, shared: bool) -> "tuple[Applications, Application]":
     """Return the application that a tenant's jobs get: its own, else the shared one. Raise NoSuchThing."""
-    from headrace_workers.features.applications.store import SHARED
-
     applications, scope = _applications(ledger), _scope(tenant, shared)
-    found = {app.scope: app for app in applications.listed((scope, SHARED), name=_checked(Alias, name, "name"))}
-    return applications, found.get(scope) or found.get(SHARED) or _own(ledger, name, scope)
+    return applications, applications.visible(scope, _checked(Alias, name, "name")) or _own(ledger, name, scope)
 
 
 def _version(applications: "Applications", app: "Application", at: str) -> "Version":

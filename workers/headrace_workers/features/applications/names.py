@@ -28,8 +28,7 @@ def names(ledger: Ledger, tenant: str, name: str | None) -> Sequence[Mapping[str
     if not _is_name(name):
         return []
     alias, _, at = name.partition("@")
-    by_scope = {app.scope: app for app in applications.listed((tenant, SHARED), name=alias)}
-    app = by_scope.get(tenant) or by_scope.get(SHARED)
+    app = applications.visible(tenant, alias)
     version = app and applications.version(
         app.scope, alias, at or (PRODUCTION if PRODUCTION in app.labels else str(app.newest))
     )

@@ -52,13 +52,12 @@ class ApplicationResolver:
         """Return the version to look up; None for a job that names a model, or a chain."""
         if not isinstance(job, GenerationJob):
             return None
-        name = job.application
-        if name is None:
-            name = job.model if isinstance(job.model, str) else None
-            if name is None or name in self._models or self._models.chain(name) is not None:
+        if job.application is None:
+            model = job.model
+            if not isinstance(model, str) or model in self._models or self._models.chain(model) is not None:
                 return None
-        name, _, at = name.partition("@")
-        return Wanted(job.tenant, name, f"{PINNED}{pinned}" if pinned else at or PRODUCTION)
+        name, at = _named(job)
+        return Wanted(job.tenant, name, f"{PINNED}{pinned}" if pinned else at)
 
     def find(self, wanted: Collection[Wanted]) -> Mapping[Wanted, Version]:
         """Return these versions, without the missing ones. Those of the last second are not looked up. Raise
@@ -91,7 +90,8 @@ class ApplicationResolver:
         definition, fields = _read(found.digest, found.definition)
         _check_fields(job, definition)
         own = render(definition, job.variables)
-        label = None if (at := (job.application or job.model).partition("@")[2]).isdigit() else at or PRODUCTION  # type: ignore[union-attr]
+        _, at = _named(job)
+        label = None if at.isdigit() else at
         version = ApplicationVersion(name=found.name, version=found.number, digest=found.digest, label=label)
         changes: dict[str, Any] = {
             **fields,
@@ -111,6 +111,12 @@ class ApplicationResolver:
         _check_whole(resolved)
         # The application's fields agree with one another, and those of a plain request with any.
         return resolved if job.model_fields_set <= _AGREEING else _agreeing(resolved)
+
+
+def _named(job: GenerationJob) -> tuple[str, str]:
+    """Return the application that a job names, and its label, or its version in digits."""
+    name, _, at = str(job.application or job.model).partition("@")
+    return name, at or PRODUCTION
 
 
 def _unknown(wanted: Wanted) -> UnknownModel:

@@ -376,6 +376,12 @@ def _listed(
     return list(found.values())
 
 
+def _visible(connection: Connection, scope: str, name: str) -> Application | None:
+    """Return the application that jobs of this scope get by this name: their own, else the shared one."""
+    by_scope = {app.scope: app for app in _listed(connection, (scope, SHARED), name=name)}
+    return by_scope.get(scope) or by_scope.get(SHARED)
+
+
 def _note_test(
     connection: Connection,
     scope: str,
@@ -417,6 +423,7 @@ class Applications(LedgerStore):
     note_test = durable(_note_test)
     find = single_read(_find)
     listed = reads(_listed)
+    visible = reads(_visible)
     version = reads(_version)
     versions = reads(_versions)
     history = reads(_history)
