@@ -32,7 +32,7 @@ from headrace_workers.core.ledger.ingest import RecordContent, digest_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.core.pipeline.task import Job
-from headrace_workers.http.batcher import Batcher
+from headrace_workers.http.batcher import Batcher, for_all
 from headrace_workers.http.caller import Caller, check_named
 from headrace_workers.http.errors import KafkaOutage, LedgerOutage, Refusal, Why, stopping
 from headrace_workers.http.limits import Slot, TenantSlots
@@ -110,11 +110,7 @@ class LoadShedding:
         patience: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        def together(wanted: list[frozenset[QueueLane]]) -> list[Pressure]:
-            found = look(frozenset().union(*wanted))
-            return [found] * len(wanted)
-
-        self._look: Batcher[frozenset[QueueLane], Pressure] = Batcher(together, executor, patience=patience)
+        self._look: Batcher[frozenset[QueueLane], Pressure] = Batcher(for_all(look), executor, patience=patience)
         self._most = most
         self._longest_ms = longest * 1000
         self._monotonic = monotonic
@@ -177,11 +173,9 @@ class Admission:
             )
             return [None] * len(calls)
 
-        def find(calls: list[Collection[Hashable]]) -> list[Mapping[Any, Any]]:
-            found = rules.find(frozenset().union(*calls))
-            return [found] * len(calls)
-
-        self._find: Batcher[Collection[Hashable], Mapping[Any, Any]] = Batcher(find, executor, patience=timeouts.ledger)
+        self._find: Batcher[frozenset[Hashable], Mapping[Any, Any]] = Batcher(
+            for_all(rules.find), executor, patience=timeouts.ledger
+        )
 
         def are_known(calls: list[Sequence[RecordContent]]) -> list[bool]:
             return [not ledger.conflict_reasons(contents) for contents in calls]
@@ -254,7 +248,7 @@ class Admission:
         """
         names = [self._rules.wanted(job) for job in jobs]
         resolver = self._rules.resolver
-        if resolver is None or not (wanted := {name for name in names if name is not None}):
+        if resolver is None or not (wanted := frozenset(name for name in names if name is not None)):
             return [self._rules.resolve(job) for job in jobs], [None] * len(jobs)
         found = await self._find.ask(wanted)
         pins = [resolver.pin(found[name]) if name in found else None for name in names]
@@ -273,7 +267,7 @@ class Admission:
     async def is_application(self, tenant: str, name: str) -> bool:
         """Return True if an application answers to this name, and no model. Raise 503 if the ledger does not answer."""
         wanted = self._rules.wanted(GenerationJob.model_construct(tenant=tenant, model=name))
-        return wanted is not None and wanted in await self._find.ask({wanted})
+        return wanted is not None and wanted in await self._find.ask(frozenset({wanted}))
 
     def _check(self, jobs: Sequence[ResolvedJob]) -> None:
         now = milliseconds(self._now())

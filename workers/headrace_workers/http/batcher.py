@@ -12,6 +12,12 @@ from headrace_workers.http.timeouts import LATE
 
 T = TypeVar("T")
 R = TypeVar("R")
+K = TypeVar("K")
+
+
+def for_all(look: Callable[[frozenset[K]], R]) -> Callable[[list[frozenset[K]]], list[R]]:
+    """Return a batcher's call that looks once for what all items want, and gives each the whole answer."""
+    return lambda wanted: [look(frozenset().union(*wanted))] * len(wanted)
 
 
 class Batcher(Generic[T, R]):
