@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.deployment import TWO_WORKERS, deployment
 from bench.ends import Ends, Say
-from bench.flow import ECHO, ECHO_TOKENS, make_home, requests, run
+from bench.flow import ECHO, ECHO_TOKENS, in_turn, make_home, requests, run
 from bench.report import Report, Row, percentile, report, row
 from bench.services import services
 from headrace_producers import Producer
@@ -44,7 +44,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
             for resolved in rates:
                 run(producer, ends, _jobs(min(count, 500), resolved), say)
             for turn in range(turns):
-                for resolved in (False, True) if turn % 2 == 0 else (True, False):
+                for resolved in in_turn((False, True), turn):
                     kind = "jobs of an application" if resolved else "plain jobs"
                     say(f"turn {turn + 1} of {turns}: {count:,} {kind}")
                     rates[resolved].append(run(producer, ends, _jobs(count, resolved), say).rate)

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.deployment import TWO_WORKERS, deployment
 from bench.ends import Ends, Say
-from bench.flow import ECHO, ECHO_TOKENS, SMOLLM2, echo_jobs, make_home, requests, run
+from bench.flow import ECHO, ECHO_TOKENS, SMOLLM2, echo_jobs, in_turn, make_home, requests, run
 from bench.report import Report, Row, percentile, report, row, skipped
 from bench.services import Services, services
 from headrace_producers import Producer
@@ -143,7 +143,7 @@ def _untouched(there: Services, count: int, turns: int, say: Say) -> list[Row]:
         run(producer, ends, jobs[:500], say)
         for turn in range(turns):
             say(f"turn {turn + 1} of {turns}: {count:,} jobs that ask for no cache")
-            for name in sorted(rates, reverse=turn % 2 == 1):  # neither is always the later one, on a larger ledger
+            for name in in_turn(sorted(rates), turn):  # neither is always the later one, on a larger ledger
                 with _still(live.pids["recall"]) if name == "without" else nullcontext():
                     rates[name].append(run(producer, ends, jobs, say).rate)
     of = f"{count:,} echo jobs with cache off"

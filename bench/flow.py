@@ -2,15 +2,16 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.ends import Ends, Say
 from headrace_producers import Producer
 
 REQUESTS = Path(__file__).with_name("requests.jsonl")
+T = TypeVar("T")
 ECHO = "echo"
 ECHO_TOKENS = 16  # the answer of an echo job: moderation reads it, and this is about the plumbing
 SMOLLM2 = "smollm2-135m-instruct"
@@ -56,6 +57,11 @@ def run(producer: Producer, ends: Ends, jobs: Sequence[Mapping[str, Any]], say: 
     published = time.monotonic() - begun
     ended = ends.wait(job_ids, say, keep=keep)
     return Flow(len(jobs), published, ended.last_at - begun, ended.values, job_ids)
+
+
+def in_turn(sides: Iterable[T], turn: int) -> list[T]:
+    """Return the sides in the order of this turn: each is the first as often as the other."""
+    return list(sides)[:: -1 if turn % 2 else 1]
 
 
 def echo_jobs(count: int) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from statistics import median
 
 from bench.deployment import TWO_WORKERS, deployment
 from bench.ends import Ends, Say
-from bench.flow import ECHO, echo_jobs, make_home, run
+from bench.flow import ECHO, echo_jobs, in_turn, make_home, run
 from bench.report import Report, report, row
 from bench.services import services
 from headrace_workers.core.ledger.ledger import Ledger
@@ -36,7 +36,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
             run(producer, ends, list(echo_jobs(min(count, 500))), say)
             spent = receipts = 0
             for turn in range(turns):
-                for limited in (False, True) if turn % 2 == 0 else (True, False):
+                for limited in in_turn((False, True), turn):
                     how = "within" if limited else "without"
                     say(f"turn {turn + 1} of {turns}: {count:,} echo jobs {how} a budget")
                     if limited:

@@ -1,6 +1,5 @@
 """What moderation's own rules take from the plumbing: echo jobs with them and without, in turns."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from statistics import mean
 
@@ -8,7 +7,7 @@ import psutil
 
 from bench.deployment import TWO_WORKERS, Deployment, deployment
 from bench.ends import Ends, Say
-from bench.flow import ECHO, echo_jobs, make_home, run
+from bench.flow import ECHO, echo_jobs, in_turn, make_home, run
 from bench.report import Report, report, row
 from bench.services import services
 
@@ -34,7 +33,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         rates: dict[str, list[float]] = {name: [] for name in live}
         spent: dict[str, list[float]] = {name: [] for name in live}
         for turn in range(turns):
-            for name, of in _order(live, turn):
+            for name, of in in_turn(live.items(), turn):
                 say(f"turn {turn + 1} of {turns}: {count:,} echo jobs {name}")
                 before = _seconds(of)
                 rates[name].append(run(producers[name], ends[name], jobs, say).rate)
@@ -46,12 +45,6 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
                  for name, found in spent.items()]  # fmt: skip
         rows.append(row("with the rules to without", with_rules / without, "ratio", at_least=0.97))
         return report(NAME, there.stack, rows)
-
-
-def _order(live: dict[str, Deployment], turn: int) -> Sequence[tuple[str, Deployment]]:
-    """Each side is the first as often as the other."""
-    sides = list(live.items())
-    return sides if turn % 2 == 0 else sides[::-1]
 
 
 def _seconds(of: Deployment) -> float:
