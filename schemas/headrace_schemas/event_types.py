@@ -13,12 +13,12 @@ from headrace_schemas.events import DeadLetter, JobCancelled, JobEvent, JobHeld,
 from headrace_schemas.job import AnyJob, CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
-from headrace_schemas.review import Review
+from headrace_schemas.review import Review, ReviewDecided
 from headrace_schemas.topics import Topic
 
 Event = (
     AnyJob | CancelJob | Review | Output | Moderated | JobHeld | Result | JobCancelled | DeadLetter | PolicySwitched
-    | PolicyRefused | BreakerOpened | BreakerClosed | BudgetReached | ApplicationLabelled
+    | PolicyRefused | BreakerOpened | BreakerClosed | BudgetReached | ApplicationLabelled | ReviewDecided
 )  # fmt: skip
 
 
@@ -59,6 +59,7 @@ EVENTS: Final = (
     EventType("headrace.breaker.opened.v1", BreakerOpened, Topic.MODELS),
     EventType("headrace.breaker.closed.v1", BreakerClosed, Topic.MODELS),
     EventType("headrace.application.labelled.v1", ApplicationLabelled, Topic.APPLICATIONS),
+    EventType("headrace.review.decided.v1", ReviewDecided, Topic.DECIDED),
 )
 _BY_NAME: Final = {event_type.name: event_type for event_type in EVENTS}
 _BY_CLASS: Final[dict[type, EventType]] = {event_type.cls: event_type for event_type in EVENTS}

@@ -44,7 +44,7 @@ from headrace_schemas.moderation import Finding, ModerationVerdict
 from headrace_schemas.not_judged import NotJudged
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.recall import CacheMode, Recall
-from headrace_schemas.review import Review
+from headrace_schemas.review import Review, ReviewDecided, ReviewedLabel
 
 _TENANT: Final = "shop"
 _KEY: Final = "summary-4711"
@@ -247,6 +247,16 @@ _EVENTS: Final[tuple[Event, ...]] = (
         before=2,
         who="ada",
         why="fewer wrong queues",
+    ),
+    ReviewDecided(
+        item="6f1c2b9e-1d0c-5e5b-9a52-4b8a1f2d7c33",
+        job_id=_JOB_ID,
+        tenant=_TENANT,
+        rule="audit",
+        action="label",
+        labels=(ReviewedLabel(criterion="polite", value=1.0),),
+        who="ada",
+        revision=1,
     ),
 )
 EXAMPLES: Final[dict[str, Event]] = {type_of(event): event for event in _EVENTS}

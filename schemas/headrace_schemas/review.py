@@ -1,6 +1,4 @@
-"""Label of a person about the end of a job: whether it is right by a criterion, or falls under a category of
-moderation.
-"""
+"""People's reviews: labels, the rules by which answers are drawn for review, and decisions."""
 
 import json
 import uuid
@@ -8,8 +6,22 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from headrace_schemas.limits import HazardName, Key, Label, Tenant, WrittenJobId
-from headrace_schemas.model import Value
+from headrace_schemas.application import ApplicationVersion
+from headrace_schemas.limits import (
+    INTEGRAL,
+    MAX_CRITERIA,
+    Alias,
+    HazardName,
+    Key,
+    Label,
+    Name,
+    ShortText,
+    Tenant,
+    Text,
+    WrittenJobId,
+)
+from headrace_schemas.model import OutgoingValue, Value
+from headrace_schemas.moderation import Count, Unit
 from headrace_schemas.times import Time
 from headrace_schemas.uuids import Namespace
 
@@ -70,3 +82,86 @@ class Review(Value):
         """
         parts = [self.tenant, self.job_id, self.kind, self.about, self.value, self.who, self.said_at]
         return _REVIEWS.id_of(json.dumps(parts))
+
+
+MAX_PEOPLE: Final = 10  # who review one item
+MAX_RULES: Final = 32
+
+
+class Below(Value):
+    """The condition that a criterion scored an answer below a value."""
+
+    criterion: Annotated[Label, Field(description="The name of the criterion, or its kind if it has no name.")]
+    value: Annotated[float, Field(gt=0, le=1, description="Scores below this meet the condition.")]
+
+
+class Disagreement(Value):
+    """The condition that two judges, or a judge and a detector of moderation, disagree about an answer.
+
+    A category of moderation counts as 1 where nothing was objected to, and as 0 where something was.
+    """
+
+    between: Annotated[
+        tuple[Label | HazardName, Label | HazardName],
+        Field(description="Two names of criteria or of moderation categories."),
+    ]
+    by: Annotated[float, Field(gt=0, le=1, description="The smallest difference that counts.")] = 0.5
+
+
+class ReviewRule(Value):
+    """A rule by which ended answers are drawn for review. An answer belongs to the first rule whose condition it
+    meets; a rule without a condition takes every answer. Each rule is a stratum.
+    """
+
+    name: Annotated[Alias, Field(description="The name of the rule, and of its queue.")]
+    share: Annotated[float, Field(gt=0, le=1, description="The share of these answers that is drawn.")] = 1.0
+    people: Annotated[int, Field(ge=1, le=MAX_PEOPLE, description="How many people review each of them."), INTEGRAL] = 1
+    below: Annotated[Below | None, Field(description="A low score.")] = None
+    disagreement: Annotated[Disagreement | None, Field(description="A disagreement between machines.")] = None
+    tenant: Annotated[Tenant | None, Field(description="Only answers of this tenant's jobs.")] = None
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        if self.below is not None and self.disagreement is not None:
+            raise ValueError("a rule has one condition: give below or disagreement, and write a second rule")
+        return self
+
+
+DecisionAction = Literal["label", "release", "withhold", "correct"]
+
+
+class ReviewedLabel(OutgoingValue):
+    """What a decision says by one criterion, or of one category of moderation."""
+
+    criterion: Annotated[Label | None, Field(description="The criterion.")] = None
+    category: Annotated[HazardName | None, Field(description="The moderation category, instead of a criterion.")] = None
+    value: Annotated[Unit, Field(description="From 0 (no) to 1 (yes).")]
+
+
+class ReviewDecided(OutgoingValue):
+    """A person decided about a review item. The job goes on, or ends, after this: read `results`."""
+
+    item: Annotated[Key, Field(description="The item.")]
+    job_id: Annotated[WrittenJobId, Field(description="The job.")]
+    tenant: Annotated[Tenant, Field(description="The job's tenant.")]
+    rule: Annotated[Alias, Field(description="The rule that drew it; `held` where the job was held.")]
+    stage: Annotated[Name | None, Field(description="The stage at which the job was held; absent if it has ended.")] = (
+        None
+    )
+    application: Annotated[
+        ApplicationVersion | None, Field(description="The application, where the job named one.")
+    ] = None
+    action: Annotated[
+        DecisionAction,
+        Field(description="What was decided: labels alone, or what becomes of the held job."),
+    ]
+    labels: Annotated[
+        tuple[ReviewedLabel, ...], Field(max_length=2 * MAX_CRITERIA, description="What the person said.")
+    ] = ()
+    corrected: Annotated[
+        Text | None, Field(description="The text that the person wrote instead. It is moderated before it is shown.")
+    ] = None
+    note: Annotated[ShortText | None, Field(description="The reason, or a note.")] = None
+    who: Annotated[Key, Field(description="The person: the name of the API key that signed in.")]
+    revision: Annotated[Count, Field(description="1 for a person's first decision about the item, 2 for the next.")]
+    undone: Annotated[bool, Field(description="True if the person took the decision before it back.")] = False

@@ -33,6 +33,7 @@ class Topic(StrEnum):
     MODELS = "models", "Changes of models: one failed again and again, or answers again."
     BUDGETS = "budgets", "Budgets of tenants and keys, of which a share is spent."
     APPLICATIONS = "applications", "Labels of applications: one names another version."
+    DECIDED = "decided", "Decisions of reviewers. A corrected text is not moderated yet: do not show it to anyone."
 
     def named(self, prefix: str = DEFAULT_PREFIX) -> str:
         """Return this topic's name in Kafka."""

@@ -58,7 +58,7 @@ from headrace_schemas.job import Lane
 from headrace_schemas.min_quality import Attempt, QualityFloor
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
-from headrace_schemas.review import Review
+from headrace_schemas.review import Review, ReviewDecided, ReviewedLabel
 
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40)
 filled = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -344,5 +344,20 @@ STRATEGIES = {
         before=maybe(counts),
         who=texts,
         why=maybe(texts),
+    ),
+    "headrace.review.decided.v1": st.builds(
+        ReviewDecided,
+        item=filled,
+        job_id=job_ids,
+        tenant=tenants,
+        rule=aliases,
+        stage=maybe(names),
+        action=st.sampled_from(["label", "release", "withhold", "correct"]),
+        labels=st.lists(st.builds(ReviewedLabel, criterion=labels, value=units), max_size=2).map(tuple),
+        corrected=maybe(texts),
+        note=maybe(texts),
+        who=filled,
+        revision=counts,
+        undone=st.booleans(),
     ),
 }

@@ -66,6 +66,7 @@ def test_each_event_is_where_its_readers_look() -> None:
         "policies": ["policy.switched.v1", "policy.refused.v1"],
         "models": ["breaker.opened.v1", "breaker.closed.v1"],
         "applications": ["application.labelled.v1"],
+        "decided": ["review.decided.v1"],
     }
 
 

@@ -17,6 +17,7 @@ from headrace_workers.features.knowledge.feature import FEATURE as KNOWLEDGE
 from headrace_workers.features.moderation.feature import FEATURE as MODERATION
 from headrace_workers.features.providers.feature import FEATURE as PROVIDERS
 from headrace_workers.features.quality.feature import FEATURE as QUALITY
+from headrace_workers.features.reviews.feature import FEATURE as REVIEWS
 from headrace_workers.features.spend.feature import FEATURE as SPEND
 from headrace_workers.features.webhooks.feature import FEATURE as WEBHOOKS
 
@@ -37,4 +38,5 @@ FEATURES: Final[tuple[Feature, ...]] = (
     SPEND,
     DATASETS,
     APPLICATIONS,
+    REVIEWS,
 )

@@ -2,9 +2,11 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Float, Index, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, Index, String, Table, Text, text
 
-from headrace_workers.core.tables import METADATA
+from headrace_workers.core.tables import METADATA, partial_index
+
+_OF_ITEM = text("item IS NOT NULL")
 
 LABELS: Final = Table(
     "labels",
@@ -19,7 +21,9 @@ LABELS: Final = Table(
     Column("said_at", BigInteger, nullable=False),
     Column("probability", Float),  # with which the job was drawn to be labelled, if that is known
     Column("taken_at", BigInteger, nullable=False),
+    Column("item", String(36)),  # the review item whose decision it is; absent for a label that was sent or imported
     Index("labels_about", "tenant", "kind", "about", "job_id"),
+    partial_index("labels_of_items", "item", where=_OF_ITEM),
 )
 
 # Of jobs that are no more: what was said of them by the criteria and categories that people label.

@@ -1,0 +1,1 @@
+"""Reviews: answers that people decide about, and the estimates that come of it."""
