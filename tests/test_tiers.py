@@ -10,16 +10,10 @@ from tests import tiers
 
 CONFTEST = """
 import pytest
-from tests.costs import Costs
-from tests.forked import Forks
-from tests.tiers import Guard, arrange, has_no_unit_test, mark, shares
-
-def pytest_addoption(parser):
-    parser.addoption("--processes", type=int, default=0)
+from tests.tiers import FilesAndGroups, Guard, arrange, has_no_unit_test, mark
 
 def pytest_configure(config):
     config.pluginmanager.register(Guard())
-    config.pluginmanager.register(Forks(config.getoption("processes"), Costs(), shares))
 
 def pytest_ignore_collect(collection_path, config):
     return config.option.markexpr == "unit" and collection_path.suffix == ".py" and has_no_unit_test(collection_path)
@@ -29,6 +23,9 @@ def pytest_collection_modifyitems(items):
     mark(items)
     yield
     arrange(items)
+
+def pytest_xdist_make_scheduler(config, log):
+    return FilesAndGroups(config, log)
 
 @pytest.fixture(scope="session")
 def apache_kafka(service_folder):
@@ -128,8 +125,8 @@ def test_a_tier_is_derived(run, tier, tests):
 
 def test_long_tiers_begin_first_and_files_of_a_service_go_to_one_process(run):
     asks = {f"test_service_{number}.py": "def test_service(apache_kafka): pass" for number in range(6)}
-    found = run(TESTS | asks, "--verbose", "--processes", "2")
-    done = re.findall(r"\[(p\d)\] .* PASSED (\S+)::", found)
+    found = run(TESTS | asks, "--verbose", "--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+    done = re.findall(r"\[(gw\d)\] .* PASSED (\S+)::", found)
     assert len(done) == 16
     assert len({process for process, file in done if "test_service" in file}) == 1
     alone = re.findall(r"(\S+)::\S+ PASSED", run(TESTS | asks, "--verbose"))
@@ -150,8 +147,9 @@ def test_size(size): pass
         "test_alone.py": slow + "\n".join(f"def test_{number}(): pass" for number in range(8)),
         "test_shared.py": slow + shared,
     }
-    found = run(files, "--verbose", "-m", "slow", "--processes", "2")
-    done = re.findall(r"\[(p\d)\] .* PASSED (\S+)::(\S+)", found)
+    arguments = ["-m", "slow", "--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    found = run(files, "--verbose", *arguments)
+    done = re.findall(r"\[(gw\d)\] .* PASSED (\S+)::(\S+)", found)
     assert len(done) == 11
     assert len({process for process, file, _ in done if "alone" in file}) == 2
     assert len({process for process, file, _ in done if "shared" in file}) == 1

@@ -9,16 +9,19 @@
 A tier is a marker of the test: `pytest -m unit` selects it. Such a run does not import modules without unit tests.
 """
 
+import json
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 TIERS: Final = ("chaos", "acceptance", "integration", "unit")  # a run begins with those that wait longest
 
@@ -119,30 +122,26 @@ def arrange(items: list[pytest.Item]) -> None:
 
     Long files at the end of a parallel run would leave all processes but one idle.
     """
-    items[:] = [item for share in shares(items) for item in share]
-
-
-def shares(items: Iterable[pytest.Item]) -> list[list[pytest.Item]]:
-    """Return the tests in order, in lists that one process of a parallel run has: files in a group, or a file.
-
-    Each test of a file whose slow tests share nothing is on its own.
-    """
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    groups: dict[str, list[list[pytest.Item]]] = {}
-    alone: list[list[pytest.Item]] = []
-    for tests in files.values():
-        if group := group_of(tests):
-            groups.setdefault(group, []).append(tests)
-        else:
-            alone += [[item] for item in tests] if _can_be_split(tests) else [tests]
-    together = [list(chain(*_longest_first(groups[name]))) for name in sorted(groups)]
-    return together + _longest_first(alone)
+    groups = {path: group_of(tests) for path, tests in files.items()}
+    alone = {path for path, tests in files.items() if not groups[path] and _can_be_split(tests)}
+    seconds = {path: sum(map(_seconds, tests)) for path, tests in files.items()}
 
+    def place(item: pytest.Item) -> tuple[bool, str, float]:
+        group = groups[item.path]
+        expected = _seconds(item) if item.path in alone else seconds[item.path]
+        return group is None, group or "", -expected
 
-def _longest_first(shared: list[list[pytest.Item]]) -> list[list[pytest.Item]]:
-    return sorted(shared, key=lambda tests: sum(map(_seconds, tests)), reverse=True)
+    items.sort(key=place)
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw0":
+        scopes = {
+            item.nodeid.partition("::")[0]: groups[item.path]
+            for item in items
+            if groups[item.path] or item.path in alone
+        }
+        _scopes_file(os.environ["PYTEST_XDIST_TESTRUNUID"]).write_text(json.dumps(scopes), encoding="utf-8")
 
 
 def _can_be_split(tests: list[pytest.Item]) -> bool:
@@ -164,6 +163,32 @@ def _seconds(item: pytest.Item) -> float:
     call = getattr(item, "callspec", None)
     by_parameter = call is not None and any(mark.name == "slow" for mark in call.marks)
     return max(expected, _SLOW_PARAMETER_SECONDS if by_parameter else _SLOW_SECONDS)
+
+
+class FilesAndGroups(LoadFileScheduling):
+    """A group of files goes to one process of a parallel run, and any other file to whichever is free.
+
+    So does each test of a file whose tests share nothing. The process that shares files out collects none: it reads
+    what the first of the others has noted: by file, its group, or None where each of its tests is on its own.
+    """
+
+    _scopes: dict[str, str | None] | None = None
+
+    def schedule(self) -> None:
+        """Share the files out, once all processes have collected them."""
+        if self._scopes is None:
+            file = _scopes_file(self.nodes[0].workerinput["testrunuid"])
+            self._scopes = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            file.unlink(missing_ok=True)  # nothing was noted where a path of the command line is not there
+        super().schedule()
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return (self._scopes or {}).get(file, file) or nodeid
+
+
+def _scopes_file(run: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"headrace-scopes-{run}.json"
 
 
 class Guard:

@@ -49,6 +49,8 @@ _TESTS = (
 _FLAGS = (
     "-p",
     "no:cacheprovider",
+    "-p",
+    "no:xdist",
     "--reruns",
     "1",
     "-m",

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.forked import RUN
 
 from headrace_workers.features.generation.models.pull import pull
 
@@ -24,7 +23,7 @@ def minilm(quantization: str, factory: pytest.TempPathFactory) -> Path:
 
 
 def _home_with(name: str, quantization: str, factory: pytest.TempPathFactory) -> Path:
-    alone = RUN not in os.environ
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
     home = (factory.getbasetemp() if alone else factory.getbasetemp().parent) / f"{name}-{quantization}"
     home.mkdir(exist_ok=True)
     with (home / "lock").open("w") as lock:

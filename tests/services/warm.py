@@ -22,8 +22,6 @@ from functools import cache
 from pathlib import Path
 from typing import Final, cast
 
-from tests.forked import RUN
-
 from headrace_workers.runtime.embedded import child_processes
 from headrace_workers.runtime.embedded.child_processes import Child, ChildFailed, ChildSpec, last_words, set_aside, stop
 
@@ -175,7 +173,7 @@ def _address() -> str:
     """Where the process that forks listens. The processes of a parallel run share one, which ends with the run: with
     the process that has started them all, and with this one where it runs alone.
     """
-    run = os.environ.get(RUN)
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     folder = Path(_TEMPORARY) / f"headrace-warm-{run}" if run else Path(tempfile.mkdtemp(prefix="headrace-warm-"))
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
