@@ -113,6 +113,7 @@ def test_a_label_is_kept_as_it_was_said(ledger, judged):
     assert row._asdict() == {
         "id": row.id, "tenant": "a", "job_id": job_id, "kind": "criterion", "about": "right", "value": 0.25,
         "who": "ann", "said_at": round(NOON.timestamp() * 1_000), "probability": 0.5, "taken_at": row.taken_at,
+        "item": None,
     }  # fmt: skip
 
 
@@ -138,7 +139,7 @@ def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
     judged(score(), tenant="b")
     flagged = judged(categories={"profanity": True, "secrets": False})
     ledger.of(Labels).add([review(first), review(flagged, criterion=None, category="profanity")])
-    rows, verdicts = ledger.of(Labels).with_verdicts("a")
+    rows, verdicts, _ = ledger.of(Labels).with_verdicts("a")
     assert len(rows) == 2
     assert sorted(verdicts) == sorted(
         [
@@ -149,7 +150,7 @@ def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
             Verdict(flagged, "category", "profanity", None, 1.0),
         ]
     )
-    assert ledger.of(Labels).with_verdicts("b") == ([], [])
+    assert ledger.of(Labels).with_verdicts("b") == ([], [], [])
 
 
 def test_what_is_labelled_outlives_the_jobs(ledger, judged):

@@ -86,8 +86,13 @@ def test_uneven_labels_count_by_what_they_were_drawn_with():
     assert isinstance(some.mean, Undefined)
     assert isinstance(some.agreement, Undefined)
     assert "give it with all, or with none" in some.agreement.reason
-    two = of([1.0], [1, 1], item=[0, 0], probability=[0.5, 0.25])
-    assert isinstance(two.mean, Undefined)
+
+
+def test_labels_of_one_job_by_two_draws_count_by_the_probability_of_either():
+    """1 − (1 − 0.5)·(1 − 0.25) = 0.625: as much as the other job's single draw. The same draw twice is one draw."""
+    found = of([1.0, 0.0], [1, 1, 1, 0], item=[0, 0, 0, 1], probability=[0.5, 0.25, 0.25, 0.625])
+    assert isinstance(found.mean, Corrected)
+    assert found.mean.value == pytest.approx(0.5)
 
 
 def test_degrees_are_averaged_and_not_counted_as_yes_or_no():

@@ -1,4 +1,4 @@
-"""From labels and verdicts to arrays: with which probability each was drawn."""
+"""From labels, verdicts and what a queue drew to arrays: with which probability each was drawn, and labelled."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 
 from headrace_workers.features.quality.assessment import assess, by_subject
+from headrace_workers.features.quality.estimates import Undefined
 from headrace_workers.features.quality.ppi import Corrected
-from headrace_workers.features.quality.store import Verdict
+from headrace_workers.features.quality.store import Sampled, Verdict
 
 NEVER = 2**62
 
 
-def label(job: object, value: float, probability: float | None = None) -> Any:
+def label(job: object, value: float, probability: float | None = None, item: str | None = None) -> Any:
     return SimpleNamespace(
-        job_id=str(job), kind="criterion", about="right", value=value, who="ann", said_at=1, probability=probability
-    )
+        job_id=str(job), kind="criterion", about="right", value=value, who="ann", said_at=1, probability=probability,
+        item=item,
+    )  # fmt: skip
 
 
 def verdict(job: object, value: float | None, probability: float | None) -> Verdict:
@@ -85,3 +87,115 @@ def test_where_all_are_judged_nothing_is_drawn() -> None:
     (found,) = by_subject([label("a", 1.0)], [verdict("a", 1.0, None)]).values()
     assert found.judged is None
     assert np.isnan(found.probability).all()
+
+
+def queue(rule: str, scores: list[float], answered: int, passes: float, probability: float = 0.5) -> tuple[Any, ...]:
+    """A rule's draws of jobs with these scores: labels of the first so many, verdicts of all, and the draws."""
+    jobs = [f"{rule}-{number}" for number in range(len(scores))]
+    return (
+        [label(job, passes, probability, f"item-{job}") for job in jobs[:answered]],
+        [verdict(job, score, None) for job, score in zip(jobs, scores, strict=True)],
+        [
+            Sampled(f"item-{job}", job, rule, probability, "done" if number < answered else "open")
+            for number, job in enumerate(jobs)
+        ],
+    )
+
+
+def mean_of(*draws: tuple[Any, ...]) -> Corrected | Undefined:
+    """The mean that these tell."""
+    labels, verdicts, samples = ([row for draw in draws for row in draw[part]] for part in range(3))
+    (found,) = by_subject(labels, verdicts, samples).values()
+    return assess(found, NEVER).mean
+
+
+def test_labels_count_by_the_response_rate_of_their_rule_and_quarter_of_scores() -> None:
+    """What is labelled of 20 jobs stands for all 20, be it 10 or 5: by rule, and by quarter of the machine's value."""
+    few, many = queue("low", [0.1] * 20, 5, 0.0), queue("audit", [0.1] * 20, 10, 1.0)
+    by_rule = mean_of(few, many)
+    assert isinstance(by_rule, Corrected)
+    assert by_rule.value == pytest.approx(0.5)
+    low, high = queue("a", [0.1] * 20, 5, 0.0), queue("b", [0.9] * 20, 10, 1.0)
+    one_rule = (high[0], high[1], [each._replace(rule="a") for each in high[2]])
+    by_quarter = mean_of(low, one_rule)
+    assert isinstance(by_quarter, Corrected)
+    assert by_quarter.value == pytest.approx(0.5)
+
+
+def test_a_class_with_few_answers_joins_its_rule() -> None:
+    """Two answers are too few for a rate: with the others of the rule that has none, or all of the rule."""
+    two, none, many = queue("a", [0.1] * 10, 2, 0.0), queue("a2", [0.4] * 10, 3, 0.0), queue("a3", [0.9] * 10, 5, 1.0)
+    merged = [(part[0], part[1], [each._replace(rule="a") for each in part[2]]) for part in (two, none, many)]
+    found = mean_of(*merged)
+    assert isinstance(found, Corrected)
+    assert found.value == pytest.approx(1 / 3)  # 2 + 3 answers stand for 20 jobs
+    found = mean_of(merged[0], merged[2])
+    assert isinstance(found, Corrected)
+    assert found.value == pytest.approx(5 / 7)  # a class of two would stand for half of the jobs
+
+
+def test_an_item_that_two_people_labelled_is_one_answer() -> None:
+    few, many = queue("low", [0.1] * 20, 5, 0.0), queue("audit", [0.1] * 20, 10, 1.0)
+    found = mean_of(few, (many[0] * 2, many[1], many[2]))
+    assert isinstance(found, Corrected)
+    assert found.value == pytest.approx(0.5)
+
+
+def test_a_job_that_two_rules_drew_counts_by_both_though_one_of_them_has_no_label() -> None:
+    """Held jobs are all drawn and half of them labelled: an audit's label of another held job counts little more."""
+    held = queue("held", [0.9] * 10, 5, 1.0, 1.0)
+    audit = queue("audit", [0.1] * 10, 10, 0.0, 0.1)
+    again = Sampled("again", "held-9", "audit", 0.1, "done")
+    labels = [*held[0], *audit[0], label("held-9", 1.0, 0.1, "again")]
+    (found,) = by_subject(labels, [*held[1], *audit[1]], [*held[2], *audit[2], again]).values()
+    assert found.queued is not None
+    by_job = found.queued.labelled
+    assert by_job[0] == pytest.approx(0.5)
+    assert by_job[9] == pytest.approx(1 - 0.5 * (1 - 0.1))
+
+
+def test_a_rule_of_which_nobody_labelled_anything_has_no_estimate_unless_it_takes_all() -> None:
+    """Held jobs without labels are left out of the mean; what an audit drew cannot be."""
+    heard = queue("audit", [0.1] * 10, 10, 1.0)
+    found = mean_of(heard, queue("low", [0.9] * 7, 0, 0.0))
+    assert isinstance(found, Undefined)
+    assert found.reason == "nobody has labelled any of the 7 answers that the rule low drew"
+    labels, verdicts, samples = queue("held", [0.9] * 7, 0, 0.0, 1.0)
+    (left,) = by_subject([*heard[0], *labels], [*heard[1], *verdicts], [*heard[2], *samples]).values()
+    assert len(left.machine) == 10
+    assert isinstance(assess(left, NEVER).mean, Corrected)
+
+
+def test_draws_without_a_label_are_counted_and_bound_the_mean() -> None:
+    """By what became of them: nothing is assumed of who labels what."""
+    labels, verdicts, samples = queue("audit", [0.1] * 300, 200, 1.0)
+    labels[:50] = [label(each.job_id, 0.0, 0.5, each.item) for each in labels[:50]]
+    samples[250:] = [each._replace(state="skipped") for each in samples[250:]]
+    (found,) = by_subject(labels, verdicts, samples).values()
+    said = assess(found, NEVER)
+    assert said.missing == {"open": 50, "skipped": 50}
+    assert said.bounds is not None
+    assert said.bounds.low < 150 / 300 < said.bounds.low + 0.1
+    assert said.bounds.high - 0.1 < 250 / 300 < said.bounds.high
+
+
+def test_imported_labels_count_as_they_did() -> None:
+    """Beside a queue's: by their own probability, or not at all together. So do labels of items of long ago."""
+    drawn = queue("audit", [0.1] * 10, 10, 0.0)
+    imported = [verdict("x", 0.9, None)]
+    mixed = mean_of(drawn, ([label("x", 1.0, 0.05)], imported, []))
+    assert isinstance(mixed, Corrected)
+    assert mixed.value == pytest.approx(0.5)
+    of_long_ago = mean_of(drawn, ([label("x", 1.0, 0.05, "item-x")], imported, []))
+    assert of_long_ago == mixed
+    uneven = mean_of(drawn, ([label("x", 1.0)], imported, []))
+    assert isinstance(uneven, Undefined)
+    assert "give it with all, or with none" in uneven.reason
+
+
+def test_answers_without_a_verdict_are_asked_about_too() -> None:
+    """Their response rate is that of all draws without one."""
+    few, many = queue("low", [0.1] * 20, 5, 0.0), queue("audit", [0.1] * 20, 10, 1.0)
+    found = mean_of((few[0], [], few[2]), (many[0], [], many[2]))
+    assert isinstance(found, Corrected)
+    assert found.value == pytest.approx(0.5)

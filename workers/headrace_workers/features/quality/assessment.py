@@ -6,7 +6,7 @@ neither right nor wrong, and counts for the mean alone. Where there is no number
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
@@ -23,10 +23,10 @@ from headrace_workers.features.cache.calibration.error_bounds import (
 )
 from headrace_workers.features.quality.agreement import alpha, kappa, raw_agreement
 from headrace_workers.features.quality.detection_rates import DetectionRates, rates
-from headrace_workers.features.quality.estimates import Estimate, Floats, Ints, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Floats, Interval, Ints, Undefined
 from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
 from headrace_workers.features.quality.reliability import Reliability, reliability
-from headrace_workers.features.quality.store import PassRate, Verdict
+from headrace_workers.features.quality.store import PassRate, Sampled, Verdict
 
 _PART: Final = 0.5  # of alpha, for the labels from before; the rest is for the fresh ones
 
@@ -81,11 +81,27 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Queued:
+    """The draws of a review queue, with a row an item; 0 where it drew none.
+
+    `asked` is the probability with which an item was drawn, `labelled` that with which it was drawn and labelled: the
+    first, times the response rate of its class. `missing` counts what was drawn and has no label, by what became of it.
+    `silent` are the rules, with how many items each drew, of which nobody labelled any.
+    """
+
+    asked: Floats
+    labelled: Floats
+    missing: Mapping[str, int]
+    silent: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Labelled:
     """All verdicts of one kind, and the labels of some.
 
     `machine` has a row an item, NaN where there is no verdict. Of each label: `item` is the row, `value` from 0 to 1,
-    `who` a number for each person, `said_at` when (ms), and `probability` that with which its item was drawn, or NaN.
+    `who` a number for each person, `said_at` when (ms), and `probability` that with which its item was drawn, or NaN; 0
+    where a review queue drew it (`queued`).
     `judged` has a row an item, too: with which probability it was drawn to be judged; None where all are.
     `not_judged` counts items without a verdict by the code of the reason, where that is known.
     """
@@ -98,15 +114,18 @@ class Labelled:
     probability: Floats
     judged: Floats | None = None
     not_judged: Mapping[str, int] = field(default_factory=dict)
+    queued: Queued | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
     """The results of an assessment.
 
-    `contested` counts items that people disagree about; `among_people` is Krippendorff's α.
+    `contested` counts items that people disagree about; `among_people` is Krippendorff's α. `missing` counts items that
+    a review queue drew and nobody labelled.
 
-    `rates` are of a verdict of yes against labels of yes; `mean` is the true mean over all items.
+    `rates` are of a verdict of yes against labels of yes; `mean` is the true mean over all items, and `bounds` are
+    where it would be if people found all missing items wrong, or all right.
     """
 
     labels: int
@@ -116,11 +135,13 @@ class Assessment:
     both: int
     contested: int
     not_judged: Mapping[str, int]
+    missing: Mapping[str, int]
     agreement: Estimate | Undefined
     kappa: Estimate | Undefined
     among_people: Estimate | Undefined
     rates: DetectionRates | Undefined
     mean: Corrected | Undefined
+    bounds: Interval | None
     reliability: Reliability | Undefined
     drift: Drift | Undefined
 
@@ -147,11 +168,13 @@ def assess(of: Labelled, fresh_since: int, level: float = 0.95) -> Assessment:
         both=int(both.sum()),
         contested=_contested(of),
         not_judged=of.not_judged,
+        missing={} if of.queued is None else of.queued.missing,
         agreement=reason or raw_agreement(labelled.yes, labelled.right, labelled.drawn, level=level),
         kappa=reason or kappa(labelled.yes, labelled.right, probability=labelled.drawn, level=level),
         among_people=_among_people(of, whole, level),
         rates=reason or rates(labelled.yes, labelled.right, labelled.drawn, level=level),
         mean=corrected_mean(of, level),
+        bounds=mean_bounds(of, level),
         reliability=reason or _reliability(labelled, level),
         drift=reason or _drift(of, human, decided, labelled, fresh_since),
     )
@@ -164,6 +187,24 @@ def corrected_mean(of: Labelled, level: float = 0.95) -> Corrected | Undefined:
         return drawn
     human = by_item(of.value, of.item, len(of.machine))
     return true_mean(Verdicts(of.machine, human, drawn, judged=of.judged), level)
+
+
+def mean_bounds(of: Labelled, level: float = 0.95) -> Interval | None:
+    """Return from where to where the mean goes, with its error, if people found all items wrong, or all right, that a
+    review queue drew and nobody labelled; None without such items.
+
+    Nothing is assumed about who labels what.
+    """
+    if of.queued is None or not of.queued.missing or (~np.isnan(of.probability)).sum() < len(of.probability):
+        return None
+    human = by_item(of.value, of.item, len(of.machine))
+    drawn, missing = _union(of, of.queued.asked), np.isnan(human) & (of.queued.asked > 0)
+    ends = [
+        true_mean(Verdicts(of.machine, np.where(missing, value, human), drawn, judged=of.judged), level)
+        for value in (0.0, 1.0)
+    ]
+    low, high = (end.interval for end in ends if isinstance(end, Corrected))
+    return Interval(low.low, high.high, level, "all that is missing wrong, and all right")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -180,17 +221,32 @@ class _LabelledVerdicts:
 
 
 def _drawn(of: Labelled) -> Floats | Undefined | None:
-    """Return the probability with which each item was drawn; None where no label states it."""
+    """Return the probability with which each item was drawn, and labelled; None where no label states it."""
     known = ~np.isnan(of.probability)
     if not known.any():
         return None
     if not known.all():
         return _UNEVEN
-    found = np.full(len(of.machine), np.nan)
-    found[of.item] = of.probability
-    if (found[of.item] != of.probability).any():
-        return Undefined("labels of one job name different probabilities with which it was drawn")
-    return found
+    if of.queued is None:
+        return _union(of, np.zeros(len(of.machine)))
+    for rule, count in of.queued.silent.items():
+        return Undefined(f"nobody has labelled any of the {count:,} answers that the rule {rule} drew")
+    return _union(of, of.queued.labelled)
+
+
+def _union(of: Labelled, queued: Floats) -> Floats:
+    """Return the probability that at least one of the draws took an item: what a queue drew, and each other draw, which
+    labels of one item tell apart by its probability. All are independent of each other.
+    """
+    draws = np.unique(np.stack([of.item, of.probability], axis=1), axis=0)
+    taken = queued.copy()
+    # p + q − p·q, one draw of each item after the other: a single one keeps its probability to the last digit.
+    while len(draws):
+        _, first = np.unique(draws[:, 0], return_index=True)
+        rows, probability = draws[first, 0].astype(np.int64), draws[first, 1]
+        taken[rows] += probability - taken[rows] * probability
+        draws = np.delete(draws, first, axis=0)
+    return taken
 
 
 def _contested(of: Labelled) -> int:
@@ -242,7 +298,9 @@ class Subject(NamedTuple):
     version: str | None
 
 
-def by_subject(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> dict[Subject, Labelled]:
+def by_subject(
+    labels: Sequence[Any], verdicts: Sequence[Verdict], samples: Sequence[Sampled] = ()
+) -> dict[Subject, Labelled]:
     """Return labels by subject, from rows of the ledger. A label of a job without a known verdict has no version."""
     versions = {(verdict.job_id, verdict.kind, verdict.about): verdict.version for verdict in verdicts}
     items: defaultdict[Subject, dict[str, float]] = defaultdict(dict)
@@ -258,19 +316,32 @@ def by_subject(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> dict[Subje
         if verdict.probability is not None:
             drawn[subject][verdict.job_id] = verdict.probability
     for label in labels:
-        subject = Subject(label.kind, label.about, versions.get((label.job_id, label.kind, label.about)))
-        items[subject].setdefault(label.job_id, np.nan)
-        labels_of[subject].append(label)
-    ordered = sorted(labels_of, key=lambda subject: (subject.kind, subject.about, subject.version or ""))
-    return {
-        subject: _labelled_rows(items[subject], labels_of[subject], drawn[subject], silent[subject])
-        for subject in ordered
-    }
+        key = (label.job_id, label.kind, label.about)
+        labels_of[Subject(label.kind, label.about, versions.get(key))].append(label)
+    found = dict[Subject, Labelled]()
+    for subject in sorted(labels_of, key=lambda subject: (subject.kind, subject.about, subject.version or "")):
+        of_it, known = labels_of[subject], items[subject]
+        asked = [sample for sample in samples if sample.job_id in known]
+        if any(label.item is not None and label.job_id not in known for label in of_it):
+            # People are asked about answers without a verdict, too.
+            asked += [each for each in samples if (each.job_id, subject.kind, subject.about) not in versions]
+        found[subject] = _labelled_rows(known, of_it, drawn[subject], silent[subject], asked)
+    return found
 
 
 def _labelled_rows(
-    items: dict[str, float], labels: Sequence[Any], drawn: Mapping[str, float], silent: Mapping[str, int]
+    items: dict[str, float],
+    labels: Sequence[Any],
+    drawn: Mapping[str, float],
+    silent: Mapping[str, int],
+    samples: Sequence[Sampled],
 ) -> Labelled:
+    answered = {label.item for label in labels if label.item is not None}
+    samples, unlabelled = _without_silent(samples, answered)
+    labelled = {label.job_id for label in labels}
+    items = {job_id: value for job_id, value in items.items() if job_id in labelled or job_id not in unlabelled}
+    for job in (*samples, *labels):
+        items.setdefault(job.job_id, np.nan)
     places = {job_id: place for place, job_id in enumerate(items)}
     people: dict[str, int] = {}
     machine = np.array(list(items.values()), dtype=np.float64)
@@ -280,19 +351,80 @@ def _labelled_rows(
     if judged is not None and np.isnan(probability).all() and not np.isnan(machine[item]).any():
         # People looked at what was judged, which not every job had the same chance of.
         probability = judged[item]
+    sampled = {sample.item for sample in samples}
     return Labelled(
         machine=machine,
         item=item,
         value=np.array([label.value for label in labels], dtype=np.float64),
         who=np.array([people.setdefault(label.who, len(people)) for label in labels], dtype=np.int64),
         said_at=np.array([label.said_at for label in labels], dtype=np.int64),
-        probability=probability,
+        probability=np.where([label.item in sampled for label in labels], 0.0, probability),
         judged=judged,
         not_judged=silent,
+        queued=_queued(samples, places, machine, answered) if samples else None,
     )
 
 
-def pass_rates(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> list[PassRate]:
+_QUARTERS: Final = 4  # of the scale of a machine's value
+_NO_VERDICT: Final = _QUARTERS  # the class behind them
+_JOINED: Final = _QUARTERS + 1
+_LEAST_ANSWERS: Final = 5  # of a class of its own
+
+
+def _without_silent(samples: Sequence[Sampled], answered: Collection[str]) -> tuple[list[Sampled], set[str]]:
+    """Return the samples of rules that tell something, and the jobs of the rules that do not: nobody labelled any, but
+    the rule takes all that it fits (held jobs), so that the mean is that of all others.
+
+    A rule that drew next to nothing tells nothing either, until somebody labels it.
+    """
+    count, heard = Counter(each.rule for each in samples), {each.rule for each in samples if each.item in answered}
+    whole = {each.rule for each in samples} - {each.rule for each in samples if each.probability < 1.0} - heard
+    kept = [
+        each
+        for each in samples
+        if each.rule in heard or (each.rule not in whole and count[each.rule] >= _LEAST_ANSWERS)
+    ]
+    return kept, {each.job_id for each in samples if each.rule in whole} - {each.job_id for each in kept}
+
+
+def _queued(
+    samples: Sequence[Sampled], places: Mapping[str, int], machine: Floats, answered: Collection[str]
+) -> Queued:
+    row = np.array([places[each.job_id] for each in samples], dtype=np.int64)
+    probability = np.array([each.probability for each in samples], dtype=np.float64)
+    labelled = np.array([each.item in answered for each in samples], dtype=np.bool_)
+    rules, rule = np.unique([each.rule for each in samples], return_inverse=True)
+    value = machine[row]
+    quarter = np.minimum(_QUARTERS - 1, np.nan_to_num(value) * _QUARTERS).astype(np.int64)
+    rates = _response_rates(rule, np.where(np.isnan(value), _NO_VERDICT, quarter), labelled)
+    not_asked, not_labelled = np.ones(len(machine)), np.ones(len(machine))
+    np.multiply.at(not_asked, row, 1.0 - probability)
+    np.multiply.at(not_labelled, row, 1.0 - probability * rates)
+    silent = np.bincount(rule, labelled) == 0
+    return Queued(
+        1.0 - not_asked,
+        1.0 - not_labelled,
+        Counter(each.state for each in samples if each.item not in answered),
+        {str(rules[place]): int((rule == place).sum()) for place in np.flatnonzero(silent)},
+    )
+
+
+def _response_rates(rule: Ints, quarter: Ints, labelled: Bools) -> Floats:
+    """Return the share of each item's class that is labelled. A class is a rule and a quarter of the machine's values.
+
+    The classes of a rule with fewer than `_LEAST_ANSWERS` labels are one; if that has too few, the rule is one class.
+    """
+    size, joined = _JOINED + 1, rule * (_JOINED + 1) + _JOINED
+    classes = rule * size + quarter
+    few = np.bincount(classes, labelled)[classes] < _LEAST_ANSWERS
+    classes = np.where(few, joined, classes)
+    of_class = np.bincount(classes, labelled, minlength=int(joined.max()) + 1)
+    whole = (np.bincount(rule, few)[rule] > 0) & (of_class[joined] < _LEAST_ANSWERS)
+    classes = np.where(whole, joined, classes)
+    return np.asarray((np.bincount(classes, labelled) / np.maximum(1, np.bincount(classes)))[classes])
+
+
+def pass_rates(labels: Sequence[Any], verdicts: Sequence[Verdict], samples: Sequence[Sampled] = ()) -> list[PassRate]:
     """Return one pass rate for each criterion and version; none where it is undefined.
 
     A label counts whose job's verdict is among these: others may be of a question that was another one then.
@@ -301,7 +433,7 @@ def pass_rates(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> list[PassR
     labels = [label for label in labels if (label.job_id, label.kind, label.about) in known]
     found = [
         _rate(subject.about, subject.version or "", of)
-        for subject, of in by_subject(labels, verdicts).items()
+        for subject, of in by_subject(labels, verdicts, samples).items()
         if subject.kind == "criterion"
     ]
     return [rate for rate in found if rate is not None]

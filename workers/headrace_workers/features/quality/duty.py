@@ -53,9 +53,9 @@ class LiveRates:
     def _work_out(self, tenant: str) -> None:
         from headrace_workers.features.quality.assessment import pass_rates
 
-        labels, verdicts = self._ledger.of(Labels).with_verdicts(tenant, MOST_JOBS)
+        labels, verdicts, samples = self._ledger.of(Labels).with_verdicts(tenant, MOST_JOBS)
         try:
-            rates = pass_rates(labels, verdicts)
+            rates = pass_rates(labels, verdicts, samples)
         except (ValueError, ArithmeticError) as error:  # of one tenant's figures: the others have theirs
             log(DUTY, logging.ERROR, Action.STEP_FAILED, f"no pass rate: {type(error).__name__}", tenant=tenant)
             rates = []

@@ -1,14 +1,18 @@
 """The quality feature: people's labels, and the agreement of verdicts with them."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import ExtensionPoint, Feature
 
 if TYPE_CHECKING:  # most processes do without it
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.quality.store import Sampled
+
+SAMPLES: "Final[ExtensionPoint[Callable[[Connection, str], Sequence[Sampled]]]]" = ExtensionPoint()
+"""What was drawn of a tenant's answers for people to label, be it labelled or not."""
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:

@@ -17,6 +17,7 @@ from headrace_workers.core.sql.database import among, clock, insert, now_ms, rea
 from headrace_workers.core.sql.paging import by_pages
 from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.core.tables import JOBS
+from headrace_workers.features.quality.feature import SAMPLES
 from headrace_workers.features.quality.tables import LABELS, RATES, VERDICTS
 
 # Verdicts of machines about jobs, by criterion and by category of moderation: read from jobs' ends, and kept longer.
@@ -45,6 +46,20 @@ class Verdict(NamedTuple):
     value: float | None
     probability: float | None = None
     not_judged: str | None = None
+
+
+class Sampled(NamedTuple):
+    """An answer that a review queue drew for people to look at.
+
+    `rule` is its stratum, `probability` that with which it was drawn. `state` says what became of it, in a word: it
+    matters where there is no label.
+    """
+
+    item: str
+    job_id: str
+    rule: str
+    probability: float
+    state: str
 
 
 def verdicts_in(job_id: str, end: bytes, wanted: Collection[VerdictKey]) -> list[Verdict]:
@@ -218,14 +233,17 @@ class Labels(LedgerStore):
         with writing(self._engine) as tx:
             return tx.execute(delete(LABELS).where(which.clause)).rowcount
 
-    def with_verdicts(self, tenant: str, most: int = MOST_JOBS) -> tuple[list[Row[Any]], list[Verdict]]:
-        """Return a tenant's labels, and the verdicts of its `most` newest jobs by the criteria and categories that they
-        are about.
+    def with_verdicts(self, tenant: str, most: int = MOST_JOBS) -> tuple[list[Row[Any]], list[Verdict], list[Sampled]]:
+        """Return a tenant's labels, the verdicts of its `most` newest jobs by the criteria and categories that they are
+        about, and what review queues drew.
         """
         with reading(self._engine) as tx:
             rows = list(tx.execute(select(LABELS).where(LABELS.c.tenant == tenant)).all())
             wanted = {(row.kind, row.about) for row in rows}
-            return rows, list(read_verdicts(tx, tenant, wanted, most)) if wanted else []
+            if not wanted:
+                return rows, [], []
+            samples = [sample for drawn in SAMPLES.values() for sample in drawn(tx, tenant)]
+            return rows, list(read_verdicts(tx, tenant, wanted, most)), samples
 
 
 def add_reviews(connection: Connection, reviews: Sequence[Review]) -> Added:

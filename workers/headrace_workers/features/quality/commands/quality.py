@@ -41,8 +41,8 @@ def quality(
     found: list[tuple[str, Any, Any]] = []
     strange: list[str] = []
     for name in sorted({row.tenant for row in ledger.of(Labels).counted(tenant)}):
-        labels, verdicts = ledger.of(Labels).with_verdicts(name)
-        found += [(name, subject, assess(of, since)) for subject, of in by_subject(labels, verdicts).items()]
+        labels, verdicts, samples = ledger.of(Labels).with_verdicts(name)
+        found += [(name, subject, assess(of, since)) for subject, of in by_subject(labels, verdicts, samples).items()]
         strange += views.strange(name, [(row.kind, row.about) for row in labels], verdicts)
     if html is not None:
         write_page(html, quality_page(found))

@@ -46,6 +46,11 @@ def words(tenant: str, subject: Subject, of: Assessment) -> Iterator[str]:
     if of.not_judged:
         counts = sorted(of.not_judged.items(), key=lambda each: (-each[1], each[0]))
         yield f"  not judged: {', '.join(f'{code} {count:,}' for code, count in counts)}"
+    if of.missing:
+        counts = sorted(of.missing.items(), key=lambda each: (-each[1], each[0]))
+        yield f"  drawn for review and not labelled: {', '.join(f'{count:,} {state}' for state, count in counts)}"
+    if of.bounds is not None:
+        yield f"  if people found all of these wrong, or all right: {of.bounds.low:.3f} to {of.bounds.high:.3f}"
     if of.contested:
         yield f"  of {of.contested:,} jobs people said both"
     if not isinstance(of.among_people, Undefined):
@@ -84,6 +89,8 @@ def document(tenant: str, subject: Subject, of: Assessment) -> dict[str, Any]:
         "jobs_with_both": of.both,
         "contested": of.contested,
         "not_judged": dict(of.not_judged),
+        "missing": dict(of.missing),
+        "bounds": None if of.bounds is None else asdict(of.bounds),
         **{name: asdict(value) for name, value in _numbers(of).items()},
     }
 
