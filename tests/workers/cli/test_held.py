@@ -49,6 +49,8 @@ def test_what_is_held_is_listed(call: Call, held: list[str]):
     assert [job in out for job in held] == [True, True, False, False]
     assert said == "only the 2 that wait longest are shown: --limit shows more\n"
     assert "[a" in out  # no markup
+    assert call("moderation", "held", "list", "--tenant", "shop") == (0, "", "nothing is held\n")
+    assert len(call("moderation", "held", "list", "--tenant", "default", "--json")[1].splitlines()) == 3
     _, out, said = call("moderation", "held", "list", "-n", "3")
     assert (held[2] in out, said) == (True, "")
 

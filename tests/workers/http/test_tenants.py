@@ -1,7 +1,13 @@
 """A tenant sees its own alone: every route is walked with another's key."""
 
 import httpx
-from tests.workers.http.served import Gateway
+from sqlalchemy import update
+from tests.services.eventually import eventually
+from tests.workers.http.served import IDLE, Gateway
+
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import NEVER, STEPS
 
 JOB = {"model": "echo", "prompt": "x"}
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -58,6 +64,19 @@ def an_eval(client: httpx.Client) -> str:
     return str(client.post("/v1/evals", json=asked).json()["id"])
 
 
+def a_held_job(client: httpx.Client, ledger: Ledger) -> str:
+    """A held job of the client's tenant, of a model that nobody runs."""
+    job_id = str(client.post("/v1/jobs", json={"model": IDLE, "prompt": "x"}).json()["id"])
+    held = update(STEPS).where(STEPS.c.job_id == job_id).values(state="held", held_at=1_000, ready_at=NEVER)
+
+    def hold() -> bool:
+        with writing(ledger.engine) as tx:
+            return bool(tx.execute(held).rowcount)
+
+    eventually(hold)
+    return job_id
+
+
 # How the first tenant comes by a thing of which a path has the id, by the name of the parameter.
 OTHERS = {
     "job_id": a_job,
@@ -69,8 +88,13 @@ OTHERS = {
     "vector_store_id": a_store,
     "eval_id": an_eval,
 }
+# The same for things that are made in the ledger, too.
+IN_LEDGER = {"held_job_id": a_held_job}
 # What must be said where nothing is no request.
-BODIES = {"/v1/evals/{eval_id}/runs": {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}}}
+BODIES = {
+    "/v1/evals/{eval_id}/runs": {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}},
+    "/v1/held/{held_job_id}/withhold": {"reason": "x"},
+}
 # A thing within another, of which test_vector_stores.py and test_evals.py walk the paths; and what is of no tenant.
 APART = ("{store_file_id}", "{file_batch_id}", "{run_id}", "{model}")
 
@@ -84,7 +108,7 @@ def walked(gateway: Gateway) -> list[tuple[str, str]]:
 
 def test_every_operation_about_a_thing_is_walked(gateway: Gateway):
     found = {part.strip("{}") for _, path in walked(gateway) for part in path.split("/") if part.startswith("{")}
-    assert found == set(OTHERS), "a path parameter without a thing of the first tenant's"
+    assert found == OTHERS.keys() | IN_LEDGER.keys(), "a path parameter without a thing of the first tenant's"
 
 
 def test_what_is_another_tenant_s_is_not_there(gateway: Gateway):
@@ -92,6 +116,8 @@ def test_what_is_another_tenant_s_is_not_there(gateway: Gateway):
         jobs = []
         for method, path in walked(gateway):
             things = {name: make(own) for name, make in OTHERS.items() if f"{{{name}}}" in path}
+            ledger = gateway.services.ledger
+            things |= {name: make(own, ledger) for name, make in IN_LEDGER.items() if f"{{{name}}}" in path}
             jobs += [things["job_id"]] if "job_id" in things else []
             url = path.format(**things)
             body = BODIES.get(path, {}) if method in ("post", "put", "patch") else None
@@ -107,7 +133,7 @@ def test_no_route_is_open_by_mistake(gateway: Gateway):
     opened = {"/healthz", "/readyz"}
     paths = gateway.server.config.app.openapi()["paths"]
     ids = {
-        **dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"),
+        **dict.fromkeys([*OTHERS, *IN_LEDGER], "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"),
         "store_file_id": "file-1",
         "file_batch_id": "vsfb_1",
         "run_id": "evalrun_1",

@@ -14,11 +14,14 @@ from headrace_workers.http.errors import Refusal, Why
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a request comes. `key_id` names the key without giving it away."""
+    """On whose behalf a request comes. `key_id` names the key without giving it away. `name` is who signs in with the
+    key: its name, or its id if it has none; empty without a key.
+    """
 
     tenant: str
     scopes: frozenset[Scope]
     key_id: str
+    name: str
 
     def may(self, scope: Scope) -> bool:
         """Return whether the key has this scope."""

@@ -27,7 +27,10 @@ from headrace_workers.core.sql.database_errors import Unwritable
 from headrace_workers.http.openai import Refused
 
 # Paths of headrace begin so; any other path is, or could be, one of OpenAI's, whose client may have lost its /v1.
-NATIVE: Final = ("/v1/jobs", "/v1/evaluations", "/v1/usage", "/healthz", "/readyz", "/metrics", "/openapi.json")
+NATIVE: Final = (
+    "/v1/jobs", "/v1/evaluations", "/v1/usage", "/v1/reviews", "/v1/held", "/v1/labels", "/healthz", "/readyz",
+    "/metrics", "/openapi.json",
+)  # fmt: skip
 
 # OpenAI's resources that headrace has no counterpart for, by the first part of their paths; what to use instead, if
 # there is something.

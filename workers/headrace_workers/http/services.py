@@ -1,6 +1,7 @@
 """Services that routes work with. `wiring/build_gateway.py` builds them once a process; the application starts them."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
@@ -35,6 +36,7 @@ STREAMS_AT_A_TIME: Final = 100  # of one tenant, in one gateway
 _ABANDONED_SECONDS: Final = 60.0
 _PROBE_SECONDS: Final = 10.0  # for a write that is under way at the end
 _ABANDONED_AT_ONCE: Final = 100
+_JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a job by `wait=`
 
 
@@ -134,7 +136,7 @@ class Services:
         """Return the state of a job of this tenant. Raise 404 if there is none. Simultaneous requests share one
         look-up.
         """
-        found = await self._standings.ask(job_id)
+        found = await self._standings.ask(job_id) if _JOB_ID.fullmatch(job_id) else None
         if found is None or found.tenant != tenant:
             raise no_job()
         return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, text, tuple_, update
 
 from headrace_schemas import Category
 from headrace_workers.core.ledger import accepted, accounting, change_feed, incidents
@@ -340,12 +340,18 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def held(connection: Connection, limit: int = 100) -> list[Row[Any]]:
-    """Return the held steps, longest first: job, tenant, stage, reason, since when (ms), and when each is tried again
-    by itself; NEVER if a person must decide.
+def held(
+    connection: Connection, limit: int = 100, tenant: str | None = None, after: tuple[int, str] | None = None
+) -> list[Row[Any]]:
+    """Return the held steps, of all tenants or of one, longest first: job, tenant, stage, reason, since when (ms), and
+    when each is tried again by itself; NEVER if a person must decide. `after`, a time and a job: only steps behind it.
     """
-    query = select(*_COLUMNS).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD).order_by(STEPS.c.held_at)
-    return [*connection.execute(query.limit(limit))]
+    query = select(*_COLUMNS).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD)
+    if tenant is not None:
+        query = query.where(JOBS.c.tenant == tenant)
+    if after is not None:
+        query = query.where(tuple_(STEPS.c.held_at, STEPS.c.job_id) > after)
+    return [*connection.execute(query.order_by(STEPS.c.held_at, STEPS.c.job_id).limit(limit))]
 
 
 def of_job(connection: Connection, job_id: str) -> Row[Any] | None:

@@ -50,7 +50,7 @@ class Keyring:
         """Return the caller of a request. Refuse it with 401 if its key is nobody's."""
         if self._open_to is not None:
             _only_from_here(request)
-            return Caller(self._open_to, frozenset(all_scopes()), OPEN)
+            return Caller(self._open_to, frozenset(all_scopes()), OPEN, "")
         if not key:
             raise Refusal(
                 Why.UNAUTHORIZED, "give an API key: `Authorization: Bearer hr_…`, made by `headrace keys create`"
@@ -59,7 +59,7 @@ class Keyring:
         row = await self._row(token) if token is not None else None
         if token is None or row is None or not row.valid or not hmac.compare_digest(row.digest, token.digest):
             raise Refusal(Why.UNAUTHORIZED, "the API key is not valid: it is mistyped, revoked, or has expired")
-        return Caller(row.tenant, granted(row.scopes), row.id)
+        return Caller(row.tenant, granted(row.scopes), row.id, row.name.strip() or row.id)
 
     async def _row(self, token: Token) -> KeyRow | None:
         now = self._monotonic()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # most processes do without it
 def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.moderation import api
 
-    return (api.router,)
+    return (api.router, api.held)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:

@@ -59,6 +59,11 @@ class HeldJob(BaseModel):
     again_at: Moment
     reason: str | None
 
+    @property
+    def id(self) -> str:
+        """Return the job's id, by which lists of these are paged."""
+        return self.job_id
+
     @classmethod
     def of(cls, row: Any) -> Self:
         """Return the view of a held step."""
@@ -72,8 +77,9 @@ class HeldText(HeldJob):
     text: str | None
 
     @classmethod
-    def with_texts(cls, row: Any, asked: str | None, text: str | None) -> Self:
+    def of(cls, row: Any) -> Self:
         """Return the view of a held step with its texts."""
+        asked, text = _texts(row)
         return cls(**_held(row), asked=asked, text=text)
 
 
@@ -90,3 +96,19 @@ def _held(row: Any) -> dict[str, Any]:
         "again_at": None if needs_person else row.again,
         "reason": row.reason,
     }
+
+
+def _texts(row: Any) -> tuple[str | None, str | None]:
+    """Return the question, and the text that is held: an answer, or the text of a moderation job."""
+    from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
+    from headrace_schemas.codec import decode_job, decode_value
+    from headrace_workers.features.moderation.step import text_of
+
+    job = decode_job(row.kind, row.payload)
+    event = None if row.event is None else decode_value(row.event_type, row.event)
+    question = job.question if isinstance(job, GenerationJob) else job.input if isinstance(job, EvaluationJob) else None
+    if isinstance(event, Output):
+        return question, text_of(event.answer)
+    if isinstance(event, Moderated):
+        return question, None if event.answer.text is None else text_of(event.answer)
+    return question, job.output if isinstance(job, EvaluationJob) else getattr(job, "input", None)

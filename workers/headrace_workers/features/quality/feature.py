@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import ExtensionPoint, Feature
+from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
+    from fastapi import APIRouter
     from sqlalchemy import Connection, Table
 
     from headrace_workers.core.ledger.hooks import Hooks
@@ -13,6 +15,16 @@ if TYPE_CHECKING:  # most processes do without it
 
 SAMPLES: "Final[ExtensionPoint[Callable[[Connection, str], Sequence[Sampled]]]]" = ExtensionPoint()
 """What was drawn of a tenant's answers for people to label, be it labelled or not."""
+
+REVIEWS_READ: Final = Scope("reviews:read")
+REVIEWS_WRITE: Final = Scope("reviews:write")
+REVIEWS_TEXTS: Final = Scope("reviews:texts")  # texts that moderation has not allowed
+
+
+def _routers() -> "Sequence[APIRouter]":
+    from headrace_workers.features.quality import api
+
+    return (api.router,)
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -50,4 +62,13 @@ def _tables() -> "Sequence[Table]":
     return tables_in(tables)
 
 
-FEATURE = Feature(name="quality", tables=_tables, commands=_commands, hooks=_hooks, status=_status, metrics=_metrics)
+FEATURE = Feature(
+    name="quality",
+    tables=_tables,
+    routers=_routers,
+    commands=_commands,
+    scopes=(REVIEWS_READ, REVIEWS_WRITE, REVIEWS_TEXTS),
+    hooks=_hooks,
+    status=_status,
+    metrics=_metrics,
+)

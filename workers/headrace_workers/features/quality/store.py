@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, select, tuple_
 
 from headrace_schemas.errors import Category
 from headrace_schemas.event_types import EVENTS
@@ -175,19 +176,24 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Labels of a tenant about a criterion or category; of one person or job alone, where they are named."""
+    """Labels of a tenant: about a criterion or category, and of one person or job alone, where they are named."""
 
     tenant: str
-    kind: str
-    about: str
+    kind: str | None = None
+    about: str | None = None
     who: str | None = None
     job_id: str | None = None
 
     @property
     def clause(self) -> ColumnElement[bool]:
         """Return the condition on their rows."""
-        exact = ((LABELS.c.who, self.who), (LABELS.c.job_id, self.job_id))
-        mine = and_(LABELS.c.tenant == self.tenant, LABELS.c.kind == self.kind, LABELS.c.about == self.about)
+        exact = (
+            (LABELS.c.kind, self.kind),
+            (LABELS.c.about, self.about),
+            (LABELS.c.job_id, self.job_id),
+            (LABELS.c.who, self.who),
+        )
+        mine = LABELS.c.tenant == self.tenant
         return and_(mine, *(column == value for column, value in exact if value is not None))
 
 
@@ -222,6 +228,21 @@ class Labels(LedgerStore):
             query = query.where(LABELS.c.tenant == tenant)
         with reading(self._engine) as tx:
             yield from by_pages(tx, query, [LABELS.c.said_at, LABELS.c.id])
+
+    def page(self, which: Which, after: str | None, limit: int) -> list[Row[Any]] | None:
+        """Return so many of these, by criterion or category and by job, behind the label of the id `after`; None if
+        there is no such label.
+        """
+        keys = (LABELS.c.kind, LABELS.c.about, LABELS.c.job_id, LABELS.c.id)
+        query = select(LABELS).where(which.clause).order_by(*keys).limit(limit)
+        with reading(self._engine) as tx:
+            if after is not None:
+                one = select(*keys).where(LABELS.c.tenant == which.tenant, LABELS.c.id == after)
+                last = tx.execute(one).first()
+                if last is None:
+                    return None
+                query = query.where(tuple_(*keys) > tuple(last))
+            return list(tx.execute(query).all())
 
     def count(self, which: Which) -> int:
         """Count these."""
@@ -276,6 +297,22 @@ def take_reviews(connection: Connection, sent: Sequence[ReceivedReview]) -> list
         )
         for place, reason in sorted(refused.items())
     ]
+
+
+def review_of(row: Row[Any]) -> Review:
+    """Return the label of a row."""
+    value = {"label": bool(row.value)} if row.value in (0.0, 1.0) else {"score": row.value}
+    return Review.model_validate(
+        {
+            "job_id": row.job_id,
+            "tenant": row.tenant,
+            row.kind: row.about,
+            **value,
+            "who": row.who,
+            "when": datetime.fromtimestamp(row.said_at / 1000, UTC),
+            "probability": row.probability,
+        }
+    )
 
 
 def _row(review: Review) -> dict[str, Any]:

@@ -1,17 +1,12 @@
 """The reviews feature: the queue of answers that people decide about."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from headrace_workers.core.feature import Feature
-from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from sqlalchemy import Table
-
-REVIEWS_READ: Final = Scope("reviews:read")
-REVIEWS_WRITE: Final = Scope("reviews:write")
-REVIEWS_TEXTS: Final = Scope("reviews:texts")  # texts that moderation has not allowed
 
 
 def _tables() -> "Sequence[Table]":
@@ -24,5 +19,4 @@ def _tables() -> "Sequence[Table]":
 FEATURE = Feature(
     name="reviews",
     tables=_tables,
-    scopes=(REVIEWS_READ, REVIEWS_WRITE, REVIEWS_TEXTS),
 )

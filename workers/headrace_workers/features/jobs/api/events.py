@@ -14,7 +14,7 @@ from starlette.types import Scope as ASGIScope
 from headrace_workers.cli.job_views import StepObject, job_json
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.scopes import JOBS_READ
-from headrace_workers.features.jobs.api.jobs import Reads, is_over, standing_of
+from headrace_workers.features.jobs.api.jobs import Reads, is_over
 from headrace_workers.http.caller import admit, bearer
 from headrace_workers.http.errors import ANSWERS, STREAM, Refusal
 from headrace_workers.http.services import Services, Wired
@@ -89,7 +89,7 @@ async def follow(
 
     A state that passes between two looks is left out. The stream also ends when the key is revoked.
     """
-    standing = await standing_of(services, caller, job_id)
+    standing = await services.standing(job_id, caller.tenant)
     slot = await services.streams.take(caller.tenant)
     stream = _stream(request, services, job_id, standing, last_event_id)
     return _Held(

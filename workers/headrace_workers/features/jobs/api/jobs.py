@@ -1,7 +1,6 @@
 """Jobs over HTTP: sent, looked at, waited for and cancelled, and how the API describes them."""
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
@@ -25,7 +24,7 @@ from headrace_workers.http.errors import ANSWERS, PROBLEM, REFERENCES, Refusal, 
 from headrace_workers.http.hangup import while_here
 from headrace_workers.http.idempotency import Key
 from headrace_workers.http.routes import fast_route
-from headrace_workers.http.services import LONGEST_WAIT, Services, Wired, no_job
+from headrace_workers.http.services import LONGEST_WAIT, Services, Wired
 
 USUAL_KIND: Final = "generation"
 _LONGEST_KEY: Final = 256
@@ -35,7 +34,6 @@ router = APIRouter(tags=["jobs"])
 sending = APIRouter(tags=["jobs"], route_class=fast_route(JOBS_WRITE))
 showing = APIRouter(tags=["jobs"], route_class=fast_route(JOBS_READ))
 _JSON: Final = "application/json"
-_JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 Writes = Annotated[Caller, needs(JOBS_WRITE)]
 Reads = Annotated[Caller, needs(JOBS_READ)]
 Trace = Annotated[str | None, Header(description="W3C Trace Context. All events of the job carry it.")]
@@ -184,33 +182,26 @@ async def send(
 @showing.get("/v1/jobs/{job_id}", response_model=JobObject, responses=ANSWERS)
 async def show(job_id: str, request: Request, caller: Reads, services: Wired, wait: Wait = 0.0) -> Response:
     """Return a job. With `wait`, return it when it has ended or the time is over."""
-    standing = await standing_of(services, caller, job_id)
+    standing = await services.standing(job_id, caller.tenant)
     if wait and not is_over(standing):
         ended = await while_here(request, services.waiter.stands([job_id], wait))
-        standing = ended.get(job_id) or await standing_of(services, caller, job_id)
+        standing = ended.get(job_id) or await services.standing(job_id, caller.tenant)
     return Response(job_json(job_id, standing), media_type=_JSON)
 
 
 @router.delete("/v1/jobs/{job_id}", response_model=JobObject, responses=ANSWERS)
 async def cancel(job_id: str, caller: Writes, services: Wired) -> Response:
     """Cancel a job and return it. A job that has ended stays as it is."""
-    standing = await standing_of(services, caller, job_id)
+    standing = await services.standing(job_id, caller.tenant)
     if not is_over(standing):
         await services.cancel([job_id], caller.tenant, "")
-        standing = await standing_of(services, caller, job_id)
+        standing = await services.standing(job_id, caller.tenant)
     return Response(job_json(job_id, standing), media_type=_JSON)
 
 
 def is_over(standing: Standing) -> bool:
     """Return True if the job has ended."""
     return state_of(standing) in _OVER
-
-
-async def standing_of(services: Services, caller: Caller, job_id: str) -> Standing:
-    """Return the state of a job of the caller's. Raise 404 if there is none."""
-    if not _JOB_ID.fullmatch(job_id):
-        raise no_job()
-    return await services.standing(job_id, caller.tenant)
 
 
 async def admit_jobs(

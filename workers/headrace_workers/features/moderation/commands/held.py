@@ -37,6 +37,7 @@ def register(moderation: typer.Typer) -> None:
 
 
 def list_held(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's jobs")] = None,
     limit: Annotated[int, limit_option("the number of jobs, the longest held first")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
@@ -44,7 +45,7 @@ def list_held(
 
     Example: `headrace moderation held list --json`
     """
-    found: list[Any] = need_ledger().held(limit + 1)
+    found: list[Any] = need_ledger().held(limit + 1, tenant)
     if as_json:
         for row in found[:limit]:
             put_view(HeldJob.of(row))
@@ -73,7 +74,7 @@ def show(
     row = need_ledger().held_of(job)
     if row is None:
         raise NotHeld(f"{job}: it is not held; `headrace moderation held list` shows held jobs")
-    view = HeldText.with_texts(row, *_texts(row))
+    view = HeldText.of(row)
     if as_json:
         put_view(view)
         return
@@ -83,22 +84,6 @@ def show(
     ):  # fmt: skip
         if text is not None:
             put(f"{name}: {printable(text)}")
-
-
-def _texts(row: Any) -> tuple[str | None, str | None]:
-    """Return the question, and the text that is held: an answer, or the text of a moderation job."""
-    from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
-    from headrace_schemas.codec import decode_job, decode_value
-    from headrace_workers.features.moderation.step import text_of
-
-    job = decode_job(row.kind, row.payload)
-    event = None if row.event is None else decode_value(row.event_type, row.event)
-    question = job.question if isinstance(job, GenerationJob) else job.input if isinstance(job, EvaluationJob) else None
-    if isinstance(event, Output):
-        return question, text_of(event.answer)
-    if isinstance(event, Moderated):
-        return question, None if event.answer.text is None else text_of(event.answer)
-    return question, job.output if isinstance(job, EvaluationJob) else getattr(job, "input", None)
 
 
 def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:

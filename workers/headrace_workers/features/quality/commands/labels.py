@@ -1,8 +1,7 @@
 """`headrace labels`: what people say of jobs' ends, taken in from files, listed, and written out again."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Annotated, Any, BinaryIO, Final
+from typing import Annotated, BinaryIO, Final
 
 import typer
 from pydantic import ValidationError
@@ -120,10 +119,10 @@ def export(tenant: _TenantOption = None) -> None:
     Example: `headrace labels export > labels.jsonl`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.store import Labels
+    from headrace_workers.features.quality.store import Labels, review_of
 
     for row in need_ledger().of(Labels).all(tenant):
-        put_bytes(_review(row).model_dump_json(exclude_none=True).encode())
+        put_bytes(review_of(row).model_dump_json(exclude_none=True).encode())
 
 
 def remove(
@@ -158,21 +157,6 @@ def remove(
         be_sure(f"Remove {count:,} label{'s' if count != 1 else ''} {these}?", "nothing was removed")
     removed = labels.remove(which)
     say(f"{removed:,} label{'s' if removed != 1 else ''} {these} {'are' if removed != 1 else 'is'} removed")
-
-
-def _review(row: Any) -> Review:
-    value = {"label": bool(row.value)} if row.value in (0.0, 1.0) else {"score": row.value}
-    return Review.model_validate(
-        {
-            "job_id": row.job_id,
-            "tenant": row.tenant,
-            row.kind: row.about,
-            **value,
-            "who": row.who,
-            "when": datetime.fromtimestamp(row.said_at / 1000, UTC),
-            "probability": row.probability,
-        }
-    )
 
 
 def _checked(stream: BinaryIO, name: str, tenant: str) -> Iterator[tuple[int, Review]]:
