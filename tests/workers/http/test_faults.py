@@ -94,7 +94,8 @@ RESOURCES = [
     ("GET", "/v1/webhook_endpoints/we_1/deliveries"),
     ("GET", "/v1/responses/resp_7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"), ("POST", "/v1/responses"),
     ("POST", "/v1/chat/completions"), ("POST", "/v1/embeddings"), ("POST", "/v1/moderations"),
-    ("GET", "/v1/held"), ("GET", "/v1/labels"), ("POST", "/v1/labels"), ("GET", "/v1/usage?from=2026-11-01&to=2026-11-02"),
+    ("GET", "/v1/held"), ("GET", "/v1/labels"), ("POST", "/v1/labels"),
+    ("GET", "/v1/usage?from=2026-11-01&to=2026-11-02"),
 ]  # fmt: skip
 BODIES = {
     "/v1/uploads": {"bytes": 1, "filename": "x", "mime_type": "text/plain", "purpose": "batch"},
