@@ -128,7 +128,7 @@ async def delete(
     who: _Who = None,
     job_id: _JobId = None,
 ) -> LabelsDeleted:
-    """Delete the labels about a criterion or a category; with `who` or `job_id`, only those. Nobody can restore them."""
+    """Delete the labels about a criterion or a category; with `who` or `job_id`, those alone. This cannot be undone."""
     if (criterion is None) == (category is None):
         raise InvalidRecord("criterion: give criterion or category, one of both", param="criterion")
     which = _which(caller, criterion, category, who, job_id)
