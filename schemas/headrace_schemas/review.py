@@ -2,9 +2,10 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from headrace_schemas.application import ApplicationVersion
 from headrace_schemas.limits import (
@@ -86,6 +87,7 @@ class Review(Value):
 
 MAX_PEOPLE: Final = 10  # who review one item
 MAX_RULES: Final = 32
+HELD: Final = "held"  # the rule of held steps
 
 
 class Below(Value):
@@ -108,12 +110,18 @@ class Disagreement(Value):
     by: Annotated[float, Field(gt=0, le=1, description="The smallest difference that counts.")] = 0.5
 
 
+def _not_reserved(name: str) -> str:
+    if name == HELD:
+        raise ValueError(f"{HELD} is the rule of held jobs, which headrace makes: choose another name")
+    return name
+
+
 class ReviewRule(Value):
     """A rule by which ended answers are drawn for review. An answer belongs to the first rule whose condition it
     meets; a rule without a condition takes every answer. Each rule is a stratum.
     """
 
-    name: Annotated[Alias, Field(description="The name of the rule, and of its queue.")]
+    name: Annotated[Alias, AfterValidator(_not_reserved), Field(description="The name of the rule, and of its queue.")]
     share: Annotated[float, Field(gt=0, le=1, description="The share of these answers that is drawn.")] = 1.0
     people: Annotated[int, Field(ge=1, le=MAX_PEOPLE, description="How many people review each of them."), INTEGRAL] = 1
     below: Annotated[Below | None, Field(description="A low score.")] = None
@@ -125,6 +133,12 @@ class ReviewRule(Value):
         if self.below is not None and self.disagreement is not None:
             raise ValueError("a rule has one condition: give below or disagreement, and write a second rule")
         return self
+
+
+def place_of_second(rules: Sequence[ReviewRule]) -> int | None:
+    """Return the place of the first rule that has the name of one before it; None if each has its own."""
+    names = [rule.name for rule in rules]
+    return next((place for place, name in enumerate(names) if name in names[:place]), None)
 
 
 DecisionAction = Literal["label", "release", "withhold", "correct"]

@@ -8,6 +8,7 @@ from headrace_schemas.uuids import Namespace
 
 _EVENTS = Namespace(uuid.UUID("0d3c6a0e-6a2f-5b0b-8f0c-2d7f4ad1c0e5"))
 _AUDITS = Namespace(uuid.UUID("c0a9a2f4-6a0b-5d0e-8f6f-2d3d6a5b9e47"))
+_REVIEWS = Namespace(uuid.UUID("5b1f0c8a-93d7-5f4e-a6c2-1e7d80b4f935"))
 
 
 def said_id(job_id: str, stage: str, ordinal: int, place: int, replays: int = 0) -> str:
@@ -73,6 +74,11 @@ def label_id(audit_id: str) -> str:
 def explored_id(job_id: str) -> str:
     """Return the id of the audit of what this job was nearly served."""
     return _AUDITS.id_of(f"{job_id}\nnearly")
+
+
+def review_item_id(tenant: str, job_id: str, stage: str | None, ordinal: int, replays: int, rule: str) -> str:
+    """Return the id of the review item of a held step, or of an ended answer, which has no stage."""
+    return _REVIEWS.id_of(f"{tenant}\n{job_id}\n{stage or ''}\n{ordinal}\n{replays}\n{rule}")
 
 
 def process_name(kind: str) -> str:

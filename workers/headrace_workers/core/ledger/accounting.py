@@ -158,13 +158,14 @@ _IS_COUNTED: Final = JOBS.c.subject.is_(None) | (JOBS.c.kind == SILENT)  # silen
 
 class FinishedJob(NamedTuple):
     """A job that ended at a time (ms), with its terminal event: a result, where it was answered. `application` is the
-    version that it was resolved with, such as ticket-triage@3.
+    version that it was resolved with, such as ticket-triage@3. `replays` is how often it had begun anew.
     """
 
     tenant: str
     ended_at: int
     result: Mapping[str, Any]
     application: str | None = None
+    replays: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,7 @@ def _ends() -> Any:
         JOBS.c.state,
         JOBS.c.subject,
         JOBS.c.application,
+        JOBS.c.replays,
     )
     return select(*columns).where(JOBS.c.ended_at.is_not(None), JOBS.c.terminal.is_not(None), _IS_COUNTED)
 
@@ -244,6 +246,7 @@ def _give(connection: Connection, ends: Iterable[Any]) -> None:
             row.ended_at,
             _with_known(from_json(bytes(row.terminal)), known.get(row.id, ())),
             row.application,
+            row.replays,
         )
         for row in rows
     ]

@@ -102,7 +102,8 @@ def _revive(connection: Connection, jobs: Collection[str]) -> None:
     """Let the dead jobs and units go on where they died."""
     if not jobs:
         return
-    columns = (JOBS.c[name] for name in ("id", "subject", "tenant", "application", "ended_at", "terminal", "state"))
+    names = ("id", "subject", "tenant", "application", "replays", "ended_at", "terminal", "state")
+    columns = (JOBS.c[name] for name in names)
     query = select(*columns).where(among(connection, JOBS.c.id, sorted(jobs)), JOBS.c.state == "dead")
     # In their order, so that nobody waits for us in a circle.
     dead = connection.execute(query.order_by(JOBS.c.id).with_for_update()).all()

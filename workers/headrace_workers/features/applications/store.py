@@ -24,7 +24,7 @@ from sqlalchemy import (
     select,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from headrace_schemas.application import PRODUCTION
 from headrace_schemas.application_events import ApplicationLabelled
@@ -32,7 +32,7 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.core.identity import label_event_id
 from headrace_workers.core.ledger.outbox import outgoing, put
-from headrace_workers.core.sql.database import alone, clock, insert
+from headrace_workers.core.sql.database import alone, among, clock, insert
 from headrace_workers.core.sql.statements import SingleStatements, rows_of
 from headrace_workers.core.sql.store import LedgerStore, durable, reads, single_read
 from headrace_workers.features.applications.tables import (
@@ -317,6 +317,23 @@ def _version(connection: Connection, scope: str, name: str, at: str) -> Version 
     query = select(*columns).where(versions.scope == scope, versions.name == name, versions.number == number)
     row = connection.execute(query).one_or_none()
     return None if row is None else Version(*row, label)
+
+
+def review_rules(connection: Connection, versions: Mapping[str, tuple[str, str]]) -> dict[str, str | None]:
+    """Return the review rules of these versions (name and tenant by digest), as JSON; None for a version without rules
+    of its own. Versions that are not there are left out. Definitions may be large: no more of them is read.
+    """
+    table = APPLICATION_VERSIONS.c
+    if connection.dialect.name == "postgresql":
+        rules: Any = func.json_extract_path_text(cast(table.definition, JSON), "review", "rules")
+    else:
+        rules = func.json_extract(table.definition, "$.review.rules")
+    query = select(table.digest, rules).where(
+        among(connection, table.scope, sorted({SHARED, *(tenant for _, tenant in versions.values())})),
+        among(connection, table.name, sorted({name for name, _ in versions.values()})),
+        among(connection, table.digest, sorted(versions)),
+    )
+    return {digest: text for digest, text in connection.execute(query)}  # noqa: C416 - rows are no pairs to mypy
 
 
 def tenants_with(name: str) -> Select[str]:

@@ -8,6 +8,20 @@ from headrace_workers.core.feature import Feature
 if TYPE_CHECKING:  # most processes do without it
     from sqlalchemy import Table
 
+    from headrace_workers.core.ledger.hooks import Hooks
+
+
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.reviews import enqueue
+
+    return Hooks(
+        on_held=enqueue.enter_held,
+        on_results=enqueue.draw_ended,
+        on_forget_jobs=enqueue.close_of_jobs,
+        on_prune=enqueue.forget_items,
+    )
+
 
 def _tables() -> "Sequence[Table]":
     from headrace_workers.core.tables import tables_in
@@ -19,4 +33,5 @@ def _tables() -> "Sequence[Table]":
 FEATURE = Feature(
     name="reviews",
     tables=_tables,
+    hooks=_hooks,
 )

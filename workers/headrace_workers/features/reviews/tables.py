@@ -2,11 +2,13 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Float, Index, LargeBinary, SmallInteger, String, Table, Text, text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, SmallInteger, String, Table, Text, text
 
 from headrace_workers.core.tables import METADATA, Serial, partial_index
 
 IS_OPEN: Final = text("review_items.state = 'open'")
+IS_OPEN_OF_HELD: Final = text("review_items.state = 'open' AND review_items.stage IS NOT NULL")
+IS_UNASKED: Final = text("review_items.state = 'gone' AND review_items.decided = 0")
 IS_LEASED: Final = text("review_assignments.state = 'leased'")
 
 # The rules of the deployment, as its file last said: one row.
@@ -42,8 +44,24 @@ REVIEW_ITEMS: Final = Table(
     Column("made_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     partial_index("review_items_open", "tenant", "rank", "id", where=IS_OPEN),
+    partial_index("review_items_of_rules", "tenant", "rule", "rank", "id", where=IS_OPEN),
+    partial_index("review_items_held", "id", where=IS_OPEN_OF_HELD),
+    partial_index("review_items_unasked", "ended_at", where=IS_UNASKED),
     Index("review_items_job", "job_id"),
     Index("review_items_made", "tenant", "made_at", "id"),
+)
+
+# Ended answers that belong to each rule, by the day of their end (days since 1970, UTC): all that were seen, those that
+# were drawn, and those of them for which the queue had no room.
+REVIEW_COUNTS: Final = Table(
+    "review_counts",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("rule", String(64), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("seen", BigInteger, nullable=False),
+    Column("drawn", BigInteger, nullable=False),
+    Column("overflow", BigInteger, nullable=False),
 )
 
 # Who was given an item. A lease's number is the fence of its decision.

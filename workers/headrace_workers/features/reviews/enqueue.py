@@ -1,0 +1,332 @@
+"""What enters the review queue, and the items that end without enough decisions.
+
+Held steps enter in the transaction that holds them, and ended answers in the accounting, some minutes after their end:
+nothing is added to a job's own path.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, Select, bindparam, delete, func, select, update
+
+from headrace_schemas.review import HELD, ReviewRule
+from headrace_workers.core.identity import review_item_id
+from headrace_workers.core.ledger.accounting import FinishedJob
+from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, many, now_ms, one_of
+from headrace_workers.core.sql.paging import AT_ONCE, lock_some
+from headrace_workers.core.sql.statements import run
+from headrace_workers.core.tables import DEAD_LETTERS, IS_HELD, JOBS, NEVER, STEPS
+from headrace_workers.features.quality.store import KEPT_MS
+from headrace_workers.features.reviews.rules import ANSWER_STAGES, ReviewRules, Stratum, drawn, rule_of, rules_in
+from headrace_workers.features.reviews.tables import (
+    IS_OPEN,
+    IS_OPEN_OF_HELD,
+    IS_UNASKED,
+    REVIEW_ASSIGNMENTS,
+    REVIEW_COUNTS,
+    REVIEW_ITEMS,
+    REVIEW_RULES,
+)
+
+DAY_MS: Final = 86_400_000
+FORGOTTEN: Final = "its job was forgotten: jobs are kept for HEADRACE_RETENTION"
+_KINDS: Final = ("generation", "evaluation")
+_MOST_KEPT: Final = 1_000  # versions of applications whose rules are kept
+_RULES: Final = TypeAdapter(tuple[ReviewRule, ...])
+_OF_VERSIONS: Final[dict[str, tuple[ReviewRule, ...] | None]] = {}  # by digest; None without rules of its own
+
+_ITEM: Final = (
+    "id", "tenant", "job_id", "rule", "stage", "ordinal", "replays", "application", "rank", "probability", "wanted",
+    "state", "made_at",
+)  # fmt: skip
+_COUNT: Final = ("tenant", "rule", "day")
+_SUMS: Final = ("seen", "drawn", "overflow")
+
+
+def current_rules(connection: Connection) -> ReviewRules:
+    """Return the deployment's rules, as a bridge last wrote them."""
+    text = connection.execute(select(REVIEW_RULES.c.rules).where(REVIEW_RULES.c.scope == "")).scalar()
+    return ReviewRules() if text is None else rules_in(text)
+
+
+# Held steps.
+
+
+@lru_cache
+def _asks_person(dialect: str) -> Select[Any]:
+    """Return the query for the steps of some jobs that are held until a person has decided."""
+    jobs = bindparam_of(dialect, STEPS.c.job_id, name="jobs")
+    columns = (
+        STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.held_at, JOBS.c.tenant, JOBS.c.replays,
+        JOBS.c.application,
+    )  # fmt: skip
+    return (
+        select(*columns)
+        .join(JOBS, JOBS.c.id == STEPS.c.job_id)
+        .where(one_of(dialect, STEPS.c.job_id, jobs), IS_HELD, STEPS.c.ready_at >= NEVER, JOBS.c.subject.is_(None))
+        .order_by(STEPS.c.job_id)
+    )
+
+
+@lru_cache
+def _enter(dialect: str) -> Any:
+    """Return the statement that enters held steps. One that was released, and is held again at the same place, has an
+    item already: it is open again, for one more person.
+    """
+    statement = insert_many(dialect, REVIEW_ITEMS, [REVIEW_ITEMS.c[name] for name in _ITEM], {})
+    again = {
+        "state": "open", "reason": None, "ended_at": None, "rank": statement.excluded.rank,
+        "wanted": REVIEW_ITEMS.c.decided + 1,
+    }  # fmt: skip
+    return statement.on_conflict_do_update(index_elements=["id"], set_=again, where=REVIEW_ITEMS.c.state != "open")
+
+
+def enter_held(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Enter the steps of these jobs that a person is asked about."""
+    dialect = connection.dialect.name
+    steps = run(connection, _asks_person(dialect), {"jobs": list(job_ids)})
+    rows = [
+        {
+            "id": review_item_id(tenant, job_id, stage, ordinal, replays, HELD), "tenant": tenant, "job_id": job_id,
+            "rule": HELD, "stage": stage, "ordinal": ordinal, "replays": replays, "application": application,
+            "rank": held_at, "probability": 1.0, "wanted": 1, "state": "open", "made_at": held_at,
+        }
+        for job_id, stage, ordinal, held_at, tenant, replays, application in steps
+    ]  # fmt: skip
+    if rows:
+        rows.sort(key=lambda row: str(row["id"]))  # they lock in this order
+        run(connection, _enter(dialect), many(dialect, rows))
+
+
+# Ended answers.
+
+
+def draw_ended(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
+    """Enter the answers that the rules draw, and count all that belong to a rule. Each job comes once for each end."""
+    current = current_rules(connection)
+    answered = [job for job in jobs if _is_asked_about(job.result)]
+    own = _own_rules(connection, [job for job in answered if job.application is not None])
+    found = []
+    for job in answered:
+        version = job.result.get("application") or {}
+        rules = own.get(version.get("digest", ""))
+        if (rule := rule_of(current.rules if rules is None else rules, job.tenant, job.result)) is not None:
+            found.append((job, rule))
+    if not found:
+        return
+    held = _were_held(connection, [job.result["job_id"] for job, _ in found])
+    counts: dict[tuple[str, str, int], Counter[str]] = {}
+    entering = []
+    for job, rule in found:
+        job_id = job.result["job_id"]
+        if job_id in held:
+            continue
+        count = counts.setdefault((job.tenant, rule.name, job.ended_at // DAY_MS), Counter())
+        count["seen"] += 1
+        if (stratum := drawn(rule, job_id)) is not None:
+            entering.append((job, stratum))
+            count["drawn"] += 1
+    _write(connection, _fitting(connection, entering, current, counts), current)
+    _count(connection, counts)
+
+
+def _is_asked_about(receipt: Mapping[str, Any]) -> bool:
+    """Return True if a receipt has an answer that people may be asked about. No text is left of a blocked one."""
+    if receipt.get("kind") not in _KINDS or receipt.get("status") == "blocked":
+        return False
+    return "evaluation" not in (receipt.get("metadata") or {})
+
+
+def _own_rules(connection: Connection, jobs: Iterable[FinishedJob]) -> Mapping[str, tuple[ReviewRule, ...] | None]:
+    """Return, by digest, the rules of the versions of applications that these jobs were resolved with; None for those
+    that have no rules. Versions that the ledger does not have are left out.
+    """
+    versions = {version["digest"]: (version["name"], job.tenant) for job in jobs if (version := _version(job))}
+    unknown = versions.keys() - _OF_VERSIONS.keys()
+    if unknown:
+        if len(_OF_VERSIONS) + len(unknown) > _MOST_KEPT:
+            _OF_VERSIONS.clear()
+            unknown = set(versions)
+        from headrace_workers.features.applications.store import review_rules
+
+        found = review_rules(connection, {digest: versions[digest] for digest in unknown})
+        _OF_VERSIONS.update({digest: None if text is None else _rules_in(text) for digest, text in found.items()})
+    return _OF_VERSIONS
+
+
+def _version(job: FinishedJob) -> Mapping[str, Any]:
+    version = job.result.get("application") or {}
+    return version if "digest" in version else {}
+
+
+def _rules_in(text: str) -> tuple[ReviewRule, ...] | None:
+    """Return an application's rules; None where a later headrace wrote them."""
+    try:
+        return _RULES.validate_json(text, strict=True)
+    except ValidationError:
+        return None
+
+
+def _were_held(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
+    """Return which of these jobs a person was asked about while they were held for their answer."""
+    items = REVIEW_ITEMS.c
+    query = select(items.job_id).where(
+        among(connection, items.job_id, job_ids), items.rule == HELD, items.stage.in_(ANSWER_STAGES)
+    )
+    return frozenset(connection.execute(query).scalars())
+
+
+def _fitting(
+    connection: Connection,
+    entering: Sequence[tuple[FinishedJob, Stratum]],
+    current: ReviewRules,
+    counts: Mapping[tuple[str, str, int], Counter[str]],
+) -> list[tuple[FinishedJob, Stratum]]:
+    """Return the answers for which their rules' queues have room; count the others as overflow."""
+    if not entering:
+        return []
+    items = REVIEW_ITEMS.c
+    query = (
+        select(items.tenant, items.rule, func.count())
+        .where(
+            IS_OPEN,
+            among(connection, items.tenant, sorted({job.tenant for job, _ in entering})),
+            among(connection, items.rule, sorted({stratum.rule.name for _, stratum in entering})),
+        )
+        .group_by(items.tenant, items.rule)
+    )
+    open_items = Counter({(tenant, rule): number for tenant, rule, number in connection.execute(query)})
+    found = []
+    for job, stratum in entering:
+        queue = (job.tenant, stratum.rule.name)
+        if open_items[queue] < current.most_open:
+            open_items[queue] += 1
+            found.append((job, stratum))
+        else:
+            counts[*queue, job.ended_at // DAY_MS]["overflow"] += 1
+    return found
+
+
+def _write(connection: Connection, entering: Sequence[tuple[FinishedJob, Stratum]], current: ReviewRules) -> None:
+    if not entering:
+        return
+    dialect, now = connection.dialect.name, clock(connection)
+    rows = []
+    for job, (rule, rank) in entering:
+        job_id = job.result["job_id"]
+        item_id = review_item_id(job.tenant, job_id, None, 0, job.replays, rule.name)
+        rows.append({
+            "id": item_id, "tenant": job.tenant, "job_id": job_id, "rule": rule.name, "stage": None, "ordinal": 0,
+            "replays": job.replays, "application": job.application, "rank": rank, "probability": rule.share,
+            "wanted": current.people_of(rule), "state": "open", "made_at": now,
+        })  # fmt: skip
+    statement = insert_many(dialect, REVIEW_ITEMS, [REVIEW_ITEMS.c[name] for name in _ITEM], {})
+    connection.execute(statement.on_conflict_do_nothing(index_elements=["id"]), many(dialect, rows))
+
+
+def _count(connection: Connection, counts: Mapping[tuple[str, str, int], Counter[str]]) -> None:
+    """Add to the sums of the days. The accounting does one batch at a time, so that nobody waits for these rows."""
+    if not counts:
+        return
+    dialect = connection.dialect.name
+    statement = insert_many(dialect, REVIEW_COUNTS, [REVIEW_COUNTS.c[name] for name in (*_COUNT, *_SUMS)], {})
+    sums = {name: REVIEW_COUNTS.c[name] + statement.excluded[name] for name in _SUMS}
+    rows = [dict(zip(_COUNT, key, strict=True)) | {name: counts[key][name] for name in _SUMS} for key in sorted(counts)]
+    connection.execute(statement.on_conflict_do_update(index_elements=list(_COUNT), set_=sums), many(dialect, rows))
+
+
+# Items that end without enough decisions.
+
+
+def gone_reasons(connection: Connection, item_ids: Collection[str]) -> dict[str, str]:
+    """Return why items are to be gone, by id: their job was forgotten, or their step waits for a person no longer."""
+    items = REVIEW_ITEMS.c
+    letter = (
+        select(DEAD_LETTERS.c.reason)
+        .where(DEAD_LETTERS.c.job_id == items.job_id)
+        .order_by(DEAD_LETTERS.c.died_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = (
+        select(
+            items.id, items.stage, items.replays, JOBS.c.state.label("job"), JOBS.c.replays.label("now"),
+            STEPS.c.state.label("step"), STEPS.c.ready_at, letter.label("letter"),
+        )
+        .join(JOBS, JOBS.c.id == items.job_id, isouter=True)
+        .join(
+            STEPS,
+            (STEPS.c.job_id == items.job_id) & (STEPS.c.stage == items.stage) & (STEPS.c.ordinal == items.ordinal),
+            isouter=True,
+        )
+        .where(among(connection, items.id, list(item_ids)))
+    )  # fmt: skip
+    return {row.id: reason for row in connection.execute(query) if (reason := _gone(row)) is not None}
+
+
+def _gone(row: Any) -> str | None:
+    if row.job is None:
+        return FORGOTTEN
+    if row.stage is None:
+        return None
+    match row.job:
+        case "cancelled":
+            why = "cancelled"
+        case "dead":
+            return f"its job is dead: {row.letter or 'its letter was forgotten'}"
+        case _ if row.now != row.replays:
+            why = "replayed, and began anew"
+        case _:
+            waits = row.step == "held" and row.ready_at >= NEVER
+            why = "" if waits else "released elsewhere"
+    return f"its job was {why}" if why else None
+
+
+def close(connection: Connection, reasons: Mapping[str, str]) -> None:
+    """Close these items, which are locked, each with its reason."""
+    if reasons:
+        over = update(REVIEW_ITEMS).where(REVIEW_ITEMS.c.id == bindparam("item"), IS_OPEN)
+        gone = over.values(state="gone", reason=bindparam("why"), ended_at=now_ms())
+        connection.execute(gone, [{"item": item, "why": reasons[item][:2_000]} for item in sorted(reasons)])
+
+
+def close_held(connection: Connection, after: str) -> str | None:
+    """Close the items whose steps wait for a person no longer, of a bounded number of open items behind this id. Return
+    the id of the last one that was looked at; None if there were no more.
+    """
+    query = select(REVIEW_ITEMS.c.id).where(IS_OPEN_OF_HELD, REVIEW_ITEMS.c.id > after)
+    ids = connection.execute(query.order_by(REVIEW_ITEMS.c.id).limit(AT_ONCE)).scalars().all()
+    reasons = gone_reasons(connection, ids)
+    if reasons:
+        # Items that others hold come next time. They are looked at again: a step may be held anew.
+        free = lock_some(connection, REVIEW_ITEMS.c.id, IS_OPEN & among(connection, REVIEW_ITEMS.c.id, sorted(reasons)))
+        close(connection, gone_reasons(connection, free))
+    return ids[-1] if len(ids) == AT_ONCE else None
+
+
+def close_of_jobs(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Close the open items of these jobs, which are about to be forgotten."""
+    theirs = among(connection, REVIEW_ITEMS.c.job_id, job_ids)
+    ids = connection.execute(
+        select(REVIEW_ITEMS.c.id).where(theirs, IS_OPEN).order_by(REVIEW_ITEMS.c.id).with_for_update()
+    )
+    close(connection, dict.fromkeys(ids.scalars(), FORGOTTEN))
+
+
+def forget_items(connection: Connection, _older_than_ms: int) -> bool:
+    """Forget a bounded number of items of long ago that nobody decided about, and counts of as long ago; return True if
+    there may be more.
+
+    They are kept as long as verdicts without a label: until then they count as missing.
+    """
+    before = now_ms() - KEPT_MS
+    old = lock_some(connection, REVIEW_ITEMS.c.id, IS_UNASKED & (REVIEW_ITEMS.c.ended_at < before))
+    if old:
+        connection.execute(delete(REVIEW_ASSIGNMENTS).where(among(connection, REVIEW_ASSIGNMENTS.c.item_id, old)))
+        connection.execute(delete(REVIEW_ITEMS).where(among(connection, REVIEW_ITEMS.c.id, old)))
+    first_day = (clock(connection) - KEPT_MS) // DAY_MS
+    connection.execute(delete(REVIEW_COUNTS).where(REVIEW_COUNTS.c.day < first_day))
+    return len(old) == AT_ONCE

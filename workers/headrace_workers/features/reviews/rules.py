@@ -1,0 +1,206 @@
+"""The rules by which answers are drawn for review: read from a file, and asked about a receipt."""
+
+import hashlib
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple, Self
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.limits import INTEGRAL, ShortText, Tenant
+from headrace_schemas.model import Value
+from headrace_schemas.reasons import first_problem
+from headrace_schemas.review import HELD, MAX_PEOPLE, MAX_RULES, ReviewRule, place_of_second
+from headrace_workers.cli.durations import parse_duration
+from headrace_workers.core.toml_file import Keys, line_of
+
+__all__ = ["ANSWER_STAGES", "HELD", "ReviewRules", "Stratum", "drawn", "parse_rules", "read_rules_file", "rule_of"]
+
+MAX_FILE_BYTES: Final = 1_000_000
+MAX_TENANTS: Final = 1_000
+MOST_OPEN: Final = 100_000
+ANSWER_STAGES: Final = ("moderate", "judge")  # a job that is held there is held for its answer
+_SHORTEST_MS, _LONGEST_MS = 60_000, 86_400_000
+_WHOLE: Final = 2**64
+_BEHIND_HELD: Final = 2**61  # ranks of drawn answers begin here: ranks of held items are times in ms
+
+
+def _lease(text: str) -> str:
+    try:
+        found = parse_duration(text).total_seconds() * 1000
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+    if not _SHORTEST_MS <= found <= _LONGEST_MS:
+        raise ValueError(f"must be from 1m to 1d, not {text}")
+    return text
+
+
+class TenantReviews(Value):
+    """What is different for a tenant."""
+
+    training: Annotated[bool, Field(description="Whether decisions keep a copy of this tenant's texts.")] = True
+
+
+class ReviewRules(Value):
+    """The deployment's rules, with what they say of all items."""
+
+    lease: Annotated[
+        ShortText, AfterValidator(_lease), Field(description="For how long an item is a person's: 15m, 1h.")
+    ] = "15m"
+    people: Annotated[
+        int, Field(ge=1, le=MAX_PEOPLE, description="How many people review an item, where its rule does not say."),
+        INTEGRAL,
+    ] = 1  # fmt: skip
+    most_open: Annotated[
+        int, Field(ge=1, le=MOST_OPEN, description="Open items of one rule and tenant. More are not enqueued."),
+        INTEGRAL,
+    ] = 10_000  # fmt: skip
+    rules: Annotated[tuple[ReviewRule, ...], Field(max_length=MAX_RULES, description="The rules, in their order.")] = ()
+    tenants: Annotated[
+        dict[Tenant, TenantReviews], Field(max_length=MAX_TENANTS, description="What is different for a tenant.")
+    ] = {}
+
+    @property
+    def lease_ms(self) -> int:
+        """Return the length of a lease in ms."""
+        return int(parse_duration(self.lease).total_seconds() * 1000)
+
+    def may_train(self, tenant: str) -> bool:
+        """Return True if decisions keep a copy of this tenant's texts."""
+        return self.tenants.get(tenant, TenantReviews()).training
+
+    def people_of(self, rule: ReviewRule) -> int:
+        """Return how many people review an answer that a rule drew."""
+        return rule.people if "people" in rule.model_fields_set else self.people
+
+    def to_json(self) -> str:
+        """Return what the file sets, as JSON."""
+        return self.model_dump_json(exclude_unset=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return what `to_json` wrote. Raise ValidationError for what a later headrace wrote."""
+        return cls.model_validate_json(text, strict=True)
+
+
+class _Wrong(Exception):
+    """A fault in a file, with the keys that lead to it."""
+
+    def __init__(self, keys: Keys, reason: str) -> None:
+        super().__init__(reason)
+        self.keys = keys
+
+
+def read_rules_file(path: Path) -> ReviewRules:
+    """Return the rules in a file. Raise ConfigurationError: file, line, what is wrong, what to do."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ConfigurationError(f"{path} has more than {MAX_FILE_BYTES:,} bytes: shorten it")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8: byte {error.start + 1} cannot be read") from None
+    return parse_rules(text, str(path))
+
+
+def parse_rules(text: str, named: str) -> ReviewRules:
+    """Return the rules in the text of a file of this name. Raise ConfigurationError: file, line, what is wrong."""
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{named} is no TOML: {error}") from None
+    try:
+        return _checked(document)
+    except _Wrong as wrong:
+        line = line_of(text, wrong.keys)
+        subject = "".join(f" {key + 1}" if isinstance(key, int) else f".{key}" for key in wrong.keys).lstrip(".")
+        at = "" if line is None else f", line {line}"
+        raise ConfigurationError(f"{named}{at}: {subject + ': ' if subject else ''}{wrong}") from None
+
+
+def _checked(document: Mapping[str, Any]) -> ReviewRules:
+    try:
+        found = ReviewRules.model_validate_json(json.dumps(document, default=str).encode(), strict=True)
+    except ValidationError as error:
+        place, words = first_problem(error)
+        raise _Wrong(place or (), words) from None
+    if (place_of_rule := place_of_second(found.rules)) is not None:
+        raise _Wrong(("rules", place_of_rule, "name"), "is the name of a rule above: give each its own")
+    return found
+
+
+class Stratum(NamedTuple):
+    """A rule that drew an answer, and the item's rank within all items."""
+
+    rule: ReviewRule
+    rank: int
+
+
+def rule_of(rules: Sequence[ReviewRule], tenant: str, receipt: Mapping[str, Any]) -> ReviewRule | None:
+    """Return the first rule whose condition a receipt meets; None where there is none."""
+    values: Mapping[str, float] | None = None
+    for rule in rules:
+        if rule.tenant is not None and rule.tenant != tenant:
+            continue
+        if rule.below is None and rule.disagreement is None:
+            return rule
+        if values is None:
+            values = _values(receipt)
+        if _meets(rule, values):
+            return rule
+    return None
+
+
+def drawn(rule: ReviewRule, job_id: str) -> Stratum | None:
+    """Return the stratum of an answer that belongs to a rule, if it is in the rule's share of all.
+
+    It depends on a hash of the rule's name and the job's id: it is the same everywhere, and a larger share holds a
+    smaller one.
+    """
+    digest = hashlib.sha256(f"review\n{rule.name}\n{job_id}".encode()).digest()
+    if int.from_bytes(digest[:8]) >= rule.share * _WHOLE:
+        return None
+    return Stratum(rule, _BEHIND_HELD | int.from_bytes(digest[8:16]) % _BEHIND_HELD)
+
+
+def _meets(rule: ReviewRule, values: Mapping[str, float]) -> bool:
+    if rule.below is not None:
+        value = values.get(rule.below.criterion)
+        return value is not None and value < rule.below.value
+    assert rule.disagreement is not None  # noqa: S101 - it has one of both
+    one, other = (values.get(name) for name in rule.disagreement.between)
+    return one is not None and other is not None and abs(one - other) >= rule.disagreement.by
+
+
+def _values(receipt: Mapping[str, Any]) -> dict[str, float]:
+    """Return what machines said about an answer, by the names of criteria and of categories of moderation: 1 where
+    nothing was objected to. Two criteria with one name have no value: either could be meant.
+    """
+    categories = (receipt.get("moderation") or {}).get("categories") or {}
+    found = {name: float(not flagged) for name, flagged in categories.items()}
+    scores = (receipt.get("judge") or {}).get("scores") or ()
+    named = [(score.get("name") or score["criterion"], score.get("value")) for score in scores]
+    times = Counter(name for name, _ in named)
+    for name, value in named:
+        if times[name] > 1 or value is None:
+            found.pop(name, None)
+        else:
+            found[name] = value
+    return found
+
+
+@lru_cache(maxsize=16)
+def rules_in(text: str) -> ReviewRules:
+    """Return the rules that the ledger keeps as this JSON; none where a later headrace wrote it."""
+    try:
+        return ReviewRules.from_json(text)
+    except ValidationError:
+        return ReviewRules()
