@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -16,8 +15,9 @@ from headrace_schemas.limits import INTEGRAL, ShortText, Tenant
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import first_problem
 from headrace_schemas.review import HELD, MAX_PEOPLE, MAX_RULES, ReviewRule, place_of_second
-from headrace_workers.cli.durations import parse_duration
-from headrace_workers.core.toml_file import Keys, line_of
+
+if TYPE_CHECKING:  # the other processes only ask the rules
+    from headrace_workers.core.toml_file import Keys
 
 __all__ = ["ANSWER_STAGES", "HELD", "ReviewRules", "Stratum", "drawn", "parse_rules", "read_rules_file", "rule_of"]
 
@@ -30,9 +30,15 @@ _WHOLE: Final = 2**64
 _BEHIND_HELD: Final = 2**61  # ranks of drawn answers begin here: ranks of held items are times in ms
 
 
+def _milliseconds(text: str) -> int:
+    from headrace_workers.cli.durations import parse_duration
+
+    return int(parse_duration(text).total_seconds() * 1000)
+
+
 def _lease(text: str) -> str:
     try:
-        found = parse_duration(text).total_seconds() * 1000
+        found = _milliseconds(text)
     except ConfigurationError as error:
         raise ValueError(str(error)) from None
     if not _SHORTEST_MS <= found <= _LONGEST_MS:
@@ -68,7 +74,7 @@ class ReviewRules(Value):
     @property
     def lease_ms(self) -> int:
         """Return the length of a lease in ms."""
-        return int(parse_duration(self.lease).total_seconds() * 1000)
+        return _milliseconds(self.lease)
 
     def may_train(self, tenant: str) -> bool:
         """Return True if decisions keep a copy of this tenant's texts."""
@@ -91,7 +97,7 @@ class ReviewRules(Value):
 class _Wrong(Exception):
     """A fault in a file, with the keys that lead to it."""
 
-    def __init__(self, keys: Keys, reason: str) -> None:
+    def __init__(self, keys: "Keys", reason: str) -> None:
         super().__init__(reason)
         self.keys = keys
 
@@ -113,6 +119,10 @@ def read_rules_file(path: Path) -> ReviewRules:
 
 def parse_rules(text: str, named: str) -> ReviewRules:
     """Return the rules in the text of a file of this name. Raise ConfigurationError: file, line, what is wrong."""
+    import tomllib
+
+    from headrace_workers.core.toml_file import line_of
+
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
