@@ -13,13 +13,13 @@ if TYPE_CHECKING:  # most processes do without it
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.reviews import enqueue
+    from headrace_workers.features.reviews import hooks
 
     return Hooks(
-        on_held=enqueue.enter_held,
-        on_results=enqueue.draw_ended,
-        on_forget_jobs=enqueue.close_of_jobs,
-        on_prune=enqueue.forget_items,
+        on_held=hooks.enter_held,
+        on_results=hooks.draw_ended,
+        on_forget_jobs=hooks.close_of_jobs,
+        on_prune=hooks.forget_items,
     )
 
 

@@ -27,8 +27,8 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
 from headrace_workers.features.applications.tables import APPLICATION_VERSIONS
-from headrace_workers.features.reviews import enqueue
-from headrace_workers.features.reviews.enqueue import close_held, draw_ended
+from headrace_workers.features.reviews import hooks
+from headrace_workers.features.reviews.hooks import close_held, draw_ended
 from headrace_workers.features.reviews.rules import HELD, drawn
 from headrace_workers.features.reviews.tables import REVIEW_COUNTS, REVIEW_ITEMS
 
@@ -227,9 +227,9 @@ def version(ledger: Ledger, number: int, scope: str = "", **review) -> dict:
 @pytest.fixture(autouse=True)
 def _no_versions_are_kept() -> Iterator[None]:
     """Each ledger has its own."""
-    enqueue._OF_VERSIONS.clear()
+    hooks._OF_VERSIONS.clear()
     yield
-    enqueue._OF_VERSIONS.clear()
+    hooks._OF_VERSIONS.clear()
 
 
 def test_rules_of_an_application_take_the_place_of_the_deployments(ledger: Ledger) -> None:
@@ -286,7 +286,7 @@ def test_items_whose_steps_wait_for_no_person_any_more_are_closed_with_the_reaso
 
 
 def test_items_are_looked_at_a_bounded_number_at_a_time(ledger: Ledger, monkeypatch) -> None:
-    monkeypatch.setattr(enqueue, "AT_ONCE", 2)
+    monkeypatch.setattr(hooks, "AT_ONCE", 2)
     for number in range(5):
         hold(ledger, job_id(number))
     write(ledger, update(STEPS).values(state="ready"))
@@ -324,7 +324,7 @@ def test_items_that_nobody_decided_about_are_forgotten_after_as_long_as_verdicts
     ):
         write(ledger, update(REVIEW_ITEMS).where(REVIEW_ITEMS.c.job_id == job_id(number)).values(fields))
     day = {"tenant": "a", "rule": "audit", "seen": 1, "drawn": 1, "overflow": 0}
-    write(ledger, REVIEW_COUNTS.insert().values([day | {"day": at // enqueue.DAY_MS} for at in (5, now)]))
+    write(ledger, REVIEW_COUNTS.insert().values([day | {"day": at // hooks.DAY_MS} for at in (5, now)]))
     while ledger.prune(60_000):
         pass
     assert {row.job_id for row in items(ledger)} == {job_id(number) for number in (1, 2, 3)}
