@@ -139,6 +139,9 @@ class Answer(OutgoingValue):
     )
     recall: Annotated[Recall | None, Field(description="The cache lookup, if the job asked for the cache.")] = None
     grounding: Annotated[Grounding | None, Field(description="The passages, if the job named a knowledge base.")] = None
+    by_person: Annotated[
+        bool | None, Field(description="True if a person wrote the text, in place of the model's; else absent.")
+    ] = None
 
     def with_text(self, text: str | None) -> Self:
         """Return the same answer with another text, or with none and no calls either. Raise ValidationError for a value

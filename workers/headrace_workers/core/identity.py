@@ -53,6 +53,11 @@ def label_event_id(scope: str, application: str, label: str, move: int, at: int)
     return _EVENTS.id_of(f"application {scope}\n{application}\n{label}\n{move}\n{at}")
 
 
+def review_event_id(item: str, who: str, revision: int) -> str:
+    """Return the id of the event about a person's decision: their `revision`-th about this item."""
+    return _EVENTS.id_of(f"review {item}\n{who}\n{revision}")
+
+
 def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> str:
     """Return the id of the dead letter of a record that was refused: the same when the record is read again.
 

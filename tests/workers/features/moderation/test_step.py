@@ -130,7 +130,9 @@ def test_what_is_to_be_reviewed_is_held_until_a_person_releases_it() -> None:
     given_ = task(output("my text"))
     answer = says("[EMAIL] text", (FINDING, REVIEW), "review")
     (held,) = moderate([given_], moderator=Scripted(answer))
-    assert held == Held("the moderation policy None wants a person to review: hate (1 x, 0.70 at most)")
+    assert isinstance(held, Held)
+    assert held.reason == "the moderation policy None wants a person to review: hate (1 x, 0.70 at most)"
+    assert ModerationVerdict.model_validate(held.known["verdict"]).findings == (FINDING, REVIEW)
     assert moderate([replace(given_, woken_by="a job")], moderator=Scripted(answer)) == [held]
     (released,) = moderate([replace(given_, woken_by=RELEASED)], moderator=Scripted(answer))
     assert isinstance(released, Done)

@@ -205,6 +205,7 @@ _PARK = (
         waited_since=func.coalesce(STEPS.c.waited_since, bindparam("waits", type_=BigInteger)),
         reason=bindparam("why"),
         waits_for=bindparam("whom"),
+        context=func.coalesce(bindparam("other_context", type_=LargeBinary), STEPS.c.context),
     )
 )
 
@@ -453,6 +454,7 @@ def _park(connection: Connection, claim_of: Mapping[str, int], settled: Sequence
             "waits": now if isinstance(item.outcome, Wait) else None,
             "why": item.outcome.reason[:2_000],
             "whom": until.key if (until := waited_for.get(item.job_id)) else None,
+            "other_context": item.context,
         }
         for item in settled
         if isinstance(item.outcome, _ASIDE)

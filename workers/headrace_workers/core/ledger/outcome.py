@@ -156,11 +156,12 @@ class Held:
     the deployment says, the job is dead.
 
     Where it needs no person, because something is down, the step is run again by itself, at ever longer intervals.
-    Costs no attempt, lease or slot.
+    Costs no attempt, lease or slot. `known` is what the person needs for a decision, as JSON: see `task.HELD`.
     """
 
     reason: str
     needs_person: bool = True
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, text, tuple_, update
 
 from headrace_schemas import Category
+from headrace_schemas.errors import InvalidRecord
 from headrace_workers.core.ledger import accepted, accounting, change_feed, incidents
 from headrace_workers.core.ledger import fair_queueing as turns
 from headrace_workers.core.ledger.accounting import account
@@ -20,6 +21,7 @@ from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.job_ends import ActiveJob, concerned, lock_active, wake
 from headrace_workers.core.ledger.leases import release
 from headrace_workers.core.ledger.model_calls import asking, call_again, note_lost
+from headrace_workers.core.pipeline.task import CORRECTED, HELD, WrongOutcome, pack, unpack
 from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.sql.paging import AT_ONCE, delete_some, lock_some
 from headrace_workers.core.sql.statements import run
@@ -375,6 +377,24 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
         .where(IS_HELD, among(connection, STEPS.c.job_id, alive))
         .values(state="ready", ready_at=now_ms(), reason=None, woken_by=woken_by, held_at=None)
     ).rowcount
+
+
+def correct_held(connection: Connection, job_id: str, text: str) -> None:
+    """Make the held step of this job ready again, with the text that a person wrote instead of what is held. Raise
+    InvalidRecord where the step cannot take so much.
+    """
+    mine = IS_HELD & (STEPS.c.job_id == job_id)
+    query = select(STEPS.c.stage, STEPS.c.ordinal, STEPS.c.context)
+    for step in connection.execute(query.where(mine)).all():
+        context, unpublished = unpack(step.context)
+        try:
+            value = pack({**context, HELD: {CORRECTED: text}}, unpublished)
+        except WrongOutcome as error:
+            raise InvalidRecord(f"the corrected text is too long for this job, whose step {error}") from None
+        more = len(value or b"") - len(step.context or b"")
+        this = mine & (STEPS.c.stage == step.stage) & (STEPS.c.ordinal == step.ordinal)
+        connection.execute(update(STEPS).where(this).values(context=value, read_bytes=STEPS.c.read_bytes + more))
+    release_held(connection, [job_id])
 
 
 def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,7 +17,7 @@ from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import Attempt, Cost, JobEvent
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.core.identity import held_id, said_id
-from headrace_workers.core.ledger.charges import Bill, Charge, NextCall, context_of, routed
+from headrace_workers.core.ledger.charges import Bill, Charge, NextCall, context_of, not_made, routed
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.leases import Started, StepRow
@@ -27,7 +28,17 @@ from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.pipeline.chain import TRIED, FailedAttempt, in_words, tokens_with, tried_in, with_chain
 from headrace_workers.core.pipeline.routing import Pipeline, Route
 from headrace_workers.core.pipeline.stage import ReadBytes, model_of
-from headrace_workers.core.pipeline.task import StepEvent, Task, Unit, WrongOutcome, pack, published, unpack
+from headrace_workers.core.pipeline.task import (
+    CORRECTED,
+    HELD,
+    StepEvent,
+    Task,
+    Unit,
+    WrongOutcome,
+    pack,
+    published,
+    unpack,
+)
 from headrace_workers.core.tables import NEVER
 
 
@@ -100,6 +111,8 @@ def _bill(started: Started, row: StepRow, task: Task | Unit | None, outcome: Out
     bill = Bill.before(context, model_of(started.queue))
     if bill.call is None:
         return bill
+    if isinstance(task, Task) and CORRECTED in task.context.get(HELD, ()):  # a person wrote the answer
+        return bill.plus(not_made(bill.call.model))
     return bill.after(outcome, conditions.ran_ms / len(started.steps), is_unit=isinstance(task, Unit))
 
 
@@ -137,7 +150,12 @@ def _put_aside(
 ) -> StepResult:
     if isinstance(outcome, Held):
         delay_ms = None if outcome.needs_person else _retry_at(started, row, conditions)
-        return StepResult(row.job_id, outcome, _held(started, row, task, outcome, conditions), delay_ms=delay_ms)
+        records = _held(started, row, task, outcome, conditions)
+        context = None
+        if outcome.known and isinstance(task, Task):
+            with suppress(WrongOutcome):  # too much to be kept: the job is held all the same
+                context = pack({**task.context, HELD: outcome.known}, task.stages[len(published(task.event)) :])
+        return StepResult(row.job_id, outcome, records, delay_ms=delay_ms, context=context)
     return StepResult(row.job_id, outcome, delay_ms=None if outcome.at_most is None else int(outcome.at_most * 1000))
 
 
@@ -195,6 +213,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     )
     charged = bill.context if bill.made_call and not _is_told(bill.charge, done.event) else {}
     kept = {**task.context, **done.context, **charged}
+    kept.pop(HELD, None)
     read = ReadBytes(len(row.job_payload), len(payload or b"") + _size(kept))
     call = pipeline.call(route, task.job, read)
     context = pack(routed(kept, call), stages[len(published(event)) :])

@@ -7,13 +7,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, HeadraceError, Moderated, ModerationJob, Output
 from headrace_schemas.event_types import Event
 from headrace_schemas.events import JobEvent, StageRecord
 from headrace_schemas.job import AnyJob
 from headrace_schemas.limits import MAX_EVENT_BYTES
+
+# The name in the context of a step under which is what a person needs who decides about it while it is held, and the
+# text that they wrote instead. It ends with the step.
+HELD: Final = "held"
+VERDICT: Final = "verdict"  # in it: of moderation
+SAID: Final = "said"  # the text that this is about, where no answer is held
+SCORES: Final = "scores"
+CORRECTED: Final = "corrected"
 
 Job = AnyJob
 StepEvent = Job | Output | Moderated

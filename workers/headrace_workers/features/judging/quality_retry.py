@@ -37,7 +37,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
 from headrace_workers.core.pipeline.chain import TRIED, FailedAttempt, decide_next, with_attempt
 from headrace_workers.core.pipeline.receipt import receipt, seen_by
-from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.pipeline.task import SCORES, Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.attempt import GENERATE, given_up, objected, turns_in
 from headrace_workers.features.generation.structured.tools import said_in
@@ -91,18 +91,21 @@ _STOPPED: Final = "stopped"  # why it is not asked again
 
 
 def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdict) -> Done | Ended | Held:
-    """Return the outcome of a judged answer: the job's end with it, or a better earlier one; or another attempt."""
+    """Return the outcome of a judged answer: the job's end with it, or a better earlier one; or another attempt. A text
+    that a person wrote is the job's end.
+    """
     floor = job.min_quality
     if floor is None:
         return Ended(ended(task, event, verdict))
     score = _score_by(floor, job, verdict)
     tried = _with(task, event, score, verdict)
     best = Ended(_best(task, floor, tried))
-    if floor.then == "accept" or (score.value is not None and score.value >= floor.value):
+    if event.answer.by_person or floor.then == "accept" or (score.value is not None and score.value >= floor.value):
         return best
     if floor.then == "hold":
         # Of an answer that moderation withheld there is nothing to release.
-        return best if task.woken_by == RELEASED or event.answer.text is None else Held(_asks_person(floor, score))
+        is_over = task.woken_by == RELEASED or event.answer.text is None
+        return best if is_over else _held(floor, score, verdict)
     if score.value is None:
         return best  # there is nothing to tell the model that would help
     again = (_next if floor.then == "next" else _retry)(job, floor, event, score, tried)
@@ -162,7 +165,7 @@ def _with(task: Task, event: Moderated, score: Score, verdict: JudgeVerdict) -> 
     tried = [*state.get(_TRIED, ()), {"value": score.value, "not_judged": score.not_judged}]
     usage, used = event.answer.usage, state.get(_USED, (0, 0))
     best = state.get(_BEST)
-    if best is None or _better(score.value, tried[best["number"] - 1]["value"]):
+    if best is None or event.answer.by_person or _better(score.value, tried[best["number"] - 1]["value"]):
         best = {
             "number": len(tried),
             "event": event.model_copy(update={"stages": ()}).model_dump(mode="json", exclude_none=True),
@@ -207,6 +210,11 @@ def _next(
     for each in (*answer.attempts[:-1], failed):
         context = with_attempt(context, each)
     return Done(to=GENERATE, model=decision.model, context={**forgotten(), **context, _CONTEXT: dict(tried)})
+
+
+def _held(floor: MinQuality, score: Score, verdict: JudgeVerdict) -> Held:
+    scores = [each.model_dump(mode="json", exclude_none=True) for each in verdict.scores]
+    return Held(_asks_person(floor, score), known={SCORES: scores})
 
 
 def _asks_person(floor: MinQuality, score: Score) -> str:

@@ -31,6 +31,7 @@ from headrace_workers.features.judging.ground_step import MOST_CLAIMS, VERIFY_CL
 from headrace_workers.features.judging.quality_retry import asked_for, judged, stopped
 from headrace_workers.features.judging.scores import EMBEDDED, JUDGED, Subject, from_context, may_be_judged, to_context
 from headrace_workers.features.judging.scoring import Scored, next_judge, score_all
+from headrace_workers.features.moderation.corrected import MODERATE, by_person
 
 _LONGEST_WAIT: Final = 60.0  # seconds until a model that judges is asked again
 _RUBRIC: Final = "rubric"  # the stage of models that judge
@@ -41,9 +42,13 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[
 
     `generator` answers the rubrics; without one they get a reason instead of a value. Those that name another model go
     on to that, with the scores that there are. Of a generation the judge sees what moderation let through, never more.
+    A text that a person wrote instead of a held answer goes back to moderation.
     """
+    corrected = {place: Done(output, to=MODERATE) for place, task in enumerate(tasks) if (output := by_person(task))}
     subjects = {
-        place: subject for place, task in enumerate(tasks) if (subject := _subject(task, generator)) is not None
+        place: subject
+        for place, task in enumerate(tasks)
+        if place not in corrected and (subject := _subject(task, generator)) is not None
     }
     found = score_all(list(subjects.values()), generator)
     provider = None if generator is None else provider_of(generator)
@@ -51,7 +56,7 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[
         place: _outcome(tasks[place], subject, scored, provider)
         for (place, subject), scored in zip(subjects.items(), found, strict=True)
     }
-    return [outcomes.get(place) or _unjudged(task) for place, task in enumerate(tasks)]
+    return [corrected.get(place) or outcomes.get(place) or _unjudged(task) for place, task in enumerate(tasks)]
 
 
 def _subject(task: Task, generator: Generator | None) -> Subject | None:

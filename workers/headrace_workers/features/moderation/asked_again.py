@@ -26,10 +26,15 @@ _STOPPED: Final = "stopped"  # it cannot be asked again
 def send_back(task: Task, output: Output, verdict: Moderation) -> Done | None:
     """Send the job back to its model; None where its policy does not want that, or it was asked often enough.
 
-    An answer from the cache is not made again: the model did not write it for this job.
+    An answer from the cache is not made again: the model did not write it for this job. Nor is one that a person wrote.
     """
     state = task.context.get(_CONTEXT, {})
-    if not verdict.again or not isinstance(task.job, GenerationJob) or GIVEN in task.context.get(RECALL, {}):
+    if (
+        output.answer.by_person
+        or not verdict.again
+        or not isinstance(task.job, GenerationJob)
+        or GIVEN in task.context.get(RECALL, {})
+    ):
         return None
     if _STOPPED in state or state.get(_TIMES, 0) >= MOST:
         return None

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_schemas.tool import Tool
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, StepWrite
 from headrace_workers.core.pipeline.receipt import receipt, review_reason
-from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.pipeline.task import SAID, VERDICT, Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, PLACES, TTL_MS
 from headrace_workers.features.cache.store.entries import Admit, Disallow, EntryKeys, Withdraw
@@ -34,6 +34,7 @@ from headrace_workers.features.generation.structured.tools import as_json
 from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.knowledge.grounding import SCREENED, USED
 from headrace_workers.features.moderation.asked_again import send_back, whole
+from headrace_workers.features.moderation.corrected import MODERATE, by_person
 from headrace_workers.features.moderation.detector import Instructions, Moderation, Moderator
 from headrace_workers.features.moderation.leak import UNMARKED, Canaries
 
@@ -112,8 +113,8 @@ def screen(
     texts = [_joined(seen_prompts.new(job.tenant, turns[index])) for index, job in jobs.items()]
     verdicts = screener.moderate(texts, [job.tenant for job in jobs.values()])
     outcomes: list[Outcome] = [_no_prompt(task) for task in tasks]
-    for (index, job), verdict in zip(jobs.items(), verdicts, strict=True):
-        outcomes[index] = _screened_outcome(tasks[index], verdict)
+    for (index, job), text, verdict in zip(jobs.items(), texts, verdicts, strict=True):
+        outcomes[index] = _screened_outcome(tasks[index], verdict, text)
         if isinstance(verdict, Moderation) and verdict.action in ("allow", "redact"):
             seen_prompts.note(held, job.tenant, turns[index])
     return outcomes
@@ -126,16 +127,20 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries 
     The cache may share an answer from here on, if it is allowed unchanged.
 
     An answer marked `review` is held until a person has decided; a text that a job brings is only marked. An answer
-    that its model is to write again sends the job back.
+    that its model is to write again sends the job back. A text that a person wrote instead of a held one comes back
+    here as the job's output.
 
     A text that the moderator cannot decide about is held until it can, whatever the category of the error: it is never
     passed on unmoderated.
     """
-    texts = {index: text for index, task in enumerate(tasks) if (text := _text(task)) is not None}
+    corrected = {index: Done(output, to=MODERATE) for index, task in enumerate(tasks) if (output := by_person(task))}
+    texts = {
+        index: text for index, task in enumerate(tasks) if index not in corrected and (text := _text(task)) is not None
+    }
     instructions = [_instructions(tasks[index], canaries) for index in texts]
     verdicts = moderator.moderate(list(texts.values()), [tasks[index].job.tenant for index in texts], instructions)
     outcomes = {index: _outcome(tasks[index], verdict) for index, verdict in zip(texts, verdicts, strict=True)}
-    return [outcomes.get(index) or _no_text(task) for index, task in enumerate(tasks)]
+    return [corrected.get(index) or outcomes.get(index) or _no_text(task) for index, task in enumerate(tasks)]
 
 
 def brought(job: GenerationJob, trusts_system: bool) -> list[Message]:
@@ -167,13 +172,13 @@ def _joined(turns: Sequence[Message]) -> str:
     return "\n\n".join(text for turn in turns for text in (turn.content, *called_with(turn)))
 
 
-def _screened_outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
+def _screened_outcome(task: Task, verdict: Moderation | HeadraceError, text: str) -> Outcome:
     if isinstance(verdict, HeadraceError):
         return Held(reason_of(verdict), needs_person=False)
     if verdict.action == "block":
         return Ended(receipt(task, status="blocked", moderation=verdict.verdict, refusal="prompt_blocked"))
     if verdict.action == "review" and task.woken_by != RELEASED:
-        return Held(f"the prompt: {review_reason(verdict.verdict)}")
+        return Held(f"the prompt: {review_reason(verdict.verdict)}", known={**_known(verdict), SAID: text})
     return Done(context={SCREENED: True})
 
 
@@ -207,9 +212,14 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     if verdict.action != "review":
         return _passed_on(task, task.event, verdict, verdict.verdict)
     if task.woken_by != RELEASED:
-        return Held(review_reason(verdict.verdict))
+        return Held(review_reason(verdict.verdict), known=_known(verdict))
     done: Action = "allow" if verdict.text == text_of(task.event.answer) else "redact"
     return _passed_on(task, task.event, verdict, verdict.verdict.model_copy(update={"action": done}))
+
+
+def _known(verdict: Moderation) -> dict[str, Any]:
+    """Return what a person needs to see who decides about a text."""
+    return {VERDICT: verdict.verdict.model_dump(mode="json", exclude_none=True)}
 
 
 def _passed_on(task: Task, output: Output, verdict: Moderation, shown: ModerationVerdict) -> Done:
@@ -248,6 +258,8 @@ def _lost_format(task: Task, output: Output, text: str) -> str | None:
 def _admission(task: Task, output: Output, action: str) -> tuple[StepWrite, ...]:
     """Return the change of the cache entry that this job fills, or from which it was served."""
     state = task.context.get(CONTEXT, {})
+    if output.answer.by_person:
+        return _without_entry(state)
     if GIVEN in state:
         return () if action == "allow" else (Disallow(state[GIVEN], f"moderation would {action} it now"),)
     if ENTRY not in state:
@@ -260,6 +272,12 @@ def _admission(task: Task, output: Output, action: str) -> tuple[StepWrite, ...]
     answer = output.answer.model_copy(update={"recall": None}).model_dump_json(exclude_none=True)
     used = tuple((document_id, sha256) for document_id, sha256 in task.context.get(USED, ()))
     return (Admit(entry_id, answer.encode(), ran, state[TTL_MS], used, EntryKeys(*place) if place else None),)
+
+
+def _without_entry(state: Mapping[str, Any]) -> tuple[StepWrite, ...]:
+    """Return the change of the cache by a text that a person wrote: nobody else is given it, or the answer before."""
+    ids = [state[name] for name in (GIVEN, ENTRY) if name in state]
+    return tuple(row for each in ids for row in (Withdraw(each), Disallow(each, "a person corrected it")))
 
 
 def _is_of_first_model(task: Task, output: Output) -> bool:

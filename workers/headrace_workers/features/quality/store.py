@@ -267,20 +267,27 @@ class Labels(LedgerStore):
             return rows, list(read_verdicts(tx, tenant, wanted, most)), samples
 
 
-def add_reviews(connection: Connection, reviews: Sequence[Review]) -> Added:
-    """Take labels in, in a transaction of the caller's. Only of jobs that are known, and their own tenant's."""
+def add_reviews(connection: Connection, reviews: Sequence[Review], item: str | None = None) -> Added:
+    """Take labels in, in a transaction of the caller's. Only of jobs that are known, and their own tenant's. `item` is
+    the review item whose labels these are.
+    """
     known = known_tenants(connection, {review.job_id for review in reviews})
     refused = {
         place: f"tenant {review.tenant} has no job {review.job_id} that is still known"
         for place, review in enumerate(reviews)
         if known.get(review.job_id) != review.tenant
     }
-    rows = {review.id: _row(review) for place, review in enumerate(reviews) if place not in refused}
+    rows = {review.id: _row(review, item) for place, review in enumerate(reviews) if place not in refused}
     if not rows:
         return Added(0, refused)
     statement = insert(connection, LABELS).values([rows[name] for name in sorted(rows)])
     new = connection.execute(statement.on_conflict_do_nothing(index_elements=["id"]).returning(LABELS.c.id))
     return Added(len(new.all()), refused)
+
+
+def remove_labels(connection: Connection, item: str, who: str) -> None:
+    """Forget a person's labels of a review item."""
+    connection.execute(delete(LABELS).where(LABELS.c.item == item, LABELS.c.who == who))
 
 
 def take_reviews(connection: Connection, sent: Sequence[ReceivedReview]) -> list[Burial]:
@@ -315,7 +322,7 @@ def review_of(row: Row[Any]) -> Review:
     )
 
 
-def _row(review: Review) -> dict[str, Any]:
+def _row(review: Review, item: str | None) -> dict[str, Any]:
     return {
         "id": review.id,
         "tenant": review.tenant,
@@ -327,6 +334,7 @@ def _row(review: Review) -> dict[str, Any]:
         "said_at": review.said_at,
         "probability": review.probability,
         "taken_at": now_ms(),
+        "item": item,
     }
 
 

@@ -77,6 +77,7 @@ REVIEW_ASSIGNMENTS: Final = Table(
     Column("at", BigInteger, nullable=False),  # of the last change
     Index("review_assignments_who", "tenant", "who", "at"),
     partial_index("review_assignments_leased", "item_id", "until", where=IS_LEASED),
+    partial_index("review_assignments_leased_to", "tenant", "who", "until", where=IS_LEASED),
 )
 
 # Only ever added to. The newest revision of a person counts.

@@ -152,7 +152,10 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
 def _joined(before: StepResult, stage: str, item: StepResult, now: int) -> StepResult:
     """Return what became of a job at one step, which is done, and at the step after it."""
     tried = Tried(now, item.outcome, item.delay_ms)
-    passed = tuple(step._replace(tried=tried) if step.stage == stage else step for step in before.following)
+    passed = tuple(
+        step._replace(tried=tried, context=item.context or step.context) if step.stage == stage else step
+        for step in before.following
+    )
     records = (*before.records, *item.records)
     if isinstance(before.outcome, Done) and isinstance(item.outcome, Done | Ended):
         outcome, rows = item.outcome, before.outcome.rows
