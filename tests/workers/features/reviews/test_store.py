@@ -404,17 +404,19 @@ def _expired(ledger, job_id):
     assert ledger.reap(1).expired == 1
 
 
-@pytest.mark.parametrize("ends", [_cancelled, _released, _expired])
-def test_an_item_whose_job_is_no_longer_held_is_gone(ledger, reviews, ends):
+@pytest.mark.parametrize(
+    ("ends", "why"), [(_cancelled, "was cancelled"), (_released, "was released elsewhere"), (_expired, "is dead: the")]
+)
+def test_an_item_whose_job_is_no_longer_held_is_gone(ledger, reviews, ends, why):
     job_id, one = held(ledger)
     _, lease = given(reviews, ANN)
     ends(ledger, job_id)
     before = count(ledger, STEPS)
-    with pytest.raises(Conflict, match="the job is no longer held"):
+    with pytest.raises(Conflict, match=f"its job {why}"):
         reviews.decide(ANN, one, Decision(action="release", lease=lease))
     assert (row(ledger, one).state, count(ledger, REVIEW_DECISIONS), told(ledger)) == ("gone", 0, [])
     assert count(ledger, STEPS) == before
-    with pytest.raises(Conflict, match="the item is gone: the job is no longer held"):
+    with pytest.raises(Conflict, match=f"the item is gone: its job {why}"):
         reviews.decide(ANN, one, Decision(action="release", lease=lease))
 
 
@@ -427,14 +429,14 @@ def test_items_that_are_gone_are_passed_over_and_closed(ledger, reviews):
     _, there = ended(ledger, rank=RANDOM + 1)
     assert given(reviews, ANN)[0] == there
     assert {row(ledger, each).state for _, each in gone} == {row(ledger, forgotten).state} == {"gone"}
-    assert "deleted" in row(ledger, forgotten).reason
+    assert "forgotten" in row(ledger, forgotten).reason
 
 
 def test_an_item_whose_job_was_deleted_meanwhile_is_gone(ledger, reviews):
     job_id, one = ended(ledger)
     _, lease = given(reviews, ANN)
     write(ledger, delete(JOBS).where(JOBS.c.id == job_id))
-    with pytest.raises(Conflict, match="deleted"):
+    with pytest.raises(Conflict, match="forgotten"):
         reviews.decide(ANN, one, good(lease))
     assert (row(ledger, one).state, labels(ledger)) == ("gone", [])
 
@@ -443,7 +445,7 @@ def test_a_step_that_is_held_anew_after_a_replay_is_another_item(ledger, reviews
     job_id, one = held(ledger)
     _, lease = given(reviews, ANN)
     write(ledger, update(JOBS).values(replays=1))
-    with pytest.raises(Conflict, match="no longer held"):
+    with pytest.raises(Conflict, match="its job was replayed"):
         reviews.decide(ANN, one, Decision(action="release", lease=lease))
     again = item(ledger, job_id, rule="held", stage="moderate", replays=1, rank=50)
     assert given(reviews, BOB)[0] == again

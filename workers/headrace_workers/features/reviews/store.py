@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from pydantic_core import from_json
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, tuple_, update
 
 from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_schemas.review import MAX_PEOPLE, Review, ReviewDecided
@@ -20,10 +19,11 @@ from headrace_workers.core.ledger.outbox import outgoing, put
 from headrace_workers.core.ledger.recovery import correct_held, release_held, withhold
 from headrace_workers.core.sql.database import among, clock, insert, now_ms, reading, writing
 from headrace_workers.core.sql.store import LedgerStore
-from headrace_workers.core.tables import JOBS, NEVER, STEPS
+from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.store import removal
 from headrace_workers.features.quality.store import add_reviews, remove_labels
 from headrace_workers.features.reviews.decision import Conflict, Decision, NoSuchItem, Person
+from headrace_workers.features.reviews.hooks import FORGOTTEN, close, current_rules, gone_reasons
 from headrace_workers.features.reviews.item_texts import ItemContent, Shown, check_correction, example_of, shown
 from headrace_workers.features.reviews.tables import (
     IS_LEASED,
@@ -31,7 +31,6 @@ from headrace_workers.features.reviews.tables import (
     REVIEW_ASSIGNMENTS,
     REVIEW_DECISIONS,
     REVIEW_ITEMS,
-    REVIEW_RULES,
 )
 
 _LOOKED_AT: Final = 200  # candidates of one transaction
@@ -266,39 +265,6 @@ def _content(connection: Connection, item: ItemRow) -> ItemContent | None:
     return None if row is None else ItemContent(**row._mapping)
 
 
-def is_there() -> ColumnElement[bool]:
-    """Return the condition that there is still something to decide about an item: its step is held for a person, or
-    the ledger knows the job of its ended answer.
-    """
-    job = and_(JOBS.c.id == REVIEW_ITEMS.c.job_id, JOBS.c.tenant == REVIEW_ITEMS.c.tenant)
-    step = and_(
-        STEPS.c.job_id == JOBS.c.id,
-        STEPS.c.stage == REVIEW_ITEMS.c.stage,
-        STEPS.c.ordinal == REVIEW_ITEMS.c.ordinal,
-        STEPS.c.state == "held",
-        STEPS.c.ready_at >= NEVER,
-    )
-    held = and_(job, JOBS.c.state == "active", JOBS.c.replays == REVIEW_ITEMS.c.replays)
-    return case(
-        (REVIEW_ITEMS.c.stage.is_(None), select(JOBS.c.id).where(job, JOBS.c.ended_at.is_not(None)).exists()),
-        else_=select(STEPS.c.job_id).join(JOBS, held).where(step).exists(),
-    )
-
-
-def _close(connection: Connection, item_ids: Sequence[str], reason: str) -> None:
-    """Close open items about which nothing can be decided any more."""
-    gone = update(REVIEW_ITEMS).where(among(connection, REVIEW_ITEMS.c.id, list(item_ids)), IS_OPEN)
-    connection.execute(gone.values(state="gone", reason=reason, ended_at=now_ms()))
-
-
-_NOT_HELD: Final = "the job is no longer held: it ended, or was released by other means"
-_FORGOTTEN: Final = "the job was deleted after the ledger's retention"
-
-
-def _why_gone(item: ItemRow) -> str:
-    return _NOT_HELD if item.held else _FORGOTTEN
-
-
 # -- who is given what
 
 
@@ -310,16 +276,13 @@ def _next(
     if mine is not None:
         return mine, False
     for limit in (1, _LOOKED_AT):
-        rows = connection.execute(_candidates(person, rule, held=held).limit(limit)).all()
-        gone = [row.id for row in rows if not row.there]
-        for is_held in (True, False):
-            ids = [row.id for row in rows if not row.there and (row.stage is not None) is is_held]
-            if ids:
-                _close(connection, ids, _NOT_HELD if is_held else _FORGOTTEN)
-        for row in rows:
-            if row.there and (item := _given(connection, ItemRow._make(row[:-1]), person, lease_ms)) is not None:
-                return item, False
-        if len(rows) < limit and not gone:
+        rows = [ItemRow._make(row) for row in connection.execute(_candidates(person, rule, held=held).limit(limit))]
+        reasons = gone_reasons(connection, [item.id for item in rows])
+        close(connection, reasons)
+        for item in rows:
+            if item.id not in reasons and (given := _given(connection, item, person, lease_ms)) is not None:
+                return given, False
+        if len(rows) < limit:
             return None, False
     return None, True
 
@@ -331,7 +294,7 @@ def _live_lease(connection: Connection, person: Person, rule: str | None, *, hel
         select(*_ITEM, assigned.lease, assigned.until)
         .join(REVIEW_ASSIGNMENTS, assigned.item_id == REVIEW_ITEMS.c.id)
         .where(assigned.tenant == person.tenant, assigned.who == person.who, IS_LEASED, assigned.until > _NOW)
-        .where(IS_OPEN, is_there(), *_of(rule, held=held))
+        .where(IS_OPEN, *_of(rule, held=held))
         .order_by(assigned.at)
         .limit(1)
     )
@@ -340,6 +303,8 @@ def _live_lease(connection: Connection, person: Person, rule: str | None, *, hel
         return None
     *columns, lease, until = row
     item = ItemRow._make(columns)
+    if gone_reasons(connection, [item.id]):  # it is closed as any other
+        return None
     return Item(item, lease, until, _newest(connection, item.id, person.who), _content(connection, item))
 
 
@@ -350,8 +315,8 @@ def _of(rule: str | None, *, held: bool) -> list[ColumnElement[bool]]:
 
 
 def _candidates(person: Person, rule: str | None, *, held: bool) -> Select[Any]:
-    """Select and lock items that the person may be given, in their order, and whether each is still there. Items that
-    others are being given at this moment are passed over.
+    """Select and lock items that the person may be given, in their order. Items that others are being given at this
+    moment are passed over.
     """
     assigned = REVIEW_ASSIGNMENTS.c
     others = select(func.count()).where(
@@ -360,7 +325,7 @@ def _candidates(person: Person, rule: str | None, *, held: bool) -> Select[Any]:
     # A sub-select, which no planner makes a join of: a join might sort all open items before it returns the first.
     before = select(assigned.state).where(assigned.item_id == REVIEW_ITEMS.c.id, assigned.who == person.who)
     return (
-        select(*_ITEM, is_there().label("there"))
+        select(*_ITEM)
         .where(REVIEW_ITEMS.c.tenant == person.tenant, IS_OPEN, *_of(rule, held=held))
         .where(func.coalesce(before.scalar_subquery(), "leased") == "leased")
         .where(REVIEW_ITEMS.c.decided + others.scalar_subquery() < REVIEW_ITEMS.c.wanted)
@@ -438,7 +403,7 @@ def _written(connection: Connection, item: ItemRow) -> ItemRow:
 
 def _decide(connection: Connection, person: Person, item_id: str, decision: Decision) -> _Outcome:
     """Record a decision and do it; return why it cannot be taken where that must not undo what was found out."""
-    there = _hold_job(connection, _find(connection, person.tenant, item_id))
+    _hold_job(connection, _find(connection, person.tenant, item_id))
     item = _find(connection, person.tenant, item_id, lock=True)
     before = _newest(connection, item.id, person.who)
     if (known := _repeated(connection, item, before, person.who, decision)) is not None:
@@ -449,10 +414,10 @@ def _decide(connection: Connection, person: Person, item_id: str, decision: Deci
         _check_revision(item)
     elif (taken := _taken(item, _assignments(connection, item.id), person, decision, now)) is not None:
         return taken
-    content = _content(connection, item) if there else None
-    if content is None:
-        _close(connection, [item.id], _why_gone(item))
-        return Conflict(f"nothing can be decided about this item: {_why_gone(item)}")
+    reasons, content = gone_reasons(connection, [item.id]), _content(connection, item)
+    if reasons or content is None:
+        close(connection, reasons)
+        return Conflict(f"nothing can be decided about this item: {reasons.get(item.id, FORGOTTEN)}")
     _check_action(item, content, decision)
     said = decision.model_copy(update={"lease": None, "revision": 1})  # as `_recorded` reads it
     recorded = Recorded(item.id, person.who, decision.revision, decision.action, said, now)
@@ -465,19 +430,14 @@ def _decide(connection: Connection, person: Person, item_id: str, decision: Deci
     return Decided(item, recorded, wakes=item.held)
 
 
-def _hold_job(connection: Connection, item: ItemRow) -> bool:
-    """Lock the job of an item, and its held step; return whether something can be decided about it. The job of an ended
-    answer is kept from being deleted.
-    """
+def _hold_job(connection: Connection, item: ItemRow) -> None:
+    """Lock the job of an item, and its held step. The job of an ended answer is kept from being deleted."""
     if not item.held:
-        kept = select(JOBS.c.id).where(JOBS.c.id == item.job_id, JOBS.c.ended_at.is_not(None))
-        return connection.execute(kept.with_for_update(read=True, key_share=True)).first() is not None
-    if not lock_active(connection, [item.job_id]):
-        return False
-    step = (STEPS.c.job_id == item.job_id, STEPS.c.stage == item.stage, STEPS.c.ordinal == item.ordinal)
-    connection.execute(select(STEPS.c.job_id).where(*step).with_for_update())
-    there = select(REVIEW_ITEMS.c.id).where(REVIEW_ITEMS.c.id == item.id, is_there())
-    return connection.execute(there).first() is not None
+        kept = select(JOBS.c.id).where(JOBS.c.id == item.job_id)
+        connection.execute(kept.with_for_update(read=True, key_share=True))
+    elif lock_active(connection, [item.job_id]):
+        step = (STEPS.c.job_id == item.job_id, STEPS.c.stage == item.stage, STEPS.c.ordinal == item.ordinal)
+        connection.execute(select(STEPS.c.job_id).where(*step).with_for_update())
 
 
 def _repeated(
@@ -537,7 +497,7 @@ def _record(
     """Write a decision and its event. `content` is absent where the ledger has forgotten the job."""
     said = new.decision
     example = None
-    if said is not None and content is not None and _may_train(connection, item.tenant):
+    if said is not None and content is not None and current_rules(connection).may_train(item.tenant):
         example = example_of(content, said)
     connection.execute(
         REVIEW_DECISIONS.insert().values(
@@ -573,12 +533,6 @@ def _record(
         at_ms=new.decided_at,
     )
     put(connection, [record])
-
-
-def _may_train(connection: Connection, tenant: str) -> bool:
-    """Return False if the deployment's rules forbid that decisions keep a copy of this tenant's texts."""
-    rules = connection.execute(select(REVIEW_RULES.c.rules).where(REVIEW_RULES.c.scope == "")).scalar()
-    return True if rules is None else from_json(rules).get("tenants", {}).get(tenant, {}).get("training", True)
 
 
 def _label(connection: Connection, item: ItemRow, new: Recorded) -> None:
