@@ -1,6 +1,8 @@
 """Agreement: published examples, the formulas of others, and intervals that hold the truth in simulated worlds."""
 
+import doctest
 import math
+import re
 
 import numpy as np
 import pytest
@@ -40,6 +42,30 @@ def test_alpha_is_krippendorffs(scale, value):
     assert round(found.value, 3) == value
     assert found.n == 11
     assert found.interval.holds(found.value)
+
+
+@pytest.mark.parametrize("scale", ["nominal", "ordinal", "interval"])
+def test_alpha_is_that_of_the_package_krippendorff_on_its_own_matrices(scale):
+    """Those in its documentation, and random ones with labels missing."""
+    import krippendorff
+
+    shipped = [
+        eval(example.source.removeprefix("reliability_data = "), {"np": np})  # the package's own examples
+        for example in doctest.DocTestParser().get_examples(krippendorff.alpha.__doc__ or "")
+        if re.match(r"reliability_data = \[\[[\dn]", example.source)
+    ]
+    assert len(shipped) == 2
+    random = np.random.default_rng(5)
+    drawn = [np.where(random.random((5, 40)) < 0.4, X, random.integers(0, 4, (5, 40))) for _ in range(3)]
+    for matrix in (*shipped, *drawn):
+        theirs = krippendorff.alpha(matrix, level_of_measurement=scale)
+        assert told(alpha(np.array(matrix, dtype=float).T, scale)).value == pytest.approx(theirs)
+
+
+def test_alpha_is_crowd_kits_on_its_own_example():
+    """`crowdkit.metrics.data.alpha_krippendorff` of crowd-kit 1.4.2 documents 0.4444444444444444."""
+    found = told(alpha(np.array([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])))
+    assert found.value == pytest.approx(4 / 9)
 
 
 def test_kappa_and_its_error_are_those_of_the_books():
