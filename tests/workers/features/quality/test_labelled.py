@@ -154,12 +154,23 @@ def test_a_job_that_two_rules_drew_counts_by_both_though_one_of_them_has_no_labe
     assert by_job[9] == pytest.approx(1 - 0.5 * (1 - 0.1))
 
 
-def test_a_rule_of_which_nobody_labelled_anything_has_no_estimate_unless_it_takes_all() -> None:
-    """Held jobs without labels are left out of the mean; what an audit drew cannot be."""
+def test_a_job_that_was_held_again_is_drawn_once() -> None:
+    """A label of either item is one of the job's."""
+    labels, verdicts, samples = queue("held", [0.9] * 10, 5, 1.0, 1.0)
+    again = [each._replace(item=f"{each.item}-again", state="open") for each in samples]
+    (found,) = by_subject(labels, verdicts, [*samples, *again]).values()
+    assert found.queued is not None
+    assert found.queued.labelled == pytest.approx(np.full(10, 0.5))
+    assert found.queued.missing == {"open": 5}
+
+
+def test_a_rule_of_which_nobody_labelled_anything_leaves_no_estimate_but_of_jobs_that_were_not_held() -> None:
+    """Held jobs without labels are known, and left out of the mean; what another rule stands for is not."""
     heard = queue("audit", [0.1] * 10, 10, 1.0)
-    found = mean_of(heard, queue("low", [0.9] * 7, 0, 0.0))
+    found = mean_of(heard, queue("low", [0.9] * 7, 0, 0.0, 1.0))
     assert isinstance(found, Undefined)
     assert found.reason == "nobody has labelled any of the 7 answers that the rule low drew"
+    assert isinstance(mean_of(heard, queue("low", [0.9] * 4, 0, 0.0)), Corrected)
     labels, verdicts, samples = queue("held", [0.9] * 7, 0, 0.0, 1.0)
     (left,) = by_subject([*heard[0], *labels], [*heard[1], *verdicts], [*heard[2], *samples]).values()
     assert len(left.machine) == 10

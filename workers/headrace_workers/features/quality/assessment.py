@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_schemas.review import HELD
 from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
 from headrace_workers.features.cache.calibration.error_bounds import (
     LOWER_BETS,
@@ -23,7 +24,7 @@ from headrace_workers.features.cache.calibration.error_bounds import (
 )
 from headrace_workers.features.quality.agreement import alpha, kappa, raw_agreement
 from headrace_workers.features.quality.detection_rates import DetectionRates, rates
-from headrace_workers.features.quality.estimates import Estimate, Floats, Interval, Ints, Undefined
+from headrace_workers.features.quality.estimates import Estimate, Floats, Ids, Interval, Ints, Undefined
 from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
 from headrace_workers.features.quality.reliability import Reliability, reliability
 from headrace_workers.features.quality.store import PassRate, Sampled, Verdict
@@ -171,7 +172,7 @@ def assess(of: Labelled, fresh_since: int, level: float = 0.95) -> Assessment:
         missing={} if of.queued is None else of.queued.missing,
         agreement=reason or raw_agreement(labelled.yes, labelled.right, labelled.drawn, level=level),
         kappa=reason or kappa(labelled.yes, labelled.right, probability=labelled.drawn, level=level),
-        among_people=_among_people(of, whole, level),
+        among_people=among_people(of.item, of.who, of.said_at, of.value, level),
         rates=reason or rates(labelled.yes, labelled.right, labelled.drawn, level=level),
         mean=corrected_mean(of, level),
         bounds=mean_bounds(of, level),
@@ -255,16 +256,16 @@ def _contested(of: Labelled) -> int:
     return int((yes & no).sum())
 
 
-def _among_people(of: Labelled, whole: bool, level: float) -> Estimate | Undefined:
-    """Return the agreement among people by each person's last label of an item."""
-    people, column = np.unique(of.who, return_inverse=True)
+def among_people(item: Ids, who: Ids, said_at: Ids, value: Floats, level: float = 0.95) -> Estimate | Undefined:
+    """Return the agreement among people by each person's last label of an item. All have a row a label."""
+    people, column = np.unique(who, return_inverse=True)
     if len(people) < 2:
         return Undefined("one person labelled")
-    items, row = np.unique(of.item, return_inverse=True)
+    items, row = np.unique(item, return_inverse=True)
     labels = np.full((len(items), len(people)), np.nan)
-    order = np.argsort(of.said_at, kind="stable")
-    labels[row[order], column[order]] = of.value[order]
-    return alpha(labels, "nominal" if whole else "interval", level=level)
+    order = np.argsort(said_at, kind="stable")
+    labels[row[order], column[order]] = value[order]
+    return alpha(labels, "nominal" if np.isin(value, (0.0, 1.0)).all() else "interval", level=level)
 
 
 def _reliability(labelled: _LabelledVerdicts, level: float) -> Reliability | Undefined:
@@ -336,11 +337,11 @@ def _labelled_rows(
     silent: Mapping[str, int],
     samples: Sequence[Sampled],
 ) -> Labelled:
-    answered = {label.item for label in labels if label.item is not None}
-    samples, unlabelled = _without_silent(samples, answered)
-    labelled = {label.job_id for label in labels}
-    items = {job_id: value for job_id, value in items.items() if job_id in labelled or job_id not in unlabelled}
-    for job in (*samples, *labels):
+    sampled = {sample.item for sample in samples}
+    draws, left_out = _draws(samples, {label.item for label in labels})
+    left_out -= {label.job_id for label in labels}
+    items = {job_id: value for job_id, value in items.items() if job_id not in left_out}
+    for job in (*draws, *labels):
         items.setdefault(job.job_id, np.nan)
     places = {job_id: place for place, job_id in enumerate(items)}
     people: dict[str, int] = {}
@@ -351,7 +352,6 @@ def _labelled_rows(
     if judged is not None and np.isnan(probability).all() and not np.isnan(machine[item]).any():
         # People looked at what was judged, which not every job had the same chance of.
         probability = judged[item]
-    sampled = {sample.item for sample in samples}
     return Labelled(
         machine=machine,
         item=item,
@@ -361,7 +361,7 @@ def _labelled_rows(
         probability=np.where([label.item in sampled for label in labels], 0.0, probability),
         judged=judged,
         not_judged=silent,
-        queued=_queued(samples, places, machine, answered) if samples else None,
+        queued=_queued(draws, places, machine) if draws else None,
     )
 
 
@@ -369,31 +369,35 @@ _QUARTERS: Final = 4  # of the scale of a machine's value
 _NO_VERDICT: Final = _QUARTERS  # the class behind them
 _JOINED: Final = _QUARTERS + 1
 _LEAST_ANSWERS: Final = 5  # of a class of its own
+_LABELLED: Final = "labelled"  # the state of what is not missing
 
 
-def _without_silent(samples: Sequence[Sampled], answered: Collection[str]) -> tuple[list[Sampled], set[str]]:
-    """Return the samples of rules that tell something, and the jobs of the rules that do not: nobody labelled any, but
-    the rule takes all that it fits (held jobs), so that the mean is that of all others.
+def _draws(samples: Sequence[Sampled], labelled: Collection[str]) -> tuple[list[Sampled], set[str]]:
+    """Return what counts of a queue's draws, each job once a rule, and the jobs of which none does: held jobs, where
+    nobody labelled any. The mean is that of the others then.
 
-    A rule that drew next to nothing tells nothing either, until somebody labels it.
+    A rule that drew next to nothing does not count before somebody labels it.
     """
-    count, heard = Counter(each.rule for each in samples), {each.rule for each in samples if each.item in answered}
-    whole = {each.rule for each in samples} - {each.rule for each in samples if each.probability < 1.0} - heard
-    kept = [
-        each
-        for each in samples
-        if each.rule in heard or (each.rule not in whole and count[each.rule] >= _LEAST_ANSWERS)
-    ]
-    return kept, {each.job_id for each in samples if each.rule in whole} - {each.job_id for each in kept}
+    found: dict[tuple[str, str], Sampled] = {}
+    for sample in samples:
+        key = sample.job_id, sample.rule
+        if sample.item in labelled:
+            found[key] = sample._replace(state=_LABELLED)
+        elif key not in found or found[key].state != _LABELLED:
+            found[key] = sample
+    count = Counter(draw.rule for draw in found.values())
+    heard = {draw.rule for draw in found.values() if draw.state == _LABELLED}
+    counts = heard | {rule for rule, drawn in count.items() if drawn >= _LEAST_ANSWERS and rule != HELD}
+    kept = [draw for draw in found.values() if draw.rule in counts]
+    held = {draw.job_id for draw in found.values() if draw.rule == HELD}
+    return kept, held - {draw.job_id for draw in kept}
 
 
-def _queued(
-    samples: Sequence[Sampled], places: Mapping[str, int], machine: Floats, answered: Collection[str]
-) -> Queued:
-    row = np.array([places[each.job_id] for each in samples], dtype=np.int64)
-    probability = np.array([each.probability for each in samples], dtype=np.float64)
-    labelled = np.array([each.item in answered for each in samples], dtype=np.bool_)
-    rules, rule = np.unique([each.rule for each in samples], return_inverse=True)
+def _queued(draws: Sequence[Sampled], places: Mapping[str, int], machine: Floats) -> Queued:
+    row = np.array([places[draw.job_id] for draw in draws], dtype=np.int64)
+    probability = np.array([draw.probability for draw in draws], dtype=np.float64)
+    labelled = np.array([draw.state == _LABELLED for draw in draws], dtype=np.bool_)
+    rules, rule = np.unique([draw.rule for draw in draws], return_inverse=True)
     value = machine[row]
     quarter = np.minimum(_QUARTERS - 1, np.nan_to_num(value) * _QUARTERS).astype(np.int64)
     rates = _response_rates(rule, np.where(np.isnan(value), _NO_VERDICT, quarter), labelled)
@@ -404,7 +408,7 @@ def _queued(
     return Queued(
         1.0 - not_asked,
         1.0 - not_labelled,
-        Counter(each.state for each in samples if each.item not in answered),
+        Counter(draw.state for draw in draws if draw.state != _LABELLED),
         {str(rules[place]): int((rule == place).sum()) for place in np.flatnonzero(silent)},
     )
 

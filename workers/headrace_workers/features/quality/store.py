@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, select, tuple_
 
 from headrace_schemas.errors import Category
 from headrace_schemas.event_types import EVENTS
@@ -336,6 +336,56 @@ def _row(review: Review, item: str | None) -> dict[str, Any]:
         "taken_at": now_ms(),
         "item": item,
     }
+
+
+class LabelledJobs(NamedTuple):
+    """The jobs that people labelled by a criterion or for a category: how many there are, and the sum of their labels
+    (each job's mean). `of_items` counts their review items, `unknown` the labels whose draw is not known.
+    """
+
+    about: str
+    jobs: int
+    passed: float
+    of_items: int
+    unknown: int
+
+
+def labelled_jobs(connection: Connection, tenant: str) -> list[LabelledJobs]:
+    """Return what is labelled of a tenant's jobs, criteria before categories."""
+    labels = LABELS.c
+    of_jobs = (
+        select(
+            labels.kind,
+            labels.about,
+            func.avg(labels.value).label("value"),
+            func.count(labels.item.distinct()).label("of_items"),
+            func.sum(case((labels.probability.is_(None), 1), else_=0)).label("unknown"),
+        )
+        .where(labels.tenant == tenant)
+        .group_by(labels.kind, labels.about, labels.job_id)
+        .subquery()
+        .c
+    )
+    sums = (func.sum(column) for column in (of_jobs.value, of_jobs.of_items, of_jobs.unknown))
+    query = select(of_jobs.about, func.count(), *sums).group_by(of_jobs.kind, of_jobs.about)
+    return [
+        LabelledJobs(about, int(jobs), float(passed), int(of_items), int(unknown))
+        for about, jobs, passed, of_items, unknown in connection.execute(
+            query.order_by(of_jobs.kind.desc(), of_jobs.about)
+        )
+    ]
+
+
+def labels_of_items(connection: Connection, tenant: str, since: int, most: int) -> Sequence[Row[Any]]:
+    """Return a tenant's labels of review items, said from this time on (ms): the newest so many."""
+    labels = LABELS.c
+    query = (
+        select(labels.item, labels.kind, labels.about, labels.who, labels.said_at, labels.value)
+        .where(labels.tenant == tenant, labels.item.is_not(None), labels.said_at >= since)
+        .order_by(labels.said_at.desc(), labels.id)
+        .limit(most)
+    )
+    return connection.execute(query).all()
 
 
 MOST: Final = 1_000  # that are shown

@@ -1,14 +1,16 @@
 """The reviews feature: the queue of answers that people decide about."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.features.quality.feature import SAMPLES
 
 if TYPE_CHECKING:  # most processes do without it
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.quality.store import Sampled
 
 
 def _hooks() -> "Hooks":
@@ -30,8 +32,15 @@ def _tables() -> "Sequence[Table]":
     return tables_in(tables)
 
 
+def _samples() -> "Callable[[Connection, str], Sequence[Sampled]]":
+    from headrace_workers.features.reviews.progress.store import samples
+
+    return samples
+
+
 FEATURE = Feature(
     name="reviews",
     tables=_tables,
     hooks=_hooks,
+    extensions=(SAMPLES.by(_samples),),
 )
