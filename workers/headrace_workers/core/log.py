@@ -49,6 +49,8 @@ class Action(StrEnum):
     DETECTOR_HANGS = "detector_hangs"  # what it was to look at is held
     POLICY_CHANGED = "policy_changed"  # outputs are moderated by another from here on
     POLICY_REFUSED = "policy_refused"  # its file is wrong: the one of before holds
+    RULES_CHANGED = "rules_changed"  # answers are drawn for review by others from here on
+    RULES_REFUSED = "rules_refused"  # their file is wrong: those of before hold
     CHILD_DIED = "child_died"  # a process of the embedded stack
     GIVEN_BACK = "given_back"  # work was handed back at a stop
     UNREACHED = "unreached"  # why no connection to a receiver of webhooks was made: its tenant does not see that

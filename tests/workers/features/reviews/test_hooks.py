@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event, update
@@ -24,13 +25,14 @@ from headrace_workers.core.ledger.accounting import FinishedJob
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.log import Action
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
 from headrace_workers.features.applications.tables import APPLICATION_VERSIONS
 from headrace_workers.features.reviews import hooks
-from headrace_workers.features.reviews.hooks import close_held, draw_ended
-from headrace_workers.features.reviews.rules import HELD, drawn
-from headrace_workers.features.reviews.tables import REVIEW_COUNTS, REVIEW_ITEMS
+from headrace_workers.features.reviews.hooks import ReviewQueue, ReviewUpkeep, close_held, draw_ended
+from headrace_workers.features.reviews.rules import HELD, ReviewRules, drawn
+from headrace_workers.features.reviews.tables import REVIEW_COUNTS, REVIEW_ITEMS, REVIEW_RULES
 
 A, B, C = (job_id(number) for number in range(3))
 AUDIT = {"name": "audit", "share": 1.0}
@@ -59,6 +61,74 @@ def counted(ledger: Ledger) -> Iterator[list[str]]:
     event.listen(ledger.engine, "before_cursor_execute", note)
     yield found
     event.remove(ledger.engine, "before_cursor_execute", note)
+
+
+# The deployment's rules.
+
+
+def upkeep(ledger: Ledger, path: Path, *, required: bool = False) -> ReviewUpkeep:
+    return ReviewUpkeep(ledger.of(ReviewQueue), path, required=required)
+
+
+def test_a_bridge_copies_the_rules_of_a_file_when_it_changes(ledger: Ledger, tmp_path: Path) -> None:
+    file = tmp_path / "reviews.toml"
+    keep_up = upkeep(ledger, file)
+    seen = []
+    for text in (None, '[[rules]]\nname = "one"', 'people = 2\n[[rules]]\nname = "two"'):
+        if text is not None:
+            file.write_text(text)
+        assert not keep_up()
+        found = ledger.of(ReviewQueue).rules()
+        seen.append((found.people, [rule.name for rule in found.rules]))
+    file.unlink()
+    keep_up()
+    assert seen == [(1, []), (1, ["one"]), (2, ["two"])]
+    assert ledger.of(ReviewQueue).rules() == ReviewRules()
+
+
+def test_a_wrong_file_leaves_the_rules_as_they_were_and_is_an_incident(ledger: Ledger, tmp_path: Path, caplog) -> None:
+    file = tmp_path / "reviews.toml"
+    file.write_text('[[rules]]\nname = "one"')
+    keep_up = upkeep(ledger, file)
+    keep_up()
+    file.write_text('[[rules]]\nname = "one"\nshare = 2')
+    caplog.set_level("INFO")
+    keep_up()
+    upkeep(ledger, file)()  # of another bridge: it is no news
+    assert [rule.name for rule in ledger.of(ReviewQueue).rules().rules] == ["one"]
+    (incident,) = [each for each in ledger.overview().incidents if each.subject == "review rules"]
+    assert f"{file}, line 3: rules 1.share: must be at most 1" in incident.reason
+    assert [record.action for record in caplog.records if record.name == "headrace.reviews"] == [Action.RULES_REFUSED]
+    file.write_text('[[rules]]\nname = "one"')
+    keep_up()
+    assert not [each for each in ledger.overview().incidents if each.subject == "review rules"]
+
+
+def test_a_wrong_file_at_the_start_draws_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    upkeep(ledger, tmp_path / "missing.toml", required=True)()
+    assert ledger.of(ReviewQueue).rules() == ReviewRules()
+    assert "is no file" in next(each.reason for each in ledger.overview().incidents)
+
+
+def test_two_bridges_that_follow_one_file_write_a_change_once(ledger: Ledger, tmp_path: Path) -> None:
+    file = tmp_path / "reviews.toml"
+    bridges = [upkeep(ledger, file), upkeep(ledger, file)]
+    for text in ('[[rules]]\nname = "one"', '[[rules]]\nname = "two"'):
+        file.write_text(text)
+        with counted(ledger) as statements:
+            for _ in range(3):
+                for keep_up in bridges:
+                    keep_up()
+        assert sum("INSERT INTO review_rules" in each for each in statements) == 1
+    assert [rule.name for rule in ledger.of(ReviewQueue).rules().rules] == ["two"]
+
+
+def test_rules_that_a_later_headrace_wrote_draw_nothing(ledger: Ledger) -> None:
+    set_rules(ledger, AUDIT)
+    write(ledger, update(REVIEW_RULES).values(rules='{"of_a_later_headrace": 1}'))
+    with writing(ledger.engine) as tx:
+        draw_ended(tx, [FinishedJob("a", 1, receipt(A))])
+    assert items(ledger) == []
 
 
 # Held steps.

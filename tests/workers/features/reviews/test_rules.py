@@ -1,6 +1,7 @@
 """The rules by which answers are drawn for review."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from tests.workers.features.reviews.rows import job_id, receipt
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.review import ReviewRule
 from headrace_workers.features.judging import scores
-from headrace_workers.features.reviews.rules import ReviewRules, drawn, parse_rules, rule_of
+from headrace_workers.features.reviews.rules import MAX_FILE_BYTES, ReviewRules, drawn, parse_rules, rule_of, text_of
 
 FILE = """
 lease = "20m"
@@ -40,7 +41,7 @@ def first(rules: list[ReviewRule], told: dict[str, Any], tenant: str = "a") -> s
 
 
 def test_a_file_says_what_holds_for_all_items_and_for_a_tenant() -> None:
-    found = parse_rules(FILE, "reviews.toml")
+    found = parse_rules(FILE.encode(), "reviews.toml")
     assert (found.lease_ms, found.most_open) == (1_200_000, 10_000)
     assert [found.people_of(each) for each in found.rules] == [2, 1]
     assert [found.may_train(tenant) for tenant in ("acme", "others")] == [False, True]
@@ -64,8 +65,32 @@ def test_a_file_says_what_holds_for_all_items_and_for_a_tenant() -> None:
 )
 def test_a_mistake_in_a_file_is_named_with_its_line(old: str, new: str, words: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        parse_rules(FILE.replace(old, new), "reviews.toml")
+        parse_rules(FILE.replace(old, new).encode(), "reviews.toml")
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"#" * (MAX_FILE_BYTES + 1), "has more than 1,000,000 bytes"),
+        (b'lease = "\xff"', "is not UTF-8: byte 10"),
+        (b"a = " + b"[" * 100_000, "is no TOML"),
+        (b"lease = " + b"{a=" * 300 + b"1" + b"}" * 300, "nested"),
+    ],
+)
+def test_a_file_that_is_no_file_of_rules_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "reviews.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError) as refused:
+        parse_rules(text_of(file, required=True), str(file))
+    assert words in str(refused.value)
+
+
+def test_a_missing_file_is_refused_only_if_it_was_named(tmp_path: Path) -> None:
+    assert parse_rules(text_of(tmp_path / "reviews.toml", required=False), "reviews.toml") == ReviewRules()
+    for path, required in ((tmp_path / "reviews.toml", True), (tmp_path, False)):
+        with pytest.raises(ConfigurationError, match="is no file"):
+            text_of(path, required=required)
 
 
 def test_an_answer_belongs_to_the_first_rule_whose_condition_it_meets() -> None:

@@ -9,8 +9,11 @@ from headrace_workers.features.quality.feature import SAMPLES
 if TYPE_CHECKING:  # most processes do without it
     from sqlalchemy import Connection, Table
 
+    from headrace_workers.core.environment import Variables
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.features.quality.store import Sampled
+    from headrace_workers.runtime.settings import Settings
 
 
 def _hooks() -> "Hooks":
@@ -22,7 +25,22 @@ def _hooks() -> "Hooks":
         on_results=hooks.draw_ended,
         on_forget_jobs=hooks.close_of_jobs,
         on_prune=hooks.forget_items,
+        incidents=hooks.incidents,
     )
+
+
+def _settings() -> "Sequence[type[Variables]]":
+    from headrace_workers.features.reviews.settings import ReviewSettings
+
+    return (ReviewSettings,)
+
+
+def _upkeep(settings: "Settings", ledger: "Ledger") -> Callable[[], object]:
+    from headrace_workers.features.reviews.hooks import ReviewQueue, ReviewUpkeep
+    from headrace_workers.features.reviews.settings import FILE, ReviewSettings
+
+    path = settings.of(ReviewSettings).reviews
+    return ReviewUpkeep(ledger.of(ReviewQueue), path or settings.home / FILE, required=path is not None)
 
 
 def _tables() -> "Sequence[Table]":
@@ -43,4 +61,6 @@ FEATURE = Feature(
     tables=_tables,
     hooks=_hooks,
     extensions=(SAMPLES.by(_samples),),
+    settings=_settings,
+    upkeep=_upkeep,
 )

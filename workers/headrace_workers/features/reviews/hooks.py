@@ -4,23 +4,39 @@ Held steps enter in the transaction that holds them, and ended answers in the ac
 nothing is added to a job's own path.
 """
 
+import hashlib
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, Select, bindparam, delete, func, select, update
 
+from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.review import HELD, ReviewRule
 from headrace_workers.core.identity import review_item_id
 from headrace_workers.core.ledger.accounting import FinishedJob
-from headrace_workers.core.sql.database import among, bindparam_of, clock, insert_many, many, now_ms, one_of
+from headrace_workers.core.ledger.incidents import Incident
+from headrace_workers.core.log import Action, log
+from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, insert_many, many, now_ms, one_of
 from headrace_workers.core.sql.paging import AT_ONCE, lock_some
 from headrace_workers.core.sql.statements import run
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.core.tables import DEAD_LETTERS, IS_HELD, JOBS, NEVER, STEPS
 from headrace_workers.features.quality.store import KEPT_MS
-from headrace_workers.features.reviews.rules import ANSWER_STAGES, ReviewRules, Stratum, drawn, rule_of, rules_in
+from headrace_workers.features.reviews.rules import (
+    ANSWER_STAGES,
+    ReviewRules,
+    Stratum,
+    drawn,
+    parse_rules,
+    rule_of,
+    rules_in,
+    text_of,
+)
 from headrace_workers.features.reviews.tables import (
     IS_OPEN,
     IS_OPEN_OF_HELD,
@@ -32,6 +48,7 @@ from headrace_workers.features.reviews.tables import (
 )
 
 DAY_MS: Final = 86_400_000
+_MAX_REASON: Final = 2_000
 FORGOTTEN: Final = "its job was forgotten: jobs are kept for HEADRACE_RETENTION"
 _KINDS: Final = ("generation", "evaluation")
 _MOST_KEPT: Final = 1_000  # versions of applications whose rules are kept
@@ -50,6 +67,38 @@ def current_rules(connection: Connection) -> ReviewRules:
     """Return the deployment's rules, as a bridge last wrote them."""
     text = connection.execute(select(REVIEW_RULES.c.rules).where(REVIEW_RULES.c.scope == "")).scalar()
     return ReviewRules() if text is None else rules_in(text)
+
+
+# The deployment's rules. Hooks have no settings: a bridge writes what its file says into the ledger.
+
+
+def put_rules(
+    connection: Connection, rules: ReviewRules | None, refused: str | None = None
+) -> Literal["changed", "refused"] | None:
+    """Write the rules as their file says them now, or why it is `refused`: then the rules stay as they were. Return
+    what is new; None if all was known.
+    """
+    row = connection.execute(select(REVIEW_RULES).where(REVIEW_RULES.c.scope == "")).one_or_none()
+    before = "{}" if row is None else row.rules
+    text = before if rules is None else rules.to_json()
+    if row is not None and (row.rules, row.refused) == (text, refused):
+        return None
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    values = {"digest": digest, "rules": text, "refused": refused, "set_at": now_ms()}
+    statement = insert(connection, REVIEW_RULES).values(scope="", **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["scope"], set_=values))
+    if refused is not None:
+        return "refused"
+    return None if text == before else "changed"
+
+
+def incidents(connection: Connection) -> Sequence[Incident]:
+    """Return what `headrace status` says of a file of rules that cannot be used."""
+    query = select(REVIEW_RULES.c.refused, REVIEW_RULES.c.set_at).where(REVIEW_RULES.c.refused.is_not(None))
+    return [
+        Incident("bridges", "review rules", f"{row.refused}. The rules of before stay in force", row.set_at)
+        for row in connection.execute(query)
+    ]
 
 
 # Held steps.
@@ -290,7 +339,7 @@ def close(connection: Connection, reasons: Mapping[str, str]) -> None:
     if reasons:
         over = update(REVIEW_ITEMS).where(REVIEW_ITEMS.c.id == bindparam("item"), IS_OPEN)
         gone = over.values(state="gone", reason=bindparam("why"), ended_at=now_ms())
-        connection.execute(gone, [{"item": item, "why": reasons[item][:2_000]} for item in sorted(reasons)])
+        connection.execute(gone, [{"item": item, "why": reasons[item][:_MAX_REASON]} for item in sorted(reasons)])
 
 
 def close_held(connection: Connection, after: str) -> str | None:
@@ -330,3 +379,47 @@ def forget_items(connection: Connection, _older_than_ms: int) -> bool:
     first_day = (clock(connection) - KEPT_MS) // DAY_MS
     connection.execute(delete(REVIEW_COUNTS).where(REVIEW_COUNTS.c.day < first_day))
     return len(old) == AT_ONCE
+
+
+class ReviewQueue(LedgerStore):
+    """The rules and items of one ledger. Thread-safe. Unavailable when it does not answer."""
+
+    rules = reads(current_rules)
+    put_rules = durable(put_rules)
+    close_held = durable(close_held)
+
+
+class ReviewUpkeep:
+    """What the reaping bridge does for the queue once a minute, a bounded part at each call."""
+
+    def __init__(self, queue: ReviewQueue, path: Path, *, required: bool) -> None:
+        """Follow the rules in a file, which may be missing if it is not `required`."""
+        self._queue, self._path, self._required = queue, path, required
+        self._text: bytes | None = None  # of the file when it was last read
+        self._rules, self._refused = ReviewRules(), ""
+        self._after = ""
+
+    def __call__(self) -> bool:
+        """Copy the rules, and close items that nobody need decide about any more; return True if there is more."""
+        if not self._after:
+            self._copy()
+        self._after = self._queue.close_held(self._after) or ""
+        return bool(self._after)
+
+    def _copy(self) -> None:
+        self._read()
+        match self._queue.put_rules(None if self._refused else self._rules, self._refused or None):
+            case "refused":
+                why = f"the review rules stay as they were: {self._refused}"
+                log("reviews", logging.ERROR, Action.RULES_REFUSED, why)
+            case "changed":
+                log("reviews", logging.INFO, Action.RULES_CHANGED, f"answers are drawn by the rules in {self._path}")
+
+    def _read(self) -> None:
+        try:
+            text = text_of(self._path, required=self._required)
+            if text != self._text:
+                self._text, self._refused = text, ""
+                self._rules = parse_rules(text, str(self._path))
+        except ConfigurationError as error:
+            self._refused = str(error)[:_MAX_REASON]

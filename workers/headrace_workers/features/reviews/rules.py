@@ -19,7 +19,7 @@ from headrace_schemas.review import HELD, MAX_PEOPLE, MAX_RULES, ReviewRule, pla
 if TYPE_CHECKING:  # the other processes only ask the rules
     from headrace_workers.core.toml_file import Keys
 
-__all__ = ["ANSWER_STAGES", "HELD", "ReviewRules", "Stratum", "drawn", "parse_rules", "read_rules_file", "rule_of"]
+__all__ = ["ANSWER_STAGES", "HELD", "ReviewRules", "Stratum", "drawn", "parse_rules", "rule_of", "rules_in", "text_of"]
 
 MAX_FILE_BYTES: Final = 1_000_000
 MAX_TENANTS: Final = 1_000
@@ -102,29 +102,33 @@ class _Wrong(Exception):
         self.keys = keys
 
 
-def read_rules_file(path: Path) -> ReviewRules:
-    """Return the rules in a file. Raise ConfigurationError: file, line, what is wrong, what to do."""
+def text_of(path: Path, *, required: bool) -> bytes:
+    """Return what a file of rules holds; nothing if it is missing and not `required`. Raise ConfigurationError."""
     try:
+        if not path.is_file():
+            if not required and not path.exists():
+                return b""
+            raise ConfigurationError(f"{path} is no file: create it, or mend HEADRACE_REVIEWS")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise ConfigurationError(f"{path} has more than {MAX_FILE_BYTES:,} bytes: shorten it")
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is not UTF-8: byte {error.start + 1} cannot be read") from None
-    return parse_rules(text, str(path))
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigurationError(f"{path} has more than {MAX_FILE_BYTES:,} bytes: shorten it")
+    return data
 
 
-def parse_rules(text: str, named: str) -> ReviewRules:
-    """Return the rules in the text of a file of this name. Raise ConfigurationError: file, line, what is wrong."""
+def parse_rules(data: bytes, named: str) -> ReviewRules:
+    """Return the rules in a file of this name. Raise ConfigurationError: file, line, what is wrong, what to do."""
     import tomllib
 
     from headrace_workers.core.toml_file import line_of
 
     try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
         document = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{named} is not UTF-8: byte {error.start + 1} cannot be read") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{named} is no TOML: {error}") from None
     try:
@@ -137,13 +141,14 @@ def parse_rules(text: str, named: str) -> ReviewRules:
 
 
 def _checked(document: Mapping[str, Any]) -> ReviewRules:
+    written = json.dumps(document, default=str).encode()
     try:
-        found = ReviewRules.model_validate_json(json.dumps(document, default=str).encode(), strict=True)
+        found = ReviewRules.model_validate_json(written, strict=True)
     except ValidationError as error:
-        place, words = first_problem(error)
+        place, words = first_problem(error, written)
         raise _Wrong(place or (), words) from None
-    if (place_of_rule := place_of_second(found.rules)) is not None:
-        raise _Wrong(("rules", place_of_rule, "name"), "is the name of a rule above: give each its own")
+    if (second := place_of_second(found.rules)) is not None:
+        raise _Wrong(("rules", second, "name"), "is the name of a rule above: give each its own")
     return found
 
 
