@@ -123,7 +123,11 @@ class ReviewRule(Value):
 
     name: Annotated[Alias, AfterValidator(_not_reserved), Field(description="The name of the rule, and of its queue.")]
     share: Annotated[float, Field(gt=0, le=1, description="The share of these answers that is drawn.")] = 1.0
-    people: Annotated[int, Field(ge=1, le=MAX_PEOPLE, description="How many people review each of them."), INTEGRAL] = 1
+    people: Annotated[
+        int,
+        Field(ge=1, le=MAX_PEOPLE, description="How many people review each of them; by default as many as of all."),
+        INTEGRAL,
+    ] = 1
     below: Annotated[Below | None, Field(description="A low score.")] = None
     disagreement: Annotated[Disagreement | None, Field(description="A disagreement between machines.")] = None
     tenant: Annotated[Tenant | None, Field(description="Only answers of this tenant's jobs.")] = None
@@ -133,6 +137,27 @@ class ReviewRule(Value):
         if self.below is not None and self.disagreement is not None:
             raise ValueError("a rule has one condition: give below or disagreement, and write a second rule")
         return self
+
+    def __str__(self) -> str:
+        """Return the rule in words: low (50 % of answers with helpful below 0.5, people: 2)."""
+        which = ""
+        if self.below is not None:
+            which = f" with {self.below.criterion} below {self.below.value:g}"
+        elif self.disagreement is not None:
+            which = f" on which {' and '.join(self.disagreement.between)} differ by {self.disagreement.by:g}"
+        whose = "" if self.tenant is None else f" of the tenant {self.tenant}"
+        people = (
+            ""
+            if "people" not in self.model_fields_set
+            else f", {self.people} {'person' if self.people == 1 else 'people'}"
+        )
+        return f"{self.name} ({100 * self.share:.3g} % of answers{whose}{which}{people})"
+
+
+class ApplicationReview(Value):
+    """The review rules of an application, which take the place of the deployment's for its jobs."""
+
+    rules: Annotated[tuple[ReviewRule, ...], Field(max_length=MAX_RULES, description="The rules, in their order.")]
 
 
 def place_of_second(rules: Sequence[ReviewRule]) -> int | None:

@@ -15,6 +15,7 @@ from headrace_schemas.limits import (
     MAX_VALUE_BYTES,
     MAX_VARIABLES,
 )
+from headrace_schemas.review import MAX_RULES
 from headrace_workers.core.templates import COMPARED, FILTERED, MAX_DEPTH, MAX_STEPS, PART_STEPS
 from headrace_workers.features.applications.definition import MAX_ENUM, Problem, Test, Turn, Variable
 from headrace_workers.features.applications.file import MAX_DATASET_BYTES, MAX_FILE_BYTES, SECTIONS
@@ -57,6 +58,11 @@ _VARIABLES: Final = f"""\
 a-z, 0-9 and `_`, and begins with a letter. A job that misses a variable without a default, brings an unknown one, or
 brings a value of another type is refused with the variable's name: `"5"` is no integer. No message needs to read a
 variable: keep one that callers still send.
+"""
+_REVIEW: Final = f"""\
+`[[review.rules]]` stands above each rule, of which there are up to {MAX_RULES}. They take the place of the deployment's
+[review rules](review-rules.md) for the answers of this application's jobs. `rules = []` in `[review]` lets no rule draw
+them. Held jobs enter the review queue in any case.
 """
 _TEST: Final = """\
 The fields of a row that are called like variables are their values. See [evaluations](evaluations.md) for the formats
@@ -159,6 +165,8 @@ def page() -> str:
         "## `[format]`",
         _FORMAT,
         *(part for name in list(SECTIONS)[1:] for part in (f"## `[{name}]`", _of_job(name))),
+        "## `[review]`",
+        _REVIEW,
         "## `[test]`",
         _table({**_schema(Test), "required": ["dataset"]}),
         _TEST,

@@ -12,6 +12,7 @@ from tools.reference import (
     event_page,
     http_page,
     metrics_page,
+    review_rules_page,
     settings_page,
 )
 
@@ -23,6 +24,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/http.md": http_page.page,
     "reference/metrics.md": metrics_page.page,
     "reference/openai.md": clients_table.page,
+    "reference/review-rules.md": review_rules_page.page,
 }
 
 

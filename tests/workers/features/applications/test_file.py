@@ -91,6 +91,15 @@ criterion = "length"
 name = "short"
 max_words = 10
 
+[[review.rules]]
+name = "short"
+share = 0.5
+people = 2
+below = { criterion = "short", value = 0.25 }
+[[review.rules]]
+name = "rest"
+disagreement = { between = ["right", "hate"] }
+
 [test]
 dataset = "triage/tickets.jsonl"
 gate = "new >= production - 0.02"
@@ -170,6 +179,15 @@ def test_a_file_beside_it_is_part_of_the_version(tmp_path: Path, content: str) -
     assert read_application(path).digest != before
 
 
+def test_an_application_may_say_that_no_rule_draws_its_answers(tmp_path: Path) -> None:
+    """It then differs from one that leaves this to the deployment."""
+    definition = read_application(written(tmp_path, f"[review]\nrules = []\n{LEAST}"))
+    assert definition.review is not None
+    assert definition.review.rules == ()
+    assert definition.digest != read_application(written(tmp_path, LEAST)).digest
+    assert read_application(written(tmp_path, toml_of(definition))).digest == definition.digest
+
+
 def test_the_ends_of_lines_are_no_part_of_the_version(tmp_path: Path) -> None:
     path = written(tmp_path, WHOLE)
     before = read_application(path).digest
@@ -235,6 +253,21 @@ def test_the_content_of_the_dataset_is_part_of_the_version(tmp_path: Path) -> No
         ('type = "text"', 'type = "integer"\ndefault = "5"', 16, "default: must be a whole number, not text"),
         ("variables.ticket]", "variables.loop]", 14, "loop: is a word of the template language"),
         ("variables.ticket]", "variables.Ticket]", 14, "Ticket"),
+        ("[problem]", "[review]\n[problem]", 1, "review.rules: is missing"),
+        ("[problem]", "review = 5\n[problem]", 1, "review: must be a table: write [review]"),
+        ("[problem]", '[[review.rules]]\nname = "held"\n[problem]', 2, "rules 1.name: held is the rule of held jobs"),
+        (
+            "[problem]",
+            '[[review.rules]]\nname = "a"\n[[review.rules]]\nname = "a"\n[problem]',
+            4,
+            "review.rules 2.name: is the name of a rule above",
+        ),
+        (
+            "[problem]",
+            '[[review.rules]]\nname = "a"\nbelow = { criterion = "f1", value = 2 }\n[problem]',
+            3,
+            "review.rules 1.below.value: must be at most 1",
+        ),
         ("[problem]", '[test]\ndataset = "x.jsonl"\n[problem]', 2, "x.jsonl is no file: create it"),
         (
             "[problem]",

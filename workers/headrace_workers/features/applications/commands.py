@@ -166,6 +166,7 @@ def show(
         put_json(
             {
                 "application": name, "tenant": app.scope or None, **newest.problem.model_dump(), "labels": app.labels,
+                "review": newest.review and newest.review.model_dump(mode="json", exclude_unset=True),
                 "versions": [
                     {"version": each.number, "digest": each.digest, "pushed_at": rfc3339(each.pushed_at),
                      "pushed_by": each.pushed_by, "test": _test_json(tests[each.number]),
@@ -179,6 +180,8 @@ def show(
     put(f"{name} ({app.scope or 'shared'}): {problem.purpose}")
     put(f"owner {problem.owner}, task {problem.task}, metric {metric}")
     put(f"labels: {_labels_in_words(app) or 'none'}")
+    if newest.review is not None:
+        put(f"review rules: {'; '.join(map(str, newest.review.rules)) or 'none'}")
     for each in versions:
         if (last := tests[each.number]) is not None:
             put(f"{name}@{each.number}, tested {show_time(last.at)}: {_test_in_words(last)}")

@@ -35,6 +35,7 @@ from headrace_schemas.limits import (
 from headrace_schemas.message import Message, SpeakerName
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe, first_problem
+from headrace_schemas.review import ApplicationReview
 from headrace_workers.core.templates import BOOLEAN, MAX_STEPS, NUMBER, Shape, Template, TooLong, WrongTemplate
 
 MAX_ENUM: Final = 1_000
@@ -154,6 +155,7 @@ class Definition(Value):
     job: dict[str, Any]
     messages: Annotated[tuple[Turn, ...], Field(min_length=1, max_length=MAX_MESSAGES), FAIL_FAST]
     variables: Annotated[dict[Name, Variable], Field(max_length=MAX_VARIABLES)] = {}
+    review: ApplicationReview | None = None
     test: Test | None = None
 
     def to_json(self) -> str:

@@ -17,6 +17,7 @@ from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_schemas.limits import MAX_ITEMS
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import first_problem
+from headrace_schemas.review import ApplicationReview, place_of_second
 from headrace_workers.core.templates import RESERVED, Template, WrongTemplate
 from headrace_workers.core.toml_file import Keys, line_of, to_toml
 from headrace_workers.features.applications.definition import (
@@ -43,7 +44,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "cache": {"mode": "cache", "max_age": "max_age"},
     "quality": {"criteria": "criteria", "min_quality": "min_quality", "screen": "screen"},
 }  # fmt: skip
-_KNOWN: Final = ("problem", "model", "prompt", "format", "tools", "knowledge", "cache", "quality", "test")
+_KNOWN: Final = ("problem", "model", "prompt", "format", "tools", "knowledge", "cache", "quality", "review", "test")
 _REQUIRED: Final = ("problem", "model", "prompt")
 _CRITERION: Final = re.compile(r"criteria\.(\d+)\.(\w+): ")
 
@@ -107,6 +108,7 @@ class _Reader:
             "job": self._job(),
             "messages": tuple(self._messages(prompt)),
             "variables": self._variables(prompt),
+            "review": self._review(),
             "test": self._test(),
         }
         try:
@@ -258,6 +260,14 @@ class _Reader:
             raise _Wrong(("test", "reference"), str(error)) from None
         return test
 
+    def _review(self) -> ApplicationReview | None:
+        if "review" not in self._document:
+            return None
+        review = _read(ApplicationReview, ("review",), self._section("review"))
+        if (second := place_of_second(review.rules)) is not None:
+            raise _Wrong(("review", "rules", second, "name"), "is the name of a rule above: give each its own")
+        return review
+
     def _check_templates(self, definition: Definition) -> None:
         templates = templates_of(definition)
         for number in range(len(definition.messages)):
@@ -352,6 +362,5 @@ def toml_of(definition: Definition) -> str:
     document["prompt"] = {"messages": content["messages"]}
     if content.get("variables"):
         document["prompt"]["variables"] = content["variables"]
-    if "test" in content:
-        document["test"] = content["test"]
+    document |= {name: content[name] for name in ("review", "test") if name in content}
     return to_toml({name: document[name] for name in _KNOWN if name in document})

@@ -24,6 +24,27 @@ __all__ = ["ANSWER_STAGES", "HELD", "ReviewRules", "Stratum", "drawn", "parse_ru
 MAX_FILE_BYTES: Final = 1_000_000
 MAX_TENANTS: Final = 1_000
 MOST_OPEN: Final = 100_000
+EXAMPLE: Final = """\
+lease = "15m"        # an item is a person's for so long
+people = 1
+most_open = 10000
+
+[[rules]]
+name = "low"
+share = 0.5
+below = { criterion = "helpful", value = 0.5 }
+
+[[rules]]
+name = "split"
+disagreement = { between = ["harmless", "hate"] }
+
+[[rules]]
+name = "audit"
+share = 0.05
+
+[tenants.acme]
+training = false     # decisions keep no copy of this tenant's texts
+"""
 ANSWER_STAGES: Final = ("moderate", "judge")  # a job that is held there is held for its answer
 _SHORTEST_MS, _LONGEST_MS = 60_000, 86_400_000
 _WHOLE: Final = 2**64
