@@ -139,7 +139,7 @@ class ReviewRule(Value):
         return self
 
     def __str__(self) -> str:
-        """Return the rule in words: low (50 % of answers with helpful below 0.5, people: 2)."""
+        """Return the rule in words: low (50 % of answers with helpful below 0.5, 2 people)."""
         which = ""
         if self.below is not None:
             which = f" with {self.below.criterion} below {self.below.value:g}"
