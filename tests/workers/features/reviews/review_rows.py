@@ -36,6 +36,8 @@ FOUND = ModerationVerdict(
     policy="p1",
 )
 
+ALLOWED = ModerationVerdict(action="allow")
+
 
 def answer(text=SAID, **fields):
     """An answer of a model."""
@@ -54,13 +56,13 @@ def item(ledger, job_id, **fields):
     return row["id"]
 
 
-def ended(ledger, asked=ASKED, shown=None, **fields):
+def ended(ledger, asked=ASKED, shown=None, verdict=ALLOWED, **fields):
     """A job that was answered, and an item about it: the ids of both."""
     job_id = str(uuid4())
     score = Score(criterion="rubric", name="helpful", value=0.3)
     end = Result(
         job_id=job_id, tenant=asked.tenant, status="completed", kind="generation", answer=shown or answer(),
-        moderation=ModerationVerdict(action="allow"), judge=JudgeVerdict(scores=(score,)),
+        moderation=verdict, judge=JudgeVerdict(scores=(score,)),
         accepted_at="2026-01-01T00:00:00Z",
     )  # fmt: skip
     job(

@@ -12,6 +12,7 @@ from tests.workers.features.reviews.review_rows import (
     ASKED,
     BOB,
     EVE,
+    FOUND,
     LEASE,
     RANDOM,
     SAID,
@@ -98,6 +99,17 @@ def test_a_person_is_given_their_own_live_lease_again(ledger, reviews):
     first = given(reviews, ANN)
     assert given(reviews, ANN) == first
     assert given(reviews, BOB)[0] not in (None, first[0])
+
+
+def test_an_ended_answer_tells_what_machines_said_only_after_the_decision(ledger, reviews):
+    _, item_id = ended(ledger, verdict=FOUND.model_copy(update={"action": "redact"}))
+    lease = reviews.next(ANN, LEASE).lease
+    before = reviews.item(ANN, item_id).shown
+    assert (before.verdict, before.scores, before.categories) == (None, (), ())
+    reviews.decide(ANN, item_id, good(lease))
+    after = reviews.item(ANN, item_id).shown
+    assert after.verdict.categories == {"personal_data": True}
+    assert [score.name for score in after.scores] == ["helpful"]
 
 
 def test_a_person_without_the_scope_for_texts_is_given_no_held_item(ledger, reviews):

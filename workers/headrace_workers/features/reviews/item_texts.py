@@ -119,7 +119,7 @@ def shown(content: ItemContent, stage: str | None, *, blind: bool) -> Shown:
         of_text=None if blind else of_text,
         scores=() if blind else scores,
         criteria=asked_criteria(job),
-        categories=flagged,
+        categories=() if stage is None else flagged,  # of an ended answer they would tell the verdict
     )
 
 
