@@ -8,6 +8,7 @@ from headrace_workers.core.scopes import (
     JOBS_READ,
     JOBS_WRITE,
     METRICS,
+    OPERATOR,
     all_scopes,
     allows,
     granted,
@@ -25,8 +26,8 @@ def test_to_write_implies_to_read():
     assert not allows(set(), METRICS)
 
 
-def test_figures_of_the_whole_are_not_given_unasked():
-    assert METRICS not in usual_scopes()
+def test_what_is_of_the_whole_deployment_is_not_given_unasked():
+    assert usual_scopes().isdisjoint({METRICS, OPERATOR})
 
 
 def test_names_are_checked_when_they_are_given_and_not_when_they_are_read():
@@ -39,4 +40,4 @@ def test_names_are_checked_when_they_are_given_and_not_when_they_are_read():
 def test_a_key_can_have_the_scopes_of_every_feature():
     of_features = [scope for feature in installed() for scope in feature.scopes]
     assert set(of_features) < scopes_of(all_scopes())
-    assert len(set(all_scopes())) == len(all_scopes()) == len(of_features) + 3
+    assert len(set(all_scopes())) == len(all_scopes()) == len(of_features) + 4

@@ -13,18 +13,20 @@ Scope = NewType("Scope", str)  # one permission, such as "files:read"
 
 JOBS_READ: Final = Scope("jobs:read")  # jobs, their ends and events; models
 JOBS_WRITE: Final = Scope("jobs:write")  # send, cancel, and ask for answers
-METRICS: Final = Scope("metrics")  # figures of the whole deployment: of no tenant's business, and never given unasked
+# Of the whole deployment: of no tenant's business, and never given unasked.
+METRICS: Final = Scope("metrics")  # figures
+OPERATOR: Final = Scope("operator")  # the console's pages about processes, and about the jobs of all tenants
 
 
 @cache
 def all_scopes() -> tuple[Scope, ...]:
     """Return all scopes that a key may have."""
-    return (JOBS_READ, JOBS_WRITE, *(scope for feature in installed() for scope in feature.scopes), METRICS)
+    return (JOBS_READ, JOBS_WRITE, *(scope for feature in installed() for scope in feature.scopes), METRICS, OPERATOR)
 
 
 def usual_scopes() -> frozenset[Scope]:
     """Return the scopes of a key for which a person names none."""
-    return frozenset(all_scopes()) - {METRICS}
+    return frozenset(all_scopes()) - {METRICS, OPERATOR}
 
 
 @lru_cache(maxsize=256)  # each request asks, and few keys have others than most

@@ -40,11 +40,19 @@ class Caller:
 class FindsCallers(Protocol):
     """The keys of a deployment, as far as the application asks about them."""
 
-    async def caller(self, request: Request, key: str | None) -> Caller:
-        """Return the caller behind a key. Raise 401 where the key is not valid."""
+    async def caller(self, request: Request, key: str | None, *, own_page: bool = False) -> Caller:
+        """Return the caller behind a key. Raise 401 where the key is not valid. `own_page`: a page of the gateway sent
+        the request, whose origin was checked.
+        """
+
+    async def holder(self, request: Request, key_id: str) -> Caller:
+        """Return the caller who signed in to a page of the gateway with the key of this id, which may be `OPEN`. Raise
+        401 where the key is no longer valid.
+        """
 
 
 CALLER: Final = "headrace.caller"  # of a request's scope
+OPEN: Final = "open"  # the `key_id` of a caller without a key
 
 _BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key, made by `headrace keys create`.")
 

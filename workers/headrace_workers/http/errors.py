@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 
@@ -31,6 +31,10 @@ NATIVE: Final = (
     "/v1/jobs", "/v1/evaluations", "/v1/usage", "/v1/reviews", "/v1/held", "/v1/labels", "/healthz", "/readyz",
     "/metrics", "/openapi.json",
 )  # fmt: skip
+
+# What tells people of refusals on a path and all below it, as a page. It is called with the refusal, the path and the
+# request's id.
+PAGES: "Final[dict[str, Callable[[Refusal, str, str], Response]]]" = {}
 
 # OpenAI's resources that headrace has no counterpart for, by the first part of their paths; what to use instead, if
 # there is something.
@@ -202,6 +206,9 @@ def _why_of(error: HeadraceError) -> Why:
 def response_of(refusal: Refusal, path: str, request_id: str) -> Response:
     """Return the response that tells the client of a refusal."""
     why, headers = refusal.why, dict(refusal.headers)
+    for own, page in PAGES.items():
+        if path == own or path.startswith(f"{own}/"):
+            return page(refusal, path, request_id)
     if refusal.retry_after is not None:
         headers["retry-after"] = str(math.ceil(refusal.retry_after))
     if refusal.should_retry is not None:

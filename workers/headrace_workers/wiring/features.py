@@ -7,6 +7,7 @@ from headrace_workers.features.access.feature import FEATURE as ACCESS
 from headrace_workers.features.applications.feature import FEATURE as APPLICATIONS
 from headrace_workers.features.batches.feature import FEATURE as BATCHES
 from headrace_workers.features.cache.feature import FEATURE as CACHE
+from headrace_workers.features.console.feature import FEATURE as CONSOLE
 from headrace_workers.features.datasets.feature import FEATURE as DATASETS
 from headrace_workers.features.evals.feature import FEATURE as EVALS
 from headrace_workers.features.files.feature import FEATURE as FILES
@@ -39,4 +40,5 @@ FEATURES: Final[tuple[Feature, ...]] = (
     DATASETS,
     APPLICATIONS,
     REVIEWS,
+    CONSOLE,
 )

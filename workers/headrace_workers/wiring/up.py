@@ -98,6 +98,7 @@ def _run_stack(
     home: Path, models: Sequence[str], engine_threads: int | None, broker: Kind | None, gateway_port: int
 ) -> None:
     """Run the stack until a signal stops it; say where it is, and what to try."""
+    from headrace_workers.features.console.commands import end_sessions
     from headrace_workers.features.generation.commands.serving import embedded_stack, ends_on_sigterm
     from headrace_workers.runtime.embedded.free_ports import held
 
@@ -114,6 +115,7 @@ def _run_stack(
             signal.signal(number, lambda *_: stopped.set())
         stack.watch(stopped)
         say("stopping")
+        end_sessions(stack.addresses.ledger)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends it at once
 
 
@@ -218,13 +220,16 @@ def trials(model: str, named: str = "") -> list[tuple[str, str]]:
 
 def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
     from headrace_workers.features.access.commands import KEY_FILE, first_key
+    from headrace_workers.features.console.commands import offered_address
 
-    first_key(home, stack.addresses.ledger)
+    key = first_key(home, stack.addresses.ledger)
     file = home.absolute() / KEY_FILE
     shown = shlex.quote(_path(file) if home_of() == Path(DEFAULT_HOME) else os.fspath(file))
     say("Every OpenAI client works. Set these two variables:")
     say(f"  export OPENAI_BASE_URL={_url(port)}/v1 OPENAI_API_KEY=$(cat {shown})")
-    say(f"A browser shows what there is at {_url(port)}/. Ctrl-C stops everything.")
+    say("The console, where you ask questions in a browser. This address signs you in once, within the next hour:")
+    say(f"  {offered_address(_url(port), stack.addresses.ledger, key.id)}")
+    say("Ctrl-C stops everything.")
 
 
 def _url(port: int) -> str:

@@ -36,20 +36,23 @@ Reads = Annotated[Caller, needs(JOBS_READ)]
 async def models(request: Request, caller: Reads, services: Wired) -> Response:
     """Return the models, chains and applications that the caller's tenant may name."""
     no_query(request)
-    return json_response({"object": "list", "data": await _named(services, caller)})
+    return json_response({"object": "list", "data": await named(services, caller)})
 
 
 @router.get("/v1/models/{model:path}", responses=ERRORS)
 async def model(model: str, request: Request, caller: Reads, services: Wired) -> Response:
     """Return a model, a chain or an application by its name."""
     no_query(request)
-    for each in await _named(services, caller, model):
+    for each in await named(services, caller, model):
         if each["id"] == model:
             return json_response(each)
     raise Refused(f"no model is called {model!r}", status=404, code="model_not_found", param="model")
 
 
-async def _named(services: Services, caller: Caller, name: str | None = None) -> list[Mapping[str, Any]]:
+async def named(services: Services, caller: Caller, name: str | None = None) -> list[Mapping[str, Any]]:
+    """Return the models, chains and applications that a caller's tenant may name; of applications only `name`, if it is
+    given.
+    """
     return await services.ask(_names, services.settings.home, services.ledger, caller.tenant, name)
 
 

@@ -1,0 +1,1 @@
+"""The console: pages in a browser, served by the gateway."""

@@ -1,0 +1,162 @@
+"""Visitors of the console: sessions by cookie, the address that may send forms, and limits on attempts to sign in."""
+
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace_workers.features.console.store import SESSION_MS, ConsoleSessions, Secret, Session
+from headrace_workers.http.caller import OPEN, Caller
+from headrace_workers.http.errors import Refusal, Why
+from headrace_workers.http.services import Services
+
+CONSOLE: Final = "/console"
+MOST_ATTEMPTS: Final = 10  # that fail, of one address in a window; ten times as many of all
+_WINDOW: Final = 60.0  # seconds
+_MOST_PEERS: Final = 1_000
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A person who is signed in, and the rights of the key with which they signed in."""
+
+    name: str
+    caller: Caller
+
+
+class Visitors:
+    """The visitors of one gateway's console. Belongs to the event loop. `public_url` may be empty: then the address on
+    which the gateway listens counts, if it is of this machine alone.
+    """
+
+    def __init__(self, public_url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._public_url = public_url
+        self._run = secrets.token_hex(8)  # sessions without a key end with this process
+        self._attempts = Attempts(monotonic)
+
+    def address(self, request: Request) -> str | None:
+        """Return the address of this gateway for its users; None where nobody has said it.
+
+        What the request says of itself is not asked: a page of somebody else's would say it, too.
+        """
+        if self._public_url:
+            return self._public_url
+        host, port = request.scope.get("server") or ("", 0)
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}" if host in _LOOPBACK else None
+
+    def check_origin(self, request: Request) -> None:
+        """Raise 403 unless a page of this console sent the request."""
+        address = self.address(request)
+        if address is None:
+            raise Refusal(
+                Why.FORBIDDEN,
+                "the console does not know its own address: set HEADRACE_PUBLIC_URL of the gateway to the address in "
+                "your browser, without /console",
+            )
+        parts = urlsplit(address)
+        if request.headers.get("origin") != f"{parts.scheme}://{parts.netloc}":
+            raise Refusal(
+                Why.FORBIDDEN,
+                f"the console takes forms only from its own pages at {address}{CONSOLE}/: open that address, or set "
+                "HEADRACE_PUBLIC_URL of the gateway to the one that you use",
+            )
+
+    async def visitor(self, request: Request, services: Services) -> Visitor | None:
+        """Return who is signed in; None where nobody is. Raise 503 where the ledger does not answer."""
+        secret = request.cookies.get(self._cookie(request))
+        if not secret:
+            return None
+        session = await services.ask(services.ledger.of(ConsoleSessions).find, Secret(secret).digest)
+        if session is None or (session.key_id == OPEN and session.run != self._run):
+            return None
+        try:
+            return Visitor(session.name, await services.keyring.holder(request, session.key_id))
+        except Refusal as refusal:
+            if refusal.why is Why.UNAUTHORIZED:
+                return None
+            raise
+
+    async def redeem(self, request: Request, services: Services, token: str) -> Secret | None:
+        """Begin a session by a token of `headrace up`. Return None where it is not valid, and 429 for too many."""
+        peer = self._attempts.check(request)
+        secret = Secret.new()
+        if await services.ask(services.ledger.of(ConsoleSessions).redeem, Secret(token).digest, secret.digest):
+            return secret
+        self._attempts.failed(peer)
+        return None
+
+    async def sign_in(self, request: Request, services: Services, name: str, key: str) -> Secret:
+        """Begin a session by an API key. Raise 401 where it is not valid, and 429 for too many attempts."""
+        peer = self._attempts.check(request)
+        try:
+            caller = await services.keyring.caller(request, key, own_page=True)
+        except Refusal as refusal:
+            if refusal.why is Why.UNAUTHORIZED:
+                self._attempts.failed(peer)
+            raise
+        secret = Secret.new()
+        session = Session(name, caller.key_id, self._run if caller.key_id == OPEN else "")
+        await services.ask(services.ledger.of(ConsoleSessions).begin, secret.digest, session)
+        return secret
+
+    async def sign_out(self, request: Request, services: Services) -> None:
+        """End the session of this browser."""
+        if secret := request.cookies.get(self._cookie(request)):
+            await services.ask(services.ledger.of(ConsoleSessions).end, Secret(secret).digest)
+
+    def keep(self, request: Request, response: Response, secret: Secret | None) -> None:
+        """Give the browser its cookie, or with None take it away."""
+        parts = urlsplit(self.address(request) or "")
+        response.set_cookie(
+            self._cookie(request),
+            secret.text if secret else "",
+            max_age=SESSION_MS // 1000 if secret else 0,
+            path=f"{parts.path}{CONSOLE}",
+            secure=parts.scheme == "https",
+            httponly=True,
+            samesite="strict",
+        )
+
+    def _cookie(self, request: Request) -> str:
+        """Return the name of the cookie. Browsers do not tell the ports of one machine apart, so the name does."""
+        parts = urlsplit(self.address(request) or "")
+        name = "headrace_console" if parts.port is None else f"headrace_console_{parts.port}"
+        return f"__Secure-{name}" if parts.scheme == "https" else name
+
+
+class Attempts:
+    """Failed attempts to sign in, by address and in all. A valid key waits, too, where too many have failed."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._failed: OrderedDict[str, deque[float]] = OrderedDict()
+        self._all: deque[float] = deque()
+
+    def check(self, request: Request) -> str:
+        """Return the address of the client. Raise 429 where it, or all together, have failed too often."""
+        peer = request.client.host if request.client else ""
+        begin = self._monotonic() - _WINDOW
+        for times, most in ((self._failed.get(peer, deque()), MOST_ATTEMPTS), (self._all, MOST_ATTEMPTS * 10)):
+            while times and times[0] <= begin:
+                times.popleft()
+            if len(times) >= most:
+                raise Refusal(
+                    Why.RATE, "too many attempts to sign in have failed: wait a minute", retry_after=times[0] - begin
+                )
+        return peer
+
+    def failed(self, peer: str) -> None:
+        """Count a failed attempt."""
+        now = self._monotonic()
+        for times in (self._failed.setdefault(peer, deque()), self._all):
+            times.append(now)
+        self._failed.move_to_end(peer)
+        while len(self._failed) > _MOST_PEERS:
+            self._failed.popitem(last=False)
