@@ -33,7 +33,7 @@ part of `type` or as `code`. Responses with status 429 and 503 have a `Retry-Aft
 """
 _SCOPES: Final = """\
 A key has scopes. A scope that ends in `:write` includes the one that ends in `:read`. A key that names no scopes has
-all but `metrics`.
+all but `metrics` and `operator`.
 """
 
 

@@ -90,7 +90,8 @@ def create(
     name: Annotated[str, typer.Argument(help="its purpose, for people")] = "",
     tenant: Annotated[str | None, typer.Option("--tenant", help="the tenant whose jobs it may send and see")] = None,
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="a scope; may be repeated; by default all except metrics")
+        list[str] | None,
+        typer.Option("--scope", help="a scope; may be repeated; by default all but metrics and operator"),
     ] = None,
     expires: _LifeOption = None,
     as_json: _JsonOption = False,
