@@ -189,12 +189,12 @@ def code_of(job: GenerationJob, address: str) -> Sequence[Code]:
     literal = pformat(request, width=_WIDTH, sort_dicts=False)
     arguments = "".join(f"        {name}={_indented(value)},\n" for name, value in flat.items())
     curl = (
-        f'curl {address}/v1/jobs \\\n  -H "Authorization: Bearer $HEADRACE_KEY" \\\n'
+        f'curl {address}/v1/jobs \\\n  -H "Authorization: Bearer $OPENAI_API_KEY" \\\n'
         f"  -H 'Content-Type: application/json' --data-binary @- <<'JOB'\n{document}\nJOB\n"
     )
     python = (
         f"import os\n\nimport httpx\n\nJOB = {literal}\n\n"
-        f'key = os.environ["HEADRACE_KEY"]\n'
+        f'key = os.getenv("OPENAI_API_KEY")\n'
         'headers = {"Authorization": f"Bearer {key}"}\n'
         f'with httpx.Client(base_url="{address}", headers=headers, timeout=90) as gateway:\n'
         '    job = gateway.post("/v1/jobs", json=JOB).raise_for_status().json()\n'
@@ -207,8 +207,8 @@ def code_of(job: GenerationJob, address: str) -> Sequence[Code]:
         f"    job_id = producer.generate(\n{arguments}    )\n    print(job_id)\n"
     )
     return (
-        Code("curl", curl, "HEADRACE_KEY is an API key of this tenant."),
-        Code("Python", python, "It waits up to a minute for the end. HEADRACE_KEY is an API key of this tenant."),
+        Code("curl", curl, "OPENAI_API_KEY is an API key of this tenant."),
+        Code("Python", python, "It waits up to a minute for the end. OPENAI_API_KEY is an API key of this tenant."),
         Code(
             "Kafka",
             kafka,
