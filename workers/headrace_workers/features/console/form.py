@@ -185,6 +185,8 @@ def code_of(job: GenerationJob, address: str) -> Sequence[Code]:
     if "sampling" in request:
         request["sampling"] = _changed(job.sampling, request["sampling"])
     flat = {**{name: value for name, value in request.items() if name != "sampling"}, **request.get("sampling", {})}
+    if job.tenant != GenerationJob.model_fields["tenant"].default:
+        flat["tenant"] = job.tenant
     document = json.dumps(request, ensure_ascii=False, indent=2)
     literal = pformat(request, width=_WIDTH, sort_dicts=False)
     arguments = "".join(f"        {name}={_indented(value)},\n" for name, value in flat.items())
@@ -193,8 +195,8 @@ def code_of(job: GenerationJob, address: str) -> Sequence[Code]:
         f"  -H 'Content-Type: application/json' --data-binary @- <<'JOB'\n{document}\nJOB\n"
     )
     python = (
-        f"import os\n\nimport httpx\n\nJOB = {literal}\n\n"
-        f'key = os.getenv("OPENAI_API_KEY")\n'
+        f"import httpx\n\nJOB = {literal}\n\n"
+        'key = "hr_…"  # an API key of this tenant\n'
         'headers = {"Authorization": f"Bearer {key}"}\n'
         f'with httpx.Client(base_url="{address}", headers=headers, timeout=90) as gateway:\n'
         '    job = gateway.post("/v1/jobs", json=JOB).raise_for_status().json()\n'
@@ -208,7 +210,7 @@ def code_of(job: GenerationJob, address: str) -> Sequence[Code]:
     )
     return (
         Code("curl", curl, "OPENAI_API_KEY is an API key of this tenant."),
-        Code("Python", python, "It waits up to a minute for the end. OPENAI_API_KEY is an API key of this tenant."),
+        Code("Python", python, "It waits up to a minute for the end."),
         Code(
             "Kafka",
             kafka,

@@ -13,8 +13,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.core.scopes import JOBS_READ, Scope
-from headrace_workers.features.console.visitors import CONSOLE, Visitor, Visitors
+from headrace_workers.features.console.visitors import CONSOLE, Visitors
 from headrace_workers.http.bodies import BODY_BYTES
+from headrace_workers.http.caller import Caller
 from headrace_workers.http.errors import PAGES, Refusal, Why
 from headrace_workers.http.services import Services
 
@@ -70,16 +71,16 @@ def root_of(path: str) -> str:
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """Return a page, or a part of one, made of this template."""
-    visitor: Visitor | None = getattr(request.state, "visitor", None)
+    visitor: Caller | None = getattr(request.state, "visitor", None)
     return _page(template, request.url.path, status, visitor=visitor, **values)
 
 
-def _page(template: str, path: str, status: int, *, visitor: Visitor | None, **values: Any) -> Response:
+def _page(template: str, path: str, status: int, *, visitor: Caller | None, **values: Any) -> Response:
     root = root_of(path)
     pages = [
         (f"{root}{link}", name, path.startswith(f"{CONSOLE}/{link}"))
         for link, name, scope in NAVIGATION
-        if visitor is not None and visitor.caller.may(scope)
+        if visitor is not None and visitor.may(scope)
     ]
     text = TEMPLATES.get_template(template).render(root=root, visitor=visitor, pages=pages, status=status, **values)
     content = text.encode("utf-8", "replace")  # a text may hold half a character
@@ -142,14 +143,14 @@ class SignedInRoute(OpenRoute):
                 raise Refusal(Why.UNAUTHORIZED, "the session has ended: load the page again to sign in")
             return go_to(request, "sign-in")
         log = request.scope["headrace"]
-        log.tenant, log.key_id = visitor.caller.tenant, visitor.caller.key_id
-        await services.rates.take(visitor.caller.tenant, 1)
+        log.tenant, log.key_id = visitor.tenant, visitor.key_id
+        await services.rates.take(visitor.tenant, 1)
         request.state.visitor = visitor
         return None
 
 
-def visitor_of(request: Request, scope: Scope) -> Visitor:
+def visitor_of(request: Request, scope: Scope) -> Caller:
     """Return the visitor of a route. Raise 403 where they lack this scope."""
-    visitor: Visitor = request.state.visitor
-    visitor.caller.need(scope)
+    visitor: Caller = request.state.visitor
+    visitor.need(scope)
     return visitor

@@ -143,7 +143,7 @@ async def ask(
     after: Annotated[str, Query(max_length=36)] = "",
 ) -> Response:
     """Show the form: empty, with the request of the job `again`, or with the conversation of the job `after`."""
-    caller = visitor_of(request, JOBS_READ).caller
+    caller = visitor_of(request, JOBS_READ)
     form = Form()
     if again or after:
         found = await asked(services, caller, again or after)
@@ -155,7 +155,7 @@ async def ask(
 @router.post("/")
 async def send(request: Request, services: Wired) -> Response:
     """Send the job that the form asks for, by the same admission as `POST /v1/jobs`."""
-    caller = visitor_of(request, JOBS_WRITE).caller
+    caller = visitor_of(request, JOBS_WRITE)
     form = Form.read(await form_of(request))
     try:
         document = form.document()
@@ -169,7 +169,7 @@ async def send(request: Request, services: Wired) -> Response:
 @router.get("/{job_id}/")
 async def show(request: Request, job_id: str, services: Wired) -> Response:
     """Show a job: what was asked, how far it is, and the answer with its receipt."""
-    caller = visitor_of(request, JOBS_READ).caller
+    caller = visitor_of(request, JOBS_READ)
     found = await asked(services, caller, job_id)
     values = shown(found, _address(request, services), may_write=caller.may(JOBS_WRITE))
     return page(request, "job.html", job=found.job, **values)
@@ -178,7 +178,7 @@ async def show(request: Request, job_id: str, services: Wired) -> Response:
 @router.get(f"/{{job_id}}/{PART}")
 async def show_part(request: Request, job_id: str, services: Wired) -> Response:
     """Show the part of a job's page that changes while it runs."""
-    caller = visitor_of(request, JOBS_READ).caller
+    caller = visitor_of(request, JOBS_READ)
     found = await asked(services, caller, job_id)
     return page(request, "progress.html", **shown(found, _address(request, services), may_write=caller.may(JOBS_WRITE)))
 
@@ -186,7 +186,7 @@ async def show_part(request: Request, job_id: str, services: Wired) -> Response:
 @router.post("/{job_id}/cancel")
 async def cancel(request: Request, job_id: str, services: Wired) -> Response:
     """Cancel a job. One that has ended stays as it is."""
-    caller = visitor_of(request, JOBS_WRITE).caller
+    caller = visitor_of(request, JOBS_WRITE)
     if not is_over(await standing_of(services, caller, job_id)):
         await services.cancel([job_id], caller.tenant, "cancelled in the console")
     return go_to(request, f"playground/{job_id}/")

@@ -4,7 +4,7 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,14 +21,6 @@ MOST_ATTEMPTS: Final = 10  # that fail, of one address in a window; ten times as
 _WINDOW: Final = 60.0  # seconds
 _MOST_PEERS: Final = 1_000
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """A person who is signed in, and the rights of the key with which they signed in."""
-
-    name: str
-    caller: Caller
 
 
 class Visitors:
@@ -68,8 +60,10 @@ class Visitors:
                 "HEADRACE_PUBLIC_URL of the gateway to the one that you use",
             )
 
-    async def visitor(self, request: Request, services: Services) -> Visitor | None:
-        """Return who is signed in; None where nobody is. Raise 503 where the ledger does not answer."""
+    async def visitor(self, request: Request, services: Services) -> Caller | None:
+        """Return who is signed in, with the rights of their key; None where nobody is. Raise 503 where the ledger does
+        not answer.
+        """
         secret = request.cookies.get(self._cookie(request))
         if not secret:
             return None
@@ -77,7 +71,7 @@ class Visitors:
         if session is None or (session.key_id == OPEN and session.run != self._run):
             return None
         try:
-            return Visitor(session.name, await services.keyring.holder(request, session.key_id))
+            return replace(await services.keyring.holder(request, session.key_id), name=session.name)
         except Refusal as refusal:
             if refusal.why is Why.UNAUTHORIZED:
                 return None
