@@ -21,7 +21,7 @@ from headrace_workers.features.console.frame import PART, SignedInRoute, go_to, 
 from headrace_workers.features.console.sign_in import form_of
 from headrace_workers.features.console.visitors import CONSOLE, Visitors
 from headrace_workers.features.generation.api.models import named
-from headrace_workers.features.jobs.api.jobs import is_over, jobs_of, standing_of
+from headrace_workers.features.jobs.api.jobs import is_over, jobs_of
 from headrace_workers.features.knowledge.feature import KNOWLEDGE_READ
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 from headrace_workers.http.caller import Caller
@@ -69,7 +69,7 @@ class Asked:
 
 async def asked(services: Services, caller: Caller, job_id: str) -> Asked:
     """Return a job of the caller's. Raise 404 if there is none."""
-    standing = await standing_of(services, caller, job_id)
+    standing = await services.standing(job_id, caller.tenant)
     row, job, receipt = standing.row, None, None
     if row is not None:
         view = await services.ask(services.ledger.job, job_id)
@@ -187,7 +187,7 @@ async def show_part(request: Request, job_id: str, services: Wired) -> Response:
 async def cancel(request: Request, job_id: str, services: Wired) -> Response:
     """Cancel a job. One that has ended stays as it is."""
     caller = visitor_of(request, JOBS_WRITE)
-    if not is_over(await standing_of(services, caller, job_id)):
+    if not is_over(await services.standing(job_id, caller.tenant)):
         await services.cancel([job_id], caller.tenant, "cancelled in the console")
     return go_to(request, f"playground/{job_id}/")
 
