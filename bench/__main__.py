@@ -35,6 +35,8 @@ NAMES = (
     "webhooks",
     "gateway",
     "ppi",
+    "review-estimates",
+    "review",
     "evaluation",
     "groundedness",
     "moderation",
