@@ -139,18 +139,14 @@ class ReviewRule(Value):
         return self
 
     def __str__(self) -> str:
-        """Return the rule in words: low (50 % of answers with helpful below 0.5, 2 people)."""
+        """Return the rule in words: low (50 % of answers with helpful below 0.5, people: 2)."""
         which = ""
         if self.below is not None:
             which = f" with {self.below.criterion} below {self.below.value:g}"
         elif self.disagreement is not None:
             which = f" on which {' and '.join(self.disagreement.between)} differ by {self.disagreement.by:g}"
         whose = "" if self.tenant is None else f" of the tenant {self.tenant}"
-        people = (
-            ""
-            if "people" not in self.model_fields_set
-            else f", {self.people} {'person' if self.people == 1 else 'people'}"
-        )
+        people = f", people: {self.people}" if "people" in self.model_fields_set else ""
         return f"{self.name} ({100 * self.share:.3g} % of answers{whose}{which}{people})"
 
 

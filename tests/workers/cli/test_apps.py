@@ -282,7 +282,7 @@ def test_the_review_rules_of_the_newest_version_are_shown(call: Call, file: Path
     rules = '[[review.rules]]\nname = "low"\nshare = 0.5\npeople = 2\nbelow = { criterion = "right", value = 0.5 }\n'
     file.write_text(FILE + rules + '[[review.rules]]\nname = "audit"\nshare = 0.05\n')
     call("apps", "push", str(file))
-    words = "low (50 % of answers with right below 0.5, 2 people); audit (5 % of answers)"
+    words = "low (50 % of answers with right below 0.5, people: 2); audit (5 % of answers)"
     assert f"review rules: {words}" in call("apps", "show", "triage")[1].replace("\n", " ")
     assert json.loads(call("apps", "show", "triage", "--json")[1])["review"]["rules"][1] == {
         "name": "audit", "share": 0.05,

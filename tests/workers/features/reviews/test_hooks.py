@@ -232,7 +232,7 @@ def test_an_answer_that_a_person_was_asked_about_enters_no_other_stratum(ledger:
     with writing(ledger.engine) as tx:
         draw_ended(tx, [FinishedJob("a", 1, json.loads(told))])
     assert [row.rule for row in items(ledger)] == [HELD, "audit"][: 1 + enters]
-    assert bool(counts(ledger)) == enters
+    assert counts(ledger) == {("a", "audit"): (1, int(enters), 0)}
 
 
 def test_without_rules_nothing_is_drawn_by_one_statement(ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ nothing is added to a job's own path.
 
 import hashlib
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -156,30 +156,28 @@ def enter_held(connection: Connection, job_ids: Sequence[str]) -> None:
 def draw_ended(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
     """Enter the answers that the rules draw, and count all that belong to a rule. Each job comes once for each end."""
     current = current_rules(connection)
-    answered = [job for job in jobs if _is_asked_about(job.result)]
-    own = _own_rules(connection, [job for job in answered if job.application is not None])
-    found = []
-    for job in answered:
-        version = job.result.get("application") or {}
-        rules = own.get(version.get("digest", ""))
-        if (rule := rule_of(current.rules if rules is None else rules, job.tenant, job.result)) is not None:
-            found.append((job, rule))
-    if not found:
-        return
-    held = _were_held(connection, [job.result["job_id"] for job, _ in found])
-    counts: dict[tuple[str, str, int], Counter[str]] = {}
+    own = _own_rules(connection, [job for job in jobs if job.application is not None])
+    counts: defaultdict[tuple[str, str, int], Counter[str]] = defaultdict(Counter)
     entering = []
-    for job, rule in found:
-        job_id = job.result["job_id"]
-        if job_id in held:
+    for job in jobs:
+        if not _is_asked_about(job.result):
             continue
-        count = counts.setdefault((job.tenant, rule.name, job.ended_at // DAY_MS), Counter())
-        count["seen"] += 1
-        if (stratum := drawn(rule, job_id)) is not None:
+        rules = None if job.application is None else own.get(_version(job).get("digest", ""))
+        if (rule := rule_of(current.rules if rules is None else rules, job.tenant, job.result)) is None:
+            continue
+        counts[_place(job, rule)]["seen"] += 1
+        if (stratum := drawn(rule, job.result["job_id"])) is not None:
             entering.append((job, stratum))
-            count["drawn"] += 1
-    _write(connection, _fitting(connection, entering, current, counts), current)
+    if entering:
+        held = _were_held(connection, [job.result["job_id"] for job, _ in entering])
+        entering = [(job, stratum) for job, stratum in entering if job.result["job_id"] not in held]
+        _write(connection, _fitting(connection, entering, current, counts), current)
     _count(connection, counts)
+
+
+def _place(job: FinishedJob, rule: ReviewRule) -> tuple[str, str, int]:
+    """Return the key of the counts that an answer belongs to."""
+    return job.tenant, rule.name, job.ended_at // DAY_MS
 
 
 def _is_asked_about(receipt: Mapping[str, Any]) -> bool:
@@ -250,12 +248,13 @@ def _fitting(
     open_items = Counter({(tenant, rule): number for tenant, rule, number in connection.execute(query)})
     found = []
     for job, stratum in entering:
-        queue = (job.tenant, stratum.rule.name)
+        count, queue = counts[_place(job, stratum.rule)], (job.tenant, stratum.rule.name)
+        count["drawn"] += 1
         if open_items[queue] < current.most_open:
             open_items[queue] += 1
             found.append((job, stratum))
         else:
-            counts[*queue, job.ended_at // DAY_MS]["overflow"] += 1
+            count["overflow"] += 1
     return found
 
 
