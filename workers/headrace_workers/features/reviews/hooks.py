@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Select, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, select, update
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.review import HELD, ReviewRule
@@ -59,7 +59,6 @@ _ITEM: Final = (
     "id", "tenant", "job_id", "rule", "stage", "ordinal", "replays", "application", "rank", "probability", "wanted",
     "state", "made_at",
 )  # fmt: skip
-_COUNT: Final = ("tenant", "rule", "day")
 _SUMS: Final = ("seen", "drawn", "overflow")
 
 
@@ -78,7 +77,7 @@ def put_rules(
     """Write the rules as their file says them now, or why it is `refused`: then the rules stay as they were. Return
     what is new; None if all was known.
     """
-    row = connection.execute(select(REVIEW_RULES).where(REVIEW_RULES.c.scope == "")).one_or_none()
+    row = standing(connection)
     before = "{}" if row is None else row.rules
     text = before if rules is None else rules.to_json()
     if row is not None and (row.rules, row.refused) == (text, refused):
@@ -92,13 +91,17 @@ def put_rules(
     return None if text == before else "changed"
 
 
+def standing(connection: Connection) -> Row[Any] | None:
+    """Return the row of the rules: since when they are as they are (ms), and why their file is `refused`, if it is."""
+    return connection.execute(select(REVIEW_RULES).where(REVIEW_RULES.c.scope == "")).one_or_none()
+
+
 def incidents(connection: Connection) -> Sequence[Incident]:
     """Return what `headrace status` says of a file of rules that cannot be used."""
-    query = select(REVIEW_RULES.c.refused, REVIEW_RULES.c.set_at).where(REVIEW_RULES.c.refused.is_not(None))
-    return [
-        Incident("bridges", "review rules", f"{row.refused}. The rules of before stay in force", row.set_at)
-        for row in connection.execute(query)
-    ]
+    row = standing(connection)
+    if row is None or row.refused is None:
+        return ()
+    return (Incident("bridges", "review rules", f"{row.refused}. The rules of before stay in force", row.set_at),)
 
 
 # Held steps.
@@ -157,7 +160,7 @@ def draw_ended(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
     """Enter the answers that the rules draw, and count all that belong to a rule. Each job comes once for each end."""
     current = current_rules(connection)
     own = _own_rules(connection, [job for job in jobs if job.application is not None])
-    counts: defaultdict[tuple[str, str, int], Counter[str]] = defaultdict(Counter)
+    counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     entering = []
     for job in jobs:
         if not _is_asked_about(job.result):
@@ -165,19 +168,17 @@ def draw_ended(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
         rules = None if job.application is None else own.get(_version(job).get("digest", ""))
         if (rule := rule_of(current.rules if rules is None else rules, job.tenant, job.result)) is None:
             continue
-        counts[_place(job, rule)]["seen"] += 1
+        counts[job.tenant, rule.name]["seen"] += 1
         if (stratum := drawn(rule, job.result["job_id"])) is not None:
             entering.append((job, stratum))
+    if not counts:
+        return
+    now = clock(connection)
     if entering:
         held = _were_held(connection, [job.result["job_id"] for job, _ in entering])
         entering = [(job, stratum) for job, stratum in entering if job.result["job_id"] not in held]
-        _write(connection, _fitting(connection, entering, current, counts), current)
-    _count(connection, counts)
-
-
-def _place(job: FinishedJob, rule: ReviewRule) -> tuple[str, str, int]:
-    """Return the key of the counts that an answer belongs to."""
-    return job.tenant, rule.name, job.ended_at // DAY_MS
+        _write(connection, _fitting(connection, entering, current, counts), current, now)
+    _count(connection, counts, now // DAY_MS)
 
 
 def _is_asked_about(receipt: Mapping[str, Any]) -> bool:
@@ -230,7 +231,7 @@ def _fitting(
     connection: Connection,
     entering: Sequence[tuple[FinishedJob, Stratum]],
     current: ReviewRules,
-    counts: Mapping[tuple[str, str, int], Counter[str]],
+    counts: Mapping[tuple[str, str], Counter[str]],
 ) -> list[tuple[FinishedJob, Stratum]]:
     """Return the answers for which their rules' queues have room; count the others as overflow."""
     if not entering:
@@ -248,20 +249,22 @@ def _fitting(
     open_items = Counter({(tenant, rule): number for tenant, rule, number in connection.execute(query)})
     found = []
     for job, stratum in entering:
-        count, queue = counts[_place(job, stratum.rule)], (job.tenant, stratum.rule.name)
-        count["drawn"] += 1
+        queue = job.tenant, stratum.rule.name
+        counts[queue]["drawn"] += 1
         if open_items[queue] < current.most_open:
             open_items[queue] += 1
             found.append((job, stratum))
         else:
-            count["overflow"] += 1
+            counts[queue]["overflow"] += 1
     return found
 
 
-def _write(connection: Connection, entering: Sequence[tuple[FinishedJob, Stratum]], current: ReviewRules) -> None:
+def _write(
+    connection: Connection, entering: Sequence[tuple[FinishedJob, Stratum]], current: ReviewRules, now: int
+) -> None:
     if not entering:
         return
-    dialect, now = connection.dialect.name, clock(connection)
+    dialect = connection.dialect.name
     rows = []
     for job, (rule, rank) in entering:
         job_id = job.result["job_id"]
@@ -275,15 +278,17 @@ def _write(connection: Connection, entering: Sequence[tuple[FinishedJob, Stratum
     connection.execute(statement.on_conflict_do_nothing(index_elements=["id"]), many(dialect, rows))
 
 
-def _count(connection: Connection, counts: Mapping[tuple[str, str, int], Counter[str]]) -> None:
-    """Add to the sums of the days. The accounting does one batch at a time, so that nobody waits for these rows."""
-    if not counts:
-        return
+def _count(connection: Connection, counts: Mapping[tuple[str, str], Counter[str]], day: int) -> None:
+    """Add to the sums of a day. The accounting does one batch at a time, so that nobody waits for these rows."""
     dialect = connection.dialect.name
-    statement = insert_many(dialect, REVIEW_COUNTS, [REVIEW_COUNTS.c[name] for name in (*_COUNT, *_SUMS)], {})
+    keys = ("tenant", "rule", "day")
+    statement = insert_many(dialect, REVIEW_COUNTS, [REVIEW_COUNTS.c[name] for name in (*keys, *_SUMS)], {})
     sums = {name: REVIEW_COUNTS.c[name] + statement.excluded[name] for name in _SUMS}
-    rows = [dict(zip(_COUNT, key, strict=True)) | {name: counts[key][name] for name in _SUMS} for key in sorted(counts)]
-    connection.execute(statement.on_conflict_do_update(index_elements=list(_COUNT), set_=sums), many(dialect, rows))
+    rows = [
+        {"tenant": tenant, "rule": rule, "day": day, **{name: count[name] for name in _SUMS}}
+        for (tenant, rule), count in sorted(counts.items())
+    ]
+    connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=sums), many(dialect, rows))
 
 
 # Items that end without enough decisions.
@@ -384,6 +389,7 @@ class ReviewQueue(LedgerStore):
     """The rules and items of one ledger. Thread-safe. Unavailable when it does not answer."""
 
     rules = reads(current_rules)
+    standing = reads(standing)
     put_rules = durable(put_rules)
     close_held = durable(close_held)
 

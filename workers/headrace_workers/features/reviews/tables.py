@@ -51,7 +51,7 @@ REVIEW_ITEMS: Final = Table(
     Index("review_items_made", "tenant", "made_at", "id"),
 )
 
-# Ended answers by the first rule that they met and the day of their end (days since 1970, UTC): all that were seen;
+# Ended answers by the first rule that they met and the day of their draw (days since 1970, UTC): all that were seen;
 # those that were drawn, without those that people were asked about while they were held; and those drawn ones for which
 # the queue had no room.
 REVIEW_COUNTS: Final = Table(
