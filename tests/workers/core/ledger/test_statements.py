@@ -48,6 +48,7 @@ OUTCOMES = {
     "ends": ends,
     "dies": dies,
     "is held": lambda job_id: StepResult(job_id, Held("a person must see it"), (record(job_id),)),
+    "waits for a service": lambda job_id: StepResult(job_id, Held("down", needs_person=False), (record(job_id),)),
 }
 
 

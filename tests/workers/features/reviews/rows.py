@@ -57,7 +57,7 @@ def hold(ledger: Ledger, name: str, stage: str = "moderate", ordinal: int = 0, *
 def tell_held(ledger: Ledger, *names: str) -> None:
     """Tell features that these jobs are held."""
     with writing(ledger.engine) as tx:
-        wake_waiters_of_held(tx, list(names))
+        wake_waiters_of_held(tx, dict.fromkeys(names, True))
 
 
 def items(ledger: Ledger, **fields: Any) -> list[Any]:

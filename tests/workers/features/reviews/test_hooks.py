@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event, update
+from tests.workers.core.ledger.conftest import claim, job  # noqa: F401 - fixtures
 from tests.workers.core.ledger.rows import write
 from tests.workers.features.reviews.rows import (
     counts,
@@ -23,8 +24,12 @@ from headrace_schemas.review import ReviewRule
 from headrace_workers.core.identity import review_item_id
 from headrace_workers.core.ledger.accounting import FinishedJob
 from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.completion import StepResult
+from headrace_workers.core.ledger.job_ends import wake_waiters_of_held
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import Done, Held
 from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.ledger.steps import Tried
 from headrace_workers.core.log import Action
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
@@ -155,12 +160,22 @@ def test_a_job_that_is_told_as_held_again_has_one_item(ledger: Ledger) -> None:
     assert len(items(ledger)) == 1
 
 
-def test_a_step_that_waits_for_no_person_has_no_item_and_costs_one_query(ledger: Ledger) -> None:
+def test_a_step_that_waits_for_no_person_has_no_item(ledger: Ledger) -> None:
     hold(ledger, A, ready_at=NEVER - 1)
     assert items(ledger) == []
-    with counted(ledger) as statements:
-        tell_held(ledger, A)
-    assert sum("review_items" in each for each in statements) == 0
+    with counted(ledger) as statements, writing(ledger.engine) as tx:
+        wake_waiters_of_held(tx, {A: False})
+    assert not any("review" in each for each in statements)
+
+
+def test_a_step_that_is_tried_and_held_where_it_is_made_has_an_item(ledger: Ledger, job, claim) -> None:  # noqa: F811
+    new = job()
+    ledger.ingest([new])
+    begun = ledger.start(claim().id, worker="w", lease_ms=60_000)
+    step = new.steps[0]._replace(stage="moderate", tried=Tried(ledger.now(), Held("?")))
+    assert ledger.complete(begun.claim_id, [StepResult(new.id, Done(), (), (step,))], ran_ms=1, quantum_ms=1)
+    (item,) = items(ledger)
+    assert (item.job_id, item.stage, item.state) == (new.id, "moderate", "open")
 
 
 def test_a_step_that_was_released_and_is_held_again_at_its_place_is_open_for_one_more_person(ledger: Ledger) -> None:

@@ -468,13 +468,13 @@ def _park(connection: Connection, claim_of: Mapping[str, int], settled: Sequence
     return len(parked)
 
 
-def _held(done: Iterable[StepResult], settled: Iterable[StepResult]) -> list[str]:
-    """Return the jobs that are held from here on, at this step or at one that was tried after it."""
-    behind = [step for item in done for step in item.following]
-    return [
-        *(step.job_id for step in behind if step.tried and isinstance(step.tried.outcome, Held)),
-        *(item.job_id for item in settled if isinstance(item.outcome, Held)),
-    ]
+def _held(done: Iterable[StepResult], settled: Iterable[StepResult]) -> dict[str, bool]:
+    """Return the jobs that are held from here on, at this step or at one that was tried after it; True for those that
+    wait for a person.
+    """
+    behind = ((step.job_id, step.tried.outcome) for item in done for step in item.following if step.tried)
+    now = ((item.job_id, item.outcome) for item in settled)
+    return {job_id: outcome.needs_person for job_id, outcome in (*behind, *now) if isinstance(outcome, Held)}
 
 
 def _bury(

@@ -48,7 +48,8 @@ class Hooks:
     returns those that may not, each with the reason. `on_known_costs(connection, costs)` gets lost calls that were
     charged with the most that they may have cost, and whose true costs have become known; their jobs are locked.
 
-    Holding. `on_held(connection, job_ids)` gets the jobs that wait for a person, or until something works.
+    Holding. `on_held(connection, jobs)` gets the jobs that are held: True for those that wait for a person, False for
+    those that wait until something works.
     `on_withheld(connection, job_ids, reason)` gets the held jobs that were ended instead of released.
 
     Questions. `known_tenants(connection, limit)` returns at most `limit` tenants that the feature knows.
@@ -75,7 +76,7 @@ class Hooks:
     on_calls: Callable[[Connection, Mapping[str, "WantedCall"]], Mapping[str, str]] | None = None
     on_work: Callable[[Connection, Sequence["WantedWork"]], Mapping[str, str]] | None = None
     on_known_costs: Callable[[Connection, Sequence["KnownCost"]], object] | None = None
-    on_held: Callable[[Connection, Sequence[str]], object] | None = None
+    on_held: Callable[[Connection, Mapping[str, bool]], object] | None = None
     on_withheld: Callable[[Connection, Sequence[str], str], object] | None = None
     known_tenants: Callable[[Connection, int], Collection[str]] | None = None
     is_due: Callable[[Any], Condition] | None = None

@@ -150,13 +150,13 @@ def wake(connection: Connection, job_ids: Sequence[str]) -> int:
     ).rowcount
 
 
-def wake_waiters_of_held(connection: Connection, job_ids: Sequence[str]) -> None:
-    """Wake the steps that wait for these jobs, which are held: nobody knows for how long."""
-    if job_ids:
+def wake_waiters_of_held(connection: Connection, jobs: Mapping[str, bool]) -> None:
+    """Wake the steps that wait for these jobs, which are held, each for a person or not: nobody knows for how long."""
+    if jobs:
         for feature in hooks():
             if feature.on_held is not None:
-                feature.on_held(connection, job_ids)
-        wake(connection, job_ids)
+                feature.on_held(connection, jobs)
+        wake(connection, list(jobs))
 
 
 @lru_cache

@@ -136,10 +136,13 @@ def _enter(dialect: str) -> Any:
     return statement.on_conflict_do_update(index_elements=["id"], set_=again, where=REVIEW_ITEMS.c.state != "open")
 
 
-def enter_held(connection: Connection, job_ids: Sequence[str]) -> None:
-    """Enter the steps of these jobs that a person is asked about."""
+def enter_held(connection: Connection, jobs: Mapping[str, bool]) -> None:
+    """Enter the held steps of the jobs that wait for a person."""
+    asked = [job_id for job_id, needs_person in jobs.items() if needs_person]
+    if not asked:
+        return
     dialect = connection.dialect.name
-    steps = run(connection, _asks_person(dialect), {"jobs": list(job_ids)})
+    steps = run(connection, _asks_person(dialect), {"jobs": asked})
     rows = [
         {
             "id": review_item_id(tenant, job_id, stage, ordinal, replays, HELD), "tenant": tenant, "job_id": job_id,
