@@ -70,10 +70,10 @@ def told(ledger: Ledger, tenant: str = "a") -> Progress:
         return progress(tx, tenant)
 
 
-def samples_of(ledger: Ledger, tenant: str = "a") -> list[Sampled]:
+def samples_of(ledger: Ledger, most: int = 100) -> list[Sampled]:
     """What quality is told."""
-    label(ledger, 999, name=None, tenant=tenant)
-    return ledger.of(Labels).with_verdicts(tenant)[2]
+    label(ledger, 999, name=None)
+    return ledger.of(Labels).with_verdicts("a", most)[2]
 
 
 def test_quality_is_told_what_was_drawn_and_what_became_of_it(ledger: Ledger) -> None:
@@ -89,6 +89,12 @@ def test_quality_is_told_what_was_drawn_and_what_became_of_it(ledger: Ledger) ->
         ("item-3", "audit", 0.5, "gone"),
         ("item-7", "held", 1.0, "open"),
     ]
+
+
+def test_of_so_many_draws_the_newest_are_told(ledger: Ledger) -> None:
+    for number in range(3):
+        item(ledger, number, made_at=ledger.now() - number * 1_000)
+    assert [each.item for each in samples_of(ledger, most=2)] == ["item-0", "item-1"]
 
 
 def test_a_draw_counts_with_the_share_of_its_day_that_found_room(ledger: Ledger) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.features.quality.store import Sampled
 
-SAMPLES: "Final[ExtensionPoint[Callable[[Connection, str], Sequence[Sampled]]]]" = ExtensionPoint()
-"""What was drawn of a tenant's answers for people to label, be it labelled or not."""
+SAMPLES: "Final[ExtensionPoint[Callable[[Connection, str, int], Sequence[Sampled]]]]" = ExtensionPoint()
+"""What was drawn of a tenant's answers for people to label, be it labelled or not: the newest so many."""
 
 REVIEWS_READ: Final = Scope("reviews:read")
 REVIEWS_WRITE: Final = Scope("reviews:write")

@@ -256,14 +256,14 @@ class Labels(LedgerStore):
 
     def with_verdicts(self, tenant: str, most: int = MOST_JOBS) -> tuple[list[Row[Any]], list[Verdict], list[Sampled]]:
         """Return a tenant's labels, the verdicts of its `most` newest jobs by the criteria and categories that they are
-        about, and what review queues drew.
+        about, and as many of what review queues drew.
         """
         with reading(self._engine) as tx:
             rows = list(tx.execute(select(LABELS).where(LABELS.c.tenant == tenant)).all())
             wanted = {(row.kind, row.about) for row in rows}
             if not wanted:
                 return rows, [], []
-            samples = [sample for drawn in SAMPLES.values() for sample in drawn(tx, tenant)]
+            samples = [sample for drawn in SAMPLES.values() for sample in drawn(tx, tenant, most)]
             return rows, list(read_verdicts(tx, tenant, wanted, most)), samples
 
 

@@ -50,7 +50,7 @@ def _tables() -> "Sequence[Table]":
     return tables_in(tables)
 
 
-def _samples() -> "Callable[[Connection, str], Sequence[Sampled]]":
+def _samples() -> "Callable[[Connection, str, int], Sequence[Sampled]]":
     from headrace_workers.features.reviews.progress.store import samples
 
     return samples

@@ -18,7 +18,6 @@ from headrace_workers.features.reviews.tables import (
     REVIEW_ITEMS,
 )
 
-_MOST_SAMPLES: Final = 500_000  # of a tenant, the newest
 _MOST_DECISIONS: Final = 10_000  # the newest, from which the times of people are read
 
 _SKIPPED: Final = (
@@ -30,8 +29,8 @@ _STATE: Final = case((and_(REVIEW_ITEMS.c.state == "open", _SKIPPED), "skipped")
 _WORDS: Final = {"done": "decided otherwise"}  # a label is missing, though somebody decided: about something else
 
 
-def samples(connection: Connection, tenant: str) -> list[Sampled]:
-    """Return what the rules drew of a tenant's answers, for `quality`.
+def samples(connection: Connection, tenant: str, most: int) -> list[Sampled]:
+    """Return what the rules drew of a tenant's answers, for `quality`: the newest so many.
 
     A rule's share counts with the share of its draws that found room in the queue on that day.
     """
@@ -41,7 +40,7 @@ def samples(connection: Connection, tenant: str) -> list[Sampled]:
         select(items.id, items.job_id, items.rule, items.probability, items.made_at, _STATE.label("became"))
         .where(items.tenant == tenant, items.made_at >= since)
         .order_by(items.made_at.desc(), items.id.desc())
-        .limit(_MOST_SAMPLES)
+        .limit(most)
     )
     room = _room(connection, tenant)
     return [
