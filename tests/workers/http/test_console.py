@@ -78,7 +78,7 @@ def test_the_pages_are_not_described_as_api(gateway: Gateway):
 def test_templates_escape_all_and_build_no_htmx_attribute_of_data():
     assert TEMPLATES.autoescape is True
     names = [file.name for file in files("headrace_workers.features.console").joinpath("templates").iterdir()]
-    assert {"frame.html", "playground.html", "job.html", "progress.html"} <= set(names)
+    assert {"frame.html", "playground.html", "job.html", "progress.html", "steps.html", "receipt.html"} <= set(names)
     for name in names:
         text = files("headrace_workers.features.console").joinpath("templates", name).read_text()
         assert not re.search(r"\|\s*safe\b|autoescape|Markup", text), name
