@@ -45,6 +45,7 @@ KNOWN = {
         unknown=(4,),
         citations=(Citation(number=1, document="a.md", start=0, stop=9, chunk="k", relevance=0.5, cited=True),),
     ),
+    "by_person": True,
 }
 
 

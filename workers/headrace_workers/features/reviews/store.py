@@ -34,6 +34,7 @@ from headrace_workers.features.reviews.tables import (
 )
 
 _LOOKED_AT: Final = 200  # candidates of one transaction
+_MOST_READ: Final = 10_000  # of a person's assignments at once
 _LOOKS: Final = 50  # transactions until somebody is told that there is nothing
 _LEASE_BITS: Final = 53  # JSON's numbers are exact up to there
 UNDO: Final = "undo"
@@ -322,12 +323,17 @@ def _candidates(person: Person, rule: str | None, *, held: bool) -> Select[Any]:
     others = select(func.count()).where(
         assigned.item_id == REVIEW_ITEMS.c.id, IS_LEASED, assigned.until > _NOW, assigned.who != person.who
     )
-    # A sub-select, which no planner makes a join of: a join might sort all open items before it returns the first.
+    # Sub-selects, which no planner makes joins of: a join might sort all open items before it returns the first. The
+    # newest are read once and passed over quickly; each other item is asked for by itself.
     before = select(assigned.state).where(assigned.item_id == REVIEW_ITEMS.c.id, assigned.who == person.who)
+    theirs = (assigned.tenant == person.tenant, assigned.who == person.who)
+    newest = select(assigned.item_id, assigned.state).where(*theirs).order_by(assigned.at.desc()).limit(_MOST_READ)
+    newest = newest.subquery("newest")
+    seen = select(newest.c.item_id).where(newest.c.state != "leased")
     return (
         select(*_ITEM)
         .where(REVIEW_ITEMS.c.tenant == person.tenant, IS_OPEN, *_of(rule, held=held))
-        .where(func.coalesce(before.scalar_subquery(), "leased") == "leased")
+        .where(REVIEW_ITEMS.c.id.not_in(seen), func.coalesce(before.scalar_subquery(), "leased") == "leased")
         .where(REVIEW_ITEMS.c.decided + others.scalar_subquery() < REVIEW_ITEMS.c.wanted)
         .order_by(REVIEW_ITEMS.c.rank, REVIEW_ITEMS.c.id)
         .with_for_update(skip_locked=True, of=REVIEW_ITEMS)
