@@ -14,18 +14,24 @@ from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 from tests.workers.core.ledger.budget_deployment import CENT
 from tests.workers.core.ledger.test_complete import burial, dies, ends, goes_on, retries
+from tests.workers.features.reviews import review_rows
 
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.charges import NextCall, routed
 from headrace_workers.core.ledger.claims import QueueRoom, Wanted
-from headrace_workers.core.ledger.completion import RunOver
+from headrace_workers.core.ledger.completion import RunOver, StepResult
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.model_calls import WantedCall
+from headrace_workers.core.ledger.outcome import Held
 from headrace_workers.core.ledger.positions import Advance, LogPartition, Position
 from headrace_workers.core.sql.database import clock, writing
-from headrace_workers.core.tables import CLAIMS, STEPS
+from headrace_workers.core.tables import CLAIMS, JOBS, STEPS
 from headrace_workers.features.access.store.quotas import Quotas, WantedQuota
+from headrace_workers.features.reviews import hooks as review_queue
+from headrace_workers.features.reviews.decision import Conflict, Decision, Person
+from headrace_workers.features.reviews.store import Reviews
+from headrace_workers.features.reviews.tables import REVIEW_RULES
 
 ROUNDS = 30
 TENANTS = ("a", "b", "c", "d")
@@ -56,6 +62,8 @@ class _Load:
         self.reaped = []
         self.lost = []  # claims whose workers are slow, with their jobs
         self.known = []
+        self.decided = []
+        self.taken = 0  # decisions that came too late
 
     def new(self, **fields):
         """A job whose first call has a price."""
@@ -109,7 +117,9 @@ def _worker(load, rng):
 
 
 def _settled(row, stage, rng):
-    match rng.randrange(5):
+    match rng.randrange(6):
+        case 5:
+            return StepResult(row.job_id, Held("a person must decide"))
         case 0:
             return dies(row.job_id, stage)
         case 1:
@@ -154,6 +164,34 @@ def _keeper(load, rng):
     load.ledger.release(rng.sample(held, len(held)))
     _slow_worker(load, rng)
     load.ledger.prune(-1_000)
+
+
+def _reviewer(load, rng):
+    """Decide about held steps and ended answers, while others ask for the same, and the queue closes what is gone."""
+    reviews = load.ledger.of(Reviews)
+    ended = load.ledger.read(select(JOBS.c.id, JOBS.c.tenant).where(JOBS.c.state == "done").limit(50))
+    for job_id, tenant in rng.sample(ended, min(2, len(ended))):
+        review_rows.item(load.ledger, job_id, tenant=tenant, wanted=2)
+    for tenant in TENANTS:
+        person = Person(tenant, rng.choice(("ann", "bob", "eve")))
+        item = reviews.next(person, LEASE)
+        if item is None:
+            continue
+        try:
+            if rng.random() < 0.2:
+                reviews.skip(person, item.row.id, item.lease)
+                continue
+            action = rng.choice(("release", "withhold")) if item.row.held else "label"
+            labels = ({"criterion": "good", "value": 1.0},)
+            said = Decision(action=action, labels=labels, lease=item.lease, recall=not item.row.held)
+            load.decided.append(reviews.decide(person, item.row.id, said))
+            if not item.row.held:
+                reviews.want(tenant, item.row.id, rng.choice((1, 3)))
+                reviews.undo(person, item.row.id)
+        except Conflict:
+            load.taken += 1
+    with writing(load.ledger.engine) as tx:
+        review_queue.close_held(tx, "")
 
 
 def _slow_worker(load, rng):
@@ -219,6 +257,8 @@ def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
         for unit in ("tokens", "money"):
             load.ledger.of(Quotas).put(tenant, 10**9, "ever", unit=unit)
             load.ledger.of(Quotas).put(tenant, 10**9, "ever", unit=unit, key_id="k")
+    rules = to_json({"tenants": dict.fromkeys(TENANTS, {"training": False})}).decode()
+    review_rows.write(load.ledger, REVIEW_RULES.insert().values(scope="", digest="d", rules=rules, set_at=1))
     errors = []
 
     def go_on(part, seed):
@@ -230,6 +270,7 @@ def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
             errors.append(f"{part.__name__}: {error}")
 
     parts = [_bridge, _bridge, _bridge, _worker, _worker, _worker, _gateway, _gateway, _keeper, _keeper]
+    parts += [_reviewer, _reviewer]
     threads = [threading.Thread(target=go_on, args=(part, seed)) for seed, part in enumerate(parts)]
     for each in threads:
         each.start()
@@ -244,3 +285,4 @@ def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
     assert any(each.crashed for each in load.reaped)
     assert any(each.poison for each in load.reaped)
     assert load.known
+    assert {decided.recorded.action for decided in load.decided} == {"label", "release", "withhold"}

@@ -4,7 +4,7 @@ The deletion of the claim's row decides: a worker that lost its lease deletes no
 that end at the same time, as those of a remote model do one by one, are written together.
 
 Lock order of all writers, here and everywhere: what is counted before a row is written (`alone`), batches, claims,
-jobs, steps, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
+jobs, steps, review items and their assignments, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
 positions; each of a kind in the order of their keys. Other rows to be written are locked before the first
 row is written (`_hold_rows`); the quotas of jobs that end are settled last (see `last` in database.py), and turns are
 given after them. Lost calls belong to the holder of their job's lock; the time of the accounting is locked right behind
