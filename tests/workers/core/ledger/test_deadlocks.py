@@ -257,7 +257,7 @@ def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
         for unit in ("tokens", "money"):
             load.ledger.of(Quotas).put(tenant, 10**9, "ever", unit=unit)
             load.ledger.of(Quotas).put(tenant, 10**9, "ever", unit=unit, key_id="k")
-    rules = to_json({"tenants": dict.fromkeys(TENANTS, {"training": False})}).decode()
+    rules = to_json({"tenants": {tenant: {"training": False} for tenant in TENANTS}}).decode()
     review_rows.write(load.ledger, REVIEW_RULES.insert().values(scope="", digest="d", rules=rules, set_at=1))
     errors = []
 

@@ -4,12 +4,13 @@ The deletion of the claim's row decides: a worker that lost its lease deletes no
 that end at the same time, as those of a remote model do one by one, are written together.
 
 Lock order of all writers, here and everywhere: what is counted before a row is written (`alone`), batches, claims,
-jobs, steps, review items and their assignments, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
-positions; each of a kind in the order of their keys. Other rows to be written are locked before the first
-row is written (`_hold_rows`); the quotas of jobs that end are settled last (see `last` in database.py), and turns are
-given after them. Lost calls belong to the holder of their job's lock; the time of the accounting is locked right behind
-the jobs. The holder of a step's claim changes a leased step, the holder of its job any other, so that no two wait for
-each other. Writers that take only free rows (a bridge that claims, a delay that ends, deletion of old rows)
+jobs, steps, review items with their assignments, documents, entries, audits, budgets, quotas, reservations, turns,
+clocks, dead letters of refused records, positions; each of a kind in the order of their keys. Other rows to be written
+are locked before the first row is written (`_hold_rows`); the quotas of jobs that end are settled last (see `last` in
+database.py), and turns are given after them. Lost calls belong to the holder of their job's lock, and so do review
+items, but for a writer that locks nothing behind them; the time of the accounting is locked right behind the jobs. The
+holder of a step's claim changes a leased step, the holder of its job any other, so that no two wait for each other.
+Writers that take only free rows (a bridge that claims, a delay that ends, deletion of old rows)
 need no order. `tests/workers/core/ledger/test_deadlocks.py` runs all of them on the same rows.
 """
 

@@ -123,11 +123,13 @@ class Reviews(LedgerStore):
         """Return the person's next item, under a lease of so many ms: the one that they have, else the first that they
         may be given. None where there is none. Without `held` the person is given no held items.
         """
+        waits = False
         for _ in range(_LOOKS):
             with writing(self._engine) as tx:
-                item, more = _next(tx, person, lease_ms, rule, held=held)
-            if item is not None or not more:
+                item, more = _next(tx, person, lease_ms, rule, held=held, waits=waits)
+            if item is not None or (waits and not more):
                 return item
+            waits = waits or not more  # there may be room in an item that another is being given
         return None
 
     def item(self, person: Person, item_id: str) -> Item:
@@ -270,14 +272,17 @@ def _content(connection: Connection, item: ItemRow) -> ItemContent | None:
 
 
 def _next(
-    connection: Connection, person: Person, lease_ms: int, rule: str | None, *, held: bool
+    connection: Connection, person: Person, lease_ms: int, rule: str | None, *, held: bool, waits: bool
 ) -> tuple[Item | None, bool]:
-    """Return the person's next item, and whether there may be one though none was found."""
+    """Return the person's next item, and whether there may be one though none was found. One that `waits` does so for
+    the first item that another is being given, and holds no other meanwhile; else such items are passed over.
+    """
     mine = _live_lease(connection, person, rule, held=held)
     if mine is not None:
         return mine, False
-    for limit in (1, _LOOKED_AT):
-        rows = [ItemRow._make(row) for row in connection.execute(_candidates(person, rule, held=held).limit(limit))]
+    candidates = _candidates(person, rule, held=held).with_for_update(skip_locked=not waits, of=REVIEW_ITEMS)
+    for limit in (1,) if waits else (1, _LOOKED_AT):
+        rows = [ItemRow._make(row) for row in connection.execute(candidates.limit(limit))]
         reasons = gone_reasons(connection, [item.id for item in rows])
         close(connection, reasons)
         for item in rows:
@@ -316,9 +321,7 @@ def _of(rule: str | None, *, held: bool) -> list[ColumnElement[bool]]:
 
 
 def _candidates(person: Person, rule: str | None, *, held: bool) -> Select[Any]:
-    """Select and lock items that the person may be given, in their order. Items that others are being given at this
-    moment are passed over.
-    """
+    """Select items that the person may be given, in their order."""
     assigned = REVIEW_ASSIGNMENTS.c
     others = select(func.count()).where(
         assigned.item_id == REVIEW_ITEMS.c.id, IS_LEASED, assigned.until > _NOW, assigned.who != person.who
@@ -336,7 +339,6 @@ def _candidates(person: Person, rule: str | None, *, held: bool) -> Select[Any]:
         .where(REVIEW_ITEMS.c.id.not_in(seen), func.coalesce(before.scalar_subquery(), "leased") == "leased")
         .where(REVIEW_ITEMS.c.decided + others.scalar_subquery() < REVIEW_ITEMS.c.wanted)
         .order_by(REVIEW_ITEMS.c.rank, REVIEW_ITEMS.c.id)
-        .with_for_update(skip_locked=True, of=REVIEW_ITEMS)
     )
 
 
