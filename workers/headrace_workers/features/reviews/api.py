@@ -17,7 +17,7 @@ from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import ANSWERS, Refusal, Why
 from headrace_workers.http.paging import After, Limit, Page
-from headrace_workers.http.services import Services, Wired
+from headrace_workers.http.services import Wired
 
 router = APIRouter(tags=["reviews"], route_class=JSONRoute)
 
@@ -166,8 +166,8 @@ async def change_item(item_id: str, asked: Wanted, caller: _Writes, services: Wi
 
 
 def _person(caller: Caller, who: str | None, *, anybody: bool = False) -> Person:
-    """Return the person behind a request: whose key it is, else who it says. Raise 403 for another's name, and 400 where
-    nobody is named; with `anybody` that is nobody who has decided anything.
+    """Return the person behind a request: whose key it is, else who it names. Raise 403 for another's name, and 400 if
+    nobody is named, which with `anybody` is nobody who has decided anything.
     """
     if caller.name:
         if who not in (None, caller.name):

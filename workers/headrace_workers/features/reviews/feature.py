@@ -1,12 +1,13 @@
 """The reviews feature: the queue of answers that people decide about."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
 from headrace_workers.features.quality.feature import SAMPLES
 
 if TYPE_CHECKING:  # most processes do without it
+    from fastapi import APIRouter
     from sqlalchemy import Connection, Table
 
     from headrace_workers.core.environment import Variables
@@ -14,6 +15,18 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.features.quality.store import Sampled
     from headrace_workers.runtime.settings import Settings
+
+
+def _routers() -> "Sequence[APIRouter]":
+    from headrace_workers.features.reviews import api
+
+    return (api.router,)
+
+
+def _commands() -> Sequence[Callable[[Any], None]]:
+    from headrace_workers.features.reviews import commands
+
+    return (commands.register,)
 
 
 def _hooks() -> "Hooks":
@@ -59,6 +72,8 @@ def _samples() -> "Callable[[Connection, str, int], Sequence[Sampled]]":
 FEATURE = Feature(
     name="reviews",
     tables=_tables,
+    routers=_routers,
+    commands=_commands,
     hooks=_hooks,
     extensions=(SAMPLES.by(_samples),),
     settings=_settings,

@@ -1,0 +1,261 @@
+"""`headrace review`: the review queue on a terminal."""
+
+import getpass
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.connections import need_ledger, ring_bridges
+from headrace_workers.cli.durations import show_time
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option, tenant_meant
+from headrace_workers.cli.output import NoSuchThing, console, printable, put, put_view, say, table
+
+if TYPE_CHECKING:  # they load the database
+    from headrace_workers.features.reviews.decision import Person
+    from headrace_workers.features.reviews.store import Item, Reviews
+    from headrace_workers.features.reviews.views import ShownItem
+
+_YES: Final = {"yes": 1.0, "y": 1.0, "true": 1.0, "no": 0.0, "n": 0.0, "false": 0.0}
+_LONGEST_NAME: Final = 256
+_EXPORTED_AT_ONCE: Final = 500
+
+_TenantOption = Annotated[str | None, typer.Option("--tenant", help="the jobs' tenant [HEADRACE_TENANT]")]
+_WhoOption = Annotated[str | None, typer.Option("--who", help="your name; by default your name on this machine")]
+_RuleOption = Annotated[str | None, typer.Option("--rule", help="only items of this rule; `held` for held jobs")]
+_State = Literal["open", "done", "gone"]
+_StateOption = Annotated[_State | None, typer.Option("--state", help="only items in this state")]
+_ItemArgument = Annotated[str, typer.Argument(metavar="ITEM", help="as `headrace review list` shows it")]
+
+
+class NothingToReview(NoSuchThing):
+    """No item waits for this person."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    review = typer.Typer(
+        help="Review answers: decide about held jobs, and label answers.\n\nExample: `headrace review next`",
+        no_args_is_help=True,
+    )
+    review.command("next")(next_item)
+    review.command("decide")(decide)
+    review.command("skip")(skip)
+    review.command("undo")(undo)
+    review.command("list")(list_items)
+    review.command("export")(export)
+    review.command("stats")(stats)
+    app.add_typer(review, name="review")
+
+
+def next_item(
+    rule: _RuleOption = None, who: _WhoOption = None, tenant: _TenantOption = None, as_json: OneJsonOption = False
+) -> None:
+    """Review items one after the other, held jobs first: each is shown, and one key decides.
+
+    A held job: r releases it, w withholds it, c corrects the text in $EDITOR. An answer: y or n for each question that
+    is asked about it. s skips the item, b goes back to your last decision about an answer, q quits. With --json, or
+    elsewhere than on a terminal, your next item is printed once. Exit code 1: there is none.
+
+    Example: `headrace review next --rule audit`
+    """
+    person, reviews = _person(tenant, who), _reviews()
+    if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        item = reviews.next(person, rule=rule)
+        if item is None:
+            raise NothingToReview("no item waits for you: `headrace review list` shows all items")
+        put_view(_view(item))
+        return
+    from headrace_workers.features.reviews.terminal import review
+
+    say(f"{review(reviews, person, rule):,} decided")
+
+
+def decide(
+    item: _ItemArgument,
+    release: Annotated[bool, typer.Option("--release", help="let the held job go on")] = False,
+    withhold: Annotated[bool, typer.Option("--withhold", help="end the held job as dead")] = False,
+    correct: Annotated[str | None, typer.Option("--correct", metavar="FILE", help="the text to show instead")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="NAME=yes", help="by a criterion: yes, no, or from 0 to 1")
+    ] = None,
+    category: Annotated[
+        list[str] | None, typer.Option("--category", metavar="NAME=no", help="in a category of moderation")
+    ] = None,
+    recall: Annotated[bool, typer.Option("--recall", help="withdraw the cached copies of the answer")] = False,
+    note: Annotated[str | None, typer.Option("--note", help="the reason, or a note")] = None,
+    lease: Annotated[int | None, typer.Option("--lease", help="the number of your lease; by default, yours")] = None,
+    revision: Annotated[int, typer.Option("--revision", min=1, help="2 for your second decision about the item")] = 1,
+    who: _WhoOption = None,
+    tenant: _TenantOption = None,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Decide about an item that `headrace review next` gave you, or revise your decision. For scripts.
+
+    The same decision again changes nothing. Exit code 1: the item is not yours, or nothing can be decided about it.
+
+    Examples: `headrace review decide ITEM --label polite=yes`, `headrace review decide ITEM --release`
+    """
+    from headrace_workers.features.reviews.decision import decision_of
+    from headrace_workers.features.reviews.views import ReviewedItem
+
+    actions = [name for name, given in (("release", release), ("withhold", withhold), ("correct", correct)) if given]
+    if len(actions) > 1:
+        raise ConfigurationError(f"--{actions[0]} and --{actions[1]}: give one of them")
+    person, reviews = _person(tenant, who), _reviews()
+    decision = decision_of(
+        {
+            "action": actions[0] if actions else "label",
+            "labels": [*_labels("criterion", label), *_labels("category", category)],
+            "corrected": None if correct is None else _text_of(correct),
+            "recall": recall,
+            "note": note,
+            "lease": reviews.item(person, item).lease if lease is None else lease,
+            "revision": revision,
+        }
+    )
+    decided = reviews.decide(person, item, decision)
+    if decided.wakes:
+        ring_bridges()
+    if as_json:
+        put_view(ReviewedItem.by(decided))
+        return
+    say(f"{item}: {decided.recorded.action} is recorded as revision {decided.recorded.revision}")
+
+
+def skip(item: _ItemArgument, who: _WhoOption = None, tenant: _TenantOption = None) -> None:
+    """Give an item back. You are not given it again, but others are.
+
+    Example: `headrace review skip 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    """
+    person, reviews = _person(tenant, who), _reviews()
+    reviews.skip(person, item, reviews.item(person, item).lease or 0)
+    say(f"{item}: skipped")
+
+
+def undo(item: _ItemArgument, who: _WhoOption = None, tenant: _TenantOption = None) -> None:
+    """Take back your decision about an ended answer: its labels are deleted, and the item is open again.
+
+    Example: `headrace review undo 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    """
+    _reviews().undo(_person(tenant, who), item)
+    say(f"{item}: your decision is taken back")
+
+
+def list_items(
+    state: _StateOption = None,
+    rule: _RuleOption = None,
+    mine: Annotated[bool, typer.Option("--mine", help="only items about which you decided, the last first")] = False,
+    who: _WhoOption = None,
+    tenant: _TenantOption = None,
+    limit: Annotated[int, limit_option("the number of items, the newest first")] = 100,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """List the items of a tenant, without their texts.
+
+    Example: `headrace review list --state open --rule audit`
+    """
+    from headrace_workers.features.reviews.views import ReviewedItem, ReviewItem
+
+    person, reviews = _person(tenant, who), _reviews()
+    if mine:
+        views: Sequence[ReviewItem] = [ReviewedItem.decided(*each) for each in reviews.mine(person, limit=limit + 1)]
+    else:
+        views = list(map(ReviewItem.of, reviews.items(person.tenant, state, rule, limit=limit + 1)))
+    if as_json:
+        for view in views[:limit]:
+            put_view(view)
+    elif views:
+        columns = ("item", "rule", "state", "decided", "made", "job", "reason")
+        rows = [
+            (view.id, view.rule or "", view.state, f"{view.decided} of {view.wanted}", show_time(view.made_at),
+             view.job_id, view.reason or "")
+            for view in views[:limit]
+        ]  # fmt: skip
+        console(data=True).print(table(None, columns, rows, whole=("item", "job")))
+    else:
+        say("there are no such items")
+    if len(views) > limit:
+        say(f"only the {limit} newest are shown: --limit shows more")
+
+
+def export(state: _StateOption = "open", rule: _RuleOption = None, tenant: _TenantOption = None) -> None:
+    """Write the items of ended answers with their texts as JSON lines, for another tool. Held jobs are left out.
+
+    Each line keeps the `probability` with which the answer was drawn: give it back with the labels that you import.
+
+    Example: `headrace review export --rule audit > items.jsonl`
+    """
+    reviews, nobody = _reviews(), _person(tenant, "-")
+    for item_id in _ids(reviews, nobody.tenant, state, rule):
+        item = reviews.item(nobody, item_id)
+        if item.content is not None:
+            put_view(_view(item, for_tool=True))
+
+
+def stats(tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
+    """Show the progress of each rule and person, how far people agree, and which estimates lack how many labels.
+
+    Example: `headrace review stats`
+    """
+    found = _reviews().progress(tenant_meant(tenant))
+    if as_json:
+        put_view(found)
+    for line in () if as_json else found.words:
+        put(printable(line))
+
+
+def _ids(reviews: "Reviews", tenant: str, state: str | None, rule: str | None) -> Iterator[str]:
+    """Yield the ids of the items about ended answers, the newest first."""
+    after: str | None = None
+    while rows := reviews.items(tenant, state, rule, after, _EXPORTED_AT_ONCE):
+        yield from (row.id for row in rows if not row.held)
+        after = rows[-1].id
+
+
+def _reviews() -> "Reviews":
+    from headrace_workers.features.reviews.store import Reviews
+
+    return need_ledger().of(Reviews)
+
+
+def _person(tenant: str | None, who: str | None) -> "Person":
+    from headrace_workers.features.reviews.decision import Person
+
+    name = getpass.getuser() if who is None else who
+    if not name.strip() or len(name) > _LONGEST_NAME or "\x00" in name:
+        raise ConfigurationError(f"--who is {name[:80]!r}; it must be 1 to {_LONGEST_NAME} characters")
+    return Person(tenant_meant(tenant), name)
+
+
+def _labels(kind: str, given: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Return the labels of options. Raise ConfigurationError for one that says neither yes nor no."""
+    found = []
+    for option in given or ():
+        name, mark, text = option.rpartition("=")
+        value = _YES.get(text.strip().lower())
+        try:
+            value = float(text) if value is None else value
+        except ValueError:
+            value = None
+        if not mark or value is None or not 0 <= value <= 1:
+            option_name = "--label" if kind == "criterion" else "--category"
+            raise ConfigurationError(f"{option_name} {option!r}: write NAME=yes, NAME=no, or a number from 0 to 1")
+        found.append({kind: name.strip(), "value": value})
+    return found
+
+
+def _text_of(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}") from None
+
+
+def _view(item: "Item", *, for_tool: bool = False) -> "ShownItem":
+    from headrace_workers.features.reviews.views import ShownItem
+
+    return ShownItem.seen(item, for_tool=for_tool)
