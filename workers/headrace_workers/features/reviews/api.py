@@ -118,7 +118,7 @@ async def list_mine(
     """Return the items about which you decided, the last decided first, to go over them and revise."""
     person = _person(caller, who)
     found = await services.ask(services.ledger.of(Reviews).mine, person, after, limit + 1)
-    return ReviewedItemList.of(found, limit, lambda each: ReviewedItem.decided(*each))
+    return ReviewedItemList.of(found, limit, lambda each: ReviewedItem.with_decision(*each))
 
 
 @router.get("/v1/reviews/items/{item_id}", responses=ANSWERS)

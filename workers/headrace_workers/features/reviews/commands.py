@@ -12,7 +12,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option, tenant_meant
-from headrace_workers.cli.output import NoSuchThing, console, printable, put, put_view, say, table
+from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
 
 if TYPE_CHECKING:  # they load the database
     from headrace_workers.features.reviews.decision import Person
@@ -47,7 +47,6 @@ def register(app: typer.Typer) -> None:
     review.command("undo")(undo)
     review.command("list")(list_items)
     review.command("export")(export)
-    review.command("stats")(stats)
     app.add_typer(review, name="review")
 
 
@@ -162,7 +161,9 @@ def list_items(
 
     person, reviews = _person(tenant, who), _reviews()
     if mine:
-        views: Sequence[ReviewItem] = [ReviewedItem.decided(*each) for each in reviews.mine(person, limit=limit + 1)]
+        views: Sequence[ReviewItem] = [
+            ReviewedItem.with_decision(*each) for each in reviews.mine(person, limit=limit + 1)
+        ]
     else:
         views = list(map(ReviewItem.of, reviews.items(person.tenant, state, rule, limit=limit + 1)))
     if as_json:
@@ -194,18 +195,6 @@ def export(state: _StateOption = "open", rule: _RuleOption = None, tenant: _Tena
         item = reviews.item(nobody, item_id)
         if item.content is not None:
             put_view(_view(item, for_tool=True))
-
-
-def stats(tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
-    """Show the progress of each rule and person, how far people agree, and which estimates lack how many labels.
-
-    Example: `headrace review stats`
-    """
-    found = _reviews().progress(tenant_meant(tenant))
-    if as_json:
-        put_view(found)
-    for line in () if as_json else found.words:
-        put(printable(line))
 
 
 def _ids(reviews: "Reviews", tenant: str, state: str | None, rule: str | None) -> Iterator[str]:

@@ -119,14 +119,18 @@ _Outcome = Decided | HeadraceError
 class Reviews(LedgerStore):
     """The review items of one ledger. Thread-safe. Unavailable when the database does not answer."""
 
-    def next(self, person: Person, lease_ms: int, rule: str | None = None, *, held: bool = True) -> Item | None:
-        """Return the person's next item, under a lease of so many ms: the one that they have, else the first that they
-        may be given. None where there is none. Without `held` the person is given no held items.
+    def next(
+        self, person: Person, lease_ms: int | None = None, rule: str | None = None, *, held: bool = True
+    ) -> Item | None:
+        """Return the person's next item, under a lease of so many ms, by default as long as the deployment's rules say:
+        the one that they have, else the first that they may be given. None where there is none. Without `held` the
+        person is given no held items.
         """
         waits = False
         for _ in range(_LOOKS):
             with writing(self._engine) as tx:
-                item, more = _next(tx, person, lease_ms, rule, held=held, waits=waits)
+                lasts = current_rules(tx).lease_ms if lease_ms is None else lease_ms
+                item, more = _next(tx, person, lasts, rule, held=held, waits=waits)
             if item is not None or (waits and not more):
                 return item
             waits = waits or not more  # there may be room in an item that another is being given

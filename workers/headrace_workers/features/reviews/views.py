@@ -125,14 +125,14 @@ class ReviewedItem(ReviewItem):
     decision: RecordedDecision
 
     @classmethod
-    def decided(cls, row: "ItemRow", recorded: "Recorded") -> Self:
+    def with_decision(cls, row: "ItemRow", recorded: "Recorded") -> Self:
         """Return the view of an item and the newest decision about it."""
         return cls(**_fields(row), decision=RecordedDecision.of(recorded))
 
     @classmethod
     def by(cls, decided: "Decided") -> Self:
         """Return the view of an item about which a person has just decided."""
-        return cls.decided(decided.item, decided.recorded)
+        return cls.with_decision(decided.item, decided.recorded)
 
 
 def _fields(row: "ItemRow") -> dict[str, Any]:
