@@ -3,6 +3,7 @@
 import getpass
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -62,7 +63,7 @@ def next_item(
     Example: `headrace review next --rule audit`
     """
     person, reviews = _person(tenant, who), _reviews()
-    if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if as_json or not _is_terminal():
         item = reviews.next(person, rule=rule)
         if item is None:
             raise NothingToReview("no item waits for you: `headrace review list` shows all items")
@@ -105,6 +106,8 @@ def decide(
     if len(actions) > 1:
         raise ConfigurationError(f"--{actions[0]} and --{actions[1]}: give one of them")
     person, reviews = _person(tenant, who), _reviews()
+    with _known(item):
+        mine = reviews.item(person, item).lease
     decision = decision_of(
         {
             "action": actions[0] if actions else "label",
@@ -112,7 +115,7 @@ def decide(
             "corrected": None if correct is None else _text_of(correct),
             "recall": recall,
             "note": note,
-            "lease": reviews.item(person, item).lease if lease is None else lease,
+            "lease": mine if lease is None else lease,
             "revision": revision,
         }
     )
@@ -131,7 +134,8 @@ def skip(item: _ItemArgument, who: _WhoOption = None, tenant: _TenantOption = No
     Example: `headrace review skip 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
     person, reviews = _person(tenant, who), _reviews()
-    reviews.skip(person, item, reviews.item(person, item).lease or 0)
+    with _known(item):
+        reviews.skip(person, item, reviews.item(person, item).lease or 0)
     say(f"{item}: skipped")
 
 
@@ -140,7 +144,8 @@ def undo(item: _ItemArgument, who: _WhoOption = None, tenant: _TenantOption = No
 
     Example: `headrace review undo 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
-    _reviews().undo(_person(tenant, who), item)
+    with _known(item):
+        _reviews().undo(_person(tenant, who), item)
     say(f"{item}: your decision is taken back")
 
 
@@ -211,6 +216,17 @@ def _reviews() -> "Reviews":
     return need_ledger().of(Reviews)
 
 
+@contextmanager
+def _known(item: str) -> Iterator[None]:
+    """Raise NoSuchThing where the tenant has no such item."""
+    from headrace_workers.features.reviews.decision import NoSuchItem
+
+    try:
+        yield
+    except NoSuchItem:
+        raise NoSuchThing(f"{item}: there is no such review item; `headrace review list` shows items") from None
+
+
 def _person(tenant: str | None, who: str | None) -> "Person":
     from headrace_workers.features.reviews.decision import Person
 
@@ -218,6 +234,10 @@ def _person(tenant: str | None, who: str | None) -> "Person":
     if not name.strip() or len(name) > _LONGEST_NAME or "\x00" in name:
         raise ConfigurationError(f"--who is {name[:80]!r}; it must be 1 to {_LONGEST_NAME} characters")
     return Person(tenant_meant(tenant), name)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _labels(kind: str, given: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -96,12 +96,16 @@ class Item(NamedTuple):
     content: ItemContent | None
 
     @property
+    def is_blind(self) -> bool:
+        """Return True while what machines said is hidden from the person: until they have decided about an answer."""
+        return not self.row.held and (self.mine is None or not self.mine.stands)
+
+    @property
     def shown(self) -> Shown | None:
         """Return what the person is shown: of an ended answer neither verdict nor scores until they have decided. None
         where the ledger has forgotten the job.
         """
-        blind = not self.row.held and (self.mine is None or not self.mine.stands)
-        return None if self.content is None else shown(self.content, self.row.stage, blind=blind)
+        return None if self.content is None else shown(self.content, self.row.stage, blind=self.is_blind)
 
 
 class Decided(NamedTuple):

@@ -113,7 +113,7 @@ def _asked_held(view: ShownItem) -> dict[str, Any] | str | None:
 
 def _edited(text: str) -> str | None:
     """Return the text as the person's editor leaves it; None where it is as it was."""
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    editor = _editor()
     with tempfile.TemporaryDirectory() as folder:  # nobody else may look into it
         path = Path(folder) / "answer.txt"
         path.write_text(text, encoding="utf-8")
@@ -128,6 +128,10 @@ def _edited(text: str) -> str | None:
         say("the text is as it was")
         return None
     return edited
+
+
+def _editor() -> str:
+    return os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
 
 
 def _asked_labels(view: ShownItem, keys: Mapping[str, str]) -> dict[str, Any] | str:

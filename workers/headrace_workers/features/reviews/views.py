@@ -59,7 +59,7 @@ class RecordedDecision(BaseModel):
         return cls(
             who=recorded.who,
             revision=recorded.revision,
-            action=recorded.action,  # type: ignore[arg-type]
+            action=recorded.action,
             labels=[] if said is None else list(said.labels),
             corrected=None if said is None else said.corrected,
             recall=said is not None and said.recall,
@@ -105,17 +105,14 @@ class ShownItem(ReviewItem):
     @classmethod
     def seen(cls, item: "Item", *, for_tool: bool = False) -> Self:
         """Return an item as a person sees it; `for_tool` as another tool gets it, which keeps the probability."""
-        from headrace_workers.features.reviews.item_texts import shown
-
-        blind = not item.row.held and (item.mine is None or not item.mine.stands)
-        texts = None if item.content is None else shown(item.content, item.row.stage, blind=blind)
-        hidden: dict[str, Any] = {"rule": None, "probability": None} if blind and not for_tool else {}
+        # A rule's name, such as `low`, may say what machines said.
+        hidden: dict[str, Any] = {"rule": None, "probability": None} if item.is_blind and not for_tool else {}
         return cls(
             **_fields(item.row) | hidden,
             lease=item.lease,
             until=item.until,
             mine=None if item.mine is None else RecordedDecision.of(item.mine),
-            **_texts(texts),
+            **_texts(item.shown),
         )
 
 

@@ -1,0 +1,244 @@
+"""`headrace review`: the queue as the command line tells it, and on a terminal."""
+
+import json
+import os
+import pty
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from select import select as select_readable
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.cli.conftest import Call
+from tests.workers.core.ledger.rows import write
+from tests.workers.features.reviews.review_rows import FOUND, SAID, answer, ended, held
+
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.quality.tables import LABELS
+from headrace_workers.features.reviews.tables import REVIEW_ASSIGNMENTS, REVIEW_ITEMS
+
+KNOWN = {"verdict": json.loads(FOUND.model_dump_json()), "said": SAID}
+ANN = ("--tenant", "a", "--who", "ann")
+
+Keys = Callable[[str], None]
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
+    """Says which keys the person presses, on what passes for a terminal."""
+    pressed: list[str] = []
+    monkeypatch.setattr("typer.getchar", lambda: pressed.pop(0))
+    monkeypatch.setattr("headrace_workers.features.reviews.commands._is_terminal", lambda: True)
+    return pressed.extend
+
+
+def labels(ledger: Ledger) -> list[tuple[str, str, float]]:
+    """Who said what of which criterion or category."""
+    return [tuple(row) for row in ledger.read(select(LABELS.c.who, LABELS.c.about, LABELS.c.value))]
+
+
+def state(ledger: Ledger, item_id: str) -> str:
+    """The state of an item."""
+    return str(ledger.read(select(REVIEW_ITEMS.c.state).where(REVIEW_ITEMS.c.id == item_id))[0][0])
+
+
+def step(ledger: Ledger, job_id: str) -> str:
+    """The state of a job's step."""
+    return str(ledger.read(select(STEPS.c.state).where(STEPS.c.job_id == job_id))[0][0])
+
+
+def test_elsewhere_than_on_a_terminal_the_next_item_is_printed(call: Call, ledger: Ledger):
+    _, item_id = ended(ledger)
+    code, out, said = call("review", "next", *ANN)
+    shown = json.loads(out)
+    assert (code, said, shown["id"], shown["answer"], shown["scores"]) == (0, "", item_id, SAID, [])
+    code, out, said = call("review", "next", "--tenant", "a", "--who", "bob", "--json")
+    assert (code, out, "no item waits for you" in said) == (1, "", True)
+
+
+def test_a_script_decides_about_the_item_that_it_was_given(call: Call, ledger: Ledger):
+    _, item_id = ended(ledger)
+    assert call("review", "decide", item_id, "--label", "good=yes", *ANN)[0] == 1  # nobody was given it
+    call("review", "next", *ANN)
+    for _ in range(2):  # the second is a repetition
+        code, out, _ = call(
+            "review", "decide", item_id, "--label", "good=yes", "--category", "spam=0.25", *ANN, "--json"
+        )
+        assert (code, json.loads(out)["state"]) == (0, "done")
+    assert sorted(labels(ledger)) == [("ann", "good", 1.0), ("ann", "spam", 0.25)]
+    code, _, said = call("review", "decide", item_id, "--label", "good=no", "--revision", "2", *ANN)
+    assert (code, "revision 2" in said) == (0, True)
+    (listed,) = call("review", "list", "--mine", *ANN, "--json")[1].splitlines()
+    assert json.loads(listed)["decision"]["revision"] == 2
+    assert call("review", "undo", item_id, *ANN)[0] == 0
+    assert (labels(ledger), state(ledger, item_id)) == ([], "open")
+
+
+def test_a_script_corrects_a_held_answer(call: Call, ledger: Ledger, tmp_path: Path):
+    job_id, item_id = held(ledger, known=KNOWN)
+    call("review", "next", *ANN)
+    (tmp_path / "better.txt").write_text("Write to us.")
+    code, _, said = call("review", "decide", item_id, "--correct", "better.txt", *ANN)
+    assert (code, "correct is recorded" in said, step(ledger, job_id)) == (0, True, "ready")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--release", "--withhold"), "give one of them"),
+        (("--label", "good"), "write NAME=yes"),
+        (("--label", "good=maybe"), "write NAME=yes"),
+        (("--label", "good=2"), "write NAME=yes"),
+        (("--label", "good=nan"), "write NAME=yes"),
+        (("--correct", "nowhere.txt"), "cannot be read"),
+        (("--who", ""), "--who is ''"),
+        ((), "labels is empty"),
+    ],
+)
+def test_wrong_options_of_a_decision_are_named(call: Call, ledger: Ledger, words: tuple[str, ...], told: str):
+    _, item_id = ended(ledger)
+    code, _, said = call("review", "decide", item_id, "--tenant", "a", *words)
+    assert (code, told in said) == (2, True), said
+
+
+def test_an_item_of_another_tenant_is_not_there(call: Call, ledger: Ledger):
+    _, item_id = ended(ledger)
+    for command in (("decide", item_id, "--label", "good=yes"), ("skip", item_id), ("undo", item_id)):
+        code, _, said = call("review", *command, "--tenant", "b", "--who", "ann")
+        assert (code, "there is no such review item" in said) == (1, True), said
+    assert call("review", "next", "--tenant", "b")[0] == 1
+    assert call("review", "list", "--tenant", "b", "--json")[1] == ""
+
+
+def test_items_are_listed(call: Call, ledger: Ledger):
+    _, first = ended(ledger, made_at=100)
+    job_id, second = held(ledger, made_at=200)
+    rows = [json.loads(line) for line in call("review", "list", "--tenant", "a", "--json")[1].splitlines()]
+    assert [(row["id"], row["rule"], "answer" in row) for row in rows] == [
+        (second, "held", False), (first, "audit", False),
+    ]  # fmt: skip
+    code, out, said = call("review", "list", "--tenant", "a", "-n", "1")
+    assert (code, second in out, first in out, job_id in out) == (0, True, False, True)
+    assert "only the 1 newest are shown" in said
+    assert first in call("review", "list", "--tenant", "a", "--rule", "audit")[1]
+    assert "there are no such items" in call("review", "list", "--tenant", "a", "--state", "done")[2]
+
+
+def test_ended_answers_are_exported_with_their_probability_and_no_verdict(call: Call, ledger: Ledger):
+    _, one = ended(ledger, made_at=100)
+    ended(ledger, made_at=150, state="done")
+    held(ledger, made_at=200, known=KNOWN)
+    (line,) = call("review", "export", "--tenant", "a")[1].splitlines()
+    row = json.loads(line)
+    assert (row["id"], row["probability"], row["rule"], row["answer"]) == (one, 0.25, "audit", SAID)
+    assert (row["scores"], row["verdict"]) == ([], None)
+
+
+def test_one_key_releases_a_held_job_and_the_next_item_follows(call: Call, ledger: Ledger, keys: Keys):
+    job_id, item_id = held(ledger, known=KNOWN)
+    _, labelled = ended(ledger)
+    keys("xry")  # no key of these is x
+    code, out, said = call("review", "next", *ANN)
+    assert (code, said.endswith("no item waits for you\n2 decided\n")) == (0, True), said
+    assert "Write to ⟦jo@headrace.io⟧." in out
+    assert "finding: email (review), by d, 0.90" in out
+    assert "held for: why" in out
+    assert (step(ledger, job_id), state(ledger, item_id), state(ledger, labelled)) == ("ready", "done", "done")
+    assert labels(ledger) == [("ann", "good", 1.0)]
+
+
+def test_a_held_job_is_withheld_with_a_reason(call: Call, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: "names a customer")
+    job_id, _ = held(ledger)
+    keys("w")
+    assert call("review", "next", *ANN)[0] == 0
+    assert step(ledger, job_id) == "dead"
+
+
+def test_a_held_answer_is_corrected_in_the_editor(
+    call: Call, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """An editor that changes nothing, and one that fails, decide nothing."""
+    job_id, _ = held(ledger)
+    editor = tmp_path / "my editor.py"
+    editor.write_text("import sys; open(sys.argv[1], 'w').write('Write to us.\\n')")
+    commands = iter(["true", "/nowhere/vi", f"{sys.executable} '{editor}'"])
+    monkeypatch.setattr("headrace_workers.features.reviews.terminal._editor", lambda: next(commands))
+    keys("ccc")
+    code, _, said = call("review", "next", *ANN)
+    assert (code, "the text is as it was" in said, "EDITOR names another" in said) == (0, True, True)
+    assert step(ledger, job_id) == "ready"
+    code, out, _ = call("review", "list", "--mine", *ANN, "--json")
+    assert json.loads(out)["decision"]["corrected"] == "Write to us."
+
+
+def test_the_last_answer_is_revised_and_an_item_is_skipped(call: Call, ledger: Ledger, keys: Keys):
+    _, first = ended(ledger)
+    _, second = ended(ledger, rank=2**50 + 1)
+    keys("y" + "bn" + "s")
+    code, out, said = call("review", "next", *ANN)
+    assert (code, said.endswith("no item waits for you\n1 decided\n")) == (0, True), said
+    assert labels(ledger) == [("ann", "good", 0.0)]
+    assert "your decision: label good 1" in out
+    assert out.count("score: helpful: 0.30") == 1  # only of the answer that was decided
+    assert out.count(f"item: {second}") == 2
+    assert (state(ledger, first), state(ledger, second)) == ("done", "open")
+
+
+def test_q_keeps_the_item_for_later(call: Call, ledger: Ledger, keys: Keys):
+    _, item_id = ended(ledger)
+    keys("q")
+    assert call("review", "next", *ANN)[2].endswith("0 decided\n")
+    assert json.loads(call("review", "next", *ANN, "--json")[1])["id"] == item_id
+
+
+def test_an_item_that_others_took_is_told_and_passed(call: Call, ledger: Ledger, keys: Keys, monkeypatch):
+    _, item_id = ended(ledger)
+
+    def pressed() -> str:
+        write(ledger, update(REVIEW_ASSIGNMENTS).where(REVIEW_ASSIGNMENTS.c.item_id == item_id).values(lease=1))
+        return next(said)
+
+    said = iter("yq")
+    monkeypatch.setattr("typer.getchar", pressed)
+    code, _, told = call("review", "next", *ANN)
+    assert (code, "the item is not yours under this lease" in told, "0 decided" in told) == (0, True, True)
+
+
+def test_a_text_cannot_steer_the_terminal(call: Call, ledger: Ledger, keys: Keys):
+    ended(ledger, shown=answer("red\x1b[31m \x9b2J"))
+    keys("q")
+    _, out, _ = call("review", "next", *ANN)
+    assert "answer: red\ufffd[31m \ufffd2J" in out
+    assert "\x1b" not in out
+    assert "\x9b" not in out
+
+
+@pytest.mark.integration
+def test_a_person_reviews_on_a_real_terminal(ledger: Ledger, tmp_path: Path):
+    _, item_id = ended(ledger)
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.environ["COLUMNS"] = "200"
+        os.execv(sys.executable, [sys.executable, "-m", "headrace_workers", "review", "next", *ANN])
+    shown = until(terminal, b"quit] ")
+    assert item_id in shown
+    assert "1 decided" in until(terminal, b"decided", press=b"y")
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(terminal)
+    assert labels(ledger) == [("ann", "good", 1.0)]
+
+
+def until(terminal: int, end: bytes, press: bytes = b"") -> str:
+    """What the terminal shows until this. A key is pressed again while nothing comes of it: whatever is pressed before
+    the program reads keys is thrown away.
+    """
+    seen = b""
+    while end not in seen:
+        os.write(terminal, press)
+        if select_readable([terminal], [], [], 1.0)[0]:
+            seen += os.read(terminal, 4096)
+    return seen.decode()
