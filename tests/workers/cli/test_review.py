@@ -136,6 +136,15 @@ def test_ended_answers_are_exported_with_their_probability_and_no_verdict(call: 
     assert (row["scores"], row["verdict"]) == ([], None)
 
 
+def test_progress_is_shown_with_what_is_missing(call: Call, ledger: Ledger):
+    ended(ledger, made_at=ledger.now())
+    code, out, _ = call("review", "stats", "--tenant", "a")
+    assert (code, "audit" in out, "drawn" in out) == (0, True, True)
+    told = json.loads(call("review", "stats", "--tenant", "a", "--json")[1])
+    assert [row["rule"] for row in told["rules"]] == ["audit"]
+    assert all(" ".join(sentence.split()[:3]) in out for sentence in told["words"])
+
+
 def test_one_key_releases_a_held_job_and_the_next_item_follows(call: Call, ledger: Ledger, keys: Keys):
     job_id, item_id = held(ledger, known=KNOWN)
     _, labelled = ended(ledger)

@@ -146,6 +146,13 @@ def test_a_skipped_item_goes_to_others_and_an_undone_decision_comes_back(alone: 
         assert bob.get("/v1/labels").json()["data"] == []
 
 
+def test_progress_is_that_of_the_tenant(alone: Gateway):
+    ended(alone.services.ledger, made_at=alone.services.ledger.now())
+    with signed_in(alone) as ann, signed_in(alone, "eve", tenant="b") as eve:
+        assert [each["rule"] for each in ann.get("/v1/reviews/stats").json()["rules"]] == ["audit"]
+        assert eve.get("/v1/reviews/stats").json()["rules"] == []
+
+
 def test_more_people_are_wanted_afterwards(alone: Gateway):
     _, item_id = ended(alone.services.ledger)
     with signed_in(alone) as ann, signed_in(alone, "bob") as bob:

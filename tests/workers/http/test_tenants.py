@@ -3,8 +3,10 @@
 import httpx
 from sqlalchemy import update
 from tests.services.eventually import eventually
+from tests.workers.features.reviews.review_rows import ended
 from tests.workers.http.served import IDLE, Gateway
 
+from headrace_schemas import GenerationJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
@@ -77,6 +79,11 @@ def a_held_job(client: httpx.Client, ledger: Ledger) -> str:
     return job_id
 
 
+def an_item(client: httpx.Client, ledger: Ledger) -> str:
+    """A review item of the client's tenant."""
+    return ended(ledger, GenerationJob(model="m", prompt="x", tenant="default"))[1]
+
+
 # How the first tenant comes by a thing of which a path has the id, by the name of the parameter.
 OTHERS = {
     "job_id": a_job,
@@ -89,11 +96,14 @@ OTHERS = {
     "eval_id": an_eval,
 }
 # The same for things that are made in the ledger, too.
-IN_LEDGER = {"held_job_id": a_held_job}
+IN_LEDGER = {"held_job_id": a_held_job, "item_id": an_item}
 # What must be said where nothing is no request.
 BODIES = {
     "/v1/evals/{eval_id}/runs": {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}},
     "/v1/held/{held_job_id}/withhold": {"reason": "x"},
+    "/v1/reviews/items/{item_id}": {"wanted": 2},
+    "/v1/reviews/items/{item_id}/decision": {"labels": [{"criterion": "good", "value": 1}], "lease": 1},
+    "/v1/reviews/items/{item_id}/skip": {"lease": 1},
 }
 # A thing within another, of which test_vector_stores.py and test_evals.py walk the paths; and what is of no tenant.
 APART = ("{store_file_id}", "{file_batch_id}", "{run_id}", "{model}")

@@ -11,6 +11,7 @@ from headrace_schemas.limits import INTEGRAL, NO_NUL, Alias, Key
 from headrace_schemas.review import MAX_PEOPLE
 from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
 from headrace_workers.features.reviews.decision import Decision, NoSuchItem, Person
+from headrace_workers.features.reviews.progress import Progress, ReviewProgress
 from headrace_workers.features.reviews.store import Reviews
 from headrace_workers.features.reviews.views import ReviewedItem, ReviewItem, ShownItem
 from headrace_workers.http.bodies import JSONRoute
@@ -119,6 +120,12 @@ async def list_mine(
     person = _person(caller, who)
     found = await services.ask(services.ledger.of(Reviews).mine, person, after, limit + 1)
     return ReviewedItemList.of(found, limit, lambda each: ReviewedItem.with_decision(*each))
+
+
+@router.get("/v1/reviews/stats", responses=ANSWERS)
+async def show_stats(caller: _Reads, services: Wired) -> Progress:
+    """Return the progress of each rule and person in 90 days, how far people agree, and what estimates lack."""
+    return await services.ask(services.ledger.of(ReviewProgress).of, caller.tenant)
 
 
 @router.get("/v1/reviews/items/{item_id}", responses=ANSWERS)

@@ -13,7 +13,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option, tenant_meant
-from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
+from headrace_workers.cli.output import Line, NoSuchThing, console, printable, put_view, say, table
 
 if TYPE_CHECKING:  # they load the database
     from headrace_workers.features.reviews.decision import Person
@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
     review.command("undo")(undo)
     review.command("list")(list_items)
     review.command("export")(export)
+    review.command("stats")(stats)
     app.add_typer(review, name="review")
 
 
@@ -200,6 +201,34 @@ def export(state: _StateOption = "open", rule: _RuleOption = None, tenant: _Tena
         item = reviews.item(nobody, item_id)
         if item.content is not None:
             put_view(_view(item, for_tool=True))
+
+
+def stats(tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
+    """Show how far the reviews of 90 days have come: each rule, each person, their agreement, and what is missing for
+    which estimate.
+
+    Example: `headrace review stats`
+    """
+    from headrace_workers.features.reviews.progress import ReviewProgress
+
+    found = need_ledger().of(ReviewProgress).of(tenant_meant(tenant))
+    if as_json:
+        put_view(found)
+        return
+    out = console(data=True)
+    for rows, whole in ((found.rules, "rule"), (found.people, "who"), (found.agreement, "rule")):
+        if rows:
+            columns = list(type(rows[0]).model_fields)
+            cells = [[_cell(getattr(row, name)) for name in columns] for row in rows]
+            out.print(table(None, [name.replace("_", " ") for name in columns], cells, whole=(whole,)))
+    for sentence in found.words:
+        out.print(Line(printable(sentence)))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _ids(reviews: "Reviews", tenant: str, state: str | None, rule: str | None) -> Iterator[str]:

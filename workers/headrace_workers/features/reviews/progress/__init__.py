@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row
 
 from headrace_schemas.review import HELD, ReviewRule
 from headrace_workers.core.sql.database import clock
+from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.features.quality.store import KEPT_MS, LabelledJobs, labelled_jobs, labels_of_items
 from headrace_workers.features.reviews.hooks import current_rules
 from headrace_workers.features.reviews.progress import store
@@ -76,6 +77,12 @@ def progress(connection: Connection, tenant: str) -> Progress:
             *_words_of_rules(current, rules, set(rule_of.values())),
         ],
     )
+
+
+class ReviewProgress(LedgerStore):
+    """The progress of the reviews of one ledger. Thread-safe. Unavailable when the database does not answer."""
+
+    of = reads(progress)
 
 
 def _people(connection: Connection, tenant: str, since: int) -> list[PersonProgress]:
