@@ -2,9 +2,10 @@
 
 import numpy as np
 from tests.workers.features.quality.test_assessment import of
+from tests.workers.features.quality.test_labelled import NEVER, queue
 
-from headrace_workers.features.quality.assessment import Subject
-from headrace_workers.features.quality.commands.quality_views import quality_page
+from headrace_workers.features.quality.assessment import Subject, assess, by_subject
+from headrace_workers.features.quality.commands.quality_views import document, quality_page, words
 
 SUBJECT = Subject("criterion", "polite<b>", "v1")
 
@@ -24,3 +25,21 @@ def test_where_there_is_nothing_to_draw_the_reason_stands():
     assert "<figure>" not in page
     assert "no reliability" in page
     assert "<section>" not in quality_page([])
+
+
+def test_drawn_answers_without_a_label_are_told_with_what_they_could_change():
+    labels, verdicts, samples = queue("audit", [0.1] * 40, 20, 1.0)
+    samples[-1] = samples[-1]._replace(state="skipped")
+    ((subject, labelled),) = by_subject(labels, verdicts, samples).items()
+    found = assess(labelled, NEVER)
+    assert found.bounds is not None
+    told = list(words("shop", subject, found))
+    assert "  drawn for review and not labelled: 19 open, 1 skipped" in told
+    ends = f"{found.bounds.low:.3f} to {found.bounds.high:.3f}"
+    assert f"  if people found all of these wrong, or all right: {ends}" in told
+    shown = document("shop", subject, found)
+    assert shown["missing"] == {"open": 19, "skipped": 1}
+    assert (shown["bounds"]["low"], shown["bounds"]["high"]) == (found.bounds.low, found.bounds.high)
+    none = of([1.0, 0.0], [1.0, 0.0])
+    assert document("shop", subject, none)["bounds"] is None
+    assert not any("drawn for review" in line for line in words("shop", subject, none))
