@@ -171,7 +171,7 @@ def answer(
         judge=JudgeVerdict(scores=tuple(scores)),
         accepted_at=datetime(2026, 11, 26, tzinfo=UTC),
     )  # fmt: skip
-    _end(ledger, job_id, "done", result)
+    end_with(ledger, job_id, "done", result)
 
 
 def fail(ledger: Ledger, job_id: str, failure: Failure, place: str | None = None) -> None:
@@ -191,10 +191,11 @@ def fail(ledger: Ledger, job_id: str, failure: Failure, place: str | None = None
         original="{}",
         encoding="utf-8",
     )
-    _end(ledger, job_id, "dead", letter)
+    end_with(ledger, job_id, "dead", letter)
 
 
-def _end(ledger: Ledger, job_id: str, state: str, end: Result | DeadLetter) -> None:
+def end_with(ledger: Ledger, job_id: str, state: str, end: Result | DeadLetter) -> None:
+    """End a job of the ledger's as a worker would, in this state and with this event."""
     with writing(ledger.engine) as tx:
         alive, now = lock_active(tx, [job_id]), clock(tx)
         assert job_id in alive

@@ -200,9 +200,11 @@ def test_a_browser_without_a_key_gets_a_page(page: httpx.Response):
 
 def test_its_links_lead_to_what_there_is(gateway: Gateway, page: httpx.Response):
     links = Seen(page.text).addresses
-    assert set(links) == {"/openapi.json", "/healthz", "/readyz"}
+    assert set(links) == {"/console/", "/openapi.json", "/healthz", "/readyz"}
     for link in links:
-        assert httpx.get(f"{gateway.url}{link}", timeout=60).headers["content-type"] == "application/json"
+        told = httpx.get(f"{gateway.url}{link}", timeout=60, follow_redirects=True)
+        kind = "text/html; charset=utf-8" if link == "/console/" else "application/json"
+        assert (told.status_code, told.headers["content-type"]) == (200, kind)
 
 
 def test_it_loads_nothing_and_its_policy_permits_only_its_own_style(page: httpx.Response):

@@ -214,7 +214,7 @@ def code_of(job: GenerationJob, address: str) -> Sequence[Code]:
         Code(
             "Kafka",
             kafka,
-            "It needs `pip install headrace` and no key: the job goes to Kafka, the answer comes back there.",
+            "It needs the package headrace and no key. The answer comes back as an event in Kafka.",
         ),
     )
 

@@ -87,6 +87,7 @@ def shown(asked: Asked, address: str, *, may_write: bool) -> dict[str, Any]:
     receipt, event = asked.receipt, asked.receipt.event if asked.receipt else None
     values: dict[str, Any] = {
         "job_id": asked.job_id,
+        "job": asked.job,
         "over": is_over(asked.standing),
         "may_write": may_write,
         "bars": bars,
@@ -172,7 +173,7 @@ async def show(request: Request, job_id: str, services: Wired) -> Response:
     caller = visitor_of(request, JOBS_READ)
     found = await asked(services, caller, job_id)
     values = shown(found, _address(request, services), may_write=caller.may(JOBS_WRITE))
-    return page(request, "job.html", job=found.job, **values)
+    return page(request, "job.html", **values)
 
 
 @router.get(f"/{{job_id}}/{PART}")
