@@ -3,6 +3,9 @@
 import json
 import os
 import pty
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ from select import select as select_readable
 
 import pytest
 from sqlalchemy import select, update
+from tests.services.need import need
 from tests.workers.cli.conftest import Call
 from tests.workers.core.ledger.rows import write
 from tests.workers.features.reviews.review_rows import FOUND, SAID, answer, ended, held
@@ -251,3 +255,39 @@ def until(terminal: int, end: bytes, press: bytes = b"") -> str:
         if select_readable([terminal], [], [], 1.0)[0]:
             seen += os.read(terminal, 4096)
     return seen.decode()
+
+
+STUDIO = (Path(__file__).parents[3] / "docs" / "how-to" / "label-studio.md").read_text("utf-8")
+
+
+def filtered(folder: Path, text: str, *options: str) -> str:
+    """What a jq program of the page makes of a text: the one that says what it does in this line."""
+    program = next(block for block in re.findall(r"```jq\n(.*?)```", STUDIO, re.DOTALL) if options[-1] in block)
+    (folder / "program.jq").write_text(program)
+    command = [need(shutil.which("jq"), "jq is needed"), *options[:-1], "-f", folder / "program.jq"]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.integration
+def test_labels_come_back_from_label_studio_with_their_probability(call: Call, ledger: Ledger, tmp_path: Path):
+    job_id, _ = ended(ledger, rule="studio")
+    exported = call("review", "export", "--tenant", "a", "--rule", "studio")[1]
+    (task,) = json.loads(filtered(tmp_path, exported, "-n", "to Label Studio's tasks"))
+    assert (task["data"]["question"], task["data"]["answer"]) == ("How do I reach you?", SAID)
+    annotation = {
+        "id": 7, "was_cancelled": False, "created_at": "2026-03-09T22:16:08.728353Z", "completed_by": 10,
+        "result": [
+            {"from_name": "good", "to_name": "answer", "type": "choices", "value": {"choices": ["no"]}},
+            {"from_name": "why", "to_name": "answer", "type": "textarea", "value": {"text": ["it is wrong"]}},
+        ],
+    }  # fmt: skip
+    by_mail = {**annotation, "completed_by": {"id": 11, "email": "bea@headrace.io"}}
+    skipped = {**annotation, "was_cancelled": True}
+    annotated = json.dumps([{"id": 1, **task, "annotations": [annotation, by_mail, skipped]}])
+    (tmp_path / "labels.jsonl").write_text(filtered(tmp_path, annotated, "-c", "lines for `headrace labels import`"))
+    assert "2 of 2 labels are new" in call("labels", "import", "labels.jsonl", "--tenant", "a")[2]
+    c = LABELS.c
+    rows = ledger.read(select(c.job_id, c.who, c.about, c.value, c.probability, c.item))
+    assert sorted(map(tuple, rows)) == [
+        (job_id, "10", "good", 0.0, 0.25, None), (job_id, "bea@headrace.io", "good", 0.0, 0.25, None),
+    ]  # fmt: skip

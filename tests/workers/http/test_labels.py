@@ -1,5 +1,9 @@
 """Labels over HTTP."""
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 from tests.workers.http.served import Gateway, served
 from tests.workers.ledger_jobs import take_in
@@ -97,6 +101,24 @@ def test_labels_of_another_tenant_are_not_there(alone: Gateway, jobs: list[str])
         assert stranger.delete("/v1/labels", params={"criterion": "right"}).json()["deleted"] == 0
         assert len(stranger.post("/v1/labels", json={"labels": [label(jobs[0])]}).json()["refused"]) == 1
         assert stranger.post("/v1/labels", json={"labels": [label(jobs[0], tenant="default")]}).status_code == 403
+
+
+def test_a_receiver_of_label_studio_s_webhook_sends_labels(alone: Gateway, jobs: list[str]):
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "label-studio.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    receiver: dict[str, Any] = {}
+    exec(compile(block, "docs/how-to/label-studio.md", "exec"), receiver)
+    result = {"from_name": "good", "to_name": "answer", "type": "choices", "value": {"choices": ["yes"]}}
+    body = {
+        "action": "ANNOTATION_CREATED",
+        "task": {"id": 1, "data": {"job_id": jobs[0], "probability": 0.5, "answer": "b"}},
+        "annotation": {"id": 7, "created_at": WHEN, "completed_by": 10, "result": [result]},
+    }
+    for _ in range(2):
+        receiver["send"](body, alone.key(), alone.url)
+    with alone.client() as client:
+        (found,) = client.get("/v1/labels").json()["data"]
+    assert (found["who"], found["label"], found["probability"]) == ("10", True, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Reviews on a terminal: an item is shown, and one key decides."""
 
-import os
 import shlex
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.moderation import Finding
 from headrace_workers.cli.connections import ring_bridges
 from headrace_workers.cli.output import Line, console, printable, say
+from headrace_workers.core.environment import environment
 from headrace_workers.features.reviews.decision import Conflict, Person, decision_of
 from headrace_workers.features.reviews.store import Reviews
 from headrace_workers.features.reviews.views import ShownItem
@@ -131,7 +131,8 @@ def _edited(text: str) -> str | None:
 
 
 def _editor() -> str:
-    return os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    variables = environment()
+    return variables.get("VISUAL") or variables.get("EDITOR") or "vi"
 
 
 def _asked_labels(view: ShownItem, keys: Mapping[str, str]) -> dict[str, Any] | str:
