@@ -25,7 +25,7 @@ from headrace_workers.core.sql.database import among, bindparam_of, clock, inser
 from headrace_workers.core.sql.paging import AT_ONCE, lock_some
 from headrace_workers.core.sql.statements import run
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
-from headrace_workers.core.tables import DEAD_LETTERS, IS_HELD, JOBS, NEVER, STEPS
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, STEPS
 from headrace_workers.features.quality.store import KEPT_MS
 from headrace_workers.features.reviews.rules import (
     ANSWER_STAGES,
@@ -108,19 +108,17 @@ def incidents(connection: Connection) -> Sequence[Incident]:
 
 
 @lru_cache
-def _asks_person(dialect: str) -> Select[Any]:
-    """Return the query for the steps of some jobs that are held until a person has decided."""
+def _steps_of(dialect: str) -> Select[Any]:
+    """Return the query for all steps of some jobs. A condition on the state would be an index of all that is held:
+    PostgreSQL may read that from end to end.
+    """
     jobs = bindparam_of(dialect, STEPS.c.job_id, name="jobs")
     columns = (
-        STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.held_at, JOBS.c.tenant, JOBS.c.replays,
-        JOBS.c.application,
+        STEPS.c.state, STEPS.c.ready_at, STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.held_at,
+        JOBS.c.tenant, JOBS.c.replays, JOBS.c.application,
     )  # fmt: skip
-    return (
-        select(*columns)
-        .join(JOBS, JOBS.c.id == STEPS.c.job_id)
-        .where(one_of(dialect, STEPS.c.job_id, jobs), IS_HELD, STEPS.c.ready_at >= NEVER, JOBS.c.subject.is_(None))
-        .order_by(STEPS.c.job_id)
-    )
+    joined = select(*columns).join(JOBS, JOBS.c.id == STEPS.c.job_id)
+    return joined.where(one_of(dialect, STEPS.c.job_id, jobs), JOBS.c.subject.is_(None))
 
 
 @lru_cache
@@ -142,14 +140,15 @@ def enter_held(connection: Connection, jobs: Mapping[str, bool]) -> None:
     if not asked:
         return
     dialect = connection.dialect.name
-    steps = run(connection, _asks_person(dialect), {"jobs": asked})
+    steps = run(connection, _steps_of(dialect), {"jobs": asked})
     rows = [
         {
             "id": review_item_id(tenant, job_id, stage, ordinal, replays, HELD), "tenant": tenant, "job_id": job_id,
             "rule": HELD, "stage": stage, "ordinal": ordinal, "replays": replays, "application": application,
             "rank": held_at, "probability": 1.0, "wanted": 1, "state": "open", "made_at": held_at,
         }
-        for job_id, stage, ordinal, held_at, tenant, replays, application in steps
+        for state, ready_at, job_id, stage, ordinal, held_at, tenant, replays, application in steps
+        if state == "held" and ready_at >= NEVER
     ]  # fmt: skip
     if rows:
         rows.sort(key=lambda row: str(row["id"]))  # they lock in this order
