@@ -20,12 +20,13 @@ _HOW: Final = f"""\
   are no generation or evaluation enter nowhere.
 - Jobs that are held for a person enter by the rule `{HELD}`, with the probability 1 and one person. If the job was held
   for its answer (at `moderate` or `judge`), it belongs to no other rule.
-- A queue that has `most_open` open items takes no more. Answers that were drawn meanwhile are counted as overflow.
+- A queue that has `most_open` open items takes no more. Answers that were drawn meanwhile are counted as overflow:
+  `headrace review stats` shows how many.
 """
 _FOLLOWED: Final = f"""\
 The file has up to {MAX_FILE_BYTES:,} bytes, {MAX_RULES} rules and {MAX_TENANTS:,} tenants. A bridge copies it into
 the ledger within about a minute of a change. A file that is wrong changes nothing: `headrace status`, `headrace doctor`
-and the log (`rules_refused`) say what is wrong.
+and the log (`rules_refused`) say what is wrong. `headrace review rules --file reviews.toml` checks a file beforehand.
 """
 
 

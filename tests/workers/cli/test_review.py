@@ -21,6 +21,8 @@ from tests.workers.features.reviews.review_rows import FOUND, SAID, answer, ende
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.quality.tables import LABELS
+from headrace_workers.features.reviews.hooks import ReviewQueue, ReviewUpkeep
+from headrace_workers.features.reviews.rules import EXAMPLE
 from headrace_workers.features.reviews.tables import REVIEW_ASSIGNMENTS, REVIEW_ITEMS
 
 KNOWN = {"verdict": json.loads(FOUND.model_dump_json()), "said": SAID}
@@ -291,3 +293,31 @@ def test_labels_come_back_from_label_studio_with_their_probability(call: Call, l
     assert sorted(map(tuple, rows)) == [
         (job_id, "10", "good", 0.0, 0.25, None), (job_id, "bea@headrace.io", "good", 0.0, 0.25, None),
     ]  # fmt: skip
+
+
+def test_the_rules_are_shown_as_a_bridge_copied_them(call: Call, ledger: Ledger, tmp_path: Path):
+    file = tmp_path / "reviews.toml"
+    file.write_text(EXAMPLE)
+    assert "only held jobs enter the queue" in call("review", "rules")[1]
+    keep_up = ReviewUpkeep(ledger.of(ReviewQueue), file, required=True)
+    keep_up()
+    code, shown, _ = call("review", "rules")
+    assert code == 0
+    assert "low (50 % of answers with helpful below 0.5)\n" in shown
+    assert "no copies for training: acme" in shown
+    assert call("review", "rules", "--file", str(file))[1] == shown
+    file.write_text(EXAMPLE.replace("0.05", "5"))
+    keep_up()
+    code, shown, said = call("review", "rules", "--json")
+    assert (code, [each["name"] for each in json.loads(shown)["rules"]]) == (1, ["low", "split", "audit"])
+    assert "rules 3.share: must be at most 1" in json.loads(shown)["refused"]
+    assert "these rules stay in force" in said
+    assert "review rules" in call("status")[1]
+
+
+def test_a_wrong_file_of_rules_is_refused_beforehand(call: Call, tmp_path: Path):
+    file = tmp_path / "reviews.toml"
+    file.write_text("peple = 1")
+    code, _, said = call("review", "rules", "--file", str(file))
+    assert code == 2
+    assert f"{file}, line 1: peple: is no field" in " ".join(said.split())

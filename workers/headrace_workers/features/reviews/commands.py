@@ -11,12 +11,13 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import need_ledger, ring_bridges
-from headrace_workers.cli.durations import show_time
+from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option, tenant_meant
-from headrace_workers.cli.output import Line, NoSuchThing, console, printable, put_view, say, table
+from headrace_workers.cli.output import Line, NoSuchThing, console, printable, put, put_json, put_view, say, table
 
 if TYPE_CHECKING:  # they load the database
     from headrace_workers.features.reviews.decision import Person
+    from headrace_workers.features.reviews.rules import ReviewRules
     from headrace_workers.features.reviews.store import Item, Reviews
     from headrace_workers.features.reviews.views import ShownItem
 
@@ -49,6 +50,7 @@ def register(app: typer.Typer) -> None:
     review.command("list")(list_items)
     review.command("export")(export)
     review.command("stats")(stats)
+    review.command("rules")(show_rules)
     app.add_typer(review, name="review")
 
 
@@ -297,3 +299,47 @@ def _view(item: "Item", *, for_tool: bool = False) -> "ShownItem":
     from headrace_workers.features.reviews.views import ShownItem
 
     return ShownItem.seen(item, for_tool=for_tool)
+
+
+def show_rules(
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="check this file instead, and show what it says")
+    ] = None,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Show the deployment's review rules as a bridge last copied them from their file, and what is wrong with the file.
+
+    Exit code 1: the file as it is now cannot be used, and the rules of before stay in force.
+
+    Example: `headrace review rules --file reviews.toml`
+    """
+    from headrace_workers.features.reviews.hooks import ReviewQueue
+    from headrace_workers.features.reviews.rules import parse_rules, text_of
+
+    if file is not None:
+        _put_rules(parse_rules(text_of(file, required=True), str(file)), as_json)
+        return
+    queue = need_ledger().of(ReviewQueue)
+    standing, rules = queue.standing(), queue.rules()
+    since = None if standing is None else standing.set_at
+    refused = None if standing is None else standing.refused
+    _put_rules(rules, as_json, since=rfc3339(since), refused=refused)
+    if standing is None:
+        say("no bridge has copied a file yet: a bridge does so about a minute after its start")
+    if refused is not None:
+        say(f"these rules stay in force, since the file cannot be used: {refused}")
+        raise typer.Exit(1)
+
+
+def _put_rules(rules: "ReviewRules", as_json: bool, **told: Any) -> None:
+    if as_json:
+        put_json({**rules.model_dump(mode="json", exclude_none=True), **told})
+        return
+    for rule in rules.rules:
+        put(str(rule))
+    if not rules.rules:
+        put("no rules: only held jobs enter the queue")
+    most = f"a rule has {rules.most_open:,} open items of a tenant at most"
+    put(f"lease {rules.lease}, people: {rules.people}; {most}")
+    if silent := sorted(tenant for tenant, each in rules.tenants.items() if not each.training):
+        put(f"no copies for training: {', '.join(silent)}")
