@@ -33,8 +33,8 @@ from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.tables import RELEASED
-from headrace_workers.features.cache.step import CONTEXT, ENTRY
-from headrace_workers.features.cache.store.entries import Withdraw
+from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN
+from headrace_workers.features.cache.store.entries import Disallow, Withdraw
 from headrace_workers.features.moderation.detector import Instructions, Moderation
 from headrace_workers.features.moderation.moderator import build_moderator
 from headrace_workers.features.moderation.step import (
@@ -159,6 +159,17 @@ def test_what_a_person_let_pass_is_given_to_nobody_else() -> None:
     (outcome,) = moderate([given_], moderator=Scripted(says("text", (REVIEW,), "review")))
     assert isinstance(outcome, Done)
     assert outcome.rows == (Withdraw(7),)
+
+
+@pytest.mark.parametrize("name", [ENTRY, GIVEN])
+def test_neither_what_a_person_wrote_nor_the_answer_before_is_given_to_others(name: str) -> None:
+    """The answer that was held for its quality may be in the cache by then."""
+    said = output("text")
+    said = said.model_copy(update={"answer": said.answer.model_copy(update={"by_person": True})})
+    given_ = replace(task(said), context={CONTEXT: {name: 7}})
+    (outcome,) = moderate([given_], moderator=Scripted(says("text", (), "allow")))
+    assert isinstance(outcome, Done)
+    assert outcome.rows == (Withdraw(7), Disallow(7, "a person corrected it"))
 
 
 def test_each_text_is_asked_about_for_its_tenant() -> None:

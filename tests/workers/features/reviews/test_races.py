@@ -2,20 +2,46 @@
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
+import psycopg
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
+from tests.services.eventually import eventually
+from tests.services.tables import postgres_tables
 from tests.workers.features.reviews.review_rows import ANN, BOB, EVE, ended, good
 
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.tables import JOBS
 from headrace_workers.features.quality.tables import LABELS
 from headrace_workers.features.reviews.decision import Conflict
 from headrace_workers.features.reviews.store import Reviews
 from headrace_workers.features.reviews.tables import REVIEW_ASSIGNMENTS, REVIEW_DECISIONS, REVIEW_ITEMS
 
 PEOPLE = (ANN, BOB, EVE)
+_WAITS = text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
 AT_ONCE_OVER, LONG = 1, 600_000  # leases in ms
+
+
+def test_a_job_is_not_deleted_while_somebody_decides_about_it(postgres):
+    """Else its labels would be refused, since nobody knows the job any more."""
+    name = f"deleted_{uuid4().hex[:8]}"
+    url = postgres_tables(postgres, name)
+    ledger = Ledger.at(url)
+    _, one = ended(ledger)
+    lease = ledger.of(Reviews).next(ANN, LONG).lease
+    with ThreadPoolExecutor() as pool, psycopg.connect(url.replace("+psycopg", "")) as other:
+        other.execute("SELECT 1 FROM review_items FOR UPDATE")
+        decided = pool.submit(ledger.of(Reviews).decide, ANN, one, good(lease))
+        eventually(lambda: ledger.read(_WAITS))
+        ledger.prune(-1_000)
+        other.commit()
+        assert decided.result(60).item.state == "done"
+    assert ledger.read(select(func.count()).select_from(LABELS))[0][0] == 1
+    ledger.prune(-1_000)
+    assert ledger.read(select(func.count()).select_from(JOBS))[0][0] == 0
+    ledger.close()
 
 
 @pytest.mark.parametrize("times", [30, pytest.param(1_000, marks=pytest.mark.slow)])

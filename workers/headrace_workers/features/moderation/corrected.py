@@ -7,7 +7,6 @@ from headrace_workers.core.pipeline.task import CORRECTED, HELD, Task
 from headrace_workers.features.knowledge.grounding import answer_fields
 
 MODERATE: Final = "moderate"  # the stage to which it goes
-CORRECTS: Final = (MODERATE, "rubric", "judge")  # the stages that hold answers, and pass such a text on
 
 
 def by_person(task: Task) -> Output | None:

@@ -17,8 +17,8 @@ from headrace_schemas.reasons import reason_of
 from headrace_schemas.tool import ToolCall
 from headrace_workers.core.pipeline.task import HELD, SAID, SCORES, VERDICT
 from headrace_workers.features.generation.structured.validity import failure_of
-from headrace_workers.features.moderation.corrected import CORRECTS
 from headrace_workers.features.reviews.decision import Decision
+from headrace_workers.features.reviews.rules import ANSWER_STAGES
 
 GOOD: Final = "good"  # the criterion of answers whose job names none
 
@@ -164,7 +164,7 @@ def _verdicts(
 def check_correction(stage: str | None, content: ItemContent, text: str) -> None:
     """Raise InvalidRecord where this text cannot take the place of a held answer."""
     job, answer = content.job, content.answer
-    if stage not in CORRECTS or answer is None or not isinstance(job, GenerationJob):
+    if stage not in ANSWER_STAGES or answer is None or not isinstance(job, GenerationJob):
         raise InvalidRecord(
             "action: no answer is held that could be corrected: release or withhold the job", param="action"
         )

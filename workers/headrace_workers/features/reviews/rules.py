@@ -45,7 +45,7 @@ share = 0.05
 [tenants.acme]
 training = false     # decisions keep no copy of this tenant's texts
 """
-ANSWER_STAGES: Final = ("moderate", "judge")  # a job that is held there is held for its answer
+ANSWER_STAGES: Final = ("moderate", "rubric", "judge")  # a job that is held there is held for its answer
 _SHORTEST_MS, _LONGEST_MS = 60_000, 86_400_000
 _WHOLE: Final = 2**64
 _BEHIND_HELD: Final = 2**61  # ranks of drawn answers begin here: ranks of held items are times in ms
