@@ -16,22 +16,25 @@ from tests.workers.features.reviews.review_rows import (
     LEASE,
     RANDOM,
     SAID,
+    answer,
     ended,
     good,
     held,
     item,
 )
 
-from headrace_schemas import GenerationJob
+from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import InvalidRecord, Unavailable
 from headrace_schemas.output_format import JsonObjectFormat
+from headrace_schemas.tool import ToolCall
 from headrace_schemas.topics import Topic
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.task import unpack
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.quality.tables import LABELS
+from headrace_workers.features.reviews import store
 from headrace_workers.features.reviews.decision import Conflict, Decision, NoSuchItem, Person
 from headrace_workers.features.reviews.store import Reviews
 from headrace_workers.features.reviews.tables import (
@@ -148,6 +151,17 @@ def test_a_skipped_item_comes_to_others_and_never_back(ledger, reviews):
         reviews.decide(ANN, one, good(lease))
     with pytest.raises(Conflict, match="not yours"):
         reviews.skip(BOB, one, lease + 1)
+
+
+def test_what_is_not_read_of_a_persons_assignments_is_asked_for_one_by_one(ledger, reviews, monkeypatch):
+    monkeypatch.setattr(store, "_MOST_READ", 1)
+    monkeypatch.setattr(store, "_LOOKED_AT", 1)
+    skipped = [ended(ledger, rank=RANDOM + n)[1] for n in range(3)]
+    _, last = ended(ledger, rank=RANDOM + 9)
+    for one in skipped:
+        assert given(reviews, ANN)[0] == one
+        reviews.skip(ANN, one, given(reviews, ANN)[1])
+    assert given(reviews, ANN)[0] == last
 
 
 def test_an_item_whose_lease_ended_goes_to_another_and_the_late_decision_is_a_conflict(ledger, reviews):
@@ -382,6 +396,14 @@ def test_a_correction_has_the_format_that_the_job_asks_for(ledger, reviews):
         reviews.decide(ANN, one, Decision(action="correct", corrected="no", lease=lease))
     reviews.decide(ANN, one, Decision(action="correct", corrected="{}", lease=lease))
     assert ledger.read(select(STEPS.c.state).where(STEPS.c.job_id == job_id))[0][0] == "ready"
+
+
+def test_an_answer_that_calls_tools_is_not_corrected(ledger, reviews):
+    call = ToolCall(id="c1", name="find", arguments="{}")
+    event = Output(job_id="x" * 36, tenant="a", answer=answer(tool_calls=(call,)))
+    _, one = held(ledger, event=event)
+    with pytest.raises(InvalidRecord, match="calls tools"):
+        reviews.decide(ANN, one, Decision(action="correct", corrected="no", lease=given(reviews, ANN)[1]))
 
 
 def test_an_answer_that_ended_gets_labels_and_nothing_else(ledger, reviews):
