@@ -114,7 +114,7 @@ NAMES: Final = {
     "knowledge": "knowledge", "tools": "knowledge", "callback": "webhooks", "endpoint": "webhooks", "whole": "jobs",
     "previous_response_id": "jobs", "input": "jobs", "part_ids": "files", "headrace": None,
 }  # fmt: skip
-# Fields that name nothing which is kept, or only what the route itself is about.
+# Fields that name nothing which is kept, or only what the route itself is about, as labels are about a job.
 _PLAIN: Final = """
 anchor application arguments attempts attributes background bytes cache choices chunking_strategy completion_window
 content context criteria criterion data data_source_config days deadline delivered description differs dimensions
@@ -128,17 +128,20 @@ query question ranker ranking_options reason reference response response_format 
 sampling scale repetition_penalty score_threshold screen seconds seed service_tier share show signature since stop
 store stream stream_options temperature template tenant testing_criteria text then tool_call_id tool_calls tool_choice
 top_k top_p trim type uncertain until url user value variables variant without_passages
+action category corrected job_id label lease note probability recall revision rule score wanted when who
 """
 PLAIN: Final = frozenset(_PLAIN.split())
 # Of URLs: `after` and `before` name a thing of the route's own kind.
 _QUERIES: Final = """
-after before filter from limit order order_by purpose since state status to until wait
+after before category criterion filter from job_id limit order order_by purpose rule since state status to until wait
+who
 """
 QUERIES: Final = frozenset(_QUERIES.split())
 PATHS: Final = {
     "batch_id": "batches", "endpoint_id": "webhooks", "eval_id": "evals", "run_id": "evals", "output_item_id": "evals",
     "file_id": "files", "upload_id": "files", "job_id": "jobs", "response_id": "jobs", "model": "jobs",
     "vector_store_id": "knowledge", "store_file_id": "knowledge", "file_batch_id": "knowledge",
+    "held_job_id": "reviews", "item_id": "reviews",
 }  # fmt: skip
 
 JOB = {"model": "echo", "prompt": "x"}
