@@ -222,7 +222,7 @@ def routes(gateway: Gateway) -> Iterator[tuple[str, str, Scope, Mapping[str, Any
             if isinstance(route, FastRoute):
                 scopes = {route.scope}
             if not scopes:
-                assert route.path in ("/", "/healthz", "/readyz"), route.path
+                assert route.path in ("/", "/healthz", "/readyz") or not route.include_in_schema, route.path
                 continue
             (scope,) = scopes
             for method in METHODS:
