@@ -48,8 +48,9 @@ demo: $(VENV)/made ## real requests through the whole pipeline, and questions ov
 	@echo '  source .venv/bin/activate'
 	@echo '  headrace up          # leave it running; it prints three commands to try'
 
-pictures: $(VENV)/made-dev ## docs/pictures, from what the commands print
+pictures: $(VENV)/made-dev ## docs/pictures, from what the commands print and the console shows
 	$(BIN)/python -m tests.pictures
+	DRAW_PICTURES=1 $(BIN)/python -m pytest tests/workers/http/test_console_in_browser.py -k picture
 
 lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .

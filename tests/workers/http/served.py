@@ -16,6 +16,7 @@ from tests.services.eventually import eventually
 from headrace_schemas import Answer, Category, DeadLetter, JudgeVerdict, ModerationVerdict, Result, Score, Usage
 from headrace_schemas.event_types import type_of
 from headrace_schemas.events import FinishReason
+from headrace_schemas.grounding import Grounding
 from headrace_schemas.output_format import Failure
 from headrace_schemas.tool import ToolCall
 from headrace_workers.core.identity import end_id
@@ -156,6 +157,7 @@ def answer(
     scores: Sequence[Score] = (),
     finish_reason: FinishReason = "stop",
     tool_calls: Sequence[ToolCall] = (),
+    grounding: Grounding | None = None,
 ) -> None:
     """End a job of the ledger's as a worker would, with this answer and these scores."""
     result = Result(
@@ -165,7 +167,7 @@ def answer(
         kind="generation",
         answer=Answer(
             text=text, finish_reason=finish_reason, model="echo", quantization="none", tool_calls=tuple(tool_calls),
-            usage=Usage(prompt_tokens=7, completion_tokens=3),
+            usage=Usage(prompt_tokens=7, completion_tokens=3), grounding=grounding,
         ),
         moderation=ModerationVerdict(action="allow"),
         judge=JudgeVerdict(scores=tuple(scores)),

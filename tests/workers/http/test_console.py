@@ -14,11 +14,13 @@ from tests.workers.changed_settings import changed
 from tests.workers.http.served import Gateway, answer, described, served
 
 from headrace_schemas.errors import Unavailable
+from headrace_schemas.grounding import Citation, Grounding
 from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.access import keyring
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.console import commands, frame, store
 from headrace_workers.features.console.frame import HEADERS, TEMPLATES, root_of
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.wiring.gateway_app import ROUTERS
 
@@ -261,6 +263,29 @@ def test_texts_of_a_job_are_never_markup(alone: Gateway, bridge: Callable[[], An
         assert "<img src=x" not in page.text
         assert "<script>" not in page.text
         assert "49" not in page.text.replace(job_id, "").partition("{{7*7}}")[0][-200:]
+
+
+def test_passages_are_shown_to_those_who_may_read_the_base(alone: Gateway, bridge: Callable[[], Any]):
+    chunk = NewChunk("c1", "", 0, 9, f"A mill. {PAYLOAD}", b"")
+    alone.services.ledger.of(KnowledgeBases).put(
+        NewDocument(tenant="default", knowledge="mills", name="mill.md", sha256="1", format="markdown", size=9,
+                    embedder="hash", chunks=[chunk])
+    )  # fmt: skip
+    citations = tuple(
+        Citation(number=number, document=name, start=0, stop=9, chunk=key, relevance=0.5, cited=True)
+        for number, name, key in ((1, "mill.md", "c1"), (2, "mill.md", "gone"), (3, "other.md", "c1x"))
+    )
+    reader = alone.key("default", JOBS_READ)
+    with bridge(), browser(alone) as client, browser(alone, key=reader) as without_scope:
+        place = ask(client)
+        job_id = place.split("/")[-2]
+        eventually(lambda: alone.services.ledger.job(job_id))
+        grounding = Grounding(knowledge="mills", floor=0.2, citations=citations)
+        answer(alone.services.ledger, job_id, "Water [1], [2] and [4].", grounding=grounding)
+        page = client.get(place).text
+        assert page.count("A mill. &lt;script&gt;") == page.count("Its text") == 1
+        assert re.findall(r'href="(#passage-\d)">\[(\d)]', page) == [("#passage-1", "1"), ("#passage-2", "2")]
+        assert "Its text" not in without_scope.get(place).text
 
 
 def test_a_form_that_is_wrong_keeps_what_was_written(gateway: Gateway):

@@ -379,7 +379,7 @@ _SERIOUS: Final = ("serious", "critical")
 @pytest.mark.slow
 @pytest.mark.skipif("DRAW_PICTURES" not in os.environ, reason="`make pictures` draws it")
 def test_the_picture_of_the_documentation(gateway: Gateway, chromium: Browser):
-    with opened(chromium, gateway, viewport={"width": 1200, "height": 760}) as page:
+    with opened(chromium, gateway, viewport={"width": 1200, "height": 820}) as page:
         sign_in(page, gateway.key())
         page.get_by_label("Model or application").select_option("echo")
         ask(page, "Write to ann@headrace.io that the headrace is open, and the wheel turns again.")

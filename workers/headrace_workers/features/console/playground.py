@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -54,12 +54,15 @@ async def choices(services: Services, caller: Caller) -> Choices:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A job as the playground shows it. `job` is absent until the ledger has it, and of other kinds of jobs."""
+    """A job as the playground shows it. `job` is absent until the ledger has it, and of other kinds of jobs. `passages`
+    are the texts that the answer was given, by their keys, as far as the caller may read them.
+    """
 
     job_id: str
     standing: Standing
     job: GenerationJob | None
     receipt: Receipt | None
+    passages: Mapping[str, str]
 
     @property
     def answer(self) -> str | None:
@@ -78,7 +81,15 @@ async def asked(services: Services, caller: Caller, job_id: str) -> Asked:
         receipt = None if row.end is None else Receipt.decode(*row.end)
     elif standing.refused is not None:
         receipt = Receipt(standing.refused)
-    return Asked(job_id, standing, job, receipt)
+    return Asked(job_id, standing, job, receipt, await _passages(services, caller, receipt))
+
+
+async def _passages(services: Services, caller: Caller, receipt: Receipt | None) -> Mapping[str, str]:
+    answer = receipt.event.answer if receipt is not None and isinstance(receipt.event, Result) else None
+    if answer is None or answer.grounding is None or not answer.grounding.citations or not caller.may(KNOWLEDGE_READ):
+        return {}
+    keys = {each.chunk: each.document for each in answer.grounding.citations}
+    return await services.ask(services.ledger.of(KnowledgeBases).texts, caller.tenant, answer.grounding.knowledge, keys)
 
 
 def shown(asked: Asked, address: str, *, may_write: bool) -> dict[str, Any]:
@@ -107,6 +118,7 @@ def shown(asked: Asked, address: str, *, may_write: bool) -> dict[str, Any]:
             "verdict": moderation(event.moderation),
             "judgements": views.judgements(event.judge.scores),
             "grounding": answer.grounding if answer else None,
+            "passages": asked.passages,
             "attempts": answer.attempts if answer else (),
             "no_passages": "" if answer is None or answer.grounding is None else (*passages(answer), "")[0],
         }

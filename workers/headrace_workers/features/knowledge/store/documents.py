@@ -330,6 +330,19 @@ def chunks(
     return list(connection.execute(query).all())
 
 
+def texts(connection: Connection, tenant: str, knowledge: str, keys: Mapping[str, str]) -> dict[str, str]:
+    """Return the texts of the passages that are still in a base, by their keys. `keys` has the document of each key."""
+    query = (
+        select(CHUNKS.c.key, CHUNKS.c.text, DOCUMENTS.c.name)
+        .join(DOCUMENTS, DOCUMENTS.c.id == CHUNKS.c.document_id)
+        .where(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge)
+        .where(
+            among(connection, DOCUMENTS.c.name, sorted(set(keys.values()))), among(connection, CHUNKS.c.key, [*keys])
+        )
+    )
+    return {row.key: row.text for row in connection.execute(query) if keys[row.key] == row.name}
+
+
 class KnowledgeBases(LedgerStore):
     """The knowledge bases of one ledger. Thread-safe. Unavailable when the database does not answer."""
 
@@ -340,6 +353,7 @@ class KnowledgeBases(LedgerStore):
     unknown = reads(unknown)
     bases = reads(bases)
     chunks = reads(chunks)
+    texts = reads(texts)
 
     asked = durable(count_questions)
     lately_used = reads(lately_used)
