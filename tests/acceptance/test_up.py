@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import select
 from tests.acceptance.conftest import Shell, end, lines, running
@@ -41,6 +42,17 @@ def test_submit_and_wait_brings_the_answer(stack):
 
 def test_the_three_commands_that_it_prints_do_what_it_says(stack):
     assert_trials(stack)
+
+
+def test_the_address_that_it_prints_opens_the_console(stack):
+    log = stack.folder / "up.log"
+    (address,) = eventually(lambda: re.findall(r"^  (http://\S+/console/sign-in\?token=\S+)$", log.read_text(), re.M))
+    with httpx.Client(timeout=120, follow_redirects=True) as client:
+        told = client.get(address)
+        assert (told.status_code, told.url.path) == (200, "/console/playground/")
+        form = {"origin": address.partition("/console")[0]}
+        told = client.post(told.url, data={"model": "echo", "question": "hello there"}, headers=form)
+        assert (told.status_code, "hello there" in told.text) == (200, True)
 
 
 @pytest.mark.slow
