@@ -122,7 +122,7 @@ def test_labels_of_the_queue_are_weighed_when_quality_reads_them(ledger: Ledger)
 
 def test_each_rule_says_what_became_of_its_draws(ledger: Ledger) -> None:
     for number, state in enumerate(("open", "open", "done", "gone")):
-        item(ledger, number, state=state)
+        item(ledger, number, state=state, decided=number)
     assigned(ledger, "item-1", "ann", "skipped")
     item(ledger, 5, rule="held", state="done")
     counted(ledger, "audit", seen=70, drawn=4, days_ago=1)
@@ -131,7 +131,8 @@ def test_each_rule_says_what_became_of_its_draws(ledger: Ledger) -> None:
     item(ledger, 6, tenant="b")
     held, audit = (rule.model_dump() for rule in told(ledger).rules)
     assert audit == {
-        "rule": "audit", "seen": 100, "drawn": 7, "open": 2, "skipped": 1, "done": 1, "gone": 1, "overflow": 2,
+        "rule": "audit", "seen": 100, "drawn": 7, "decided": 6, "open": 2, "skipped": 1, "done": 1, "gone": 1,
+        "overflow": 2,
     }  # fmt: skip
     assert (held["rule"], held["seen"], held["drawn"], held["done"]) == ("held", None, 1, 1)
 
@@ -158,7 +159,7 @@ def test_agreement_is_that_among_people_by_rule_and_criterion(ledger: Ledger) ->
     assert (found["audit", "helpful"].items, found["audit", "helpful"].alpha) == (3, 1.0)
     assert found["low", "helpful"].alpha is None
     assert "all labels are the same" in (found["low", "helpful"].reason or "")
-    assert (found["audit", "polite"].items, found["audit", "polite"].reason) == (0, "one person labelled")
+    assert (found["audit", "polite"].items, found["audit", "polite"].reason) == (0, "no item has labels of two people")
 
 
 def test_words_say_how_many_labels_are_missing_and_where_to_decide_more(ledger: Ledger) -> None:
@@ -182,7 +183,7 @@ def test_words_say_how_many_labels_are_missing_and_where_to_decide_more(ledger: 
 def test_words_name_what_no_number_of_decisions_mends(ledger: Ledger) -> None:
     set_rules(ledger, {"name": "low", "below": {"criterion": "helpful", "value": 0.5}})
     for number in range(100):
-        item(ledger, number, rule="low", state="done")
+        item(ledger, number, rule="low", state="done", decided=1)
         label(ledger, number)
     for number in range(100, 106):
         item(ledger, number, rule="odd", state="gone")

@@ -4,7 +4,7 @@ All of it is of the last 90 days, for which the items are kept that nobody decid
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any, Final
@@ -20,7 +20,7 @@ from headrace_workers.features.reviews.hooks import current_rules
 from headrace_workers.features.reviews.progress import store
 from headrace_workers.features.reviews.progress.store import RuleProgress
 
-_MOST_LABELS: Final = 200_000  # the newest, whose agreement is computed
+_MOST_LABELS: Final = 20_000  # the newest, whose agreement is computed
 _LONGEST_SECONDS: Final = 3_600.0  # between two decisions of a person: a longer time was a break
 _LEAST_DRAWN: Final = 5  # of a rule that nobody labels, so that quality waits for it
 
@@ -74,7 +74,7 @@ def progress(connection: Connection, tenant: str) -> Progress:
         words=[
             *_words_of_labels(subjects, rules, _queue_to_work(current, rules)),
             *_words_of_agreement(subjects, agreement),
-            *_words_of_rules(current, rules, set(rule_of.values())),
+            *_words_of_rules(current, rules),
         ],
     )
 
@@ -121,10 +121,12 @@ def _agreement_of(rule: str, kind: str, about: str, rows: Sequence[Row[Any]]) ->
     from headrace_workers.features.quality.estimates import Undefined
 
     people = Counter(item for item, _ in {(row.item, row.who) for row in rows})
+    rows = [row for row in rows if people[row.item] > 1]
+    common = {"rule": rule, "items": len({row.item for row in rows}), kind: about}
+    if not rows:
+        return RuleAgreement(**common, alpha=None, low=None, high=None, reason="no item has labels of two people")
     said_at, value = np.array([row.said_at for row in rows]), np.array([row.value for row in rows], dtype=np.float64)
     found = among_people(np.array([row.item for row in rows]), np.array([row.who for row in rows]), said_at, value)
-    subject = {kind: about}
-    common = {"rule": rule, "items": sum(count > 1 for count in people.values()), **subject}
     if isinstance(found, Undefined):
         return RuleAgreement(**common, alpha=None, low=None, high=None, reason=found.reason)
     interval = found.interval
@@ -181,11 +183,12 @@ def _words_of_agreement(labelled: Sequence[LabelledJobs], agreement: Sequence[Ru
             )
 
 
-def _words_of_rules(current: Sequence[ReviewRule], rules: Sequence[RuleProgress], labelled: Set[str]) -> Iterator[str]:
+def _words_of_rules(current: Sequence[ReviewRule], rules: Sequence[RuleProgress]) -> Iterator[str]:
+    some_decided = any(rule.decided for rule in rules if rule.rule != HELD)
     for rule in rules:
         if rule.rule == HELD:
             continue
-        if labelled and rule.rule not in labelled and rule.drawn >= _LEAST_DRAWN:
+        if some_decided and not rule.decided and rule.drawn >= _LEAST_DRAWN:
             yield (
                 f"{rule.rule}: nobody has labelled any of {rule.drawn:,} drawn answers; there is no estimate until "
                 "somebody does"

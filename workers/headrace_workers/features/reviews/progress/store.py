@@ -70,6 +70,7 @@ class RuleProgress(BaseModel):
     rule: str = Field(description="The rule; `held` for held jobs.")
     seen: int | None = Field(description="Answers that belong to the rule.")
     drawn: int = Field(description="Answers that the rule drew.")
+    decided: int = Field(description="Decisions about its items, one a person and item.")
     open: int = Field(description="Items that wait for people.")
     skipped: int = Field(description="Open items that somebody skipped.")
     done: int = Field(description="Items that as many people as are wanted have decided.")
@@ -81,13 +82,17 @@ def rules(connection: Connection, tenant: str, since: int) -> list[RuleProgress]
     """Return what each rule drew from this time on (ms), and what became of it."""
     items, counts = REVIEW_ITEMS.c, REVIEW_COUNTS.c
     states: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    decided: Counter[str] = Counter()
     of_states = (
-        select(items.rule, _STATE.label("became"), func.count().label("items"))
+        select(
+            items.rule, _STATE.label("became"), func.count().label("items"), func.sum(items.decided).label("decided")
+        )
         .where(items.tenant == tenant, items.made_at >= since)
         .group_by(items.rule, _STATE)
     )
     for row in connection.execute(of_states):
         states[row.rule][row.became] = int(row.items)
+        decided[row.rule] += int(row.decided)
     sums = (func.sum(counts[name]).label(name) for name in ("seen", "drawn", "overflow"))
     of_days = select(counts.rule, *sums).where(counts.tenant == tenant, counts.day >= since // DAY_MS)
     of_rules = {row.rule: row for row in connection.execute(of_days.group_by(counts.rule))}
@@ -99,6 +104,7 @@ def rules(connection: Connection, tenant: str, since: int) -> list[RuleProgress]
                 rule=rule,
                 seen=None if count is None else int(count.seen),
                 drawn=state.total() if count is None else int(count.drawn),
+                decided=decided[rule],
                 open=state["open"] + state["skipped"],
                 skipped=state["skipped"],
                 done=state["done"],
