@@ -32,6 +32,7 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.ledger.steps import Tried
 from headrace_workers.core.log import Action
 from headrace_workers.core.sql.database import writing
+from headrace_workers.core.sql.statements import as_text
 from headrace_workers.core.tables import NEVER, STEPS
 from headrace_workers.features.applications.tables import APPLICATION_VERSIONS
 from headrace_workers.features.reviews import hooks
@@ -166,6 +167,16 @@ def test_a_step_that_waits_for_no_person_has_no_item(ledger: Ledger) -> None:
     with counted(ledger) as statements, writing(ledger.engine) as tx:
         wake_waiters_of_held(tx, {A: False})
     assert not any("review" in each for each in statements)
+
+
+def test_a_hold_reads_the_steps_of_its_own_jobs_alone(ledger: Ledger) -> None:
+    """PostgreSQL would read the index of all held steps, of which there may be very many, if it were offered."""
+    if ledger.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite takes the key by which it finds the fewest rows")
+    with ledger.engine.begin() as tx:
+        query, parameters = as_text(hooks._steps_of("postgresql"), {"jobs": [A, B]})
+        plan = "\n".join(row[0] for row in tx.exec_driver_sql(f"EXPLAIN {query}", dict(parameters)))
+    assert "steps_pkey" in plan, plan
 
 
 def test_a_step_that_is_tried_and_held_where_it_is_made_has_an_item(ledger: Ledger, job, claim) -> None:  # noqa: F811
