@@ -6,7 +6,7 @@ find half of it, as of SQLAlchemy.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import kafka.admin  # noqa: F401 - two checks load it where they ask Kafka
@@ -16,7 +16,7 @@ from headrace_producers.admin import cluster_id, missing_topics, too_small, topi
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_schemas.topics import Topic
 from headrace_workers.cli.connections import is_durable
-from headrace_workers.cli.status_views import trouble_lines
+from headrace_workers.cli.status_views import redis_is_away, trouble_lines
 from headrace_workers.core.feature import Check, installed
 from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.core.migrate import require_current
@@ -90,9 +90,7 @@ def _redis(settings: Settings) -> list[str]:
         with redis_client(settings.redis) as client:
             client.ping()
     except redis.RedisError as error:
-        raise Unavailable(
-            f"it does not answer ({type(error).__name__}): start it, or correct HEADRACE_REDIS"
-        ) from error
+        raise Unavailable(redis_is_away(type(error).__name__)) from error
     return []
 
 
@@ -100,9 +98,8 @@ def _bridges(settings: Settings) -> list[str]:
     ledger = Ledger.at(settings.ledger)
     try:
         found = ledger.overview()
-        return trouble_lines(
-            replace(found, incidents=tuple(incident for incident in found.incidents if not incident.mends_itself))
-        )
+        acute = [incident for incident in found.incidents if not incident.mends_itself]
+        return trouble_lines(acute, found.held, found.set_aside)
     finally:
         ledger.close()
 

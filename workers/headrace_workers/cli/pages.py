@@ -1,7 +1,7 @@
 """A report as one page of HTML that needs nothing else: figures, tables and plots; `--html PAGE` writes it."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
@@ -247,6 +247,27 @@ def histogram(
     if down is not None:
         parts += plot.down(down)
     return _plot_figure(title, parts, [f"{name} ({len(values):,})" for name, values in kinds])
+
+
+def columns(title: str, x: Axis, y: Axis, kinds: Sequence[tuple[str, Mapping[float, float]]]) -> str:
+    """Draw columns of equal width, each with the values of several kinds on top of each other. The keys are where the
+    columns begin on x; they are whole numbers.
+    """
+    plot = _Plot(x, y)
+    parts = plot.frame()
+    below: dict[float, float] = {}
+    for colour, (name, values) in zip(COLOURS, kinds, strict=False):
+        for start, value in values.items():
+            base = below.get(start, 0.0)
+            below[start] = base + value
+            left, right = plot.across_at(start), plot.across_at(start + 1)
+            high, low = plot.up_at(base + value), plot.up_at(base)
+            tooltip = escape(f"{name}: {y.text(value)}, {x.text(start)}")
+            parts.append(
+                f'<rect class="bar {colour}" x="{left + 1:.1f}" y="{high:.1f}" width="{right - left - 2:.1f}" '
+                f'height="{low - high:.1f}"><title>{tooltip}</title></rect>'
+            )
+    return _plot_figure(title, parts, [name for name, _ in kinds])
 
 
 def intervals(title: str, x: Axis, spans: Sequence[Span], *, down: Sequence[Mark] = ()) -> str:

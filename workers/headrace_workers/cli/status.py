@@ -173,7 +173,11 @@ def draw_overview(
     """Return the whole, with the parts of features, as tables."""
     from rich.console import Group
 
-    lines = (*unserved_lines(found.queues, served), *trouble_lines(found), *here.lines())
+    lines = (
+        *unserved_lines((queue.queue for queue in found.queues), served),
+        *trouble_lines(found.incidents, found.held, found.set_aside),
+        *here.lines(),
+    )
     return Group(
         _jobs_table(found),
         *([_queues_table(found, served)] if found.queues else []),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace_schemas.errors import ConfigurationError
@@ -14,11 +15,12 @@ from headrace_workers.core.environment import environment
 from headrace_workers.core.feature import installed
 from headrace_workers.runtime.embedded.home import CHILDREN_FILE
 from headrace_workers.runtime.health.reports import KINDS, Report, deployment_of, reports
-from headrace_workers.runtime.settings import Settings, home_of
+from headrace_workers.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.change_feed import FollowerState
     from headrace_workers.core.ledger.counts import HeldCount, Overview, QueueCount
+    from headrace_workers.core.ledger.incidents import Incident
 
 Served = frozenset[str] | None  # queues that a worker listens to; None when it is not known
 
@@ -101,18 +103,22 @@ class Local:
 
 def local(env: Mapping[str, str] | None = None) -> Local:
     """Return what is known here; nothing if the environment names no deployment."""
-    env = environment(env)
     try:
-        deployment = deployment_of(Settings.from_env(env))
+        return local_of(Settings.from_env(environment(env)))
     except ConfigurationError:
         return Local()
+
+
+def local_of(settings: Settings) -> Local:
+    """Return what is known here of the deployment with these settings."""
+    deployment = deployment_of(settings)
     found = tuple(report for kind in KINDS for report in reports(deployment, kind))
-    return Local(found, _restarted(env))
+    return Local(found, _restarted(settings.home))
 
 
-def _restarted(env: Mapping[str, str]) -> tuple[Restarted, ...]:
+def _restarted(home: Path) -> tuple[Restarted, ...]:
     try:
-        rows = json.loads((home_of(env) / CHILDREN_FILE).read_text(encoding="utf-8"))
+        rows = json.loads((home / CHILDREN_FILE).read_text(encoding="utf-8"))
         found = [Restarted(row["name"], row["pid"], row["restarts"], row["last_end"]) for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
         return ()
@@ -181,23 +187,28 @@ def follower_rows(followers: Iterable["FollowerState"]) -> list[tuple[str, ...]]
     ]
 
 
-def unserved_lines(queues: Iterable["QueueCount"], served: Served) -> list[str]:
+def unserved_lines(queues: Iterable[str], served: Served) -> list[str]:
     """Return what to start for each queue that holds work and has no worker; the command has a line of its own."""
     return [
         f"no worker listens to {queue}, where work waits; start one with\n  {start_command(queue)}"
-        for queue in unserved((q.queue for q in queues), served)
+        for queue in unserved(queues, served)
     ]
 
 
-def trouble_lines(found: "Overview") -> list[str]:
-    """Return what is wrong, a line each."""
+def trouble_lines(incidents: Iterable["Incident"], held: int, set_aside: int) -> list[str]:
+    """Return what is wrong, a line each: incidents, steps that are held, and events that Kafka refused."""
     lines = [f"{trouble.subject}: {trouble.reason} ({trouble.holder}, since {show_time(trouble.since)})"
-             for trouble in found.incidents]  # fmt: skip
-    if found.held:
-        lines.append(f"held: {found.held:,}; `headrace moderation held list` says why")
-    if found.set_aside:
-        lines.append(f"Kafka refused {found.set_aside:,} events, which are set aside: see `headrace outbox list`")
+             for trouble in incidents]  # fmt: skip
+    if held:
+        lines.append(f"held: {held:,}; `headrace moderation held list` says why")
+    if set_aside:
+        lines.append(f"Kafka refused {set_aside:,} events, which are set aside: see `headrace outbox list`")
     return lines
+
+
+def redis_is_away(why: str) -> str:
+    """Return what to do about a Redis that does not answer, for this reason."""
+    return f"it does not answer ({why}): start it, or correct HEADRACE_REDIS"
 
 
 def aside_lines(job: JobDetails) -> list[str]:

@@ -117,16 +117,7 @@ class Services:
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the ledger on a thread. Raise 503 if it does not answer in time; the call may go on."""
-        loop = asyncio.get_running_loop()
-        answer = loop.run_in_executor(self.executor, lambda: call(*args, **kwargs))
-        try:
-            if not await is_done_within(self.timeouts.ledger, answer):
-                raise LedgerOutage(f"the ledger did not answer within {self.timeouts.ledger:g} s")
-            return answer.result()
-        except Unavailable as error:
-            raise LedgerOutage(unsaid(error)) from error
-        finally:
-            answer.cancel()  # a call that has not begun does not begin for nobody
+        return await ask_on(self.executor, self.timeouts.ledger, call, *args, **kwargs)
 
     async def known(self, look_up: Callable[..., T | None], *names: str) -> T | None:
         """Return what a look-up of the ledger finds under these names. No name has a NUL, and no database takes one."""
@@ -159,6 +150,19 @@ class Services:
         outcomes = self.ledger.cancel_all(cancellations)
         self.ring()
         return outcomes
+
+
+async def ask_on(executor: Executor, patience: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call the ledger on a thread of this executor. Raise 503 if it does not answer within so many seconds."""
+    answer = asyncio.get_running_loop().run_in_executor(executor, lambda: call(*args, **kwargs))
+    try:
+        if not await is_done_within(patience, answer):
+            raise LedgerOutage(f"the ledger did not answer within {patience:g} s")
+        return answer.result()
+    except Unavailable as error:
+        raise LedgerOutage(unsaid(error)) from error
+    finally:
+        answer.cancel()  # a call that has not begun does not begin for nobody
 
 
 def no_job() -> Refusal:

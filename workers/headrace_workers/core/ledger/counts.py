@@ -118,30 +118,36 @@ def overview(connection: Connection) -> Overview:
         set_aside=connection.execute(
             select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
         ).scalar_one(),
-        incidents=(
-            *ingest_incidents(connection),
-            *open_incidents(connection),
-            *killed_again_and_again(connection),
-            *(incident for feature in hooks() if feature.incidents for incident in feature.incidents(connection)),
-        ),
+        incidents=all_incidents(connection),
         followers=tuple(follower_positions(connection)),
     )
 
 
-def held_steps(connection: Connection) -> tuple[HeldCount, ...]:
-    """Return the steps that are held, by stage and by what they wait for."""
-    needs_person = case((STEPS.c.ready_at >= NEVER, 1), else_=0).label("needs_person")
+def all_incidents(connection: Connection) -> tuple[Incident, ...]:
+    """Return the incidents of processes and of features."""
+    return (
+        *ingest_incidents(connection),
+        *open_incidents(connection),
+        *killed_again_and_again(connection),
+        *(incident for feature in hooks() if feature.incidents for incident in feature.incidents(connection)),
+    )
+
+
+def held_steps(connection: Connection, most: int | None = None) -> tuple[HeldCount, ...]:
+    """Return the steps that are held, by stage and by what they wait for. Read at most so many of them."""
+    columns = (STEPS.c.stage, STEPS.c.ready_at, STEPS.c.held_at, STEPS.c.reason)
+    steps = select(*columns).where(IS_HELD).order_by(STEPS.c.ready_at).limit(most).subquery()
+    needs_person = case((steps.c.ready_at >= NEVER, 1), else_=0).label("needs_person")
     query = (
         select(
-            STEPS.c.stage,
+            steps.c.stage,
             needs_person,
             func.count().label("held"),
-            func.min(STEPS.c.held_at).label("since"),
-            func.min(STEPS.c.reason).label("reason"),
+            func.min(steps.c.held_at).label("since"),
+            func.min(steps.c.reason).label("reason"),
         )
-        .where(IS_HELD)
-        .group_by(STEPS.c.stage, needs_person)
-        .order_by(STEPS.c.stage, needs_person)
+        .group_by(steps.c.stage, needs_person)
+        .order_by(steps.c.stage, needs_person)
     )
     now = clock(connection)
     return tuple(

@@ -13,16 +13,22 @@ if TYPE_CHECKING:  # most processes do without it
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.console import playground, sign_in
+    from headrace_workers.features.console import now, playground, sign_in
 
-    return (sign_in.router, playground.router)
+    return (sign_in.router, playground.router, now.router)
 
 
 def _services(gateway: "GatewayParts") -> Mapping[type, object]:
+    from headrace_workers.features.console.connections import ConsoleReads
+    from headrace_workers.features.console.now import Live
     from headrace_workers.features.console.visitors import Visitors
     from headrace_workers.runtime.settings import GatewaySettings
 
-    return {Visitors: Visitors(gateway.settings.of(GatewaySettings).public_url)}
+    reads = ConsoleReads(gateway.settings.ledger)
+    live = Live(reads, gateway.settings)
+    for part in (reads, live):
+        gateway.at_end.callback(part.close)
+    return {Visitors: Visitors(gateway.settings.of(GatewaySettings).public_url), ConsoleReads: reads, Live: live}
 
 
 def _tables() -> "Sequence[Table]":

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from headrace_workers.cli.durations import show_ms
-from headrace_workers.core.scopes import JOBS_READ, Scope
+from headrace_workers.core.scopes import JOBS_READ, OPERATOR, Scope
 from headrace_workers.features.console.visitors import CONSOLE, Visitors
 from headrace_workers.http.bodies import BODY_BYTES
 from headrace_workers.http.caller import Caller
@@ -32,7 +32,10 @@ HEADERS: Final = {
 BODY_BYTES[CONSOLE] = 4_194_304  # a job of 1 MB, as a form encodes it
 
 # The pages that there are: path, name, and the scope that a visitor needs.
-NAVIGATION: Final[tuple[tuple[str, str, Scope], ...]] = (("playground/", "Playground", JOBS_READ),)
+NAVIGATION: Final[tuple[tuple[str, str, Scope], ...]] = (
+    ("playground/", "Playground", JOBS_READ),
+    ("now/", "Now", OPERATOR),
+)
 PART: Final = "part"  # the last name of a path under which a page asks for a part of itself, again and again
 _TITLES: Final = {
     400: "That did not work",
@@ -137,9 +140,10 @@ class SignedInRoute(OpenRoute):
 
     async def admit(self, request: Request, services: Services, visitors: Visitors) -> Response | None:
         """Count the request of a visitor. Lead one who is not signed in to the page where that is done."""
-        visitor = await visitors.visitor(request, services)
+        polls = request.url.path.endswith(f"/{PART}")
+        visitor = await visitors.visitor(request, services, polls=polls)
         if visitor is None:
-            if request.url.path.endswith(f"/{PART}"):
+            if polls:
                 raise Refusal(Why.UNAUTHORIZED, "the session has ended: load the page again to sign in")
             return go_to(request, "sign-in")
         log = request.scope["headrace"]

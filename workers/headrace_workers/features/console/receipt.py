@@ -28,6 +28,8 @@ STAGES: Final[Mapping[str, str]] = {
     "rubric": "Ask the judge",
     "judge": "Judge the answer",
     "embed": "Make the vector",
+    "deliver": "Deliver to webhooks",
+    "audit": "Audit answers of the cache",
 }
 _STATES: Final[Mapping[str, str]] = {
     "ready": "waits for a worker",

@@ -19,6 +19,8 @@ from headrace_workers.http.services import Services
 CONSOLE: Final = "/console"
 MOST_ATTEMPTS: Final = 10  # that fail, of one address in a window; ten times as many of all
 _WINDOW: Final = 60.0  # seconds
+_POLLED_SECONDS: Final = 5.0  # in which a page that asks again and again has its session looked up once
+_MOST_POLLS: Final = 1_000
 _MOST_PEERS: Final = 1_000
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 
@@ -32,6 +34,8 @@ class Visitors:
         self._public_url = public_url
         self._run = secrets.token_hex(8)  # sessions without a key end with this process
         self._attempts = Attempts(monotonic)
+        self._monotonic = monotonic
+        self._polled: OrderedDict[str, tuple[float, Session]] = OrderedDict()  # by digest
 
     def address(self, request: Request) -> str | None:
         """Return the address of this gateway for its users; None where nobody has said it.
@@ -60,14 +64,14 @@ class Visitors:
                 "HEADRACE_PUBLIC_URL of the gateway to the one that you use",
             )
 
-    async def visitor(self, request: Request, services: Services) -> Caller | None:
+    async def visitor(self, request: Request, services: Services, *, polls: bool = False) -> Caller | None:
         """Return who is signed in, with the rights of their key; None where nobody is. Raise 503 where the ledger does
-        not answer.
+        not answer. `polls`: a page asks for a part of itself, and its session may have been found seconds ago.
         """
         secret = request.cookies.get(self._cookie(request))
         if not secret:
             return None
-        session = await services.ask(services.ledger.of(ConsoleSessions).find, Secret(secret).digest)
+        session = await self._session(services, Secret(secret).digest, polls)
         if session is None or (session.key_id == OPEN and session.run != self._run):
             return None
         try:
@@ -76,6 +80,18 @@ class Visitors:
             if refusal.why is Why.UNAUTHORIZED:
                 return None
             raise
+
+    async def _session(self, services: Services, digest: str, polls: bool) -> Session | None:
+        now = self._monotonic()
+        if polls and (kept := self._polled.get(digest)) is not None and now - kept[0] < _POLLED_SECONDS:
+            return kept[1]
+        session = await services.ask(services.ledger.of(ConsoleSessions).find, digest)
+        self._polled.pop(digest, None)
+        if session is not None and polls:
+            self._polled[digest] = now, session
+            if len(self._polled) > _MOST_POLLS:
+                self._polled.popitem(last=False)
+        return session
 
     async def redeem(self, request: Request, services: Services, token: str) -> Secret | None:
         """Begin a session by a token of `headrace up`. Return None where it is not valid, and 429 for too many."""
@@ -103,7 +119,9 @@ class Visitors:
     async def sign_out(self, request: Request, services: Services) -> None:
         """End the session of this browser."""
         if secret := request.cookies.get(self._cookie(request)):
-            await services.ask(services.ledger.of(ConsoleSessions).end, Secret(secret).digest)
+            digest = Secret(secret).digest
+            await services.ask(services.ledger.of(ConsoleSessions).end, digest)
+            self._polled.pop(digest, None)
 
     def keep(self, request: Request, response: Response, secret: Secret | None) -> None:
         """Give the browser its cookie, or with None take it away."""
