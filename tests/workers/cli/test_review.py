@@ -129,6 +129,7 @@ def test_items_are_listed(call: Call, ledger: Ledger):
     assert (code, second in out, first in out, job_id in out) == (0, True, False, True)
     assert "only the 1 newest are shown" in said
     assert first in call("review", "list", "--tenant", "a", "--rule", "audit")[1]
+    assert call("review", "list", "--mine", "--rule", "audit")[0] == 2
     assert "there are no such items" in call("review", "list", "--tenant", "a", "--state", "done")[2]
 
 

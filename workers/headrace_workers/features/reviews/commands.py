@@ -167,6 +167,8 @@ def list_items(
     """
     from headrace_workers.features.reviews.views import ReviewedItem, ReviewItem
 
+    if mine and (state or rule):
+        raise ConfigurationError("--mine lists all that you decided: leave --state and --rule out")
     person, reviews = _person(tenant, who), _reviews()
     if mine:
         views: Sequence[ReviewItem] = [
