@@ -11,9 +11,11 @@ from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import EvaluationJob, JudgeVerdict, Length, Result, Score
 from headrace_schemas.codec import encode_value
+from headrace_schemas.review import Review
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
+from headrace_workers.features.quality.store import add_reviews
 
 WHEN = "2026-01-31T12:00:00.123Z"
 FINER = "2026-01-31T12:00:00.123456Z"
@@ -120,7 +122,7 @@ def test_labels_of_a_wrong_name_are_removed_alone(tmp_path: Path, jobs: list[str
     assert "there are no labels" not in call("quality")[2]
 
 
-def test_a_label_that_no_verdict_is_about_is_told(tmp_path: Path, jobs: list[str], call: Call) -> None:
+def test_a_label_that_no_verdict_is_about_is_told(tmp_path: Path, ledger: Ledger, jobs: list[str], call: Call) -> None:
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[0], criterion="rihgt"))
     assert call("labels", "import", "labels.jsonl")[0] == 0
     for more in ((), ("--json",)):
@@ -129,6 +131,10 @@ def test_a_label_that_no_verdict_is_about_is_told(tmp_path: Path, jobs: list[str
         assert "default: people label the criterion 'rihgt', and no verdict is about it" in told
         assert "'right'" not in told
     assert "from 1 label alone: the judge gave no verdict" in call("quality")[1]
+    of_queue = Review(job_id=jobs[0], criterion="good", label=True, who="ann", when=datetime.now(UTC))
+    with writing(ledger.engine) as tx:
+        add_reviews(tx, [of_queue], "an item")
+    assert "'good'" not in call("quality")[2]
 
 
 def test_quality_is_a_page_too(tmp_path: Path, jobs: list[str], call: Call) -> None:

@@ -43,7 +43,8 @@ def quality(
     for name in sorted({row.tenant for row in ledger.of(Labels).counted(tenant)}):
         labels, verdicts, samples = ledger.of(Labels).with_verdicts(name)
         found += [(name, subject, assess(of, since)) for subject, of in by_subject(labels, verdicts, samples).items()]
-        strange += views.strange(name, [(row.kind, row.about) for row in labels], verdicts)
+        typed = [(row.kind, row.about) for row in labels if row.item is None]  # a queue asks by the names that it knows
+        strange += views.strange(name, typed, verdicts)
     if html is not None:
         write_page(html, quality_page(found))
     if as_json:
