@@ -444,7 +444,7 @@ def _test_in_words(test: Any) -> str:
 
 
 def _week_in_words(week: "Week") -> tuple[str, ...]:
-    from headrace_workers.features.spend.commands import money
+    from headrace_workers.features.spend.prices import money
 
     rate = f"{week.passed / week.judged:.1%} of {week.judged:,}" if week.judged else "–"
     cost = "–" if week.currency is None else f"{money(week.cost)} {week.currency}"

@@ -12,7 +12,7 @@ from headrace_workers.cli import receipts
 from headrace_workers.core.ledger.job_status import Standing, StepRow
 from headrace_workers.features.moderation.decision import Span, merge
 from headrace_workers.features.moderation.leak import CANARY
-from headrace_workers.features.spend.commands import money
+from headrace_workers.features.spend.prices import money
 
 SCALE: Final = 1_000  # the width of a waterfall
 _LEAST: Final = 4  # the width of a mark that would be too thin to see

@@ -17,8 +17,6 @@ if TYPE_CHECKING:  # they load the database
     from headrace_workers.features.access.store.quota_rows import Quota
     from headrace_workers.features.spend.store import By
 
-_MICRO: Final = 1_000_000
-
 
 class CostRow(BaseModel):
     """What calls of models cost, in millionths of the currency. `unknown_calls` are those whose price is not known:
@@ -64,13 +62,6 @@ class Budget(BaseModel):
         )
 
 
-def money(amount: int) -> str:
-    """Return an amount in micro-units as people read it: `1,234.56`, and more digits where there are more."""
-    text = f"{amount / _MICRO:,.6f}"
-    whole, _, parts = text.partition(".")
-    return f"{whole}.{parts.rstrip('0').ljust(2, '0')}"
-
-
 _KeyOption = Annotated[str, typer.Option("--key", help="only jobs of this API key, by its id, as in `keys list`")]
 
 
@@ -102,7 +93,7 @@ def set_budget(
     from headrace_workers.cli.connections import need_ledger
     from headrace_workers.features.access.store.keys import ApiKeys
     from headrace_workers.features.access.store.quotas import Quotas
-    from headrace_workers.features.spend.prices import micro
+    from headrace_workers.features.spend.prices import micro, money
 
     ledger = need_ledger()
     period = period_of(per)
@@ -155,6 +146,7 @@ def list_budgets(
     """
     from headrace_workers.cli.connections import need_ledger
     from headrace_workers.features.access.store.quotas import Quotas
+    from headrace_workers.features.spend.prices import money
 
     found = need_ledger().of(Quotas).find(None if tenant is None else [tenant], unit="money", limit=limit + 1)
     budgets = [Budget.of(quota) for quota in found[:limit]]
@@ -250,5 +242,7 @@ def _text(row: CostRow, name: str) -> str:
 
 
 def _figures(row: CostRow) -> tuple[str, str, str, str]:
+    from headrace_workers.features.spend.prices import money
+
     cost, bound = ("unknown", "") if row.currency is None else (f"{money(row.amount)} {row.currency}", money(row.bound))
     return f"{row.calls:,}", cost, bound, f"{row.unknown_calls:,}"

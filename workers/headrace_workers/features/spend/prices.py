@@ -17,6 +17,13 @@ _MICRO: Final = 1_000_000
 _MOST_KEPT: Final = 10_000
 
 
+def money(amount: int) -> str:
+    """Return an amount in micro-units as people read it: `1,234.56`, and more digits where there are more."""
+    text = f"{amount / _MICRO:,.6f}"
+    whole, _, parts = text.partition(".")
+    return f"{whole}.{parts.rstrip('0').ljust(2, '0')}"
+
+
 class _PublicPrice(NamedTuple):
     """An entry of the snapshot: input, cached input and output, and the same for prompts of `start` tokens and more."""
 
