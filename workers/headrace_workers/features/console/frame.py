@@ -11,7 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from headrace_workers.cli.durations import show_ms
+from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.core.scopes import JOBS_READ, OPERATOR, Scope
 from headrace_workers.features.console.visitors import CONSOLE, Visitors
 from headrace_workers.http.bodies import BODY_BYTES
@@ -34,6 +34,7 @@ BODY_BYTES[CONSOLE] = 4_194_304  # a job of 1 MB, as a form encodes it
 # The pages that there are: path, name, and the scope that a visitor needs.
 NAVIGATION: Final[tuple[tuple[str, str, Scope], ...]] = (
     ("playground/", "Playground", JOBS_READ),
+    ("jobs/", "Jobs", JOBS_READ),
     ("now/", "Now", OPERATOR),
 )
 PART: Final = "part"  # the last name of a path under which a page asks for a part of itself, again and again
@@ -63,7 +64,7 @@ def _template(name: str) -> str:
 TEMPLATES: Final = Environment(
     autoescape=True, loader=FunctionLoader(_template), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-TEMPLATES.filters["ms"] = show_ms
+TEMPLATES.filters |= {"ms": show_ms, "time": show_time}
 TEMPLATES.globals |= {"version": _VERSION, "titles": _TITLES}
 
 

@@ -81,10 +81,11 @@ async def asked(services: Services, caller: Caller, job_id: str) -> Asked:
         receipt = None if row.end is None else Receipt.decode(*row.end)
     elif standing.refused is not None:
         receipt = Receipt(standing.refused)
-    return Asked(job_id, standing, job, receipt, await _passages(services, caller, receipt))
+    return Asked(job_id, standing, job, receipt, await texts_of_passages(services, caller, receipt))
 
 
-async def _passages(services: Services, caller: Caller, receipt: Receipt | None) -> Mapping[str, str]:
+async def texts_of_passages(services: Services, caller: Caller, receipt: Receipt | None) -> Mapping[str, str]:
+    """Return the texts that an answer was given, by their keys, as far as the caller may read them."""
     answer = receipt.event.answer if receipt is not None and isinstance(receipt.event, Result) else None
     if answer is None or answer.grounding is None or not answer.grounding.citations or not caller.may(KNOWLEDGE_READ):
         return {}
@@ -184,7 +185,7 @@ async def show(request: Request, job_id: str, services: Wired) -> Response:
     """Show a job: what was asked, how far it is, and the answer with its receipt."""
     caller = visitor_of(request, JOBS_READ)
     found = await asked(services, caller, job_id)
-    values = shown(found, _address(request, services), may_write=caller.may(JOBS_WRITE))
+    values = shown(found, address_of(request, services), may_write=caller.may(JOBS_WRITE))
     return page(request, "job.html", **values)
 
 
@@ -193,7 +194,9 @@ async def show_part(request: Request, job_id: str, services: Wired) -> Response:
     """Show the part of a job's page that changes while it runs."""
     caller = visitor_of(request, JOBS_READ)
     found = await asked(services, caller, job_id)
-    return page(request, "progress.html", **shown(found, _address(request, services), may_write=caller.may(JOBS_WRITE)))
+    return page(
+        request, "progress.html", **shown(found, address_of(request, services), may_write=caller.may(JOBS_WRITE))
+    )
 
 
 @router.post("/{job_id}/cancel")
@@ -205,5 +208,6 @@ async def cancel(request: Request, job_id: str, services: Wired) -> Response:
     return go_to(request, f"playground/{job_id}/")
 
 
-def _address(request: Request, services: Services) -> str:
+def address_of(request: Request, services: Services) -> str:
+    """Return the address of this gateway for code that calls it."""
     return services.of(Visitors).address(request) or str(request.base_url).rstrip("/")
