@@ -13,9 +13,9 @@ if TYPE_CHECKING:  # most processes do without it
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.console import jobs, now, playground, sign_in
+    from headrace_workers.features.console import jobs, now, playground, review, sign_in
 
-    return (sign_in.router, playground.router, jobs.router, now.router)
+    return (sign_in.router, playground.router, jobs.router, now.router, review.router)
 
 
 def _services(gateway: "GatewayParts") -> Mapping[type, object]:

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.core.scopes import JOBS_READ, OPERATOR, Scope
 from headrace_workers.features.console.visitors import CONSOLE, Visitors
+from headrace_workers.features.quality.feature import REVIEWS_READ
 from headrace_workers.http.bodies import BODY_BYTES
 from headrace_workers.http.caller import Caller
 from headrace_workers.http.errors import PAGES, Refusal, Why
@@ -36,6 +37,7 @@ NAVIGATION: Final[tuple[tuple[str, str, Scope], ...]] = (
     ("playground/", "Playground", JOBS_READ),
     ("jobs/", "Jobs", JOBS_READ),
     ("now/", "Now", OPERATOR),
+    ("review/", "Review", REVIEWS_READ),
 )
 PART: Final = "part"  # the last name of a path under which a page asks for a part of itself, again and again
 _TITLES: Final = {

@@ -92,7 +92,7 @@ async def next_item(caller: _Writes, services: Wired, asked: AskedNext | None = 
     key without `reviews:texts` is given none of them.
     """
     asked = asked or AskedNext()
-    person = _person(caller, asked.who)
+    person = person_of(caller, asked.who)
     reviews = services.ledger.of(Reviews)
     found = await services.ask(reviews.next, person, rule=asked.rule, held=caller.may(REVIEWS_TEXTS))
     return NextItem(item=None if found is None else ShownItem.seen(found))
@@ -117,7 +117,7 @@ async def list_mine(
     caller: _Reads, services: Wired, who: _WhoQuery = None, after: After = None, limit: Limit = 20
 ) -> ReviewedItemList:
     """Return the items about which you decided, the last decided first, to go over them and revise."""
-    person = _person(caller, who)
+    person = person_of(caller, who)
     found = await services.ask(services.ledger.of(Reviews).mine, person, after, limit + 1)
     return ReviewedItemList.of(found, limit, lambda each: ReviewedItem.with_decision(*each))
 
@@ -131,7 +131,9 @@ async def show_stats(caller: _Reads, services: Wired) -> Progress:
 @router.get("/v1/reviews/items/{item_id}", responses=ANSWERS)
 async def show_item(item_id: str, caller: _Reads, services: Wired, who: _WhoQuery = None) -> ShownItem:
     """Return an item as you see it. The texts of a held job need `reviews:texts`."""
-    found = await services.ask(services.ledger.of(Reviews).item, _person(caller, who, anybody=True), _checked(item_id))
+    found = await services.ask(
+        services.ledger.of(Reviews).item, person_of(caller, who, anybody=True), checked_id(item_id)
+    )
     if found.row.held:
         caller.need(REVIEWS_TEXTS)
     return ShownItem.seen(found)
@@ -143,8 +145,8 @@ async def decide(item_id: str, asked: NewDecision, caller: _Writes, services: Wi
 
     The decision permits a held job to go on, or ends it; the job's receipt tells what came of it.
     """
-    person = _person(caller, asked.who)
-    decided = await services.ask(services.ledger.of(Reviews).decide, person, _checked(item_id), asked)
+    person = person_of(caller, asked.who)
+    decided = await services.ask(services.ledger.of(Reviews).decide, person, checked_id(item_id), asked)
     if decided.wakes:
         services.ring()
     return ReviewedItem.by(decided)
@@ -153,26 +155,26 @@ async def decide(item_id: str, asked: NewDecision, caller: _Writes, services: Wi
 @router.post("/v1/reviews/items/{item_id}/skip", responses=ANSWERS)
 async def skip(item_id: str, asked: Skip, caller: _Writes, services: Wired) -> ReviewItem:
     """Give an item back. You are not given it again, but others are."""
-    reviews, person = services.ledger.of(Reviews), _person(caller, asked.who)
-    await services.ask(reviews.skip, person, _checked(item_id), asked.lease)
+    reviews, person = services.ledger.of(Reviews), person_of(caller, asked.who)
+    await services.ask(reviews.skip, person, checked_id(item_id), asked.lease)
     return ReviewItem.of((await services.ask(reviews.item, person, item_id)).row)
 
 
 @router.post("/v1/reviews/items/{item_id}/undo", responses=ANSWERS)
 async def undo(item_id: str, caller: _Writes, services: Wired, asked: Undo | None = None) -> ReviewedItem:
     """Take back your decision about an ended answer: its labels are deleted, and the item is open again."""
-    person = _person(caller, (asked or Undo()).who)
-    return ReviewedItem.by(await services.ask(services.ledger.of(Reviews).undo, person, _checked(item_id)))
+    person = person_of(caller, (asked or Undo()).who)
+    return ReviewedItem.by(await services.ask(services.ledger.of(Reviews).undo, person, checked_id(item_id)))
 
 
 @router.patch("/v1/reviews/items/{item_id}", responses=ANSWERS)
 async def change_item(item_id: str, asked: Wanted, caller: _Writes, services: Wired) -> ReviewItem:
     """Change how many people review an item. It is open while fewer have decided."""
     want = services.ledger.of(Reviews).want
-    return ReviewItem.of(await services.ask(want, caller.tenant, _checked(item_id), asked.wanted))
+    return ReviewItem.of(await services.ask(want, caller.tenant, checked_id(item_id), asked.wanted))
 
 
-def _person(caller: Caller, who: str | None, *, anybody: bool = False) -> Person:
+def person_of(caller: Caller, who: str | None, *, anybody: bool = False) -> Person:
     """Return the person behind a request: whose key it is, else who it names. Raise 403 for another's name, and 400 if
     nobody is named, which with `anybody` is nobody who has decided anything.
     """
@@ -185,7 +187,7 @@ def _person(caller: Caller, who: str | None, *, anybody: bool = False) -> Person
     return Person(caller.tenant, who or "", "")
 
 
-def _checked(item_id: str) -> str:
+def checked_id(item_id: str) -> str:
     """Return the id of an item. Raise NoSuchItem for what cannot be one."""
     if not _ID.fullmatch(item_id):
         raise NoSuchItem("this tenant has no review item of this id")

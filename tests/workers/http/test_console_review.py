@@ -1,0 +1,284 @@
+"""The page *Review* without a browser: who is shown what, and what the forms do."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from html import unescape
+
+import httpx
+import pytest
+from sqlalchemy import select
+from tests.workers.features.reviews.review_rows import FOUND, SAID, answer, ended, held
+from tests.workers.http.served import Gateway
+from tests.workers.http.test_console import PAYLOAD, browser
+from tests.workers.http.test_reviews import key_of
+
+from headrace_schemas import Finding, GenerationJob, ModerationVerdict, Output
+from headrace_schemas.grounding import Citation, Grounding
+from headrace_workers.core.scopes import JOBS_READ
+from headrace_workers.core.tables import STEPS
+from headrace_workers.features.console.review import changes
+from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
+from headrace_workers.features.reviews.tables import REVIEW_DECISIONS
+
+VERDICT = {"verdict": json.loads(FOUND.model_dump_json()), "said": SAID}
+YES = {"criterion:good": "yes"}
+
+
+@contextmanager
+def reviewer(gateway: Gateway, name: str = "Ada", *scopes: str, key: str | None = None) -> Iterator[httpx.Client]:
+    """A browser of a person of the tenant `a`."""
+    with browser(gateway, key=key or key_of(gateway, "shared", *scopes), name=name) as client:
+        client.follow_redirects = True
+        yield client
+
+
+def shown(client: httpx.Client) -> tuple[str, str]:
+    """The person's next item, and the page that shows it."""
+    page = client.get("review/")
+    assert page.status_code == 200, page.text
+    found = re.search(r"review/([0-9a-f-]{36})/skip", page.text)
+    return (found[1] if found else ""), page.text
+
+
+def fields(page: str, action: str) -> dict[str, str]:
+    """The hidden fields of the form that says this action."""
+    form = next(each for each in page.split("<form ") if f'name="action" value="{action}"' in each)
+    return {name: unescape(value) for name, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)}
+
+
+def send(client: httpx.Client, item_id: str, page: str, action: str, given: Mapping[str, str] = {}) -> httpx.Response:
+    """Send a form of a page."""
+    return client.post(f"review/{item_id}/decision", data={**fields(page, action), **given})
+
+
+def state_of(gateway: Gateway, job_id: str) -> str:
+    """The state of a job's step."""
+    ((state,),) = gateway.services.ledger.read(select(STEPS.c.state).where(STEPS.c.job_id == job_id))
+    return str(state)
+
+
+def decisions(gateway: Gateway) -> list[tuple[str, str, int]]:
+    """All decisions, in their order."""
+    columns = (REVIEW_DECISIONS.c[name] for name in ("who", "action", "revision"))
+    query = select(*columns).order_by(REVIEW_DECISIONS.c.number)
+    return [tuple(row) for row in gateway.services.ledger.read(query)]
+
+
+def test_an_answer_is_blind_until_it_is_labelled_and_the_label_can_be_revised(alone: Gateway):
+    _, item_id = ended(alone.services.ledger, rule="low")
+    with reviewer(alone) as ada:
+        given, page = shown(ada)
+        assert (given, SAID in page, "How do I reach you?" in page) == (item_id, True, True)
+        hidden = ("helpful", "0.3", "Judged", "allow", ">low<", "0.25")
+        assert [word for word in hidden if word in page] == []
+        told = send(ada, item_id, page, "label", YES)
+        assert (told.status_code, told.url.path) == (200, "/console/review/")
+        assert "No item waits for you" in told.text
+        after = ada.get(f"review/{item_id}/").text
+        assert [word for word in ("helpful", "0.3", "Moderation", ">low<") if word not in after] == []
+        send(ada, item_id, after, "label", {"criterion:good": "no"})
+        mine = ada.get("review/mine/").text
+        assert f'href="../../review/{item_id}/"' in mine
+        assert "<bdi>good</bdi>: no" in mine
+    assert decisions(alone) == [("Ada", "label", 1), ("Ada", "label", 2)]
+
+
+def test_a_held_job_shows_its_verdict_with_marked_spans_and_is_released(alone: Gateway):
+    rung: list[str] = []
+    alone.services.ring = lambda: rung.append("")
+    job_id, item_id = held(alone.services.ledger, known=VERDICT)
+    with reviewer(alone) as ada:
+        given, page = shown(ada)
+        assert given == item_id
+        assert re.findall(r"<mark [^>]*>(.*?)</mark>", page) == ["jo@headrace.io"]
+        assert "email, found by d: review" in page
+        assert send(ada, item_id, page, "release").status_code == 200
+        assert "is done" in ada.get(f"review/{item_id}/").text
+    assert (state_of(alone, job_id), rung) == ("ready", [""])
+
+
+def test_a_job_is_withheld_with_its_reason(alone: Gateway):
+    job_id, item_id = held(alone.services.ledger)
+    with reviewer(alone) as ada:
+        send(ada, item_id, shown(ada)[1], "withhold", {"note": "It names a customer."})
+        assert "It names a customer." in ada.get("review/mine/").text
+    ((reason,),) = alone.services.ledger.read(select(STEPS.c.reason).where(STEPS.c.job_id == job_id))
+    assert (state_of(alone, job_id), "It names a customer." in reason) == ("dead", True)
+
+
+def test_a_correction_is_compared_before_it_is_sent(alone: Gateway):
+    job_id, item_id = held(alone.services.ledger)
+    with reviewer(alone) as ada:
+        assert shown(ada)[0] == item_id
+        path, corrected = f"review/{item_id}/comparison", "Write to us.\r\n"
+        assert "The text is as it was." in ada.post(path, data={"corrected": SAID}).text
+        page = ada.post(path, data={"corrected": corrected}).text
+        assert "Write to <del>jo@headrace.io.</del><ins>us.\n</ins></div>" in page
+        assert (decisions(alone), state_of(alone, job_id)) == ([], "held")
+        assert fields(page, "correct")["corrected"] == "Write to us.\n"
+        assert send(ada, item_id, page, "correct").status_code == 200
+        assert "Write to us." in ada.get(f"review/{item_id}/").text
+    assert decisions(alone) == [("Ada", "correct", 1)]
+
+
+def test_a_correction_that_does_not_fit_is_refused_in_words_and_not_lost(alone: Gateway):
+    asked = GenerationJob(model="m", prompt="One or two?", tenant="a", output={"type": "choice", "choices": ["1", "2"]})
+    _, item_id = held(alone.services.ledger, asked=asked)
+    with reviewer(alone) as ada:
+        shown(ada)
+        page = ada.post(f"review/{item_id}/comparison", data={"corrected": "three"}).text
+        told = send(ada, item_id, page, "correct")
+        assert (told.status_code, "corrected: " in told.text) == (400, True)
+        assert re.search(r"<textarea [^>]*>\nthree</textarea>", told.text)
+    assert decisions(alone) == []
+
+
+def test_a_skipped_item_goes_to_others_and_an_undone_label_is_deleted(alone: Gateway):
+    _, item_id = ended(alone.services.ledger)
+    with reviewer(alone) as ada, reviewer(alone, "Bob") as bob:
+        _, page = shown(ada)
+        lease = fields(page, "label")["lease"]
+        for _ in range(2):  # the same form twice
+            assert ada.post(f"review/{item_id}/skip", data={"lease": lease}).status_code == 200
+        assert shown(ada)[0] == ""
+        given, page = shown(bob)
+        assert given == item_id
+        told = send(bob, item_id, page, "label", YES)
+        assert f'action="../review/{item_id}/undo"' in told.text
+        assert "Taken back" in bob.post(f"review/{item_id}/undo").text
+        assert shown(bob)[0] == item_id
+    assert decisions(alone) == [("Bob", "label", 1), ("Bob", "undo", 2)]
+
+
+def test_the_same_form_sent_twice_decides_once(alone: Gateway):
+    _, item_id = ended(alone.services.ledger)
+    with reviewer(alone) as ada:
+        _, page = shown(ada)
+        assert [send(ada, item_id, page, "label", YES).status_code for _ in range(2)] == [200, 200]
+    assert decisions(alone) == [("Ada", "label", 1)]
+
+
+def test_a_conflict_is_told_with_the_next_item(alone: Gateway):
+    _, first = ended(alone.services.ledger, rank=2**50)
+    _, second = ended(alone.services.ledger, rank=2**51)
+    with reviewer(alone) as ada:
+        _, page = shown(ada)
+        ada.post(f"review/{first}/skip", data={"lease": fields(page, "label")["lease"]})
+        told = send(ada, first, page, "label", YES)
+        assert (told.status_code, "not yours under this lease" in told.text) == (409, True)
+        assert f"review/{second}/skip" in told.text
+        told = ada.post(f"review/{second}/undo")
+        assert (told.status_code, "you have not decided" in told.text) == (409, True)
+        told = ada.post(f"review/{second}/skip", data={"lease": "x"})
+        assert (told.status_code, "lease: " in told.text) == (400, True)
+    assert decisions(alone) == []
+
+
+def test_two_people_who_share_a_key_get_different_items(alone: Gateway):
+    items = {ended(alone.services.ledger)[1] for _ in range(2)}
+    key = key_of(alone, "shared")
+    with reviewer(alone, key=key) as ada, reviewer(alone, "Bob", key=key) as bob:
+        given = [shown(each)[0] for each in (ada, bob, ada)]
+    assert set(given) == items
+    assert given[0] == given[2]
+
+
+def test_scopes_are_those_of_the_api(alone: Gateway):
+    _, of_held = held(alone.services.ledger)
+    _, of_answer = ended(alone.services.ledger)
+    with reviewer(alone, "Eve", JOBS_READ) as stranger:
+        assert 'href="../review/"' not in stranger.get("playground/").text
+        assert stranger.get("review/").status_code == 403
+    with reviewer(alone, "Ada", REVIEWS_READ) as reads:
+        assert reads.get("review/").url.path == "/console/review/progress/"
+        assert reads.get(f"review/{of_answer}/").status_code == 200
+        posts = ("decision", "comparison", "skip", "undo")
+        told = [reads.post(f"review/{of_answer}/{what}") for what in posts]
+        assert [(each.status_code, "reviews:write" in each.text) for each in told] == [(403, True)] * 4
+    with reviewer(alone, "Ada", REVIEWS_WRITE) as writes:
+        given, page = shown(writes)
+        assert given == of_answer
+        told = [writes.get(f"review/{of_held}/"), writes.post(f"review/{of_held}/comparison", data={"corrected": "x"})]
+        assert [(each.status_code, "reviews:texts" in each.text) for each in told] == [(403, True)] * 2
+        send(writes, given, page, "label", YES)
+        assert "reviews:texts" in shown(writes)[1]
+    with reviewer(alone, "Bob", REVIEWS_WRITE, REVIEWS_TEXTS) as both:
+        assert shown(both)[0] == of_held
+
+
+def test_another_tenants_items_are_not_found(alone: Gateway):
+    job_id, item_id = held(alone.services.ledger)
+    with reviewer(alone) as ada, reviewer(alone, "Ada", key=key_of(alone, "eve", tenant="b")) as eve:
+        _, page = shown(ada)
+        assert shown(eve)[0] == ""
+        assert "<bdi>held</bdi>" not in eve.get("review/progress/").text
+        told = [
+            eve.get(f"review/{item_id}/"),
+            send(eve, item_id, page, "release"),
+            *(eve.post(f"review/{item_id}/{what}", data={"lease": "1"}) for what in ("comparison", "skip", "undo")),
+            eve.get("review/x/"),
+        ]
+        assert [(each.status_code, SAID in each.text) for each in told] == [(404, False)] * 6
+    assert state_of(alone, job_id) == "held"
+
+
+def test_texts_of_an_item_are_never_markup(alone: Gateway):
+    citation = Citation(
+        number=1, document=PAYLOAD, section=PAYLOAD, start=0, stop=9, chunk="c", relevance=0.5, cited=True
+    )
+    grounding = Grounding(knowledge="mills", floor=0.2, citations=(citation,))
+    said = answer(f"[1] {PAYLOAD}", grounding=grounding)
+    asked = GenerationJob(
+        model="m", prompt=PAYLOAD, tenant="a",
+        criteria=[{"criterion": "rubric", "question": PAYLOAD, "name": "polite"}],
+    )  # fmt: skip
+    finding = Finding(category="email", detector=PAYLOAD, score=0.9, start=4, end=30, action="review")
+    verdict = ModerationVerdict(action="review", reason=PAYLOAD, findings=(finding,))
+    known = {"verdict": json.loads(verdict.model_dump_json())}
+    ledger = alone.services.ledger
+    _, of_answer = ended(ledger, asked=asked, shown=said, application=PAYLOAD)
+    _, of_held = held(ledger, asked=asked, event=Output(job_id="x", tenant="a", answer=said), known=known)
+    with reviewer(alone, PAYLOAD) as ada:
+        given, first = shown(ada)
+        assert given == of_held
+        compared = ada.post(f"review/{of_held}/comparison", data={"corrected": f"{PAYLOAD}!"}).text
+        send(ada, of_held, first, "withhold", {"note": PAYLOAD})
+        given, second = shown(ada)
+        assert given == of_answer
+        send(ada, of_answer, second, "label", {"criterion:polite": "yes"})
+        pages = [first, compared, second, *(ada.get(f"review/{each}/").text for each in (of_held, of_answer))]
+        pages += [ada.get("review/mine/").text, ada.get("review/progress/").text]
+    for page in pages:
+        assert "&lt;script&gt;alert(1)" in page
+        assert "<script>" not in page
+        assert "<img src=x" not in page
+    assert decisions(alone) == [(PAYLOAD, "withhold", 1), (PAYLOAD, "label", 1)]
+
+
+def test_an_empty_queue_says_what_to_do_first(alone: Gateway):
+    with reviewer(alone) as ada:
+        page = shown(ada)[1]
+        assert "reviews.toml" in page
+        ended(alone.services.ledger, made_at=alone.services.ledger.now())
+        _, page = shown(ada)
+        given, page = shown(ada)
+        told = send(ada, given, page, "label", YES).text
+        assert "reviews.toml" not in told.partition("No item waits for you")[2].partition("</section>")[0]
+        progress = ada.get("review/progress/").text
+        assert "<bdi>audit</bdi>" in progress
+        assert "<bdi>Ada</bdi>" in progress
+        assert "no item has labels of two people" in progress
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", "a"), ("a", ""), ("one two\nthree four", "one two\nthree five"), ("same", "same more"), ("x " * 5_000, "y"),
+     ("a b\n" * 5_000 + "end", "a b\n" * 4_999 + "end"), ("a\n" * 800, "b\n" * 900 + "a\n")],
+)  # fmt: skip
+def test_a_comparison_has_both_texts_whole(before: str, after: str):
+    found = changes(before, after)
+    assert "".join(piece.text for piece in found if piece.kind != "added") == before
+    assert "".join(piece.text for piece in found if piece.kind != "removed") == after
+    assert {piece.kind for piece in found} & {"added", "removed"}
