@@ -160,6 +160,15 @@ def test_the_same_form_sent_twice_decides_once(alone: Gateway):
     assert decisions(alone) == [("Ada", "label", 1)]
 
 
+def test_a_form_of_another_page_decides_nothing(alone: Gateway):
+    _, item_id = ended(alone.services.ledger)
+    with reviewer(alone) as ada:
+        _, page = shown(ada)
+        ada.headers["origin"] = "http://evil.example"
+        assert send(ada, item_id, page, "label", YES).status_code == 403
+    assert decisions(alone) == []
+
+
 def test_a_conflict_is_told_with_the_next_item(alone: Gateway):
     _, first = ended(alone.services.ledger, rank=2**50)
     _, second = ended(alone.services.ledger, rank=2**51)
@@ -234,12 +243,17 @@ def test_texts_of_an_item_are_never_markup(alone: Gateway):
         model="m", prompt=PAYLOAD, tenant="a",
         criteria=[{"criterion": "rubric", "question": PAYLOAD, "name": "polite"}],
     )  # fmt: skip
-    finding = Finding(category="email", detector=PAYLOAD, score=0.9, start=4, end=30, action="review")
+    finding = Finding(category="email", detector="d", score=0.9, start=4, end=30, action="review")
     verdict = ModerationVerdict(action="review", reason=PAYLOAD, findings=(finding,))
     known = {"verdict": json.loads(verdict.model_dump_json())}
     ledger = alone.services.ledger
     _, of_answer = ended(ledger, asked=asked, shown=said, application=PAYLOAD)
-    _, of_held = held(ledger, asked=asked, event=Output(job_id="x", tenant="a", answer=said), known=known)
+    _, of_held = held(
+        ledger,
+        asked=asked,
+        event=Output(job_id="2e77d044-127a-560f-a255-3eaecc840637", tenant="a", answer=said),
+        known=known,
+    )
     with reviewer(alone, PAYLOAD) as ada:
         given, first = shown(ada)
         assert given == of_held
