@@ -385,7 +385,7 @@ def labels_of_items(connection: Connection, tenant: str, since: int, most: int) 
         .order_by(labels.said_at.desc(), labels.id)
         .limit(most)
     )
-    return connection.execute(query).all()
+    return [*connection.execute(query)]
 
 
 MOST: Final = 1_000  # that are shown

@@ -338,8 +338,8 @@ def _candidates(person: Person, rule: str | None, *, held: bool) -> Select[Any]:
     # newest are read once and passed over quickly; each other item is asked for by itself.
     before = select(assigned.state).where(assigned.item_id == REVIEW_ITEMS.c.id, assigned.who == person.who)
     theirs = (assigned.tenant == person.tenant, assigned.who == person.who)
-    newest = select(assigned.item_id, assigned.state).where(*theirs).order_by(assigned.at.desc()).limit(_MOST_READ)
-    newest = newest.subquery("newest")
+    read = select(assigned.item_id, assigned.state).where(*theirs).order_by(assigned.at.desc()).limit(_MOST_READ)
+    newest = read.subquery("newest")
     seen = select(newest.c.item_id).where(newest.c.state != "leased")
     return (
         select(*_ITEM)
