@@ -219,7 +219,8 @@ def test_a_repetition_penalty_reaches_the_model(tiny: CTranslate2Generator) -> N
     assert words(0.5) < words(1) < words(2)
     plain, greedy = (one(tiny, ask("what is this?", max_tokens=60, repetition_penalty=each)) for each in (1, 1.3))
     assert plain != greedy
-    cold = {"temperature": 0.001, "max_tokens": 60, "repetition_penalty": 1.3}
+    # Two tokens may be so near to each other that a warmer choice takes the second one now and then.
+    cold = {"temperature": 0.00001, "max_tokens": 60, "repetition_penalty": 1.3}
     assert one(tiny, ask("what is this?", **cold)) == greedy
     assert one(tiny, ask("what is this?", seed=7, **cold)) == greedy
 
