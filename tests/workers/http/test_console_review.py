@@ -19,6 +19,7 @@ from headrace_schemas.grounding import Citation, Grounding
 from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.console.review import changes
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
 from headrace_workers.features.reviews.tables import REVIEW_DECISIONS
 
@@ -257,6 +258,7 @@ def test_texts_of_an_item_are_never_markup(alone: Gateway):
     with reviewer(alone, PAYLOAD) as ada:
         given, first = shown(ada)
         assert given == of_held
+        assert re.search('<mark class="found" title="email, found by d: review">', first)
         compared = ada.post(f"review/{of_held}/comparison", data={"corrected": f"{PAYLOAD}!"}).text
         send(ada, of_held, first, "withhold", {"note": PAYLOAD})
         given, second = shown(ada)
@@ -269,6 +271,21 @@ def test_texts_of_an_item_are_never_markup(alone: Gateway):
         assert "<script>" not in page
         assert "<img src=x" not in page
     assert decisions(alone) == [(PAYLOAD, "withhold", 1), (PAYLOAD, "label", 1)]
+
+
+def test_passages_are_shown_to_those_who_may_read_the_base(alone: Gateway):
+    chunk = NewChunk("c1", "", 0, 9, f"A mill. {PAYLOAD}", b"")
+    alone.services.ledger.of(KnowledgeBases).put(
+        NewDocument(tenant="a", knowledge="mills", name="mill.md", sha256="1", format="markdown", size=9,
+                    embedder="hash", chunks=[chunk])
+    )  # fmt: skip
+    citation = Citation(number=1, document="mill.md", start=0, stop=9, chunk="c1", relevance=0.5, cited=True)
+    said = answer("Water [1].", grounding=Grounding(knowledge="mills", floor=0.2, citations=(citation,)))
+    _, item_id = ended(alone.services.ledger, shown=said)
+    with reviewer(alone) as ada, reviewer(alone, "Bob", REVIEWS_WRITE) as bob:
+        pages = [each.get(f"review/{item_id}/").text for each in (ada, bob)]
+    assert [page.count("A mill. &lt;script&gt;") for page in pages] == [1, 0]
+    assert ['href="#passage-1">[1]</a>' in page for page in pages] == [True, True]
 
 
 def test_an_empty_queue_says_what_to_do_first(alone: Gateway):
