@@ -52,8 +52,8 @@ class Gateway:
     server: Server
 
     def key(self, tenant: str = "default", *scopes: Scope) -> str:
-        """A new key of a tenant, with these scopes or all."""
-        token, kept = new_key(tenant, "of a test", tuple(sorted(scopes or all_scopes())))
+        """A new key of a tenant, with these scopes or all, and without a name."""
+        token, kept = new_key(tenant, "", tuple(sorted(scopes or all_scopes())))
         self.services.ledger.of(ApiKeys).add(kept)
         return token.text
 

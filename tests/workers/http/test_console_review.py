@@ -30,7 +30,7 @@ YES = {"criterion:good": "yes"}
 @contextmanager
 def reviewer(gateway: Gateway, name: str = "Ada", *scopes: str, key: str | None = None) -> Iterator[httpx.Client]:
     """A browser of a person of the tenant `a`."""
-    with browser(gateway, key=key or key_of(gateway, "shared", *scopes), name=name) as client:
+    with browser(gateway, key=key or key_of(gateway, name, *scopes), name=name) as client:
         client.follow_redirects = True
         yield client
 
@@ -186,13 +186,21 @@ def test_a_conflict_is_told_with_the_next_item(alone: Gateway):
     assert decisions(alone) == []
 
 
-def test_two_people_who_share_a_key_get_different_items(alone: Gateway):
+def test_two_people_who_share_a_key_without_a_name_get_different_items(alone: Gateway):
     items = {ended(alone.services.ledger)[1] for _ in range(2)}
-    key = key_of(alone, "shared")
+    key = key_of(alone, "")
     with reviewer(alone, key=key) as ada, reviewer(alone, "Bob", key=key) as bob:
         given = [shown(each)[0] for each in (ada, bob, ada)]
     assert set(given) == items
     assert given[0] == given[2]
+
+
+def test_a_key_with_a_name_decides_under_it_whatever_its_holder_types(alone: Gateway):
+    ended(alone.services.ledger)
+    with reviewer(alone, "Ada", key=key_of(alone, "Bob")) as bob:
+        item_id, page = shown(bob)
+        assert send(bob, item_id, page, "label", YES).status_code == 200
+    assert {who for who, _, _ in decisions(alone)} == {"Bob"}
 
 
 def test_scopes_are_those_of_the_api(alone: Gateway):

@@ -36,7 +36,7 @@ def test_a_person_reviews_ten_items_by_keyboard(alone: Gateway, chromium: Browse
     asked = [ended(ledger, asked=two, rank=RANDOM)[1]]
     asked += [ended(ledger, shown=answer(f"Answer {n}"), rank=RANDOM + n)[1] for n in range(1, 7)]
     with opened(chromium, alone) as page:
-        begin(page, alone, key_of(alone, "shared"))
+        begin(page, alone, key_of(alone, ""))
         page.keyboard.press("?")
         page.get_by_role("heading", name="Keys").wait_for()
         page.keyboard.press("r")  # the list is open: nothing is released
@@ -76,7 +76,7 @@ def test_a_person_reviews_ten_items_by_keyboard(alone: Gateway, chromium: Browse
 def test_two_people_at_once_decide_about_different_items(alone: Gateway, chromium: Browser):
     for _ in range(4):
         ended(alone.services.ledger)
-    key = key_of(alone, "shared")
+    key = key_of(alone, "")
     with opened(chromium, alone) as ada, opened(chromium, alone) as bob:
         begin(ada, alone, key)
         begin(bob, alone, key, "Bob")
@@ -93,7 +93,7 @@ def test_payloads_in_an_item_stay_text(alone: Gateway, chromium: Browser):
     asked = GenerationJob(model="m", prompt=every, tenant="a")
     _, item_id = ended(alone.services.ledger, asked=asked, shown=answer(f"[1] {every}"))
     with opened(chromium, alone) as page:
-        begin(page, alone, key_of(alone, "shared"), name=PAYLOADS[0])
+        begin(page, alone, key_of(alone, ""), name=PAYLOADS[0])
         assert page.locator("#answer").text_content() == f"[1] {every}"
         _nothing_ran(page)
         press(page, "y")
@@ -107,7 +107,7 @@ def test_without_javascript_buttons_decide(alone: Gateway, chromium: Browser):
     held(alone.services.ledger)
     ended(alone.services.ledger)
     with opened(chromium, alone, java_script_enabled=False) as page:
-        begin(page, alone, key_of(alone, "shared"))
+        begin(page, alone, key_of(alone, ""))
         page.locator("summary", has_text="Correct it").click()
         page.get_by_label("Your version").fill("Write to us.")
         page.get_by_role("button", name="See what changes").click()

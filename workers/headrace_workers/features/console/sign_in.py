@@ -76,7 +76,13 @@ async def sign_in(request: Request, services: Wired) -> Response:
     name, key = " ".join(fields.get("name", "").split())[:_LONGEST_NAME], fields.get("key", "").strip()
     visitors = services.of(Visitors)
     if not name:
-        return page(request, "sign_in.html", status=400, name="", fault="Say your name: decisions are signed with it.")
+        return page(
+            request,
+            "sign_in.html",
+            status=400,
+            name="",
+            fault="Say your name: decisions are signed with it where the key has none.",
+        )
     try:
         secret = await visitors.sign_in(request, services, name, key)
     except Refusal as refusal:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace_workers.features.console.store import SESSION_MS, ConsoleSessions, Secret, Session
+from headrace_workers.features.console.store import SESSION_MS, UP, ConsoleSessions, Secret, Session
 from headrace_workers.http.caller import OPEN, Caller
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.services import Services
@@ -75,11 +75,14 @@ class Visitors:
         if session is None or (session.key_id == OPEN and session.run != self._run):
             return None
         try:
-            return replace(await services.keyring.holder(request, session.key_id), name=session.name)
+            holder = await services.keyring.holder(request, session.key_id)
         except Refusal as refusal:
             if refusal.why is Why.UNAUTHORIZED:
                 return None
             raise
+        # Whoever has a key with a name is that person, and nobody else: decisions are signed with it.
+        is_named = session.run != UP and holder.name not in ("", holder.key_id)
+        return holder if is_named else replace(holder, name=session.name)
 
     async def _session(self, services: Services, digest: str, polls: bool) -> Session | None:
         now = self._monotonic()
