@@ -194,7 +194,7 @@ def test_files_are_paged_in_order_of_time_and_none_is_passed_over(ledger, stores
 
 
 def test_a_store_that_nobody_uses_loses_its_documents(ledger, stores):
-    for knowledge, days in (("vs_1", 2), ("vs_2", 2), ("vs_3", None)):
+    for knowledge, days in (("vs_1", 2), ("vs_2", 2), ("vs_3", None), ("vs_4", 365)):
         create(stores, knowledge, expire_days=days)
         for n in range(3):
             ledger.of(KnowledgeBases).put(replace(document(f"file-{n:08x}", sha=str(n)), knowledge=knowledge))
@@ -202,7 +202,7 @@ def test_a_store_that_nobody_uses_loses_its_documents(ledger, stores):
     stores.used("t", "vs_2")
     assert [stores.expire(2), stores.expire(2), stores.expire(2)] == [2, 1, 0]
     assert {each.id: (each.documents, each.expired) for each in stores.stores("t")} == {
-        "vs_1": (0, True), "vs_2": (3, False), "vs_3": (3, False),
+        "vs_1": (0, True), "vs_2": (3, False), "vs_3": (3, False), "vs_4": (3, False),
     }  # fmt: skip
     assert stores.store("t", "vs_2").expires_at > stores.store("t", "vs_2").used_at
     stores.used("t", "vs_1")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, and_, cast, delete, func, or_, select, update
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_schemas.grounding import FILE_DOCUMENT
@@ -164,7 +164,7 @@ def expire_stores(connection: Connection, limit: int) -> int:
     late = and_(
         STORES.c.expire_days.is_not(None),
         STORES.c.expired_at.is_(None),
-        STORES.c.used_at + STORES.c.expire_days * _A_DAY_MS <= now_ms(),
+        STORES.c.used_at + cast(STORES.c.expire_days, BigInteger) * _A_DAY_MS <= now_ms(),  # 25 days in ms are a bigint
     )
     connection.execute(update(STORES).where(late).values(expired_at=now_ms()))
     query = (
