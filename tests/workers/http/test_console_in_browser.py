@@ -26,7 +26,6 @@ from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.console import commands, store
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `pip install playwright`")
 Browser, Page = Any, Any
 _WAIT: Final = 120_000  # ms, for a busy machine
 _PICTURES: Final = Path(__file__).parents[3] / "docs" / "pictures"
@@ -68,6 +67,8 @@ PAYLOADS: Final = (
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Chromium, without a window."""
+    reason = "playwright is not installed: `pip install playwright`"
+    sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("Chromium is not installed: `apt-get install chromium`")
