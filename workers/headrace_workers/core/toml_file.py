@@ -13,6 +13,12 @@ _QUOTES = ('"""', "'''")
 _HEADER = re.compile(r"\s*(\[{1,2}[^\n]*?\]{1,2})\s*(?:#.*)?$")
 
 
+def fault_at(named: str, line: int | None, keys: Keys, reason: str) -> str:
+    """Return the message of a fault in a file: its name, the line, the key (lists count from 1), and the reason."""
+    subject = "".join(f" {key + 1}" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+    return f"{named}{'' if line is None else f', line {line}'}: {subject + ': ' if subject else ''}{reason}"
+
+
 def line_of(text: str, keys: Keys) -> int | None:
     """Return the line (from 1) in which this key, or the nearest key around it, gets its value; None without one."""
     best, nearest = None, 0

@@ -19,7 +19,7 @@ from headrace_schemas.model import Value
 from headrace_schemas.reasons import first_problem
 from headrace_schemas.review import ApplicationReview, place_of_second
 from headrace_workers.core.templates import RESERVED, Template, WrongTemplate
-from headrace_workers.core.toml_file import Keys, line_of, to_toml
+from headrace_workers.core.toml_file import Keys, fault_at, line_of, to_toml
 from headrace_workers.features.applications.definition import (
     Definition,
     Problem,
@@ -81,8 +81,7 @@ def _located(path: Path, text: str, wrong: _Wrong) -> str:
         # A text of several lines begins behind its quotes, or in the next line.
         opened = re.search("(?:\"\"\"|''')(.*)", text.split("\n")[line - 1])
         line += wrong.line - (1 if opened is None or opened[1] else 0) if opened else 0
-    subject = "".join(f" {key + 1}" if isinstance(key, int) else f".{key}" for key in wrong.keys).lstrip(".")
-    return f"{path}{'' if line is None else f', line {line}'}: {subject + ': ' if subject else ''}{wrong}"
+    return fault_at(str(path), line, wrong.keys, str(wrong))
 
 
 class _Reader:

@@ -28,7 +28,7 @@ from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.console.connections import ConsoleReads
 from headrace_workers.features.console.frame import PART, SignedInRoute, go_to, page, visitor_of
 from headrace_workers.features.console.job_lists import ENDED, STATES, UNFINISHED, JobFilter, JobList, JobLists, Place
-from headrace_workers.features.console.playground import Asked, address_of, shown, texts_of_passages
+from headrace_workers.features.console.playground import Asked, address_of, answer_of, shown, texts_of_passages
 from headrace_workers.features.console.sign_in import form_of
 from headrace_workers.features.console.visitors import CONSOLE
 from headrace_workers.features.jobs.api.jobs import is_over
@@ -102,7 +102,8 @@ async def _asked(services: Services, caller: Caller, found: Seen) -> tuple[Asked
     elif found.standing.refused is not None:
         receipt = Receipt(found.standing.refused)
     generation = job if isinstance(job, GenerationJob) else None
-    texts = await texts_of_passages(services, caller, receipt) if found.standing.tenant == caller.tenant else {}
+    is_own = found.standing.tenant == caller.tenant
+    texts = await texts_of_passages(services, caller, answer_of(receipt)) if is_own else {}
     return Asked(found.job_id, found.standing, generation, receipt, texts), job
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import Query, Request
 from starlette.responses import Response
 
-from headrace_schemas import GenerationJob, Result
+from headrace_schemas import Answer, GenerationJob, Result
 from headrace_schemas.codec import decode_job
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.cli.receipts import Receipt, moderation, passages
@@ -81,12 +81,16 @@ async def asked(services: Services, caller: Caller, job_id: str) -> Asked:
         receipt = None if row.end is None else Receipt.decode(*row.end)
     elif standing.refused is not None:
         receipt = Receipt(standing.refused)
-    return Asked(job_id, standing, job, receipt, await texts_of_passages(services, caller, receipt))
+    return Asked(job_id, standing, job, receipt, await texts_of_passages(services, caller, answer_of(receipt)))
 
 
-async def texts_of_passages(services: Services, caller: Caller, receipt: Receipt | None) -> Mapping[str, str]:
+def answer_of(receipt: Receipt | None) -> Answer | None:
+    """Return the answer of a receipt, if there is one."""
+    return receipt.event.answer if receipt is not None and isinstance(receipt.event, Result) else None
+
+
+async def texts_of_passages(services: Services, caller: Caller, answer: Answer | None) -> Mapping[str, str]:
     """Return the texts that an answer was given, by their keys, as far as the caller may read them."""
-    answer = receipt.event.answer if receipt is not None and isinstance(receipt.event, Result) else None
     if answer is None or answer.grounding is None or not answer.grounding.citations or not caller.may(KNOWLEDGE_READ):
         return {}
     keys = {each.chunk: each.document for each in answer.grounding.citations}

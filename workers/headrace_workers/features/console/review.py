@@ -14,11 +14,10 @@ from starlette.responses import Response
 from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_workers.features.console.connections import ConsoleReads
 from headrace_workers.features.console.frame import SignedInRoute, go_to, page, visitor_of
+from headrace_workers.features.console.playground import texts_of_passages
 from headrace_workers.features.console.receipt import STAGES, Mark, Piece, doubted, judgements, moderated, pieces
 from headrace_workers.features.console.sign_in import form_of
 from headrace_workers.features.console.visitors import CONSOLE
-from headrace_workers.features.knowledge.feature import KNOWLEDGE_READ
-from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
 from headrace_workers.features.reviews.api import checked_id, person_of
 from headrace_workers.features.reviews.decision import Conflict, Decision, decision_of
@@ -89,15 +88,6 @@ def _answer(view: ShownItem) -> Sequence[Piece]:
     return pieces(view.answer, found, frozenset(each.number for each in view.citations))
 
 
-async def _passages(services: Services, caller: Caller, item: Item) -> Mapping[str, str]:
-    """Return the texts of an item's passages by their keys, as far as the caller may read them."""
-    answer = None if item.content is None else item.content.answer
-    if answer is None or answer.grounding is None or not answer.grounding.citations or not caller.may(KNOWLEDGE_READ):
-        return {}
-    keys = {each.chunk: each.document for each in answer.grounding.citations}
-    return await services.ask(services.ledger.of(KnowledgeBases).texts, caller.tenant, answer.grounding.knowledge, keys)
-
-
 async def _progress(services: Services, caller: Caller) -> Progress:
     reads = services.of(ConsoleReads)
     return await reads.ask(services.timeouts.ledger, reads.ledger.of(ReviewProgress).of, caller.tenant)
@@ -141,7 +131,7 @@ async def _show(
         answer=_answer(view),
         verdict_text=None if view.verdict_text is None else pieces(view.verdict_text, _held_marks(view)),
         judgements=judgements(view.scores),
-        passages=await _passages(services, caller, item),
+        passages=await texts_of_passages(services, caller, None if item.content is None else item.content.answer),
         corrected=view.answer if corrected is None else corrected,
         compared=compared,
     )

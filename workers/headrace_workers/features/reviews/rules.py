@@ -143,7 +143,7 @@ def parse_rules(data: bytes, named: str) -> ReviewRules:
     """Return the rules in a file of this name. Raise ConfigurationError: file, line, what is wrong, what to do."""
     import tomllib
 
-    from headrace_workers.core.toml_file import line_of
+    from headrace_workers.core.toml_file import fault_at, line_of
 
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
@@ -155,10 +155,7 @@ def parse_rules(data: bytes, named: str) -> ReviewRules:
     try:
         return _checked(document)
     except _Wrong as wrong:
-        line = line_of(text, wrong.keys)
-        subject = "".join(f" {key + 1}" if isinstance(key, int) else f".{key}" for key in wrong.keys).lstrip(".")
-        at = "" if line is None else f", line {line}"
-        raise ConfigurationError(f"{named}{at}: {subject + ': ' if subject else ''}{wrong}") from None
+        raise ConfigurationError(fault_at(named, line_of(text, wrong.keys), wrong.keys, str(wrong))) from None
 
 
 def _checked(document: Mapping[str, Any]) -> ReviewRules:
