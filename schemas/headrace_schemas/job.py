@@ -126,6 +126,32 @@ class Job(Value):
         return derive_job_id(self.tenant, self.idempotency_key or event_id)
 
 
+class ModelJob(Job):
+    """Fields of a job that asks a model, or several of which each answers where those before it cannot."""
+
+    model: Annotated[
+        ModelChain | None,
+        Field(
+            description="A model that is served, by its alias; or a list of them, each of which answers where those "
+            "before it cannot."
+        ),
+    ] = None
+    fallback_on_refusal: Annotated[
+        bool,
+        Field(description="True to ask the next model of the chain where a provider's policy withholds its answer."),
+    ] = False
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Return the models that may answer, in the order in which they are asked."""
+        return (self.model,) if isinstance(self.model, str) else self.model or ()
+
+    @property
+    def first_model(self) -> str:
+        """Return the model that is asked first."""
+        return self.model if isinstance(self.model, str) else (self.model or ("",))[0]
+
+
 class JudgedJob(Job):
     """Fields of a job whose output may be judged."""
 
@@ -175,7 +201,7 @@ def _problem(kind: str | PydanticCustomError, location: tuple[int | str, ...], v
     return ValidationError.from_exception_data("GenerationJob", [details])
 
 
-class GenerationJob(JudgedJob):
+class GenerationJob(ModelJob, JudgedJob):
     """Ask a model for an answer: either `prompt` (one user turn) or `messages` (a conversation)."""
 
     model: Annotated[
@@ -249,10 +275,6 @@ class GenerationJob(JudgedJob):
         Field(description="What to do if no passage is relevant enough. By default `abstain`. Needs `knowledge`."),
     ] = None
 
-    fallback_on_refusal: Annotated[
-        bool,
-        Field(description="True to ask the next model of the chain where a provider's policy withholds its answer."),
-    ] = False
     min_quality: Annotated[
         MinQuality | None,
         Field(description="The least score by one of the criteria. Such an answer never comes from the cache."),
@@ -323,14 +345,9 @@ class GenerationJob(JudgedJob):
             )
 
     @property
-    def chain(self) -> tuple[str, ...]:
-        """Return the models that may answer, in the order in which they are asked."""
-        return (self.model,) if isinstance(self.model, str) else self.model or ()
-
-    @property
     def first_model(self) -> str:
         """Return the model that is asked first; the application, while the job is not resolved."""
-        return self.model if isinstance(self.model, str) else (self.model or (self.application or "",))[0]
+        return super().first_model or self.application or ""
 
     @property
     def offer(self) -> Offer:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from headrace_schemas import GenerationJob, Message
+from headrace_schemas import Message
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import type_of
+from headrace_schemas.job import ModelJob
 from headrace_schemas.tool import NO_TOOLS, Offer
 from headrace_workers.core.environment import SettingsOf
 from headrace_workers.core.feature import Feature, installed
@@ -215,7 +216,7 @@ class AdmissionRules:
         """
         if wanted is not None and self.resolver is not None:
             job = self.resolver.resolve(job, wanted, found.get(wanted))
-        if isinstance(job, GenerationJob) and isinstance(job.model, str):
+        if isinstance(job, ModelJob) and isinstance(job.model, str):
             chain = self.models.chain(job.model)
             job = job if chain is None else job.model_copy(update={"model": chain})
         price = self.pipeline.prices.price
@@ -228,19 +229,19 @@ class AdmissionRules:
         """
         context: dict[str, Any] = {}
         first = job = resolved.job
-        if isinstance(job, GenerationJob) and not isinstance(job.model, str):
-            context = pin(self._links(job, tokens))
+        if isinstance(job, ModelJob) and not isinstance(job.model, str):
+            context = pin(self._links(job, job.chain, tokens))
             first = with_chain(job, context)
         route = self.route(job_id, first)
-        if isinstance(job, GenerationJob) and route.model is not None:
+        if isinstance(job, ModelJob) and route.model is not None:
             tokens = tokens_with(route.model, job.first_model, tokens, context)
         call = self.pipeline.first_call(route, job_id, first, ReadBytes(read_bytes), resolved.prices)
         return FirstStep(route, tokens, pack(routed(context, call if route.model else None), ()), call)
 
-    def _links(self, job: GenerationJob, tokens: int) -> list[Link]:
+    def _links(self, job: Job, chain: Sequence[str], tokens: int) -> list[Link]:
         """Return the chain of a job whose first model can take it. Another that cannot is skipped, and says why."""
-        links = [Link(job.first_model, tokens)]
-        for model in job.chain[1:]:
+        links = [Link(chain[0], tokens)]
+        for model in chain[1:]:
             alone = job.model_copy(update={"model": model})
             try:
                 links.append(Link(model, self.examine(alone)))

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, Literal
 
-from headrace_schemas import Category, GenerationJob, HeadraceError
+from headrace_schemas import Category, HeadraceError
 from headrace_schemas.errors import EndCode, PromptTooLong, ProviderNotAllowed
 from headrace_schemas.events import Attempt
-from headrace_schemas.job import Lane
+from headrace_schemas.job import Lane, ModelJob
 from headrace_schemas.limits import MAX_ATTEMPTS, MAX_SHORT_TEXT
 from headrace_workers.core.ledger.outcome import UNSAID_SECONDS, ProviderBusy
 from headrace_workers.core.pipeline.task import Job
@@ -66,7 +66,7 @@ def with_chain(job: Job, context: Mapping[str, Any]) -> Job:
 
 def next_in_chain(job: Job, tried: str) -> str | None:
     """Return the model of a job's chain after the one that was tried; None after the last."""
-    if not isinstance(job, GenerationJob) or isinstance(job.model, str):
+    if not isinstance(job, ModelJob) or isinstance(job.model, str):
         return None
     chain = job.chain
     behind = chain[chain.index(tried) + 1 :] if tried in chain else ()
@@ -156,7 +156,7 @@ class Decision:
 
 def attempt_of(error: HeadraceError, model: str, job: Job, *, waited: float = 0.0) -> FailedAttempt:
     """Return the attempt of a model that failed with this error."""
-    refused = isinstance(error, ProviderRefuses) and isinstance(job, GenerationJob) and job.fallback_on_refusal
+    refused = isinstance(error, ProviderRefuses) and isinstance(job, ModelJob) and job.fallback_on_refusal
     return FailedAttempt(
         model=model,
         category=error.category,

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.errors import ConfigurationError
-from headrace_schemas.job import JudgedJob, Lane
+from headrace_schemas.job import JudgedJob, Lane, ModelJob
 from headrace_workers.core.ledger.charges import NextCall, NoPrices, Price, Prices
 from headrace_workers.core.ledger.outcome import Outcome
 from headrace_workers.core.pipeline.chain import Decision, FailedAttempt, decide_next
@@ -171,7 +171,7 @@ class Pipeline:
         models = {stage.model("", job, self._judge_model) for stage in self._of_models}  # all, for every draw
         if isinstance(job, JudgedJob) and job.criteria:
             models.update(job.judge_models)
-        if isinstance(job, GenerationJob):
+        if isinstance(job, ModelJob):
             models.update(job.chain)
         return frozenset({model for model in models if model is not None})
 

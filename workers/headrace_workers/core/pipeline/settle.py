@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from headrace_schemas import Category, GenerationJob, JobHeld, Moderated, Output, Result, StageRecord, Topic
+from headrace_schemas import Category, JobHeld, Moderated, Output, Result, StageRecord, Topic
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.errors import EndCode
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import Attempt, Cost, JobEvent
+from headrace_schemas.job import ModelJob
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.core.identity import held_id, said_id
 from headrace_workers.core.ledger.charges import Bill, Charge, NextCall, context_of, not_made, routed
@@ -263,7 +264,7 @@ def _next(
 
 def _tokens(row: StepRow, task: Task, done: Done, model: str | None) -> int:
     """Return what the job costs from here on, with the model that it goes to."""
-    if model is None or not isinstance(task.job, GenerationJob):
+    if model is None or not isinstance(task.job, ModelJob):
         return row.tokens if done.tokens is None else done.tokens
     if done.tokens is not None:
         return tokens_with(model, task.job.first_model, done.tokens, task.context)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Sampling, Usage
 from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed, Unparsable
 from headrace_schemas.events import Attempt
+from headrace_schemas.job import ModelJob
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS, MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Signal, Wait
@@ -67,7 +68,7 @@ class AttemptTooLong(HeadraceError):
 
 def decision_on(task: Task, error: HeadraceError, model: str) -> Decision:
     """Return who answers a task next, after this failure of a model. A retry is bounded when the step is settled."""
-    chain = task.job.chain if isinstance(task.job, GenerationJob) else ()
+    chain = task.job.chain if isinstance(task.job, ModelJob) else ()
     left = None if task.seconds_left is None else max(_LEAST_SECONDS, task.seconds_left)
     opens_in = (error.after or inf) if isinstance(error, BreakerIsOpen) else 0.0
     attempt = attempt_of(error, model, task.job, waited=task.waited)
@@ -127,7 +128,7 @@ def fields_of(task: Task, answer: Answer, ms: float) -> dict[str, object]:
 
 
 def _because(task: Task, model: str) -> str | None:
-    if not isinstance(task.job, GenerationJob) or model not in task.job.chain:
+    if not isinstance(task.job, ModelJob) or model not in task.job.chain:
         return None
     links = links_in(task.context)
     ahead = [link.model for link in links][: [link.model for link in links].index(model)] if links else []

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
 from headrace_schemas.errors import Unparsable
+from headrace_schemas.job import ModelJob
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat
 from headrace_schemas.reasons import reason_of
@@ -109,7 +110,7 @@ def _is_patient(task: Task, model: str) -> bool:
 
 
 def _share(task: Task, model: str) -> float | None:
-    if task.seconds_left is None or not isinstance(task.job, GenerationJob):
+    if task.seconds_left is None or not isinstance(task.job, ModelJob):
         return None
     return share_of(task.job.chain, model, task.seconds_left)
 
@@ -257,13 +258,13 @@ def _not_a_generation(task: Task) -> Outcome:
 
 
 def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
-    """Return the model that a generation job names; None for other jobs."""
-    return job.first_model if isinstance(job, GenerationJob) else None
+    """Return the model that a job asks first; None for a job that asks none."""
+    return job.first_model if isinstance(job, ModelJob) else None
 
 
 def own_chain(job: Job) -> tuple[str, ...]:
-    """Return the models that may answer a generation job, in order; none of other jobs."""
-    return job.chain if isinstance(job, GenerationJob) else ()
+    """Return the models that may answer a job, in order; none for a job that asks none."""
+    return job.chain if isinstance(job, ModelJob) else ()
 
 
 def sampling_group(job: Job, job_id: str) -> str:
