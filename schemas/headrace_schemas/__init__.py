@@ -20,11 +20,13 @@ from headrace_schemas.criteria import (
     Rubric,
     TokenF1,
 )
+from headrace_schemas.decision import Choice, Predicate, ScaleQuestion
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
 from headrace_schemas.events import (
     Answer,
     DeadLetter,
+    Decisions,
     Embedding,
     JobCancelled,
     JobHeld,
@@ -36,7 +38,15 @@ from headrace_schemas.events import (
     StageRecord,
     Usage,
 )
-from headrace_schemas.job import CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob, Sampling
+from headrace_schemas.job import (
+    CancelJob,
+    DecisionJob,
+    EmbeddingJob,
+    EvaluationJob,
+    GenerationJob,
+    ModerationJob,
+    Sampling,
+)
 from headrace_schemas.message import Message
 from headrace_schemas.min_quality import MinQuality
 from headrace_schemas.moderation import Finding, ModerationVerdict
@@ -48,11 +58,14 @@ __all__ = [
     "Bleu",
     "CancelJob",
     "Category",
+    "Choice",
     "ChrF",
     "Contains",
     "Cosine",
     "Criterion",
     "DeadLetter",
+    "DecisionJob",
+    "Decisions",
     "Embedding",
     "EmbeddingJob",
     "Envelope",
@@ -80,11 +93,13 @@ __all__ = [
     "NotJudged",
     "Output",
     "Pairwise",
+    "Predicate",
     "Regex",
     "Result",
     "Rouge",
     "Rubric",
     "Sampling",
+    "ScaleQuestion",
     "Score",
     "StageRecord",
     "TokenF1",

@@ -10,7 +10,15 @@ from headrace_schemas.application_events import ApplicationLabelled
 from headrace_schemas.budget import BudgetReached
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.events import DeadLetter, JobCancelled, JobEvent, JobHeld, JobKind, Moderated, Output, Result
-from headrace_schemas.job import AnyJob, CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
+from headrace_schemas.job import (
+    AnyJob,
+    CancelJob,
+    DecisionJob,
+    EmbeddingJob,
+    EvaluationJob,
+    GenerationJob,
+    ModerationJob,
+)
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.review import Review, ReviewDecided
@@ -45,6 +53,7 @@ EVENTS: Final = (
     EventType("headrace.job.evaluation.v1", EvaluationJob, Topic.EVALUATION),
     EventType("headrace.job.embedding.v1", EmbeddingJob, Topic.EMBEDDING),
     EventType("headrace.job.moderation.v1", ModerationJob, Topic.MODERATION),
+    EventType("headrace.job.decision.v1", DecisionJob, Topic.DECISION),
     EventType("headrace.job.cancel.v1", CancelJob, Topic.CANCELLATION),
     EventType("headrace.review.v1", Review, Topic.REVIEWS),
     EventType("headrace.output.v1", Output, Topic.OUTPUTS),
@@ -70,6 +79,7 @@ _KINDS: Final[dict[type[Event], JobKind]] = {
     EvaluationJob: "evaluation",
     EmbeddingJob: "embedding",
     ModerationJob: "moderation",
+    DecisionJob: "decision",
 }
 _BY_KIND: Final[dict[str, EventType]] = {kind: _BY_CLASS[cls] for cls, kind in _KINDS.items()}
 

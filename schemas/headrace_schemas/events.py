@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NoReturn, Self
 from pydantic import Field, model_validator
 
 from headrace_schemas.application import ApplicationVersion
+from headrace_schemas.decision import MAX_QUESTIONS, DecisionAnswer
 from headrace_schemas.errors import Category, EndCode, NoAnswer, Unparsable
 from headrace_schemas.grounding import Grounding
 from headrace_schemas.limits import (
@@ -38,7 +39,7 @@ from headrace_schemas.topics import ABOUT_JOBS
 
 JobId = Annotated[str, Field(min_length=36, max_length=36)]
 Milliseconds = Annotated[float, Field(ge=0)]
-JobKind = Literal["generation", "evaluation", "embedding", "moderation"]
+JobKind = Literal["generation", "evaluation", "embedding", "moderation", "decision"]
 FinishReason = Literal["stop", "length", "abstained", "tool_calls"]
 
 
@@ -107,6 +108,22 @@ class Cost(OutgoingValue):
     models: Annotated[tuple[ModelCost, ...], Field(max_length=MAX_COSTED, description="The cost by model.")] = ()
 
 
+# Fields of all that a model of a job's chain made.
+_Model = Annotated[Alias, Field(description="The model that answered.")]
+_Quantization = Annotated[Name, Field(description="The number format of its weights.")]
+_Usage = Annotated[Usage, Field(description="Tokens of the job.")]
+_Provider = Annotated[
+    Name | None, Field(description="Who runs the machine that answered; absent for your own machines.")
+]
+_ReturnedModel = Annotated[ShortText | None, Field(description="The name under which the provider answered.")]
+_Fingerprint = Annotated[ShortText | None, Field(description="The version of the model that the provider names.")]
+_Attempts = Annotated[
+    tuple[Attempt, ...],
+    Field(max_length=MAX_ATTEMPTS, description="All calls of models for this answer, if there was more than one."),
+]
+_Because = Annotated[ShortText | None, Field(description="Why this model answered, if another was asked first.")]
+
+
 class Answer(OutgoingValue):
     """A model's answer: its text, why it ended, the model and the usage. Each event carries it whole.
 
@@ -120,23 +137,14 @@ class Answer(OutgoingValue):
         tuple[ToolCall, ...],
         Field(max_length=MAX_CALLS, description="The calls of tools that the model asks for."),
     ] = ()
-    model: Annotated[Alias, Field(description="The model that answered.")]
-    quantization: Annotated[Name, Field(description="The number format of its weights.")]
-    usage: Annotated[Usage, Field(description="Tokens of the job.")]
-    provider: Annotated[
-        Name | None, Field(description="Who runs the machine that answered; absent for your own machines.")
-    ] = None
-    returned_model: Annotated[ShortText | None, Field(description="The name under which the provider answered.")] = None
-    fingerprint: Annotated[ShortText | None, Field(description="The version of the model that the provider names.")] = (
-        None
-    )
-    attempts: Annotated[
-        tuple[Attempt, ...],
-        Field(max_length=MAX_ATTEMPTS, description="All calls of models for this answer, if there was more than one."),
-    ] = ()
-    because: Annotated[ShortText | None, Field(description="Why this model answered, if another was asked first.")] = (
-        None
-    )
+    model: _Model
+    quantization: _Quantization
+    usage: _Usage
+    provider: _Provider = None
+    returned_model: _ReturnedModel = None
+    fingerprint: _Fingerprint = None
+    attempts: _Attempts = ()
+    because: _Because = None
     recall: Annotated[Recall | None, Field(description="The cache lookup, if the job asked for the cache.")] = None
     grounding: Annotated[Grounding | None, Field(description="The passages, if the job named a knowledge base.")] = None
     by_person: Annotated[
@@ -321,11 +329,29 @@ class Embedding(OutgoingValue):
         return struct.unpack(f"<{len(data) // 4}f", data)
 
 
+class Decisions(OutgoingValue):
+    """The answers to the questions of a decision job, in their order, the model and the usage."""
+
+    model: _Model
+    quantization: _Quantization
+    usage: _Usage
+    provider: _Provider = None
+    returned_model: _ReturnedModel = None
+    fingerprint: _Fingerprint = None
+    attempts: _Attempts = ()
+    because: _Because = None
+    answers: Annotated[
+        tuple[DecisionAnswer, ...],
+        Field(max_length=MAX_QUESTIONS, description="One answer a question, in the order of the questions."),
+    ]
+
+
 class Result(JobEvent):
     """The receipt: the end of a job that was answered. `blocked` means that moderation withheld the text.
 
     A result of an evaluation job has no answer and no moderation of its own: only the judge's verdict. That of an
-    embedding job has its `embedding`; that of a moderation job, which is `completed` whatever was found, `moderation`.
+    embedding job has its `embedding`; that of a decision job its `decisions`; that of a moderation job, which is
+    `completed` whatever was found, `moderation`.
     """
 
     status: Annotated[Literal["completed", "blocked"], Field(description="`blocked`: moderation withheld the text.")]
@@ -343,6 +369,7 @@ class Result(JobEvent):
     answer: Annotated[Answer | None, Field(description="The answer, of a generation job.")] = None
     moderation: Annotated[ModerationVerdict | None, Field(description="The decision of moderation.")] = None
     embedding: Annotated[Embedding | None, Field(description="The vector, of an embedding job.")] = None
+    decisions: Annotated[Decisions | None, Field(description="The answers, of a decision job.")] = None
     # Without a validator: the import would build it.
     judge: Annotated[JudgeVerdict, Field(description="The scores.")] = JudgeVerdict.model_construct()
     seen_by: Annotated[

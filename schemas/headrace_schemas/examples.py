@@ -8,6 +8,7 @@ from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Ord
 from headrace_schemas.budget import BudgetReached
 from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import ChrF, Contains, Length, Pairwise, Rubric, Uncertain
+from headrace_schemas.decision import Choice, ChoiceOption, Level, Predicate, ScaleQuestion
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Category
 from headrace_schemas.event_types import Event, EventType, known_types, type_of
@@ -29,6 +30,7 @@ from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import (
     AnyJob,
     CancelJob,
+    DecisionJob,
     EmbeddingJob,
     EvaluationJob,
     GenerationJob,
@@ -157,6 +159,31 @@ _EVENTS: Final[tuple[Event, ...]] = (
         tenant=_TENANT,
         idempotency_key="review-4711",
         input="Write to ann@headrace.io: the flour was good.",
+        metadata={"order": "4711"},
+    ),
+    DecisionJob(
+        tenant=_TENANT,
+        idempotency_key="triage-4711",
+        model=(_MODEL, "larger-model"),
+        input="The flour has not arrived, and the bakery opens at five!",
+        questions=(
+            Predicate(type="predicate", name="urgent", instructions="Is it urgent?"),
+            Choice(
+                type="choice",
+                name="queue",
+                instructions="Which team should read this?",
+                choices=(
+                    ChoiceOption(value="delivery", description="Late, lost or damaged goods."),
+                    ChoiceOption(value="billing"),
+                    ChoiceOption(value=False, description="No team of ours."),
+                ),
+            ),
+            ScaleQuestion(
+                type="score",
+                instructions="How angry is the writer?",
+                levels=(Level(label="calm"), Level(label="annoyed"), Level(label="furious")),
+            ),
+        ),
         metadata={"order": "4711"},
     ),
     CancelJob(job_id=_JOB_ID, tenant=_TENANT, reason="the customer has left"),

@@ -1,4 +1,4 @@
-"""Requests of a producer: generation, evaluation, embedding, moderation and cancellation."""
+"""Requests of a producer: generation, evaluation, embedding, moderation, decision and cancellation."""
 
 import uuid
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from headrace_schemas.application import LedgerResolution, Variables
 from headrace_schemas.attributes import Filter
 from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import Criterion, Pairwise, Rubric
+from headrace_schemas.decision import MAX_LABELS, MAX_QUESTIONS, Question, labels_of
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import (
     FAIL_FAST,
@@ -140,6 +141,10 @@ class ModelJob(Job):
         bool,
         Field(description="True to ask the next model of the chain where a provider's policy withholds its answer."),
     ] = False
+
+    def _check_models(self) -> None:
+        if isinstance(self.model, tuple) and len(set(self.model)) < len(self.model):
+            raise ValueError("model names a model twice: name each once")
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -306,11 +311,11 @@ class GenerationJob(ModelJob, JudgedJob):
         if self.model is None:
             if self.application is None:
                 raise _problem("missing", ("model",))
-        elif len(set(self.model)) < len(self.model):
-            raise ValueError("model names a model twice: name each once")
-        elif self.application is not None:
+            return
+        self._check_models()
+        if self.application is not None:
             raise ValueError("both model and application are given: a job takes one of them")
-        elif self.variables and self.resolution is None:
+        if self.variables and self.resolution is None:
             raise ValueError("variables are given with a list of models: they are for an application")
 
     @field_validator("messages")
@@ -416,7 +421,53 @@ class ModerationJob(Job):
     model: Annotated[Alias | None, Field(description=f"`{POLICY_MODEL}`, which you may leave out.")] = None
 
 
-AnyJob = GenerationJob | EvaluationJob | EmbeddingJob | ModerationJob
+class DecisionJob(ModelJob):
+    """Ask a model questions about one input: it answers each with probabilities, and writes no text."""
+
+    model: Annotated[
+        ModelChain,
+        Field(
+            description="A model that is served, by its alias; or a list of them, each of which answers where those "
+            "before it cannot."
+        ),
+    ]
+    input: Annotated[NonEmptyText | None, Field(description="The text that the questions are about.")] = None
+    messages: Annotated[
+        tuple[Message, ...],
+        Field(max_length=MAX_MESSAGES, description="A conversation that the questions are about, instead of `input`."),
+        FAIL_FAST,
+    ] = ()
+    questions: Annotated[
+        tuple[Question, ...],
+        Field(min_length=1, max_length=MAX_QUESTIONS, description="The questions. Each is answered by itself."),
+        FAIL_FAST,
+    ]
+    screen: Annotated[
+        bool | None,
+        Field(description="Whether the input is moderated before a model runs. By default as `HEADRACE_SCREEN` says."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        self._check_models()
+        if (self.input is None) == (not self.messages):
+            raise ValueError("give either input or messages: the questions are about one of them")
+        names = [each.name for each in self.questions if each.name is not None]
+        if len(set(names)) < len(names):
+            raise ValueError("questions have a name twice: give each its own")
+        if (labels := sum(map(labels_of, self.questions))) > MAX_LABELS:
+            raise ValueError(
+                f"questions have {labels:,} choices and levels in all, and {MAX_LABELS:,} at most: send several jobs"
+            )
+        return self
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """Return the messages, or the input as one user message."""
+        return self.messages or (Message(role="user", content=self.input or ""),)
+
+
+AnyJob = GenerationJob | EvaluationJob | EmbeddingJob | ModerationJob | DecisionJob
 
 
 class CancelJob(Value):

@@ -27,8 +27,8 @@ _WRITTEN: Final = {"type": "object", "required": ["text"], "properties": {"text"
 _WITHHELD: Final = {"type": "object", "properties": {"text": _NULL}}
 
 # Checks of the models' validators beyond single fields, as far as JSON Schema can say them. It cannot that `max_words`
-# is not below `min_words`, which of the criteria a doubt or a floor may be about, and what a JSON Schema may be: the
-# descriptions do.
+# is not below `min_words`, which of the criteria a doubt or a floor may be about, which values of a list differ, and
+# what a JSON Schema may be: the descriptions do.
 _RULES: Final[dict[str, dict[str, Any]]] = {
     "GenerationJob": {
         "allOf": [
@@ -66,6 +66,12 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
             ]
         },
         "then": {"required": ["knowledge"], "properties": {"knowledge": _TEXT}},
+    },
+    "DecisionJob": {
+        "oneOf": [
+            _when("Text", "input", input=_TEXT, messages=_EMPTY),
+            _when("Conversation", "messages", input=_NULL, messages={"type": "array", "minItems": 1}),
+        ]
     },
     "Callback": {
         "oneOf": [

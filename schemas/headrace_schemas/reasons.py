@@ -123,6 +123,7 @@ _SAYINGS: Final[dict[str, _Saying]] = {
     "datetime_object_invalid": _says(times.ADVICE),
     "timezone_aware": _says("has no time zone: it " + times.ADVICE),
     "attribute_type": _must_be("text, a number, true or false"),
+    "choice_type": _must_be("text, true or false"),
     "variable_type": _must_be("text, a number, true or false, or a list of texts"),
     "union_tag_not_found": _says("is missing"),
     "union_tag_invalid": _says("must be one of {expected_tags}"),
@@ -219,6 +220,9 @@ def _parts(kind: str, location: tuple[int | str, ...]) -> list[int | str]:
     if parts and parts[0] == "output":
         tag = "type"
         del parts[1:2]
+    if parts and parts[0] == "questions":
+        tag = "type"
+        parts = [part for place, part in enumerate(parts) if place != 2 and not (place == 6 and part in _VALUE_TAGS)]
     if parts and parts[0] in {"knowledge_filter", "filters"}:
         tag = "type"
         parts = [part for part in parts if part not in _FILTER_TAGS]

@@ -22,6 +22,7 @@ class Topic(StrEnum):
     EVALUATION = "jobs.evaluation", "Jobs that ask the judge about an output that was made elsewhere."
     EMBEDDING = "jobs.embedding", "Jobs that ask for the vector of a text."
     MODERATION = "jobs.moderation", "Jobs that ask moderation about a text."
+    DECISION = "jobs.decision", "Jobs that ask a model to decide questions with probabilities."
     CANCELLATION = "jobs.cancellation", "Requests to cancel a job."
     REVIEWS = "reviews", "Labels: what people say of answers."
     OUTPUTS = "outputs", "Answers before moderation. Do not show them to anyone."
@@ -42,7 +43,7 @@ class Topic(StrEnum):
 
 # Topics of records about existing jobs, which make none. A refusal of such a record is no end of a job.
 ABOUT_JOBS = (Topic.CANCELLATION, Topic.REVIEWS)
-INBOUND = (Topic.GENERATION, Topic.EVALUATION, Topic.EMBEDDING, Topic.MODERATION, *ABOUT_JOBS)
+INBOUND = (Topic.GENERATION, Topic.EVALUATION, Topic.EMBEDDING, Topic.MODERATION, Topic.DECISION, *ABOUT_JOBS)
 
 
 def topic_of(name: str, prefix: str = DEFAULT_PREFIX) -> Topic:

@@ -11,10 +11,13 @@ from headrace_schemas import (
     Bleu,
     CancelJob,
     Category,
+    Choice,
     ChrF,
     Contains,
     Cosine,
     DeadLetter,
+    DecisionJob,
+    Decisions,
     Embedding,
     EmbeddingJob,
     EvaluationJob,
@@ -38,11 +41,13 @@ from headrace_schemas import (
     NotJudged,
     Output,
     Pairwise,
+    Predicate,
     Regex,
     Result,
     Rouge,
     Rubric,
     Sampling,
+    ScaleQuestion,
     Score,
     StageRecord,
     TokenF1,
@@ -52,6 +57,16 @@ from headrace_schemas.application_events import ApplicationLabelled
 from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
 from headrace_schemas.budget import BudgetReached
 from headrace_schemas.callback import JOB_EVENTS, Callback
+from headrace_schemas.decision import (
+    ChoiceAnswer,
+    ChoiceOption,
+    ChoiceProbability,
+    Level,
+    LevelProbability,
+    PredicateAnswer,
+    RefusedAnswer,
+    ScoreAnswer,
+)
 from headrace_schemas.events import JobKind
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import Lane
@@ -178,6 +193,22 @@ embeddings = st.builds(
     EmbeddingJob, model=aliases, input=filled, dimensions=maybe(st.integers(1, 16_384)), **job_fields
 )
 moderations = st.builds(ModerationJob, input=filled, model=maybe(aliases), **job_fields)
+values = st.sampled_from([True, False, "true", "True", "a", "ab"])
+options = st.lists(values, min_size=2, max_size=4, unique_by=repr).map(
+    lambda chosen: tuple(ChoiceOption(value=value, description="what it means") for value in chosen)
+)
+levels = st.lists(filled, min_size=2, max_size=4, unique=True).map(
+    lambda labels: tuple(Level(label=label) for label in labels)
+)
+questions = st.one_of(
+    st.builds(Predicate, type=st.just("predicate"), instructions=filled),
+    st.builds(Choice, type=st.just("choice"), instructions=filled, choices=options),
+    st.builds(ScaleQuestion, type=st.just("score"), instructions=filled, levels=levels),
+)
+decided = {"model": aliases, "questions": tuples(questions, min_size=1), "screen": maybe(st.booleans()), **job_fields}
+decisions = st.builds(DecisionJob, input=filled, **decided) | st.builds(
+    DecisionJob, messages=tuples(messages, min_size=1), **decided
+)
 cancellations = st.builds(CancelJob, job_id=job_ids, tenant=tenants, reason=texts)
 
 labels = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", fullmatch=True)
@@ -263,6 +294,30 @@ vectors = st.builds(
     vector=st.binary(max_size=40).map(lambda data: base64.b64encode(data).decode()),
     usage=usages,
 )
+answered = {"name": maybe(filled), "mass": maybe(units), "calibrated": st.booleans(), "stated": st.booleans()}
+probabilities = st.builds(ChoiceProbability, value=filled | st.booleans(), probability=units)
+points = st.builds(LevelProbability, label=filled, probability=units, value=st.integers(-5, 5))
+answers = st.one_of(
+    st.builds(PredicateAnswer, type=st.just("predicate"), probability=units, **answered),
+    st.builds(
+        ChoiceAnswer,
+        type=st.just("choice"),
+        choice=filled | st.booleans(),
+        confidence=units,
+        probabilities=tuples(probabilities),
+        **answered,
+    ),
+    st.builds(
+        ScoreAnswer,
+        type=st.just("score"),
+        score=st.floats(-5, 5),
+        confidence=units,
+        probabilities=tuples(points),
+        **answered,
+    ),
+    st.builds(RefusedAnswer, type=st.just("refusal"), **answered),
+)
+decided_answers = st.builds(Decisions, model=aliases, quantization=names, usage=usages, answers=tuples(answers))
 attempts = st.builds(Attempt, value=units) | st.builds(Attempt, not_judged=st.sampled_from(NotJudged))
 told_floors = st.builds(
     QualityFloor,
@@ -283,6 +338,7 @@ results = st.builds(
     answer=maybe(written | withheld),
     moderation=maybe(blocked | passed),
     embedding=maybe(vectors),
+    decisions=maybe(decided_answers),
     judge=st.builds(JudgeVerdict, scores=tuples(scores), floor=maybe(told_floors)),
     accepted_at=times,
     total_ms=durations,
@@ -311,6 +367,7 @@ STRATEGIES = {
     "headrace.job.evaluation.v1": evaluations,
     "headrace.job.embedding.v1": embeddings,
     "headrace.job.moderation.v1": moderations,
+    "headrace.job.decision.v1": decisions,
     "headrace.job.cancel.v1": cancellations,
     "headrace.review.v1": reviews,
     "headrace.output.v1": outputs,

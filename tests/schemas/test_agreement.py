@@ -40,6 +40,8 @@ BEYOND_SCHEMAS = (
     "json_schema: ", "labels and passing",
     "content is missing", "tool_call_id is given", "tool_calls are given", "tools names a tool twice",
     "tool_choice is given", "tool_choice names", "both output and tools", "names no call of a turn",
+    "names a model twice", "have a name twice", "before it: name each", "choices and levels in all",
+    "give each level one",
 )  # fmt: skip
 
 

@@ -109,6 +109,7 @@ def test_asyncapi_names_every_topic_and_type(documents: dict[str, dict[str, Any]
         "headrace.jobs.evaluation",
         "headrace.jobs.embedding",
         "headrace.jobs.moderation",
+        "headrace.jobs.decision",
         "headrace.jobs.cancellation",
         "headrace.reviews",
     }

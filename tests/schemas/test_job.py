@@ -7,6 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from headrace_schemas import (
+    Choice,
+    DecisionJob,
     EmbeddingJob,
     EvaluationJob,
     ExactMatch,
@@ -189,3 +191,54 @@ def test_a_producer_sends_only_the_fields_that_were_given() -> None:
     job = GenerationJob(application="triage", sampling={"top_k": 0})
     assert json.loads(encode_given(job)) == {"application": "triage", "sampling": {"top_k": 0}}
     assert decode_job("generation", encode_given(job)).sampling.model_fields_set == {"top_k"}
+
+
+QUESTION = {"type": "predicate", "instructions": "Is it urgent?"}
+SCALE = {"type": "score", "instructions": "How urgent?"}
+
+
+def choice(*values: object) -> dict[str, object]:
+    return {"type": "choice", "instructions": "Which?", "choices": [{"value": value} for value in values]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"questions": []}, "questions: at least 1"),
+        ({"questions": [QUESTION] * 401}, "questions: at most 400 questions, not 401"),
+        ({"questions": [QUESTION | {"name": "a"}] * 2}, "questions have a name twice"),
+        ({"questions": [QUESTION, {"type": "guess"}]}, r"questions\.1\.type: must be one of"),
+        ({"questions": [choice("a")]}, r"questions\.0\.choices: at least 2 of choices"),
+        ({"questions": [choice(*map(str, range(256)))]}, r"questions\.0\.choices: at most 255 choices, not 256"),
+        ({"questions": [choice("a", "b", "a")]}, r"questions\.0: choices\[2\] has the value of a choice before it"),
+        ({"questions": [choice(True, False, True)]}, r"choices\[2\] has the value of a choice before it"),
+        ({"questions": [choice("a", 1)]}, r"choices\.1\.value: must be text, true or false, not a number"),
+        ({"questions": [choice("a", "b" * 2_001)]}, r"questions\.0\.choices\.1\.value: has more than 2000 characters"),
+        ({"questions": [choice(*map(str, range(255)))] * 79}, "questions have 20,145 choices and levels in all"),
+        ({"questions": [{**SCALE, "levels": [{"label": "a"}, {"label": "a"}]}]}, r"levels\[1\] has the label"),
+        (
+            {"questions": [{**SCALE, "levels": [{"label": "a", "value": 1}, {"label": "b"}]}]},
+            r"levels\[1\] has no value",
+        ),
+        ({"input": None}, "give either input or messages"),
+        ({"messages": [{"role": "user", "content": "i"}]}, "give either input or messages"),
+        ({"model": ["m", "m"]}, "model names a model twice"),
+        ({"model": None}, "model: is missing"),
+    ],
+)  # fmt: skip
+def test_a_decision_that_cannot_be_made_is_refused_with_the_place(fields: dict[str, object], reason: str) -> None:
+    document = {"model": "m", "input": "i", "questions": [QUESTION]} | fields
+    sent = {name: value for name, value in document.items() if value is not None}
+    with pytest.raises(InvalidRecord, match=reason):
+        decode_job("decision", json.dumps(sent).encode())
+
+
+def test_true_and_the_text_true_are_different_choices() -> None:
+    sent = {"model": "m", "input": "i", "questions": [choice(True, "true", "True", False)] * 400}
+    job = decode_job("decision", json.dumps(sent).encode())
+    assert isinstance(job, DecisionJob)
+    assert len(job.questions) == 400
+    asked = job.questions[0]
+    assert isinstance(asked, Choice)
+    assert [repr(each.value) for each in asked.choices] == ["True", "'true'", "'True'", "False"]
+    assert decode_job("decision", encode_value(job)) == job

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_schemas import CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
+from headrace_schemas import CancelJob, DecisionJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
 from headrace_schemas.job import Job, Sampling
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "job-fields.md").read_text(encoding="utf-8")
@@ -14,6 +14,7 @@ SECTIONS = {
     "Evaluation": EvaluationJob,
     "Embedding": EmbeddingJob,
     "Moderation": ModerationJob,
+    "Decision": DecisionJob,
     "Cancellation": CancelJob,
 }
 

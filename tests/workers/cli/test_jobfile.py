@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob
+from headrace_schemas import DecisionJob, EmbeddingJob, EvaluationJob, GenerationJob
 from headrace_schemas.event_types import kind_of
 from headrace_schemas.events import JobKind
 from headrace_schemas.output_format import JsonSchemaFormat
@@ -62,6 +62,7 @@ def test_a_line_may_name_its_kind(kind: JobKind):
         "evaluation": {"input": "i", "output": "o", "criteria": [{"criterion": "json_valid"}]},
         "embedding": {"input": "i", "dimensions": 3},
         "moderation": {"input": "i"},
+        "decision": {"input": "i", "questions": [{"type": "predicate", "instructions": "q"}]},
     }[kind]
     job = parse_job(json.dumps({"kind": kind, **own}).encode(), DEFAULTS)
     assert kind_of(job) == kind
@@ -69,6 +70,16 @@ def test_a_line_may_name_its_kind(kind: JobKind):
     if isinstance(job, EmbeddingJob):
         assert job.model == "vectors"
         assert parse_job(b'{"kind":"embedding","input":"i","model":"other"}', DEFAULTS).model == "other"
+
+
+def test_a_line_with_questions_is_a_decision_by_the_default_model():
+    line = b'{"input":"i","questions":[{"type":"predicate","instructions":"q"}]}'
+    job = parse_job(line, DEFAULTS)
+    assert isinstance(job, DecisionJob)
+    assert job.model == DEFAULTS.model
+    jobs = job_file(line + b"\n")
+    jobs.check()
+    assert jobs.models == {DEFAULTS.model: 1}
 
 
 def test_a_file_that_asks_for_vectors_says_so():

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from headrace_schemas import EmbeddingJob, GenerationJob
 from headrace_schemas.codec import check_size, encode_value
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_schemas.job import AnyJob, JudgedJob
+from headrace_schemas.job import AnyJob, JudgedJob, ModelJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_workers.core.job_defaults import Defaults, NoKind
@@ -171,7 +171,8 @@ class JobFile:
 
     def _note_models(self, job: Job, line: int) -> None:
         self.wants_embedder |= isinstance(job, EmbeddingJob)
-        if isinstance(job, GenerationJob) and job.application is None and "@" not in job.first_model:
+        is_application = isinstance(job, GenerationJob) and job.application is not None
+        if isinstance(job, ModelJob) and not is_application and "@" not in job.first_model:
             self.models.setdefault(job.first_model, line)
         if isinstance(job, JudgedJob):
             for alias in job.judge_models:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, get_args
 
-from headrace_schemas import EmbeddingJob, GenerationJob
+from headrace_schemas import DecisionJob, EmbeddingJob, GenerationJob
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.event_types import EventType, job_type
 from headrace_schemas.events import JobKind
@@ -17,8 +17,9 @@ class NoKind(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """Defaults for what a line leaves out. `fields` are for all jobs, `embedder` is the model of embedding
-    jobs, the rest is for generation jobs only. With `own_keys` a line's key in a batch is its job's, too.
+    """Defaults for what a line leaves out. `fields` are for all jobs, `model` is that of generation and decision jobs,
+    `embedder` that of embedding jobs, the rest is for generation jobs only. With `own_keys` a line's key in a batch is
+    its job's, too.
     """
 
     model: str
@@ -35,6 +36,8 @@ class Defaults:
         filled.pop("kind", None)
         if kind.cls is EmbeddingJob:
             return kind, {"model": self.embedder, **filled}
+        if kind.cls is DecisionJob:
+            return kind, {"model": self.model, **filled}
         if kind.cls is not GenerationJob:
             return kind, filled
         model = {} if "application" in line else {"model": self.model}
@@ -55,18 +58,21 @@ class Defaults:
 
 
 def kind_of_line(line: Mapping[str, Any]) -> EventType:
-    """Return the `kind` that a line names, else evaluation if it has an `output` to judge, else generation. Raise
-    NoKind.
+    """Return the `kind` that a line names, else decision if it has questions, evaluation if it has an `output` to
+    judge, else generation. Raise NoKind.
 
     An `output` that is an object is the format that a generation asks for.
     """
     kind = line.get("kind")
     if kind is None:
-        if "input" in line and "output" not in line:
+        if "questions" in line:
+            kind = "decision"
+        elif "input" in line and "output" not in line:
             raise NoKind(
                 'it has an `input` and no `output`: say what is asked for, with "kind": "embedding" or "moderation"'
             )
-        kind = "evaluation" if "output" in line and not isinstance(line["output"], Mapping) else "generation"
+        else:
+            kind = "evaluation" if "output" in line and not isinstance(line["output"], Mapping) else "generation"
     found = job_type(kind) if isinstance(kind, str) else None
     if found is None:
         raise NoKind(f"kind: must be one of {', '.join(get_args(JobKind))}")

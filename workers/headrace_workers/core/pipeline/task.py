@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, HeadraceError, Moderated, ModerationJob, Output
+from headrace_schemas import (
+    DecisionJob,
+    EmbeddingJob,
+    EvaluationJob,
+    GenerationJob,
+    HeadraceError,
+    Moderated,
+    ModerationJob,
+    Output,
+)
+from headrace_schemas.decision import Choice, Predicate, ScaleQuestion, labels_of
 from headrace_schemas.event_types import Event
 from headrace_schemas.events import JobEvent, StageRecord
 from headrace_schemas.job import AnyJob
@@ -87,6 +97,13 @@ def estimate_tokens(job: Job) -> int:
             return pieces(job.input) + pieces(job.output) + 1
         case EmbeddingJob() | ModerationJob():
             return pieces(job.input) + 1
+        case DecisionJob():  # the input is read once for all questions
+            return sum(pieces(turn.content) for turn in job.conversation) + sum(map(_pieces_of_question, job.questions))
+
+
+def _pieces_of_question(question: Predicate | Choice | ScaleQuestion) -> int:
+    """Return about how many tokens a question has; its labels are read in it, and their ends are scored."""
+    return pieces(question.model_dump_json(exclude={"type", "name"}, exclude_none=True)) + labels_of(question)
 
 
 def pieces(text: str) -> int:
