@@ -1,7 +1,8 @@
-"""`headrace dataset`: training data, and what of it is fit to learn from."""
+"""`headrace dataset`: training data from the ledger, and what of it is fit to learn from."""
 
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,16 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
 import typer
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.cli.options import OneJsonOption
-from headrace_workers.cli.output import console, put_json, say, table, whole_file
+from headrace_workers.cli.connections import need_ledger
+from headrace_workers.cli.durations import rfc3339
+from headrace_workers.cli.options import OneJsonOption, tenant_meant
+from headrace_workers.cli.output import NoSuchThing, console, put_json, say, table, whole_file
 from headrace_workers.cli.pages import refuse_unwritable
 from headrace_workers.features.moderation.commands.moderation import PolicyOption
 from headrace_workers.features.moderation.commands.moderation_try import aids_here
 from headrace_workers.features.moderation.settings import ModerationSettings
+from headrace_workers.runtime.settings import home_of
 
 if TYPE_CHECKING:
     from headrace_workers.core.json_lines import Read
     from headrace_workers.features.datasets.clean import Given, Removed, Tally
+    from headrace_workers.features.datasets.examples import Selection
 
 _Source = Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, plain, .gz or .zst")]
 _Target = Annotated[Path, typer.Argument(metavar="OUT", help="the lines that are kept, as they are")]
@@ -42,15 +47,144 @@ _Removed = Annotated[
     Path | None, typer.Option("--removed", metavar="FILE", help="write line, rule and reason of each removed line here")
 ]
 _LONGEST: Final = 4_000_000  # bytes of a line
+_Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="the new folder of the data set")]
+_Application = Annotated[
+    str | None, typer.Option("--application", "-a", help="only answers of this application: NAME or NAME@VERSION")
+]
+_Scores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--score", metavar="CONDITION", help='"right >= 0.8": by people\'s labels, or by the judge; repeatable'
+    ),
+]
+_Teacher = Annotated[
+    str | None,
+    typer.Option("--from-model", metavar="MODEL", help="accepted answers of this model, instead of reviewed ones"),
+]
+_HeldOut = Annotated[
+    float, typer.Option("--held-out", min=0.0, max=0.5, help="the share of rows that no training may read")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     dataset = typer.Typer(
-        help="Prepare training data.\n\nExample: `headrace dataset clean raw.jsonl clean.jsonl`", no_args_is_help=True
+        help="Prepare training data.\n\nExample: `headrace dataset export tickets --application ticket-triage`",
+        no_args_is_help=True,
     )
+    dataset.command("export")(export)
     dataset.command("clean")(clean)
     app.add_typer(dataset, name="dataset")
+
+
+def export(
+    folder: _Folder,
+    application: _Application = None,
+    approved: Annotated[bool, typer.Option("--approved", help="answers that people found good")] = False,
+    corrected: Annotated[bool, typer.Option("--corrected", help="answers that people corrected")] = False,
+    score: _Scores = None,
+    teacher: _Teacher = None,
+    held_out: _HeldOut = 0.1,
+    tests: _Tests = None,
+    near: _Near = 0.8,
+    language: _Language = None,
+    quality: _Quality = True,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="draws the rows that are held out")] = 0,
+    policy: PolicyOption = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="the jobs' tenant [HEADRACE_TENANT]")] = None,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Make a data set for training out of answers that people approved or corrected, or out of another model's answers.
+
+    Rows are cleaned as `headrace dataset clean` does. Rows of the tenant's evals and of each --tests file are removed.
+    Questions that are alike stand on one side of the split. FOLDER gets train.jsonl and held-out.jsonl (chat JSON), the
+    lineage of each row, the reason for each removed row, and a card. A tenant with `training = false` in the rules of
+    reviews is refused.
+
+    Examples: `headrace dataset export tickets --application ticket-triage --corrected`,
+    `headrace dataset export distilled --application ticket-triage --from-model large --score "right >= 0.8"`
+    """
+    from headrace_workers.features.datasets.clean import Rules
+    from headrace_workers.features.datasets.duplicates import evaluation_sets
+    from headrace_workers.features.datasets.examples import Examples, ScoreFilter, Selection
+    from headrace_workers.features.datasets.export import card_of, split_examples, write_dataset
+    from headrace_workers.features.moderation.moderator import build_moderator
+
+    if teacher is not None and (approved or corrected):
+        raise ConfigurationError("--from-model takes the model's own answers: leave --approved and --corrected out")
+    wanted = Selection(
+        tenant=tenant_meant(tenant),
+        application=application,
+        approved=approved or not corrected,
+        corrected=corrected or not approved,
+        scores=tuple(map(ScoreFilter.parse, score or ())),
+        teacher=teacher,
+    )
+    examples = need_ledger().of(Examples)
+    if not examples.may_train(wanted.tenant):
+        raise ConfigurationError(
+            f"the tenant {wanted.tenant!r} has `training = false` in the rules of reviews: its texts train no model"
+        )
+    named = [path.name for path in tests or []]
+    rules = Rules(
+        moderator=build_moderator(policy or ModerationSettings.from_env().policy, aids_here()),
+        language=_checked_language(language),
+        quality=quality,
+        tests=evaluation_sets([*_items(tests or [], None), *examples.eval_texts(wanted.tenant)], named),
+    )
+    with console().status("reading the ledger"):
+        split = split_examples(examples.of(wanted), rules, near=near, held_out=held_out, seed=seed)
+    if not (split.train or split.held_out):
+        raise NoSuchThing(_none_left(wanted, len(split.removed)))
+    asked = {
+        "tenant": wanted.tenant,
+        "application": application,
+        "score": score or [],
+        "from_model": teacher,
+        "tests": named,
+        "near": near,
+        "seed": seed,
+    }
+    card = card_of(split, _licences(), {**asked, "made_at": rfc3339(int(time.time() * 1000))})
+    card = write_dataset(folder, split, card)
+    if as_json:
+        put_json(card | {"folder": str(folder)})
+        return
+    rows = [
+        (kind, name, f"{count:,}") for kind in ("sources", "models", "removed") for name, count in _counts(card[kind])
+    ]
+    console(data=True).print(table(None, ("", "what", "rows"), rows, right=("rows",)))
+    say(f"{folder}: {len(split.train):,} rows to train on, {len(split.held_out):,} held out; card.json has the counts")
+
+
+def _counts(of: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield names and counts of a part of a card."""
+    for name, value in of.items():
+        yield (f"{name} ({value['licence']})", value["rows"]) if isinstance(value, dict) else (name, value)
+
+
+def _none_left(wanted: "Selection", removed: int) -> str:
+    where = f"of {wanted.application}" if wanted.application else f"of the tenant {wanted.tenant}"
+    if removed:
+        return f"all {removed:,} examples {where} were removed: --json and other options of this command say why"
+    if wanted.teacher is not None:
+        return f"no ended job {where} was answered by {wanted.teacher}: the ledger keeps jobs for HEADRACE_RETENTION"
+    return f"nobody approved or corrected an answer {where}: `headrace review next` asks for decisions"
+
+
+def _licences() -> dict[str, str]:
+    """Return the licences of this machine's models, by their names."""
+    from headrace_workers.features.generation.models.registry import list_cards
+
+    return {card.alias: card.licence for card in list_cards(home_of())}
+
+
+def _checked_language(language: str | None) -> str | None:
+    from headrace_workers.features.datasets.clean import SMALL_WORDS
+
+    if language is not None and language not in SMALL_WORDS:
+        raise ConfigurationError(f"--language {language}: it may be {', '.join(sorted(SMALL_WORDS))}")
+    return language
 
 
 def clean(
@@ -73,18 +207,16 @@ def clean(
 
     Example: `headrace dataset clean raw.jsonl clean.jsonl --tests eval.jsonl --language en --removed removed.jsonl`
     """
-    from headrace_workers.features.datasets.clean import SMALL_WORDS, Kept, Rules, Tally, cleaned
+    from headrace_workers.features.datasets.clean import Kept, Rules, Tally, cleaned
     from headrace_workers.features.datasets.duplicates import Near, evaluation_sets
     from headrace_workers.features.moderation.moderator import build_moderator
 
-    if language is not None and language not in SMALL_WORDS:
-        raise ConfigurationError(f"--language {language}: it may be {', '.join(sorted(SMALL_WORDS))}")
     _apart(source, target, removed)
     rules = Rules(
         moderator=build_moderator(policy or ModerationSettings.from_env().policy, aids_here()),
         field=field,
         quality=quality,
-        language=language,
+        language=_checked_language(language),
         tests=evaluation_sets(_items(tests or [], field), [path.name for path in tests or []]),
         near=Near(near) if near else None,
     )
