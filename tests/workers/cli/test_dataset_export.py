@@ -17,13 +17,14 @@ def test_the_folder_has_the_sides_their_lineage_and_a_card(ledger, call, tmp_pat
     """Rows of the tenant's evals are removed; nobody else may read the files."""
     for number in range(20):
         answered(ledger, number)
-    run = insert(RUNS).values(
-        id="r", eval=1, eval_id="eval_1", tenant="a", name="n", testing_criteria="[]", data_source="{}", metadata="{}",
-        state="completed", created_at=1,
-    )  # fmt: skip
-    write(ledger, run)
-    row = {"q": "What is the colour of house number 7?"}
-    write(ledger, insert(ITEMS).values(run=1, number=0, item=json.dumps(row), created_at=1))
+    for number, tenant in ((1, "a"), (2, "b")):
+        run = insert(RUNS).values(
+            id=f"r{number}", eval=number, eval_id=f"eval_{number}", tenant=tenant, name="n", testing_criteria="[]",
+            data_source="{}", metadata="{}", state="completed", created_at=1,
+        )  # fmt: skip
+        write(ledger, run)
+        row = {"q": [f"What is the colour of house number {number}?"]}
+        write(ledger, insert(ITEMS).values(run=number, number=0, item=json.dumps(row), created_at=1))
     folder = tmp_path / "set"
     options = ["--from-model", "large", "--tenant", "a", "--near", "0", "--held-out", "0.2"]
     code, printed, said = call("dataset", "export", str(folder), *options, "--json")
