@@ -20,9 +20,9 @@ _FEATURES = "headrace_workers.features."
 
 # A feature may import those to the right of it. One that no other imports need not stand here, and may import all.
 _ORDER = (
+    "datasets",
     "reviews",
     "applications",
-    "datasets",
     "evals",
     "judging",
     "batches",
