@@ -16,9 +16,9 @@ from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.evals.tables import ITEMS, RUNS
+from headrace_workers.features.evals.store import items_after
 from headrace_workers.features.reviews.hooks import current_rules
-from headrace_workers.features.reviews.tables import REVIEW_DECISIONS
+from headrace_workers.features.reviews.store import decisions_after
 
 _AT_ONCE: Final = 500  # rows of a query
 _GOOD: Final = 0.5  # the least mean of people's labels by a criterion of an approved answer
@@ -104,21 +104,6 @@ def _may_train(connection: Connection, tenant: str) -> bool:
     return current_rules(connection).may_train(tenant)
 
 
-def _decisions(connection: Connection, tenant: str, after: str) -> Sequence[Row[Any]]:
-    """Return the decisions about the next items after an id, in the order of items, people and revisions."""
-    of_tenant = REVIEW_DECISIONS.c.tenant == tenant
-    ids = (
-        select(REVIEW_DECISIONS.c.item_id)
-        .distinct()
-        .where(of_tenant, REVIEW_DECISIONS.c.item_id > after)
-        .order_by(REVIEW_DECISIONS.c.item_id)
-        .limit(_AT_ONCE)
-    )
-    order = (REVIEW_DECISIONS.c.item_id, REVIEW_DECISIONS.c.who, REVIEW_DECISIONS.c.revision)
-    query = select(REVIEW_DECISIONS).where(of_tenant, REVIEW_DECISIONS.c.item_id.in_(ids)).order_by(*order)
-    return connection.execute(query).all()
-
-
 def _ended(connection: Connection, tenant: str, after: tuple[int, str]) -> Sequence[Row[Any]]:
     """Return the tenant's next ended jobs after a time (ms) and id, the oldest first."""
     at, job_id = JOBS.c.ended_at, JOBS.c.id
@@ -133,25 +118,13 @@ def _ended(connection: Connection, tenant: str, after: tuple[int, str]) -> Seque
     return connection.execute(query.order_by(at, job_id).limit(_AT_ONCE)).all()
 
 
-def _eval_items(connection: Connection, tenant: str, after: tuple[int, int]) -> Sequence[Row[Any]]:
-    """Return the next rows of the tenant's evals after a run and a number."""
-    run, number = ITEMS.c.run, ITEMS.c.number
-    columns = [run, number, ITEMS.c.item, RUNS.c.eval_id]
-    query = (
-        select(*columns)
-        .join(RUNS, RUNS.c.number == run)
-        .where(RUNS.c.tenant == tenant, (run > after[0]) | ((run == after[0]) & (number > after[1])))
-    )
-    return connection.execute(query.order_by(run, number).limit(_AT_ONCE)).all()
-
-
 class Examples(LedgerStore):
     """The training examples of a ledger. Unavailable when it does not answer."""
 
     may_train = reads(_may_train)
-    _next_decisions = reads(_decisions)
+    _next_decisions = reads(decisions_after)
     _next_ended = reads(_ended)
-    _next_eval_items = reads(_eval_items)
+    _next_eval_items = reads(items_after)
 
     def of(self, wanted: Selection) -> Iterator[Example | NoExample]:
         """Yield the examples that are wanted, each once, in an order that stays the same."""
@@ -160,14 +133,14 @@ class Examples(LedgerStore):
     def eval_texts(self, tenant: str) -> Iterator[tuple[str, str]]:
         """Yield each text of the rows of the tenant's evals, with the id of its eval."""
         after = (-1, -1)
-        while rows := self._next_eval_items(tenant, after):
+        while rows := self._next_eval_items(tenant, after, _AT_ONCE):
             for row in rows:
                 yield from ((text, row.eval_id) for text in _texts(from_json(row.item)))
             after = (rows[-1].run, rows[-1].number)
 
     def _reviewed(self, wanted: Selection) -> Iterator[Example | NoExample]:
         after = ""
-        while rows := self._next_decisions(wanted.tenant, after):
+        while rows := self._next_decisions(wanted.tenant, after, _AT_ONCE):
             for _, of_item in groupby(rows, key=lambda row: row.item_id):
                 newest = {row.who: row for row in of_item}  # the newest revision of a person counts
                 decided = [row for row in newest.values() if row.action != "undo"]

@@ -207,6 +207,18 @@ def finish_run(
     return row
 
 
+def items_after(connection: Connection, tenant: str, after: tuple[int, int], limit: int) -> Sequence[Row[Any]]:
+    """Return the next items of the tenant's runs after a run and a number, with the id of their eval."""
+    run, number = ITEMS.c.run, ITEMS.c.number
+    columns = [run, number, ITEMS.c.item, RUNS.c.eval_id]
+    query = (
+        select(*columns)
+        .join(RUNS, RUNS.c.number == run)
+        .where(RUNS.c.tenant == tenant, (run > after[0]) | ((run == after[0]) & (number > after[1])))
+    )
+    return connection.execute(query.order_by(run, number).limit(limit)).all()
+
+
 def count_items(connection: Connection, run: int, status: str | None) -> int:
     """Return how many items of a run have this status."""
     query = select(func.count()).select_from(ITEMS).where(ITEMS.c.run == run, ITEMS.c.status == status)

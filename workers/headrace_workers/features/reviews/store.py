@@ -276,6 +276,14 @@ def _content(connection: Connection, item: ItemRow) -> ItemContent | None:
     return None if row is None else ItemContent(**row._mapping)
 
 
+def decisions_after(connection: Connection, tenant: str, after: str, limit: int) -> Sequence[Row[Any]]:
+    """Return all decisions about the tenant's next items after an id, in the order of items, people and revisions."""
+    of_tenant, item_id = REVIEW_DECISIONS.c.tenant == tenant, REVIEW_DECISIONS.c.item_id
+    ids = select(item_id).distinct().where(of_tenant, item_id > after).order_by(item_id).limit(limit)
+    order = (item_id, REVIEW_DECISIONS.c.who, REVIEW_DECISIONS.c.revision)
+    return connection.execute(select(REVIEW_DECISIONS).where(of_tenant, item_id.in_(ids)).order_by(*order)).all()
+
+
 # -- who is given what
 
 
