@@ -4,17 +4,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.workers.core.pipeline.claimed import settled
 from tests.workers.features.generation.test_stage import Model, completion, task
 from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Sampling, Usage
+from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
-from headrace_workers.core.pipeline.chain import TRIED, tried_in
-from headrace_workers.core.pipeline.task import Task
-from headrace_workers.features.generation.attempt import objected
-from headrace_workers.features.generation.generator import Completion
+from headrace_workers.core.pipeline.chain import TRIED, Link, pin, tried_in
+from headrace_workers.core.pipeline.stage import model_queue
+from headrace_workers.core.pipeline.task import Task, pack
+from headrace_workers.features.generation.attempt import objected, passed_on
+from headrace_workers.features.generation.generator import Abstained, Completion
 from headrace_workers.features.generation.stage import generate
 
 TREE = JsonSchemaFormat(
@@ -196,3 +199,29 @@ def test_an_earlier_answer_stands_where_the_new_one_is_unparsable(sent_back_by: 
     assert outcome.context["repair"] is None
     assert outcome.usage == Usage(prompt_tokens=7, completion_tokens=2)
     assert TRIED not in outcome.context
+
+
+def test_a_job_whose_model_abstains_goes_to_the_next_model_of_its_chain_without_an_attempt() -> None:
+    job = generation(model=("sure", "small"))
+    begun = replace(task(job), context=pin([Link("sure", 20), Link("small", 90)]))
+    done = passed_on(begun, Abstained("0.4 is below 0.9"), "sure", "generate")
+    assert isinstance(done, Done)
+    assert (done.to, done.model) == ("generate", "small")
+    assert tried_in(done.context) == ()
+    (answered,) = generate([replace(begun, context={**begun.context, **done.context})], generator=Model(completion()))
+    assert isinstance(answered, Done)
+    assert isinstance(answered.event, Output)
+    assert answered.event.answer.attempts == ()
+    assert answered.event.answer.because == "small answered in place of sure (abstained: 0.4 is below 0.9)"
+    assert passed_on(begun, Abstained("0.4 is below 0.9"), "small", "generate") is None
+
+
+def test_the_model_after_one_that_abstained_has_all_attempts() -> None:
+    job = generation(model=("echo", "small"))
+    context = pin([Link("echo", 20), Link("small", 90)])
+    done = passed_on(replace(task(job), context=context), Abstained("not sure"), "echo", "generate")
+    assert done is not None
+    changes = {"job_payload": encode_value(job), "context": pack(context, ()), "attempts": 3}
+    (following,) = settled(done, max_attempts=3, **changes).following
+    assert (following.queue, following.tokens) == (model_queue("small"), 90)
+    assert following.ordinal == 1  # a new step, whose attempts begin anew

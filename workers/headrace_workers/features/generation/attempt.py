@@ -20,18 +20,21 @@ from headrace_workers.core.pipeline.chain import (
     decide_next,
     in_words,
     links_in,
+    next_in_chain,
     tried_in,
     with_attempt,
 )
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.generation.answer_additions import answering
 from headrace_workers.features.generation.engines.remote.failures import ServerFailed
-from headrace_workers.features.generation.generator import Completion, Generator, HasProvider, Unseen
+from headrace_workers.features.generation.generator import Abstained, Completion, Generator, HasProvider, Unseen
 from headrace_workers.features.generation.model_health import BreakerIsOpen
 from headrace_workers.features.generation.store.breakers import signal_of
 
 GENERATE: Final = "generate"  # the stage that the job goes back to
 TURNS: Final = "turns"  # in the context of who has it asked: what it is told behind the conversation
+
+ABSTAINED: Final = "abstained"  # in the context of a step: the models that left its answer to others, and why
 
 _LEAST_SECONDS: Final = 0.001  # left to a job whose step has begun: settling decides whether its deadline has passed
 ROOM: Final = "room"  # in the context of a step: the longest answer of its next attempt, in tokens
@@ -113,6 +116,23 @@ def with_failure(outcome: Outcome, task: Task, attempt: Attempt) -> Outcome:
     return outcome
 
 
+def passed_on(task: Task, error: Abstained, model: str, stage: str) -> Done | None:
+    """Return how a job whose model abstained in this stage goes on: to the next model of its chain, at once, as if it
+    had not been asked. Return None where no model is behind it.
+    """
+    following = next_in_chain(task.job, model)
+    if following is None:
+        return None
+    links = links_in(task.context)
+    return Done(
+        context={ABSTAINED: {**task.context.get(ABSTAINED, {}), model: reason_of(error)}},
+        to=stage,
+        model=following,
+        tokens=links[0].tokens if links else None,
+        usage=Usage(prompt_tokens=error.prompt_tokens, completion_tokens=0),
+    )
+
+
 def fields_of(task: Task, answer: Answer, ms: float) -> dict[str, object]:
     """Return the fields of an answer that say which models were asked before, and why this one answered."""
     if not task.context:
@@ -134,10 +154,13 @@ def _because(task: Task, model: str) -> str | None:
     ahead = [link.model for link in links][: [link.model for link in links].index(model)] if links else []
     tried = {attempt.model: attempt for attempt in tried_in(task.context) if attempt.model in ahead}
     skipped = [link for link in links if link.skipped and link.model in ahead]
-    when_breaker_open = [each for each in ahead if each not in tried and each not in {link.model for link in skipped}]
+    abstained = {each: why for each, why in task.context.get(ABSTAINED, {}).items() if each in ahead}
+    told = {*tried, *abstained, *(link.model for link in skipped)}
+    when_breaker_open = [each for each in ahead if each not in told]
     if not ahead:
         return None
     parts = [in_words([tried[each] for each in ahead if each in tried], skipped)]
+    parts += [f"{each} (abstained: {why})" for each, why in abstained.items()]
     parts += [f"{each} (not asked: it failed for others)" for each in when_breaker_open]
     return f"{model} answered in place of {', '.join(part for part in parts if part)}"[:MAX_SHORT_TEXT]
 

@@ -62,6 +62,18 @@ class Unseen:
     """The mark of an error of a call that was not made: nobody saw its text."""
 
 
+class Abstained(HeadraceError):
+    """A model that is not sure enough of an answer to give it, or does not answer such a question. It did not fail: the
+    next model of the job's chain answers. `prompt_tokens` are those that it read.
+    """
+
+    category = Category.REROUTABLE
+
+    def __init__(self, message: str, *, prompt_tokens: int = 1) -> None:
+        super().__init__(message)
+        self.prompt_tokens = prompt_tokens
+
+
 class NotAsked(Unseen, ProviderBusy):
     """A call that was not made, since its provider is to be left alone for now. The model itself did not fail."""
 

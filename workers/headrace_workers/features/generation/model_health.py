@@ -18,6 +18,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
 from headrace_workers.features.generation.fault_injection import FaultyGenerator
 from headrace_workers.features.generation.generator import (
+    Abstained,
     Completion,
     Generator,
     HasProvider,
@@ -263,7 +264,8 @@ class ModelHealth:
 def _is_failure(error: HeadraceError) -> bool:
     if error.category is not Category.REROUTABLE:
         return False
-    if isinstance(error, NotAsked | Unparsable | CutByDeadline):  # not asked; it answered; nobody let it answer
+    # It was not asked; it answered; nobody let it answer; it leaves the answer to another.
+    if isinstance(error, NotAsked | Unparsable | CutByDeadline | Abstained):
         return False
     return not isinstance(error, ProviderBusy) or not error.is_sure or (error.after or 0) >= _HARD_SECONDS
 

@@ -28,7 +28,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
-from headrace_workers.features.generation.generator import Completion, NotAsked, RemoteSource, Request
+from headrace_workers.features.generation.generator import Abstained, Completion, NotAsked, RemoteSource, Request
 from headrace_workers.features.generation.model_health import (
     BreakerIsOpen,
     KnownBreakers,
@@ -114,6 +114,13 @@ def test_a_worker_that_fails_opens_the_breaker_for_all(ledger):  # noqa: F811
     assert 0 < one.permit().wait <= FIRST_MS / 1000
     third = ModelHealth(ledger, "echo").permit()
     assert (third.wait > 0, third.reason) == (True, "it could not be reached")
+
+
+def test_a_model_that_abstains_never_opens_its_breaker(ledger):  # noqa: F811
+    health = ModelHealth(ledger, "echo")
+    for _ in range(PATIENCE + 1):
+        health.note([Abstained("not sure")], 5, probed=False)
+    assert breaker_of(ledger) == Breaker()
 
 
 def test_one_of_many_workers_probes_a_half_open_breaker(ledger):  # noqa: F811
