@@ -6,6 +6,7 @@ from tests.workers.core.ledger.rows import entry, job, serve, states, step
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.ledger import recovery
+from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, NEVER, RELEASED, STEPS
 from headrace_workers.features.cache.tables import ENTRIES
 
@@ -80,3 +81,12 @@ def test_answers_of_what_is_withheld_are_given_to_nobody(four):
     }  # fmt: skip
     reasons = four.read(select(ENTRIES.c.reason).where(ENTRIES.c.id.in_([1, 2])))
     assert [tuple(row) for row in reasons] == [("withheld: not so",)] * 2
+
+
+def test_a_job_counts_as_held_still_only_since_the_time_that_is_named(four):
+    named = {A: 10, B: 21, C: 30, GOES_ON: 5, "nobody": 1}
+    with writing(four.engine) as tx:
+        assert recovery.still_held(tx, named) == [A, C]
+    four.release_held([A])
+    with writing(four.engine) as tx:
+        assert recovery.still_held(tx, named) == [C]

@@ -1,9 +1,11 @@
 """Giving the dead another chance."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
+from tests.services.eventually import eventually
 from tests.workers.core.ledger.test_complete import ends
 
 from headrace_schemas import Category, Topic
@@ -11,7 +13,7 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.outcome import Dead
-from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.ledger.replay import DeadFilter, replay_these
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 
@@ -102,3 +104,30 @@ def test_a_letter_that_is_listed_is_not_read_whole(ledger):
     ledger.ingest([], [refused("large", 900_000)])
     (letter,) = ledger.dead(DeadFilter(), whole=False)
     assert (letter.size, hasattr(letter, "value"), hasattr(letter, "headers")) == (900_000, False, False)
+
+
+def test_named_letters_are_replayed_once_in_their_order_as_far_as_their_bytes_reach(ledger):
+    sizes = {"a": 900_000, "b": 900_000, "cut": MAX_VALUE_BYTES + 1, "c": 900_000}
+    ledger.ingest([], [refused(name, size) for name, size in sizes.items()])
+    names = ["gone", "a", "cut", "b", "c"]
+    with writing(ledger.engine) as tx:
+        assert replay_these(tx, names, 1_000_000) == (3, 1, 1)
+    with writing(ledger.engine) as tx:
+        assert replay_these(tx, names) == (5, 2, 1)
+    with writing(ledger.engine) as tx:
+        assert replay_these(tx, names) == (5, 0, 1)
+    assert len([row for row in ledger.outbox(99) if row.record.headers.get("ce_type") == "t"]) == 3
+
+
+def test_two_who_replay_one_letter_at_once_publish_it_once(ledger):
+    ledger.ingest([], [refused("one", 9)])
+    ledger.published([row.id for row in ledger.outbox(99)])
+    with ThreadPoolExecutor() as pool:
+        with writing(ledger.engine) as tx:
+            assert replay_these(tx, ["one"]) == (1, 1, 0)
+            other = pool.submit(ledger.replay, DeadFilter(id="one"))
+            if ledger.engine.dialect.name == "postgresql":  # SQLite has one writer at a time
+                waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                eventually(lambda: ledger.read(text(waits)))
+        assert other.result(60) == (0, 0)
+    assert len(ledger.outbox(99)) == 1

@@ -2,7 +2,7 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -364,6 +364,13 @@ def of_job(connection: Connection, job_id: str) -> Row[Any] | None:
     columns: list[ColumnElement[Any]] = [*_COLUMNS, *given]
     query = select(*columns).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD, STEPS.c.job_id == job_id)
     return connection.execute(query).first()
+
+
+def still_held(connection: Connection, since: Mapping[str, int]) -> list[str]:
+    """Lock those of these jobs that are held since the time (ms) that is given for each, and return them."""
+    alive = sorted(lock_active(connection, sorted(since)))
+    query = select(STEPS.c.job_id, STEPS.c.held_at).where(IS_HELD, among(connection, STEPS.c.job_id, alive))
+    return sorted({row.job_id for row in connection.execute(query) if row.held_at == since[row.job_id]})
 
 
 def release_held(connection: Connection, job_ids: Sequence[str]) -> int:

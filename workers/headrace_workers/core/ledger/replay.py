@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.accounting import account_early
-from headrace_workers.core.ledger.dead_letters import bury
+from headrace_workers.core.ledger.dead_letters import INGEST, bury
 from headrace_workers.core.ledger.model_calls import begin_anew
 from headrace_workers.core.ledger.outbox import Outgoing, put
 from headrace_workers.core.sql.database import among, clock, now_ms
@@ -84,29 +84,65 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000, max_b
     if wanted.id is None and len(whole) == len(found) < limit:
         lost = _select(wanted, func.count()).order_by(None).where(DEAD_LETTERS.c.truncated.is_(True))
         cut = connection.execute(lost).scalar_one()
-    _revive(connection, {row.job_id for row in whole if row.job_id and row.stage != "ingest"})
-    refused = [row.id for row in whole if row.stage == "ingest"]
+    return _put_back(connection, whole, again=wanted.replayed), cut
+
+
+def replay_these(connection: Connection, letters: Sequence[str], max_bytes: int = _BYTES) -> tuple[int, int, int]:
+    """Replay letters of these ids in their order, of so many bytes, but one at least: (how many ids that covers, how
+    many were replayed, how many cannot be because the original was cut). The others were replayed before, or are
+    forgotten.
+    """
+    query = select(*_FACTS).where(
+        among(connection, DEAD_LETTERS.c.id, list(letters)), DEAD_LETTERS.c.replayed_at.is_(None)
+    )
+    rows = {row.id: row for row in connection.execute(query)}
+    whole = [rows[name] for name in letters if name in rows and not rows[name].truncated]
+    first = _within(whole, max_bytes)
+    covered = len(letters) if len(first) == len(whole) else letters.index(whole[len(first)].id)
+    cut = sum(name in rows and rows[name].truncated for name in letters[:covered])
+    return covered, _put_back(connection, first), cut
+
+
+def _put_back(connection: Connection, letters: Sequence[Row[Any]], *, again: bool = False) -> int:
+    """Replay these letters, whose originals are whole; return how many. Those that another transaction has replayed
+    meanwhile are left out, except with `again`.
+    """
+    dead = _lock_dead(connection, {row.job_id for row in letters if row.job_id and row.stage != INGEST})
+    ours = select(DEAD_LETTERS.c.id).where(among(connection, DEAD_LETTERS.c.id, [row.id for row in letters]))
+    if not again:
+        ours = ours.where(DEAD_LETTERS.c.replayed_at.is_(None))
+    # Behind their jobs, and in their order, so that nobody waits for us in a circle.
+    locked = frozenset(connection.execute(ours.order_by(DEAD_LETTERS.c.id).with_for_update()).scalars())
+    letters = [row for row in letters if row.id in locked]
+    jobs = {row.job_id for row in letters}
+    _revive(connection, [row for job_id, row in dead.items() if job_id in jobs])
+    refused = [row.id for row in letters if row.stage == INGEST]
     rows = connection.execute(select(DEAD_LETTERS).where(among(connection, DEAD_LETTERS.c.id, refused))).all()
     records = {
         row.id: Outgoing(Topic(row.topic), row.key or row.refers_to, json.loads(row.headers), row.value) for row in rows
     }
     put(connection, [records[number] for number in refused if number in records])
-    ids = [row.id for row in whole]
     connection.execute(
-        update(DEAD_LETTERS).where(among(connection, DEAD_LETTERS.c.id, ids)).values(replayed_at=now_ms())
+        update(DEAD_LETTERS).where(among(connection, DEAD_LETTERS.c.id, sorted(locked))).values(replayed_at=now_ms())
     )
-    return len(whole), cut
+    return len(letters)
 
 
-def _revive(connection: Connection, jobs: Collection[str]) -> None:
-    """Let the dead jobs and units go on where they died."""
+def _lock_dead(connection: Connection, jobs: Collection[str]) -> dict[str, Row[Any]]:
+    """Lock those of these jobs and units that are dead, and return them."""
     if not jobs:
-        return
+        return {}
     names = ("id", "subject", "tenant", "application", "replays", "ended_at", "terminal", "state")
     columns = (JOBS.c[name] for name in names)
     query = select(*columns).where(among(connection, JOBS.c.id, sorted(jobs)), JOBS.c.state == "dead")
     # In their order, so that nobody waits for us in a circle.
-    dead = connection.execute(query.order_by(JOBS.c.id).with_for_update()).all()
+    return {row.id: row for row in connection.execute(query.order_by(JOBS.c.id).with_for_update())}
+
+
+def _revive(connection: Connection, dead: Sequence[Row[Any]]) -> None:
+    """Let these dead jobs and units, which are locked, go on where they died."""
+    if not dead:
+        return
     mine = sorted(row.id for row in dead if row.subject is None)
     units = [row.id for row in dead if row.subject is not None]
     if mine:
@@ -151,7 +187,7 @@ def _within(rows: Sequence[Row[Any]], max_bytes: int) -> list[Row[Any]]:
     found: list[Row[Any]] = []
     size = 0
     for row in rows:
-        size += row.size if row.stage == "ingest" else 0
+        size += row.size if row.stage == INGEST else 0
         if found and size > max_bytes:
             break
         found.append(row)
