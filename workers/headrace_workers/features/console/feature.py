@@ -13,29 +13,32 @@ if TYPE_CHECKING:  # most processes do without it
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from headrace_workers.features.console import jobs, now, playground, review, sign_in
+    from headrace_workers.features.console import jobs, now, playground, review, set_aside, sign_in
 
-    return (sign_in.router, playground.router, jobs.router, now.router, review.router)
+    return (sign_in.router, playground.router, jobs.router, now.router, review.router, set_aside.router)
 
 
 def _services(gateway: "GatewayParts") -> Mapping[type, object]:
     from headrace_workers.features.console.connections import ConsoleReads
     from headrace_workers.features.console.now import Live
+    from headrace_workers.features.console.plans import PlanRuns, Plans
     from headrace_workers.features.console.visitors import Visitors
     from headrace_workers.runtime.settings import GatewaySettings
 
     reads = ConsoleReads(gateway.settings.ledger)
     live = Live(reads, gateway.settings)
-    for part in (reads, live):
+    runs = PlanRuns(gateway.ledger.of(Plans))
+    for part in (reads, live, runs):
         gateway.at_end.callback(part.close)
-    return {Visitors: Visitors(gateway.settings.of(GatewaySettings).public_url), ConsoleReads: reads, Live: live}
+    visitors = Visitors(gateway.settings.of(GatewaySettings).public_url)
+    return {Visitors: visitors, ConsoleReads: reads, Live: live, PlanRuns: runs}
 
 
 def _tables() -> "Sequence[Table]":
     from headrace_workers.core.tables import tables_in
-    from headrace_workers.features.console import store
+    from headrace_workers.features.console import plans, store
 
-    return tables_in(store)
+    return (*tables_in(store), *tables_in(plans))
 
 
 FEATURE = Feature(name="console", tables=_tables, routers=_routers, services=_services)

@@ -38,6 +38,7 @@ NAVIGATION: Final[tuple[tuple[str, str, Scope], ...]] = (
     ("jobs/", "Jobs", JOBS_READ),
     ("now/", "Now", OPERATOR),
     ("review/", "Review", REVIEWS_READ),
+    ("aside/", "Set aside", JOBS_READ),
 )
 PART: Final = "part"  # the last name of a path under which a page asks for a part of itself, again and again
 _TITLES: Final = {
