@@ -217,4 +217,7 @@ def test_a_list_says_what_is_where_it_is_empty_and_goes_on_by_pages(alone: Gatew
         first = client.get("aside/?age=under-1d").text
         (more,) = re.findall(r'href="\./(\?[^"]*after=[^"]*)"', first)
         second = client.get(f"aside/{more.replace('&amp;', '&')}").text
-    assert [[job_id in page for job_id in made] for page in (first, second)] == [[True, True, False], [False, False, True]]
+    assert [[job_id in page for job_id in made] for page in (first, second)] == [
+        [True, True, False],
+        [False, False, True],
+    ]

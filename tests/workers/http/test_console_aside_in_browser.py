@@ -1,0 +1,148 @@
+"""The page *Set aside* in Chromium: a double click, two tabs, and without JavaScript."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from tests.workers.features.console.aside_rows import bury, hold, refuse
+from tests.workers.http.served import Gateway
+from tests.workers.http.test_console_in_browser import (
+    _SERIOUS,
+    PAYLOADS,
+    Browser,
+    Page,
+    _nothing_ran,
+    chromium,
+    opened,
+    sign_in,
+)
+
+from headrace_workers.core.tables import DEAD_LETTERS, JOBS
+
+__all__ = ["chromium"]
+pytestmark = pytest.mark.slow
+
+
+def begin(page: Page, gateway: Gateway, kind: str = "Held steps") -> None:
+    """Sign in and go to a list."""
+    sign_in(page, gateway.key())
+    page.get_by_role("link", name="Set aside").click()
+    page.get_by_role("link", name=kind).click()
+
+
+def preview(page: Page, act: str, stage: str) -> None:
+    """Set a filter by the stage, and ask for a plan."""
+    page.get_by_label("Stage").fill(stage)
+    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name=f"{act} …").click()
+    page.get_by_role("heading", name="Nothing is done yet").wait_for()
+
+
+def replays(gateway: Gateway) -> list[int]:
+    return sorted(row.replays for row in gateway.services.ledger.read(select(JOBS.c.replays)))
+
+
+def test_a_double_click_replays_once(alone: Gateway, chromium: Browser):
+    for _ in range(3):
+        bury(alone.services.ledger)
+    refuse(alone.services.ledger)
+    with opened(chromium, alone) as page:
+        begin(page, alone, "Dead letters")
+        preview(page, "Replay", "generate")
+        assert page.locator("tbody tr").count() == 3
+        page.get_by_role("button", name="Replay 3 dead letters").dblclick()
+        page.get_by_role("heading", name="Done").wait_for()
+        assert (page.locator("#done").text_content(), page.locator("#skipped").text_content()) == ("3", "0")
+        page.get_by_role("link", name="Back to the list").click()
+        page.get_by_text("Nothing fits this filter").wait_for()
+        assert page.get_by_label("Stage").input_value() == "generate"  # the address holds the filter
+    assert replays(alone) == [1, 1, 1]
+    (left,) = alone.services.ledger.read(select(DEAD_LETTERS.c.stage).where(DEAD_LETTERS.c.replayed_at.is_(None)))
+    assert left.stage == "ingest"
+
+
+def test_one_plan_in_two_tabs_is_done_once(alone: Gateway, chromium: Browser):
+    bury(alone.services.ledger)
+    with opened(chromium, alone) as first:
+        begin(first, alone, "Dead letters")
+        preview(first, "Replay", "generate")
+        second = first.context.new_page()
+        second.goto(first.url)
+        for tab in (first, second):
+            tab.get_by_role("button", name="Replay 1 dead letter").click()
+            tab.get_by_role("heading", name="Done").wait_for()
+            assert tab.locator("#done").text_content() == "1"
+    assert replays(alone) == [1]
+
+
+def test_payloads_in_what_is_set_aside_stay_text(alone: Gateway, chromium: Browser):
+    ledger = alone.services.ledger
+    for payload in PAYLOADS:
+        hold(ledger, application=payload[:96], reason=payload, stage="moderate", queue=f"model.{payload}"[:96])
+        bury(ledger, application=payload[:96], reason=f"in the file {payload}", queue=f"model.{payload}"[:96])
+        refuse(ledger, tenant=payload[:64], reason=payload, refers_to=payload[:36])
+    with opened(chromium, alone) as page:
+        begin(page, alone)
+        for place in ("?kind=held", "?kind=dead", "?kind=dead&stage=ingest"):
+            page.goto(f"{alone.url}/console/aside/{place}")
+            shown = page.locator("small.why").all_text_contents()
+            assert all(any(payload in text for text in shown) for payload in PAYLOADS[-20:])
+            _nothing_ran(page)
+        for payload in PAYLOADS:
+            page.get_by_label("Reason contains").fill(payload)
+            page.get_by_role("button", name="Show").click()
+            assert page.get_by_label("Reason contains").input_value() == payload[:100]
+            _nothing_ran(page)
+        preview(page, "Replay", "generate")
+        _nothing_ran(page)
+
+
+def test_without_javascript_a_plan_is_carried_out(alone: Gateway, chromium: Browser):
+    hold(alone.services.ledger)
+    with opened(chromium, alone, java_script_enabled=False) as page:
+        begin(page, alone)
+        preview(page, "Withhold", "moderate")
+        page.get_by_label("Reason, which the jobs’ senders read").fill("It names a customer.")
+        page.get_by_role("button", name="Withhold 1 held job").click()
+        while page.get_by_role("heading", name="Under way").count():
+            page.get_by_role("link", name="Look again").click()
+        assert page.locator("#done").text_content() == "1"
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_pages_of_what_is_set_aside_fit_and_axe_finds_no_serious_fault(
+    alone: Gateway, chromium: Browser, tmp_path: Path, width: int, colours: str
+):
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
+    program = files(axe).joinpath("axe.min.js").read_text(encoding="utf-8")
+    ledger = alone.services.ledger
+    hold(ledger, 90_000_000, tenant="acme", application="ticket-triage@3", reason="moderation asks for a review: email")
+    hold(ledger, 7_000, stage="screen", ready_at=77, reason="the detector did not answer " + "x" * 90, queue="screen")
+    hold(ledger, 6_000, queue="model.llama-3-8b")
+    for name in ("transient", "permanent", "poison"):
+        bury(ledger, category=name, application="ticket-triage@3", reason=f"the model did not answer in time: {name}")
+    refuse(ledger, truncated=True, reason="sampling.max_tokens is 40000; the limit is 32768. " + "y" * 200)
+
+    def looked_at(page: Page, name: str) -> None:
+        page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= width, name
+        page.evaluate(program)
+        found = page.evaluate("axe.run()")["violations"]
+        assert [fault["id"] for fault in found if fault["impact"] in _SERIOUS] == [], name
+
+    with opened(chromium, alone, viewport={"width": width, "height": 900}, color_scheme=colours) as page:
+        sign_in(page, alone.key())
+        page.goto(f"{alone.url}/console/aside/")
+        looked_at(page, "held")
+        preview(page, "Withhold", "moderate")
+        looked_at(page, "planned")
+        page.goto(f"{alone.url}/console/aside/?kind=dead")
+        looked_at(page, "dead")
+        preview(page, "Replay", "generate")
+        page.get_by_role("button", name="Replay 3 dead letters").click()
+        page.get_by_role("heading", name="Done").wait_for()
+        looked_at(page, "done")
+        page.goto(f"{alone.url}/console/aside/?kind=dead&stage=x")
+        looked_at(page, "empty")
