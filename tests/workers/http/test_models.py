@@ -1,5 +1,8 @@
 """The models that there are, asked for by OpenAI's own client."""
 
+from dataclasses import replace
+from shutil import rmtree
+
 import openai
 import pytest
 from tests.workers.features.generation.engines.remote_models import catalogue
@@ -8,7 +11,9 @@ from tests.workers.http.served import Gateway
 
 from headrace_workers.features.applications.definition import Definition
 from headrace_workers.features.applications.store import SHARED, Applications
+from headrace_workers.features.generation.models.registry import read_card, write_card
 from headrace_workers.features.providers.store import AllowedProviders
+from headrace_workers.testing import make_echo_model
 
 
 def test_models_are_listed_and_found(gateway: Gateway):
@@ -113,3 +118,14 @@ def test_applications_of_the_callers_tenant_are_listed_with_versions_and_labels(
         for name in ("other", "triage@3", "triage@next", "@"):
             with pytest.raises(openai.NotFoundError):
                 client.models.retrieve(name)
+
+
+def test_a_model_of_another_tenant_is_neither_listed_nor_found(gateway: Gateway):
+    folder = make_echo_model(gateway.settings.home, "hers")
+    try:
+        with openai_of(gateway) as client:
+            for tenant, is_here in (("acme", False), ("default", True)):
+                write_card(folder, replace(read_card(folder), tenant=tenant))
+                assert ("hers" in {model.id for model in client.models.list()}) is is_here
+    finally:
+        rmtree(folder)

@@ -77,11 +77,11 @@ class Resolver(Protocol):
 class KnownModels(Protocol):
     """The models of a deployment, as far as admission asks about them."""
 
-    def __contains__(self, alias: str) -> bool:
-        """Return True where a model answers to this alias."""
+    def knows(self, alias: str, tenant: str) -> bool:
+        """Return True where a model that this tenant's jobs may name answers to this alias."""
 
-    def aliases(self) -> list[str]:
-        """Return all aliases in order, for messages."""
+    def aliases(self, tenant: str) -> list[str]:
+        """Return the aliases of a tenant's models in order, for messages."""
 
     def chain(self, name: str) -> tuple[str, ...] | None:
         """Return the models of the chain with this name; None where no chain has it."""
@@ -174,14 +174,14 @@ class AdmissionRules:
             if deadline is not None and milliseconds(deadline) <= now:
                 raise DeadlinePassed(f"the deadline {deadline.isoformat()} has passed")
         for alias in sorted(resolved.prices):
-            self.check_model(alias)
+            self.check_model(alias, job.tenant)
         for check in self.checks:
             check.check(job)
 
-    def check_model(self, alias: str) -> None:
-        """Raise UnknownModel where no model of this deployment has this alias."""
-        if alias not in self.models:
-            known = ", ".join(self.models.aliases()) or "none"
+    def check_model(self, alias: str, tenant: str) -> None:
+        """Raise UnknownModel where no model of this deployment that the tenant may name has this alias."""
+        if not self.models.knows(alias, tenant):
+            known = ", ".join(self.models.aliases(tenant)) or "none"
             raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
 
     def is_doubtful(self, job: Job) -> bool:

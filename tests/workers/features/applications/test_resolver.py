@@ -36,10 +36,10 @@ TRIAGE: dict[str, Any] = {
 class Models:
     """The models `mini` and `large`, and the chain `both` of them."""
 
-    def __contains__(self, alias: str) -> bool:
+    def knows(self, alias: str, tenant: str) -> bool:
         return alias in ("mini", "large")
 
-    def aliases(self) -> list[str]:
+    def aliases(self, tenant: str) -> list[str]:
         return ["large", "mini"]
 
     def chain(self, name: str) -> tuple[str, ...] | None:

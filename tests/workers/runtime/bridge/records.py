@@ -37,10 +37,11 @@ class Models:
 
     longest_mark = 0
 
-    def __contains__(self, alias: str) -> bool:
-        return alias in self.aliases()
+    def knows(self, alias: str, tenant: str) -> bool:
+        """As `aliases`."""
+        return alias in self.aliases(tenant)
 
-    def aliases(self) -> list[str]:
+    def aliases(self, tenant: str) -> list[str]:
         """All of them."""
         return ["echo", "other"]
 

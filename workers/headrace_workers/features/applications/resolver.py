@@ -54,7 +54,9 @@ class ApplicationResolver:
             return None
         if job.application is None:
             model = job.model
-            if not isinstance(model, str) or model in self._models or self._models.chain(model) is not None:
+            if not isinstance(model, str) or self._models.knows(model, job.tenant):
+                return None
+            if self._models.chain(model) is not None:
                 return None
         name, at = _named(job)
         return Wanted(job.tenant, name, f"{PINNED}{pinned}" if pinned else at)

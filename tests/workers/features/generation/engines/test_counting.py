@@ -10,6 +10,8 @@ import pytest
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong, UnknownModel
+from headrace_workers.core.admission import AdmissionRules
+from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.generator import Completion, Request
@@ -36,6 +38,20 @@ def counting(home: Path) -> CountingModels:
     """The models of this home, looked at anew by each question."""
     times = iter(range(0, 100_000, 10))
     return CountingModels(home, Registry(home, monotonic=lambda: float(next(times))))
+
+
+def test_a_model_of_a_tenant_does_not_exist_for_other_tenants(home: Path) -> None:
+    folder = make_echo_model(home, "hers")
+    write_card(folder, replace(read_card(folder), tenant="acme"))
+    rules = AdmissionRules(counting(home), Pipeline())
+    rules.check_model("hers", "acme")
+    texts = []
+    for alias in ("hers", "nobodys"):
+        with pytest.raises(UnknownModel) as found:
+            rules.check_model(alias, "globex")
+        texts.append(str(found.value).replace(alias, "it"))
+    assert texts[0] == texts[1] == "no model is called 'it'; known are: echo, tiny"
+    assert rules.models.aliases("acme") == ["echo", "hers", "tiny"]
 
 
 def test_what_is_counted_is_what_the_model_is_shown(home: Path) -> None:
@@ -78,13 +94,17 @@ def test_a_prompt_over_the_context_is_refused_as_the_worker_would(home: Path) ->
 def test_the_echo_has_no_tokenizer(home: Path) -> None:
     """Its prompts are sized by a guess."""
     models = counting(home)
-    assert ("echo" in models, "none" in models, models.aliases()) == (True, False, ["echo", "tiny"])
+    assert (models.knows("echo", "a"), models.knows("none", "a"), models.aliases("a")) == (
+        True,
+        False,
+        ["echo", "tiny"],
+    )
     assert models.prompt_tokens("echo", LONG, "default") is None
 
 
 def test_an_embedder_counts_nothing(home: Path) -> None:
     models = counting(home)
-    assert "hash" not in models
+    assert not models.knows("hash", "a")
     with pytest.raises(UnknownModel, match="known there: echo, tiny"):
         models.prompt_tokens("hash", HELLO, "default")
 
@@ -112,7 +132,7 @@ def test_a_model_that_was_replaced_is_read_anew(home: Path) -> None:
     assert models.prompt_tokens("tiny", HELLO, "default")
     folder = home / "models" / "tiny"
     write_card(folder, replace(read_card(folder), context_length=10))
-    models.aliases()  # the registry looks at the disk
+    models.aliases("a")  # the registry looks at the disk
     with pytest.raises(PromptTooLong, match="holds 10"):
         models.prompt_tokens("tiny", HELLO, "default")
 

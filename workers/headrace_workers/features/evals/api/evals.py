@@ -55,7 +55,7 @@ async def create(caller: Writes, services: Wired, wanted: NewEvalBody) -> EvalSh
     item_schema_of(wanted.data_source_config)
     samples = wanted.data_source_config.get("include_sample_schema")
     graders = graders_of(wanted.testing_criteria)
-    check_models(services, models_of(graders))
+    check_models(services, caller.tenant, models_of(graders))
     if reads_sample(graders) and not samples:
         raise wrong("data_source_config.include_sample_schema", f"must be true: a grader reads {{{{{SAMPLED}}}}}")
     new = NewEval(
@@ -131,11 +131,11 @@ async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
     return found
 
 
-def check_models(services: Services, named: Mapping[str, str]) -> None:
-    """Raise Refused, which names the first of these places whose model this deployment does not have."""
+def check_models(services: Services, tenant: str, named: Mapping[str, str]) -> None:
+    """Raise Refused, which names the first of these places whose model this tenant does not have."""
     for place, alias in named.items():
         try:
-            services.rules.check_model(alias)
+            services.rules.check_model(alias, tenant)
         except UnknownModel as error:
             found = refused(error)
             raise Refused(f"{place}: {found}", status=found.status, code=found.code, param=place) from error
@@ -171,7 +171,7 @@ async def create_run(eval_id: str, caller: Writes, services: Wired, wanted: NewR
     models = {} if source.asks is None else {"data_source.model": source.asks.model}
     if source.asks is not None and await services.admission.is_application(caller.tenant, source.asks.model):
         models = {}
-    check_models(services, models | models_of(graders))
+    check_models(services, caller.tenant, models | models_of(graders))
     if source.asks is not None:
         await _check_format(services, caller, source.asks)
     bounds = bounds_of(services)

@@ -17,6 +17,7 @@ from headrace_workers.features.generation.models.registry import (
     ModelCard,
     card_file,
     list_cards,
+    may_name,
     model_dir,
     readable_catalogue,
     template_knows_tools,
@@ -69,7 +70,8 @@ def _names(home: Path, ledger: Ledger, tenant: str, name: str | None) -> list[Ma
 def _models(home: Path, ledger: Ledger, tenant: str) -> list[dict[str, Any]]:
     """Return what a tenant may name: models of its deployment and of providers that it allows, and chains of them."""
     allowed = ledger.of(AllowedProviders).by_tenant([tenant]).get(tenant, frozenset())
-    cards = {card.alias: card for card in list_cards(home) if card.provider is None or card.provider in allowed}
+    own = [card for card in list_cards(home) if may_name(tenant, card)]
+    cards = {card.alias: card for card in own if card.provider is None or card.provider in allowed}
     catalogue = readable_catalogue(home)
     models = [_model(card, home, catalogue.prices.get(alias)) for alias, card in cards.items()]
     chains = catalogue.chains.items()

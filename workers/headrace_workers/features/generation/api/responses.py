@@ -238,7 +238,7 @@ async def count_input_tokens(request: Request, caller: Writes, services: Wired) 
     try:
         resolved = (await services.admission.resolve([job]))[0][0].job
         assert isinstance(resolved, GenerationJob)  # noqa: S101 - it was one
-        services.rules.check_model(resolved.first_model)
+        services.rules.check_model(resolved.first_model, caller.tenant)
         tokens = await services.admission.examinations.run(caller.tenant, partial(services.rules.examine, resolved))
     except HeadraceError as error:
         raise refused(error, asked.prompt, asked.names) from error

@@ -16,7 +16,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.tool import NO_TOOLS, Offer
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.engines.engine import engines
-from headrace_workers.features.generation.models.registry import ModelCard, Registry, model_dir
+from headrace_workers.features.generation.models.registry import ModelCard, Registry, may_name, model_dir
 
 if TYPE_CHECKING:
     from headrace_workers.features.generation.engines.prompts import Prompts
@@ -42,12 +42,14 @@ class CountingModels:
         self._loaded: dict[str, tuple[ModelCard, Prompts | None]] = {}
         self._lock = threading.Lock()
 
-    def __contains__(self, alias: str) -> bool:
-        return alias in self._registry
+    def knows(self, alias: str, tenant: str) -> bool:
+        """Return True where a model that this tenant's jobs may name has this alias."""
+        card = self._registry.find(alias)
+        return card is not None and may_name(tenant, card)
 
-    def aliases(self) -> list[str]:
-        """Return the known aliases in order."""
-        return self._registry.aliases()
+    def aliases(self, tenant: str) -> list[str]:
+        """Return the known aliases of a tenant's models in order."""
+        return [alias for alias in self._registry.aliases() if self.knows(alias, tenant)]
 
     def chain(self, name: str) -> tuple[str, ...] | None:
         """Return the models of the catalogue's chain with this name; None where no chain has it."""

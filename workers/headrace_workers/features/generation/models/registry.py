@@ -62,8 +62,8 @@ class ModelCard:
     as it was written ("" where an engine has no weights), `size_bytes` of the whole folder, `context_length` is
     prompt and answer together in tokens; for an embedder, what it reads of a text. `weight_range` names the bound of
     int8 weights (see `quantization`); it is "" for other formats, and for older int8 models, which use all of ±127.
-    `repetition_penalty` is what its answers have where a job names none: 1 is none. `remote` is of a model of the
-    catalogue, which has no folder.
+    `repetition_penalty` is what its answers have where a job names none: 1 is none. With a `tenant`, it is a model of
+    that tenant alone. `remote` is of a model of the catalogue, which has no folder.
     """
 
     alias: str
@@ -77,6 +77,7 @@ class ModelCard:
     kind: Kind = "generator"
     weight_range: str = ""
     repetition_penalty: float = 1.0
+    tenant: str = ""
     remote: RemoteModel | None = None
 
     @property
@@ -88,6 +89,11 @@ class ModelCard:
     def provider(self) -> str | None:
         """Return the provider whose machine runs it; None for a machine of the deployment."""
         return None if self.remote is None or self.remote.is_own else self.remote.provider
+
+
+def may_name(tenant: str, card: ModelCard) -> bool:
+    """Return True if a tenant may use, see and delete a model. Another tenant's model does not exist for it."""
+    return card.tenant in ("", tenant)
 
 
 _IN_FILE: Final = tuple(field for field in fields(ModelCard) if field.name != "remote")
