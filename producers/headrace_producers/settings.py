@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -129,9 +130,15 @@ class ProducerSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
-        """Read HEADRACE_TENANT, HEADRACE_SOURCE, HEADRACE_MODEL and HEADRACE_EMBEDDER, each with its default."""
+        """Read HEADRACE_TENANT, HEADRACE_SOURCE, HEADRACE_MODEL and HEADRACE_EMBEDDER, each with its default.
+
+        Jobs for a running `headrace up` have its first model as their default.
+        """
         env = os.environ if env is None else env
         found = {name: env.get(f"HEADRACE_{name.upper()}") for name in ("tenant", "source", "model")}
+        if not (found["model"] or env.get("HEADRACE_KAFKA")):
+            with suppress(ConfigurationError):  # no stack runs
+                found["model"] = running_stack(env)["model"]
         found["embedder"] = embedder_alias(env.get("HEADRACE_EMBEDDER", ""))
         return replace(cls(), **{name: value for name, value in found.items() if value})
 
@@ -143,7 +150,7 @@ def topic_prefix(env: Mapping[str, str] | None = None) -> str:
 
 
 def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE_KAFKA") -> dict[str, str]:
-    """Return the content of `$HEADRACE_HOME/run.json`: addresses, and `groups`.
+    """Return the content of `$HEADRACE_HOME/run.json`: addresses, `groups`, and the first `model` that is served.
 
     ConfigurationError when no stack runs there: it names `lacking`, the variable without which it is asked.
     """
@@ -155,6 +162,7 @@ def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE
         content = json.loads(path.read_text(encoding="utf-8"))
         found = {name: str(content[name]) for name in ("kafka", "redis", "ledger")}
         found["groups"] = str(content.get("groups", "on"))
+        found["model"] = str(content.get("model", ""))
         pid = int(content["pid"])
     except FileNotFoundError:
         why = f"no address of {service}: {lacking} is not set and {path} is not there; {ways}"

@@ -63,7 +63,11 @@ KAFKA: Final = (
 )
 JOBS: Final = (
     Variable(
-        "HEADRACE_MODEL", f"`{DEFAULT_MODEL}`", "", "The model. `headrace up` serves it, too.", "producers and commands"
+        "HEADRACE_MODEL",
+        f"the first model of a running `headrace up`, else `{DEFAULT_MODEL}`",
+        "",
+        "The model. `headrace up` serves it, too.",
+        "producers and commands",
     ),
     Variable(
         "HEADRACE_TENANT",

@@ -69,6 +69,16 @@ def test_a_running_stack_is_found(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("env", "model"),
+    [({}, "echo"), ({"HEADRACE_MODEL": "m"}, "m"), ({"HEADRACE_KAFKA": "other:9092"}, ProducerSettings().model)],
+)
+def test_jobs_for_a_running_stack_have_its_first_model_as_their_default(tmp_path, env, model):
+    content = {"kafka": "127.0.0.1:4", "redis": "", "ledger": "", "pid": os.getpid(), "model": "echo"}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert ProducerSettings.from_env({"HEADRACE_HOME": str(tmp_path), **env}).model == model
+
+
+@pytest.mark.parametrize(
     ("told", "address", "groups"),
     [(None, "127.0.0.1:4", False), (None, "other:9092", True), ("on", "127.0.0.1:4", True), ("off", "other:1", False)],
 )

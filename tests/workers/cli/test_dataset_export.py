@@ -61,3 +61,10 @@ def test_a_request_without_examples_says_what_to_do(ledger, call, tmp_path):
     code, _, said = call("dataset", "export", str(tmp_path / "set"), "--tenant", "a")
     assert code == 1
     assert "headrace review next" in said
+
+
+def test_rules_that_remove_all_examples_are_named(ledger, call, tmp_path):
+    answered(ledger, knowledge="handbook")
+    code, _, said = call("dataset", "export", str(tmp_path / "set"), "--from-model", "large", "--tenant", "a")
+    assert code == 1
+    assert "all 1 examples of the tenant a were removed: unusable 1" in said

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -135,7 +136,7 @@ def export(
     with console().status("reading the ledger"):
         split = split_examples(examples.of(wanted), rules, near=near, held_out=held_out, seed=seed)
     if not (split.train or split.held_out):
-        raise NoSuchThing(_none_left(wanted, len(split.removed)))
+        raise NoSuchThing(_none_left(wanted, Counter(rule for rule, _, _ in split.removed)))
     asked = {
         "tenant": wanted.tenant,
         "application": application,
@@ -163,10 +164,11 @@ def _counts(of: dict[str, Any]) -> Iterator[tuple[str, int]]:
         yield (f"{name} ({value['licence']})", value["rows"]) if isinstance(value, dict) else (name, value)
 
 
-def _none_left(wanted: "Selection", removed: int) -> str:
+def _none_left(wanted: "Selection", removed: Counter[str]) -> str:
     where = f"of {wanted.application}" if wanted.application else f"of the tenant {wanted.tenant}"
     if removed:
-        return f"all {removed:,} examples {where} were removed: --json and other options of this command say why"
+        rules = ", ".join(f"{rule} {count:,}" for rule, count in removed.most_common())
+        return f"all {removed.total():,} examples {where} were removed: {rules}"
     if wanted.teacher is not None:
         return f"no ended job {where} was answered by {wanted.teacher}: the ledger keeps jobs for HEADRACE_RETENTION"
     return f"nobody approved or corrected an answer {where}: `headrace review next` asks for decisions"

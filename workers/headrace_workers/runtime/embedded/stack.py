@@ -189,8 +189,10 @@ class Stack:
         broker: Kind | None = None,
         done: Callable[[str], Done | None] = lambda _url: None,
         progress: Callable[[str], None] = lambda _name: None,
+        model: str = "",
     ) -> None:
         self.home = home.absolute()
+        self._model = model  # that answers jobs of this machine that name none
         self._children = children
         self._migrate = migrate
         self._own = own
@@ -315,7 +317,7 @@ class Stack:
     def _write_run_file(self) -> None:
         assert self.services is not None  # noqa: S101 - written after the start
         about = {"broker": self.services.broker, "durable": self.services.durable, "pid": os.getpid()}
-        content = {**asdict(self.addresses), **about}
+        content = {**asdict(self.addresses), **about, "model": self._model}
         write_atomically(self.home / RUN_FILE, json.dumps(content))
 
 

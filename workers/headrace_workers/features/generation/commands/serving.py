@@ -78,6 +78,7 @@ def embedded_stack(
         done=_done,
         broker=broker,
         progress=lambda name: say(f"starting {name}"),
+        model=models[0] if models else "",
     )
 
 
