@@ -69,7 +69,8 @@ def test_pages_leave_nothing_out_and_read_no_more_than_their_bound(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, most: int
 ):
     monkeypatch.setattr(job_lists, "PAGE", 2)
-    monkeypatch.setattr(job_lists, "MOST_READ", most)
+    for name in ("MOST_READ", "MOST_PASSED", "MOST_LOOKED_UP"):
+        monkeypatch.setattr(job_lists, name, most)
     wanted = [
         *ended(ledger, 3, ago=1_000, tenant="rare"), *ended(ledger, 1, ago=90_000, tenant="rare"),
         *ended(ledger, 2, ago=500_000, tenant="rare"),
@@ -88,7 +89,8 @@ def test_pages_leave_nothing_out_and_read_no_more_than_their_bound(
 @pytest.mark.parametrize("most", [4, 100])
 def test_a_tenant_finds_its_few_jobs_behind_many_of_others(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, most: int):
     monkeypatch.setattr(job_lists, "PAGE", 2)
-    monkeypatch.setattr(job_lists, "MOST_READ", most)
+    for name in ("MOST_READ", "MOST_PASSED", "MOST_LOOKED_UP"):
+        monkeypatch.setattr(job_lists, name, most)
     new = ended(ledger, 1, ago=1_000, tenant="rare")
     ended(ledger, 10, ago=LAG_MS + 60_000)
     old = [

@@ -42,6 +42,8 @@ ENDED_JOBS: Final = Table(
 
 PAGE: Final = 50
 MOST_READ: Final = 10_000  # rows for one page
+MOST_PASSED: Final = 50_000  # where most of them are other tenants', and only passed over
+MOST_LOOKED_UP: Final = 2_000  # where each is looked up by its id
 UNFINISHED: Final = "unfinished"
 ENDED: Final = "ended"
 STATES: Final = (UNFINISHED, ENDED, "done", "dead", "cancelled")
@@ -96,17 +98,18 @@ class JobList:
 def list_jobs(connection: Connection, wanted: JobFilter, after: Place | None = None) -> JobList:
     """Return a page of the list behind a place."""
     found: list[Row[Any]] = []
-    read, last = 0, None
-    for walk in _walks(connection, wanted, after):
-        rows = walk.limit(MOST_READ - read).cte("walk").prefix_with("MATERIALIZED", dialect="postgresql")
+    read = 0
+    for walk, times, most in _walks(connection, wanted, after):
+        rows = walk.limit(most).subquery("walk")
         fitting = select(rows).where(*_fits(rows.c, wanted)).order_by(rows.c.at.desc(), rows.c.id.desc())
         found += connection.execute(fitting.limit(PAGE + 1 - len(found))).all()
         if len(found) > PAGE:
             shown = found[:PAGE]
             return JobList(_lines(connection, shown), Place(shown[-1].at, shown[-1].id), read, stopped=False)
-        count, oldest = connection.execute(select(func.count(), func.min(rows.c.at)).select_from(rows)).one()
-        read, last = read + count, oldest or last
-        if read >= MOST_READ:
+        at = times.limit(most).subquery("times").c.at
+        count, last = connection.execute(select(func.count(), func.min(at))).one()
+        read += count
+        if count >= most:
             # The last row may be another tenant's, so its id is not told; rows of the same moment are read again.
             at_same = after is not None and after.at == last
             place = Place(last, "" if at_same else "~")
@@ -114,26 +117,30 @@ def list_jobs(connection: Connection, wanted: JobFilter, after: Place | None = N
     return JobList(_lines(connection, found), None, read, stopped=False)
 
 
-def _walks(connection: Connection, wanted: JobFilter, after: Place | None) -> Iterator[Select[Any]]:
-    """Yield the queries whose rows are the list, one behind the other, and other jobs between them."""
+def _walks(
+    connection: Connection, wanted: JobFilter, after: Place | None
+) -> Iterator[tuple[Select[Any], Select[Any], int]]:
+    """Yield queries whose rows are the list, one behind the other, and other jobs between them. With each comes the
+    query of its times alone, and how many of its rows a page reads.
+    """
     is_open = wanted.state == UNFINISHED
     time = JOBS.c.accepted_at if is_open else JOBS.c.ended_at
-    walk = _walk(time, JOBS.c.id, after)
-    if is_open:
-        yield walk.where(IS_ACTIVE)
-    elif wanted.application is not None and "@" in wanted.application:
-        yield walk.where(time.is_not(None), JOBS.c.application == wanted.application)  # which has an index
-    elif wanted.tenant is None:
-        yield walk.where(time.is_not(None))
-    else:
+    walk = _walk(time, JOBS.c.id, after).where(IS_ACTIVE if is_open else time.is_not(None))
+    most = MOST_READ if wanted.tenant is None else MOST_PASSED
+    version = wanted.application if wanted.application is not None and "@" in wanted.application else None
+    until = 0
+    if version is not None and not is_open:
+        walk, most = walk.where(JOBS.c.application == version), MOST_READ  # which has an index
+    elif wanted.tenant is not None and not is_open:
         until = accounted_until(connection)
-        if after is None or after.at > until:
-            yield walk.where(time > until)
-        at = ENDED_JOBS.c.ended_at
-        theirs = (ENDED_JOBS.c.tenant == wanted.tenant) & (at <= until)
-        # A job that was replayed has another end by now, or none.
-        same = (JOBS.c.id == ENDED_JOBS.c.job_id) & (time == at)
-        yield _walk(at, ENDED_JOBS.c.job_id, after).join_from(ENDED_JOBS, JOBS, same).where(theirs)
+        walk = walk.where(time > until)
+    if after is None or after.at > until:
+        yield walk, walk.with_only_columns(time.label("at")), most
+    if until:
+        job_id, at = ENDED_JOBS.c.job_id, ENDED_JOBS.c.ended_at
+        older = _walk(at, job_id, after).where(ENDED_JOBS.c.tenant == wanted.tenant, at <= until)
+        joined = older.join_from(ENDED_JOBS, JOBS, job_id == JOBS.c.id)
+        yield joined, older.with_only_columns(at.label("at")), MOST_LOOKED_UP
 
 
 def _walk(time: Column[Any], job_id: Column[Any], after: Place | None) -> Select[Any]:
@@ -146,6 +153,8 @@ def _walk(time: Column[Any], job_id: Column[Any], after: Place | None) -> Select
 
 def _fits(row: Any, wanted: JobFilter) -> Iterator[ColumnElement[bool]]:
     yield row.subject.is_(None)
+    if wanted.state != UNFINISHED:
+        yield row.ended_at == row.at  # a job that was replayed has another end by now, or none
     if wanted.tenant is not None:
         yield row.tenant == wanted.tenant
     if wanted.state not in (UNFINISHED, ENDED):
