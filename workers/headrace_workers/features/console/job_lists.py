@@ -42,8 +42,8 @@ ENDED_JOBS: Final = Table(
 
 PAGE: Final = 50
 MOST_READ: Final = 10_000  # rows for one page
-MOST_PASSED: Final = 50_000  # where most of them are other tenants', and only passed over
-MOST_LOOKED_UP: Final = 2_000  # where each is looked up by its id
+MOST_PASSED: Final = 20_000  # where most of them are other tenants', and only passed over
+MOST_LOOKED_UP: Final = 2_000  # where each is looked up by its id, here or among the steps
 UNFINISHED: Final = "unfinished"
 ENDED: Final = "ended"
 STATES: Final = (UNFINISHED, ENDED, "done", "dead", "cancelled")
@@ -126,11 +126,11 @@ def _walks(
     is_open = wanted.state == UNFINISHED
     time = JOBS.c.accepted_at if is_open else JOBS.c.ended_at
     walk = _walk(time, JOBS.c.id, after).where(IS_ACTIVE if is_open else time.is_not(None))
-    most = MOST_READ if wanted.tenant is None else MOST_PASSED
+    most = MOST_LOOKED_UP if wanted.model is not None else MOST_READ if wanted.tenant is None else MOST_PASSED
     version = wanted.application if wanted.application is not None and "@" in wanted.application else None
     until = 0
     if version is not None and not is_open:
-        walk, most = walk.where(JOBS.c.application == version), MOST_READ  # which has an index
+        walk, most = walk.where(JOBS.c.application == version), min(most, MOST_READ)  # which has an index
     elif wanted.tenant is not None and not is_open:
         until = accounted_until(connection)
         walk = walk.where(time > until)
@@ -191,7 +191,7 @@ def note_ended(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
         if (job_id := job.result.get("job_id")) is not None  # what a unit has told has none
     }
     if rows:
-        statement = insert_many(connection.dialect.name, ENDED_JOBS, ENDED_JOBS.c, {})
+        statement = insert_many(connection.dialect.name, ENDED_JOBS, list(ENDED_JOBS.c), {})
         again = {"ended_at": statement.excluded.ended_at}
         statement = statement.on_conflict_do_update(index_elements=["job_id"], set_=again)
         connection.execute(statement, many(connection.dialect.name, [rows[job_id] for job_id in sorted(rows)]))
