@@ -1,5 +1,6 @@
 """What the page *Now* reads: on both databases, by indexes, and never more than its bounds."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,7 +32,8 @@ def ended(ledger: Ledger, count: int, ago: int = 1_000, state: str = "done", **f
     now = ledger.now()
     rows = [
         {"id": job_id, "tenant": "default", "kind": "generation", "state": state, "payload": b"{}",
-         "accepted_at": now - ago - 50, "ended_at": now - ago, "terminal": b'{"job_id": "%s"}' % job_id.encode(), **fields}
+         "accepted_at": now - ago - 50, "ended_at": now - ago, "terminal": json.dumps({"job_id": job_id}).encode(),
+         **fields}
         for job_id in (f"{state}-{ago}-{n}" for n in range(count))
     ]  # fmt: skip
     with writing(ledger.engine) as tx:
