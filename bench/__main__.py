@@ -37,7 +37,6 @@ NAMES = (
     "ppi",
     "review-estimates",
     "review",
-    "console",
     "evaluation",
     "groundedness",
     "moderation",

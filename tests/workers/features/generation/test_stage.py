@@ -28,7 +28,7 @@ from headrace_workers.core.pipeline.stage import run_isolated
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.cache.store.audit_rows import Audited
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed, ServerFailed
-from headrace_workers.features.generation.generator import Completion, GivenUp, Request
+from headrace_workers.features.generation.generator import Completion, GivenUp, LabelRequest, LabelScores, Request
 from headrace_workers.features.generation.stage import generate
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f1{}"
@@ -47,10 +47,8 @@ class Model:
         self.calls.append(list(requests))
         return list(self.answers)
 
-    def choice_probabilities(
-        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
-    ) -> list[tuple[float, ...] | HeadraceError]:
-        raise AssertionError("generation asks for no choices")
+    def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
+        raise AssertionError("generation asks for no labels")
 
 
 def task(job: GenerationJob | EvaluationJob, place: int = 0) -> Task:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from headrace_schemas import HeadraceError, Message
-from headrace_workers.features.generation.generator import Completion, Request
+from headrace_workers.features.generation.generator import Completion, LabelRequest, LabelScores, Request
 
 Probabilities = tuple[float, ...] | HeadraceError
 Prompt = tuple[Message, ...]
@@ -28,9 +28,11 @@ class JudgeModel:
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         raise AssertionError("a judge does not generate")
 
-    def choice_probabilities(self, prompts: Sequence[Prompt], choices: Sequence[str]) -> list[Probabilities]:
-        self.calls.append((list(prompts), tuple(choices)))
-        return [self._answer(prompt, choices) for prompt in prompts]
+    def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
+        (labels,) = {request.labels for request in requests}
+        self.calls.append(([request.messages for request in requests], labels))
+        found = [self._answer(request.messages, labels) for request in requests]
+        return [LabelScores(each, 0, 0) if isinstance(each, tuple) else each for each in found]
 
 
 def uniform(prompt: Prompt, choices: Sequence[str]) -> Probabilities:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from headrace_schemas import HeadraceError, Message
+from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
-from headrace_workers.features.generation.engines.echo import CHOICE_MASS, EchoGenerator
+from headrace_workers.features.generation.engines.echo import LABEL_MASS, EchoGenerator
+from headrace_workers.features.generation.generator import LabelRequest, LabelScores
 from headrace_workers.features.moderation.detector import Moderation, NoAnswer
 from headrace_workers.features.moderation.guard import GuardDetector
 from headrace_workers.features.moderation.moderator import Aids, with_policy
@@ -22,16 +23,16 @@ class Guard(EchoGenerator):
         super().__init__("guard")
         self.sure, self.read = sure, list[str]()
 
-    def choice_probabilities(
-        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
-    ) -> list[tuple[float, ...] | HeadraceError]:
-        assert list(choices) == ["safe", "unsafe"]
-        found: list[tuple[float, ...] | HeadraceError] = []
-        for (message,) in prompts:
-            self.read.append(message.content)
-            bad = "bomb" in message.content
-            found.append(Unavailable("no room") if "raise" in message.content else (0.1, self.sure if bad else 0.05))
-        return found
+    def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
+        return [self._say(request) for request in requests]
+
+    def _say(self, request: LabelRequest) -> LabelScores | HeadraceError:
+        assert (request.labels, request.whole) == (("safe", "unsafe"), False)
+        (message,) = request.messages
+        self.read.append(message.content)
+        if "raise" in message.content:
+            return Unavailable("no room")
+        return LabelScores((0.1, self.sure if "bomb" in message.content else 0.05), 0, 0)
 
 
 def test_the_score_is_the_probability_of_unsafe() -> None:
@@ -48,10 +49,8 @@ def test_the_score_is_the_probability_of_unsafe() -> None:
 @pytest.mark.parametrize("sure", [0.0, -0.1, float("nan")])
 def test_a_guard_that_says_something_else_says_nothing(sure: float) -> None:
     class Mute(Guard):
-        def choice_probabilities(
-            self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
-        ) -> list[tuple[float, ...] | HeadraceError]:
-            return [(0.02, sure) for _ in prompts]
+        def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
+            return [LabelScores((0.02, sure), 0, 0) for _ in requests]
 
     with pytest.raises(NoAnswer, match="the guard guard says neither safe nor unsafe"):
         GuardDetector(Mute()).detect(["a heron"])
@@ -59,7 +58,7 @@ def test_a_guard_that_says_something_else_says_nothing(sure: float) -> None:
 
 def test_a_real_engine_is_asked() -> None:
     ((found,),) = GuardDetector(EchoGenerator("echo")).detect(["a heron"])
-    assert 0 < found.score < CHOICE_MASS
+    assert 0 < found.score < LABEL_MASS
 
 
 def test_the_longest_text_is_read_in_parts() -> None:
@@ -79,12 +78,9 @@ class Narrow(Guard):
         super().__init__()
         self.room = room
 
-    def choice_probabilities(
-        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
-    ) -> list[tuple[float, ...] | HeadraceError]:
-        found = super().choice_probabilities(prompts, choices)
-        long = [len(message.content) > self.room for (message,) in prompts]
-        return [PromptTooLong("no room") if too_long else each for too_long, each in zip(long, found, strict=True)]
+    def _say(self, request: LabelRequest) -> LabelScores | HeadraceError:
+        said = super()._say(request)
+        return PromptTooLong("no room") if len(request.messages[0].content) > self.room else said
 
 
 def test_a_part_that_does_not_fit_the_context_is_read_in_smaller_ones() -> None:

@@ -11,7 +11,7 @@ from headrace_schemas.message import Message
 from headrace_workers.core.cached_values import RecentReads
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.generator import NoProbabilities, Request
+from headrace_workers.features.generation.generator import LabelRequest, NoProbabilities, Request
 from headrace_workers.features.generation.parts import BoundedGenerator
 from headrace_workers.features.providers.boundary import allows
 from headrace_workers.features.providers.store import AllowedProviders
@@ -123,7 +123,7 @@ def test_no_tenant_means_no_provider() -> None:
     assert not isinstance(shop, Exception)
     assert (bounded.urgent.provider, bounded.urgent.alias) == ("openai", "echo")
     with pytest.raises(NoProbabilities):
-        bounded.choice_probabilities([messages], ("yes", "no"))
+        bounded.label_probabilities([LabelRequest(messages, ("yes", "no"), "shop")])
 
 
 def test_a_list_is_believed_for_two_seconds_and_no_longer() -> None:

@@ -9,7 +9,6 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
     from sqlalchemy import Table
 
-    from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.http.services import GatewayParts
 
 
@@ -37,16 +36,9 @@ def _services(gateway: "GatewayParts") -> Mapping[type, object]:
 
 def _tables() -> "Sequence[Table]":
     from headrace_workers.core.tables import tables_in
-    from headrace_workers.features.console import job_lists, plans, store
+    from headrace_workers.features.console import plans, store
 
-    return [*tables_in(store), *tables_in(plans), job_lists.ENDED_JOBS]
-
-
-def _hooks() -> "Hooks":
-    from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.console import job_lists
-
-    return Hooks(on_ends=job_lists.note_ended, on_forget_jobs=job_lists.forget_ended)
+    return (*tables_in(store), *tables_in(plans))
 
 
-FEATURE = Feature(name="console", tables=_tables, routers=_routers, services=_services, hooks=_hooks)
+FEATURE = Feature(name="console", tables=_tables, routers=_routers, services=_services)

@@ -48,6 +48,35 @@ class Request:
     offer: Offer = NO_TOOLS
 
 
+@dataclass(frozen=True, slots=True)
+class LabelRequest:
+    """A prompt, and the labels of which one may be its answer, or what it begins with where that need not be `whole`.
+    `tenant`, `given_up` and `at_most` are `Request`'s.
+
+    What the prompts of requests that follow each other begin with, such as a text that all of them ask about, is
+    computed once.
+    """
+
+    messages: tuple[Message, ...]
+    labels: tuple[str, ...]
+    tenant: str | None = None
+    whole: bool = True
+    given_up: Callable[[], bool] = field(default=never, compare=False)
+    at_most: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScores:
+    """The probability of each label, in the request's order: their sum is their mass. `prompt_tokens` counts the
+    tokens that were read for this request, and not those that were read for one before it; `label_tokens` those of the
+    labels that were read.
+    """
+
+    masses: tuple[float, ...]
+    prompt_tokens: int
+    label_tokens: int
+
+
 class GivenUp(HeadraceError):
     """An answer that nobody wanted any more before it was whole."""
 
@@ -137,14 +166,12 @@ class Generator(Protocol):
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all; the i-th item belongs to the i-th request. An error value concerns that request alone."""
 
-    def choice_probabilities(
-        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
-    ) -> list[tuple[float, ...] | HeadraceError]:
-        """Return for each prompt the probability that the answer's first token is that of each choice.
+    def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
+        """Return for each request the probability of each of its labels; the i-th item belongs to the i-th request.
 
-        Softmax over the whole vocabulary, so that the sum over the choices is their mass. A choice counts with and
-        without a leading space, and in the cases given; ValueError when two choices share their first token,
-        NoProbabilities when the engine gives none.
+        A label's probability is that of all its tokens and, where it is to be the `whole` answer, of the end of the
+        turn, over the whole vocabulary. A label counts as it is spelled and after a space. ValueError when two labels
+        of a request have the same tokens, NoProbabilities when the engine gives none.
         """
 
 

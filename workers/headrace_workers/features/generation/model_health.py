@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from headrace_schemas import Category, HeadraceError, Message, Sampling
+from headrace_schemas import Category, HeadraceError, Sampling
 from headrace_schemas.errors import Unavailable, Unparsable
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.ledger import Ledger
@@ -22,6 +22,8 @@ from headrace_workers.features.generation.generator import (
     Completion,
     Generator,
     HasProvider,
+    LabelRequest,
+    LabelScores,
     NotAsked,
     Request,
     WrappedGenerator,
@@ -324,21 +326,19 @@ class MonitoredGenerator(WrappedGenerator):
             found = [RemoteFailed(reason_of(each)) if isinstance(each, ServerFailed) else each for each in found]
         return found
 
-    def choice_probabilities(
-        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
-    ) -> list[tuple[float, ...] | HeadraceError]:
-        """Return the probabilities of the choices after each prompt, or a BreakerIsOpen for each."""
-        permit = self._health.permit()
+    def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
+        """Return the probabilities of the labels of all, or a BreakerIsOpen for each."""
+        permit = self._health.permit(_longest(requests), _tenant(requests))
         if permit.wait:
-            return [self._open(permit) for _ in prompts]
+            return [self._open(permit) for _ in requests]
         if fault := self._health.drill():
-            drilled = FaultyGenerator(fault).generate([Request(prompt, Sampling()) for prompt in prompts])
+            drilled = FaultyGenerator(fault).generate([Request(each.messages, Sampling()) for each in requests])
             self._health.note(drilled, 0, probed=permit.probes)
             return [each for each in drilled if isinstance(each, HeadraceError)]
         begun = self._monotonic()
-        found: Sequence[tuple[float, ...] | HeadraceError] = ()
+        found: Sequence[LabelScores | HeadraceError] = ()
         try:
-            found = self._inner.choice_probabilities(prompts, choices)
+            found = self._inner.label_probabilities(requests)
         finally:  # a probe that raised came to nothing
             self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes)
         return list(found)
@@ -348,13 +348,13 @@ class MonitoredGenerator(WrappedGenerator):
         return BreakerIsOpen(reason, after=permit.wait, is_sure=False)
 
 
-def _tenant(requests: Sequence[Request]) -> str:
+def _tenant(requests: Sequence[Request] | Sequence[LabelRequest]) -> str:
     """Return whose calls these are; nothing where they are of several tenants."""
     tenants = {request.tenant or "" for request in requests}
     return tenants.pop() if len(tenants) == 1 else ""
 
 
-def _longest(requests: Sequence[Request]) -> float | None:
+def _longest(requests: Sequence[Request] | Sequence[LabelRequest]) -> float | None:
     """Return how long these calls may take; None where nothing bounds one of them."""
     bounds = [request.at_most for request in requests if request.at_most is not None]
     return max(bounds, default=None) if len(bounds) == len(requests) else None

@@ -12,6 +12,8 @@ from headrace_workers.features.generation.feature import PROMPT_MARKS
 from headrace_workers.features.generation.generator import (
     Completion,
     Generator,
+    LabelRequest,
+    LabelScores,
     NoProbabilities,
     Request,
     WrappedGenerator,
@@ -129,8 +131,6 @@ class BoundedGenerator(WrappedGenerator):
             for each, permitted in zip(requests, may, strict=True)
         ]
 
-    def choice_probabilities(
-        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
-    ) -> list[tuple[float, ...] | HeadraceError]:
-        """Raise NoProbabilities: such prompts name no tenant, and so none may be sent."""
+    def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
+        """Raise NoProbabilities: a provider gives none."""
         raise NoProbabilities(f"{self.alias} runs at the provider {self._provider}, and gives no probabilities")

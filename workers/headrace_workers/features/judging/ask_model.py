@@ -17,7 +17,13 @@ from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import ChoiceFormat
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.log import Action
-from headrace_workers.features.generation.generator import Generator, NoProbabilities, Request, provider_of
+from headrace_workers.features.generation.generator import (
+    Generator,
+    LabelRequest,
+    NoProbabilities,
+    Request,
+    provider_of,
+)
 from headrace_workers.features.generation.verifiers.scale import (
     INSTRUCTIONS,
     YES_NO,
@@ -238,7 +244,7 @@ def _ask(generator: Generator, questions: Mapping[Position, _Question]) -> Found
     scale = next(iter(questions.values())).scale
     try:
         answers = _answers(generator, list(questions.values()), scale)
-    except ValueError as error:  # the port's word for: the model's first tokens do not tell the choices apart
+    except ValueError as error:  # the port's word for: the model's tokens do not tell the labels apart
         reason = f"the model {generator.alias} cannot judge on this scale: {error}"[:500]
         return {place: unscored(each.criterion, NotJudged.WRONG_SCALE, reason) for place, each in questions.items()}
     except Exception as error:
@@ -254,15 +260,18 @@ def _ask(generator: Generator, questions: Mapping[Position, _Question]) -> Found
 
 def _answers(generator: Generator, questions: Sequence[_Question], scale: Scale) -> list[_AnswerOrError]:
     """Return the answer to each prompt, by probabilities, or in words where the model gives none."""
-    requests = [(prompt.messages, question.tenant) for question in questions for prompt in question.prompts]
+    labels = tuple(scale.values)
+    requests = [
+        LabelRequest(prompt.messages, labels, question.tenant) for question in questions for prompt in question.prompts
+    ]
     try:
-        weighed = generator.choice_probabilities([messages for messages, _ in requests], tuple(scale.values))
+        scores = generator.label_probabilities(requests)
     except NoProbabilities:
-        one_of_them = ChoiceFormat(choices=tuple(scale.values))  # an engine that cannot make sure of it answers freely
-        choices = [Request(messages, _IN_WORDS, tenant, output=one_of_them) for messages, tenant in requests]
+        one_of_them = ChoiceFormat(choices=labels)  # an engine that cannot make sure of it answers freely
+        choices = [Request(each.messages, _IN_WORDS, each.tenant, output=one_of_them) for each in requests]
         written = generator.generate(choices)
         return [_of(lambda said: read_words(said.text, scale), each) for each in written]
-    return [_of(lambda said: read_answer(said, scale), each) for each in weighed]
+    return [_of(lambda said: read_answer(said.masses, scale), each) for each in scores]
 
 
 def _of(read: Callable[[T], Answer], said: T | HeadraceError) -> _AnswerOrError:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas import HeadraceError, Message, Rubric, Sampling
-from headrace_workers.features.generation.generator import Generator, Request
+from headrace_workers.features.generation.generator import Generator, LabelRequest, Request
 from headrace_workers.features.generation.verifiers.scale import Scale, Unanswered, read_answer
 from headrace_workers.features.judging.ask_model import PAIR, SCALES, build_pair, build_prompt, preferred
 from headrace_workers.features.judging.scores import Subject
@@ -249,12 +249,13 @@ class _Asking:
     def _ask(self, prompts: Sequence[tuple[Message, ...]], scale: Scale) -> NDArray[np.float64]:
         values = np.full(len(prompts), np.nan)
         self.asked += len(prompts)
-        for place, found in enumerate(self._generator.choice_probabilities(prompts, tuple(scale.values))):
+        asked = [LabelRequest(messages, tuple(scale.values)) for messages in prompts]
+        for place, found in enumerate(self._generator.label_probabilities(asked)):
             if isinstance(found, HeadraceError):
                 self.trouble = self.trouble or str(found)
                 continue
             try:
-                answer = read_answer(found, scale)
+                answer = read_answer(found.masses, scale)
             except Unanswered:
                 continue
             values[place] = answer.value

@@ -5,7 +5,7 @@ from typing import Final
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.features.generation.generator import Generator
+from headrace_workers.features.generation.generator import Generator, LabelRequest
 from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, NoAnswer, with_part
 from headrace_workers.features.moderation.segments import Part, stretches
 
@@ -40,7 +40,10 @@ class GuardDetector:
         parts = [(at, part) for at, text in enumerate(texts) for part in stretches(len(text), _PART, _OVERLAP)]
         while parts:
             prompts = [(Message(role="user", content=texts[at][slice(*part)]),) for at, part in parts]
-            answers = self._guard.choice_probabilities(prompts, _SAID)
+            # Behind `unsafe` the hazards follow.
+            answers = self._guard.label_probabilities(
+                [LabelRequest(messages, _SAID, whole=False) for messages in prompts]
+            )
             halves: list[tuple[int, Part]] = []
             for (at, (start, end)), answer in zip(parts, answers, strict=True):
                 if isinstance(answer, PromptTooLong) and end - start > _LEAST_PART:
@@ -50,7 +53,7 @@ class GuardDetector:
                 elif isinstance(answer, HeadraceError):
                     raise answer
                 else:
-                    found[at].append(Detection(CATEGORY, self._unsafe(answer), start, end))
+                    found[at].append(Detection(CATEGORY, self._unsafe(answer.masses), start, end))
             parts = halves
         return [sorted(own, key=lambda detection: detection.start)[:MAX_DETECTIONS] for own in found]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from headrace_schemas import HeadraceError, Message
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
-from headrace_workers.features.generation.generator import Completion, Request
+from headrace_workers.features.generation.generator import Completion, LabelRequest, LabelScores, Request
 from headrace_workers.features.generation.models.registry import ModelCard
 
 
@@ -28,9 +28,7 @@ class Shouting:
         said = [request.messages[-1].content for request in requests]
         return [Completion(text.upper(), "stop", len(text), len(text)) for text in said]
 
-    def choice_probabilities(
-        self, _prompts: list[tuple[Message, ...]], _choices: list[str]
-    ) -> list[tuple[float, ...] | HeadraceError]:
+    def label_probabilities(self, _requests: list[LabelRequest]) -> list[LabelScores | HeadraceError]:
         """Raise ValueError, as the port says."""
         raise ValueError("this engine gives no probabilities")
 

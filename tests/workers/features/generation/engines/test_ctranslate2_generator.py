@@ -17,8 +17,10 @@ from tests.workers.features.generation.engines.asking import ask, done, one
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
+from headrace_workers.features.generation.engines.labels import MOST_TOKENS
+from headrace_workers.features.generation.engines.logits import UnusableLogits
 from headrace_workers.features.generation.engines.slots import Run
-from headrace_workers.features.generation.generator import Completion, GivenUp
+from headrace_workers.features.generation.generator import Completion, GivenUp, LabelRequest, LabelScores
 from headrace_workers.features.generation.models.registry import read_card, write_card
 
 MIXED = ("a", "what is this?", "a longer prompt " * 6, "b", "tell me of rivers and mills " * 3)
@@ -241,8 +243,8 @@ def test_the_models_own_penalty_is_that_of_requests_without_one(
     mine, none = done(careful.generate(asked))
     assert mine == one(tiny, ask(text, max_tokens=60, repetition_penalty=1.5)) != none
     assert none == one(tiny, ask(text, max_tokens=60))
-    prompts = [asked[0].messages]
-    assert careful.choice_probabilities(prompts, ["a", "b"]) == tiny.choice_probabilities(prompts, ["a", "b"])
+    labels = [LabelRequest(asked[0].messages, ("a", "b"))]
+    assert careful.label_probabilities(labels) == tiny.label_probabilities(labels)
 
 
 @pytest.mark.parametrize("narrow", [{"temperature": 0.001}, {"top_k": 1}, {"top_p": 1e-6}], ids=str)
@@ -272,10 +274,9 @@ def test_a_batch_that_cannot_be_computed_keeps_its_neighbours(
     answers = tiny.generate(asked)
     assert answers[:-1] == expected[:-1]
     assert isinstance(answers[-1], Unavailable)
-    messages = [request.messages for request in asked]
-    *fine, failed = tiny.choice_probabilities(messages, ["a", "b"])
+    *fine, failed = tiny.label_probabilities([LabelRequest(request.messages, ("a", "b")) for request in asked])
     assert isinstance(failed, Unavailable)
-    assert all(isinstance(each, tuple) for each in fine)
+    assert all(isinstance(each, LabelScores) for each in fine)
 
 
 def test_urgent_work_gets_the_same_answers(tiny: CTranslate2Generator) -> None:
@@ -290,8 +291,8 @@ def test_urgent_work_waits_for_nobody(tiny: CTranslate2Generator) -> None:
     try:
         with ThreadPoolExecutor(1) as threads:
             assert len(done(threads.submit(tiny.urgent.generate, asked).result(60))) == 2
-            prompts = [asked[0].messages]
-            assert threads.submit(tiny.urgent.choice_probabilities, prompts, ["a", "b"]).result(60)
+            labels = [LabelRequest(asked[0].messages, ("a", "b"))]
+            assert threads.submit(tiny.urgent.label_probabilities, labels).result(60)
         assert not any(other.done() for other in others)
     finally:
         gate.set()
@@ -332,20 +333,117 @@ def test_several_threads_may_ask_at_once(tiny: CTranslate2Generator) -> None:
 
 def test_no_requests_give_no_answers(tiny: CTranslate2Generator) -> None:
     assert tiny.generate([]) == []
-    assert tiny.choice_probabilities([], ["a", "b"]) == []
+    assert tiny.label_probabilities([]) == []
 
 
-def test_choices_of_a_prompt_over_the_context_are_an_error_of_that_prompt(tiny: CTranslate2Generator) -> None:
-    long, short = (Message(role="user", content="x" * 3000),), (Message(role="user", content="x"),)
-    too_long, fine = tiny.choice_probabilities([long, short], ["a", "b"])
+def labelled(text: str, *labels: str, **more: Any) -> LabelRequest:
+    """A question with labels."""
+    return LabelRequest((Message(role="user", content=text),), labels, **more)
+
+
+def test_labels_of_a_prompt_over_the_context_are_an_error_of_that_prompt(tiny: CTranslate2Generator) -> None:
+    """A label counts, too: of a prompt that just fits, a short one can be scored, and a long one cannot."""
+    room = tiny.context_length - one(tiny, ask("", max_tokens=1)).prompt_tokens
+    too_long, fine, no_label, label = tiny.label_probabilities(
+        [labelled("x" * length, *labels) for length, labels in (
+            (3000, ("a", "b")), (1, ("a", "b")), (room - 3, ("a", "a" * 9)), (room - 3, ("a", "b"))
+        )]
+    )  # fmt: skip
     assert isinstance(too_long, PromptTooLong)
-    assert isinstance(fine, tuple)
-    assert 0 < sum(fine) < 1
+    assert isinstance(no_label, PromptTooLong)
+    assert isinstance(label, LabelScores)
+    assert isinstance(fine, LabelScores)
+    assert 0 < sum(fine.masses) < 1
 
 
-def test_choices_that_begin_alike_are_refused(tiny: CTranslate2Generator) -> None:
-    with pytest.raises(ValueError, match="same token"):
-        tiny.choice_probabilities([(Message(role="user", content="x"),)], ["yes", "yellow"])
+def test_labels_that_begin_alike_or_differ_in_case_are_told_apart(tiny: CTranslate2Generator) -> None:
+    """Each has the probability that it has beside others."""
+    labels = ("yes", "yesterday", "Yes", "y", " yes", "<|im_end|>", "z" * 300)
+    (together,) = tiny.label_probabilities([labelled("x", *labels)])
+    alone = [tiny.label_probabilities([labelled("x", label)])[0] for label in labels]
+    assert isinstance(together, LabelScores)
+    # A label after a space is the other label where that begins with one.
+    (spaced,) = tiny.label_probabilities([labelled("x", "yes", " yes")])
+    assert together.masses[1:4] == pytest.approx([each.masses[0] for each in alone[1:4]], rel=1e-2)
+    assert together.masses[0] + together.masses[4] == pytest.approx(sum(spaced.masses), rel=1e-2)
+    assert together.masses[5:] == pytest.approx([each.masses[0] for each in alone[5:]], rel=1e-2)
+    assert 0 < together.masses[5] < 1e-3  # a text, and no end of the turn
+
+
+def test_labels_that_cannot_be_told_apart_are_refused(tiny: CTranslate2Generator) -> None:
+    for labels, reason in ((("yes", "yes"), "same tokens"), (("yes", " "), "no token")):
+        with pytest.raises(ValueError, match=reason):
+            tiny.label_probabilities([labelled("x", *labels)])
+
+
+def test_the_text_that_many_questions_ask_about_is_read_once(tiny: CTranslate2Generator) -> None:
+    """Their scores are those that each has alone."""
+    text = "A long text about mills and rivers. " * 3
+    requests = [labelled(f"{text}Question {number}?", "yes", "no", "y") for number in range(40)]
+    scores = tiny.label_probabilities(requests)
+    for request, found in zip(requests, scores, strict=True):
+        (alone,) = tiny.label_probabilities([request])
+        assert isinstance(found, LabelScores)
+        assert found.masses == pytest.approx(alone.masses, rel=1e-2)
+    first, *rest = (found.prompt_tokens for found in scores)
+    assert first > len(text) > 3 * max(rest)
+
+
+def test_tenants_share_no_text(tiny: CTranslate2Generator) -> None:
+    text = "A long text about mills and rivers. " * 3
+    asked = [labelled(f"{text}One?", "a", tenant="shop"), labelled(f"{text}Two?", "a", tenant="bank")]
+    assert all(found.prompt_tokens > len(text) for found in tiny.label_probabilities(asked))
+
+
+def test_many_questions_with_labels_of_one_length_run_in_bounded_batches(
+    tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    run = CTranslate2Generator._run
+
+    def counting(self: CTranslate2Generator, prompts: list[Any], rows: list[Any], **options: Any) -> list[Any]:
+        sizes.append(sum(len(prompt.tokens) for prompt in prompts))
+        return run(self, prompts, rows, **options)
+
+    monkeypatch.setattr(CTranslate2Generator, "_run", counting)
+    text = "A long text about mills and rivers. " * 10
+    scores = tiny.label_probabilities([labelled(f"{text}Number {number:03}?", "yes", "no") for number in range(400)])
+    assert all(isinstance(found, LabelScores) for found in scores)
+    assert max(sizes) <= 1.1 * MOST_TOKENS
+
+
+def test_a_request_that_is_given_up_is_not_scored(tiny: CTranslate2Generator) -> None:
+    """Nor is the rest of one that is given up between two batches; the others are."""
+    asked: list[int] = []
+    text = "A long text about mills and rivers. " * 10
+    requests = [
+        labelled(
+            f"{text}Number {number:03}?", "y", "n", whole=False, given_up=lambda: asked.append(1) or len(asked) > 30
+        )
+        for number in range(60)
+    ]
+    found = tiny.label_probabilities([labelled("x", "a"), *requests])
+    assert isinstance(found[0], LabelScores)
+    assert 0 < sum(isinstance(each, GivenUp) for each in found) < 60
+
+
+def test_figures_that_are_no_numbers_are_an_error_of_their_prompt(
+    tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        logits = ([[float("nan")] * 300] * 9,)
+
+    run = CTranslate2Generator._run
+    monkeypatch.setattr(
+        CTranslate2Generator, "_run",
+        lambda self, prompts, rows, **options: [
+            Broken() if prompt.index == 1 else result
+            for prompt, result in zip(prompts, run(self, prompts, rows, **options), strict=True)
+        ],
+    )  # fmt: skip
+    fine, broken = tiny.label_probabilities([labelled("x", "a", "b"), labelled("y", "a", "b")])
+    assert isinstance(fine, LabelScores)
+    assert isinstance(broken, UnusableLogits)
 
 
 def test_a_folder_that_cannot_be_loaded_says_so(tiny_home: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.features.generation.generator import Completion, GivenUp, Request
+from headrace_workers.features.generation.generator import Completion, GivenUp, LabelRequest, LabelScores, Request
 from headrace_workers.testing import EchoGenerator
 
 
@@ -38,19 +38,19 @@ def test_a_prompt_over_its_context_is_refused() -> None:
     assert fine == Completion("a", "length", 5, 1)
 
 
-def test_choice_probabilities_repeat_themselves() -> None:
-    """They hang on the prompt and the choices alone, and leave some mass to the rest."""
-    prompts = [(Message(role="user", content=text),) for text in ("a", "b")]
-    first, other = EchoGenerator().choice_probabilities(prompts, ["yes", "no"])
-    assert isinstance(first, tuple)
-    assert EchoGenerator().choice_probabilities(prompts[:1], ["yes", "no"]) == [first]
-    assert sum(first) == pytest.approx(0.9)
+def test_probabilities_of_labels_repeat_themselves() -> None:
+    """They hang on the prompt and the labels alone, and leave some mass to the rest."""
+    requests = [LabelRequest((Message(role="user", content=text),), ("yes", "no")) for text in ("a", "b")]
+    first, other = EchoGenerator().label_probabilities(requests)
+    assert isinstance(first, LabelScores)
+    assert EchoGenerator().label_probabilities(requests[:1]) == [first]
+    assert sum(first.masses) == pytest.approx(0.9)
     assert first != other
 
 
-def test_choices_must_differ() -> None:
+def test_labels_must_differ() -> None:
     with pytest.raises(ValueError, match="the same"):
-        EchoGenerator().choice_probabilities([], ["yes", "yes"])
+        EchoGenerator().label_probabilities([LabelRequest((), ("yes", "yes"))])
 
 
 def test_it_sleeps_when_told_to() -> None:

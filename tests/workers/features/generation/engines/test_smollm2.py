@@ -8,7 +8,7 @@ from tests.workers.features.generation.engines.asking import ask, done, one
 
 from headrace_schemas import Message, Sampling
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
-from headrace_workers.features.generation.generator import Request
+from headrace_workers.features.generation.generator import LabelRequest, LabelScores, Request
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,11 @@ def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
     assert (generator.quantization[:4], generator.quantization[-6:]) == ("int8", "_pairs")
 
 
-def test_choice_probabilities_are_those_of_score_batch(smollm2: CTranslate2Generator, smollm2_home: Path) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_label_probabilities_are_those_of_score_batch(
+    smollm2: CTranslate2Generator, smollm2_home: Path, whole: bool
+) -> None:
+    """Alone, and among questions about the same text; labels begin alike and have several tokens."""
     import ctranslate2
     import numpy as np
     from tokenizers import Tokenizer
@@ -85,24 +89,19 @@ def test_choice_probabilities_are_those_of_score_batch(smollm2: CTranslate2Gener
     folder = smollm2_home / "models" / SMOLLM2
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     engine = ctranslate2.Generator(str(folder), compute_type="float32", intra_threads=1)
-    questions = [
-        "Is the sky blue? Answer yes or no.",
-        "Is ice hot? Think about it first, and answer yes or no.",
-        "Yes?",
-    ]
-    prompts = [
-        (Message(role="system", content="Answer in one word."), Message(role="user", content=text))
-        for text in questions
-    ]
-    found = smollm2.choice_probabilities(prompts, ["Yes", "No"])
-    for text, probabilities in zip(questions, found, strict=True):
-        rendered = (
-            f"<|im_start|>system\nAnswer in one word.<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n"
-            "<|im_start|>assistant\n"
-        )
+    text = "The river rose over the meadow, and the old mill stood in the water up to its door. " * 2
+    questions = ["Say something.", f"{text}Is the mill wet?", f"{text}Where is it, or what was it once?", f"{text}So?"]
+    labels = ("Yes", "Yes, it is", "No", "unclear")
+    head = "<|im_start|>system\nAnswer in one word.<|im_end|>\n"
+    system = Message(role="system", content="Answer in one word.")
+    requests = [LabelRequest((system, Message(role="user", content=each)), labels, whole=whole) for each in questions]
+    end = ["<|im_end|>"] if whole else []
+    for question, scores in zip(questions, smollm2.label_probabilities(requests), strict=True):
+        assert isinstance(scores, LabelScores)
+        rendered = f"{head}<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
         tokens = tokenizer.encode(rendered, add_special_tokens=False).tokens
-        expected = [
-            sum(np.exp(engine.score_batch([[*tokens, head]])[0].log_probs[-1]) for head in heads)
-            for heads in (("Yes", "ĠYes"), ("No", "ĠNo"))
-        ]
-        assert probabilities == pytest.approx(expected, rel=1e-2, abs=1e-6)
+        for label, mass in zip(labels, scores.masses, strict=True):
+            spelled = [tokenizer.encode(each).tokens + end for each in (label, f" {label}")]
+            rows = engine.score_batch([[*tokens, *each] for each in spelled])
+            expected = sum(np.exp(sum(row.log_probs[-len(each) :])) for row, each in zip(rows, spelled, strict=True))
+            assert mass == pytest.approx(expected, rel=1e-2, abs=1e-7)

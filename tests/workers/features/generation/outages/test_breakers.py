@@ -28,7 +28,14 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
-from headrace_workers.features.generation.generator import Abstained, Completion, NotAsked, RemoteSource, Request
+from headrace_workers.features.generation.generator import (
+    Abstained,
+    Completion,
+    LabelRequest,
+    NotAsked,
+    RemoteSource,
+    Request,
+)
 from headrace_workers.features.generation.model_health import (
     BreakerIsOpen,
     KnownBreakers,
@@ -246,14 +253,14 @@ def test_a_call_that_waited_for_its_turn_looks_at_the_breaker_again(ledger):  # 
     assert asked == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("asks", ["generate", "choice_probabilities"])
+@pytest.mark.parametrize("asks", ["generate", "label_probabilities"])
 def test_every_call_of_a_model_follows_its_breaker(ledger, asks):  # noqa: F811
     def ask():
         model = MonitoredGenerator(EchoGenerator(), ModelHealth(ledger, "echo"))
         message = Message(role="user", content="yes or no")
         if asks == "generate":
             return model.generate([Request((message,), Sampling())])[0]
-        return model.choice_probabilities([(message,)], ("yes", "no"))[0]
+        return model.label_probabilities([LabelRequest((message,), ("yes", "no"))])[0]
 
     open_now(ledger)
     assert isinstance(ask(), BreakerIsOpen)

@@ -7,7 +7,13 @@ from tests.workers.features.judging.judge_model import JudgeModel, Prompt
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import ProviderNotAllowed
-from headrace_workers.features.generation.generator import Completion, NoProbabilities, Request
+from headrace_workers.features.generation.generator import (
+    Completion,
+    LabelRequest,
+    LabelScores,
+    NoProbabilities,
+    Request,
+)
 from headrace_workers.features.generation.parts import BoundedGenerator
 from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict
 from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
@@ -25,7 +31,7 @@ class Written(JudgeModel):
         self.text = text
         self.asked: list[Request] = []
 
-    def choice_probabilities(self, prompts: Sequence[Prompt], choices: Sequence[str]) -> list[tuple[float, ...]]:  # type: ignore[override]
+    def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
         raise NoProbabilities("none")
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
@@ -41,7 +47,7 @@ def only(verifier: ModelVerifier, pair: TextPair = PAIR) -> Verdict | HeadraceEr
 @pytest.mark.parametrize(
     ("figures", "value", "holds"), [((0.3, 0.3, 0.1, 0.1), 0.75, True), ((0.2, 0, 0.2, 0), 0.5, False)]
 )
-def test_the_first_token_is_the_verdict(figures: tuple[float, ...], value: float, holds: bool) -> None:
+def test_the_probabilities_are_the_verdict(figures: tuple[float, ...], value: float, holds: bool) -> None:
     found = only(ModelVerifier(JudgeModel(lambda prompt, choices: figures)))
     assert isinstance(found, Verdict)
     assert (found.value, found.mass, found.holds) == (pytest.approx(value), pytest.approx(sum(figures)), holds)

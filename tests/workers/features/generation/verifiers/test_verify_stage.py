@@ -74,7 +74,7 @@ class Written(JudgeModel):
         super().__init__(lambda prompt, choices: (0.0,))
         self.said, self.read = said, read
 
-    def choice_probabilities(self, prompts: Any, choices: Any) -> Any:
+    def label_probabilities(self, requests: Any) -> Any:
         raise NoProbabilities("none")
 
     def generate(self, requests: Any) -> Any:

@@ -19,7 +19,7 @@ import ctranslate2
 import numpy as np
 from tokenizers import Tokenizer
 
-from headrace_schemas import HeadraceError, Message, Sampling
+from headrace_schemas import HeadraceError, Sampling
 from headrace_schemas.errors import Unparsable
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.machine import available_cores, keep_freed_memory
@@ -37,12 +37,30 @@ from headrace_workers.features.generation.engines.constrained import (
     grammar_for,
 )
 from headrace_workers.features.generation.engines.engine import Device, Machine, Placement, choose_placement
-from headrace_workers.features.generation.engines.logits import SeededRow, first_tokens, mass
+from headrace_workers.features.generation.engines.labels import (
+    LEAST_TOKENS,
+    LabelRow,
+    LabelTree,
+    Question,
+    note_all,
+    paths_of,
+    plan_rows,
+    sharing,
+    unspoken,
+)
+from headrace_workers.features.generation.engines.logits import SeededRow
 from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS, Beginning, Prefixes
-from headrace_workers.features.generation.engines.prompts import Prompts, check_vocabulary, end_ids
+from headrace_workers.features.generation.engines.prompts import InvalidTemplate, Prompts, check_vocabulary, end_ids
 from headrace_workers.features.generation.engines.slots import IDLE_MEMORY, Slots
 from headrace_workers.features.generation.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
-from headrace_workers.features.generation.generator import Completion, GivenUp, Request, never
+from headrace_workers.features.generation.generator import (
+    Completion,
+    GivenUp,
+    LabelRequest,
+    LabelScores,
+    Request,
+    never,
+)
 from headrace_workers.features.generation.models.registry import ModelCard, broken_model, read_card, with_range
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
@@ -51,6 +69,7 @@ _WORTH_KEEPING = 32  # tokens of each answer for which a batch of constrained ro
 _APART = 64  # tokens by which constrained prompts of a batch are longer than its shortest, together: many stop at once
 _COMPILE_FIRST = 0.1  # seconds for which a call waits for its grammars, before it computes the rows whose are compiled
 _COMPILE_LOOK = 0.02  # seconds between two looks at the others
+_ONE_TOKEN = Request((), Sampling(max_tokens=1, temperature=0, repetition_penalty=1))
 
 T = TypeVar("T")
 
@@ -172,27 +191,36 @@ class CTranslate2Generator:
         answers.update(self._answer_all(_await_grammars([*plain, *seeded])))
         return [answers[index] for index in range(len(requests))]
 
-    def choice_probabilities(
-        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
-    ) -> list[tuple[float, ...] | HeadraceError]:
-        """Return the probability of each choice as the answer's first token, from the raw logits of that position.
-
-        Of a choice's two spellings (with a leading space and without) one whose first token is blank says nothing and
-        is left out. ValueError when two choices share their first token, or when none of a choice's tokens counts.
+    def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
+        """Return the probability of each label with the end of the turn: see `labels`. What the prompts of questions
+        that follow each other begin with is computed once a batch, and not kept.
         """
-        ids = first_tokens(choices, self._prompts.text_ids, self._decode)
-        found: dict[int, tuple[float, ...] | HeadraceError] = {}
-        ready: list[Prompt] = []
-        for index, messages in enumerate(prompts):
-            prompt = self._prepare(index, Request(messages, Sampling(max_tokens=1, repetition_penalty=1)))
+        trees = {labels: paths_of(labels, self._prompts.text_ids) for labels in {each.labels for each in requests}}
+        errors: dict[int, HeadraceError] = {}
+        questions: list[Question] = []
+        for index, request in enumerate(requests):
+            tree = LabelTree(trees[request.labels], self._end_ids if request.whole else ())
+            asked = replace(_ONE_TOKEN, messages=request.messages, tenant=request.tenant, given_up=request.given_up)
+            prompt = self._prepare(index, asked)
+            if isinstance(prompt, Prompt) and self._prompts.room(len(prompt.tokens)) <= tree.longest:
+                prompt = self._prompts.too_long(f"{len(prompt.tokens)} tokens, and a label {tree.longest}")
+            elif isinstance(prompt, Prompt) and len(prompt.tokens) < LEAST_TOKENS:
+                prompt = InvalidTemplate(f"the chat template of {self.alias} makes one token of these messages")
             if isinstance(prompt, HeadraceError):
-                found[index] = prompt
+                errors[index] = prompt
             else:
-                ready.append(prompt)
-        plan = self._prompt_batches.plan(ready, max_steps=self._kept_steps)
-        weighed = self._run_all([(partial(self._masses, ids=ids), batch) for batch in plan])
-        found.update(weighed)
-        return [found[index] for index in range(len(prompts))]
+                questions.append(Question(prompt, tree))
+        groups = sharing(questions)
+        spoken = {token for paths in trees.values() for path in paths for token in path}
+        errors.update(self._weigh_all(groups, unspoken(self._tokenizer, spoken.union(self._end_ids))))
+        scores: dict[int, LabelScores] = {}
+        for group in groups:
+            for place, question in enumerate(group):
+                index = question.prompt.index
+                if index not in errors:
+                    read = len(question.prompt.tokens) - (len(question.prompt.beginning.tokens) if place else 0)
+                    scores[index] = question.tree.scores(len(requests[index].labels), read)
+        return [errors.get(index) or scores[index] for index in range(len(requests))]
 
     def _prepare(self, index: int, request: Request) -> Prompt | HeadraceError:
         tokens = self._prompts.encode(request.messages, request.offer)
@@ -356,11 +384,40 @@ class CTranslate2Generator:
                 found[prompt.index] = self._complete(prompt, row, row.ids)
         return self._in_order(prompts, found)
 
-    def _masses(self, prompts: list[Prompt], ids: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
-        # The last entry: those before it are positions of the prompt, in a batch of mixed lengths. Logits are large,
-        # and go with the batch.
-        results = self._run(prompts, [self._row(prompt) for prompt in prompts], return_logits_vocab=True)
-        return [mass(np.array(result.logits[0][-1], dtype=np.float32), ids) for result in results]
+    def _weigh_all(self, groups: Sequence[list[Question]], unspoken: int) -> dict[int, HeadraceError]:
+        """Note in the trees what the model says of their labels. Return the errors of the prompts that failed."""
+        weigh = partial(self._weigh, unspoken=unspoken)
+        plan = plan_rows(groups, self._placement, workers=max(1, self._slots.free), max_steps=self._kept_steps)
+        with IDLE_MEMORY.busy():
+            running = [
+                self._slots.submit(partial(isolate_failures, weigh, batch), urgent=self._urgent) for batch in plan
+            ]
+            return {
+                row.question.prompt.index: error
+                for future, batch in zip(running, plan, strict=True)
+                for row, error in zip(batch, future.result(), strict=True)
+                if error is not None
+            }
+
+    def _weigh(self, rows: list[LabelRow], unspoken: int) -> list[HeadraceError | None]:
+        """Note what the model says of the labels of these rows, which begin alike. A row whose request was given up
+        meanwhile is not computed.
+        """
+        wanted = [row for row in rows if not row.question.prompt.given_up()]
+        if wanted:
+            asked = [*wanted]
+            if any(row.path for row in wanted):
+                # The shortest prompt alone, too: the engine keeps the logits of what others have beyond it.
+                asked.append(replace(min(wanted, key=lambda row: len(row.question.prompt.tokens)), path=()))
+            prompts = [
+                replace(row.question.prompt, tokens=row.question.prompt.tokens + self._texts(list(row.path)))
+                for row in asked
+            ]
+            ends = [Row(prompt.limit, (), never) for prompt in prompts]
+            # In tokens that are given to it, the engine takes the end token's logit away: another takes its place.
+            results = self._run(prompts, ends, return_logits_vocab=True, end_token=[unspoken])
+            note_all(wanted, results[: len(wanted)])
+        return [None if row in wanted else GivenUp() for row in rows]
 
     def _draw(self, prompts: list[Prompt]) -> list[Completion | HeadraceError | None]:
         """Return the answer that the seed of this one prompt decides."""

@@ -19,11 +19,18 @@ from headrace_workers.core.machine import available_cores
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
 from headrace_workers.features.generation.engines.stopping import cut_at_stop
-from headrace_workers.features.generation.generator import Completion, GivenUp, Request, never
+from headrace_workers.features.generation.generator import (
+    Completion,
+    GivenUp,
+    LabelRequest,
+    LabelScores,
+    Request,
+    never,
+)
 from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
 
 CONTEXT_LENGTH: Final = 32_768
-CHOICE_MASS: Final = 0.9  # what all choices together get; the rest stands for the rest of a vocabulary
+LABEL_MASS: Final = 0.9  # what all labels together get; the rest stands for the rest of a vocabulary
 
 _CRASH: Final = "%%crash%%"
 _LOOK_EVERY: Final = 0.25  # seconds
@@ -73,13 +80,12 @@ class EchoGenerator:
         """Echo all; only a prompt that leaves no room for one word is refused."""
         return [self._answer(request) for request in requests]
 
-    def choice_probabilities(
-        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
-    ) -> list[tuple[float, ...] | HeadraceError]:
-        """Return probabilities that depend on the last message and the choices alone, and sum to CHOICE_MASS."""
-        if len(set(choices)) < len(choices):
-            raise ValueError(f"two of the choices {list(choices)} are the same")
-        return [self._weigh(messages, choices) for messages in prompts]
+    def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
+        """Return probabilities that depend on the last message and the labels alone, and sum to LABEL_MASS."""
+        for request in requests:
+            if len(set(request.labels)) < len(request.labels):
+                raise ValueError(f"two of the labels {list(request.labels)} are the same")
+        return [self._weigh(request) for request in requests]
 
     def _answer(self, request: Request) -> Completion | HeadraceError:
         asked = _last_user_text(request.messages)
@@ -100,16 +106,19 @@ class EchoGenerator:
         written = len(text.split()) if stopped else min(len(words), limit)
         return Completion(text, "stop" if ended else "length", prompt_tokens, written)
 
-    def _weigh(self, messages: Sequence[Message], choices: Sequence[str]) -> tuple[float, ...] | HeadraceError:
-        if (prompt_tokens := _count_words(messages)) >= self._context_length:
+    def _weigh(self, request: LabelRequest) -> LabelScores | HeadraceError:
+        if (prompt_tokens := _count_words(request.messages)) >= self._context_length:
             return PromptTooLong(
                 f"the prompt has {prompt_tokens} tokens, and {self._alias} holds {self._context_length}"
             )
-        asked = _last_user_text(messages)
+        asked = _last_user_text(request.messages)
         if "%%" in asked:
-            self._misbehave(asked)
-        weights = [1 + zlib.crc32(f"{choice}\n{asked}".encode()) for choice in choices]
-        return tuple(CHOICE_MASS * weight / sum(weights) for weight in weights)
+            self._misbehave(asked, request.given_up)
+        if request.given_up():
+            return GivenUp()
+        weights = [1 + zlib.crc32(f"{label}\n{asked}".encode()) for label in request.labels]
+        masses = tuple(LABEL_MASS * weight / sum(weights) for weight in weights)
+        return LabelScores(masses, prompt_tokens, sum(len(label.split()) for label in request.labels))
 
     def _misbehave(self, asked: str, given_up: Callable[[], bool] = never) -> None:
         if _CRASH in asked:

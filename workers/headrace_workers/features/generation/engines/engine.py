@@ -150,7 +150,7 @@ class Engine(Generic[M, T]):
     load: "Callable[[ModelCard, Path, LoadOptions], M]"
     counter: "Callable[[ModelCard, Path], T] | None" = None
     logprobs: bool = False
-    """It gives the probabilities of an answer's first token (`Generator.choice_probabilities`)."""
+    """It gives the probabilities of labels (`Generator.label_probabilities`)."""
     batching: bool = False
     """It computes several prompts of one call together."""
     grammar: bool = False

@@ -305,7 +305,7 @@ class Prompts:
         tokens = [str(self.tokenizer.id_to_token(number)) for number in written.ids()]
         if not tokens:
             return self._nothing()
-        return tokens if self.room(len(tokens)) >= 1 else self._too_long(f"{len(tokens)} tokens")
+        return tokens if self.room(len(tokens)) >= 1 else self.too_long(f"{len(tokens)} tokens")
 
     def beginning(self, system: Sequence[Message], offer: Offer = NO_TOOLS) -> tuple[str, ...]:
         """Return the tokens that every conversation with this system prompt and these tools begins with.
@@ -333,9 +333,9 @@ class Prompts:
             if read >= len(text) and not tokens:
                 return self._nothing()
             if read >= len(text):
-                return tokens if self.room(tokens) >= 1 else self._too_long(f"{tokens} tokens")
+                return tokens if self.room(tokens) >= 1 else self.too_long(f"{tokens} tokens")
             if self.room(tokens - tokens // _CUT_DOUBT) < 1:
-                return self._too_long(f"{tokens} tokens in the first {read} of its {len(text)} characters")
+                return self.too_long(f"{tokens} tokens in the first {read} of its {len(text)} characters")
             about = tokens * len(text) // read
             if tokens and about <= self._card.context_length // 2:
                 return about
@@ -371,7 +371,8 @@ class Prompts:
     def _nothing(self) -> InvalidTemplate:
         return InvalidTemplate(f"the chat template of {self._card.alias} makes nothing of these messages")
 
-    def _too_long(self, size: str) -> PromptTooLong:
+    def too_long(self, size: str) -> PromptTooLong:
+        """Return the error of a prompt of this size."""
         return PromptTooLong(
             f"the prompt has {size}, and the context of {self._card.alias} holds {self._card.context_length} "
             "with the answer: shorten the messages or choose another model"

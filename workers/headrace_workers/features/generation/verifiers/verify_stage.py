@@ -1,5 +1,5 @@
 """The stage in which a model verifies pairs of texts that another stage's step asks about: it is asked a question that
-yes or no answers, and its first token is the verdict. The job then goes back to that stage with the verdicts. The
+yes or no answers, and their probabilities are the verdict. The job then goes back to that stage with the verdicts. The
 model's call is reserved and charged as that of every stage of a model.
 """
 
@@ -22,6 +22,7 @@ from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.features.generation.generator import (
     Completion,
     Generator,
+    LabelRequest,
     NoProbabilities,
     Request,
     Unseen,
@@ -121,7 +122,9 @@ class ModelVerifier:
 
     def _asked(self, asked: Sequence[tuple[TextPair, tuple[Message, ...]]]) -> list[Verdict | HeadraceError]:
         try:
-            weighed = self._generator.choice_probabilities([prompt for _, prompt in asked], tuple(YES_NO.values))
+            scores = self._generator.label_probabilities(
+                [LabelRequest(prompt, tuple(YES_NO.values), pair.tenant) for pair, prompt in asked]
+            )
         except NoProbabilities:  # a provider's model, too: a prompt without its tenant is not sent
             one_of_them = ChoiceFormat(choices=tuple(YES_NO.values))
             requests = [
@@ -132,7 +135,7 @@ class ModelVerifier:
                 _verdict_in(each, lambda said: read_words(said.text, YES_NO), _usage_of_answer)
                 for each in self._generator.generate(requests)
             ]
-        return [_verdict_in(each, lambda said: read_answer(said, YES_NO), lambda _: None) for each in weighed]
+        return [_verdict_in(each, lambda said: read_answer(said.masses, YES_NO), lambda _: None) for each in scores]
 
 
 def _verdict_in(

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self, TypeVar
 
-from headrace_schemas import HeadraceError, Message
+from headrace_schemas import HeadraceError
 from headrace_schemas.events import FinishReason
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.tool import MAX_CALLS, ToolCall
@@ -28,6 +28,8 @@ from headrace_workers.features.generation.engines.remote.rates import CallRates,
 from headrace_workers.features.generation.generator import (
     Completion,
     GivenUp,
+    LabelRequest,
+    LabelScores,
     NoProbabilities,
     NotAsked,
     RemoteSource,
@@ -342,9 +344,7 @@ class RemoteGenerator:
         begun = [self._begin(request) for request in requests]
         return [each() for each in begun]
 
-    def choice_probabilities(
-        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
-    ) -> list[tuple[float, ...] | HeadraceError]:
+    def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
         """Raise NoProbabilities: providers do not give probabilities of all tokens."""
         raise NoProbabilities(f"{self.alias} answers on another machine, and gives no probabilities of tokens")
 
