@@ -2,18 +2,19 @@
 another answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Sampling, Usage
+from headrace_schemas import Answer, Category, Decisions, GenerationJob, HeadraceError, Message, Sampling, Usage
 from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed, Unparsable
 from headrace_schemas.events import Attempt
 from headrace_schemas.job import ModelJob
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS, MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Signal, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, ProviderBusy, Retry, Signal, Wait
 from headrace_workers.core.pipeline.chain import (
     Decision,
     attempt_of,
@@ -21,15 +22,26 @@ from headrace_workers.core.pipeline.chain import (
     in_words,
     links_in,
     next_in_chain,
+    share_of,
     tried_in,
     with_attempt,
 )
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.generation.answer_additions import answering
 from headrace_workers.features.generation.engines.remote.failures import ServerFailed
-from headrace_workers.features.generation.generator import Abstained, Completion, Generator, HasProvider, Unseen
+from headrace_workers.features.generation.generator import (
+    Abstained,
+    Completion,
+    Generator,
+    GivenUp,
+    HasProvider,
+    RemoteSource,
+    Unseen,
+)
 from headrace_workers.features.generation.model_health import BreakerIsOpen
 from headrace_workers.features.generation.store.breakers import signal_of
+
+A = TypeVar("A")
 
 GENERATE: Final = "generate"  # the stage that the job goes back to
 TURNS: Final = "turns"  # in the context of who has it asked: what it is told behind the conversation
@@ -97,6 +109,78 @@ def failed_attempt(
     )
 
 
+def no_job(_job_id: str) -> bool:
+    """Name no job."""
+    return False
+
+
+def is_patient(task: Task, model: str) -> bool:
+    """Return True if a task waits for this model while its provider is busy and names no time."""
+    if next_in_chain(task.job, model) is None:
+        return True
+    return decision_on(task, ProviderBusy("it takes no calls"), model).action == "wait"
+
+
+def share_left(task: Task, model: str) -> float | None:
+    """Return the seconds that this attempt may take: its share of the time before the deadline; None without one."""
+    if task.seconds_left is None or not isinstance(task.job, ModelJob):
+        return None
+    return share_of(task.job.chain, model, task.seconds_left)
+
+
+def lets_go(
+    task: Task,
+    model: str,
+    share: float | None,
+    cancelled: Callable[[str], bool],
+    begun: float,
+    monotonic: Callable[[], float],
+) -> Callable[[], bool]:
+    """Return what says that an attempt is to end: its job is cancelled, or another model is to have the time left."""
+    if share is None or next_in_chain(task.job, model) is None:
+        return partial(cancelled, task.job_id)
+    return lambda: monotonic() - begun > share or cancelled(task.job_id)
+
+
+def in_time(answer: A | HeadraceError, at_most: float | None, ms: float) -> A | HeadraceError:
+    """Return an answer, or in place of an attempt that used up its share of the deadline the error that says so."""
+    if isinstance(answer, GivenUp) and at_most is not None and ms > at_most * 1000:
+        return AttemptTooLong(f"it took longer than {at_most:.3g} s, its share of the deadline")
+    return answer
+
+
+def failed(task: Task, error: HeadraceError, generator: Generator, ms: float) -> Outcome:
+    """Return the outcome of an attempt that failed with this error: another attempt or model, a wait, or the end."""
+    decision = decision_on(task, error, generator.alias)
+    if isinstance(error, BreakerIsOpen):
+        return when_breaker_open(task, generator, error, decision)
+    if decision.action == "wait":
+        return Wait(None, reason_of(error), at_most=decision.seconds)
+    ends = (addition.without_another(task.context, error) for addition in reversed(answering()))
+    outcome: Outcome | None = next((end for end in ends if end is not None), None)
+    if outcome is None:
+        outcome = (
+            Dead(decision.category, reason_of(error), billed=error.billed, code=error.end_code)
+            if decision.action == "dead"
+            else Retry(
+                reason_of(error),
+                category=decision.category,
+                billed=error.billed,
+                again=decision.before_next,
+            )
+        )
+    if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
+        return outcome
+    return with_failure(outcome, task, failed_attempt(generator, decision.category, error, ms))
+
+
+def source_fields(remote: RemoteSource | None) -> dict[str, str | None]:
+    """Return the fields of an answer that say whose machine gave it."""
+    if remote is None:
+        return {}
+    return {"provider": remote.provider, "returned_model": remote.model, "fingerprint": remote.fingerprint}
+
+
 def when_breaker_open(task: Task, generator: Generator, error: BreakerIsOpen, decision: Decision) -> Outcome:
     """Return the outcome of a task whose model is not asked, since its breaker is open."""
     reason = reason_of(error)
@@ -133,7 +217,7 @@ def passed_on(task: Task, error: Abstained, model: str, stage: str) -> Done | No
     )
 
 
-def fields_of(task: Task, answer: Answer, ms: float) -> dict[str, object]:
+def fields_of(task: Task, answer: Answer | Decisions, ms: float) -> dict[str, object]:
     """Return the fields of an answer that say which models were asked before, and why this one answered."""
     if not task.context:
         return {}

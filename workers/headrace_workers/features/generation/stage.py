@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final, TypeAlias
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
@@ -11,9 +10,8 @@ from headrace_schemas.errors import Unparsable
 from headrace_schemas.job import ModelJob
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat
-from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, ProviderBusy, Retry, Wait
-from headrace_workers.core.pipeline.chain import TRIED, next_in_chain, share_of
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome
+from headrace_workers.core.pipeline.chain import TRIED
 from headrace_workers.core.pipeline.receipt import seen_by
 from headrace_workers.core.pipeline.stage import (
     FurtherAnswers,
@@ -27,33 +25,29 @@ from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.features.generation.admission import tokens_at_most
 from headrace_workers.features.generation.answer_additions import answering
 from headrace_workers.features.generation.attempt import (
-    AttemptTooLong,
-    decision_on,
-    failed_attempt,
+    failed,
     fields_of,
     forgotten,
+    in_time,
+    is_patient,
+    lets_go,
+    no_job,
     repairing,
+    share_left,
     shortened,
+    source_fields,
     unparsable,
-    when_breaker_open,
-    with_failure,
     with_room,
     without_repair,
 )
 from headrace_workers.features.generation.engines.prefixes import digest_of
-from headrace_workers.features.generation.generator import Completion, Generator, GivenUp, RemoteSource, Request
-from headrace_workers.features.generation.model_health import BreakerIsOpen
+from headrace_workers.features.generation.generator import Completion, Generator, Request
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
 from headrace_workers.features.generation.structured.tool_calls import with_tools
 from headrace_workers.features.generation.structured.tools import with_format
 from headrace_workers.features.generation.structured.validity import failure_of
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
-
-
-def no_job(_job_id: str) -> bool:
-    """Name no job."""
-    return False
 
 
 def as_it_is(_tenant: str, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -81,9 +75,9 @@ def generate(
             (*shown(job.tenant, _conversation(job, tasks[index].context)), *_turns(tasks[index].context)),
             with_room(job.sampling, tasks[index].context),
             job.tenant,
-            _given_up(tasks[index], model, (share := _share(tasks[index], model)), cancelled, begun, monotonic),
+            lets_go(tasks[index], model, (share := share_left(tasks[index], model)), cancelled, begun, monotonic),
             share,
-            patient=_is_patient(tasks[index], model),
+            patient=is_patient(tasks[index], model),
             output=job.output,
             tools=job.tools,
             offer=job.offer,
@@ -94,7 +88,7 @@ def generate(
     ms = (monotonic() - begun) * 1000
     outcomes: dict[int, Outcome] = {}
     for (index, _), request, completion in zip(jobs, requests, completions, strict=True):
-        found = _in_time(completion, request, ms)
+        found = in_time(completion, request.at_most, ms)
         try:
             outcomes[index] = _outcome(tasks[index], found, generator, ms)
         except Exception as error:  # else the whole group would be asked again, and paid for again
@@ -102,44 +96,11 @@ def generate(
     return [outcomes.get(index) or _not_a_generation(task) for index, task in enumerate(tasks)]
 
 
-def _is_patient(task: Task, model: str) -> bool:
-    """Return True if a task waits for this model while its provider is busy and names no time."""
-    if next_in_chain(task.job, model) is None:
-        return True
-    return decision_on(task, ProviderBusy("it takes no calls"), model).action == "wait"
-
-
-def _share(task: Task, model: str) -> float | None:
-    if task.seconds_left is None or not isinstance(task.job, ModelJob):
-        return None
-    return share_of(task.job.chain, model, task.seconds_left)
-
-
-def _given_up(
-    task: Task,
-    model: str,
-    share: float | None,
-    cancelled: Callable[[str], bool],
-    begun: float,
-    monotonic: Callable[[], float],
-) -> Callable[[], bool]:
-    """Return what says that an attempt is to end: its job is cancelled, or another model is to have the time left."""
-    if share is None or next_in_chain(task.job, model) is None:
-        return partial(cancelled, task.job_id)
-    return lambda: monotonic() - begun > share or cancelled(task.job_id)
-
-
-def _in_time(completion: Completion | HeadraceError, request: Request, ms: float) -> Completion | HeadraceError:
-    if isinstance(completion, GivenUp) and request.at_most is not None and ms > request.at_most * 1000:
-        return AttemptTooLong(f"it took longer than {request.at_most:.3g} s, its share of the deadline")
-    return completion
-
-
 def _outcome(task: Task, completion: Completion | HeadraceError, generator: Generator, ms: float) -> Outcome:
     if isinstance(completion, Unparsable):
         return unparsable(task, completion, generator, ms, None, completion.usage)
     if isinstance(completion, HeadraceError):
-        return without_repair(task, completion) or _failure(task, completion, generator, ms)
+        return without_repair(task, completion) or failed(task, completion, generator, ms)
     return _checked(task, completion, generator, ms)
 
 
@@ -165,30 +126,6 @@ def _checked(task: Task, completion: Completion, generator: Generator, ms: float
     return unparsable(task, error, generator, ms, completion, _usage(completion))
 
 
-def _failure(task: Task, error: HeadraceError, generator: Generator, ms: float) -> Outcome:
-    decision = decision_on(task, error, generator.alias)
-    if isinstance(error, BreakerIsOpen):
-        return when_breaker_open(task, generator, error, decision)
-    if decision.action == "wait":
-        return Wait(None, reason_of(error), at_most=decision.seconds)
-    ends = (addition.without_another(task.context, error) for addition in reversed(answering()))
-    outcome: Outcome | None = next((end for end in ends if end is not None), None)
-    if outcome is None:
-        outcome = (
-            Dead(decision.category, reason_of(error), billed=error.billed, code=error.end_code)
-            if decision.action == "dead"
-            else Retry(
-                reason_of(error),
-                category=decision.category,
-                billed=error.billed,
-                again=decision.before_next,
-            )
-        )
-    if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
-        return outcome
-    return with_failure(outcome, task, failed_attempt(generator, decision.category, error, ms))
-
-
 def _answered(task: Task, completion: Completion, generator: Generator, ms: float) -> Done:
     context, text = task.context, completion.text
     additions = answering() if context else ()
@@ -199,7 +136,7 @@ def _answered(task: Task, completion: Completion, generator: Generator, ms: floa
         model=generator.alias,
         quantization=generator.quantization,
         usage=_usage(completion),
-        **_source(completion.remote),
+        **source_fields(completion.remote),
         **{name: value for addition in additions for name, value in addition.answer_fields(context, text).items()},
     )
     if attempted := fields_of(task, answer, ms):
@@ -226,13 +163,6 @@ def _usage(completion: Completion) -> Usage:
         cached_tokens=remote.cached_tokens if remote else None,
         reasoning_tokens=remote.reasoning_tokens if remote else None,
     )
-
-
-def _source(remote: RemoteSource | None) -> dict[str, str | None]:
-    """Return the fields of an answer that say whose machine gave it."""
-    if remote is None:
-        return {}
-    return {"provider": remote.provider, "returned_model": remote.model, "fingerprint": remote.fingerprint}
 
 
 def _conversation(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...]:
