@@ -34,6 +34,7 @@ _ORDER = (
     "webhooks",
     "spend",
     "access",
+    "decisions",
     "generation",
     "providers",
     "files",

@@ -130,6 +130,18 @@ def _twice(values: Iterator[Any]) -> int | None:
     return None
 
 
+def words_of(question: Predicate | Choice | ScaleQuestion) -> Iterator[str]:
+    """Return the texts that a question holds."""
+    yield question.instructions
+    match question:
+        case Choice():
+            for choice in question.choices:
+                yield from (each for each in (choice.value, choice.description) if isinstance(each, str))
+        case ScaleQuestion():
+            for level in question.levels:
+                yield from (each for each in (level.label, level.description) if each is not None)
+
+
 def labels_of(question: Predicate | Choice | ScaleQuestion) -> int:
     """Return how many labels a question has, of each of which the probability is computed."""
     match question:

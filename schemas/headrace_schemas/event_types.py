@@ -17,6 +17,7 @@ from headrace_schemas.job import (
     EmbeddingJob,
     EvaluationJob,
     GenerationJob,
+    ModelJob,
     ModerationJob,
 )
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
@@ -81,6 +82,7 @@ _KINDS: Final[dict[type[Event], JobKind]] = {
     ModerationJob: "moderation",
     DecisionJob: "decision",
 }
+MODEL_KINDS: Final = tuple(kind for cls, kind in _KINDS.items() if issubclass(cls, ModelJob))  # of jobs with a chain
 _BY_KIND: Final[dict[str, EventType]] = {kind: _BY_CLASS[cls] for cls, kind in _KINDS.items()}
 
 

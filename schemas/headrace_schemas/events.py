@@ -2,7 +2,8 @@
 
 import base64
 import struct
-from typing import Annotated, Literal, NoReturn, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, NoReturn, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -386,6 +387,11 @@ class Result(JobEvent):
         Field(description="Time from acceptance to this receipt."),
     ] = 0.0
 
+    @property
+    def made(self) -> Answer | Embedding | Decisions | None:
+        """Return the part that a model made for the job, with the tokens that it took; None if no model was asked."""
+        return next((part for name in MADE_BY_MODELS if (part := getattr(self, name)) is not None), None)
+
     def parsed(self, model: type[M]) -> M:
         """Return the answer as a value of the pydantic model whose shape the job asked for.
 
@@ -398,6 +404,19 @@ class Result(JobEvent):
         if self.answer.finish_reason in ("abstained", "tool_calls"):
             raise NoAnswer(f"the job {self.job_id} has no answer: its finish_reason is {self.answer.finish_reason}")
         return parsed_as(model, self.answer.text)
+
+
+# The parts of a result that have a usage of their own: one of them says what the job used.
+MADE_BY_MODELS: Final = tuple(
+    name
+    for name, field in Result.model_fields.items()
+    if any("usage" in getattr(part, "model_fields", ()) for part in get_args(field.annotation))
+)
+
+
+def made_in(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a result, as JSON has it, that a model made for the job; empty if no model was asked."""
+    return next((part for name in MADE_BY_MODELS if (part := result.get(name))), {})
 
 
 class JobCancelled(JobEvent):

@@ -9,6 +9,7 @@ from headrace_workers.features.batches.feature import FEATURE as BATCHES
 from headrace_workers.features.cache.feature import FEATURE as CACHE
 from headrace_workers.features.console.feature import FEATURE as CONSOLE
 from headrace_workers.features.datasets.feature import FEATURE as DATASETS
+from headrace_workers.features.decisions.feature import FEATURE as DECISIONS
 from headrace_workers.features.evals.feature import FEATURE as EVALS
 from headrace_workers.features.files.feature import FEATURE as FILES
 from headrace_workers.features.generation.feature import FEATURE as GENERATION
@@ -25,6 +26,7 @@ from headrace_workers.features.webhooks.feature import FEATURE as WEBHOOKS
 FEATURES: Final[tuple[Feature, ...]] = (
     JOBS,
     GENERATION,
+    DECISIONS,
     JUDGING,
     KNOWLEDGE,
     MODERATION,

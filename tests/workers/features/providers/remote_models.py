@@ -28,8 +28,8 @@ from headrace_workers.core.pipeline.stage import MODEL_ROLE, Step, installed_sta
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.attempt import no_job
+from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.store.model_generations import model_versions
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.runtime.settings import Settings

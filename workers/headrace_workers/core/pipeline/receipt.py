@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from headrace_schemas import Answer, Embedding, GenerationJob, JudgeVerdict, ModerationVerdict, Result
+from headrace_schemas import Answer, Decisions, Embedding, GenerationJob, JudgeVerdict, ModerationVerdict, Result
 from headrace_schemas.event_types import kind_of
 from headrace_workers.core.pipeline.chain import OWN, tried_in
 from headrace_workers.core.pipeline.task import Task
@@ -22,7 +22,9 @@ def seen_by(context: Mapping[str, Any], *providers: str | None) -> dict[str, Any
     return {} if now == before else {_SEEN: sorted(now)}
 
 
-def all_that_saw(context: Mapping[str, Any], answer: Answer | None, judge: JudgeVerdict | None) -> tuple[str, ...]:
+def all_that_saw(
+    context: Mapping[str, Any], answer: Answer | Decisions | None, judge: JudgeVerdict | None
+) -> tuple[str, ...]:
     """Return every provider that the text was sent to, for the receipt with this answer and this verdict."""
     providers = [each.provider for each in tried_in(context)]
     if answer is not None:
@@ -40,6 +42,7 @@ def receipt(
     answer: Answer | None = None,
     moderation: ModerationVerdict | None = None,
     embedding: Embedding | None = None,
+    decisions: Decisions | None = None,
     judge: JudgeVerdict | None = None,
     refusal: Literal["prompt_blocked"] | None = None,
 ) -> Result:
@@ -59,8 +62,9 @@ def receipt(
         answer=answer,
         moderation=moderation,
         embedding=embedding,
+        decisions=decisions,
         judge=judge or JudgeVerdict(),
-        seen_by=all_that_saw(task.context, answer, judge),
+        seen_by=all_that_saw(task.context, answer or decisions, judge),
         accepted_at=task.accepted_at,
     )
 

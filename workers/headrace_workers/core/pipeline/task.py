@@ -98,10 +98,10 @@ def estimate_tokens(job: Job) -> int:
         case EmbeddingJob() | ModerationJob():
             return pieces(job.input) + 1
         case DecisionJob():  # the input is read once for all questions
-            return sum(pieces(turn.content) for turn in job.conversation) + sum(map(_pieces_of_question, job.questions))
+            return sum(pieces(turn.content) for turn in job.conversation) + sum(map(pieces_of_question, job.questions))
 
 
-def _pieces_of_question(question: Predicate | Choice | ScaleQuestion) -> int:
+def pieces_of_question(question: Predicate | Choice | ScaleQuestion) -> int:
     """Return about how many tokens a question has; its labels are read in it, and their ends are scored."""
     return pieces(question.model_dump_json(exclude={"type", "name"}, exclude_none=True)) + labels_of(question)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Row
 
 from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import type_named
-from headrace_schemas.events import DeadLetter, JobCancelled, Result
+from headrace_schemas.events import DeadLetter, JobCancelled, Result, made_in
 from headrace_schemas.job import derive_job_id
 from headrace_schemas.recall import CacheTier
 from headrace_schemas.topics import Topic
@@ -37,7 +37,7 @@ from headrace_workers.http.openai import Refused
 # without an answer stands in the error file in OpenAI's shape, whichever kind it was.
 
 CANCELLED: Final = "cancelled"
-_RUNS: Final = frozenset({"generate", "embed"})  # the stages in which a model runs for the job itself
+_RUNS: Final = frozenset({"generate", "embed", "decide"})  # the stages in which a model runs for the job itself
 _BEFORE: Final = frozenset({"ingest", "screen", "recall"})  # those that come ahead of it
 _ASK_A_MODEL: Final = (Topic.GENERATION, Topic.EMBEDDING)  # the topics of jobs that have such a stage
 _JUDGES: Final = "rubric"  # and the one in which it reads question and answer
@@ -185,7 +185,7 @@ def receipt_of(end: JobEnd, event: dict[str, Any]) -> dict[str, Any]:
 
 def _answered(line: EndedLine, event: dict[str, Any]) -> Fate:
     answer = event.get("answer") or {}
-    usage = answer.get("usage") or (event.get("embedding") or {}).get("usage") or {}
+    usage = made_in(event).get("usage") or {}
     prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
     tier = (answer.get("recall") or {}).get("tier", CacheTier.NONE.value)
     cached = tier != CacheTier.NONE.value

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from sqlalchemy import or_, select
 
-from headrace_schemas import GenerationJob, HeadraceError, Result
+from headrace_schemas import HeadraceError, Result
 from headrace_schemas.codec import decode_job, decode_value
+from headrace_schemas.event_types import MODEL_KINDS
+from headrace_schemas.job import ModelJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.tables import IS_ACTIVE, JOBS
@@ -103,7 +105,7 @@ def report(
     """
     query = (
         select(JOBS.c.id, JOBS.c.kind, JOBS.c.payload, JOBS.c.state, JOBS.c.terminal_type, JOBS.c.terminal)
-        .where(JOBS.c.kind == "generation", JOBS.c.accepted_at >= since, JOBS.c.accepted_at < until)
+        .where(JOBS.c.kind.in_(MODEL_KINDS), JOBS.c.accepted_at >= since, JOBS.c.accepted_at < until)
         .where(or_(IS_ACTIVE, JOBS.c.ended_at >= since))  # which an index finds
         .order_by(JOBS.c.accepted_at.desc())
         .limit(_MOST_JOBS)
@@ -123,7 +125,7 @@ def _sum_up(rows: Iterable[Any], model: str, chain: Callable[[str], Sequence[str
             job = decode_job(row.kind, row.payload)
         except HeadraceError:  # a newer version's
             continue
-        assert isinstance(job, GenerationJob)  # noqa: S101 - of its kind
+        assert isinstance(job, ModelJob)  # noqa: S101 - of its kind
         named = chain(job.model) if isinstance(job.model, str) else None
         if model not in (named or job.chain) or row.state == "cancelled":
             continue
@@ -137,7 +139,7 @@ def _sum_up(rows: Iterable[Any], model: str, chain: Callable[[str], Sequence[str
 
 
 def _count(found: OutageReport, result: object) -> None:
-    answer = result.answer if isinstance(result, Result) else None
+    answer = (result.answer or result.decisions) if isinstance(result, Result) else None
     found.answered_by[answer.model if answer else "nobody"] += 1
     found.moved += bool(answer and len({attempt.model for attempt in answer.attempts}) > 1)
     if isinstance(result, Result) and result.total_ms is not None:

@@ -32,13 +32,12 @@ from headrace_workers.core.pipeline.chain import (
 )
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import wanted_call
-from headrace_workers.core.pipeline.stage import ReadBytes, model_queue
+from headrace_workers.core.pipeline.stage import ReadBytes, Stage, model_queue, no_chain
 from headrace_workers.core.pipeline.task import pack, unpack
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.sql.database import among, now_ms
 from headrace_workers.core.sql.store import LedgerStore, durable
 from headrace_workers.core.tables import IS_READY, JOBS, NEVER, STEPS
-from headrace_workers.features.generation.attempt import GENERATE
 from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.runtime.bridge.duty import BridgeParts, Turn
@@ -196,26 +195,27 @@ class Rerouting:
         return frozenset() if live is None else frozenset(late[queue] for queue in late.keys() - live)
 
     def _move(self, model: str, reason: str, *, unserved: bool = False) -> int:
-        moved = self._ledger.of(WaitingSteps).reroute(
-            GENERATE,
-            model_queue(model),
-            int(NEAR_SECONDS * 1000),
-            partial(self._place, model, reason),
-            reason,
-            unserved=unserved,
+        moved = sum(
+            self._ledger.of(WaitingSteps).reroute(
+                stage.name,
+                model_queue(model),
+                int(NEAR_SECONDS * 1000),
+                partial(self._place, stage, model, reason),
+                reason,
+                unserved=unserved,
+            )
+            for stage in self._pipeline.stages
+            if stage.chain is not no_chain
         )
         if moved:
             log("reroute", logging.WARNING, Action.PASSED_OVER, f"{reason}: jobs went to another model", jobs=moved)
         return moved
 
-    def _place(self, model: str, reason: str, row: Any) -> NewPlace | None:
-        stage = self._pipeline.stage(GENERATE)
+    def _place(self, stage: Stage, model: str, reason: str, row: Any) -> NewPlace | None:
         try:
             context, unpublished = unpack(row.context)
             job = with_chain(decode_job(row.kind, row.payload), context)
         except HeadraceError:  # a newer version's: its own bridge knows what to do
-            return None
-        if stage is None:
             return None
         left = None if row.deadline >= NEVER else (row.deadline - row.now) / 1000
         decision, route = self._pipeline.decide(stage, row.job_id, job, FailedAttempt(model=model), left, inf)

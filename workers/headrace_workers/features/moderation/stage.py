@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from headrace_schemas import GenerationJob, ModerationJob, Output
+from headrace_schemas import DecisionJob, GenerationJob, ModerationJob, Output
 from headrace_workers.core.pipeline.stage import FurtherAnswers, Stage
 from headrace_workers.core.pipeline.task import Job, StepEvent
 from headrace_workers.features.moderation import asked_again
@@ -34,7 +34,7 @@ def stages(
         Stage(
             name="screen",
             order=20,
-            takes=(GenerationJob,),
+            takes=(GenerationJob, DecisionJob),
             step=screen_prompts,
             when=partial(_asks_screening, screen, must_screen),
             done_by="moderate",
@@ -64,7 +64,7 @@ def stages_of(settings: Settings | None) -> tuple[Stage, ...]:
 
 
 def _asks_screening(default: bool, must: Callable[[str], bool], job: Job, _event: StepEvent) -> bool:
-    assert isinstance(job, GenerationJob)  # noqa: S101 - the stage takes no other
+    assert isinstance(job, GenerationJob | DecisionJob)  # noqa: S101 - the stage takes no other
     return must(job.tenant) or (default if job.screen is None else job.screen)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from headrace_schemas import (
     Answer,
     Category,
+    DecisionJob,
     GenerationJob,
     HeadraceError,
     Message,
@@ -19,6 +20,7 @@ from headrace_schemas import (
     ModerationVerdict,
     Output,
 )
+from headrace_schemas.decision import words_of
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.moderation import Action
 from headrace_schemas.reasons import reason_of
@@ -107,7 +109,7 @@ def screen(
     could look at, is held. Every other job goes on unchanged: nothing is redacted in a prompt. Text that is added to it
     later is screened, too.
     """
-    jobs = {index: task.job for index, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
+    jobs = {index: task.job for index, task in enumerate(tasks) if isinstance(task.job, GenerationJob | DecisionJob)}
     turns = {index: brought(job, trusts_system(job.tenant)) for index, job in jobs.items()}
     held = seen_prompts.now()
     texts = [_joined(seen_prompts.new(job.tenant, turns[index])) for index, job in jobs.items()]
@@ -143,18 +145,23 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries 
     return [corrected.get(index) or outcomes.get(index) or _no_text(task) for index, task in enumerate(tasks)]
 
 
-def brought(job: GenerationJob, trusts_system: bool) -> list[Message]:
+def brought(job: GenerationJob | DecisionJob, trusts_system: bool) -> list[Message]:
     """Return the turns of a conversation that its caller brings, without a trusted system's turns. The tools that the
-    model may call are a turn of the system. An application's own turns are left out; the variables in them are the
-    caller's.
+    model may call, and the questions that it is to decide, are a turn of the system. An application's own turns are
+    left out; the variables in them are the caller's.
     """
-    own = 0 if job.resolution is None else job.resolution.turns
-    turns = [*_variables(job), *job.conversation[own:]] if own else job.conversation
+    turns: Sequence[Message] = job.conversation
+    if isinstance(job, GenerationJob) and job.resolution is not None and job.resolution.turns:
+        turns = [*_variables(job), *turns[job.resolution.turns :]]
     if trusts_system:
         return [turn for turn in turns if turn.role != "system"]
-    words = "\n\n".join(word for tool in job.tools for word in (tool.description, *words_in(tool.parameters)) if word)
-    tools = [Message.model_construct(role="system", content=words)] if words else []
-    return [*tools, *turns]
+    if isinstance(job, GenerationJob):
+        texts = (word for tool in job.tools for word in (tool.description, *words_in(tool.parameters)))
+    else:
+        texts = (word for question in job.questions for word in words_of(question))
+    words = "\n\n".join(word for word in texts if word)
+    added = [Message.model_construct(role="system", content=words)] if words else []
+    return [*added, *turns]
 
 
 def _variables(job: GenerationJob) -> list[Message]:
@@ -183,7 +190,7 @@ def _screened_outcome(task: Task, verdict: Moderation | HeadraceError, text: str
 
 
 def _no_prompt(task: Task) -> Outcome:
-    return Dead(Category.PERMANENT, f"screening takes generation jobs, not {type(task.job).__name__}")
+    return Dead(Category.PERMANENT, f"screening takes jobs that ask a model, not {type(task.job).__name__}")
 
 
 def _text(task: Task) -> str | None:

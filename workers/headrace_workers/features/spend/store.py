@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, String, Table, func, select, update
 
+from headrace_schemas.events import made_in
 from headrace_workers.core.ledger.accounting import FinishedJob, KnownCost, accounted_until
 from headrace_workers.core.sql.database import insert
 from headrace_workers.core.sql.store import LedgerStore, reads
@@ -109,8 +110,7 @@ def count_usage(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
 
 def _read(result: Mapping[str, Any]) -> tuple[str, str, int, int]:
     """Return kind, model, and tokens read and written, of a result."""
-    answered: Sequence[Any] = [result.get(name) for name in ("answer", "embedding")]
-    part: dict[str, Any] = next((each for each in answered if each), {})
+    part = made_in(result)
     usage = part.get("usage") or {}
     return (
         str(result.get("kind", "")),

@@ -23,8 +23,8 @@ from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.attempt import no_job
+from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.stage import as_it_is
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation.detector import Moderator

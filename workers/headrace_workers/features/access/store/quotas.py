@@ -32,6 +32,7 @@ from sqlalchemy import (
 from headrace_schemas import InvalidRecord, Topic
 from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import types_on
+from headrace_schemas.events import made_in
 from headrace_schemas.job import AnyJob
 from headrace_workers.core.ledger.accounting import KnownCost
 from headrace_workers.core.ledger.dead_letters import Burial
@@ -529,8 +530,7 @@ def _used(told: _Event, reserved: int) -> int:
         return 0 if _is_untried(told) else reserved
     if ((told.get("answer") or {}).get("recall") or {}).get("tier", "none") != "none":
         return 0
-    made = (told.get(name) for name in ("answer", "embedding"))
-    usage: dict[str, Any] = next((part.get("usage") or {} for part in made if part), {})
+    usage: Mapping[str, Any] = made_in(told).get("usage") or {}
     return int(usage.get("prompt_tokens", 0)) + int(usage.get("completion_tokens", 0))
 
 

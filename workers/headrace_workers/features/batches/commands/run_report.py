@@ -89,16 +89,15 @@ class Tally:
             self.causes[f"{event.failure or event.category} at {event.stage}"] += 1
             return
         if isinstance(event, Result):
+            if event.made:
+                self.prompt_tokens += event.made.usage.prompt_tokens
+                self.completion_tokens += event.made.usage.completion_tokens
             if event.answer:
-                self.prompt_tokens += event.answer.usage.prompt_tokens
-                self.completion_tokens += event.answer.usage.completion_tokens
                 if event.answer.grounding:
                     self.grounded[_grounded(event.answer, event.answer.grounding)] += 1
                 if recall := event.answer.recall:
                     self.tiers[recall.tier.value] += 1
                     self.saved_tokens += recall.saved_tokens
-            if event.embedding:
-                self.prompt_tokens += event.embedding.usage.prompt_tokens
             if event.moderation:
                 self.moderated[event.moderation.action] += 1
                 self.flagged.update((event.moderation.action, cause) for cause in causes(event.moderation))

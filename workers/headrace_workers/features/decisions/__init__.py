@@ -1,0 +1,1 @@
+"""Decisions: questions about an input that a model answers with probabilities."""

@@ -1,0 +1,116 @@
+"""The stage in which a model decides the questions of jobs."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from headrace_schemas import Category, DecisionJob, Decisions, HeadraceError, Usage
+from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome
+from headrace_workers.core.pipeline.receipt import receipt
+from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight, unexpected
+from headrace_workers.core.pipeline.task import Job, Task
+from headrace_workers.features.decisions.admission import tokens_of
+from headrace_workers.features.decisions.answers import answer_of
+from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, decide_all
+from headrace_workers.features.generation.attempt import (
+    failed,
+    fields_of,
+    in_time,
+    is_patient,
+    lets_go,
+    no_job,
+    share_left,
+    source_fields,
+)
+from headrace_workers.features.generation.generator import Generator
+from headrace_workers.features.generation.stage import own_chain, own_model
+from headrace_workers.features.generation.store.model_generations import ReturnedModel
+
+
+def decide(
+    tasks: Sequence[Task],
+    *,
+    generator: Generator,
+    cancelled: Callable[[str], bool] = no_job,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> list[Outcome]:
+    """Decide the questions of all tasks in one call of the model; the i-th outcome belongs to the i-th task.
+
+    Jobs that are `cancelled` meanwhile are computed no further.
+    """
+    jobs = [(index, task.job) for index, task in enumerate(tasks) if isinstance(task.job, DecisionJob)]
+    begun, model = monotonic(), generator.alias
+    requests = [
+        DecisionRequest(
+            job.conversation,
+            job.questions,
+            tenant=job.tenant,
+            given_up=lets_go(
+                tasks[index], model, (share := share_left(tasks[index], model)), cancelled, begun, monotonic
+            ),
+            at_most=share,
+            patient=is_patient(tasks[index], model),
+        )
+        for index, job in jobs
+    ]
+    all_decided = decide_all(generator, requests) if requests else []
+    ms = (monotonic() - begun) * 1000
+    outcomes: dict[int, Outcome] = {}
+    for (index, job), request, decided in zip(jobs, requests, all_decided, strict=True):
+        found = in_time(decided, request.at_most, ms)
+        try:
+            outcomes[index] = (
+                failed(tasks[index], found, generator, ms)
+                if isinstance(found, HeadraceError)
+                else _answered(tasks[index], job, found, generator, ms)
+            )
+        except Exception as error:  # else the whole group would be asked again, and paid for again
+            outcomes[index] = unexpected(error)
+    return [outcomes.get(index) or _no_decision(task) for index, task in enumerate(tasks)]
+
+
+def _answered(task: Task, job: DecisionJob, decided: Decided, generator: Generator, ms: float) -> Ended:
+    """Return the end of a job whose questions were answered."""
+    remote = decided.remote
+    usage = Usage(
+        prompt_tokens=decided.prompt_tokens,
+        completion_tokens=decided.completion_tokens,
+        cached_tokens=remote.cached_tokens if remote else None,
+        reasoning_tokens=remote.reasoning_tokens if remote else None,
+    )
+    decisions = Decisions(
+        model=generator.alias,
+        quantization=generator.quantization,
+        usage=usage,
+        **source_fields(remote),
+        answers=tuple(
+            answer_of(question, scores) for question, scores in zip(job.questions, decided.answers, strict=True)
+        ),
+    )
+    if attempted := fields_of(task, decisions, ms):
+        decisions = decisions.model_copy(update=attempted)
+    rows = () if remote is None else (ReturnedModel(generator.alias, remote.model),)
+    return Ended(receipt(task, decisions=decisions), rows=rows, usage=usage)
+
+
+def _no_decision(task: Task) -> Outcome:
+    return Dead(Category.PERMANENT, f"deciding takes decision jobs, not {type(task.job).__name__}")
+
+
+def most_tokens(job: Job, read: ReadBytes) -> int:
+    """Return the most tokens that one run may read and write, whatever tokenizer counts them."""
+    assert isinstance(job, DecisionJob)  # noqa: S101 - the stage takes no other
+    return tokens_of(job, read.carried)
+
+
+DECIDE: Final = Stage(
+    name="decide",
+    order=45,
+    takes=(DecisionJob,),
+    step=decide,
+    weight=Weight.MODEL,
+    needs=("cancelled",),
+    model=own_model,
+    chain=own_chain,
+    most_tokens=most_tokens,
+)
