@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.services.tables import sqlite_tables
 from tests.workers.runtime.bridge.records import RULES, accept, record
 
-from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_schemas.job import AnyJob
 from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.ledger.claims import Claim, Wanted
 from headrace_workers.core.ledger.ingest import NewJob
@@ -25,7 +25,7 @@ def sqlite_ledger(folder: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
-def take_in(ledger: Ledger, jobs: Iterable[GenerationJob | EvaluationJob], rules: AdmissionRules = RULES) -> list[str]:
+def take_in(ledger: Ledger, jobs: Iterable[AnyJob], rules: AdmissionRules = RULES) -> list[str]:
     """Ingest these jobs, which the rules accept; their ids, in order."""
     accepted = [accept(record(job), rules) for job in jobs]
     new = [item for item in accepted if isinstance(item, NewJob)]

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from headrace_schemas import (
     CancelJob,
+    DecisionJob,
     EmbeddingJob,
     Envelope,
     EvaluationJob,
@@ -14,6 +15,7 @@ from headrace_schemas import (
     GenerationJob,
     Message,
     ModerationJob,
+    Predicate,
 )
 from headrace_schemas.codec import encode
 from headrace_schemas.errors import InputTooLong, PromptTooLong, UnknownModel
@@ -164,6 +166,12 @@ def embedding(**fields: Any) -> EmbeddingJob:
 def moderation(**fields: Any) -> ModerationJob:
     """A job for the moderator alone."""
     return ModerationJob(**{"input": "a b c", **fields})
+
+
+def decision(**fields: Any) -> DecisionJob:
+    """A job for a model that decides."""
+    asked = (Predicate(type="predicate", instructions="Is it late?"),)
+    return DecisionJob(**{"model": "echo", "input": "a b c", "questions": asked, **fields})
 
 
 def envelope_of(event: Event, **fields: Any) -> Envelope:

@@ -19,10 +19,11 @@ from headrace_workers.features.generation.attempt import (
     is_patient,
     lets_go,
     no_job,
+    passed_on,
     share_left,
     source_fields,
 )
-from headrace_workers.features.generation.generator import Generator
+from headrace_workers.features.generation.generator import Abstained, Generator
 from headrace_workers.features.generation.stage import own_chain, own_model
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
 
@@ -59,14 +60,19 @@ def decide(
     for (index, job), request, decided in zip(jobs, requests, all_decided, strict=True):
         found = in_time(decided, request.at_most, ms)
         try:
-            outcomes[index] = (
-                failed(tasks[index], found, generator, ms)
-                if isinstance(found, HeadraceError)
-                else _answered(tasks[index], job, found, generator, ms)
-            )
+            outcomes[index] = _outcome(tasks[index], job, found, generator, ms)
         except Exception as error:  # else the whole group would be asked again, and paid for again
             outcomes[index] = unexpected(error)
     return [outcomes.get(index) or _no_decision(task) for index, task in enumerate(tasks)]
+
+
+def _outcome(task: Task, job: DecisionJob, found: Decided | HeadraceError, generator: Generator, ms: float) -> Outcome:
+    if isinstance(found, Abstained):  # behind the last model nobody is left to answer
+        refusals = Decided((None,) * len(job.questions), found.prompt_tokens, 0)
+        return passed_on(task, found, generator.alias, DECIDE.name) or _answered(task, job, refusals, generator, ms)
+    if isinstance(found, HeadraceError):
+        return failed(task, found, generator, ms)
+    return _answered(task, job, found, generator, ms)
 
 
 def _answered(task: Task, job: DecisionJob, decided: Decided, generator: Generator, ms: float) -> Ended:
