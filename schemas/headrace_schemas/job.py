@@ -352,7 +352,7 @@ class GenerationJob(ModelJob, JudgedJob):
     @property
     def first_model(self) -> str:
         """Return the model that is asked first; the application, while the job is not resolved."""
-        return super().first_model or self.application or ""
+        return self.model if isinstance(self.model, str) else (self.model or (self.application or "",))[0]
 
     @property
     def offer(self) -> Offer:

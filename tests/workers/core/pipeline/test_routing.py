@@ -256,7 +256,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
         "deliver": ["webhooks", "sender", "sealer"],
     }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here
-        assert set(steps) == {("model.echo", name) for name in ("generate", "rubric", "audit")}
+        assert set(steps) == {("model.echo", name) for name in ("generate", "decide", "rubric", "audit")}
 
 
 @pytest.mark.parametrize(

@@ -163,4 +163,4 @@ def test_a_prompt_that_nobody_could_look_at_is_held() -> None:
 def test_what_is_no_prompt_is_dead() -> None:
     job = ModerationJob(input="x")
     outcomes = screen([replace(task(), job=job, event=job), task()], screener=Scripted(says("", (), "allow")))
-    assert outcomes == [Dead(Category.PERMANENT, "screening takes generation jobs, not ModerationJob"), GOES_ON]
+    assert outcomes == [Dead(Category.PERMANENT, "screening takes jobs that ask a model, not ModerationJob"), GOES_ON]

@@ -24,6 +24,7 @@ from headrace_workers.core.pipeline.stage import (
     in_order,
     installed_stages,
     model_queue,
+    no_chain,
     no_further_answers,
     no_model,
 )
@@ -95,8 +96,10 @@ class Pipeline:
         self._avoided = avoided
         self.prices = prices or NoPrices()
         self._places = {stage.name: place for place, stage in enumerate(self.stages)}
-        # Each job asks these, and most stages answer nothing.
-        self._of_models = tuple(stage for stage in self.stages if stage.model is not no_model)
+        # Each job asks these, and most stages answer nothing. The models of its chain are those that the job names.
+        self._of_models = tuple(
+            stage for stage in self.stages if stage.model is not no_model and stage.chain is no_chain
+        )
         self._of_further_answers = tuple(
             stage for stage in self.stages if stage.further_answers is not no_further_answers
         )

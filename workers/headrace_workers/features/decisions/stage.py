@@ -111,7 +111,7 @@ def most_tokens(job: Job, read: ReadBytes) -> int:
 
 DECIDE: Final = Stage(
     name="decide",
-    order=45,
+    order=38,
     takes=(DecisionJob,),
     step=decide,
     weight=Weight.MODEL,
