@@ -251,7 +251,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
             "max_wait", "auditing", "claim_verifier",
         ],
-        "generate": ["shown", "cancelled", "generator"], "judge": [],
+        "generate": ["cancelled", "generator", "shown"], "judge": [],
         "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],
         "deliver": ["webhooks", "sender", "sealer"],
     }[role]  # fmt: skip
