@@ -37,6 +37,7 @@ NAMES = (
     "ppi",
     "review-estimates",
     "review",
+    "console",
     "evaluation",
     "groundedness",
     "moderation",

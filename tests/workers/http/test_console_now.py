@@ -118,6 +118,7 @@ def test_the_console_reads_by_two_connections_of_its_own_and_two_seconds_a_state
     assert len(own) <= CONNECTIONS == 2
     assert own.isdisjoint(theirs)
     assert reads.ledger.read(text("SHOW statement_timeout")) == [("2s",)]
+    assert reads.ledger.read(text("SHOW max_parallel_workers_per_gather")) == [("0",)]  # nor processes of the database
 
 
 def test_the_plot_has_no_style_that_the_policy_refuses(gateway: Gateway):

@@ -17,7 +17,7 @@ from tests.workers.http.served import Gateway, served
 from headrace_schemas.job import derive_job_id
 from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, stop
 from headrace_workers.runtime.embedded.free_ports import free_ports
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.settings import GatewaySettings, Settings
 
 JOB = {"model": "echo", "prompt": "x"}
 
@@ -41,7 +41,7 @@ def process(settings: Settings, folder: Path, *options: str) -> Iterator[tuple[C
             env={
                 "HEADRACE_HOME": str(settings.home), "HEADRACE_KAFKA": settings.kafka.address,
                 "HEADRACE_TOPIC_PREFIX": settings.kafka.prefix, "HEADRACE_REDIS": settings.redis,
-                "HEADRACE_LEDGER": settings.ledger,
+                "HEADRACE_LEDGER": settings.ledger, "HEADRACE_PUBLIC_URL": settings.of(GatewaySettings).public_url,
             },
             ready=ready,
             ready_seconds=300.0,  # a busy machine is slow, which says nothing about the gateway

@@ -3,17 +3,26 @@
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import update
-from tests.workers.features.console.test_situation import ended, ledger
+from sqlalchemy import func, select, update
+from tests.workers.features.console.test_situation import ended, ledger, planned, statements_of
 from tests.workers.ledger_in_short import ledger_url
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import generation
 
+from headrace_workers.core.ledger.accounting import LAG_MS, account
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.console import job_lists
-from headrace_workers.features.console.job_lists import ENDED, UNFINISHED, JobFilter, JobList, JobLists, Place
+from headrace_workers.features.console.job_lists import (
+    ENDED,
+    ENDED_JOBS,
+    UNFINISHED,
+    JobFilter,
+    JobList,
+    JobLists,
+    Place,
+)
 
 __all__ = ["ledger", "ledger_url"]
 
@@ -60,7 +69,8 @@ def test_pages_leave_nothing_out_and_read_no_more_than_their_bound(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, most: int
 ):
     monkeypatch.setattr(job_lists, "PAGE", 2)
-    monkeypatch.setattr(job_lists, "MOST_READ", most)
+    for name in ("MOST_READ", "MOST_PASSED", "MOST_LOOKED_UP"):
+        monkeypatch.setattr(job_lists, name, most)
     wanted = [
         *ended(ledger, 3, ago=1_000, tenant="rare"), *ended(ledger, 1, ago=90_000, tenant="rare"),
         *ended(ledger, 2, ago=500_000, tenant="rare"),
@@ -76,20 +86,68 @@ def test_pages_leave_nothing_out_and_read_no_more_than_their_bound(
     assert all(page.after is None or page.after.job_id in ("", "~") for page in found if page.stopped)
 
 
+@pytest.mark.parametrize("most", [4, 100])
+def test_a_tenant_finds_its_few_jobs_behind_many_of_others(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, most: int):
+    monkeypatch.setattr(job_lists, "PAGE", 2)
+    for name in ("MOST_READ", "MOST_PASSED", "MOST_LOOKED_UP"):
+        monkeypatch.setattr(job_lists, name, most)
+    new = ended(ledger, 1, ago=1_000, tenant="rare")
+    ended(ledger, 10, ago=LAG_MS + 60_000)
+    old = [
+        *ended(ledger, 3, ago=LAG_MS + 90_000, tenant="rare"),
+        *ended(ledger, 1, LAG_MS + 99_000, "dead", tenant="rare"),
+    ]
+    while ledger.account():
+        pass
+    found = list(pages(ledger, JobFilter(ENDED, tenant="rare")))
+    assert [[line.row.id for line in page.jobs] for page in found] == [[*new, old[2]], [old[1], old[0]], [old[3]]]
+    assert not any(page.stopped for page in found)
+
+
+def test_a_job_that_was_replayed_is_listed_by_its_last_end(ledger: Ledger):
+    (job_id,) = ended(ledger, 1, ago=LAG_MS + 60_000, tenant="rare")
+    wanted = JobFilter(ENDED, tenant="rare")
+
+    def accounted(up_to: int) -> list[str]:
+        with writing(ledger.engine) as tx:
+            account(tx, up_to)
+        return ids(ledger, wanted)
+
+    def changed(**values: object) -> list[str]:
+        with writing(ledger.engine) as tx:
+            tx.execute(update(JOBS).values(values))
+        return ids(ledger, wanted)
+
+    now = ledger.now()
+    assert accounted(now - LAG_MS) == [job_id]
+    assert changed(state="active", ended_at=None) == []
+    assert changed(state="done", ended_at=now - 1_000) == [job_id]
+    assert accounted(now) == [job_id]
+
+
+def test_a_job_that_is_forgotten_leaves_nothing(ledger: Ledger):
+    ended(ledger, 3, ago=LAG_MS + 60_000)
+    assert not ledger.account()
+    count = select(func.count()).select_from(ENDED_JOBS)
+    assert ledger.read(count) == [(3,)]
+    while ledger.prune(LAG_MS):
+        pass
+    assert ledger.read(count) == [(0,)]
+
+
 def test_no_page_walks_all_jobs(ledger: Ledger):
     if ledger.engine.dialect.name != "sqlite":
         pytest.skip("what PostgreSQL plans depends on its statistics")
     take_in(ledger, [generation()])
     ended(ledger, 3)
-    with writing(ledger.engine) as tx:
-        tx.execute(update(JOBS).values(replays=0))
-    with ledger.engine.connect() as connection:
-        for wanted in (JobFilter(UNFINISHED), JobFilter("done"), JobFilter(ENDED, application="a@1")):
-            for place in (None, Place(2**45, "~")):
-                query = job_lists._walk(wanted, place).compile(ledger.engine)
-                parameters = tuple(query.params[name] for name in query.positiontup or ())
-                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", parameters).all()
-                assert not [row[3] for row in plan if row[3] == "SCAN jobs"], (wanted, plan)
+    wanted = (
+        JobFilter(UNFINISHED), JobFilter("done"), JobFilter(ENDED, application="a@1"), JobFilter(ENDED, tenant="a"),
+    )  # fmt: skip
+    for statement, parameters in statements_of(
+        ledger, lambda: [ledger.of(JobLists).page(each, at) for each in wanted for at in (None, Place(2**45, "~"))]
+    ):
+        plan = planned(ledger, statement, parameters)
+        assert not [row for row in plan if row in ("SCAN jobs", "SCAN steps", f"SCAN {ENDED_JOBS}")], (statement, plan)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-", "9" * 30 + "-a", "1.5-a", "½-a"])

@@ -21,7 +21,11 @@ class ConsoleReads:
     """Reads of the console, on threads of their own."""
 
     def __init__(self, url: str) -> None:
-        self.ledger = Ledger(connect(parsed_url(url).update_query_dict({"timeout": str(STATEMENT_SECONDS)})))
+        parsed = parsed_url(url).update_query_dict({"timeout": str(STATEMENT_SECONDS)})
+        if parsed.get_backend_name() == "postgresql":  # a page is not worth several processes of the database
+            options = f"{parsed.query.get('options', '')} -c max_parallel_workers_per_gather=0"
+            parsed = parsed.update_query_dict({"options": options})
+        self.ledger = Ledger(connect(parsed))
         self._executor = ThreadPoolExecutor(CONNECTIONS, "console")  # a thread uses one connection at a time
 
     async def ask(self, patience: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

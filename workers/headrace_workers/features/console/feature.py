@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
     from sqlalchemy import Table
 
+    from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.http.services import GatewayParts
 
 
@@ -36,9 +37,16 @@ def _services(gateway: "GatewayParts") -> Mapping[type, object]:
 
 def _tables() -> "Sequence[Table]":
     from headrace_workers.core.tables import tables_in
-    from headrace_workers.features.console import plans, store
+    from headrace_workers.features.console import job_lists, plans, store
 
-    return (*tables_in(store), *tables_in(plans))
+    return [*tables_in(store), *tables_in(plans), job_lists.ENDED_JOBS]
 
 
-FEATURE = Feature(name="console", tables=_tables, routers=_routers, services=_services)
+def _hooks() -> "Hooks":
+    from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.features.console import job_lists
+
+    return Hooks(on_ends=job_lists.note_ended, on_forget_jobs=job_lists.forget_ended)
+
+
+FEATURE = Feature(name="console", tables=_tables, routers=_routers, services=_services, hooks=_hooks)

@@ -1,20 +1,49 @@
 """Lists of jobs, newest first: pages by keys, along the indexes of unfinished and of ended jobs, with a bound on the
-rows that a page reads.
+rows that a page reads. The ended jobs of a tenant have a table of their own, which the accounting fills: so a tenant
+with few jobs among millions of others' finds them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import Connection, Row, Select, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Index,
+    Row,
+    Select,
+    String,
+    Table,
+    delete,
+    func,
+    select,
+    tuple_,
+)
 
-from headrace_workers.core.pipeline.stage import model_of
-from headrace_workers.core.sql.database import among
+from headrace_workers.core.ledger.accounting import FinishedJob, accounted_until
+from headrace_workers.core.pipeline.stage import model_of, model_queue
+from headrace_workers.core.sql.database import among, insert_many, many
 from headrace_workers.core.sql.store import LedgerStore, reads
-from headrace_workers.core.tables import IS_ACTIVE, JOBS, STEPS
+from headrace_workers.core.tables import IS_ACTIVE, JOBS, METADATA, STEPS
+
+# The ended jobs of each tenant, by the time of their ends. Of a job that was replayed it has the end that was accounted
+# for, which is the present one or an earlier one.
+ENDED_JOBS: Final = Table(
+    "console_ended_jobs",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    Index("console_ended_jobs_of_tenant", "tenant", "ended_at"),
+)
 
 PAGE: Final = 50
-MOST_READ: Final = 2_000  # rows for one page
+MOST_READ: Final = 10_000  # rows for one page
+MOST_PASSED: Final = 20_000  # where most of them are other tenants', and only passed over
+MOST_LOOKED_UP: Final = 2_000  # where each is looked up by its id, here or among the steps
 UNFINISHED: Final = "unfinished"
 ENDED: Final = "ended"
 STATES: Final = (UNFINISHED, ENDED, "done", "dead", "cancelled")
@@ -68,46 +97,79 @@ class JobList:
 
 def list_jobs(connection: Connection, wanted: JobFilter, after: Place | None = None) -> JobList:
     """Return a page of the list behind a place."""
-    rows = connection.execute(_walk(wanted, after)).all()
-    fitting = [row for row in rows if _fits(row, wanted)]
-    if wanted.model is not None:
-        theirs = _models(connection, (row.id for row in fitting))
-        fitting = [row for row in fitting if wanted.model in theirs.get(row.id, ())]
-    shown = fitting[:PAGE]
-    models = _models(connection, (row.id for row in shown))
-    jobs = [JobLine(row, models.get(row.id, ())) for row in shown]
-    if len(fitting) > PAGE:
-        return JobList(jobs, Place(shown[-1].at, shown[-1].id), len(rows), stopped=False)
-    if len(rows) < MOST_READ:
-        return JobList(jobs, None, len(rows), stopped=False)
-    # The last row may be another tenant's, so its id is not told; rows of the same moment are read again.
-    last = rows[-1].at
-    at_same = after is not None and after.at == last
-    return JobList(jobs, Place(last, "" if at_same else "~"), len(rows), stopped=True)
+    found: list[Row[Any]] = []
+    read = 0
+    for walk, times, most in _walks(connection, wanted, after):
+        rows = walk.limit(most).subquery("walk")
+        fitting = select(rows).where(*_fits(rows.c, wanted)).order_by(rows.c.at.desc(), rows.c.id.desc())
+        found += connection.execute(fitting.limit(PAGE + 1 - len(found))).all()
+        if len(found) > PAGE:
+            shown = found[:PAGE]
+            return JobList(_lines(connection, shown), Place(shown[-1].at, shown[-1].id), read, stopped=False)
+        at = times.limit(most).subquery("times").c.at
+        count, last = connection.execute(select(func.count(), func.min(at))).one()
+        read += count
+        if count >= most:
+            # The last row may be another tenant's, so its id is not told; rows of the same moment are read again.
+            at_same = after is not None and after.at == last
+            place = Place(last, "" if at_same else "~")
+            return JobList(_lines(connection, found), place, read, stopped=True)
+    return JobList(_lines(connection, found), None, read, stopped=False)
 
 
-def _walk(wanted: JobFilter, after: Place | None) -> Select[Any]:
+def _walks(
+    connection: Connection, wanted: JobFilter, after: Place | None
+) -> Iterator[tuple[Select[Any], Select[Any], int]]:
+    """Yield queries whose rows are the list, one behind the other, and other jobs between them. With each comes the
+    query of its times alone, and how many of its rows a page reads.
+    """
     is_open = wanted.state == UNFINISHED
     time = JOBS.c.accepted_at if is_open else JOBS.c.ended_at
+    walk = _walk(time, JOBS.c.id, after).where(IS_ACTIVE if is_open else time.is_not(None))
+    most = MOST_LOOKED_UP if wanted.model is not None else MOST_READ if wanted.tenant is None else MOST_PASSED
+    version = wanted.application if wanted.application is not None and "@" in wanted.application else None
+    until = 0
+    if version is not None and not is_open:
+        walk, most = walk.where(JOBS.c.application == version), min(most, MOST_READ)  # which has an index
+    elif wanted.tenant is not None and not is_open:
+        until = accounted_until(connection)
+        walk = walk.where(time > until)
+    if after is None or after.at > until:
+        yield walk, walk.with_only_columns(time.label("at")), most
+    if until:
+        job_id, at = ENDED_JOBS.c.job_id, ENDED_JOBS.c.ended_at
+        older = _walk(at, job_id, after).where(ENDED_JOBS.c.tenant == wanted.tenant, at <= until)
+        joined = older.join_from(ENDED_JOBS, JOBS, job_id == JOBS.c.id)
+        yield joined, older.with_only_columns(at.label("at")), MOST_LOOKED_UP
+
+
+def _walk(time: Column[Any], job_id: Column[Any], after: Place | None) -> Select[Any]:
     columns = (JOBS.c[name] for name in ("id", "tenant", "kind", "state", "application", "accepted_at", "ended_at"))
-    query = select(*columns, JOBS.c.subject, time.label("at")).where(
-        IS_ACTIVE if is_open else JOBS.c.ended_at.is_not(None)
-    )
-    if not is_open and wanted.application is not None and "@" in wanted.application:
-        query = query.where(JOBS.c.application == wanted.application)  # which has an index
-    if after is not None:
-        query = query.where(time <= after.at, tuple_(time, JOBS.c.id) < tuple(after))
-    return query.order_by(time.desc(), JOBS.c.id.desc()).limit(MOST_READ)
+    query = select(*columns, JOBS.c.subject, time.label("at")).order_by(time.desc(), job_id.desc())
+    if after is None:
+        return query
+    return query.where(time <= after.at, tuple_(time, job_id) < tuple(after))
 
 
-def _fits(row: Row[Any], wanted: JobFilter) -> bool:
-    application = wanted.application
-    return (
-        row.subject is None
-        and wanted.tenant in (None, row.tenant)
-        and wanted.state in (UNFINISHED, ENDED, row.state)
-        and (application is None or application in (row.application, (row.application or "").partition("@")[0]))
-    )
+def _fits(row: Any, wanted: JobFilter) -> Iterator[ColumnElement[bool]]:
+    yield row.subject.is_(None)
+    if wanted.state != UNFINISHED:
+        yield row.ended_at == row.at  # a job that was replayed has another end by now, or none
+    if wanted.tenant is not None:
+        yield row.tenant == wanted.tenant
+    if wanted.state not in (UNFINISHED, ENDED):
+        yield row.state == wanted.state
+    if wanted.application is not None:
+        any_version = row.application.startswith(f"{wanted.application}@", autoescape=True)
+        yield any_version | (row.application == wanted.application)
+    if wanted.model is not None:
+        queue = model_queue(wanted.model)
+        yield select(STEPS.c.job_id).where(STEPS.c.job_id == row.id, STEPS.c.queue == queue).exists()
+
+
+def _lines(connection: Connection, rows: Sequence[Row[Any]]) -> list[JobLine]:
+    models = _models(connection, (row.id for row in rows))
+    return [JobLine(row, models.get(row.id, ())) for row in rows]
 
 
 def _models(connection: Connection, job_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -119,6 +181,25 @@ def _models(connection: Connection, job_ids: Iterable[str]) -> dict[str, tuple[s
             if model := model_of(queue):
                 found.setdefault(job_id, set()).add(model)
     return {job_id: tuple(sorted(models)) for job_id, models in found.items()}
+
+
+def note_ended(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
+    """Enter jobs that have ended. A job that was replayed has its last end."""
+    rows = {
+        job_id: {"job_id": job_id, "tenant": job.tenant, "ended_at": job.ended_at}
+        for job in jobs
+        if (job_id := job.result.get("job_id")) is not None  # what a unit has told has none
+    }
+    if rows:
+        statement = insert_many(connection.dialect.name, ENDED_JOBS, list(ENDED_JOBS.c), {})
+        again = {"ended_at": statement.excluded.ended_at}
+        statement = statement.on_conflict_do_update(index_elements=["job_id"], set_=again)
+        connection.execute(statement, many(connection.dialect.name, [rows[job_id] for job_id in sorted(rows)]))
+
+
+def forget_ended(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Forget these jobs, which are about to be deleted."""
+    connection.execute(delete(ENDED_JOBS).where(among(connection, ENDED_JOBS.c.job_id, job_ids)))
 
 
 class JobLists(LedgerStore):

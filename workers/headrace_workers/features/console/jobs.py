@@ -163,7 +163,9 @@ async def find(
     """Lead to the job of a name, or show lists."""
     caller = visitor_of(request, JOBS_READ)
     may_all, name = caller.may(OPERATOR), name.strip()
-    model, application, after = (text.replace("\x00", "").strip() for text in (model, application, after))
+    model, application, tenant, after = (
+        text.replace("\x00", "").strip() for text in (model, application, tenant, after)
+    )
     reads = services.of(ConsoleReads)
     named: list[str] = []
     if name and "\x00" not in name:
