@@ -1,12 +1,26 @@
 """How a model decides questions: what it is asked, and the probabilities that it gives to their labels."""
 
+import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from itertools import islice
+from typing import Final, Protocol, runtime_checkable
 
-from headrace_schemas import HeadraceError, Message
-from headrace_schemas.decision import Choice, Predicate, ScaleQuestion
-from headrace_workers.features.generation.generator import Generator, NoProbabilities, RemoteSource, never
+from headrace_schemas import Category, HeadraceError, Message, Sampling, Usage
+from headrace_schemas.errors import Unparsable
+from headrace_schemas.limits import MAX_COMPLETION_TOKENS
+from headrace_workers.features.decisions.prompts import Question, ask, ask_in_words, labels_of
+from headrace_workers.features.generation.generator import (
+    Completion,
+    Generator,
+    LabelRequest,
+    LabelScores,
+    NoProbabilities,
+    RemoteSource,
+    Request,
+    never,
+)
 
 
 def _free() -> float:
@@ -18,7 +32,7 @@ class DecisionRequest:
     """Questions about one input. The fields behind them are as of `Request`."""
 
     messages: tuple[Message, ...]
-    questions: tuple[Predicate | Choice | ScaleQuestion, ...]
+    questions: tuple[Question, ...]
     tenant: str | None = None
     given_up: Callable[[], bool] = field(default=never, compare=False)
     at_most: float | None = None
@@ -57,8 +71,128 @@ class Decides(Protocol):
         """Decide all; the i-th item belongs to the i-th request. An error value concerns that request alone."""
 
 
+MIN_MASS: Final = 0.05
+"""Below it the model did not answer in the labels, and what is left of its probability is noise: a refusal."""
+
+_TOGETHER: Final = 16  # questions that are answered in words at once
+_TOKENS_OF_ANSWER: Final = 32  # in words; a label's own are added
+_THOUGHTS: Final = 1_024  # tokens of a model that thinks first, which count as those of its answer
+
+
 def decide_all(generator: Generator, requests: Sequence[DecisionRequest]) -> list[Decided | HeadraceError]:
-    """Let a model decide all requests; the i-th item belongs to the i-th request."""
+    """Let a model decide all requests; the i-th item belongs to the i-th request.
+
+    A generator that decides does so by itself. Of others the probabilities of labels are read; one that gives none
+    answers in words, and states how sure it is.
+    """
     if isinstance(generator, Decides):
         return generator.decide(requests)
-    raise NoProbabilities(f"{generator.alias} gives no probabilities")
+    asked = [
+        LabelRequest(prompt.messages, prompt.labels, request.tenant, True, request.given_up, request.at_most)
+        for request in requests
+        for prompt in (ask(request.messages, question) for question in request.questions)
+    ]
+    try:
+        scores = iter(_label_scores(generator, asked))
+    except NoProbabilities:
+        return _in_words(generator, requests)
+    return [_decided(list(islice(scores, len(request.questions)))) for request in requests]
+
+
+def _label_scores(generator: Generator, asked: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
+    try:
+        return generator.label_probabilities(asked)
+    except NoProbabilities:
+        raise
+    except ValueError as error:  # the port's word for: some labels cannot be told apart
+        if len(asked) == 1:
+            return [Undecidable(f"{generator.alias} cannot answer a question: {error}"[:500])]
+    half = len(asked) // 2
+    return _label_scores(generator, asked[:half]) + _label_scores(generator, asked[half:])
+
+
+class Undecidable(HeadraceError):
+    """A question whose labels are the same to a model."""
+
+    category = Category.REROUTABLE
+
+
+def _decided(scores: Sequence[LabelScores | HeadraceError]) -> Decided | HeadraceError:
+    answers: list[QuestionScores | None] = []
+    read = written = 0
+    for found in scores:
+        if isinstance(found, HeadraceError):
+            return found
+        mass = math.fsum(found.masses)
+        read, written = read + found.prompt_tokens, written + found.label_tokens
+        if mass < MIN_MASS:
+            answers.append(None)
+        else:
+            answers.append(QuestionScores(tuple(each / mass for each in found.masses), min(1.0, mass)))
+    return Decided(tuple(answers), read, written)
+
+
+def _in_words(generator: Generator, requests: Sequence[DecisionRequest]) -> list[Decided | HeadraceError]:
+    """Let a model write its answers, some questions at once, and state how sure it is of each."""
+    parts = [
+        (index, request.questions[start : start + _TOGETHER])
+        for index, request in enumerate(requests)
+        for start in range(0, len(request.questions), _TOGETHER)
+    ]
+    written = generator.generate([_written_request(requests[index], questions) for index, questions in parts])
+    by_request: list[list[Decided | HeadraceError]] = [[] for _ in requests]
+    for (index, questions), said in zip(parts, written, strict=True):
+        by_request[index].append(said if isinstance(said, HeadraceError) else _stated(said, questions))
+    return [_joined(answers) for answers in by_request]
+
+
+def _written_request(request: DecisionRequest, questions: Sequence[Question]) -> Request:
+    messages, output = ask_in_words(request.messages, questions)
+    longest = sum(max(map(len, labels_of(question))) + _TOKENS_OF_ANSWER for question in questions)
+    return Request(
+        messages,
+        Sampling(temperature=0, max_tokens=min(MAX_COMPLETION_TOKENS, _THOUGHTS + longest)),
+        request.tenant,
+        request.given_up,
+        request.at_most,
+        request.patient,
+        request.barred,
+        output,
+    )
+
+
+def _stated(said: Completion, questions: Sequence[Question]) -> Decided | HeadraceError:
+    """Return the probabilities that a model stated: the rest of its certainty is divided among the other labels."""
+    usage = Usage(prompt_tokens=said.prompt_tokens, completion_tokens=said.completion_tokens)
+    try:
+        answers = json.loads(said.text)
+        scores = [
+            _certain(labels_of(question), answers[str(number)]["answer"], float(answers[str(number)]["percent"]) / 100)
+            for number, question in enumerate(questions, 1)
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        error = Unparsable("the model did not answer the questions in the format that it was asked for", usage=usage)
+        error.billed = True
+        return error
+    return Decided(tuple(scores), said.prompt_tokens, said.completion_tokens, said.remote)
+
+
+def _certain(labels: Sequence[str], answer: str, sure: float) -> QuestionScores:
+    place, least = labels.index(answer), 1 / len(labels)
+    if not 0 <= sure <= 1:
+        raise ValueError("a probability is between 0 and 1")
+    sure = max(sure, least)  # its answer is the likeliest one
+    rest = (1 - sure) / (len(labels) - 1)
+    return QuestionScores(tuple(sure if each == place else rest for each in range(len(labels))), None, stated=True)
+
+
+def _joined(parts: Sequence[Decided | HeadraceError]) -> Decided | HeadraceError:
+    answers: list[QuestionScores | None] = []
+    read = written = 0
+    remote: RemoteSource | None = None
+    for part in parts:
+        if isinstance(part, HeadraceError):
+            return part
+        answers += part.answers
+        read, written, remote = read + part.prompt_tokens, written + part.completion_tokens, part.remote or remote
+    return Decided(tuple(answers), read, written, remote)
