@@ -88,6 +88,7 @@ class Review(Value):
 MAX_PEOPLE: Final = 10  # who review one item
 MAX_RULES: Final = 32
 HELD: Final = "held"  # the rule of held steps
+MANUAL: Final = "manual"  # the rule of answers that people sent
 
 
 class Below(Value):
@@ -113,6 +114,8 @@ class Disagreement(Value):
 def _not_reserved(name: str) -> str:
     if name == HELD:
         raise ValueError(f"{HELD} is the rule of held jobs, which headrace makes: choose another name")
+    if name == MANUAL:
+        raise ValueError(f"{MANUAL} is the rule of answers that people send: choose another name")
     return name
 
 

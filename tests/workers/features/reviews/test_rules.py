@@ -55,6 +55,7 @@ def test_a_file_says_what_holds_for_all_items_and_for_a_tenant() -> None:
         ("share = 0.05", "share = 5", "line 12: rules 2.share: must be at most 1"),
         ('"audit"', '"low"', "line 11: rules 2.name: is the name of a rule above"),
         ('"audit"', '"held"', "line 11: rules 2.name: held is the rule of held jobs"),
+        ('"audit"', '"manual"', "line 11: rules 2.name: manual is the rule of answers that people send"),
         ("value = 0.5 }", "value = 0.5, over = 1 }", "line 8: rules 1.below.over: is no field"),
         ('"20m"', '"20 s"', "line 2: lease: '20 s' is not a duration"),
         ('"20m"', '"20s"', "line 2: lease: must be from 1m to 1d"),

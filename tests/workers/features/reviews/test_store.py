@@ -27,6 +27,7 @@ from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import InvalidRecord, Unavailable
 from headrace_schemas.output_format import JsonObjectFormat
+from headrace_schemas.review import MANUAL
 from headrace_schemas.tool import ToolCall
 from headrace_schemas.topics import Topic
 from headrace_workers.core.ledger.cancellation import Cancellation
@@ -36,6 +37,8 @@ from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.quality.tables import LABELS
 from headrace_workers.features.reviews import store
 from headrace_workers.features.reviews.decision import Conflict, Decision, NoSuchItem, Person
+from headrace_workers.features.reviews.hooks import ReviewQueue
+from headrace_workers.features.reviews.rules import BEHIND_HELD
 from headrace_workers.features.reviews.store import Reviews
 from headrace_workers.features.reviews.tables import (
     REVIEW_ASSIGNMENTS,
@@ -543,3 +546,56 @@ def test_two_who_ask_at_once_are_given_different_items(ledger, reviews):
         live = [each for each in outcomes if each == one]
         assert len(live) == 1
         write(ledger, delete(REVIEW_ITEMS))
+
+
+def sent(ledger, job_id, tenant="a"):
+    """The item of an answer that a person sent."""
+    return ledger.of(ReviewQueue).enter_by_hand(tenant, job_id)
+
+
+def test_an_answer_that_a_person_sends_comes_before_all_drawn_ones_and_once(ledger, reviews):
+    ended(ledger, rank=BEHIND_HELD + 5, rule="audit")
+    job_id, first = ended(ledger, state="done", rank=BEHIND_HELD)
+    _, of_held = held(ledger)
+    item_id = sent(ledger, job_id)
+    assert (sent(ledger, job_id), item_id == first) == (item_id, False)
+    assert given(reviews, ANN)[0] == of_held
+    got = given(reviews, BOB, held=False)
+    assert got[0] == given(reviews, BOB, rule=MANUAL)[0] == item_id
+    reviews.decide(BOB, item_id, good(got[1]))
+    assert labels(ledger) == [("bob", "good", 1.0, None, item_id)]
+    assert (row(ledger, item_id).probability, row(ledger, item_id).state) == (0.0, "done")
+    assert sent(ledger, job_id) == item_id  # it is not asked about again
+    assert row(ledger, item_id).state == "done"
+
+
+def test_an_answer_that_waits_already_is_not_entered_twice(ledger):
+    job_id, item_id = ended(ledger)
+    assert sent(ledger, job_id) == item_id
+    assert count(ledger, REVIEW_ITEMS) == 1
+
+
+def test_what_has_no_answer_to_show_is_not_sent(ledger):
+    active, _ = held(ledger)
+    evaluated, _ = ended(ledger, state="done")
+    blocked, _ = ended(ledger, state="done")
+    for job_id, change in ((evaluated, {"metadata": {"evaluation": "e"}}), (blocked, {"status": "blocked"})):
+        (before,) = ledger.read(select(JOBS.c.terminal).where(JOBS.c.id == job_id))
+        after = json.dumps(json.loads(bytes(before.terminal)) | change).encode()
+        write(ledger, update(JOBS).where(JOBS.c.id == job_id).values(terminal=after))
+    for job_id in (active, evaluated, blocked):
+        with pytest.raises(Conflict, match="this job has none"):
+            sent(ledger, job_id)
+    for job_id, tenant in ((evaluated, "b"), ("nobody", "a")):
+        with pytest.raises(NoSuchItem):
+            sent(ledger, job_id, tenant)
+
+
+def test_so_many_sent_answers_wait_and_no_more(ledger):
+    rules = {"scope": "", "digest": "", "rules": '{"most_open": 1, "people": 2}', "set_at": 1}
+    write(ledger, REVIEW_RULES.insert().values(**rules))
+    first, second = (ended(ledger, state="done")[0] for _ in range(2))
+    assert row(ledger, sent(ledger, first)).wanted == 2
+    with pytest.raises(Conflict, match="1 answers that people sent wait already"):
+        sent(ledger, second)
+    assert sent(ledger, first)

@@ -163,6 +163,8 @@ def known_tenants(connection: Connection, job_ids: Collection[str]) -> dict[str,
     return found
 
 
+# Labels of answers that people sent to the queue by hand say nothing about the others: nobody drew these.
+_ESTIMATES: Final = LABELS.c.item.is_(None) | LABELS.c.probability.is_not(None)
 MOST_JOBS: Final = 500_000  # of a tenant, the newest, whose ends are read for their verdicts
 
 
@@ -255,11 +257,11 @@ class Labels(LedgerStore):
             return tx.execute(delete(LABELS).where(which.clause)).rowcount
 
     def with_verdicts(self, tenant: str, most: int = MOST_JOBS) -> tuple[list[Row[Any]], list[Verdict], list[Sampled]]:
-        """Return a tenant's labels, the verdicts of its `most` newest jobs by the criteria and categories that they are
-        about, and as many of what review queues drew.
+        """Return a tenant's labels that count in estimates, the verdicts of its `most` newest jobs by the criteria and
+        categories that they are about, and as many of what review queues drew.
         """
         with reading(self._engine) as tx:
-            rows = list(tx.execute(select(LABELS).where(LABELS.c.tenant == tenant)).all())
+            rows = list(tx.execute(select(LABELS).where(LABELS.c.tenant == tenant, _ESTIMATES)).all())
             wanted = {(row.kind, row.about) for row in rows}
             if not wanted:
                 return rows, [], []
@@ -351,7 +353,7 @@ class LabelledJobs(NamedTuple):
 
 
 def labelled_jobs(connection: Connection, tenant: str) -> list[LabelledJobs]:
-    """Return what is labelled of a tenant's jobs, criteria before categories."""
+    """Return what is labelled of a tenant's jobs, as far as estimates count it, criteria before categories."""
     labels = LABELS.c
     of_jobs = (
         select(
@@ -361,7 +363,7 @@ def labelled_jobs(connection: Connection, tenant: str) -> list[LabelledJobs]:
             func.count(labels.item.distinct()).label("of_items"),
             func.sum(case((labels.probability.is_(None), 1), else_=0)).label("unknown"),
         )
-        .where(labels.tenant == tenant)
+        .where(labels.tenant == tenant, _ESTIMATES)
         .group_by(labels.kind, labels.about, labels.job_id)
         .subquery()
         .c

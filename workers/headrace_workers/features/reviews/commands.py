@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.review import MANUAL
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option, tenant_meant
@@ -194,7 +195,8 @@ def list_items(
 
 
 def export(state: _StateOption = "open", rule: _RuleOption = None, tenant: _TenantOption = None) -> None:
-    """Write the items of ended answers with their texts as JSON lines, for another tool. Held jobs are left out.
+    """Write the items of ended answers with their texts as JSON lines, for another tool. Held jobs are left out,
+    and so are answers that people sent, unless `--rule manual` asks for them.
 
     Each line keeps the `probability` with which the answer was drawn: give it back with the labels that you import.
 
@@ -239,7 +241,7 @@ def _ids(reviews: "Reviews", tenant: str, state: str | None, rule: str | None) -
     """Yield the ids of the items about ended answers, the newest first."""
     after: str | None = None
     while rows := reviews.items(tenant, state, rule, after, _EXPORTED_AT_ONCE):
-        yield from (row.id for row in rows if not row.held)
+        yield from (row.id for row in rows if not row.held and (row.rule != MANUAL or rule == MANUAL))
         after = rows[-1].id
 
 

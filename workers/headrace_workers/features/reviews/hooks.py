@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 from sqlalchemy import Connection, Row, Select, bindparam, delete, func, select, update
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_schemas.review import HELD, ReviewRule
+from headrace_schemas.review import HELD, MANUAL, ReviewRule
 from headrace_workers.core.identity import review_item_id
 from headrace_workers.core.ledger.accounting import FinishedJob
 from headrace_workers.core.ledger.incidents import Incident
@@ -27,8 +28,10 @@ from headrace_workers.core.sql.statements import run
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, STEPS
 from headrace_workers.features.quality.store import KEPT_MS
+from headrace_workers.features.reviews.decision import Conflict, NoSuchItem
 from headrace_workers.features.reviews.rules import (
     ANSWER_STAGES,
+    BEHIND_HELD,
     ReviewRules,
     Stratum,
     drawn,
@@ -266,7 +269,6 @@ def _write(
 ) -> None:
     if not entering:
         return
-    dialect = connection.dialect.name
     rows = []
     for job, (rule, rank) in entering:
         job_id = job.result["job_id"]
@@ -276,6 +278,11 @@ def _write(
             "replays": job.replays, "application": job.application, "rank": rank, "probability": rule.share,
             "wanted": current.people_of(rule), "state": "open", "made_at": now,
         })  # fmt: skip
+    _insert(connection, rows)
+
+
+def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    dialect = connection.dialect.name
     statement = insert_many(dialect, REVIEW_ITEMS, [REVIEW_ITEMS.c[name] for name in _ITEM], {})
     connection.execute(statement.on_conflict_do_nothing(index_elements=["id"]), many(dialect, rows))
 
@@ -291,6 +298,37 @@ def _count(connection: Connection, counts: Mapping[tuple[str, str], Counter[str]
         for (tenant, rule), count in sorted(counts.items())
     ]
     connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=sums), many(dialect, rows))
+
+
+def enter_by_hand(connection: Connection, tenant: str, job_id: str) -> str:
+    """Enter an ended answer of a tenant that a person sends, before all that were drawn; return the id of its item, or
+    of the one that is open already. Raise NoSuchItem where there is no such job, and Conflict where nobody can be asked
+    about it.
+
+    Its probability is 0: nobody drew it, and its labels count in no estimate.
+    """
+    items, columns = REVIEW_ITEMS.c, (JOBS.c[name] for name in ("state", "replays", "application", "terminal"))
+    query = select(*columns).where(JOBS.c.id == job_id, JOBS.c.tenant == tenant, JOBS.c.subject.is_(None))
+    # It is kept from being deleted meanwhile.
+    job = connection.execute(query.with_for_update(read=True, key_share=True)).first()
+    if job is None:
+        raise NoSuchItem("this tenant has no job of this id")
+    if job.state != "done" or not _is_asked_about(from_json(job.terminal)):
+        raise Conflict("people are asked about answers that can be shown, and this job has none")
+    waiting = select(items.id).where(items.job_id == job_id, items.stage.is_(None), IS_OPEN).limit(1)
+    if (known := connection.execute(waiting).scalar()) is not None:
+        return str(known)
+    current, now = current_rules(connection), clock(connection)
+    mine = select(func.count()).select_from(REVIEW_ITEMS).where(items.tenant == tenant, items.rule == MANUAL, IS_OPEN)
+    if connection.execute(mine).scalar_one() >= current.most_open:
+        raise Conflict(f"{current.most_open:,} answers that people sent wait already: decide about some first")
+    item_id = review_item_id(tenant, job_id, None, 0, job.replays, MANUAL)
+    _insert(connection, [{
+        "id": item_id, "tenant": tenant, "job_id": job_id, "rule": MANUAL, "stage": None, "ordinal": 0,
+        "replays": job.replays, "application": job.application, "rank": BEHIND_HELD, "probability": 0.0,
+        "wanted": current.people, "state": "open", "made_at": now,
+    }])  # fmt: skip
+    return item_id
 
 
 # Items that end without enough decisions.
@@ -393,6 +431,7 @@ class ReviewQueue(LedgerStore):
     rules = reads(current_rules)
     standing = reads(standing)
     put_rules = durable(put_rules)
+    enter_by_hand = durable(enter_by_hand)
     close_held = durable(close_held)
 
 

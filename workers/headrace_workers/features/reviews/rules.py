@@ -19,7 +19,18 @@ from headrace_schemas.review import HELD, MAX_PEOPLE, MAX_RULES, ReviewRule, pla
 if TYPE_CHECKING:  # the other processes only ask the rules
     from headrace_workers.core.toml_file import Keys
 
-__all__ = ["ANSWER_STAGES", "HELD", "ReviewRules", "Stratum", "drawn", "parse_rules", "rule_of", "rules_in", "text_of"]
+__all__ = [
+    "ANSWER_STAGES",
+    "BEHIND_HELD",
+    "HELD",
+    "ReviewRules",
+    "Stratum",
+    "drawn",
+    "parse_rules",
+    "rule_of",
+    "rules_in",
+    "text_of",
+]
 
 MAX_FILE_BYTES: Final = 1_000_000
 MAX_TENANTS: Final = 1_000
@@ -48,7 +59,7 @@ training = false     # decisions keep no copy of this tenant's texts
 ANSWER_STAGES: Final = ("moderate", "rubric", "judge")  # a job that is held there is held for its answer
 _SHORTEST_MS, _LONGEST_MS = 60_000, 86_400_000
 _WHOLE: Final = 2**64
-_BEHIND_HELD: Final = 2**61  # ranks of drawn answers begin here: ranks of held items are times in ms
+BEHIND_HELD: Final = 2**61  # ranks of drawn answers begin here: ranks of held items are times in ms
 
 
 def _milliseconds(text: str) -> int:
@@ -201,7 +212,7 @@ def drawn(rule: ReviewRule, job_id: str) -> Stratum | None:
     digest = hashlib.sha256(f"review\n{rule.name}\n{job_id}".encode()).digest()
     if int.from_bytes(digest[:8]) >= rule.share * _WHOLE:
         return None
-    return Stratum(rule, _BEHIND_HELD | int.from_bytes(digest[8:16]) % _BEHIND_HELD)
+    return Stratum(rule, BEHIND_HELD | int.from_bytes(digest[8:16]) % BEHIND_HELD)
 
 
 def _meets(rule: ReviewRule, values: Mapping[str, float]) -> bool:

@@ -574,7 +574,7 @@ def _label(connection: Connection, item: ItemRow, new: Recorded) -> None:
             score=label.value,
             who=new.who,
             when=when,
-            probability=item.probability,
+            probability=item.probability or None,
         )
         for label in new.decision.labels
     ]

@@ -36,7 +36,7 @@ REVIEW_ITEMS: Final = Table(
     Column("replays", SmallInteger, nullable=False),
     Column("application", String(96)),
     Column("rank", BigInteger, nullable=False),  # random within the stratum; of a held step: since when it is held (ms)
-    Column("probability", Float, nullable=False),  # with which it was drawn
+    Column("probability", Float, nullable=False),  # with which it was drawn; 0 where a person chose it
     Column("wanted", SmallInteger, nullable=False),  # how many people review it
     Column("decided", SmallInteger, nullable=False, server_default=text("0")),  # how many have
     Column("state", String(8), nullable=False),  # open | done | gone

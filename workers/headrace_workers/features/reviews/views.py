@@ -28,7 +28,9 @@ class ReviewItem(BaseModel):
     state: Literal["open", "done", "gone"] = Field(description="`gone`: nothing can be decided about it any more.")
     reason: str | None = Field(description="Why it is gone.")
     rule: str | None = Field(description="The rule that drew it; null while the machine's verdict is hidden from you.")
-    probability: float | None = Field(description="The probability with which it was drawn; null where `rule` is.")
+    probability: float | None = Field(
+        description="The probability with which it was drawn; null where `rule` is, or where a person chose it."
+    )
     wanted: int = Field(description="How many people review it.")
     decided: int = Field(description="How many people have decided.")
     made_at: Moment
@@ -134,7 +136,7 @@ class ReviewedItem(ReviewItem):
 
 def _fields(row: "ItemRow") -> dict[str, Any]:
     names = ReviewItem.model_fields.keys() - {"object"}
-    return {name: getattr(row, name) for name in names}
+    return {name: getattr(row, name) for name in names} | {"probability": row.probability or None}
 
 
 def _texts(texts: "Shown | None") -> dict[str, Any]:

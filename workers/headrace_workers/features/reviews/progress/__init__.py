@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection, Row
 
-from headrace_schemas.review import HELD, ReviewRule
+from headrace_schemas.review import HELD, MANUAL, ReviewRule
 from headrace_workers.core.sql.database import clock
 from headrace_workers.core.sql.store import LedgerStore, reads
 from headrace_workers.features.quality.store import KEPT_MS, LabelledJobs, labelled_jobs, labels_of_items
@@ -135,7 +135,7 @@ def _agreement_of(rule: str, kind: str, about: str, rows: Sequence[Row[Any]]) ->
 
 def _queue_to_work(current: Sequence[ReviewRule], rules: Sequence[RuleProgress]) -> str:
     """Return in which queue more decisions help: that of a rule that takes every answer, else the fullest one."""
-    open_items = {rule.rule: rule.open for rule in rules if rule.rule != HELD and rule.open}
+    open_items = {rule.rule: rule.open for rule in rules if rule.rule not in (HELD, MANUAL) and rule.open}
     for rule in current:
         if rule.name in open_items and _takes_all(rule):
             return f"in the queue {rule.name}"
@@ -184,9 +184,9 @@ def _words_of_agreement(labelled: Sequence[LabelledJobs], agreement: Sequence[Ru
 
 
 def _words_of_rules(current: Sequence[ReviewRule], rules: Sequence[RuleProgress]) -> Iterator[str]:
-    some_decided = any(rule.decided for rule in rules if rule.rule != HELD)
+    some_decided = any(rule.decided for rule in rules if rule.rule not in (HELD, MANUAL))
     for rule in rules:
-        if rule.rule == HELD:
+        if rule.rule in (HELD, MANUAL):
             continue
         if some_decided and not rule.decided and rule.drawn >= _LEAST_DRAWN:
             yield (

@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection, and_, case, func, select
 
-from headrace_schemas.review import HELD
+from headrace_schemas.review import HELD, MANUAL
 from headrace_workers.core.sql.database import among, clock
 from headrace_workers.features.quality.store import KEPT_MS, Sampled
 from headrace_workers.features.reviews.hooks import DAY_MS
@@ -38,7 +38,7 @@ def samples(connection: Connection, tenant: str, most: int) -> list[Sampled]:
     items = REVIEW_ITEMS.c
     query = (
         select(items.id, items.job_id, items.rule, items.probability, items.made_at, _STATE.label("became"))
-        .where(items.tenant == tenant, items.made_at >= since)
+        .where(items.tenant == tenant, items.made_at >= since, items.rule != MANUAL)
         .order_by(items.made_at.desc(), items.id.desc())
         .limit(most)
     )
