@@ -16,11 +16,12 @@ from tests.workers.http.test_reviews import key_of
 
 from headrace_schemas import Finding, GenerationJob, ModerationVerdict, Output
 from headrace_schemas.grounding import Citation, Grounding
-from headrace_workers.core.scopes import JOBS_READ
+from headrace_workers.core.scopes import JOBS_READ, usual_scopes
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.console.review import changes
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
+from headrace_workers.features.quality.tables import LABELS
 from headrace_workers.features.reviews.tables import REVIEW_DECISIONS
 
 VERDICT = {"verdict": json.loads(FOUND.model_dump_json()), "said": SAID}
@@ -321,3 +322,53 @@ def test_a_comparison_has_both_texts_whole(before: str, after: str):
     assert "".join(piece.text for piece in found if piece.kind != "added") == before
     assert "".join(piece.text for piece in found if piece.kind != "removed") == after
     assert {piece.kind for piece in found} & {"added", "removed"}
+
+
+def test_one_queue_is_reviewed_by_its_rule_from_form_to_form(alone: Gateway):
+    ledger = alone.services.ledger
+    for rule in ("audit", "low", "low", "low", "low"):
+        ended(ledger, rule=rule, made_at=ledger.now())
+    with reviewer(alone) as ada:
+        progress = ada.get("review/progress/").text
+        assert 'href="../../review/?rule=low"' in progress
+        page = ada.get("review/?rule=low").text
+        assert "<option selected>low</option>" in page
+        for what in ("skip", "decision", "undo", "decision", "comparison"):
+            item_id = re.search(r"review/([0-9a-f-]{36})/skip\?rule=low", page)
+            assert item_id is not None
+            given = {**fields(page, "label"), **YES}
+            path = f"review/{item_id[1]}/{what}?rule=low"
+            if what == "undo":
+                path = re.search(r'action="\.\./(review/[0-9a-f-]{36}/undo\?rule=low)"', page)[1]  # type: ignore[index]
+            told = ada.post(path, data={**given, "corrected": "x"} if what == "comparison" else given)
+            assert told.status_code == 200, told.text
+            assert ("rule", "low") in told.url.params.multi_items()
+            page = told.text
+        assert "No item waits for you in the queue <bdi>manual</bdi>" in ada.get("review/?rule=manual").text
+        assert ada.get("review/?rule=%3Cb%3E").status_code == 400
+    assert [action for _, action, _ in decisions(alone)] == ["label", "undo", "label"]
+
+
+def test_an_ended_answer_is_sent_to_review_from_its_page_once(alone: Gateway):
+    ledger = alone.services.ledger
+    job_id, _ = ended(ledger, state="done")
+    active, _ = held(ledger)
+    with (
+        reviewer(alone) as ada,
+        reviewer(alone, "Eve", JOBS_READ, REVIEWS_READ) as reads,
+        reviewer(alone, key=alone.key("b", *usual_scopes())) as other,
+    ):
+        assert 'action="review"' in ada.get(f"jobs/{job_id}/").text
+        assert 'action="review"' not in ada.get(f"jobs/{active}/").text
+        assert 'action="review"' not in reads.get(f"jobs/{job_id}/").text
+        assert [each.post(f"jobs/{job_id}/review").status_code for each in (reads, other)] == [403, 404]
+        told = ada.post(f"jobs/{active}/review")
+        assert (told.status_code, "this job has none" in told.text) == (409, True)
+        pages = [ada.post(f"jobs/{job_id}/review").text for _ in range(2)]
+        (item_id,) = {re.search(r"review/([0-9a-f-]{36})/", page)[1] for page in pages}  # type: ignore[index]
+        assert ada.get(f"jobs/{job_id}/?sent=%22x").status_code == 400
+        page = ada.get("review/?rule=manual").text
+        assert f"review/{item_id}/skip?rule=manual" in page
+        send(ada, item_id, page, "label", YES)
+    (row,) = ledger.read(select(LABELS.c.item, LABELS.c.probability))
+    assert tuple(row) == (item_id, None)

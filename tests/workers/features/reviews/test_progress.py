@@ -122,17 +122,17 @@ def test_labels_of_the_queue_are_weighed_when_quality_reads_them(ledger: Ledger)
 
 def test_labels_of_answers_that_people_sent_count_in_no_estimate(ledger: Ledger) -> None:
     """Nobody drew them: they may be the worst, and the others would be taken for as bad."""
-    for number in (1, 2, 3):
+    for number in range(1, 9):
         end(ledger, receipt(job_id(number), {"helpful": 0.4}))
     item(ledger, 1, state="done", decided=1)
     label(ledger, 1)
     for number in range(2, 9):
-        item(ledger, number, rule="manual", probability=0.0, state="open" if number == 3 else "done", decided=1)
+        item(ledger, number, rule="manual", probability=0.0, state="open" if number == 3 else "done")
     label(ledger, 2, value=0.0, probability=None)
     (found,) = by_subject(*ledger.of(Labels).with_verdicts("a")).values()
     assert found.queued is not None
-    assert (found.value.tolist(), found.queued.missing) == ([1.0], {})
-    assert sorted(found.queued.labelled) == pytest.approx([0.0, 0.0, 0.5])
+    assert (found.value.tolist(), found.queued.missing, found.queued.silent) == ([1.0], {}, {})
+    assert sorted(found.queued.labelled) == pytest.approx([*[0.0] * 7, 0.5])
     progress = told(ledger)
     assert {rule.rule: rule.open for rule in progress.rules} == {"audit": 0, "manual": 1}
     assert not any("manual" in line or "without a probability" in line for line in progress.words)

@@ -96,7 +96,7 @@ def _page(template: str, path: str, status: int, *, visitor: Caller | None, **va
 
 def go_to(request: Request, place: str) -> Response:
     """Return the redirection to a place of the console, such as `playground/`."""
-    return RedirectResponse(f"{root_of(request.url.path)}{quote(place, safe='/?=')}", 303)
+    return RedirectResponse(f"{root_of(request.url.path)}{quote(place, safe='/?=&')}", 303)
 
 
 def error_page(refusal: Refusal, path: str, request_id: str) -> Response:

@@ -32,6 +32,8 @@ from headrace_workers.features.console.playground import Asked, address_of, answ
 from headrace_workers.features.console.sign_in import form_of
 from headrace_workers.features.console.visitors import CONSOLE
 from headrace_workers.features.jobs.api.jobs import is_over
+from headrace_workers.features.quality.feature import REVIEWS_WRITE
+from headrace_workers.features.reviews.hooks import ReviewQueue
 from headrace_workers.http.caller import Caller
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.routes import ReadsItsURL
@@ -110,6 +112,7 @@ async def _asked(services: Services, caller: Caller, found: Seen) -> tuple[Asked
 async def _values(request: Request, services: Services, caller: Caller, found: Seen) -> dict[str, Any]:
     asked, job = await _asked(services, caller, found)
     details = None if found.view is None else JobDetails.of(found.view, list(found.units))
+    is_done = found.standing.row is not None and found.standing.row.state == "done"
     return {
         **shown(asked, address_of(request, services), may_write=caller.may(JOBS_WRITE)),
         "as_json": "" if job is None else _pretty(job),
@@ -121,7 +124,8 @@ async def _values(request: Request, services: Services, caller: Caller, found: S
         "aside": [] if details is None else aside_lines(details),
         "letters": found.letters,
         "ingest": INGEST,
-        "can_be_wrong": found.standing.row is not None and found.standing.row.state == "done",
+        "can_be_reviewed": is_done and found.standing.tenant == caller.tenant and caller.may(REVIEWS_WRITE),
+        "can_be_wrong": is_done,
     }
 
 
@@ -198,12 +202,17 @@ async def find(
 
 @router.get("/{job_id}/")
 async def show(
-    request: Request, job_id: str, services: Wired, withdrawn: Annotated[int | None, Query(ge=0, le=1_000_000)] = None
+    request: Request,
+    job_id: str,
+    services: Wired,
+    withdrawn: Annotated[int | None, Query(ge=0, le=1_000_000)] = None,
+    sent: Annotated[str, Query(pattern="^[0-9a-f-]{0,36}$")] = "",
 ) -> Response:
     """Show a job."""
     caller = visitor_of(request, JOBS_READ)
     found = await seen(services, caller, job_id)
-    return page(request, "one_job.html", withdrawn=withdrawn, **await _values(request, services, caller, found))
+    values = await _values(request, services, caller, found)
+    return page(request, "one_job.html", withdrawn=withdrawn, sent=sent, **values)
 
 
 @router.get(f"/{{job_id}}/{PART}")
@@ -254,6 +263,15 @@ async def wrong(request: Request, job_id: str, services: Wired) -> Response:
     if recalled.withdrawn:
         services.ring()  # who waited for it runs by itself now
     return go_to(request, f"jobs/{job_id}/?withdrawn={recalled.killed + recalled.withdrawn}")
+
+
+@router.post("/{job_id}/review")
+async def send_to_review(request: Request, job_id: str, services: Wired) -> Response:
+    """Send the answer of a job to the review queue, however often the form is sent once."""
+    caller = visitor_of(request, REVIEWS_WRITE)
+    await services.standing(job_id, caller.tenant)
+    enter = services.ledger.of(ReviewQueue).enter_by_hand
+    return go_to(request, f"jobs/{job_id}/?sent={await services.ask(enter, caller.tenant, job_id)}")
 
 
 async def _field(request: Request, name: str) -> str:

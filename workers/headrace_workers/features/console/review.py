@@ -12,6 +12,7 @@ from fastapi import Query, Request
 from starlette.responses import Response
 
 from headrace_schemas.errors import HeadraceError, InvalidRecord
+from headrace_schemas.review import HELD, MANUAL
 from headrace_workers.features.console.connections import ConsoleReads
 from headrace_workers.features.console.frame import SignedInRoute, go_to, page, visitor_of
 from headrace_workers.features.console.playground import texts_of_passages
@@ -21,6 +22,7 @@ from headrace_workers.features.console.visitors import CONSOLE
 from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
 from headrace_workers.features.reviews.api import checked_id, person_of
 from headrace_workers.features.reviews.decision import Conflict, Decision, decision_of
+from headrace_workers.features.reviews.hooks import ReviewQueue
 from headrace_workers.features.reviews.progress import Progress, ReviewProgress
 from headrace_workers.features.reviews.store import Item, Reviews
 from headrace_workers.features.reviews.views import ReviewedItem, ShownItem
@@ -39,6 +41,7 @@ _DONE: Final[Mapping[_Done, str]] = {
     "skipped": "Skipped: others are given it, you are not.",
     "undone": "Taken back: its labels are deleted, and the answer waits in the queue again.",
 }
+_Rule = Annotated[str, Query(pattern=r"^[a-z0-9._-]{0,64}$", description="Only items of this rule.")]
 _LAST: Final = 5  # of one's own decisions beside an item
 _MOST_COMPARED: Final = 1_000  # words, or else lines, of each text
 _WORDS: Final = re.compile(r"\S+|\s+")
@@ -108,7 +111,13 @@ async def _show(
     person = person_of(caller, None)
     mine = await services.ask(services.ledger.of(Reviews).mine, person, None, _LAST)
     view = None if item is None else ShownItem.seen(item)
+    rule, found = request.query_params.get("rule", ""), await services.ask(services.ledger.of(ReviewQueue).rules)
+    rules = [HELD] if caller.may(REVIEWS_TEXTS) else []
+    rules += [each.name for each in found.rules if each.tenant in (None, caller.tenant)] + [MANUAL]
     values: dict[str, Any] = {
+        "rule": rule,
+        "rules": rules if rule in ("", *rules) else [*rules, rule],
+        "query": f"?rule={rule}" if rule else "",
         "item": view,
         "last": [ReviewedItem.with_decision(*each) for each in mine],
         "said": said,
@@ -141,9 +150,15 @@ def _status(fault: Refusal | None) -> int:
     return 200 if fault is None else fault.why.status
 
 
-async def _next(services: Services, caller: Caller) -> Item | None:
-    reviews = services.ledger.of(Reviews)
-    return await services.ask(reviews.next, person_of(caller, None), held=caller.may(REVIEWS_TEXTS))
+async def _next(request: Request, services: Services, caller: Caller) -> Item | None:
+    next_item, rule = services.ledger.of(Reviews).next, request.query_params.get("rule") or None
+    return await services.ask(next_item, person_of(caller, None), rule=rule, held=caller.may(REVIEWS_TEXTS))
+
+
+def _go_on(request: Request, done: _Done) -> Response:
+    """Lead to the next item of the same queue."""
+    rule = request.query_params.get("rule")
+    return go_to(request, f"review/?done={done}{f'&rule={rule}' if rule else ''}")
 
 
 async def _item(services: Services, caller: Caller, item_id: str) -> Item:
@@ -166,7 +181,7 @@ async def _refused(
     with their next one.
     """
     if isinstance(error, Conflict):
-        return await _show(request, services, caller, await _next(services, caller), fault=refusal_of(error))
+        return await _show(request, services, caller, await _next(request, services, caller), fault=refusal_of(error))
     item = await _item(services, caller, item_id)
     return await _show(request, services, caller, item, fault=refusal_of(error), corrected=corrected)
 
@@ -205,12 +220,12 @@ async def without_slash(request: Request) -> Response:
 
 
 @router.get("/")
-async def show_next(request: Request, services: Wired, done: _Done = "") -> Response:
+async def show_next(request: Request, services: Wired, done: _Done = "", rule: _Rule = "") -> Response:
     """Show the visitor's next item, which is theirs under a lease; to those who may only read, the progress."""
     caller = visitor_of(request, REVIEWS_READ)
     if not caller.may(REVIEWS_WRITE):
         return go_to(request, "review/progress/")
-    return await _show(request, services, caller, await _next(services, caller), said=_DONE[done])
+    return await _show(request, services, caller, await _next(request, services, caller), said=_DONE[done])
 
 
 @router.get("/progress/")
@@ -232,14 +247,14 @@ async def show_mine(
 
 
 @router.get("/{item_id}/")
-async def show(request: Request, item_id: str, services: Wired) -> Response:
+async def show(request: Request, item_id: str, services: Wired, rule: _Rule = "") -> Response:
     """Show an item to a person who comes back to it."""
     caller = visitor_of(request, REVIEWS_READ)
     return await _show(request, services, caller, await _item(services, caller, item_id))
 
 
 @router.post("/{item_id}/decision")
-async def decide(request: Request, item_id: str, services: Wired) -> Response:
+async def decide(request: Request, item_id: str, services: Wired, rule: _Rule = "") -> Response:
     """Decide about an item, or revise a decision; then show the next item."""
     caller, fields = visitor_of(request, REVIEWS_WRITE), await form_of(request)
     try:
@@ -250,11 +265,11 @@ async def decide(request: Request, item_id: str, services: Wired) -> Response:
         return await _refused(request, services, caller, item_id, error, dict(fields).get("corrected"))
     if decided.wakes:
         services.ring()
-    return go_to(request, "review/?done=decided")
+    return _go_on(request, "decided")
 
 
 @router.post("/{item_id}/comparison")
-async def compare(request: Request, item_id: str, services: Wired) -> Response:
+async def compare(request: Request, item_id: str, services: Wired, rule: _Rule = "") -> Response:
     """Show how a correction differs from the answer, before it is sent."""
     caller, fields = visitor_of(request, REVIEWS_WRITE), dict(await form_of(request))
     item, corrected = await _item(services, caller, item_id), fields.get("corrected", "")
@@ -266,7 +281,7 @@ async def compare(request: Request, item_id: str, services: Wired) -> Response:
 
 
 @router.post("/{item_id}/skip")
-async def skip(request: Request, item_id: str, services: Wired) -> Response:
+async def skip(request: Request, item_id: str, services: Wired, rule: _Rule = "") -> Response:
     """Give an item back, and show the next one."""
     caller, lease = visitor_of(request, REVIEWS_WRITE), _number(dict(await form_of(request)).get("lease"))
     try:
@@ -275,15 +290,15 @@ async def skip(request: Request, item_id: str, services: Wired) -> Response:
         await services.ask(services.ledger.of(Reviews).skip, person_of(caller, None), checked_id(item_id), lease)
     except (Conflict, InvalidRecord) as error:
         return await _refused(request, services, caller, item_id, error)
-    return go_to(request, "review/?done=skipped")
+    return _go_on(request, "skipped")
 
 
 @router.post("/{item_id}/undo")
-async def undo(request: Request, item_id: str, services: Wired) -> Response:
+async def undo(request: Request, item_id: str, services: Wired, rule: _Rule = "") -> Response:
     """Take back what the visitor decided about an answer, and show the next item."""
     caller = visitor_of(request, REVIEWS_WRITE)
     try:
         await services.ask(services.ledger.of(Reviews).undo, person_of(caller, None), checked_id(item_id))
     except Conflict as error:
         return await _refused(request, services, caller, item_id, error)
-    return go_to(request, "review/?done=undone")
+    return _go_on(request, "undone")
