@@ -50,7 +50,7 @@ demo: $(VENV)/made ## real requests through the whole pipeline, and questions ov
 
 pictures: $(VENV)/made-dev ## docs/pictures, from what the commands print and the console shows
 	$(BIN)/python -m tests.pictures
-	DRAW_PICTURES=1 $(BIN)/python -m pytest tests/workers/http/test_console_in_browser.py -k picture
+	DRAW_PICTURES=1 $(BIN)/python -m pytest tests/workers/http/test_console*_in_browser.py -k picture
 
 lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .

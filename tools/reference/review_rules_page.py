@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from headrace_schemas.review import HELD, MAX_RULES, Below, Disagreement, ReviewRule
+from headrace_schemas.review import HELD, MANUAL, MAX_RULES, Below, Disagreement, ReviewRule
 from headrace_workers.features.reviews.rules import EXAMPLE, MAX_FILE_BYTES, MAX_TENANTS, ReviewRules, TenantReviews
 from tools.reference.markdown_text import beginning, block, paragraphs
 from tools.reference.schema_tables import fields
@@ -20,6 +20,8 @@ _HOW: Final = f"""\
   are no generation or evaluation enter nowhere.
 - Jobs that are held for a person enter by the rule `{HELD}`, with the probability 1 and one person. If the job was held
   for its answer (at `moderate` or `judge`), it belongs to no other rule.
+- Answers that people send from the console enter by the rule `{MANUAL}`, before all drawn ones. No rule can have this
+  name, and their labels count in no estimate.
 - A queue that has `most_open` open items takes no more. Answers that were drawn meanwhile are counted as overflow:
   `headrace review stats` shows how many.
 """

@@ -1,5 +1,6 @@
 """The page *Set aside* in Chromium: a double click, two tabs, and without JavaScript."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from sqlalchemy import select
 from tests.workers.features.console.aside_rows import bury, hold, refuse
 from tests.workers.http.served import Gateway
 from tests.workers.http.test_console_in_browser import (
+    _PICTURES,
     _SERIOUS,
     PAYLOADS,
     Browser,
@@ -146,3 +148,14 @@ def test_pages_of_what_is_set_aside_fit_and_axe_finds_no_serious_fault(
         looked_at(page, "done")
         page.goto(f"{alone.url}/console/aside/?kind=dead&stage=x")
         looked_at(page, "empty")
+
+
+@pytest.mark.skipif("DRAW_PICTURES" not in os.environ, reason="`make pictures` draws it")
+def test_the_picture_of_what_is_set_aside(alone: Gateway, chromium: Browser):
+    why = "the model did not answer within 30 s, three times"
+    for hours in range(1, 5):
+        bury(alone.services.ledger, hours * 3_600_000, category="transient", application="ticket-triage@3", reason=why)
+    with opened(chromium, alone, viewport={"width": 1200, "height": 820}) as page:
+        begin(page, alone, "Dead letters")
+        preview(page, "Replay", "generate")
+        page.screenshot(path=_PICTURES / "console-aside.png")

@@ -92,7 +92,8 @@ class GatewaySettings(Variables):
     )
     public_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] = variable(
         "",
-        "The gateway's address as its clients reach it. Links in webhooks and in evals begin with it.",
+        "The gateway's address as its clients reach it. Links in webhooks and in evals begin with it, and the console "
+        "takes forms only from pages at this address. Unset: a gateway on loopback takes its own address.",
         read_by="bridges, workers and gateways",
     )
 
