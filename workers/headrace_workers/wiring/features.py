@@ -21,6 +21,7 @@ from headrace_workers.features.providers.feature import FEATURE as PROVIDERS
 from headrace_workers.features.quality.feature import FEATURE as QUALITY
 from headrace_workers.features.reviews.feature import FEATURE as REVIEWS
 from headrace_workers.features.spend.feature import FEATURE as SPEND
+from headrace_workers.features.tuning.feature import FEATURE as TUNING
 from headrace_workers.features.webhooks.feature import FEATURE as WEBHOOKS
 
 FEATURES: Final[tuple[Feature, ...]] = (
@@ -42,5 +43,6 @@ FEATURES: Final[tuple[Feature, ...]] = (
     DATASETS,
     APPLICATIONS,
     REVIEWS,
+    TUNING,
     CONSOLE,
 )

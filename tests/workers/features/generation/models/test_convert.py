@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,8 @@ def test_both_routes_give_the_same_network(smollm2_gguf: Path, smollm2_float_hom
     model.save_pretrained(tmp_path / "hf")
     AutoTokenizer.from_pretrained(**place).save_pretrained(tmp_path / "hf")
     card = convert(str(tmp_path / "hf"), "through-transformers", tmp_path, "float32")
-    assert (card.context_length, card.source) == (8192, "folder:hf")
+    assert card.context_length == 8192
+    assert re.fullmatch("folder:hf#sha256=[0-9a-f]{64}", card.source)
     texts = ["<|im_start|>user\nWhat is the capital of France?<|im_end|>\n", "A mill stands by the river"]
     direct = logits_of(smollm2_float_home, SMOLLM2, texts)
     through = logits_of(tmp_path, "through-transformers", texts)

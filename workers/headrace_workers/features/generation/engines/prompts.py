@@ -6,7 +6,7 @@ worker will run.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -31,6 +31,8 @@ MAX_RENDERED = 4_000_000  # characters; no context of today's models holds so mu
 
 _READ_FIRST: Final = 8_192  # characters: 5 ms at most
 _CUT_DOUBT: Final = 100  # one token of so many may be there only because the text was cut within a word
+_ROLES: Final = ("user", "assistant", "user")
+_TURNS: Final = ("A", "Q7Q7Q", "B")  # no template has the second in it
 _HIDDEN: Final = 16  # times as long as it is: no text is longer when its added tokens are hidden
 
 
@@ -340,6 +342,20 @@ class Prompts:
             if tokens and about <= self._card.context_length // 2:
                 return about
             read *= 4
+
+    def end_of_turn(self, ends: Collection[int]) -> int | None:
+        """Return which of these tokens the template writes behind an answer; None where another text comes first."""
+        said = [Message(role=role, content=text) for role, text in zip(_ROLES, _TURNS, strict=True)]
+        written = self._render(said, NO_TOOLS)
+        if isinstance(written, HeadraceError):
+            return None
+        rest: list[int] = written.tokenizer.encode(written.text.partition(_TURNS[1])[2], add_special_tokens=False).ids
+        for number in rest:
+            if number in ends:
+                return number
+            if self.tokenizer.decode([number], skip_special_tokens=False).strip():
+                break
+        return None
 
     def _render(self, messages: Sequence[Message], offer: Offer) -> _Written | HeadraceError:
         offer = self.narrowed(offer)

@@ -76,6 +76,7 @@ def convert(
         else:
             folder = path if path.is_dir() else _fetch(source)
             origin = f"folder:{path.name}" if path.is_dir() else f"hub:{source}@{folder.name}"
+            origin += f"#sha256={weights_sha256(folder)}"
             licence = _licence(folder)
             if is_sentence_encoder(folder):
                 kind, context_length = "embedder", convert_sentence_encoder(folder, draft, quantization).max_tokens
@@ -111,6 +112,12 @@ def is_made_of(home: Path, alias: str, path: Path) -> bool:
             f"file under another name with `headrace models convert {path} --alias NAME`, and serve NAME"
         )
     return card.weight_range == weight_range(card.quantization)
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the SHA-256 over the configuration and the weights of a Transformers folder, in order of their names."""
+    weights = sorted(path for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind))
+    return sha256_of(*(path for path in (folder / "config.json", *weights) if path.is_file()))
 
 
 def _through_transformers(folder: Path, draft: Path, quantization: str) -> int:

@@ -1,0 +1,222 @@
+"""The recipe of a tuned model, in TOML: its base, its data and how it is trained.
+
+A recipe and the bytes that it names decide the id of the run (`Plan.id`): the same recipe goes on with the same run.
+"""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.limits import Alias
+from headrace_schemas.model import Value
+from headrace_schemas.reasons import first_problem
+from headrace_workers.core.toml_file import Keys, fault_at, line_of
+from headrace_workers.features.generation.models.convert import weights_sha256
+from headrace_workers.features.generation.models.convert_gguf import gguf_parts
+from headrace_workers.features.generation.models.quantization import check_quantization
+from headrace_workers.features.generation.models.registry import ModelCard, load_card, sha256_of
+
+MAX_RECIPE_BYTES: Final = 100_000
+MAX_ALIAS: Final = 64
+BASE_LEARNING_RATE: Final = 2e-4  # what `learning_rate_multiplier` multiplies: usual for LoRA
+_ID_LENGTH: Final = 8
+_CARD: Final = "card.json"  # of a data set that `headrace dataset export` wrote, and its two sides
+_TRAIN, _HELD_OUT = "train.jsonl", "held-out.jsonl"
+
+_Path = Annotated[str, Field(min_length=1, max_length=4_096)]
+_Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,100}$")]
+
+
+class Lora(Value):
+    """The low-rank matrices that are trained beside the weights of the base."""
+
+    rank: Annotated[int, Field(ge=1, le=256)] = 8
+    alpha: Annotated[int, Field(ge=1, le=1_024)] = 16
+    targets: Annotated[tuple[_Module, ...], Field(min_length=1, max_length=32)] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+
+
+class Training(Value):
+    """How the matrices are trained: AdamW with a linear schedule. `patience` counts evaluations without a better
+    held-out loss until training stops; 0 never stops it early.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=50)] = 3
+    batch_size: Annotated[int, Field(ge=1, le=1_024)] = 8
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | None = None
+    max_length: Annotated[int, Field(ge=8, le=131_072)] = 1_024
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    patience: Annotated[int, Field(ge=0, le=100)] = 2
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> "Training":
+        if self.learning_rate is not None and self.learning_rate_multiplier is not None:
+            raise ValueError("give learning_rate or learning_rate_multiplier, not both")
+        return self
+
+    @property
+    def rate(self) -> float:
+        """Return the highest learning rate of the schedule."""
+        return self.learning_rate or BASE_LEARNING_RATE * (self.learning_rate_multiplier or 1.0)
+
+
+class Recipe(Value):
+    """A recipe as it is written. `difference` is the smallest change of the share of right answers that the held-out
+    examples must be able to show; `held_out` is a share of the data where `held_out_data` names no file of its own.
+    """
+
+    base: Alias
+    source: _Path
+    data: _Path
+    held_out_data: _Path | None = None
+    held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.2
+    suffix: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,17}$")] = "tuned"
+    difference: Annotated[float, Field(ge=0.01, le=1)] = 0.1
+    quantizations: Annotated[tuple[str, ...], Field(min_length=1, max_length=4)] = ("int8",)
+    lora: Lora = Lora()
+    training: Training = Training()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "Recipe":
+        if len(set(self.quantizations)) < len(self.quantizations):
+            raise ValueError("quantizations names one of them twice")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A recipe whose files were found and hashed: the base's card and source, the data and its licences."""
+
+    recipe: Recipe
+    base: ModelCard
+    source: Path
+    data: Path
+    held_out: Path | None
+    sha256: dict[str, str]  # of the source and the data
+    licences: dict[str, str]  # of the base, and of the models that wrote the data
+
+    @property
+    def id(self) -> str:
+        """Return the id of the run."""
+        values = [self.recipe.model_dump(mode="json", exclude={"source", "data", "held_out_data"}), self.sha256]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:_ID_LENGTH]
+
+    def alias(self, quantization: str) -> str:
+        """Return the name that jobs ask for this model by. The first format of the recipe has the plain name."""
+        more = "" if quantization == self.recipe.quantizations[0] else f"-{quantization.replace('_', '-')}"
+        end = f"-{self.recipe.suffix}-{self.id}{more}"
+        return f"ft-{self.base.alias[: MAX_ALIAS - len('ft-') - len(end)]}{end}"
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return a recipe. Raise ConfigurationError, which names the line and what is wrong in it."""
+    try:
+        raw = path.read_bytes()
+        text = raw.decode("utf-8")
+        if len(raw) > MAX_RECIPE_BYTES:
+            raise ConfigurationError(f"{path} has {len(raw):,} bytes; a recipe has {MAX_RECIPE_BYTES:,} at most")
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is no TOML: {error}") from None
+    _only_known(path, text, (), document, Recipe)
+    for name, part in (("lora", Lora), ("training", Training)):
+        if isinstance(document.get(name), dict):
+            _only_known(path, text, (name,), document[name], part)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        place, words = first_problem(error)
+        keys: Keys = tuple(place or ())
+        raise ConfigurationError(fault_at(str(path), line_of(text, keys), keys, words)) from None
+
+
+def _only_known(path: Path, text: str, keys: Keys, table: dict[str, Any], part: type[Value]) -> None:
+    for name in table:
+        if name not in part.model_fields:
+            known = ", ".join(part.model_fields)
+            place = (*keys, name)
+            raise ConfigurationError(
+                fault_at(str(path), line_of(text, place), place, f"is not known; known are {known}")
+            )
+
+
+def plan_of(path: Path, home: Path) -> Plan:
+    """Return the plan of a recipe. Raise ConfigurationError, or UnknownModel, for what cannot be trained."""
+    recipe = read_recipe(path)
+    for quantization in recipe.quantizations:
+        check_quantization(quantization)
+    base = load_card(home, recipe.base)
+    if base.kind != "generator" or base.engine != "ctranslate2":
+        raise ConfigurationError(f"{recipe.base} cannot be tuned: it is no generator that runs here with CTranslate2")
+    source, data = _at(path, recipe.source), _at(path, recipe.data)
+    held_out = None if recipe.held_out_data is None else _at(path, recipe.held_out_data)
+    source_sha256 = _checked_source(base, source)
+    licences = {base.alias: base.licence}
+    if data.is_dir():
+        if held_out is not None:
+            raise ConfigurationError(f"{data} has a held-out side already: remove held_out_data from the recipe")
+        licences |= _licences(data)
+        data, held_out = data / _TRAIN, data / _HELD_OUT
+    for model, licence in licences.items():
+        _check_licence(model, licence)
+    files = {"data": data} if held_out is None else {"data": data, "held_out": held_out}
+    for file in files.values():
+        if not file.is_file():
+            raise ConfigurationError(f"{file} is no file: name a JSONL file of chats, or a folder of `dataset export`")
+    sha256 = {"source": source_sha256, **{name: sha256_of(file) for name, file in files.items()}}
+    return Plan(recipe=recipe, base=base, source=source, data=data, held_out=held_out, sha256=sha256, licences=licences)
+
+
+def _at(recipe: Path, written: str) -> Path:
+    """Return the path that a recipe means: relative paths begin at the recipe's folder."""
+    return recipe.parent / Path(written).expanduser()
+
+
+def _checked_source(base: ModelCard, source: Path) -> str:
+    """Return the SHA-256 of the weights. Raise ConfigurationError unless the base in the catalogue was made of them."""
+    if not source.exists():
+        raise ConfigurationError(f"{source} does not exist: name the GGUF file or folder that {base.alias} was made of")
+    found = weights_sha256(source) if source.is_dir() else sha256_of(*gguf_parts(source))
+    expected = base.source.rpartition("#sha256=")[2] if "#sha256=" in base.source else ""
+    if not expected:
+        raise ConfigurationError(
+            f"{base.alias} does not say which weights it was made of ({base.source}): convert {source.name} again with "
+            f"`headrace models convert {source} --alias {base.alias}`"
+        )
+    if found != expected:
+        raise ConfigurationError(
+            f"{source} is not what {base.alias} was made of: its SHA-256 begins with {found[:12]}, and the card of "
+            f"{base.alias} says {expected[:12]}"
+        )
+    return found
+
+
+def _licences(folder: Path) -> dict[str, str]:
+    """Return the licences of the models that wrote a data set. Check that its sides are as they were exported."""
+    try:
+        card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+        digests, models = dict(card["sha256"]), dict(card["models"])
+        licences = {str(name): str(entry["licence"]) for name, entry in models.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{folder / _CARD} cannot be read: export the data set again ({error!r})") from error
+    for name in (_TRAIN, _HELD_OUT):
+        if not (folder / name).is_file() or sha256_of(folder / name) != digests.get(name):
+            raise ConfigurationError(f"{folder / name} is not as it was exported: its SHA-256 is not the card's")
+    return licences
+
+
+def _check_licence(model: str, licence: str) -> None:
+    """Raise ConfigurationError for a licence that allows no derived work."""
+    words = licence.lower().replace("_", "-").split("-")
+    if "nd" in words or licence.lower() in ("proprietary", "all-rights-reserved"):
+        raise ConfigurationError(f"the licence of {model} is {licence}, which allows no model that is derived from it")

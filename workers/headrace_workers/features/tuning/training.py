@@ -1,0 +1,229 @@
+"""A run of training: its folder under `<home>/tuning/`, the room that it needs, and the processes that do the work."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
+from headrace_workers.core.machine import available_memory
+from headrace_workers.core.private_files import private_folder
+from headrace_workers.features.generation.models.registry import sha256_of
+from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, ORDERS, TRAIN
+from headrace_workers.features.tuning.recipe import Plan
+from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, write_rows
+
+PROMPTS: Final = "prompts.jsonl"
+CHECKED_PROMPTS: Final = 100
+CHECKPOINT_SECONDS: Final = 240.0  # between two checkpoints, so that a segment of five minutes has one
+ALLOWED_SECONDS: Final = 30.0  # that a process may go on when nobody tells it so
+_TOLD_EVERY: Final = 5.0  # seconds
+_LIBRARIES: Final = ("torch", "transformers", "peft")
+_TORCH_MEMORY: Final = 600_000_000  # bytes of the libraries themselves
+_BYTES: Final = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}  # of a weight
+_SPARE: Final = 1.2
+# The features of this process are to be known there, too.
+_PROGRAM: Final = "import headrace_workers.wiring; from headrace_workers.features.tuning.{} import main; main()"
+
+Event = dict[str, Any]
+
+
+class TrainingFailed(HeadraceError):
+    """A run that stopped before its end. The message says where and why."""
+
+
+def need_extra() -> None:
+    """Raise ConfigurationError where the extra `tune` is not installed."""
+    if missing := [name for name in _LIBRARIES if find_spec(name) is None]:
+        raise ConfigurationError(f"{' and '.join(missing)} missing, which tuning needs: pip install 'headrace[tune]'")
+
+
+def run_folder(home: Path, plan: Plan) -> Path:
+    """Return the folder of a run."""
+    return home / "tuning" / plan.id
+
+
+def prepare(plan: Plan, home: Path) -> Path:
+    """Check the data, and write all that a run needs into its folder. One that is there already goes on.
+
+    Raise UnfitData or ConfigurationError for a run that cannot work.
+    """
+    need_extra()
+    folder = run_folder(home, plan)
+    if (folder / ORDERS).is_file():
+        return folder
+    rows = build_rows(plan, home)
+    for name, path in (("data", plan.data), ("held_out", plan.held_out)):
+        if path is not None and sha256_of(path) != plan.sha256[name]:
+            raise UnfitData(f"{path} changed while it was read: start the run again")
+    check_room(plan, rows, home)
+    training = plan.recipe.training
+    orders = {
+        "source": str(plan.source.resolve()), "lora": plan.recipe.lora.model_dump(mode="json"), "rate": training.rate,
+        "epochs": training.epochs, "batch_size": training.batch_size, "seed": training.seed,
+        "patience": training.patience, "checkpoint_seconds": CHECKPOINT_SECONDS, "home": str(home.resolve()),
+        "base": plan.base.alias, "aliases": {kind: plan.alias(kind) for kind in plan.recipe.quantizations},
+        "lineage": lineage_of(plan, rows),
+    }  # fmt: skip
+    private_folder(folder)
+    write_rows(folder / TRAIN, rows.train)
+    write_rows(folder / HELD_OUT, rows.held_out)
+    asked = [
+        [[message.model_dump(mode="json", exclude_defaults=True) for message in messages], row.prompt, row.answer]
+        for messages, row in list(zip(rows.prompts, rows.held_out, strict=True))[:CHECKED_PROMPTS]
+    ]
+    (folder / PROMPTS).write_text("".join(json.dumps(each) + "\n" for each in asked), encoding="utf-8")
+    draft = folder / f".{ORDERS}"
+    draft.write_text(json.dumps(orders, indent=1), encoding="utf-8")
+    draft.rename(folder / ORDERS)  # last: with it the folder is whole
+    return folder
+
+
+def lineage_of(plan: Plan, rows: Rows) -> dict[str, Any]:
+    """Return what a tuned model comes from."""
+    return {
+        "run": plan.id,
+        "base": asdict(plan.base) | {"remote": None},
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "sha256": plan.sha256,
+        "licences": plan.licences,
+        "rows": {"train": len(rows.train), "held_out": len(rows.held_out)},
+        "versions": {name: version(name) for name in (*_LIBRARIES, "ctranslate2", "headrace")},
+    }
+
+
+def check_room(plan: Plan, rows: Rows, home: Path) -> None:
+    """Raise ConfigurationError where memory or disk are too small by an estimate: torch, the weights in float32, and
+    what the largest part of a batch keeps for its gradient.
+    """
+    needed = memory_needed(plan, rows)
+    memory = available_memory()
+    if memory is not None and needed > memory:
+        raise ConfigurationError(
+            f"training {plan.base.alias} takes about {needed / 1e9:.1f} GB of memory, and this machine has "
+            f"{memory / 1e9:.1f} GB: choose a smaller base, or lower max_length"
+        )
+    weights = _weights(plan)
+    # The merged network, its float32 form that is compared, each published form, and the checkpoints.
+    disk = weights * (4 + 4 + sum(_BYTES.get(kind.partition("_")[0], 4) for kind in plan.recipe.quantizations))
+    disk += weights // 10 * 12
+    place = home
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if disk > free:
+        raise ConfigurationError(
+            f"the run needs about {disk / 1e9:.1f} GB on the disk of {home}, and {free / 1e9:.1f} GB are free: make "
+            "room there, or move HEADRACE_HOME"
+        )
+
+
+def memory_needed(plan: Plan, rows: Rows) -> int:
+    """Return about how many bytes training takes at its peak."""
+    weights = _weights(plan)
+    longest = max(AT_ONCE, *(row.tokens for row in rows.train))
+    # A token keeps about sixteen numbers for each feature of each layer; layers × features ≈ √(weights × layers / 12).
+    per_token = 16 * 4 * int((weights * 30 / 12) ** 0.5)
+    return int(_SPARE * (_TORCH_MEMORY + 4 * weights + longest * per_token))
+
+
+def _weights(plan: Plan) -> int:
+    """Return about how many weights the base has."""
+    return plan.base.size_bytes // _BYTES.get(plan.base.quantization.partition("_")[0], 4)
+
+
+class Process:
+    """A process that trains or publishes. It ends when nobody says that it may go on, and with its parent."""
+
+    def __init__(self, module: str, folder: Path) -> None:
+        self._log = folder / f"{module}.log"
+        self._events: SimpleQueue[Event | None] = SimpleQueue()
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM.format(module), str(folder)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                start_new_session=True,  # Ctrl-C is for the parent, which says what happens
+            )  # fmt: skip
+        threading.Thread(target=self._read, daemon=True).start()
+        self.allow()
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the process."""
+        return self._child.pid
+
+    def allow(self, seconds: float = ALLOWED_SECONDS) -> None:
+        """Let the process go on for so many seconds."""
+        if self._child.stdin is not None:
+            with suppress(OSError, ValueError):  # it has ended: its events say why
+                self._child.stdin.write(f"{seconds}\n")
+                self._child.stdin.flush()
+
+    def events(self, go_on: Callable[[], bool] = lambda: True) -> Iterator[Event]:
+        """Yield the events until the process ends. Kill it once `go_on` says no.
+
+        Raise TrainingFailed when it stopped, and Unavailable when it died.
+        """
+        told = time.monotonic()
+        while True:
+            if not go_on():
+                self.kill()
+                return
+            if time.monotonic() - told >= _TOLD_EVERY:
+                self.allow()
+                told = time.monotonic()
+            try:
+                event = self._events.get(timeout=1.0)
+            except Empty:
+                continue
+            if event is None:
+                break
+            if event["kind"] == "stopped":
+                self.kill()
+                raise TrainingFailed(event["reason"])
+            yield event
+        if (code := self._child.wait()) != 0:
+            end = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise Unavailable(f"the process that trains ended with {code} ({' '.join(end)[:300]}): see {self._log}")
+
+    def kill(self) -> None:
+        """End the process now, and wait until it is gone."""
+        self._child.kill()
+        self._child.wait()
+
+    def _read(self) -> None:
+        for line in self._child.stdout or ():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # a library that prints
+            if isinstance(event, dict) and "kind" in event:
+                self._events.put(event)
+        self._events.put(None)
+
+
+def tune(plan: Plan, home: Path, show: Callable[[Event], None]) -> Event:
+    """Run a plan to its end, from where it is. Return the event of what was published."""
+    folder = prepare(plan, home)
+    last: Event = {}
+    for module in ("network", "publish"):
+        process = Process(module, folder)
+        try:
+            for event in process.events():
+                show(event)
+                last = event
+        finally:
+            process.kill()
+        if module == "network":
+            (folder / "trained.json").write_text(json.dumps(last), encoding="utf-8")
+    return last
