@@ -7,6 +7,7 @@ from headrace_workers.features.access.feature import FEATURE as ACCESS
 from headrace_workers.features.applications.feature import FEATURE as APPLICATIONS
 from headrace_workers.features.batches.feature import FEATURE as BATCHES
 from headrace_workers.features.cache.feature import FEATURE as CACHE
+from headrace_workers.features.classifiers.feature import FEATURE as CLASSIFIERS
 from headrace_workers.features.console.feature import FEATURE as CONSOLE
 from headrace_workers.features.datasets.feature import FEATURE as DATASETS
 from headrace_workers.features.decisions.feature import FEATURE as DECISIONS
@@ -41,6 +42,7 @@ FEATURES: Final[tuple[Feature, ...]] = (
     PROVIDERS,
     SPEND,
     DATASETS,
+    CLASSIFIERS,
     APPLICATIONS,
     REVIEWS,
     TUNING,

@@ -100,12 +100,14 @@ class Selection:
         return application is not None and self.application in (application, application.partition("@")[0])
 
 
-def _may_train(connection: Connection, tenant: str) -> bool:
+def may_train(connection: Connection, tenant: str) -> bool:
     return current_rules(connection).may_train(tenant)
 
 
-def _ended(connection: Connection, tenant: str, after: tuple[int, str]) -> Sequence[Row[Any]]:
-    """Return the tenant's next ended jobs after a time (ms) and id, the oldest first."""
+def ended_after(
+    connection: Connection, tenant: str, after: tuple[int, str], kind: str = "generation"
+) -> Sequence[Row[Any]]:
+    """Return the tenant's next ended jobs of a kind after a time (ms) and id, the oldest first."""
     at, job_id = JOBS.c.ended_at, JOBS.c.id
     columns = [
         JOBS.c[name] for name in ("id", "kind", "payload", "application", "terminal_type", "terminal", "ended_at")
@@ -113,7 +115,7 @@ def _ended(connection: Connection, tenant: str, after: tuple[int, str]) -> Seque
     query = (
         select(*columns)
         .where(at.is_not(None), at >= after[0], (at > after[0]) | (job_id > after[1]))
-        .where(JOBS.c.tenant == tenant, JOBS.c.kind == "generation", JOBS.c.state == "done")
+        .where(JOBS.c.tenant == tenant, JOBS.c.kind == kind, JOBS.c.state == "done")
     )
     return connection.execute(query.order_by(at, job_id).limit(_AT_ONCE)).all()
 
@@ -121,9 +123,9 @@ def _ended(connection: Connection, tenant: str, after: tuple[int, str]) -> Seque
 class Examples(LedgerStore):
     """The training examples of a ledger. Unavailable when it does not answer."""
 
-    may_train = reads(_may_train)
+    may_train = reads(may_train)
     _next_decisions = reads(decisions_after)
-    _next_ended = reads(_ended)
+    _next_ended = reads(ended_after)
     _next_eval_items = reads(items_after)
 
     def of(self, wanted: Selection) -> Iterator[Example | NoExample]:

@@ -1,0 +1,1 @@
+"""Classifiers: heads on the embedder's vectors that answer decisions in place of a language model."""

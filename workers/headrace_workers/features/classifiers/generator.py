@@ -1,0 +1,87 @@
+"""A classifier as a model that decides: a head on the embedder's vectors, which answers one question and abstains where
+it is not sure.
+"""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import numpy as np
+
+from headrace_schemas import HeadraceError
+from headrace_schemas.errors import ConfigurationError, InvalidRecord
+from headrace_workers.features.classifiers.card import Card
+from headrace_workers.features.classifiers.head import Head, softmax
+from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, QuestionScores
+from headrace_workers.features.generation.generator import Abstained, Completion, GivenUp, NoProbabilities, Request
+from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
+
+
+class ClassifierGenerator:
+    """A classifier as a model of jobs. Thread-safe, as its embedder is."""
+
+    def __init__(self, alias: str, card: Card, head: Head, embedder: CountingEmbedder, parallel: int = 1) -> None:
+        """Raise ConfigurationError where the head was trained over another embedder's vectors."""
+        if embedder.id != card.embedder_id or embedder.dimensions != head.weights.shape[1]:
+            raise ConfigurationError(
+                f"the classifier {alias} was trained over the vectors of {card.embedder_id}, and the embedder "
+                f"{card.embedder} here is {embedder.id}: train it again with `headrace classifier train {alias}`"
+            )
+        self.alias = alias
+        self.quantization = "float32"
+        self.context_length = embedder.max_tokens
+        self.parallel = parallel
+        self._card, self._head, self._embedder = card, head, embedder
+
+    @property
+    def urgent(self) -> "ClassifierGenerator":
+        """Return the same: nothing waits here."""
+        return self
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+        """Refuse all: it writes nothing."""
+        return [
+            InvalidRecord(f"{self.alias} is a classifier: it answers decisions and writes no text. Name another model")
+            for _ in requests
+        ]
+
+    def label_probabilities(self, requests: Sequence[object]) -> NoReturn:
+        """Raise NoProbabilities: it has no tokens."""
+        raise NoProbabilities(f"{self.alias} is a classifier, and gives no probabilities of tokens")
+
+    def decide(self, requests: Sequence[DecisionRequest]) -> list[Decided | HeadraceError]:
+        """Answer the requests that are about its question alone, and that it is sure of; the others are Abstained."""
+        found: list[Decided | HeadraceError] = [self._unread(request) or GivenUp() for request in requests]
+        read = [
+            place for place, each in enumerate(found) if isinstance(each, GivenUp) and not requests[place].given_up()
+        ]
+        if not read:
+            return found
+        logits = self._head.logits(self._embedder.embed([requests[place].messages[0].content for place in read]))
+        served, probabilities = self._card.rule.served(logits), softmax(logits)
+        for place, is_served, row in zip(read, served, probabilities, strict=True):
+            found[place] = self._answer(requests[place], row) if is_served else self._unsure(requests[place], row)
+        return found
+
+    def _unread(self, request: DecisionRequest) -> Abstained | None:
+        """Return why a request is not read; None for one that is."""
+        if len(request.questions) != 1 or self._card.places(request.questions[0]) is None:
+            return Abstained(f"it was trained for the question {self._card.question} alone, with its own choices")
+        if len(request.messages) != 1 or request.messages[0].role != "user":
+            return Abstained("it reads an input, and no conversation")
+        if self._tokens(request) > self._embedder.max_tokens:
+            return Abstained(f"the input has {self._tokens(request)} tokens, and it reads {self._embedder.max_tokens}")
+        return None
+
+    def _tokens(self, request: DecisionRequest) -> int:
+        return self._embedder.count_tokens(request.messages[0].content) + self._embedder.added_tokens
+
+    def _answer(self, request: DecisionRequest, row: np.ndarray) -> Decided:  # type: ignore[type-arg]
+        places = self._card.places(request.questions[0]) or []
+        mass = float(row[places].sum(dtype=np.float64))
+        probabilities = tuple(float(row[place]) / mass for place in places)
+        scores = QuestionScores(probabilities, mass if self._card.none else None, calibrated=self._card.calibrated)
+        return Decided((scores,), self._tokens(request), 0)
+
+    def _unsure(self, request: DecisionRequest, row: np.ndarray) -> Abstained:  # type: ignore[type-arg]
+        what = "none of the choices fits" if int(row.argmax()) >= len(self._card.labels) else "it is not sure"
+        return Abstained(f"{what}: {row.max():.2f}", prompt_tokens=self._tokens(request))
