@@ -165,7 +165,7 @@ def classifiers(home: Path, tenant: str | None = None) -> list[ModelCard]:
 
 
 def find_classifier(home: Path, alias: str, tenant: str | None = None) -> ModelCard:
-    """Return the card of a classifier. Raise UnknownModel where no classifier that the tenant may name has the alias."""
+    """Return the card of a classifier. Raise UnknownModel where none that the tenant may name has it."""
     cards = {card.alias: card for card in classifiers(home, tenant)}
     if alias not in cards:
         raise UnknownModel(f"no classifier is called {alias!r}; here are: {', '.join(cards) or 'none'}")

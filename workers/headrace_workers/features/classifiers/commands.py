@@ -78,8 +78,8 @@ def train(
         put_json({"classifier": name, **card.model_dump(mode="json")})
     say(
         f"{name}: answers {card.served:,} of {card.held_out:,} held-out rows, {card.agreed:,} of them as labelled: an "
-        f"agreement of {card.agreement_bound:.3f} at least. Serve it with `headrace up --model {name}`, and name it first "
-        "in a chain"
+        f"agreement of {card.agreement_bound:.3f} at least. Serve it with `headrace up --model {name}`, and "
+        "name it first in a chain"
     )
 
 
@@ -149,7 +149,7 @@ def evaluate(
 ) -> None:
     """Measure a classifier: the share that it answers, and at which agreement, with exact intervals at 95 %.
 
-    `headrace spend` shows what the jobs of a model cost. With --cost, the costs of 1,000 jobs are told before and after.
+    `headrace spend` shows what the jobs of a model cost. With --cost, it shows the cost of 1,000 jobs before and after.
 
     Example: `headrace classifier evaluate urgent --data test.jsonl --cost 0.40`
     """
@@ -175,7 +175,7 @@ def evaluate(
             "share": found.served / found.rows, "share_interval": interval(found.served, found.rows),
             "agreement": found.agreed / found.served if found.served else None,
             "agreement_interval": interval(found.agreed, found.served),
-            "cost": None if cost is None else cost, "cost_after": None if cost is None else cost * (1 - found.served / found.rows),
+            "cost": cost, "cost_after": None if cost is None else cost * (1 - found.served / found.rows),
         }  # fmt: skip
 
     own = line_of(card.rule)

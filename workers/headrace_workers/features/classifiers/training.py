@@ -293,9 +293,9 @@ def check_enough(rows: int, agreement: float) -> None:
     """Raise ConfigurationError, which says how many rows are missing, where so few cannot show this agreement."""
     if rows // _PARTS < (needed := labels_needed(agreement)):
         raise ConfigurationError(
-            f"{rows:,} usable rows, of which {rows // _PARTS:,} are held out: to show an agreement of {agreement:g} takes "
-            f"{needed:,} held-out rows even without an error, so {_PARTS * needed - rows:,} labels are missing, or lower "
-            "--agreement"
+            f"{rows:,} usable rows, of which {rows // _PARTS:,} are held out: to show an agreement of {agreement:g} "
+            f"takes {needed:,} held-out rows even without an error, so {_PARTS * needed - rows:,} labels are missing. "
+            "Give more, or lower --agreement"
         )
 
 
@@ -328,9 +328,9 @@ def _not_shown(found: Figures, agreement: float) -> ConfigurationError:
     wrong = found.served - found.agreed
     more = max(0, labels_needed(agreement, wrong) - found.served)
     return ConfigurationError(
-        f"of {found.rows:,} held-out rows the classifier would answer {found.served:,}, {wrong:,} of them otherwise than "
-        f"they are labelled: that shows an agreement of {found.agreement_bound:.3f}, not {agreement:g}. With so many "
-        f"errors it takes {more:,} more answered rows. Give more labels, mend wrong ones, or lower --agreement"
+        f"of {found.rows:,} held-out rows the classifier would answer {found.served:,}, {wrong:,} of them otherwise "
+        f"than they are labelled: that shows an agreement of {found.agreement_bound:.3f}, not {agreement:g}. "
+        f"With so many errors it takes {more:,} more answered rows. Give more labels, mend wrong ones, or lower --agreement"
     )
 
 
@@ -345,7 +345,7 @@ def _ranks(labels: Labels, seed: int) -> Labels:
 
 
 def _cross_fitted(vectors: Floats, labels: Labels, part: Labels, classes: int, seed: int) -> tuple[float, Floats]:
-    """Return the strength that did best on part 1, and the logits of parts 1 to 4 by heads that did not see the part."""
+    """Return the strength that did best on part 1, and the logits of parts 1 to 4 by heads that did not see them."""
     logits = np.zeros((len(labels), classes), np.float32)
 
     def without(number: int, strength: float) -> Floats:

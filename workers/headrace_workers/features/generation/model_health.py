@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from headrace_schemas import Category, HeadraceError, Sampling
 from headrace_schemas.errors import Unavailable, Unparsable
@@ -308,7 +308,7 @@ class MonitoredGenerator(WrappedGenerator):
     @property
     def urgent(self) -> "MonitoredGenerator":
         """Return the same for urgent work."""
-        return MonitoredGenerator(self._inner.urgent, self._health, self._monotonic)
+        return type(self)(self._inner.urgent, self._health, self._monotonic)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all; each is a BreakerIsOpen where the model may not be asked. A drill's fault comes in its place."""
@@ -328,6 +328,10 @@ class MonitoredGenerator(WrappedGenerator):
 
     def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
         """Return the probabilities of the labels of all, or a BreakerIsOpen for each."""
+        return self._asked(requests, self._inner.label_probabilities)
+
+    def _asked(self, requests: Sequence[Any], ask: Callable[[Sequence[Any]], Sequence[Any]]) -> list[Any]:
+        """Return what this call of the model returns, or a BreakerIsOpen for each request, or a drill's fault."""
         permit = self._health.permit(_longest(requests), _tenant(requests))
         if permit.wait:
             return [self._open(permit) for _ in requests]
@@ -336,9 +340,9 @@ class MonitoredGenerator(WrappedGenerator):
             self._health.note(drilled, 0, probed=permit.probes)
             return [each for each in drilled if isinstance(each, HeadraceError)]
         begun = self._monotonic()
-        found: Sequence[LabelScores | HeadraceError] = ()
+        found: Sequence[Any] = ()
         try:
-            found = self._inner.label_probabilities(requests)
+            found = ask(requests)
         finally:  # a probe that raised came to nothing
             self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes)
         return list(found)
@@ -346,6 +350,27 @@ class MonitoredGenerator(WrappedGenerator):
     def _open(self, permit: Permit) -> BreakerIsOpen:
         reason = f"{self.alias} was not asked: its breaker is open after {permit.reason or 'failures'}"
         return BreakerIsOpen(reason, after=permit.wait, is_sure=False)
+
+
+@runtime_checkable
+class _Decides(Protocol):
+    """A generator that decides by itself (decisions/deciding.py)."""
+
+    def decide(self, requests: Sequence[Any]) -> list[Any]: ...
+
+
+class MonitoredDecider(MonitoredGenerator):
+    """A monitored generator that decides by itself."""
+
+    def decide(self, requests: Sequence[Any]) -> list[Any]:
+        """Decide all, or return a BreakerIsOpen for each. A model that abstains did not fail."""
+        assert isinstance(self._inner, _Decides)  # noqa: S101 - `monitored` looked
+        return self._asked(requests, self._inner.decide)
+
+
+def monitored(inner: Generator, health: ModelHealth) -> MonitoredGenerator:
+    """Return a generator whose breaker is kept by `health`, and that decides if the `inner` one does."""
+    return (MonitoredDecider if isinstance(inner, _Decides) else MonitoredGenerator)(inner, health)
 
 
 def _tenant(requests: Sequence[Request] | Sequence[LabelRequest]) -> str:

@@ -19,7 +19,7 @@ from headrace_workers.features.generation.generator import (
     WrappedGenerator,
     provider_of,
 )
-from headrace_workers.features.generation.model_health import ModelHealth, MonitoredGenerator
+from headrace_workers.features.generation.model_health import ModelHealth, monitored
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.features.providers.boundary import Allows, allows, not_allowed
@@ -39,7 +39,7 @@ def generator(worker: WorkerParts) -> Generator:
     """Load the model that this worker holds, and follow its breaker. A provider's sees only what tenants allow."""
     assert worker.model is not None  # noqa: S101 - no worker holds one without a name
     found = load(worker.settings, worker.model)
-    return bounded(MonitoredGenerator(found, ModelHealth(worker.ledger, worker.model)), worker.ledger)
+    return bounded(monitored(found, ModelHealth(worker.ledger, worker.model)), worker.ledger)
 
 
 def held_models(worker: WorkerParts) -> Callable[[str], bool]:
