@@ -28,7 +28,7 @@ from headrace_workers.features.generation.models.registry import model_dir, read
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 
-def question(name: str | None = "kind", instructions: str = "What is it about?", choices: Sequence[Any] = tuple(WORDS)):  # noqa: ANN201
+def question(name: str | None = "kind", instructions: str = "What is it about?", choices: Sequence[Any] = tuple(WORDS)):
     options = [{"value": value} for value in choices]
     return Choice.model_validate({"type": "choice", "name": name, "instructions": instructions, "choices": options})
 

@@ -330,7 +330,8 @@ def _not_shown(found: Figures, agreement: float) -> ConfigurationError:
     return ConfigurationError(
         f"of {found.rows:,} held-out rows the classifier would answer {found.served:,}, {wrong:,} of them otherwise "
         f"than they are labelled: that shows an agreement of {found.agreement_bound:.3f}, not {agreement:g}. "
-        f"With so many errors it takes {more:,} more answered rows. Give more labels, mend wrong ones, or lower --agreement"
+        f"With so many errors it takes {more:,} more answered rows. Give more labels, mend wrong ones, or lower "
+        "--agreement"
     )
 
 
