@@ -1,8 +1,11 @@
 """A classifier as a model: what it answers, when it abstains, and which files it loads."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ from headrace_workers.features.classifiers.card import (
     save_classifier,
 )
 from headrace_workers.features.classifiers.head import Head
-from headrace_workers.features.classifiers.training import read_data, train, vectors_of
+from headrace_workers.features.classifiers.training import Trained, read_data, train, vectors_of
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest
 from headrace_workers.features.generation.engines.load_generator import load_generator
 from headrace_workers.features.generation.generator import Abstained, NoProbabilities, Request
@@ -37,18 +40,26 @@ def asking(text: str, *questions: Any, **changes: Any) -> DecisionRequest:
     return DecisionRequest((Message(role="user", content=text),), questions or (question(),), **changes)
 
 
+@cache
+def _trained(words: str) -> tuple[tuple[Any, ...], str, Trained]:
+    with TemporaryDirectory() as folder:
+        rows = texts(400, words={label: names for label, *names in json.loads(words)})
+        data = read_data(write(Path(folder) / "labels.jsonl", rows), EMBEDDER, 0)
+        found = train(vectors_of(data, EMBEDDER), data.labels, len(data.classes), len(data.classes), 0.9, 0)
+        return data.classes, data.digest, found
+
+
 def make(home: Path, alias: str = "kinds", *, tenant: str = "", **changes: Any) -> tuple[Card, Head]:
     """Write a classifier of three labels, and the embedder that it needs."""
     make_hash_embedder(home)
     words = changes.pop("words", WORDS)
-    data = read_data(write(home / "labels.jsonl", texts(400, words=words)), EMBEDDER, 0)
-    found = train(vectors_of(data, EMBEDDER), data.labels, len(data.classes), len(data.classes), 0.9, 0)
+    classes, digest, found = _trained(json.dumps([(key, *values) for key, values in words.items()]))
     fields = {
-        "question": "kind", "labels": data.classes, "none": False, "embedder": "hash", "embedder_id": EMBEDDER.id,
+        "question": "kind", "labels": classes, "none": False, "embedder": "hash", "embedder_id": EMBEDDER.id,
         "threshold": found.rule.threshold, "least_logit": found.rule.least_logit, "agreement": 0.9,
         "agreement_bound": found.figures.agreement_bound, "rows": 400, "held_out": 80, "served": found.figures.served,
         "agreed": found.figures.agreed, "right": found.figures.right, "calibration_error": 0.0, "calibrated": True,
-        "data_sha256": data.digest, "seed": 0,
+        "data_sha256": digest, "seed": 0,
     }  # fmt: skip
     card = Card(**(fields | changes))
     save_classifier(
