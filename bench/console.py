@@ -40,7 +40,6 @@ from headrace_schemas.event_types import type_of
 from headrace_workers.core.ledger.accounting import LAG_MS
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import unhurried, writing
-from headrace_workers.features.console.frame import NAVIGATION
 from headrace_workers.features.console.now import LIFETIME
 from headrace_workers.features.console.visitors import CONSOLE
 from headrace_workers.runtime.embedded.free_ports import free_ports
@@ -105,13 +104,13 @@ class _Look(NamedTuple):
 
 
 def _looks() -> Mapping[str, _Look]:
-    """Return the pages by name. Those that the navigation has, and this bench does not know, come by their names."""
+    """Return the pages by name."""
     old = int(time.time() * 1000) - 3 * 86_400_000
 
     def jobs(visitor: str = "default", **fields: object) -> _Look:
         return _Look(f"jobs/?{urlencode(fields)}", visitor)
 
-    made = {
+    return {
         "Now": _Look("now/", pause=LIFETIME + 0.05),  # each reads the ledger
         "Now, for one of many viewers": _Look("now/part"),
         "Jobs": jobs(),
@@ -128,11 +127,13 @@ def _looks() -> Mapping[str, _Look]:
         "Job that is done": _Look(f"jobs/{_job_id(700)}/"),
         "Job that is dead": _Look(f"jobs/{_job_id(701)}/"),
         "Playground": _Look("playground/"),
+        "Set aside, held steps": _Look("aside/"),
+        "Set aside, dead letters": _Look("aside/?kind=dead"),
+        "Set aside, dead letters of which none fits": _Look("aside/?kind=dead&category=transient"),
+        "Set aside, dead letters of a tenant that has few": _Look("aside/?kind=dead", _FEW),
         "Review": _Look("review/"),
         "Review, an empty queue": _Look("review/", _FEW),
     }
-    known = {look.path.partition("/")[0] for look in made.values()}
-    return made | {name: _Look(link) for link, name, _ in NAVIGATION if link.partition("/")[0] not in known}
 
 
 def _pages(port: int, cookies: Mapping[str, str], times: int) -> tuple[dict[str, float], dict[str, int]]:
