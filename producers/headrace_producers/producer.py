@@ -24,6 +24,7 @@ from headrace_producers.sink import Record, RecordSink
 from headrace_schemas import (
     CancelJob,
     Criterion,
+    DecisionJob,
     EmbeddingJob,
     EvaluationJob,
     GenerationJob,
@@ -34,6 +35,7 @@ from headrace_schemas import (
 from headrace_schemas.attributes import Filter
 from headrace_schemas.callback import Callback
 from headrace_schemas.codec import check_size, encode
+from headrace_schemas.decision import Question
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import topic_for, type_of
@@ -277,6 +279,52 @@ class Producer:
             ModerationJob,
             {
                 "input": input,
+                **self._common(
+                    lane=lane,
+                    priority=priority,
+                    deadline=deadline,
+                    idempotency_key=idempotency_key,
+                    tenant=tenant,
+                    metadata=metadata,
+                    callback=callback,
+                ),
+            },
+        )
+        return self.submit(job, traceparent=traceparent, correlationid=correlationid)
+
+    def decide(
+        self,
+        questions: Sequence[Question | Mapping[str, Any]],
+        *,
+        model: str | Sequence[str] | None = None,
+        input: str | None = None,
+        messages: Sequence[Message | Mapping[str, Any]] | None = None,
+        screen: bool | None = None,
+        fallback_on_refusal: bool | None = None,
+        lane: Lane | str | None = None,
+        priority: int | None = None,
+        deadline: Deadline = None,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
+        correlationid: str | None = None,
+    ) -> str:
+        """Ask a model questions about one input, which it answers with probabilities. Returns the job's id; raises as
+        `generate` does.
+
+        A question is a `Predicate`, a `Choice`, a `ScaleQuestion`, or its fields.
+        """
+        job = validated(
+            DecisionJob,
+            {
+                "model": self._model(model, None),
+                "input": input,
+                "messages": sequence_of(messages),
+                "questions": sequence_of(questions),
+                "screen": screen,
+                "fallback_on_refusal": fallback_on_refusal,
                 **self._common(
                     lane=lane,
                     priority=priority,

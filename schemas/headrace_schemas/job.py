@@ -452,14 +452,19 @@ class DecisionJob(ModelJob):
         self._check_models()
         if (self.input is None) == (not self.messages):
             raise ValueError("give either input or messages: the questions are about one of them")
-        names = [each.name for each in self.questions if each.name is not None]
-        if len(set(names)) < len(names):
-            raise ValueError("questions have a name twice: give each its own")
-        if (labels := sum(map(labels_of, self.questions))) > MAX_LABELS:
-            raise ValueError(
-                f"questions have {labels:,} choices and levels in all, and {MAX_LABELS:,} at most: send several jobs"
-            )
         return self
+
+    @field_validator("questions")
+    @classmethod
+    def _few_labels(cls, questions: tuple[Question, ...]) -> tuple[Question, ...]:
+        names = [each.name for each in questions if each.name is not None]
+        if len(set(names)) < len(names):
+            raise ValueError("have a name twice: give each its own")
+        if (labels := sum(map(labels_of, questions))) > MAX_LABELS:
+            raise ValueError(
+                f"have {labels:,} choices and levels in all, and {MAX_LABELS:,} at most: send several jobs"
+            )
+        return questions
 
     @property
     def conversation(self) -> tuple[Message, ...]:

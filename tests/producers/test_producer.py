@@ -10,6 +10,8 @@ import pytest
 from headrace_producers import InvalidJob, MemoryProducer, Producer, ProducerClosed
 from headrace_schemas import (
     CancelJob,
+    Choice,
+    DecisionJob,
     EmbeddingJob,
     EvaluationJob,
     ExactMatch,
@@ -98,6 +100,19 @@ def test_moderate_goes_to_its_own_topic(transport):
     [record] = transport.sent()
     assert (record.topic, record.key.decode()) == (Topic.MODERATION, job_id)
     assert decode(record.headers, record.value)[1] == ModerationJob(input="a mill", idempotency_key="k", tenant="other")
+
+
+def test_decide_goes_to_its_own_topic(transport):
+    asked = {"type": "choice", "instructions": "Is it?", "choices": [{"value": True}, {"value": "true"}]}
+    job_id = transport.producer.decide([asked], input="a mill", model=["small", "large"], screen=True, tenant="other")
+    transport.producer.flush()
+    [record] = transport.sent()
+    assert (record.topic, record.key.decode()) == (Topic.DECISION, job_id)
+    assert decode(record.headers, record.value)[1] == DecisionJob(
+        input="a mill", model=("small", "large"), questions=(Choice.model_validate(asked),), screen=True, tenant="other"
+    )
+    with pytest.raises(InvalidJob, match=r"questions\.0\.choices: at least 2"):
+        transport.producer.decide([{**asked, "choices": [{"value": True}]}], input="a mill")
 
 
 def test_cancel_goes_to_its_own_topic_under_the_job_key(transport):

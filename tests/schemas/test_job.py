@@ -206,7 +206,7 @@ def choice(*values: object) -> dict[str, object]:
     [
         ({"questions": []}, "questions: at least 1"),
         ({"questions": [QUESTION] * 401}, "questions: at most 400 questions, not 401"),
-        ({"questions": [QUESTION | {"name": "a"}] * 2}, "questions have a name twice"),
+        ({"questions": [QUESTION | {"name": "a"}] * 2}, "questions: have a name twice"),
         ({"questions": [QUESTION, {"type": "guess"}]}, r"questions\.1\.type: must be one of"),
         ({"questions": [choice("a")]}, r"questions\.0\.choices: at least 2 of choices"),
         ({"questions": [choice(*map(str, range(256)))]}, r"questions\.0\.choices: at most 255 choices, not 256"),
@@ -214,7 +214,7 @@ def choice(*values: object) -> dict[str, object]:
         ({"questions": [choice(True, False, True)]}, r"choices\[2\] has the value of a choice before it"),
         ({"questions": [choice("a", 1)]}, r"choices\.1\.value: must be text, true or false, not a number"),
         ({"questions": [choice("a", "b" * 2_001)]}, r"questions\.0\.choices\.1\.value: has more than 2000 characters"),
-        ({"questions": [choice(*map(str, range(255)))] * 79}, "questions have 20,145 choices and levels in all"),
+        ({"questions": [choice(*map(str, range(255)))] * 79}, "questions: have 20,145 choices and levels in all"),
         ({"questions": [{**SCALE, "levels": [{"label": "a"}, {"label": "a"}]}]}, r"levels\[1\] has the label"),
         (
             {"questions": [{**SCALE, "levels": [{"label": "a", "value": 1}, {"label": "b"}]}]},

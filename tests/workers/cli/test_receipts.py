@@ -5,7 +5,8 @@ import json
 import pytest
 from tests.workers.cli.conftest import cancelled, dead, job_id, result
 
-from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict, Score, Usage
+from headrace_schemas import Answer, Decisions, Embedding, JudgeVerdict, ModerationVerdict, Score, Usage
+from headrace_schemas.decision import ChoiceAnswer, LevelProbability, PredicateAnswer, RefusedAnswer, ScoreAnswer
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
@@ -15,6 +16,7 @@ from headrace_workers.cli.receipts import (
     LINE_START,
     Receipt,
     checks,
+    decided,
     one_line,
     passages,
     row,
@@ -187,6 +189,43 @@ def test_passages_are_told_with_where_they_are_from():
     assert passages(grounded(citations=(split,)).event.answer) == ["[1] mill .md: The wheel (relevance 0.50)"]
     assert passages(grounded(reason="nothing was found").event.answer) == ["no passages of mill: nothing was found"]
     assert passages(result(1).event.answer) == []
+
+
+DECIDED = Decisions(
+    model="m",
+    quantization="int8",
+    usage=Usage(prompt_tokens=5, completion_tokens=3),
+    answers=(
+        PredicateAnswer(type="predicate", name="urgent", probability=0.93),
+        ChoiceAnswer(type="choice", name="spam", choice=False, confidence=0.8, probabilities=()),
+        ChoiceAnswer(type="choice", choice="billing", confidence=0.6, probabilities=()),
+        ScoreAnswer(
+            type="score",
+            name="anger",
+            score=0.4,
+            confidence=0.6,
+            probabilities=(
+                LevelProbability(label="calm", probability=0.6, value=0),
+                LevelProbability(label="mad", probability=0.4, value=1),
+            ),
+        ),
+        RefusedAnswer(type="refusal"),
+    ),
+)
+
+
+def test_each_question_has_its_answer_on_a_line():
+    assert decided(DECIDED) == [
+        "urgent: yes (yes 0.93)",
+        "spam: false (0.80)",
+        "3: billing (0.60)",
+        "anger: 0.40 (most likely calm, 0.60)",
+        "5: (not answered)",
+    ]
+    shown = row(result(1, kind="decision", decisions=DECIDED, judge=JudgeVerdict(), answer=None, moderation=None), 70)
+    assert (shown.answer, shown.ended, shown.tokens) == (
+        "urgent: yes (yes 0.93) spam: false (0.80) 3: billing (0.60) anger: 0.…", "decision", "3",
+    )  # fmt: skip
 
 
 def test_a_vector_and_a_verdict_are_named():

@@ -40,7 +40,7 @@ class JobObject(BaseModel):
     object: Literal["job"] = "job"
     id: str = Field(description="The id of the job.")
     state: State = Field(description="The state of the job.")
-    kind: str | None = Field(None, description="generation, evaluation, embedding or moderation.")
+    kind: str | None = Field(None, description="generation, evaluation, embedding, moderation or decision.")
     accepted_at: Moment = Field(None, description="When the ledger took the job.")
     ended_at: Moment = Field(None, description="When the job ended.")
     steps: tuple[StepObject, ...] = Field((), description="The steps so far, in their order.")

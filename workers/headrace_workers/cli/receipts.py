@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from headrace_schemas import Answer, DeadLetter, JobCancelled, ModerationVerdict, Result, Score
+from headrace_schemas import Answer, DeadLetter, Decisions, Embedding, JobCancelled, ModerationVerdict, Result, Score
 from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.decision import ChoiceAnswer, DecisionAnswer, PredicateAnswer, ScoreAnswer
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import type_of
 from headrace_schemas.grounding import Citation
@@ -148,7 +149,7 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
             ended=answer.finish_reason if answer else event.kind,
             moderation=moderation(event.moderation),
             criteria=criteria(event.judge.scores),
-            tokens=str(answer.usage.completion_tokens) if answer else "",
+            tokens=str(made.usage.completion_tokens) if (made := answer or event.decisions) else "",
             ms=f"{event.total_ms:,.0f}",
         )
     if isinstance(event, DeadLetter):
@@ -176,8 +177,10 @@ def _shown(event: Result) -> str:
     """Return the answer, or why it is not shown."""
     if event.status == "blocked":
         return "(the prompt was blocked)" if event.refusal else "(withheld)"
-    if event.embedding is not None:
-        return f"(a vector of {event.embedding.dimensions} dimensions)"
+    if (made := event.embedding or event.decisions) is not None:
+        return (
+            f"(a vector of {made.dimensions} dimensions)" if isinstance(made, Embedding) else "\n".join(decided(made))
+        )
     if event.kind == "moderation":
         return f"({moderation(event.moderation)})"
     if event.answer is None:
@@ -186,6 +189,24 @@ def _shown(event: Result) -> str:
         return f"(nothing relevant in {event.answer.grounding.knowledge})"
     calls = [f"{tool_call.name}({tool_call.arguments})" for tool_call in event.answer.tool_calls]
     return "\n".join(filter(None, [event.answer.text, *calls])) or "(empty)"
+
+
+def decided(decisions: Decisions) -> list[str]:
+    """Return the answers to questions, a line each, by their names or numbers."""
+    return [f"{each.name or number}: {_decided(each)}" for number, each in enumerate(decisions.answers, 1)]
+
+
+def _decided(answer: DecisionAnswer) -> str:
+    match answer:
+        case PredicateAnswer():
+            return f"{'yes' if answer.probability >= 0.5 else 'no'} (yes {answer.probability:.2f})"
+        case ChoiceAnswer():
+            choice = str(answer.choice).lower() if isinstance(answer.choice, bool) else answer.choice
+            return f"{choice} ({answer.confidence:.2f})"
+        case ScoreAnswer():
+            best = max(answer.probabilities, key=lambda level: level.probability)
+            return f"{answer.score:.2f} (most likely {best.label}, {answer.confidence:.2f})"
+    return "(not answered)"
 
 
 def passages(answer: Answer) -> list[str]:

@@ -51,9 +51,9 @@ def submit(
 ) -> None:
     """Publish jobs and print their ids, one on each line. If any line is wrong, nothing is published.
 
-    A line is a job of the `kind` that it names: generation, evaluation, embedding or moderation. Without a kind, a line
-    with a text as `output` is an evaluation job, and any other a generation job. Options fill in what a line does not
-    say.
+    A line is a job of the `kind` that it names: generation, evaluation, embedding, moderation or decision. Without a
+    kind, a line with `questions` is a decision job, a line with a text as `output` an evaluation job, and any other a
+    generation job. Options fill in what a line does not say.
     Exit code 1: a job was refused, died, was cancelled, or did not end in time.
 
     Examples: `headrace submit --prompt "Name three rivers." --wait`, `headrace submit jobs.jsonl --lane batch`

@@ -1,13 +1,16 @@
 """How the playground marks texts and draws steps."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_schemas import ModerationVerdict
+from headrace_schemas import Decisions, ModerationVerdict, Result, Usage
+from headrace_schemas.decision import ChoiceAnswer
 from headrace_schemas.moderation import Action, Finding
 from headrace_workers.core.ledger.job_status import JobRow, Standing, StepRow
-from headrace_workers.features.console.receipt import SCALE, Mark, moderated, pieces, waterfall
+from headrace_workers.features.console.receipt import SCALE, Mark, Piece, facts, moderated, pieces, text_of, waterfall
 
 
 def finding(category: str, start: int, end: int, action: Action = "redact") -> Finding:
@@ -64,3 +67,20 @@ def test_bars_lie_inside_the_waterfall(ended: int | None):
     assert bars[0].waiting == round(100 / total * SCALE)
     assert all(0 <= bar.at < SCALE and bar.at + bar.waiting <= SCALE for bar in bars)
     assert waterfall(Standing("default", accepted_at=1_000), now=1_500) == ((), 500)
+
+
+def test_answers_to_questions_are_shown_as_text_and_never_as_marks():
+    answers = (ChoiceAnswer(type="choice", name="<b>", choice="[1]", confidence=0.5, probabilities=()),)
+    made = Decisions(
+        model="m",
+        quantization="int8",
+        usage=Usage(prompt_tokens=5, completion_tokens=3),
+        provider="far",
+        answers=answers,
+    )
+    event = Result(
+        job_id="6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11", tenant="a", status="completed", kind="decision", decisions=made,
+        accepted_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    assert text_of(event) == [Piece("<b>: [1] (0.50)")]
+    assert facts(event)[:3] == [("model", "m at far"), ("weights", "int8"), ("tokens", "5 read, 3 written")]

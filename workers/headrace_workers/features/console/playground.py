@@ -124,7 +124,7 @@ def shown(asked: Asked, address: str, *, may_write: bool) -> dict[str, Any]:
             "judgements": views.judgements(event.judge.scores),
             "grounding": answer.grounding if answer else None,
             "passages": asked.passages,
-            "attempts": answer.attempts if answer else (),
+            "attempts": made.attempts if (made := answer or event.decisions) else (),
             "no_passages": "" if answer is None or answer.grounding is None else (*passages(answer), "")[0],
         }
     return values

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from headrace_schemas import Answer, DeadLetter, ModerationVerdict, Result, Score
+from headrace_schemas import Answer, DeadLetter, Decisions, ModerationVerdict, Result, Score
 from headrace_schemas.events import Cost
 from headrace_schemas.recall import CacheTier
 from headrace_workers.cli import receipts
@@ -23,6 +23,7 @@ STAGES: Final[Mapping[str, str]] = {
     "recall": "Look for answers and passages",
     "verify_hit": "Verify an earlier answer",
     "generate": "Write the answer",
+    "decide": "Decide the questions",
     "moderate": "Moderate the answer",
     "ground": "Check it against its sources",
     "rubric": "Ask the judge",
@@ -190,7 +191,9 @@ def doubted(scores: Iterable[Score]) -> list[Mark]:
 
 
 def text_of(event: Result) -> Sequence[Piece] | None:
-    """Return the answer in pieces; None where there is none to show."""
+    """Return the answer in pieces, or the answers to questions; None where there is none to show."""
+    if event.decisions is not None:
+        return pieces("\n".join(receipts.decided(event.decisions)), ())
     answer = event.answer
     if answer is None or answer.text is None:
         return None
@@ -228,6 +231,8 @@ def facts(event: Result) -> Sequence[tuple[str, str]]:
     answer = event.answer
     if answer is not None:
         found += _of_answer(answer)
+    elif event.decisions is not None:
+        found += _made_by(event.decisions)
     found.append(("cost", cost_words(event.cost)))
     if event.application is not None:
         found.append(("application", f"{event.application.name}, version {event.application.version}"))
@@ -236,17 +241,24 @@ def facts(event: Result) -> Sequence[tuple[str, str]]:
     return found
 
 
+def _made_by(made: Answer | Decisions) -> tuple[tuple[str, str], ...]:
+    """Return the model, the number format of its weights, and the tokens."""
+    model = made.model if made.provider is None else f"{made.model} at {made.provider}"
+    tokens = f"{made.usage.prompt_tokens:,} read, {made.usage.completion_tokens:,} written"
+    return ("model", model), ("weights", made.quantization), ("tokens", tokens)
+
+
 def _of_answer(answer: Answer) -> Iterator[tuple[str, str]]:
     usage, recall = answer.usage, answer.recall
-    yield "model", answer.model if answer.provider is None else f"{answer.model} at {answer.provider}"
-    yield "weights", answer.quantization
+    model, weights, tokens = _made_by(answer)
+    yield from (model, weights)
     yield (
         "ended",
         {"stop": "at its end", "length": "at the longest answer allowed"}.get(
             answer.finish_reason, answer.finish_reason.replace("_", " ")
         ),
     )
-    yield "tokens", f"{usage.prompt_tokens:,} read, {usage.completion_tokens:,} written"
+    yield tokens
     if usage.cached_tokens:
         yield "cached by the provider", f"{usage.cached_tokens:,} tokens"
     if recall is None:

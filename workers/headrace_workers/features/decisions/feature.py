@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING
 from headrace_workers.core.feature import Feature
 
 if TYPE_CHECKING:  # most processes do without it
+    from fastapi import APIRouter
+
     from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.runtime.settings import Settings
+
+
+def _routers() -> "Sequence[APIRouter]":
+    from headrace_workers.features.decisions import api
+
+    return (api.router,)
 
 
 def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
@@ -23,4 +31,4 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
     return (DECIDE,)
 
 
-FEATURE = Feature(name="decisions", admission=_admission, stages=_stages)
+FEATURE = Feature(name="decisions", routers=_routers, admission=_admission, stages=_stages)

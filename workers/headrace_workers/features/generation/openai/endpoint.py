@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
+from headrace_workers.features.generation.openai import chat, completions, decisions, embeddings, moderations, responses
 from headrace_workers.features.generation.openai.request import Body, OpenAIRequest, RequestContext
 
 # The same body and asker give the same jobs, so that what was asked can be read again when it is answered.
@@ -14,4 +14,5 @@ ENDPOINTS: Final[Mapping[str, Callable[[Body, RequestContext], OpenAIRequest]]] 
     "/v1/responses": responses.read,
     "/v1/embeddings": embeddings.read,
     "/v1/moderations": moderations.read,
+    "/v1/decisions": decisions.read,
 }

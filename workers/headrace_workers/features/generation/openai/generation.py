@@ -129,6 +129,8 @@ def receipt(result: Result) -> dict[str, Any]:
     told = result.model_dump(mode="json", exclude_none=True, include=_TOLD)
     if result.answer is not None:
         told |= result.answer.model_dump(mode="json", exclude_none=True, include=_OF_ANSWER)
+    if result.decisions is not None:
+        told |= result.decisions.model_dump(mode="json", exclude_none=True, include=_OF_ANSWER)
     if result.embedding is not None:
         told["embedder"] = result.embedding.embedder
     return told
