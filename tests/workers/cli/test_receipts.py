@@ -224,7 +224,7 @@ def test_each_question_has_its_answer_on_a_line():
     ]
     shown = row(result(1, kind="decision", decisions=DECIDED, judge=JudgeVerdict(), answer=None, moderation=None), 70)
     assert (shown.answer, shown.ended, shown.tokens) == (
-        "urgent: yes (yes 0.93) spam: false (0.80) 3: billing (0.60) anger: 0.…", "decision", "3",
+        "urgent: yes (yes 0.93); spam: false (0.80); 3: billing (0.60); anger:…", "decision", "3",
     )  # fmt: skip
 
 

@@ -179,7 +179,7 @@ def _shown(event: Result) -> str:
         return "(the prompt was blocked)" if event.refusal else "(withheld)"
     if (made := event.embedding or event.decisions) is not None:
         return (
-            f"(a vector of {made.dimensions} dimensions)" if isinstance(made, Embedding) else "\n".join(decided(made))
+            f"(a vector of {made.dimensions} dimensions)" if isinstance(made, Embedding) else "; ".join(decided(made))
         )
     if event.kind == "moderation":
         return f"({moderation(event.moderation)})"

@@ -12,7 +12,7 @@ from tests.workers.core.ledger.budget_deployment import CENT, Given
 from tests.workers.core.ledger.test_work import settings
 from tests.workers.features.generation.outages.test_breakers import open_now, rerouting
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
-from tests.workers.runtime.bridge.records import RULES, accept, decision, record
+from tests.workers.runtime.bridge.records import RULES, Models, accept, decision, generation, record
 
 from headrace_schemas import Category, DecisionJob, Decisions, HeadraceError, Message, Predicate, Result, Topic
 from headrace_schemas.codec import decode_value
@@ -27,12 +27,14 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Ended, Retry, Wait
 from headrace_workers.core.pipeline.chain import Link, pin, tried_in
 from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.stage import ReadBytes
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, OUTBOX, STEPS
 from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.decisions.admission import QuestionCheck
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, QuestionScores
-from headrace_workers.features.decisions.stage import decide
+from headrace_workers.features.decisions.stage import decide, most_tokens
 from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed
 from headrace_workers.features.generation.generator import Abstained, GivenUp, RemoteSource
 from headrace_workers.features.generation.model_health import BreakerIsOpen
@@ -294,12 +296,39 @@ def test_an_input_is_screened_where_the_job_asks_for_it() -> None:
     assert (behind.stage.name, behind.queue) == ("decide", "model.echo")
 
 
+class CountingModels(Models):
+    """Models that count words, and hold 120."""
+
+    def context_length(self, alias: str) -> int | None:
+        return 120
+
+    def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str, tools: Any = ()) -> int | None:
+        words = sum(len(message.content.split()) for message in messages)
+        if words >= 120:
+            raise PromptTooLong(f"the prompt has {words} tokens, and {alias} holds 120")
+        return words
+
+
 def test_an_input_with_a_question_that_does_not_fit_is_refused_and_named() -> None:
-    turns = tuple(Message(role="user", content=f"{place}") for place in range(3))
-    asked = (Predicate(type="predicate", name="late", instructions="Is it late?"), *decision().questions)
-    with pytest.raises(PromptTooLong, match=r"the input and the question late do not fit .* 4000 tokens"):
-        RULES.examine(decision(model="other", input=None, messages=turns, questions=asked))
-    fits = decision(model="other", input=None, messages=turns[:2], questions=asked)
-    assert 3_000 < RULES.examine(fits) < 3_100
+    check = QuestionCheck(CountingModels())
+    late = Predicate(type="predicate", name="late", instructions="Is it late or is it " + "very " * 20)
+    asked = (late, *decision().questions)
+    with pytest.raises(PromptTooLong, match=r"the input and the question late do not fit .* holds 120") as caught:
+        check.examine(decision(input="word " * 60, questions=asked))
+    assert caught.value.param == "input"
+    short, long = (check.examine(decision(input="word " * count, questions=asked)) for count in (1, 21))
+    assert short is not None
+    assert long == short + 20  # the input is read once, whatever is asked about it
+    assert not check.is_doubtful(generation())
+    assert check.is_doubtful(decision())
     assert not RULES.is_doubtful(decision())
     assert RULES.is_doubtful(decision(input="a " * 2_000))
+
+
+def test_a_job_may_cost_what_all_of_its_calls_in_words_may() -> None:
+    """A provider reads the input once for each call, of sixteen questions."""
+    few, many = (decision(input="a" * 1_000, questions=decision().questions * count) for count in (16, 400))
+    read = ReadBytes(0)
+    assert 25 * 1_000 < most_tokens(many, read) <= 25 * most_tokens(few, read)
+    marked = decision(input="<" * 1_000, questions=few.questions)
+    assert most_tokens(marked, read) == most_tokens(few, read) + 3_000  # `&lt;`

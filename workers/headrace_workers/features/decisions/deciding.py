@@ -11,6 +11,7 @@ from headrace_schemas import Category, HeadraceError, Message, Sampling, Usage
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.features.decisions.prompts import Question, ask, ask_in_words, labels_of
+from headrace_workers.features.generation.admission import tokens_at_most
 from headrace_workers.features.generation.generator import (
     Completion,
     Generator,
@@ -144,6 +145,17 @@ def _in_words(generator: Generator, requests: Sequence[DecisionRequest]) -> list
     for (index, questions), said in zip(parts, written, strict=True):
         by_request[index].append(said if isinstance(said, HeadraceError) else _stated(said, questions))
     return [_joined(answers) for answers in by_request]
+
+
+def most_tokens(messages: tuple[Message, ...], questions: Sequence[Question], carried: int = 0) -> int:
+    """Return the most tokens that deciding these questions may read and write, whatever tokenizer counts them: in
+    words, which takes more. Each call reads the bytes that the job `carried` to its model.
+    """
+    starts = range(0, len(questions), _TOGETHER)
+    calls = [_written_request(DecisionRequest(messages, ()), questions[start : start + _TOGETHER]) for start in starts]
+    return sum(
+        tokens_at_most(call.messages, call.output, (), call.sampling.max_tokens, carried=carried) for call in calls
+    )
 
 
 def _written_request(request: DecisionRequest, questions: Sequence[Question]) -> Request:

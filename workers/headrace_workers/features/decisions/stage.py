@@ -9,7 +9,7 @@ from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight, unexpected
 from headrace_workers.core.pipeline.task import Job, Task
-from headrace_workers.features.decisions.admission import tokens_of
+from headrace_workers.features.decisions import deciding
 from headrace_workers.features.decisions.answers import answer_of
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, decide_all
 from headrace_workers.features.generation.attempt import (
@@ -106,7 +106,7 @@ def _no_decision(task: Task) -> Outcome:
 def most_tokens(job: Job, read: ReadBytes) -> int:
     """Return the most tokens that one run may read and write, whatever tokenizer counts them."""
     assert isinstance(job, DecisionJob)  # noqa: S101 - the stage takes no other
-    return tokens_of(job, read.carried)
+    return deciding.most_tokens(job.conversation, job.questions, read.carried)
 
 
 DECIDE: Final = Stage(

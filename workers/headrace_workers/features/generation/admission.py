@@ -127,9 +127,9 @@ def tokens_at_most(
     """
     around = TURN_TOKENS * (len(turns) + _OWN_TURNS + (_ADDED_TURNS if carried else 0))
     if output is not None:
-        around += tokens_of_text(output.model_dump_json())
+        around += _tokens_of_text(output.model_dump_json())
     if tools:
-        around += _ABOUT_TOOLS + sum(tokens_of_text(as_json(described(tool))) for tool in tools)
+        around += _ABOUT_TOOLS + sum(_tokens_of_text(as_json(described(tool))) for tool in tools)
     return sum(map(_tokens_of_turn, turns)) + carried + around + max_tokens
 
 
@@ -138,12 +138,12 @@ def _tokens_of_turn(turn: Message) -> int:
     than they came with: at most as many as characters.
     """
     calls = sum(
-        2 * tokens_of_text(f"{tool_call.name}{tool_call.arguments}") + TURN_TOKENS for tool_call in turn.tool_calls
+        2 * _tokens_of_text(f"{tool_call.name}{tool_call.arguments}") + TURN_TOKENS for tool_call in turn.tool_calls
     )
-    return tokens_of_text(turn.content) + tokens_of_text(turn.name or "") + len(turn.tool_call_id or "") + calls
+    return _tokens_of_text(turn.content) + _tokens_of_text(turn.name or "") + len(turn.tool_call_id or "") + calls
 
 
-def tokens_of_text(text: str) -> int:
+def _tokens_of_text(text: str) -> int:
     """Return the most tokens of a text. Some tokenizers normalize it first, to up to three (NFC) or eleven (NFKC) times
     as many bytes.
     """
