@@ -10,7 +10,8 @@ import pytest
 from openai._resource import SyncAPIResource
 
 from headrace_workers.features.generation.api.responses import COUNTED
-from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
+from headrace_workers.features.generation.openai import chat, completions, decisions, embeddings, moderations, responses
+from headrace_workers.features.generation.openai.decisions import OF_DECISION
 from headrace_workers.features.generation.openai.request import OF_ANY, OF_GENERATION, WISHES
 
 PAGE = (Path(__file__).parents[5] / "docs" / "reference" / "openai.md").read_text(encoding="utf-8")
@@ -26,6 +27,7 @@ CODE = {
     "responses.input_tokens.count": COUNTED,
     "embeddings.create": embeddings.PARAMETERS,
     "moderations.create": moderations.PARAMETERS,
+    "decisions.create": decisions.PARAMETERS,
 }
 
 
@@ -129,4 +131,7 @@ def test_every_working_method_is_one_of_the_client():
 
 def test_every_wish_is_on_the_page():
     told = {name: row[1] for row in rows(section("Options of headrace")) for name in names(row[0])}
-    assert told == {name: "all" if name in OF_ANY else "generation" for name in OF_GENERATION}
+    assert told == {
+        name: "all" if name in OF_ANY else "generation, decision" if name in OF_DECISION else "generation"
+        for name in {*OF_GENERATION, *OF_DECISION}
+    }

@@ -22,7 +22,7 @@ WISHES: Final = "headrace"
 OF_ANY: Final = ("priority", "deadline", "callback")
 OF_GENERATION: Final = (
     *OF_ANY, "variables", "cache", "max_age", "screen", "knowledge", "knowledge_filter", "without_passages",
-    "criteria", "reference", "other", "min_quality", "output", "top_k", "repetition_penalty",
+    "criteria", "reference", "other", "min_quality", "output", "top_k", "repetition_penalty", "fallback_on_refusal",
 )  # fmt: skip
 # The receipt has the end user under the names that OpenAI has for it.
 _USERS: Final = ("safety_identifier", "user")
