@@ -272,6 +272,25 @@ def test_a_job_that_goes_round_in_a_circle_is_dead():
     assert "back to 'generate' more than 100 times" in dead.burial.reason
 
 
+def test_a_stage_says_how_often_a_job_may_come_back_to_it():
+    pipeline = Pipeline((*TWICE, Stage(name="long", order=60, step=stub, most_rounds=10_000)))
+    assert isinstance(settled(Done(to="long"), stage="long", pipeline=pipeline, ordinal=9_999).outcome, Done)
+    dead = settled(Done(to="long"), stage="long", pipeline=pipeline, ordinal=10_000)
+    assert "back to 'long' more than 10000 times" in dead.burial.reason
+
+
+def test_a_stage_that_goes_on_with_its_own_work_has_one_record():
+    """A run of thousands of rounds would not fit into its receipt."""
+    before = (
+        StageRecord(stage="recall", attempt=1, waited_ms=1, ran_ms=2, group_size=1),
+        StageRecord(stage="generate", attempt=3, waited_ms=500, ran_ms=0.5, group_size=2),
+    )
+    (following,) = settled(Done(to="generate"), context=pack({}, before)).following
+    recall, generate = settled_task(context=following.context).stages
+    assert recall == before[0]
+    assert generate == StageRecord(stage="generate", attempt=3, waited_ms=2_000, ran_ms=250.5, group_size=2)
+
+
 def test_a_job_goes_on_to_another_model_of_the_same_stage():
     criteria = [{"criterion": "rubric", "question": "?", "model": name} for name in "ab"]
     asked = generation(criteria=criteria)

@@ -83,7 +83,6 @@ def _unit(row: StepRow, endpoint: str) -> Unit:
 
 
 _FIRST_TRY_MS, _LONGEST_TRY_MS = 5_000, 120_000  # of what is held until something works
-_MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +201,7 @@ def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) 
 
 def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions, bill: Bill) -> StepResult:
     """Return the job passes to the next stage, with what was published, or in silence."""
-    stages = (*task.stages, _record(started, row, conditions))
+    stages = _with_record(task, _record(started, row, conditions))
     events = (*done.also, *((_with_cost(done.event, bill.charge),) if done.event else ()))
     staged = [_with_stages(event, stages) for event in events]
     event = staged[-1] if done.event else task.event
@@ -257,8 +256,8 @@ def _next(
         where = f"the unknown stage {done.to!r}" if done.to else f"no stage that takes {type(event).__name__}"
         raise WrongOutcome(f"sent the job on to {where}")
     ordinal = row.ordinal + pipeline.goes_back(started.stage, route.stage.name)
-    if ordinal > _MOST_ROUNDS:
-        raise WrongOutcome(f"sent the job back to {done.to!r} more than {_MOST_ROUNDS} times")
+    if ordinal > route.stage.most_rounds:
+        raise WrongOutcome(f"sent the job back to {done.to!r} more than {route.stage.most_rounds} times")
     return route, ordinal
 
 
@@ -276,7 +275,7 @@ def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Con
     """Return the end of a job whose last event is there."""
     if topic_for(end.event) is not Topic.RESULTS:  # type: ignore[arg-type]
         raise WrongOutcome(f"ended the job with {type(end.event).__name__}, which is no terminal event")
-    stages = (*task.stages, _record(started, row, conditions))
+    stages = _with_record(task, _record(started, row, conditions))
     changes: dict[str, object] = {"stages": stages}
     if isinstance(end.event, Result):
         changes["cost"] = _with_answer(bill, end.event).cost
@@ -315,6 +314,22 @@ def wanted_call(call: NextCall | None, bill: Bill) -> WantedCall | None:
     if call is None or call.most is None:
         return None
     return WantedCall(call.model, bill.spent, call.most)
+
+
+def _with_record(task: Task, record: StageRecord) -> tuple[StageRecord, ...]:
+    """Return the records of a task with one more. It becomes part of the last where a stage went on with its own work,
+    and that was not published.
+    """
+    last = task.stages[-1] if len(task.stages) > len(published(task.event)) else None
+    if last is None or last.stage != record.stage:
+        return (*task.stages, record)
+    merged = {
+        "attempt": max(last.attempt, record.attempt),
+        "waited_ms": last.waited_ms + record.waited_ms,
+        "ran_ms": round(last.ran_ms + record.ran_ms, 1),
+        "group_size": max(last.group_size, record.group_size),
+    }
+    return (*task.stages[:-1], record.model_copy(update=merged))
 
 
 def _record(started: Started, row: StepRow, conditions: Conditions) -> StageRecord:

@@ -159,7 +159,8 @@ class Stage:
     One run of a model's step reads and writes `most_tokens(job, read)` tokens at most.
 
     Jobs pass the stages by their `order`, which no two share. Groups that tokens decide about are made to take
-    `quantum` seconds. Workers of another role do what is `done_by` that, from a queue of its own.
+    `quantum` seconds. Workers of another role do what is `done_by` that, from a queue of its own. A job that is sent
+    back to it more than `most_rounds` times goes round in a circle, and is dead.
     """
 
     name: str
@@ -181,6 +182,7 @@ class Stage:
     quantum: float | None = None  # None: as long as the deployment says
     done_by: str | None = None
     concurrency: int = 1
+    most_rounds: int = 100
 
     @property
     def role(self) -> str:
