@@ -73,6 +73,19 @@ def test_a_model_that_is_not_here_is_refused(home: Path) -> None:
         _plan(home, base="other")
 
 
+def test_a_model_of_another_tenant_does_not_exist(home: Path) -> None:
+    _change_card(home, tenant="shop")
+    with pytest.raises(UnknownModel, match="tenant bank has no model 'tiny'"):
+        _plan(home, tenant="bank")
+
+
+def test_a_tuned_model_belongs_to_the_tenant_of_its_base_or_of_its_recipe(home: Path) -> None:
+    assert _plan(home).tenant == ""
+    assert _plan(home, tenant="shop").tenant == "shop"
+    _change_card(home, tenant="shop")
+    assert _plan(home).tenant == "shop"
+
+
 @pytest.mark.parametrize("licence", ["CC-BY-NC-ND-4.0", "proprietary"])
 def test_a_licence_that_allows_no_derived_work_is_refused(home: Path, licence: str) -> None:
     _change_card(home, licence=licence)

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.services.eventually import eventually
-from tests.workers.features.tuning.tiny_base import write_lines
+from tests.workers.features.tuning.tiny_base import write_lines, write_recipe
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import ConfigurationError, Unavailable
@@ -21,9 +21,9 @@ from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import publish, training
 from headrace_workers.features.tuning.network import CHECKPOINTS, Stopped, Trainer
-from headrace_workers.features.tuning.recipe import Plan
+from headrace_workers.features.tuning.recipe import Plan, plan_of
 from headrace_workers.features.tuning.rows import UnfitData
-from headrace_workers.features.tuning.training import Process, prepare, run_folder, tune
+from headrace_workers.features.tuning.training import Process, locked, prepare, run_folder, tune
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # torch takes seconds to import
 
@@ -42,9 +42,8 @@ def _models(home: Path) -> list[str]:
     return [card.alias for card in registry.list_cards(home)]
 
 
-def test_a_run_that_was_killed_goes_on_and_serves_what_it_trained(
-    plan: Plan, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_killed_goes_on_and_serves_what_it_trained(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(write_recipe(home, "source", tenant="shop"), home)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     events: list[dict[str, Any]] = []
@@ -56,8 +55,11 @@ def test_a_run_that_was_killed_goes_on_and_serves_what_it_trained(
 
     with pytest.raises(Unavailable, match="the process that trains ended with -9"):
         tune(plan, home, kill)
+    left = run_folder(home, plan) / ".merged-by-one-that-was-killed"
+    left.mkdir()
     assert _models(home) == ["tiny"]
     published = tune(plan, home, events.append)
+    assert not left.exists()
     begun = next(event for event in events if event["kind"] == "started")
     assert begun["step"] >= 7
     alias = f"ft-tiny-tuned-{plan.id}"
@@ -72,6 +74,7 @@ def test_a_run_that_was_killed_goes_on_and_serves_what_it_trained(
         [Request((Message(role="user", content="3 fig"),), Sampling(max_tokens=4))]
     )[0]
     assert isinstance(answer, Completion)
+    assert registry.read_card(folder).tenant == "shop"
 
 
 def test_nothing_is_published_if_serving_builds_other_ids(trained: Path, home: Path) -> None:
@@ -132,6 +135,30 @@ def test_too_little_disk_is_said_before_training(plan: Plan, home: Path, monkeyp
     monkeypatch.setattr(training, "available_memory", lambda: None)
     with pytest.raises(ConfigurationError, match=r"the run needs about \d+\.\d GB on the disk"):
         prepare(replace(plan, base=replace(plan.base, size_bytes=10**15 // 2, quantization="float32")), home)
+
+
+def test_a_run_that_another_process_trains_is_not_begun_twice(
+    plan: Plan, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_LOCK_SECONDS", 0.0)
+    folder = prepare(plan, home)
+    with locked(folder), pytest.raises(Unavailable, match="is trained by another process already"):
+        tune(plan, home, print)
+
+
+def test_a_process_that_outlives_its_parent_keeps_the_run(
+    plan: Plan, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them would write the same checkpoints."""
+    folder = prepare(plan, home)
+    with locked(folder) as lock:
+        process = Process("network", folder, lock)
+    monkeypatch.setattr(training, "_LOCK_SECONDS", 0.0)
+    with pytest.raises(Unavailable), locked(folder):
+        pass
+    process.kill()
+    with locked(folder):
+        pass
 
 
 def _ended(pid: int) -> bool:

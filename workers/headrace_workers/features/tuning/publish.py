@@ -120,6 +120,7 @@ class Publisher:
             weight_range=weight_range(quantization),
             size_bytes=folder_size(draft),
             context_length=context if computed is None else min(context, computed),
+            tenant=self._orders["tenant"],
         )
         write_card(draft, card)
         return card

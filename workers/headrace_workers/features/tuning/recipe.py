@@ -12,15 +12,15 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from headrace_schemas.errors import ConfigurationError
-from headrace_schemas.limits import Alias
+from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_schemas.limits import Alias, Tenant
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import first_problem
 from headrace_workers.core.toml_file import Keys, fault_at, line_of
 from headrace_workers.features.generation.models.convert import weights_sha256
 from headrace_workers.features.generation.models.convert_gguf import gguf_parts
 from headrace_workers.features.generation.models.quantization import check_quantization
-from headrace_workers.features.generation.models.registry import ModelCard, load_card, sha256_of
+from headrace_workers.features.generation.models.registry import ModelCard, load_card, may_name, sha256_of
 
 MAX_RECIPE_BYTES: Final = 100_000
 MAX_ALIAS: Final = 64
@@ -71,6 +71,7 @@ class Training(Value):
 class Recipe(Value):
     """A recipe as it is written. `difference` is the smallest change of the share of right answers that the held-out
     examples must be able to show; `held_out` is a share of the data where `held_out_data` names no file of its own.
+    The model belongs to the `tenant` alone, where one is named; it always belongs to the tenant of its base.
     """
 
     base: Alias
@@ -80,6 +81,7 @@ class Recipe(Value):
     held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     suffix: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,17}$")] = "tuned"
     difference: Annotated[float, Field(ge=0.01, le=1)] = 0.1
+    tenant: Tenant | None = None
     quantizations: Annotated[tuple[str, ...], Field(min_length=1, max_length=4)] = ("int8",)
     lora: Lora = Lora()
     training: Training = Training()
@@ -102,6 +104,11 @@ class Plan:
     held_out: Path | None
     sha256: dict[str, str]  # of the source and the data
     licences: dict[str, str]  # of the base, and of the models that wrote the data
+
+    @property
+    def tenant(self) -> str:
+        """Return the tenant that the model belongs to, "" for all."""
+        return self.base.tenant or self.recipe.tenant or ""
 
     @property
     def id(self) -> str:
@@ -156,6 +163,8 @@ def plan_of(path: Path, home: Path) -> Plan:
     for quantization in recipe.quantizations:
         check_quantization(quantization)
     base = load_card(home, recipe.base)
+    if recipe.tenant is not None and not may_name(recipe.tenant, base):
+        raise UnknownModel(f"tenant {recipe.tenant} has no model {recipe.base!r}")
     if base.kind != "generator" or base.engine != "ctranslate2":
         raise ConfigurationError(f"{recipe.base} cannot be tuned: it is no generator that runs here with CTranslate2")
     source, data = _at(path, recipe.source), _at(path, recipe.data)

@@ -1,5 +1,6 @@
 """A run of training: its folder under `<home>/tuning/`, the room that it needs, and the processes that do the work."""
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -28,6 +29,7 @@ CHECKED_PROMPTS: Final = 100
 CHECKPOINT_SECONDS: Final = 240.0  # between two checkpoints, so that a segment of five minutes has one
 ALLOWED_SECONDS: Final = 30.0  # that a process may go on when nobody tells it so
 _TOLD_EVERY: Final = 5.0  # seconds
+_LOCK_SECONDS, _LOCK_PAUSE = 5.0, 0.1  # that a process may take to end, and between two looks
 _LIBRARIES: Final = ("torch", "transformers", "peft")
 _TORCH_MEMORY: Final = 600_000_000  # bytes of the libraries themselves
 _BYTES: Final = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}  # of a weight
@@ -73,7 +75,7 @@ def prepare(plan: Plan, home: Path) -> Path:
         "epochs": training.epochs, "batch_size": training.batch_size, "seed": training.seed,
         "patience": training.patience, "checkpoint_seconds": CHECKPOINT_SECONDS, "home": str(home.resolve()),
         "base": plan.base.alias, "aliases": {kind: plan.alias(kind) for kind in plan.recipe.quantizations},
-        "lineage": lineage_of(plan, rows),
+        "lineage": lineage_of(plan, rows), "tenant": plan.tenant,
     }  # fmt: skip
     private_folder(folder)
     write_rows(folder / TRAIN, rows.train)
@@ -145,7 +147,7 @@ def _weights(plan: Plan) -> int:
 class Process:
     """A process that trains or publishes. It ends when nobody says that it may go on, and with its parent."""
 
-    def __init__(self, module: str, folder: Path) -> None:
+    def __init__(self, module: str, folder: Path, lock: int | None = None) -> None:
         self._log = folder / f"{module}.log"
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         with self._log.open("ab") as log:
@@ -153,6 +155,7 @@ class Process:
                 [sys.executable, "-c", _PROGRAM.format(module), str(folder)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                 start_new_session=True,  # Ctrl-C is for the parent, which says what happens
+                pass_fds=() if lock is None else (lock,),  # held until this process is gone, too
             )  # fmt: skip
         threading.Thread(target=self._read, daemon=True).start()
         self.allow()
@@ -216,14 +219,36 @@ def tune(plan: Plan, home: Path, show: Callable[[Event], None]) -> Event:
     """Run a plan to its end, from where it is. Return the event of what was published."""
     folder = prepare(plan, home)
     last: Event = {}
-    for module in ("network", "publish"):
-        process = Process(module, folder)
-        try:
-            for event in process.events():
-                show(event)
-                last = event
-        finally:
-            process.kill()
-        if module == "network":
-            (folder / "trained.json").write_text(json.dumps(last), encoding="utf-8")
+    with locked(folder) as lock:
+        for left in (*folder.glob(".merged-*"), *folder.glob(".float32-*")):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        for module in ("network", "publish"):
+            process = Process(module, folder, lock)
+            try:
+                for event in process.events():
+                    show(event)
+                    last = event
+            finally:
+                process.kill()
+            if module == "network":
+                (folder / "trained.json").write_text(json.dumps(last), encoding="utf-8")
     return last
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """Hold the lock of a run, and yield its descriptor. Raise Unavailable while another process has it.
+
+    The processes of the run hold it too, so that one of them that outlives its parent is waited for.
+    """
+    with (folder / "lock").open("w") as file:
+        until = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise Unavailable(f"the run {folder.name} is trained by another process already") from None
+                time.sleep(_LOCK_PAUSE)
+        yield file.fileno()
