@@ -262,7 +262,9 @@ def _answers(generator: Generator, questions: Sequence[_Question], scale: Scale)
     """Return the answer to each prompt, by probabilities, or in words where the model gives none."""
     labels = tuple(scale.values)
     requests = [
-        LabelRequest(prompt.messages, labels, question.tenant) for question in questions for prompt in question.prompts
+        LabelRequest(prompt.messages, labels, question.tenant, scale.whole)
+        for question in questions
+        for prompt in question.prompts
     ]
     try:
         scores = generator.label_probabilities(requests)

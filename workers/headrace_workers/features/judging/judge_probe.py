@@ -249,7 +249,7 @@ class _Asking:
     def _ask(self, prompts: Sequence[tuple[Message, ...]], scale: Scale) -> NDArray[np.float64]:
         values = np.full(len(prompts), np.nan)
         self.asked += len(prompts)
-        asked = [LabelRequest(messages, tuple(scale.values)) for messages in prompts]
+        asked = [LabelRequest(messages, tuple(scale.values), whole=scale.whole) for messages in prompts]
         for place, found in enumerate(self._generator.label_probabilities(asked)):
             if isinstance(found, HeadraceError):
                 self.trouble = self.trouble or str(found)

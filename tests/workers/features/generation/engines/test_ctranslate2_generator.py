@@ -16,6 +16,7 @@ from tests.workers.features.generation.engines.asking import ask, done, one
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
+from headrace_workers.features.generation.engines import labels as labels_module
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.engines.labels import MOST_TOKENS
 from headrace_workers.features.generation.engines.logits import UnusableLogits
@@ -368,6 +369,20 @@ def test_labels_that_begin_alike_or_differ_in_case_are_told_apart(tiny: CTransla
     assert together.masses[0] + together.masses[4] == pytest.approx(sum(spaced.masses), rel=1e-2)
     assert together.masses[5:] == pytest.approx([each.masses[0] for each in alone[5:]], rel=1e-2)
     assert 0 < together.masses[5] < 1e-3  # a text, and no end of the turn
+
+
+def test_many_labels_are_followed_only_where_the_model_may_begin_them(
+    tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a question with hundreds of labels has few rows; those that are followed have the probabilities they have."""
+    labels = [f"{letter}{number}" for letter in "abcdefghij" for number in range(25)]
+    (few,) = tiny.label_probabilities([labelled("x", *labels)])
+    monkeypatch.setattr(labels_module, "LEAST_SHARE", 0.0)
+    (all_of_them,) = tiny.label_probabilities([labelled("x", *labels)])
+    assert isinstance(few, LabelScores)
+    assert few.label_tokens < all_of_them.label_tokens
+    assert sum(few.masses) == pytest.approx(sum(all_of_them.masses), rel=0.02)
+    assert few.masses == pytest.approx(all_of_them.masses, abs=2e-3 * max(all_of_them.masses))
 
 
 def test_labels_that_cannot_be_told_apart_are_refused(tiny: CTranslate2Generator) -> None:

@@ -212,7 +212,10 @@ class CTranslate2Generator:
                 questions.append(Question(prompt, tree))
         groups = sharing(questions)
         spoken = {token for paths in trees.values() for path in paths for token in path}
-        errors.update(self._weigh_all(groups, unspoken(self._tokenizer, spoken.union(self._end_ids))))
+        end = unspoken(self._tokenizer, spoken.union(self._end_ids))
+        errors.update(self._weigh_all(groups, end))
+        further = [question for question in questions if question.prompt.index not in errors and question.tree.follow()]
+        errors.update(self._weigh_all(sharing(further), end))
         scores: dict[int, LabelScores] = {}
         for group in groups:
             for place, question in enumerate(group):

@@ -9,7 +9,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +25,8 @@ Path = tuple[int, ...]
 
 # Tokens of all rows of a batch, the common beginning in each: the engine copies its state for each row.
 MOST_TOKENS: Final = 8_192
+AT_ONCE: Final = 16  # paths of a question that are read at once; of more, the first tokens are looked at before
+LEAST_SHARE: Final = 1e-3
 LEAST_TOKENS: Final = 2  # of a row: where one has a single token, the engine counts those of others for its answer's
 _APART: Final = 64  # steps of all rows of a batch together: each copies the state of its row
 
@@ -72,17 +73,31 @@ class LabelTree:
         self._after: dict[Path, dict[int, float]] = {}  # probabilities of the next tokens
         self._ends: dict[Path, float] = {}
 
-    @cached_property
-    def read(self) -> list[Path]:
-        """The paths after which logits are needed, less those that another one begins with."""
+        leaves = self._leaves()
+        self.longest = max(map(len, leaves))
+        """The number of tokens of the longest path that is read."""
+        self.read = leaves if len(leaves) <= AT_ONCE else [()]
+        """The paths after which the model's logits are to be noted next."""
+        self._is_followed = self.read is leaves
+
+    def follow(self) -> bool:
+        """Return True if there are more paths to `read`, now that it is known how labels may begin.
+
+        A first token with less than LEAST_SHARE of the likeliest one's probability is not followed: its labels have 0.
+        """
+        if self._is_followed or () not in self._after:
+            return False
+        self._is_followed = True
+        first = self._after[()]
+        least = LEAST_SHARE * max(first.values())
+        self.read = [path for path in self._leaves() if first[path[0]] >= least]
+        return bool(self.read)
+
+    def _leaves(self) -> list[Path]:
+        """Return the paths after which logits are needed, less those that another one begins with."""
         needed = dict.fromkeys(path if self._end_ids else path[:-1] for path in self._owners)
         begun = {path[:depth] for path in needed for depth in range(len(path))}
         return [path for path in needed if path not in begun]
-
-    @property
-    def longest(self) -> int:
-        """The number of tokens of the longest path."""
-        return max(map(len, self.read))
 
     def note(self, path: Path, logits: NDArray[np.float32]) -> None:
         """Note the logits (vocabulary,) that the model has after a path. Raise UnusableLogits where one is NaN."""
@@ -98,8 +113,9 @@ class LabelTree:
         """Return the scores of so many labels, for which `read` tokens of a prompt were computed."""
         masses = [0.0] * labels
         for path, label in self._owners.items():
-            shares = (self._after[path[:depth]][token] for depth, token in enumerate(path))
-            masses[label] += math.prod(shares, start=self._ends[path] if self._end_ids else 1.0)
+            if (path if self._end_ids else path[:-1]) in self._after:
+                shares = (self._after[path[:depth]][token] for depth, token in enumerate(path))
+                masses[label] += math.prod(shares, start=self._ends[path] if self._end_ids else 1.0)
         return LabelScores(tuple(masses), read, sum(map(len, self.read)))
 
 

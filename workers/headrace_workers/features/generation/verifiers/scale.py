@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from headrace_schemas import HeadraceError
@@ -24,12 +25,17 @@ class Unanswered(HeadraceError):
     """The model did not answer in the permitted words, so that its probabilities say nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scale:
     """Permitted answers with their values in [0, 1], and how the model is asked for one."""
 
     values: Mapping[str, float]
     request: str
+
+    @cached_property
+    def whole(self) -> bool:
+        """True if an answer has to be read to its end, for another one begins with it."""
+        return any(one != other and other.startswith(one) for one in self.values for other in self.values)
 
 
 YES_NO: Final = Scale({"yes": 1.0, "Yes": 1.0, "no": 0.0, "No": 0.0}, "Answer with one word: yes or no.")

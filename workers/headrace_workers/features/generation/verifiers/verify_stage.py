@@ -123,7 +123,7 @@ class ModelVerifier:
     def _asked(self, asked: Sequence[tuple[TextPair, tuple[Message, ...]]]) -> list[Verdict | HeadraceError]:
         try:
             scores = self._generator.label_probabilities(
-                [LabelRequest(prompt, tuple(YES_NO.values), pair.tenant) for pair, prompt in asked]
+                [LabelRequest(prompt, tuple(YES_NO.values), pair.tenant, YES_NO.whole) for pair, prompt in asked]
             )
         except NoProbabilities:  # a provider's model, too: a prompt without its tenant is not sent
             one_of_them = ChoiceFormat(choices=tuple(YES_NO.values))
