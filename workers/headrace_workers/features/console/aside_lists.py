@@ -17,7 +17,7 @@ from headrace_workers.features.console.job_lists import Place
 
 PAGE: Final = 50
 MOST: Final = 10_000  # that are counted, and that one plan holds
-MOST_READ: Final = 20_000  # rows of the index for one page or count
+MOST_READ: Final = 10_000  # rows of the index for one page or count
 _PARTS: Final = 10  # of so many rows, for a plan
 
 Kind = Literal["held", "dead"]

@@ -146,11 +146,15 @@ def _places(items: str) -> list[Place]:
 
 
 def begin(connection: Connection, owner: Owner, plan_id: str, reason: str) -> bool:
-    """Begin a person's plan: True for the first who does, in its time."""
+    """Begin a person's plan: True for the first who does, in its time. One that is under way counts as going on now."""
     now, plans = clock(connection), CONSOLE_PLANS.c
     waiting = (plans.id == plan_id, plans.state == "planned", plans.expires_at > now)
     begun = update(CONSOLE_PLANS).where(*waiting, *_mine(owner)).values(state="running", reason=reason, at=now)
-    return connection.execute(begun).rowcount == 1
+    if connection.execute(begun).rowcount:
+        return True
+    running = (plans.id == plan_id, plans.state == "running", *_mine(owner))
+    connection.execute(update(CONSOLE_PLANS).where(*running).values(at=now))
+    return False
 
 
 def do_part(connection: Connection, plan_id: str) -> int:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from headrace_workers.core.pipeline.stage import model_of
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE, OPERATOR, Scope
 from headrace_workers.core.tables import NEVER
-from headrace_workers.features.console.aside_lists import AGES, CATEGORIES, AsideFilter, AsideLists, Kind
+from headrace_workers.features.console.aside_lists import AGES, CATEGORIES, AsideCount, AsideFilter, AsideLists, Kind
 from headrace_workers.features.console.connections import ConsoleReads
 from headrace_workers.features.console.frame import PART, SignedInRoute, go_to, page, visitor_of
 from headrace_workers.features.console.job_lists import Place
@@ -116,13 +116,15 @@ async def show_list(
     reads, place = services.of(ConsoleReads), Place.read(after.replace("\x00", ""))
     lists, patience = reads.ledger.of(AsideLists), services.timeouts.ledger
     listed = await reads.ask(patience, lists.page, wanted, place)
+    is_all = place is None and (listed.stopped or listed.after is None)
+    count = AsideCount(len(listed.rows), listed.stopped)
     conditions = _conditions(caller, wanted)
     return page(
         request,
         "aside.html",
         kinds=kinds,
         wanted=wanted,
-        count=await reads.ask(patience, lists.count, wanted),
+        count=count if is_all else await reads.ask(patience, lists.count, wanted),
         listed=listed,
         rows=_rows(listed.rows),
         conditions=conditions,
