@@ -248,7 +248,7 @@ def _nothing_ran(page: Page) -> None:
     assert page.locator("main :is(script, iframe, img, object, video, math, style, base, meta, template)").count() == 0
     own = "[...document.querySelectorAll('*')].flatMap(e => [...e.attributes].map(a => a.name + '=' + a.value))"
     attributes = [text for text in page.evaluate(own) if text.startswith(("on", "hx-", "data-hx", "style"))]
-    assert set(attributes) <= {"hx-get=part", "hx-trigger=every 1s", "hx-swap=outerMorph"}
+    assert set(attributes) <= {"hx-get=part", "hx-trigger=every 1s", "hx-trigger=every 5s", "hx-swap=outerMorph"}
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from tests.workers.http.served import Gateway, answer
 from tests.workers.http.test_console import PAYLOAD, browser
 from tests.workers.ledger_jobs import claim_one, take_in
@@ -18,6 +18,7 @@ from headrace_workers.core.ledger.dead_letters import job_burial
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE, OPERATOR, usual_scopes
+from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.console import job_lists
@@ -67,6 +68,16 @@ def test_jobs_of_other_tenants_are_for_operators(alone: Gateway):
         assert links(operator.get("jobs/").text) == [own, foreign]
         assert links(operator.get("jobs/?tenant=other").text) == [foreign]
         assert operator.post(f"jobs/{foreign}/cancel").status_code == 403  # it may look, and no more
+
+
+def test_a_job_that_runs_for_more_than_a_minute_is_looked_at_less_often(alone: Gateway):
+    (job_id,) = take_in(alone.services.ledger, [generation()])
+    with browser(alone) as client:
+        for later, trigger in ((3_600_000, "every 1s"), (-61_000, "every 5s")):
+            with writing(alone.services.ledger.engine) as tx:
+                tx.execute(update(JOBS).values(accepted_at=alone.services.ledger.now() + later))
+            for page in (f"jobs/{job_id}/", f"jobs/{job_id}/part", f"playground/{job_id}/part"):
+                assert f'hx-trigger="{trigger}"' in client.get(page).text, page
 
 
 def test_who_may_only_read_has_no_actions(alone: Gateway):

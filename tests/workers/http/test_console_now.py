@@ -87,6 +87,25 @@ def test_all_viewers_share_one_look_and_their_polls_one_session(alone: Gateway, 
         assert client.get("now/part").status_code == 401
 
 
+def test_looks_take_a_twentieth_of_the_time_at_most(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
+    clock = [0.0]
+    looks: list[float] = []
+    look = Situations.look.__get__  # type: ignore[attr-defined]
+
+    def slow(store: Situations, *args: Any) -> Any:
+        looks.append(clock[0])
+        clock[0] += 3.0
+        return look(store, Situations)(*args)
+
+    monkeypatch.setattr(Situations, "look", slow)
+    monkeypatch.setattr(alone.services.of(now.Live), "_monotonic", lambda: clock[0])
+    with browser(alone) as client:
+        for at in (0.0, 4.0, 62.0, 64.0, 70.0):
+            clock[0] = max(at, clock[0])
+            assert client.get("now/part").status_code == 200
+    assert looks == [0.0, 64.0]
+
+
 def test_a_ledger_that_does_not_answer_is_told_and_the_page_comes_back(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> None:
         raise Unavailable("no route to 10.0.0.7")

@@ -28,7 +28,8 @@ from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, live_queues, redis_client
 
 router = ReadsItsURL(prefix=f"{CONSOLE}/now", route_class=SignedInRoute, include_in_schema=False)
-LIFETIME: Final = 1.0  # seconds that a look is shown
+LIFETIME: Final = 1.0  # seconds that a look is shown at least
+_MOST_SHARE: Final = 0.05  # of the time that looks take: on a busy machine there are fewer
 _HOURS: Final = 24
 _HOUR_LIFETIME: Final = 30.0  # seconds that the count of this hour is shown
 _SETTLED_MS: Final = 60_000  # after its end an hour is counted for the last time
@@ -57,14 +58,18 @@ class Live:
         self._monotonic = monotonic
         self._look: Look | None = None
         self._at = float("-inf")
+        self._took = 0.0
         self._task: asyncio.Task[Look] | None = None
         self._hours: dict[int, Hour] = {}  # that are shown
         self._settled: dict[int, Hour] = {}  # those of them that are over
         self._hours_at = float("-inf")
 
     async def look(self, patience: float) -> Look:
-        """Return a look that is at most a second old. Raise 503 if the ledger does not answer in time."""
-        if self._look is not None and self._monotonic() - self._at < LIFETIME:
+        """Return a look that is at most a second old, or twenty times as old as it took. Raise 503 if the ledger does
+        not answer in time.
+        """
+        lifetime = max(LIFETIME, self._took / _MOST_SHARE)
+        if self._look is not None and self._monotonic() - self._at < lifetime:
             return self._look
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._renew(patience))
@@ -72,8 +77,10 @@ class Live:
         return await asyncio.shield(self._task)
 
     async def _renew(self, patience: float) -> Look:
+        begun = self._monotonic()
         self._look = look = await self._reads.ask(patience, self._read)
         self._at = self._monotonic()
+        self._took = self._at - begun
         return look
 
     def _read(self) -> Look:
