@@ -90,6 +90,7 @@ def test_each_answer_of_a_conversation_is_a_row_unless_its_weight_is_0(home: Pat
         (chat("a " * 100, "b"), "tokens, and would be cut at 200: raise max_length"),
         ({"messages": [{"role": "user", "content": "a"}]}, "it has 1 messages"),
         ({"messages": [{"role": "user", "content": "a"}] * 2}, "no message of the assistant"),
+        ({"messages": [{"role": "assistant", "content": "a"}] * 2}, "an answer comes before the first question"),
         ({"prompt": "a", "completion": "b"}, "completion, prompt cannot be trained"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "bot", "content": "b"}]}, "role"),
         ([1], "must be a JSON object"),

@@ -75,6 +75,26 @@ def test_a_run_that_was_killed_goes_on_and_serves_what_it_trained(home: Path, mo
     )[0]
     assert isinstance(answer, Completion)
     assert registry.read_card(folder).tenant == "shop"
+    assert lineage["estimated_memory_bytes"] > lineage["metrics"]["memory_bytes"] / 2
+    shown: list[object] = []
+    assert tune(plan, home, shown.append)["aliases"] == [alias]  # it is there: nothing is done
+    assert shown == []
+
+
+@pytest.mark.parametrize("during", ["started", "doing"], ids=["training", "publishing"])
+def test_an_interrupted_command_leaves_no_process_and_publishes_nothing(
+    trained: Path, plan: Plan, home: Path, during: str
+) -> None:
+    def interrupt(event: dict[str, Any]) -> None:
+        if event["kind"] == during:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(plan, home, interrupt)
+    assert psutil.Process().children() == []
+    assert _models(home) == ["tiny"]
+    with locked(trained):
+        pass
 
 
 def test_nothing_is_published_if_serving_builds_other_ids(trained: Path, home: Path) -> None:

@@ -145,6 +145,8 @@ class _Reader:
             answer = messages[place]
             if not answer.content.strip():
                 raise UnfitData("the answer is empty")
+            if not any(message.role == "user" for message in messages[:place]):
+                raise UnfitData("an answer comes before the first question")
             row = self._row(number, messages[:place], answer.content)
             yield row, messages[:place]
 

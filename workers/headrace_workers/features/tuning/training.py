@@ -19,7 +19,7 @@ from typing import Any, Final
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
 from headrace_workers.core.machine import available_memory
 from headrace_workers.core.private_files import private_folder
-from headrace_workers.features.generation.models.registry import sha256_of
+from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir, sha256_of
 from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, ORDERS, TRAIN
 from headrace_workers.features.tuning.recipe import Plan
 from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, write_rows
@@ -100,6 +100,7 @@ def lineage_of(plan: Plan, rows: Rows) -> dict[str, Any]:
         "sha256": plan.sha256,
         "licences": plan.licences,
         "rows": {"train": len(rows.train), "held_out": len(rows.held_out)},
+        "estimated_memory_bytes": memory_needed(plan, rows),
         "versions": {name: version(name) for name in (*_LIBRARIES, "ctranslate2", "headrace")},
     }
 
@@ -132,8 +133,8 @@ def check_room(plan: Plan, rows: Rows, home: Path) -> None:
 
 def memory_needed(plan: Plan, rows: Rows) -> int:
     """Return about how many bytes training takes at its peak."""
-    weights = _weights(plan)
-    longest = max(AT_ONCE, *(row.tokens for row in rows.train))
+    weights, row = _weights(plan), max(row.tokens for row in rows.train)
+    longest = max(row, min(AT_ONCE, row * plan.recipe.training.batch_size))
     # A token keeps about sixteen numbers for each feature of each layer; layers × features ≈ √(weights × layers / 12).
     per_token = 16 * 4 * int((weights * 30 / 12) ** 0.5)
     return int(_SPARE * (_TORCH_MEMORY + 4 * weights + longest * per_token))
@@ -216,7 +217,10 @@ class Process:
 
 
 def tune(plan: Plan, home: Path, show: Callable[[Event], None]) -> Event:
-    """Run a plan to its end, from where it is. Return the event of what was published."""
+    """Run a plan to its end, from where it is. Return the event of what was published, or is there already."""
+    aliases = [plan.alias(kind) for kind in plan.recipe.quantizations]
+    if all((model_dir(home, alias) / CARD_FILE).is_file() for alias in aliases):
+        return {"kind": "published", "aliases": aliases}
     folder = prepare(plan, home)
     last: Event = {}
     with locked(folder) as lock:
