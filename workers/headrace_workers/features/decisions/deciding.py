@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol, runtime_checkable
@@ -11,6 +11,7 @@ from headrace_schemas import Category, HeadraceError, Message, Sampling, Usage
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.features.decisions.prompts import Question, ask, ask_in_words, labels_of
+from headrace_workers.features.decisions.temperatures import Temperatures, digest_of, tempered
 from headrace_workers.features.generation.admission import tokens_at_most
 from headrace_workers.features.generation.generator import (
     Completion,
@@ -80,11 +81,18 @@ _TOKENS_OF_ANSWER: Final = 32  # in words; a label's own are added
 _THOUGHTS: Final = 1_024  # tokens of a model that thinks first, which count as those of its answer
 
 
-def decide_all(generator: Generator, requests: Sequence[DecisionRequest]) -> list[Decided | HeadraceError]:
+def uncalibrated(_tenant: str, _quantization: str) -> Mapping[str, float]:
+    """Return no temperatures."""
+    return {}
+
+
+def decide_all(
+    generator: Generator, requests: Sequence[DecisionRequest], temperatures: Temperatures = uncalibrated
+) -> list[Decided | HeadraceError]:
     """Let a model decide all requests; the i-th item belongs to the i-th request.
 
-    A generator that decides does so by itself. Of others the probabilities of labels are read; one that gives none
-    answers in words, and states how sure it is.
+    A generator that decides does so by itself. Of others the probabilities of labels are read, at the `temperatures`
+    that were fitted to questions; one that gives none answers in words, and states how sure it is.
     """
     if isinstance(generator, Decides):
         return generator.decide(requests)
@@ -97,7 +105,14 @@ def decide_all(generator: Generator, requests: Sequence[DecisionRequest]) -> lis
         scores = iter(_label_scores(generator, asked))
     except NoProbabilities:
         return _in_words(generator, requests)
-    return [_decided(list(islice(scores, len(request.questions)))) for request in requests]
+    return [
+        _decided(
+            list(islice(scores, len(request.questions))),
+            request.questions,
+            temperatures(request.tenant, generator.quantization) if request.tenant else {},
+        )
+        for request in requests
+    ]
 
 
 def _label_scores(generator: Generator, asked: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
@@ -118,10 +133,12 @@ class Undecidable(HeadraceError):
     category = Category.REROUTABLE
 
 
-def _decided(scores: Sequence[LabelScores | HeadraceError]) -> Decided | HeadraceError:
+def _decided(
+    scores: Sequence[LabelScores | HeadraceError], questions: Sequence[Question], temperatures: Mapping[str, float]
+) -> Decided | HeadraceError:
     answers: list[QuestionScores | None] = []
     read = written = 0
-    for found in scores:
+    for found, question in zip(scores, questions, strict=True):
         if isinstance(found, HeadraceError):
             return found
         mass = math.fsum(found.masses)
@@ -129,7 +146,11 @@ def _decided(scores: Sequence[LabelScores | HeadraceError]) -> Decided | Headrac
         if mass < MIN_MASS:
             answers.append(None)
         else:
-            answers.append(QuestionScores(tuple(each / mass for each in found.masses), min(1.0, mass)))
+            shares = tuple(each / mass for each in found.masses)
+            temperature = temperatures.get(digest_of(question)) if temperatures else None
+            if temperature is not None:
+                shares = tempered(shares, temperature)
+            answers.append(QuestionScores(shares, min(1.0, mass), calibrated=temperature is not None))
     return Decided(tuple(answers), read, written)
 
 

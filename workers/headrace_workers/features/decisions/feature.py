@@ -1,16 +1,19 @@
 """The decisions feature: jobs whose questions a model answers with probabilities."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
+    from sqlalchemy import Table
 
     from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.features.decisions.temperatures import Temperatures
     from headrace_workers.runtime.settings import Settings
+    from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -31,4 +34,34 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
     return (DECIDE,)
 
 
-FEATURE = Feature(name="decisions", routers=_routers, admission=_admission, stages=_stages)
+def _tables() -> "Sequence[Table]":
+    from headrace_workers.features.decisions.temperatures import CALIBRATIONS
+
+    return (CALIBRATIONS,)
+
+
+def _commands() -> Sequence[Callable[[Any], None]]:
+    from headrace_workers.features.decisions import commands
+
+    return (commands.register,)
+
+
+def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
+    def temperatures() -> "Temperatures":
+        from headrace_workers.features.decisions.temperatures import temperatures_of
+        from headrace_workers.features.generation.models.registry import Registry
+
+        return temperatures_of(worker.ledger, worker.model or "", Registry(worker.settings.home).version)
+
+    return {"temperatures": temperatures}
+
+
+FEATURE = Feature(
+    name="decisions",
+    routers=_routers,
+    admission=_admission,
+    stages=_stages,
+    tables=_tables,
+    commands=_commands,
+    parts=_parts,
+)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace_schemas import Message
-from headrace_schemas.decision import Choice, Predicate, ScaleQuestion
+from headrace_schemas.decision import Choice, ChoiceOption, Level, Predicate, ScaleQuestion
 from headrace_schemas.output_format import JsonSchemaFormat
 
 Question = Predicate | Choice | ScaleQuestion
@@ -81,7 +81,7 @@ def _about(about: Sequence[Message], words: str) -> tuple[Message, ...]:
 
 
 def _listed(question: Choice | ScaleQuestion, labels: Sequence[str]) -> str:
-    options = question.choices if isinstance(question, Choice) else question.levels
+    options: Sequence[ChoiceOption | Level] = question.choices if isinstance(question, Choice) else question.levels
     return "\n".join(
         f"- {label}" if option.description is None else f"- {label}: {option.description}"
         for label, option in zip(labels, options, strict=True)

@@ -11,7 +11,8 @@ from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight, unexp
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.features.decisions import deciding
 from headrace_workers.features.decisions.answers import answer_of
-from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, decide_all
+from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, decide_all, uncalibrated
+from headrace_workers.features.decisions.temperatures import Temperatures
 from headrace_workers.features.generation.attempt import (
     failed,
     fields_of,
@@ -33,6 +34,7 @@ def decide(
     *,
     generator: Generator,
     cancelled: Callable[[str], bool] = no_job,
+    temperatures: Temperatures = uncalibrated,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> list[Outcome]:
     """Decide the questions of all tasks in one call of the model; the i-th outcome belongs to the i-th task.
@@ -54,7 +56,7 @@ def decide(
         )
         for index, job in jobs
     ]
-    all_decided = decide_all(generator, requests) if requests else []
+    all_decided = decide_all(generator, requests, temperatures) if requests else []
     ms = (monotonic() - begun) * 1000
     outcomes: dict[int, Outcome] = {}
     for (index, job), request, decided in zip(jobs, requests, all_decided, strict=True):
@@ -115,7 +117,7 @@ DECIDE: Final = Stage(
     takes=(DecisionJob,),
     step=decide,
     weight=Weight.MODEL,
-    needs=("cancelled",),
+    needs=("cancelled", "temperatures"),
     model=own_model,
     chain=own_chain,
     most_tokens=most_tokens,

@@ -53,7 +53,7 @@ def unspoken(tokenizer: Tokenizer, spoken: Set[int]) -> int:
     """Return a token that is not among these, and that a model hardly ever writes."""
     added = sorted(tokenizer.get_added_tokens_decoder())
     vocabulary = range(tokenizer.get_vocab_size(with_added_tokens=True) - 1, -1, -1)
-    return next(token for token in (*added, *vocabulary) if token not in spoken)
+    return next(int(token) for token in (*added, *vocabulary) if token not in spoken)
 
 
 class LabelTree:

@@ -1,0 +1,119 @@
+"""Temperatures: how they are fitted, what is said of them, and which decisions they hold for."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.workers.ledger_jobs import sqlite_ledger
+
+from headrace_schemas import Message
+from headrace_schemas.decision import Predicate
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.decisions.calibration import OWN, SHARED, Row, calibrate, error_of, fit
+from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, decide_all
+from headrace_workers.features.decisions.temperatures import (
+    Calibrations,
+    digest_of,
+    fingerprint,
+    temperatures_of,
+    tempered,
+)
+from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model
+from headrace_workers.wiring.command_line import run
+
+INPUT = (Message(role="user", content="The parcel has not come."),)
+LATE = Predicate(type="predicate", instructions="The parcel is late.")
+
+
+def rows(count: int, temperature: float, seed: int = 1) -> list[Row]:
+    """Rows of a model whose probabilities are right at this temperature."""
+    random = np.random.default_rng(seed)
+    shares = random.dirichlet([1.0] * 3, count)
+    right = [int(random.choice(3, p=each)) for each in shares]
+    return [Row(tempered(tuple(each), 1 / temperature), place) for each, place in zip(shares, right, strict=True)]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_at_which_a_model_is_right_is_found(temperature: float) -> None:
+    assert fit(rows(4_000, temperature)) == pytest.approx(temperature, rel=0.1)
+
+
+def test_a_temperature_changes_how_sure_and_not_which() -> None:
+    cold, same, hot = (tempered((0.7, 0.2, 0.1), each) for each in (0.5, 1.0, 4.0))
+    assert same == pytest.approx((0.7, 0.2, 0.1))
+    assert cold[0] > 0.7 > hot[0] > 1 / 3
+    assert sum(cold) == pytest.approx(1) == sum(hot)
+    assert tempered((1.0, 0.0), 2.0) == (1.0, 0.0)
+
+
+def test_few_labels_share_a_temperature_and_fewer_have_none() -> None:
+    found = calibrate({"own": rows(OWN, 3.0), "shared": rows(SHARED, 3.0, 2), "none": rows(SHARED - 1, 3.0, 3)})
+    own, shared, none = found["own"], found["shared"], found["none"]
+    assert (own.shared, shared.shared, none.temperature) == (False, True, None)
+    assert own.temperature == fit(rows(OWN, 3.0))
+    assert shared.temperature == fit([*rows(OWN, 3.0), *rows(SHARED, 3.0, 2), *rows(SHARED - 1, 3.0, 3)])
+
+
+def test_the_error_is_that_of_rows_that_nothing_was_fitted_on() -> None:
+    """Labels that say nothing about the probabilities make no model look calibrated by chance."""
+    found = calibrate({"q": rows(400, 4.0)})["q"]
+    assert found.before is not None
+    assert found.after is not None
+    assert found.before.low > found.after.high
+    assert found.after.low <= found.after.value <= found.after.high
+    sure = [Row((0.9, 0.1), place) for place in (0, 0, 0, 0, 1)]
+    assert error_of(sure).value == pytest.approx(0.1)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger in a file."""
+    with sqlite_ledger(tmp_path) as found:
+        yield found
+
+
+def test_temperatures_hold_for_their_tenant_question_model_and_version(ledger: Ledger) -> None:
+    other = Predicate(type="predicate", instructions="The parcel is here.")
+    mark = fingerprint("echo/v1", "none")
+    ledger.of(Calibrations).replace("shop", "echo", mark, {digest_of(LATE): (2.0, 100), digest_of(other): (None, 3)})
+
+    def found(tenant: str, question: Predicate, version: str = "echo/v1") -> bool:
+        temperatures = temperatures_of(ledger, "echo", lambda _alias: version)
+        asked = [DecisionRequest(INPUT, (question,), tenant)]
+        (plain,), (decided,) = decide_all(EchoGenerator(), asked), decide_all(EchoGenerator(), asked, temperatures)
+        assert isinstance(plain, Decided)
+        assert isinstance(decided, Decided)
+        (before,), (after,) = plain.answers, decided.answers
+        assert before is not None
+        assert after is not None
+        assert (after.probabilities != before.probabilities) is after.calibrated
+        assert after.mass == before.mass
+        return after.calibrated
+
+    named = LATE.model_copy(update={"name": "late"})
+    assert [found("shop", LATE), found("shop", named)] == [True, True]
+    assert not any((found("bank", LATE), found("shop", other), found("shop", LATE, "echo/v2")))
+    ledger.of(Calibrations).replace("shop", "echo", mark, {digest_of(LATE): (None, 3)})
+    assert not found("shop", LATE)
+
+
+def test_calibrating_from_a_shell(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_echo_model(tmp_path)
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_LEDGER", str(ledger.engine.url))
+    question = LATE.model_dump(mode="json")
+    data = tmp_path / "rows.jsonl"
+    lines = [{"input": f"parcel {number}", "question": question, "answer": number % 3 > 0} for number in range(OWN)]
+    data.write_text("\n".join(map(json.dumps, lines)))
+    assert run(["decisions", "calibrate", str(data), "--model", "echo", "--tenant", "shop", "--json"]) == 0
+    (said,) = json.loads(capsys.readouterr().out)["questions"]
+    assert (said["labels"], said["instructions"]) == (OWN, LATE.instructions)
+    assert said["before"]["low"] <= said["before"]["value"] <= said["before"]["high"]
+    written = json.loads(json.dumps(lines[0])) | {"answer": "perhaps"}
+    data.write_text(json.dumps(written))
+    assert run(["decisions", "calibrate", str(data), "--model", "echo"]) != 0
+    assert "line 1" in capsys.readouterr().err

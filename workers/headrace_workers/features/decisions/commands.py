@@ -1,0 +1,162 @@
+"""`headrace decisions`: calibrate the probabilities that a model gives to answers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from headrace_producers.settings import ProducerSettings
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.options import OneJsonOption, tenant_meant
+from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.runtime.settings import home_of
+
+if TYPE_CHECKING:
+    from headrace_workers.features.decisions.calibration import Calibrated, CalibrationError, Row
+    from headrace_workers.features.decisions.prompts import Question
+    from headrace_workers.features.generation.generator import Generator
+
+_MOST_ROWS: Final = 100_000
+_AT_ONCE: Final = 64
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    group = typer.Typer(help="Calibrate decisions.", no_args_is_help=True)
+    group.command("calibrate")(calibrate)
+    group.callback()(lambda: None)  # else a group of one command would be the command
+    app.add_typer(group, name="decisions")
+
+
+def calibrate(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="JSON lines: input, question, answer")],
+    model: Annotated[str | None, typer.Option("--model", help="by default HEADRACE_MODEL")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="whose decisions are calibrated")] = None,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Fit a temperature to each question, and write it to the ledger for the workers of the model.
+
+    A line is `{"input": …, "question": {"type": "predicate", …}, "answer": true}`: the question as jobs ask it, and
+    its right answer (true or false, the value of a choice, the label of a level). A question with 100 lines gets a
+    temperature of its own, one with 50 that of all lines; with fewer, its answers stay `calibrated: false`. The errors
+    are measured on lines that the temperature was not fitted on. Another model or another version of headrace voids it.
+
+    Example: `headrace decisions calibrate labelled.jsonl --model smollm2-135m-instruct`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.decisions.calibration import calibrate as fitted
+    from headrace_workers.features.decisions.temperatures import Calibrations, digest_of, fingerprint
+    from headrace_workers.features.generation.engines.load_generator import load_generator
+    from headrace_workers.features.generation.models.registry import Registry
+
+    alias, owner, home = model or ProducerSettings.from_env().model, tenant_meant(tenant), home_of()
+    lines = _read(data)
+    store = need_ledger().of(Calibrations)
+    generator = load_generator(home, alias, needs_logprobs=True)
+    with console().status(f"asking {alias}"):
+        rows, refused = _asked(generator, lines)
+    found = fitted(rows)
+    mark = fingerprint(Registry(home).version(alias), generator.quantization)
+    store.replace(owner, alias, mark, {digest: (each.temperature, each.labels) for digest, each in found.items()})
+    questions = {digest_of(question): question for _, question, _ in lines}
+    if as_json:
+        put_json({"model": alias, "tenant": owner, "refused": refused,
+                  "questions": [_document(questions[digest], each) for digest, each in found.items()]})  # fmt: skip
+        return
+    cells = [_cells(questions[digest], each) for digest, each in found.items()]
+    columns = ("question", "lines", "temperature", "error before", "error after")
+    console(data=True).print(table(None, columns, cells, right=("lines", "temperature")))
+    say(f"{alias}: {sum(map(len, rows.values()))} lines were answered, {refused} were refused for too little mass")
+
+
+_Line = tuple[str, "Question", int]
+
+
+def _read(data: Path) -> list[_Line]:
+    """Return input, question and the place of the right label of each line. ConfigurationError names a wrong line."""
+    import json
+
+    from pydantic import TypeAdapter, ValidationError
+
+    from headrace_schemas.decision import Question
+    from headrace_schemas.limits import NonEmptyText
+
+    questions: TypeAdapter[Any] = TypeAdapter(Question)
+    texts: TypeAdapter[str] = TypeAdapter(NonEmptyText)
+    lines: list[_Line] = []
+    try:
+        with data.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                if number > _MOST_ROWS:
+                    raise ConfigurationError(f"{data} has more than {_MOST_ROWS:,} lines: leave some out")
+                try:
+                    row = json.loads(line)
+                    question = questions.validate_python(row["question"])
+                    lines.append((texts.validate_python(row["input"]), question, _place(question, row["answer"])))
+                except (ValidationError, ValueError, KeyError, TypeError, RecursionError) as error:
+                    raise ConfigurationError(
+                        f"{data}, line {number}: give input, question and answer, the answer one of the question's "
+                        f"({type(error).__name__})"
+                    ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{data} cannot be read: {error}") from error
+    if not lines:
+        raise ConfigurationError(f"{data} has no lines")
+    return lines
+
+
+def _place(question: "Question", answer: Any) -> int:
+    """Return the place of an answer among a question's labels. ValueError if it is none of them."""
+    from headrace_schemas.decision import Choice, Predicate
+
+    match question:
+        case Predicate():
+            if not isinstance(answer, bool):
+                raise ValueError("a predicate is true or false")
+            return 0 if answer else 1
+        case Choice():
+            values = [(type(choice.value), choice.value) for choice in question.choices]
+            return values.index((type(answer), answer))
+    return [level.label for level in question.levels].index(answer)
+
+
+def _asked(generator: "Generator", lines: list[_Line]) -> "tuple[dict[str, list[Row]], int]":
+    """Return the rows of each question by its digest, and how many the model did not answer."""
+    from headrace_schemas import HeadraceError, Message
+    from headrace_workers.features.decisions.calibration import Row
+    from headrace_workers.features.decisions.deciding import DecisionRequest, decide_all
+    from headrace_workers.features.decisions.temperatures import digest_of
+
+    rows: dict[str, list[Row]] = {digest_of(question): [] for _, question, _ in lines}
+    refused = 0
+    for start in range(0, len(lines), _AT_ONCE):
+        part = lines[start : start + _AT_ONCE]
+        asked = [DecisionRequest((Message(role="user", content=text),), (question,)) for text, question, _ in part]
+        for (_, question, place), decided in zip(part, decide_all(generator, asked), strict=True):
+            if isinstance(decided, HeadraceError):
+                raise decided
+            if (scores := decided.answers[0]) is None:
+                refused += 1
+            else:
+                rows[digest_of(question)].append(Row(scores.probabilities, place))
+    return rows, refused
+
+
+def _document(question: "Question", found: "Calibrated") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"name": question.name, "instructions": question.instructions, **asdict(found)}
+
+
+def _cells(question: "Question", found: "Calibrated") -> tuple[str, str, str, str, str]:
+    temperature = "–" if found.temperature is None else f"{found.temperature:.2f}"
+    if found.shared:
+        temperature += " (of the model)"
+    name = question.name or question.instructions[:40]
+    return name, f"{found.labels}", temperature, _error(found.before), _error(found.after)
+
+
+def _error(error: "CalibrationError | None") -> str:
+    return "–" if error is None else f"{error.value:.3f} ({error.low:.3f} to {error.high:.3f})"
