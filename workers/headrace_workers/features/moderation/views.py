@@ -100,13 +100,15 @@ def _held(row: Any) -> dict[str, Any]:
 
 def _texts(row: Any) -> tuple[str | None, str | None]:
     """Return the question, and the text that is held: an answer, or the text of a moderation job."""
-    from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
+    from headrace_schemas import DecisionJob, EvaluationJob, GenerationJob, Moderated, Output
     from headrace_schemas.codec import decode_job, decode_value
     from headrace_workers.features.moderation.step import text_of
 
     job = decode_job(row.kind, row.payload)
     event = None if row.event is None else decode_value(row.event_type, row.event)
     question = job.question if isinstance(job, GenerationJob) else job.input if isinstance(job, EvaluationJob) else None
+    if isinstance(job, DecisionJob):
+        return None, "\n\n".join(turn.content for turn in job.conversation)
     if isinstance(event, Output):
         return question, text_of(event.answer)
     if isinstance(event, Moderated):

@@ -5,7 +5,17 @@ from typing import ClassVar, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from headrace_schemas import Answer, EvaluationJob, GenerationJob, Message, Moderated, ModerationVerdict, Output, Result
+from headrace_schemas import (
+    Answer,
+    DecisionJob,
+    EvaluationJob,
+    GenerationJob,
+    Message,
+    Moderated,
+    ModerationVerdict,
+    Output,
+    Result,
+)
 from headrace_schemas.application import ApplicationVersion
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.criteria import Pairwise, Rubric
@@ -125,7 +135,7 @@ def shown(content: ItemContent, stage: str | None, *, blind: bool) -> Shown:
 
 def _turns(job: AnyJob) -> tuple[Message, ...]:
     match job:
-        case GenerationJob():
+        case GenerationJob() | DecisionJob():
             return job.conversation
         case EvaluationJob():
             return (Message(role="user", content=job.input),)

@@ -102,9 +102,9 @@ def _head(end: End, job_id: str) -> dict[str, Any]:
                 "id": job_id, "tenant": end.tenant, "status": end.status, "kind": end.kind,
                 "idempotency_key": end.idempotency_key, "metadata": end.metadata or None,
                 "accepted_at": end.accepted_at.isoformat(), "total_ms": end.total_ms,
-                **({} if end.answer is None else {
-                    "model": end.answer.model, "finish_reason": end.answer.finish_reason,
-                    "usage": end.answer.usage.model_dump(exclude_none=True),
+                **({} if (made := end.answer or end.decisions) is None else {
+                    "model": made.model, "finish_reason": end.answer.finish_reason if end.answer else None,
+                    "usage": made.usage.model_dump(exclude_none=True),
                 }),
                 "moderation": end.moderation.action if end.moderation else None,
             })  # fmt: skip

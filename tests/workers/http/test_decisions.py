@@ -1,0 +1,105 @@
+"""Decisions, asked for by OpenAI's own client, over HTTP and in batches."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from tests.services.eventually import eventually
+from tests.workers.http.openai_client import openai_of
+from tests.workers.http.served import Gateway
+
+QUESTIONS: list[Any] = [
+    {"type": "predicate", "name": "urgent", "instructions": "Is it urgent?"},
+    {"type": "choice", "instructions": "Which?", "choices": [{"value": "true"}, {"value": True}, {"value": "x"}]},
+    {"type": "score", "instructions": "How angry?", "levels": [{"label": "calm"}, {"label": "mad"}]},
+]
+ASKED: dict[str, Any] = {"model": "echo", "input": "The flour is late.", "questions": QUESTIONS}
+
+
+@pytest.fixture(scope="module")
+def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
+    with openai_of(gateway) as found:
+        yield found
+
+
+def sum_of(answer: Any) -> float:
+    return float(sum(each.probability for each in answer.probabilities))
+
+
+def test_every_type_of_question_is_answered(client: openai.OpenAI) -> None:
+    found = client.decisions.create(**ASKED)
+    predicate, choice, score = found.answers
+    assert predicate.type == "predicate"
+    assert (predicate.name, 0 <= predicate.probability <= 1) == ("urgent", True)
+    assert choice.type == "choice"
+    assert [repr(each.value) for each in choice.probabilities] == ["'true'", "True", "'x'"]
+    assert score.type == "score"
+    assert 0 <= score.score <= 1
+    assert (sum_of(choice), sum_of(score)) == (pytest.approx(1, abs=1e-4), pytest.approx(1, abs=1e-4))
+    assert found.usage.total_tokens == found.usage.input_tokens + found.usage.output_tokens > 0
+    assert found.model == "echo"
+    own: Any = predicate.model_extra
+    assert own["headrace"].keys() == {"mass", "calibrated", "stated"}
+    receipt: Any = found.model_extra
+    assert [stage["stage"] for stage in receipt["headrace"]["stages"]] == ["decide"]
+
+
+def test_four_hundred_questions_are_answered_and_one_more_is_refused(client: openai.OpenAI) -> None:
+    many = [{**QUESTIONS[0], "name": f"q{place}"} for place in range(401)]
+    found = client.decisions.create(**{**ASKED, "questions": many[:400]})
+    assert [each.name for each in found.answers] == [each["name"] for each in many[:400]]
+    with pytest.raises(openai.BadRequestError, match="at most 400 questions, not 401") as caught:
+        client.decisions.create(**{**ASKED, "questions": many})
+    assert (caught.value.param, caught.value.code) == ("questions", "invalid_value")
+
+
+def test_an_input_is_moderated_where_the_request_asks_for_it(client: openai.OpenAI) -> None:
+    found = client.decisions.create(
+        **{**ASKED, "input": "Write to ann@headrace.io."}, extra_body={"headrace": {"screen": True}}
+    )
+    receipt: Any = found.model_extra
+    assert [stage["stage"] for stage in receipt["headrace"]["stages"]] == ["screen", "decide"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "param"),
+    [
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "https://a.example/b.png"}]}]},
+         openai.BadRequestError, "input[0].content[0].type"),
+        ({"model": "no-such"}, openai.NotFoundError, "model"),
+        ({"extra_body": {"surprise": 1}}, openai.BadRequestError, "surprise"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_is_named(client: openai.OpenAI, changes: Any, error: Any, param: str) -> None:
+    with pytest.raises(error) as caught:
+        client.decisions.create(**{**ASKED, **changes})
+    assert caught.value.param == param
+
+
+def test_a_job_of_the_kind_is_taken_and_stays_with_its_tenant(gateway: Gateway) -> None:
+    with gateway.client() as api, gateway.client(gateway.key("other")) as other:
+        sent = api.post("/v1/jobs", json={"kind": "decision", **ASKED}).json()
+        job = api.get(f"/v1/jobs/{sent['id']}", params={"wait": 60}).json()
+        assert other.get(f"/v1/jobs/{sent['id']}").status_code == 404
+    assert (job["state"], job["kind"]) == ("done", "decision")
+    assert [each["type"] for each in job["end"]["decisions"]["answers"]] == ["predicate", "choice", "score"]
+
+
+def test_a_line_of_a_batch_may_ask_for_decisions(client: openai.OpenAI) -> None:
+    bodies: list[Any] = [ASKED, ASKED, {"model": "echo"}]
+    lines = [
+        {"custom_id": f"k{place}", "method": "POST", "url": "/v1/decisions", "body": body}
+        for place, body in enumerate(bodies)
+    ]
+    content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    file = client.files.create(file=("a.jsonl", content), purpose="batch")
+    endpoint: Any = "/v1/decisions"
+    made = client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
+    ended = eventually(lambda: (b := client.batches.retrieve(made.id)).status == "completed" and b)
+    assert (ended.request_counts.completed, ended.request_counts.failed) == (2, 1)
+    assert ended.usage.total_tokens > 0
+    told = [json.loads(line) for line in client.files.content(ended.output_file_id).text.splitlines()]
+    answers = [line["response"]["body"]["answers"] for line in told]
+    assert [[each["type"] for each in some] for some in answers] == [["predicate", "choice", "score"]] * 2
