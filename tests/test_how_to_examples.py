@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_schemas import DecisionJob, EvaluationJob, GenerationJob
 from headrace_schemas.review import Review
 from headrace_workers.cli.jobfile import Defaults, parse_job
 from headrace_workers.features.evals.plan import Plan, read_dataset
@@ -19,6 +19,7 @@ HOW_TO = {
     for name in (
         "add-a-knowledge-base",
         "compare-two-prompts",
+        "decide",
         "judge-answers",
         "prepare-training-data",
         "review-answers",
@@ -41,12 +42,12 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.mark.parametrize(("name", "line"), JOBS, ids=[f"{name}-{number}" for number, (name, _) in enumerate(JOBS)])
 def test_each_job_is_a_job(name: str, line: str) -> None:
-    assert isinstance(parse_job(line.encode(), Defaults(model="echo")), GenerationJob | EvaluationJob)
+    assert isinstance(parse_job(line.encode(), Defaults(model="echo")), GenerationJob | EvaluationJob | DecisionJob)
 
 
 def test_jobs_were_found() -> None:
     """Each of these pages shows a job, so that the test above sees them."""
-    assert {name for name, _ in JOBS} == {"judge-answers", "review-answers", "set-a-moderation-policy"}
+    assert {name for name, _ in JOBS} == {"decide", "judge-answers", "review-answers", "set-a-moderation-policy"}
 
 
 def test_the_policy_can_be_copied(tmp_path: Path) -> None:
