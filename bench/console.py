@@ -113,7 +113,7 @@ def _looks() -> Mapping[str, _Look]:
         return _Look(f"jobs/?{urlencode(fields)}", visitor)
 
     return {
-        "Now": _Look("now/", pause=LIFETIME + 0.05),  # most of them read the ledger
+        "Now": _Look("now/", pause=2 * LIFETIME),  # so that many of them read the ledger
         "Now, for one of many viewers": _Look("now/part"),
         "Jobs": jobs(),
         **{f"Jobs, {state}": jobs(state=state) for state in ("unfinished", "ended", "done", "dead", "cancelled")},
