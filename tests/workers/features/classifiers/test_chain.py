@@ -60,7 +60,7 @@ def scores(*probabilities: float) -> Decided:
 def test_a_job_that_its_classifier_is_sure_of_goes_no_further(ledger: Ledger, tmp_path: Path) -> None:
     make(tmp_path, "echo")
     (job_id,) = take_in(ledger, [asking("invoice refund charge")])
-    run(ledger, monitored(load_generator(tmp_path, "echo"), ModelHealth(ledger, "echo")))
+    run(ledger, monitored(load_generator(tmp_path, "echo"), ModelHealth(ledger, "echo")).urgent)
     found = decisions_of(ledger, job_id)
     assert (found.model, found.answers[0].type, found.answers[0].calibrated) == ("echo", "choice", True)
     assert getattr(found.answers[0], "choice") == "billing"  # noqa: B009 - one of several kinds of answers
@@ -98,7 +98,7 @@ def test_a_classifier_whose_breaker_is_open_is_not_asked(ledger: Ledger, tmp_pat
     open_now(ledger)
     classifier = monitored(load_generator(tmp_path, "echo"), ModelHealth(ledger, "echo"))
     (job_id,) = take_in(ledger, [asking("invoice refund charge", model="echo")])
-    run(ledger, classifier.urgent)
+    run(ledger, classifier)
     (row,) = [row for row in ledger.read(JOBS.select()) if row.id == job_id]
     assert row.terminal is None
 

@@ -95,26 +95,34 @@ def test_it_answers_with_calibrated_probabilities_in_the_order_of_the_choices(ho
     assert (one.prompt_tokens, one.completion_tokens) == (3, 0)
 
 
+SURE = "invoice refund charge"
+TRAINED_FOR = "it was trained for the question kind alone"
 UNREAD = {
-    "another question": asking("invoice refund", question("urgency")),
-    "a question without a name": asking("invoice refund", question(None)),
-    "other choices": asking("invoice refund", question(choices=("billing", "broken"))),
-    "one choice more": asking("invoice refund", question(choices=(*WORDS, "other"))),
-    "two questions": asking("invoice refund", question(), question("urgency")),
-    "a predicate": asking("invoice refund", Predicate(type="predicate", name="kind", instructions="Is it?")),
-    "a conversation": replace(
-        asking(""), messages=(Message(role="user", content="invoice"), Message(role="assistant", content="refund"))
+    "another question": (asking(SURE, question("urgency")), TRAINED_FOR),
+    "a question without a name": (asking(SURE, question(None)), TRAINED_FOR),
+    "other choices": (asking(SURE, question(choices=("billing", "broken"))), TRAINED_FOR),
+    "one choice more": (asking(SURE, question(choices=(*WORDS, "other"))), TRAINED_FOR),
+    "two questions": (asking(SURE, question(), question("urgency")), TRAINED_FOR),
+    "a predicate": (asking(SURE, Predicate(type="predicate", name="kind", instructions="Is it?")), TRAINED_FOR),
+    "a conversation": (
+        replace(asking(""), messages=(Message(role="user", content=SURE), Message(role="assistant", content="What?"))),
+        "it reads an input, and no conversation",
     ),
-    "too long an input": asking("invoice " * 257),
-    "an input like no other": asking("zebra quartz umbrella"),
-}
+    "a turn of somebody else": (
+        replace(asking(""), messages=(Message(role="system", content=SURE),)), "it reads an input, and no conversation",
+    ),
+    "too long an input": (asking(f"{SURE} " * 86), "the input has 258 tokens, and it reads 256"),
+    "an input like no other": (asking("zebra quartz umbrella"), "it is not sure: 0."),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", UNREAD)
 def test_it_abstains_from_all_that_it_was_not_trained_for(home: Path, what: str) -> None:
-    sure, found = answered(home, asking("invoice refund charge"), UNREAD[what])
+    request, words = UNREAD[what]
+    sure, found = answered(home, asking(SURE), request)
     assert isinstance(sure, Decided)
     assert isinstance(found, Abstained)
+    assert str(found).startswith(words)
 
 
 def test_it_abstains_below_its_threshold(tmp_path: Path) -> None:

@@ -97,6 +97,12 @@ def test_a_text_that_is_like_no_row_is_not_answered(tmp_path: Path) -> None:
     assert found.rule.served(found.head.logits(vectors_of(data, EMBEDDER))).mean() < 0.1
 
 
+def test_a_class_that_wins_with_a_low_logit_is_not_answered() -> None:
+    """A text far from all rows may still be much nearer to one class than to the others."""
+    logits = np.array([[0.2, -9.0, -9.0], [6.0, -3.0, -3.0]], np.float32)
+    assert Rule(0.9, 2.0, 3).served(logits).tolist() == [False, True]
+
+
 def test_true_and_the_text_true_are_different_labels(tmp_path: Path) -> None:
     rows = texts(30, words={True: ["a", "b", "c"], "true": ["d", "e", "f"], False: ["g", "h", "i"]})
     assert read_data(write(tmp_path / "labels.jsonl", rows), EMBEDDER, 0).classes == (False, True, "true")

@@ -25,8 +25,7 @@ _EPOCHS: Final = 30
 _LEAST_STEPS, _MOST_STEPS = 600, 3_000
 _RATE: Final = 0.1
 _AT_ONCE: Final = 4_096  # rows whose probabilities are computed together
-_MOST_HEADER: Final = 100_000  # bytes
-_MOST_BYTES: Final = 64_000_000
+_MOST_BYTES: Final = 64_000_000  # of a file
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,6 @@ def read_head(path: Path) -> Head:
             raise broken_model(f"{path} has more than {_MOST_BYTES:,} bytes")
         data = path.read_bytes()
         (length,) = struct.unpack_from("<Q", data)
-        if length > _MOST_HEADER:
-            raise ValueError(f"its header has {length} bytes")
         header = json.loads(data[8 : 8 + length])
         weights, bias = (_array(header[name], data, 8 + length) for name in ("weights", "bias"))
     except ConfigurationError:
