@@ -10,7 +10,7 @@ import numpy as np
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_workers.features.classifiers.card import Card
-from headrace_workers.features.classifiers.head import Head, softmax
+from headrace_workers.features.classifiers.head import Floats, Head, softmax
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, QuestionScores
 from headrace_workers.features.generation.generator import Abstained, Completion, GivenUp, NoProbabilities, Request
 from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
@@ -75,13 +75,13 @@ class ClassifierGenerator:
     def _tokens(self, request: DecisionRequest) -> int:
         return self._embedder.count_tokens(request.messages[0].content) + self._embedder.added_tokens
 
-    def _answer(self, request: DecisionRequest, row: np.ndarray) -> Decided:  # type: ignore[type-arg]
+    def _answer(self, request: DecisionRequest, row: Floats) -> Decided:
         places = self._card.places(request.questions[0]) or []
         mass = float(row[places].sum(dtype=np.float64))
         probabilities = tuple(float(row[place]) / mass for place in places)
         scores = QuestionScores(probabilities, mass if self._card.none else None, calibrated=self._card.calibrated)
         return Decided((scores,), self._tokens(request), 0)
 
-    def _unsure(self, request: DecisionRequest, row: np.ndarray) -> Abstained:  # type: ignore[type-arg]
+    def _unsure(self, request: DecisionRequest, row: Floats) -> Abstained:
         what = "none of the choices fits" if int(row.argmax()) >= len(self._card.labels) else "it is not sure"
         return Abstained(f"{what}: {row.max():.2f}", prompt_tokens=self._tokens(request))
