@@ -10,9 +10,20 @@ from tests.workers.features.webhooks.office import ALL, ORIGINS, Office
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import evaluation, generation
 
-from headrace_schemas import Answer, Category, DeadLetter, JobCancelled, JobHeld, ModerationVerdict, Result, Usage
+from headrace_schemas import (
+    Answer,
+    Category,
+    DeadLetter,
+    Decisions,
+    JobCancelled,
+    JobHeld,
+    ModerationVerdict,
+    Result,
+    Usage,
+)
 from headrace_schemas.callback import JOB_ENDS, Callback
 from headrace_schemas.codec import encode_value
+from headrace_schemas.decision import PredicateAnswer
 from headrace_schemas.tool import ToolCall
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.outbox import outgoing
@@ -71,6 +82,17 @@ def test_that_a_job_is_held_is_told_with_the_reason():
     body, _ = said(HELD)
     assert body["data"] == {"id": JOB, "tenant": "t", "status": "held", "stage": "moderate", "reason": "hate (1 x)",
                             "needs_person": True, "link": f"/v1/jobs/{JOB}"}  # fmt: skip
+
+
+def test_a_decision_is_told_with_its_model_and_tokens_and_without_its_answers():
+    made = Decisions(
+        model="d", quantization="int8", usage=Usage(prompt_tokens=5, completion_tokens=1),
+        answers=(PredicateAnswer(type="predicate", probability=0.5),),
+    )  # fmt: skip
+    body, _ = said(result(kind="decision", answer=None, decisions=made, moderation=None))
+    data = body["data"]
+    assert (data["model"], data["usage"]) == ("d", {"prompt_tokens": 5, "completion_tokens": 1})
+    assert not {"finish_reason", "decisions", "receipt"} & data.keys()
 
 
 def test_a_result_is_told_without_its_text():
