@@ -131,7 +131,8 @@ _WALKS: Final[Mapping[Kind, _Walk]] = {
 def _select(connection: Connection, wanted: AsideFilter, after: Place | None, edge: int | None) -> Select[Any]:
     """Return the query for place and id of what fits."""
     walk = _WALKS[wanted.kind]
-    every: Select[Any] = select(walk.at.label("at"), walk.id.label("id")).where(walk.where)
+    place = [walk.at.label("at"), walk.id.label("id")]
+    every = select(*place).where(walk.where)
     query = walk.up_to(walk.behind(every, after), edge)
     row = STEPS.c if wanted.kind == "held" else DEAD_LETTERS.c
     if wanted.kind == "held":
