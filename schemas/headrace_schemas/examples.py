@@ -164,7 +164,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
     DecisionJob(
         tenant=_TENANT,
         idempotency_key="triage-4711",
-        model=(_MODEL, "larger-model"),
+        model=_MODEL,
         input="The flour has not arrived, and the bakery opens at five!",
         questions=(
             Predicate(type="predicate", name="urgent", instructions="Is it urgent?"),

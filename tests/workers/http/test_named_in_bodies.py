@@ -120,10 +120,10 @@ anchor application arguments attempts attributes background bytes cache choices 
 content context criteria criterion data data_source_config days deadline delivered description differs dimensions
 dry_run encoding_format event_type event_types events expires_after expires_after[anchor] expires_after[seconds] file
 fallback_on_refusal filename filters grammar guidance high hints id idempotency_key ignore_case in_prompt instructions
-json_schema keep_old_secret_active_for_24_hours key kind knowledge_filter labels lane language low max_age
+json_schema keep_old_secret_active_for_24_hours key kind knowledge_filter labels lane language levels low max_age
 max_completion_tokens max_num_results max_output_tokens max_tokens max_words md5 messages metadata mime_type
 min_quality min_words model name other output output_expires_after parallel_tool_calls parameters passing pattern
-priority prompt purpose
+priority prompt purpose questions
 query question ranker ranking_options reason reference response response_format rewrite_query role safety_identifier
 sampling scale repetition_penalty score_threshold screen seconds seed service_tier share show signature since stop
 store stream stream_options temperature template tenant testing_criteria text then tool_call_id tool_calls tool_choice
@@ -178,6 +178,9 @@ ASKED: Final[dict[tuple[str, str], tuple[Make, Body]]] = {
     ),
     ("/v1/embeddings", "headrace.callback"): (an_endpoint, by_callback({"model": "hash", "input": "x"})),
     ("/v1/moderations", "headrace.callback"): (an_endpoint, by_callback({"input": "x"})),
+    ("/v1/decisions", "headrace.callback"): (
+        an_endpoint, by_callback({**TURN, "questions": [{"type": "predicate", "instructions": "x"}]}),
+    ),
     ("/v1/batches", "input_file_id"): (a_file, in_a_batch),
     ("/v1/batches", "headrace.callback"): (
         an_endpoint, lambda name: {**in_a_batch("file-1"), "headrace": {"callback": {"endpoint": name}}},
@@ -200,7 +203,8 @@ OWN: Final = {
     ("/v1/uploads/{upload_id}/complete", "part_ids"),
 }  # fmt: skip
 # Of those names, fields that hold text or a vector's input here, and no item of a response.
-NOT_HERE: Final = {(path, "input") for path in ("/v1/jobs", "/v1/evaluations", "/v1/embeddings", "/v1/moderations")} | {
+NOT_HERE: Final = {
+    *((f"/v1/{name}", "input") for name in ("jobs", "evaluations", "embeddings", "moderations", "decisions")),
     ("/v1/batches", "endpoint"),  # the URL of its lines
     ("/v1/jobs", "tools"), ("/v1/chat/completions", "tools"),  # functions alone
 }  # fmt: skip
