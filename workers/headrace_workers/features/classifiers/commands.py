@@ -149,7 +149,7 @@ def evaluate(
 ) -> None:
     """Measure a classifier: the share that it answers, and at which agreement, with exact intervals at 95 %.
 
-    `headrace spend` shows what the jobs of a model cost. With --cost, it shows the cost of 1,000 jobs before and after.
+    `headrace cost` shows what the jobs of a model cost. With --cost, it shows the cost of 1,000 jobs before and after.
 
     Example: `headrace classifier evaluate urgent --data test.jsonl --cost 0.40`
     """
