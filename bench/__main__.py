@@ -45,6 +45,7 @@ NAMES = (
     "pii",
     "rules",
     "judge",
+    "decisions",
     "structured",
     "fidelity",
     "remote",

@@ -62,7 +62,7 @@ def test_the_probabilities_of_labels_sum_to_one_and_their_mass_is_kept() -> None
     (found,) = decide_all(model, [DecisionRequest(INPUT, (LATE, choice("a", "b")), "shop", at_most=2.0)])
     scores = QuestionScores((pytest.approx(0.75), pytest.approx(0.25)), pytest.approx(0.4))  # type: ignore[arg-type]
     assert found == Decided((scores, scores), 10, 4)
-    assert {(each.tenant, each.at_most, each.whole) for each in model.asked} == {("shop", 2.0, True)}
+    assert {(each.tenant, each.at_most, each.whole) for each in model.asked} == {("shop", 2.0, False)}
     assert [each.labels for each in model.asked] == [("Yes", "No"), ("a", "b")]
 
 
@@ -90,6 +90,12 @@ def test_a_boolean_and_its_name_are_different_labels() -> None:
         "true", '"true"', "no", '" no"', '"\\"true\\""',
     )  # fmt: skip
     assert labels_of(choice("true", "True", "false")) == ("true", "True", "false")
+
+
+def test_labels_are_read_to_their_end_only_where_one_begins_with_another() -> None:
+    """The end of the turn costs a row for each label."""
+    asked = (("a", "b"), ("a", "ab"), ("in", "b", "i", "c"), ("A", "a"))
+    assert [ask(INPUT, choice(*labels)).whole for labels in asked] == [False, True, True, False]
 
 
 def test_an_input_is_data_and_the_labels_are_shown_with_their_meaning() -> None:

@@ -97,7 +97,7 @@ def decide_all(
     if isinstance(generator, Decides):
         return generator.decide(requests)
     asked = [
-        LabelRequest(prompt.messages, prompt.labels, request.tenant, True, request.given_up, request.at_most)
+        LabelRequest(prompt.messages, prompt.labels, request.tenant, prompt.whole, request.given_up, request.at_most)
         for request in requests
         for prompt in (ask(request.messages, question) for question in request.questions)
     ]

@@ -4,6 +4,7 @@ import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from headrace_schemas import Message
@@ -28,6 +29,12 @@ class Asked:
 
     messages: tuple[Message, ...]
     labels: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """True if a label has to be read to its end, for another one begins with it."""
+        ordered = sorted(self.labels)  # one that begins with another one stands behind it, and behind the nearest such
+        return any(other.startswith(one) for one, other in pairwise(ordered))
 
 
 def labels_of(question: Question) -> tuple[str, ...]:
