@@ -240,6 +240,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "max_wait",
             "auditing",
             "webhooks",
+            "temperatures",
             "sender",
             "sealer",
         )
@@ -251,7 +252,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
             "max_wait", "auditing", "claim_verifier",
         ],
-        "generate": ["cancelled", "generator", "shown"], "judge": [],
+        "generate": ["cancelled", "temperatures", "generator", "shown"], "judge": [],
         "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],
         "deliver": ["webhooks", "sender", "sealer"],
     }[role]  # fmt: skip
