@@ -131,7 +131,7 @@ _WALKS: Final[Mapping[Kind, _Walk]] = {
 def _select(connection: Connection, wanted: AsideFilter, after: Place | None, edge: int | None) -> Select[Any]:
     """Return the query for place and id of what fits."""
     walk = _WALKS[wanted.kind]
-    place = [walk.at.label("at"), walk.id.label("id")]
+    place: list[ColumnElement[Any]] = [walk.at.label("at"), walk.id.label("id")]
     every = select(*place).where(walk.where)
     query = walk.up_to(walk.behind(every, after), edge)
     row = STEPS.c if wanted.kind == "held" else DEAD_LETTERS.c
