@@ -31,7 +31,7 @@ JOBS = [
     (name, line)
     for name, page in HOW_TO.items()
     for line in re.findall(r"^    (?:echo ')?(\{\"(?:prompt|input)\".*\})(?:'.*)?$", page, re.MULTILINE)
-    if name != "prepare-training-data"
+    if name != "prepare-training-data" and '"answer":' not in line
 ]
 
 

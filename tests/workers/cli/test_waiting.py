@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import pytest
 from tests.workers.cli.conftest import NOW, dead, job_id, result
 
 from headrace_producers import Received
@@ -55,9 +56,9 @@ class World:
         if self.away:
             raise Unavailable("away")
 
-    def waiting(self, *, ledger: bool = True) -> Waiting:
+    def waiting(self, *, ledger: bool = True, taken=()) -> Waiting:
         jobs = self if ledger else None
-        return Waiting(ENTRIES, resend=self.resend, monotonic=lambda: self.time, jobs=jobs, look=self.look)
+        return Waiting(ENTRIES, resend=self.resend, monotonic=lambda: self.time, jobs=jobs, look=self.look, taken=taken)
 
 
 def test_receipts_of_our_jobs_come_with_their_lines():
@@ -91,6 +92,18 @@ def test_the_end_of_a_job_that_was_sent_before_is_told_at_once():
     told = world.waiting().ends(world, 60.0)
     assert (next(told).line, world.time) == (1, 0.5)
     assert world.looked == []
+
+
+@pytest.mark.parametrize("by_kafka", [False, True])
+def test_the_answer_to_an_earlier_job_under_the_key_is_not_ours(by_kafka):
+    """A bridge that is slow refuses ours after the earlier one's end was found."""
+    world = World()
+    world.known = {job_id(1), job_id(2)}
+    world.coming, world.ends = ([result(1)] if by_kafka else []), {job_id(1): result(1), job_id(2): result(2)}
+    told = world.waiting(taken={job_id(1)}).ends(world, 60.0)
+    assert next(told).line == 2
+    world.refusals = [dead(1, reason="is there with other content")]
+    assert (next(told).line, world.time < 60.0) == (1, True)
 
 
 def test_a_job_that_the_ledger_never_saw_is_sent_again():

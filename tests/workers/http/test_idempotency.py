@@ -13,6 +13,7 @@ KNOW_IT = {
     "/v1/responses": {"model": "echo", "input": "Name three rivers."},
     "/v1/embeddings": {"model": "hash", "input": "Name three rivers."},
     "/v1/moderations": {"input": "Name three rivers."},
+    "/v1/decisions": {"model": "echo", "input": "a", "questions": [{"type": "predicate", "instructions": "b"}]},
     "/v1/batches": {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"},
 }
 

@@ -1,15 +1,15 @@
 """`headrace submit`: publish jobs, and wait for their receipts if asked to."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from headrace_schemas import Result
 from headrace_schemas.codec import encode_value
-from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import JobEntry, JobFile
 from headrace_workers.cli.options import JsonLinesOption
@@ -92,9 +92,14 @@ def _submit(
             if not wait:
                 return _send(jobs_file, entries, publisher, jobs, since, as_json=as_json)
             with ResultReader(settings) as reader:
+                taken = set[str]()
                 for chunk in _chunks(entries):
+                    with suppress(Unavailable):  # Kafka tells the ends, too
+                        taken.update(_taken(jobs_file, chunk, jobs))
                     publisher.send(chunk)
-                return _wait(entries, publisher, jobs, since, reader, timeout=timeout, as_json=as_json, text=text)
+                return _wait(
+                    entries, publisher, jobs, since, reader, taken, timeout=timeout, as_json=as_json, text=text
+                )
         except OutputFailed:
             say(f"{publisher.sent} of {len(entries)} jobs were published before this; they go on")
             raise
@@ -188,6 +193,7 @@ def _wait(
     jobs: "LedgerJobs | None",
     since: int,
     reader: "ResultReader",
+    taken: Collection[str],
     *,
     timeout: float | None,
     as_json: bool,
@@ -199,7 +205,15 @@ def _wait(
     from headrace_workers.cli.waiting import Waiting
 
     look = UnservedWarning(jobs.queues, served_queues, say, redis=redis_address()).look if jobs else None
-    waiting = Waiting(entries, resend=publisher.send, monotonic=time.monotonic, jobs=jobs, since_ms=since, look=look)
+    waiting = Waiting(
+        entries,
+        resend=publisher.send,
+        monotonic=time.monotonic,
+        jobs=jobs,
+        since_ms=since,
+        look=look,
+        taken=taken,
+    )
     say(f"{len(entries)} published, waiting for the receipts" if len(entries) > 1 else entries[0].job_id)
     if jobs is None:
         _warn_if_unread()

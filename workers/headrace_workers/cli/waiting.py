@@ -119,7 +119,8 @@ class Waiting:
     """Jobs that were sent and have not ended.
 
     A job that the ledger does not know after some seconds is sent again as the same event, which is safe. `look` is
-    then called with the ids of the known jobs, so that it can report what delays them.
+    then called with the ids of the known jobs, so that it can report what delays them. Of jobs that are `taken` the
+    ledger has other content under the same key: an answer that comes for these ids is to another request.
     """
 
     def __init__(
@@ -131,7 +132,9 @@ class Waiting:
         jobs: Jobs | None,
         since_ms: int = 0,
         look: Look | None = None,
+        taken: Collection[str] = (),
     ) -> None:
+        self._taken = frozenset(taken)
         self.open = {entry.job_id: entry for entry in entries}
         self._unconfirmed = set(self.open)
         self._resend = resend
@@ -168,7 +171,8 @@ class Waiting:
                 return
             for received in reader.read(timeout=left):
                 receipt = Receipt(received.event)
-                if entry := self._close(receipt.job_id):
+                is_anothers = receipt.answered and receipt.job_id in self._taken
+                if not is_anothers and (entry := self._close(receipt.job_id)):
                     yield replace(receipt, line=entry.line)
                     ask_at = self._monotonic() + _ASK_SECONDS
                 if not self.open:
@@ -187,7 +191,7 @@ class Waiting:
             return found
         try:
             found += self._sort_out(jobs)
-            for receipt in jobs.ended(set(self.open) - self._unconfirmed):
+            for receipt in jobs.ended(set(self.open) - self._unconfirmed - self._taken):
                 if entry := self._close(receipt.job_id):
                     found.append(replace(receipt, line=entry.line))
             if again:

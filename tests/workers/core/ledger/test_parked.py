@@ -299,7 +299,7 @@ def test_a_job_goes_round_again(ledger, begun):
     assert bench.run() == {(job, "mine", 0): "done", (job, "mine", 1): "done", (job, "judge", 1): "done"}
     (row,) = ledger.read(select(JOBS.c.terminal).where(JOBS.c.id == job))
     receipt = decode_value("headrace.result.v1", row.terminal)
-    assert [record.stage for record in receipt.stages] == ["mine", "mine", "judge"]
+    assert [record.stage for record in receipt.stages] == ["mine", "judge"]  # two rounds of a stage are one record
 
 
 def test_what_a_step_writes_is_written_with_it(ledger, begun):

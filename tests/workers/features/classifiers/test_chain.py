@@ -80,9 +80,7 @@ def test_an_abstention_is_neither_an_attempt_nor_a_failure(ledger: Ledger, tmp_p
     assert (found.model, found.attempts) == ("other", ())
     assert found.because is not None
     assert found.because.startswith("other answered in place of echo (abstained: it is not sure: 0.")
-    assert [(record.stage, record.attempt) for record in end_of(ledger, job_id).stages] == [
-        ("decide", 1), ("decide", 1),
-    ]  # fmt: skip
+    assert [(record.stage, record.attempt) for record in end_of(ledger, job_id).stages] == [("decide", 1)]
 
 
 def test_a_chain_that_ends_with_an_abstaining_classifier_answers_with_a_refusal(ledger: Ledger, tmp_path: Path) -> None:

@@ -469,10 +469,15 @@ def test_items_that_are_gone_are_passed_over_and_closed(ledger, reviews):
     assert "forgotten" in row(ledger, forgotten).reason
 
 
-def test_an_item_whose_job_was_deleted_meanwhile_is_gone(ledger, reviews):
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_an_item_whose_job_was_deleted_meanwhile_is_gone(ledger, reviews, is_cancelled):
+    """Also where somebody cancels the job that nobody knows any more: the ledger remembers that."""
     job_id, one = ended(ledger)
     _, lease = given(reviews, ANN)
     write(ledger, delete(JOBS).where(JOBS.c.id == job_id))
+    if is_cancelled:
+        ledger.cancel_all([Cancellation(job_id, "a", "")])
+        assert reviews.item(ANN, one).content is None
     with pytest.raises(Conflict, match="forgotten"):
         reviews.decide(ANN, one, good(lease))
     assert (row(ledger, one).state, labels(ledger)) == ("gone", [])

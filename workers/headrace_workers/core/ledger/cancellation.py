@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, select, update
 
@@ -22,6 +22,7 @@ from headrace_workers.core.tables import CLAIMS, JOBS, LIVE, STEPS
 CancelOutcome = Literal["cancelled", "cancelled_ahead", "already_ended", "not_yours"]
 
 _EVENT_TYPE = "headrace.job.cancelled.v1"
+UNKNOWN: Final = "unknown"  # the kind of a job of which nothing but its cancellation is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def unknown_rows(cancellations: Iterable[Cancellation]) -> dict[str, dict[str, A
     first: dict[str, Cancellation] = {}
     for cancellation in cancellations:
         first.setdefault(cancellation.job_id, cancellation)
-    unknown = {"kind": "unknown", "payload": b""}
+    unknown = {"kind": UNKNOWN, "payload": b""}
     return {job_id: {"id": job_id, "tenant": cancellation.tenant, **unknown} for job_id, cancellation in first.items()}
 
 

@@ -289,7 +289,7 @@ def _conflict(row: Any, content: RecordContent) -> str | None:
     """Return what became of the job that a record differs from; None where the record says the same."""
     if row is None:
         return _OTHER_CONTENT
-    if row.kind == "unknown":
+    if row.kind == cancellation.UNKNOWN:
         return None if row.tenant == content.tenant else "was cancelled by another tenant"
     try:
         before, now = (decode_job(row.kind, value) for value in (row.value, content.value))

@@ -20,6 +20,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.review import HELD, MANUAL, ReviewRule
 from headrace_workers.core.identity import review_item_id
 from headrace_workers.core.ledger.accounting import FinishedJob
+from headrace_workers.core.ledger.cancellation import UNKNOWN
 from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.sql.database import among, bindparam_of, clock, insert, insert_many, many, now_ms, one_of
@@ -349,7 +350,7 @@ def gone_reasons(connection: Connection, item_ids: Collection[str]) -> dict[str,
             items.id, items.stage, items.replays, JOBS.c.state.label("job"), JOBS.c.replays.label("now"),
             STEPS.c.state.label("step"), STEPS.c.ready_at, letter.label("letter"),
         )
-        .join(JOBS, JOBS.c.id == items.job_id, isouter=True)
+        .join(JOBS, (JOBS.c.id == items.job_id) & (JOBS.c.kind != UNKNOWN), isouter=True)
         .join(
             STEPS,
             (STEPS.c.job_id == items.job_id) & (STEPS.c.stage == items.stage) & (STEPS.c.ordinal == items.ordinal),

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, selec
 from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_schemas.review import MAX_PEOPLE, Review, ReviewDecided
 from headrace_workers.core.identity import review_event_id
+from headrace_workers.core.ledger.cancellation import UNKNOWN
 from headrace_workers.core.ledger.job_ends import lock_active
 from headrace_workers.core.ledger.outbox import outgoing, put
 from headrace_workers.core.ledger.recovery import correct_held, release_held, withhold
@@ -271,7 +272,8 @@ def _content(connection: Connection, item: ItemRow) -> ItemContent | None:
     of_step = and_(STEPS.c.job_id == JOBS.c.id, STEPS.c.stage == item.stage, STEPS.c.ordinal == item.ordinal)
     columns = (JOBS.c[name] for name in ItemContent.OF_JOB)
     steps = (STEPS.c[name].label(label) for label, name in ItemContent.OF_STEP.items())
-    query = select(*columns, *steps).outerjoin(STEPS, of_step).where(JOBS.c.id == item.job_id)
+    # A job that was forgotten may have been cancelled since.
+    query = select(*columns, *steps).outerjoin(STEPS, of_step).where(JOBS.c.id == item.job_id, JOBS.c.kind != UNKNOWN)
     row = connection.execute(query).first()
     return None if row is None else ItemContent(**row._mapping)
 

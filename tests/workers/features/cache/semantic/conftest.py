@@ -23,6 +23,7 @@ from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.store.audits import Audits
+from headrace_workers.features.decisions.deciding import uncalibrated
 from headrace_workers.features.generation.attempt import no_job
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.stage import as_it_is
@@ -65,7 +66,7 @@ class Flow:
         needs = {
             "generator": lambda: self.generator, "moderator": lambda: self.moderator, "canaries": lambda: UNMARKED,
             "shown": lambda: as_it_is,
-            "cancelled": lambda: no_job, "health": lambda: None,
+            "cancelled": lambda: no_job, "health": lambda: None, "temperatures": lambda: uncalibrated,
             "cache": lambda: self.cache,
             "screener": lambda: self.screener, "seen_prompts": SeenPrompts, "trusts_system": lambda: no_tenant,
             "retrieval": lambda: self.retrieval, "passage_screener": lambda: lambda: self.screener,

@@ -86,7 +86,8 @@ def test_a_folder_of_the_hub_becomes_a_model(tmp_path: Path) -> None:
         done = convert_from(endpoint, tmp_path / "home")
     assert done.returncode == 0, done.stderr
     card = load_card(tmp_path / "home", "mine")
-    assert (card.source, card.kind) == (f"hub:owner/name@{COMMIT}", "embedder")
+    source, _, digest = card.source.partition("#sha256=")
+    assert (source, len(digest), card.kind) == (f"hub:owner/name@{COMMIT}", 64, "embedder")
 
 
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:

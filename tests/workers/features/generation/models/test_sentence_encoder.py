@@ -106,7 +106,8 @@ def test_it_needs_no_torch_and_makes_an_embedder(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     card = convert(str(write_sentence_folder(tmp_path / "mine")), "mine", tmp_path)
     assert (card.kind, card.engine, card.quantization, card.licence) == ("embedder", "ctranslate2", "int8", "mit")
-    assert (card.source, card.context_length) == ("folder:mine", MAX_TOKENS)
+    source, _, digest = card.source.partition("#sha256=")
+    assert (source, len(digest), card.context_length) == ("folder:mine", 64, MAX_TOKENS)
     assert load_card(tmp_path, "mine") == card
     assert "mine" not in Registry(tmp_path)
 

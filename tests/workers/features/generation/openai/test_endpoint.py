@@ -4,18 +4,20 @@ import pytest
 from tests.workers.features.generation.openai.ends import answered
 
 from headrace_schemas.job import Lane
-from headrace_workers.features.generation.openai import chat, completions, embeddings, moderations, responses
+from headrace_workers.features.generation.openai import chat, completions, decisions, embeddings, moderations, responses
 from headrace_workers.features.generation.openai.endpoint import ENDPOINTS
 from headrace_workers.features.generation.openai.request import RequestContext
 from headrace_workers.http.openai import Refused
 
 ASKER = RequestContext("shop", "k", Lane.INTERACTIVE)
+PREDICATE = {"type": "predicate", "instructions": "It is late."}
 METHODS = {
     "/v1/chat/completions": (chat, {"model": "mill", "messages": [{"role": "user", "content": "a"}]}),
     "/v1/completions": (completions, {"model": "mill", "prompt": "a"}),
     "/v1/responses": (responses, {"model": "mill", "input": "a"}),
     "/v1/embeddings": (embeddings, {"model": "minilm", "input": "a"}),
     "/v1/moderations": (moderations, {"input": "a"}),
+    "/v1/decisions": (decisions, {"model": "mill", "input": "a", "questions": [PREDICATE]}),
 }
 # A value of each parameter that is not what it is anyway.
 OTHER = {
@@ -43,6 +45,7 @@ OTHER = {
     "response_format": {"type": "json_object"},
     "text": {"format": {"type": "json_object"}},
     "headrace": {"priority": 1},
+    "questions": [{**PREDICATE, "name": "late"}],
 }
 # These make sense beside another one only, or are the gateway's to read.
 TOOLS = {

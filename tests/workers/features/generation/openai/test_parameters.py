@@ -59,7 +59,7 @@ def test_what_is_not_known_is_refused_even_as_null(value):
 def test_a_wish_among_the_parameters_is_told_where_it_stands(endpoint):
     with pytest.raises(Refused, match=r'priority is not known here: send it as \{"headrace": \{"priority": …\}\}'):
         ENDPOINTS[endpoint]({"priority": 1}, ASKER)
-    generates = endpoint not in ("/v1/embeddings", "/v1/moderations")
+    generates = endpoint not in ("/v1/embeddings", "/v1/moderations", "/v1/decisions")
     words = r'send it as \{"headrace": \{"top_k": …\}\}' if generates else "leave it out"
     with pytest.raises(Refused, match=f"top_k is not known here: {words}") as caught:
         ENDPOINTS[endpoint]({"top_k": 40}, ASKER)
