@@ -108,6 +108,8 @@ def test_an_input_is_data_and_the_labels_are_shown_with_their_meaning() -> None:
     assert "How urgent is it?" in said
     assert "- low: no harm\n- high\n" in said
     assert prompt.labels == ("low", "high")
+    assert said.endswith("Answer with one of them as it is written before the colon, and nothing else.")
+    assert ask(INPUT, choice("a", "b")).messages[-1].content.endswith("Answer with one of them, and nothing else.")
 
 
 def test_labels_that_a_model_cannot_tell_apart_concern_their_own_request() -> None:

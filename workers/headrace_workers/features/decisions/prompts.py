@@ -70,9 +70,11 @@ def ask(about: Sequence[Message], question: Question) -> Asked:
         )
     else:
         kind = "levels, from the lowest to the highest" if isinstance(question, ScaleQuestion) else "choices"
+        is_described = any(option.description is not None for option in _options(question))
+        where = " as it is written before the colon" if is_described else ""
         words = (
             f"Question: {question.instructions}\nThe {kind}:\n{_listed(question, labels)}\n"
-            "Answer with one of them as it is written before the colon, and nothing else."
+            f"Answer with one of them{where}, and nothing else."
         )
     return Asked(_about(about, words), labels)
 
@@ -87,11 +89,14 @@ def _about(about: Sequence[Message], words: str) -> tuple[Message, ...]:
     return (Message(role="system", content=_INSTRUCTIONS), Message(role="user", content=asked))
 
 
+def _options(question: Choice | ScaleQuestion) -> Sequence[ChoiceOption | Level]:
+    return question.choices if isinstance(question, Choice) else question.levels
+
+
 def _listed(question: Choice | ScaleQuestion, labels: Sequence[str]) -> str:
-    options: Sequence[ChoiceOption | Level] = question.choices if isinstance(question, Choice) else question.levels
     return "\n".join(
         f"- {label}" if option.description is None else f"- {label}: {option.description}"
-        for label, option in zip(labels, options, strict=True)
+        for label, option in zip(labels, _options(question), strict=True)
     )
 
 
