@@ -42,15 +42,21 @@ def _models(home: Path) -> list[str]:
     return [card.alias for card in registry.list_cards(home)]
 
 
+def _children() -> set[psutil.Process]:
+    """Return the children of this process: services of earlier tests are among them."""
+    return set(psutil.Process().children())
+
+
 def test_a_run_that_was_killed_goes_on_and_serves_what_it_trained(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(write_recipe(home, "source", tenant="shop"), home)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     events: list[dict[str, Any]] = []
+    others = _children()
 
     def kill(event: dict[str, Any]) -> None:
         if event["kind"] == "checkpoint" and event["step"] == 7:
-            (child,) = psutil.Process().children()
+            (child,) = _children() - others
             child.kill()
 
     with pytest.raises(Unavailable, match="the process that trains ended with -9"):
@@ -89,9 +95,10 @@ def test_an_interrupted_command_leaves_no_process_and_publishes_nothing(
         if event["kind"] == during:
             raise KeyboardInterrupt
 
+    others = _children()
     with pytest.raises(KeyboardInterrupt):
         tune(plan, home, interrupt)
-    assert psutil.Process().children() == []
+    assert _children() - others == set()
     assert _models(home) == ["tiny"]
     with locked(trained):
         pass
