@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from itertools import pairwise
 from statistics import median
@@ -74,7 +74,10 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         (port,) = free_ports(1)
         origin = f"http://127.0.0.1:{port}"
         env = {"HEADRACE_RATE": "1000000", "HEADRACE_PUBLIC_URL": origin}
-        with deployment(there, home, [ECHO], TWO_WORKERS, gateway=port, **env) as live, _ledger(live.ledger) as ledger:
+        with (
+            deployment(there, home, [ECHO], TWO_WORKERS, gateway=port, **env) as live,
+            closing(Ledger.at(live.ledger)) as ledger,
+        ):
             _fill(ledger, 0, jobs, say)
             cookies = {tenant: _sign_in(port, origin, live.door_key(tenant)) for tenant in ("default", _FEW)}
             say(f"pages over {jobs:,} ended jobs")
@@ -227,15 +230,6 @@ def _open_consoles(port: int, cookie: str, statuses: Counter[int]) -> Iterator[N
             over.set()
         for console in consoles:
             console.result()
-
-
-@contextmanager
-def _ledger(url: str) -> Iterator[Ledger]:
-    ledger = Ledger.at(url)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 # Rows. A job's number says all of it; numbers below 0 are jobs that have not ended.

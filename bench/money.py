@@ -1,7 +1,6 @@
 """Money: what budgets cost the plumbing, in turns within one run, and whether the books balance at the end."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from statistics import median
 
 from bench.deployment import TWO_WORKERS, deployment
@@ -31,7 +30,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
             deployment(there, home, [ECHO], TWO_WORKERS) as live,
             live.producer() as producer,
             Ends(live.kafka) as ends,
-            _ledger(live.ledger) as ledger,
+            closing(Ledger.at(live.ledger)) as ledger,
         ):
             run(producer, ends, list(echo_jobs(min(count, 500))), say)
             spent = receipts = 0
@@ -59,12 +58,3 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
             row("spent and reserved, less what receipts tell", float(spent - receipts), "micro-units", at_most=0.0),
         ],
     )
-
-
-@contextmanager
-def _ledger(url: str) -> Iterator[Ledger]:
-    ledger = Ledger.at(url)
-    try:
-        yield ledger
-    finally:
-        ledger.close()

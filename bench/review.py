@@ -3,9 +3,8 @@
 import json
 import random
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from statistics import median
 from typing import Any, NamedTuple
@@ -66,7 +65,10 @@ class _Work(NamedTuple):
 def _people(there: Services, items: int, people: int, each: int, say: Say) -> list[Row]:
     home = make_home(there.folder, ECHO)
     (port,) = free_ports(1)
-    with deployment(there, home, [], {}, gateway=port, HEADRACE_RATE="1000000") as live, _ledger(live.ledger) as ledger:
+    with (
+        deployment(there, home, [], {}, gateway=port, HEADRACE_RATE="1000000") as live,
+        closing(Ledger.at(live.ledger)) as ledger,
+    ):
         say(f"{items:,} items are written")
         _write_items(ledger, items)
         keys = [_key_of(ledger, f"person {number}") for number in range(people + 1)]
@@ -166,15 +168,6 @@ def _decided(ledger: Ledger) -> int:
         return int(tx.execute(query).scalar_one())
 
 
-@contextmanager
-def _ledger(url: str) -> Iterator[Ledger]:
-    ledger = Ledger.at(url)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-
-
 def _audit(there: Services, count: int, turns: int, say: Say) -> list[Row]:
     """Jobs through two deployments of their own. Both account for jobs a second after their end, so that most of the
     draws are made while the jobs run.
@@ -197,7 +190,7 @@ def _audit(there: Services, count: int, turns: int, say: Say) -> list[Row]:
         }  # fmt: skip
         ends = {name: stack.enter_context(Ends(of.kafka)) for name, of in live.items()}
         producers = {name: stack.enter_context(of.producer()) for name, of in live.items()}
-        ledgers = {name: stack.enter_context(_ledger(of.ledger)) for name, of in live.items()}
+        ledgers = {name: stack.enter_context(closing(Ledger.at(of.ledger))) for name, of in live.items()}
         for name, rules in _SIDES.items():
             _wait(lambda name=name, rules=rules: bool(_rules_of(ledgers[name])) == bool(rules))
             run(producers[name], ends[name], jobs[:500], say)

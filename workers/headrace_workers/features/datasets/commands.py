@@ -151,11 +151,15 @@ def export(
     if as_json:
         put_json(card | {"folder": str(folder)})
         return
+    _show_card(card)
+    say(f"{folder}: {len(split.train):,} rows to train on, {len(split.held_out):,} held out; card.json has the counts")
+
+
+def _show_card(card: dict[str, Any]) -> None:
     rows = [
         (kind, name, f"{count:,}") for kind in ("sources", "models", "removed") for name, count in _counts(card[kind])
     ]
     console(data=True).print(table(None, ("", "what", "rows"), rows, right=("rows",)))
-    say(f"{folder}: {len(split.train):,} rows to train on, {len(split.held_out):,} held out; card.json has the counts")
 
 
 def _counts(of: dict[str, Any]) -> Iterator[tuple[str, int]]:
