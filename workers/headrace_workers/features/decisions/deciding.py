@@ -22,11 +22,8 @@ from headrace_workers.features.generation.generator import (
     RemoteSource,
     Request,
     never,
+    unbarred,
 )
-
-
-def _free() -> float:
-    return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class DecisionRequest:
     given_up: Callable[[], bool] = field(default=never, compare=False)
     at_most: float | None = None
     patient: bool = True
-    barred: Callable[[], float] = field(default=_free, compare=False)
+    barred: Callable[[], float] = field(default=unbarred, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

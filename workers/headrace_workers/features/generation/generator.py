@@ -19,7 +19,7 @@ def never() -> bool:
     return False
 
 
-def _free() -> float:
+def unbarred() -> float:
     """Return 0: any model may be asked."""
     return 0.0
 
@@ -42,7 +42,7 @@ class Request:
     given_up: Callable[[], bool] = field(default=never, compare=False)
     at_most: float | None = None
     patient: bool = True
-    barred: Callable[[], float] = field(default=_free, compare=False)
+    barred: Callable[[], float] = field(default=unbarred, compare=False)
     output: OutputFormat | None = None
     tools: tuple[Tool, ...] = ()
     offer: Offer = NO_TOOLS
