@@ -119,8 +119,8 @@ class Waiting:
     """Jobs that were sent and have not ended.
 
     A job that the ledger does not know after some seconds is sent again as the same event, which is safe. `look` is
-    then called with the ids of the known jobs, so that it can report what delays them. Of jobs that are `taken` the
-    ledger has other content under the same key: an answer that comes for these ids is to another request.
+    then called with the ids of the known jobs, so that it can report what delays them. For `taken` jobs the ledger
+    holds other content under the same key, so an answer with such an id belongs to another request.
     """
 
     def __init__(

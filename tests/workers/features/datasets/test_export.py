@@ -65,7 +65,7 @@ def answered(ledger, number=1, model="large", score=0.9, verdict=ALLOWED, tenant
 
 
 def test_people_make_examples(ledger):
-    """Of what they corrected and found good; the newest revision of each counts, and one who objects is enough."""
+    """Approved and corrected answers are examples. Only a person's newest revision counts; one objection is enough."""
     fine, item = ended(ledger, asked("Is the mill open?"))
     decide(ledger, ANN, item, good())
     poor, item = ended(ledger, asked("Is the mill old?"))

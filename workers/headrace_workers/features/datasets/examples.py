@@ -39,7 +39,7 @@ class Example(NamedTuple):
 
 
 class NoExample(NamedTuple):
-    """An answer that fits the request, and that no model may learn from."""
+    """An answer of the selection that no model may learn from, with the reason."""
 
     job_id: str
     reason: str
@@ -129,7 +129,7 @@ class Examples(LedgerStore):
     _next_eval_items = reads(items_after)
 
     def of(self, wanted: Selection) -> Iterator[Example | NoExample]:
-        """Yield the examples that are wanted, each once, in an order that stays the same."""
+        """Yield each wanted example once, in a stable order."""
         return self._answers(wanted, wanted.teacher) if wanted.teacher is not None else self._reviewed(wanted)
 
     def eval_texts(self, tenant: str) -> Iterator[tuple[str, str]]:

@@ -30,10 +30,10 @@ TRAIN, HELD_OUT, LINEAGE, REMOVED, CARD = (
 )  # fmt: skip
 MOST: Final = 200_000  # examples
 ALIKE: Final = 0.5  # questions that share so many of their own runs of words are on one side of the split
-# Runs of words in more than this share of the conversations are their template's: they say nothing about likeness.
+# A run of words in more than this share of the conversations belongs to their template and says nothing about likeness.
 _TEMPLATE: Final = 0.3
-_FEW: Final = 10  # conversations, of which nobody can tell the template
-_UNUSABLE: Final = "unusable"  # the rule of what makes no example
+_FEW: Final = 10  # with fewer conversations, a template cannot be told from the rest
+_UNUSABLE: Final = "unusable"  # the rule that removes answers no model may learn from
 
 
 @dataclass(slots=True)
@@ -178,7 +178,7 @@ def card_of(split: Split, licences: Mapping[str, str], asked: Mapping[str, Any])
 def write_dataset(folder: Path, split: Split, card: dict[str, Any]) -> dict[str, Any]:
     """Write the folder, private, whole or not at all. Return the card with the SHA-256 of both sides.
 
-    Raise ConfigurationError if there is something in its place, or it cannot be written.
+    Raise ConfigurationError if the folder exists or cannot be written.
     """
     if folder.exists() or folder.is_symlink():
         raise ConfigurationError(f"{folder} exists already: name a new folder, or remove it")
