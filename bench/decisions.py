@@ -1,6 +1,5 @@
 """Decisions: questions about one text, scored together, against as many jobs whose answer is held to the choices."""
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -141,6 +140,7 @@ def _peak(home: Path, what: str, count: int) -> float:
 
 def _compute(home: Path, what: str, count: int) -> None:
     import headrace_workers.wiring  # noqa: F401 - installs the engines
+    from headrace_workers.core.machine import peak_memory
     from headrace_workers.features.generation.engines.load_generator import load_generator
     from headrace_workers.features.generation.generator import Request
 
@@ -151,7 +151,7 @@ def _compute(home: Path, what: str, count: int) -> None:
         words = Message(role="user", content="word " * 90)
         sampling = Sampling(temperature=0, max_tokens=_MOST_TOKENS, repetition_penalty=1)
         generator.generate([Request((words,), sampling) for _ in range(16 * generator.parallel)])
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_memory() / 2**20)
 
 
 if __name__ == "__main__":

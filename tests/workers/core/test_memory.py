@@ -95,3 +95,10 @@ def test_what_is_kept_can_be_handed_back():
     used, kept, left = map(int, ran.stdout.split())
     assert used - kept < 16
     assert kept - left > 128
+
+
+def test_the_peak_of_a_process_is_not_that_of_the_larger_one_which_started_it() -> None:
+    large = bytearray(b"x" * (200 << 20))
+    program = "from headrace_workers.core.machine import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 0 < int(done.stdout) < len(large)

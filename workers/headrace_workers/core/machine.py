@@ -1,8 +1,11 @@
 """Cores and memory that this process may use, and the memory of a process that lives long."""
 
+import contextlib
 import ctypes
 import gc
 import os
+import resource
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +65,19 @@ _NEW: Final = 20_000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_KEPT = 32 * 1024**2  # bytes: glibc's own bound of the second
 _NEVER = 2**31 - 1
+
+
+def peak_memory(status: Path = Path("/proc/self/status")) -> int:
+    """Return the most memory that this process had so far, in bytes.
+
+    `ru_maxrss` serves only where the kernel says nothing else: a program keeps that of the process which started it.
+    """
+    with contextlib.suppress(OSError):
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def spare_what_is_loaded() -> None:

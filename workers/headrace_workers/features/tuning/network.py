@@ -15,7 +15,6 @@ import json
 import math
 import os
 import random
-import resource
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.machine import available_cores
+from headrace_workers.core.machine import available_cores, peak_memory
 from headrace_workers.features.generation.models.convert_gguf import gguf_parts
 from headrace_workers.features.tuning.rows import Row, read_rows
 
@@ -252,10 +251,9 @@ class Trainer:
             if is_evaluated or time.monotonic() - saved >= self._orders["checkpoint_seconds"]:
                 self._checkpoints.write(self._state())
                 saved = time.monotonic()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         tell(
             "trained", step=self._step, best_step=self._best_step, held_out_loss=self._best, tokens=self._tokens,
-            stopped_early=self._step < self._steps, memory_bytes=peak,
+            stopped_early=self._step < self._steps, memory_bytes=peak_memory(),
         )  # fmt: skip
 
     @property
