@@ -90,7 +90,11 @@ def _page(template: str, path: str, status: int, *, visitor: Caller | None, **va
         if visitor is not None and visitor.may(scope)
     ]
     text = TEMPLATES.get_template(template).render(root=root, visitor=visitor, pages=pages, status=status, **values)
-    content = text.encode("utf-8", "replace")  # a text may hold half a character
+    return html(text.encode("utf-8", "replace"), status)  # a text may hold half a character
+
+
+def html(content: bytes, status: int = 200) -> Response:
+    """Return the response that holds a page, or a part of one."""
     return HTMLResponse(content, status, {"cache-control": "no-store"})
 
 

@@ -18,7 +18,7 @@ from headrace_workers.cli.status_views import Local, Served, local_of, redis_is_
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.scopes import OPERATOR
 from headrace_workers.features.console.connections import ConsoleReads
-from headrace_workers.features.console.frame import PART, SignedInRoute, go_to, page, visitor_of
+from headrace_workers.features.console.frame import PART, SignedInRoute, go_to, html, page, visitor_of
 from headrace_workers.features.console.receipt import STAGES
 from headrace_workers.features.console.situation import HOUR_MS, MOST, Hour, Situation, Situations, StageLine
 from headrace_workers.features.console.visitors import CONSOLE
@@ -29,7 +29,7 @@ from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, live_q
 
 router = ReadsItsURL(prefix=f"{CONSOLE}/now", route_class=SignedInRoute, include_in_schema=False)
 LIFETIME: Final = 1.0  # seconds that a look is shown at least
-_MOST_SHARE: Final = 0.05  # of the time that looks take: on a busy machine there are fewer
+_MOST_SHARE: Final = 0.02  # of the time that looks take: on a busy machine there are fewer
 _HOURS: Final = 24
 _HOUR_LIFETIME: Final = 30.0  # seconds that the count of this hour is shown
 _SETTLED_MS: Final = 60_000  # after its end an hour is counted for the last time
@@ -60,12 +60,13 @@ class Live:
         self._at = float("-inf")
         self._took = 0.0
         self._task: asyncio.Task[Look] | None = None
+        self._part: tuple[Look, bytes] | None = None
         self._hours: dict[int, Hour] = {}  # that are shown
         self._settled: dict[int, Hour] = {}  # those of them that are over
         self._hours_at = float("-inf")
 
     async def look(self, patience: float) -> Look:
-        """Return a look that is at most a second old, or twenty times as old as it took. Raise 503 if the ledger does
+        """Return a look that is at most a second old, or fifty times as old as it took. Raise 503 if the ledger does
         not answer in time.
         """
         lifetime = max(LIFETIME, self._took / _MOST_SHARE)
@@ -82,6 +83,12 @@ class Live:
         self._at = self._monotonic()
         self._took = self._at - begun
         return look
+
+    def part(self, look: Look, make: Callable[[], Response]) -> Response:
+        """Return the part of the page that shows this look, made once for all viewers."""
+        if self._part is None or self._part[0] is not look:
+            self._part = look, bytes(make().body)
+        return html(self._part[1])
 
     def _read(self) -> Look:
         store = self._reads.ledger.of(Situations)
@@ -220,16 +227,17 @@ async def without_slash(request: Request) -> Response:
 @router.get("/")
 async def show(request: Request, services: Wired) -> Response:
     """Show the page."""
-    return await _shown(request, services, "now.html")
+    look = await _look(request, services)
+    return page(request, "now.html", **view(look, services))
 
 
 @router.get(f"/{PART}")
 async def show_part(request: Request, services: Wired) -> Response:
     """Show the part of the page that changes."""
-    return await _shown(request, services, "now_part.html")
+    look = await _look(request, services)
+    return services.of(Live).part(look, lambda: page(request, "now_part.html", **view(look, services)))
 
 
-async def _shown(request: Request, services: Services, template: str) -> Response:
+async def _look(request: Request, services: Services) -> Look:
     visitor_of(request, OPERATOR)
-    look = await services.of(Live).look(services.timeouts.ledger)
-    return page(request, template, **view(look, services))
+    return await services.of(Live).look(services.timeouts.ledger)

@@ -27,7 +27,7 @@ MOST: Final = 10_000  # rows that are counted; more are "10,000+"
 HOUR_MS: Final = 3_600_000
 _MINUTE_MS: Final = 60_000
 _MOST_PLACES: Final = 200  # queues and lanes with work
-_MOST_ENDS: Final = 1_000  # jobs from which rates are taken
+_MOST_ENDS: Final = 250  # jobs from which rates are taken
 _MOST_CLAIMS: Final = 2_000
 _CALL_MINUTES: Final = 5
 
