@@ -36,6 +36,7 @@ from headrace_schemas.events import (
     Result,
     Score,
     StageRecord,
+    Tuned,
     Usage,
 )
 from headrace_schemas.job import (
@@ -46,6 +47,7 @@ from headrace_schemas.job import (
     GenerationJob,
     ModerationJob,
     Sampling,
+    TuningJob,
 )
 from headrace_schemas.message import Message
 from headrace_schemas.min_quality import MinQuality
@@ -104,5 +106,7 @@ __all__ = [
     "StageRecord",
     "TokenF1",
     "Topic",
+    "Tuned",
+    "TuningJob",
     "Usage",
 ]

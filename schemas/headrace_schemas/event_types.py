@@ -19,6 +19,7 @@ from headrace_schemas.job import (
     GenerationJob,
     ModelJob,
     ModerationJob,
+    TuningJob,
 )
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
@@ -55,6 +56,7 @@ EVENTS: Final = (
     EventType("headrace.job.embedding.v1", EmbeddingJob, Topic.EMBEDDING),
     EventType("headrace.job.moderation.v1", ModerationJob, Topic.MODERATION),
     EventType("headrace.job.decision.v1", DecisionJob, Topic.DECISION),
+    EventType("headrace.job.tuning.v1", TuningJob, Topic.TUNING),
     EventType("headrace.job.cancel.v1", CancelJob, Topic.CANCELLATION),
     EventType("headrace.review.v1", Review, Topic.REVIEWS),
     EventType("headrace.output.v1", Output, Topic.OUTPUTS),
@@ -81,6 +83,7 @@ _KINDS: Final[dict[type[Event], JobKind]] = {
     EmbeddingJob: "embedding",
     ModerationJob: "moderation",
     DecisionJob: "decision",
+    TuningJob: "tuning",
 }
 MODEL_KINDS: Final = tuple(kind for cls, kind in _KINDS.items() if issubclass(cls, ModelJob))  # of jobs with a chain
 _BY_KIND: Final[dict[str, EventType]] = {kind: _BY_CLASS[cls] for cls, kind in _KINDS.items()}

@@ -37,10 +37,11 @@ from headrace_schemas.recall import Recall
 from headrace_schemas.times import Time
 from headrace_schemas.tool import MAX_CALLS, ToolCall
 from headrace_schemas.topics import ABOUT_JOBS
+from headrace_schemas.tuning import MAX_QUANTIZATIONS, Metrics, Sha256
 
 JobId = Annotated[str, Field(min_length=36, max_length=36)]
 Milliseconds = Annotated[float, Field(ge=0)]
-JobKind = Literal["generation", "evaluation", "embedding", "moderation", "decision"]
+JobKind = Literal["generation", "evaluation", "embedding", "moderation", "decision", "tuning"]
 FinishReason = Literal["stop", "length", "abstained", "tool_calls"]
 
 
@@ -347,12 +348,27 @@ class Decisions(OutgoingValue):
     ]
 
 
+class Tuned(OutgoingValue):
+    """What came of a tuning job: the aliases of the tuned model."""
+
+    model: Annotated[Alias, Field(description="The base: the model that was tuned.")]
+    aliases: Annotated[
+        tuple[Alias, ...],
+        Field(min_length=1, max_length=MAX_QUANTIZATIONS, description="The tuned model, once for each number format."),
+    ]
+    usage: Annotated[Usage, Field(description="Tokens that were trained, as `prompt_tokens`.")]
+    metrics: Annotated[Metrics, Field(description="Figures of the run, such as the held-out loss.")] = {}
+    lineage: Annotated[
+        Sha256 | None, Field(description="SHA-256 of the lineage: the base, the data, the recipe and the versions.")
+    ] = None
+
+
 class Result(JobEvent):
     """The receipt: the end of a job that was answered. `blocked` means that moderation withheld the text.
 
     A result of an evaluation job has no answer and no moderation of its own: only the judge's verdict. That of an
-    embedding job has its `embedding`; that of a decision job its `decisions`; that of a moderation job, which is
-    `completed` whatever was found, `moderation`.
+    embedding job has its `embedding`; that of a decision job its `decisions`; that of a tuning job `tuned`;
+    that of a moderation job, which is `completed` whatever was found, `moderation`.
     """
 
     status: Annotated[Literal["completed", "blocked"], Field(description="`blocked`: moderation withheld the text.")]
@@ -371,6 +387,7 @@ class Result(JobEvent):
     moderation: Annotated[ModerationVerdict | None, Field(description="The decision of moderation.")] = None
     embedding: Annotated[Embedding | None, Field(description="The vector, of an embedding job.")] = None
     decisions: Annotated[Decisions | None, Field(description="The answers, of a decision job.")] = None
+    tuned: Annotated[Tuned | None, Field(description="The tuned model, of a tuning job.")] = None
     # Without a validator: the import would build it.
     judge: Annotated[JudgeVerdict, Field(description="The scores.")] = JudgeVerdict.model_construct()
     seen_by: Annotated[
@@ -388,7 +405,7 @@ class Result(JobEvent):
     ] = 0.0
 
     @property
-    def made(self) -> Answer | Embedding | Decisions | None:
+    def made(self) -> Answer | Embedding | Decisions | Tuned | None:
         """Return the part that a model made for the job, with the tokens that it took; None if no model was asked."""
         return next((part for name in MADE_BY_MODELS if (part := getattr(self, name)) is not None), None)
 

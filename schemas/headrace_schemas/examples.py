@@ -37,6 +37,7 @@ from headrace_schemas.job import (
     Lane,
     ModerationJob,
     Sampling,
+    TuningJob,
     derive_job_id,
 )
 from headrace_schemas.message import Message
@@ -184,6 +185,15 @@ _EVENTS: Final[tuple[Event, ...]] = (
                 levels=(Level(label="calm"), Level(label="annoyed"), Level(label="furious")),
             ),
         ),
+        metadata={"order": "4711"},
+    ),
+    TuningJob(
+        tenant=_TENANT,
+        idempotency_key="tickets-2026-01",
+        model=_MODEL,
+        training_file="file-3f5b2c1d9e8a4b7c",
+        suffix="tickets",
+        epochs=3,
         metadata={"order": "4711"},
     ),
     CancelJob(job_id=_JOB_ID, tenant=_TENANT, reason="the customer has left"),

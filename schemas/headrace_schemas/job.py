@@ -1,4 +1,4 @@
-"""Requests of a producer: generation, evaluation, embedding, moderation, decision and cancellation."""
+"""Requests of a producer: generation, evaluation, embedding, moderation, decision, tuning and cancellation."""
 
 import uuid
 from collections.abc import Sequence
@@ -26,10 +26,12 @@ from headrace_schemas.limits import (
     MAX_METADATA,
     MAX_STOPS,
     Alias,
+    FileId,
     Key,
     ModelName,
     NonEmptyText,
     ShortText,
+    Suffix,
     Tenant,
     Text,
     WrittenJobId,
@@ -41,6 +43,7 @@ from headrace_schemas.output_format import OutputFormat
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
 from headrace_schemas.times import Time
 from headrace_schemas.tool import MAX_CALLS, MAX_TOOLS, NO_TOOLS, NamedTool, Offer, Tool, ToolCall, ToolChoice
+from headrace_schemas.tuning import Lora, Quantizations
 from headrace_schemas.uuids import Namespace
 
 # Job ids are UUIDv5 in this namespace, so that any language can compute them.
@@ -472,7 +475,50 @@ class DecisionJob(ModelJob):
         return self.messages or (Message(role="user", content=self.input or ""),)
 
 
-AnyJob = GenerationJob | EvaluationJob | EmbeddingJob | ModerationJob | DecisionJob
+class TuningJob(Job):
+    """Tune a model of the catalogue with examples. The tuned model gets an alias of its own."""
+
+    model: Annotated[Alias, Field(description="The alias of the model that learns: the base.")]
+    training_file: Annotated[
+        FileId, Field(description="The id of an uploaded file of chats, one a line: the examples to learn from.")
+    ]
+    validation_file: Annotated[
+        FileId | None,
+        Field(description="Examples that are held out. By default a part of the training file is."),
+    ] = None
+    suffix: Annotated[Suffix | None, Field(description="A part of the tuned model's alias. By default `tuned`.")] = None
+    seed: Annotated[
+        Annotated[int, Field(ge=0, lt=2**32), INTEGRAL] | None,
+        Field(description="Makes the order of the examples, and the first weights, repeatable. By default 0."),
+    ] = None
+    epochs: Annotated[
+        Annotated[int, Field(ge=1, le=50), INTEGRAL] | None,
+        Field(description="How often each example is read. By default headrace chooses."),
+    ] = None
+    batch_size: Annotated[
+        Annotated[int, Field(ge=1, le=1_024), INTEGRAL] | None,
+        Field(description="How many examples a step learns from. By default headrace chooses."),
+    ] = None
+    learning_rate_multiplier: Annotated[
+        Annotated[float, Field(gt=0, le=100)] | None,
+        Field(description="Multiplies the usual learning rate. By default 1."),
+    ] = None
+    lora: Annotated[Lora | None, Field(description="The matrices that are trained. By default headrace chooses.")] = (
+        None
+    )
+    quantizations: Annotated[
+        Quantizations,
+        Field(description="The number formats in which the tuned model is published, each with its own alias."),
+    ] = ("int8",)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.quantizations)) < len(self.quantizations):
+            raise ValueError("quantizations names a format twice: name each once")
+        return self
+
+
+AnyJob = GenerationJob | EvaluationJob | EmbeddingJob | ModerationJob | DecisionJob | TuningJob
 
 
 class CancelJob(Value):

@@ -41,6 +41,9 @@ _JOB_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _URL: Final = r"^https?://[!-~]{1,2040}$"
 _LANGUAGE: Final = r"^[a-z]{2,3}$"
 SPEAKER: Final = r"^[^\s<|\\/>\x00]+$"  # nothing that could be a model's marks, as OpenAI's API has it
+_SUFFIX: Final = r"^[a-z0-9][a-z0-9-]{0,39}$"
+_FILE_ID: Final = r"^file-[A-Za-z0-9_-]{1,59}$"
+_MODULE: Final = r"^[A-Za-z0-9_.]{1,100}$"
 _ENDPOINT_ID: Final = r"^[A-Za-z0-9_-]{1,36}$"
 
 # The meaning of each pattern, in words.
@@ -60,6 +63,9 @@ PATTERNS: Final[dict[str, str]] = {
     _JOB_ID: "must be a job's id: a UUID in lower case, with hyphens",
     _URL: "must be a URL that begins with https://, in ASCII and without spaces, of 2,048 characters at most",
     _LANGUAGE: "must be a language's code of ISO 639: two or three small letters",
+    _SUFFIX: "must be 1 to 40 of a-z, 0-9 and '-', beginning with a letter or digit",
+    _FILE_ID: "must be the id of an uploaded file, such as file-abc123",
+    _MODULE: "must be 1 to 100 of A-Z, a-z, 0-9, '_' and '.'",
     _ENDPOINT_ID: "must be an endpoint's id, as `headrace webhooks list` shows it",
 }
 
@@ -96,4 +102,7 @@ Base64 = Annotated[str, StringConstraints(pattern=_BASE64), Strict()]
 WrittenJobId = Annotated[str, StringConstraints(pattern=_JOB_ID), Strict()]
 Url = Annotated[str, StringConstraints(pattern=_URL), Strict()]
 LanguageCode = Annotated[str, StringConstraints(pattern=_LANGUAGE), Strict()]
+Suffix = Annotated[str, StringConstraints(pattern=_SUFFIX), Strict()]
+FileId = Annotated[str, StringConstraints(pattern=_FILE_ID), Strict()]
+ModuleName = Annotated[str, StringConstraints(pattern=_MODULE), Strict()]
 EndpointId = Annotated[str, StringConstraints(pattern=_ENDPOINT_ID), Strict()]

@@ -23,6 +23,7 @@ class Topic(StrEnum):
     EMBEDDING = "jobs.embedding", "Jobs that ask for the vector of a text."
     MODERATION = "jobs.moderation", "Jobs that ask moderation about a text."
     DECISION = "jobs.decision", "Jobs that ask a model to decide questions with probabilities."
+    TUNING = "jobs.tuning", "Jobs that tune a model with examples."
     CANCELLATION = "jobs.cancellation", "Requests to cancel a job."
     REVIEWS = "reviews", "Labels: what people say of answers."
     OUTPUTS = "outputs", "Answers before moderation. Do not show them to anyone."
@@ -43,7 +44,10 @@ class Topic(StrEnum):
 
 # Topics of records about existing jobs, which make none. A refusal of such a record is no end of a job.
 ABOUT_JOBS = (Topic.CANCELLATION, Topic.REVIEWS)
-INBOUND = (Topic.GENERATION, Topic.EVALUATION, Topic.EMBEDDING, Topic.MODERATION, Topic.DECISION, *ABOUT_JOBS)
+_JOBS = (
+    Topic.GENERATION, Topic.EVALUATION, Topic.EMBEDDING, Topic.MODERATION, Topic.DECISION, Topic.TUNING
+)  # fmt: skip
+INBOUND = (*_JOBS, *ABOUT_JOBS)
 
 
 def topic_of(name: str, prefix: str = DEFAULT_PREFIX) -> Topic:

@@ -51,6 +51,8 @@ from headrace_schemas import (
     Score,
     StageRecord,
     TokenF1,
+    Tuned,
+    TuningJob,
     Usage,
 )
 from headrace_schemas.application_events import ApplicationLabelled
@@ -74,6 +76,7 @@ from headrace_schemas.min_quality import Attempt, QualityFloor
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.review import Review, ReviewDecided, ReviewedLabel
+from headrace_schemas.tuning import Lora
 
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40)
 filled = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -209,6 +212,20 @@ decided = {"model": aliases, "questions": tuples(questions, min_size=1), "screen
 decisions = st.builds(DecisionJob, input=filled, **decided) | st.builds(
     DecisionJob, messages=tuples(messages, min_size=1), **decided
 )
+tunings = st.builds(
+    TuningJob,
+    model=aliases,
+    training_file=st.just("file-1"),
+    validation_file=maybe(st.just("file-2")),
+    suffix=maybe(st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True)),
+    seed=maybe(st.integers(0, 2**32 - 1)),
+    epochs=maybe(st.integers(1, 50)),
+    batch_size=maybe(st.integers(1, 1_024)),
+    learning_rate_multiplier=maybe(st.floats(0.01, 100)),
+    lora=maybe(st.builds(Lora, rank=st.integers(1, 256), alpha=st.integers(1, 1_024), targets=st.just(("q_proj",)))),
+    quantizations=st.sampled_from([("int8",), ("int8", "float32")]),
+    **job_fields,
+)
 cancellations = st.builds(CancelJob, job_id=job_ids, tenant=tenants, reason=texts)
 
 labels = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", fullmatch=True)
@@ -318,6 +335,14 @@ answers = st.one_of(
     st.builds(RefusedAnswer, type=st.just("refusal"), **answered),
 )
 decided_answers = st.builds(Decisions, model=aliases, quantization=names, usage=usages, answers=tuples(answers))
+tuned = st.builds(
+    Tuned,
+    model=aliases,
+    aliases=tuples(aliases, min_size=1),
+    usage=usages,
+    metrics=st.dictionaries(names, st.floats(-5, 5), max_size=3),
+    lineage=maybe(st.just("a" * 64)),
+)
 attempts = st.builds(Attempt, value=units) | st.builds(Attempt, not_judged=st.sampled_from(NotJudged))
 told_floors = st.builds(
     QualityFloor,
@@ -339,6 +364,7 @@ results = st.builds(
     moderation=maybe(blocked | passed),
     embedding=maybe(vectors),
     decisions=maybe(decided_answers),
+    tuned=maybe(tuned),
     judge=st.builds(JudgeVerdict, scores=tuples(scores), floor=maybe(told_floors)),
     accepted_at=times,
     total_ms=durations,
@@ -368,6 +394,7 @@ STRATEGIES = {
     "headrace.job.embedding.v1": embeddings,
     "headrace.job.moderation.v1": moderations,
     "headrace.job.decision.v1": decisions,
+    "headrace.job.tuning.v1": tunings,
     "headrace.job.cancel.v1": cancellations,
     "headrace.review.v1": reviews,
     "headrace.output.v1": outputs,

@@ -56,6 +56,7 @@ def test_each_event_is_where_its_readers_look() -> None:
         "jobs.embedding": ["job.embedding.v1"],
         "jobs.moderation": ["job.moderation.v1"],
         "jobs.decision": ["job.decision.v1"],
+        "jobs.tuning": ["job.tuning.v1"],
         "jobs.cancellation": ["job.cancel.v1"],
         "reviews": ["review.v1"],
         "outputs": ["output.v1"],

@@ -110,6 +110,7 @@ def test_asyncapi_names_every_topic_and_type(documents: dict[str, dict[str, Any]
         "headrace.jobs.embedding",
         "headrace.jobs.moderation",
         "headrace.jobs.decision",
+        "headrace.jobs.tuning",
         "headrace.jobs.cancellation",
         "headrace.reviews",
     }

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from headrace_schemas import CancelJob, DecisionJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
+from headrace_schemas import (
+    CancelJob,
+    DecisionJob,
+    EmbeddingJob,
+    EvaluationJob,
+    GenerationJob,
+    ModerationJob,
+    TuningJob,
+)
 from headrace_schemas.job import Job, Sampling
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "job-fields.md").read_text(encoding="utf-8")
@@ -15,6 +23,7 @@ SECTIONS = {
     "Embedding": EmbeddingJob,
     "Moderation": ModerationJob,
     "Decision": DecisionJob,
+    "Tuning": TuningJob,
     "Cancellation": CancelJob,
 }
 

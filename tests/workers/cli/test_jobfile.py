@@ -63,6 +63,7 @@ def test_a_line_may_name_its_kind(kind: JobKind):
         "embedding": {"input": "i", "dimensions": 3},
         "moderation": {"input": "i"},
         "decision": {"input": "i", "questions": [{"type": "predicate", "instructions": "q"}]},
+        "tuning": {"model": "m", "training_file": "file-1"},
     }[kind]
     job = parse_job(json.dumps({"kind": kind, **own}).encode(), DEFAULTS)
     assert kind_of(job) == kind

@@ -18,6 +18,7 @@ from headrace_schemas import (
     Moderated,
     ModerationJob,
     Output,
+    TuningJob,
 )
 from headrace_schemas.decision import Choice, Predicate, ScaleQuestion, labels_of
 from headrace_schemas.event_types import Event
@@ -99,6 +100,8 @@ def estimate_tokens(job: Job) -> int:
             return pieces(job.input) + 1
         case DecisionJob():  # the input is read once for all questions
             return sum(pieces(turn.content) for turn in job.conversation) + sum(map(pieces_of_question, job.questions))
+        case TuningJob():  # its file is read by its first stage, which says how much it holds
+            return 1
 
 
 def pieces_of_question(question: Predicate | Choice | ScaleQuestion) -> int:

@@ -16,6 +16,7 @@ from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.limits import Alias, Tenant
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import first_problem
+from headrace_schemas.tuning import Lora
 from headrace_workers.core.toml_file import Keys, fault_at, line_of
 from headrace_workers.features.generation.models.convert import weights_sha256
 from headrace_workers.features.generation.models.convert_gguf import gguf_parts
@@ -31,16 +32,6 @@ _TRAIN, _HELD_OUT = "train.jsonl", "held-out.jsonl"
 
 _Path = Annotated[str, Field(min_length=1, max_length=4_096)]
 _Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,100}$")]
-
-
-class Lora(Value):
-    """The low-rank matrices that are trained beside the weights of the base."""
-
-    rank: Annotated[int, Field(ge=1, le=256)] = 8
-    alpha: Annotated[int, Field(ge=1, le=1_024)] = 16
-    targets: Annotated[tuple[_Module, ...], Field(min_length=1, max_length=32)] = (
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
-    )  # fmt: skip
 
 
 class Training(Value):

@@ -1,0 +1,129 @@
+"""Tuning runs in the ledger, on each database."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.workers.core.ledger.conftest import tables_of
+from tests.workers.runtime.bridge.records import accept, record
+
+from headrace_schemas import GenerationJob, TuningJob
+from headrace_schemas.codec import encode_value
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.tuning import store
+from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, TuningRuns
+
+JOB = TuningJob(model="base", training_file="file-1", suffix="tickets")
+
+
+@pytest.fixture
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger."""
+    for url in tables_of(request, tmp_path):
+        ledger = Ledger.at(url)
+        yield ledger
+        ledger.close()
+
+
+both = pytest.mark.parametrize("ledger", ["sqlite", "postgresql"], indirect=True)
+
+
+def taken(ledger: Ledger, number: int = 1, tenant: str = "shop") -> str:
+    """Take a tuning job in; return its id."""
+    sent = GenerationJob(model="echo", prompt="p", tenant=tenant, idempotency_key=str(number))
+    new = accept(record(sent))
+    assert isinstance(new, NewJob)
+    job = JOB.model_copy(update={"tenant": tenant, "idempotency_key": str(number)})
+    ledger.ingest([replace(new, kind="tuning", payload=encode_value(job))])
+    return new.id
+
+
+def write(ledger: Ledger, *rows: RunWrite) -> None:
+    with writing(ledger.engine) as tx:
+        for row in rows:
+            row.write(tx)
+
+
+@both
+def test_a_run_begins_with_its_job_and_is_cancelled_with_it(ledger):
+    job_id = taken(ledger)
+    runs = ledger.of(TuningRuns)
+    assert runs.run(job_id, "shop").state == "validating_files"
+    assert TuningJob.model_validate_json(runs.run(job_id).job).suffix == "tickets"
+    assert runs.run(job_id, "another") is None
+    ledger.cancel(Cancellation(job_id, "shop", "enough"))
+    run = runs.run(job_id)
+    assert (run.state, run.error) == ("cancelled", None)
+    assert run.finished_at >= run.created_at
+    assert [event.message for event in runs.events(run.number)] == ["the run was cancelled"]
+
+
+@both
+def test_the_end_of_a_job_says_what_became_of_its_run(ledger):
+    done, failed = taken(ledger, 1), taken(ledger, 2)
+    tuned = {"tuned": {"aliases": ["ft-base-tickets-1"], "usage": {"prompt_tokens": 70}}}
+    dead = {"category": "invalid", "reason": "file-1, line 3: no messages"}
+    with writing(ledger.engine) as tx:
+        store.hold_runs(tx, (), [done, failed], ())
+        store.end_runs(tx, {done: json.dumps(tuned).encode(), failed: json.dumps(dead).encode()})
+    runs = ledger.of(TuningRuns)
+    assert (runs.run(done).state, runs.run(done).trained_tokens) == ("succeeded", 70)
+    assert json.loads(runs.run(done).aliases) == ["ft-base-tickets-1"]
+    assert json.loads(runs.run(failed).error)["message"] == "file-1, line 3: no messages"
+    write(ledger, RunWrite(done, "running"), RunWrite(failed, "running"))  # a replay of the one that failed
+    assert (runs.run(done).state, runs.run(failed).state) == ("succeeded", "running")
+    assert runs.run(failed).error is None
+
+
+@both
+def test_runs_events_and_checkpoints_are_listed_newest_first_by_pages(ledger):
+    first, second, other = taken(ledger, 1), taken(ledger, 2), taken(ledger, 3, "another")
+    runs = ledger.of(TuningRuns)
+    assert [run.job_id for run in runs.runs("shop", limit=1)] == [second]
+    assert [run.job_id for run in runs.runs("shop", after=second)] == [first]
+    assert [run.job_id for run in runs.runs()] == [other, second, first]
+    checkpoint = Checkpoint(2, "file:///2", "b" * 64, {"loss": 0.5})
+    write(
+        ledger,
+        RunWrite(first, "running", [RunEvent("one"), RunEvent("two", data={"step": 2})], changes={"host": "mill"}),
+        RunWrite(first, "running", checkpoint=Checkpoint(2, "file:///x", "a" * 64)),
+        RunWrite(first, "running", checkpoint=checkpoint),
+        RunWrite(first, "running", checkpoint=Checkpoint(4, "file:///4", "c" * 64)),
+    )
+    number = runs.run(first).number
+    assert runs.run(first).host == "mill"
+    assert [(event.number, event.message) for event in runs.events(number)] == [(2, "two"), (1, "one")]
+    assert [event.number for event in runs.events(number, after=2)] == [1]
+    assert [found.step for found in runs.checkpoints(number)] == [4, 2]
+    assert [found.uri for found in runs.checkpoints(number, after=4)] == ["file:///2"]
+
+
+@both
+def test_a_run_with_too_many_events_keeps_its_messages_and_every_second_step(ledger, monkeypatch):
+    monkeypatch.setattr(store, "MAX_EVENTS", 10)
+    job_id = taken(ledger)
+    runs = ledger.of(TuningRuns)
+    runs.add_events(job_id, [RunEvent("began")])
+    runs.add_events(job_id, [RunEvent(f"step {n}", data={"step": n}) for n in range(1, 11)])
+    kept = [event.message for event in runs.events(runs.run(job_id).number)]
+    assert kept == ["step 9", "step 7", "step 5", "step 3", "step 1", "began"]
+    runs.add_events(job_id, [RunEvent(f"word {n}") for n in range(20)])
+    assert len(runs.events(runs.run(job_id).number)) <= 10
+
+
+@both
+def test_runs_without_a_model_are_forgotten_with_old_jobs_and_others_stay(ledger):
+    failed, done = taken(ledger, 1), taken(ledger, 2)
+    tuned = {"tuned": {"aliases": ["a"], "usage": {"prompt_tokens": 1}}}
+    with writing(ledger.engine) as tx:
+        store.end_runs(tx, {failed: b'{"category":"poison","reason":"r"}', done: json.dumps(tuned).encode()})
+        assert not store.forget_old(tx, 60_000)
+        assert store.run_by_id(tx, failed) is not None
+        store.forget_old(tx, -60_000)
+    runs = ledger.of(TuningRuns)
+    assert (runs.run(failed), runs.run(done).state) == (None, "succeeded")

@@ -1,0 +1,247 @@
+"""Tuning runs as the ledger keeps them: their states, events and checkpoints.
+
+A run begins with its job, in the transaction that takes the job in, and ends in the transaction that ends the job. They
+are kept until the tuned model is deleted, or, without one, as long as jobs are.
+
+Lock order: a run comes behind all that `completion.py` names before quotas; runs are locked in the order of their jobs.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic_core import from_json
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, or_, select, update
+
+from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.outcome import StepWrite
+from headrace_workers.core.sql.database import among, clock, insert, now_ms
+from headrace_workers.core.sql.paging import AT_ONCE, lock_some
+from headrace_workers.core.sql.store import LedgerStore, durable, reads
+from headrace_workers.core.tables import JOBS
+from headrace_workers.features.tuning.tables import CHECKPOINTS, EVENTS, RUNS
+
+KIND: Final = "tuning"
+VALIDATING_FILES, QUEUED, RUNNING = "validating_files", "queued", "running"
+SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
+MAX_EVENTS: Final = 10_000  # of a run; where there are more, every second step is forgotten
+_MAX_MESSAGE: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """Something that happened in a run: a message for people, and figures where it is a step. `at` is ms since 1970;
+    None for now.
+    """
+
+    message: str
+    level: str = "info"
+    data: Mapping[str, Any] | None = None
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that is stored."""
+
+    step: int
+    uri: str
+    sha256: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def begin_run(connection: Connection, job_id: str, tenant: str, payload: bytes) -> None:
+    """Add the run of a job, whose value is `payload`. A run that is there stays as it is."""
+    row = {
+        "job_id": job_id, "tenant": tenant, "model": from_json(payload)["model"], "job": payload.decode(),
+        "state": VALIDATING_FILES, "created_at": now_ms(),
+    }  # fmt: skip
+    connection.execute(insert(connection, RUNS).values(row).on_conflict_do_nothing())
+
+
+def set_state(connection: Connection, job_id: str, state: str, **changes: Any) -> None:
+    """Set the state of a run, and other columns of it. A run that failed is open again: its job was replayed."""
+    values = {"finished_at": None, "error": None, **changes}
+    over = RUNS.c.state.in_((SUCCEEDED, CANCELLED))
+    connection.execute(update(RUNS).where(RUNS.c.job_id == job_id, ~over).values(state=state, **values))
+
+
+def add_events(connection: Connection, job_id: str, events: Sequence[RunEvent]) -> None:
+    """Add events to a run. There are `MAX_EVENTS` at most: then every second step is forgotten."""
+    if not events:
+        return
+    counted = update(RUNS).where(RUNS.c.job_id == job_id).values(last_event=RUNS.c.last_event + len(events))
+    run = connection.execute(counted.returning(RUNS.c.number, RUNS.c.last_event)).first()
+    if run is None:
+        return
+    now, first = clock(connection), run.last_event - len(events) + 1
+    rows = [
+        {
+            "run": run.number, "number": number, "at": now if event.at is None else event.at, "level": event.level,
+            "message": event.message[:_MAX_MESSAGE],
+            "data": None if event.data is None else json.dumps(dict(event.data), ensure_ascii=False),
+        }
+        for number, event in enumerate(events, first)
+    ]  # fmt: skip
+    connection.execute(insert(connection, EVENTS), rows)
+    if run.last_event > MAX_EVENTS:
+        _thin(connection, run.number)
+
+
+def _thin(connection: Connection, run: int) -> None:
+    """Forget every second step of a run that has too many events, or else the oldest events."""
+    mine = EVENTS.c.run == run
+    numbers = select(EVENTS.c.number).where(mine).order_by(EVENTS.c.number)
+    count = connection.execute(select(func.count()).where(mine)).scalar_one()
+    if count <= MAX_EVENTS:
+        return
+    steps = connection.execute(numbers.where(EVENTS.c.data.is_not(None))).scalars().all()
+    gone = list(steps[1::2]) if len(steps) // 2 >= count - MAX_EVENTS else []
+    gone = gone or list(connection.execute(numbers.limit(count - MAX_EVENTS)).scalars())
+    connection.execute(delete(EVENTS).where(mine, among(connection, EVENTS.c.number, gone)))
+
+
+def add_checkpoint(connection: Connection, job_id: str, checkpoint: Checkpoint) -> None:
+    """Add a checkpoint to a run; one of the same step is replaced."""
+    run = connection.execute(select(RUNS.c.number).where(RUNS.c.job_id == job_id)).scalar()
+    if run is None:
+        return
+    row = {
+        "run": run, "step": checkpoint.step, "at": clock(connection), "uri": checkpoint.uri,
+        "sha256": checkpoint.sha256, "metrics": json.dumps(dict(checkpoint.metrics)),
+    }  # fmt: skip
+    added = insert(connection, CHECKPOINTS).values(row)
+    key = {name: row[name] for name in ("at", "uri", "sha256", "metrics")}
+    connection.execute(added.on_conflict_do_update(index_elements=["run", "step"], set_=key))
+
+
+@dataclass(frozen=True, slots=True)
+class RunWrite(StepWrite):
+    """What a step writes of its run in the transaction that completes it. `changes` are other columns of the run, such
+    as `trained_tokens`, `host` and `estimated_finish` (ms since 1970).
+    """
+
+    job_id: str
+    state: str
+    events: Sequence[RunEvent] = ()
+    checkpoint: Checkpoint | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, connection: Connection) -> None:
+        """Write it."""
+        set_state(connection, self.job_id, self.state, **self.changes)
+        add_events(connection, self.job_id, self.events)
+        if self.checkpoint is not None:
+            add_checkpoint(connection, self.job_id, self.checkpoint)
+
+
+# -- with the job
+
+
+def is_tuning() -> ColumnElement[bool]:
+    """Return the condition that a job is of this kind."""
+    return JOBS.c.kind == KIND
+
+
+def begin_runs(connection: Connection, jobs: Sequence[NewJob]) -> None:
+    """Begin the runs of the tuning jobs among those that were taken in."""
+    for job in jobs:
+        if job.kind == KIND:
+            begin_run(connection, job.id, job.tenant, job.payload)
+
+
+def hold_runs(
+    connection: Connection, _rows: Sequence[StepWrite], job_ids: Sequence[str], _tenants: Collection[str]
+) -> None:
+    """Lock the runs of these jobs, in their order."""
+    if job_ids:
+        query = select(RUNS.c.job_id).where(among(connection, RUNS.c.job_id, job_ids)).order_by(RUNS.c.job_id)
+        connection.execute(query.with_for_update()).all()
+
+
+def end_runs(connection: Connection, terminals: Mapping[str, bytes | None]) -> None:
+    """End the runs of these jobs as the jobs did, whose terminal events these are."""
+    for job_id in sorted(terminals):
+        told: Mapping[str, Any] = from_json(terminals[job_id] or b"{}")
+        changes: dict[str, Any] = {"finished_at": now_ms(), "estimated_finish": None}
+        if tuned := told.get("tuned"):
+            state, message, level = SUCCEEDED, "the tuned model is published", "info"
+            changes["aliases"] = json.dumps(tuned["aliases"])
+            changes["trained_tokens"] = tuned["usage"]["prompt_tokens"]
+        elif "category" in told:
+            state, message, level = FAILED, str(told["reason"]), "error"
+            code = told.get("code") or told["category"]
+            changes["error"] = json.dumps({"code": code, "message": message, "param": None}, ensure_ascii=False)
+        else:
+            state, message, level = CANCELLED, "the run was cancelled", "info"
+        set_state(connection, job_id, state, **changes)
+        add_events(connection, job_id, [RunEvent(message, level)])
+
+
+# -- to read
+
+
+def run_by_id(connection: Connection, job_id: str, tenant: str | None = None) -> Row[Any] | None:
+    """Return a run; with `tenant`, only that tenant's."""
+    query = select(RUNS).where(RUNS.c.job_id == job_id)
+    return connection.execute(_of(query, tenant)).first()
+
+
+def runs(
+    connection: Connection, tenant: str | None = None, after: str | None = None, limit: int = 100
+) -> list[Row[Any]]:
+    """Return runs, newest first, that come after the run of the job `after`."""
+    query = _of(select(RUNS), tenant)
+    if after is not None and (last := run_by_id(connection, after, tenant)) is not None:
+        query = query.where(RUNS.c.number < last.number)
+    return list(connection.execute(query.order_by(RUNS.c.number.desc()).limit(limit)))
+
+
+def events(connection: Connection, run: int, after: int | None = None, limit: int = 100) -> list[Row[Any]]:
+    """Return the events of the run with this number, newest first, that come before the event `after`."""
+    query = select(EVENTS).where(EVENTS.c.run == run)
+    query = query if after is None else query.where(EVENTS.c.number < after)
+    return list(connection.execute(query.order_by(EVENTS.c.number.desc()).limit(limit)))
+
+
+def checkpoints(connection: Connection, run: int, after: int | None = None, limit: int = 100) -> list[Row[Any]]:
+    """Return the checkpoints of the run with this number, newest first, of steps before `after`."""
+    query = select(CHECKPOINTS).where(CHECKPOINTS.c.run == run)
+    query = query if after is None else query.where(CHECKPOINTS.c.step < after)
+    return list(connection.execute(query.order_by(CHECKPOINTS.c.step.desc()).limit(limit)))
+
+
+def _of(query: Select[Any], tenant: str | None) -> Select[Any]:
+    return query if tenant is None else query.where(RUNS.c.tenant == tenant)
+
+
+# -- the end
+
+
+def forget(connection: Connection, numbers: Sequence[int]) -> None:
+    """Delete the runs with these numbers, their events and their checkpoints."""
+    for table, column in ((EVENTS, EVENTS.c.run), (CHECKPOINTS, CHECKPOINTS.c.run), (RUNS, RUNS.c.number)):
+        connection.execute(delete(table).where(among(connection, column, numbers)))
+
+
+def forget_old(connection: Connection, older_than_ms: int) -> bool:
+    """Forget runs that ended long ago without a model; return True if there may be more."""
+    numbers = lock_some(
+        connection,
+        RUNS.c.number,
+        (RUNS.c.finished_at < now_ms() - older_than_ms) & or_(RUNS.c.state == FAILED, RUNS.c.state == CANCELLED),
+    )
+    if numbers:
+        forget(connection, numbers)
+    return len(numbers) == AT_ONCE
+
+
+class TuningRuns(LedgerStore):
+    """The tuning runs of one ledger. Thread-safe. Unavailable when the database does not answer."""
+
+    add_events = durable(add_events)
+    run = reads(run_by_id)
+    runs = reads(runs)
+    events = reads(events)
+    checkpoints = reads(checkpoints)
