@@ -95,7 +95,7 @@ RESOURCES = [
     ("GET", "/v1/responses/resp_7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"), ("POST", "/v1/responses"),
     ("POST", "/v1/chat/completions"), ("POST", "/v1/embeddings"), ("POST", "/v1/moderations"),
     ("GET", "/v1/reviews/items"), ("GET", "/v1/reviews/mine"), ("GET", "/v1/reviews/stats"),
-    ("POST", "/v1/reviews/next"),
+    ("POST", "/v1/reviews/next"), ("POST", "/v1/reviews/items"),
     ("POST", "/v1/reviews/items/7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00/decision"),
     ("GET", "/v1/held"), ("GET", "/v1/labels"), ("POST", "/v1/labels"),
     ("GET", "/v1/usage?from=2026-11-01&to=2026-11-02"),
@@ -118,6 +118,7 @@ BODIES = {
     },
     "/v1/evals/eval_1/runs": {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}},
     "/v1/reviews/next": {},
+    "/v1/reviews/items": {"job_id": "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"},
     "/v1/reviews/items/7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00/decision": {"action": "release", "lease": 1},
     "/v1/labels": {
         "labels": [

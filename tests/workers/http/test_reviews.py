@@ -162,6 +162,25 @@ def test_more_people_are_wanted_afterwards(alone: Gateway):
         assert given(bob)["id"] == item_id
 
 
+def test_an_answer_is_sent_to_people_once_by_the_tenant_whose_it_is(alone: Gateway):
+    ledger = alone.services.ledger
+    job_id, drawn = ended(ledger, state="done")
+    active, _ = held(ledger)
+    with (
+        signed_in(alone) as ann,
+        signed_in(alone, "bob", REVIEWS_READ) as reads,
+        signed_in(alone, "eve", tenant="b") as eve,
+    ):
+        asked = {"job_id": job_id}
+        statuses = [each.post("/v1/reviews/items", json=asked).status_code for each in (reads, eve)]
+        assert statuses == [403, 404]
+        assert ann.post("/v1/reviews/items", json={"job_id": active}).status_code == 409
+        told = [ann.post("/v1/reviews/items", json=asked) for _ in range(2)]
+        assert [each.status_code for each in told] == [201, 201]
+        (item_id,) = {each.json()["id"] for each in told} - {drawn}
+        assert given(ann, rule="manual")["id"] == item_id
+
+
 def test_a_decision_whose_gateway_was_killed_is_made_once(alone: Gateway):
     """The first gateway decided, and nobody got its answer; the same request to another is answered the same."""
     _, item_id = ended(alone.services.ledger)

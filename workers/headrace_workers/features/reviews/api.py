@@ -11,6 +11,7 @@ from headrace_schemas.limits import INTEGRAL, NO_NUL, Alias, Key
 from headrace_schemas.review import MAX_PEOPLE
 from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
 from headrace_workers.features.reviews.decision import Decision, NoSuchItem, Person
+from headrace_workers.features.reviews.hooks import ReviewQueue
 from headrace_workers.features.reviews.progress import Progress, ReviewProgress
 from headrace_workers.features.reviews.store import Reviews
 from headrace_workers.features.reviews.views import ReviewedItem, ReviewItem, ShownItem
@@ -72,6 +73,12 @@ class Undo(_Body):
     who: _Who = None
 
 
+class SentAnswer(_Body):
+    """An answer about which people are to be asked."""
+
+    job_id: Annotated[Key, Field(description="The job whose answer it is.")]
+
+
 class Wanted(_Body):
     """How many people are to review an item."""
 
@@ -110,6 +117,16 @@ async def list_items(
     """Return the items of your tenant without their texts, the newest first."""
     found = await services.ask(services.ledger.of(Reviews).items, caller.tenant, state, rule, after, limit + 1)
     return ReviewItemList.of(found, limit, ReviewItem.of)
+
+
+@router.post("/v1/reviews/items", status_code=201, responses=ANSWERS)
+async def send_answer(asked: SentAnswer, caller: _Writes, services: Wired) -> ReviewItem:
+    """Enter the answer of an ended job into the queue `manual`, before all drawn answers, as when a user reports it. An
+    answer that waits already is not entered twice: its item is returned.
+    """
+    item_id = await services.ask(services.ledger.of(ReviewQueue).enter_by_hand, caller.tenant, asked.job_id)
+    nobody = Person(caller.tenant, "", "")
+    return ReviewItem.of((await services.ask(services.ledger.of(Reviews).item, nobody, item_id)).row)
 
 
 @router.get("/v1/reviews/mine", responses=ANSWERS)
