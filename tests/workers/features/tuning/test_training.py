@@ -110,7 +110,7 @@ def test_nothing_is_published_if_serving_builds_other_ids(trained: Path, home: P
     changed["chat_template"] = changed["chat_template"].replace("assistant", "model")
     config.write_text(json.dumps(changed))
     with pytest.raises(Stopped, match="serving builds other ids for a prompt than training did"):
-        publish.Publisher(trained).run()
+        publish.Publisher(trained).check()
     assert _models(home) == ["tiny"]
 
 
@@ -121,7 +121,7 @@ def test_nothing_is_published_if_the_served_network_is_not_the_trained_one(
     whole = publish.convert_transformers
     monkeypatch.setattr(publish, "convert_transformers", lambda _, draft, kind: whole(home / "source", draft, kind))
     with pytest.raises(Stopped, match=r"logits of the served network differ from the trained one's by \d"):
-        publish.Publisher(trained).run()
+        publish.Publisher(trained).check()
     assert _models(home) == ["tiny"]
 
 
@@ -132,7 +132,7 @@ def test_nothing_is_published_if_an_answer_through_the_serving_path_differs(
     whole = publish._greedy
     monkeypatch.setattr(publish, "_greedy", lambda *given: ([*whole(*given)[0], 70, 71], None))
     with pytest.raises(Stopped, match="answers a held-out prompt unlike the trained one"):
-        publish.Publisher(trained).run()
+        publish.Publisher(trained).check()
     assert _models(home) == ["tiny"]
 
 
@@ -179,7 +179,7 @@ def test_a_process_that_outlives_its_parent_keeps_the_run(
     """Two of them would write the same checkpoints."""
     folder = prepare(plan, home)
     with locked(folder) as lock:
-        process = Process("network", folder, lock)
+        process = Process("train", folder, lock)
     monkeypatch.setattr(training, "_LOCK_SECONDS", 0.0)
     with pytest.raises(Unavailable), locked(folder):
         pass
@@ -193,7 +193,7 @@ def _ended(pid: int) -> bool:
 
 
 def test_a_process_ends_when_nobody_lets_it_go_on(plan: Plan, home: Path) -> None:
-    process = Process("network", prepare(plan, home))
+    process = Process("train", prepare(plan, home))
     process.allow(0)
     eventually(lambda: _ended(process.pid))
     process.kill()
@@ -203,7 +203,7 @@ def test_a_process_ends_with_its_parent(plan: Plan, home: Path) -> None:
     program = (
         "import sys, time, pathlib, headrace_workers.wiring\n"
         "from headrace_workers.features.tuning.training import Process\n"
-        "print(Process('network', pathlib.Path(sys.argv[1])).pid, flush=True)\n"
+        "print(Process('train', pathlib.Path(sys.argv[1])).pid, flush=True)\n"
         "time.sleep(600)"
     )
     folder = prepare(plan, home)

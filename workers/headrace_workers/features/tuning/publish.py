@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models.convert import TOKENIZER_FILES, convert_transformers, weights_sha256
 from headrace_workers.features.generation.models.quantization import weight_range
 from headrace_workers.features.generation.models.registry import (
+    CARD_FILE,
     ModelCard,
     copy_present,
     folder_size,
@@ -44,6 +46,8 @@ from headrace_workers.features.tuning.network import (
 from headrace_workers.features.tuning.training import PROMPTS
 
 LINEAGE: Final = "lineage.json"
+MERGED: Final = "merged"  # the folder of the merged network, until it is published
+CHECKED: Final = "checked.json"  # what came of the comparison
 TOLERANCE: Final = 1e-3  # of logits
 _COMPARED: Final = 20  # rows whose logits are compared
 _LONGEST: Final = 64  # tokens of an answer that is compared
@@ -69,22 +73,31 @@ class Publisher:
         self._asked = [Asked(line) for line in (folder / PROMPTS).read_text(encoding="utf-8").splitlines()]
         self._most = min(_LONGEST, max(len(asked.answer) for asked in self._asked) + 1)
 
-    def run(self) -> None:
-        """Publish the model in each of its formats. Raise Stopped, and publish nothing, if what would be served is not
-        what was trained.
-        """
+    def check(self) -> None:
+        """Merge, and compare with what would be served. Raise Stopped if that is not what was trained."""
         trained = json.loads((self._folder / "trained.json").read_text(encoding="utf-8"))
         with TemporaryDirectory(dir=self._folder, prefix=".merged-") as place:
-            merged = Path(place)
+            draft = Path(place) / MERGED
             tell("doing", what="merging the adapter into the weights")
-            network, step = self._merged(trained["best_step"], merged)
+            network, step = self._merged(trained["best_step"], draft)
             tell("doing", what="comparing with what is served")
-            answers, report = self._compared(network, merged)
-            del network
-            for quantization, alias in self._orders["aliases"].items():
-                tell("doing", what=f"publishing {alias}")
-                self._publish(merged, quantization, alias, answers, {**report, **trained, "step": step})
-        tell("published", aliases=list(self._orders["aliases"].values()), **report)
+            answers, report = self._compared(network, draft)
+            rmtree(self._folder / MERGED, ignore_errors=True)
+            draft.rename(self._folder / MERGED)
+        checked = {"answers": answers, "report": report, "metrics": {**report, **trained, "step": step}}
+        (self._folder / CHECKED).write_text(json.dumps(checked), encoding="utf-8")
+        tell("checked", **report)
+
+    def publish(self) -> None:
+        """Publish the model that was checked, in each of its formats."""
+        checked = json.loads((self._folder / CHECKED).read_text(encoding="utf-8"))
+        for quantization, alias in self._orders["aliases"].items():
+            if (model_dir(self._home, alias) / CARD_FILE).is_file():
+                continue  # by a process that was killed
+            tell("doing", what=f"publishing {alias}")
+            self._publish(self._folder / MERGED, quantization, alias, checked["answers"], checked["metrics"])
+        tell("published", aliases=list(self._orders["aliases"].values()), **checked["report"])
+        rmtree(self._folder / MERGED, ignore_errors=True)
 
     def _merged(self, best: int, merged: Path) -> tuple[Any, int]:
         """Write the merged network as a Transformers folder. Return it, and the step that it is of."""
@@ -237,10 +250,11 @@ def _greedy(network: Any, prompt: Sequence[int], ends: set[int], most: int) -> t
 
 
 def main() -> None:
-    """Publish, and tell what comes of it."""
+    """Check or publish, and tell what comes of it."""
     live_as_allowed()
     try:
-        Publisher(Path(sys.argv[1])).run()
+        publisher = Publisher(Path(sys.argv[1]))
+        publisher.publish() if sys.argv[2] == "publish" else publisher.check()
     except (Stopped, HeadraceError) as error:
         tell("stopped", reason=str(error))
         os._exit(STOPPED)

@@ -26,6 +26,7 @@ from headrace_workers.features.generation.models.registry import ModelCard, load
 MAX_RECIPE_BYTES: Final = 100_000
 MAX_ALIAS: Final = 64
 BASE_LEARNING_RATE: Final = 2e-4  # what `learning_rate_multiplier` multiplies: usual for LoRA
+SOURCES_FILE: Final = "tuning.toml"  # in the home: what each base was made of
 _ID_LENGTH: Final = 8
 _CARD: Final = "card.json"  # of a data set that `headrace dataset export` wrote, and its two sides
 _TRAIN, _HELD_OUT = "train.jsonl", "held-out.jsonl"
@@ -95,6 +96,7 @@ class Plan:
     held_out: Path | None
     sha256: dict[str, str]  # of the source and the data
     licences: dict[str, str]  # of the base, and of the models that wrote the data
+    job_id: str | None = None  # that runs it; None by hand
 
     @property
     def tenant(self) -> str:
@@ -104,7 +106,11 @@ class Plan:
     @property
     def id(self) -> str:
         """Return the id of the run."""
-        values = [self.recipe.model_dump(mode="json", exclude={"source", "data", "held_out_data"}), self.sha256]
+        values: list[Any] = [
+            self.recipe.model_dump(mode="json", exclude={"source", "data", "held_out_data"}),
+            self.sha256,
+            *([] if self.job_id is None else [self.job_id]),
+        ]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:_ID_LENGTH]
 
     def alias(self, quantization: str) -> str:
@@ -149,8 +155,18 @@ def _only_known(path: Path, text: str, keys: Keys, table: dict[str, Any], part: 
 
 
 def plan_of(path: Path, home: Path) -> Plan:
-    """Return the plan of a recipe. Raise ConfigurationError, or UnknownModel, for what cannot be trained."""
+    """Return the plan of a recipe file. Raise ConfigurationError, or UnknownModel, for what cannot be trained."""
     recipe = read_recipe(path)
+    held_out = None if recipe.held_out_data is None else _at(path, recipe.held_out_data)
+    return planned(recipe, home, _at(path, recipe.source), _at(path, recipe.data), held_out)
+
+
+def planned(
+    recipe: Recipe, home: Path, source: Path, data: Path, held_out: Path | None, job_id: str | None = None
+) -> Plan:
+    """Return the plan of a recipe, with the places of what it names, that is run by a job or by hand. Raise
+    ConfigurationError, or UnknownModel, for what cannot be trained.
+    """
     for quantization in recipe.quantizations:
         check_quantization(quantization)
     base = load_card(home, recipe.base)
@@ -158,8 +174,6 @@ def plan_of(path: Path, home: Path) -> Plan:
         raise UnknownModel(f"tenant {recipe.tenant} has no model {recipe.base!r}")
     if base.kind != "generator" or base.engine != "ctranslate2":
         raise ConfigurationError(f"{recipe.base} cannot be tuned: it is no generator that runs here with CTranslate2")
-    source, data = _at(path, recipe.source), _at(path, recipe.data)
-    held_out = None if recipe.held_out_data is None else _at(path, recipe.held_out_data)
     source_sha256 = _checked_source(base, source)
     licences = {base.alias: base.licence}
     if data.is_dir():
@@ -174,7 +188,32 @@ def plan_of(path: Path, home: Path) -> Plan:
         if not file.is_file():
             raise ConfigurationError(f"{file} is no file: name a JSONL file of chats, or a folder of `dataset export`")
     sha256 = {"source": source_sha256, **{name: sha256_of(file) for name, file in files.items()}}
-    return Plan(recipe=recipe, base=base, source=source, data=data, held_out=held_out, sha256=sha256, licences=licences)
+    return Plan(
+        recipe=recipe, base=base, source=source, data=data, held_out=held_out, sha256=sha256, licences=licences,
+        job_id=job_id,
+    )  # fmt: skip
+
+
+def source_of(home: Path, base: str) -> Path:
+    """Return the file or folder that a base was made of, which the file of sources of this home names. Raise
+    ConfigurationError without one.
+    """
+    path = home / SOURCES_FILE
+    try:
+        sources = tomllib.loads(path.read_text(encoding="utf-8")).get("sources")
+    except FileNotFoundError:
+        sources = None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path} is no TOML: {error}") from None
+    named = sources.get(base) if isinstance(sources, dict) else None
+    if not isinstance(named, str) or not named:
+        raise ConfigurationError(
+            f"{base} cannot be tuned: nobody says what it was made of. Name its GGUF file or Transformers folder under "
+            f'[sources] in {path}: "{base}" = "PATH"'
+        )
+    return _at(path, named)
 
 
 def _at(recipe: Path, written: str) -> Path:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailab
 from headrace_workers.core.machine import available_memory
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir, sha256_of
-from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, ORDERS, TRAIN
+from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, NOW, ORDERS, TRAIN
 from headrace_workers.features.tuning.recipe import Plan
 from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, write_rows
 
@@ -36,6 +37,7 @@ _BYTES: Final = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}  # of a w
 _SPARE: Final = 1.2
 # The features of this process are to be known there, too.
 _PROGRAM: Final = "import headrace_workers.wiring; from headrace_workers.features.tuning.{} import main; main()"
+_MODULES: Final = {"train": "network", "check": "publish", "publish": "publish"}  # of the parts of a run
 
 Event = dict[str, Any]
 
@@ -146,14 +148,14 @@ def _weights(plan: Plan) -> int:
 
 
 class Process:
-    """A process that trains or publishes. It ends when nobody says that it may go on, and with its parent."""
+    """A process that trains, checks or publishes. It ends when nobody says that it may go on, and with its parent."""
 
-    def __init__(self, module: str, folder: Path, lock: int | None = None) -> None:
-        self._log = folder / f"{module}.log"
+    def __init__(self, part: str, folder: Path, lock: int | None = None) -> None:
+        self._log = folder / f"{part}.log"
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM.format(module), str(folder)],
+                [sys.executable, "-c", _PROGRAM.format(_MODULES[part]), str(folder), part],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                 start_new_session=True,  # Ctrl-C is for the parent, which says what happens
                 pass_fds=() if lock is None else (lock,),  # held until this process is gone, too
@@ -166,19 +168,32 @@ class Process:
         """Return the id of the process."""
         return self._child.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Return True if it has not ended."""
+        return self._child.poll() is None
+
     def allow(self, seconds: float = ALLOWED_SECONDS) -> None:
         """Let the process go on for so many seconds."""
+        self._say(str(seconds))
+
+    def ask_checkpoint(self) -> None:
+        """Ask for a checkpoint after the step that is under way."""
+        self._say(NOW)
+
+    def _say(self, line: str) -> None:
         if self._child.stdin is not None:
             with suppress(OSError, ValueError):  # it has ended: its events say why
-                self._child.stdin.write(f"{seconds}\n")
+                self._child.stdin.write(f"{line}\n")
                 self._child.stdin.flush()
 
     def events(self, go_on: Callable[[], bool] = lambda: True) -> Iterator[Event]:
-        """Yield the events until the process ends. Kill it once `go_on` says no.
+        """Yield the events until the process ends. Kill it once `go_on`, which is asked each second, says no. A caller
+        may leave, and ask for the other events later.
 
         Raise TrainingFailed when it stopped, and Unavailable when it died.
         """
-        told = time.monotonic()
+        told = -math.inf
         while True:
             if not go_on():
                 self.kill()
@@ -223,20 +238,25 @@ def tune(plan: Plan, home: Path, show: Callable[[Event], None]) -> Event:
         return {"kind": "published", "aliases": aliases}
     folder = prepare(plan, home)
     last: Event = {}
+    for part in _MODULES:
+        process = begin(part, folder)
+        try:
+            for event in process.events():
+                show(event)
+                last = event
+        finally:
+            process.kill()
+        if part == "train":
+            (folder / "trained.json").write_text(json.dumps(last), encoding="utf-8")
+    return last
+
+
+def begin(part: str, folder: Path) -> Process:
+    """Start the process of a part of a run. Raise Unavailable while another process of the run has not ended."""
     with locked(folder) as lock:
         for left in (*folder.glob(".merged-*"), *folder.glob(".float32-*")):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
-        for module in ("network", "publish"):
-            process = Process(module, folder, lock)
-            try:
-                for event in process.events():
-                    show(event)
-                    last = event
-            finally:
-                process.kill()
-            if module == "network":
-                (folder / "trained.json").write_text(json.dumps(last), encoding="utf-8")
-    return last
+        return Process(part, folder, lock)
 
 
 @contextmanager
