@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from headrace_workers.core.cached_values import once
 from headrace_workers.core.clock import SystemClock
@@ -95,7 +96,8 @@ def build_hands(
     parts = WorkerParts(name=name, settings=settings, pipeline=pipeline, ledger=ledger, progress=progress, model=model)
     let_go = once(cancelled)
     light = roles if model is not None else roles - {MODEL_ROLE}
-    steps = pipeline.steps_of(light, model, {**parts.of_features(), "cancelled": let_go})
+    of_runs: Mapping[str, Callable[[], Any]] = {"cancelled": let_go, "leaving": lambda: runs.leaving}
+    steps = pipeline.steps_of(light, model, {**parts.of_features(), **of_runs})
     parallel = parts.once(generator).parallel if MODEL_ROLE in light else 1
     client = redis_client(settings.redis, HINT_SECONDS)
     notifier = Notifier(client, RedisNames(settings.kafka.prefix).hints)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from headrace_schemas import Answer, Decisions, Embedding, GenerationJob, JudgeVerdict, ModerationVerdict, Result
+from headrace_schemas import Answer, Decisions, Embedding, GenerationJob, JudgeVerdict, ModerationVerdict, Result, Tuned
 from headrace_schemas.event_types import kind_of
 from headrace_workers.core.pipeline.chain import OWN, tried_in
 from headrace_workers.core.pipeline.task import Task
@@ -43,6 +43,7 @@ def receipt(
     moderation: ModerationVerdict | None = None,
     embedding: Embedding | None = None,
     decisions: Decisions | None = None,
+    tuned: Tuned | None = None,
     judge: JudgeVerdict | None = None,
     refusal: Literal["prompt_blocked"] | None = None,
 ) -> Result:
@@ -63,6 +64,7 @@ def receipt(
         moderation=moderation,
         embedding=embedding,
         decisions=decisions,
+        tuned=tuned,
         judge=judge or JudgeVerdict(),
         seen_by=all_that_saw(task.context, answer or decisions, judge),
         accepted_at=task.accepted_at,

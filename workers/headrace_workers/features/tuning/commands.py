@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,17 +13,6 @@ from headrace_workers.runtime.settings import home_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_WORDS: Final = {
-    "started": "training for {steps:,} steps",
-    "evaluation": "held-out loss after step {step:,}: {loss:.4f}",
-    "corrupted": "the checkpoint {file} is not as it was written: the one before is used",
-    "trained": "trained {tokens:,} tokens in {step:,} steps; best after step {best_step:,}; {memory_bytes:,} bytes of "
-    "memory",
-    "doing": "{what}",
-    "model": "{alias}: {exact:.0%} of {prompts} held-out prompts are answered as their examples are; {flips} answers "
-    "differ from those in float32",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -66,6 +55,8 @@ def _shown(as_json: bool) -> "Iterator[Callable[[dict[str, Any]], None]]":
 
         yield write
         return
+    from headrace_workers.features.tuning.training import in_words
+
     if not console().is_terminal:
         yield lambda event: say(line) if (line := in_words(event)) else None
         return
@@ -83,11 +74,3 @@ def _shown(as_json: bool) -> "Iterator[Callable[[dict[str, Any]], None]]":
                 bar.console.print(line, markup=False)
 
         yield draw
-
-
-def in_words(event: dict[str, Any]) -> str | None:
-    """Return an event for people; None for one that is not worth a line."""
-    words = _WORDS.get(event["kind"])
-    if event["kind"] == "started" and event["step"]:
-        words = "going on after step {step:,} of {steps:,}"
-    return None if words is None else words.format(**event)

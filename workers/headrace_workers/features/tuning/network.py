@@ -185,7 +185,7 @@ class Checkpoints:
             ) from error
         tell("checkpoint", step=state["step"], file=path.name, bytes=len(data), best=state["best_step"])
         for old in self._paths()[_KEPT:]:
-            if _step_of(old) != state["best_step"]:
+            if step_of(old) != state["best_step"]:
                 old.unlink(missing_ok=True)
         return path
 
@@ -195,7 +195,7 @@ class Checkpoints:
 
     def at(self, step: int) -> dict[str, Any] | None:
         """Return the state after this step; None if it is not there, or not whole."""
-        return next((self._read(path) for path in self._paths() if _step_of(path) == step), None)
+        return next((self._read(path) for path in self._paths() if step_of(path) == step), None)
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.pt"), reverse=True)
@@ -212,7 +212,8 @@ class Checkpoints:
         return state
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint."""
     return int(path.name.split("-")[1])
 
 

@@ -7,7 +7,7 @@ is trained on the very ids that it is asked with. The loss counts the answer and
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -66,9 +66,11 @@ def least_held_out(difference: float) -> int:
     return math.ceil(round(_DIFFERING / difference, 6))
 
 
-def build_rows(plan: Plan, home: Path) -> Rows:
-    """Return the rows of a plan. Raise UnfitData, which lists the lines that cannot be trained on as they are."""
-    reader = _Reader(plan, home)
+def build_rows(plan: Plan, home: Path, goes_on: Callable[[], object] = lambda: None) -> Rows:
+    """Return the rows of a plan. Raise UnfitData, which lists the lines that cannot be trained on as they are, and what
+    `goes_on` raises, which is called for each line.
+    """
+    reader = _Reader(plan, home, goes_on)
     read = list(reader.rows(plan.data))
     if plan.held_out is not None:
         train, aside = read, list(reader.rows(plan.held_out))
@@ -85,7 +87,8 @@ Read = tuple[Row, tuple[Message, ...]]  # with the conversation up to the answer
 class _Reader:
     """Reads files of chats, and collects what is wrong with their lines."""
 
-    def __init__(self, plan: Plan, home: Path) -> None:
+    def __init__(self, plan: Plan, home: Path, goes_on: Callable[[], object]) -> None:
+        self._goes_on = goes_on
         folder = model_dir(home, plan.base.alias)
         self._prompts = Prompts.load(folder, plan.base)
         self._most = min(plan.recipe.training.max_length, plan.base.context_length)
@@ -109,6 +112,7 @@ class _Reader:
                 for line in read_on(text_of(raw, bounded=True), MAX_LINE):
                     if line.is_empty:
                         continue
+                    self._goes_on()
                     try:
                         if line.too_long:
                             raise UnfitData(f"the line is longer than {MAX_LINE:,} bytes")

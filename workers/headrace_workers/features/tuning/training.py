@@ -39,7 +39,22 @@ _SPARE: Final = 1.2
 _PROGRAM: Final = "import headrace_workers.wiring; from headrace_workers.features.tuning.{} import main; main()"
 _MODULES: Final = {"train": "network", "check": "publish", "publish": "publish"}  # of the parts of a run
 
+_WORDS: Final = {
+    "started": "training for {steps:,} steps",
+    "evaluation": "held-out loss after step {step:,}: {loss:.4f}",
+    "corrupted": "the checkpoint {file} is not as it was written: the one before is used",
+    "trained": "trained {tokens:,} tokens in {step:,} steps; best after step {best_step:,}; {memory_bytes:,} bytes of "
+    "memory",
+    "doing": "{what}",
+    "model": "{alias}: {exact:.0%} of {prompts} held-out prompts are answered as their examples are; {flips} answers "
+    "differ from those in float32",
+}
+
 Event = dict[str, Any]
+
+
+class RunIsBusy(Unavailable):
+    """A run that another process has, or that lies elsewhere."""
 
 
 class TrainingFailed(HeadraceError):
@@ -57,16 +72,16 @@ def run_folder(home: Path, plan: Plan) -> Path:
     return home / "tuning" / plan.id
 
 
-def prepare(plan: Plan, home: Path) -> Path:
+def prepare(plan: Plan, home: Path, goes_on: Callable[[], object] = lambda: None) -> Path:
     """Check the data, and write all that a run needs into its folder. One that is there already goes on.
 
-    Raise UnfitData or ConfigurationError for a run that cannot work.
+    Raise UnfitData or ConfigurationError for a run that cannot work, and what `goes_on` raises, which is called often.
     """
     need_extra()
     folder = run_folder(home, plan)
     if (folder / ORDERS).is_file():
         return folder
-    rows = build_rows(plan, home)
+    rows = build_rows(plan, home, goes_on)
     for name, path in (("data", plan.data), ("held_out", plan.held_out)):
         if path is not None and sha256_of(path) != plan.sha256[name]:
             raise UnfitData(f"{path} changed while it was read: start the run again")
@@ -252,7 +267,7 @@ def tune(plan: Plan, home: Path, show: Callable[[Event], None]) -> Event:
 
 
 def begin(part: str, folder: Path) -> Process:
-    """Start the process of a part of a run. Raise Unavailable while another process of the run has not ended."""
+    """Start the process of a part of a run. Raise RunIsBusy while another process of the run has not ended."""
     with locked(folder) as lock:
         for left in (*folder.glob(".merged-*"), *folder.glob(".float32-*")):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -261,7 +276,7 @@ def begin(part: str, folder: Path) -> Process:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """Hold the lock of a run, and yield its descriptor. Raise Unavailable while another process has it.
+    """Hold the lock of a run, and yield its descriptor. Raise RunIsBusy while another process has it.
 
     The processes of the run hold it too, so that one of them that outlives its parent is waited for.
     """
@@ -273,6 +288,14 @@ def locked(folder: Path) -> Iterator[int]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= until:
-                    raise Unavailable(f"the run {folder.name} is trained by another process already") from None
+                    raise RunIsBusy(f"the run {folder.name} is trained by another process already") from None
                 time.sleep(_LOCK_PAUSE)
         yield file.fileno()
+
+
+def in_words(event: Event) -> str | None:
+    """Return an event for people; None for one that is not worth a line."""
+    words = _WORDS.get(event["kind"])
+    if event["kind"] == "started" and event["step"]:
+        words = "going on after step {step:,} of {steps:,}"
+    return None if words is None else words.format(**event)

@@ -211,6 +211,7 @@ class Runner:
         now.
         """
         self._leaving_until = self._clock.monotonic() + self._settings.lease
+        self._runs.leaving.set()
 
     def give_back(self) -> int:
         """Give back unfinished work, and work that was passed on and not begun, at a stop; return the number of

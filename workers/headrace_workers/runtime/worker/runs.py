@@ -133,6 +133,7 @@ class Runs:
         self._lock = threading.Lock()
         self._speeds: dict[tuple[str, str], Speed] = {}
         self._runs: dict[int, Run] = {}
+        self.leaving = threading.Event()  # set when this process is to end
 
     def do(self, started: Started, work: Callable[[Started], list[StepResult]]) -> list[StepResult]:
         """Run a claim under a bound, and learn from it how quick this process is."""
@@ -154,15 +155,15 @@ class Runs:
                 del self._runs[started.claim_id]
         return settled
 
-    def of_models(self) -> dict[int, frozenset[str]]:
-        """Return the jobs that models answer here, by their claims."""
+    def watched(self) -> dict[int, frozenset[str]]:
+        """Return the jobs of stages that ask while they run whether a job is cancelled, by their claims."""
         with self._lock:
             runs = [run.started for run in self._runs.values()]
         return {each.claim_id: frozenset(row.job_id for row in each.steps) for each in runs if self._asks(each)}
 
     def _asks(self, started: Started) -> bool:
         stage = self._pipeline.stage(started.stage)
-        return stage is not None and stage.weight is Weight.MODEL
+        return stage is not None and (stage.weight is Weight.MODEL or "cancelled" in stage.needs)
 
     def hung(self) -> list[tuple[Run, float]]:
         """Return the runs that exceed their bound, and for how many seconds each has run."""
@@ -212,7 +213,7 @@ _EVERY = 1.0  # seconds
 
 
 class CancellationWatch(KeepsGoing):
-    """Watch that asks the ledger once a second, while a model is at work here, which jobs its claims no longer hold."""
+    """Watch that asks the ledger once a second, while a step runs here that wants to know, which jobs its claims no longer hold."""
 
     def __init__(self, ledger: Ledger, runs: Runs, loop: Loop, every: float = _EVERY) -> None:
         super().__init__(loop)
@@ -225,7 +226,7 @@ class CancellationWatch(KeepsGoing):
 
     def look(self) -> None:
         """Look once. Unavailable."""
-        running = self._runs.of_models()
+        running = self._runs.watched()
         held = self._ledger.leased_jobs(sorted(running)) if running else frozenset()
         jobs = frozenset[str]().union(*running.values())
         # One whose lease had been lost may run here again, under another claim.

@@ -1,0 +1,331 @@
+"""The runs of a worker: what each stage of a tuning job does there.
+
+At most one process trains. It goes on while the worker hands a job from one segment to the next, and ends when nobody
+takes that up. Where it is gone, training goes on from the newest checkpoint: the one in the folder of the run, or, on
+another machine, the one in the store of files.
+"""
+
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from headrace_schemas import HeadraceError, Tuned, TuningJob, Usage
+from headrace_schemas.errors import InvalidRecord, Unavailable
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import Done, Ended, Outcome, Wait, outcome_of
+from headrace_workers.core.pipeline.receipt import receipt
+from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.private_files import private_folder
+from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.object_store import NoSuchObject, Store
+from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.features.generation.models.registry import CARD_FILE, load_card, model_dir
+from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
+from headrace_workers.features.tuning.publish import CHECKED, LINEAGE
+from headrace_workers.features.tuning.recipe import Recipe, Training, planned, source_of
+from headrace_workers.features.tuning.store import QUEUED, RUNNING, Checkpoint, RunEvent, RunWrite, TuningRuns
+from headrace_workers.features.tuning.training import Event, Process, RunIsBusy, begin, in_words, prepare
+
+RUN: Final = "tuning"  # the name in the context of a step
+SEGMENT_SECONDS: Final = 60.0  # a segment ends at the first checkpoint behind it, see training.CHECKPOINT_SECONDS
+HAND_ON_SECONDS: Final = 15.0  # that a process goes on between two segments
+LEAVING_SECONDS: Final = 15.0  # for a last checkpoint of a worker that ends
+_BUSY_SECONDS, _ELSEWHERE_SECONDS = 5.0, 30.0
+_TOLD_EVERY, _STEP_EVERY = 10.0, 1.0  # seconds between two writes of events, and between two steps that are told
+_CHUNK: Final = 1024**2
+# The fewest held-out answers that show anything are enough for a job: nobody says which difference matters.
+_DIFFERENCE: Final = 1.0
+_MAX_SUFFIX: Final = 18
+
+
+class _GivenUp(Exception):
+    """Work that was left, since the job is not ours any more or the worker ends."""
+
+
+class Tuner:
+    """The runs of one worker. `files` has the examples, and `store` the checkpoints."""
+
+    def __init__(self, home: Path, ledger: Ledger, files: Files, store: Store, host: str | None = None) -> None:
+        self._home, self._files, self._store = home, files, store
+        self._rows, self._runs = ledger.of(StoredFiles), ledger.of(TuningRuns)
+        self._host = host or socket.gethostname()
+        self._live: tuple[str, Path, Process] | None = None
+
+    def do(self, part: str, task: Task, cancelled: Callable[[], bool], leaving: threading.Event) -> Outcome:
+        """Do a part of a run. It stops when the job is `cancelled`, or this worker is `leaving`."""
+        work = _Work(task, self._runs, cancelled, leaving)
+        try:
+            return {"prepare": self._prepare, "train": self._train, "check": self._check, "publish": self._publish}[
+                part
+            ](work)
+        except _GivenUp:
+            self.stop()
+            return Wait(None, "its worker stopped", at_most=1.0)
+        except RunIsBusy as error:  # of a segment that was cut off, and ends by itself
+            return Wait(None, str(error), at_most=_BUSY_SECONDS)
+        except HeadraceError as error:
+            return outcome_of(error)
+
+    def stop(self) -> None:
+        """End the process that runs, if one does."""
+        if self._live is not None:
+            self._live[2].kill()
+            self._live = None
+
+    def _prepare(self, work: "_Work") -> Outcome:
+        folder = self._folder_of(work)
+        orders = json.loads((folder / ORDERS).read_text(encoding="utf-8"))
+        count = orders["lineage"]["rows"]
+        work.tell(f"the data can be trained on: {count['train']:,} answers, and {count['held_out']:,} held out")
+        run = {"id": folder.name, "aliases": list(orders["aliases"].values()), "host": self._host, "stored": []}
+        return Done(context={RUN: run}, rows=(work.written(QUEUED),))
+
+    def _train(self, work: "_Work") -> Outcome:
+        run, folder = work.run, self._ready(work)
+        process = self._process("train", folder)
+        if not run.get("begun"):  # it loads the base meanwhile
+            run = {**run, "begun": True}
+            return Done(to="train", context={RUN: run}, rows=(work.written(RUNNING, host=self._host),))
+        begun, trained = time.monotonic(), None
+        for event in process.events(lambda: work.may_train(process)):
+            work.note(event)
+            if event["kind"] == "trained":
+                trained = event
+            long = time.monotonic() - begun >= SEGMENT_SECONDS
+            if event["kind"] == "checkpoint" and (long or work.leaving.is_set()):
+                break
+        else:
+            if trained is None:
+                raise _GivenUp
+        process.allow(HAND_ON_SECONDS)
+        stored = self._stored(work, folder)
+        run = {**run, "host": self._host, "stored": stored, "tokens": work.tokens}
+        if trained is not None:
+            self._live, run["trained"] = None, trained
+        return Done(to=None if trained else "train", context={RUN: run}, rows=work.all_written(self._host))
+
+    def _check(self, work: "_Work") -> Outcome:
+        folder = self._ready(work)
+        (folder / "trained.json").write_text(json.dumps(work.run["trained"]), encoding="utf-8")
+        self._to_end("check", folder, work)
+        return Done(rows=(work.written(RUNNING),))
+
+    def _publish(self, work: "_Work") -> Outcome:
+        if not self._is_published(work.run["aliases"]):
+            folder = self._ready(work)
+            if not (folder / CHECKED).is_file():  # this is another machine than that which checked
+                return Done(to="check")
+            self._to_end("publish", folder, work)
+        rmtree(self._home / "tuning" / work.run["id"], ignore_errors=True)
+        content = (model_dir(self._home, work.run["aliases"][0]) / LINEAGE).read_bytes()
+        metrics = json.loads(content)["metrics"]
+        tuned = Tuned(
+            model=work.job.model,
+            aliases=tuple(work.run["aliases"]),
+            usage=Usage(prompt_tokens=work.run["tokens"], completion_tokens=0),
+            metrics={name: value for name, value in metrics.items() if type(value) in (int, float)},
+            lineage=hashlib.sha256(content).hexdigest(),
+        )
+        return Ended(receipt(work.task, tuned=tuned), rows=(work.written(RUNNING),))
+
+    def _is_published(self, aliases: Sequence[str]) -> bool:
+        return all((model_dir(self._home, alias) / CARD_FILE).is_file() for alias in aliases)
+
+    def _to_end(self, part: str, folder: Path, work: "_Work") -> None:
+        """Run a part to its end. Raise _GivenUp if that is not wanted any more."""
+        last = None
+        for event in self._process(part, folder).events(work.may_go_on):
+            work.note(event)
+            last = event["kind"]
+        self._live = None
+        if last not in ("checked", "published"):
+            raise _GivenUp
+
+    def _process(self, part: str, folder: Path) -> Process:
+        """Return the process of this part, which runs already or is started. Any other ends."""
+        if self._live is not None:
+            if self._live[:2] == (part, folder) and self._live[2].is_running:
+                return self._live[2]
+            self.stop()
+        process = begin(part, folder)
+        self._live = (part, folder, process)
+        return process
+
+    # -- folders and checkpoints
+
+    def _ready(self, work: "_Work") -> Path:
+        """Return the folder of a run with the newest of its checkpoints, which come from the store where others made
+        them. Raise RunIsBusy where they are out of reach.
+        """
+        run = work.run
+        try:
+            folder = self._home / "tuning" / run["id"]
+            if not (folder / ORDERS).is_file():
+                folder = self._folder_of(work)
+            here = folder / CHECKPOINTS
+            if run["stored"] and not (here / max(run["stored"])).is_file():
+                private_folder(here)
+                for name in run["stored"]:
+                    self._fetch(work, folder, name)
+        except NoSuchObject as error:
+            if run["host"] == self._host:
+                raise
+            raise RunIsBusy(f"the run lies on {run['host']}, and waits for a worker there: {error}") from None
+        return folder
+
+    def _folder_of(self, work: "_Work") -> Path:
+        """Return the folder of a run with its rows and orders. Raise UnfitData, or the error of what cannot work."""
+        job = work.job
+        card = load_card(self._home, job.model)
+        source = source_of(self._home, job.model)
+        with TemporaryDirectory(dir=private_folder(self._home / "tuning"), prefix=".data-") as place:
+            data = self._download(work, "training_file", job.training_file, Path(place))
+            held_out = None
+            if job.validation_file is not None:
+                held_out = self._download(work, "validation_file", job.validation_file, Path(place))
+            values = {"seed": job.seed, "epochs": job.epochs, "batch_size": job.batch_size}
+            training = Training(
+                learning_rate_multiplier=job.learning_rate_multiplier, max_length=card.context_length,
+                **{name: value for name, value in values.items() if value is not None},
+            )  # fmt: skip
+            recipe = Recipe(
+                base=job.model, source=str(source), data=job.training_file, held_out_data=job.validation_file,
+                suffix=(job.suffix or "tuned")[:_MAX_SUFFIX].rstrip("-"), difference=_DIFFERENCE, tenant=job.tenant,
+                quantizations=job.quantizations, training=training,
+                **({} if job.lora is None else {"lora": job.lora}),
+            )  # fmt: skip
+            plan = planned(recipe, self._home, source, data, held_out, work.task.job_id)
+            return prepare(plan, self._home, work.check)
+
+    def _download(self, work: "_Work", field: str, file_id: str, folder: Path) -> Path:
+        if self._rows.file(file_id, work.job.tenant) is None:
+            raise InvalidRecord(f"{field} is {file_id}, and there is no such file", param=field)
+        path = folder / f"{file_id}.jsonl"
+        with path.open("wb") as file:
+            for chunk in self._files.chunks(file_id):
+                work.check()
+                file.write(chunk)
+        return path
+
+    def _path(self, work: "_Work", name: str) -> str:
+        return f"tuning/{work.job.tenant}/{work.run['id']}/{name}"
+
+    def _fetch(self, work: "_Work", folder: Path, name: str) -> None:
+        """Copy a checkpoint of the store to its place. Whether it is whole, the process sees."""
+        draft = folder / f".{name}"
+        with self._store.open(self._path(work, name)) as source, draft.open("wb") as file:
+            while chunk := source.read(_CHUNK):
+                work.check()
+                file.write(chunk)
+        draft.rename(folder / CHECKPOINTS / name)
+
+    def _stored(self, work: "_Work", folder: Path) -> list[str]:
+        """Copy the checkpoints that are new to the store, and remove those that the process has removed. Return the
+        names of all.
+        """
+        before: list[str] = work.run["stored"]
+        here = sorted(path.name for path in (folder / CHECKPOINTS).glob("step-*.pt"))
+        stored = [name for name in here if name in before]
+        for name in here:
+            if name in before:
+                continue
+            with suppress(FileNotFoundError):  # the process goes on, and has newer ones by now
+                self._store.write(self._path(work, name), _chunks(folder / CHECKPOINTS / name))
+                stored.append(name)
+                work.checkpoints.append(name)
+        self._store.remove(self._path(work, name) for name in before if name not in here)
+        return stored
+
+
+class _Work:
+    """A part of a run that is under way: its job, and the events that are still to be written."""
+
+    def __init__(
+        self, task: Task, runs: TuningRuns, cancelled: Callable[[], bool], leaving: threading.Event
+    ) -> None:
+        assert isinstance(task.job, TuningJob)  # noqa: S101 - the stages take no other
+        self.task, self.job, self.leaving = task, task.job, leaving
+        self.run: dict[str, Any] = dict(task.context.get(RUN, {}))
+        self.tokens: int = self.run.get("tokens", 0)
+        self.checkpoints: list[str] = []
+        self._losses: dict[int, dict[str, float]] = {}
+        self._runs, self._cancelled = runs, cancelled
+        self._events: list[RunEvent] = []
+        self._told = self._stepped = self._asked = 0.0
+        self._seconds_left: float | None = None
+
+    def may_go_on(self) -> bool:
+        """Return False once the job is not ours any more, or this worker ends."""
+        return not self._cancelled() and not self.leaving.is_set()
+
+    def check(self) -> None:
+        """Raise _GivenUp once the work is not wanted any more."""
+        if not self.may_go_on():
+            raise _GivenUp
+
+    def may_train(self, process: Process) -> bool:
+        """Return False once the job is not ours any more. Where this worker ends, ask for a last checkpoint, and return
+        False if that takes long.
+        """
+        now = time.monotonic()
+        if self.leaving.is_set() and not self._asked:
+            self._asked = now
+            process.ask_checkpoint()
+        return not self._cancelled() and not (self._asked and now - self._asked > LEAVING_SECONDS)
+
+    def tell(self, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
+        """Keep an event, which is written soon."""
+        self._events.append(RunEvent(message, level, data, at=int(time.time() * 1000)))
+
+    def note(self, event: Event) -> None:
+        """Keep what a process tells."""
+        now, kind = time.monotonic(), event["kind"]
+        if kind in ("step", "trained"):
+            self.tokens = event["tokens"]
+        if kind == "step":
+            self._seconds_left = event["seconds_left"]
+            self._losses.setdefault(event["step"], {})["train_loss"] = event["loss"]
+            if event["step"] in (1, event["steps"]) or now - self._stepped >= _STEP_EVERY:
+                self._stepped = now
+                data = {"step": event["step"], "total_steps": event["steps"], "train_loss": event["loss"]}
+                self.tell(f"Step {event['step']}/{event['steps']}: training loss={event['loss']:.4f}", data=data)
+        elif kind == "evaluation":
+            self._losses.setdefault(event["step"], {})["valid_loss"] = event["loss"]
+            self.tell(in_words(event) or "", data={"step": event["step"], "valid_loss": event["loss"]})
+        elif words := in_words(event):
+            self.tell(words, "warn" if kind == "corrupted" else "info")
+        if now - self._told >= _TOLD_EVERY and self._events:
+            self._told = now
+            with suppress(Unavailable):  # they are written later
+                self._runs.add_events(self.task.job_id, self._events)
+                self._events = []
+
+    def written(self, state: str, checkpoint: Checkpoint | None = None, **changes: Any) -> RunWrite:
+        """Return what the step writes of the run."""
+        events, self._events = self._events, []
+        return RunWrite(self.task.job_id, state, events, checkpoint, changes)
+
+    def all_written(self, host: str) -> tuple[RunWrite, ...]:
+        """Return what a segment writes of the run: events, checkpoints and how far it is."""
+        left = self._seconds_left
+        finish = None if left is None else int((time.time() + left) * 1000)
+        first = self.written(RUNNING, trained_tokens=self.tokens, estimated_finish=finish, host=host)
+        return (first, *(self.written(RUNNING, self._checkpoint(name)) for name in self.checkpoints))
+
+    def _checkpoint(self, name: str) -> Checkpoint:
+        path, step = f"tuning/{self.job.tenant}/{self.run['id']}/{name}", step_of(Path(name))
+        return Checkpoint(step, path, Path(name).stem.rpartition("-")[2], self._losses.get(step, {}))
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
