@@ -263,13 +263,15 @@ class Pipeline:
         ]
 
     def roles_of(self, names: Sequence[str]) -> frozenset[str]:
-        """Return the roles that these words name; `all` is every one."""
+        """Return the roles that these words name; `all` is every one but those that stand apart."""
         for name in names:
             if name != "all" and name not in self.roles:
                 raise ConfigurationError(f"--role is {name!r}; it may be {', '.join(self.roles)} or all")
         if not names:
             raise ConfigurationError(f"a worker needs a --role: {', '.join(self.roles)} or all")
-        return frozenset(self.roles if "all" in names else names)
+        if "all" not in names:
+            return frozenset(names)
+        return frozenset({stage.role for stage in self.stages if stage.apart is None} | (set(names) - {"all"}))
 
     def queues_of(self, roles: Collection[str], model: str | None, *, remote: bool = False) -> list[str]:
         """Return the queues that a worker of these roles listens to, in the order in which it looks at them. The queues

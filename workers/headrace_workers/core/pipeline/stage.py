@@ -161,6 +161,9 @@ class Stage:
     Jobs pass the stages by their `order`, which no two share. Groups that tokens decide about are made to take
     `quantum` seconds. Workers of another role do what is `done_by` that, from a queue of its own. A job that is sent
     back to it more than `most_rounds` times goes round in a circle, and is dead.
+
+    A stage whose groups run for minutes stands `apart`: its workers do nothing else. The call returns True where this
+    machine can have one.
     """
 
     name: str
@@ -183,6 +186,7 @@ class Stage:
     done_by: str | None = None
     concurrency: int = 1
     most_rounds: int = 100
+    apart: Callable[[], bool] | None = None
 
     @property
     def role(self) -> str:

@@ -1,6 +1,6 @@
 """The tuning feature: models that learn from examples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
@@ -9,6 +9,9 @@ if TYPE_CHECKING:  # most processes do without it
     from sqlalchemy import Table
 
     from headrace_workers.core.ledger.hooks import Hooks
+    from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.features.tuning.tuner import Tuner
+    from headrace_workers.runtime.worker.parts import WorkerParts
 
 
 def _commands() -> Sequence[Callable[[Any], None]]:
@@ -37,4 +40,19 @@ def _tables() -> "Sequence[Table]":
     return tables_in(tables)
 
 
-FEATURE = Feature(name="tuning", commands=_commands, hooks=_hooks, tables=_tables)
+def _stages(_settings: object) -> "Sequence[Stage]":
+    from headrace_workers.features.tuning.stage import STAGES
+
+    return STAGES
+
+
+def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
+    def tuner() -> "Tuner":
+        from headrace_workers.features.tuning.tuner import tuner_of
+
+        return tuner_of(worker.settings, worker.ledger)
+
+    return {"tuner": tuner}
+
+
+FEATURE = Feature(name="tuning", commands=_commands, hooks=_hooks, tables=_tables, stages=_stages, parts=_parts)

@@ -2,8 +2,8 @@
 
 It is the adapter of torch, Transformers and PEFT, which take seconds to import and a lot of memory: no worker loads
 them. The folder has the orders (`orders.json`), the rows and the checkpoints. Events go to standard output as JSON
-lines. Each line on standard input says for how many seconds the process may go on, or asks for a checkpoint: the process
-ends when its time is over, and when its parent ends.
+lines. Each line on standard input says for how many seconds the process may go on, or asks for a checkpoint. It ends
+when its time is over, and when its parent ends.
 
 A step is decided by the seed, the rows and the step's number alone. So a run that goes on from a checkpoint computes
 what it would have computed without the interruption.

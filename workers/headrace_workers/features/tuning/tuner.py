@@ -24,15 +24,17 @@ from headrace_workers.core.ledger.outcome import Done, Ended, Outcome, Wait, out
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.private_files import private_folder
-from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.file_service import Files, files_in
 from headrace_workers.features.files.object_store import NoSuchObject, Store
+from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.generation.models.registry import CARD_FILE, load_card, model_dir
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.publish import CHECKED, LINEAGE
 from headrace_workers.features.tuning.recipe import Recipe, Training, planned, source_of
 from headrace_workers.features.tuning.store import QUEUED, RUNNING, Checkpoint, RunEvent, RunWrite, TuningRuns
-from headrace_workers.features.tuning.training import Event, Process, RunIsBusy, begin, in_words, prepare
+from headrace_workers.features.tuning.training import Event, Process, RunIsBusy, begin, in_words, need_extra, prepare
+from headrace_workers.runtime.settings import Settings
 
 RUN: Final = "tuning"  # the name in the context of a step
 SEGMENT_SECONDS: Final = 60.0  # a segment ends at the first checkpoint behind it, see training.CHECKPOINT_SECONDS
@@ -62,10 +64,9 @@ class Tuner:
     def do(self, part: str, task: Task, cancelled: Callable[[], bool], leaving: threading.Event) -> Outcome:
         """Do a part of a run. It stops when the job is `cancelled`, or this worker is `leaving`."""
         work = _Work(task, self._runs, cancelled, leaving)
+        parts = {"prepare": self._prepare, "train": self._train, "check": self._check, "publish": self._publish}
         try:
-            return {"prepare": self._prepare, "train": self._train, "check": self._check, "publish": self._publish}[
-                part
-            ](work)
+            return parts[part](work)
         except _GivenUp:
             self.stop()
             return Wait(None, "its worker stopped", at_most=1.0)
@@ -105,8 +106,9 @@ class Tuner:
         else:
             if trained is None:
                 raise _GivenUp
-        process.allow(HAND_ON_SECONDS)
+        process.allow()
         stored = self._stored(work, folder)
+        process.allow(HAND_ON_SECONDS)
         run = {**run, "host": self._host, "stored": stored, "tokens": work.tokens}
         if trained is not None:
             self._live, run["trained"] = None, trained
@@ -167,7 +169,7 @@ class Tuner:
         """
         run = work.run
         try:
-            folder = self._home / "tuning" / run["id"]
+            folder = self._home / "tuning" / str(run["id"])
             if not (folder / ORDERS).is_file():
                 folder = self._folder_of(work)
             here = folder / CHECKPOINTS
@@ -186,7 +188,8 @@ class Tuner:
         job = work.job
         card = load_card(self._home, job.model)
         source = source_of(self._home, job.model)
-        with TemporaryDirectory(dir=private_folder(self._home / "tuning"), prefix=".data-") as place:
+        private_folder(self._home / "tuning")
+        with TemporaryDirectory(dir=self._home / "tuning", prefix=".data-") as place:
             data = self._download(work, "training_file", job.training_file, Path(place))
             held_out = None
             if job.validation_file is not None:
@@ -245,12 +248,17 @@ class Tuner:
         return stored
 
 
+def tuner_of(settings: Settings, ledger: Ledger) -> Tuner:
+    """Return the tuner of a worker. Raise ConfigurationError where the extra `tune` is not installed."""
+    need_extra()
+    store = Store.at(settings.of(FileSettings).place(settings.home))
+    return Tuner(settings.home, ledger, files_in(settings, ledger), store)
+
+
 class _Work:
     """A part of a run that is under way: its job, and the events that are still to be written."""
 
-    def __init__(
-        self, task: Task, runs: TuningRuns, cancelled: Callable[[], bool], leaving: threading.Event
-    ) -> None:
+    def __init__(self, task: Task, runs: TuningRuns, cancelled: Callable[[], bool], leaving: threading.Event) -> None:
         assert isinstance(task.job, TuningJob)  # noqa: S101 - the stages take no other
         self.task, self.job, self.leaving = task, task.job, leaving
         self.run: dict[str, Any] = dict(task.context.get(RUN, {}))

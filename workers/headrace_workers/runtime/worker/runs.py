@@ -213,7 +213,9 @@ _EVERY = 1.0  # seconds
 
 
 class CancellationWatch(KeepsGoing):
-    """Watch that asks the ledger once a second, while a step runs here that wants to know, which jobs its claims no longer hold."""
+    """Watch that asks the ledger once a second which jobs the claims here no longer hold, while a step runs that wants
+    to know.
+    """
 
     def __init__(self, ledger: Ledger, runs: Runs, loop: Loop, every: float = _EVERY) -> None:
         super().__init__(loop)
