@@ -75,8 +75,9 @@ def children_of(
     engine_threads: int | None = None,
     gateway_port: int | None = None,
 ) -> Callable[[Addresses], list[ChildSpec]]:
-    """Return the processes: a worker for each model, a worker that moderates and judges, a bridge, and a gateway if it
-    has a port. Models that are `elsewhere` have one worker together, which is started unless that is None.
+    """Return the processes: a worker for each model, a worker that moderates and judges, one for each role that stands
+    apart and can be had here, a bridge, and a gateway if it has a port. Models that are `elsewhere` have one worker
+    together, which is started unless that is None.
 
     All start side by side, and the last is ready when all are. `judge_model` answers rubrics that name no model: the
     first model when absent, and nobody where there is no model.
@@ -101,8 +102,11 @@ def children_of(
         }
         if elsewhere is not None:
             commands["generate-remote"] = ("worker", "--role", MODEL_ROLE, "--remote")
-        light = [role for role in Pipeline().roles if role != MODEL_ROLE]
+        pipeline = Pipeline()
+        apart = {stage.role: stage.apart for stage in pipeline.stages if stage.apart is not None}
+        light = [role for role in pipeline.roles if role != MODEL_ROLE and role not in apart]
         commands["-".join(light)] = ("worker", *(word for role in light for word in ("--role", role)))
+        commands |= {role: ("worker", "--role", role) for role, can_run in apart.items() if can_run()}
         if gateway_port is not None:
             commands["gateway"] = ("gateway", "--port", str(gateway_port))
         commands["bridge"] = ("bridge",)

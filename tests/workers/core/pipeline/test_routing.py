@@ -130,7 +130,7 @@ def test_a_stage_between_two_others_takes_only_what_it_asks_for():
     assert way(loud, output(), pipeline, after="generate") == ("shout", "shout", "shout")
     assert way(loud, output(), pipeline, after="shout") == ("moderate", "moderate", "moderate")
     assert way(generation(), output(), pipeline, after="generate") == ("moderate", "moderate", "moderate")
-    assert pipeline.roles == ("recall", "moderate", "generate", "shout", "judge", "deliver")
+    assert pipeline.roles == ("recall", "moderate", "generate", "shout", "judge", "tune", "deliver")
 
 
 def test_a_stage_may_send_a_job_back():
@@ -183,11 +183,12 @@ def test_models_of_a_job_are_all_that_it_needs_on_its_way():
 def test_words_name_roles():
     assert PIPELINE.roles_of(["judge", "moderate", "judge"]) == {"judge", "moderate"}
     assert PIPELINE.roles_of(["all"]) == {"recall", "generate", "moderate", "judge", "deliver"}
+    assert PIPELINE.roles_of(["all", "tune"]) == {*PIPELINE.roles_of(["all"]), "tune"}
 
 
 @pytest.mark.parametrize("names", [["cook"], []])
 def test_other_words_are_refused_with_those_that_are_known(names):
-    with pytest.raises(ConfigurationError, match="moderate, generate, judge, deliver or all"):
+    with pytest.raises(ConfigurationError, match="moderate, generate, judge, tune, deliver or all"):
         PIPELINE.roles_of(names)
 
 

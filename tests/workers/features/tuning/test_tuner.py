@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from tests.services.tables import sqlite_tables
-from tests.workers.features.tuning.tiny_base import examples, make_base
+from tests.workers.features.tuning.tiny_base import examples
 from tests.workers.ledger_jobs import claim_one, take_in
 
 from headrace_schemas import Message, Sampling, TuningJob
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.completion import RunOver
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -23,7 +22,6 @@ from headrace_workers.features.generation.engines.ctranslate2_generator import C
 from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
-from headrace_workers.features.tuning.network import CHECKPOINTS
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.stage import STAGES
 from headrace_workers.features.tuning.store import TuningRuns
