@@ -71,7 +71,8 @@ def bridge(only: _OnlyOption = None) -> None:
 
 def worker(
     role: Annotated[
-        list[str], typer.Option("--role", help="recall, moderate, generate, judge, tune, deliver or all; may be repeated")
+        list[str],
+        typer.Option("--role", help="recall, moderate, generate, judge, tune, deliver or all; may be repeated"),
     ],
     model: Annotated[
         str | None, typer.Option("--model", help="alias of the model that a generate worker loads")

@@ -62,7 +62,7 @@ def test_a_text_goes_where_it_is_embedded_or_moderated_and_no_further():
 
 def test_what_another_role_does_has_a_queue_and_no_workers_of_its_own():
     """Who looks up embeds too: behind that, so that looking up waits for one group at most."""
-    assert PIPELINE.roles == ("recall", "moderate", "generate", "judge", "deliver")
+    assert PIPELINE.roles == ("recall", "moderate", "generate", "judge", "tune", "deliver")
     assert PIPELINE.queues_of(["recall"], None) == ["ground", "recall", "embed"]
     with pytest.raises(ConfigurationError, match="--role is 'embed'"):
         PIPELINE.roles_of(["embed"])
@@ -205,7 +205,7 @@ def test_a_generate_worker_needs_a_model():
 def test_every_queue_there_is():
     found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues([ServedModel("a")])]
     assert found == [
-        ("deliver", Weight.IO, None),
+        ("deliver", Weight.IO, None), ("tune", Weight.IO, None),
         ("judge", Weight.LIGHT, None), ("ground", Weight.ENCODER, None),
         ("moderate", Weight.LIGHT, None), ("recall", Weight.IO, None),
         ("screen", Weight.LIGHT, None), ("embed", Weight.ENCODER, None),
@@ -229,6 +229,8 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "canaries",
             "shown",
             "cancelled",
+            "leaving",
+            "tuner",
             "health",
             "embedder",
             "claim_verifier",
@@ -255,7 +257,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
         ],
         "generate": ["cancelled", "temperatures", "generator", "shown"], "judge": [],
         "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],
-        "deliver": ["webhooks", "sender", "sealer"],
+        "deliver": ["webhooks", "sender", "sealer"], "tune": ["tuner", "cancelled", "leaving"],
     }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here
         assert set(steps) == {("model.echo", name) for name in ("generate", "decide", "rubric", "audit")}

@@ -23,7 +23,6 @@ from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
-from headrace_workers.features.tuning.stage import STAGES
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.tuner import Tuner
 from headrace_workers.runtime.settings import Settings
@@ -81,16 +80,14 @@ class Deployment:
         parts = {"tuner": lambda: worker, "cancelled": lambda: cancelled, "leaving": lambda: self.leaving}
         steps = pipeline.steps_of({"tune"}, None, parts)
         work = Work(pipeline, steps, self.settings, SystemClock())
-        for stage in reversed(STAGES):
-            claim = claim_one(self.ledger, stage.name)
-            if claim is None:
-                continue
-            started = self.ledger.start(claim.id, worker="w", lease_ms=30_000)
-            assert started is not None
-            assert len(started.steps) == 1
-            self.ledger.complete_together([RunOver(claim.id, work.do(started), 1, 15_000)], None)
-            return stage.name
-        return None
+        claim = claim_one(self.ledger, "tune")
+        if claim is None:
+            return None
+        started = self.ledger.start(claim.id, worker="w", lease_ms=30_000)
+        assert started is not None
+        assert len(started.steps) == 1
+        self.ledger.complete_together([RunOver(claim.id, work.do(started), 1, 15_000)], None)
+        return claim.stage
 
     def to_end(self, worker: Tuner) -> list[str]:
         """Run until nothing is ready; the stages that ran."""

@@ -253,14 +253,12 @@ class Pipeline:
 
     def queues(self, models: Sequence[ServedModel]) -> list[Queue]:
         """Return every queue that there is when these models are served; those nearest to the end come first."""
-        return [
-            *(
-                Queue(stage.queue(), stage.weight, stage.role, concurrency=stage.concurrency)
-                for stage in reversed(self.stages)
-                if stage.weight is not Weight.MODEL
-            ),
-            *map(_queue_of, models),
+        light = [
+            Queue(stage.queue(), stage.weight, stage.role, concurrency=stage.concurrency)
+            for stage in reversed(self.stages)
+            if stage.weight is not Weight.MODEL
         ]
+        return [*dict.fromkeys(light), *map(_queue_of, models)]
 
     def roles_of(self, names: Sequence[str]) -> frozenset[str]:
         """Return the roles that these words name; `all` is every one but those that stand apart."""

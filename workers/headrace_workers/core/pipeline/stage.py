@@ -162,8 +162,8 @@ class Stage:
     `quantum` seconds. Workers of another role do what is `done_by` that, from a queue of its own. A job that is sent
     back to it more than `most_rounds` times goes round in a circle, and is dead.
 
-    A stage whose groups run for minutes stands `apart`: its workers do nothing else. The call returns True where this
-    machine can have one.
+    A stage whose groups run for minutes stands `apart`: its workers do nothing else, and all stages of their role have
+    one queue. The call returns True where this machine can have such a worker.
     """
 
     name: str
@@ -195,7 +195,9 @@ class Stage:
 
     def queue(self, model: str | None = None) -> str:
         """Return the queue in which its steps wait."""
-        return model_queue(model) if self.weight is Weight.MODEL and model is not None else self.name
+        if self.weight is Weight.MODEL and model is not None:
+            return model_queue(model)
+        return self.name if self.apart is None else self.role
 
     def group_of(self, job: Job, job_id: str, model: str | None) -> str:
         """Return the key of the group with which a step may share a call."""
