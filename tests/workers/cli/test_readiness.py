@@ -9,10 +9,17 @@ from tests.services.eventually import eventually
 
 from headrace_workers.cli import children
 from headrace_workers.cli.children import LogWatch, children_of, still_starting
+from headrace_workers.features.tuning import stage
 from headrace_workers.runtime.embedded.child_processes import ChildFailed
 from headrace_workers.runtime.embedded.stack import Addresses
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def no_room_to_tune(monkeypatch):
+    """Whether this machine can have a worker that tunes is of no interest but to the test of that."""
+    monkeypatch.setattr(stage, "available_memory", lambda: 0)
 
 
 def test_only_what_was_written_since_counts(tmp_path: Path):
@@ -80,6 +87,15 @@ def test_children_are_watched_for_signs_of_life(tmp_path: Path, monkeypatch):
         eventually(lambda: worker.sign_of_life(os.getpid()) > first)
         assert bridge.sign_of_life(os.getpid()) is None
     assert worker.sign_of_life(os.getpid()) is None
+
+
+def test_a_worker_that_tunes_runs_where_the_extra_is_and_memory_for_it(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(stage, "available_memory", lambda: 8_000_000_000)
+    for is_installed in (True, False):
+        monkeypatch.setattr(stage, "find_spec", lambda _name, found=is_installed: found or None)
+        specs = children_of(tmp_path, [])(Addresses("k:1", "redis://r", "sqlite:///l"))
+        tuning = [list(spec.argv)[-3:] for spec in specs if spec.name == "tune"]
+        assert tuning == [["worker", "--role", "tune"]] * is_installed
 
 
 def test_without_a_model_there_is_no_worker_for_one(tmp_path: Path):
