@@ -9,7 +9,7 @@ import pytest
 from tests.workers.core.ledger.test_work import settings
 from tests.workers.features.classifiers.test_generator import make, question
 from tests.workers.features.decisions.test_stage import PIPELINE, Decider, end_of, start
-from tests.workers.features.generation.outages.test_breakers import breaker_of, open_now
+from tests.workers.features.generation.outages.test_breakers import breaker_of, half_open, open_now
 from tests.workers.ledger_jobs import sqlite_ledger, take_in
 from tests.workers.runtime.bridge.records import decision
 
@@ -99,6 +99,15 @@ def test_a_classifier_whose_breaker_is_open_is_not_asked(ledger: Ledger, tmp_pat
     run(ledger, classifier)
     (row,) = [row for row in ledger.read(JOBS.select()) if row.id == job_id]
     assert row.terminal is None
+
+
+def test_an_abstention_shows_that_a_classifier_works_and_closes_its_breaker(ledger: Ledger, tmp_path: Path) -> None:
+    make(tmp_path, "echo")
+    open_now(ledger)
+    half_open(ledger)
+    take_in(ledger, [asking("zebra quartz", model="echo")])
+    run(ledger, monitored(load_generator(tmp_path, "echo"), ModelHealth(ledger, "echo")))
+    assert breaker_of(ledger) == Breaker()
 
 
 def answered_by_other(ledger: Ledger, *jobs: tuple[str, Decided]) -> None:

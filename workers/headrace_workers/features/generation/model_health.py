@@ -198,9 +198,12 @@ class ModelHealth:
         return self._look()[0].drill
 
     def note(self, answers: Sequence[object], ms: float, *, probed: bool) -> None:
-        """Note what the answers of a call came to. An error that has nothing to do with the model counts as neither."""
+        """Note what the answers of a call came to. An error that has nothing to do with the model counts as neither. A
+        model that abstains works: it closes its breaker, and counts as no call.
+        """
         failures = [answer for answer in answers if isinstance(answer, HeadraceError) and _is_failure(answer)]
         answered = sum(not isinstance(answer, HeadraceError) for answer in answers)
+        works = bool(answered) or any(isinstance(answer, Abstained) for answer in answers)
         with self._lock:
             found = self._calls
             self._calls = Calls(
@@ -212,7 +215,7 @@ class ModelHealth:
         try:
             for error in failures:
                 self._follow(partial(_failed, error=error, probed=probed, jitter=self._chance()))
-            if answered and not failures and (probed or self._known.last(self._model) != Breaker()):
+            if works and not failures and (probed or self._known.last(self._model) != Breaker()):
                 self._follow(lambda breaker, _: after_success(breaker))
             elif probed and not failures:
                 self._follow(after_nothing)
