@@ -5,6 +5,7 @@ A head is trained in minibatches by Adam. With the same rows and seed it comes o
 
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.registry import broken_model
+from headrace_workers.features.generation.models.sentence_encoder import StoredTensor, read_header, read_tensor
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.intp]
@@ -125,24 +126,17 @@ def read_head(path: Path) -> Head:
     """Return the head in a file. Raise ConfigurationError, which says what is wrong with it. Nothing in it is run."""
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise broken_model(f"{path} has more than {_MOST_BYTES:,} bytes")
-        data = path.read_bytes()
-        (length,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + length])
-        weights, bias = (_array(header[name], data, 8 + length) for name in ("weights", "bias"))
-    except ConfigurationError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise broken_model(f"{path} cannot be read: {error}") from error
-    if weights.ndim != 2 or bias.shape != weights.shape[:1] or not np.isfinite(weights).all():
-        raise broken_model(f"{path} is no head: its arrays do not fit together")
+            raise ConfigurationError(f"{path} has more than {_MOST_BYTES:,} bytes")
+        stored = read_header(path)
+        weights, bias = (_floats(path, stored, name) for name in ("weights", "bias"))
+        if weights.ndim != 2 or bias.shape != weights.shape[:1] or not np.isfinite(weights).all():
+            raise ConfigurationError(f"{path} is no head: its arrays do not fit together")
+    except (ConfigurationError, OSError, ValueError) as error:
+        raise ConfigurationError(f"{error}; train the classifier again") from error
     return Head(weights, bias)
 
 
-def _array(entry: Any, data: bytes, start: int) -> Floats:
-    if entry["dtype"] != "F32":
-        raise ValueError(f"an array is of {entry['dtype']}, not F32")
-    low, high = entry["data_offsets"]
-    if not 0 <= low <= high <= len(data) - start:
-        raise ValueError("an array ends behind the file")
-    return np.frombuffer(data[start + low : start + high], dtype="<f4").reshape(entry["shape"]).astype(np.float32)
+def _floats(path: Path, stored: Mapping[str, StoredTensor], name: str) -> Floats:
+    if name not in stored or stored[name].kind != "F32":
+        raise ConfigurationError(f"{path} is no head: it has no array {name} of float32")
+    return read_tensor(path, stored[name])
