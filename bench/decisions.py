@@ -1,4 +1,6 @@
-"""Decisions: questions about one text, scored together, against as many jobs whose answer is held to the choices."""
+"""Decisions: questions about one text, scored together, against as many jobs whose answer is held to the choices; and
+a classifier against the language model, in jobs a second of processor time.
+"""
 
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from bench.ends import Say
 from bench.report import Report, report, row
 from headrace_producers.settings import DEFAULT_MODEL
 from headrace_schemas import Message, Sampling
-from headrace_schemas.decision import Predicate
+from headrace_schemas.decision import Choice, ChoiceOption, Predicate
 from headrace_schemas.output_format import ChoiceFormat
 
 if TYPE_CHECKING:
@@ -26,12 +28,16 @@ _PARAGRAPH: Final = (
     "answered the phone in the shop. She asks for her money, or for another pair of shoes in the same size. "
 )
 _TEXT: Final = (Message(role="user", content=_PARAGRAPH * 11),)  # about 500 tokens
+_EMBEDDER: Final = "all-minilm-l6-v2"
+_TEAMS: Final = ("delivery", "billing", "returns", "repairs", "sales", "account", "complaints", "press")
+_THINGS: Final = ("lamp", "chair", "kettle", "clock", "carpet", "mirror", "tent", "violin")
+_QUICK_JOBS, _JOBS, _CLASSIFIED = 4, 32, 2_000  # of the language model, and of the classifier
 _MOST_TOKENS: Final = 256  # of each answer of the full generation batch: the default of jobs
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
-    """40 questions (8 when quick) about 500 tokens in turns with as many jobs, one question with one job, and the peak
-    memory of 400. No service: `embedded` changes nothing.
+    """40 questions (8 when quick) about 500 tokens in turns with as many jobs, one question with one job, short jobs of
+    one question for the model and for a classifier, and the peak memory of 400. No service: `embedded` changes nothing.
     """
     import headrace_workers.wiring  # noqa: F401 - installs the engines
     from headrace_workers.features.generation.engines.load_generator import load_generator
@@ -39,8 +45,9 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
 
     count, turns = (8, 1) if quick else (40, _TURNS)
     with tempfile.TemporaryDirectory() as folder:
-        say(f"getting {DEFAULT_MODEL}")
+        say(f"getting {DEFAULT_MODEL} and {_EMBEDDER}")
         pull(DEFAULT_MODEL, Path(folder))
+        pull(_EMBEDDER, Path(folder))
         generator = load_generator(Path(folder), DEFAULT_MODEL)
         many, one = _questions(count), _questions(1)
         say(f"{count} questions and {count} jobs, {turns} times in turns")
@@ -53,6 +60,9 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         )
         read, steps = _cost(generator, turns)
         tokens, labels = _counted(generator, many)
+        jobs = _QUICK_JOBS if quick else _JOBS
+        say(f"{jobs} jobs of one question by the model, and {_CLASSIFIED:,} by a classifier")
+        asked, classified = _a_cpu_second(generator, jobs), _a_cpu_second(_classifier(Path(folder)), _CLASSIFIED)
         say("the peak memory of 400 questions and of a full batch of answers")
         peak = {what: _peak(Path(folder), what, 40 if quick else 400) for what in ("questions", "answers")}
     return report(
@@ -67,6 +77,9 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
                 "ratio", at_most=1.25),
             row("cost model: a token that is read", read * 1000, "ms"),
             row("cost model: a step of a label", steps * 1000, "ms"),
+            row(f"jobs of one question with {len(_TEAMS)} choices, the model", asked, "jobs/CPU s"),
+            row("the same, a classifier", classified, "jobs/CPU s"),
+            row("classifier to the model", classified / asked, "ratio", at_least=50.0),
             row("peak memory, questions", peak["questions"], "MiB"),
             row("peak memory, questions to a full batch of answers", peak["questions"] / peak["answers"], "ratio",
                 at_most=1.25),
@@ -132,6 +145,45 @@ def _cost(generator: "Generator", turns: int) -> tuple[float, float]:
     return short / read.prompt_tokens, max(0.0, long - short) / steps.label_tokens  # type: ignore[union-attr]
 
 
+def _a_cpu_second(generator: "Generator", count: int) -> float:
+    """Return how many jobs a generator decides in a second of processor time: each asks one question about a short text
+    of its own.
+    """
+    from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, decide_all
+
+    choices = tuple(ChoiceOption(value=team) for team in _TEAMS)
+    question = Choice(type="choice", name="team", instructions="Which team should read this?", choices=choices)
+    texts = [
+        f"Order {number} was to be a {_THINGS[number % 8]}, and it came broken and late." for number in range(count)
+    ]
+    requests = [DecisionRequest((Message(role="user", content=text),), (question,), "shop") for text in texts]
+    decide_all(generator, requests[:2])
+    begun = time.process_time()
+    found = decide_all(generator, requests)
+    taken = time.process_time() - begun
+    assert all(isinstance(each, Decided) for each in found)
+    return count / taken
+
+
+def _classifier(home: Path) -> "Generator":
+    """Return a classifier of the question that answers always. What it learnt does not change how long it takes."""
+    import numpy as np
+
+    from headrace_workers.features.classifiers.card import Card
+    from headrace_workers.features.classifiers.generator import ClassifierGenerator
+    from headrace_workers.features.classifiers.head import Head
+    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+
+    embedder = load_embedder(home, _EMBEDDER)
+    card = Card(
+        question="team", labels=_TEAMS, none=False, embedder=_EMBEDDER, embedder_id=embedder.id, threshold=0.0,
+        least_logit=-1e9, agreement=0, agreement_bound=0, rows=0, held_out=0, served=0, agreed=0, right=0,
+        calibration_error=0, calibrated=False, data_sha256="", seed=0,
+    )  # fmt: skip
+    weights = np.random.default_rng(0).normal(size=(len(_TEAMS), embedder.dimensions)).astype(np.float32)
+    return ClassifierGenerator("team", card, Head(weights, np.zeros(len(_TEAMS), np.float32)), embedder)
+
+
 def _peak(home: Path, what: str, count: int) -> float:
     """Return the peak memory of a process that computes this, in MiB."""
     command = [sys.executable, "-m", "bench.decisions", str(home), what, str(count)]
@@ -148,7 +200,7 @@ def _compute(home: Path, what: str, count: int) -> None:
     if what == "questions":
         _decide(generator, _questions(count))
     else:  # as many rows of as many tokens as a batch holds, each with an answer of the default length
-        words = Message(role="user", content="word " * 90)
+        words = Message(role="user", content="Tell a long story about a mill and a river. " * 10)
         sampling = Sampling(temperature=0, max_tokens=_MOST_TOKENS, repetition_penalty=1)
         generator.generate([Request((words,), sampling) for _ in range(16 * generator.parallel)])
     print(peak_memory() / 2**20)
