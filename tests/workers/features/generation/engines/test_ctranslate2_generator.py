@@ -16,6 +16,7 @@ from tests.workers.features.generation.engines.asking import ask, done, one
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
+from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.features.generation.engines import labels as labels_module
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.engines.labels import MOST_TOKENS
@@ -369,6 +370,18 @@ def test_labels_that_begin_alike_or_differ_in_case_are_told_apart(tiny: CTransla
     assert together.masses[0] + together.masses[4] == pytest.approx(sum(spaced.masses), rel=1e-2)
     assert together.masses[5:] == pytest.approx([each.masses[0] for each in alone[5:]], rel=1e-2)
     assert 0 < together.masses[5] < 1e-3  # a text, and no end of the turn
+
+
+def test_labels_of_two_thousand_characters_are_read_to_their_ends(tiny: CTranslate2Generator) -> None:
+    """A question may have labels that long, which differ in the last character alone."""
+    long = "a" * (MAX_SHORT_TEXT - 1)
+    labels = (f"{long}b", f"{long}c", "yes")
+    (together,) = tiny.label_probabilities([labelled("x", *labels)])
+    (alone,) = tiny.label_probabilities([labelled("x", "yes")])
+    assert isinstance(together, LabelScores)
+    assert isinstance(alone, LabelScores)
+    assert together.masses == (0.0, 0.0, pytest.approx(alone.masses[0], rel=1e-2))
+    assert together.label_tokens > 2 * MAX_SHORT_TEXT
 
 
 def test_many_labels_are_followed_only_where_the_model_may_begin_them(
