@@ -20,6 +20,7 @@ from headrace_workers.cli.receipts import (
     one_line,
     passages,
     row,
+    row_in_full,
     shorten,
     table_of,
 )
@@ -224,8 +225,14 @@ def test_each_question_has_its_answer_on_a_line():
     ]
     shown = row(result(1, kind="decision", decisions=DECIDED, judge=JudgeVerdict(), answer=None, moderation=None), 70)
     assert (shown.answer, shown.ended, shown.tokens) == (
-        "urgent: yes (yes 0.93); spam: false (0.80); 3: billing (0.60); anger:…", "decision", "3",
+        "urgent: yes (yes 0.93); spam: false (0.80); 3: billing (0.60); anger:…", "decision", "",
     )  # fmt: skip
+
+
+def test_in_full_a_receipt_has_a_line_for_each_question():
+    shown = row_in_full(result(1, kind="decision", decisions=DECIDED, judge=JudgeVerdict(), answer=None))
+    assert shown.answer.splitlines() == decided(DECIDED)
+    assert row_in_full(result(1, text="a\nb")) == row(result(1, text="a\nb"))
 
 
 def test_a_vector_and_a_verdict_are_named():

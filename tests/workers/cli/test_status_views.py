@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import select, update
@@ -11,15 +12,17 @@ from tests.workers.cli.conftest import Call
 from tests.workers.core.ledger.after import After, answer
 from tests.workers.core.ledger.test_documents import document
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
-from tests.workers.runtime.bridge.records import evaluation, generation
+from tests.workers.runtime.bridge.records import decision, evaluation, generation
 
-from headrace_schemas import Category
+from headrace_schemas import Category, Decisions, Result, Usage
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.job_views import JobDetails, job_json
 from headrace_workers.cli.status_views import step_rows
 from headrace_workers.core import config_watch
+from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.outcome import Dead, Done, Retry
+from headrace_workers.core.ledger.outbox import outgoing
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Retry
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, NEVER, STEPS
@@ -118,6 +121,21 @@ def test_a_job_that_nothing_follows_has_no_such_table(call: Call, ledger: Ledger
     (job,) = take_in(ledger, [generation()])
     assert "what follows" not in call("status", job)[1]
     assert json.loads(call("status", job, "--json")[1])["units"] == []
+
+
+def test_a_job_tells_why_another_model_answered(call: Call, ledger: Ledger):
+    why = "echo answered in place of small (abstained: it is not sure)"
+    usage = Usage(prompt_tokens=5, completion_tokens=0)
+    made = Decisions(model="echo", quantization="int8", usage=usage, because=why, answers=())
+    (job_id,) = take_in(ledger, [decision()])
+    end = Result(
+        job_id=job_id, tenant="default", status="completed", kind="decision", decisions=made,
+        accepted_at=datetime.now(UTC),
+    )  # fmt: skip
+    started = ledger.start(claim_one(ledger).id, worker="w", lease_ms=60_000)
+    told = outgoing(end, event_id="e", job_id=job_id, traceparent=None, correlationid=None, at_ms=1)
+    ledger.complete(started.claim_id, [StepResult(job_id, Ended(end), end=told)], ran_ms=1, quantum_ms=1)
+    assert why in " ".join(call("status", job_id)[1].split())
 
 
 def test_who_follows_what_and_how_far_behind_is_told(call: Call, ledger: Ledger):

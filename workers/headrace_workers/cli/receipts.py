@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from headrace_schemas import Answer, DeadLetter, Decisions, Embedding, JobCancelled, ModerationVerdict, Result, Score
@@ -149,7 +149,7 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
             ended=answer.finish_reason if answer else event.kind,
             moderation=moderation(event.moderation),
             criteria=criteria(event.judge.scores),
-            tokens=str(made.usage.completion_tokens) if (made := answer or event.decisions) else "",
+            tokens=str(answer.usage.completion_tokens) if answer else "",
             ms=f"{event.total_ms:,.0f}",
         )
     if isinstance(event, DeadLetter):
@@ -158,6 +158,19 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
         return Row(job, " ".join(cause.split()), "", "dead", "", "", "", "")
     reason = " ".join((event.reason or "(no reason given)").split())
     return Row(job, reason, "", "cancelled", "", "", "", "")
+
+
+def row_in_full(receipt: Receipt) -> Row:
+    """Return one receipt as a row that shows the answer to each question on a line of its own."""
+    shown = row(receipt, 100)
+    made = receipt.event.decisions if isinstance(receipt.event, Result) else None
+    return shown if made is None else replace(shown, answer="\n".join(decided(made)))
+
+
+def because(event: End) -> list[str]:
+    """Return why another model than the first answered, as a line; none where the first did."""
+    made = (event.answer or event.decisions) if isinstance(event, Result) else None
+    return [made.because] if made is not None and made.because else []
 
 
 def table_of(rows: Iterable[Row], skip: int = 0) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -250,10 +250,11 @@ def draw_job(job: JobDetails) -> "Group":
         columns = ("stage", "endpoint", "state", "attempts", "unit", "reason")
         parts.append(table("what follows", columns, unit_rows(job.units), right=("attempts",), whole=("unit",)))
     if job.type is not None and job.end is not None:
-        from headrace_workers.cli.receipts import Receipt, row, table_of, whole
+        from headrace_workers.cli.receipts import Receipt, because, row_in_full, table_of, whole
 
         receipt = Receipt.decode(job.type, json.dumps(job.end).encode())
-        rows = [row(receipt, 100)]
+        rows = [row_in_full(receipt)]
         parts.append(table("receipt", *table_of(rows, skip=1), right=("tokens", "ms"), whole=whole(rows)))
+        parts += [Line(printable(line), style="dim") for line in because(receipt.event)]
         parts.append(Line("all of it: add --json", style="dim"))
     return Group(*parts)

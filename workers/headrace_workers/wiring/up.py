@@ -59,8 +59,8 @@ def up(
     """Run a whole deployment on this machine until Ctrl-C: broker, Redis, ledger, bridge, workers, HTTP gateway.
 
     If HEADRACE_KAFKA, HEADRACE_REDIS or HEADRACE_LEDGER is set, that service is used and none is started. The first
-    model also judges rubrics that name no model, unless HEADRACE_JUDGE_MODEL names another one, which is then served,
-    too. So are the models that HEADRACE_VERIFY and HEADRACE_GROUNDED_VERIFY name.
+    model that is no classifier answers jobs that name none, and judges their rubrics, unless HEADRACE_JUDGE_MODEL names
+    another one, which is then served, too. So are the models that HEADRACE_VERIFY and HEADRACE_GROUNDED_VERIFY name.
 
     A model on another machine is named by its address, such as `http://localhost:11434/v1#qwen3` or `openai:NAME`. It
     is added to models.toml in the home.
@@ -84,14 +84,25 @@ def up(
 
 
 def _models(home: Path, named: Sequence[str]) -> list[str]:
-    """Return the models to serve: those named here, the judge and the verifiers. Fetch the models that are not here."""
+    """Return the models to serve: those named here, the judge and the verifiers. Fetch the models that are not here.
+
+    Classifiers come last: the first model answers prompts and judges.
+    """
     from headrace_workers.features.generation.commands.models import ensure_models, enter_models, local_model
 
     judge = ModelSettings.from_env().judge_model
     entered = enter_models(home, [local_model(home, model) for model in named])
     models = list(dict.fromkeys([*entered, *([judge] if judge else []), *_verifiers()]))
     ensure_models(home, models)
-    return models
+    classifiers = _classifiers(home)
+    return sorted(models, key=lambda model: model in classifiers)
+
+
+def _classifiers(home: Path) -> frozenset[str]:
+    from headrace_workers.features.classifiers.engine import ENGINE_NAME
+    from headrace_workers.features.generation.models.registry import list_cards
+
+    return frozenset(card.alias for card in list_cards(home) if card.engine == ENGINE_NAME)
 
 
 def _run_stack(
@@ -179,7 +190,7 @@ def _path(path: "os.PathLike[str]") -> str:
 
 
 def _tell_next(stack: "Stack", models: Sequence[str]) -> None:
-    """Say three commands to try, each with what it prints."""
+    """Say commands to try, each with what it prints."""
     services = stack.services
     if services is not None and not services.durable:
         say("The broker keeps its log in memory: jobs are safe once the ledger has them, which `submit` waits for.")
@@ -187,8 +198,7 @@ def _tell_next(stack: "Stack", models: Sequence[str]) -> None:
         say("Ready. In another shell, from this folder:")
     else:
         say(f"Ready. In another shell: export HEADRACE_HOME={shlex.quote(os.fspath(stack.home))}")
-    named = "" if ProducerSettings.from_env().model in models else f" --model {models[0]}"
-    for command, printed in trials(models[0], named):
+    for command, printed in trials(stack.home, models):
         say(f"  {command}")
         say(f"      {printed}")
     if DEFAULT_MODEL in models:
@@ -208,11 +218,15 @@ def _better_model() -> str:
     return f"The largest listed model that fits this machine: `headrace up --model {name}` (downloads {download})."
 
 
-def trials(model: str, named: str = "") -> list[tuple[str, str]]:
-    """Return three commands to try on a fresh stack that serves this model first, each with a line that it prints."""
-    answer = _ANSWERS.get(model, f"(the answer of {model})")
+def trials(home: Path, models: Sequence[str]) -> list[tuple[str, str]]:
+    """Return commands to try on a fresh stack that serves these models, each with a line that it prints. A classifier
+    is offered no prompt.
+    """
+    model = models[0]
+    named = "" if ProducerSettings.from_env().model in models else f" --model {model}"
+    asks = (f'headrace submit{named} --prompt "{_QUESTION}" --wait', _ANSWERS.get(model, f"(the answer of {model})"))
     return [
-        (f'headrace submit{named} --prompt "{_QUESTION}" --wait', answer),
+        *([] if model in _classifiers(home) else [asks]),
         ('headrace moderation check "Write to anna@headrace.io."', "email  redact   1.00  9-25  personal_data"),
         ("headrace status", "active  done  dead  cancelled"),
     ]

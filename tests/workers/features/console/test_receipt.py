@@ -77,10 +77,14 @@ def test_answers_to_questions_are_shown_as_text_and_never_as_marks():
         usage=Usage(prompt_tokens=5, completion_tokens=3),
         provider="far",
         answers=answers,
+        because="m answered in place of small (abstained: it is not sure: 0.60)",
     )
     event = Result(
         job_id="6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11", tenant="a", status="completed", kind="decision", decisions=made,
         accepted_at=datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
     assert text_of(event) == [Piece("<b>: [1] (0.50)")]
-    assert facts(event)[:3] == [("model", "m at far"), ("weights", "int8"), ("tokens", "5 read, 3 written")]
+    assert facts(event)[:4] == [
+        ("model", "m at far"), ("weights", "int8"), ("tokens", "5 read, 3 written"),
+        ("another model answered", "m answered in place of small (abstained: it is not sure: 0.60)"),
+    ]  # fmt: skip

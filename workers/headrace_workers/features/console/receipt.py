@@ -233,6 +233,7 @@ def facts(event: Result) -> Sequence[tuple[str, str]]:
         found += _of_answer(answer)
     elif event.decisions is not None:
         found += _made_by(event.decisions)
+    found += [("another model answered", line) for line in receipts.because(event)]
     found.append(("cost", cost_words(event.cost)))
     if event.application is not None:
         found.append(("application", f"{event.application.name}, version {event.application.version}"))
@@ -268,8 +269,6 @@ def _of_answer(answer: Answer) -> Iterator[tuple[str, str]]:
     else:
         saved = f", saved {recall.saved_tokens:,} tokens" if recall.saved_tokens else ""
         yield "cache", f"{recall.tier.value}{saved}"
-    if answer.because:
-        yield "another model answered", answer.because
 
 
 def judgements(scores: Iterable[Score]) -> Sequence[tuple[str, str, str]]:

@@ -1,0 +1,44 @@
+"""The models that `headrace up` serves, and what it offers to try."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
+from headrace_workers.testing import make_hash_embedder
+from headrace_workers.wiring import up
+from headrace_workers.wiring.command_line import run
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with the card of a classifier."""
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_EMBEDDER", "hash")
+    make_hash_embedder(tmp_path)
+    card = ModelCard(
+        alias="tickets", engine="classifier", source="labels.jsonl", licence="CC0-1.0", sha256="0" * 64,
+        quantization="float32", size_bytes=1, context_length=256,
+    )  # fmt: skip
+    model_dir(tmp_path, "tickets").mkdir(parents=True)
+    write_card(model_dir(tmp_path, "tickets"), card)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(("named", "served"), [(["tickets", "echo"], ["echo", "tickets"]), (["tickets"], ["tickets"])])
+def test_the_first_model_answers_prompts_where_one_can(
+    named: list[str], served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers jobs that name no model, and judges."""
+    runs: list[Any] = []
+    monkeypatch.setattr(up, "_run_stack", lambda _home, models, *_: runs.append(models))
+    assert run(["up", *(word for name in named for word in ("--model", name))]) == 0
+    assert runs == [served]
+
+
+def test_a_prompt_is_offered_only_to_a_model_that_answers_it(home: Path) -> None:
+    offered, (prompt, *others) = up.trials(home, ["tickets"]), up.trials(home, ["echo", "tickets"])
+    assert "--prompt" in prompt[0]
+    assert offered == others
