@@ -32,7 +32,7 @@ def test_a_smaller_set_of_training_rows_is_the_beginning_of_a_larger_and_has_eac
 
 def test_prepared_recipes_are_those_that_tune_reads(tmp_path: Path) -> None:
     rows = split(write_rows(tmp_path / "train.csv", 300, "text"), write_rows(tmp_path / "test.csv", 50, "asked"))
-    prepare(rows, tmp_path, "smollm2-135m-instruct", tmp_path / "model.gguf", [(20, 3)])
+    prepare(rows, tmp_path, "smollm2-135m-instruct", tmp_path / "model.gguf", ["20:3"])
     recipe = read_recipe(tmp_path / "recipe-20.toml")
     assert (recipe.data, recipe.training.epochs) == ("train-20.jsonl", 3)
     assert len((tmp_path / recipe.data).read_text(encoding="utf-8").splitlines()) == 20
