@@ -130,21 +130,20 @@ def score(rows: Split, model: str, prompt: str, tested: Sequence[Row]) -> int:
 def main() -> None:
     """Write recipes, or score a model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("train", type=Path)
-    parser.add_argument("test", type=Path)
+    parser.add_argument("files", type=Path, nargs=2, help="TRAIN.csv TEST.csv")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--source", type=Path, default=Path(), help="the GGUF file or folder it was made of")
     parser.add_argument("--size", action="append", default=[], help="rows:epochs of a recipe, such as 400:3")
     parser.add_argument("--prompt", default="short", help="short, list or nearest-400")
     parser.add_argument("--rows", choices=("train", "test"), default="test", help="of which file")
     given = parser.parse_args()
-    rows = split(given.train, given.test)
+    rows = split(*given.files)
     if given.size:
         prepare(rows, Path("intents"), given.model, given.source, given.size)
         return
-    tested = rows.test if given.rows == "test" else rows.choosing
-    right, count = score(rows, given.model, given.prompt, tested), len(tested)
-    sys.stdout.write(f"{right} of {count}, {wilson(right / count, count, 0.95)}\n")
+    right = score(rows, given.model, given.prompt, tested := rows.test if given.rows == "test" else rows.choosing)
+    share = wilson(right / len(tested), len(tested), 0.95)
+    sys.stdout.write(f"{right} of {len(tested)} ({share.low:.1%} to {share.high:.1%})\n")
 
 
 if __name__ == "__main__":
