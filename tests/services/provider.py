@@ -88,7 +88,7 @@ class Reply:
             delta = {"type": "text_delta", "text": text}
             self.event({"type": "content_block_delta", "index": 0, "delta": delta}, "content_block_delta")
         else:
-            self.event(self._chunk({"content": text}))
+            self.event(self.chunk({"content": text}))
 
     def call(self, call_id: str, name: str, *parts: str, index: int = 0) -> None:
         """Send a call of a tool, its arguments in these parts."""
@@ -102,9 +102,9 @@ class Reply:
             self.event({"type": "content_block_stop", **place}, "content_block_stop")
             return
         head = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
-        self.event(self._chunk({"tool_calls": [head]}))
+        self.event(self.chunk({"tool_calls": [head]}))
         for part in parts:
-            self.event(self._chunk({"tool_calls": [{"index": index, "function": {"arguments": part}}]}))
+            self.event(self.chunk({"tool_calls": [{"index": index, "function": {"arguments": part}}]}))
 
     def think(self, text: str) -> None:
         """Send a part of what the model thinks."""
@@ -112,7 +112,7 @@ class Reply:
             delta = {"type": "thinking_delta", "thinking": text}
             self.event({"type": "content_block_delta", "index": 0, "delta": delta}, "content_block_delta")
         else:
-            self.event(self._chunk({"reasoning_content": text}))
+            self.event(self.chunk({"reasoning_content": text}))
 
     def end(
         self, finish: str = "stop", *, read: Any = 3, written: Any = 2, cached: int = 0, thought: int | None = None
@@ -127,12 +127,12 @@ class Reply:
             self.event({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage}, "message_delta")
             self.event({"type": "message_stop"}, "message_stop")
             return
-        self.event(self._chunk({}, finish))
+        self.event(self.chunk({}, finish))
         usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": 0}
         usage["prompt_tokens_details"] = {"cached_tokens": cached}
         if thought is not None:
             usage["completion_tokens_details"] = {"reasoning_tokens": thought}
-        self.event({**self._chunk({}), "choices": [], "usage": usage})
+        self.event({**self.chunk({}), "choices": [], "usage": usage})
         self.raw(b"data: [DONE]\n\n")
 
     def error(self, message: str) -> None:
@@ -142,7 +142,8 @@ class Reply:
         else:
             self.event({"error": {"message": message, "type": "server_error"}})
 
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    def chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        """Return a chunk of an answer of OpenAI."""
         return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": MODEL,
                 "system_fingerprint": "fp_1",
                 "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}  # fmt: skip

@@ -1,6 +1,7 @@
 """How a model is asked questions, and what its probabilities or its words come to."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from headrace_schemas.decision import Choice, ChoiceOption, Level, Predicate, Sc
 from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_workers.features.decisions.deciding import MIN_MASS, Decided, DecisionRequest, QuestionScores, decide_all
 from headrace_workers.features.decisions.prompts import ask, labels_of
+from headrace_workers.features.decisions.written_labels import written_labels
 from headrace_workers.features.generation.engines.echo import LABEL_MASS, EchoGenerator
 from headrace_workers.features.generation.generator import (
     Completion,
@@ -20,6 +22,7 @@ from headrace_workers.features.generation.generator import (
     NoProbabilities,
     RemoteSource,
     Request,
+    TokenChoices,
 )
 
 INPUT = (Message(role="user", content="The parcel has not come."),)
@@ -45,16 +48,17 @@ class Sure(EchoGenerator):
 class Writer(EchoGenerator):
     """A provider's model, which writes this."""
 
-    def __init__(self, said: str) -> None:
+    def __init__(self, said: str, tokens: tuple[TokenChoices, ...] = ()) -> None:
         super().__init__()
-        self.said, self.asked = said, list[Request]()
+        self.said, self.tokens, self.asked = said, tokens, list[Request]()
 
     def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
         raise NoProbabilities("none")
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         self.asked += requests
-        return [Completion(self.said, "stop", 9, 4, RemoteSource(provider="far", model="m")) for _ in requests]
+        source = RemoteSource(provider="far", model="m")
+        return [Completion(self.said, "stop", 9, 4, source, tokens=self.tokens) for _ in requests]
 
 
 def test_the_probabilities_of_labels_sum_to_one_and_their_mass_is_kept() -> None:
@@ -154,6 +158,34 @@ def test_a_model_without_probabilities_states_them() -> None:
     )
     (request,) = model.asked
     assert (request.tenant, request.patient, request.sampling.temperature) == ("shop", False, 0)
+
+
+def test_probabilities_of_the_tokens_that_a_provider_wrote_stand_before_those_that_it_stated() -> None:
+    """Of a label that one token does not tell from another, what the model stated counts."""
+    said = {"1": {"answer": "Yes", "percent": 50}, "2": {"answer": "red wine", "percent": 90}}
+    likely = {"Yes": {"Yes": 0.6, '"No': 0.3, "No": 0.2, "May": 0.1}, "red": {"red": 0.9, "white": 0.05}}
+    parts = re.split("(Yes|red)", json.dumps(said))
+    model = Writer(json.dumps(said), tuple(TokenChoices(part, likely.get(part, {part: 1.0})) for part in parts))
+    questions = (LATE, choice("red wine", "red beer", "white"))
+    (found,) = decide_all(model, [DecisionRequest(INPUT, questions)])
+    assert isinstance(found, Decided)
+    read, stated = found.answers
+    assert read == QuestionScores((pytest.approx(0.75), pytest.approx(0.25)), pytest.approx(0.8))  # type: ignore[arg-type]
+    assert stated is not None
+    assert (stated.stated, stated.probabilities[0]) == (True, 0.9)
+    assert all(request.logprobs for request in model.asked)
+
+
+def test_a_label_whose_token_begins_before_it_is_read() -> None:
+    text = '{"1": {"answer": "No", "percent": 9}}'
+    tokens = [
+        TokenChoices('{"1": {"answer":', {}),
+        TokenChoices(' "No', {' "No': 0.5, ' "Yes': 0.25, "No": 0.1}),
+        TokenChoices(text.partition("No")[2], {}),
+    ]
+    assert written_labels(tokens, [("Yes", "No")]) == [(0.25, 0.5)]
+    assert written_labels(tokens[:1], [("Yes", "No")]) == [None]
+    assert written_labels([], [("Yes", "No")]) == [None]
 
 
 def test_many_questions_are_put_in_words_a_few_at_a_time() -> None:

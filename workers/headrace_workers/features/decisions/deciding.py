@@ -12,6 +12,7 @@ from headrace_schemas.errors import Unparsable
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.features.decisions.prompts import Question, ask, ask_in_words, labels_of
 from headrace_workers.features.decisions.temperatures import Temperatures, digest_of, tempered
+from headrace_workers.features.decisions.written_labels import written_labels
 from headrace_workers.features.generation.admission import tokens_at_most
 from headrace_workers.features.generation.generator import (
     Completion,
@@ -138,17 +139,18 @@ def _decided(
     for found, question in zip(scores, questions, strict=True):
         if isinstance(found, HeadraceError):
             return found
-        mass = math.fsum(found.masses)
         read, written = read + found.prompt_tokens, written + found.label_tokens
-        if mass < MIN_MASS:
-            answers.append(None)
-        else:
-            shares = tuple(each / mass for each in found.masses)
-            temperature = temperatures.get(digest_of(question)) if temperatures else None
-            if temperature is not None:
-                shares = tempered(shares, temperature)
-            answers.append(QuestionScores(shares, min(1.0, mass), calibrated=temperature is not None))
+        answers.append(_scores(found.masses, temperatures.get(digest_of(question)) if temperatures else None))
     return Decided(tuple(answers), read, written)
+
+
+def _scores(masses: Sequence[float], temperature: float | None = None) -> QuestionScores | None:
+    if (mass := math.fsum(masses)) < MIN_MASS:
+        return None
+    shares = tuple(each / mass for each in masses)
+    if temperature is not None:
+        shares = tempered(shares, temperature)
+    return QuestionScores(shares, min(1.0, mass), calibrated=temperature is not None)
 
 
 def _in_words(generator: Generator, requests: Sequence[DecisionRequest]) -> list[Decided | HeadraceError]:
@@ -188,18 +190,24 @@ def _written_request(request: DecisionRequest, questions: Sequence[Question]) ->
         request.patient,
         request.barred,
         output,
+        logprobs=True,
     )
 
 
 def _stated(said: Completion, questions: Sequence[Question]) -> Decided | HeadraceError:
-    """Return the probabilities that a model stated: the rest of its certainty is divided among the other labels."""
+    """Return the probabilities of the tokens that a model wrote where its provider tells them, else those that it
+    stated: the rest of its certainty is divided among the other labels.
+    """
     usage = Usage(prompt_tokens=said.prompt_tokens, completion_tokens=said.completion_tokens)
     try:
         answers = json.loads(said.text)
-        scores = [
+        scores: list[QuestionScores | None] = [
             _certain(labels_of(question), answers[str(number)]["answer"], float(answers[str(number)]["percent"]) / 100)
             for number, question in enumerate(questions, 1)
         ]
+        if said.tokens:
+            masses = written_labels(said.tokens, [labels_of(question) for question in questions])
+            scores = [score if mass is None else _scores(mass) for score, mass in zip(scores, masses, strict=True)]
     except (ValueError, TypeError, KeyError, RecursionError):
         error = Unparsable("the model did not answer the questions in the format that it was asked for", usage=usage)
         error.billed = True

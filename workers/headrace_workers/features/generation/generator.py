@@ -2,9 +2,9 @@
 `Generator` in modules of their own; a step never sees a library.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from headrace_schemas import Category, HeadraceError, Message, Sampling
 from headrace_schemas.events import FinishReason
@@ -33,7 +33,8 @@ class Request:
     another model answers the others. A call that had to wait for its turn begins only if `barred` then returns 0: it
     returns for how many seconds nobody is to ask the model. The answer has the format of `output`, or calls some of the
     tools of `offer`; an engine that cannot make sure of it answers freely, and what it says is checked. `tools` are all
-    that its job has: earlier turns may call one that is not offered now.
+    that its job has: earlier turns may call one that is not offered now. `logprobs` asks a provider how likely its
+    tokens were.
     """
 
     messages: tuple[Message, ...]
@@ -46,6 +47,7 @@ class Request:
     output: OutputFormat | None = None
     tools: tuple[Tool, ...] = ()
     offer: Offer = NO_TOOLS
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,18 @@ class RemoteSource:
     disbelieved: int | None = None
 
 
+class TokenChoices(NamedTuple):
+    """A token that was written, and the probabilities of the likeliest tokens in its place."""
+
+    text: str
+    likely: Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer. `prompt_tokens` counts the rendered chat template. `remote` is of a model on another machine."""
+    """An answer. `prompt_tokens` counts the rendered chat template. `remote` is of a model on another machine, which
+    may tell its `tokens`, too.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -134,6 +145,7 @@ class Completion:
     completion_tokens: int
     remote: RemoteSource | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    tokens: tuple[TokenChoices, ...] = ()
 
 
 class NoProbabilities(ValueError):

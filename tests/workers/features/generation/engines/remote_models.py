@@ -29,6 +29,8 @@ def catalogue(home: Path, engine: str, url: str, alias: str = "far", *, add: boo
 def _toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 

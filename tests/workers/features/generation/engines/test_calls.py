@@ -202,6 +202,24 @@ def test_an_absurd_count_does_not_stop_the_key_of_its_provider(tmp_path: Path, e
         assert far._rates.take(1) < 60  # type: ignore[attr-defined]
 
 
+def test_probabilities_that_make_no_sense_cost_no_answer(tmp_path: Path) -> None:
+    parts = [None, 7, {"token": 7, "logprob": "x", "top_logprobs": [None] * 9}, {"token": "x" * 999, "logprob": 10**9}]
+
+    def lie(_provider: Provider, reply: Reply) -> None:
+        reply.start()
+        for _ in range(40):
+            chunk = reply.chunk({"content": "Hi"})
+            chunk["choices"][0]["logprobs"] = {"content": parts * 40}
+            reply.event(chunk)
+        reply.end()
+
+    found = outcome_of(tmp_path, "openai", lie)
+    assert isinstance(found, Completion), found
+    assert (found.text, len(found.tokens)) == ("Hi" * 40, 4096)
+    assert max(len(token.text) for token in found.tokens) == 100
+    assert {likely for token in found.tokens for likely in token.likely.values()} == {1.0}
+
+
 def test_a_provider_shows_nobody_the_key_that_it_was_sent(tmp_path: Path, engine: str, key: str) -> None:
     def quotes(_provider: Provider, reply: Reply) -> None:
         reply.start()

@@ -11,8 +11,11 @@ from tests.services.provider import Provider, Reply, providing
 from tests.workers.features.generation.engines.remote_models import REMOTE_ENGINES, remote
 
 from headrace_schemas import GenerationJob, Message, Sampling
+from headrace_schemas.decision import Choice, ChoiceOption, Predicate
 from headrace_schemas.errors import Unparsable
 from headrace_schemas.tool import NamedTool, Tool, ToolCall, ToolChoice
+from headrace_workers.features.decisions import deciding
+from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, decide_all
 from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.structured.tool_calls import with_tools
 
@@ -243,3 +246,25 @@ def test_llama_cpps_server_calls_a_tool(tmp_path: Path, llama: str, choice: Tool
     assert checked.tool_calls[0].name == "set_lamp"
     assert isinstance(json.loads(checked.tool_calls[0].arguments)["on"], bool)
     assert isinstance(found[()], Unparsable) or found[()].tool_calls
+
+
+@pytest.mark.integration
+def test_llama_cpps_server_tells_how_likely_each_answer_was(
+    tmp_path: Path, llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "MIN_MASS", 0.0)  # so small a model gives the labels next to nothing
+    limits = {"context_length": 2048, "first_token": 120.0, "total": 240.0, "idle": 120.0, "logprobs": True}
+    far = remote(tmp_path, "openai", llama, formats=["json_schema"], **limits)
+    colours = tuple(ChoiceOption(value=colour) for colour in ("red", "blue", "green"))
+    questions = (
+        Predicate(type="predicate", instructions="The writer likes the sea."),
+        Choice(type="choice", instructions="Which colour has the sea?", choices=colours),
+    )
+    asked = DecisionRequest((Message(role="user", content="I love the blue sea."),), questions)
+    (decided,) = decide_all(far, [asked])
+    assert isinstance(decided, Decided), decided
+    for answer in decided.answers:
+        assert answer is not None
+        assert not answer.stated
+        assert answer.mass
+        assert sum(answer.probabilities) == pytest.approx(1)

@@ -113,7 +113,8 @@ class RemoteModel(BaseModel):
 
     `provider` is whom tenants' allow-lists, rate limits and receipts name; `own` is a machine of yours. `open_calls`
     is how many calls one worker holds open. `lacks` names parameters that the model refuses, or `tools`, and `formats`
-    the formats to which the endpoint holds an answer: of others its prompt tells.
+    the formats to which the endpoint holds an answer: of others its prompt tells. `logprobs` says that it tells how
+    likely its tokens were.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -134,6 +135,7 @@ class RemoteModel(BaseModel):
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
     lacks: frozenset[str] = frozenset()
     formats: frozenset[FormatName] = frozenset({"json_schema", "json_object"})
+    logprobs: bool = False
 
     @property
     def is_own(self) -> bool:

@@ -34,6 +34,7 @@ from headrace_workers.features.generation.generator import (
     NotAsked,
     RemoteSource,
     Request,
+    TokenChoices,
 )
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
@@ -48,6 +49,7 @@ _LEAST_SECRET: Final = 8  # characters: a shorter key may be a word of the answe
 _HIDDEN: Final = "[secret]"  # no longer than the shortest secret: no text grows
 _LONGEST_WORDS: Final = 400  # characters of an error
 _LONGEST_NAME: Final = 256
+_MOST_TOKENS: Final = 4_096  # whose probabilities are kept
 
 _PATIENCE: Final = 1.0  # seconds that a call waits here for its turn; then its job waits in the ledger
 
@@ -70,6 +72,7 @@ class Piece:
 
     text: str = ""
     calls: tuple[CallPiece, ...] = ()
+    tokens: tuple[TokenChoices, ...] = ()
     is_content: bool = False
     finish: FinishReason | None = None
     prompt_tokens: int | None = None
@@ -202,6 +205,7 @@ class _Heard:
         self.began = self.has_content = False
         self.length = 0  # characters of text and calls
         self._texts: list[str] = []
+        self._tokens: list[TokenChoices] = []
         self._calls: list[_Call] = []  # one more than an answer may have, at most
         self._finish: FinishReason | None = None
         self._known: dict[str, Any] = {}
@@ -214,6 +218,7 @@ class _Heard:
         self.length += len(piece.text) + sum(len(call.name) + len(call.arguments) for call in piece.calls)
         if piece.text:
             self._texts.append(piece.text)
+        self._tokens += piece.tokens[: _MOST_TOKENS - len(self._tokens)]
         for part in piece.calls:
             self._add_call(part)
         self._finish = piece.finish or self._finish
@@ -255,7 +260,8 @@ class _Heard:
             disbelieved=counted if counted is not None and counted > most_tokens else None,
         )
         text = _cleaned(self._texts, key)
-        return Completion(text, self._finish, read or 0, written or 0, source, tool_calls=self._tool_calls(key))
+        calls, tokens = self._tool_calls(key), tuple(self._tokens)
+        return Completion(text, self._finish, read or 0, written or 0, source, tool_calls=calls, tokens=tokens)
 
     def _tool_calls(self, key: str | None) -> tuple[ToolCall, ...]:
         return tuple(

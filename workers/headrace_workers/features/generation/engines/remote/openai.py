@@ -2,6 +2,7 @@
 headrace.
 """
 
+import math
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +18,14 @@ from headrace_workers.features.generation.engines.remote.generator import (
 )
 from headrace_workers.features.generation.engines.remote.http_client import http_client, sent
 from headrace_workers.features.generation.engines.remote.request_bodies import native_format, openai_body, openai_tools
-from headrace_workers.features.generation.generator import Request
+from headrace_workers.features.generation.generator import Request, TokenChoices
 from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
 _FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 _MOST_PARTS: Final = 128  # of calls in one chunk, which has one or two
+_LIKELIEST: Final = 20  # tokens whose probabilities are asked for: OpenAI's bound
+_LONGEST_TOKEN: Final = 100  # characters
 _NO_KEY: Final = "none"  # the client wants one; servers of your own take any
 
 
@@ -82,6 +85,7 @@ class OpenAIProvider:
             "max_completion_tokens" if self._model.provider == "openai" else "max_tokens": sampling.max_tokens,
             "stop": list(sampling.stop) or None,
             "seed": sampling.seed,
+            **({"logprobs": True, "top_logprobs": _LIKELIEST} if request.logprobs and self._model.logprobs else {}),
         }
         return {name: value for name, value in body.items() if value is not None and name not in self._model.lacks}
 
@@ -90,12 +94,15 @@ def _piece(chunk: Any) -> Piece:
     """Return what is in a chunk, as far as there is anything: servers differ in what they leave out."""
     text, is_content, finish = "", False, None
     calls: tuple[CallPiece, ...] = ()
+    tokens: tuple[TokenChoices, ...] = ()
     choices = _of(chunk, "choices")
     for choice in choices[:1] if isinstance(choices, list) else ():
         delta = _of(choice, "delta")
         text = str(_of(delta, "content") or "")
         parts = _of(delta, "tool_calls")
         calls = tuple(map(_call_piece, parts[:_MOST_PARTS])) if isinstance(parts, list) else ()
+        parts = _of(_of(choice, "logprobs"), "content")
+        tokens = tuple(map(_token, parts[:_MOST_PARTS])) if isinstance(parts, list) else ()
         is_content = bool(text or calls or _of(delta, "reasoning_content") or _of(delta, "reasoning"))
         if refusal := _of(delta, "refusal"):
             raise ProviderRefuses(f"the provider refused to answer: {refusal}")
@@ -108,6 +115,7 @@ def _piece(chunk: Any) -> Piece:
     return Piece(
         text=text,
         calls=calls,
+        tokens=tokens,
         is_content=is_content,
         finish=finish,
         prompt_tokens=count_or_none(_of(usage, "prompt_tokens")),
@@ -127,6 +135,16 @@ def _call_piece(part: Any) -> CallPiece:
         name=str(_of(function, "name") or ""),
         arguments=str(_of(function, "arguments") or ""),
     )
+
+
+def _token(part: Any) -> TokenChoices:
+    others = _of(part, "top_logprobs")
+    likely = {
+        str(_of(each, "token"))[:_LONGEST_TOKEN]: math.exp(min(0.0, logprob))
+        for each in (*(others[:_LIKELIEST] if isinstance(others, list) else ()), part)
+        if isinstance(logprob := _of(each, "logprob"), int | float)
+    }
+    return TokenChoices(str(_of(part, "token"))[:_LONGEST_TOKEN], likely)
 
 
 def _of(value: Any, name: str) -> Any:
