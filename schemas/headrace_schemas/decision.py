@@ -218,9 +218,13 @@ class ScoreAnswer(_Answered):
 
 
 class RefusedAnswer(_Answered):
-    """No answer: the model gave the permitted answers too little of its probability."""
+    """No answer: the model gave the permitted answers too little of its probability, or could not be asked."""
 
     type: Annotated[Literal["refusal"], _TYPE]
+    reason: Annotated[
+        ShortText | None,
+        Field(description="Why the model could not be asked this question, such as one that does not fit its context."),
+    ] = None
 
 
 DecisionAnswer = Annotated[PredicateAnswer | ChoiceAnswer | ScoreAnswer | RefusedAnswer, Field(discriminator="type")]

@@ -219,7 +219,7 @@ def _decided(answer: DecisionAnswer) -> str:
         case ScoreAnswer():
             best = max(answer.probabilities, key=lambda level: level.probability)
             return f"{answer.score:.2f} (most likely {best.label}, {answer.confidence:.2f})"
-    return "(not answered)"
+    return "(not answered)" if answer.reason is None else f"(not answered: {answer.reason})"
 
 
 def passages(answer: Answer) -> list[str]:

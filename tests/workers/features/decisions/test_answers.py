@@ -13,6 +13,7 @@ from headrace_schemas.decision import (
     ScaleQuestion,
     ScoreAnswer,
 )
+from headrace_schemas.errors import PromptTooLong
 from headrace_workers.features.decisions.answers import answer_of
 from headrace_workers.features.decisions.deciding import QuestionScores
 
@@ -64,3 +65,5 @@ def test_a_score_is_the_expectation_of_its_levels(values: tuple[int | None, ...]
 
 def test_a_question_without_scores_is_refused() -> None:
     assert answer_of(CHOICE, None) == RefusedAnswer(type="refusal", name="spoken")
+    found = answer_of(CHOICE, PromptTooLong("it has 9,000 tokens"))
+    assert found == RefusedAnswer(type="refusal", name="spoken", reason="it has 9,000 tokens")

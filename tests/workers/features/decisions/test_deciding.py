@@ -85,7 +85,7 @@ def test_four_hundred_questions_of_several_jobs_keep_their_order() -> None:
     (alone,) = decide_all(EchoGenerator(), [DecisionRequest(INPUT, questions[7:8])])
     assert isinstance(alone, Decided)
     assert (len(found.answers), found.answers[7], len(other.answers)) == (400, alone.answers[0], 1)
-    assert alone.answers[0] is not None
+    assert isinstance(alone.answers[0], QuestionScores)
     assert alone.answers[0].mass == pytest.approx(LABEL_MASS)
 
 
@@ -116,7 +116,7 @@ def test_an_input_is_data_and_the_labels_are_shown_with_their_meaning() -> None:
     assert ask(INPUT, choice("a", "b")).messages[-1].content.endswith("Answer with one of them, and nothing else.")
 
 
-def test_labels_that_a_model_cannot_tell_apart_concern_their_own_request() -> None:
+def test_labels_that_a_model_cannot_tell_apart_concern_their_own_question() -> None:
     class Picky(EchoGenerator):
         def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
             if any("X" in each.labels for each in requests):
@@ -127,18 +127,29 @@ def test_labels_that_a_model_cannot_tell_apart_concern_their_own_request() -> No
     fine, bad, other = decide_all(Picky(), asked)
     assert isinstance(fine, Decided)
     assert fine == other
-    assert isinstance(bad, HeadraceError)
-    assert "'x' and 'X' are the same tokens" in str(bad)
-    assert bad.category.value == "reroutable"
+    assert isinstance(bad, Decided)
+    assert bad.answers[0] == fine.answers[0]
+    assert isinstance(error := bad.answers[1], HeadraceError)
+    assert "'x' and 'X' are the same tokens" in str(error)
+    assert error.category.value == "reroutable"
 
 
-def test_an_error_of_one_question_is_that_of_its_request() -> None:
+def test_a_question_that_is_too_long_is_an_error_of_its_own_and_of_its_request_where_none_can_be_asked() -> None:
     words = Message(role="user", content="word " * 40)
-    small = EchoGenerator(context_length=100)
-    long, fine = decide_all(small, [DecisionRequest((words,), (LATE,)), DecisionRequest(INPUT, (LATE,))])
-    assert isinstance(long, PromptTooLong)
+    small, long = EchoGenerator(context_length=100), choice("a", "b " * 99 + "b")
+    none, fine, some = decide_all(
+        small,
+        [DecisionRequest((words,), (LATE,)), DecisionRequest(INPUT, (LATE,)), DecisionRequest(INPUT, (LATE, long))],
+    )
+    assert isinstance(none, PromptTooLong)
     assert isinstance(fine, Decided)
-    (gone,) = decide_all(EchoGenerator(), [DecisionRequest(INPUT, (LATE,), given_up=lambda: True)])
+    assert isinstance(some, Decided)
+    assert some.answers[0] == fine.answers[0]
+    assert isinstance(some.answers[1], PromptTooLong)
+
+
+def test_an_error_that_may_pass_is_that_of_its_request() -> None:
+    (gone,) = decide_all(EchoGenerator(), [DecisionRequest(INPUT, (LATE, LATE), given_up=lambda: True)])
     assert isinstance(gone, GivenUp)
 
 
@@ -147,10 +158,10 @@ def test_a_model_without_probabilities_states_them() -> None:
     model = Writer(json.dumps(said))
     (found,) = decide_all(model, [DecisionRequest(INPUT, (LATE, choice("a", "b", "c")), "shop", patient=False)])
     assert isinstance(found, Decided)
-    assert [each.probabilities for each in found.answers if each] == [
+    assert [each.probabilities for each in found.answers if isinstance(each, QuestionScores)] == [
         (pytest.approx(0.2), 0.8), (pytest.approx(1 / 3),) * 3,
     ]  # fmt: skip
-    assert all(each is not None and each.stated and each.mass is None for each in found.answers)
+    assert all(isinstance(each, QuestionScores) and each.stated and each.mass is None for each in found.answers)
     assert (found.prompt_tokens, found.completion_tokens, found.remote) == (
         9,
         4,
@@ -194,6 +205,25 @@ def test_many_questions_are_put_in_words_a_few_at_a_time() -> None:
     (found,) = decide_all(model, [DecisionRequest(INPUT, (LATE,) * 40)])
     assert isinstance(found, Decided)
     assert (len(found.answers), len(model.asked), found.prompt_tokens) == (40, 3, 27)
+
+
+def test_questions_that_are_too_long_together_are_put_in_words_apart() -> None:
+    class Small(Writer):
+        def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+            words = [request.messages[-1].content for request in requests]
+            said = super().generate(requests)
+            return [
+                PromptTooLong("too long") if "bbb" in text or "Question 3" in text else answer
+                for text, answer in zip(words, said, strict=True)
+            ]
+
+    said = {str(number): {"answer": "Yes", "percent": 70} for number in (1, 2)}
+    model, long = Small(json.dumps(said)), choice("a", "bbb")
+    (found,) = decide_all(model, [DecisionRequest(INPUT, (LATE, LATE, LATE, long, LATE))])
+    assert isinstance(found, Decided)
+    assert [type(each) for each in found.answers] == [*[QuestionScores] * 3, PromptTooLong, QuestionScores]
+    (none,) = decide_all(model, [DecisionRequest(INPUT, (long, long, long))])
+    assert isinstance(none, PromptTooLong)
 
 
 @pytest.mark.parametrize(

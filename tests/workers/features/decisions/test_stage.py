@@ -112,6 +112,17 @@ def test_the_next_model_answers_for_one_that_failed_and_the_receipt_tells() -> N
     assert end.event.seen_by == ("far",)
 
 
+def test_a_question_that_the_last_model_cannot_be_asked_is_refused_and_the_others_are_answered() -> None:
+    asked = tuple(Predicate(type="predicate", name=name, instructions="Is it?") for name in ("short", "long"))
+    answers = (*decided().answers, PromptTooLong("it has 9,000 tokens"))
+    found = decisions_of(one(decision(questions=asked), Decided(answers, 7, 3)))
+    assert [(each.name, each.type) for each in found.answers] == [("short", "predicate"), ("long", "refusal")]
+    chain = pin([Link("echo", 9), Link("other", 12)])
+    retry = one(decision(questions=asked, model=("echo", "other")), Decided(answers, 7, 3), context=chain)
+    assert isinstance(retry, Retry)
+    assert retry.category is Category.REROUTABLE
+
+
 @pytest.mark.parametrize(("asks", "outcome"), [(False, "Dead"), (True, "Retry")])
 def test_a_refusal_of_a_provider_moves_a_job_that_asks_for_it(asks: bool, outcome: str) -> None:
     job = decision(model=("echo", "other"), fallback_on_refusal=asks)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from headrace_schemas import HeadraceError
 from headrace_schemas.decision import (
     Choice,
     ChoiceAnswer,
@@ -15,16 +16,21 @@ from headrace_schemas.decision import (
     ScaleQuestion,
     ScoreAnswer,
 )
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.reasons import reason_of
 from headrace_workers.features.decisions.deciding import QuestionScores
 
 
-def answer_of(question: Predicate | Choice | ScaleQuestion, scores: QuestionScores | None) -> DecisionAnswer:
-    """Return the answer to a question. Without scores it is a refusal.
+def answer_of(
+    question: Predicate | Choice | ScaleQuestion, scores: QuestionScores | HeadraceError | None
+) -> DecisionAnswer:
+    """Return the answer to a question. Without scores it is a refusal, with the reason where it could not be asked.
 
     The probabilities of a predicate are those of yes and no; a scale's score is the expectation of its levels' values.
     """
-    if scores is None:
-        return RefusedAnswer(type="refusal", name=question.name)
+    if scores is None or isinstance(scores, HeadraceError):
+        reason = None if scores is None else reason_of(scores)[:MAX_SHORT_TEXT]
+        return RefusedAnswer(type="refusal", name=question.name, reason=reason)
     shares = [_rounded(each) for each in scores.probabilities]
     of_all: dict[str, Any] = {
         "name": question.name,

@@ -126,7 +126,7 @@ def _asked(generator: "Generator", lines: list[_Line]) -> "tuple[dict[str, list[
     """Return the rows of each question by its digest, and how many the model did not answer."""
     from headrace_schemas import HeadraceError, Message
     from headrace_workers.features.decisions.calibration import Row
-    from headrace_workers.features.decisions.deciding import DecisionRequest, decide_all
+    from headrace_workers.features.decisions.deciding import DecisionRequest, QuestionScores, decide_all
     from headrace_workers.features.decisions.temperatures import digest_of
 
     rows: dict[str, list[Row]] = {digest_of(question): [] for _, question, _ in lines}
@@ -137,7 +137,8 @@ def _asked(generator: "Generator", lines: list[_Line]) -> "tuple[dict[str, list[
         for (_, question, place), decided in zip(part, decide_all(generator, asked), strict=True):
             if isinstance(decided, HeadraceError):
                 raise decided
-            if (scores := decided.answers[0]) is None:
+            scores = decided.answers[0]  # of one question, which was asked
+            if not isinstance(scores, QuestionScores):
                 refused += 1
             else:
                 rows[digest_of(question)].append(Row(scores.probabilities, place))

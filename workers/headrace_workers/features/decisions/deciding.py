@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final, Protocol, runtime_checkable
 
 from headrace_schemas import Category, HeadraceError, Message, Sampling, Usage
-from headrace_schemas.errors import Unparsable
+from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.features.decisions.prompts import Question, ask, ask_in_words, labels_of
 from headrace_workers.features.decisions.temperatures import Temperatures, digest_of, tempered
@@ -55,9 +55,12 @@ class QuestionScores:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The scores of each question, None for one that the model does not answer, and the tokens read and written."""
+    """The scores of each question, None for one that the model does not answer, and the tokens read and written.
 
-    answers: tuple[QuestionScores | None, ...]
+    An error is of a question that this model cannot be asked, however often it is tried: another model may be.
+    """
+
+    answers: tuple[QuestionScores | HeadraceError | None, ...]
     prompt_tokens: int
     completion_tokens: int
     remote: RemoteSource | None = None
@@ -131,17 +134,28 @@ class Undecidable(HeadraceError):
     category = Category.REROUTABLE
 
 
+def _if_asked(decided: Decided | HeadraceError) -> Decided | HeadraceError:
+    """Return what a model decided; the error of the first question where it could be asked none of them."""
+    if isinstance(decided, HeadraceError):
+        return decided
+    errors = [answer for answer in decided.answers if isinstance(answer, HeadraceError)]
+    return errors[0] if errors and len(errors) == len(decided.answers) else decided
+
+
 def _decided(
     scores: Sequence[LabelScores | HeadraceError], questions: Sequence[Question], temperatures: Mapping[str, float]
 ) -> Decided | HeadraceError:
-    answers: list[QuestionScores | None] = []
+    answers: list[QuestionScores | HeadraceError | None] = []
     read = written = 0
     for found, question in zip(scores, questions, strict=True):
+        if isinstance(found, PromptTooLong | Undecidable):
+            answers.append(found)
+            continue
         if isinstance(found, HeadraceError):
             return found
         read, written = read + found.prompt_tokens, written + found.label_tokens
         answers.append(_scores(found.masses, temperatures.get(digest_of(question)) if temperatures else None))
-    return Decided(tuple(answers), read, written)
+    return _if_asked(Decided(tuple(answers), read, written))
 
 
 def _scores(masses: Sequence[float], temperature: float | None = None) -> QuestionScores | None:
@@ -160,11 +174,28 @@ def _in_words(generator: Generator, requests: Sequence[DecisionRequest]) -> list
         for index, request in enumerate(requests)
         for start in range(0, len(request.questions), _TOGETHER)
     ]
-    written = generator.generate([_written_request(requests[index], questions) for index, questions in parts])
     by_request: list[list[Decided | HeadraceError]] = [[] for _ in requests]
+    for (index, _), decided in zip(parts, _ask_parts(generator, requests, parts), strict=True):
+        by_request[index].append(decided)
+    return [_if_asked(_joined(answers)) for answers in by_request]
+
+
+def _ask_parts(
+    generator: Generator, requests: Sequence[DecisionRequest], parts: Sequence[tuple[int, tuple[Question, ...]]]
+) -> list[Decided | HeadraceError]:
+    """Return the answers to parts, each with the place of its request. A part that is too long is asked in halves."""
+    written = generator.generate([_written_request(requests[index], questions) for index, questions in parts])
+    found: list[Decided | HeadraceError] = []
     for (index, questions), said in zip(parts, written, strict=True):
-        by_request[index].append(said if isinstance(said, HeadraceError) else _stated(said, questions))
-    return [_joined(answers) for answers in by_request]
+        if isinstance(said, PromptTooLong) and len(questions) > 1:
+            half = len(questions) // 2
+            halves = ((index, questions[:half]), (index, questions[half:]))
+            found.append(_joined(_ask_parts(generator, requests, halves)))
+        elif isinstance(said, PromptTooLong):
+            found.append(Decided((said,), 0, 0))
+        else:
+            found.append(said if isinstance(said, HeadraceError) else _stated(said, questions))
+    return found
 
 
 def most_tokens(messages: tuple[Message, ...], questions: Sequence[Question], carried: int = 0) -> int:
@@ -225,7 +256,7 @@ def _certain(labels: Sequence[str], answer: str, sure: float) -> QuestionScores:
 
 
 def _joined(parts: Sequence[Decided | HeadraceError]) -> Decided | HeadraceError:
-    answers: list[QuestionScores | None] = []
+    answers: list[QuestionScores | HeadraceError | None] = []
     read = written = 0
     remote: RemoteSource | None = None
     for part in parts:

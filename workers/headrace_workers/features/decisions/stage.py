@@ -6,6 +6,7 @@ from typing import Final
 
 from headrace_schemas import Category, DecisionJob, Decisions, HeadraceError, Usage
 from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome
+from headrace_workers.core.pipeline.chain import next_in_chain
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight, unexpected
 from headrace_workers.core.pipeline.task import Job, Task
@@ -74,6 +75,9 @@ def _outcome(task: Task, job: DecisionJob, found: Decided | HeadraceError, gener
         return passed_on(task, found, generator.alias, DECIDE.name) or _answered(task, job, refusals, generator, ms)
     if isinstance(found, HeadraceError):
         return failed(task, found, generator, ms)
+    unasked = next((each for each in found.answers if isinstance(each, HeadraceError)), None)
+    if unasked is not None and next_in_chain(task.job, generator.alias) is not None:
+        return failed(task, unasked, generator, ms)  # the next model may be asked all of them
     return _answered(task, job, found, generator, ms)
 
 

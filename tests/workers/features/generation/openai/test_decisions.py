@@ -64,7 +64,7 @@ def decided(**fields: Any) -> Result:
             ),
             stated=True,
         ),
-        RefusedAnswer(type="refusal"),
+        RefusedAnswer(type="refusal", reason="it has 9,000 tokens"),
     )
     made = Decisions(
         model="mill",
@@ -114,7 +114,7 @@ def test_an_answer_is_a_decision_of_the_client() -> None:
         {"mass": 0.5, "calibrated": True, "stated": False},
         {"calibrated": False, "stated": False},
         {"calibrated": False, "stated": True},
-        {"calibrated": False, "stated": False},
+        {"calibrated": False, "stated": False, "reason": "it has 9,000 tokens"},
     ]
     assert not any("mass" in each for each in body["answers"])
     assert (body["headrace"]["job_id"], body["headrace"]["quantization"]) == (JOB_ID, "int8")

@@ -27,7 +27,7 @@ PARAMETERS: Final = Parameters(
     options=OF_DECISION,
 )
 
-_OWN: Final = ("mass", "calibrated", "stated")  # fields of an answer that OpenAI's has not
+_OWN: Final = ("mass", "calibrated", "stated", "reason")  # fields of an answer that OpenAI's has not
 _QUESTIONS: Final = {
     "predicate": Parameters(frozenset({"type", "name", "instructions"})),
     "choice": Parameters(frozenset({"type", "name", "instructions", "choices"})),
@@ -181,5 +181,5 @@ def _body(job: DecisionJob, result: Result) -> dict[str, Any]:
 
 
 def _answer(answer: dict[str, Any]) -> dict[str, Any]:
-    own = {name: answer.pop(name) for name in _OWN}
+    own = {name: answer.pop(name, None) for name in _OWN}
     return {**answer, WISHES: {name: value for name, value in own.items() if value is not None}}
