@@ -182,7 +182,7 @@ def test_probabilities_of_the_tokens_that_a_provider_wrote_stand_before_those_th
     assert isinstance(found, Decided)
     read, stated = found.answers
     assert read == QuestionScores((pytest.approx(0.75), pytest.approx(0.25)), pytest.approx(0.8))  # type: ignore[arg-type]
-    assert stated is not None
+    assert isinstance(stated, QuestionScores)
     assert (stated.stated, stated.probabilities[0]) == (True, 0.9)
     assert all(request.logprobs for request in model.asked)
 
