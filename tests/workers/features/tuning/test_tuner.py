@@ -1,27 +1,36 @@
 """Tuning jobs: what each stage does, and what becomes of a run whose worker dies, ends or loses the job."""
 
 import json
+import os
+import random
+import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 from tests.services.tables import sqlite_tables
 from tests.workers.features.tuning.tiny_base import examples
 from tests.workers.ledger_jobs import claim_one, take_in
 
 from headrace_schemas import Message, Sampling, TuningJob
 from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.completion import RunOver
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import IS_READY, STEPS
 from headrace_workers.features.files.file_service import files_in
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
+from headrace_workers.features.tuning.network import CHECKPOINTS
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.tuner import Tuner
@@ -97,9 +106,28 @@ class Deployment:
         """The row of a run."""
         return self.ledger.of(TuningRuns).run(job_id)
 
-    def messages(self, job_id: str) -> list[str]:
+    def events(self, job_id: str) -> list[Any]:
         """What is told of a run, oldest first."""
-        return [row.message for row in reversed(self.ledger.of(TuningRuns).events(self.run(job_id).number))]
+        return list(reversed(self.ledger.of(TuningRuns).events(self.run(job_id).number, None, 10_000)))
+
+    def messages(self, job_id: str) -> list[str]:
+        """The same, without figures."""
+        return [row.message for row in self.events(job_id)]
+
+    def reason(self, job_id: str) -> str:
+        """Why a job waits."""
+        query = select(STEPS.c.reason).where(STEPS.c.job_id == job_id, STEPS.c.ended_at.is_(None))
+        return str(self.ledger.read(query)[0].reason)
+
+    def next_stage(self) -> str | None:
+        """The stage that a job is ready for."""
+        return next((row.stage for row in self.ledger.read(select(STEPS.c.stage).where(IS_READY))), None)
+
+    def wake(self) -> None:
+        """Let the time pass for which steps wait."""
+        with writing(self.ledger.engine) as tx:
+            waiting = STEPS.c.state.in_(("waiting", "parked"))
+            tx.execute(update(STEPS).where(waiting).values(state="ready", ready_at=0))
 
 
 @pytest.fixture
@@ -131,3 +159,134 @@ def test_a_job_tunes_a_model_in_segments_and_the_model_answers(deployment: Deplo
         [Request((Message(role="user", content="3 fig"),), Sampling(max_tokens=4))]
     )[0]
     assert isinstance(answer, Completion)
+    assert row.trained_tokens > 0
+    messages = deployment.messages(job_id)
+    assert messages[0].startswith("the data can be trained on: ")
+    assert any(message.startswith("Step 12/12: training loss=") for message in messages)
+    assert not list((deployment.home / "tuning").glob("*"))
+
+
+def test_a_run_whose_process_is_killed_at_any_step_ends_as_one_that_was_not(deployment: Deployment) -> None:
+    file, chance = deployment.upload(examples(60)), random.Random(7)
+    ids = [deployment.submit(training_file=file, idempotency_key=key) for key in ("whole", "killed")]
+    calm, victim = deployment.worker("calm"), deployment.worker("victim")
+    losses, killed = [], 0
+    while deployment.step(calm, lambda job_id: job_id == ids[1]):
+        pass
+    deployment.wake()
+    while stage := deployment.step(victim):
+        if stage == "train" and chance.random() < 0.3 and victim._live is not None:
+            os.kill(victim._live[2].pid, signal.SIGKILL)
+            killed += 1
+    assert killed
+    for job_id in ids:
+        row = deployment.run(job_id)
+        assert row.state == "succeeded", row.error
+        steps = [each.data for each in deployment.events(job_id) if each.data]
+        losses.append({json.loads(each)["step"]: json.loads(each).get("valid_loss") for each in steps}[12])
+    assert losses[0] == pytest.approx(losses[1])
+    assert deployment.run(ids[0]).trained_tokens == deployment.run(ids[1]).trained_tokens
+
+
+def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(deployment: Deployment) -> None:
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    worker = deployment.worker()
+    while len(list(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))) < 2:
+        assert deployment.step(worker)
+    worker.stop()
+    newest = max(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-1] + b"x")
+    deployment.to_end(worker)
+    assert deployment.run(job_id).state == "succeeded"
+    told = [message for message in deployment.messages(job_id) if "is not as it was written" in message]
+    assert told == [f"the checkpoint {newest.name} is not as it was written: the one before is used"]
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train", "check", "publish"])
+def test_a_job_that_is_cancelled_leaves_no_process_and_no_model(deployment: Deployment, stage: str) -> None:
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    worker = deployment.worker()
+    while deployment.next_stage() != stage:
+        assert deployment.step(worker)
+
+    def cancelled(_job_id: str) -> bool:
+        deployment.ledger.cancel(Cancellation(job_id, "shop", "not wanted any more"))
+        return True
+
+    assert deployment.step(worker, cancelled) == stage
+    assert deployment.run(job_id).state == "cancelled"
+    assert worker._live is None
+    assert [card.alias for card in registry.list_cards(deployment.home)] == ["tiny"]
+    assert deployment.step(worker) is None
+
+
+def test_a_worker_that_ends_leaves_a_checkpoint_and_another_goes_on(deployment: Deployment) -> None:
+    training.CHECKPOINT_SECONDS = 600.0  # the fixture puts it back
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    worker = deployment.worker()
+    assert deployment.step(worker) == "prepare"
+    deployment.leaving.set()
+    assert deployment.step(worker) == "train"
+    deployment.leaving.clear()
+    worker.stop()
+    begun = deployment.run(job_id)
+    assert begun.state == "running"
+    assert deployment.to_end(deployment.worker())[-1] == "publish"
+    going_on = [message for message in deployment.messages(job_id) if message.startswith("going on after step ")]
+    assert len(going_on) == 1
+
+
+def test_a_run_goes_on_elsewhere_from_the_store_and_waits_for_its_host_without(
+    deployment: Deployment, base_home: Path, tmp_path: Path
+) -> None:
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    first = deployment.worker("first")
+    for _ in range(3):
+        assert deployment.step(first)
+    first.stop()
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(base_home, elsewhere)
+    (elsewhere / SOURCES_FILE).write_text('[sources]\ntiny = "source"\n')
+    second = deployment.worker("second", elsewhere)
+    shared, second._store = second._store, Store.at(str(tmp_path / "empty"))
+    assert deployment.step(second) == "train"
+    assert deployment.step(second) is None
+    assert "the run lies on first, and waits for a worker there" in deployment.reason(job_id)
+    deployment.wake()
+    second._store = shared
+    deployment.to_end(second)
+    assert deployment.run(job_id).state == "succeeded", deployment.run(job_id).error
+    assert any(message.startswith("going on after step ") for message in deployment.messages(job_id))
+    assert len(registry.list_cards(elsewhere)) == 2
+
+
+def test_a_run_waits_while_the_process_of_a_worker_that_lost_it_has_not_ended(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_LOCK_SECONDS", 0.0)
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    first, second = deployment.worker(), deployment.worker()
+    for _ in range(2):
+        assert deployment.step(first)
+    assert deployment.step(second) == "train"
+    assert second._live is None
+    assert "is trained by another process already" in deployment.reason(job_id)
+    first.stop()
+    deployment.wake()
+    assert deployment.to_end(second)[-1] == "publish"
+
+
+def test_a_job_whose_base_has_no_source_says_what_to_add(deployment: Deployment) -> None:
+    (deployment.home / SOURCES_FILE).unlink()
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    deployment.to_end(deployment.worker())
+    row = deployment.run(job_id)
+    assert row.state == "failed"
+    assert "under [sources] in " in row.error
+    assert 'tiny\\" = \\"PATH' in row.error
+
+
+def test_a_file_of_another_tenant_is_not_found(deployment: Deployment) -> None:
+    job_id = deployment.submit(training_file=deployment.upload(examples(60), tenant="another"))
+    deployment.to_end(deployment.worker())
+    assert "there is no such file" in deployment.run(job_id).error

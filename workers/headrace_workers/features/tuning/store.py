@@ -67,6 +67,12 @@ def set_state(connection: Connection, job_id: str, state: str, **changes: Any) -
     connection.execute(update(RUNS).where(RUNS.c.job_id == job_id, ~over).values(state=state, **values))
 
 
+def begin_training(connection: Connection, job_id: str, host: str) -> None:
+    """Note that a run that was queued trains on this machine."""
+    queued = (RUNS.c.job_id == job_id) & (RUNS.c.state == QUEUED)
+    connection.execute(update(RUNS).where(queued).values(state=RUNNING, host=host))
+
+
 def add_events(connection: Connection, job_id: str, events: Sequence[RunEvent]) -> None:
     """Add events to a run. There are `MAX_EVENTS` at most: then every second step is forgotten."""
     if not events:
@@ -241,6 +247,7 @@ class TuningRuns(LedgerStore):
     """The tuning runs of one ledger. Thread-safe. Unavailable when the database does not answer."""
 
     add_events = durable(add_events)
+    begin_training = durable(begin_training)
     run = reads(run_by_id)
     runs = reads(runs)
     events = reads(events)

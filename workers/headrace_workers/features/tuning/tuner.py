@@ -90,11 +90,9 @@ class Tuner:
         return Done(context={RUN: run}, rows=(work.written(QUEUED),))
 
     def _train(self, work: "_Work") -> Outcome:
-        run, folder = work.run, self._ready(work)
+        folder = self._ready(work)
         process = self._process("train", folder)
-        if not run.get("begun"):  # it loads the base meanwhile
-            run = {**run, "begun": True}
-            return Done(to="train", context={RUN: run}, rows=(work.written(RUNNING, host=self._host),))
+        self._runs.begin_training(work.task.job_id, self._host)
         begun, trained = time.monotonic(), None
         for event in process.events(lambda: work.may_train(process)):
             work.note(event)
@@ -109,7 +107,7 @@ class Tuner:
         process.allow()
         stored = self._stored(work, folder)
         process.allow(HAND_ON_SECONDS)
-        run = {**run, "host": self._host, "stored": stored, "tokens": work.tokens}
+        run = {**work.run, "host": self._host, "stored": stored, "tokens": work.tokens}
         if trained is not None:
             self._live, run["trained"] = None, trained
         return Done(to=None if trained else "train", context={RUN: run}, rows=work.all_written(self._host))
