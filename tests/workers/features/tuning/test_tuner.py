@@ -1,10 +1,7 @@
 """Tuning jobs: what each stage does, and what becomes of a run whose worker dies, ends or loses the job."""
 
 import json
-import os
-import random
 import shutil
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +27,6 @@ from headrace_workers.features.generation.engines.ctranslate2_generator import C
 from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
-from headrace_workers.features.tuning.network import CHECKPOINTS
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.tuner import Tuner
@@ -164,42 +160,6 @@ def test_a_job_tunes_a_model_in_segments_and_the_model_answers(deployment: Deplo
     assert messages[0].startswith("the data can be trained on: ")
     assert any(message.startswith("Step 12/12: training loss=") for message in messages)
     assert not list((deployment.home / "tuning").glob("*"))
-
-
-def test_a_run_whose_process_is_killed_at_any_step_ends_as_one_that_was_not(deployment: Deployment) -> None:
-    file, chance = deployment.upload(examples(60)), random.Random(7)
-    ids = [deployment.submit(training_file=file, idempotency_key=key) for key in ("whole", "killed")]
-    calm, victim = deployment.worker("calm"), deployment.worker("victim")
-    losses, killed = [], 0
-    while deployment.step(calm, lambda job_id: job_id == ids[1]):
-        pass
-    deployment.wake()
-    while stage := deployment.step(victim):
-        if stage == "train" and chance.random() < 0.3 and victim._live is not None:
-            os.kill(victim._live[2].pid, signal.SIGKILL)
-            killed += 1
-    assert killed
-    for job_id in ids:
-        row = deployment.run(job_id)
-        assert row.state == "succeeded", row.error
-        steps = [each.data for each in deployment.events(job_id) if each.data]
-        losses.append({json.loads(each)["step"]: json.loads(each).get("valid_loss") for each in steps}[12])
-    assert losses[0] == pytest.approx(losses[1])
-    assert deployment.run(ids[0]).trained_tokens == deployment.run(ids[1]).trained_tokens
-
-
-def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(deployment: Deployment) -> None:
-    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
-    worker = deployment.worker()
-    while len(list(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))) < 2:
-        assert deployment.step(worker)
-    worker.stop()
-    newest = max(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))
-    newest.write_bytes(newest.read_bytes()[:-1] + b"x")
-    deployment.to_end(worker)
-    assert deployment.run(job_id).state == "succeeded"
-    told = [message for message in deployment.messages(job_id) if "is not as it was written" in message]
-    assert told == [f"the checkpoint {newest.name} is not as it was written: the one before is used"]
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train", "check", "publish"])
