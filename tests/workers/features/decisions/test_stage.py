@@ -245,7 +245,7 @@ def test_every_part_of_a_result_that_has_a_usage_is_counted() -> None:
         for name, field in Result.model_fields.items()
         if any("usage" in getattr(part, "model_fields", ()) for part in get_args(field.annotation))
     }
-    assert set(MADE_BY_MODELS) == with_usage == {"answer", "embedding", "decisions"}
+    assert set(MADE_BY_MODELS) == with_usage == {"answer", "embedding", "decisions", "tuned"}
 
 
 def test_a_chain_is_pinned_and_the_next_model_answers_at_once(ledger: Ledger) -> None:
