@@ -40,6 +40,11 @@ def in_a_batch(name: str) -> dict[str, Any]:
     return {"input_file_id": name, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
 
+def to_learn(name: str) -> dict[str, Any]:
+    """A run that learns from this file."""
+    return {"model": "echo", "training_file": name}
+
+
 # What is named, whose it is, and what of the asker's own the path has.
 NAMED: dict[str, tuple[Make, Make | None, Ask]] = {
     "a batch's file": (a_file, None, lambda name: ("/v1/batches", in_a_batch(name))),
@@ -111,6 +116,7 @@ def test_a_part_of_another_s_upload_is_nobody_s(gateway: Gateway):
 # a callback; `whole` shows what is in jobs.
 NAMES: Final = {
     "input_file_id": "files", "file_id": "files", "file_ids": "files", "files": "files", "data_source": "files",
+    "training_file": "files", "validation_file": "files",
     "knowledge": "knowledge", "tools": "knowledge", "callback": "webhooks", "endpoint": "webhooks", "whole": "jobs",
     "previous_response_id": "jobs", "input": "jobs", "part_ids": "files", "headrace": None,
 }  # fmt: skip
@@ -128,6 +134,7 @@ query question ranker ranking_options reason reference response response_format 
 sampling scale repetition_penalty score_threshold screen seconds seed service_tier share show signature since stop
 store stream stream_options temperature template tenant testing_criteria text then tool_call_id tool_calls tool_choice
 top_k top_p trim type uncertain until url user value variables variant without_passages
+alpha batch_size epochs learning_rate_multiplier lora quantizations rank suffix targets
 action category corrected job_id label lease note probability recall revision rule score wanted when who
 """
 PLAIN: Final = frozenset(_PLAIN.split())
@@ -180,6 +187,10 @@ ASKED: Final[dict[tuple[str, str], tuple[Make, Body]]] = {
     ("/v1/moderations", "headrace.callback"): (an_endpoint, by_callback({"input": "x"})),
     ("/v1/decisions", "headrace.callback"): (
         an_endpoint, by_callback({**TURN, "questions": [{"type": "predicate", "instructions": "x"}]}),
+    ),
+    ("/v1/jobs", "training_file"): (a_file, lambda name: {"kind": "tuning", **to_learn(name)}),
+    ("/v1/jobs", "validation_file"): (
+        a_file, lambda name: {"kind": "tuning", **to_learn(name), "validation_file": name},
     ),
     ("/v1/batches", "input_file_id"): (a_file, in_a_batch),
     ("/v1/batches", "headrace.callback"): (

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from functools import cache, lru_cache
 from typing import Final, NewType
 
-from headrace_schemas import GenerationJob
+from headrace_schemas import GenerationJob, TuningJob
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import AnyJob
 from headrace_workers.core.feature import installed
@@ -51,7 +51,8 @@ def allows(has: Collection[Scope], wanted: Scope) -> bool:
 
 KNOWLEDGE: Final = "knowledge"
 WEBHOOKS: Final = "webhooks"
-FAMILIES: Final = (KNOWLEDGE, WEBHOOKS)  # of resources that a job can name
+FILES: Final = "files"
+FAMILIES: Final = (KNOWLEDGE, WEBHOOKS, FILES)  # of resources that a job can name
 
 
 def resources_named_by(job: AnyJob) -> dict[str, str]:
@@ -61,4 +62,6 @@ def resources_named_by(job: AnyJob) -> dict[str, str]:
         found["knowledge"] = KNOWLEDGE
     if job.callback is not None and job.callback.endpoint is not None:
         found["callback.endpoint"] = WEBHOOKS
+    if isinstance(job, TuningJob):
+        found["training_file"] = FILES  # and the other file
     return found
