@@ -16,17 +16,19 @@ JOB_EVENTS: Final[tuple[JobEvent, ...]] = (*JOB_ENDS, "job.held")
 BATCH_EVENTS: Final[tuple[BatchEvent, ...]] = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 RESPONSE_EVENTS: Final = ("response.completed", "response.failed", "response.cancelled", "response.incomplete")
 EVAL_RUN_EVENTS: Final = ("eval.run.succeeded", "eval.run.failed", "eval.run.canceled")
+TUNING_EVENTS: Final = ("fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled")
 BUDGET_REACHED: Final = "budget.reached"
 ENDPOINT_DISABLED: Final = "endpoint.disabled"
 TEST: Final = "webhook.test"
 
-# All that an endpoint may ask to hear of. What concerns responses, batches and evals is called as OpenAI calls
-# it.
+# All that an endpoint may ask to hear of. What concerns responses, batches, evals and fine-tuning is called as OpenAI
+# calls it.
 WEBHOOK_EVENTS: Final[tuple[str, ...]] = (
     *JOB_EVENTS,
     *BATCH_EVENTS,
     *RESPONSE_EVENTS,
     *EVAL_RUN_EVENTS,
+    *TUNING_EVENTS,
     BUDGET_REACHED,
     ENDPOINT_DISABLED,
 )

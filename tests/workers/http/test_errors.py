@@ -21,9 +21,7 @@ def test_openai_s_paths_speak_as_openai_does(client: httpx.Client, path: str):
     assert "the base URL of OpenAI's clients ends in /v1" in told.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/images/generations", "/audio/speech", "/v1/fine_tuning/jobs", "/v1/live/sessions"]
-)
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/audio/speech", "/v1/assistants", "/v1/live/sessions"])
 def test_resources_that_are_not_supported_say_so(client: httpx.Client, path: str):
     error = client.post(path, json={}).json()["error"]
     assert error["code"] == "unsupported_resource"

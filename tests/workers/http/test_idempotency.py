@@ -14,6 +14,7 @@ KNOW_IT = {
     "/v1/embeddings": {"model": "hash", "input": "Name three rivers."},
     "/v1/moderations": {"input": "Name three rivers."},
     "/v1/decisions": {"model": "echo", "input": "a", "questions": [{"type": "predicate", "instructions": "b"}]},
+    "/v1/fine_tuning/jobs": {"model": "echo", "training_file": "file-1"},
     "/v1/batches": {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"},
 }
 

@@ -48,6 +48,8 @@ def to_learn(name: str) -> dict[str, Any]:
 # What is named, whose it is, and what of the asker's own the path has.
 NAMED: dict[str, tuple[Make, Make | None, Ask]] = {
     "a batch's file": (a_file, None, lambda name: ("/v1/batches", in_a_batch(name))),
+    "a run's file": (a_file, None, lambda name: ("/v1/fine_tuning/jobs", to_learn(name))),
+    "a run's file, by a job": (a_file, None, lambda name: ("/v1/jobs", {"kind": "tuning", **to_learn(name)})),
     "a store's files": (a_file, None, lambda name: ("/v1/vector_stores", {"file_ids": [name]})),
     "a file for a store": (a_file, a_store, lambda name: ("/v1/vector_stores/{own}/files", {"file_id": name})),
     "files for a store": (a_file, a_store, lambda name: ("/v1/vector_stores/{own}/file_batches", {"file_ids": [name]})),
@@ -134,7 +136,8 @@ query question ranker ranking_options reason reference response response_format 
 sampling scale repetition_penalty score_threshold screen seconds seed service_tier share show signature since stop
 store stream stream_options temperature template tenant testing_criteria text then tool_call_id tool_calls tool_choice
 top_k top_p trim type uncertain until url user value variables variant without_passages
-alpha batch_size epochs learning_rate_multiplier lora quantizations rank suffix targets
+alpha batch_size dpo epochs hyperparameters integrations learning_rate_multiplier lora method n_epochs quantizations
+rank reinforcement suffix supervised targets
 action category corrected job_id label lease note probability recall revision rule score wanted when who
 """
 PLAIN: Final = frozenset(_PLAIN.split())
@@ -148,7 +151,7 @@ PATHS: Final = {
     "batch_id": "batches", "endpoint_id": "webhooks", "eval_id": "evals", "run_id": "evals", "output_item_id": "evals",
     "file_id": "files", "upload_id": "files", "job_id": "jobs", "response_id": "jobs", "model": "jobs",
     "vector_store_id": "knowledge", "store_file_id": "knowledge", "file_batch_id": "knowledge",
-    "held_job_id": "reviews", "item_id": "reviews",
+    "held_job_id": "reviews", "item_id": "reviews", "fine_tuning_job_id": "jobs",
 }  # fmt: skip
 
 JOB = {"model": "echo", "prompt": "x"}
@@ -192,6 +195,9 @@ ASKED: Final[dict[tuple[str, str], tuple[Make, Body]]] = {
     ("/v1/jobs", "validation_file"): (
         a_file, lambda name: {"kind": "tuning", **to_learn(name), "validation_file": name},
     ),
+    ("/v1/fine_tuning/jobs", "training_file"): (a_file, to_learn),
+    ("/v1/fine_tuning/jobs", "validation_file"): (a_file, lambda name: {**to_learn(name), "validation_file": name}),
+    ("/v1/fine_tuning/jobs", "headrace.callback"): (an_endpoint, by_callback(to_learn("file-1"))),
     ("/v1/batches", "input_file_id"): (a_file, in_a_batch),
     ("/v1/batches", "headrace.callback"): (
         an_endpoint, lambda name: {**in_a_batch("file-1"), "headrace": {"callback": {"endpoint": name}}},
@@ -298,7 +304,7 @@ def test_what_is_named_needs_the_scope_to_read_it(gateway: Gateway, asked: tuple
     own = next(scope for method, each, scope, _ in routes(gateway) if (method, each) == ("post", path))
     needed = Scope(f"{family}:read")
     others = [scope for scope in all_scopes() if not allows({scope}, needed)]
-    beside = [FILES_READ] if path == "/v1/batches" else []  # of its lines
+    beside = [FILES_READ] if path in ("/v1/batches", "/v1/fine_tuning/jobs") else []  # of what they read
     least = gateway.key("default", own, needed, *beside)
     with gateway.client() as all_of_it, gateway.client(gateway.key("default", *others)) as lacks:
         body = body_of(make(all_of_it))

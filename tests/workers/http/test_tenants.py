@@ -52,6 +52,12 @@ def a_batch(client: httpx.Client) -> str:
     return str(client.post("/v1/batches", json=wanted).json()["id"])
 
 
+def a_run(client: httpx.Client) -> str:
+    """A fine-tuning job of the client's tenant."""
+    asked = {"model": "echo", "training_file": a_file(client, "fine-tune")}
+    return str(client.post("/v1/fine_tuning/jobs", json=asked).json()["id"])
+
+
 def a_store(client: httpx.Client) -> str:
     """A vector store of the client's tenant."""
     return str(client.post("/v1/vector_stores", json={}).json()["id"])
@@ -91,6 +97,7 @@ OTHERS = {
     "file_id": a_file,
     "upload_id": an_upload,
     "batch_id": a_batch,
+    "fine_tuning_job_id": a_run,
     "endpoint_id": an_endpoint,
     "vector_store_id": a_store,
     "eval_id": an_eval,

@@ -48,7 +48,6 @@ UNSUPPORTED: Final = {
     "content_provenance_checks": "",
     "admin": "`headrace keys` and `headrace quotas` administer tenants",
     "beta": "",
-    "fine_tuning": "",
     "assistants": "use POST /v1/responses",
     "threads": "use POST /v1/responses",
     "conversations": "use POST /v1/responses with previous_response_id",

@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
+from headrace_workers.features.files.feature import FILE_USERS
 
 if TYPE_CHECKING:  # most processes do without it
-    from sqlalchemy import Table
+    from fastapi import APIRouter
+    from sqlalchemy import ColumnElement, Select, Table
 
+    from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.tuning.tuner import Tuner
@@ -20,12 +23,31 @@ def _commands() -> Sequence[Callable[[Any], None]]:
     return (commands.register,)
 
 
+def _routers() -> "Sequence[APIRouter]":
+    from headrace_workers.features.tuning import api
+
+    return (api.router,)
+
+
+def _admission(parts: "AdmissionParts") -> "AdmissionCheck":
+    from headrace_workers.features.tuning.admission import RunCheck
+
+    return RunCheck(parts)
+
+
+def _users_of_file() -> "Callable[[str | ColumnElement[str]], Select[str]]":
+    from headrace_workers.features.tuning import store
+
+    return store.users_of_file
+
+
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.features.tuning import store
 
     return Hooks(
         on_ingest=store.begin_runs,
+        on_refused=store.end_refused,
         concerns=store.is_tuning,
         hold_rows=store.hold_runs,
         on_completion=store.end_runs,
@@ -55,4 +77,14 @@ def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     return {"tuner": tuner}
 
 
-FEATURE = Feature(name="tuning", commands=_commands, hooks=_hooks, tables=_tables, stages=_stages, parts=_parts)
+FEATURE = Feature(
+    name="tuning",
+    tables=_tables,
+    routers=_routers,
+    commands=_commands,
+    hooks=_hooks,
+    admission=_admission,
+    stages=_stages,
+    parts=_parts,
+    extensions=(FILE_USERS.by(_users_of_file),),
+)

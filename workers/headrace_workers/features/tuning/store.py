@@ -14,13 +14,16 @@ from typing import Any, Final
 from pydantic_core import from_json
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, or_, select, update
 
+from headrace_schemas import Topic
+from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.outcome import StepWrite
+from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.sql.database import among, clock, insert, now_ms
 from headrace_workers.core.sql.paging import AT_ONCE, lock_some
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
-from headrace_workers.core.tables import JOBS
-from headrace_workers.features.tuning.tables import CHECKPOINTS, EVENTS, RUNS
+from headrace_workers.core.tables import JOBS, LIVE, STEPS
+from headrace_workers.features.tuning.tables import CHECKPOINTS, EVENTS, IS_OPEN, RUNS
 
 KIND: Final = "tuning"
 VALIDATING_FILES, QUEUED, RUNNING = "validating_files", "queued", "running"
@@ -53,9 +56,11 @@ class Checkpoint:
 
 def begin_run(connection: Connection, job_id: str, tenant: str, payload: bytes) -> None:
     """Add the run of a job, whose value is `payload`. A run that is there stays as it is."""
+    job: Mapping[str, Any] = from_json(payload)
     row = {
-        "job_id": job_id, "tenant": tenant, "model": from_json(payload)["model"], "job": payload.decode(),
-        "state": VALIDATING_FILES, "created_at": now_ms(),
+        "job_id": job_id, "tenant": tenant, "model": job["model"], "training_file": job["training_file"],
+        "validation_file": job.get("validation_file"), "job": payload.decode(), "state": VALIDATING_FILES,
+        "created_at": now_ms(),
     }  # fmt: skip
     connection.execute(insert(connection, RUNS).values(row).on_conflict_do_nothing())
 
@@ -157,6 +162,17 @@ def begin_runs(connection: Connection, jobs: Sequence[NewJob]) -> None:
             begin_run(connection, job.id, job.tenant, job.payload)
 
 
+def end_refused(connection: Connection, refused: Sequence[Burial], jobs: Sequence[NewJob]) -> None:
+    """End the runs that a gateway began, and whose jobs were not taken in."""
+    reasons = {job.id: "its job was refused: a quota is used up" for job in jobs if job.kind == KIND}
+    reasons |= {each.refers_to: each.reason for each in refused if each.topic is Topic.TUNING and each.refers_to}
+    for job_id in sorted(reasons):
+        unknown = ~select(JOBS.c.id).where(JOBS.c.id == job_id).exists()
+        error = json.dumps({"code": "refused", "message": reasons[job_id], "param": None}, ensure_ascii=False)
+        ended = update(RUNS).where(RUNS.c.job_id == job_id, IS_OPEN, unknown)
+        connection.execute(ended.values(state=FAILED, finished_at=now_ms(), error=error))
+
+
 def hold_runs(
     connection: Connection, _rows: Sequence[StepWrite], job_ids: Sequence[str], _tenants: Collection[str]
 ) -> None:
@@ -222,7 +238,36 @@ def _of(query: Select[Any], tenant: str | None) -> Select[Any]:
     return query if tenant is None else query.where(RUNS.c.tenant == tenant)
 
 
+# -- what is in use
+
+
+def users_of_file(file_id: str | ColumnElement[str]) -> Select[str]:
+    """Return the query of the open runs that learn from this file."""
+    return select(RUNS.c.job_id).where(IS_OPEN, or_(RUNS.c.training_file == file_id, RUNS.c.validation_file == file_id))
+
+
+def needs(connection: Connection, model: str) -> str | None:
+    """Return why a model cannot be deleted now: who waits for it, or learns from it."""
+    waiting = select(STEPS.c.job_id).where(STEPS.c.queue == model_queue(model), STEPS.c.state.in_(LIVE)).limit(1)
+    learning = select(RUNS.c.job_id).where(IS_OPEN, RUNS.c.model == model).limit(1)
+    for what, query in (("waits for it", waiting), ("learns from it", learning)):
+        if (job_id := connection.execute(query).scalar()) is not None:
+            return f"the job {job_id} {what}: cancel it first, or wait for its end"
+    return None
+
+
 # -- the end
+
+
+def forget_alias(connection: Connection, alias: str, tenant: str) -> None:
+    """Take an alias from the run of a tenant that made it. A run without aliases is forgotten."""
+    mine = (RUNS.c.tenant == tenant) & RUNS.c.aliases.contains(f'"{alias}"', autoescape=True)
+    for run in connection.execute(select(RUNS.c.number, RUNS.c.aliases).where(mine).with_for_update()).all():
+        left = [each for each in json.loads(run.aliases) if each != alias]
+        if left:
+            connection.execute(update(RUNS).where(RUNS.c.number == run.number).values(aliases=json.dumps(left)))
+        else:
+            forget(connection, [run.number])
 
 
 def forget(connection: Connection, numbers: Sequence[int]) -> None:
@@ -246,9 +291,12 @@ def forget_old(connection: Connection, older_than_ms: int) -> bool:
 class TuningRuns(LedgerStore):
     """The tuning runs of one ledger. Thread-safe. Unavailable when the database does not answer."""
 
+    begin = durable(begin_run)
     add_events = durable(add_events)
     begin_training = durable(begin_training)
     run = reads(run_by_id)
     runs = reads(runs)
     events = reads(events)
     checkpoints = reads(checkpoints)
+    needs = reads(needs)
+    forget_alias = durable(forget_alias)

@@ -15,6 +15,8 @@ RUNS: Final = Table(
     Column("job_id", String(36), nullable=False, unique=True),
     Column("tenant", String(64), nullable=False),
     Column("model", String(64), nullable=False),  # the base
+    Column("training_file", String(64), nullable=False),
+    Column("validation_file", String(64)),
     Column("job", Text, nullable=False),  # JSON of the TuningJob
     Column("state", String(16), nullable=False),  # validating_files | queued | running | succeeded | failed | cancelled
     Column("created_at", BigInteger, nullable=False),

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -58,6 +58,18 @@ def response_name_of(end: End) -> str | None:
     return "response.failed"
 
 
+def tuning_name_of(end: End) -> str | None:
+    """Return OpenAI's name for the end of a fine-tuning job; it has none for a job that is held."""
+    match end:
+        case Result():
+            return "fine_tuning.job.succeeded"
+        case JobCancelled():
+            return "fine_tuning.job.cancelled"
+        case JobHeld():
+            return None
+    return "fine_tuning.job.failed"
+
+
 def of_job(end: End, job_id: str, value: bytes, message: str, at_ms: int, whole: bool, wording: Wording) -> bytes:
     """The body about a job. `value` is the end as it was published."""
     head = {**_head(end, job_id), "link": f"{wording.base}/v1/jobs/{job_id}"}
@@ -70,6 +82,12 @@ def of_response(
     """The body about a response of OpenAI's API."""
     head = {"id": response, "link": f"{wording.base}/v1/responses/{response}"}
     return _fitting(response_name_of(end) or name_of(end), head, value if whole else None, message, at_ms, wording)
+
+
+def of_run(end: End, run: str, value: bytes, message: str, at_ms: int, whole: bool, wording: Wording) -> bytes:
+    """The body about a fine-tuning job of OpenAI's API."""
+    head = {"id": run, "link": f"{wording.base}/v1/fine_tuning/jobs/{run}"}
+    return _fitting(tuning_name_of(end) or name_of(end), head, value if whole else None, message, at_ms, wording)
 
 
 def _fitting(
@@ -102,7 +120,7 @@ def _head(end: End, job_id: str) -> dict[str, Any]:
                 "id": job_id, "tenant": end.tenant, "status": end.status, "kind": end.kind,
                 "idempotency_key": end.idempotency_key, "metadata": end.metadata or None,
                 "accepted_at": end.accepted_at.isoformat(), "total_ms": end.total_ms,
-                **({} if (made := end.answer or end.decisions) is None else {
+                **({} if (made := end.answer or end.decisions or end.tuned) is None else {
                     "model": made.model, "finish_reason": end.answer.finish_reason if end.answer else None,
                     "usage": made.usage.model_dump(exclude_none=True),
                 }),
@@ -153,6 +171,13 @@ class _Ended:
     def response(self) -> str | None:
         """The id of OpenAI's response that this job is."""
         return f"resp_{self.job_id}" if self.callback and self.callback.response else None
+
+    @property
+    def other_name(self) -> str | None:
+        """OpenAI's name for this end, where the job is a response or a fine-tuning job."""
+        if self.heard.kind == "tuning":
+            return tuning_name_of(self.end)
+        return response_name_of(self.end) if self.response else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +245,12 @@ class Telling:
 
     def _unit(self, ended: _Ended, told: _Recipient, now: int) -> NewUnit:
         message = message_id(ended.event_id, told.name, told.endpoint_id)
-        subject = ended.response if told.name.startswith("response.") else None
-        write = of_job if subject is None else of_response
+        subject: str | None = None
+        write: Callable[[End, str, bytes, str, int, bool, Wording], bytes] = of_job
+        if told.name.startswith("response."):
+            subject, write = ended.response, of_response
+        elif told.name.startswith("fine_tuning."):
+            subject, write = f"ftjob-{ended.job_id}", of_run
         content = write(
             ended.end, subject or ended.job_id, ended.value, message, ended.at_ms, told.whole, self._wording
         )
@@ -256,8 +285,7 @@ def _recipients(ended: _Ended, whole: frozenset[str]) -> Iterator[_Recipient]:
     `whole` are the endpoints that are told all.
     """
     name = name_of(ended.end)
-    named = response_name_of(ended.end) if ended.response else None
-    names = [name, *([named] if named else [])]
+    names = [name, *([named] if (named := ended.other_name) else [])]
     for listener in ended.heard.endpoints:
         for each in names:
             if each in listener.events:

@@ -300,9 +300,10 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The listeners to a job: `endpoints` are its tenant's, `callback` is the job's own (JSON)."""
+    """The listeners to a job: `endpoints` are its tenant's, `callback` is the job's own (JSON). `kind` is the job's."""
 
     tenant: str
+    kind: str
     endpoints: tuple[Listener, ...]
     callback: str | None
 
@@ -326,10 +327,10 @@ def heard(where: Connection | SingleStatements, job_ids: Sequence[str]) -> dict[
     """Return those of these jobs that somebody listens to."""
     found: dict[str, Heard] = {}
     rows = rows_of(where, _heard(where.dialect.name), {"ids": list(job_ids)})
-    for job_id, tenant, wish, endpoint_id, events, whole in rows:
-        before = found.get(job_id) or Heard(tenant, (), wish)
+    for job_id, tenant, kind, wish, endpoint_id, events, whole in rows:
+        before = found.get(job_id) or Heard(tenant, kind, (), wish)
         own = (Listener(endpoint_id, tuple(json.loads(events)), whole),) if endpoint_id else ()
-        found[job_id] = Heard(tenant, before.endpoints + own, wish)
+        found[job_id] = Heard(tenant, kind, before.endpoints + own, wish)
     return found
 
 
@@ -337,8 +338,8 @@ def heard(where: Connection | SingleStatements, job_ids: Sequence[str]) -> dict[
 def _heard(dialect: str) -> Select[Any]:
     listens = and_(ENDPOINTS.c.tenant == JOBS.c.tenant, LISTENS)
     return (
-        select(JOBS.c.id, JOBS.c.tenant, CALLBACKS_OF_JOBS.c.wish, ENDPOINTS.c.id.label("endpoint"), ENDPOINTS.c.events,
-               ENDPOINTS.c.whole)
+        select(JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, CALLBACKS_OF_JOBS.c.wish, ENDPOINTS.c.id.label("endpoint"),
+               ENDPOINTS.c.events, ENDPOINTS.c.whole)
         .select_from(
             JOBS.outerjoin(CALLBACKS_OF_JOBS, CALLBACKS_OF_JOBS.c.job_id == JOBS.c.id).outerjoin(ENDPOINTS, listens)
         )

@@ -1,0 +1,44 @@
+"""Admission of tuning jobs: the base is a model of the tenant's deployment, and the files are the tenant's."""
+
+from collections.abc import Collection
+
+from headrace_schemas import TuningJob
+from headrace_schemas.errors import InvalidRecord, UnknownModel, UnknownResource
+from headrace_workers.core.admission import AdmissionCheck, AdmissionParts, Named
+from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.files.store.stored import StoredFiles
+
+
+class RunCheck(AdmissionCheck):
+    """The check of tuning jobs."""
+
+    def __init__(self, parts: AdmissionParts) -> None:
+        self._models = parts.models
+        self._ledger = parts.ledger
+
+    def check(self, job: Job) -> None:
+        """Raise UnknownModel for a base that the tenant may not name, InvalidRecord for one that runs elsewhere."""
+        if not isinstance(job, TuningJob):
+            return
+        if not self._models.knows(job.model, job.tenant):
+            known = ", ".join(self._models.aliases(job.tenant)) or "none"
+            raise UnknownModel(f"no model is called {job.model!r}; known are: {known}")
+        if (provider := self._models.provider(job.model)) is not None or self._models.chain(job.model) is not None:
+            where = "a chain of models" if provider is None else f"run by {provider}"
+            raise InvalidRecord(f"model: {job.model} is {where}: only a model of your own can be tuned", param="model")
+
+    def named(self, job: Job, _models: Collection[str]) -> Collection[str]:
+        """Return the files that the job names."""
+        if not isinstance(job, TuningJob):
+            return ()
+        return [name for name in (job.training_file, job.validation_file) if name is not None]
+
+    def unknown(self, named: Collection[Named]) -> Collection[Named]:
+        """Return those of these files that the tenant does not have."""
+        files = self._ledger.of(StoredFiles)
+        return [(tenant, name) for tenant, name in named if files.file(name, tenant) is None]
+
+    def missing(self, named: Named) -> UnknownResource:
+        """Return the error of a job that names this file, which does not exist."""
+        tenant, name = named
+        return UnknownResource(f"training_file: the tenant {tenant} has no file {name}: upload it first")
