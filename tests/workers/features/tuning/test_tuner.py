@@ -1,9 +1,13 @@
 """Tuning jobs: what each stage does, and what becomes of a run whose worker dies, ends or loses the job."""
 
 import json
+import os
+import random
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from sqlalchemy import select, update
 from tests.services.tables import sqlite_tables
 from tests.workers.features.tuning.tiny_base import examples
 from tests.workers.ledger_jobs import claim_one, take_in
+from tests.workers.runtime.bridge.records import ALL_EXISTS, rules_of
 
 from headrace_schemas import Message, Sampling, TuningJob
 from headrace_workers.core.clock import SystemClock
@@ -23,10 +28,12 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import IS_READY, STEPS
 from headrace_workers.features.files.file_service import files_in
 from headrace_workers.features.files.object_store import Store
+from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
+from headrace_workers.features.tuning.network import CHECKPOINTS
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.tuner import Tuner
@@ -51,6 +58,7 @@ class Deployment:
             }
         )
         self.files = files_in(self.settings, self.ledger)
+        self.rules = rules_of(ALL_EXISTS, models=CountingModels(home, registry.Registry(home)))
         self.leaving = threading.Event()
         self.tuners: list[Tuner] = []
 
@@ -69,7 +77,7 @@ class Deployment:
             "epochs": 2,
             "learning_rate_multiplier": 50.0,
         }
-        (job_id,) = take_in(self.ledger, [TuningJob(**(known | values))])
+        (job_id,) = take_in(self.ledger, [TuningJob(**(known | values))], self.rules)
         return job_id
 
     def worker(self, host: str = "here", home: Path | None = None) -> Tuner:
@@ -160,6 +168,45 @@ def test_a_job_tunes_a_model_in_segments_and_the_model_answers(deployment: Deplo
     assert messages[0].startswith("the data can be trained on: ")
     assert any(message.startswith("Step 12/12: training loss=") for message in messages)
     assert not list((deployment.home / "tuning").glob("*"))
+
+
+def test_a_run_whose_process_is_killed_at_any_step_ends_as_one_that_was_not(deployment: Deployment) -> None:
+    file, chance = deployment.upload(examples(60)), random.Random(7)
+    ids = [deployment.submit(training_file=file, idempotency_key=key) for key in ("whole", "killed")]
+    calm, victim = deployment.worker("calm"), deployment.worker("victim")
+    losses, killed = [], 0
+    while deployment.step(calm, lambda job_id: job_id == ids[1]):
+        pass
+    deployment.wake()
+    while deployment.run(ids[1]).finished_at is None:
+        stage = deployment.step(victim)
+        deployment.wake()  # what failed is tried again
+        if stage == "train" and killed < 2 and chance.random() < 0.3 and victim._live is not None:
+            with suppress(ProcessLookupError):  # it has come to its end
+                os.kill(victim._live[2].pid, signal.SIGKILL)
+                killed += 1
+    assert killed
+    for job_id in ids:
+        row = deployment.run(job_id)
+        assert row.state == "succeeded", row.error
+        steps = [each.data for each in deployment.events(job_id) if each.data]
+        losses.append({json.loads(each)["step"]: json.loads(each).get("valid_loss") for each in steps}[12])
+    assert losses[0] == pytest.approx(losses[1])
+    assert deployment.run(ids[0]).trained_tokens == deployment.run(ids[1]).trained_tokens
+
+
+def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(deployment: Deployment) -> None:
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    worker = deployment.worker()
+    while len(list(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))) < 2:
+        assert deployment.step(worker)
+    worker.stop()
+    newest = max(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-1] + b"x")
+    deployment.to_end(worker)
+    assert deployment.run(job_id).state == "succeeded"
+    told = [message for message in deployment.messages(job_id) if "is not as it was written" in message]
+    assert told == [f"the checkpoint {newest.name} is not as it was written: the one before is used"]
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train", "check", "publish"])

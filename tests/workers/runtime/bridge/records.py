@@ -22,7 +22,7 @@ from headrace_schemas.errors import InputTooLong, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_schemas.review import Review
 from headrace_schemas.tool import Tool
-from headrace_workers.core.admission import AdmissionParts, AdmissionRules, admission_rules
+from headrace_workers.core.admission import AdmissionParts, AdmissionRules, KnownModels, admission_rules
 from headrace_workers.core.ledger.dead_letters import Record
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
@@ -98,8 +98,8 @@ class Embedder:
         return 3 if text == "three whole words" else None
 
 
-def rules_of(ledger: Ledger, reach: Reach | None = None) -> AdmissionRules:
-    """The rules of a deployment with these models, this embedder, and what the ledger knows."""
+def rules_of(ledger: Ledger, reach: Reach | None = None, models: KnownModels | None = None) -> AdmissionRules:
+    """The rules of a deployment with these models, the embedder above, and what the ledger knows."""
     may_go = reach or Reach()
     settings = WebhookSettings(
         webhook_networks=may_go.networks,
@@ -108,7 +108,11 @@ def rules_of(ledger: Ledger, reach: Reach | None = None) -> AdmissionRules:
     )
     return admission_rules(
         AdmissionParts(
-            ledger=ledger, pipeline=Pipeline(), models=Models(), embedder=Embedder(), settings=_Given(settings)
+            ledger=ledger,
+            pipeline=Pipeline(),
+            models=models or Models(),
+            embedder=Embedder(),
+            settings=_Given(settings),
         )
     )
 
@@ -135,12 +139,17 @@ class _NoResources:
         """None of these."""
         return frozenset()
 
+    def file(self, _file_id: str, _tenant: str) -> object:
+        """A file of any tenant."""
+        return self
+
     def find(self, _wanted: Any) -> dict[Any, Any]:
         """No application has one of these names."""
         return {}
 
 
-RULES = rules_of(_NoResources())  # type: ignore[arg-type]
+ALL_EXISTS: Any = _NoResources()
+RULES = rules_of(ALL_EXISTS)
 
 
 def accept(sent: Record, rules: AdmissionRules = RULES) -> Accepted:
