@@ -112,7 +112,7 @@ def test_who_waits_for_a_word_before_the_body_gets_it(gateway: Gateway):
 
 def test_what_is_not_here_says_where_it_is_told_what_is(gateway: Gateway):
     with gateway.client() as client:
-        for method, path, status in (("GET", "/v1/audio/speech", 404), ("DELETE", "/v1/models/echo", 405)):
+        for method, path, status in (("GET", "/v1/audio/speech", 404), ("PUT", "/v1/models/echo", 405)):
             answer = client.request(method, path)
             assert answer.status_code == status
             assert "GET /openapi.json tells what" in told(answer)

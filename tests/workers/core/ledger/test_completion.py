@@ -9,6 +9,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.features.access.store import quotas
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.cache.store import entries
+from headrace_workers.features.tuning.store import end_runs
 
 
 def test_a_completion_concerns_the_features_that_keep_something_of_the_job(
@@ -30,5 +31,5 @@ def test_a_completion_concerns_the_features_that_keep_something_of_the_job(
 
 def test_jobs_that_nobody_looked_at_concern_every_feature() -> None:
     found = concerned(assume_active(["a"], ()), ["a"])
-    assert {hooks.on_completion for hooks in found} == {quotas.settle, entries.withdraw_of}
+    assert {hooks.on_completion for hooks in found} == {quotas.settle, entries.withdraw_of, end_runs}
     assert set(map(tuple, found.values())) == {("a",)}

@@ -36,4 +36,6 @@ def test_what_stages_need_is_built_by_one_part_each(tmp_path):
         of_features = [name for feature in installed() for name in feature.parts(worker)]
         assert len(of_features) == len(set(of_features))
         with_verifier = (*STAGES, *stages(verifier="judge"))
-        assert {*of_features, "cancelled"} == {need for stage in with_verifier for need in (*stage.needs, "generator")}
+        assert {*of_features, "cancelled", "leaving"} == {
+            need for stage in with_verifier for need in (*stage.needs, "generator")
+        }

@@ -183,8 +183,9 @@ def hold_runs(
 
 
 def end_runs(connection: Connection, terminals: Mapping[str, bytes | None]) -> None:
-    """End the runs of these jobs as the jobs did, whose terminal events these are."""
-    for job_id in sorted(terminals):
+    """End the runs of those of these jobs that have one, as the jobs did, whose terminal events these are."""
+    query = select(RUNS.c.job_id).where(among(connection, RUNS.c.job_id, sorted(terminals)))
+    for job_id in sorted(connection.execute(query).scalars()):
         told: Mapping[str, Any] = from_json(terminals[job_id] or b"{}")
         changes: dict[str, Any] = {"finished_at": now_ms(), "estimated_finish": None}
         if tuned := told.get("tuned"):

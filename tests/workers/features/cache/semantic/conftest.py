@@ -76,7 +76,7 @@ class Flow:
             "embedder_alias": lambda: "hash", "claim_verifier": lambda: None,
             "audit_texts": lambda: self.ledger.of(Audits).texts,
         }  # fmt: skip
-        steps = pipeline.steps_of(set(pipeline.roles) - {without, "deliver"}, "echo", needs)
+        steps = pipeline.steps_of(set(pipeline.roles) - {without, "deliver", "tune"}, "echo", needs)
         if self.judge is not None:
             steps |= pipeline.steps_of({MODEL_ROLE}, "judge", {**needs, "generator": lambda: self.judge})
         self.work = Work(pipeline, steps, settings(), SystemClock())
