@@ -216,13 +216,10 @@ class Tuner:
                 file.write(chunk)
         return path
 
-    def _path(self, work: "_Work", name: str) -> str:
-        return f"tuning/{work.job.tenant}/{work.run['id']}/{name}"
-
     def _fetch(self, work: "_Work", folder: Path, name: str) -> None:
         """Copy a checkpoint of the store to its place. Whether it is whole, the process sees."""
         draft = folder / f".{name}"
-        with self._store.open(self._path(work, name)) as source, draft.open("wb") as file:
+        with self._store.open(work.path_of(name)) as source, draft.open("wb") as file:
             while chunk := source.read(_CHUNK):
                 work.check()
                 file.write(chunk)
@@ -239,10 +236,10 @@ class Tuner:
             if name in before:
                 continue
             with suppress(FileNotFoundError):  # the process goes on, and has newer ones by now
-                self._store.write(self._path(work, name), _chunks(folder / CHECKPOINTS / name))
+                self._store.write(work.path_of(name), _chunks(folder / CHECKPOINTS / name))
                 stored.append(name)
                 work.checkpoints.append(name)
-        self._store.remove(self._path(work, name) for name in before if name not in here)
+        self._store.remove(work.path_of(name) for name in before if name not in here)
         return stored
 
 
@@ -326,9 +323,13 @@ class _Work:
         first = self.written(RUNNING, trained_tokens=self.tokens, estimated_finish=finish, host=host)
         return (first, *(self.written(RUNNING, self._checkpoint(name)) for name in self.checkpoints))
 
+    def path_of(self, name: str) -> str:
+        """Return the place of a checkpoint in the store of files."""
+        return f"tuning/{self.job.tenant}/{self.run['id']}/{name}"
+
     def _checkpoint(self, name: str) -> Checkpoint:
-        path, step = f"tuning/{self.job.tenant}/{self.run['id']}/{name}", step_of(Path(name))
-        return Checkpoint(step, path, Path(name).stem.rpartition("-")[2], self._losses.get(step, {}))
+        step = step_of(Path(name))
+        return Checkpoint(step, self.path_of(name), Path(name).stem.rpartition("-")[2], self._losses.get(step, {}))
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
