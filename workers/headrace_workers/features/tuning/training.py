@@ -64,7 +64,7 @@ class TrainingFailed(HeadraceError):
 def need_extra() -> None:
     """Raise ConfigurationError where the extra `tune` is not installed."""
     if missing := [name for name in _LIBRARIES if find_spec(name) is None]:
-        raise ConfigurationError(f"{' and '.join(missing)} missing, which tuning needs: pip install 'headrace[tune]'")
+        raise ConfigurationError(f"tuning needs the packages {', '.join(missing)}: pip install 'headrace[tune]'")
 
 
 def run_folder(home: Path, plan: Plan) -> Path:
