@@ -12,9 +12,12 @@ from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
 
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.generation.models.registry import model_dir, read_card, write_card
 from headrace_workers.features.tuning import store
 from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, TuningRuns
+from headrace_workers.features.tuning.tuner import RESULTS
 from headrace_workers.testing import make_echo_model
 
 LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
@@ -169,8 +172,15 @@ def test_a_tuned_model_is_named_and_deleted_when_no_job_is_open(
     gateway: Gateway, client: openai.OpenAI, file_id: str
 ) -> None:
     run = begun(client, file_id)
+    stored = gateway.services.of(Files)
+    piece = stored.piece([b"step,train_loss\n"], tenant="tunes", of="file-results")
+    losses = NewFile(id="file-results", tenant="tunes", purpose=RESULTS, name="step_metrics.csv", pieces=(piece,))
+    with writing(gateway.services.ledger.engine) as tx:
+        RunWrite(run.id.removeprefix("ftjob-"), "running", results=losses).write(tx)
     ended(gateway, run.id, "ft-echo-1", "ft-echo-1-float32")
     found = client.fine_tuning.jobs.retrieve(run.id)
+    assert client.files.content(found.result_files[0]).text == "step,train_loss\n"
+    assert client.files.retrieve(found.result_files[0]).purpose == "fine-tune-results"
     assert (found.status, found.fine_tuned_model, found.trained_tokens) == ("succeeded", "ft-echo-1", 700)
     assert client.models.retrieve("ft-echo-1").id == "ft-echo-1"
     learner = begun(client, file_id, model="ft-echo-1")

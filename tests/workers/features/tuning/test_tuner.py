@@ -1,8 +1,10 @@
 """Tuning jobs: what each stage does, and what becomes of a run whose worker dies, ends or loses the job."""
 
+import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import threading
@@ -23,11 +25,13 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.completion import RunOver
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.outcome import Wait
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import IS_READY, STEPS
 from headrace_workers.features.files.file_service import files_in
 from headrace_workers.features.files.object_store import Store
+from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.features.generation.generator import Completion, Request
@@ -168,6 +172,33 @@ def test_a_job_tunes_a_model_in_segments_and_the_model_answers(deployment: Deplo
     assert messages[0].startswith("the data can be trained on: ")
     assert any(message.startswith("Step 12/12: training loss=") for message in messages)
     assert not list((deployment.home / "tuning").glob("*"))
+
+
+def test_the_losses_become_a_file_of_the_tenant_and_a_publish_that_is_tried_again_makes_no_second(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    worker = deployment.worker()
+    while deployment.next_stage() != "publish":
+        assert deployment.step(worker)
+    do = worker.do
+    with monkeypatch.context() as lost:  # what it did was not written down
+        lost.setattr(worker, "do", lambda *asked: do(*asked) and Wait(None, "again", at_most=0.0))
+        deployment.step(worker)
+    assert deployment.run(job_id).result_file is None
+    deployment.wake()
+    deployment.to_end(worker)
+    file_id = deployment.run(job_id).result_file
+    stored = deployment.ledger.of(StoredFiles)
+    (row,) = stored.files("shop", purpose="fine-tune-results")
+    assert (row.id, row.name) == (file_id, "step_metrics.csv")
+    content = deployment.files.head(file_id, 10_000) or b""
+    assert row.digest == hashlib.sha256(content).hexdigest()
+    header, untrained, *steps = content.decode().splitlines()
+    assert header == "step,train_loss,valid_loss"
+    assert re.fullmatch(r"0,,\d\.\d+", untrained)
+    assert re.fullmatch(r"12,\d\.\d+,\d\.\d+", steps[-1])
+    assert len(list(deployment.home.glob("files/shop/*/*"))) == 2  # what was uploaded, and this
 
 
 def test_a_run_whose_process_is_killed_at_any_step_ends_as_one_that_was_not(deployment: Deployment) -> None:

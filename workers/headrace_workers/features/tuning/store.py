@@ -23,6 +23,8 @@ from headrace_workers.core.sql.database import among, clock, insert, now_ms
 from headrace_workers.core.sql.paging import AT_ONCE, lock_some
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.core.tables import JOBS, LIVE, STEPS
+from headrace_workers.features.files.store import files
+from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.tuning.tables import CHECKPOINTS, EVENTS, IS_OPEN, RUNS
 
 KIND: Final = "tuning"
@@ -130,7 +132,7 @@ def add_checkpoint(connection: Connection, job_id: str, checkpoint: Checkpoint) 
 @dataclass(frozen=True, slots=True)
 class RunWrite(StepWrite):
     """What a step writes of its run in the transaction that completes it. `changes` are other columns of the run, such
-    as `trained_tokens`, `host` and `estimated_finish` (ms since 1970).
+    as `trained_tokens`, `host` and `estimated_finish` (ms since 1970). `results` is the file of its losses.
     """
 
     job_id: str
@@ -138,10 +140,14 @@ class RunWrite(StepWrite):
     events: Sequence[RunEvent] = ()
     checkpoint: Checkpoint | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    results: NewFile | None = None
 
     def write(self, connection: Connection) -> None:
         """Write it."""
-        set_state(connection, self.job_id, self.state, **self.changes)
+        named = {} if self.results is None else {"result_file": self.results.id}
+        set_state(connection, self.job_id, self.state, **self.changes, **named)
+        if self.results is not None:
+            files.add(connection, self.results)
         add_events(connection, self.job_id, self.events)
         if self.checkpoint is not None:
             add_checkpoint(connection, self.job_id, self.checkpoint)

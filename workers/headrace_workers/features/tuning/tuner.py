@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -27,15 +28,26 @@ from headrace_workers.core.private_files import private_folder
 from headrace_workers.features.files.file_service import Files, files_in
 from headrace_workers.features.files.object_store import NoSuchObject, Store
 from headrace_workers.features.files.settings import FileSettings
+from headrace_workers.features.files.store.files import NewFile, Piece
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.generation.models.registry import CARD_FILE, load_card, model_dir
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.publish import CHECKED, LINEAGE
 from headrace_workers.features.tuning.recipe import Recipe, Training, planned, source_of
-from headrace_workers.features.tuning.store import QUEUED, RUNNING, Checkpoint, RunEvent, RunWrite, TuningRuns
+from headrace_workers.features.tuning.store import (
+    MAX_EVENTS,
+    QUEUED,
+    RUNNING,
+    Checkpoint,
+    RunEvent,
+    RunWrite,
+    TuningRuns,
+)
 from headrace_workers.features.tuning.training import Event, Process, RunIsBusy, begin, in_words, need_extra, prepare
 from headrace_workers.runtime.settings import Settings
 
+RESULTS: Final = "fine-tune-results"  # the purpose of the file of losses
+_COLUMNS: Final = ("step", "train_loss", "valid_loss")
 RUN: Final = "tuning"  # the name in the context of a step
 SEGMENT_SECONDS: Final = 60.0  # a segment ends at the first checkpoint behind it, see training.CHECKPOINT_SECONDS
 HAND_ON_SECONDS: Final = 15.0  # that a process goes on between two segments
@@ -134,7 +146,24 @@ class Tuner:
             metrics={name: value for name, value in metrics.items() if type(value) in (int, float)},
             lineage=hashlib.sha256(content).hexdigest(),
         )
-        return Ended(receipt(work.task, tuned=tuned), rows=(work.written(RUNNING),))
+        return Ended(receipt(work.task, tuned=tuned), rows=(replace(work.written(RUNNING), results=self._results(work)),))
+
+    def _results(self, work: "_Work") -> NewFile:
+        """Store the losses of the steps as CSV, as OpenAI does. Return the file, which has the same id each time."""
+        losses: dict[int, dict[str, float]] = {}
+        run = self._runs.run(work.task.job_id)
+        for event in reversed(self._runs.events(run.number, None, MAX_EVENTS) if run else ()):
+            if event.data is not None:
+                step = json.loads(event.data)
+                losses.setdefault(step["step"], {}).update(step)
+        lines = (",".join(str(losses[step].get(name, "")) for name in _COLUMNS) for step in sorted(losses))
+        content = "".join(f"{line}\n" for line in (",".join(_COLUMNS), *lines)).encode()
+        file_id, tenant = f"file-{work.task.job_id.replace('-', '')}", work.job.tenant
+        path = f"{tenant}/{file_id}/results"
+        return NewFile(
+            id=file_id, tenant=tenant, purpose=RESULTS, name="step_metrics.csv",
+            pieces=(Piece(path, self._store.write(path, [content])),), digest=hashlib.sha256(content).hexdigest(),
+        )  # fmt: skip
 
     def _is_published(self, aliases: Sequence[str]) -> bool:
         return all((model_dir(self._home, alias) / CARD_FILE).is_file() for alias in aliases)
