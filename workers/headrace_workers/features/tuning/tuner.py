@@ -146,7 +146,9 @@ class Tuner:
             metrics={name: value for name, value in metrics.items() if type(value) in (int, float)},
             lineage=hashlib.sha256(content).hexdigest(),
         )
-        return Ended(receipt(work.task, tuned=tuned), rows=(replace(work.written(RUNNING), results=self._results(work)),))
+        return Ended(
+            receipt(work.task, tuned=tuned), rows=(replace(work.written(RUNNING), results=self._results(work)),)
+        )
 
     def _results(self, work: "_Work") -> NewFile:
         """Store the losses of the steps as CSV, as OpenAI does. Return the file, which has the same id each time."""
