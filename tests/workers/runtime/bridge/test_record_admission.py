@@ -151,7 +151,7 @@ def test_a_bad_envelope_is_refused_with_what_is_wrong(headers, reason):
 @pytest.mark.integration
 @pytest.mark.parametrize("event_type", STRATEGIES)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=3, deadline=None)  # the topic counts, not the content
 def test_an_event_on_the_wrong_topic_is_refused(event_type, data):
     event = data.draw(STRATEGIES[event_type])
     for topic in Topic:
@@ -306,21 +306,21 @@ def test_a_refusal_keeps_a_bounded_part_of_its_headers():
 
 
 @pytest.mark.integration
-def test_ten_thousand_mutated_records_add_up(tmp_path):
+def test_three_thousand_mutated_records_add_up(tmp_path):
     """No mutation raises; in the ledger each refusal is one dead letter, each job accepted is there, nothing else.
 
     What is accepted already is told again only where its content is another, or its record is wrong.
     """
     ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
     chance, seeds = random.Random(20), valid_records()
-    decided = [accept(mutate(chance.choice(seeds), chance, offset), RULES) for offset in range(10_000)]
+    decided = [accept(mutate(chance.choice(seeds), chance, offset), RULES) for offset in range(3_000)]
     jobs = [item for item in decided if isinstance(item, NewJob)]
     burials = [item for item in decided if isinstance(item, Burial)]
     wishes = [item for item in decided if isinstance(item, Cancellation)]
-    assert len(jobs) + len(burials) + len(wishes) == 10_000
+    assert len(jobs) + len(burials) + len(wishes) == 3_000
     assert min(len(jobs), len(burials), len(wishes)) > 50  # the fuzz reaches every kind of end
     new, accepted, owners, told = 0, {}, {}, set()
-    for start in range(0, 10_000, 500):  # as the bridge does it: a poll at a time
+    for start in range(0, 3_000, 500):  # as the bridge does it: a poll at a time
         part = decided[start : start + 500]
         new += ledger.ingest(*([i for i in part if isinstance(i, kind)] for kind in (NewJob, Burial, Cancellation))).new
         for item in (i for i in part if isinstance(i, NewJob)):
