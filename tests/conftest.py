@@ -20,7 +20,16 @@ from tests.services.node import Node, find_node
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.python_clients import PythonClients, find_python_clients
 from tests.services.redis import RedisServer, find_redis
-from tests.tiers import FilesAndGroups, Guard, arrange, has_no_slow_test, has_no_unit_test, mark
+from tests.tiers import (
+    FilesAndGroups,
+    Guard,
+    arrange,
+    end_shared,
+    has_no_slow_test,
+    has_no_unit_test,
+    is_last_of_group,
+    mark,
+)
 
 import headrace_workers.wiring  # noqa: F401 - installs the features
 from headrace_producers.admin import ensure_topics
@@ -87,6 +96,14 @@ _OLDER: Final = pytest.StashKey[set[threading.Thread]]()
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Note the threads that are there before the test's fixtures."""
     item.stash[_OLDER] = set(threading.enumerate()) - {threading.current_thread()}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Behind the last test of a group of files, end what the group shares."""
+    yield
+    if is_last_of_group(item, nextitem):
+        end_shared(item)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 import pytest
+from tests.tiers import is_last_of_group
 
 COLLECTION: Final = "collection"
 SERVICES: Final = "services"  # those that serve all tests of a process: they count when they have ended
@@ -57,10 +58,11 @@ class Costs:
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
         """Charge nothing to the last test of what ends behind it."""
-        if nextitem is None:
+        last = is_last_of_group(item, nextitem)
+        if last:
             self.charge(item.nodeid.partition("::")[0])
         result = yield
-        if nextitem is None:
+        if last:
             self.charge(SERVICES)
         return result
 

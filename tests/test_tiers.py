@@ -11,7 +11,9 @@ from tests import tiers
 
 CONFTEST = """
 import pytest
-from tests.tiers import TIERS, FilesAndGroups, Guard, arrange, has_no_unit_test, mark
+from tests.tiers import (
+    TIERS, FilesAndGroups, Guard, arrange, end_shared, has_no_unit_test, is_last_of_group, mark,
+)
 
 def pytest_configure(config):
     config.pluginmanager.register(Guard())
@@ -28,12 +30,19 @@ def pytest_collection_modifyitems(items):
         for item in items:
             print(item.name, "is", *(tier for tier in TIERS if item.get_closest_marker(tier)))
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    yield
+    if is_last_of_group(item, nextitem):
+        end_shared(item)
+
 def pytest_xdist_make_scheduler(config, log):
     return FilesAndGroups(config, log)
 
 @pytest.fixture(scope="session")
 def apache_kafka(service_folder):
-    return "kafka"
+    yield "kafka"
+    print("Kafka ends")
 
 @pytest.fixture(scope="session")
 def service_folder():
@@ -130,6 +139,19 @@ def test_long_tiers_begin_first_and_files_of_a_service_go_to_one_process(run):
     alone = re.findall(r"(\S+)::\S+ PASSED", run(TESTS | asks, "--verbose"))
     others = [Path(file).name for file in alone if "test_service" not in file]
     assert others[:2] == ["test_kills.py", "test_stack.py"]
+
+
+def test_what_a_group_of_files_shares_ends_with_its_last_test(run):
+    asks = {
+        f"test_service_{number}.py": "def test_service(apache_kafka): print('Kafka is asked')" for number in range(2)
+    }
+    found = run(asks | {"test_plain.py": "def test_plain(): print('nobody asks')"}, "-s")
+    assert re.findall("Kafka is asked|Kafka ends|nobody asks", found) == [
+        "Kafka is asked",
+        "Kafka is asked",
+        "Kafka ends",
+        "nobody asks",
+    ]
 
 
 def test_each_slow_test_that_shares_nothing_goes_to_whichever_process_is_free(run):

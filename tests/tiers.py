@@ -111,6 +111,21 @@ def group_of(items: Iterable[pytest.Item]) -> str | None:
     return "chaos" if found and any(item.get_closest_marker("chaos") for item in tests) else found
 
 
+_GROUP: Final = pytest.StashKey[str | None]()
+
+
+def is_last_of_group(item: pytest.Item, following: pytest.Item | None) -> bool:
+    """Return True if a test is the last one of its group of files, or of all."""
+    return following is None or item.stash[_GROUP] not in (None, following.stash[_GROUP])
+
+
+def end_shared(item: pytest.Item) -> None:
+    """End what groups of files share. An idle deployment takes a tenth of a core, to the end of the run."""
+    for name in _SHARED:
+        for definition in item._request._arg2fixturedefs.get(name, ()):  # type: ignore[attr-defined]
+            definition.finish(item._request)  # type: ignore[attr-defined]
+
+
 def mark(items: Iterable[pytest.Item]) -> None:
     """Mark each test with its tier."""
     for item in items:
@@ -126,6 +141,8 @@ def arrange(items: list[pytest.Item]) -> None:
     for item in items:
         files.setdefault(item.path, []).append(item)
     groups = {path: group_of(tests) for path, tests in files.items()}
+    for item in items:
+        item.stash[_GROUP] = groups[item.path]
     alone = {path for path, tests in files.items() if not groups[path] and _can_be_split(tests)}
     seconds = {path: sum(map(_seconds, tests)) for path, tests in files.items()}
 

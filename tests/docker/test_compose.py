@@ -124,7 +124,7 @@ def test_compose_accepts_the_file(root: Path) -> None:
 @pytest.mark.integration
 def test_only_make_test_compose_collects_what_needs_an_engine(root: Path) -> None:
     collect = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", "tests/docker", "-m"]
-    for marks, collected in (("not slow", False), ("acceptance", False), ("compose", True)):
+    for marks, collected in (("not slow", False), ("compose", True)):
         found = subprocess.run([*collect, marks], cwd=root, capture_output=True, text=True, check=False, timeout=240)
         assert ("test_running.py" in found.stdout) is collected, found.stdout
 
