@@ -80,7 +80,7 @@ def test_schema_and_service_agree_one_step_from_an_event(event_type: str) -> Non
 @pytest.mark.integration
 @pytest.mark.parametrize("event_type", EXAMPLES)
 def test_schema_and_service_agree_some_steps_away_and_reasons_are_in_our_words(event_type: str) -> None:
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(document=near_misses(event_type))
     def hold(document: Any) -> None:
         assert_agreement(event_type, document)

@@ -87,7 +87,7 @@ def test_a_feature_adds_no_event_that_cannot_be_told_from_others_or_shown() -> N
 
 @pytest.mark.integration
 @pytest.mark.parametrize("event_type", STRATEGIES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_round_trip(event_type: str, data: st.DataObject) -> None:
     """Every event comes back equal from its own bytes, with its envelope."""

@@ -58,7 +58,7 @@ def test_each_schema_is_valid(event_type: str, documents: dict[str, dict[str, An
 
 @pytest.mark.integration
 @pytest.mark.parametrize("event_type", EXAMPLES)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_what_we_write_is_valid(event_type: str, documents: dict[str, dict[str, Any]], data: st.DataObject) -> None:
     event = data.draw(STRATEGIES[event_type])

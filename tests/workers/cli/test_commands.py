@@ -57,7 +57,8 @@ def test_a_shell_completes_commands(tmp_path: Path, shell: str):
         command = [str(Path(sys.executable).parent / "headrace")]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
-    assert f"_HEADRACE_COMPLETE=complete_{shell}" in ask("source")
+    if shell == "bash":  # for the others it is Typer's, too
+        assert f"_HEADRACE_COMPLETE=complete_{shell}" in ask("source")
     words = {"COMP_WORDS": "headrace cache ex", "COMP_CWORD": "2"}
     asked = {"_TYPER_COMPLETE_ARGS": "headrace cache ex", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     assert "explain" in ask("complete", **words, **asked)

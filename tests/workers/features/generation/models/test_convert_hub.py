@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import pytest
 from tests.workers.features.generation.models.hub_mirror import serving
 from tests.workers.features.generation.models.test_convert import need_torch
 from tests.workers.sentence_folder import write_sentence_folder
@@ -79,6 +80,7 @@ def names_in(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_hub_becomes_a_model(tmp_path: Path) -> None:
     need_torch()
     folder = write_sentence_folder(tmp_path / "source")
@@ -90,6 +92,7 @@ def test_a_folder_of_the_hub_becomes_a_model(tmp_path: Path) -> None:
     assert (source, len(digest), card.kind) == (f"hub:owner/name@{COMMIT}", 64, "embedder")
 
 
+@pytest.mark.slow
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     need_torch()
     folder = write_sentence_folder(tmp_path / "source" / "inner")
@@ -103,6 +106,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("evil.json"))) == 1  # the mirror's own
 
 
+@pytest.mark.slow
 def test_a_file_that_is_cut_makes_no_model(tmp_path: Path) -> None:
     """A connection that always ends early leaves nothing behind that could be served."""
     need_torch()

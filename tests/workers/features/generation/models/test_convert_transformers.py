@@ -43,6 +43,7 @@ def write_folder(folder: Path, name: str, **options: Any) -> Any:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"), [("Llama", {"rope_parameters": _LLAMA3}), ("Qwen3", {"head_dim": 32})], ids=["llama3", "qwen3"]
 )
@@ -61,6 +62,7 @@ def test_logits_are_those_of_transformers(tmp_path: Path, name: str, options: di
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_network_that_would_be_computed_wrongly_is_refused(tmp_path: Path) -> None:
     """CTranslate2 leaves Gemma 2's caps of logits out: its probabilities would be others."""
     need_torch()
@@ -70,6 +72,7 @@ def test_a_network_that_would_be_computed_wrongly_is_refused(tmp_path: Path) -> 
     assert list((tmp_path / "models").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_context_ends_where_a_window_would_be_computed_wrongly(tmp_path: Path) -> None:
     """CTranslate2 computes a prompt of Mistral only up to the window over which its attention slides."""
     need_torch()
@@ -77,6 +80,7 @@ def test_the_context_ends_where_a_window_would_be_computed_wrongly(tmp_path: Pat
     assert convert(str(tmp_path / "source"), "mine", tmp_path).context_length == 256
 
 
+@pytest.mark.slow
 def test_a_configuration_that_the_library_trips_over_is_refused_with_its_name(tmp_path: Path) -> None:
     need_torch()
     write_folder(tmp_path / "source", "Phi", num_key_value_heads=4)

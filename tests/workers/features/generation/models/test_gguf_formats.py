@@ -57,6 +57,7 @@ def ids_of(home: Path, alias: str, text: str) -> list[int]:
     return ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
 def test_each_format_gives_the_logits_of_transformers(architecture: str, kind: str, tmp_path: Path) -> None:
@@ -75,6 +76,7 @@ def check_logits(path: Path, home: Path, **config: Any) -> None:
         np.testing.assert_allclose(one[0], other, atol=2e-3 * np.abs(other).max())
 
 
+@pytest.mark.slow
 def test_qwen3_gives_the_logits_of_transformers(tmp_path: Path) -> None:
     need_torch()
     check_logits(write_random_gguf(tmp_path / "m.gguf", "qwen3", "Q8_0"), tmp_path, head_dim=64)
@@ -95,6 +97,7 @@ def llama3_factors(base: float, pairs: int, factor: float) -> list[float]:
     return factors
 
 
+@pytest.mark.slow
 def test_scaled_rotations_of_llama_3_1_are_read(tmp_path: Path) -> None:
     need_torch()
     path = write_random_gguf(tmp_path / "m.gguf", "llama", "Q8_0", rotary_factors=llama3_factors(20_000.0, 32, 32.0))

@@ -248,7 +248,7 @@ while True:
 
 
 def test_a_process_that_is_killed_while_it_saves_leaves_a_whole_snapshot(tmp_path: Path) -> None:
-    for kill in range(8):
+    for kill in range(4):
         process = subprocess.Popen([sys.executable, "-c", SAVES, tmp_path], stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
