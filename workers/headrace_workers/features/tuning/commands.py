@@ -1,26 +1,57 @@
-"""`headrace tune`: a model of the catalogue learns from examples."""
+"""`headrace tune`: a model of the catalogue learns from examples, here or in a job."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-from headrace_workers.cli.options import JsonLinesOption
-from headrace_workers.cli.output import console, flush, put, put_json, say
+from headrace_workers.cli.durations import show_ms, show_seconds
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
+from headrace_workers.cli.output import NoSuchThing, console, flush, printable, put, put_json, put_view, say, table
 from headrace_workers.runtime.settings import home_of
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they load the database
     from collections.abc import Callable
+
+    from sqlalchemy import Row
+
+    from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.features.tuning.views import TuningRun
+
+_ALL: Final = 10_000  # events of a run, which has no more
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_MOST_BARS: Final = 60
+
+_IdArgument = Annotated[str, typer.Argument(metavar="ID", help="the run's id, or its job's")]
+_TenantOption = Annotated[str | None, typer.Option("--tenant", help="only of this tenant")]
+
+
+class _Tune(TyperGroup):
+    """Commands of which `run` may be left out: `headrace tune RECIPE.toml`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return the arguments that are left for the command that is named."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command("tune")(tune)
+    group = typer.Typer(
+        cls=_Tune, help="Fine-tune models: `headrace tune RECIPE.toml` does it here, and jobs do it on a worker.",
+        no_args_is_help=True,
+    )  # fmt: skip
+    for name, command in (("run", run), ("list", list_runs), ("show", show), ("cancel", cancel)):
+        group.command(name)(command)
+    app.add_typer(group, name="tune")
 
 
-def tune(
+def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="base, data and how to train")],
     as_json: JsonLinesOption = False,
 ) -> None:
@@ -30,15 +61,17 @@ def tune(
     A run that was interrupted goes on from its last checkpoint when you start it again. Nothing is published unless
     the served model computes what was trained.
 
-    Example: `headrace tune tickets.toml`
+    `headrace tune RECIPE.toml` is the same.
+
+    Example: `headrace tune run tickets.toml`
     """
     from headrace_workers.features.tuning.recipe import plan_of
-    from headrace_workers.features.tuning.training import tune as run
+    from headrace_workers.features.tuning.training import tune
 
     home = home_of()
     plan = plan_of(recipe, home)
     with _shown(as_json) as show:
-        published = run(plan, home, show)
+        published = tune(plan, home, show)
     if not as_json:
         for alias in published["aliases"]:
             put(alias)
@@ -74,3 +107,136 @@ def _shown(as_json: bool) -> "Iterator[Callable[[dict[str, Any]], None]]":
                 bar.console.print(line, markup=False)
 
         yield draw
+
+
+def list_runs(
+    tenant: _TenantOption = None,
+    limit: Annotated[int, limit_option("at most so many, newest first")] = 20,
+    as_json: JsonLinesOption = False,
+) -> None:
+    """List the runs of fine-tuning jobs, newest first.
+
+    Example: `headrace tune list`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.tuning.store import TuningRuns
+    from headrace_workers.features.tuning.views import TuningRun
+
+    found = [TuningRun.of(row) for row in need_ledger().of(TuningRuns).runs(tenant, limit=limit)]
+    if as_json:
+        for each in found:
+            put_view(each)
+    elif found:
+        rows = [
+            (each.id, each.status, each.model, each.fine_tuned_model or "", _end(each), each.organization_id)
+            for each in found
+        ]
+        columns = ("run", "status", "base", "model", "end", "tenant")
+        console(data=True).print(table(None, columns, rows, whole=("run",)))
+    else:
+        say("no runs: docs/how-to/coming-from-openai-fine-tuning.md shows how to start one")
+
+
+def show(
+    run_id: _IdArgument,
+    tenant: _TenantOption = None,
+    limit: Annotated[int, limit_option("so many of the newest events")] = 20,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Show a run: how far it is, its losses and its newest events.
+
+    Example: `headrace tune show ftjob-7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.tuning.store import TuningRuns
+    from headrace_workers.features.tuning.views import TuningCheckpoint, TuningEvent, TuningRun
+
+    ledger = need_ledger()
+    row, runs = _known(ledger, run_id, tenant), ledger.of(TuningRuns)
+    view, events = TuningRun.of(row), runs.events(row.number, None, _ALL)
+    checkpoints = [TuningCheckpoint.of(row.job_id, each) for each in runs.checkpoints(row.number, None, _ALL)]
+    if as_json:
+        shown = [TuningEvent.of(row.job_id, each).model_dump(mode="json") for each in events[:limit]]
+        more = {"events": shown, "checkpoints": [each.model_dump(mode="json") for each in checkpoints]}
+        put_json({**view.model_dump(mode="json"), **more})
+        return
+    last = [f"goes on from the checkpoint of step {each.step_number:,}" for each in checkpoints[:1]]
+    for line in (*_facts(view), *_losses(events), *([] if view.finished_at else last)):
+        put(printable(line))
+    rows = [(show_seconds(each.at // 1000), each.level, each.message) for each in reversed(events[:limit])]
+    put("")
+    console(data=True).print(table(None, ("time", "level", "event"), rows, whole=("time",)))
+
+
+def cancel(run_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
+    """Cancel a run. Exit code 1: it had ended before.
+
+    Example: `headrace tune cancel ftjob-7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    """
+    from headrace_workers.cli.connections import need_ledger, ring_bridges
+    from headrace_workers.core.ledger.cancellation import Cancellation
+    from headrace_workers.features.tuning.views import TuningRun
+
+    ledger = need_ledger()
+    before = _known(ledger, run_id, tenant)
+    ledger.cancel(Cancellation(before.job_id, before.tenant, "cancelled by `headrace tune cancel`"))
+    ring_bridges()
+    view = TuningRun.of(_known(ledger, run_id, tenant))
+    if as_json:
+        put_view(view)
+    say(f"{view.id} is {view.status}" if before.finished_at is None else f"too late: {view.id} is {view.status}")
+    raise typer.Exit(0 if before.finished_at is None else 1)
+
+
+def _known(ledger: "Ledger", run_id: str, tenant: str | None) -> "Row[Any]":
+    """Return a run. Raise NoSuchThing if it does not exist, or is not the tenant's."""
+    from headrace_workers.features.tuning.store import TuningRuns
+    from headrace_workers.features.tuning.views import job_id_of
+
+    if (row := ledger.of(TuningRuns).run(job_id_of(run_id), tenant)) is None:
+        raise NoSuchThing(f"there is no run {run_id!r}: `headrace tune list` shows all")
+    return row
+
+
+def _end(run: "TuningRun") -> str:
+    """Return when a run ended, or will end."""
+    if run.finished_at is not None:
+        return show_seconds(run.finished_at)
+    return "" if run.estimated_finish is None else f"about {show_seconds(run.estimated_finish)}"
+
+
+def _facts(run: "TuningRun") -> Iterator[str]:
+    yield f"{run.id} of {run.organization_id} is {run.status}"
+    yield f"base {run.model}, data {run.training_file}" + (
+        "" if run.validation_file is None else f", held-out data {run.validation_file}"
+    )
+    asked = run.hyperparameters
+    yield f"epochs {asked.n_epochs}, batch size {asked.batch_size}, rate multiplier {asked.learning_rate_multiplier}"
+    if run.finished_at is not None:
+        yield f"ended {_end(run)}, after {show_ms(1000 * (run.finished_at - run.created_at))}"
+    elif run.estimated_finish is not None:
+        yield f"ends {_end(run)}"
+    if run.error is not None:
+        yield f"error {run.error.code}: {run.error.message}"
+    if run.trained_tokens is not None:
+        yield f"{run.trained_tokens:,} tokens trained"
+    yield from (f"model {alias}" for alias in run.headrace.models)
+
+
+def _losses(events: "Sequence[Row[Any]]") -> Iterator[str]:
+    """Yield a line of bars for each kind of loss, of events that come newest first."""
+    figures = [json.loads(event.data) for event in reversed(events) if event.data is not None]
+    for name, words in (("train_loss", "training loss"), ("valid_loss", "held-out loss")):
+        steps = {each["step"]: float(each[name]) for each in figures if name in each}
+        if steps:
+            losses = list(steps.values())
+            yield f"{words} {losses[0]:.4f} {_bars(losses)} {losses[-1]:.4f}, steps {min(steps):,} to {max(steps):,}"
+
+
+def _bars(values: Sequence[float]) -> str:
+    """Return a bar for each value, or for the mean of neighbours where there are many."""
+    count = min(len(values), _MOST_BARS)
+    parts = [values[len(values) * n // count : len(values) * (n + 1) // count] for n in range(count)]
+    means = [sum(part) / len(part) for part in parts]
+    least, span = min(means), max(means) - min(means) or 1.0
+    return "".join(_BARS[min(len(_BARS) - 1, int((mean - least) / span * len(_BARS)))] for mean in means)

@@ -1,0 +1,71 @@
+"""`headrace tune list`, `show` and `cancel`: the runs of jobs, asked from a shell."""
+
+import json
+
+import pytest
+from tests.workers.cli.conftest import Call, job_id
+from tests.workers.features.tuning.test_store import taken, write
+
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite
+
+
+def test_without_a_command_a_recipe_is_run(call: Call) -> None:
+    for arguments in (("recipe.toml",), ("--json", "recipe.toml"), ("run", "recipe.toml")):
+        code, out, err = call("tune", *arguments)
+        assert (code, out) == (2, "")
+        assert "recipe.toml cannot be read: No such file" in err
+
+
+def test_runs_are_listed_newest_first(ledger: Ledger, call: Call) -> None:
+    assert "no runs" in call("tune", "list")[2]
+    first, second, other = taken(ledger, 1), taken(ledger, 2), taken(ledger, 3, "another")
+    ids = [f"ftjob-{each}" for each in (other, second, first)]
+    code, out, err = call("tune", "list", "--json")
+    assert code == 0, err
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ids
+    code, out, _ = call("tune", "list", "--tenant", "shop")
+    assert [line.split()[:3] for line in out.splitlines() if "ftjob" in line] == [
+        [run, "validating_files", "base"] for run in ids[1:]
+    ]
+
+
+def test_a_run_is_shown_with_its_losses_and_newest_events(ledger: Ledger, call: Call) -> None:
+    run = taken(ledger)
+    steps = [RunEvent(f"step {n}", data={"step": n, "train_loss": 3.0 - n / 10}) for n in range(1, 21)]
+    held_out = [RunEvent(f"held out {n}", data={"step": n, "valid_loss": loss}) for n, loss in ((0, 2.0), (20, 1.5))]
+    checkpoint = Checkpoint(20, "tuning/20", "a" * 64, {"train_loss": 1.0})
+    write(ledger, RunWrite(run, "running", [*steps, *held_out, RunEvent("a [bold] word", "warn")], checkpoint))
+    code, out, err = call("tune", "show", f"ftjob-{run}", "--limit", "2")
+    assert code == 0, err
+    assert f"ftjob-{run} of shop is running" in out
+    assert "training loss 2.9000 █" in out
+    assert "▁ 1.0000, steps 1 to 20" in out
+    assert "held-out loss 2.0000 █▁ 1.5000, steps 0 to 20" in out
+    assert "goes on from the checkpoint of step 20" in out
+    lines = [line for line in out.splitlines() if "held out" in line or "[bold]" in line]
+    assert [" ".join(line.split()[2:]) for line in lines] == ["info held out 20", "warn a [bold] word"]
+    shown = json.loads(call("tune", "show", run, "--json")[1])
+    assert (shown["status"], shown["events"][0]["message"], len(shown["events"])) == ("running", "a [bold] word", 20)
+    assert [each["step_number"] for each in shown["checkpoints"]] == [20]
+
+
+def test_a_run_is_cancelled_once(ledger: Ledger, call: Call) -> None:
+    run = taken(ledger)
+    code, out, err = call("tune", "cancel", run, "--json")
+    assert (code, json.loads(out)["status"]) == (0, "cancelled")
+    assert f"ftjob-{run} is cancelled" in err
+    code, _, err = call("tune", "cancel", run)
+    assert code == 1
+    assert "too late" in err
+
+
+@pytest.mark.parametrize("command", ["show", "cancel"])
+def test_a_run_that_is_not_there_or_another_tenant_s_is_said_to_be_unknown(
+    ledger: Ledger, call: Call, command: str
+) -> None:
+    run = taken(ledger)
+    for arguments in ((job_id(1),), (run, "--tenant", "another")):
+        code, out, err = call("tune", command, *arguments)
+        assert (code, out) == (1, "")
+        assert "`headrace tune list` shows all" in err
