@@ -43,7 +43,7 @@ class _Tune(TyperGroup):
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     group = typer.Typer(
-        cls=_Tune, help="Fine-tune models: `headrace tune RECIPE.toml` does it here, and jobs do it on a worker.",
+        cls=_Tune, help="Fine-tune models on this machine, and manage fine-tuning jobs.",
         no_args_is_help=True,
     )  # fmt: skip
     for name, command in (("run", run), ("list", list_runs), ("show", show), ("cancel", cancel)):
@@ -61,7 +61,7 @@ def run(
     A run that was interrupted goes on from its last checkpoint when you start it again. Nothing is published unless
     the served model computes what was trained.
 
-    `headrace tune RECIPE.toml` is the same.
+    `run` may be left out.
 
     Example: `headrace tune run tickets.toml`
     """
