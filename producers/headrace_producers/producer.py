@@ -31,6 +31,7 @@ from headrace_schemas import (
     Message,
     ModerationJob,
     Sampling,
+    TuningJob,
 )
 from headrace_schemas.attributes import Filter
 from headrace_schemas.callback import Callback
@@ -45,6 +46,7 @@ from headrace_schemas.min_quality import MinQuality
 from headrace_schemas.recall import CacheMode
 from headrace_schemas.review import Review
 from headrace_schemas.tool import Tool, ToolChoice
+from headrace_schemas.tuning import Lora
 
 FLUSH_SECONDS = 30.0
 
@@ -325,6 +327,59 @@ class Producer:
                 "questions": sequence_of(questions),
                 "screen": screen,
                 "fallback_on_refusal": fallback_on_refusal,
+                **self._common(
+                    lane=lane,
+                    priority=priority,
+                    deadline=deadline,
+                    idempotency_key=idempotency_key,
+                    tenant=tenant,
+                    metadata=metadata,
+                    callback=callback,
+                ),
+            },
+        )
+        return self.submit(job, traceparent=traceparent, correlationid=correlationid)
+
+    def tune(
+        self,
+        *,
+        training_file: str,
+        model: str | None = None,
+        validation_file: str | None = None,
+        suffix: str | None = None,
+        seed: int | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate_multiplier: float | None = None,
+        lora: Lora | Mapping[str, Any] | None = None,
+        quantizations: Sequence[str] | None = None,
+        lane: Lane | str | None = None,
+        priority: int | None = None,
+        deadline: Deadline = None,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
+        correlationid: str | None = None,
+    ) -> str:
+        """Tune a model with the examples of an uploaded file. Returns the job's id; raises as `generate` does.
+
+        The result has the aliases of the tuned model, one for each of the `quantizations`: `event.tuned.aliases`.
+        """
+        job = validated(
+            TuningJob,
+            {
+                "model": self._model(model, None),
+                "training_file": training_file,
+                "validation_file": validation_file,
+                "suffix": suffix,
+                "seed": seed,
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "learning_rate_multiplier": learning_rate_multiplier,
+                "lora": lora,
+                "quantizations": sequence_of(quantizations),
                 **self._common(
                     lane=lane,
                     priority=priority,

@@ -21,10 +21,12 @@ from headrace_schemas import (
     ModerationJob,
     Sampling,
     Topic,
+    TuningJob,
 )
 from headrace_schemas.codec import decode
 from headrace_schemas.job import JOB_NAMESPACE, Lane
 from headrace_schemas.review import Review
+from headrace_schemas.tuning import Lora
 
 
 def test_generate_sends_one_record_that_says_what_was_asked(transport):
@@ -113,6 +115,19 @@ def test_decide_goes_to_its_own_topic(transport):
     )
     with pytest.raises(InvalidJob, match=r"questions\.0\.choices: at least 2"):
         transport.producer.decide([{**asked, "choices": [{"value": True}]}], input="a mill")
+
+
+def test_tune_goes_to_its_own_topic(transport):
+    fields = {"training_file": "file-1", "suffix": "tickets", "epochs": 2, "tenant": "other"}
+    job_id = transport.producer.tune(**fields, model="base", lora={"rank": 4}, quantizations=["int8", "float32"])
+    transport.producer.flush()
+    [record] = transport.sent()
+    assert (record.topic, record.key.decode()) == (Topic.TUNING, job_id)
+    assert decode(record.headers, record.value)[1] == TuningJob(
+        **fields, model="base", lora=Lora(rank=4), quantizations=("int8", "float32")
+    )
+    with pytest.raises(InvalidJob, match="epochs"):
+        transport.producer.tune(training_file="file-1", epochs=51)
 
 
 def test_cancel_goes_to_its_own_topic_under_the_job_key(transport):
