@@ -46,6 +46,8 @@ class Given:
         """The one that was set."""
         return self.prices.get(model)
 
+    training = price
+
 
 class Deployment:
     """Admission and workers of a deployment with these prices; its cache may have a `verifier`."""

@@ -80,6 +80,14 @@ def test_models_toml_sets_the_price_of_any_model_and_is_followed(tmp_path: Path)
     assert here.price("near") == Price("EUR", hour=1_500_000, longest_ms=4_000)
 
 
+def test_the_price_of_training_is_set_beside_that_of_calls_or_alone(tmp_path: Path):
+    make_echo_model(tmp_path)
+    here = prices(tmp_path, "[prices.echo]\ntraining = 3\n[prices.near]\ninput = 1\n", machine_price=0.36)
+    assert here.training("echo") == Price("USD", 3_000_000)
+    assert here.price("echo") == Price("USD", hour=360_000, longest_ms=60_000)
+    assert [here.training(name) for name in ("near", "absent")] == [None, None]
+
+
 def test_a_price_that_says_nothing_is_refused(tmp_path: Path):
     """An empty one would be taken for 0."""
     (tmp_path / "models.toml").write_text("[prices.luna]\nlongest = 4\n")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 from tests.services.tables import sqlite_tables
+from tests.workers.core.ledger.budget_deployment import Given, books, costs
 from tests.workers.features.tuning.tiny_base import examples
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import ALL_EXISTS, rules_of
@@ -23,12 +24,15 @@ from tests.workers.runtime.bridge.records import ALL_EXISTS, rules_of
 from headrace_schemas import Message, Sampling, TuningJob
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.charges import Price
 from headrace_workers.core.ledger.completion import RunOver
+from headrace_workers.core.ledger.dead_letters import DeadFilter
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Wait
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import IS_READY, STEPS
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.files.file_service import files_in
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.store.stored import StoredFiles
@@ -37,7 +41,7 @@ from headrace_workers.features.generation.engines.ctranslate2_generator import C
 from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
-from headrace_workers.features.tuning.network import CHECKPOINTS
+from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.tuner import Tuner
@@ -64,6 +68,7 @@ class Deployment:
         self.files = files_in(self.settings, self.ledger)
         self.rules = rules_of(ALL_EXISTS, models=CountingModels(home, registry.Registry(home)))
         self.leaving = threading.Event()
+        self.prices = Given(tiny=Price("USD", input=333_333))  # not whole for any number of tokens
         self.tuners: list[Tuner] = []
 
     def upload(self, records: list[Any], tenant: str = "shop") -> str:
@@ -93,7 +98,7 @@ class Deployment:
 
     def step(self, worker: Tuner, cancelled: Callable[[str], bool] = lambda _job_id: False) -> str | None:
         """Run what is ready on this worker; the stage, or None if nothing was."""
-        pipeline = Pipeline()
+        pipeline = Pipeline(prices=self.prices)
         parts = {"tuner": lambda: worker, "cancelled": lambda: cancelled, "leaving": lambda: self.leaving}
         steps = pipeline.steps_of({"tune"}, None, parts)
         work = Work(pipeline, steps, self.settings, SystemClock())
@@ -130,6 +135,19 @@ class Deployment:
     def next_stage(self) -> str | None:
         """The stage that a job is ready for."""
         return next((row.stage for row in self.ledger.read(select(STEPS.c.stage).where(IS_READY))), None)
+
+    def price(self, job_id: str) -> int:
+        """What all tokens of a run cost that was prepared."""
+        (orders,) = self.home.glob(f"tuning/*/{ORDERS}")
+        return -(-333_333 * int(json.loads(orders.read_text())["tokens"]) // 1_000_000)
+
+    def budget(self, most: int, unit: Any = "money") -> None:
+        """Let the tenant spend so much."""
+        self.ledger.of(Quotas).put("shop", most, "ever", unit=unit)
+
+    def books(self) -> tuple[int, int]:
+        """What the tenant has spent, and what is reserved."""
+        return books(self.ledger, "shop")
 
     def wake(self) -> None:
         """Let the time pass for which steps wait."""
@@ -168,6 +186,7 @@ def test_a_job_tunes_a_model_in_segments_and_the_model_answers(deployment: Deplo
     )[0]
     assert isinstance(answer, Completion)
     assert row.trained_tokens > 0
+    assert costs(deployment.ledger)[job_id]["amount"] == -(-333_333 * row.trained_tokens // 1_000_000)
     messages = deployment.messages(job_id)
     assert messages[0].startswith("the data can be trained on: ")
     assert any(message.startswith("Step 12/12: training loss=") for message in messages)
@@ -224,6 +243,8 @@ def test_a_run_whose_process_is_killed_at_any_step_ends_as_one_that_was_not(depl
         losses.append({json.loads(each)["step"]: json.loads(each).get("valid_loss") for each in steps}[12])
     assert losses[0] == pytest.approx(losses[1])
     assert deployment.run(ids[0]).trained_tokens == deployment.run(ids[1]).trained_tokens
+    amounts = costs(deployment.ledger)
+    assert amounts[ids[0]]["amount"] == amounts[ids[1]]["amount"] > 0
 
 
 def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(deployment: Deployment) -> None:
@@ -238,6 +259,8 @@ def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(deployment: Depl
     assert deployment.run(job_id).state == "succeeded"
     told = [message for message in deployment.messages(job_id) if "is not as it was written" in message]
     assert told == [f"the checkpoint {newest.name} is not as it was written: the one before is used"]
+    trained = deployment.run(job_id).trained_tokens
+    assert costs(deployment.ledger)[job_id]["amount"] == -(-333_333 * trained // 1_000_000)
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train", "check", "publish"])
@@ -329,3 +352,75 @@ def test_a_file_of_another_tenant_is_not_found(deployment: Deployment) -> None:
     job_id = deployment.submit(training_file=deployment.upload(examples(60), tenant="another"))
     deployment.to_end(deployment.worker())
     assert "there is no such file" in deployment.run(job_id).error
+
+
+def test_a_run_reserves_all_its_tokens_before_it_trains_and_is_charged_for_those_that_it_trained(
+    deployment: Deployment,
+) -> None:
+    deployment.budget(10**9)
+    deployment.budget(10**9, "tokens")
+    job_id, worker = deployment.submit(training_file=deployment.upload(examples(60))), deployment.worker()
+    assert deployment.books() == (0, 0)
+    assert deployment.step(worker) == "prepare"
+    price = deployment.price(job_id)
+    segments = 0
+    while deployment.next_stage() == "train":
+        assert deployment.books() == (0, price)
+        segments += deployment.step(worker) == "train"
+    deployment.to_end(worker)
+    assert deployment.books() == (price, 0)
+    (model,) = costs(deployment.ledger)[job_id]["models"]
+    assert (model["model"], model["calls"], model["amount"]) == ("tiny", segments, price)
+    (quota,) = deployment.ledger.of(Quotas).find(["shop"], unit="tokens")
+    assert (quota.used, quota.reserved) == (deployment.run(job_id).trained_tokens, 0)
+
+
+def test_a_run_that_the_budget_does_not_hold_fails_before_it_trains(deployment: Deployment) -> None:
+    deployment.budget(1)
+    job_id, worker = deployment.submit(training_file=deployment.upload(examples(60))), deployment.worker()
+    assert deployment.to_end(worker) == ["prepare"]
+    row = deployment.run(job_id)
+    assert (row.state, row.trained_tokens) == ("failed", None)
+    error = json.loads(row.error)
+    assert error["code"] == "quota"
+    assert error["message"].startswith("the tenant shop may spend 0.000001, of which 0.000000 is spent")
+    assert "Raise the budget, then replay the job" in error["message"]
+    assert deployment.books() == (0, 0)
+
+
+def test_a_budget_that_is_lowered_in_mid_run_ends_it_at_a_checkpoint_from_which_a_replay_goes_on(
+    deployment: Deployment,
+) -> None:
+    deployment.budget(10**9)
+    job_id, worker = deployment.submit(training_file=deployment.upload(examples(60))), deployment.worker()
+    for _ in range(2):
+        assert deployment.step(worker)
+    price = deployment.price(job_id)
+    deployment.budget(price - 1)
+    assert deployment.to_end(worker) == ["train"]
+    row = deployment.run(job_id)
+    spent, reserved = deployment.books()
+    assert (row.state, reserved) == ("failed", 0)
+    assert "the tenant shop may spend" in row.error
+    assert f"up to {(price - spent) / 1e6:,.6f}" in row.error
+    assert 0 < spent == costs(deployment.ledger)[job_id]["amount"] < price
+    assert spent == pytest.approx(333_333 * row.trained_tokens / 1e6, abs=1)
+    assert list(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))
+    worker.stop()
+    deployment.budget(price)
+    assert deployment.ledger.replay(DeadFilter()) == (1, 0)
+    assert deployment.books() == (spent, price - spent)
+    assert deployment.to_end(worker)[-1] == "publish"
+    assert deployment.run(job_id).state == "succeeded"
+    assert deployment.books() == (price, 0)
+    assert any(message.startswith("going on after step ") for message in deployment.messages(job_id))
+
+
+def test_training_that_nobody_set_a_price_for_has_no_known_cost_and_no_budget_stops_it(deployment: Deployment) -> None:
+    deployment.prices.prices.clear()
+    deployment.budget(1)
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    assert deployment.to_end(deployment.worker())[-1] == "publish"
+    cost = costs(deployment.ledger)[job_id]
+    assert (cost["amount"], cost["unknown"]) == (0, True)
+    assert deployment.books() == (0, 0)

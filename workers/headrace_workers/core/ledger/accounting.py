@@ -65,7 +65,8 @@ class AskedModel:
     @property
     def call(self) -> NextCall:
         """Return the call that it was at."""
-        return call_in(context_of(self.context), model_of(self.queue) or "")
+        model = model_of(self.queue) or ""
+        return call_in(context_of(self.context), model) or NextCall(model, None, 0)
 
 
 def note(connection: Connection, asked: Sequence[AskedModel]) -> None:

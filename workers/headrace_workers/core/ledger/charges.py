@@ -70,6 +70,9 @@ class Prices(Protocol):
         deployment's own machines for which nobody set a price. Its calls cost what nobody knows, but no budget.
         """
 
+    def training(self, model: str) -> Price | None:
+        """Return the price of training a model, as that of input; None where nobody set one."""
+
 
 class NoPrices:
     """Prices of a deployment whose models are its own, and have none."""
@@ -77,6 +80,8 @@ class NoPrices:
     def price(self, model: str) -> Price | None:
         """Return None: nobody set one."""
         return None
+
+    training = price
 
 
 class NextCall(NamedTuple):
@@ -113,12 +118,16 @@ def routed(context: Mapping[str, Any], call: NextCall | None) -> dict[str, Any]:
     return others if call is None else {**others, **call.pinned()}
 
 
-def call_in(context: Mapping[str, Any], model: str) -> NextCall:
-    """Return the call of this model that a context pins; one without a price where it pins none."""
+def call_in(context: Mapping[str, Any], model: str | None) -> NextCall | None:
+    """Return the call of this model that a context pins; one without a price where it pins none. Without a model return
+    the training that it pins, if it does.
+    """
     found = context.get(CALL) or {}
-    if found.get("model") != model:
+    if model is not None and found.get("model") != model:
         return NextCall(model, None, 0)
-    return NextCall(model, Price(*found["price"]) if "price" in found else UNKNOWN, found["tokens"])
+    if not found:
+        return None
+    return NextCall(found["model"], Price(*found["price"]) if "price" in found else UNKNOWN, found["tokens"])
 
 
 class Charge(NamedTuple):
@@ -194,12 +203,12 @@ class Bill(NamedTuple):
 
     @classmethod
     def before(cls, context: Mapping[str, Any], model: str | None = None) -> Self:
-        """Return the bill that the context of a step holds, and the call of this model that it pins."""
+        """Return the bill that the context of a step holds, and the call of this model that it pins. Without a model it
+        is training.
+        """
         calls = context.get(CALLS)
-        if not calls and model is None:
-            return cls()
         models = {name: ModelCharges(*figures) for name, figures in calls.items()} if calls else _NO_CHARGES
-        return cls(models, None if model is None else call_in(context, model))
+        return cls(models, call_in(context, model))
 
     def after(self, outcome: Outcome, ran_ms: float, *, is_unit: bool = False) -> "Bill":
         """Return the bill after the step's run of so many ms. A unit that is done and reports no tokens made no call
@@ -216,6 +225,16 @@ class Bill(NamedTuple):
             if outcome.billed:
                 return self.plus(lost(self.call))
         return self.plus(not_made(self.call.model))
+
+    def trained(self, left: int) -> "Bill":
+        """Return the bill of training after which so many tokens are left to train. All parts of it together cost what
+        was reserved for the whole, however often that is rounded.
+        """
+        if self.call is None or self.call.price is None or left >= self.call.tokens:
+            return self
+        price = self.call.price
+        amount = price.most(self.call.tokens) - price.most(left)
+        return self.plus(Charge(self.call.model, amount, price.currency))
 
     def plus(self, charge: Charge) -> "Bill":
         """Return the bill with this charge."""

@@ -397,7 +397,9 @@ def _refused_calls(
     reasons = refused(connection, calls, active) if calls else {}
     ends = {item.job_id: item.refusal for item in settled}
     return {
-        job_id: replace(end, reason=reason) for job_id, reason in reasons.items() if (end := ends[job_id]) is not None
+        job_id: replace(end, reason=reason + end.reason)
+        for job_id, reason in reasons.items()
+        if (end := ends[job_id]) is not None
     }
 
 

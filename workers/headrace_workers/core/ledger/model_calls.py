@@ -26,12 +26,13 @@ _CHARGED: Final = (
 @dataclass(frozen=True, slots=True)
 class WantedCall:
     """A call of a model that a job is routed to. `spent` is what its calls before cost, save for lost ones, and `most`
-    what this one may cost, in micro-units.
+    what this one may cost, in micro-units. Where it `goes_on` with a long one, a budget that was lowered ends it.
     """
 
     model: str
     spent: int
     most: int
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]
     jobs = [
         WantedWork(
             row.job_id, row.tenant, 0 if row.answered else row.tokens,
-            None if (model := model_of(row.queue)) is None else call_in(context_of(row.context), model),
+            call_in(context_of(row.context), model_of(row.queue)),
         )
         for row in rows
     ]  # fmt: skip

@@ -58,6 +58,8 @@ class Done:
     `rows` are written in the same transaction. `to` names the next stage, which may be an earlier one; without it
     routing decides. `model` says which one is to run it, where that is not for the stage to say. `tokens` is what the
     job costs from here on, where that has changed. `usage` are the tokens of the step's model, where no answer says so.
+    `to_train` are the tokens that are left for the training of `model`, which the next step begins or goes on with; a
+    step that trained is charged for those that are no longer left.
     """
 
     event: JobEvent | None = None
@@ -68,6 +70,7 @@ class Done:
     model: str | None = None
     tokens: int | None = None
     usage: Usage | None = None
+    to_train: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,10 @@ class Pipeline:
             return None
         return self._call_of(route.stage, route.model, job, read)
 
+    def training(self, model: str, tokens: int) -> NextCall:
+        """Return the training of a model with so many tokens, which is reserved and charged as a call is."""
+        return NextCall(model, self.prices.training(model), tokens)
+
     def first_call(
         self, route: Route, job_id: str, job: Job, read: ReadBytes, prices: Mapping[str, Price | None] | None = None
     ) -> NextCall | None:

@@ -82,6 +82,7 @@ def _unit(row: StepRow, endpoint: str) -> Unit:
     )
 
 
+_REPLAY = ". Raise the budget, then replay the job: it goes on from its last checkpoint"
 _FIRST_TRY_MS, _LONGEST_TRY_MS = 5_000, 120_000  # of what is held until something works
 
 
@@ -111,6 +112,8 @@ def _bill(started: Started, row: StepRow, task: Task | Unit | None, outcome: Out
     bill = Bill.before(context, model_of(started.queue))
     if bill.call is None:
         return bill
+    if model_of(started.queue) is None:  # training, of which only what it keeps is charged
+        return bill.trained(outcome.to_train) if isinstance(outcome, Done) and outcome.to_train is not None else bill
     if isinstance(task, Task) and CORRECTED in task.context.get(HELD, ()):  # a person wrote the answer
         return bill.plus(not_made(bill.call.model))
     return bill.after(outcome, conditions.ran_ms / len(started.steps), is_unit=isinstance(task, Unit))
@@ -215,7 +218,10 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     kept = {**task.context, **done.context, **charged}
     kept.pop(HELD, None)
     read = ReadBytes(len(row.job_payload), len(payload or b"") + _size(kept))
-    call = pipeline.call(route, task.job, read)
+    call, goes_on = pipeline.call(route, task.job, read), False
+    if done.to_train is not None and done.model is not None:
+        goes_on = bill.call is not None  # at the price that it began with
+        call = bill.call._replace(tokens=done.to_train) if bill.call else pipeline.training(done.model, done.to_train)
     context = pack(routed(kept, call), stages[len(published(event)) :])
     following = NewStep(
         job_id=row.job_id,
@@ -238,10 +244,11 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         context=context,
         read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
     )
-    wanted = wanted_call(call, bill)
+    wanted = wanted_call(call, bill, goes_on=goes_on)
     if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read)):  # type: ignore[arg-type]
         wanted = replace(wanted, most=wanted.most + behind)
-    refusal = _refusal(route.stage.name, row, 0, bill) if wanted else None
+    advice = "" if done.to_train is None else _REPLAY
+    refusal = _refusal(route.stage.name, row, 0, bill, advice=advice) if wanted else None
     return StepResult(
         row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal, charge=bill.charge
     )
@@ -291,8 +298,12 @@ def _is_told(charge: Charge | None, event: JobEvent | None) -> bool:
 
 
 def _with_answer(bill: Bill, result: Result) -> Bill:
-    """Return the bill with the call of the answer's model, whose price is not known where no charge names it."""
+    """Return the bill with the call of the answer's model, or with the training of a model, whose price is not known
+    where no charge names it.
+    """
     answer = result.answer
+    if result.tuned is not None and result.tuned.model not in bill.models:
+        return bill.plus(Charge(result.tuned.model, None))
     if answer is None or answer.model in bill.models or answer.finish_reason == "abstained":
         return bill
     if answer.recall is not None and answer.recall.tier != "none":
@@ -309,11 +320,11 @@ def _with_cost(event: JobEvent, charge: Charge | None) -> JobEvent:
     return event.model_copy(update={"answer": event.answer.model_copy(update={"attempts": attempts})})
 
 
-def wanted_call(call: NextCall | None, bill: Bill) -> WantedCall | None:
+def wanted_call(call: NextCall | None, bill: Bill, *, goes_on: bool = False) -> WantedCall | None:
     """Return what the ledger reserves for a call, where that has a price."""
     if call is None or call.most is None:
         return None
-    return WantedCall(call.model, bill.spent, call.most)
+    return WantedCall(call.model, bill.spent, call.most, goes_on)
 
 
 def _with_record(task: Task, record: StageRecord) -> tuple[StageRecord, ...]:
@@ -480,10 +491,14 @@ def _settle_dead(stage: str, row: StepRow, outcome: Dead, bill: Bill) -> StepRes
     return StepResult(row.job_id, outcome, burial=burial)
 
 
-def _refusal(stage: str, row: StepRow, attempts: int, bill: Bill, failed: Retry | None = None) -> Burial:
-    """Return the end of a job that may not make its next call; the ledger says why. `failed` is why it wants one."""
+def _refusal(
+    stage: str, row: StepRow, attempts: int, bill: Bill, failed: Retry | None = None, advice: str = ""
+) -> Burial:
+    """Return the end of a job that may not make its next call; the ledger says why, before the `advice`. `failed` is
+    why it wants one.
+    """
     failure, place = (None, None) if failed is None else (failed.failure, failed.place)
-    return _burial(stage, row, attempts, Dead(Category.QUOTA, "", failure=failure, place=place), bill.cost)
+    return _burial(stage, row, attempts, Dead(Category.QUOTA, advice, failure=failure, place=place), bill.cost)
 
 
 def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost | None) -> Burial:

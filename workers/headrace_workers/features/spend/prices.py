@@ -84,7 +84,7 @@ class DeploymentPrices:
     def price(self, model: str) -> Price | None:
         """Return the price of a model; None for an own model without one, and `UNKNOWN` for another."""
         own = self._registry.price(model)
-        if own is not None:
+        if own is not None and own.is_of_calls:
             return self._set(own)
         card = self._registry.find(model)
         if card is None:
@@ -92,6 +92,11 @@ class DeploymentPrices:
         if card.remote is None or card.remote.is_own:
             return self._of_machine()
         return self._of_provider(card) or UNKNOWN
+
+    def training(self, model: str) -> Price | None:
+        """Return the price of training a model, as that of input; None where nobody set one."""
+        own = self._registry.price(model)
+        return None if own is None or own.training is None else Price(self._settings.currency, micro(own.training))
 
     def _set(self, entry: CataloguePrice) -> Price:
         cached = entry.input if entry.cached is None else entry.cached

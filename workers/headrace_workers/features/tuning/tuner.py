@@ -98,8 +98,12 @@ class Tuner:
         orders = json.loads((folder / ORDERS).read_text(encoding="utf-8"))
         count = orders["lineage"]["rows"]
         work.tell(f"the data can be trained on: {count['train']:,} answers, and {count['held_out']:,} held out")
-        run = {"id": folder.name, "aliases": list(orders["aliases"].values()), "host": self._host, "stored": []}
-        return Done(context={RUN: run}, rows=(work.written(QUEUED),))
+        run = {
+            "id": folder.name, "aliases": list(orders["aliases"].values()), "host": self._host, "stored": [],
+            "to_train": orders["tokens"],
+        }  # fmt: skip
+        rows = (work.written(QUEUED),)
+        return Done(context={RUN: run}, rows=rows, to="train", model=work.job.model, to_train=orders["tokens"])
 
     def _train(self, work: "_Work") -> Outcome:
         folder = self._ready(work)
@@ -122,7 +126,8 @@ class Tuner:
         run = {**work.run, "host": self._host, "stored": stored, "tokens": work.tokens}
         if trained is not None:
             self._live, run["trained"] = None, trained
-        return Done(to=None if trained else "train", context={RUN: run}, rows=work.all_written(self._host))
+        done = Done(context={RUN: run}, rows=work.all_written(self._host), to_train=run["to_train"] - work.tokens)
+        return done if trained else replace(done, to="train", model=work.job.model)
 
     def _check(self, work: "_Work") -> Outcome:
         folder = self._ready(work)
@@ -323,7 +328,7 @@ class _Work:
         """Keep what a process tells."""
         now, kind = time.monotonic(), event["kind"]
         if kind in ("step", "trained"):
-            self.tokens = event["tokens"]
+            self.tokens = max(self.tokens, event["tokens"])  # none is charged twice, where an older checkpoint is used
         if kind == "step":
             self._seconds_left = event["seconds_left"]
             self._losses.setdefault(event["step"], {})["train_loss"] = event["loss"]

@@ -271,12 +271,15 @@ def call(connection: Connection, calls: Mapping[str, WantedCall]) -> dict[str, s
     exhausted: set[QuotaKey] = set()
     changed: dict[str, int] = {}
     for job_id, row in sorted(rows.items()):
-        money = calls[job_id].spent + calls[job_id].most
+        wanted = calls[job_id]
+        money = wanted.spent + wanted.most
         amount = money - row.money
         theirs = [each for each in quotas.get(row.tenant, ()) if each.unit == "money" and each.holds_for(row.key_id)]
-        beyond = next((each for each in theirs if amount > 0 and amount > _free(each, more)), None)
+        is_asked = amount > 0 or wanted.goes_on
+        beyond = next((each for each in theirs if is_asked and amount > _free(each, more)), None)
         if beyond is not None:
-            over[job_id] = _beyond(beyond, more, amount).reason
+            rest = wanted.most if wanted.goes_on else amount  # of it, so much is reserved
+            over[job_id] = _beyond(beyond, {beyond.key: more.get(beyond.key, 0) + amount - rest}, rest).reason
             exhausted.add(beyond.key)
         elif amount:  # also where no budget is there: one that is set later counts what is reserved
             changed[job_id] = money

@@ -184,8 +184,9 @@ class CatalogueModel(RemoteModel):
 
 
 class CataloguePrice(BaseModel):
-    """The price of a model, in the deployment's currency: of a million tokens of input, cached input and output, and of
-    an hour of the machine, of which one call is charged for `longest` seconds at most.
+    """The price of a model, in the deployment's currency: of a million tokens of input, cached input and output, of an
+    hour of the machine, of which one call is charged for `longest` seconds at most, and of a million tokens that a
+    tuning job trains it with.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -195,11 +196,17 @@ class CataloguePrice(BaseModel):
     output: Annotated[float, Field(ge=0, le=MOST_PRICE)] = 0.0
     hour: Annotated[float, Field(ge=0, le=MOST_PRICE)] = 0.0
     longest: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    training: Annotated[float, Field(ge=0, le=MOST_PRICE)] | None = None
+
+    @property
+    def is_of_calls(self) -> bool:
+        """Return True if it has the price of calls, and not of training alone."""
+        return bool(self.model_fields_set & {"input", "output", "hour"})
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not self.model_fields_set & {"input", "output", "hour"}:
-            raise ValueError("name a price: input and output for a million tokens, or hour")
+        if not self.is_of_calls and self.training is None:
+            raise ValueError("name a price: input and output for a million tokens, hour, or training")
         return self
 
 
