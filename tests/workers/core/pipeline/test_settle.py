@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
+from tests.workers.core.ledger.budget_deployment import Given
 from tests.workers.core.pipeline.claimed import (
     BEHIND,
     GENERATE,
@@ -21,7 +22,7 @@ from tests.workers.core.pipeline.claimed import (
 )
 from tests.workers.runtime.bridge.records import generation
 
-from headrace_schemas import Category, Message, StageRecord, Topic
+from headrace_schemas import Category, Message, StageRecord, Topic, Tuned, TuningJob, Usage
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.events import JobKind
@@ -32,6 +33,7 @@ from headrace_workers.core.ledger.charges import NextCall, Price, cost_of, not_m
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.dead_letters import letter, letter_row
 from headrace_workers.core.ledger.leases import Started
+from headrace_workers.core.ledger.model_calls import WantedCall
 from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, JobEnd, Retry, Row, Wait, outcome_of
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, failed, task_of
@@ -406,3 +408,47 @@ def test_a_stage_has_a_schedule_of_its_own():
     later = settled(Retry("busy"), pipeline=Pipeline((patient,)), attempts=8)
     assert isinstance(later.outcome, Retry)
     assert isinstance(settled(Retry("busy"), pipeline=Pipeline((patient,)), attempts=9).outcome, Dead)
+
+
+TUNING = {
+    "kind": "tuning", "event_type": "headrace.job.tuning.v1",
+    "job_payload": encode_value(TuningJob(tenant="shop", model="tiny", training_file="file-1")),
+}  # fmt: skip
+
+
+def trains(outcome, stage, **changes):
+    """Settle a step of a tuning job whose tokens cost a third of a micro-unit."""
+    pipeline = Pipeline(prices=Given(tiny=Price("USD", input=333_333)))
+    return settled(outcome, stage, pipeline, **TUNING, **changes)
+
+
+def left(tokens, **changes):
+    """What a step says of training for which so many tokens are left."""
+    return Done(to="train", model="tiny", to_train=tokens, **changes)
+
+
+def test_parts_of_training_cost_together_what_was_reserved_for_the_whole():
+    step = trains(left(10), "prepare")
+    assert (step.call, step.charge) == (WantedCall("tiny", 0, 4), None)
+    paid = []
+    for tokens in (9, 8, 5, 1):
+        step = trains(left(tokens), "train", context=step.following[0].context)
+        paid.append(step.charge.amount)
+        assert step.call == WantedCall("tiny", sum(paid), 4 - sum(paid), goes_on=True)
+    end = trains(Done(to_train=0), "train", context=step.following[0].context)
+    assert (sum(paid) + end.charge.amount, end.call) == (4, None)
+    assert cost_of(end.following[0].context).amount == 4
+
+
+@pytest.mark.parametrize("outcome", [Retry("killed", billed=True), Dead(Category.PERMANENT, "no"), left(10), left(12)])
+def test_training_that_keeps_nothing_new_costs_nothing(outcome):
+    """It failed, or went on from an older checkpoint: what it trains again was charged before."""
+    context = trains(left(10), "prepare").following[0].context
+    assert trains(outcome, "train", context=context).charge is None
+
+
+def test_training_without_a_price_has_a_cost_that_nobody_knows():
+    tuned = Tuned(model="small", aliases=("ft-small",), usage=Usage(prompt_tokens=7, completion_tokens=0))
+    end = trains(Ended(result().model_copy(update={"tuned": tuned, "kind": "tuning"})), "publish")
+    cost = decode_value("headrace.result.v1", end.end.value).cost
+    assert (cost.amount, cost.unknown) == (0, True)
