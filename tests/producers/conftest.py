@@ -46,7 +46,7 @@ def transport(request: pytest.FixtureRequest, fresh_prefix: str) -> Iterator[Tra
         yield Transport(memory, lambda: list(memory.records))
         return
     kafka: KafkaSettings = request.getfixturevalue(request.param).settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=2)
     producer = Producer(KafkaSink(kafka, linger_ms=1), settings)
     yield Transport(producer, lambda: read_all(kafka))
     producer.close()

@@ -137,11 +137,11 @@ def test_acknowledged_records_are_there_in_order_per_key_across_a_kill(durable_b
     threads = [threading.Thread(target=send_in_order, args=(f"{number}",)) for number in range(6)]
     for thread in threads:
         thread.start()
-    eventually(lambda: len(told.calls) > 200)
+    eventually(lambda: len(told.calls) > 100)
     durable_broker.kill()
     durable_broker.start()
     confirmed = len(told.calls)
-    eventually(lambda: len(told.calls) > confirmed + 200)
+    eventually(lambda: len(told.calls) > confirmed + 100)
     stop.set()
     for thread in threads:
         thread.join()

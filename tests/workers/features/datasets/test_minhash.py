@@ -12,8 +12,8 @@ def digests(numbers: range) -> list[bytes]:
     return [hashlib.blake2b(str(each).encode(), digest_size=8).digest() for each in numbers]
 
 
-@pytest.mark.parametrize("alike", [0.2, 0.5, 0.8, 0.95])
-@pytest.mark.parametrize("size", [60, 600, 9_000])
+@pytest.mark.parametrize("alike", [0.2, 0.8, 0.95])
+@pytest.mark.parametrize("size", [60, 9_000])
 def test_estimates_err_as_binomials_do(alike: float, size: int) -> None:
     shared = round(2 * size * alike / (1 + alike))
     true, found = shared / (2 * size - shared), []

@@ -41,6 +41,7 @@ def test_a_fit_takes_the_gap_away(rows, method):
     assert after.ece < 2 * after.if_calibrated
 
 
+@pytest.mark.integration  # scikit-learn takes seconds to load
 def test_the_logistic_curve_is_scikit_learns():
     from sklearn.calibration import _sigmoid_calibration  # here: else every process of a run imports it
 

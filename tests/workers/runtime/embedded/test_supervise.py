@@ -14,8 +14,8 @@ from headrace_workers.runtime.embedded.supervise import Done, Supervisor, restar
 
 pytestmark = pytest.mark.integration
 
-SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
-CRASH = (sys.executable, "-c", "raise SystemExit(7)")
+SLEEP = ("sleep", "600")
+CRASH = ("sh", "-c", "exit 7")
 # Once told to stop it waits until the other is told, too.
 BESIDE = """
 import pathlib, signal, sys, time
@@ -249,7 +249,7 @@ def test_while_something_is_in_the_way_of_all_no_crash_is_one_too_many(tmp_path,
 
 
 def test_a_child_that_was_stuck_is_named_and_gets_another_chance_each_time(supervisor, time, caplog):
-    stuck = (sys.executable, "-c", f"raise SystemExit({STUCK_EXIT})")
+    stuck = ("sh", "-c", f"exit {STUCK_EXIT}")
     supervisor.start(ChildSpec(name="bridge", argv=stuck))
     for _ in range(supervise.MAX_CRASHES + 3):
         supervisor.children[0].process.wait()

@@ -223,7 +223,9 @@ def llama(smollm2_gguf: Path) -> Iterator[str]:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("choice", ["required", NamedTool(name="set_lamp")])
+@pytest.mark.parametrize(
+    "choice", [pytest.param("required", marks=pytest.mark.slow), NamedTool(name="set_lamp")], ids=str
+)
 def test_llama_cpps_server_calls_a_tool(tmp_path: Path, llama: str, choice: ToolChoice) -> None:
     schema = {
         "type": "object",

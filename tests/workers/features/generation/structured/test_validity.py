@@ -143,6 +143,7 @@ def test_bounds_hostile_answers(output: OutputFormat, text: str) -> None:
     assert _failed(output, text).failure == "unparsable"
 
 
+@pytest.mark.integration  # seconds
 def test_bounds_ambiguous_grammars() -> None:
     before = time.thread_time()
 
@@ -182,6 +183,7 @@ def test_bounds_checks_that_multiply_for_one_value() -> None:
     assert "too many levels" in str(_failed(JsonSchemaFormat(json_schema={"$defs": parts, "$ref": "#/$defs/d0"}), "1"))
 
 
+@pytest.mark.integration  # seconds
 def test_bounds_checks_without_end() -> None:
     assert "too many levels" in str(_failed(JsonSchemaFormat(json_schema={"$ref": "#"}), "1"))
 
