@@ -11,6 +11,8 @@ from tests.services.eventually import eventually
 from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
 
+from headrace_schemas.job import derive_job_id
+from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.store.files import NewFile
@@ -200,3 +202,13 @@ def test_a_tuned_model_is_named_and_deleted_when_no_job_is_open(
     client.models.delete("ft-echo-1-float32")
     with pytest.raises(openai.NotFoundError):  # nothing of the run is kept behind its last model
         client.fine_tuning.jobs.retrieve(run.id)
+
+
+def test_a_key_whose_job_was_cancelled_before_it_came_begins_no_run(
+    gateway: Gateway, client: openai.OpenAI, file_id: str
+) -> None:
+    """The run would never end, since its job never begins."""
+    job_id = derive_job_id("tunes", "cancelled-ahead")
+    gateway.services.ledger.cancel(Cancellation(job_id, "tunes", "enough"))
+    with pytest.raises(openai.ConflictError, match="send another key"):
+        begun(client, file_id, extra_headers={"Idempotency-Key": "cancelled-ahead"})

@@ -9,9 +9,10 @@ import pytest
 from tests.workers.core.ledger.conftest import tables_of
 from tests.workers.runtime.bridge.records import accept, record
 
-from headrace_schemas import GenerationJob, TuningJob
+from headrace_schemas import Category, GenerationJob, Topic, TuningJob
 from headrace_schemas.codec import encode_value
 from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.dead_letters import refusal
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
@@ -33,14 +34,20 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
 both = pytest.mark.parametrize("ledger", ["sqlite", "postgresql"], indirect=True)
 
 
+def new(number: int = 1, tenant: str = "shop") -> NewJob:
+    """A tuning job that is good."""
+    sent = GenerationJob(model="echo", prompt="p", tenant=tenant, idempotency_key=str(number))
+    accepted = accept(record(sent))
+    assert isinstance(accepted, NewJob)
+    job = JOB.model_copy(update={"tenant": tenant, "idempotency_key": str(number)})
+    return replace(accepted, kind="tuning", payload=encode_value(job))
+
+
 def taken(ledger: Ledger, number: int = 1, tenant: str = "shop") -> str:
     """Take a tuning job in; return its id."""
-    sent = GenerationJob(model="echo", prompt="p", tenant=tenant, idempotency_key=str(number))
-    new = accept(record(sent))
-    assert isinstance(new, NewJob)
-    job = JOB.model_copy(update={"tenant": tenant, "idempotency_key": str(number)})
-    ledger.ingest([replace(new, kind="tuning", payload=encode_value(job))])
-    return new.id
+    job = new(number, tenant)
+    ledger.ingest([job])
+    return job.id
 
 
 def write(ledger: Ledger, *rows: RunWrite) -> None:
@@ -61,6 +68,27 @@ def test_a_run_begins_with_its_job_and_is_cancelled_with_it(ledger):
     assert (run.state, run.error) == ("cancelled", None)
     assert run.finished_at >= run.created_at
     assert [event.message for event in runs.events(run.number)] == ["the run was cancelled"]
+
+
+@both
+@pytest.mark.parametrize("first", ["ingest", "gateway"])
+def test_a_run_whose_job_is_not_taken_in_fails_whoever_writes_it_first(ledger, first):
+    """A record may be refused before the gateway that sent it has written the run: the run would never end."""
+    runs, job = ledger.of(TuningRuns), new()
+    late = refusal(new(2).record, Category.INVALID, "its deadline has passed", refers_to=new(2).id, tenant="shop")
+
+    def refuse() -> None:
+        with writing(ledger.engine) as tx:
+            store.end_refused(tx, [replace(late, topic=Topic.TUNING, value=new(2).payload, sound=True)], [job])
+
+    def begin() -> None:
+        for each in (job, new(2)):
+            runs.begin(each.id, "shop", each.payload)
+
+    for act in (refuse, begin) if first == "ingest" else (begin, refuse):
+        act()
+    messages = [json.loads(runs.run(each.id, "shop").error)["message"] for each in (job, new(2))]
+    assert messages == ["its job was refused: a quota is used up", "its deadline has passed"]
 
 
 @both

@@ -21,7 +21,6 @@ from headrace_workers.features.generation.models.registry import CARD_FILE, list
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.views import (
     AUTO,
-    PREFIX,
     TuningCheckpoint,
     TuningEvent,
     TuningRun,
@@ -164,7 +163,10 @@ async def create(
         raise refused(error, names=_NAMES) from error
     runs = services.ledger.of(TuningRuns)
     await services.ask(runs.begin, job_id, caller.tenant, encode_value(job))  # ingest may still be behind
-    return TuningRun.of(await _run(services, caller, PREFIX + job_id))
+    if (run := await services.ask(runs.run, job_id, caller.tenant)) is None:
+        words = "Idempotency-Key: the run of this key was cancelled before, or its model is deleted: send another key"
+        raise Refusal(Why.CONFLICT, words, should_retry=False)
+    return TuningRun.of(run)
 
 
 @router.get("/v1/fine_tuning/jobs", responses=ERRORS)

@@ -67,6 +67,12 @@ def begin_run(connection: Connection, job_id: str, tenant: str, payload: bytes) 
     connection.execute(insert(connection, RUNS).values(row).on_conflict_do_nothing())
 
 
+def begin_sent(connection: Connection, job_id: str, tenant: str, payload: bytes) -> None:
+    """Add the run of a job that was sent, unless the ledger has the job: then its run began, or is forgotten."""
+    if connection.execute(select(JOBS.c.id).where(JOBS.c.id == job_id)).first() is None:
+        begin_run(connection, job_id, tenant, payload)
+
+
 def set_state(connection: Connection, job_id: str, state: str, **changes: Any) -> None:
     """Set the state of a run, and other columns of it. A run that failed is open again: its job was replayed."""
     values = {"finished_at": None, "error": None, **changes}
@@ -169,12 +175,19 @@ def begin_runs(connection: Connection, jobs: Sequence[NewJob]) -> None:
 
 
 def end_refused(connection: Connection, refused: Sequence[Burial], jobs: Sequence[NewJob]) -> None:
-    """End the runs that a gateway began, and whose jobs were not taken in."""
+    """End the runs of jobs that were sent, and not taken in. The gateway may write such a run before or after."""
     reasons = {job.id: "its job was refused: a quota is used up" for job in jobs if job.kind == KIND}
-    reasons |= {each.refers_to: each.reason for each in refused if each.topic is Topic.TUNING and each.refers_to}
-    for job_id in sorted(reasons):
+    sent = {job.id: (job.tenant, job.payload) for job in jobs if job.kind == KIND}
+    for burial in refused:
+        if burial.topic is Topic.TUNING and burial.refers_to:
+            reasons[burial.refers_to] = burial.reason
+            if burial.sound and burial.tenant and burial.size is None:  # a job whose value is here as a whole
+                sent[burial.refers_to] = (burial.tenant, burial.value)
+    for job_id, reason in sorted(reasons.items()):
+        if job_id in sent:
+            begin_sent(connection, job_id, *sent[job_id])
         unknown = ~select(JOBS.c.id).where(JOBS.c.id == job_id).exists()
-        error = json.dumps({"code": "refused", "message": reasons[job_id], "param": None}, ensure_ascii=False)
+        error = json.dumps({"code": "refused", "message": reason, "param": None}, ensure_ascii=False)
         ended = update(RUNS).where(RUNS.c.job_id == job_id, IS_OPEN, unknown)
         connection.execute(ended.values(state=FAILED, finished_at=now_ms(), error=error))
 
@@ -298,7 +311,7 @@ def forget_old(connection: Connection, older_than_ms: int) -> bool:
 class TuningRuns(LedgerStore):
     """The tuning runs of one ledger. Thread-safe. Unavailable when the database does not answer."""
 
-    begin = durable(begin_run)
+    begin = durable(begin_sent)
     add_events = durable(add_events)
     begin_training = durable(begin_training)
     run = reads(run_by_id)
