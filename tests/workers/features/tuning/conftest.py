@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from tests.workers.features.tuning.tiny_base import examples, make_base, write_lines, write_recipe
 
-from headrace_workers.features.tuning import network
 from headrace_workers.features.tuning.recipe import Plan, plan_of
 
 
@@ -36,4 +35,4 @@ def plan(home: Path) -> Plan:
 @pytest.fixture
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch compute on one thread: threads that wait for a busy core take many times as long as the tiny base."""
-    monkeypatch.setattr(network, "available_cores", lambda: 1)
+    monkeypatch.setenv("HEADRACE_INTER_THREADS", "1")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.workers.features.tuning.tiny_base import chat, examples, write_lines, write_recipe
 
+from headrace_workers.features.tuning import network
 from headrace_workers.features.tuning.network import (
     CHECKPOINTS,
     ORDERS,
@@ -162,6 +163,18 @@ def test_each_epoch_has_each_row_once_in_an_order_of_its_own() -> None:
 def test_a_part_holds_no_more_padded_tokens_than_it_may_and_a_longer_row_is_alone() -> None:
     rows = [Row(1, [1] * length, [2]) for length in (9, 99, 19, 19, 9)]
     assert [[row.tokens for row in part] for part in parts_of(rows, 40)] == [[100], [20, 20], [10, 10]]
+
+
+def test_training_computes_on_as_many_threads_as_its_worker_may(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that answers on the same machine keeps its cores."""
+    import torch
+
+    monkeypatch.setattr(network, "available_cores", lambda: 3)
+    load_base(home / "source")
+    assert torch.get_num_threads() == 1
+    monkeypatch.delenv("HEADRACE_INTER_THREADS")
+    load_base(home / "source")
+    assert torch.get_num_threads() == 3
 
 
 def test_padding_changes_no_loss(home: Path) -> None:

@@ -49,7 +49,6 @@ def _children() -> set[psutil.Process]:
 
 def test_a_run_that_was_killed_goes_on_and_serves_what_it_trained(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(write_recipe(home, "source", tenant="shop"), home)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     events: list[dict[str, Any]] = []
     others = _children()
@@ -126,13 +125,19 @@ def test_nothing_is_published_if_the_served_network_is_not_the_trained_one(
 
 
 def test_nothing_is_published_if_an_answer_through_the_serving_path_differs(
-    trained: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The right network with other ends of an answer: it would stop elsewhere."""
-    whole = publish._greedy
+    """The right network with other ends of an answer: it would stop elsewhere. How far it is, is told."""
+    whole, done = publish._greedy, len((trained / training.PROMPTS).read_text().splitlines())
+    monkeypatch.setattr(publish, "TOLD_EVERY", 0.0)
+    monkeypatch.setattr(publish, "_AT_ONCE", 3)
     monkeypatch.setattr(publish, "_greedy", lambda *given: ([*whole(*given)[0], 70, 71], None))
     with pytest.raises(Stopped, match="answers a held-out prompt unlike the trained one"):
         publish.Publisher(trained).check()
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [training.in_words(event) for event in events if event["kind"] == "compared"]
+    assert told[0] == f"answered 3 of {done} prompts"
+    assert told[-2:] == [f"answered {done} of {done} prompts", f"compared 0 of {done} prompts"]
     assert _models(home) == ["tiny"]
 
 

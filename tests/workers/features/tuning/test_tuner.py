@@ -159,7 +159,7 @@ class Deployment:
 @pytest.fixture
 def deployment(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """A deployment that may tune the base. A segment ends at each checkpoint, of which there is one a step."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("HEADRACE_INTER_THREADS", "1")
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(tuner, "SEGMENT_SECONDS", 0.0)
     (home / SOURCES_FILE).write_text('[sources]\ntiny = "source"\n')

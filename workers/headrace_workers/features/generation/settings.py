@@ -22,7 +22,9 @@ class GenerationSettings(Variables):
         read_by=_READ_BY,
     )
     inter_threads: int | None = number(
-        None, "Generations side by side in one worker. Unset: as many as there are cores.", read_by="workers"
+        None,
+        "Generations side by side in one worker, and threads of one that tunes. Unset: as many as there are cores.",
+        read_by="workers",
     )
     prefix_tokens: int = number(
         MOST_TOKENS,

@@ -25,6 +25,7 @@ from typing import Any, Final
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.machine import available_cores, peak_memory
 from headrace_workers.features.generation.models.convert_gguf import gguf_parts
+from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.features.tuning.rows import Row, read_rows
 
 ORDERS, TRAIN, HELD_OUT = "orders.json", "train.jsonl", "held-out.jsonl"
@@ -75,6 +76,11 @@ def live_as_allowed() -> threading.Event:
     return asked
 
 
+def threads() -> int:
+    """Return on how many threads this process may compute: as many as its worker, by default all cores."""
+    return GenerationSettings.from_env().inter_threads or available_cores()
+
+
 def load_base(source: Path) -> Any:
     """Return the network of a GGUF file or Transformers folder in float32."""
     import torch
@@ -82,7 +88,7 @@ def load_base(source: Path) -> Any:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(threads())
     if source.is_dir():
         return transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, local_files_only=True)
     if len(gguf_parts(source)) > 1:

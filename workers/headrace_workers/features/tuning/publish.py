@@ -7,6 +7,7 @@ in float32 is compared with what serves it: the ids of prompts, logits, and gree
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from shutil import rmtree
@@ -41,6 +42,7 @@ from headrace_workers.features.tuning.network import (
     live_as_allowed,
     load_base,
     tell,
+    threads,
     with_adapter,
 )
 from headrace_workers.features.tuning.training import PROMPTS
@@ -51,6 +53,8 @@ CHECKED: Final = "checked.json"  # what came of the comparison
 TOLERANCE: Final = 1e-3  # of logits
 _COMPARED: Final = 20  # rows whose logits are compared
 _LONGEST: Final = 64  # tokens of an answer that is compared
+_AT_ONCE: Final = 10  # prompts that are answered between two looks at the clock
+TOLD_EVERY: Final = 10.0  # seconds
 
 
 class Asked:
@@ -59,6 +63,20 @@ class Asked:
     def __init__(self, line: str) -> None:
         messages, self.ids, self.answer = json.loads(line)
         self.messages = tuple(Message.model_validate(message) for message in messages)
+
+
+class Telling:
+    """Events of how far a comparison is: one in ten seconds at most."""
+
+    def __init__(self, what: str, prompts: int) -> None:
+        self._what, self._prompts = what, prompts
+        self._told = time.monotonic()
+
+    def note(self, done: int) -> None:
+        """Tell that so many prompts are done, if it is time."""
+        if time.monotonic() - self._told >= TOLD_EVERY:
+            self._told = time.monotonic()
+            tell("compared", what=self._what, done=done, prompts=self._prompts)
 
 
 class Publisher:
@@ -163,7 +181,7 @@ class Publisher:
         import ctranslate2
         import torch
 
-        engine = ctranslate2.Generator(str(served), compute_type="float32")
+        engine = ctranslate2.Generator(str(served), compute_type="float32", intra_threads=threads())
         tokenizer = Prompts.load(served, read_card(served)).tokenizer
         largest = 0.0
         for asked in self._asked[:_COMPARED]:
@@ -184,9 +202,14 @@ class Publisher:
         """Return greedy answers through the serving path."""
         from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
 
-        generator = CTranslate2Generator.load(served, device="cpu")
+        generator = CTranslate2Generator.load(served, device="cpu", inter_threads=threads())
         sampling = Sampling(max_tokens=self._most, repetition_penalty=1)
-        answers = generator.generate([Request(asked.messages, sampling) for asked in self._asked])
+        answers: list[Completion | HeadraceError] = []
+        telling = Telling("answered", len(self._asked))
+        for first in range(0, len(self._asked), _AT_ONCE):
+            asked = self._asked[first : first + _AT_ONCE]
+            answers += generator.generate([Request(each.messages, sampling) for each in asked])
+            telling.note(len(answers))
         return [answer.text if isinstance(answer, Completion) else f"error: {answer}" for answer in answers]
 
     def _same_answers(self, network: Any, served: Path, answers: Sequence[str]) -> int:
@@ -197,7 +220,9 @@ class Publisher:
         def text_of(ids: Sequence[int]) -> str:
             return presentable(tokenizer.decode(ids, skip_special_tokens=True))
 
-        for asked, answer in zip(self._asked, answers, strict=True):
+        telling = Telling("compared", len(self._asked))
+        for done, (asked, answer) in enumerate(zip(self._asked, answers, strict=True)):
+            telling.note(done)
             ids, tie = _greedy(network, asked.ids, ends, self._most)
             if text_of(ids) == answer:
                 continue

@@ -46,6 +46,7 @@ _WORDS: Final = {
     "trained": "trained {tokens:,} tokens in {step:,} steps; best after step {best_step:,}; {memory_bytes:,} bytes of "
     "memory",
     "doing": "{what}",
+    "compared": "{what} {done} of {prompts} prompts",
     "model": "{alias}: {exact:.0%} of {prompts} held-out prompts are answered as their examples are; {flips} answers "
     "differ from those in float32",
 }
