@@ -190,6 +190,7 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.slow  # `make test` runs its agents
 def test_pydantic_ai(python_clients: PythonClients, env: Mapping[str, str], gateway: Gateway):
     """Its `NativeOutput` and its default, a tool, give a value, or an error of its own; by chats and by responses."""
     with asked_once(gateway, 4):
@@ -224,6 +225,7 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.slow  # `make test` runs its agents
 def test_langchain(python_clients: PythonClients, env: Mapping[str, str], gateway: Gateway):
     """`with_structured_output` gives a value, or an error of the openai client, by both of its methods."""
     with asked_once(gateway, 4):
@@ -311,6 +313,7 @@ console.log(JSON.stringify(told));
 """
 
 
+@pytest.mark.slow  # `make test` runs its agents
 def test_the_ai_sdk(node: Node, env: Mapping[str, str], gateway: Gateway):
     with asked_once(gateway, 1):
         told = json.loads(node.run(VERCEL, env=env))

@@ -91,7 +91,11 @@ def test_the_first_model_answers_while_it_can(bridge: SmallBridge, workers: None
 
 @pytest.mark.parametrize(
     ("fault", "first_token", "reason"),
-    [(DOWN, 60.0, "answered 503"), (HANG, 1.0, "no answer began within 1 s"), (BUSY, 60.0, "answered 429")],
+    [
+        (DOWN, 60.0, "answered 503"),
+        (HANG, 1.0, "no answer began within 1 s"),
+        pytest.param(BUSY, 60.0, "answered 429", marks=pytest.mark.slow),
+    ],
 )
 def test_jobs_are_answered_by_the_next_model(
     bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger, fault: str, reason: str
