@@ -15,9 +15,12 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.files.file_service import Files
+from headrace_workers.features.files.object_store import Store
+from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.generation.models.registry import model_dir, read_card, write_card
 from headrace_workers.features.tuning import store
+from headrace_workers.features.tuning.copies import copy_model, fetch_missing
 from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, TuningRuns
 from headrace_workers.features.tuning.tuner import RESULTS
 from headrace_workers.testing import make_echo_model
@@ -40,11 +43,16 @@ def begun(client: openai.OpenAI, file_id: str, **options: Any) -> Any:
     return client.fine_tuning.jobs.create(**{"model": "echo", "training_file": file_id, **options})
 
 
+def store_of(gateway: Gateway) -> str:
+    return gateway.settings.of(FileSettings).place(gateway.settings.home)
+
+
 def ended(gateway: Gateway, run_id: str, *aliases: str) -> None:
-    """End a run as its last step would, with these models, which lie in the catalogue."""
+    """End a run as its last step would, with these models, which lie in the catalogue and in the store."""
     for alias in aliases:
         folder = make_echo_model(gateway.settings.home, alias)
         write_card(folder, replace(read_card(folder), tenant="tunes"))
+        copy_model(gateway.settings.home, Store.at(store_of(gateway)), alias)
     told = {"tuned": {"aliases": aliases, "usage": {"prompt_tokens": 700}}}
     with writing(gateway.services.ledger.engine) as tx:
         store.end_runs(tx, {run_id.removeprefix("ftjob-"): json.dumps(told).encode()})
@@ -196,6 +204,7 @@ def test_a_tuned_model_is_named_and_deleted_when_no_job_is_open(
     client.responses.cancel(waiting.id)
     assert client.models.delete("ft-echo-1").deleted
     assert not model_dir(gateway.settings.home, "ft-echo-1").exists()
+    fetch_missing(gateway.settings.home, store_of(gateway), ["ft-echo-1"])  # nor is there a copy
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("ft-echo-1")
     assert client.fine_tuning.jobs.retrieve(run.id).fine_tuned_model == "ft-echo-1-float32"

@@ -1,12 +1,16 @@
 """The models that `headrace up` serves, and what it offers to try."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headrace_workers.core import machine
+from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
-from headrace_workers.testing import make_hash_embedder
+from headrace_workers.features.tuning.copies import copy_model
+from headrace_workers.testing import make_echo_model, make_hash_embedder
 from headrace_workers.wiring import up
 from headrace_workers.wiring.command_line import run
 
@@ -42,3 +46,16 @@ def test_a_prompt_is_offered_only_to_a_model_that_answers_it(home: Path) -> None
     offered, (prompt, *others) = up.trials(home, ["tickets"]), up.trials(home, ["echo", "tickets"])
     assert "--prompt" in prompt[0]
     assert offered == others
+
+
+def test_tuned_models_are_served_where_there_is_memory_the_newest_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = home / "trained"
+    for number, alias in enumerate(("ft-old", "ft-new")):
+        os.utime(make_echo_model(home, alias) / "model.toml", (number, number))
+    make_echo_model(trained, "ft-elsewhere")
+    copy_model(trained, Store.at(str(home / "files")), "ft-elsewhere")
+    monkeypatch.setattr(machine, "available_memory", lambda: up._STACK + 3 * up._WORKER + 1_000_000)
+    assert up._models(home, ["echo", "ft-elsewhere"]) == ["echo", "ft-elsewhere", "ft-new"]
+    assert "no memory to serve ft-old" in capsys.readouterr().err

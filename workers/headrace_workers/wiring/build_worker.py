@@ -12,6 +12,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.progress import Progress
+from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.models.registry import Registry, load_card
 from headrace_workers.features.generation.parts import generator
@@ -41,10 +42,15 @@ def serve(
     concurrency: int | None = None,
     pipeline: Pipeline | None = None,
 ) -> int:
-    """Run a worker of these roles until SIGTERM, and return its exit code. With `remote` it asks all models on other
-    machines that the catalogue has. `pipeline` is that of the settings unless stages of your own are to run, too.
+    """Run a worker of these roles until SIGTERM, and return its exit code. A tuned model that is not here is fetched
+    from the store of files. With `remote` it asks all models on other machines that the catalogue has. `pipeline` is
+    that of the settings unless stages of your own are to run, too.
     """
     pipeline = pipeline or pipeline_of(settings)
+    if model is not None and model not in Registry(settings.home):
+        from headrace_workers.features.tuning.copies import fetch_missing
+
+        fetch_missing(settings.home, settings.of(FileSettings).place(settings.home), [model])
     listed = _listed(settings, model, remote=remote)
     return run_worker(
         settings,

@@ -1,5 +1,6 @@
 """`headrace up`: the embedded stack, until Ctrl-C."""
 
+import math
 import os
 import shlex
 import signal
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from headrace_workers.runtime.embedded.stack import Stack
 
+_STACK: Final = 2_000_000_000  # bytes of memory that a stack takes without a model, and the system
+_WORKER: Final = 700_000_000  # bytes of a worker beside the weights of its model, with a full batch
 _QUESTION: Final = "What is the capital of France?"
 # Answers of known models to it.
 _ANSWERS: Final = {"smollm2-135m-instruct": "The capital of France is Paris.", "echo": _QUESTION}
@@ -60,7 +63,8 @@ def up(
 
     If HEADRACE_KAFKA, HEADRACE_REDIS or HEADRACE_LEDGER is set, that service is used and none is started. The first
     model that is no classifier answers jobs that name none, and judges their rubrics, unless HEADRACE_JUDGE_MODEL names
-    another one, which is then served, too. So are the models that HEADRACE_VERIFY and HEADRACE_GROUNDED_VERIFY name.
+    another one, which is then served, too. So are the models that HEADRACE_VERIFY and HEADRACE_GROUNDED_VERIFY name,
+    and tuned models as far as there is memory.
 
     A model on another machine is named by its address, such as `http://localhost:11434/v1#qwen3` or `openai:NAME`. It
     is added to models.toml in the home.
@@ -84,18 +88,44 @@ def up(
 
 
 def _models(home: Path, named: Sequence[str]) -> list[str]:
-    """Return the models to serve: those named here, the judge and the verifiers. Fetch the models that are not here.
+    """Return the models to serve: those named here, the judge and the verifiers, and tuned models for which there is
+    memory. Fetch the models that are not here.
 
     Classifiers come last: the first model answers prompts and judges.
     """
+    from headrace_workers.features.files.settings import FileSettings
     from headrace_workers.features.generation.commands.models import ensure_models, enter_models, local_model
+    from headrace_workers.features.tuning.copies import fetch_missing
 
     judge = ModelSettings.from_env().judge_model
     entered = enter_models(home, [local_model(home, model) for model in named])
     models = list(dict.fromkeys([*entered, *([judge] if judge else []), *_verifiers()]))
+    fetch_missing(home, FileSettings.from_env().place(home), models)
     ensure_models(home, models)
+    models += _tuned(home, models)
     classifiers = _classifiers(home)
     return sorted(models, key=lambda model: model in classifiers)
+
+
+def _tuned(home: Path, models: Sequence[str]) -> list[str]:
+    """Return the tuned models of this home that fit into memory beside these models, the newest first. Name others."""
+    from headrace_workers.core.machine import available_memory
+    from headrace_workers.features.generation.models.registry import card_file, list_cards
+    from headrace_workers.features.tuning.recipe import PREFIX
+
+    cards = {card.alias: card for card in list_cards(home) if card.remote is None}
+    tuned = [card for card in cards.values() if card.alias.startswith(PREFIX) and card.alias not in models]
+    memory = available_memory()
+    left = math.inf if memory is None else memory - _STACK
+    left -= sum(cards[alias].size_bytes + _WORKER for alias in models if alias in cards)
+    served = []
+    for card in sorted(tuned, key=lambda card: card_file(home, card).stat().st_mtime, reverse=True):
+        if card.size_bytes + _WORKER <= left:
+            left -= card.size_bytes + _WORKER
+            served.append(card.alias)
+        else:
+            say(f"There is no memory to serve {card.alias} too: `headrace up --model {card.alias}` serves it first")
+    return served
 
 
 def _classifiers(home: Path) -> frozenset[str]:

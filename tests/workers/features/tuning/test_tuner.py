@@ -41,6 +41,7 @@ from headrace_workers.features.generation.engines.ctranslate2_generator import C
 from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
+from headrace_workers.features.tuning.copies import fetch_missing
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.store import TuningRuns
@@ -194,6 +195,8 @@ def test_a_job_tunes_a_model_in_segments_and_the_model_answers(deployment: Deplo
     assert messages[0].startswith("the data can be trained on: ")
     assert any(message.startswith("Step 12/12: training loss=") for message in messages)
     assert not list((deployment.home / "tuning").glob("*"))
+    fetch_missing(deployment.home / "another", str(deployment.home / "files"), [alias])
+    assert registry.load_card(deployment.home / "another", alias) == registry.read_card(folder)
 
 
 def test_the_losses_become_a_file_of_the_tenant_and_a_publish_that_is_tried_again_makes_no_second(

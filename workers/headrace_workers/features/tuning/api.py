@@ -16,8 +16,10 @@ from headrace_schemas.reasons import invalid_record
 from headrace_schemas.tuning import Lora
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
-from headrace_workers.features.files.api import file_of
+from headrace_workers.features.files.api import file_of, stored
+from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.generation.models.registry import CARD_FILE, list_cards, model_dir
+from headrace_workers.features.tuning.copies import remove_copy
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.views import (
     AUTO,
@@ -231,23 +233,27 @@ async def resume(fine_tuning_job_id: str, caller: Writes, services: Wired) -> Tu
 @router.delete("/v1/models/{model:path}", responses=ERRORS)
 async def delete_model(model: str, caller: Writes, services: Wired) -> ModelDeleted:
     """Delete a tuned model of the tenant. 409 while jobs wait for it or learn from it."""
-    if why := await services.ask(_delete, services.ledger, services.settings.home, model, caller.tenant):
+    home, where = services.settings.home, services.settings.of(FileSettings).place(services.settings.home)
+    if why := await services.ask(_in_use, services.ledger, home, model, caller.tenant):
         raise Refusal(Why.CONFLICT, f"{model}: {why}", param="model", should_retry=False)
+    await stored(services, caller, lambda _goes_on: remove_copy(where, model))  # first: it is found again if this fails
+    await services.ask(_delete, services.ledger, home, model, caller.tenant)
     return ModelDeleted(id=model)
 
 
-def _delete(ledger: Ledger, home: Path, model: str, tenant: str) -> str | None:
-    """Delete a tenant's model, and its run behind the last of its aliases. Return why not, if it is in use."""
+def _in_use(ledger: Ledger, home: Path, model: str, tenant: str) -> str | None:
+    """Return why a tenant's model cannot be deleted now. Raise Refusal if there is none."""
     if not any(card.alias == model and card.tenant == tenant for card in list_cards(home)):
         raise Refusal(Why.NOT_FOUND, f"this tenant has no tuned model {model!r}", param="model", code="model_not_found")
-    runs = ledger.of(TuningRuns)
-    if why := runs.needs(model):
-        return why
+    return ledger.of(TuningRuns).needs(model)
+
+
+def _delete(ledger: Ledger, home: Path, model: str, tenant: str) -> None:
+    """Delete a tenant's model, and its run behind the last of its aliases."""
     folder = model_dir(home, model)
     (folder / CARD_FILE).unlink(missing_ok=True)  # from now on it does not exist
     rmtree(folder, ignore_errors=True)
-    runs.forget_alias(model, tenant)
-    return None
+    ledger.of(TuningRuns).forget_alias(model, tenant)
 
 
 async def _run(services: Services, caller: Caller, run_id: str, param: str = "fine_tuning_job_id") -> Row[Any]:

@@ -25,6 +25,7 @@ from headrace_workers.features.generation.models.registry import ModelCard, load
 
 MAX_RECIPE_BYTES: Final = 100_000
 MAX_ALIAS: Final = 64
+PREFIX: Final = "ft-"  # of the aliases of tuned models
 BASE_LEARNING_RATE: Final = 2e-4  # what `learning_rate_multiplier` multiplies: usual for LoRA
 SOURCES_FILE: Final = "tuning.toml"  # in the home: what each base was made of
 _ID_LENGTH: Final = 8
@@ -117,7 +118,7 @@ class Plan:
         """Return the name that jobs ask for this model by. The first format of the recipe has the plain name."""
         more = "" if quantization == self.recipe.quantizations[0] else f"-{quantization.replace('_', '-')}"
         end = f"-{self.recipe.suffix}-{self.id}{more}"
-        return f"ft-{self.base.alias[: MAX_ALIAS - len('ft-') - len(end)]}{end}"
+        return f"{PREFIX}{self.base.alias[: MAX_ALIAS - len(PREFIX) - len(end)]}{end}"
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -10,7 +10,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile, Piece
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.generation.models.registry import CARD_FILE, load_card, model_dir
+from headrace_workers.features.tuning.copies import chunks_of, copy_model
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.publish import CHECKED, LINEAGE
 from headrace_workers.features.tuning.recipe import Recipe, Training, planned, source_of
@@ -141,6 +142,9 @@ class Tuner:
             if not (folder / CHECKED).is_file():  # this is another machine than that which checked
                 return Done(to="check")
             self._to_end("publish", folder, work)
+        for alias in work.run["aliases"]:
+            work.check()
+            copy_model(self._home, self._store, alias)
         rmtree(self._home / "tuning" / work.run["id"], ignore_errors=True)
         content = (model_dir(self._home, work.run["aliases"][0]) / LINEAGE).read_bytes()
         metrics = json.loads(content)["metrics"]
@@ -272,7 +276,7 @@ class Tuner:
             if name in before:
                 continue
             with suppress(FileNotFoundError):  # the process goes on, and has newer ones by now
-                self._store.write(work.path_of(name), _chunks(folder / CHECKPOINTS / name))
+                self._store.write(work.path_of(name), chunks_of(folder / CHECKPOINTS / name))
                 stored.append(name)
                 work.checkpoints.append(name)
         self._store.remove(work.path_of(name) for name in before if name not in here)
@@ -366,9 +370,3 @@ class _Work:
     def _checkpoint(self, name: str) -> Checkpoint:
         step = step_of(Path(name))
         return Checkpoint(step, self.path_of(name), Path(name).stem.rpartition("-")[2], self._losses.get(step, {}))
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
