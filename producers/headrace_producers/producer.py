@@ -301,6 +301,8 @@ class Producer:
         model: str | Sequence[str] | None = None,
         input: str | None = None,
         messages: Sequence[Message | Mapping[str, Any]] | None = None,
+        cache: CacheMode | str | None = None,
+        max_age: float | None = None,
         screen: bool | None = None,
         fallback_on_refusal: bool | None = None,
         lane: Lane | str | None = None,
@@ -316,7 +318,8 @@ class Producer:
         """Ask a model questions about one input, which it answers with probabilities. Returns the job's id; raises as
         `generate` does.
 
-        A question is a `Predicate`, a `Choice`, a `ScaleQuestion`, or its fields.
+        A question is a `Predicate`, a `Choice`, a `ScaleQuestion`, or its fields. `cache` and `max_age` are as of
+        `generate`; only the very same request is served.
         """
         job = validated(
             DecisionJob,
@@ -325,6 +328,8 @@ class Producer:
                 "input": input,
                 "messages": sequence_of(messages),
                 "questions": sequence_of(questions),
+                "cache": cache,
+                "max_age": max_age,
                 "screen": screen,
                 "fallback_on_refusal": fallback_on_refusal,
                 **self._common(

@@ -124,6 +124,7 @@ _Attempts = Annotated[
     Field(max_length=MAX_ATTEMPTS, description="All calls of models for this answer, if there was more than one."),
 ]
 _Because = Annotated[ShortText | None, Field(description="Why this model answered, if another was asked first.")]
+_Recall = Annotated[Recall | None, Field(description="The cache lookup, if the job asked for the cache.")]
 
 
 class Answer(OutgoingValue):
@@ -147,7 +148,7 @@ class Answer(OutgoingValue):
     fingerprint: _Fingerprint = None
     attempts: _Attempts = ()
     because: _Because = None
-    recall: Annotated[Recall | None, Field(description="The cache lookup, if the job asked for the cache.")] = None
+    recall: _Recall = None
     grounding: Annotated[Grounding | None, Field(description="The passages, if the job named a knowledge base.")] = None
     by_person: Annotated[
         bool | None, Field(description="True if a person wrote the text, in place of the model's; else absent.")
@@ -342,6 +343,7 @@ class Decisions(OutgoingValue):
     fingerprint: _Fingerprint = None
     attempts: _Attempts = ()
     because: _Because = None
+    recall: _Recall = None
     answers: Annotated[
         tuple[DecisionAnswer, ...],
         Field(max_length=MAX_QUESTIONS, description="One answer a question, in the order of the questions."),

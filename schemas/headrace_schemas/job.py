@@ -130,6 +130,12 @@ class Job(Value):
         return derive_job_id(self.tenant, self.idempotency_key or event_id)
 
 
+_MaxAge = Annotated[
+    float | None,
+    Field(gt=0, le=SECONDS_OF_A_YEAR, description="The greatest age of an earlier answer, in seconds."),
+]
+
+
 class ModelJob(Job):
     """Fields of a job that asks a model, or several of which each answers where those before it cannot."""
 
@@ -263,10 +269,7 @@ class GenerationJob(ModelJob, JudgedJob):
     cache: Annotated[
         CacheMode | None, Field(description="Which earlier answers may be served. By default as `HEADRACE_CACHE` says.")
     ] = None
-    max_age: Annotated[
-        float | None,
-        Field(gt=0, le=SECONDS_OF_A_YEAR, description="The greatest age of an earlier answer, in seconds."),
-    ] = None
+    max_age: _MaxAge = None
     screen: Annotated[
         bool | None,
         Field(description="Whether the prompt is moderated before a model runs. By default as `HEADRACE_SCREEN` says."),
@@ -445,6 +448,14 @@ class DecisionJob(ModelJob):
         Field(min_length=1, max_length=MAX_QUESTIONS, description="The questions. Each is answered by itself."),
         FAIL_FAST,
     ]
+    cache: Annotated[
+        CacheMode | None,
+        Field(
+            description="Whether earlier answers to the very same request may be served: every mode but `off` does "
+            "that alone. By default as `HEADRACE_CACHE` says."
+        ),
+    ] = None
+    max_age: _MaxAge = None
     screen: Annotated[
         bool | None,
         Field(description="Whether the input is moderated before a model runs. By default as `HEADRACE_SCREEN` says."),

@@ -216,6 +216,8 @@ class Bill(NamedTuple):
         """
         if self.call is None or isinstance(outcome, Dropped):
             return self
+        if isinstance(outcome, Ended) and not outcome.asked:
+            return self.plus(not_made(self.call.model))
         if isinstance(outcome, Done | Ended):
             usage = _usage_of(outcome)
             return self if is_unit and usage is None else self.plus(charge_of(self.call, usage, ran_ms))

@@ -76,13 +76,14 @@ class Done:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """The job ends with this event: its terminal record. `also` are published before it. `usage` are the tokens of the
-    step's model, where no answer says so.
+    step's model, where no answer says so. A model that was not `asked` costs nothing.
     """
 
     event: JobEvent
     also: tuple[JobEvent, ...] = ()
     rows: tuple[StepWrite, ...] = ()
     usage: Usage | None = None
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # most processes do without it
 
     from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
     from headrace_workers.core.pipeline.stage import Stage
+    from headrace_workers.features.decisions.earlier import EarlierDecisions
     from headrace_workers.features.decisions.temperatures import Temperatures
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
@@ -53,7 +54,16 @@ def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
 
         return temperatures_of(worker.ledger, worker.model or "", Registry(worker.settings.home).version)
 
-    return {"temperatures": temperatures}
+    def earlier() -> "EarlierDecisions":
+        from headrace_workers.features.cache.settings import CacheSettings
+        from headrace_workers.features.decisions.earlier import earlier_decisions
+        from headrace_workers.features.generation.models.registry import Registry
+
+        own = worker.settings.of(CacheSettings)
+        registry = Registry(worker.settings.home)
+        return earlier_decisions(worker.ledger, registry, worker.model or "", own.cache, own.cache_ttl)
+
+    return {"temperatures": temperatures, "earlier": earlier}
 
 
 FEATURE = Feature(

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Final
 
 from headrace_schemas import Category, DecisionJob, Decisions, HeadraceError, Usage
-from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome
+from headrace_schemas.recall import Recall
+from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome, StepWrite
 from headrace_workers.core.pipeline.chain import next_in_chain
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight, unexpected
@@ -13,6 +15,7 @@ from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.features.decisions import deciding
 from headrace_workers.features.decisions.answers import answer_of
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, decide_all, uncalibrated
+from headrace_workers.features.decisions.earlier import EarlierDecisions, Lookup
 from headrace_workers.features.decisions.temperatures import Temperatures
 from headrace_workers.features.generation.attempt import (
     failed,
@@ -36,13 +39,26 @@ def decide(
     generator: Generator,
     cancelled: Callable[[str], bool] = no_job,
     temperatures: Temperatures = uncalibrated,
+    earlier: EarlierDecisions | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> list[Outcome]:
     """Decide the questions of all tasks in one call of the model; the i-th outcome belongs to the i-th task.
 
-    Jobs that are `cancelled` meanwhile are computed no further.
+    Jobs that are `cancelled` meanwhile are computed no further. The model is not asked about jobs that ask for the
+    cache, and of which `earlier` decisions are known.
     """
-    jobs = [(index, task.job) for index, task in enumerate(tasks) if isinstance(task.job, DecisionJob)]
+    temperatures = cache(temperatures)  # keys and answers of a group have the same
+    lookups = {} if earlier is None else earlier.look_up(dict(enumerate(tasks)), generator, temperatures)
+    outcomes: dict[int, Outcome] = {
+        index: _given(tasks[index], found.decisions, (found.served,))
+        for index, found in lookups.items()
+        if found.decisions is not None and found.served is not None
+    }
+    jobs = [
+        (index, task.job)
+        for index, task in enumerate(tasks)
+        if isinstance(task.job, DecisionJob) and index not in outcomes
+    ]
     begun, model = monotonic(), generator.alias
     requests = [
         DecisionRequest(
@@ -59,29 +75,39 @@ def decide(
     ]
     all_decided = decide_all(generator, requests, temperatures) if requests else []
     ms = (monotonic() - begun) * 1000
-    outcomes: dict[int, Outcome] = {}
     for (index, job), request, decided in zip(jobs, requests, all_decided, strict=True):
         found = in_time(decided, request.at_most, ms)
         try:
-            outcomes[index] = _outcome(tasks[index], job, found, generator, ms)
+            outcomes[index] = _outcome(tasks[index], job, found, generator, ms, lookups.get(index))
         except Exception as error:  # else the whole group would be asked again, and paid for again
             outcomes[index] = unexpected(error)
     return [outcomes.get(index) or _no_decision(task) for index, task in enumerate(tasks)]
 
 
-def _outcome(task: Task, job: DecisionJob, found: Decided | HeadraceError, generator: Generator, ms: float) -> Outcome:
+def _given(task: Task, decisions: Decisions, rows: tuple[StepWrite, ...]) -> Ended:
+    """Return the end of a job that is given earlier decisions."""
+    decisions = decisions.model_copy(update=fields_of(task, decisions, 0))
+    return Ended(receipt(task, decisions=decisions), rows=rows, asked=False)
+
+
+def _outcome(
+    task: Task, job: DecisionJob, found: Decided | HeadraceError, generator: Generator, ms: float, lookup: Lookup | None
+) -> Outcome:
     if isinstance(found, Abstained):  # behind the last model nobody is left to answer
         refusals = Decided((None,) * len(job.questions), found.prompt_tokens, 0)
-        return passed_on(task, found, generator.alias, DECIDE.name) or _answered(task, job, refusals, generator, ms)
+        on = passed_on(task, found, generator.alias, DECIDE.name)
+        return on or _answered(task, job, refusals, generator, ms, lookup)
     if isinstance(found, HeadraceError):
         return failed(task, found, generator, ms)
     unasked = next((each for each in found.answers if isinstance(each, HeadraceError)), None)
     if unasked is not None and next_in_chain(task.job, generator.alias) is not None:
         return failed(task, unasked, generator, ms)  # the next model may be asked all of them
-    return _answered(task, job, found, generator, ms)
+    return _answered(task, job, found, generator, ms, lookup)
 
 
-def _answered(task: Task, job: DecisionJob, decided: Decided, generator: Generator, ms: float) -> Ended:
+def _answered(
+    task: Task, job: DecisionJob, decided: Decided, generator: Generator, ms: float, lookup: Lookup | None
+) -> Ended:
     """Return the end of a job whose questions were answered."""
     remote = decided.remote
     usage = Usage(
@@ -95,13 +121,16 @@ def _answered(task: Task, job: DecisionJob, decided: Decided, generator: Generat
         quantization=generator.quantization,
         usage=usage,
         **source_fields(remote),
+        recall=None if lookup is None else Recall(),
         answers=tuple(
             answer_of(question, scores) for question, scores in zip(job.questions, decided.answers, strict=True)
         ),
     )
     if attempted := fields_of(task, decisions, ms):
         decisions = decisions.model_copy(update=attempted)
-    rows = () if remote is None else (ReturnedModel(generator.alias, remote.model),)
+    rows: tuple[StepWrite, ...] = () if remote is None else (ReturnedModel(generator.alias, remote.model),)
+    if lookup is not None:
+        rows += lookup.kept(decisions, ms)
     return Ended(receipt(task, decisions=decisions), rows=rows, usage=usage)
 
 
@@ -121,7 +150,7 @@ DECIDE: Final = Stage(
     takes=(DecisionJob,),
     step=decide,
     weight=Weight.MODEL,
-    needs=("cancelled", "temperatures"),
+    needs=("cancelled", "temperatures", "earlier"),
     model=own_model,
     chain=own_chain,
     most_tokens=most_tokens,

@@ -20,7 +20,7 @@ from headrace_workers.features.generation.openai.request import (
 )
 from headrace_workers.http.openai import End, Parameters, answered, missing, unsupported, wrong
 
-OF_DECISION: Final = (*OF_ANY, "screen", "fallback_on_refusal")
+OF_DECISION: Final = (*OF_ANY, "cache", "max_age", "screen", "fallback_on_refusal")
 PARAMETERS: Final = Parameters(
     works=frozenset({"input", "model", "questions", "safety_identifier", WISHES}),
     unmeant={"prompt_cache_key": (), "prompt_cache_options": ()},
