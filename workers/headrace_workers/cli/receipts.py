@@ -90,13 +90,13 @@ class Receipt:
         return isinstance(self.event, Result)
 
 
-def source(answer: Answer) -> str:
+def source(answer: Answer | Decisions) -> str:
     """Return where an answer comes from: its tier, if no model made it, and how many of its passages it cites."""
     found = []
     if answer.recall and answer.recall.tier is not CacheTier.NONE:
         found.append(answer.recall.tier.value)
-    if answer.grounding and answer.grounding.citations:
-        grounding = answer.grounding
+    grounding = answer.grounding if isinstance(answer, Answer) else None
+    if grounding is not None and grounding.citations:
         found.append(f"cites {sum(citation.cited for citation in grounding.citations)} of {len(grounding.citations)}")
         if grounding.unknown:
             found.append(f"{len(grounding.unknown)} made up")
@@ -145,7 +145,7 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
         return Row(
             job=job,
             answer=shorten(_shown(event), width),
-            source=source(answer) if answer else "",
+            source=source(made) if (made := answer or event.decisions) else "",
             ended=answer.finish_reason if answer else event.kind,
             moderation=moderation(event.moderation),
             criteria=criteria(event.judge.scores),

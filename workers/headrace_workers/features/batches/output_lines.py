@@ -184,10 +184,10 @@ def receipt_of(end: JobEnd, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answered(line: EndedLine, event: dict[str, Any]) -> Fate:
-    answer = event.get("answer") or {}
-    usage = made_in(event).get("usage") or {}
+    made = made_in(event)
+    usage = made.get("usage") or {}
     prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
-    tier = (answer.get("recall") or {}).get("tier", CacheTier.NONE.value)
+    tier = (made.get("recall") or {}).get("tier", CacheTier.NONE.value)
     cached = tier != CacheTier.NONE.value
     return Fate(
         line,

@@ -19,7 +19,9 @@ class CacheSettings(Variables):
         "[serve repeated questions](how-to/serve-repeated-questions.md).",
         read_by="bridges, workers and gateways",
     )
-    cache_ttl: float = number(7 * 86_400.0, "Seconds that an answer may be served again.", read_by=_READ_BY)
+    cache_ttl: float = number(
+        7 * 86_400.0, "Seconds that an answer may be served again.", read_by=f"{_READ_BY} or decide"
+    )
     cache_max_entries: int = number(
         100_000,
         "Most answers of one tenant that may be given again. Beyond that the entries that save the least for their age "

@@ -7,7 +7,7 @@ from typing import Final
 
 from headrace_schemas import Answer, DeadLetter, Decisions, ModerationVerdict, Result, Score
 from headrace_schemas.events import Cost
-from headrace_schemas.recall import CacheTier
+from headrace_schemas.recall import CacheTier, Recall
 from headrace_workers.cli import receipts
 from headrace_workers.core.ledger.job_status import Standing, StepRow
 from headrace_workers.features.moderation.decision import Span, merge
@@ -232,7 +232,7 @@ def facts(event: Result) -> Sequence[tuple[str, str]]:
     if answer is not None:
         found += _of_answer(answer)
     elif event.decisions is not None:
-        found += _made_by(event.decisions)
+        found += [*_made_by(event.decisions), _cached(event.decisions.recall)]
     found += [("another model answered", line) for line in receipts.because(event)]
     found.append(("cost", cost_words(event.cost)))
     if event.application is not None:
@@ -250,7 +250,7 @@ def _made_by(made: Answer | Decisions) -> tuple[tuple[str, str], ...]:
 
 
 def _of_answer(answer: Answer) -> Iterator[tuple[str, str]]:
-    usage, recall = answer.usage, answer.recall
+    usage = answer.usage
     model, weights, tokens = _made_by(answer)
     yield from (model, weights)
     yield (
@@ -262,13 +262,17 @@ def _of_answer(answer: Answer) -> Iterator[tuple[str, str]]:
     yield tokens
     if usage.cached_tokens:
         yield "cached by the provider", f"{usage.cached_tokens:,} tokens"
+    yield _cached(answer.recall)
+
+
+def _cached(recall: Recall | None) -> tuple[str, str]:
+    """Return what the cache did for the answer."""
     if recall is None:
-        yield "cache", "not asked"
-    elif recall.tier is CacheTier.NONE:
-        yield "cache", f"no hit: {recall.refused}" if recall.refused else "no hit"
-    else:
-        saved = f", saved {recall.saved_tokens:,} tokens" if recall.saved_tokens else ""
-        yield "cache", f"{recall.tier.value}{saved}"
+        return "cache", "not asked"
+    if recall.tier is CacheTier.NONE:
+        return "cache", f"no hit: {recall.refused}" if recall.refused else "no hit"
+    saved = f", saved {recall.saved_tokens:,} tokens" if recall.saved_tokens else ""
+    return "cache", f"{recall.tier.value}{saved}"
 
 
 def judgements(scores: Iterable[Score]) -> Sequence[tuple[str, str, str]]:

@@ -67,7 +67,7 @@ class Flow:
             "generator": lambda: self.generator, "moderator": lambda: self.moderator, "canaries": lambda: UNMARKED,
             "shown": lambda: as_it_is,
             "cancelled": lambda: no_job, "health": lambda: None, "temperatures": lambda: uncalibrated,
-            "cache": lambda: self.cache,
+            "cache": lambda: self.cache, "earlier": lambda: None,
             "screener": lambda: self.screener, "seen_prompts": SeenPrompts, "trusts_system": lambda: no_tenant,
             "retrieval": lambda: self.retrieval, "passage_screener": lambda: lambda: self.screener,
             "cache_mode": lambda: CacheMode.OFF,

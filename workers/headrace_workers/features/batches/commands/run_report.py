@@ -92,12 +92,11 @@ class Tally:
             if event.made:
                 self.prompt_tokens += event.made.usage.prompt_tokens
                 self.completion_tokens += event.made.usage.completion_tokens
-            if event.answer:
-                if event.answer.grounding:
-                    self.grounded[_grounded(event.answer, event.answer.grounding)] += 1
-                if recall := event.answer.recall:
-                    self.tiers[recall.tier.value] += 1
-                    self.saved_tokens += recall.saved_tokens
+            if event.answer and event.answer.grounding:
+                self.grounded[_grounded(event.answer, event.answer.grounding)] += 1
+            if (made := event.answer or event.decisions) and (recall := made.recall):
+                self.tiers[recall.tier.value] += 1
+                self.saved_tokens += recall.saved_tokens
             if event.moderation:
                 self.moderated[event.moderation.action] += 1
                 self.flagged.update((event.moderation.action, cause) for cause in causes(event.moderation))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace_producers.errors import InvalidJob
-from headrace_schemas import GenerationJob
+from headrace_schemas import DecisionJob, GenerationJob
 from headrace_schemas.codec import decode_job
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_METADATA
@@ -43,7 +43,7 @@ class New:
     """A job to be sent in the place of another."""
 
     old: str
-    job: GenerationJob
+    job: GenerationJob | DecisionJob
     correlationid: str | None
 
     @property
@@ -67,7 +67,7 @@ def renewed(job_id: str, entry_id: int, row: Any | None) -> New | Rerun:
     if row.state in ("dead", "cancelled"):
         return _not(job_id, f"it is {row.state}: it told nobody an answer")
     job = decode_job(row.kind, bytes(row.payload))
-    if not isinstance(job, GenerationJob):
+    if not isinstance(job, GenerationJob | DecisionJob):
         return _not(job_id, f"it is of the kind {row.kind}")
     metadata = {**job.metadata, RERUN_OF: job_id}
     if len(metadata) > MAX_METADATA:

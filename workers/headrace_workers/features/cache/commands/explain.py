@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from headrace_schemas import GenerationJob, Moderated, Output, Result
+from headrace_schemas import DecisionJob, GenerationJob, Moderated, Output, Result
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.cli.status_views import state_words
@@ -15,6 +15,8 @@ from headrace_workers.features.cache.step import recalled
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.job_status import JobView
     from headrace_workers.features.cache.store.removal import AnswerOf
+
+AskingJob = GenerationJob | DecisionJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,14 @@ _ASKED = "exact, normalised or semantic"
 _UNSEEN = ("not asked", "open", "ended")  # nothing was looked up
 
 
-def gates(found: Explained, asks: GenerationJob | None) -> tuple[Gate, ...]:
+def gates(found: Explained, asks: AskingJob | None) -> tuple[Gate, ...]:
     """Return the gates of a look-up in the order in which it reaches them. `asks` is the job, if it is still known."""
     mode = found.cache or (None if found.outcome == "not asked" else _ASKED)
     requested = Gate("asks for it", mode, _ASKED, found.outcome != "not asked")
     return (requested,) if found.outcome in _UNSEEN else (requested, *_looked_up(found, asks))
 
 
-def _looked_up(found: Explained, asks: GenerationJob | None) -> Iterator[Gate]:
+def _looked_up(found: Explained, asks: AskingJob | None) -> Iterator[Gate]:
     before = _BEFORE.get(CacheTier(found.tier)) if found.tier else None
     if found.outcome == "waits":
         yield Gate("same question", "being made by another job", "an answer that is there", False)
@@ -128,9 +130,6 @@ def _seconds(age_ms: float | None) -> float | None:
     return None if age_ms is None else age_ms / 1_000
 
 
-_STAGE = "recall"
-
-
 def explain(
     job_id: str, view: "JobView | None", given: Sequence[Any], answers: Sequence["AnswerOf"], audit: Any = None
 ) -> Explained | None:
@@ -148,6 +147,8 @@ def explain(
     elif view is not None:
         found = _unserved(view, asks, recall)
     cache = asks.cache.value if asks and asks.cache else None
+    if isinstance(asks, DecisionJob) and found.outcome != "not asked":
+        cache = CacheMode.EXACT.value  # whatever it says
     found = replace(found, cache=cache, answers=tuple(answers), audit=None if audit is None else _audit(audit))
     return replace(found, gates=gates(found, asks))
 
@@ -171,19 +172,20 @@ def _hit(job_id: str, given: Any, recall: Recall | None) -> Explained:
     )  # fmt: skip
 
 
-def _unserved(view: "JobView", asks: GenerationJob | None, recall: Recall | None) -> Explained:
-    job_id = view.job.id
-    step = max((step for step in view.steps if step.stage == _STAGE), key=lambda step: step.ordinal, default=None)
-    if step is None:
+def _unserved(view: "JobView", asks: AskingJob | None, recall: Recall | None) -> Explained:
+    job_id, decides = view.job.id, isinstance(asks, DecisionJob)
+    stage, looked_up = ("decide", "decided") if decides else ("recall", "looked up")
+    step = max((step for step in view.steps if step.stage == stage), key=lambda step: step.ordinal, default=None)
+    if step is None or (decides and recall is None and (step.state == "done" or (asks and asks.cache == "off"))):
         return Explained(job_id=job_id, outcome="not asked", why=_not_asked(view, asks))
-    if step.state == "parked":
+    if step.state == "parked" and not decides:
         why = f"job {step.waits_for} is making the same answer"
         return Explained(job_id=job_id, outcome="waits", why=why, waits_for=step.waits_for, until=step.ready_at)
     if step.state in ("dead", "cancelled"):
-        why = f"it was {step.state} before it was looked up" + (f": {step.reason}" if step.reason else "")
+        why = f"it was {step.state} before it was {looked_up}" + (f": {step.reason}" if step.reason else "")
         return Explained(job_id=job_id, outcome="ended", why=why)
     if step.state != "done":
-        why = f"it has not been looked up yet: its step is {state_words(step.state, step.begun_at, step.worker)}"
+        why = f"it has not been {looked_up} yet: its step is {state_words(step.state, step.begun_at, step.worker)}"
         return Explained(job_id=job_id, outcome="open", why=why + (f"; {step.reason}" if step.reason else ""))
     found = recall or Recall()
     return Explained(
@@ -192,15 +194,15 @@ def _unserved(view: "JobView", asks: GenerationJob | None, recall: Recall | None
     )  # fmt: skip
 
 
-def _not_asked(view: "JobView", asks: GenerationJob | None) -> str:
+def _not_asked(view: "JobView", asks: AskingJob | None) -> str:
     if asks is None:
-        return f"only generation jobs are looked up, and this is of the kind {view.job.kind}"
+        return f"only generation and decision jobs are looked up, and this is of the kind {view.job.kind}"
     if asks.cache is None:
         return "it says nothing of `cache`, and HEADRACE_CACHE was off when it came"
     return f"it says `cache: {asks.cache}`"
 
 
-def _missed(step: Any, asks: GenerationJob | None, recall: Recall | None) -> str:
+def _missed(step: Any, asks: AskingJob | None, recall: Recall | None) -> str:
     if recall is not None and recall.refused is not None:
         near = "" if recall.similarity is None else f"the nearest known question (similarity {recall.similarity:.3f}): "
         return near + recall.refused
@@ -215,11 +217,11 @@ def _missed(step: Any, asks: GenerationJob | None, recall: Recall | None) -> str
     return f"no answer to it was known{aged}"
 
 
-def _asks(view: "JobView") -> GenerationJob | None:
-    if view.job.kind != "generation":
+def _asks(view: "JobView") -> AskingJob | None:
+    if view.job.kind not in ("generation", "decision"):
         return None
     job = decode_job(view.job.kind, bytes(view.job.payload))
-    return job if isinstance(job, GenerationJob) else None
+    return job if isinstance(job, AskingJob) else None
 
 
 def _recall_of(view: "JobView") -> Recall | None:
@@ -228,8 +230,11 @@ def _recall_of(view: "JobView") -> Recall | None:
     events += [(step.event_type, step.payload) for step in view.steps if step.payload]
     for event_type, value in events:
         event = decode_value(event_type, bytes(value))
-        if isinstance(event, Result | Moderated | Output) and event.answer and event.answer.recall:
-            return event.answer.recall
+        made = event.answer if isinstance(event, Result | Moderated | Output) else None
+        if isinstance(event, Result):
+            made = made or event.decisions
+        if made is not None and made.recall:
+            return made.recall
     for step in view.steps:
         if (found := recalled(unpack(step.context and bytes(step.context))[0])) is not None:
             return found

@@ -103,7 +103,7 @@ def _change(mark: Mark, row: Any) -> Change:
     return Change(mark, mark.subject, row.scope, row.question, row.vector, row.state == "pending")
 
 
-_STAGE = "recall"
+_STAGE, _DECIDES = "recall", "decide"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +118,9 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheCounts:
-    """All counts. `asked` counts the jobs with a step of recall that the ledger has not forgotten; `answered` the ones
-    that were given an answer; `open` the ones that have not been looked up yet, or wait for another job.
+    """All counts. `asked` counts the jobs with a step of recall that the ledger has not forgotten, and those whose
+    decisions were given or kept; `answered` the ones that were given an answer; `open` the ones that have not been
+    looked up yet, or wait for another job.
     """
 
     asked: int
@@ -133,10 +134,12 @@ def cache_counts(connection: Connection, tenant: str | None = None, since_ms: in
     lives or is being made.
     """
     given = select(SERVES.c.id).where(SERVES.c.job_id == STEPS.c.job_id).exists()
+    kept = select(ENTRIES.c.id).where(ENTRIES.c.job_id == STEPS.c.job_id).exists()
+    asks = (STEPS.c.stage == _STAGE) | ((STEPS.c.stage == _DECIDES) & (given | kept))
     query = (
         select(STEPS.c.state, given.label("given"), func.count(STEPS.c.job_id.distinct()).label("jobs"))
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
-        .where(STEPS.c.stage == _STAGE, *_since(JOBS.c.tenant, tenant, JOBS.c.accepted_at, since_ms))
+        .where(asks, *_since(JOBS.c.tenant, tenant, JOBS.c.accepted_at, since_ms))
         .group_by(STEPS.c.state, given)
     )
     rows = connection.execute(query).all()

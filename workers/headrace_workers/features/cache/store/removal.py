@@ -124,7 +124,7 @@ def _conditions(connection: Connection, wanted: EntryFilter) -> list[Any]:
 
 
 GONE: Final = "gone"  # the state of an answer, or of a job, that the ledger has forgotten
-_STAGE = "recall"
+_STAGES = ("recall", "decide")  # those that look answers up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ def recall(connection: Connection, entry_ids: Sequence[int], reason: str) -> Rec
         entries.Withdraw(entry_id).write(connection)
     killed = entries.kill(connection, entry_ids, reason)
     audit_rows.forget(connection, entry_ids)
-    began = select(CLAIMS.c.id).where(CLAIMS.c.stage == _STAGE, CLAIMS.c.started_at.is_not(None))
+    began = select(CLAIMS.c.id).where(CLAIMS.c.stage.in_(_STAGES), CLAIMS.c.started_at.is_not(None))
     return Recalled(killed, len(pending), tuple(connection.execute(began).scalars()))
 
 
