@@ -65,14 +65,9 @@ class Deciding:
     def run(self, *answers: Decided | HeadraceError, model: str = "echo") -> None:
         """Run one group."""
         generator = Decider(*answers, alias=model)
-        generator.quantization = self.number_format  # type: ignore[misc]
+        generator.quantization = self.number_format
         earlier = EarlierDecisions(self.ledger.of(Answers), lambda: f"{model}/{self.version}", self.mode, self.ttl)
-        step = partial(
-            decide,
-            generator=generator,
-            earlier=earlier,
-            temperatures=lambda tenant, _: self.fitted,  # type: ignore[arg-type]
-        )
+        step: Any = partial(decide, generator=generator, earlier=earlier, temperatures=lambda tenant, _: self.fitted)  # type: ignore[arg-type]
         claim = claim_one(self.ledger, f"model.{model}")
         assert claim is not None
         started = self.ledger.start(claim.id, worker="w", lease_ms=60_000)
@@ -86,7 +81,7 @@ class Deciding:
         (job_id,) = take_in(self.ledger, list(jobs), AdmissionRules(RULES.models, PIPELINE, RULES.checks))
         self.run(*([answer] if answer else []))
         recall = self.recall(job_id)
-        return recall and recall.tier
+        return None if recall is None else recall.tier
 
     def recall(self, job_id: str) -> Recall | None:
         made = end_of(self.ledger, job_id).decisions

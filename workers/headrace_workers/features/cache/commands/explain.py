@@ -230,9 +230,8 @@ def _recall_of(view: "JobView") -> Recall | None:
     events += [(step.event_type, step.payload) for step in view.steps if step.payload]
     for event_type, value in events:
         event = decode_value(event_type, bytes(value))
-        made = event.answer if isinstance(event, Result | Moderated | Output) else None
-        if isinstance(event, Result):
-            made = made or event.decisions
+        answer = event.answer if isinstance(event, Result | Moderated | Output) else None
+        made = answer or (event.decisions if isinstance(event, Result) else None)
         if made is not None and made.recall:
             return made.recall
     for step in view.steps:
