@@ -14,15 +14,19 @@ import pytest
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
 from tests.services.eventually import eventually
+from tests.workers.core.ledger.test_work import settings
 from tests.workers.features.webhooks.office import HERE, ORIGINS, Office
 from tests.workers.features.webhooks.receiver import hangs, receiving, says
-from tests.workers.ledger_jobs import sqlite_ledger, take_in
+from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from tests.workers.runtime.bridge.records import evaluation, rules_of
 
-from headrace_schemas.callback import Callback
+from headrace_schemas import Category, Tuned, TuningJob, Usage
+from headrace_schemas.callback import TUNING_EVENTS, Callback
 from headrace_schemas.errors import Unavailable
-from headrace_workers.core.ledger.outcome import Wait
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.outcome import Dead, Ended, Wait
 from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
@@ -33,6 +37,7 @@ from headrace_workers.features.webhooks.stage import deliver
 from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import DELIVERIES, ENDPOINTS
+from headrace_workers.runtime.worker.work import Work
 
 
 @pytest.fixture
@@ -65,6 +70,30 @@ def test_what_is_taken_is_done(ledger):
     assert (row.state, row.attempts, row.status, row.answer, row.error) == ("delivered", 1, 202, "thanks", None)
     assert heard.headers["webhook-id"] == row.id
     assert Webhook(secret).verify(heard.body, heard.headers)["data"]["id"] == job
+
+
+def test_the_end_of_a_tuning_job_is_told_by_openai_s_name_and_signed(ledger):
+    usage = Usage(prompt_tokens=9, completion_tokens=0)
+    office, tuned = Office(ledger), Tuned(model="echo", aliases=("ft-echo-1",), usage=usage)
+
+    def end(task):
+        good = task.job.idempotency_key == "good"
+        return Ended(receipt(task, tuned=tuned)) if good else Dead(Category.INVALID, "line 3")
+
+    sent = [TuningJob(model="echo", training_file="file-1", idempotency_key=key) for key in ("good", "bad")]
+    work = Work(office.pipeline, {("tune", "prepare"): lambda tasks: list(map(end, tasks))}, settings(), SystemClock())
+    with receiving() as receiver:
+        _, secret = office.register(receiver.url, events=TUNING_EVENTS)
+        ids = take_in(ledger, sent)
+        while (claim := claim_one(ledger, "tune")) is not None:
+            started = ledger.start(claim.id, worker="w", lease_ms=60_000)
+            assert ledger.complete(claim.id, work.do(started), ran_ms=1, quantum_ms=1)
+        office.relay()
+        office.deliver()
+        told = [Webhook(secret).verify(heard.body, heard.headers) for heard in receiver.heard]
+    assert sorted((each["type"], each["data"]["id"]) for each in told) == [
+        ("fine_tuning.job.failed", f"ftjob-{ids[1]}"), ("fine_tuning.job.succeeded", f"ftjob-{ids[0]}"),
+    ]  # fmt: skip
 
 
 def test_a_failure_is_tried_again_under_the_same_id(ledger):
