@@ -158,6 +158,11 @@ class Deployment:
             tx.execute(update(STEPS).where(waiting).values(state="ready", ready_at=0))
 
 
+def left_of_runs(deployment: Deployment) -> list[Path]:
+    """The folders of runs, and their checkpoints in the store."""
+    return [*deployment.home.glob("tuning/*"), *deployment.home.glob("files/tuning/*/*/*")]
+
+
 @pytest.fixture
 def deployment(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """A deployment that may tune the base. A segment ends at each checkpoint, of which there is one a step."""
@@ -296,6 +301,48 @@ def test_a_job_that_is_cancelled_leaves_no_process_and_no_model(
     assert worker._live is None
     assert [card.alias for card in registry.list_cards(deployment.home)] == ["tiny"]
     assert deployment.step(worker) is None
+    assert left_of_runs(deployment) == []
+
+
+def test_what_a_run_left_is_removed_when_it_has_ended_elsewhere_and_what_was_tuned_by_hand_stays(
+    deployment: Deployment,
+) -> None:
+    file = deployment.upload(examples(60))
+    job_id = deployment.submit(training_file=file)
+    worker = deployment.worker()
+    for _ in range(3):
+        assert deployment.step(worker)
+    by_hand = deployment.home / "tuning" / "by-hand"
+    by_hand.mkdir()
+    (by_hand / ORDERS).write_text('{"job": null}')
+    assert len(left_of_runs(deployment)) > 2
+    deployment.ledger.cancel(Cancellation(job_id, "shop", "not wanted any more"))
+    deployment.submit(training_file=file, idempotency_key="two")
+    assert deployment.step(worker) == "prepare"
+    left = left_of_runs(deployment)
+    assert len(left) == 2  # the other is that of the second
+    assert by_hand in left
+
+
+def test_a_full_disk_at_a_checkpoint_fails_the_job_which_trains_anew_when_it_is_replayed(
+    deployment: Deployment,
+) -> None:
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    worker = deployment.worker()
+    assert deployment.step(worker) == "prepare"
+    (run,) = deployment.home.glob("tuning/*")
+    (run / CHECKPOINTS).mkdir()
+    (run / CHECKPOINTS / ".draft").symlink_to("/dev/full")
+    while deployment.step(worker):
+        pass
+    row = deployment.run(job_id)
+    assert row.state == "failed"
+    assert "cannot be written" in row.error
+    deployment.worker()  # one that starts removes what is left
+    assert left_of_runs(deployment) == []
+    assert deployment.ledger.replay(DeadFilter(), 10)[0] == 1
+    deployment.to_end(worker)
+    assert deployment.run(job_id).state == "succeeded", deployment.run(job_id).error
 
 
 def test_a_worker_that_ends_leaves_a_checkpoint_and_another_goes_on(

@@ -94,7 +94,7 @@ def prepare(plan: Plan, home: Path, goes_on: Callable[[], object] = lambda: None
         "patience": training.patience, "checkpoint_seconds": CHECKPOINT_SECONDS, "home": str(home.resolve()),
         "tokens": sum(row.tokens for row in rows.train) * training.epochs,
         "base": plan.base.alias, "aliases": {kind: plan.alias(kind) for kind in plan.recipe.quantizations},
-        "lineage": lineage_of(plan, rows), "tenant": plan.tenant,
+        "lineage": lineage_of(plan, rows), "tenant": plan.tenant, "job": plan.job_id,
     }  # fmt: skip
     private_folder(folder)
     write_rows(folder / TRAIN, rows.train)

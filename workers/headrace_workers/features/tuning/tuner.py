@@ -44,7 +44,16 @@ from headrace_workers.features.tuning.store import (
     RunWrite,
     TuningRuns,
 )
-from headrace_workers.features.tuning.training import Event, Process, RunIsBusy, begin, in_words, need_extra, prepare
+from headrace_workers.features.tuning.training import (
+    Event,
+    Process,
+    RunIsBusy,
+    begin,
+    in_words,
+    locked,
+    need_extra,
+    prepare,
+)
 from headrace_workers.runtime.settings import Settings
 
 RESULTS: Final = "fine-tune-results"  # the purpose of the file of losses
@@ -73,15 +82,18 @@ class Tuner:
         self._rows, self._runs = ledger.of(StoredFiles), ledger.of(TuningRuns)
         self._host = host or socket.gethostname()
         self._live: tuple[str, Path, Process] | None = None
+        self._clear()
 
     def do(self, part: str, task: Task, cancelled: Callable[[], bool], leaving: threading.Event) -> Outcome:
         """Do a part of a run. It stops when the job is `cancelled`, or this worker is `leaving`."""
         work = _Work(task, self._runs, cancelled, leaving)
         parts = {"prepare": self._prepare, "train": self._train, "check": self._check, "publish": self._publish}
+        self._clear()
         try:
             return parts[part](work)
         except _GivenUp:
             self.stop()
+            self._clear()
             return Wait(None, "its worker stopped", at_most=1.0)
         except RunIsBusy as error:  # of a segment that was cut off, and ends by itself
             return Wait(None, str(error), at_most=_BUSY_SECONDS)
@@ -132,6 +144,8 @@ class Tuner:
 
     def _check(self, work: "_Work") -> Outcome:
         folder = self._ready(work)
+        if not any((folder / CHECKPOINTS).glob("step-*.pt")):  # they were removed when the run failed
+            return Done(to="train")
         (folder / "trained.json").write_text(json.dumps(work.run["trained"]), encoding="utf-8")
         self._to_end("check", folder, work)
         return Done(rows=(work.written(RUNNING),))
@@ -145,7 +159,7 @@ class Tuner:
         for alias in work.run["aliases"]:
             work.check()
             copy_model(self._home, self._store, alias)
-        rmtree(self._home / "tuning" / work.run["id"], ignore_errors=True)
+        self._remove(self._home / "tuning" / work.run["id"], work.job.tenant)
         content = (model_dir(self._home, work.run["aliases"][0]) / LINEAGE).read_bytes()
         metrics = json.loads(content)["metrics"]
         tuned = Tuned(
@@ -216,10 +230,30 @@ class Tuner:
                 for name in run["stored"]:
                     self._fetch(work, folder, name)
         except NoSuchObject as error:
-            if run["host"] == self._host:
-                raise
+            if run["host"] == self._host:  # the run failed, and is replayed: it trains from the beginning
+                return folder
             raise RunIsBusy(f"the run lies on {run['host']}, and waits for a worker there: {error}") from None
         return folder
+
+    def _clear(self) -> None:
+        """Remove the folders and checkpoints of jobs that are over. Folders of `headrace tune` stay."""
+        for orders in (self._home / "tuning").glob(f"*/{ORDERS}"):
+            with suppress(HeadraceError, OSError, ValueError):  # they are removed later
+                told = json.loads(orders.read_text(encoding="utf-8"))
+                if (job_id := told.get("job")) is None:
+                    continue
+                run = self._runs.run(job_id)
+                if run is None or run.finished_at is not None:
+                    self._remove(orders.parent, told["tenant"])
+
+    def _remove(self, folder: Path, tenant: str) -> None:
+        """Remove the folder of a run, and its checkpoints in the store."""
+        if self._live is not None and self._live[1] == folder:
+            self.stop()
+        if folder.exists():
+            with locked(folder):
+                self._store.remove(self._store.objects(f"tuning/{tenant}/{folder.name}"))
+                rmtree(folder, ignore_errors=True)
 
     def _folder_of(self, work: "_Work") -> Path:
         """Return the folder of a run with its rows and orders. Raise UnfitData, or the error of what cannot work."""
