@@ -324,9 +324,7 @@ def test_what_a_run_left_is_removed_when_it_has_ended_elsewhere_and_what_was_tun
     assert by_hand in left
 
 
-def test_a_full_disk_at_a_checkpoint_fails_the_job_which_trains_anew_when_it_is_replayed(
-    deployment: Deployment,
-) -> None:
+def test_a_full_disk_at_a_checkpoint_fails_the_job_which_can_be_replayed(deployment: Deployment) -> None:
     job_id = deployment.submit(training_file=deployment.upload(examples(60)))
     worker = deployment.worker()
     assert deployment.step(worker) == "prepare"
@@ -338,8 +336,6 @@ def test_a_full_disk_at_a_checkpoint_fails_the_job_which_trains_anew_when_it_is_
     row = deployment.run(job_id)
     assert row.state == "failed"
     assert "cannot be written" in row.error
-    deployment.worker()  # one that starts removes what is left
-    assert left_of_runs(deployment) == []
     assert deployment.ledger.replay(DeadFilter(), 10)[0] == 1
     deployment.to_end(worker)
     assert deployment.run(job_id).state == "succeeded", deployment.run(job_id).error

@@ -36,9 +36,11 @@ from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_o
 from headrace_workers.features.tuning.publish import CHECKED, LINEAGE
 from headrace_workers.features.tuning.recipe import Recipe, Training, planned, source_of
 from headrace_workers.features.tuning.store import (
+    CANCELLED,
     MAX_EVENTS,
     QUEUED,
     RUNNING,
+    SUCCEEDED,
     Checkpoint,
     RunEvent,
     RunWrite,
@@ -144,8 +146,6 @@ class Tuner:
 
     def _check(self, work: "_Work") -> Outcome:
         folder = self._ready(work)
-        if not any((folder / CHECKPOINTS).glob("step-*.pt")):  # they were removed when the run failed
-            return Done(to="train")
         (folder / "trained.json").write_text(json.dumps(work.run["trained"]), encoding="utf-8")
         self._to_end("check", folder, work)
         return Done(rows=(work.written(RUNNING),))
@@ -230,20 +230,22 @@ class Tuner:
                 for name in run["stored"]:
                     self._fetch(work, folder, name)
         except NoSuchObject as error:
-            if run["host"] == self._host:  # the run failed, and is replayed: it trains from the beginning
-                return folder
+            if run["host"] == self._host:
+                raise
             raise RunIsBusy(f"the run lies on {run['host']}, and waits for a worker there: {error}") from None
         return folder
 
     def _clear(self) -> None:
-        """Remove the folders and checkpoints of jobs that are over. Folders of `headrace tune` stay."""
+        """Remove the folders and checkpoints of runs that are over. Those of failed runs, which may be replayed, stay
+        until the ledger forgets the run; those of `headrace tune run` are their user's.
+        """
         for orders in (self._home / "tuning").glob(f"*/{ORDERS}"):
             with suppress(HeadraceError, OSError, ValueError):  # they are removed later
                 told = json.loads(orders.read_text(encoding="utf-8"))
                 if (job_id := told.get("job")) is None:
                     continue
                 run = self._runs.run(job_id)
-                if run is None or run.finished_at is not None:
+                if run is None or run.state in (SUCCEEDED, CANCELLED):
                     self._remove(orders.parent, told["tenant"])
 
     def _remove(self, folder: Path, tenant: str) -> None:
