@@ -198,7 +198,7 @@ def test_a_tuned_model_is_named_and_deleted_when_no_job_is_open(
         client.models.delete("ft-echo-1")
     client.fine_tuning.jobs.cancel(learner.id)
     waiting = client.responses.create(model="ft-echo-1", input="i", background=True)
-    eventually(lambda: gateway.services.ledger.of(TuningRuns).needs("ft-echo-1"))
+    eventually(lambda: gateway.services.ledger.of(TuningRuns).needs("ft-echo-1", "tunes"))
     with pytest.raises(openai.ConflictError, match="waits for it"):
         client.models.delete("ft-echo-1")
     client.responses.cancel(waiting.id)

@@ -232,7 +232,7 @@ async def resume(fine_tuning_job_id: str, caller: Writes, services: Wired) -> Tu
 
 @router.delete("/v1/models/{model:path}", responses=ERRORS)
 async def delete_model(model: str, caller: Writes, services: Wired) -> ModelDeleted:
-    """Delete a tuned model of the tenant. 409 while jobs wait for it or learn from it."""
+    """Delete a tuned model of the tenant. 409 while jobs wait for it or learn from it, or a label uses it."""
     home, where = services.settings.home, services.settings.of(FileSettings).place(services.settings.home)
     if why := await services.ask(_in_use, services.ledger, home, model, caller.tenant):
         raise Refusal(Why.CONFLICT, f"{model}: {why}", param="model", should_retry=False)
@@ -245,7 +245,7 @@ def _in_use(ledger: Ledger, home: Path, model: str, tenant: str) -> str | None:
     """Return why a tenant's model cannot be deleted now. Raise Refusal if there is none."""
     if not any(card.alias == model and card.tenant == tenant for card in list_cards(home)):
         raise Refusal(Why.NOT_FOUND, f"this tenant has no tuned model {model!r}", param="model", code="model_not_found")
-    return ledger.of(TuningRuns).needs(model)
+    return ledger.of(TuningRuns).needs(model, tenant)
 
 
 def _delete(ledger: Ledger, home: Path, model: str, tenant: str) -> None:
