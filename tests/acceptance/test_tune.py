@@ -1,0 +1,42 @@
+"""A model that a job of Kafka tunes, beside a stack, answers jobs."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tests.acceptance.conftest import end, lines, running
+from tests.services.eventually import eventually
+from tests.workers.features.tuning.tiny_base import examples, make_base, write_lines
+
+from headrace_workers.features.tuning.recipe import SOURCES_FILE
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.mark.slow
+def test_a_job_of_kafka_tunes_a_model_that_answers(tmp_path: Path) -> None:
+    home = tmp_path / ".headrace"
+    make_base(home)
+    (home / SOURCES_FILE).write_text('[sources]\ntiny = "source"\n')
+    with running(tmp_path, "--gateway-port", "0", HEADRACE_INTER_THREADS="1") as shell:
+        write_lines(tmp_path / "data.jsonl", examples(60))
+        log = tmp_path / "up.log"
+        (export,) = eventually(lambda: re.findall(r"^ *(export OPENAI_BASE_URL=.*)$", log.read_text(), re.MULTILINE))
+        form = "-F purpose=fine-tune -F file=@data.jsonl"
+        call = f'curl -sS "$OPENAI_BASE_URL/files" -H "Authorization: Bearer $OPENAI_API_KEY" {form}'
+        file = json.loads(shell.shell(f"{export} && {call}").stdout)
+        job = {"kind": "tuning", "model": "tiny", "training_file": file["id"], "learning_rate_multiplier": 50.0}
+        write_lines(tmp_path / "job.jsonl", [job])
+        (receipt,) = lines(shell.run("submit", "job.jsonl", "--wait", "--json"))
+        (alias,) = receipt["tuned"]["aliases"]
+        worker = shell.start("worker", "--role", "generate", "--model", alias)
+        try:
+            (answer,) = lines(shell.run("submit", "--prompt", "3 fig", "--model", alias, "--wait", "--json"))
+        finally:
+            end(worker)
+        assert answer["answer"]["model"] == alias
+        assert answer["answer"]["finish_reason"] in ("stop", "length")
+        (run,) = lines(shell.run("tune", "list", "--json"))
+        assert (run["status"], run["fine_tuned_model"]) == ("succeeded", alias)
+        assert alias in shell.run("tune", "show", run["id"])
