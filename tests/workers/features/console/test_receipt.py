@@ -84,7 +84,7 @@ def test_answers_to_questions_are_shown_as_text_and_never_as_marks():
         accepted_at=datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
     assert text_of(event) == [Piece("<b>: [1] (0.50)")]
-    assert facts(event)[:4] == [
-        ("model", "m at far"), ("weights", "int8"), ("tokens", "5 read, 3 written"),
+    assert facts(event)[:5] == [
+        ("model", "m at far"), ("weights", "int8"), ("tokens", "5 read, 3 written"), ("cache", "not asked"),
         ("another model answered", "m answered in place of small (abstained: it is not sure: 0.60)"),
     ]  # fmt: skip

@@ -168,7 +168,7 @@ IMAGE = {"type": "input_image", "image_url": "https://shop.example/cat.png"}
         ({"questions": None}, "missing_required_parameter", "questions"),
         ({"temperature": 1}, "unknown_parameter", "temperature"),
         ({"prompt_cache_key": "k"}, "unsupported_parameter", "prompt_cache_key"),
-        ({"headrace": {"cache": "semantic"}}, "unknown_parameter", "headrace.cache"),
+        ({"headrace": {"knowledge": "manual"}}, "unknown_parameter", "headrace.knowledge"),
         ({"questions": [PREDICATE] * 401}, "invalid_value", "questions"),
         ({"questions": []}, "invalid_value", "questions"),
         ({"questions": [{"type": "predicate"}]}, "missing_required_parameter", "questions[0].instructions"),
