@@ -30,6 +30,6 @@ def test_plumbing_measures_the_pipeline_and_its_peers():
     assert [metric.partition(":")[0] for metric in absent] == ["procrastinate", "dbos"]
     assert all(": skipped, " in metric for metric in absent)
     assert all(row.value > 0 for row in found.rows if row.value is not None)
-    assert [row.target for row in found.rows if row.target] == ["≥ 1.5", "≥ 1.2"]
+    assert [row.target for row in found.rows if row.target] == ["≥ 2", "≥ 1.2"]
     cpu = {row.metric.rpartition(" ")[2] for row in found.rows if row.unit == "s/1,000 jobs"}
     assert {"bridge", "generate-echo", "moderate-judge", "consumer"} <= cpu
