@@ -8,12 +8,14 @@ from typing import Any
 import openai
 import pytest
 from tests.services.eventually import eventually
+from tests.workers.features.applications.test_store import Content
 from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
 
 from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.settings import FileSettings
@@ -198,10 +200,19 @@ def test_a_tuned_model_is_named_and_deleted_when_no_job_is_open(
         client.models.delete("ft-echo-1")
     client.fine_tuning.jobs.cancel(learner.id)
     waiting = client.responses.create(model="ft-echo-1", input="i", background=True)
-    eventually(lambda: gateway.services.ledger.of(TuningRuns).needs("ft-echo-1", "tunes"))
+    eventually(lambda: gateway.services.ledger.of(TuningRuns).needs("ft-echo-1"))
     with pytest.raises(openai.ConflictError, match="waits for it"):
         client.models.delete("ft-echo-1")
     client.responses.cancel(waiting.id)
+    applications = gateway.services.ledger.of(Applications)
+    numbers = [
+        applications.push("tunes", Content("triage", f'{{"model": "{model}"}}'), "ada")[0]
+        for model in ("ft-echo-1", "echo")
+    ]
+    applications.move("tunes", "triage", "production", numbers[0], "ada")
+    with pytest.raises(openai.ConflictError, match="triage@production uses it: move that label first"):
+        client.models.delete("ft-echo-1")
+    applications.move("tunes", "triage", "production", numbers[1], "ada")
     assert client.models.delete("ft-echo-1").deleted
     assert not model_dir(gateway.settings.home, "ft-echo-1").exists()
     fetch_missing(gateway.settings.home, store_of(gateway), ["ft-echo-1"])  # nor is there a copy

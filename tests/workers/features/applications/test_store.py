@@ -1,5 +1,6 @@
 """Versions and labels of applications in the ledger."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -245,3 +246,16 @@ def test_a_change_that_ends_before_its_commit_changes_nothing(ledger, act):
     assert pushed(ledger, "b") == [2]
     labelled(ledger, 2)
     assert len(ledger.outbox(10)) == 1
+
+
+def test_a_label_is_found_by_what_its_version_names(ledger):
+    applications = ledger.of(Applications)
+    (number,) = pushed(ledger, json.dumps({"job": {"model": ["ft-base-1", "base"]}}))
+    assert applications.label_naming("shop", "ft-base-1") is None
+    labelled(ledger, number)
+    assert applications.label_naming("shop", "ft-base-1") == "triage@production"
+    assert applications.label_naming("shop", "ft-base") is None
+    assert applications.label_naming("other", "ft-base-1") is None
+    pushed(ledger, '{"model": "ft-base-1"}', scope="")
+    labelled(ledger, 1, scope="")
+    assert applications.label_naming("other", "ft-base-1") == "triage@production"

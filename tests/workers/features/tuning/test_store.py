@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from tests.workers.core.ledger.conftest import tables_of
-from tests.workers.features.applications.test_store import Content
 from tests.workers.runtime.bridge.records import accept, record
 
 from headrace_schemas import Category, GenerationJob, Topic, TuningJob
@@ -17,7 +16,6 @@ from headrace_workers.core.ledger.dead_letters import refusal
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.tuning import store
 from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, TuningRuns
 
@@ -157,18 +155,3 @@ def test_runs_without_a_model_are_forgotten_with_old_jobs_and_others_stay(ledger
         store.forget_old(tx, -60_000)
     runs = ledger.of(TuningRuns)
     assert (runs.run(failed), runs.run(done).state) == (None, "succeeded")
-
-
-@both
-def test_a_model_that_a_label_names_is_needed_by_its_own_tenant_alone(ledger):
-    runs, applications = ledger.of(TuningRuns), ledger.of(Applications)
-    version = Content("triage", json.dumps({"job": {"model": ["ft-base-1", "base"]}}))
-    number = applications.push("shop", version, "ada")[0]
-    assert runs.needs("ft-base-1", "shop") is None
-    applications.move("shop", "triage", "production", number, "ada")
-    assert "label production of the application triage" in runs.needs("ft-base-1", "shop")
-    assert runs.needs("ft-base", "shop") is None
-    assert runs.needs("ft-base-1", "other") is None
-    applications.push("", version, "ada")
-    applications.move("", "triage", "production", 1, "ada")
-    assert runs.needs("ft-base-1", "other") is not None

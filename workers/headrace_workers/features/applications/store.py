@@ -342,6 +342,16 @@ def tenants_with(name: str) -> Select[str]:
     return select(versions.scope).where(versions.name == name, versions.number == 1, versions.scope != SHARED)
 
 
+def _label_naming(connection: Connection, scope: str, text: str) -> str | None:
+    """Return an application of this scope or of all tenants and its label, whose version has this text as a value."""
+    versions, labels = APPLICATION_VERSIONS.c, APPLICATION_LABELS.c
+    labelled = (labels.scope == versions.scope) & (labels.name == versions.name) & (labels.number == versions.number)
+    query = select(labels.name, labels.label).join(APPLICATION_VERSIONS, labelled)
+    named = versions.definition.contains(f'"{text}"', autoescape=True)
+    row = connection.execute(query.where(labels.scope.in_((scope, SHARED)), named).limit(1)).first()
+    return None if row is None else f"{row.name}@{row.label}"
+
+
 def _versions(connection: Connection, scope: str, name: str, limit: int) -> list[Pushed]:
     """Return so many of the newest versions of an application."""
     columns = (APPLICATION_VERSIONS.c[field] for field in Pushed._fields)
@@ -445,3 +455,4 @@ class Applications(LedgerStore):
     versions = reads(_versions)
     history = reads(_history)
     last_test = reads(_last_test)
+    label_naming = reads(_label_naming)

@@ -16,6 +16,7 @@ from headrace_schemas.reasons import invalid_record
 from headrace_schemas.tuning import Lora
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
+from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.files.api import file_of, stored
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.generation.models.registry import CARD_FILE, list_cards, model_dir
@@ -245,7 +246,10 @@ def _in_use(ledger: Ledger, home: Path, model: str, tenant: str) -> str | None:
     """Return why a tenant's model cannot be deleted now. Raise Refusal if there is none."""
     if not any(card.alias == model and card.tenant == tenant for card in list_cards(home)):
         raise Refusal(Why.NOT_FOUND, f"this tenant has no tuned model {model!r}", param="model", code="model_not_found")
-    return ledger.of(TuningRuns).needs(model, tenant)
+    if why := ledger.of(TuningRuns).needs(model):
+        return why
+    label = ledger.of(Applications).label_naming(tenant, model)
+    return label and f"{label} uses it: move that label first"
 
 
 def _delete(ledger: Ledger, home: Path, model: str, tenant: str) -> None:

@@ -23,7 +23,6 @@ from headrace_workers.core.sql.database import among, clock, insert, now_ms
 from headrace_workers.core.sql.paging import AT_ONCE, lock_some
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.core.tables import JOBS, LIVE, STEPS
-from headrace_workers.features.applications.tables import APPLICATION_LABELS, APPLICATION_VERSIONS
 from headrace_workers.features.files.store import files
 from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.tuning.tables import CHECKPOINTS, EVENTS, IS_OPEN, RUNS
@@ -267,19 +266,14 @@ def users_of_file(file_id: str | ColumnElement[str]) -> Select[str]:
     return select(RUNS.c.job_id).where(IS_OPEN, or_(RUNS.c.training_file == file_id, RUNS.c.validation_file == file_id))
 
 
-def needs(connection: Connection, model: str, tenant: str) -> str | None:
-    """Return why a model of this tenant cannot be deleted now: who waits for it, learns from it or names it."""
+def needs(connection: Connection, model: str) -> str | None:
+    """Return why a model cannot be deleted now: who waits for it, or learns from it."""
     waiting = select(STEPS.c.job_id).where(STEPS.c.queue == model_queue(model), STEPS.c.state.in_(LIVE)).limit(1)
     learning = select(RUNS.c.job_id).where(IS_OPEN, RUNS.c.model == model).limit(1)
     for what, query in (("waits for it", waiting), ("learns from it", learning)):
         if (job_id := connection.execute(query).scalar()) is not None:
             return f"the job {job_id} {what}: cancel it first, or wait for its end"
-    labels, versions = APPLICATION_LABELS.c, APPLICATION_VERSIONS.c
-    labelled = (labels.scope == versions.scope) & (labels.name == versions.name) & (labels.number == versions.number)
-    naming = select(labels.name, labels.label).join(APPLICATION_VERSIONS, labelled)
-    named = versions.definition.contains(f'"{model}"', autoescape=True)
-    row = connection.execute(naming.where(labels.scope.in_((tenant, "")), named).limit(1)).first()
-    return None if row is None else f"the label {row.label} of the application {row.name} uses it: move the label first"
+    return None
 
 
 # -- the end
