@@ -1,11 +1,11 @@
-"""A model that a job of Kafka tunes, beside a stack, answers jobs."""
+"""A stack serves the model that a job of Kafka tunes there."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
-from tests.acceptance.conftest import end, lines, running
+from tests.acceptance.conftest import lines, running
 from tests.services.eventually import eventually
 from tests.workers.features.tuning.tiny_base import examples, make_base, write_lines
 
@@ -30,11 +30,7 @@ def test_a_job_of_kafka_tunes_a_model_that_answers(tmp_path: Path) -> None:
         write_lines(tmp_path / "job.jsonl", [job])
         (receipt,) = lines(shell.run("submit", "job.jsonl", "--wait", "--json"))
         (alias,) = receipt["tuned"]["aliases"]
-        worker = shell.start("worker", "--role", "generate", "--model", alias)
-        try:
-            (answer,) = lines(shell.run("submit", "--prompt", "3 fig", "--model", alias, "--wait", "--json"))
-        finally:
-            end(worker)
+        (answer,) = lines(shell.run("submit", "--prompt", "3 fig", "--model", alias, "--wait", "--json"))
         assert answer["answer"]["model"] == alias
         assert answer["answer"]["finish_reason"] in ("stop", "length")
         (run,) = lines(shell.run("tune", "list", "--json"))

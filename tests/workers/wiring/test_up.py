@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
 
 from headrace_workers.core import machine
 from headrace_workers.features.files.object_store import Store
+from headrace_workers.features.generation.models import registry
 from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
 from headrace_workers.features.tuning.copies import copy_model
 from headrace_workers.testing import make_echo_model, make_hash_embedder
@@ -57,5 +59,26 @@ def test_tuned_models_are_served_where_there_is_memory_the_newest_first(
     make_echo_model(trained, "ft-elsewhere")
     copy_model(trained, Store.at(str(home / "files")), "ft-elsewhere")
     monkeypatch.setattr(machine, "available_memory", lambda: up._STACK + 3 * up._WORKER + 1_000_000)
-    assert up._models(home, ["echo", "ft-elsewhere"]) == ["echo", "ft-elsewhere", "ft-new"]
+    models = up._models(home, ["echo", "ft-elsewhere"])
+    served = up.Served(home, models)
+    assert served.now() == [*models, "ft-new"] == ["echo", "ft-elsewhere", "ft-new"]
     assert "no memory to serve ft-old" in capsys.readouterr().err
+
+
+def test_a_tuned_model_is_served_from_its_appearance_to_its_deletion(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(registry, "RESCAN_SECONDS", 0.0)
+    monkeypatch.setattr(machine, "available_memory", lambda: up._STACK + 2 * up._WORKER + 1_000_000)
+    folders = {alias: make_echo_model(home, alias) for alias in ("echo", "ft-first")}
+    served = up.Served(home, ["echo"])
+    assert served.now() == ["echo", "ft-first"]
+    make_echo_model(home, "ft-second")
+    assert served.now() == served.now() == ["echo", "ft-first"]
+    assert capsys.readouterr().err.count("no memory to serve ft-second") == 1
+    rmtree(folders["ft-first"])
+    assert served.now() == ["echo", "ft-second"]
+    rmtree(folders["echo"])
+    assert "echo" not in served.now()
+    make_echo_model(home, "echo")
+    assert served.now()[0] == "echo"

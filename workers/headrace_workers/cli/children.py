@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from headrace_workers.cli.output import say
@@ -68,7 +68,7 @@ _PATIENCE_SECONDS = 15.0  # then it is said who is waited for
 
 def children_of(
     home: Path,
-    models: Sequence[str],
+    models: Callable[[], Sequence[str]],
     *,
     elsewhere: Collection[str] | None = None,
     judge_model: str | None = None,
@@ -77,14 +77,15 @@ def children_of(
 ) -> Callable[[Addresses], list[ChildSpec]]:
     """Return the processes: a worker for each model, a worker that moderates and judges, one for each role that stands
     apart and can be had here, a bridge, and a gateway if it has a port. Models that are `elsewhere` have one worker
-    together, which is started unless that is None.
+    together, which is started unless that is None. `models` may return others later.
 
     All start side by side, and the last is ready when all are. `judge_model` answers rubrics that name no model: the
     first model when absent, and nobody where there is no model.
     """
-    judge = judge_model or next(iter(models), "")
+    judge = judge_model or next(iter(models()), "")
 
-    def specs(addresses: Addresses) -> list[ChildSpec]:
+    @lru_cache(maxsize=1)
+    def specs(addresses: Addresses, served: tuple[str, ...]) -> list[ChildSpec]:
         from headrace_workers.core.pipeline.routing import Pipeline
         from headrace_workers.core.pipeline.stage import MODEL_ROLE
 
@@ -97,7 +98,7 @@ def children_of(
         }
         commands: dict[str, tuple[str, ...]] = {
             f"generate-{model}": ("worker", "--role", MODEL_ROLE, "--model", model)
-            for model in models
+            for model in served
             if model not in (elsewhere or ())
         }
         if elsewhere is not None:
@@ -112,7 +113,7 @@ def children_of(
         commands["bridge"] = ("bridge",)
         return _started_together(home.absolute(), commands, env)
 
-    return specs
+    return lambda addresses: specs(addresses, tuple(models()))
 
 
 def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: Mapping[str, str]) -> list[ChildSpec]:

@@ -64,7 +64,7 @@ def up(
     If HEADRACE_KAFKA, HEADRACE_REDIS or HEADRACE_LEDGER is set, that service is used and none is started. The first
     model that is no classifier answers jobs that name none, and judges their rubrics, unless HEADRACE_JUDGE_MODEL names
     another one, which is then served, too. So are the models that HEADRACE_VERIFY and HEADRACE_GROUNDED_VERIFY name,
-    and tuned models as far as there is memory.
+    and tuned models as far as there is memory, those that are published later, too.
 
     A model on another machine is named by its address, such as `http://localhost:11434/v1#qwen3` or `openai:NAME`. It
     is added to models.toml in the home.
@@ -88,8 +88,7 @@ def up(
 
 
 def _models(home: Path, named: Sequence[str]) -> list[str]:
-    """Return the models to serve: those named here, the judge and the verifiers, and tuned models for which there is
-    memory. Fetch the models that are not here.
+    """Return the models to serve: those named here, the judge and the verifiers. Fetch those that are not here.
 
     Classifiers come last: the first model answers prompts and judges.
     """
@@ -102,30 +101,61 @@ def _models(home: Path, named: Sequence[str]) -> list[str]:
     models = list(dict.fromkeys([*entered, *([judge] if judge else []), *_verifiers()]))
     fetch_missing(home, FileSettings.from_env().place(home), models)
     ensure_models(home, models)
-    models += _tuned(home, models)
     classifiers = _classifiers(home)
     return sorted(models, key=lambda model: model in classifiers)
 
 
-def _tuned(home: Path, models: Sequence[str]) -> list[str]:
-    """Return the tuned models of this home that fit into memory beside these models, the newest first. Name others."""
-    from headrace_workers.core.machine import available_memory
-    from headrace_workers.features.generation.models.registry import card_file, list_cards
-    from headrace_workers.features.tuning.recipe import PREFIX
+class Served:
+    """The models of a home that `headrace up` serves: those that are named, as long as they are here, and tuned models
+    as far as there is memory beside them. A model that is served stays before one that is newer.
+    """
 
-    cards = {card.alias: card for card in list_cards(home) if card.remote is None}
-    tuned = [card for card in cards.values() if card.alias.startswith(PREFIX) and card.alias not in models]
-    memory = available_memory()
-    left = math.inf if memory is None else memory - _STACK
-    left -= sum(cards[alias].size_bytes + _WORKER for alias in models if alias in cards)
-    served = []
-    for card in sorted(tuned, key=lambda card: card_file(home, card).stat().st_mtime, reverse=True):
-        if card.size_bytes + _WORKER <= left:
-            left -= card.size_bytes + _WORKER
-            served.append(card.alias)
-        else:
-            say(f"There is no memory to serve {card.alias} too: `headrace up --model {card.alias}` serves it first")
-    return served
+    def __init__(self, home: Path, named: Sequence[str]) -> None:
+        from headrace_workers.features.generation.models.registry import Registry
+
+        self._home, self._named = home, named
+        self._registry = Registry(home)
+        self._here: list[str] = []
+        self._served: list[str] = []
+        self._told: set[str] = set()
+
+    def now(self) -> list[str]:
+        """Return what is served from now on, the newest tuned model first. Name models for which there is no memory."""
+        if (here := self._registry.aliases()) != self._here:
+            self._here = here
+            self._served = [alias for alias in dict.fromkeys([*self._named, *self._served]) if alias in here]
+            self._served += self._fitting()
+        return self._served
+
+    def _fitting(self) -> list[str]:
+        """Return the tuned models that fit beside those that are served."""
+        from headrace_workers.core.machine import available_memory
+        from headrace_workers.features.generation.models.registry import card_file
+        from headrace_workers.features.tuning.recipe import PREFIX
+
+        memory = available_memory()
+        cards = [self._registry.get(alias) for alias in self._here]
+        local = {card.alias: card for card in cards if card.remote is None}
+        left = math.inf if memory is None else memory - _STACK
+        left -= sum(local[alias].size_bytes + _WORKER for alias in self._served if alias in local)
+        tuned = [card for card in local.values() if card.alias.startswith(PREFIX) and card.alias not in self._served]
+        fitting = []
+        for card in sorted(tuned, key=lambda card: _written(card_file(self._home, card)), reverse=True):
+            if card.size_bytes + _WORKER <= left:
+                left -= card.size_bytes + _WORKER
+                fitting.append(card.alias)
+            elif card.alias not in self._told:
+                self._told.add(card.alias)
+                say(f"There is no memory to serve {card.alias} too: `headrace up --model {card.alias}` serves it first")
+        return fitting
+
+
+def _written(file: Path) -> float:
+    """Return when a file was written; 0 where it is gone by now."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _classifiers(home: Path) -> frozenset[str]:
@@ -147,7 +177,7 @@ def _run_stack(
     with (
         held(gateway_port) as port,
         ends_on_sigterm(),
-        embedded_stack(home, models, engine_threads, broker, port) as stack,
+        embedded_stack(home, models, engine_threads, broker, port, Served(home, models).now) as stack,
     ):
         console().print(_drawn(stack, {"gateway": _url(port)}))
         _tell_next(stack, models)

@@ -58,7 +58,7 @@ def test_all_is_there_between_entry_and_exit(tmp_path: Path, env):
         assert (tmp_path / "run.json").stat().st_mode & 0o077 == 0
         rows = json.loads((tmp_path / "children.json").read_text())
         assert [row["name"] for row in rows] == ["broker", "redis", "bridge"]
-        assert stack.processes == ("bridge",)
+        assert stack.processes == ["bridge"]
         assert not stack.services.durable
     assert migrated == [f"sqlite:///{tmp_path}/ledger.db"]
     assert shown == ["broker", "redis", "ledger", "bridge"]
@@ -67,6 +67,32 @@ def test_all_is_there_between_entry_and_exit(tmp_path: Path, env):
     for row in rows:
         with pytest.raises(ProcessLookupError):
             os.kill(row["pid"], 0)
+
+
+def test_a_child_runs_for_as_long_as_it_is_wanted(tmp_path: Path, env, caplog):
+    given = {**env, "HEADRACE_LEDGER": f"sqlite:///{tmp_path}/given.db"}
+    argv = {"worker": SLEEP, "bridge": SLEEP}
+
+    def wanted(_addresses: Addresses) -> list[ChildSpec]:
+        return [ChildSpec(name=name, argv=command, works=name != "bridge") for name, command in argv.items()]
+
+    def running() -> list[str]:
+        return [row["name"] for row in json.loads((tmp_path / "children.json").read_text())][2:]
+
+    with Stack(tmp_path, wanted, lambda _url: None, env=given) as stack:
+        argv |= {"late": ("/no/program",)}
+        stack.check()
+        stack.check()
+        assert running() == ["worker", "bridge"]
+        assert [record.getMessage() for record in caplog.records].count(
+            "a process cannot be started: late cannot be started: /no/program: No such file or directory"
+        ) == 1  # fmt: skip
+        argv |= {"late": SLEEP}
+        stack.check()
+        assert running() == ["worker", "late", "bridge"]  # beside the other workers, with which it is stopped
+        del argv["worker"]
+        stack.check()
+        assert running() == stack.processes[::-1] == ["late", "bridge"]
 
 
 def test_a_ledger_that_was_given_is_not_its_own(tmp_path: Path, env):

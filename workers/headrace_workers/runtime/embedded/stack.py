@@ -21,7 +21,7 @@ from headrace_workers.core.environment import environment
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.runtime.embedded.broker import Broker, Kind, choose
-from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec
+from headrace_workers.runtime.embedded.child_processes import Child, ChildFailed, ChildSpec
 from headrace_workers.runtime.embedded.free_ports import LOOPBACK, answers, free_ports
 from headrace_workers.runtime.embedded.home import HomeLock, obstacle, unusable, write_atomically, write_children
 from headrace_workers.runtime.embedded.supervise import Done, Supervisor
@@ -172,7 +172,8 @@ def _redis(home: Path, env: Mapping[str, str], port: int) -> tuple[str, ChildSpe
 class Stack:
     """Stack of processes that starts on entry and stops on exit; between the two, `watch` keeps it running.
 
-    `children` names the processes to run once the services answer, `migrate` brings the ledger at a URL up to date,
+    `children` returns the processes to run once the services answer. It is asked again in each round: a process that it
+    names anew is started, and one that it names no more is stopped. `migrate` brings the ledger at a URL up to date,
     `own` is called with a ledger that only the stack's own Kafka can belong to, `done` returns how far the work in that
     ledger is, `broker` is the one to start, and `progress` is called with what is being started. Use it from the main
     thread. Raises AlreadyRunning, ConfigurationError, Unavailable, ChildFailed.
@@ -208,8 +209,9 @@ class Stack:
         )
         self._written = True
         self._obstacle: str | None = None
+        self._late = ""  # why a child that is wanted could not be started
         self.services: Services | None = None
-        self.processes: tuple[str, ...] = ()  # the names of `children`, from the start on
+        self.processes: list[str] = []  # the names of `children`, from the start on
 
     @property
     def addresses(self) -> Addresses:
@@ -230,10 +232,7 @@ class Stack:
             self._migrate(self.addresses.ledger)
             if self.services.broker != "given" and not self._env.get("HEADRACE_LEDGER"):
                 self._own(self.addresses.ledger)
-            specs = self._children(self.addresses)
-            self.processes = tuple(spec.name for spec in specs)
-            for spec in specs:
-                self._start(spec)
+            self._follow()
             self._write_run_file()
         except OSError as error:
             self.stop()
@@ -252,6 +251,13 @@ class Stack:
 
     def check(self) -> None:
         """Do one round of `watch`, for callers that have something else to do meanwhile."""
+        try:
+            self._follow()
+            self._late = ""
+        except (OSError, ChildFailed) as error:  # it is tried again in the next round
+            if self._late != str(error):
+                self._late = str(error)
+                log("stack", logging.WARNING, Action.UNAVAILABLE, f"a process cannot be started: {error}")
         self._supervisor.check()
         self._tell_obstacle()
 
@@ -283,6 +289,16 @@ class Stack:
         if services.broker == "given":
             self._progress("topics")
             ensure_topics(settings)
+
+    def _follow(self) -> None:
+        """Start and stop children until those run that are wanted."""
+        wanted = {spec.name: spec for spec in self._children(self.addresses)}
+        for name in [name for name in self.processes if name not in wanted]:
+            self._supervisor.end(name)
+            self.processes.remove(name)
+        for name in [name for name in wanted if name not in self.processes]:
+            self._start(wanted[name])
+            self.processes.append(name)
 
     def _start(self, spec: ChildSpec) -> None:
         self._progress(spec.name)

@@ -120,9 +120,18 @@ class Supervisor:
                 if chance == _CHANCES:
                     raise
                 self._tell(spec, f"{error}; it is started again, for the {_ORDINALS[chance]} time")
-        self._watched.append(_Watched(child, self._monotonic()))
+        works = [place for place, watched in enumerate(self._watched, 1) if watched.child.spec.works]
+        place = works[-1] if spec.works and works else len(self._watched)  # workers stop together
+        self._watched.insert(place, _Watched(child, self._monotonic()))
         self._changed(self.children)
         return child
+
+    def end(self, name: str) -> None:
+        """Stop the child of this name, if there is one, and watch it no more."""
+        for watched in [watched for watched in self._watched if watched.child.spec.name == name]:
+            self._watched.remove(watched)
+            stop(watched.child)
+        self._changed(self.children)
 
     def check(self) -> None:
         """Look at each child once: note crashes, and start children that are due.

@@ -54,9 +54,9 @@ def test_a_judge_that_failed_its_probe_is_refused_until_it_is_accepted(
 def test_nobody_chose_the_first_model_as_a_judge(tmp_path: Path) -> None:
     note_probe(tmp_path, "small", "not to be trusted with: order")
     addresses = Addresses("k:1", "redis://r", "sqlite:///l")
-    for child in children_of(tmp_path, ["small"])(addresses):
+    for child in children_of(tmp_path, lambda: ["small"])(addresses):
         pipeline_of(Settings.from_env(child.env))
-    for child in children_of(tmp_path, ["small"], judge_model="small")(addresses):
+    for child in children_of(tmp_path, lambda: ["small"], judge_model="small")(addresses):
         with pytest.raises(ConfigurationError):
             pipeline_of(Settings.from_env(child.env))
 

@@ -1,7 +1,7 @@
 """A stack to work with: the one that runs already, or one of our own for as long as it is needed."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +53,10 @@ def embedded_stack(
     engine_threads: int | None = None,
     broker: Kind | None = None,
     gateway_port: int | None = None,
+    served: Callable[[], Sequence[str]] | None = None,
 ) -> Stack:
     """Return a stack of this home that serves these models, not started yet; with a gateway if it is given a port.
+    While it runs it serves what `served` returns, where that is given.
 
     A stack with a gateway asks all models of the catalogue. Raise ConfigurationError if HEADRACE_JUDGE_MODEL failed
     its probe.
@@ -67,7 +69,7 @@ def embedded_stack(
         home,
         children_of(
             home,
-            models,
+            served or (lambda: models),
             elsewhere=models_elsewhere(home, models, all_of_them=gateway_port is not None),
             judge_model=judge_model,
             engine_threads=engine_threads,
