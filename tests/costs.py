@@ -48,7 +48,6 @@ class Costs:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Charge a test with its fixtures."""
         result = yield
         self.charge(item.nodeid.partition("::")[0])
         return result
@@ -57,7 +56,6 @@ class Costs:
     def pytest_runtest_teardown(
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
-        """Charge nothing to the last test of what ends behind it."""
         last = is_last_of_group(item, nextitem)
         if last:
             self.charge(item.nodeid.partition("::")[0])
@@ -77,7 +75,6 @@ class Costs:
         self.seconds.update(getattr(node, "workeroutput", {}).get(_KEY, {}))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print what was counted."""
         for line in self.told():
             terminalreporter.write_line(line)
 

@@ -1,5 +1,3 @@
-"""The rule for subjects of commits, which a hook checks."""
-
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path

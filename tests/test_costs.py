@@ -8,7 +8,6 @@ from tests.costs import COLLECTION, SERVICES, Costs
 
 
 def counted(**seconds: float) -> Any:
-    """A process of a parallel run that has ended."""
     return SimpleNamespace(workeroutput={"cpu_seconds": seconds})
 
 

@@ -1,5 +1,3 @@
-"""The requests that `make demo` sends, and a receiver of webhooks."""
-
 import os
 import re
 import subprocess

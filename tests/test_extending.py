@@ -17,7 +17,6 @@ EXAMPLES = {
 
 
 def run(title: str) -> dict[str, Any]:
-    """The names that a section's examples define."""
     namespace: dict[str, Any] = {"__name__": "example"}
     for block in EXAMPLES[title]:
         exec(compile(block, "docs/develop/extending.md", "exec"), namespace)

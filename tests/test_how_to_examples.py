@@ -36,7 +36,6 @@ JOBS = [
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 

@@ -1,5 +1,3 @@
-"""The proxy that makes grey faults does what it says."""
-
 import socket
 import threading
 
@@ -10,7 +8,6 @@ from tests.services.proxy import close_listener, proxied
 
 @pytest.fixture
 def echo():
-    """The port of a service that says everything back."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def answer(connection):
@@ -33,18 +30,15 @@ def echo():
 
 @pytest.fixture
 def proxy(echo):
-    """A proxy before it."""
     with proxied(echo) as proxy:
         yield proxy
 
 
 def connect(proxy):
-    """A client."""
     return socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
 
 
 def ask(client, said=b"hello"):
-    """What is said back to a word."""
     client.sendall(said)
     return client.recv(4096)
 
@@ -61,7 +55,6 @@ def silent(client):
 
 
 def ended(client):
-    """Whether the other side is gone."""
     try:
         return not ask(client)
     except OSError:

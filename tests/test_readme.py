@@ -1,5 +1,3 @@
-"""What README says works."""
-
 import re
 from pathlib import Path
 

@@ -73,7 +73,6 @@ _IPV6_PROBE: Final = ("::1", 0)  # urllib3 binds this when it is imported, to se
 
 
 def tier_of(item: pytest.Item) -> str:
-    """Return the tier of a test."""
     marks = {mark.name for mark in item.iter_markers()}
     for tier in TIERS:
         if tier in marks or tier in item.path.parts:
@@ -127,7 +126,6 @@ def end_shared(item: pytest.Item) -> None:
 
 
 def mark(items: Iterable[pytest.Item]) -> None:
-    """Mark each test with its tier."""
     for item in items:
         item.add_marker(tier_of(item))
 
@@ -173,7 +171,6 @@ def _shares_in_file(item: pytest.Item) -> bool:
 
 
 def _seconds(item: pytest.Item) -> float:
-    """Return what a test, which has its tier, is expected to take."""
     expected = max(seconds for tier, seconds in _SECONDS.items() if item.get_closest_marker(tier))
     if not item.get_closest_marker("slow"):
         return expected
@@ -226,13 +223,11 @@ class Guard:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
-        """Watch a unit test's fixtures."""
         with self.watching(item):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
-        """Watch a unit test."""
         with self.watching(item):
             return (yield)
 
@@ -273,7 +268,6 @@ def _marks_slow(file: Path) -> bool:
 
 @cache
 def _imported_tests(file: Path) -> list[Path]:
-    """Return the modules of tests that a file imports."""
     found = []
     for module, names in _OF_TESTS.findall(file.read_text(encoding="utf-8")):
         path = _ROOT.joinpath(*module.split("."))

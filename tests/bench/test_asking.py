@@ -1,5 +1,3 @@
-"""The client of the gateway's bench, against a server of the test's own."""
-
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -1,5 +1,3 @@
-"""Counting generations in receipts."""
-
 from datetime import UTC, datetime
 
 from bench.burst import generations, paraphrases, tiers

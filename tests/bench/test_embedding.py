@@ -1,5 +1,3 @@
-"""What the embedding bench sends, and how it counts."""
-
 import os
 import time
 

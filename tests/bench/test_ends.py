@@ -1,5 +1,3 @@
-"""Counting ends of jobs, on both brokers."""
-
 from datetime import UTC, datetime
 
 import pytest

@@ -1,5 +1,3 @@
-"""A fleet of recall workers, in small: it starts, is saved, and follows."""
-
 import contextlib
 
 import pytest

@@ -1,5 +1,3 @@
-"""The jobs that benches send."""
-
 from bench.flow import requests
 
 

@@ -1,5 +1,3 @@
-"""Look-ups across tenants: who asks, and what is counted."""
-
 import pytest
 from bench import lookup_large
 from bench.lookup_large import _asker, across_tenants

@@ -21,7 +21,6 @@ PAGES = {
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A small documentation."""
     for name, html in PAGES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"<main>{html}</main>")
@@ -29,7 +28,6 @@ def home(tmp_path: Path) -> Path:
 
 
 def count(text: str) -> int:
-    """Tokens, about."""
     return len(text.split())
 
 

@@ -1,5 +1,3 @@
-"""The stream that is replayed, and what is counted of it."""
-
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -26,7 +24,6 @@ def result(number: int, first: int | None = None) -> Result:
 
 
 def job(number: int) -> str:
-    """A job's id."""
     return f"00000000-0000-5000-8000-{number:012d}"
 
 

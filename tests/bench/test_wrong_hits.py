@@ -1,5 +1,3 @@
-"""Counting wrong hits, on questions that are what they say they are."""
-
 from collections import Counter
 
 import pytest

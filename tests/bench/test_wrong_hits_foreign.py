@@ -1,5 +1,3 @@
-"""Counting what is served of the questions of others."""
-
 import hashlib
 
 import numpy as np

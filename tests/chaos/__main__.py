@@ -18,7 +18,6 @@ from tests.chaos.workload import Workload
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=5_000, help="jobs to publish")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two faults")
@@ -83,7 +82,6 @@ class Progress:
         print(f"\r{line:<100.100}" if self._live else line, end="" if self._live else "\n", flush=True)
 
     def end(self) -> None:
-        """Leave the line."""
         if self._live:
             print()
 
@@ -106,7 +104,6 @@ def storm(
 
 
 def main() -> int:
-    """Run it in a folder that is gone afterwards."""
     options = arguments()
     if options.seed is None:
         options.seed = time.time_ns() % 100_000

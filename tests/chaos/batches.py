@@ -94,7 +94,6 @@ def _numbers(files: Files, file_id: str | None) -> Counter[int]:
 
 
 def main() -> int:
-    """Run it in a folder that is gone afterwards."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.batches", description=__doc__)
     parser.add_argument("--lines", type=int, default=40_000)
     parser.add_argument("--kills", type=int, default=20)

@@ -49,7 +49,6 @@ LARGE = 60_000  # bytes, about, of the output of a large job
 
 
 def large_job(key: str) -> GenerationJob:
-    """A job whose output is large."""
     words = LARGE // len("river ")
     return GenerationJob(
         model=MODEL,
@@ -90,7 +89,6 @@ class Deployment:
         self.watched = self.watched or self.ledger
 
     def prepare(self) -> None:
-        """Create the topics, the ledger's tables and the echo model."""
         ensure_topics(self.settings)
         engine = connect(self.watched)
         migrate(engine)
@@ -118,7 +116,6 @@ class Deployment:
 
     @property
     def settings(self) -> KafkaSettings:
-        """For clients."""
         return replace(KafkaSettings.at(self.kafka, self.prefix), groups=self.groups)
 
     def producer(self, patience: float = 60.0) -> Producer:
@@ -157,16 +154,13 @@ class Deployment:
             self.start(name)
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a process."""
         self.children[name].process.send_signal(number)
 
     def kill(self, name: str) -> None:
-        """SIGKILL, also to one that is stopped."""
         self.signal(name, signal.SIGKILL)
         self.children[name].process.wait()
 
     def retire(self, name: str) -> None:
-        """Stop a process for good, and forget it."""
         stop(self.children.pop(name))
 
     def terminate(self, seconds: float = 120) -> dict[str, int]:
@@ -183,7 +177,6 @@ class Deployment:
         return codes
 
     def close(self) -> None:
-        """Stop all, whatever state they are in."""
         for child in reversed(self.children.values()):
             if child.running:
                 child.process.send_signal(signal.SIGCONT)
@@ -221,7 +214,6 @@ class Deployment:
             ]
 
     def ended(self) -> int:
-        """How many jobs have ended."""
         return int(query(self.watched, _ENDED)[0][0][0])
 
     def held(self) -> tuple[int, int]:
@@ -239,7 +231,6 @@ class Deployment:
             time.sleep(pause_after(waited))
 
     def known(self, job_ids: Iterable[str]) -> set[str]:
-        """The jobs that the ledger has taken in or refused."""
         rows = query(self.watched, "SELECT id FROM jobs", "SELECT coalesce(job_id, refers_to) FROM dead_letters")
         return {row[0] for found in rows for row in found} & set(job_ids)
 

@@ -49,7 +49,6 @@ class Outcome:
 
 
 def expected(rows: int) -> Counter[str]:
-    """The items of a run of so many rows, by their status."""
     wrong = len([number for number in range(0, rows, 3) if number not in (_NO_TEXT, _NO_JSON)])
     return Counter({"pass": rows - 2 - wrong, "fail": wrong, "error": 2})
 
@@ -115,7 +114,6 @@ def holds(found: Outcome, rows: int) -> bool:
 
 
 def main() -> int:
-    """Run it in a folder that is gone afterwards."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.evals", description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--kills", type=int, default=2)

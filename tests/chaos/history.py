@@ -35,8 +35,6 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A row of the ledger's `jobs`."""
-
     id: str
     kind: str
     state: str
@@ -46,8 +44,6 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """A row of the ledger's `steps`."""
-
     job_id: str
     stage: str
     state: str

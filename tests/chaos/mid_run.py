@@ -20,12 +20,10 @@ def fresh_key(name: str) -> str:
 
 
 def prompts(number: int, seconds: float = BREATH) -> list[str]:
-    """Prompts that take their time."""
     return [f"%%sleep:{seconds}%% tell me of the river number {n}" for n in range(number)]
 
 
 def publish(deployment: Deployment, number: int = 200, seconds: float = BREATH) -> list[str]:
-    """Publish jobs under a new key."""
     return deployment.publish(prompts(number, seconds), fresh_key("fault"), criteria=JUDGED)
 
 
@@ -35,7 +33,6 @@ def under_way(deployment: Deployment, before: int, at_least: int = 10) -> None:
 
 
 def history_of(deployment: Deployment, ids: list[str], forbidden: tuple[str, ...] = ()) -> History:
-    """What became of these jobs."""
     whole = read_history(
         bootstrap=deployment.kafka,
         prefix=deployment.prefix,

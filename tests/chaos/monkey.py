@@ -28,11 +28,9 @@ class Monkey:
 
     @property
     def struck(self) -> int:
-        """How many faults there were."""
         return self.counts.total()
 
     def strike(self) -> None:
-        """One random fault, among those whose target is whole."""
         possible = [fault for fault in self._faults if fault.target not in self._broken]
         if not possible:
             return
@@ -44,7 +42,6 @@ class Monkey:
         self._broken[fault.target] = (time.monotonic() + fault.seconds, fault)
 
     def mend(self) -> None:
-        """Bring back what has been broken long enough."""
         now = time.monotonic()
         for target, (due, fault) in list(self._broken.items()):
             if now >= due:
@@ -55,7 +52,6 @@ class Monkey:
         self._deployment.revive(but=self._broken)
 
     def calm(self) -> None:
-        """Bring back everything."""
         for _, fault in sorted(self._broken.values(), key=lambda broken: broken[1].target == "sizes"):
             fault.mend()
         self._broken.clear()

@@ -176,7 +176,6 @@ class Tally:
 
     @property
     def holds(self) -> bool:
-        """Whether no rule is violated."""
         return not any(self.violations.values())
 
     def __str__(self) -> str:

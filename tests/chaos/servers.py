@@ -20,7 +20,6 @@ from headrace_workers.runtime.embedded.child_processes import start
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A folder for a long run, which is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="headrace-chaos-"))
     folder.chmod(0o755)  # PostgreSQL runs as another user
     try:
@@ -68,7 +67,6 @@ class Servers:
 
     @property
     def name(self) -> str:
-        """For people."""
         broker = "Apache Kafka" if self.durable else "the embedded broker (in memory: it is not killed)"
         return f"{broker}, Redis, {'PostgreSQL' if self.postgres else 'SQLite'}"
 
@@ -94,5 +92,4 @@ class Servers:
 
 
 def port_of(url: str) -> int:
-    """The port in a URL."""
     return urlsplit(url).port or 0

@@ -18,8 +18,6 @@ class Silence:
 
 
 class Silences:
-    """Watches the count of ended jobs."""
-
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._ended = 0
@@ -28,11 +26,9 @@ class Silences:
         self.found: list[Silence] = []
 
     def struck(self, fault: str) -> None:
-        """A fault was made."""
         self._faults.append(fault)
 
     def see(self, ended: int) -> None:
-        """So many jobs have ended by now."""
         if ended == self._ended:
             return
         now = self._clock()
@@ -49,7 +45,6 @@ class Silences:
 
 
 def faults_table(counts: Counter[str]) -> str:
-    """How often each fault was made."""
     return "\n".join(
         [f"faults: {counts.total()}", *(f"  {name:<34} {count:>6}" for name, count in sorted(counts.items()))]
     )

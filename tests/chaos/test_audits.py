@@ -26,7 +26,6 @@ SLOW = "%%sleep:0.3%% "  # a fresh answer takes a while, so that its worker can 
 
 
 def asked(number, slow=SLOW):
-    """A question."""
     return f"{slow}How do I reset the password of my account in {number} steps?"
 
 
@@ -37,7 +36,6 @@ def like(number, slow=SLOW):
 
 @pytest.fixture
 def deployment(service_folder, embedded_kafka, redis_server, postgres):
-    """A bridge and workers that audit all that likeness serves."""
     made = over(
         embedded_kafka,
         redis_server,
@@ -63,7 +61,6 @@ def deployment(service_folder, embedded_kafka, redis_server, postgres):
 
 @pytest.fixture
 def ledger(deployment):
-    """Its ledger, for looking on."""
     found = Ledger.at(deployment.watched)
     yield found
     found.close()

@@ -15,7 +15,6 @@ LINES, KILLS = 600, 4
 
 @pytest.fixture
 def deployment(request, service_folder):
-    """Two bridges, and workers, as processes of their own."""
     broker, redis, postgres = services_of(request)
     made = over(broker, redis, postgres, service_folder, "batches")
     prepare(made)

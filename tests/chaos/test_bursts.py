@@ -43,7 +43,6 @@ def deployment(request, service_folder):
 
 
 def burst(deployment: Deployment, count: int) -> list[str]:
-    """So many jobs that ask for the same in a few wordings."""
     return deployment.publish([WORDINGS[number % len(WORDINGS)] for number in range(count)], fresh_key("burst"),
                               cache="semantic")  # fmt: skip
 
@@ -58,18 +57,15 @@ def coalesced(deployment: Deployment, count: int) -> list[str]:
 
 
 def waiting(deployment: Deployment) -> int:
-    """How many jobs wait for another."""
     return int(query(deployment.watched, "SELECT count(*) FROM steps WHERE state = 'parked'")[0][0][0])
 
 
 def made(deployment: Deployment) -> int:
-    """How many answers were made."""
     return int(query(deployment.watched, "SELECT count(*) FROM steps WHERE stage = 'generate'")[0][0][0])
 
 
 @pytest.fixture
 def redis(request):
-    """The server under it."""
     return request.getfixturevalue("redis_server")
 
 

@@ -12,7 +12,6 @@ ROWS = 1_000
 
 @pytest.fixture(params=[PRODUCTION])
 def deployment(request, service_folder):
-    """A bridge and workers as processes of their own."""
     broker, redis, postgres = services_of(request)
     made = over(broker, redis, postgres, service_folder, "evals", lease=15.0)  # no worker is taken for dead here
     made.prepare()

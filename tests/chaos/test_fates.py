@@ -18,7 +18,6 @@ pytestmark = pytest.mark.chaos
 
 @pytest.fixture(scope="module", params=[PRODUCTION])
 def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stack]:
-    """Bridge and workers over real services."""
     yield from stack_of(request, service_folder)
 
 
@@ -36,7 +35,6 @@ def test_duplicates_are_one_job(deployment):
 
 
 def resend(deployment: Deployment, ids: set[str]) -> None:
-    """Publish the records of these jobs again as they are."""
     from kafka import KafkaProducer
 
     topic = f"{deployment.prefix}jobs.generation"
@@ -119,7 +117,6 @@ def test_a_record_that_was_refused_ends_no_job(deployment):
 
 
 def states_of(deployment: Deployment, *job_ids: str) -> set[str]:
-    """The states that these jobs are in."""
     named = ", ".join(f"'{job_id}'" for job_id in job_ids)
     return {row[0] for row in query(deployment.ledger, f"SELECT state FROM jobs WHERE id IN ({named})")[0]}
 

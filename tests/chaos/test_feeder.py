@@ -28,7 +28,6 @@ _PATIENCE = 600.0  # seconds: a bound for hangs
 
 @pytest.fixture
 def deployment(embedded_kafka, redis_server, postgres, service_folder):
-    """Nobody runs what is fed."""
     made = over(embedded_kafka, redis_server, postgres, service_folder, "feeder", roles=_ROLES)
     made.prepare()
     made.extra = dict.fromkeys(FEEDERS, _ALL_AT_ONCE)

@@ -22,7 +22,6 @@ STAGES = ("generate", "moderate", "judge")
 
 @pytest.fixture(params=[PRODUCTION])
 def deployment(request, service_folder):
-    """A bridge and workers as processes of their own."""
     broker, redis, postgres = services_of(request)
     made = over(broker, redis, postgres, service_folder, "floor")
     made.prepare()

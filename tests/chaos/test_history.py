@@ -11,7 +11,6 @@ OUTPUT, MODERATED = "headrace.output.v1", "headrace.moderated.v1"
 
 
 def event(topic: str, kind: str, job: str = "a", *, id: str | None = None, second: int = 0, value: bytes = b"{}", **at):
-    """A record about a job."""
     time = f"2026-01-01T00:00:0{second}.000Z"
     at = {"partition": 0, "offset": 0, **at}
     return Event(topic, at["partition"], at["offset"], id or f"{job}-{kind}", kind, time, job, value)
@@ -45,7 +44,6 @@ GOOD = History(
 
 
 def with_events(*events: Event) -> History:
-    """The good history with more records."""
     return replace(GOOD, events=(*GOOD.events, *events))
 
 

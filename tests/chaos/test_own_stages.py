@@ -41,7 +41,6 @@ pytestmark = pytest.mark.chaos
 
 
 def asks_for(name):
-    """For jobs whose metadata has this name."""
     return lambda job, _event: name in job.metadata
 
 
@@ -56,17 +55,14 @@ def follow(tasks):
 
 
 def again(tasks):
-    """Let the model answer a second time."""
     return [Done(to="generate") if task.ordinal == 0 else Done() for task in tasks]
 
 
 def shout(tasks):
-    """Say it louder, and whom it came behind."""
     return [Done(louder(task.event, task.context.get("behind", ""))) for task in tasks]
 
 
 def louder(output, behind):
-    """An output in capitals."""
     text = f"{output.answer.text.upper()} {behind}".strip()
     return output.model_copy(update={"answer": output.answer.model_copy(update={"text": text})})
 
@@ -77,12 +73,10 @@ def hold(tasks):
 
 
 def tell(units):
-    """Tell an endpoint, which takes it at the second attempt."""
     return [Done() if unit.attempt > 1 else Retry("503") for unit in units]
 
 
 def listeners(event, job):
-    """Two endpoints for each job."""
     return [f"{job.metadata.get('shout', 'plain')}.example", "all.example"] if job else []
 
 
@@ -111,7 +105,6 @@ ROLES = {
 
 @pytest.fixture(params=[PRODUCTION])
 def deployment(request, service_folder):
-    """A deployment whose processes know these stages, too."""
     broker, redis, postgres = services_of(request)
     made = over(
         broker,
@@ -200,7 +193,6 @@ def outputs(history: History):
 
 
 def results(history: History):
-    """The receipts."""
     return [decode_value(row.terminal_type, row.terminal) for row in history.jobs if row.state == "done"]
 
 
@@ -210,7 +202,6 @@ def ways(history: History):
 
 
 def said_behind(history: History, jobs):
-    """What the answers of these jobs say that they waited for."""
     return {receipt.answer.text.rsplit(maxsplit=1)[-1] for receipt in results(history) if receipt.job_id in jobs}
 
 
@@ -223,7 +214,6 @@ def units(deployment):
 
 
 def places(job, shouting):
-    """The endpoints that hear of a job."""
     return ("s.example" if job in shouting else "plain.example", "all.example")
 
 

@@ -52,7 +52,6 @@ class Workload:
         return self._ended
 
     def finish(self) -> None:
-        """Publish what is missing."""
         while len(self.ids) < self.jobs:
             self._publish(_CHUNK)
 

@@ -23,7 +23,6 @@ class Client(NamedTuple):
 
     @property
     def versions(self) -> str:
-        """Return the versions that tests install."""
         return ", ".join(" and ".join(_versions(package)) for package in self.packages)
 
 

@@ -1,5 +1,3 @@
-"""The repository's root, and the compose file as plain data."""
-
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository's root."""
     return Path(__file__).parents[2]
 
 
@@ -26,5 +23,4 @@ def compose(root: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The services by name."""
     return compose["services"]

@@ -1,5 +1,3 @@
-"""The two Dockerfiles: linted, pinned, without root and without secrets."""
-
 import os
 import re
 import shutil
@@ -30,13 +28,11 @@ def instructions(path: Path) -> list[tuple[str, str]]:
 
 
 def arguments(path: Path, keyword: str) -> list[str]:
-    """What the instructions of one keyword say, in order."""
     return [argument for name, argument in instructions(path) if name == keyword]
 
 
 @pytest.fixture(params=DOCKERFILES)
 def dockerfile(request: pytest.FixtureRequest, root: Path) -> Path:
-    """Each Dockerfile in turn."""
     return root / request.param
 
 

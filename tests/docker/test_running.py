@@ -94,7 +94,6 @@ class Deployment:
         self.configure(HEADRACE_VERSION=FIRST)
 
     def configure(self, **settings: str) -> None:
-        """Write `.env`."""
         ports = {f"HEADRACE_{name}_PORT": str(port) for name, port in self.ports.items()}
         lines = {"POSTGRES_PASSWORD": "of this test", **ports, **settings}.items()
         (self.folder / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in lines))
@@ -123,7 +122,6 @@ class Deployment:
         return {each["Service"]: each["ID"] for each in listed if each["State"] == "running"}
 
     def http(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Ask the gateway."""
         url = f"http://127.0.0.1:{self.ports['GATEWAY']}{path}"
         return httpx.request(method, url, headers={"Authorization": f"Bearer {self.key}"}, timeout=120, **options)
 
@@ -138,11 +136,9 @@ class Deployment:
 
     @property
     def kafka(self) -> KafkaSettings:
-        """For clients on this host."""
         return KafkaSettings.at(f"localhost:{self.ports['KAFKA']}")
 
     def publish(self, name: str, count: int) -> list[str]:
-        """Publish so many jobs, and return their ids."""
         with Producer(KafkaSink(self.kafka, max_block=HANG), ProducerSettings(model=MODEL)) as producer:
             return [
                 producer.generate(prompt=f"Name river {n}.", max_tokens=8, idempotency_key=f"{name}-{n}")
@@ -179,7 +175,6 @@ def _free_port() -> int:
 
 
 def docker(*arguments: str) -> str:
-    """Run `docker`; what it prints."""
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout
 
 
@@ -193,7 +188,6 @@ def engine() -> bool:
 
 @pytest.fixture(scope="module")
 def deployment(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """All services, started from nothing."""
     program = need(find_compose(), "Docker Compose: install Debian's docker-compose or Docker's compose plugin")
     need(engine() or None, "a Docker Engine that runs")
     deployment = Deployment(root, tmp_path_factory.mktemp("deployment"), program)

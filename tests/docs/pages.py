@@ -29,7 +29,6 @@ def pages() -> list[str]:
 
 
 def read(page: str) -> str:
-    """Return the text of a page."""
     return (ROOT / page).read_text("utf-8")
 
 

@@ -21,7 +21,6 @@ TARGET = 0.9
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=150, help="mutants to try")
     parser.add_argument("--seed", type=int, default=None, help="which of them; printed when it is not given")
@@ -33,7 +32,6 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run it in a folder that is gone afterwards."""
     options = arguments()
     seed = time.time_ns() % 100_000 if options.seed is None else options.seed
     folder = Path(tempfile.mkdtemp(prefix="headrace-mutation-"))

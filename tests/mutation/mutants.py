@@ -73,7 +73,6 @@ class Mutants:
         return {name: _verdict(codes[name]) for name in names}
 
     def difference(self, name: str) -> str:
-        """What a mutant changes, as a unified diff."""
         return self._call([sys.executable, "-m", "mutmut", "show", name])
 
     def _exit_codes(self) -> dict[str, int | None]:

@@ -20,12 +20,10 @@ class Report:
 
     @property
     def noticed(self) -> int:
-        """How many the tests noticed."""
         return sum(verdict in _NOTICED for verdict in self.verdicts.values())
 
     @property
     def tried(self) -> int:
-        """How many were tried."""
         return sum(verdict != "not tried" for verdict in self.verdicts.values())
 
     @property

@@ -33,19 +33,16 @@ class Change:
     words: str
 
     def source(self) -> str:
-        """The whole file, changed."""
         was = self.path.read_bytes()
         return (was[: self.start] + self.words.encode() + was[self.end :]).decode()
 
     def difference(self) -> str:
-        """What it changes, as a unified diff."""
         texts = (self.path.read_text(encoding="utf-8"), self.source())
         before, after = (text.splitlines(keepends=True) for text in texts)
         return "".join(unified_diff(before, after, self.path.name, self.path.name, n=2))
 
 
 def changes(path: Path) -> list[Change]:
-    """All mutants of the SQL of one module, in their order."""
     return sorted(set(_Module(path).changes()), key=lambda change: (change.start, change.end, change.words))
 
 

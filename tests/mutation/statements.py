@@ -77,7 +77,6 @@ class Statements:
         return verdicts
 
     def difference(self, name: str) -> str:
-        """What a mutant changes, as a unified diff."""
         return self._changes[name].difference()
 
     def __contains__(self, name: object) -> bool:

@@ -1,5 +1,3 @@
-"""What a run of mutants says while it goes on."""
-
 from tests.mutation.mutants import progress
 
 

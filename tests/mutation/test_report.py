@@ -1,5 +1,3 @@
-"""What a run of mutants says."""
-
 import pytest
 from tests.mutation.report import Report, wilson
 

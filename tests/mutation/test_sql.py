@@ -1,5 +1,3 @@
-"""Which mutants are made of a module's SQL."""
-
 from pathlib import Path
 
 import pytest

@@ -74,14 +74,12 @@ _SETTINGS: dict[str, object] = {
 
 
 def mutated() -> list[Path]:
-    """The files of this repository that are mutated."""
     workers = _ROOT / "workers"
     found = (path for pattern in _MUTATED for path in workers.glob(pattern.removeprefix("src/")))
     return sorted(path for path in found if not any(path.match(pattern) for pattern in _NOT_MUTATED))
 
 
 def make_tree(folder: Path) -> None:
-    """Copy what is needed into an empty folder."""
     leave_out = shutil.ignore_patterns("__pycache__")
     for package in _PACKAGES:
         shutil.copytree(_ROOT / package, folder / "src" / Path(package).name, ignore=leave_out)

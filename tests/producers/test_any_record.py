@@ -1,5 +1,3 @@
-"""Records that kafka-python alone would never get past, on both brokers."""
-
 import shutil
 import struct
 import subprocess
@@ -150,7 +148,6 @@ def batch(*values, codec=0, base=0, packed=None):
 
 
 def with_checksum(made):
-    """The batch with the checksum that it should have."""
     checksum = calc_crc32c(memoryview(made)[DefaultRecordBatch.ATTRIBUTES_OFFSET :])
     struct.pack_into(">I", made, DefaultRecordBatch.CRC_OFFSET, checksum)
     return bytes(made)

@@ -1,5 +1,3 @@
-"""How long brokers are asked to keep a fetch that finds nothing."""
-
 from contextlib import closing
 
 import pytest
@@ -16,7 +14,6 @@ from headrace_workers.runtime.bridge.partitions import _consumer
 
 @pytest.fixture
 def embedded(embedded_kafka, fresh_prefix):
-    """Settings of the embedded broker, and its topics."""
     settings = embedded_kafka.settings(fresh_prefix)
     ensure_topics(settings)
     return settings
@@ -24,13 +21,11 @@ def embedded(embedded_kafka, fresh_prefix):
 
 @pytest.fixture
 def place(embedded):
-    """A partition that is empty."""
     return TopicPartition(embedded.topic(Topic.RESULTS), 0)
 
 
 @pytest.fixture
 def consumer(embedded, place):
-    """One that attends to the empty partition."""
     found = KafkaConsumer(**embedded.client_options(), enable_auto_commit=False)
     attend(found, embedded)
     found.assign([place])

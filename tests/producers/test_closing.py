@@ -1,5 +1,3 @@
-"""How a producer ends, and what is told by then."""
-
 import os
 import signal
 import subprocess

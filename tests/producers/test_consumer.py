@@ -1,5 +1,3 @@
-"""Reading the ends of jobs, on both brokers."""
-
 import subprocess
 import sys
 

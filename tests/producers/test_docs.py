@@ -1,5 +1,3 @@
-"""The examples of the pages on publishing jobs run."""
-
 import re
 import uuid
 from pathlib import Path

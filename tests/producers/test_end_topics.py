@@ -1,5 +1,3 @@
-"""The topics on which jobs end, as a reader sees them."""
-
 import pytest
 
 from headrace_producers.admin import ensure_topics

@@ -1,5 +1,3 @@
-"""A backend service must not pay for what it does not use."""
-
 import subprocess
 import sys
 

@@ -1,5 +1,3 @@
-"""The double that users test with."""
-
 from headrace_producers import MemoryProducer
 from headrace_schemas import EvaluationJob, ExactMatch, GenerationJob
 

@@ -17,8 +17,6 @@ _JOB = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 
 
 class Ticket(BaseModel):
-    """A ticket of a shop."""
-
     title: str
     urgency: Literal["low", "high"]
     tags: list[str] = Field(default=[], max_length=3)

@@ -11,22 +11,17 @@ from headrace_schemas import Topic
 
 
 class Hands:
-    """A clock that a test turns."""
-
     time = 0.0
 
     def __call__(self) -> float:
-        """The time."""
         return self.time
 
 
 def pending_of(limit_bytes=10**9, lifetime=60.0, patience=60.0, now=None):
-    """An empty buffer."""
     return PendingRecords(limit_bytes, lifetime, patience, now or Hands())
 
 
 def record(job_id, topic=Topic.GENERATION):
-    """A record of that job."""
     return Record(topic, job_id.encode(), [], b"{}", job_id)
 
 

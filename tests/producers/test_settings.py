@@ -1,5 +1,3 @@
-"""Addresses and secrets from the environment."""
-
 import json
 import os
 

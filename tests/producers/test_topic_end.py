@@ -1,5 +1,3 @@
-"""Beginning at the end of topics, on both brokers."""
-
 from types import SimpleNamespace
 
 import pytest
@@ -29,7 +27,6 @@ def publish(kafka):
 
 @pytest.fixture
 def consumer(kafka):
-    """A fresh consumer."""
     consumer = KafkaConsumer(**kafka.client_options(), enable_auto_commit=False)
     yield consumer
     consumer.close()

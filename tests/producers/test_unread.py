@@ -1,5 +1,3 @@
-"""What a reader keeps for later, and how far a group is."""
-
 from headrace_producers.marks import Marks
 from headrace_producers.unread import Item, Unread
 
@@ -7,7 +5,6 @@ P, Q = ("results", 0), ("results", 1)
 
 
 def item(content, place=P, offset=0, size=10):
-    """One record."""
     return Item(place, offset, size, content)
 
 

@@ -1,5 +1,3 @@
-"""What an error says, in one line."""
-
 import pytest
 from kafka.errors import KafkaConnectionError, KafkaTimeoutError, MessageSizeTooLargeError, UnknownProducerIdError
 

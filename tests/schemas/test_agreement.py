@@ -28,7 +28,6 @@ def is_time(value: str) -> bool:
 
 @cache
 def validator(event_type: str) -> Draft202012Validator:
-    """The published schema of a type of event."""
     schema = build_json_schema(next(each for each in EVENTS if each.name == event_type))
     return Draft202012Validator(schema, validate_formats=True, formats={"date-time": is_time})
 

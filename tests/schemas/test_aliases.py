@@ -1,5 +1,3 @@
-"""Names for models, from where those come from."""
-
 import pytest
 
 from headrace_schemas.aliases import alias_of, embedder_alias

@@ -1,5 +1,3 @@
-"""Which JSON Schemas a criterion may bring."""
-
 from typing import Any
 
 import pytest
@@ -29,7 +27,6 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def deep_to(reference: str, levels: int) -> dict[str, Any]:
-    """A reference, so many levels down."""
     schema: dict[str, Any] = {"$ref": reference}
     for _ in range(levels):
         schema = {"items": schema}

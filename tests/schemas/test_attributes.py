@@ -1,5 +1,3 @@
-"""What a filter lets through, and what is no attribute and no filter."""
-
 import json
 from typing import Any
 

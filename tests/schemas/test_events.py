@@ -1,5 +1,3 @@
-"""What events about a job may say, and what they may not."""
-
 import pytest
 from pydantic import ValidationError
 
@@ -10,13 +8,11 @@ JOB = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 
 
 def answer(text):
-    """What a model wrote."""
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     return Answer(text=text, finish_reason="stop", model="m", quantization="int8", usage=usage)
 
 
 def moderated(action, text):
-    """An output after moderation."""
     return Moderated(job_id=JOB, tenant="a", answer=answer(text), moderation=ModerationVerdict(action=action))
 
 

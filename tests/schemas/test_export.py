@@ -23,7 +23,6 @@ from headrace_schemas.topics import Topic
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What export writes, by file name."""
     written = export(tmp_path_factory.mktemp("export") / "new" / "folder")
     return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in written}
 

@@ -1,5 +1,3 @@
-"""Jobs: their identity, and what they refuse."""
-
 import json
 import uuid
 

@@ -1,5 +1,3 @@
-"""docs/reference/job-fields.md against the schemas."""
-
 import re
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""Why a value is refused, in words for people."""
-
 import json
 from datetime import date, datetime
 from typing import Any

@@ -1,5 +1,3 @@
-"""Points in time on the wire."""
-
 from datetime import UTC, datetime
 
 import pytest

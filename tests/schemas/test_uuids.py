@@ -1,5 +1,3 @@
-"""Ids from names are UUIDv5 as everybody else makes them."""
-
 import uuid
 
 from hypothesis import given

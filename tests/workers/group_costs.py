@@ -57,7 +57,6 @@ class Counts(threading.local):
             self.mine["Python calls" if name.startswith(_OURS) else LIBRARIES] += 1
 
     def of(self, work: Callable[[], object]) -> dict[str, int]:
-        """Return the counts of this work."""
         for each in self.every:
             each.clear()
         gc.collect()
@@ -75,8 +74,6 @@ COUNTS = Counts()
 
 
 class _Redis:
-    """A Redis with lists in memory, which counts its commands."""
-
     lists: defaultdict[str, deque[bytes]] = defaultdict(deque)
 
     def llen(self, key: str) -> int:
@@ -222,7 +219,6 @@ _PROMPT = "Summarise in one sentence: The harbour ferry carried 1,204 passengers
 
 
 def _claims(queue: str) -> list[int]:
-    """Take the claims that were sent to this queue."""
     found = []
     for key, messages in _Redis.lists.items():
         while messages and queue in key:

@@ -12,5 +12,4 @@ from tests.workers.core.ledger.conftest import tables_of
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database with a ledger's tables."""
     yield from tables_of(request, tmp_path)

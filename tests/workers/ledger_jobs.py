@@ -19,7 +19,6 @@ from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 @contextmanager
 def sqlite_ledger(folder: Path) -> Iterator[Ledger]:
-    """A ledger in a file in which nothing has happened."""
     ledger = Ledger.at(sqlite_tables(folder / "ledger.db"))
     yield ledger
     ledger.close()

@@ -101,7 +101,6 @@ def write_sentence_folder(folder: Path, change: Callable[[dict[str, Any]], None]
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Its tokenizer: letters."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordPiece(vocab={t: i for i, t in enumerate(TOKENS)}, unk_token="[UNK]"))

@@ -19,7 +19,6 @@ NAMES = RedisNames("headrace.")
 
 
 def tasks_of(ledger: Ledger, redis_url: str, names: RedisNames = NAMES) -> TaskQueue:
-    """The task queue of a ledger over a Redis."""
     return TaskQueue(redis_client(redis_url), names, ledger.identity)
 
 

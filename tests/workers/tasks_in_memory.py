@@ -10,14 +10,12 @@ class Tasks:
         self.sent, self.asked, self._waiting, self._away = [], 0, waiting, away
 
     def waiting(self, queues):
-        """How many wait."""
         self.asked += 1
         if self._away == "silent":
             raise Unavailable("Redis says nothing")
         return dict.fromkeys(queues, self._waiting)
 
     def send(self, claim, *, ahead=False):
-        """Keep a claim."""
         if self._away:
             raise Unavailable("Redis is away")
         self.sent.append(claim)

@@ -1,5 +1,3 @@
-"""What a process loads before it begins work."""
-
 import json
 import subprocess
 import sys

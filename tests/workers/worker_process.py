@@ -21,12 +21,10 @@ class Worker:
 
     @property
     def log(self) -> str:
-        """What it has written."""
         return self._child.log.read_text()
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
         return self._child.running
 
     def kill(self) -> None:
@@ -35,11 +33,9 @@ class Worker:
         self._child.process.wait()
 
     def terminate(self) -> None:
-        """SIGTERM; returns at once."""
         self._child.process.send_signal(signal.SIGTERM)
 
     def wait(self, seconds: float) -> int:
-        """Its exit code."""
         return self._child.process.wait(seconds)
 
 

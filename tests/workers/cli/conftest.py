@@ -1,5 +1,3 @@
-"""Receipts to show, and a command line that can be called."""
-
 import logging
 import os
 import sys
@@ -35,17 +33,14 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def job_id(number: int) -> str:
-    """A job's id."""
     return f"00000000-0000-5000-8000-{number:012d}"
 
 
 def stage(name: str, *, ran_ms: float = 10.0, group: int = 1, attempt: int = 1) -> StageRecord:
-    """What a stage did."""
     return StageRecord(stage=name, attempt=attempt, waited_ms=5.0, ran_ms=ran_ms, group_size=group)
 
 
 def result(number: int, line: int | None = None, text: str | None = "An answer.", **fields: object) -> Receipt:
-    """The receipt of a job that was answered."""
     finding = Finding(category="email", detector="d", score=1.0, start=0, end=3, action="redact")
     values: dict[str, object] = {
         "job_id": job_id(number), "tenant": "default", "status": "completed", "kind": "generation",
@@ -65,7 +60,6 @@ def result(number: int, line: int | None = None, text: str | None = "An answer."
 
 
 def dead(number: int | None, line: int | None = None, reason: str = "too long") -> Receipt:
-    """The receipt of a job that died."""
     letter = DeadLetter(
         job_id=None if number is None else job_id(number), category=Category.PERMANENT, reason=reason,
         stage="generate", attempts=1, topic="jobs.generation", size=2, original="{}", encoding="utf-8",
@@ -74,7 +68,6 @@ def dead(number: int | None, line: int | None = None, reason: str = "too long") 
 
 
 def cancelled(number: int, line: int | None = None) -> Receipt:
-    """The receipt of a job that was cancelled."""
     return Receipt(JobCancelled(job_id=job_id(number), tenant="default", reason="no need"), line)
 
 
@@ -126,7 +119,6 @@ def call(
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """The ledger that a stopped stack left."""
     (tmp_path / ".headrace").mkdir()
     ledger = Ledger.at(sqlite_tables(tmp_path / ".headrace" / "ledger.db"))
     yield ledger

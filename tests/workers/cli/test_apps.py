@@ -1,5 +1,3 @@
-"""`headrace apps`: versions, labels, tests, and what the commands say."""
-
 import json
 from pathlib import Path
 

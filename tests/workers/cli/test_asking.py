@@ -1,5 +1,3 @@
-"""Files of jobs on the command line."""
-
 import gzip
 from pathlib import Path
 

@@ -40,12 +40,10 @@ def doubtful(semantic: Flow, asks: Callable[..., GenerationJob], monkeypatch: py
 
 
 def labels(flow: Flow) -> list[str]:
-    """The labels, and who gave them."""
     return [f"{each.label} {each.labelled_by}" for each in audits(flow)]
 
 
 def alive(flow: Flow) -> list[str]:
-    """The states of the answers that were audited."""
     ids = [each.entry_id for each in audits(flow)]
     rows = flow.ledger.read(select(ENTRIES.c.state).where(ENTRIES.c.id.in_(ids)).order_by(ENTRIES.c.id))
     return [row.state for row in rows]

@@ -1,5 +1,3 @@
-"""Batches from the command line: submitted once, read while they run."""
-
 import gzip
 import io
 import json
@@ -26,7 +24,6 @@ def running(ledger, tmp_path):
 
 @pytest.fixture
 def submitted(call, monkeypatch):
-    """Submits a file; the batch's id."""
     monkeypatch.setenv("HEADRACE_MODEL", "echo")
     monkeypatch.setenv("HEADRACE_TENANT", "a")
 
@@ -130,7 +127,6 @@ def test_whom_a_batch_tells_is_named_and_shown(submitted, running, call):
 
 
 def registered(ledger):
-    """A receiver of the tenant that submits."""
     wanted = Wanted(tenant="a", url="https://shop.example/hooks", events=())
     return register(ledger.of(Webhooks), Sealer(), Reach(), wanted).endpoint.id
 
@@ -179,7 +175,6 @@ class Growing(type(Path())):
     """A file to which somebody adds a line each time that it is opened."""
 
     def open(self, *arguments, **options):
-        """Add it, and open the file."""
         with Path(self).open("ab") as file:
             file.write(b'{"prompt": "one more"}\n')
         return Path(self).open(*arguments, **options)

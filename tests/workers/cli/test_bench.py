@@ -32,7 +32,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call) -> Path:
 
 @pytest.fixture
 def base(ledger: Ledger, home: Path, call) -> Path:
-    """The same with a knowledge base."""
     docs = home / "docs"
     docs.mkdir()
     (docs / "mill.md").write_text("# Mills\n\nA mill by the river.\n\n## Wheels\n\nThey turn [slowly].\n")
@@ -42,7 +41,6 @@ def base(ledger: Ledger, home: Path, call) -> Path:
 
 
 def write(path: Path, lines: list[dict]) -> None:
-    """As JSON lines."""
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 

@@ -43,7 +43,6 @@ def shared(flow: Flow, asks: Callable[..., GenerationJob]) -> list[str]:  # noqa
 
 
 def entry_of(flow: Flow, job: str) -> int:  # noqa: F811 - no fixture
-    """The answer that this job made."""
     (row,) = flow.ledger.read(select(ENTRIES.c.id).where(ENTRIES.c.job_id == job))
     return int(row.id)
 
@@ -59,7 +58,6 @@ def served_by_likeness(flow: Flow, job: str, first: str, tenant: str = "default"
 
 
 def states(flow: Flow) -> list[str]:  # noqa: F811 - no fixture
-    """The state of each answer."""
     return [row.state for row in flow.ledger.read(select(ENTRIES.c.state).order_by(ENTRIES.c.id))]
 
 

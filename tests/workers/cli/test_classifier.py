@@ -1,5 +1,3 @@
-"""`headrace classifier`, asked from a shell."""
-
 import json
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ pytestmark = pytest.mark.integration  # each trains several heads
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with the hash embedder, which the deployment names."""
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     monkeypatch.setenv("HEADRACE_EMBEDDER", "hash")
     make_hash_embedder(tmp_path)

@@ -24,8 +24,6 @@ from headrace_workers.wiring.command_line import app
 
 
 def commands() -> list[tuple[str, ...]]:
-    """Every command, with its groups."""
-
     def within(group: Any, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         for name, command in group.commands.items():
             yield from within(command, (*names, name)) if hasattr(command, "commands") else [(*names, name)]
@@ -208,7 +206,6 @@ def test_no_models_is_no_failure(call: Call):
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    """The ledger that a stopped stack left, with two dead letters."""
     (tmp_path / ".headrace").mkdir()
     found = Ledger.at(sqlite_tables(tmp_path / ".headrace" / "ledger.db"))
     burials = [

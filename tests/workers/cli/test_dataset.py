@@ -1,5 +1,3 @@
-"""`headrace dataset clean`: what is kept, and why the rest is not."""
-
 import gzip
 import json
 from pathlib import Path
@@ -24,7 +22,6 @@ LINES = [
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Lines of which two are kept."""
     path = tmp_path / "raw.jsonl"
     path.write_text("\n".join(each if isinstance(each, str) else json.dumps(each) for each in LINES) + "\n\n")
     return path

@@ -28,8 +28,6 @@ from headrace_workers.testing import make_tiny_model
 
 @pytest.fixture
 def env(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Names a deployment's addresses."""
-
     def name(kafka: KafkaSettings, redis: str) -> None:
         monkeypatch.setenv("HEADRACE_KAFKA", kafka.address)
         monkeypatch.setenv("HEADRACE_KAFKA_GROUPS", "on" if kafka.groups else "off")
@@ -41,7 +39,6 @@ def env(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def wrong(call: Call) -> dict[str, str | None]:
-    """What the doctor finds, by what it looked at."""
     code, out, _ = call("doctor", "--json")
     found = [json.loads(line) for line in out.splitlines()]
     assert code == (1 if any(not finding["ok"] for finding in found) else 0)

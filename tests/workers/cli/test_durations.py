@@ -1,5 +1,3 @@
-"""Durations and times as people write them."""
-
 from datetime import UTC, datetime, timedelta
 
 import pytest

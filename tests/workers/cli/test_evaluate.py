@@ -21,7 +21,6 @@ CALL = ("evaluate", "run.toml", "-o", "out", "--no-start")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A run of three items."""
     (tmp_path / "run.toml").write_text(RUN.format(more='cluster = "d"'))
     (tmp_path / "items.jsonl").write_text("".join(json.dumps({"q": f"q{n}", "d": "one"}) + "\n" for n in range(3)))
     return tmp_path

@@ -19,14 +19,12 @@ OTHER = "8d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 
 
 def step(state: str = "done", stage: str = "recall", **more: Any) -> Any:
-    """A row of a job's steps."""
     rest = {"ordinal": 0, "reason": None, "waits_for": None, "woken_by": None, "ready_at": 0, "payload": None,
             "event_type": "headrace.job.generation.v1", "context": None, "begun_at": None, "worker": None}  # fmt: skip
     return SimpleNamespace(stage=stage, state=state, **{**rest, **more})
 
 
 def found(*steps: Any, kind: str = "generation", **asks: Any) -> Explained:
-    """What is said of a job with these steps that asked so."""
     asked = GenerationJob.model_validate({"model": "echo", "prompt": "Name a river.", "cache": "semantic", **asks})
     job = SimpleNamespace(id=JOB, kind=kind, payload=encode_value(asked), terminal=None, terminal_type=None)
     view: Any = JobView(job, steps, 0)  # type: ignore[arg-type]

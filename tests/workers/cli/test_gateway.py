@@ -1,5 +1,3 @@
-"""`headrace gateway`, as far as it goes without a deployment."""
-
 import socket
 
 import pytest

@@ -1,5 +1,3 @@
-"""What waits for a person, as the command line tells it."""
-
 import json
 
 import pytest
@@ -31,7 +29,6 @@ def held(ledger: Ledger) -> list[str]:
 
 
 def states(ledger: Ledger) -> dict[str, str]:
-    """The state of each step, by job."""
     return {row.job_id: row.state for row in ledger.read(select(STEPS.c.job_id, STEPS.c.state))}
 
 

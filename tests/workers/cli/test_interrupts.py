@@ -1,5 +1,3 @@
-"""Interrupts that come at a bad moment."""
-
 import signal
 import sys
 import threading

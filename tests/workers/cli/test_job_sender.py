@@ -1,5 +1,3 @@
-"""Sending the jobs of a file, to a broker that may be away."""
-
 from io import BytesIO
 
 import pytest
@@ -14,8 +12,6 @@ from headrace_workers.features.batches.commands.run import ByContent
 
 
 class Flaky(MemoryProducer):
-    """A producer whose flushes fail with these errors first."""
-
     def __init__(self, *errors: Exception) -> None:
         super().__init__()
         self.errors = list(errors)
@@ -27,7 +23,6 @@ class Flaky(MemoryProducer):
 
 @pytest.fixture
 def jobs() -> JobFile:
-    """Two jobs."""
     return JobFile(BytesIO(b'{"prompt":"a"}\n{"prompt":"b"}\n'), "jobs.jsonl", Defaults("tiny"), ByContent())
 
 

@@ -1,5 +1,3 @@
-"""Jobs as JSON lines."""
-
 import json
 import re
 from io import BytesIO
@@ -22,7 +20,6 @@ DEFAULTS = Defaults("tiny", {"tenant": "acme", "lane": "batch"}, {"max_tokens": 
 
 
 def job_file(text: bytes, identify=None) -> JobFile:
-    """A file of jobs in memory."""
     return JobFile(BytesIO(text), "jobs.jsonl", DEFAULTS, identify or ByContent())
 
 

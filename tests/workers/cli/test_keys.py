@@ -1,5 +1,3 @@
-"""`headrace keys`."""
-
 import json
 
 import pytest

@@ -1,5 +1,3 @@
-"""Knowledge bases, as the command line tells them."""
-
 import fcntl
 import json
 import os
@@ -33,7 +31,6 @@ def home(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, call) 
 
 
 def rows(out: str) -> list[dict]:
-    """JSON lines."""
     return [json.loads(line) for line in out.splitlines()]
 
 

@@ -42,7 +42,6 @@ def jobs(ledger: Ledger) -> list[str]:
 
 
 def line(job_id: str, label: bool | None = True, **fields: object) -> str:
-    """A label of a file."""
     said = {"job_id": job_id, "criterion": "right", "label": label, "who": "ann", "when": WHEN, **fields}
     return json.dumps({name: value for name, value in said.items() if value is not None}) + "\n"
 

@@ -1,5 +1,3 @@
-"""Very many small files: each is in once, and none is kept in memory."""
-
 import re
 import subprocess
 import sys

@@ -1,5 +1,3 @@
-"""`headrace models status` and `headrace drill`."""
-
 import json
 import random
 from pathlib import Path
@@ -34,7 +32,6 @@ from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home with two models."""
     folder = tmp_path / ".headrace"
     for alias in ("echo", "other"):
         make_echo_model(folder, alias)

@@ -1,5 +1,3 @@
-"""Which models are here, and which embedder jobs may name."""
-
 import json
 import os
 import subprocess

@@ -1,5 +1,3 @@
-"""`headrace moderation`: asked from a shell, without any service."""
-
 import io
 import json
 import sys
@@ -30,7 +28,6 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
 
 @pytest.fixture
 def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A policy file that is the deployment's."""
     file = tmp_path / "policy.toml"
     (tmp_path / "list.txt").write_text("falcon\n")
     file.write_text('blocklist = "list.txt"\n[tenants.shop.categories]\nblocklist = "allow"\n')

@@ -1,5 +1,3 @@
-"""What Kafka refused, as the command line tells it."""
-
 import io
 import json
 
@@ -75,8 +73,6 @@ def test_who_is_asked_may_say_no(call: Call, ledger: Ledger, untold: tuple[str, 
 
 
 class Terminal(io.StringIO):
-    """Somebody who answers."""
-
     def isatty(self):
         return True
 

@@ -1,5 +1,3 @@
-"""Tables that fit, whatever the terminal."""
-
 from dataclasses import replace
 from io import StringIO
 
@@ -18,7 +16,6 @@ ANSWERED = Answer(text="word " * 50, finish_reason="stop", model="tiny", quantiz
 
 
 def drawn(renderable: object, width: int) -> list[str]:
-    """The lines of a terminal of this width."""
     out = StringIO()
     Console(file=out, width=width, highlight=False, soft_wrap=True).print(renderable)
     return out.getvalue().splitlines()

@@ -1,5 +1,3 @@
-"""The page and its plots: whole by themselves, and every text a text."""
-
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
@@ -24,7 +22,6 @@ HOSTILE = "<script>alert('&')</script>"
 
 
 def svg(figure: str) -> ET.Element:
-    """The drawing in a figure."""
     return ET.fromstring(figure[figure.index("<svg") : figure.index("</svg>") + 6])
 
 

@@ -1,5 +1,3 @@
-"""`headrace providers`."""
-
 import json
 import subprocess
 import sys

@@ -1,5 +1,3 @@
-"""What is known of verdicts, as a page."""
-
 import numpy as np
 from tests.workers.features.quality.test_assessment import of
 from tests.workers.features.quality.test_labelled import NEVER, queue

@@ -1,5 +1,3 @@
-"""`headrace quotas`."""
-
 import json
 
 from tests.workers.cli.conftest import Call

@@ -1,5 +1,3 @@
-"""Whether the processes of a stack are ready."""
-
 import json
 import os
 from pathlib import Path

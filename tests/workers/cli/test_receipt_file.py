@@ -1,5 +1,3 @@
-"""The file of receipts: resumed, repaired, never mistaken."""
-
 import os
 import resource
 from pathlib import Path
@@ -112,7 +110,6 @@ def test_a_file_that_takes_no_more_says_so_and_can_be_gone_on_with(tmp_path: Pat
 
 
 def refusal(number, value=b"{}", **fields):
-    """The receipt of a line that was refused."""
     size = fields.pop("size", len(value))
     event = DeadLetter(
         refers_to=job_id(number), category=Category.EXPIRED, reason="too late", stage="ingest",

@@ -1,5 +1,3 @@
-"""Receipts as lines for programs, and as rows for people."""
-
 import json
 
 import pytest
@@ -138,7 +136,6 @@ def test_texts_cannot_steer_the_terminal(capsys):
 
 
 def grounded(text="The mill [1].", ending="stop", recall=None, **grounding):
-    """The receipt of an answer with this grounding."""
     said = Grounding.model_validate({"knowledge": "mill", "floor": 0.3} | grounding)
     usage = Usage(prompt_tokens=7, completion_tokens=3)
     return result(
@@ -150,7 +147,6 @@ def grounded(text="The mill [1].", ending="stop", recall=None, **grounding):
 
 
 def citation(number, cited, **more):
-    """A passage of a document."""
     known = {"number": number, "document": "mill.md", "start": 0, "stop": 9, "chunk": "k", "relevance": 0.5}
     return Citation.model_validate(known | {"cited": cited} | more)
 

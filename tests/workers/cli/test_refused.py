@@ -1,5 +1,3 @@
-"""A refused record is found by whatever its sender knows of it."""
-
 import json
 from contextlib import nullcontext
 from dataclasses import replace
@@ -80,7 +78,6 @@ def test_an_accepted_job_is_found_by_its_correlation_id(call: Call, ledger: Ledg
 
 
 def accepted(job: GenerationJob, event_id: str = "event-9") -> NewJob:
-    """A job that an event of this id brought."""
     found = accept(record(job, headers=replaced(record(job).headers, "ce_id", event_id.encode())), RULES)
     assert isinstance(found, NewJob)
     return found

@@ -1,5 +1,3 @@
-"""Jobs whose answer was wrong, sent again."""
-
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +14,6 @@ JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 
 
 def row(state: str = "done", **asks: Any) -> Any:
-    """A job as the ledger has it."""
     job = GenerationJob.model_validate({"model": "echo", "prompt": "Name a river.", "cache": "exact", **asks})
     return SimpleNamespace(kind="generation", state=state, payload=encode_value(job), correlationid="order 7")
 

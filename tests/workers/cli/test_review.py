@@ -41,17 +41,14 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
 
 
 def labels(ledger: Ledger) -> list[tuple[str, str, float]]:
-    """Who said what of which criterion or category."""
     return [tuple(row) for row in ledger.read(select(LABELS.c.who, LABELS.c.about, LABELS.c.value))]
 
 
 def state(ledger: Ledger, item_id: str) -> str:
-    """The state of an item."""
     return str(ledger.read(select(REVIEW_ITEMS.c.state).where(REVIEW_ITEMS.c.id == item_id))[0][0])
 
 
 def step(ledger: Ledger, job_id: str) -> str:
-    """The state of a job's step."""
     return str(ledger.read(select(STEPS.c.state).where(STEPS.c.job_id == job_id))[0][0])
 
 

@@ -1,5 +1,3 @@
-"""Commands that make work tell the bridges of it."""
-
 import pytest
 from sqlalchemy import update
 from tests.services.eventually import eventually

@@ -1,5 +1,3 @@
-"""The jobs of a file, carried to their ends as a batch."""
-
 import json
 from io import BytesIO
 
@@ -24,12 +22,10 @@ DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
 
 @pytest.fixture
 def running(ledger, tmp_path):
-    """A bridge's duty, turn by turn."""
     return Running(ledger, tmp_path)
 
 
 def jobs(*prompts, **fields):
-    """Lines of a file."""
     return [{"prompt": prompt, **fields} for prompt in prompts]
 
 
@@ -45,7 +41,6 @@ def call(running, lines, answered=(), store=None):
 
 
 def carried(running, file, make=None):
-    """All that comes of it, by line."""
     found = []
     for _ in range(50):
         found += file.turn()

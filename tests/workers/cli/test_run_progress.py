@@ -1,5 +1,3 @@
-"""How far a run is."""
-
 from tests.workers.cli.conftest import dead, result
 
 from headrace_workers.features.batches.commands import run_report

@@ -1,5 +1,3 @@
-"""What many receipts come to."""
-
 from io import StringIO
 
 from rich.console import Console
@@ -50,7 +48,6 @@ def said(tally: Tally, this_run: Tally | None = None) -> list[str]:
 
 
 def verdict(*values: float) -> JudgeVerdict:
-    """What as many checks of two kinds say."""
     names = ("contains", "length")
     return JudgeVerdict(
         scores=tuple(Score(criterion=name, value=value) for name, value in zip(names, values, strict=False))

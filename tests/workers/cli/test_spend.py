@@ -1,5 +1,3 @@
-"""`headrace budgets` and `headrace cost`."""
-
 import json
 from datetime import UTC, datetime, timedelta
 

@@ -1,5 +1,3 @@
-"""What `headrace status` says about a job, from a real ledger."""
-
 import json
 import os
 from datetime import UTC, datetime
@@ -200,7 +198,6 @@ def settings(tmp_path, monkeypatch):
 
 @pytest.fixture
 def shown(call: Call, settings, monkeypatch, tmp_path):
-    """Runs a command of this deployment."""
     for name, value in (("KAFKA", "localhost:1"), ("REDIS", settings.redis), ("LEDGER", settings.ledger)):
         monkeypatch.setenv(f"HEADRACE_{name}", value)
     monkeypatch.setenv("HEADRACE_HOME", str(settings.home))

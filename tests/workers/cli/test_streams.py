@@ -23,7 +23,6 @@ def home(tmp_path: Path) -> Path:
 
 
 def headrace(home: Path, *arguments: str, stdout: int, stderr: int = subprocess.PIPE, **more: object):
-    """A command as a shell runs it."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
     argv = [sys.executable, "-m", "headrace_workers", *arguments]
     return subprocess.run(argv, cwd=home, env=env, stdout=stdout, stderr=stderr, check=False, **more)

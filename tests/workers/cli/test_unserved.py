@@ -1,5 +1,3 @@
-"""Queues that hold work and that nobody serves: what is said about them."""
-
 import json
 import os
 
@@ -22,7 +20,6 @@ COMMAND = "headrace worker --role generate --model echo"
 
 @pytest.fixture
 def ledger(tmp_path):
-    """The ledger of this folder's home."""
     (tmp_path / ".headrace").mkdir()
     ledger = Ledger.at(sqlite_tables(tmp_path / ".headrace" / "ledger.db"))
     yield ledger

@@ -1,5 +1,3 @@
-"""Waiting for jobs that were sent just now."""
-
 from collections.abc import Iterator, Sequence
 
 import pytest

@@ -1,5 +1,3 @@
-"""`headrace webhooks`."""
-
 import json
 
 import pytest

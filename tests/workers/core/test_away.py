@@ -1,5 +1,3 @@
-"""Which service an error tells of, and what it says."""
-
 import pytest
 import redis
 from kafka.errors import KafkaTimeoutError

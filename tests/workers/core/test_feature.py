@@ -1,5 +1,3 @@
-"""The features of a process, and how they extend each other."""
-
 import subprocess
 import sys
 from collections.abc import Iterator

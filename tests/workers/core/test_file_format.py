@@ -1,5 +1,3 @@
-"""What is no JSON lines as a whole is told as what it is."""
-
 import gzip
 
 import pytest

@@ -1,5 +1,3 @@
-"""What a line of JSON may be."""
-
 import pytest
 
 from headrace_workers.core.json_lines import NoJSON, parsed

@@ -1,5 +1,3 @@
-"""What is written of what libraries say."""
-
 import logging
 
 import pytest
@@ -9,13 +7,11 @@ from headrace_workers.core.log import Seldom
 
 @pytest.fixture
 def minutes():
-    """A filter, and the clock that it goes by, in minutes."""
     now = [0.0]
     return Seldom(60.0, lambda: now[0] * 60), now
 
 
 def line(name, text="no broker", level=logging.ERROR):
-    """What a logger says."""
     return logging.LogRecord(name, level, __file__, 1, text + " %s", ("%",), None)
 
 

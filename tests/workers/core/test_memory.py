@@ -20,7 +20,6 @@ class Knot:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """The collector of the test's own process goes on as it did."""
     threshold = gc.get_threshold()
     yield
     gc.unfreeze()

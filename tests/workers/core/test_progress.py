@@ -1,5 +1,3 @@
-"""What is told of loops, and of what they wait for."""
-
 import logging
 import os
 import threading
@@ -12,8 +10,6 @@ REDIS = Awaited("Redis", "no answer")
 
 
 class Time:
-    """A clock that the test moves."""
-
     now = 100.0
 
     def __call__(self):
@@ -22,19 +18,16 @@ class Time:
 
 @pytest.fixture
 def time():
-    """The clock of waits."""
     return Time()
 
 
 @pytest.fixture
 def progress(time):
-    """A process with no loops yet."""
     return Progress(time)
 
 
 @pytest.fixture
 def told(caplog):
-    """What was logged so far."""
     caplog.set_level(logging.DEBUG)
     return lambda: [record.getMessage() for record in caplog.records]
 

@@ -1,5 +1,3 @@
-"""Texts with places for fields, and templates with logic."""
-
 import pytest
 
 from headrace_workers.core.templates import (

@@ -1,5 +1,3 @@
-"""The text in files, compressed or not, and its lines."""
-
 import gzip
 import io
 import lzma
@@ -79,13 +77,11 @@ def test_another_format_is_text_that_nobody_understands():
 
 
 def packed(kind, part, times):
-    """So many times the same, compressed."""
     packer = zstandard.ZstdCompressor().compressobj() if kind == "zstd" else bounds.zlib.compressobj(wbits=31)
     return b"".join(packer.compress(part) for _ in range(times)) + packer.flush()
 
 
 def read(data):
-    """Its lines, one by one."""
     deque(iter(text_of(io.BytesIO(data)).readline, b""), maxlen=0)
 
 

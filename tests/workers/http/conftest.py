@@ -97,7 +97,6 @@ def settings_of(deployment: Deployment) -> Settings:
 
 @pytest.fixture(scope="session")
 def gateway(deployment: Deployment) -> Iterator[Gateway]:
-    """A gateway of the whole deployment."""
     with served(settings_of(deployment)) as found:
         yield found
 

@@ -42,7 +42,6 @@ class PrefixProxy:
 
 @contextmanager
 def prefix_proxy(prefix: str) -> Iterator[PrefixProxy]:
-    """Serve a proxy on a thread."""
     proxy = PrefixProxy(prefix)
     thread = threading.Thread(target=proxy.server.serve_forever)
     thread.start()

@@ -20,7 +20,6 @@ class Held:
         self._lock = threading.Lock()
 
     def __call__(self) -> str:
-        """Wait, and return a word."""
         with self._lock:
             self._running += 1
             self.most = max(self.most, self._running)
@@ -30,7 +29,6 @@ class Held:
         return "checked"
 
     async def is_run_by(self, count: int) -> None:
-        """Wait until so many calls run."""
         async with asyncio.timeout(30):
             while self._running < count:
                 await asyncio.sleep(0.01)

@@ -46,7 +46,6 @@ def _fields(asked: str) -> dict[str, object]:
 def told(
     gateway: Gateway, deployment: Deployment, python_clients: PythonClients, node: Node
 ) -> Iterator[dict[str, Any]]:
-    """What each loop came to."""
     with providing(agent) as provider:
         catalogue(deployment.folder, "openai", provider.url, alias="scripted")
         deployment.start("remote")

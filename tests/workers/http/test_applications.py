@@ -30,7 +30,6 @@ def asking(gateway: Gateway) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def desk(gateway: Gateway) -> Iterator[httpx.Client]:
-    """A plain client of that tenant."""
     with gateway.client(gateway.key(TENANT)) as found:
         yield found
 

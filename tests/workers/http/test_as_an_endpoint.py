@@ -1,5 +1,3 @@
-"""A gateway of headrace as the endpoint of another deployment's models."""
-
 from pathlib import Path
 
 import pytest

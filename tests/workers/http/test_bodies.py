@@ -15,7 +15,6 @@ FEW = b'{"input_file_id": "file-1", "endpoint": "/v1/jobs", "completion_window":
 
 
 def told(answer: httpx.Response) -> str:
-    """What OpenAI's clients are told."""
     assert answer.json()["error"]["type"] == "invalid_request_error"
     return str(answer.json()["error"]["message"])
 

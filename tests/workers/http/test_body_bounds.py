@@ -1,5 +1,3 @@
-"""Bodies: their bounds in bytes and in time."""
-
 import pytest
 
 from headrace_workers.http import bodies

@@ -1,5 +1,3 @@
-"""Who may come in: keys, their scopes, and the door without keys."""
-
 import httpx
 import pytest
 from tests.workers.changed_settings import changed

@@ -1,5 +1,3 @@
-"""Completions of prompts, asked for by OpenAI's own client."""
-
 import openai
 import pytest
 from tests.workers.http.openai_client import openai_of

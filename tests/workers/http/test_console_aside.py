@@ -21,7 +21,6 @@ from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_WRIT
 
 
 def planned(client: httpx.Client, act: str, **conditions: str) -> str:
-    """The path of a new plan."""
     told = client.post("aside/plan", data={"act": act, **conditions})
     assert told.status_code == 303, told.text
     return str(told.headers["location"]).removeprefix("../")

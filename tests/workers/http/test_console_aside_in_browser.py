@@ -27,14 +27,12 @@ pytestmark = pytest.mark.slow
 
 
 def begin(page: Page, gateway: Gateway, kind: str = "Held steps") -> None:
-    """Sign in and go to a list."""
     sign_in(page, gateway.key())
     page.get_by_role("link", name="Set aside").click()
     page.get_by_role("link", name=kind).click()
 
 
 def preview(page: Page, act: str, stage: str) -> None:
-    """Set a filter by the stage, and ask for a plan."""
     page.get_by_label("Stage").fill(stage)
     page.get_by_role("button", name="Show").click()
     page.get_by_role("button", name=f"{act} …").click()

@@ -57,7 +57,6 @@ def own_postgres(service_folder: Path, tmp_path: Path) -> Iterator[PostgresServe
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that a test may stop."""
     (tmp_path / "redis").mkdir()
     server = need(find_redis(tmp_path / "redis"), "Redis is needed")
     server.start()
@@ -66,7 +65,6 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def statuses(client: httpx.Client) -> set[int]:
-    """How the pages answer."""
     return {client.get(page).status_code for page in PAGES}
 
 
@@ -191,7 +189,6 @@ ROUNDS = 3
 
 
 def cookie_of(client: httpx.Client) -> str:
-    """The header that holds a browser's session."""
     return "; ".join(f"{name}={value}" for name, value in client.cookies.items())
 
 

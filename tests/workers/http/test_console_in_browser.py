@@ -66,7 +66,6 @@ PAYLOADS: Final = (
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Chromium, without a window."""
     reason = "playwright is not installed: `pip install playwright`"
     sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -96,7 +95,6 @@ def opened(chromium: Browser, gateway: Gateway | str, place: str = "", **options
 
 
 def sign_in(page: Page, key: str, name: str = "Ada") -> None:
-    """Sign in by the form."""
     page.get_by_label("Your name").fill(name)
     page.get_by_label("API key").fill(key)
     page.get_by_role("button", name="Sign in").click()
@@ -134,7 +132,6 @@ def receipt(job_id: str, text: str, **fields: Any) -> Result:
 
 
 def taken(gateway: Gateway, job_id: str) -> None:
-    """Wait until the ledger has a job."""
     eventually(lambda: gateway.services.ledger.job(job_id))
 
 

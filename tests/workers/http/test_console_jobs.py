@@ -26,7 +26,6 @@ from headrace_workers.features.console.job_lists import JobLists
 
 
 def links(page: str) -> list[str]:
-    """The jobs that a page leads to, in order."""
     return re.findall(r'<a href="([0-9a-f-]{36})/"', page)
 
 

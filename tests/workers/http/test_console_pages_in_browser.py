@@ -1,5 +1,3 @@
-"""The console's pages *Now* and *Jobs* in Chromium."""
-
 import pytest
 from tests.workers.http.served import Gateway
 from tests.workers.http.test_console_in_browser import Browser, chromium, opened, sign_in

@@ -37,7 +37,6 @@ def reviewer(gateway: Gateway, name: str = "Ada", *scopes: str, key: str | None 
 
 
 def shown(client: httpx.Client) -> tuple[str, str]:
-    """The person's next item, and the page that shows it."""
     page = client.get("review/")
     assert page.status_code == 200, page.text
     found = re.search(r"review/([0-9a-f-]{36})/skip", page.text)
@@ -45,24 +44,20 @@ def shown(client: httpx.Client) -> tuple[str, str]:
 
 
 def fields(page: str, action: str) -> dict[str, str]:
-    """The hidden fields of the form that says this action."""
     form = next(each for each in page.split("<form ") if f'name="action" value="{action}"' in each)
     return {name: unescape(value) for name, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)}
 
 
 def send(client: httpx.Client, item_id: str, page: str, action: str, given: Mapping[str, str] = {}) -> httpx.Response:
-    """Send a form of a page."""
     return client.post(f"review/{item_id}/decision", data={**fields(page, action), **given})
 
 
 def state_of(gateway: Gateway, job_id: str) -> str:
-    """The state of a job's step."""
     ((state,),) = gateway.services.ledger.read(select(STEPS.c.state).where(STEPS.c.job_id == job_id))
     return str(state)
 
 
 def decisions(gateway: Gateway) -> list[tuple[str, str, int]]:
-    """All decisions, in their order."""
     columns = (REVIEW_DECISIONS.c[name] for name in ("who", "action", "revision"))
     query = select(*columns).order_by(REVIEW_DECISIONS.c.number)
     return [tuple(row) for row in gateway.services.ledger.read(query)]

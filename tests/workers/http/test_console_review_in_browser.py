@@ -14,14 +14,12 @@ pytestmark = pytest.mark.slow
 
 
 def begin(page: Page, gateway: Gateway, key: str, name: str = "Ada") -> None:
-    """Sign in and go to the queue."""
     sign_in(page, key, name)
     page.get_by_role("link", name="Review").click()
     page.get_by_role("heading", name="Review", exact=True).wait_for()
 
 
 def press(page: Page, *keys: str) -> None:
-    """Press keys, and wait for the page that answers the last."""
     for key in keys[:-1]:
         page.keyboard.press(key)
     with page.expect_navigation():

@@ -1,5 +1,3 @@
-"""Backpressure."""
-
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,5 +1,3 @@
-"""Decisions, asked for by OpenAI's own client, over HTTP and in batches."""
-
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -1,5 +1,3 @@
-"""Embeddings, asked for by OpenAI's own client."""
-
 import base64
 import struct
 

@@ -1,5 +1,3 @@
-"""Around every request: bounds, ids, the log."""
-
 import logging
 import socket
 import threading

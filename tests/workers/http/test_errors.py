@@ -1,5 +1,3 @@
-"""Refusals in the shape of the path's family."""
-
 import httpx
 import pytest
 

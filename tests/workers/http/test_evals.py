@@ -37,29 +37,24 @@ OVER = ("completed", "failed", "canceled")
 
 @pytest.fixture(scope="module")
 def ai(gateway: Gateway):
-    """OpenAI's client."""
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key(), max_retries=0) as client:
         yield client
 
 
 def rows(*answers: str, ask: str = "say {n}") -> list[dict[str, Any]]:
-    """Rows whose question the echo answers with itself."""
     return [{"item": {"q": ask.format(n=n), "answer": answer}} for n, answer in enumerate(answers)]
 
 
 def asks(source: dict[str, Any], kind: str = "completions") -> dict[str, Any]:
-    """A data source that asks the echo."""
     return {"type": kind, "model": "echo", "source": source, "input_messages": TEMPLATE,
             "sampling_params": {"max_completion_tokens": 20}}  # fmt: skip
 
 
 def inline(content: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows that come with the request."""
     return {"type": "file_content", "content": content}
 
 
 def over(ai: openai.OpenAI, run: Any) -> Any:
-    """The run, when it is over."""
     return eventually(lambda: (r := ai.evals.runs.retrieve(run.id, eval_id=run.eval_id)).status in OVER and r)
 
 

@@ -1,5 +1,3 @@
-"""A job's way as server-sent events."""
-
 import json
 import threading
 

@@ -1,5 +1,3 @@
-"""What a stream of events tells, and how it goes on."""
-
 from types import SimpleNamespace
 
 from headrace_workers.core.ledger.job_status import Standing
@@ -19,7 +17,6 @@ def standing(*steps, state="active"):
 
 
 def ids(facts):
-    """Of these facts."""
     return [fact.id for fact in facts]
 
 

@@ -1,5 +1,3 @@
-"""Routes that requests are led to at once."""
-
 import asyncio
 from types import SimpleNamespace
 from typing import Annotated
@@ -27,13 +25,11 @@ async def show(
     trace: Annotated[str | None, Header()] = None,
     key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
 ) -> Response:
-    """What it was handed."""
     return Response(f"{thing} {caller} {services} {wait} {trace} {key}")
 
 
 @router.post("/things")
 async def add(request: Request, caller: str, services: str) -> Response:
-    """How long its body is."""
     return Response(f"{len(await request.body())} bytes")
 
 
@@ -65,8 +61,6 @@ def client(monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
 
 
 def ask(client: httpx.AsyncClient, method: str, path: str, **options) -> tuple[int, str]:
-    """Status and text of an answer."""
-
     async def asked():
         async with client:
             return await client.request(method, path, **options)

@@ -143,7 +143,6 @@ QUICK = [each for each in RESOURCES if each[1] not in ("/v1/chat/completions", "
 
 
 def asked(client: httpx.Client, route: tuple[str, str]) -> httpx.Response:
-    """One request of a group of routes."""
     method, path = route
     inside = {"query": "x"} if path.endswith("search") else {"file_ids": ["file-1"]}
     if path.endswith("vs_1/files"):
@@ -297,7 +296,6 @@ def test_a_kafka_that_died_is_told_of_and_used_again(settings: Settings, tmp_pat
 
 @contextmanager
 def closing_server(server: KafkaServer) -> Iterator[KafkaServer]:
-    """It runs meanwhile."""
     server.start()
     try:
         yield server

@@ -1,5 +1,3 @@
-"""The figures of a gateway."""
-
 import re
 
 from sqlalchemy import update
@@ -18,7 +16,6 @@ JOB = {"model": "echo", "prompt": "the secret of the mill"}
 
 
 def figure(text: str, line: str) -> float:
-    """One line's figure."""
     found = re.search(rf"^{re.escape(line)} (\S+)$", text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 

@@ -1,5 +1,3 @@
-"""Files, uploads and batches by the unmodified `openai` client."""
-
 import gzip
 import hashlib
 import io
@@ -23,7 +21,6 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def ai(gateway):
-    """OpenAI's client."""
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key(), max_retries=0) as client:
         yield client
 
@@ -37,7 +34,6 @@ def stranger(gateway):
 
 
 def requests(count, model="echo", **body):
-    """A file of requests to a model."""
     lines = [
         {"custom_id": f"k{number}", "method": "POST", "url": CHAT,
          "body": {"model": model, "messages": [{"role": "user", "content": f"say {number}"}], **body}}
@@ -47,12 +43,10 @@ def requests(count, model="echo", **body):
 
 
 def send(ai, data, name="jobs.jsonl", **options):
-    """A stored file."""
     return ai.files.create(file=(name, data), purpose="batch", **options)
 
 
 def done(ai, batch_id):
-    """The batch, when it is over."""
     return eventually(lambda: (b := ai.batches.retrieve(batch_id)).status in ("completed", "failed", "expired") and b)
 
 

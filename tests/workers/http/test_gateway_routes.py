@@ -1,5 +1,3 @@
-"""The gateway's own routes."""
-
 import base64
 import hashlib
 import os
@@ -178,8 +176,6 @@ def page(gateway: Gateway) -> httpx.Response:
 
 
 class Seen(HTMLParser):
-    """The attributes of a page that name something, and its tags."""
-
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: set[str] = set()

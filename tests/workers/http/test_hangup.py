@@ -1,5 +1,3 @@
-"""Work that goes on while a client is there."""
-
 import asyncio
 import contextlib
 
@@ -15,7 +13,6 @@ class Client:
         self.hangs_up = asyncio.Event()
 
     async def receive(self):
-        """What uvicorn tells."""
         await self.hangs_up.wait()
         return {"type": "http.disconnect"}
 

@@ -1,5 +1,3 @@
-"""Held jobs over HTTP: who sees them, and who decides."""
-
 import pytest
 from sqlalchemy import select, update
 from tests.workers.http.served import Gateway
@@ -27,7 +25,6 @@ def held(alone: Gateway) -> list[str]:
 
 
 def states(gateway: Gateway) -> dict[str, str]:
-    """The state of each step, by job."""
     return {row.job_id: row.state for row in gateway.services.ledger.read(select(STEPS.c.job_id, STEPS.c.state))}
 
 

@@ -1,5 +1,3 @@
-"""The same gateway, asked by OpenAI's own client in JavaScript."""
-
 import json
 import time
 

@@ -1,5 +1,3 @@
-"""From JSON to jobs."""
-
 import pytest
 
 from headrace_schemas import EvaluationJob, GenerationJob

@@ -1,5 +1,3 @@
-"""Jobs over HTTP: sent, looked at, waited for, cancelled."""
-
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +18,6 @@ JOB = {"model": "echo", "prompt": "Name three rivers."}
 
 
 def send(client: httpx.Client, body: object = JOB, **headers: str) -> httpx.Response:
-    """Post a job or some."""
     return client.post("/v1/jobs", json=body, headers=headers)
 
 

@@ -1,5 +1,3 @@
-"""Labels over HTTP."""
-
 import re
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ def jobs(alone: Gateway) -> list[str]:
 
 
 def label(job_id: str, **fields: object) -> dict[str, object]:
-    """A label."""
     return {"job_id": job_id, "criterion": "right", "label": True, "who": "ann", "when": WHEN, **fields}
 
 

@@ -22,7 +22,6 @@ MOST = 256  # MiB that a gateway may have in memory: a part is 64, and it has se
 
 @pytest.fixture
 def second(settings: Settings):
-    """Another gateway of the deployment, in this process."""
     with served(settings) as found:
         yield found
 
@@ -97,6 +96,5 @@ def test_files_that_claim_to_be_very_large_cost_little(settings: Settings, secon
 
 
 def _peak(pid: int) -> float:
-    """The most memory that a process has had, in MiB."""
     (found,) = re.findall(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return int(found) / 1024

@@ -1,5 +1,3 @@
-"""How often a tenant may ask: over a real Redis, and without one."""
-
 import asyncio
 import time
 
@@ -20,8 +18,6 @@ def client(url: str) -> Redis:
 
 
 class Clock:
-    """Stands still, until it is set."""
-
     def __init__(self):
         self.now = 100.0
 
@@ -40,7 +36,6 @@ async def taken(rates, tenant, want, most=1_000):
 
 
 def run(work):
-    """Run this with rates."""
     return asyncio.run(work)
 
 

@@ -1,5 +1,3 @@
-"""The models that there are, asked for by OpenAI's own client."""
-
 from dataclasses import replace
 from shutil import rmtree
 

@@ -1,5 +1,3 @@
-"""Moderations, asked for by OpenAI's own client."""
-
 from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
 

@@ -29,19 +29,16 @@ FILE_SEARCH = {"type": "file_search"}
 
 
 def an_uploaded_part(client: httpx.Client) -> str:
-    """A part of an upload of the client's tenant."""
     announced = {"bytes": 1, "filename": "x", "mime_type": "text/plain", "purpose": "user_data"}
     upload = client.post("/v1/uploads", json=announced).json()["id"]
     return str(client.post(f"/v1/uploads/{upload}/parts", files={"data": ("x", b"x")}).json()["id"])
 
 
 def in_a_batch(name: str) -> dict[str, Any]:
-    """A batch of this file."""
     return {"input_file_id": name, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
 
 def to_learn(name: str) -> dict[str, Any]:
-    """A run that learns from this file."""
     return {"model": "echo", "training_file": name}
 
 
@@ -161,12 +158,10 @@ Body = Callable[[str], dict[str, Any]]
 
 
 def by_callback(rest: dict[str, Any]) -> Body:
-    """A request of OpenAI's whose end an endpoint is told of."""
     return lambda name: {**rest, "headrace": {"callback": {"endpoint": name}}}
 
 
 def on_base(rest: dict[str, Any]) -> Body:
-    """A request of OpenAI's that rests on a knowledge base."""
     return lambda name: {**rest, "headrace": {"knowledge": name}}
 
 

@@ -33,12 +33,10 @@ NO_ENDPOINT = f"we_{'2' * 24}"
 
 
 def generation(**fields: object) -> tuple[str, dict[str, object]]:
-    """A generation job with these fields."""
     return "generation", {"model": "echo", "prompt": "hello", **fields}
 
 
 def judged(criterion: dict[str, object]) -> tuple[str, dict[str, object]]:
-    """A job whose answer is judged by this."""
     return generation(criteria=[criterion])
 
 

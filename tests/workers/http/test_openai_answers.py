@@ -26,7 +26,6 @@ def impatient(settings):
 
 
 def sent(gateway: Gateway) -> list[str]:
-    """The jobs that were let in."""
     return [row.job_id for row in gateway.services.ledger.read(select(ACCEPTED.c.job_id))]
 
 

@@ -1,5 +1,3 @@
-"""The description of the API: complete, and its examples work."""
-
 import re
 from collections.abc import Iterator
 
@@ -20,7 +18,6 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 
 def operations(document: dict) -> "list[tuple[str, str, dict]]":
-    """Method, path and operation."""
     return [(m, path, each[m]) for path, each in document["paths"].items() for m in METHODS if m in each]
 
 
@@ -42,7 +39,6 @@ def quick(gateway: Gateway) -> Iterator[Gateway]:
 
 @pytest.fixture
 def document(quick: Gateway) -> dict:
-    """As it is served, to whoever asks."""
     return dict(httpx.get(f"{quick.url}/openapi.json", timeout=60).json())
 
 

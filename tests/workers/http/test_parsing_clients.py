@@ -42,8 +42,6 @@ def asked_once(gateway: Gateway, questions: int) -> Iterator[None]:
 
 
 class Ticket(BaseModel):
-    """A ticket of a mill's workshop."""
-
     title: str
     urgency: int
 

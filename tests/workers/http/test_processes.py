@@ -1,5 +1,3 @@
-"""Gateways as processes of their own, killed and stopped."""
-
 import os
 import signal
 import threading
@@ -57,7 +55,6 @@ def process(settings: Settings, folder: Path, *options: str) -> Iterator[tuple[C
 
 @pytest.fixture
 def second(settings: Settings) -> Iterator[Gateway]:
-    """Another gateway of the deployment, in this process."""
     with served(settings) as found:
         yield found
 

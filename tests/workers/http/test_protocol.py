@@ -1,5 +1,3 @@
-"""Connections on which a request does not come."""
-
 import json
 import selectors
 import socket
@@ -18,7 +16,6 @@ HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
 
 
 def connect(gateway: Gateway) -> socket.socket:
-    """A connection on which nothing was said yet."""
     host, _, port = gateway.url.removeprefix("http://").partition(":")
     return socket.create_connection((host, int(port)), timeout=60)
 

@@ -1,5 +1,3 @@
-"""The data boundary at the door."""
-
 from tests.workers.http.served import Gateway
 
 from headrace_workers.features.providers.store import AllowedProviders

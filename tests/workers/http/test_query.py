@@ -1,5 +1,3 @@
-"""What the URL says that nobody would look at is refused by name."""
-
 import httpx
 import pytest
 from tests.workers.http.served import Gateway, described

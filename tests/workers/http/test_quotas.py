@@ -1,5 +1,3 @@
-"""Quotas in tokens, at the door."""
-
 from datetime import UTC, datetime, timedelta
 
 import pytest

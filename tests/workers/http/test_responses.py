@@ -1,5 +1,3 @@
-"""Responses, asked for by OpenAI's own client."""
-
 from uuid import uuid4
 
 import openai

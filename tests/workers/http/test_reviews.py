@@ -1,5 +1,3 @@
-"""The review queue over HTTP: what people are given, and who may decide."""
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +22,6 @@ GOOD = {"labels": [{"criterion": "good", "value": 1}]}
 
 
 def key_of(gateway: Gateway, who: str = "ann", *scopes: Scope, tenant: str = "a") -> str:
-    """A key of a person, with these scopes or all."""
     token, row = new_key(tenant, who, tuple(sorted(scopes or all_scopes())))
     gateway.services.ledger.of(ApiKeys).add(row)
     return token.text
@@ -32,13 +29,11 @@ def key_of(gateway: Gateway, who: str = "ann", *scopes: Scope, tenant: str = "a"
 
 @contextmanager
 def signed_in(gateway: Gateway, who: str = "ann", *scopes: Scope, tenant: str = "a") -> Iterator[httpx.Client]:
-    """A client with a key of a person."""
     with gateway.client(key_of(gateway, who, *scopes, tenant=tenant)) as client:
         yield client
 
 
 def given(client: httpx.Client, **asked: object) -> dict:
-    """The person's next item."""
     told = client.post("/v1/reviews/next", json=asked)
     assert told.status_code == 200, told.text
     return told.json()["item"]

@@ -1,5 +1,3 @@
-"""What keys may do."""
-
 import pytest
 
 from headrace_schemas.errors import ConfigurationError

@@ -1,5 +1,3 @@
-"""How the gateway's connections are made."""
-
 import asyncio
 import resource
 import socket

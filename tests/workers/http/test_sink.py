@@ -50,19 +50,16 @@ class Broker:
         self.silent = None  # what is raised by whatever is asked, while it is
 
     def look(self):
-        """Which topics are missing."""
         self.at_look()
         if self.silent:
             raise self.silent
         return self.missing
 
     def connect(self, told):
-        """What the sink is given."""
         self.told = told
         return self
 
     def send(self, record):
-        """Take one."""
         self.taken.append(record.job_id)
         if self.silent:
             raise self.silent
@@ -71,13 +68,11 @@ class Broker:
         """Nothing is left to do."""
 
     def confirm(self, *job_ids, error=None):
-        """The broker has these, or refuses them."""
         for job_id in job_ids:
             self.told(job_id, error)
 
 
 def record(job_id):
-    """A record of a job."""
     return Record(Topic.GENERATION, job_id.encode(), [], b"{}", job_id)
 
 
@@ -99,7 +94,6 @@ def sending(work: Callable[[Sink, Broker], Awaitable[object]], timeouts: Timeout
 
 
 async def until(condition):
-    """Wait for what comes about in another task."""
     while not condition():
         await asyncio.sleep(0.001)
 
@@ -253,7 +247,6 @@ def over(tmp_path, redis_server: RedisServer):
 
 
 def remove(kafka: KafkaSettings, topic: Topic) -> None:
-    """The topic is not there any more."""
     admin = KafkaAdminClient(**kafka.client_options())
     admin.delete_topics([kafka.topic(topic)])
     eventually(lambda: kafka.topic(topic) not in admin.list_topics())
@@ -266,7 +259,6 @@ def is_taken(client: httpx.Client, job: dict[str, str]) -> None:
 
 
 def refused(told: httpx.Response) -> str:
-    """What a refusal by a Kafka that answers says."""
     assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:kafka_refuses"), told.text
     return str(told.json()["detail"])
 

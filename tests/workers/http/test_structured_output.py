@@ -33,13 +33,11 @@ def client(gateway: Gateway) -> Iterator[httpx.Client]:
 
 
 def chat(schema: Any, text: str = "Go.") -> dict[str, Any]:
-    """A chat completion that asks for a schema."""
     output = {"type": "json_schema", "json_schema": {"name": "ticket", "schema": schema}}
     return {"model": IDLE, "messages": [{"role": "user", "content": text}], "response_format": output}
 
 
 def response(schema: Any) -> dict[str, Any]:
-    """A response that asks for a schema."""
     output = {"type": "json_schema", "name": "ticket", "schema": schema}
     return {"model": IDLE, "input": "Go.", "text": {"format": output}}
 
@@ -53,7 +51,6 @@ def tools(schema: Any) -> dict[str, Any]:
 
 
 def job(schema: Any) -> dict[str, Any]:
-    """A job that asks for a schema."""
     return {"model": IDLE, "prompt": "Go.", "output": {"type": "json_schema", "json_schema": schema}}
 
 
@@ -214,7 +211,6 @@ def test_a_job_says_its_format(client: httpx.Client):
 
 
 def line(custom_id: str, body: dict[str, Any]) -> str:
-    """A line of a batch of chat completions."""
     return json.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body})
 
 

@@ -1,5 +1,3 @@
-"""A tenant sees its own alone: every route is walked with another's key."""
-
 import httpx
 from sqlalchemy import update
 from tests.services.eventually import eventually
@@ -16,7 +14,6 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 
 def a_job(client: httpx.Client) -> str:
-    """A job of the client's tenant."""
     return str(client.post("/v1/jobs", json=JOB).json()["id"])
 
 
@@ -35,31 +32,26 @@ def a_response(client: httpx.Client) -> str:
 
 
 def a_file(client: httpx.Client, purpose: str = "batch") -> str:
-    """A file of the client's tenant."""
     sent = client.post("/v1/files", files={"file": ("x.jsonl", b'{"prompt":"x"}')}, data={"purpose": purpose})
     return str(sent.json()["id"])
 
 
 def an_upload(client: httpx.Client) -> str:
-    """An upload of the client's tenant."""
     announced = {"bytes": 3, "filename": "x", "mime_type": "text/plain", "purpose": "batch"}
     return str(client.post("/v1/uploads", json=announced).json()["id"])
 
 
 def a_batch(client: httpx.Client) -> str:
-    """A batch of the client's tenant."""
     wanted = {"input_file_id": a_file(client), "endpoint": "/v1/jobs", "completion_window": "24h"}
     return str(client.post("/v1/batches", json=wanted).json()["id"])
 
 
 def a_run(client: httpx.Client) -> str:
-    """A fine-tuning job of the client's tenant."""
     asked = {"model": "echo", "training_file": a_file(client, "fine-tune")}
     return str(client.post("/v1/fine_tuning/jobs", json=asked).json()["id"])
 
 
 def a_store(client: httpx.Client) -> str:
-    """A vector store of the client's tenant."""
     return str(client.post("/v1/vector_stores", json={}).json()["id"])
 
 
@@ -67,7 +59,6 @@ CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference"
 
 
 def an_eval(client: httpx.Client) -> str:
-    """An eval of the client's tenant."""
     asked = {"data_source_config": {"type": "custom", "item_schema": {}}, "testing_criteria": [CHECK]}
     return str(client.post("/v1/evals", json=asked).json()["id"])
 
@@ -86,7 +77,6 @@ def a_held_job(client: httpx.Client, ledger: Ledger) -> str:
 
 
 def an_item(client: httpx.Client, ledger: Ledger) -> str:
-    """A review item of the client's tenant."""
     return ended(ledger, GenerationJob(model="m", prompt="x", tenant="default"))[1]
 
 

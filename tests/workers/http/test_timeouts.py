@@ -1,5 +1,3 @@
-"""How long a gateway waits for what others do."""
-
 import asyncio
 import time
 

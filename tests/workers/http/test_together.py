@@ -1,5 +1,3 @@
-"""Many requests, one call."""
-
 import asyncio
 import threading
 import time

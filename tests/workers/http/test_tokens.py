@@ -1,5 +1,3 @@
-"""API keys as text."""
-
 import hashlib
 
 import pytest

@@ -1,5 +1,3 @@
-"""OpenAI's vector stores, with its own client."""
-
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,23 +34,19 @@ class Door:
     filling: Filling
 
     def client(self, tenant: str = "default") -> OpenAI:
-        """OpenAI's client with a key of this tenant."""
         return OpenAI(base_url=f"{self.gateway.url}/v1", api_key=self.gateway.key(tenant), max_retries=0)
 
     def file(self, data: bytes = MILL, name: str = "mill.md", tenant: str = "default") -> str:
-        """A file that is stored; its id."""
         files = files_in(self.gateway.settings, self.gateway.services.ledger)
         return str(files.add([data], tenant=tenant, purpose="assistants", name=name, keep=None).id)
 
     def fill(self) -> None:
-        """Read all that is on its way."""
         while self.filling.once():
             pass
 
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
-    """The process that converts documents."""
     with Reader() as reader:
         yield reader
 
@@ -69,7 +63,6 @@ def door(settings: Settings, tmp_path: Path, reader: Reader) -> Iterator[Door]:
 
 @pytest.fixture
 def client(door: Door) -> OpenAI:
-    """Of the tenant `default`."""
     return door.client()
 
 
@@ -381,8 +374,6 @@ def test_searches_of_one_tenant_are_bounded_and_leave_room_for_others(door: Door
     bases = door.gateway.services.of(PassageSearch).bases()
 
     class Slow:
-        """Searches of one tenant that take as long as the test wants."""
-
         def search(self, tenant: str, *rest: Any, **more: Any) -> Any:
             if tenant == "default":
                 begun.release()

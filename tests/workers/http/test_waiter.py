@@ -1,5 +1,3 @@
-"""Waiting for ends: one look for all, woken by hints."""
-
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -16,19 +14,15 @@ from headrace_workers.http.waiter import Waiter
 
 
 class Book:
-    """A ledger of which a test says what it has."""
-
     def __init__(self):
         self.ended, self.there, self.refused, self.looks = {}, set(), {}, []
         self.away = False
 
     def end(self, job_id):
-        """This job is cancelled."""
         event = JobCancelled(job_id=job_id, tenant="t").model_dump_json().encode()
         self.ended[job_id] = ("headrace.job.cancelled.v1", event)
 
     def look(self, known, unknown, whole):
-        """What a look finds."""
         self.looks.append((frozenset(known), frozenset(unknown)))
         if self.away:
             raise Unavailable("it is away")

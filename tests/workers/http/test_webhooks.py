@@ -24,19 +24,16 @@ from headrace_workers.runtime.settings import Settings
 
 @pytest.fixture
 def gateway(settings: Settings) -> Iterator[Gateway]:
-    """One that lets http go to this machine."""
     with served(changed(settings, WebhookSettings(webhook_http=HttpUse.LOOPBACK))) as found:
         yield found
 
 
 @pytest.fixture
 def client(gateway: Gateway) -> openai.OpenAI:
-    """OpenAI's own client."""
     return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key(), max_retries=0)
 
 
 def read(client: openai.OpenAI, heard: Heard, secret: str) -> object:
-    """What the client makes of a request."""
     return client.webhooks.unwrap(heard.body, heard.headers, secret=secret)
 
 

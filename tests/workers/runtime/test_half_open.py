@@ -25,7 +25,6 @@ SECONDS = 0.5  # that Redis has for an answer: less than in earnest
 
 @pytest.fixture
 def proxy(redis_server):
-    """A way to an empty Redis."""
     with redis_client(redis_server.url) as client:
         client.flushall()
     with proxied(redis_server.port) as proxy:
@@ -34,7 +33,6 @@ def proxy(redis_server):
 
 @pytest.fixture
 def url(proxy):
-    """Redis, by that way."""
     return f"redis://{proxy.address}/0"
 
 
@@ -55,7 +53,6 @@ def progress():
 
 
 def waits(loop):
-    """What a loop waits for."""
     awaited = loop.state().awaited
     return awaited.what if awaited else None
 

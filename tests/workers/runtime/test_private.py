@@ -1,5 +1,3 @@
-"""What is its owner's alone."""
-
 import os
 import socket
 import stat
@@ -18,7 +16,6 @@ from headrace_workers.runtime.embedded.home import HomeLock
 
 @pytest.fixture(autouse=True)
 def _open_umask():
-    """Nothing is made private by chance."""
     before = os.umask(0)
     yield
     os.umask(before)

@@ -1,5 +1,3 @@
-"""What the environment says."""
-
 import base64
 import re
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""The tiny model."""
-
 from pathlib import Path
 
 from headrace_workers.features.generation.models.registry import load_card, sha256_of

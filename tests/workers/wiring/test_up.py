@@ -1,5 +1,3 @@
-"""The models that `headrace up` serves, and what it offers to try."""
-
 import os
 from pathlib import Path
 from shutil import rmtree
@@ -19,7 +17,6 @@ from headrace_workers.wiring.command_line import run
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with the card of a classifier."""
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     monkeypatch.setenv("HEADRACE_EMBEDDER", "hash")
     make_hash_embedder(tmp_path)

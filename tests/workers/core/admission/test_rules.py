@@ -1,5 +1,3 @@
-"""The rules by which jobs are taken in."""
-
 from collections.abc import Collection
 from datetime import UTC, datetime
 
@@ -21,11 +19,9 @@ class Counts(AdmissionCheck):
         self.examined = 0
 
     def is_doubtful(self, job: Job) -> bool:
-        """As it was told."""
         return self.doubts
 
     def examine(self, job: Job) -> int | None:
-        """Count."""
         self.examined += 1
         if self.refuses in (getattr(job, "prompt", None) or ""):
             raise InvalidRecord(f"the prompt says {self.refuses}")
@@ -39,21 +35,17 @@ class Needs(AdmissionCheck):
         self.asked: list[Collection[Named]] = []
 
     def named(self, job: Job, _models: Collection[str]) -> Collection[str]:
-        """What a job needs."""
         return job.metadata.get("needs", "").split()
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
-        """All but `there`."""
         self.asked.append(named)
         return [each for each in named if each[1] != "there"]
 
     def missing(self, named: Named) -> InvalidRecord:
-        """Its name."""
         return UnknownResource(f"there is no {named[1]}")
 
 
 def rules(*checks: AdmissionCheck) -> AdmissionRules:
-    """Rules with these checks."""
     return AdmissionRules(Models(), RULES.pipeline, checks)
 
 

@@ -77,7 +77,6 @@ class After:
         return len(units)
 
     def run(self):
-        """Run the first group of what follows."""
         (claim,) = self.ledger.claim([Wanted("after", 1, 1, 32)], lease_ms=60_000, sender="b").claims
         started = self.ledger.start(claim.id, worker="w", lease_ms=60_000)
 
@@ -95,7 +94,6 @@ class After:
 
 
 def answer(ledger, job_id):
-    """End a job with a result."""
     result = Result(
         job_id=job_id, tenant="default", status="completed", kind="evaluation", accepted_at=datetime.now(UTC)
     )
@@ -107,5 +105,4 @@ def answer(ledger, job_id):
 
 
 def told(**changes):
-    """An evaluation that wants two endpoints to hear of its end."""
     return evaluation(metadata={"tell": "a b"}, **changes)

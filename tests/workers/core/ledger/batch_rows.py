@@ -9,30 +9,25 @@ from headrace_workers.features.batches.tables import BATCHES, LINES
 
 
 def create(ledger, name, tenant="a", **fields):
-    """A batch, and whether it is new."""
     known = {"input_file": f"file of {name}", "total": 3, "window": "24h", "window_ms": 86_400_000}
     return ledger.of(Batches).create(NewBatch(id=name, tenant=tenant, **known | fields))
 
 
 def line(ledger, batch, number, state="open", **fields):
-    """A line of a batch."""
     known = {"batch": batch, "number": number, "custom_id": f"c{number}", "state": state, "jobs": 1, "tokens": 10}
     write(ledger, insert(LINES).values(**known | fields))
 
 
 def end(ledger, batch, number, name, state="done", **fields):
-    """A job of a line that has ended."""
     known = {"terminal_type": "t", "terminal": b"12345", "ended_at": 1}
     job(ledger, name, state, batch=batch, line=number, **known | fields)
 
 
 def rows(ledger):
-    """All batches as they are, by id."""
     return {row.id: row._asdict() for row in ledger.read(select(BATCHES))}
 
 
 def lines(ledger):
-    """State, code and text of all lines."""
     found = ledger.read(select(LINES).order_by(LINES.c.batch, LINES.c.number))
     return {(row.batch, row.number): (row.state, row.code, row.text) for row in found}
 

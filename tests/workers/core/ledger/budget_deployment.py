@@ -37,13 +37,10 @@ DEAR = replace(CENT, input=15_000_000, output=30_000_000)
 
 
 class Given:
-    """Prices that a test sets, and changes."""
-
     def __init__(self, **prices: Price | None) -> None:
         self.prices = prices
 
     def price(self, model: str) -> Price | None:
-        """The one that was set."""
         return self.prices.get(model)
 
     training = price
@@ -60,7 +57,6 @@ class Deployment:
         self.random = random.Random(seed)
 
     def new(self, tenant: str = "a", **fields: Any) -> NewJob:
-        """A job as ingest makes it."""
         accepted = accept(record(generation(tenant=tenant, idempotency_key=str(uuid4()), **fields)), self.rules)
         assert isinstance(accepted, NewJob), accepted
         return accepted
@@ -79,12 +75,10 @@ class Deployment:
         return [row.job_id for row in started.steps]
 
     def complete(self, started: Started, outcome: Any) -> bool:
-        """End a group with these outcomes."""
         settled = self.settled(started, outcome)
         return bool(self.ledger.complete(started.claim_id, settled, ran_ms=5, quantum_ms=1_000))
 
     def settled(self, started: Started, outcome: Any) -> list[StepResult]:
-        """What these outcomes are for the ledger."""
         conditions = Conditions(self.pipeline, 3, self.random, ran_ms=5.0)
         settled = []
         for row in started.steps:
@@ -136,7 +130,6 @@ def books(ledger: Ledger, tenant: str = "a") -> tuple[int, int]:
 
 
 def costs(ledger: Ledger) -> dict[str, Any]:
-    """The cost that each end tells."""
     rows = ledger.read(select(JOBS.c.id, JOBS.c.terminal).where(JOBS.c.terminal.is_not(None)))
     return {row.id: from_json(row.terminal).get("cost") for row in rows}
 
@@ -148,7 +141,6 @@ def most_of(new: NewJob) -> int:
 
 
 def budget(ledger: Ledger, most: int, period: Any = "ever", **more: Any) -> None:
-    """Set a budget of the tenant `a`."""
     ledger.of(Quotas).put("a", most, period, unit="money", **more)
 
 

@@ -1,5 +1,3 @@
-"""One ledger for each test, on each database."""
-
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +24,6 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def tables_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """That, for a fixture whose parameter says which database."""
     if request.param == "sqlite":
         yield sqlite_tables(tmp_path / "ledger.db")
         return
@@ -37,7 +34,6 @@ def tables_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'empty.db'}"
     return request.getfixturevalue("postgres").create_database(f"empty_{next(_numbers)}_{uuid4().hex[:6]}")
@@ -45,7 +41,6 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[Ledger]:
-    """A ledger in which nothing has happened."""
     ledger = Ledger.at(ledger_url)
     yield ledger
     ledger.close()
@@ -53,8 +48,6 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
 
 @pytest.fixture
 def job() -> Callable[..., NewJob]:
-    """Makes a job with one ready step."""
-
     def make(
         *, tenant: str = "a", lane: int = 1, rank: int = 4, deadline: int = NEVER, tokens: int = 10, group: str = "g",
         queue: str = "q", job_id: str | None = None, prefix: int | None = None,
@@ -73,8 +66,6 @@ def job() -> Callable[..., NewJob]:
 
 @pytest.fixture
 def claim(ledger: Ledger) -> Callable[..., Claim | None]:
-    """Claims from the queue `q`."""
-
     def take(
         *, lane: int = 1, limit: int = 32, window: int = 0, linger: int = 0, lease_ms: int = 60_000, bridge: str = "b"
     ) -> Claim | None:

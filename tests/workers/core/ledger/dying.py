@@ -8,18 +8,15 @@ from headrace_workers.core.tables import CLAIMS, STEPS
 
 
 def run_out(ledger):
-    """Let every lease have run out."""
     with writing(ledger.engine) as tx:
         tx.execute(update(CLAIMS).values(renewed_at=0, lease_until=1))
 
 
 def begin(ledger, taken: Claim, worker="w"):
-    """Start a claim."""
     return ledger.start(taken.id, worker=worker, lease_ms=60_000)
 
 
 def be_due(ledger):
-    """Let every delay have ended."""
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).where(STEPS.c.state == "waiting").values(ready_at=0))
     ledger.reap(3)

@@ -14,7 +14,6 @@ LATE = 2**50
 
 
 def write(ledger, *statements):
-    """Change rows by hand."""
     with writing(ledger.engine) as tx:
         for statement in statements:
             tx.execute(statement)
@@ -31,7 +30,6 @@ def entry(ledger, number, **fields):
 
 
 def serve(ledger, number, job_id, **fields):
-    """That an answer was given."""
     known = {
         "job_id": job_id, "entry_id": number, "tenant": "a", "scope": f"{number}cope", "tier": "exact",
         "first_job": f"maker {number}", "saved_tokens": 3, "saved_ms": 0.5, "served_at": 100,
@@ -40,13 +38,11 @@ def serve(ledger, number, job_id, **fields):
 
 
 def job(ledger, job_id, state="done", tenant="a", **fields):
-    """A job."""
     known = {"id": job_id, "tenant": tenant, "kind": "generation", "state": state, "payload": b"{}", "accepted_at": 100}
     write(ledger, insert(JOBS).values(**known | fields))
 
 
 def step(ledger, job_id, state, stage="recall", ordinal=0, **fields):
-    """A step of a job."""
     known = {
         "job_id": job_id, "stage": stage, "ordinal": ordinal, "queue": stage, "group_key": "g", "lane": 1, "rank": 1,
         "deadline": LATE, "turn": 0, "tokens": 1, "event_type": "t", "state": state, "ready_at": 1,
@@ -55,7 +51,6 @@ def step(ledger, job_id, state, stage="recall", ordinal=0, **fields):
 
 
 def delivery(ledger, name, state="active", **fields):
-    """A delivery with its work."""
     job(ledger, name, state, kind="unit", subject="s")
     step(ledger, name, "ready" if state == "active" else state, "deliver", ready_at=77)
     known = {"id": name, "endpoint_id": "we_1", "tenant": "a", "type": "x", "subject": "j", "body": b"{}",
@@ -64,12 +59,10 @@ def delivery(ledger, name, state="active", **fields):
 
 
 def states(ledger):
-    """The states of answers, by id."""
     return dict(tuple(row) for row in ledger.read(select(ENTRIES.c.id, ENTRIES.c.state)))
 
 
 def audit(ledger, name=None, **fields):
-    """A row; its id."""
     name = name or str(uuid4())
     known = {
         "id": name, "kind": "hit", "job_id": f"job of {name}"[:36], "entry_id": 1, "tenant": "a", "scope": SCOPE,

@@ -1,5 +1,3 @@
-"""What gateways let in, before ingest has it."""
-
 import itertools
 from collections.abc import Callable
 from uuid import uuid4
@@ -20,20 +18,17 @@ _OFFSETS = itertools.count(1)
 
 
 def wish(job_id: str, says: str = "a", tenant: str = "a") -> AdmissionRequest:
-    """A job that says this."""
     return AdmissionRequest(
         job_id, tenant, b'{"model":"m","prompt":"p"}' if says == "a" else b'{"model":"m","prompt":"q"}', says
     )
 
 
 def refuse(ledger: Ledger, job_id: str) -> None:
-    """A record under this id is refused by ingest."""
     record = Record(Topic.GENERATION, 0, next(_OFFSETS), (), b"{}", 1, job_id.encode())
     ledger.ingest([], [refusal(record, Category.INVALID, "no", refers_to=job_id, tenant="a")])
 
 
 def forget(ledger: Ledger, older_than_ms: int = 10**9, minutes: int = 1) -> None:
-    """Prune, so many minutes and a second later."""
     with writing(ledger.engine) as tx:
         tx.execute(update(ACCEPTED).values(at=ACCEPTED.c.at - minutes * 60_000 - 1_000))
     ledger.prune(older_than_ms)

@@ -18,7 +18,6 @@ from headrace_workers.features.knowledge.tables import DOCUMENTS
 
 
 def letter(name, category=Category.PERMANENT):
-    """The end of a job that died."""
     end = DeadLetter(
         job_id=str(uuid4()), tenant="a", stage="generate", category=category, reason=f"why {name}", attempts=1,
         topic="t", size=1, original="", encoding="utf-8",
@@ -97,7 +96,6 @@ def test_how_well_it_does_is_counted_by_tenant_and_time(ledger):
 
 @pytest.fixture
 def kept(ledger):
-    """Answers of two tenants, three scopes, and two bases."""
     for number, fields in enumerate([
         {}, {"tenant": "b"}, {"scope": ""}, {"made_at": 900}, {"state": "dead"}, {"state": "pending"}, {}, {},
     ]):  # fmt: skip

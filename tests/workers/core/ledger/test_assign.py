@@ -1,5 +1,3 @@
-"""What follows is handed out in the transaction that made it."""
-
 from sqlalchemy import select, update
 from tests.workers.core.ledger.test_complete import goes_on
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
@@ -12,7 +10,6 @@ from headrace_workers.core.tables import STEPS
 
 
 def begin(ledger, job, claim, jobs=3):
-    """Jobs in the hands of the worker "w"."""
     ledger.ingest([job() for _ in range(jobs)])
     return ledger.start(claim().id, worker="w", lease_ms=60_000)
 

@@ -67,12 +67,10 @@ def make(there: Deployment, *, again: bool = False) -> tuple[str, int]:
 
 
 def take(there: Deployment) -> Claim | None:
-    """The work of an audit."""
     return claim_one(there.ledger, "model.echo", lane=BATCH)
 
 
 def run(there: Deployment, outcome: Any) -> None:
-    """Run it to this outcome."""
     claim = take(there)
     assert claim is not None
     started = there.start(claim)
@@ -85,7 +83,6 @@ def run(there: Deployment, outcome: Any) -> None:
 
 
 def answered(name: str) -> Outcome:
-    """What an audit says that was answered."""
     return Done(rows=(Audited(name, "clean", "the same"),), usage=Usage(prompt_tokens=7, completion_tokens=3))
 
 
@@ -95,7 +92,6 @@ def labels(there: Deployment) -> list[tuple[str | None, str | None]]:
 
 
 def by_day(there: Deployment) -> int:
-    """What is counted as spent."""
     with writing(there.ledger.engine) as tx:
         account(tx, clock(tx))
     found, _ = there.ledger.of(Spending).spent(["tenant"], date.min, date.max)

@@ -14,13 +14,11 @@ TEXTS = {"question": "q?", "served": "s!", "fresh": "f!", "again": "a!"}
 
 
 def row_of(ledger, name):
-    """An audit as it is."""
     (found,) = ledger.read(select(AUDITS).where(AUDITS.c.id == name))
     return found._asdict()
 
 
 def served(ledger, times, **fields):
-    """So many serves that likeness found."""
     for _ in range(times):
         serve(ledger, 1, "j", **{"scope": SCOPE, "tier": "semantic", "stratum": 1, "share": 0.5} | fields)
 

@@ -23,13 +23,11 @@ CALL = NextCall("small", None, 0)
 
 
 def row_of(ledger, name):
-    """An audit as it is."""
     (found,) = ledger.read(select(AUDITS).where(AUDITS.c.id == name))
     return found._asdict()
 
 
 def new(name, **fields):
-    """An audit that is to be written."""
     known = {
         "job_id": "served", "entry_id": 7, "tenant": "a", "scope": SCOPE, "similarity": 0.75, "stratum": 2,
         "share": 0.25, "question": "q?", "served": "s!",

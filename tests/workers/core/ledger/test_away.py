@@ -27,19 +27,16 @@ _names = itertools.count()
 
 @pytest.fixture
 def database(postgres):
-    """The URL of a database with tables."""
     return postgres_tables(postgres, f"away_{next(_names)}_{uuid4().hex[:6]}")
 
 
 @pytest.fixture
 def hurried(database):
-    """The same, whose statements have half a second."""
     return f"{database}?timeout=0.5&connect_timeout=2"
 
 
 @pytest.fixture
 def at():
-    """Opens ledgers, and closes them at the end."""
     opened = []
 
     def open_at(url):
@@ -69,7 +66,6 @@ def in_time(call):
 
 
 def goes_on(ledger, job):
-    """It serves again."""
     assert in_time(lambda: ledger.ingest([job()]).new == 1)
 
 

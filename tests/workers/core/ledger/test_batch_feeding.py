@@ -1,5 +1,3 @@
-"""Lines that are taken in: their names, and what a batch may cost."""
-
 from dataclasses import replace
 
 import pytest

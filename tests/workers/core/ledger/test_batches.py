@@ -1,5 +1,3 @@
-"""Batches in the ledger: whole rows, and that no other batch is touched."""
-
 import pytest
 from sqlalchemy import func, select, update
 from tests.workers.core.ledger.batch_rows import create, line, lines, rows, stand, two_batches

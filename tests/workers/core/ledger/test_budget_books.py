@@ -82,7 +82,6 @@ class Chaos:
         self.over = threading.Event()
 
     def run(self) -> None:
-        """Run all to the end."""
         budget(self.ledger, self.most)
         budget(self.ledger, 10**12, "day")
         self.ledger.ingest([self.there.new()])
@@ -112,7 +111,6 @@ class Chaos:
             self._report(started)
 
     def ends(self) -> set[str]:
-        """Return the states that there are."""
         return {row.state for row in self.ledger.read(select(JOBS.c.state).distinct())}
 
     def _drain(self) -> None:

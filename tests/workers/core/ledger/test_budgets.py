@@ -1,5 +1,3 @@
-"""How much money tenants and their keys may spend."""
-
 from dataclasses import replace
 from datetime import date
 from functools import partial

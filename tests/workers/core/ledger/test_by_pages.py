@@ -1,5 +1,3 @@
-"""Long answers, a page at a time."""
-
 import pytest
 from sqlalchemy import insert, select
 

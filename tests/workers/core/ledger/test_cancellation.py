@@ -1,5 +1,3 @@
-"""Cancelling in bulk, beside what runs, and under the wrong name."""
-
 import threading
 from dataclasses import replace
 
@@ -22,7 +20,6 @@ CANCELLED = "headrace.job.cancelled.v1"
 
 
 def wish(job_id, tenant="a", offset=0):
-    """A wish to cancel that came over Kafka."""
     return Cancellation(job_id, tenant, "why not", record=Record(Topic.CANCELLATION, 0, offset, (), b"{}"))
 
 
@@ -41,7 +38,6 @@ def test_the_wishes_of_one_poll_are_granted_in_one_pass(ledger, job):
 
 
 def count(seen, act):
-    """How many statements this takes."""
     before = len(seen)
     act()
     return len(seen) - before
@@ -127,7 +123,6 @@ def test_a_cancellation_carries_the_jobs_correlation(ledger, job):
 
 @pytest.fixture
 def begun(ledger, job, claim):
-    """A claim of one job in a worker's hands."""
     ledger.ingest([job()])
     return ledger.start(claim().id, worker="w", lease_ms=60_000)
 

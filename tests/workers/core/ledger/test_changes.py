@@ -1,5 +1,3 @@
-"""Following changes: no change is skipped, however slow its writer is."""
-
 import pytest
 from sqlalchemy import insert, select, update
 

@@ -1,5 +1,3 @@
-"""Handing out work."""
-
 from dataclasses import replace
 
 import pytest

@@ -1,5 +1,3 @@
-"""The end of a claim."""
-
 import pytest
 from sqlalchemy import select
 from tests.workers.core.pipeline.claimed import result
@@ -18,18 +16,15 @@ from headrace_workers.core.tables import BUDGETS, JOBS, NEVER, STEPS
 
 
 def record(job_id, kind="x"):
-    """A record that says something about a job."""
     return Outgoing(Topic.OUTPUTS, job_id, {"ce_type": kind}, b"{}")
 
 
 def goes_on(job_id):
-    """A step that is done, with another behind it."""
     step = NewStep(job_id, "moderate", "m", "m", 1, 4, NEVER, 1, 10, "headrace.output.v1", b"{}")
     return StepResult(job_id, Done(), (record(job_id),), (step,))
 
 
 def ends(job_id, kind="x"):
-    """A step that ends its job."""
     return StepResult(job_id, Ended(result()), end=record(job_id, kind))
 
 
@@ -39,12 +34,10 @@ def retries(job_id, delay_ms, reason="later"):
 
 
 def dies(job_id, stage="generate"):
-    """A step whose job is dead."""
     return StepResult(job_id, Dead(Category.PERMANENT, "because"), burial=burial(job_id, stage))
 
 
 def burial(job_id, stage="generate"):
-    """The end of a job in `dead`."""
     return job_burial(
         job_id=job_id, tenant="a", kind="generation", payload=b"{}", replays=0, accepted_at=0, traceparent=None,
         correlationid=None,
@@ -54,13 +47,11 @@ def burial(job_id, stage="generate"):
 
 @pytest.fixture
 def begun(ledger, job, claim):
-    """A claim of three jobs in a worker's hands."""
     ledger.ingest([job() for _ in range(3)])
     return ledger.start(claim().id, worker="w", lease_ms=60_000)
 
 
 def finish(ledger, begun, settled, **changes):
-    """Complete with the usual figures."""
     return ledger.complete(begun.claim_id, settled, **({"ran_ms": 10, "quantum_ms": 5_000} | changes))
 
 

@@ -1,5 +1,3 @@
-"""Which features the completion of a job concerns."""
-
 from collections.abc import Callable
 
 from headrace_workers.core.ledger.ingest import NewJob

@@ -1,5 +1,3 @@
-"""How the whole stands, and one job: what `headrace status` shows."""
-
 from dataclasses import replace
 
 import pytest
@@ -17,12 +15,10 @@ from headrace_workers.core.tables import JOBS, NEVER, STEPS
 
 
 def begin(ledger, claim, worker="w"):
-    """Take the next group, of one, in hand."""
     return ledger.start(claim(limit=1).id, worker=worker, lease_ms=60_000)
 
 
 def end(ledger, begun, settled):
-    """Say what came of it."""
     assert ledger.complete(begun.claim_id, [settled], ran_ms=1, quantum_ms=5_000)
 
 

@@ -1,5 +1,3 @@
-"""How the ledger's connections are made, on each database."""
-
 import subprocess
 import sys
 from contextlib import closing
@@ -20,7 +18,6 @@ ROW = "INSERT INTO turns (queue, lane, urgency, tenant, flow, turn) VALUES ('q',
 
 @pytest.fixture
 def opened():
-    """Opens engines, and disposes of them."""
     engines = []
 
     def at(url, **options):
@@ -33,7 +30,6 @@ def opened():
 
 
 def said(engine, names):
-    """What the server answers to SHOW."""
     with reading(engine) as tx:
         return [tx.execute(text(f"SHOW {name}")).scalar() for name in names]
 

@@ -1,5 +1,3 @@
-"""Dead letters: what they say, and how they are found."""
-
 import base64
 import json
 from dataclasses import replace
@@ -100,13 +98,11 @@ def test_a_letter_goes_where_its_job_is_followed():
 
 
 def named(number):
-    """The id of one of some jobs."""
     return JOB[:-1] + str(number)
 
 
 @pytest.fixture
 def letters(ledger):
-    """Five letters, one a second, the last two in one."""
     for number in range(5):
         origin = replace(ORIGIN, key=f"key{number}", ce_id=f"ce{number}", ce_subject=f"s{number}")
         category = Category.INVALID if number % 2 else Category.CONFLICT
@@ -117,7 +113,6 @@ def letters(ledger):
 
 
 def found(ledger, limit=100, **wanted):
-    """The letters that these conditions mean."""
     return [row.id for row in ledger.dead(DeadFilter(**wanted), limit)]
 
 

@@ -45,7 +45,6 @@ _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_dat
 
 @pytest.fixture
 def ledger_url(postgres):
-    """A database in which a deadlock is found soon."""
     name = f"deadlocks_{uuid4().hex[:8]}"
     url = postgres_tables(postgres, name)
     with psycopg.connect(postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
@@ -67,7 +66,6 @@ class _Load:
         self.taken = 0  # decisions that came too late
 
     def missing(self):
-        """Name what has not happened yet."""
         actions = {decided.recorded.action for decided in self.decided}
         happened = {
             **{action: action in actions for action in ("label", "release", "withhold")},
@@ -78,18 +76,15 @@ class _Load:
         return [name for name, seen in happened.items() if not seen]
 
     def new(self, **fields):
-        """A job whose first call has a price."""
         new = self.job(queue="model.first", **fields)
         context = to_json({"context": routed({}, CALL), "stages": []})
         return replace(new, money=CALL.most, steps=(new.steps[0]._replace(context=context),))
 
     def some(self, rng, count):
-        """Some of the jobs that came last."""
         recent = self.jobs[-60:]
         return rng.sample(recent, min(count, len(recent)))
 
     def wishes(self, rng, count):
-        """Cancellations of these."""
         return [Cancellation(job_id, tenant, "") for job_id, tenant in self.some(rng, count)]
 
 

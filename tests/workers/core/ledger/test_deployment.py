@@ -1,5 +1,3 @@
-"""Whose topics and Kafka cluster a ledger belongs to."""
-
 import pytest
 
 from headrace_schemas.errors import ConfigurationError

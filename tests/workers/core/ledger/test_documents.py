@@ -1,5 +1,3 @@
-"""What knowledge bases hold, on each database."""
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,7 +37,6 @@ def texts_of(ledger, tenant="t", knowledge="k", document_id=None):
 
 
 def changed(ledger, after=BEFORE_ALL):
-    """Which documents changed, and whose they are now."""
     return [(each.document_id, each.tenant, each.knowledge) for each in ledger.of(KnowledgeBases).changed(after, 99)]
 
 

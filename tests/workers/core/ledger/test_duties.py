@@ -1,5 +1,3 @@
-"""Duties that one bridge at a time does."""
-
 import pytest
 from sqlalchemy import select, update
 
@@ -10,7 +8,6 @@ LEASE = 30_000
 
 
 def run_out(ledger, name):
-    """Let this duty's lease have run out."""
     with writing(ledger.engine) as tx:
         tx.execute(update(DUTIES).where(DUTIES.c.name == name).values(lease_until=ledger.now() - 1))
 

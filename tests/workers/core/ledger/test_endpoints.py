@@ -15,30 +15,25 @@ from headrace_workers.features.webhooks.tables import ENDPOINTS
 
 
 def add(ledger, name, tenant="a", most=9, **fields):
-    """A registered endpoint."""
     known = {"name": f"name of {name}", "url": f"http://{name}/", "events": ("x", "y"), "whole": True,
              "secret": f"secret of {name}", "hint": "hint"}  # fmt: skip
     return ledger.of(Webhooks).add(endpoint_id=name, tenant=tenant, most=most, **known | fields)
 
 
 def rows(ledger):
-    """All endpoints as they are, by id."""
     return {row.id: row._asdict() for row in ledger.read(select(ENDPOINTS))}
 
 
 def shown(endpoint):
-    """All of an endpoint, with its secrets."""
     return {name: getattr(endpoint, name) for name in endpoint.__slots__}
 
 
 def parked(ledger, job_id, endpoint):
-    """A delivery that waits for its endpoint."""
     job(ledger, job_id, "active", kind="unit", subject="s", endpoint=endpoint)
     step(ledger, job_id, "parked", "deliver", waits_for=endpoint)
 
 
 def ready(ledger):
-    """The jobs whose steps are ready."""
     return [row.job_id for row in ledger.read(select(STEPS.c.job_id).where(STEPS.c.state == "ready"))]
 
 

@@ -27,7 +27,6 @@ LOST = {"error": "lost"}
 
 
 def create(ledger, name, tenant="a", **bounds):
-    """An eval."""
     new = NewEval(
         id=name, tenant=tenant, name=f"name of {name}", data_source_config='{"d":1}', testing_criteria='["t"]',
         metadata='{"m":"1"}',
@@ -36,7 +35,6 @@ def create(ledger, name, tenant="a", **bounds):
 
 
 def start(ledger, name, of, tenant="a", **bounds):
-    """A run."""
     new = NewRun(id=name, name=f"name of {name}", data_source='{"s":2}', metadata='{"k":"2"}')
     return ledger.of(Evals).start(of, tenant, new, EvalBounds(**bounds))
 
@@ -54,13 +52,11 @@ def runs(ledger):
 
 
 def write(ledger, statement):
-    """Change rows by hand."""
     with writing(ledger.engine) as tx:
         tx.execute(statement)
 
 
 def names(found):
-    """The last letters of ids."""
     return "".join(row.id[-1] for row in found)
 
 

@@ -1,5 +1,3 @@
-"""Evals, runs and items in the ledger."""
-
 import json
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -38,7 +36,6 @@ def run(ledger):
 
 
 def judged(number):
-    """An item that passed."""
     return Judged(number, "pass", "{}", "[]")
 
 

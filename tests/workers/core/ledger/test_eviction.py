@@ -1,5 +1,3 @@
-"""How many answers a tenant may keep, and which of them go."""
-
 import pytest
 from sqlalchemy import insert, select
 from tests.workers.changed_settings import changed
@@ -35,7 +33,6 @@ def keep(ledger, tenant, count, *, days=1.0, saved_ms=100.0, state="live"):
 
 
 def give(ledger, entry_id, times):
-    """It was served so often."""
     served = Served(job_id="j", entry_id=entry_id, tenant="a", scope="s", tier="exact", similarity=None,
                     first_job="f", saved_tokens=1, saved_ms=1.0)  # fmt: skip
     with writing(ledger.engine) as tx:
@@ -44,7 +41,6 @@ def give(ledger, entry_id, times):
 
 
 def kept(ledger, tenant):
-    """The ids of what a tenant keeps."""
     query = select(ENTRIES.c.id).where(ENTRIES.c.tenant == tenant, ENTRIES.c.state == "live").order_by(ENTRIES.c.id)
     return [row.id for row in ledger.read(query)]
 

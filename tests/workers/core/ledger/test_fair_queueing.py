@@ -16,7 +16,6 @@ GROUP = 32
 
 
 def claimed(ledger, bridge="b", *, lane=1, queue="q", groups=1):
-    """The ids of the jobs of the next groups."""
     wanted = [Wanted(queue, lane, groups, GROUP)]
     claims = ledger.claim(wanted, lease_ms=LEASE, sender=bridge).claims
     started = [ledger.start(each.id, worker="w", lease_ms=LEASE) for each in claims]
@@ -34,7 +33,6 @@ def groups_until(ledger, wanted, most, **where):
 
 
 def of_batch(job, number, count, **where):
-    """Lines of a batch."""
     return [replace(job(**where), batch=number, line=line) for line in range(1, count + 1)]
 
 

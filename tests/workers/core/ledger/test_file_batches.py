@@ -15,19 +15,16 @@ FILES = [f"file-{letter * 8}" for letter in "abc"]
 
 
 def of(*numbers):
-    """These of the files, as they are put in."""
     return [Incoming(FILES[number], f"{FILES[number]}.md", {}) for number in numbers]
 
 
 def create(ledger, *files):
-    """A store, with these files put in directly."""
     ledger.of(VectorStores).create(
         "t", "vs", name="n", description=None, metadata={}, expire_days=None, files=of(*files)
     )  # fmt: skip
 
 
 def there(ledger):
-    """The files of the store, by their numbers."""
     return [
         number for number, file_id in enumerate(FILES) if ledger.of(VectorStores).file("t", "vs", file_id) is not None
     ]

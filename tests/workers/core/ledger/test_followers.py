@@ -1,5 +1,3 @@
-"""How far those are who follow changes."""
-
 from sqlalchemy import update
 from tests.workers.core.ledger.test_documents import document
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
@@ -11,7 +9,6 @@ from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 
 
 def seen(ledger):
-    """Who is behind, and by how much."""
     return [(each.holder, each.kind, each.behind) for each in ledger.overview().followers]
 
 

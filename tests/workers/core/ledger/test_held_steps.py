@@ -20,7 +20,6 @@ def hold(ledger, name, since, state="held", **fields):
 
 
 def steps(ledger):
-    """All steps as they are, by job and stage."""
     return {(row.job_id, row.stage): row._asdict() for row in ledger.read(select(STEPS))}
 
 

@@ -28,7 +28,6 @@ SMALL = ("claims", "budgets", "turns", "duties", "CONSTANT ROW", "anon_", "(subq
 
 @contextmanager
 def statements(connection):
-    """Collect what is executed, with its parameters."""
     seen = []
 
     def collect(_conn, _cursor, statement, parameters, _context, many):
@@ -41,13 +40,11 @@ def statements(connection):
 
 
 def plan_of(connection, statement, parameters):
-    """The database's plan, as text."""
     explain = "EXPLAIN " if locks_rows(connection) else "EXPLAIN QUERY PLAN "
     return "\n".join(" ".join(map(str, row)) for row in connection.exec_driver_sql(explain + statement, parameters))
 
 
 def scans(plan):
-    """The lines of a plan that read a whole large table."""
     return [
         line
         for line in plan.splitlines()

@@ -1,5 +1,3 @@
-"""What processes say that they cannot do."""
-
 import time
 
 from sqlalchemy import select, update
@@ -10,7 +8,6 @@ from headrace_workers.core.tables import INCIDENTS
 
 
 def age(ledger, ms):
-    """Let everything have been said so long ago."""
     with writing(ledger.engine) as tx:
         tx.execute(update(INCIDENTS).values(since=INCIDENTS.c.since - ms, seen_at=INCIDENTS.c.seen_at - ms))
 

@@ -21,7 +21,6 @@ HOUR_MS = 3_600_000
 
 
 def refuse(ledger, job_id, reason="no", topic=Topic.GENERATION):
-    """A record under this id is refused by ingest."""
     record = Record(topic, 0, len(ledger.read(select(DEAD_LETTERS.c.id))), (), b"{}", 1, job_id.encode())
     ledger.ingest([], [refusal(record, Category.INVALID, reason, refers_to=job_id, tenant="a")])
 
@@ -32,7 +31,6 @@ def reason_of(found, job_id):
 
 
 def ended(ledger, name, **fields):
-    """A job that was answered."""
     job(ledger, name, **{"terminal_type": f"type {name}", "terminal": name.encode(), "ended_at": 200} | fields)
 
 

@@ -1,5 +1,3 @@
-"""API keys in the ledger."""
-
 import pytest
 from sqlalchemy import update
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
@@ -11,17 +9,14 @@ from headrace_workers.features.access.tables import API_KEYS
 
 
 def key(key_id: str, tenant: str = "shop", lives_ms: int | None = None) -> NewKey:
-    """A key."""
     return NewKey(key_id, tenant, "of a test", ("jobs:read", "jobs:write"), "d" * 64, lives_ms)
 
 
 def valid(ledger: Ledger) -> set[str]:
-    """The ids of those that open something."""
     return {row.id for row in ledger.of(ApiKeys).listed() if row.valid}
 
 
 def pass_time(ledger: Ledger, ms: int) -> None:
-    """As if so much time had passed."""
     with writing(ledger.engine) as tx:
         tx.execute(update(API_KEYS).values(expires_at=API_KEYS.c.expires_at - ms, made_at=API_KEYS.c.made_at - ms))
 

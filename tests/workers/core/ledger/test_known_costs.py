@@ -50,7 +50,6 @@ def slow(there: Deployment, **fields: Any) -> tuple[Any, Started]:
 
 
 def lose(there: Deployment) -> Started:
-    """Begin the claim of the next step, and lose it."""
     claim = claim_one(there.ledger, lane=0)
     assert claim is not None
     started = kill(there, claim)

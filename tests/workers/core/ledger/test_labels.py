@@ -1,5 +1,3 @@
-"""Labels of people, and the verdicts beside them."""
-
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -29,8 +27,6 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 @pytest.fixture
 def judged(ledger, job):
-    """Makes a job that has ended with these scores."""
-
     def make(*scores, tenant="a", categories=None):
         made = job(tenant=tenant)
         ledger.ingest([made])
@@ -49,13 +45,11 @@ def judged(ledger, job):
 
 
 def review(job_id, label=True, **fields):
-    """A label."""
     return Review(**{"job_id": job_id, "tenant": "a", "criterion": "right", "label": label, "who": "ann", "when": NOON,
                      **fields})  # fmt: skip
 
 
 def score(value=1.0, name="right"):
-    """Of a criterion with a name."""
     return Score(criterion="contains", name=name, version="v1", value=value)
 
 

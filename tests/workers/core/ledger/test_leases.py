@@ -1,5 +1,3 @@
-"""Whose leases end, and whose do not."""
-
 import pytest
 from sqlalchemy import select, update
 
@@ -11,7 +9,6 @@ LEASE = 30_000
 
 
 def begin(ledger, taken, worker="w"):
-    """Start a claim."""
     return ledger.start(taken.id, worker=worker, lease_ms=LEASE)
 
 
@@ -124,7 +121,6 @@ def two(ledger, job, claim):
 
 
 def only(ledger, claim_id, ms):
-    """So much time went by for this claim alone."""
     with writing(ledger.engine) as tx:
         tx.execute(
             update(CLAIMS)

@@ -38,7 +38,6 @@ LEASE = 60_000
 
 @pytest.fixture
 def ledger_url(postgres):
-    """A database with tables."""
     return postgres_tables(postgres, f"locks_{uuid4().hex[:8]}")
 
 
@@ -54,7 +53,6 @@ class Meanwhile:
 
     @property
     def ended(self):
-        """Whether it waits for nothing."""
         return not self._thread.is_alive()
 
     def result(self):
@@ -77,13 +75,11 @@ class Meanwhile:
 
 
 def lock_jobs(tx):
-    """What a cancellation of all does first."""
     hold(tx, list(tx.execute(select(JOBS.c.id)).scalars()))
     tx.execute(select(JOBS.c.id).order_by(JOBS.c.id).with_for_update())
 
 
 def touch_steps(tx):
-    """What it does then."""
     tx.execute(update(STEPS).values(reason="touched"))
 
 
@@ -252,12 +248,10 @@ class Meeting:
         self._ledger, self._call = ledger, call
 
     def write(self, _connection):
-        """Let it come."""
         self.meanwhile = Meanwhile(self._ledger, self._call)
 
 
 def written(ledger, started, *rows):
-    """Complete a claim, with these rows of its first job."""
     first, *others = (row.job_id for row in started.steps)
     settled = [goes_on(first)._replace(outcome=Done(rows=rows)), *(goes_on(job_id) for job_id in others)]
     return ledger.complete(started.claim_id, settled, ran_ms=1, quantum_ms=9)

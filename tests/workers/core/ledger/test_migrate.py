@@ -1,5 +1,3 @@
-"""The tables of a ledger: which are made, and which ledgers are refused."""
-
 import importlib
 import pkgutil
 from concurrent.futures import ThreadPoolExecutor

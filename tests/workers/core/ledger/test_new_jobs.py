@@ -1,5 +1,3 @@
-"""Taking jobs in."""
-
 from sqlalchemy import select
 
 from headrace_schemas import Category, Topic
@@ -64,6 +62,5 @@ def test_what_was_accepted_before_is_not_refused_when_it_comes_again(ledger, job
 
 
 def refusal(number, job_id, value=b"{}", *, sound=True):
-    """A record that was refused."""
     return Burial(id=number, job_id=None, refers_to=job_id, tenant=None, category=Category.INVALID, reason="too late",
                   stage="ingest", attempts=0, topic=Topic.GENERATION, value=value, sound=sound)  # fmt: skip

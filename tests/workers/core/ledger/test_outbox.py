@@ -1,5 +1,3 @@
-"""What waits to be published, and what was set aside."""
-
 from sqlalchemy import select, update
 
 from headrace_schemas import Topic

@@ -1,5 +1,3 @@
-"""From an error to an outcome: the category decides."""
-
 import pytest
 
 from headrace_schemas import Category, HeadraceError

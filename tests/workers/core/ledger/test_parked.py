@@ -58,11 +58,9 @@ class Bench:
         return {(row.job_id, row.stage, row.ordinal): row.state for row in self.ledger.read(select(*columns))}
 
     def end(self, job_id):
-        """Cancel a job."""
         assert self.ledger.cancel(Cancellation(job_id, "default", "enough")) in ("cancelled", "cancelled_ahead")
 
     def row(self, job_id):
-        """The step `mine` of a job."""
         query = select(STEPS).where(STEPS.c.job_id == job_id, STEPS.c.stage == "mine")
         return self.ledger.read(query)[0]
 

@@ -23,7 +23,6 @@ def told(ledger):
 
 
 def switched(before, version, tenant=None):
-    """One that says so."""
     return PolicySwitched(tenant=tenant, before=before, version=version)
 
 

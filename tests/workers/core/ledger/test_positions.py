@@ -1,5 +1,3 @@
-"""How far ingest is."""
-
 import pytest
 from sqlalchemy import select
 

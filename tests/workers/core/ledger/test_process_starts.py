@@ -1,5 +1,3 @@
-"""Processes that are killed again and again."""
-
 import os
 import signal
 import subprocess

@@ -1,5 +1,3 @@
-"""Forgetting what is old."""
-
 import time
 
 import pytest
@@ -25,14 +23,12 @@ def dead(ledger, job):
 
 
 def age(ledger, *columns):
-    """Let it have come about twice the age ago."""
     for column in columns:
         with writing(ledger.engine) as tx:
             tx.execute(update(column.table).values({column.name: column - 2 * AGE}))
 
 
 def jobs(ledger):
-    """Whose jobs and steps are known."""
     return sorted(ledger.read(select(JOBS.c.id))), sorted(ledger.read(select(STEPS.c.job_id)))
 
 

@@ -54,7 +54,6 @@ def audited(there: Deployment) -> Started:
 
 
 def audits(there: Deployment, task: Task) -> Outcome:
-    """The outcome of a task of this group."""
     if task.job.tenant == "a":
         return Done()
     hit = Hit(
@@ -74,14 +73,12 @@ def rerouted(there: Deployment) -> Started:
 
 
 def reroutes(there: Deployment, task: Task) -> Outcome:
-    """The outcome of a task of this group."""
     if task.job.tenant == "z":
         return Retry("it is away", category=Category.REROUTABLE)
     return Dead(Category.PERMANENT, "no")
 
 
 def begun(there: Deployment, queue: str) -> Started:
-    """The group that waits in this queue, begun."""
     claim = claim_one(there.ledger, queue)
     started = None if claim is None else there.start(claim)
     assert started is not None

@@ -1,5 +1,3 @@
-"""Which bridge reads which partitions."""
-
 import threading
 
 import pytest
@@ -15,7 +13,6 @@ ONE_EACH = [LogPartition(topic, 0, "log1") for topic in ("a", "b", "c")]
 
 
 def silent(ledger, name):
-    """Let this reader's lease have run out."""
     with writing(ledger.engine) as tx:
         tx.execute(update(READERS).where(READERS.c.name == name).values(lease_until=ledger.now() - 1))
 

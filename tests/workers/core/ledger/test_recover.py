@@ -1,5 +1,3 @@
-"""What time brings about."""
-
 import time
 
 import pytest

@@ -1,5 +1,3 @@
-"""Deliveries that are sent again: which, and what becomes of their rows."""
-
 import pytest
 from sqlalchemy import select
 from tests.workers.core.ledger.rows import delivery

@@ -1,5 +1,3 @@
-"""What comes again under the id of a known job."""
-
 import json
 from dataclasses import replace
 from uuid import uuid4

@@ -1,5 +1,3 @@
-"""Giving the dead another chance."""
-
 import json
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,5 +1,3 @@
-"""What responses were asked for."""
-
 import pytest
 from sqlalchemy import update
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture

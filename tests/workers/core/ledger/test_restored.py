@@ -1,5 +1,3 @@
-"""A ledger that was restored from a backup while its processes lived."""
-
 import pytest
 from sqlalchemy import select
 from tests.services.backup import dump, restore

@@ -30,7 +30,6 @@ _databases = count()
 
 @pytest.fixture
 def engine(ledger_url):
-    """A ledger's database."""
     engine = connect(ledger_url)
     yield engine
     engine.dispose()
@@ -38,7 +37,6 @@ def engine(ledger_url):
 
 @pytest.fixture
 def single(engine):
-    """Single statements on it."""
     with closing(SingleStatements(engine)) as single:
         yield single
 
@@ -53,7 +51,6 @@ def server(postgres):
 
 
 def backend(single):
-    """The server's process that answers."""
     ((pid,),) = single.rows(_BACKEND, {})
     return pid
 

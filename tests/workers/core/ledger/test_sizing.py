@@ -1,5 +1,3 @@
-"""Which steps make a group: pure, on rows as the ledger reads them."""
-
 from dataclasses import dataclass
 
 import pytest

@@ -105,7 +105,6 @@ def test_jobs_are_found_by_their_names(ledger):
 
 
 def receipt(verdict):
-    """The end of a job, with what moderation said."""
     end = Result(
         job_id=str(uuid4()), tenant="a", status="completed", kind="generation", accepted_at="2026-01-01T00:00:00Z",
         moderation=verdict,
@@ -224,7 +223,6 @@ def test_bases_that_were_asked_or_filled_lately_come_by_how_much(ledger):
 
 
 def claim(ledger, number, queue="q", worker=None, at=1):
-    """A group that was handed out."""
     write(ledger, insert(CLAIMS).values(
         id=number, queue=queue, stage="s", group_key="g", lane=1, size=1, tokens=1, sender="b", worker=worker,
         claimed_at=at, lease_until=LATE,

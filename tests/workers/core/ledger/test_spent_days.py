@@ -1,5 +1,3 @@
-"""What tenants spent, by day."""
-
 from datetime import date
 
 from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given

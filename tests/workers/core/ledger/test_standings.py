@@ -15,12 +15,10 @@ FIRST = unheard_of("ab" * 32, "shop")
 
 
 def write(ledger, **changes):
-    """Say how the scope stands."""
     ledger.of(Audits).judge(replace(FIRST, **{"sentence": "told", **changes}), NOTHING)
 
 
 def found(ledger):
-    """How it stands."""
     (one,) = ledger.of(Audits).standings()
     return one
 

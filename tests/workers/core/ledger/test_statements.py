@@ -17,7 +17,6 @@ from headrace_workers.core.ledger.outcome import Held
 
 @contextmanager
 def counted(ledger: Ledger) -> Iterator[list[str]]:
-    """Collect the statements that the ledger runs."""
     seen: list[str] = []
 
     def collect(_connection, _cursor, statement, *_) -> None:
@@ -33,8 +32,6 @@ def counted(ledger: Ledger) -> Iterator[list[str]]:
 
 @pytest.fixture
 def begun(ledger, job, claim):
-    """Return a function that begins a claim of so many jobs."""
-
     def begin(jobs: int):
         ledger.ingest([job() for _ in range(jobs)])
         return ledger.start(claim(limit=jobs).id, worker="w", lease_ms=60_000)

@@ -26,7 +26,6 @@ DAY_MS = 86_400_000
 
 @pytest.fixture
 def files(ledger):
-    """Two tenants' files."""
     ledger.of(StoredFiles).add(ONE)
     ledger.of(StoredFiles).add(OTHER)
     return ledger.of(StoredFiles)
@@ -40,13 +39,11 @@ def plain(row):
 
 
 def grow(ledger, growth):
-    """Write a growth down."""
     with writing(ledger.engine) as tx:
         rows.grow(tx, growth)
 
 
 def write(ledger, statement):
-    """Change rows by hand."""
     with writing(ledger.engine) as tx:
         tx.execute(statement)
 
@@ -177,7 +174,6 @@ def test_a_file_that_is_not_as_it_was_does_not_grow(ledger, files, growth, why):
 
 
 def begin(files, upload_id="upload_1", tenant="a", **changes):
-    """An upload that was begun."""
     known = {"purpose": "batch", "name": "big.jsonl", "size": 70, "lives_ms": 900_000, "file_seconds": 60}
     return files.begin_upload(upload_id=upload_id, tenant=tenant, **(known | changes))
 

@@ -18,19 +18,16 @@ FILES = [f"file-{letter * 8}" for letter in "abc"]
 
 @pytest.fixture
 def stores(ledger):
-    """Of an empty ledger."""
     return ledger.of(VectorStores)
 
 
 def create(stores, knowledge="vs_1", tenant="t", files=(), **more):
-    """A store, with these files on their way."""
     incoming = [Incoming(file_id, f"{file_id}.md", {}) for file_id in files]
     values = {"name": "Handbook", "description": None, "metadata": {}, "expire_days": None, **more}
     return stores.create(tenant, knowledge, files=incoming, **values)
 
 
 def document(file_id, name="a.md", tenant="t", knowledge="vs_1", sha="1", **more):
-    """What a file becomes."""
     chunk = NewChunk("c", "", 0, 3, "one", np.ones(2, np.float32).tobytes())
     return NewDocument(
         tenant=tenant, knowledge=knowledge, name=document_name(file_id, name), sha256=sha, format="markdown", size=7,

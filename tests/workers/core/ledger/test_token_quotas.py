@@ -1,5 +1,3 @@
-"""How many tokens tenants may use."""
-
 import hashlib
 import threading
 from collections.abc import Callable
@@ -33,18 +31,15 @@ Make = Callable[..., NewJob]
 
 
 def state(ledger: Ledger, tenant: str = "a") -> tuple[int, int]:
-    """What is used and what is reserved."""
     (quota,) = ledger.of(Quotas).find([tenant])
     return quota.used, quota.reserved
 
 
 def refused(ledger: Ledger) -> list[str]:
-    """The categories of records that were refused."""
     return [row.category for row in ledger.read(select(DEAD_LETTERS.c.category))]
 
 
 def reserved(ledger: Ledger) -> set[str]:
-    """The jobs for which something is."""
     return {row.job_id for row in ledger.read(select(RESERVATIONS.c.job_id))}
 
 
@@ -134,13 +129,11 @@ def test_a_lowered_quota_lets_in_what_was_reserved_and_nothing_beside_it(ledger:
 
 
 def gateway_says(says: str) -> tuple[bytes, str]:
-    """A job's value, and its digest as a gateway makes it."""
     value = encode_value(GenerationJob(model="m", prompt=says))
     return value, hashlib.sha256(value).hexdigest()
 
 
 def sound_refusal(job_id: str, value: bytes, offset: int) -> Burial:
-    """What ingest says of a record whose deadline passed, say."""
     record = Record(Topic.GENERATION, 0, offset, (), value, 1, job_id.encode())
     return refusal(record, Category.EXPIRED, "late", refers_to=job_id, tenant="a", sound=True)
 

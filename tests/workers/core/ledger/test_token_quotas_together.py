@@ -17,7 +17,6 @@ Make = Callable[..., NewJob]
 
 @pytest.fixture
 def other(ledger_url: str) -> Iterator[Ledger]:  # noqa: F811
-    """The same ledger, as another process has it."""
     ledger = Ledger.at(ledger_url)
     yield ledger
     ledger.close()

@@ -1,5 +1,3 @@
-"""How long units are remembered, and how long a replayed one has."""
-
 from sqlalchemy import select, update
 from tests.services.eventually import eventually
 from tests.workers.core.ledger.after import After, answer
@@ -14,7 +12,6 @@ from headrace_workers.core.tables import JOBS, STEPS
 
 
 def heard(ledger, **changes):
-    """A job that was answered, and one unit of it that is done."""
     after = After(ledger, **changes)
     (job,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
     answer(ledger, job)
@@ -31,7 +28,6 @@ def kinds(ledger):
 
 
 def ended(ledger, seconds):
-    """Let all have ended so long ago."""
     with writing(ledger.engine) as tx:
         tx.execute(update(JOBS).values(ended_at=clock(tx) - seconds * 1_000))
 

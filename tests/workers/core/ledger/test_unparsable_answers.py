@@ -51,7 +51,6 @@ def cut_off(_started: Started, _task: Task) -> Outcome:
 
 
 def terminal(ledger: Ledger, job_id: str) -> dict[str, Any]:
-    """Return the event that ended a job."""
     ((event,),) = ledger.read(select(JOBS.c.terminal).where(JOBS.c.id == job_id))
     return dict(from_json(event))
 

@@ -1,5 +1,3 @@
-"""What tenants have used, counted once."""
-
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -34,7 +32,6 @@ def ended(
 
 
 def sums(ledger: Ledger, tenant: str = "a") -> list[tuple[int, int, int]]:
-    """Jobs, tokens read and tokens written, by day."""
     rows, _ = ledger.of(Usage).of_tenant(tenant, date.min, date.max)
     return [(row.jobs, row.prompt_tokens, row.completion_tokens) for row in rows]
 

@@ -34,7 +34,6 @@ def pending(ledger, key=None, passed=()):
 
 
 def admit(entry_id, *used, answer=b"{}"):
-    """Moderation allows it."""
     return Admit(entry_id, answer, 1.0, 3_600_000, used)
 
 
@@ -53,7 +52,6 @@ def states(ledger, *entry_ids):
 
 
 def reason(ledger, entry_id):
-    """Why it died."""
     return ledger.read(select(ENTRIES.c.reason).where(ENTRIES.c.id == entry_id))[0].reason
 
 

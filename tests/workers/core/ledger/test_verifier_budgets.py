@@ -42,7 +42,6 @@ def verifying(ledger: Ledger, **prices: Any) -> Deployment:
 
 @pytest.fixture
 def there(ledger: Ledger) -> Deployment:
-    """That, with prices for both models."""
     return verifying(ledger)
 
 
@@ -96,7 +95,6 @@ def test_a_verifier_whose_price_is_not_known_is_refused_under_a_budget(ledger: L
 
 
 def unlabelled(there: Deployment) -> None:
-    """An audit that a comparison left unknown."""
     audit = NewAudit(
         id="00000000-0000-5000-8000-00000000000a", kind="shadow", job_id="00000000-0000-5000-8000-00000000000b",
         entry_id=7, tenant="a", scope="ab" * 32, similarity=0.9, stratum=1, share=1.0, question="Who?", served="Ann.",
@@ -107,7 +105,6 @@ def unlabelled(there: Deployment) -> None:
 
 
 def ask(there: Deployment) -> None:
-    """Let the verifier label what is unknown."""
     audits = there.ledger.of(Audits)
     audits.ask([label_work(row, "other", there.prices) for row in audits.unverified(9)], "verifier:other")
 

@@ -1,5 +1,3 @@
-"""Endpoints and deliveries in the ledger."""
-
 import json
 
 from sqlalchemy import select, text, update
@@ -20,7 +18,6 @@ from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS, DELIVER
 
 
 def jobs(ledger, count, **fields):
-    """So many jobs."""
     return take_in(ledger, [evaluation(input=str(n), **fields) for n in range(count)])
 
 

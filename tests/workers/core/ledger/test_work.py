@@ -27,7 +27,6 @@ from headrace_workers.runtime.worker.work import Work
 
 
 def settings():
-    """Three attempts."""
     return Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", max_attempts=3)
 
 
@@ -38,26 +37,22 @@ def work(**steps):
 
 
 def pass_all(tasks):
-    """Moderation that lets everything through."""
     verdict = ModerationVerdict(action="allow", findings=())
     return [Done(Moderated(**dict(task.event), moderation=verdict)) for task in tasks]
 
 
 def answer_all(tasks):
-    """A model that answers."""
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     answer = Answer(text="t", finish_reason="stop", model="echo", quantization="none", usage=usage)
     return [Done(Output(job_id=task.job_id, tenant="default", answer=answer)) for task in tasks]
 
 
 def begin(ledger, queue, lane=0):
-    """The first group of a queue, in a worker's hands."""
     (claim,) = ledger.claim([Wanted(queue, lane, 1, 32)], lease_ms=60_000, sender="b").claims
     return ledger.start(claim.id, worker="w", lease_ms=60_000)
 
 
 def write(ledger, started, settled):
-    """Write what became of a group."""
     assert ledger.complete(started.claim_id, settled, ran_ms=1, quantum_ms=5_000) is not None
 
 
@@ -82,7 +77,6 @@ def states(ledger, *columns):
 
 
 def told(ledger, job_id):
-    """The types of the events about a job, in order."""
     return [row.record.headers["ce_type"] for row in ledger.outbox(99) if row.record.key == job_id]
 
 

@@ -18,7 +18,6 @@ NOW = 1_800_000_000_000
 
 
 def row(**changes):
-    """A claimed step of a generation job."""
     known = {
         "job_id": JOB_ID, "tenant": "shop", "kind": "generation",
         "job_payload": encode_value(generation(tenant="shop")),
@@ -32,7 +31,6 @@ def row(**changes):
 
 
 def settled(outcome, stage="generate", pipeline=None, max_attempts=3, **changes):
-    """Settle one outcome of a group of one."""
     given_row = row(**changes)
     pipeline = pipeline or Pipeline()
     known = pipeline.stage(stage)
@@ -42,24 +40,20 @@ def settled(outcome, stage="generate", pipeline=None, max_attempts=3, **changes)
 
 
 def answer(text):
-    """What a model wrote."""
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     return Answer(text=text, finish_reason="stop", model="echo", quantization="none", usage=usage)
 
 
 def output(text="hello"):
-    """What a generate step says."""
     return Output(job_id=JOB_ID, tenant="shop", answer=answer(text))
 
 
 def moderated():
-    """What a moderate step says."""
     verdict = ModerationVerdict(action="allow")
     return Moderated(job_id=JOB_ID, tenant="shop", answer=answer("hello"), moderation=verdict)
 
 
 def stub(tasks):
-    """A step that nobody runs here."""
     raise AssertionError(tasks)
 
 
@@ -70,5 +64,4 @@ TWICE = (GENERATE, BEHIND[0], Stage(name="again", order=55, takes=(Output,), ste
 
 
 def result():
-    """What the last step says."""
     return Result(job_id=JOB_ID, tenant="shop", status="completed", kind="generation", accepted_at=datetime.now(UTC))

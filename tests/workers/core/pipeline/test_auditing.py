@@ -1,5 +1,3 @@
-"""Which hits are audited, and what work that is."""
-
 import pytest
 
 from headrace_schemas import Answer, GenerationJob, Output, Usage
@@ -20,12 +18,10 @@ ANSWER = Answer(
 
 
 def job_id(number: int) -> str:
-    """A job's id."""
     return f"00000000-0000-5000-8000-{number:012d}"
 
 
 def draw(auditing: Auditing, number: int = 1, similarity: float = 0.95) -> Drawn:
-    """What is said of a hit."""
     hit = Hit(
         entry_id=7, scope="ab" * 32, tier=CacheTier.SEMANTIC, answer=ANSWER, first_job=job_id(0), age=1.0, saved_ms=1.0,
         similarity=similarity, asked_at=0,

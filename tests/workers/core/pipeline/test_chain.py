@@ -35,7 +35,6 @@ def failed(model, context=None, *, chain=CHAIN, avoided=(), category=Category.RE
 
 
 def context_of(settled: StepResult):
-    """What the next attempt is handed."""
     return unpack(settled.context)[0]
 
 

@@ -26,7 +26,6 @@ WILLING = GenerationJob(model=CHAIN, prompt="p", fallback_on_refusal=True)
 
 
 def answered(status, **headers):
-    """The failure that an answer with this status means."""
     return failure_of_status(status, headers, None)
 
 
@@ -73,7 +72,6 @@ def table():
 
 
 def action(case, lane, seconds_left):
-    """What is decided about a failure of the first model of two."""
     error, more = case if isinstance(case, tuple) else (case, None)
     job = more if isinstance(more, GenerationJob) else JOB
     opens_in = more if isinstance(more, float) else 0.0

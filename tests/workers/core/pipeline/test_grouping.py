@@ -1,5 +1,3 @@
-"""Which steps may share one call."""
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,12 +17,10 @@ ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 
 
 def group(**sampling):
-    """The group of a job with this sampling."""
     return generate_group(generation(sampling=Sampling(**sampling)), ID)
 
 
 def generate_group(job, job_id):
-    """The group that a job is answered in."""
     (generate,) = (stage for stage in Pipeline().stages if stage.name == "generate")
     return generate.group_of(job, job_id, job.model)
 

@@ -1,5 +1,3 @@
-"""One task's trouble stays its own."""
-
 import logging
 from datetime import UTC, datetime
 
@@ -16,13 +14,11 @@ from headrace_workers.core.pipeline.task import Task
 
 
 def tasks(count):
-    """So many tasks, numbered."""
     job = generation()
     return [Task(f"{number:036d}", job, job, datetime.now(UTC)) for number in range(count)]
 
 
 def marked(task):
-    """An outcome that tells whose it is."""
     return Dead(Category.PERMANENT, task.job_id)
 
 

@@ -1,5 +1,3 @@
-"""When a step is tried again."""
-
 import random
 
 import pytest
@@ -12,8 +10,6 @@ USUAL = RetrySchedule()
 
 
 class Highest(random.Random):
-    """Chance that always says the most."""
-
     def uniform(self, a, b):
         assert a == 0
         return b

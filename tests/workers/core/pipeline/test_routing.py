@@ -24,7 +24,6 @@ PIPELINE = Pipeline(judge_model="big")
 
 
 def stub(tasks):
-    """A step that changes nothing."""
     return [Done() for _ in tasks]
 
 

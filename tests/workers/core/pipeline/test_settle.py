@@ -1,5 +1,3 @@
-"""What becomes of one task."""
-
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -105,7 +103,6 @@ def test_what_a_step_reads():
 
 
 def settled_task(**changes):
-    """The task of a claimed step."""
     return task_of(row(**changes))
 
 
@@ -217,8 +214,6 @@ def test_dead_keeps_the_job_as_it_came(kind):
 
 
 class Highest(random.Random):
-    """Chance that always says the most."""
-
     def uniform(self, a, b):
         assert a == 0
         return b

@@ -1,5 +1,3 @@
-"""What a job may cost that may be answered again."""
-
 import pytest
 from tests.workers.runtime.bridge.records import evaluation, generation
 

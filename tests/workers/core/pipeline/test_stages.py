@@ -1,5 +1,3 @@
-"""The list of stages."""
-
 from typing import get_args
 
 from pydantic import TypeAdapter

@@ -1,5 +1,3 @@
-"""Jobs of applications on their way through a bridge into the ledger."""
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

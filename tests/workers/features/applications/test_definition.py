@@ -1,5 +1,3 @@
-"""The content of an application, and the messages that it makes."""
-
 import re
 from typing import Any
 

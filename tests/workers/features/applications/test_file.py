@@ -1,5 +1,3 @@
-"""The file of an application."""
-
 import os
 import re
 from pathlib import Path

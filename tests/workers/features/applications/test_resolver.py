@@ -1,5 +1,3 @@
-"""Jobs of applications, as admission resolves them."""
-
 import json
 from collections.abc import Collection, Mapping
 from typing import Any

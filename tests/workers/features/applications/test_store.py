@@ -1,5 +1,3 @@
-"""Versions and labels of applications in the ledger."""
-
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,8 +29,6 @@ from headrace_workers.features.applications.tables import (
 
 @dataclass(frozen=True)
 class Content:
-    """The content of a version."""
-
     name: str
     text: str
 

@@ -1,5 +1,3 @@
-"""The last jobs of a version."""
-
 import json
 from datetime import timedelta
 

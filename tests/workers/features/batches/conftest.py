@@ -1,5 +1,3 @@
-"""Batches over a ledger on each database."""
-
 import pytest
 from tests.workers.core.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.features.batches.running import Running
@@ -8,5 +6,4 @@ from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 @pytest.fixture
 def running(ledger, tmp_path):  # noqa: F811
-    """No batches."""
     return Running(ledger, tmp_path)

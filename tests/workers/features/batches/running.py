@@ -33,7 +33,6 @@ DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
 
 
 def jobs(count, **fields):
-    """Lines that are jobs."""
     return [{"prompt": f"number {number}", **fields} for number in range(1, count + 1)]
 
 
@@ -43,7 +42,6 @@ def text_of(lines):
 
 
 def with_usage(row, prompt=3, completion=2, attempt=1):
-    """An answer that took so many tokens."""
     answer = Answer(
         text="yes", finish_reason="stop", model="echo", quantization="none",
         usage=Usage(prompt_tokens=prompt, completion_tokens=completion),
@@ -68,7 +66,6 @@ class Running:
         self.bulk = self.bridge()
 
     def bridge(self):
-        """The duty, as a bridge has it."""
         name, clock = process_name("bridge"), SystemClock()
         return BatchDuty(
             ledger=self.ledger,
@@ -84,11 +81,9 @@ class Running:
         )
 
     def admit(self):
-        """The admission of a bridge, as it is now."""
         return RecordAdmission(rules_of(self.ledger, self.reach), self.ledger.now()).admit
 
     def submit(self, lines, *, key=None, **wishes):
-        """The id of a new batch of these lines."""
         data = lines if isinstance(lines, bytes) else text_of(lines)
         file = self.files.add([data], tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
         batch, _ = submit(
@@ -97,7 +92,6 @@ class Running:
         return batch.id
 
     def again(self, batch_id, max_tokens=None):
-        """The batch of what failed."""
         return retry_failed(self.ledger.of(Batches), self.files, self.batch(batch_id), max_tokens=max_tokens, keep=None)
 
     def turn(self, count=1):
@@ -105,7 +99,6 @@ class Running:
         return sum(self.bulk.once(self.heard.append) for _ in range(count))
 
     def settle(self):
-        """Turns until nothing moves."""
         while self.turn():
             pass
         self.turn(2)
@@ -138,26 +131,21 @@ class Running:
         return StepResult(row.job_id, Ended(event), end=end)
 
     def run(self, make=with_usage):
-        """Bring everything to its end."""
         while self.turn() or self.end(make):
             pass
         self.settle()
 
     def batch(self, batch_id):
-        """How it stands."""
         return self.ledger.of(Batches).batch(batch_id)
 
     def output(self, batch_id):
-        """The lines of its output."""
         return self._lines(self.batch(batch_id).output_file)
 
     def errors(self, batch_id):
-        """Code and line of all that failed, in order of lines."""
         found = self._lines(self.batch(batch_id).error_file)
         return sorted((each["line"], each["error"]["code"]) for each in found)
 
     def error_lines(self, batch_id):
-        """The lines of its error file."""
         return self._lines(self.batch(batch_id).error_file)
 
     def _lines(self, file_id):
@@ -166,7 +154,6 @@ class Running:
         return [json.loads(line) for line in b"".join(self.files.chunks(file_id)).splitlines()]
 
     def jobs(self):
-        """All jobs, by line."""
         rows = self.ledger.read(select(JOBS).order_by(JOBS.c.line))
         return [row for row in rows if row.kind == "generation"]
 
@@ -177,5 +164,4 @@ class Running:
 
 
 def dead(_row):
-    """It cannot be done."""
     return Category.PERMANENT, "no"

@@ -10,7 +10,6 @@ OWN = Defaults(DEFAULTS.model, DEFAULTS.fields, own_keys=True)
 
 
 def keyed(numbers, **fields):
-    """Jobs with keys of their own."""
     return [
         {**job, "idempotency_key": f"k{n}"}
         for n, job in zip(numbers, jobs(max(numbers), **fields)[min(numbers) - 1 :], strict=False)
@@ -18,7 +17,6 @@ def keyed(numbers, **fields):
 
 
 def lines(running: Running, batch_id):
-    """The lines of its output, in order."""
     return sorted(line["line"] for line in running.output(batch_id))
 
 

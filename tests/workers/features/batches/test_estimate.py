@@ -9,22 +9,18 @@ from headrace_workers.features.batches.commands.forecast import LEVEL, Interval,
 
 
 def short(chance, wanted):
-    """Mostly a few tokens, now and then all that are allowed."""
     return wanted if chance.random() < 0.08 else min(wanted, 1 + int(chance.expovariate(1 / 20)))
 
 
 def skewed(chance, wanted):
-    """Lengths as texts have them."""
     return min(wanted, max(1, int(chance.lognormvariate(4, 0.9))))
 
 
 def two_kinds(chance, wanted):
-    """Yes or no, or an essay."""
     return 1 if chance.random() < 0.5 else max(1, int(wanted * chance.uniform(0.7, 1)))
 
 
 def full(chance, wanted):
-    """Always as long as allowed."""
     return wanted
 
 

@@ -1,5 +1,3 @@
-"""A dry run tells what a batch would come to, and writes nothing."""
-
 import json
 from pathlib import Path
 

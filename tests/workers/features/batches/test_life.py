@@ -368,7 +368,6 @@ def test_a_store_that_forgets_nothing_is_called_by_its_name(running, monkeypatch
 
 
 def refuse(paths):
-    """A store that is away."""
     if list(paths):
         raise StoreUnavailable("away")
 

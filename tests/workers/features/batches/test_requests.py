@@ -18,19 +18,16 @@ CHAT = "/v1/chat/completions"
 
 
 def chat(name, text="hello", url=CHAT, **body):
-    """A line that asks the echo."""
     body = {"model": "echo", "messages": [{"role": "user", "content": text}], **body}
     return {"custom_id": name, "method": "POST", "url": url, "body": body}
 
 
 def embedding(name, inputs):
-    """A line that asks for vectors."""
     body = {"model": "vectors", "input": inputs}
     return {"custom_id": name, "method": "POST", "url": "/v1/embeddings", "body": body}
 
 
 def vector(row):
-    """What a recall worker answers."""
     event = with_usage(row)
     packed = base64.b64encode(struct.pack("<2f", 0.6, 0.8)).decode()
     found = Embedding(

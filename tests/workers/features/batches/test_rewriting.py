@@ -16,18 +16,15 @@ from headrace_workers.features.batches.store.transactions import Batches
 
 @pytest.fixture
 def running(ledger, tmp_path, store):  # noqa: F811
-    """No batches, over each store."""
     return Running(ledger, tmp_path, store=store)
 
 
 def remove(running, *file_ids):
-    """All objects of these files."""
     for file_id in file_ids:
         running.store.remove([piece.path for piece in running.files.pieces(file_id)])
 
 
 def forget(running, batch_id, *lines):
-    """The jobs of these lines, as pruning does."""
     ids = [derive_job_id("a", f"batch:{batch_id}:{line}") for line in lines]
     with writing(running.ledger.engine) as tx:
         tx.execute(delete(JOBS).where(JOBS.c.id.in_(ids)))

@@ -1,5 +1,3 @@
-"""Lines of a batch that have ended."""
-
 import pytest
 
 from headrace_schemas.events import DeadLetter

@@ -1,5 +1,3 @@
-"""The audit step: one call of the model for all, and a label for each."""
-
 import pytest
 from tests.workers.features.generation.test_stage import Model
 
@@ -17,7 +15,6 @@ JOB = GenerationJob(model="small", prompt="Who?")
 
 
 def unit(number: int, served: str, job: GenerationJob | None = JOB) -> Unit:
-    """An audit of what was served."""
     answer = Answer(
         text=served, finish_reason="stop", model="small", quantization="int8",
         usage=Usage(prompt_tokens=0, completion_tokens=0),
@@ -27,7 +24,6 @@ def unit(number: int, served: str, job: GenerationJob | None = JOB) -> Unit:
 
 
 def completion(text: str) -> Completion:
-    """What the model says."""
     return Completion(text, "stop", 1, 1)
 
 

@@ -28,7 +28,6 @@ def pair(number: int, same: bool) -> Pair:
 
 
 def judged(*each: tuple[float, bool, Refusal | None]) -> list[Judged]:
-    """Pairs with these cosines."""
     return [Judged(pair(number, same), cosine, why) for number, (cosine, same, why) in enumerate(each)]
 
 
@@ -116,7 +115,6 @@ PAIRS = [Pair(n, f"question {n} {'same' if n % 2 else 'other'}", f"known {n}", b
 
 
 def verifier(answer):
-    """A verifier that says this of a prompt."""
     return ModelVerifier(JudgeModel(lambda prompt, choices: answer(prompt[-1].content)))
 
 

@@ -28,6 +28,5 @@ def texts(count: int, seed: int = 0, words: dict[Any, list[str]] | None = None) 
 
 
 def write(path: Path, rows: Iterable[tuple[str, Any]]) -> Path:
-    """Write labelled rows as JSON lines."""
     path.write_text("".join(json.dumps({"input": text, "label": label}) + "\n" for text, label in rows))
     return path

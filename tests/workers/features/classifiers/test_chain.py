@@ -41,7 +41,6 @@ def asking(text: str, **fields: Any) -> DecisionJob:
 
 
 def run(ledger: Ledger, generator: Any) -> None:
-    """Let a worker of this model run the next claim of its queue."""
     started = start(ledger, f"model.{generator.alias}")
     work = Work(PIPELINE, {(started.queue, "decide"): partial(decide, generator=generator)}, settings(), SystemClock())
     assert ledger.complete(started.claim_id, work.do(started), ran_ms=1, quantum_ms=5_000) is not None

@@ -1,5 +1,3 @@
-"""The head: its training, its probabilities and its file."""
-
 import json
 import struct
 from pathlib import Path

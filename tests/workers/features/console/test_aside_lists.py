@@ -18,7 +18,6 @@ DAY = 86_400_000
 
 
 def ids(ledger: Ledger, wanted: AsideFilter) -> list[str]:
-    """All that fits, by pages."""
     found, after = list[str](), None
     for _ in range(100):
         page = ledger.of(AsideLists).page(wanted, after)

@@ -1,5 +1,3 @@
-"""The form of the playground, and the same request as code."""
-
 import ast
 import json
 import re

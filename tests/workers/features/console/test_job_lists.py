@@ -28,7 +28,6 @@ __all__ = ["ledger", "ledger_url"]
 
 
 def pages(ledger: Ledger, wanted: JobFilter) -> Iterator[JobList]:
-    """All pages of a list."""
     place: Place | None = None
     for _ in range(100):
         page = ledger.of(JobLists).page(wanted, place)

@@ -1,5 +1,3 @@
-"""Plans: begun once, done in parts, each item at most once."""
-
 import threading
 from typing import Any
 
@@ -23,7 +21,6 @@ ADA = Owner("default", "key", "Ada")
 
 
 def make(ledger: Ledger, act: Act, owner: Owner = ADA) -> str:
-    """A plan for all that there is."""
     kind: Any = "dead" if act == "replay" else "held"
     items, more = ledger.of(AsideLists).places(AsideFilter(kind))
     return ledger.of(Plans).make(owner, act, {"kind": kind}, items, more=more, everywhere=False)

@@ -1,5 +1,3 @@
-"""How the playground marks texts and draws steps."""
-
 from datetime import UTC, datetime
 
 import pytest

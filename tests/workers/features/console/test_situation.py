@@ -21,7 +21,6 @@ __all__ = ["ledger_url"]
 
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[Ledger]:
-    """A ledger in which nothing has happened."""
     made = Ledger.at(ledger_url)
     yield made
     made.close()
@@ -103,7 +102,6 @@ def test_no_statement_walks_all_jobs_or_steps(ledger: Ledger):
 
 
 def statements_of(ledger: Ledger, read: Callable[[], object]) -> list[tuple[str, Any]]:
-    """The queries that a read sends, with their parameters."""
     statements: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -117,6 +115,5 @@ def statements_of(ledger: Ledger, read: Callable[[], object]) -> list[tuple[str,
 
 
 def planned(ledger: Ledger, statement: str, parameters: Any) -> list[str]:
-    """How SQLite runs a query."""
     with ledger.engine.connect() as connection:
         return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]

@@ -29,19 +29,16 @@ RULES = Rules(moderator=build_moderator(None), tests=evaluation_sets([]))
 
 @pytest.fixture
 def ledger(tmp_path):
-    """An empty ledger."""
     ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
     yield ledger
     ledger.close()
 
 
 def asked(prompt="How do I reach you?", **fields):
-    """A job of an application, as the ledger has it."""
     return GenerationJob(model="m", prompt=prompt, tenant="a", resolution=TRIAGE, **fields)
 
 
 def decide(ledger, person, item, decision):
-    """Let a person decide about the next item, which is this one."""
     reviews = ledger.of(Reviews)
     given = reviews.next(person, LEASE)
     assert given.row.id == item
@@ -129,7 +126,6 @@ def test_a_condition_that_says_nothing_is_refused(text):
 
 
 def example(number, question, said="That is a matter of taste, and of the day."):
-    """An example whose template is longer than its question."""
     template = "You answer questions of visitors of our mill in one short sentence, and you are always polite to them."
     messages = ({"role": "system", "content": template}, {"role": "user", "content": question})
     return Example(messages, f"{said} {number}", "answers", f"job-{number:04}", "large", "triage@3")

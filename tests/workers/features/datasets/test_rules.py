@@ -1,5 +1,3 @@
-"""The rules by which a record is removed, each by itself."""
-
 import json
 
 import pytest

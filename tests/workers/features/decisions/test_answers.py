@@ -1,5 +1,3 @@
-"""Answers from the probabilities of labels."""
-
 import pytest
 
 from headrace_schemas.decision import (

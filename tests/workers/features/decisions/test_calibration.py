@@ -69,7 +69,6 @@ def test_the_error_is_that_of_rows_that_nothing_was_fitted_on() -> None:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger in a file."""
     with sqlite_ledger(tmp_path) as found:
         yield found
 

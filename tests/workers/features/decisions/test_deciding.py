@@ -46,8 +46,6 @@ class Sure(EchoGenerator):
 
 
 class Writer(EchoGenerator):
-    """A provider's model, which writes this."""
-
     def __init__(self, said: str, tokens: tuple[TokenChoices, ...] = ()) -> None:
         super().__init__()
         self.said, self.tokens, self.asked = said, tokens, list[Request]()

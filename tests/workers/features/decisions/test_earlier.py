@@ -51,8 +51,6 @@ def asks(**fields: Any) -> DecisionJob:
 
 
 class Deciding:
-    """A worker that decides with the cache."""
-
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.version = "echo/1"
@@ -63,7 +61,6 @@ class Deciding:
         self.number_format = "int8"
 
     def run(self, *answers: Decided | HeadraceError, model: str = "echo") -> None:
-        """Run one group."""
         generator = Decider(*answers, alias=model)
         generator.quantization = self.number_format
         earlier = EarlierDecisions(self.ledger.of(Answers), lambda: f"{model}/{self.version}", self.mode, self.ttl)

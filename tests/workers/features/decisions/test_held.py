@@ -1,5 +1,3 @@
-"""A decision whose input a person must look at before a model does."""
-
 import json
 
 from tests.workers.runtime.bridge.records import decision

@@ -73,7 +73,6 @@ def task(job: DecisionJob, **fields: Any) -> Task:
 
 
 def one(job: DecisionJob, answer: Decided | HeadraceError, **fields: Any) -> Any:
-    """The outcome of one job whose first model gives this answer."""
     (outcome,) = decide([task(job, **fields)], generator=Decider(answer))  # type: ignore[arg-type]
     return outcome
 
@@ -195,7 +194,6 @@ def start(ledger: Ledger, queue: str = "model.echo") -> Started:
 
 
 def run(ledger: Ledger, *answers: Decided | HeadraceError, queue: str = "model.echo") -> bool:
-    """Let a worker run the next claim of a queue."""
     return complete(ledger, start(ledger, queue), *answers)
 
 

@@ -68,7 +68,6 @@ def answered(line: int, scores: Scores, text: str = "yes") -> bytes:
 
 
 def dead(line: int, reason: str = "too long") -> bytes:
-    """The receipt of a job that died."""
     letter = DeadLetter(
         job_id=ID.format(line), category=Category.PERMANENT, reason=reason, stage="generate", attempts=1,
         topic="jobs.generation", size=2, original="{}", encoding="utf-8",

@@ -1,5 +1,3 @@
-"""What a run says, from receipts as they are written."""
-
 import json
 from pathlib import Path
 
@@ -44,7 +42,6 @@ def test_what_cannot_be_told_apart_is_not_told(scores: np.ndarray) -> None:
 
 
 def rows(count: int) -> list[dict[str, str]]:
-    """So many items."""
     return [{"q": f"question {number}", "d": f"document {number // 10}"} for number in range(count)]
 
 

@@ -1,5 +1,3 @@
-"""Datasets of all formats, and rows that do not do."""
-
 import hashlib
 from pathlib import Path
 
@@ -10,7 +8,6 @@ from headrace_workers.features.evals.plan import read_dataset
 
 
 def written(folder: Path, name: str, text: str) -> Path:
-    """A file with this text."""
     path = folder / name
     path.write_bytes(text.encode())
     return path

@@ -1,5 +1,3 @@
-"""The run file that the page shows."""
-
 import re
 import shutil
 from pathlib import Path

@@ -26,7 +26,6 @@ ROW = Row.of({"item": {"q": "Name a river.", "answer": "Rhine"}})
 
 
 def job(plan: EvalPlan, row: Row = ROW) -> dict[str, Any]:
-    """The job of a row."""
     return dict(json.loads(plan.line(row, 7, "evalrun_1", "shop")))
 
 
@@ -45,7 +44,6 @@ def test_a_model_is_asked_what_the_template_says():
 
 
 def said(plan: EvalPlan, item: dict[str, Any]) -> list[dict[str, str]]:
-    """The turns of a row's job."""
     messages = job(plan, Row.of({"item": item}))["messages"]
     return [{"role": each["role"], "content": each["content"]} for each in messages]
 

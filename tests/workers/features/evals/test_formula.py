@@ -1,5 +1,3 @@
-"""Formulas of `multi` graders: arithmetic over scores, and nothing else."""
-
 import re
 
 import pytest

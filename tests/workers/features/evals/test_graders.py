@@ -1,5 +1,3 @@
-"""Graders of OpenAI's evals as criteria, and what their scores come to."""
-
 from typing import Any
 
 import pytest
@@ -29,7 +27,6 @@ MULTI = {"type": "multi", "name": "all", "calculate_output": "0.5 * a + 0.5 * b"
 
 
 def criterion(grader: dict[str, Any], row: Scope = ROW) -> Any:
-    """The criterion of a grader that is one."""
     (found,) = graders_of([grader])
     return found.parts[0].criterion(row)
 

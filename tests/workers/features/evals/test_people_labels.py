@@ -1,5 +1,3 @@
-"""What people say of a run's answers, beside a judge that errs."""
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +17,6 @@ ITEMS = 600
 
 
 def truth(item: int, variant: int) -> float:
-    """Of A a half is right, of B three fifths."""
     return float(item % 10 < 5 + variant)
 
 
@@ -29,21 +26,18 @@ def judged(item: int, variant: int) -> float:
 
 
 def label(plan: Plan, item: int, variant: int, value: float, who: str = "ann", **more: Any) -> Any:
-    """As the ledger has one."""
     job_id = derive_job_id(plan.tenant, plan.key_of(plan.line_of(item, 0, variant)))
     said = {"job_id": job_id, "kind": "criterion", "about": "right", "value": value, "who": who, "probability": None}
     return SimpleNamespace(**(said | more))
 
 
 def found(plan: Plan, labels: list[Any]) -> Analysis:
-    """The analysis of a run in which all was judged."""
     outcomes = outcomes_of(plan, lambda item, _, variant: (judged(item, variant), 1.0))
     return analyse(plan, outcomes, labels)
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    """Of so many items."""
     return made(tmp_path, [{"q": f"question {number}"} for number in range(ITEMS)])
 
 

@@ -1,5 +1,3 @@
-"""A run's jobs, and what it is pinned by."""
-
 import json
 from pathlib import Path
 
@@ -17,7 +15,6 @@ ROWS = ({"q": "one"}, {"q": "two"})
 
 
 def jobs_of(plan: Plan) -> list[GenerationJob]:
-    """Its jobs as `run` reads them."""
     found = [parse_job(line, Defaults("none")) for line in plan.lines()]
     assert all(isinstance(job, GenerationJob) for job in found)
     return found  # type: ignore[return-value]

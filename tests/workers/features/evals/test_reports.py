@@ -1,5 +1,3 @@
-"""The report as JSON, Markdown and a page."""
-
 import json
 from pathlib import Path
 
@@ -15,7 +13,6 @@ HOSTILE = "<script>alert(1)</script> | [x](http://y) `z`"
 
 
 def reported(plan: Plan, receipts: Receipts) -> tuple[dict[str, object], str, str]:
-    """All three."""
     outcomes = read_outcomes(plan, receipts)
     analysis = analyse(plan, outcomes)
     gate = judge_gate(Gate.parse("B >= A", plan.run), plan, outcomes)

@@ -1,5 +1,3 @@
-"""The run file, and what it says of what is wrong in it."""
-
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,6 @@ GOOD = RUN.format(more="")
 
 
 def read(folder: Path, text: str) -> Run:
-    """The run of a file with this text."""
     (folder / "run.toml").write_text(text, encoding="utf-8")
     return read_run(folder / "run.toml", "echo")
 

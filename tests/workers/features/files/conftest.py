@@ -1,3 +1,1 @@
-"""Files in stores."""
-
 from tests.workers.features.files.stores import s3, store  # noqa: F401 - fixtures

@@ -15,7 +15,6 @@ def s3():
 
 @pytest.fixture(params=["folder", "memory", "s3"])
 def store(request, tmp_path, monkeypatch):
-    """An empty store."""
     if request.param == "folder":
         return Store.at(str(tmp_path / "files"))
     if request.param == "memory":

@@ -1,5 +1,3 @@
-"""Files are rows and objects that agree."""
-
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,29 +20,24 @@ GROWING = NewFile(id="file-out", tenant="a", purpose="batch_output", name="out.j
 
 @pytest.fixture
 def store(tmp_path):
-    """An empty store."""
     return Store.at(str(tmp_path / "files"))
 
 
 @pytest.fixture
 def files(ledger, store):  # noqa: F811
-    """No files."""
     return Files(ledger.of(StoredFiles), store)
 
 
 def add(files, data=b"a\nb\n", **changes):
-    """A stored file."""
     known = {"tenant": "a", "purpose": "batch", "name": "jobs.jsonl", "keep": None, "lines": True}
     return files.add([data], **(known | changes))
 
 
 def read(files, file_id, start=0):
-    """All of it, from a place on."""
     return b"".join(files.chunks(file_id, start))
 
 
 def grow(ledger, growth):  # noqa: F811
-    """Write a growth down."""
     with writing(ledger.engine) as tx:
         rows.grow(tx, growth)
 

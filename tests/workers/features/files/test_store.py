@@ -1,5 +1,3 @@
-"""Objects are whole or not there, in a folder and elsewhere."""
-
 import os
 from itertools import repeat
 

@@ -14,12 +14,10 @@ from headrace_workers.features.files.upload_service import MOST_PARTS, NotPendin
 
 @pytest.fixture
 def uploads(ledger, files):  # noqa: F811
-    """No uploads."""
     return Uploads(ledger.of(StoredFiles), files)
 
 
 def begin(uploads, size=4):
-    """An upload of so many bytes."""
     return uploads.begin(tenant="a", purpose="user_data", name="x", size=size, file_seconds=None)
 
 

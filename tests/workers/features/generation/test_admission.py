@@ -1,5 +1,3 @@
-"""Admission of prompts, formats and tools."""
-
 import json
 from pathlib import Path
 from typing import Any
@@ -27,13 +25,11 @@ class Words(Models):
     """Models for which each word and each comma is a token, and which hold few."""
 
     def context_length(self, _alias: str) -> int | None:
-        """Return a small context."""
         return HOLDS
 
     def prompt_tokens(
         self, _alias: str, messages: tuple[Message, ...], _tenant: str, offer: Offer = NO_TOOLS
     ) -> int | None:
-        """Count them."""
         texts = [each.content for each in messages] + [each.description for each in offer.tools]
         tokens = sum(len(text.replace(",", " ").split()) for text in texts)
         if tokens >= HOLDS:
@@ -45,7 +41,6 @@ CHECK = PromptCheck(Words())
 
 
 def asking(values: int, prompt: str = "hello", *, in_prompt: bool = True) -> GenerationJob:
-    """Return a job whose schema has so many values."""
     output = JsonSchemaFormat(
         json_schema={"enum": [f"value-{number}" for number in range(values)]}, in_prompt=in_prompt
     )

@@ -1,5 +1,3 @@
-"""Answers that do not have the format that their job asks for."""
-
 from dataclasses import replace
 from typing import Any
 
@@ -33,13 +31,11 @@ def asking(**changes: Any) -> GenerationJob:
 
 
 def outcome_of_one(job: GenerationJob, answer: Completion | HeadraceError, **changes: Any) -> Outcome:
-    """Return the outcome of a job whose model gives this answer."""
     (outcome,) = generate([replace(task(job), **changes)], generator=Model(answer))
     return outcome
 
 
 def retried(outcome: Outcome) -> Task:
-    """Return the task of the next attempt."""
     assert isinstance(outcome, Retry)
     return replace(task(asking()), context=outcome.context)
 

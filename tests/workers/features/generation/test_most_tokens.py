@@ -45,7 +45,6 @@ CALLED = (
 
 
 def of_qwen(like: Prompts, gguf: Path) -> Prompts:
-    """Qwen's own tokenizer and template."""
     from gguf import GGUFReader
 
     fields = {name: field.contents() for name, field in GGUFReader(gguf).fields.items()}
@@ -79,7 +78,6 @@ def used(prompts: Prompts, job: GenerationJob) -> int:
 
 
 def most(job: GenerationJob) -> int:
-    """What is reserved for the first call."""
     return most_tokens(job, ReadBytes(len(encode_value(job))))
 
 

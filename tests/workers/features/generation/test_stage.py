@@ -1,5 +1,3 @@
-"""The generate step: one call of the model, one outcome a task."""
-
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime

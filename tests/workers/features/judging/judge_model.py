@@ -36,5 +36,4 @@ class JudgeModel:
 
 
 def uniform(prompt: Prompt, choices: Sequence[str]) -> Probabilities:
-    """All choices alike, half of the mass elsewhere."""
     return (0.5 / len(choices),) * len(choices)

@@ -1,5 +1,3 @@
-"""Judges on other machines, which write their answer."""
-
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,3 @@
-"""Criteria that look at the output alone."""
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

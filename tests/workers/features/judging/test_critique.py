@@ -1,5 +1,3 @@
-"""What a model is told of its answer that was not good enough."""
-
 import pytest
 
 from headrace_schemas import (

@@ -81,7 +81,6 @@ class Way:
         self.ids: list[str] = []
 
     def once(self, **changes: Any) -> StepResult:
-        """Run the stage that the job is at."""
         now = row(**{**self.row._asdict(), **changes})
         task = task_of(now)
         self.passed.append((self.stage, now.ordinal))
@@ -106,7 +105,6 @@ class Way:
         return settled
 
     def end(self, **changes: Any) -> Result:
-        """The receipt that it comes to."""
         settled = self.until_it_stays(**changes)
         assert settled.end is not None
         found = decode_value("headrace.result.v1", settled.end.value)
@@ -319,7 +317,6 @@ class Several(Scripted):
 
     @property
     def alias(self) -> str:
-        """The one that was asked last."""
         return self._names[max(0, len(self.asked) - 1)]
 
 

@@ -1,5 +1,3 @@
-"""The step that looks answers up, and what judging makes of it."""
-
 from typing import Any
 
 import pytest
@@ -26,7 +24,6 @@ def evaluated(output: str = SAID, hints: bool = False, **fields: Any) -> Task:
 
 
 def score(task: Task, outcome: Outcome) -> Score:
-    """What judging writes, behind the step."""
     assert isinstance(outcome, Done)
     (ended,) = judge([Task(task.job_id, task.job, task.event, ACCEPTED, context={**task.context, **outcome.context})])
     assert isinstance(ended, Ended)

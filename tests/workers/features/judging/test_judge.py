@@ -1,5 +1,3 @@
-"""The judge step: the receipt, and what the judge gets to see."""
-
 from dataclasses import replace
 from datetime import UTC, datetime
 

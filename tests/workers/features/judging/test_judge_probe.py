@@ -21,7 +21,6 @@ OWN = "I think that it depends."
 
 
 def text_in(prompt: Prompt, tag: str) -> str:
-    """What stands between these tags."""
     found = re.search(rf"<{tag}>\n(.*?)\n</{tag}>", prompt[-1].content, re.DOTALL)
     return "" if found is None else found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
@@ -56,7 +55,6 @@ def right(prompt: Prompt) -> float:
 
 
 def names(found: Probe, holds: bool) -> set[str]:
-    """What is so, by the beginning of its name."""
     return {each.name.partition(":")[2].strip() for each in found.measures if each.holds is holds}
 
 

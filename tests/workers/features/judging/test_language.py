@@ -1,5 +1,3 @@
-"""The language of an output: told, or not."""
-
 import pytest
 
 from headrace_workers.features.judging.checks import language

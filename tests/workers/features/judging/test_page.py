@@ -1,5 +1,3 @@
-"""The page about criteria: its examples are real."""
-
 import re
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""Two outputs, in both orders: a verdict that holds, or none."""
-
 import pytest
 from tests.workers.features.judging.judge_model import JudgeModel, Probabilities, Prompt
 
@@ -23,8 +21,6 @@ def first_of(prompt: Prompt) -> str:
 
 
 def prefers(text: str) -> JudgeModel:
-    """A judge that prefers this text, wherever it stands."""
-
     def answer(prompt: Prompt, choices: tuple[str, ...]) -> Probabilities:
         assert choices == ("A", "B")
         return (0.6, 0.2) if first_of(prompt) == text else (0.1, 0.8)

@@ -1,5 +1,3 @@
-"""Verdicts of judges that write their answer."""
-
 import pytest
 
 from headrace_schemas import Rubric

@@ -1,5 +1,3 @@
-"""Criteria that compare: SQuAD's rules, and sacrebleu's own figures."""
-
 import pytest
 import sacrebleu
 from hypothesis import given, settings

@@ -1,5 +1,3 @@
-"""Criteria that cannot be used, at a door."""
-
 from typing import Any
 
 import pytest
@@ -35,7 +33,6 @@ def test_many_are_not_all_looked_at():
 
 
 def by_schema(*schemas: dict[str, Any]) -> EvaluationJob:
-    """A job that is judged by these."""
     criteria = (JsonSchema(json_schema=each, name=f"s{number}") for number, each in enumerate(schemas))
     return EvaluationJob(input="i", output="o", criteria=tuple(criteria))
 

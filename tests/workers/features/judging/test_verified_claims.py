@@ -24,8 +24,6 @@ GIVEN = "The mill opens at 9. Entry is free."  # by the rules it does not say wh
 
 
 def model(*, supported: str, error: HeadraceError | None = None) -> JudgeModel:
-    """A model that says yes to claims with this word, or fails."""
-
     def answer(prompt: Prompt, _choices: Sequence[str]) -> tuple[float, ...] | HeadraceError:
         time.sleep(0.001)  # no machine is so fast that it takes no time
         claim = prompt[-1].content.split("<claim>")[1].split("</claim>")[0]
@@ -35,7 +33,6 @@ def model(*, supported: str, error: HeadraceError | None = None) -> JudgeModel:
 
 
 def here(verifier: Any, task: Task, most_seconds: float = 60.0) -> Score:
-    """The score by a verifier in this process."""
     (outcome,) = ground_answers(
         [task], embedder=HashEmbedder, claim_verifier=ClaimVerifier("judge", verifier, most_seconds)
     )
@@ -64,7 +61,6 @@ def in_a_stage(judge: JudgeModel, task: Task, holds: Callable[[str], bool] = lam
 
 
 def on(task: Task, outcome: Done) -> Task:
-    """The task with the context of an outcome."""
     return Task(task.job_id, task.job, task.event, ACCEPTED, context={**task.context, **outcome.context})
 
 

@@ -1,5 +1,3 @@
-"""The embed step: one call of the embedder, one outcome a task."""
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 

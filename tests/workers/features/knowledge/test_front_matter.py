@@ -1,12 +1,9 @@
-"""The attributes that a Markdown file says of itself."""
-
 import pytest
 
 from headrace_workers.features.knowledge.chunking import LONGEST, NO_FRONT_MATTER, behind, read_front_matter
 
 
 def found(written: str) -> dict:
-    """The attributes of a file with this front matter."""
     return dict(read_front_matter(f"---\n{written}\n---\n# Title\n".encode()).attributes)
 
 

@@ -113,8 +113,6 @@ def test_a_score_is_told_beside_the_most_that_there_could_be() -> None:
 
 
 class Yielding(dict[str, int]):
-    """Lets other threads go on in the middle of a change."""
-
     def pop(self, key: str, default: int | None = None) -> int | None:  # type: ignore[override]
         found = super().pop(key, default)
         time.sleep(0.0005)

@@ -29,7 +29,6 @@ def read(reader: Reader, tmp_path: Path, name: str, data: bytes) -> Document:
 
 
 def docx(paragraphs: str) -> bytes:
-    """The least that Word takes for a document."""
     main = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
     types = "http://schemas.openxmlformats.org/package/2006"
     made = io.BytesIO()

@@ -1,5 +1,3 @@
-"""The relevance floor that fits a base."""
-
 import numpy as np
 import pytest
 

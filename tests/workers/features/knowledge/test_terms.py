@@ -1,5 +1,3 @@
-"""Terms as they are kept."""
-
 import hashlib
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""The detectors, loaded once."""
-
 import socket
 import threading
 from collections.abc import Callable

@@ -65,7 +65,6 @@ def done(outcome: Outcome) -> JobEvent:
 
 
 def receipt_of(answer: Answer) -> Result:
-    """Through moderation and the judge, from event to event."""
     output = Output(job_id=JOB_ID, tenant="shop", answer=answer)
     (moderated,) = moderate([task(output)], moderator=MODERATOR)
     (judged,) = judge([task(done(moderated))], generator=None)

@@ -24,8 +24,6 @@ AGAIN = Policy(RULES | {"email": Rule("block", again=True), "card": Rule("block"
 
 
 class Watched(Way):
-    """Moderated by that policy."""
-
     def __init__(self, asked: GenerationJob, model: Scripted, policy: Policy = AGAIN) -> None:
         super().__init__(asked, model)
         moderator = PolicyModerator([PersonalDataDetector()], policy)
@@ -38,7 +36,6 @@ def plain() -> GenerationJob:
 
 
 def ended(*answers: str | HeadraceError, policy: Policy = AGAIN) -> tuple[Result, Scripted, Watched]:
-    """A job whose model gives these answers."""
     model = Scripted(*answers)
     way = Watched(plain(), model, policy)
     return way.end(), model, way

@@ -1,5 +1,3 @@
-"""The verdict says what was looked for, by whom, and how sure they were."""
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +12,6 @@ from headrace_workers.features.moderation.policy import Policy, Rule
 
 
 class Named:
-    """A detector that is only a name."""
-
     def __init__(self, name: str, *categories: str) -> None:
         self.name, self.version, self.categories = name, f"of {name}", frozenset(categories)
         self.reads_words = True

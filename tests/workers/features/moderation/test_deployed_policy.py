@@ -1,5 +1,3 @@
-"""A policy may change under a worker; a wrong one changes nothing."""
-
 import itertools
 import os
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Some categories need two detectors, and some texts are let be."""
-
 import pytest
 from tests.workers.features.moderation.test_moderator import Fake, each
 

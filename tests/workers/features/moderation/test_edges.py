@@ -25,7 +25,6 @@ PERSONAL = (
 
 @cache
 def detector(name: str) -> Detector:
-    """Loaded once."""
     if name == "blocklist":
         return BlocklistDetector(["falcon", "night of  the hawk", "re:code-[0-9]{300}"])
     return {"secrets": SecretsDetector, "personal": PersonalDataDetector, "profanity": ProfanityDetector}[name]()

@@ -1,5 +1,3 @@
-"""A model that says safe or unsafe first, as a detector."""
-
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path

@@ -49,7 +49,6 @@ def home(smollm2_float_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def guard(home: Path) -> Generator:
-    """It, loaded."""
     return load_generator(home, "guard")
 
 

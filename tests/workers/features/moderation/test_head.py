@@ -1,5 +1,3 @@
-"""A trained head as one detector among others."""
-
 import io
 import pickle
 import zipfile

@@ -1,5 +1,3 @@
-"""Heads are trained from labelled texts."""
-
 import json
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""System prompts that answers must not repeat."""
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

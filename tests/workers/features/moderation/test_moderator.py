@@ -1,5 +1,3 @@
-"""Detectors and a policy decide together, in a bounded time."""
-
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +24,6 @@ from headrace_workers.features.moderation.policy import Policy, Rule
 
 
 class Fake:
-    """A detector made of a function of one text."""
-
     def __init__(self, find: Callable[[str], list[Detection]], *categories: str, name: str = "fake") -> None:
         self.name = name
         self.version = "1"

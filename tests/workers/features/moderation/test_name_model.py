@@ -1,5 +1,3 @@
-"""Names that a language model finds, where a policy asks for it."""
-
 import fcntl
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from headrace_workers.features.moderation.policy_file import load_policy
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    """The folder of Rampart, which one process of a run downloads."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "name_model.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,5 +1,3 @@
-"""What a worker tells of its policy."""
-
 import os
 
 import pytest
@@ -29,7 +27,6 @@ class Away:
         self.policies, self.asked = policies, 0
 
     def note(self, *said, **more):
-        """As it does."""
         self.asked += 1
         if self.asked < 3:
             raise Unavailable("no")
@@ -38,14 +35,12 @@ class Away:
 
 @pytest.fixture
 def ledger(tmp_path):
-    """A ledger."""
     ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
     yield ledger
     ledger.close()
 
 
 def write(file, text):
-    """Put it in its place whole."""
     other = file.with_name("new")
     other.write_text(text)
     os.replace(other, file)
@@ -53,7 +48,6 @@ def write(file, text):
 
 
 def types(ledger):
-    """Of what was told."""
     return [row.record.headers["ce_type"].removeprefix("headrace.policy.") for row in ledger.outbox(10)]
 
 

@@ -149,7 +149,6 @@ ALWAYS = re.compile("")
 
 @pytest.fixture(scope="module")
 def ungated() -> PersonalDataDetector:
-    """A detector whose gates are all open."""
     detector = PersonalDataDetector()
     detector.__dict__["_rules"] = [dataclasses.replace(rule, gate=ALWAYS) for rule in detector._rules]
     return detector

@@ -1,5 +1,3 @@
-"""Names and postal addresses by the words around them."""
-
 import pytest
 
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector

@@ -1,5 +1,3 @@
-"""Prompts that are looked at before a model is run."""
-
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -35,7 +33,6 @@ TURNS = [("system", "be brief"), ("user", "one"), ("assistant", "no"), ("user", 
 
 
 def said(*turns: tuple[str, str]) -> tuple[Message, ...]:
-    """Messages of these roles."""
     return tuple(Message(role=role, content=content) for role, content in turns)
 
 
@@ -75,7 +72,6 @@ def test_the_system_of_a_tenant_that_trusts_it_is_not_looked_at() -> None:
 
 
 def looked_at(seen: SeenPrompts, *turns: tuple[str, str], tenant: str = "shop", action: str = "allow") -> str:
-    """What is looked at of this conversation."""
     screener = Scripted(says("", (REVIEW,) if action == "review" else (), action))
     screen([task(prompt=None, messages=said(*turns), tenant=tenant)], screener=screener, seen=seen)
     (text,) = screener.asked

@@ -73,7 +73,6 @@ def test_prose_and_hashes_are_no_secrets(secrets: SecretsDetector, text: str) ->
 
 
 def encoded(value: str) -> str:
-    """Base64 as in a JWT."""
     return base64.urlsafe_b64encode(value.encode()).rstrip(b"=").decode()
 
 

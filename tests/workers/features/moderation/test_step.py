@@ -373,7 +373,6 @@ def test_a_released_call_goes_on_as_it_was() -> None:
 
 
 def screened(job: GenerationJob, *, trusts: bool = False) -> str:
-    """The text that a moderator is shown of a prompt."""
     shown: list[str] = []
 
     class Listening:

@@ -1,5 +1,3 @@
-"""A ledger, and two providers with a model each."""
-
 from collections.abc import Iterator
 from pathlib import Path
 

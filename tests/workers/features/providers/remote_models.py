@@ -55,7 +55,6 @@ class Provider:
     seen: list[str] = field(default_factory=list)
 
     def reply(self, handler: BaseHTTPRequestHandler) -> None:
-        """Answer a request."""
         body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
         self.seen.append(json.dumps(body["messages"], ensure_ascii=False))
         handler.send_response(self.status)
@@ -83,7 +82,6 @@ def provider() -> Iterator[Provider]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            """Answer."""
             found.reply(self)
 
         def log_message(self, *_args: object) -> None:
@@ -151,7 +149,6 @@ class Deployment:
                 return
 
     def end(self, job_id: str) -> Result | DeadLetter:
-        """Return the end of a job."""
         query = select(JOBS.c.terminal_type, JOBS.c.terminal).where(JOBS.c.id == job_id)
         (row,) = self.ledger.read(query)
         found = decode_value(row.terminal_type, row.terminal)
@@ -159,7 +156,6 @@ class Deployment:
         return found
 
     def answered(self, job: GenerationJob | EvaluationJob) -> Result:
-        """Take in a job, run it, and return its receipt."""
         job_id = self.take_in(job)
         self.run()
         found = self.end(job_id)
@@ -193,7 +189,5 @@ class Deployment:
 
 
 class _Silent:
-    """A notifier that tells nobody."""
-
     def notify(self, *_hints: object) -> None:
         """Tell nobody."""

@@ -18,12 +18,10 @@ JUDGED = Rubric(question="Is it polite?", model="large")
 
 
 def job(model: str | tuple[str, ...] = "near", tenant: str = "shop", **fields: object) -> GenerationJob:
-    """A job of a tenant."""
     return GenerationJob.model_validate({"model": model, "prompt": "hi", "tenant": tenant, **fields})
 
 
 def evaluation(tenant: str = "shop", model: str | None = "large") -> EvaluationJob:
-    """An evaluation by a judge at a provider."""
     return EvaluationJob(
         input="a", output="b", criteria=(Rubric(question="Is it polite?", model=model),), tenant=tenant
     )

@@ -28,7 +28,6 @@ def allowed(ledger: Ledger) -> AllowedProviders:
 
 
 def job(model: str | tuple[str, ...], **fields: object) -> GenerationJob:
-    """A job of the shop."""
     return GenerationJob.model_validate({"model": model, "prompt": SECRET, "tenant": "shop", **fields})
 
 

@@ -23,7 +23,6 @@ def asking(prompt: str = "Where is it?", model: str | tuple[str, ...] = "large")
 
 
 def tier(result: Result) -> CacheTier:
-    """Where an answer is from."""
     assert result.answer is not None
     assert result.answer.recall is not None
     return result.answer.recall.tier

@@ -31,7 +31,6 @@ def pairs(table: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def told(found: Estimate | Undefined) -> Estimate:
-    """It has a value."""
     assert isinstance(found, Estimate), found
     return found
 

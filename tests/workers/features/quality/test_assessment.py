@@ -1,5 +1,3 @@
-"""Everything that is said of one criterion."""
-
 import numpy as np
 import pytest
 
@@ -25,12 +23,10 @@ def labelled(machine, human, *, who=None, said_at=None, probability=None, item=N
 
 
 def of(*args, **fields) -> Assessment:
-    """What is said of these."""
     return assess(labelled(*args, **fields), SINCE)
 
 
 def value(estimate: Estimate | Undefined) -> float:
-    """Of what has one."""
     assert isinstance(estimate, Estimate)
     return estimate.value
 

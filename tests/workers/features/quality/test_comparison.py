@@ -10,7 +10,6 @@ from headrace_workers.features.quality.estimates import Undefined
 
 
 def told(found: Comparison | Undefined) -> Comparison:
-    """It has a value."""
     assert isinstance(found, Comparison), found
     return found
 

@@ -8,7 +8,6 @@ from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 
 def told(found: Estimate | Undefined) -> Estimate:
-    """It has a value."""
     assert isinstance(found, Estimate), found
     return found
 

@@ -103,7 +103,6 @@ def queue(rule: str, scores: list[float], answered: int, passes: float, probabil
 
 
 def mean_of(*draws: tuple[Any, ...]) -> Corrected | Undefined:
-    """The mean that these tell."""
     labels, verdicts, samples = ([row for draw in draws for row in draw[part]] for part in range(3))
     (found,) = by_subject(labels, verdicts, samples).values()
     return assess(found, NEVER).mean

@@ -1,5 +1,3 @@
-"""The mean of scores, with an interval that fits them."""
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,6 @@ from headrace_workers.features.quality.estimates import Estimate, Undefined
 
 
 def estimate(*args: object) -> Estimate:
-    """A mean that there is."""
     found = mean(*args)  # type: ignore[arg-type]
     assert isinstance(found, Estimate)
     return found

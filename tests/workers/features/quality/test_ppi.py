@@ -17,14 +17,12 @@ NAN = np.nan
 
 
 def told(verdicts: Verdicts) -> Corrected:
-    """It has a value."""
     corrected = true_mean(verdicts)
     assert isinstance(corrected, Corrected), corrected
     return corrected
 
 
 def labelled(y: np.ndarray, n: int) -> np.ndarray:
-    """The first n have labels."""
     return np.where(np.arange(len(y)) < n, y, NAN)
 
 

@@ -23,7 +23,6 @@ def drawn(rows: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def told(found: Reliability | Undefined) -> Reliability:
-    """It has a value."""
     assert isinstance(found, Reliability), found
     return found
 

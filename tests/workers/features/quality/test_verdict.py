@@ -1,5 +1,3 @@
-"""What a comparison says in words."""
-
 from dataclasses import replace
 from statistics import NormalDist
 
@@ -11,7 +9,6 @@ from headrace_workers.features.quality.estimates import Interval
 
 
 def comparison(difference: float, half: float, p: float, items: int = 200) -> Comparison:
-    """One with an interval that is as far on both sides."""
     return Comparison(
         difference, Interval(difference - half, difference + half, 0.95, "clustered t"), p, 1.4 * half, items, items, 50
     )

@@ -1,5 +1,3 @@
-"""A ledger on each database."""
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +15,6 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[Ledger]:
-    """That ledger."""
     ledger = Ledger.at(ledger_url)
     yield ledger
     ledger.close()

@@ -40,7 +40,6 @@ ALLOWED = ModerationVerdict(action="allow")
 
 
 def answer(text=SAID, **fields):
-    """An answer of a model."""
     used = Usage(prompt_tokens=3, completion_tokens=4)
     return Answer(text=text, finish_reason="stop", model="m", quantization="int8", usage=used, **fields)
 
@@ -89,5 +88,4 @@ def held(ledger, asked=ASKED, event=None, stage="moderate", known=None, **fields
 
 
 def good(lease=None, value=1.0, **fields):
-    """The decision that an answer is good."""
     return Decision(labels=({"criterion": "good", "value": value},), lease=lease, **fields)

@@ -20,19 +20,16 @@ RESULT = "headrace.result.v1"
 
 
 def job_id(number: int) -> str:
-    """The id of a job."""
     return str(UUID(int=number << 64 | 5 << 76 | 8 << 60 | number))
 
 
 def receipt(name: str, scores: Mapping[str, float | None] | Sequence[tuple[str, float | None]] = (), **fields: Any):
-    """The receipt of a job with these scores, as JSON has it."""
     pairs = scores.items() if isinstance(scores, Mapping) else scores
     told = [{"criterion": "rubric", "name": each, "value": value} for each, value in pairs]
     return {"job_id": name, "kind": "generation", "status": "completed", "judge": {"scores": told}} | fields
 
 
 def set_rules(ledger: Ledger, *rules: Mapping[str, Any], **others: Any) -> None:
-    """Write the deployment's rules as a bridge does."""
     text = ReviewRules.model_validate({"rules": rules, **others}).to_json()
     row = {"scope": "", "digest": "0" * 64, "rules": text, "set_at": 1}
     with writing(ledger.engine) as tx:
@@ -47,7 +44,6 @@ def end(ledger: Ledger, told: Mapping[str, Any], tenant: str = "a", **fields: An
 
 
 def hold(ledger: Ledger, name: str, stage: str = "moderate", ordinal: int = 0, *, new: bool = True, **fields: Any):
-    """A job that is held, and whose hold was told to features."""
     if new:
         job(ledger, name, "active", **{key: fields.pop(key) for key in ("tenant", "replays") if key in fields})
     step(ledger, name, "held", stage, ordinal, **{"ready_at": NEVER, "held_at": ledger.now()} | fields)
@@ -55,13 +51,11 @@ def hold(ledger: Ledger, name: str, stage: str = "moderate", ordinal: int = 0, *
 
 
 def tell_held(ledger: Ledger, *names: str) -> None:
-    """Tell features that these jobs are held."""
     with writing(ledger.engine) as tx:
         wake_waiters_of_held(tx, dict.fromkeys(names, True))
 
 
 def items(ledger: Ledger, **fields: Any) -> list[Any]:
-    """The items with these values, by their ranks."""
     same = (REVIEW_ITEMS.c[name] == value for name, value in fields.items())
     return list(ledger.read(select(REVIEW_ITEMS).where(*same).order_by(REVIEW_ITEMS.c.rank)))
 

@@ -43,7 +43,6 @@ def moderator(**rules):
 
 
 def answers(tasks, text):
-    """A model that says this."""
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     said = Answer(text=text, finish_reason="length", model="echo", quantization="none", usage=usage)
     return [Done(Output(job_id=task.job_id, tenant="default", answer=said)) for task in tasks]
@@ -88,12 +87,10 @@ class Way:
         return item
 
     def end(self):
-        """The receipt."""
         ((kind, value),) = self.ledger.read(select(JOBS.c.terminal_type, JOBS.c.terminal).where(JOBS.c.id == self.id))
         return decode_value(kind, value)
 
     def told(self, topic):
-        """The ids of the events on a topic."""
         return [row.record.headers["ce_id"] for row in self.ledger.outbox(99) if row.record.topic is topic]
 
 

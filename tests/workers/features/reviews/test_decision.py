@@ -1,5 +1,3 @@
-"""What a decision may say."""
-
 import pytest
 
 from headrace_schemas.errors import InvalidRecord

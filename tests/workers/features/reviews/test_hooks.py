@@ -1,5 +1,3 @@
-"""What enters the review queue, and items that end without a decision."""
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +56,6 @@ def close_all(ledger: Ledger) -> None:
 
 @contextmanager
 def counted(ledger: Ledger) -> Iterator[list[str]]:
-    """The statements that are run in the body."""
     found: list[str] = []
 
     def note(_connection, _cursor, statement, *_):
@@ -310,7 +307,6 @@ def test_an_answer_that_is_accounted_for_after_a_replay_has_another_item(ledger:
 
 
 def version(ledger: Ledger, number: int, scope: str = "", **review) -> dict:
-    """A version of an application, as a receipt names it."""
     digest = f"{number:064x}"
     row = {
         "scope": scope, "name": "triage", "number": number, "digest": digest, "definition": json.dumps(review),
@@ -322,7 +318,6 @@ def version(ledger: Ledger, number: int, scope: str = "", **review) -> dict:
 
 @pytest.fixture(autouse=True)
 def _no_versions_are_kept() -> Iterator[None]:
-    """Each ledger has its own."""
     hooks._OF_VERSIONS.clear()
     yield
     hooks._OF_VERSIONS.clear()

@@ -1,5 +1,3 @@
-"""What people are shown of an item."""
-
 import pytest
 from tests.workers.features.reviews.review_rows import (
     ANN,
@@ -22,7 +20,6 @@ from headrace_workers.features.reviews.store import Reviews
 
 @pytest.fixture
 def reviews(ledger):
-    """The items of the ledger."""
     return ledger.of(Reviews)
 
 

@@ -1,5 +1,3 @@
-"""How far reviews have come, and what quality is told of draws."""
-
 from typing import Any
 
 import pytest
@@ -23,7 +21,6 @@ DAY_MS = 86_400_000
 
 
 def item(ledger: Ledger, number: int, rule: str = "audit", state: str = "open", **fields: Any) -> str:
-    """An item of a job."""
     name = f"item-{number}"
     known = {
         "id": name, "tenant": "a", "job_id": job_id(number), "rule": rule, "ordinal": 0, "replays": 0, "rank": number,
@@ -34,7 +31,6 @@ def item(ledger: Ledger, number: int, rule: str = "audit", state: str = "open", 
 
 
 def assigned(ledger: Ledger, name: str, who: str, state: str, at: int | None = None) -> None:
-    """What a person did with an item."""
     at = ledger.now() if at is None else at
     row = {"item_id": name, "who": who, "tenant": "a", "lease": 1, "state": state, "until": at, "at": at}
     write(ledger, insert(REVIEW_ASSIGNMENTS).values(row))
@@ -47,7 +43,6 @@ def assigned(ledger: Ledger, name: str, who: str, state: str, at: int | None = N
 
 
 def label(ledger: Ledger, number: int, value: float = 1.0, who: str = "ann", name: str | None = "", **fields: Any):
-    """A label of an item's decision, or an imported one."""
     at = ledger.now()
     known = {
         "id": f"{number}-{who}-{fields.get('about')}", "tenant": "a", "job_id": job_id(number), "kind": "criterion",
@@ -58,20 +53,17 @@ def label(ledger: Ledger, number: int, value: float = 1.0, who: str = "ann", nam
 
 
 def counted(ledger: Ledger, rule: str, seen: int, drawn: int, overflow: int = 0, days_ago: int = 0) -> None:
-    """What a rule saw on a day."""
     day = ledger.now() // DAY_MS - days_ago
     row = {"tenant": "a", "rule": rule, "day": day, "seen": seen, "drawn": drawn, "overflow": overflow}
     write(ledger, insert(REVIEW_COUNTS).values(row))
 
 
 def told(ledger: Ledger, tenant: str = "a") -> Progress:
-    """What `stats` says."""
     with reading(ledger.engine) as tx:
         return progress(tx, tenant)
 
 
 def samples_of(ledger: Ledger, most: int = 100) -> list[Sampled]:
-    """What quality is told."""
     label(ledger, 999, name=None)
     return ledger.of(Labels).with_verdicts("a", most)[2]
 

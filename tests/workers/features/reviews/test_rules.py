@@ -1,5 +1,3 @@
-"""The rules by which answers are drawn for review."""
-
 import itertools
 from pathlib import Path
 from typing import Any

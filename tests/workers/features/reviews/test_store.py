@@ -1,5 +1,3 @@
-"""Who is given which item, and what decisions do."""
-
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -52,23 +50,19 @@ A_RACE = 20  # rounds; `test_races.py` has a thousand
 
 @pytest.fixture
 def reviews(ledger):
-    """The items of the ledger."""
     return ledger.of(Reviews)
 
 
 def given(reviews, person, **which):
-    """The id of the person's next item, and its lease."""
     found = reviews.next(person, LEASE, **which)
     return (None, None) if found is None else (found.row.id, found.lease)
 
 
 def lease_ended(ledger, item_id):
-    """All leases of an item have ended."""
     write(ledger, update(REVIEW_ASSIGNMENTS).where(REVIEW_ASSIGNMENTS.c.item_id == item_id).values(until=1))
 
 
 def row(ledger, item_id):
-    """An item as it is."""
     (found,) = ledger.read(select(REVIEW_ITEMS).where(REVIEW_ITEMS.c.id == item_id))
     return found
 
@@ -80,13 +74,11 @@ def labels(ledger):
 
 
 def told(ledger):
-    """The events about decisions, in order."""
     records = (each.record for each in ledger.outbox(100) if each.record.topic is Topic.DECIDED)
     return [decode_value("headrace.review.decided.v1", record.value) for record in records]
 
 
 def count(ledger, table):
-    """How many rows it has."""
     return ledger.read(select(func.count()).select_from(table))[0][0]
 
 
@@ -324,7 +316,6 @@ def test_an_item_is_done_as_soon_as_enough_have_decided_and_open_again_when_more
 
 
 def lease_of(ledger, item_id, who):
-    """The number of a person's lease."""
     c = REVIEW_ASSIGNMENTS.c
     return ledger.read(select(c.lease).where(c.item_id == item_id, c.who == who))[0][0]
 
@@ -554,7 +545,6 @@ def test_two_who_ask_at_once_are_given_different_items(ledger, reviews):
 
 
 def sent(ledger, job_id, tenant="a"):
-    """The item of an answer that a person sent."""
     return ledger.of(ReviewQueue).enter_by_hand(tenant, job_id)
 
 

@@ -1,5 +1,3 @@
-"""What a deployment's models cost."""
-
 from datetime import date
 from pathlib import Path
 
@@ -33,7 +31,6 @@ context_length = 1000
 
 
 def prices(home: Path, catalogue: str = "", **settings: object) -> DeploymentPrices:
-    """The prices of a home with this catalogue."""
     (home / "models.toml").write_text(catalogue)
     return DeploymentPrices(Registry(home), SpendSettings.model_validate(settings))
 

@@ -21,15 +21,12 @@ class Authority:
         self._own = self._signed(self._name, self._key, x509.BasicConstraints(ca=True, path_length=0))
 
     def client(self) -> ssl.SSLContext:
-        """What a client verifies by."""
         return ssl.create_default_context(cadata=self.pem())
 
     def pem(self) -> str:
-        """Its own certificate."""
         return self._own.public_bytes(Encoding.PEM).decode()
 
     def server(self, host: str) -> ssl.SSLContext:
-        """What a server of this name shows."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
         certificate = self._signed(name, key, x509.SubjectAlternativeName([x509.DNSName(host)]))

@@ -32,8 +32,6 @@ ALL = ("job.completed", "job.failed", "job.cancelled", "batch.completed", "endpo
 
 
 class Office:
-    """A relay that tells, and a worker that delivers."""
-
     def __init__(self, ledger, sender=None, sealer=None, wording=None):
         self.ledger, self.webhooks = ledger, ledger.of(Webhooks)
         self.sealer = sealer or Sealer()
@@ -62,14 +60,12 @@ class Office:
         return self.relay()
 
     def settle(self):
-        """End all jobs that there are."""
         for claim in self.ledger.claim([Wanted("judge", 0, 100, 64)], lease_ms=60_000, sender="b").claims:
             started = self.ledger.start(claim.id, worker="w", lease_ms=60_000)
             settled = [_settled(row) for row in started.steps]
             assert self.ledger.complete(claim.id, settled, ran_ms=1, quantum_ms=1)
 
     def claims(self):
-        """The claims that can be had now."""
         return self.ledger.claim([Wanted("deliver", 1, 100, 128)], lease_ms=60_000, sender="b").claims
 
     def deliver(self):
@@ -82,27 +78,23 @@ class Office:
         return done
 
     def run(self, claim):
-        """Do one claim."""
         started = self.ledger.start(claim.id, worker="w", lease_ms=60_000)
         settled = self.work.do(started)
         assert self.ledger.complete(started.claim_id, settled, ran_ms=1, quantum_ms=5_000) is not None
 
     def let_time_pass(self):
-        """All that waits is ready, and all pauses are over."""
         with writing(self.ledger.engine) as tx:
             waits = STEPS.c.state.in_(["waiting", "parked"])
             tx.execute(update(STEPS).where(waits).values(state="ready", waits_for=None))
             tx.execute(update(ENDPOINTS).where(ENDPOINTS.c.paused_until.is_not(None)).values(paused_until=1))
 
     def states(self, **which):
-        """The states of deliveries, oldest first."""
         from headrace_workers.features.webhooks.store.deliveries import Range
 
         return [each.state for each in reversed(self.webhooks.deliveries(Range(**which), 1_000))]
 
 
 def _settled(row):
-    """The end of a job that was answered."""
     result = Result(
         job_id=row.job_id, tenant=row.tenant, status="completed", kind="evaluation", accepted_at=datetime.now(UTC)
     )

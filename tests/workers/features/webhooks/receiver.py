@@ -60,20 +60,16 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where it is."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/hooks?for=us"
 
     def close(self) -> None:
-        """Stop."""
         self.over.set()
         self._server.shutdown()
         self._server.server_close()
 
 
 def says(status: int = 200, body: bytes = b"thank you", **headers: str) -> Answer:
-    """An answer of this status."""
-
     def answer(_receiver: Receiver, handler: Any, _heard: Heard) -> None:
         handler.send_response(status)
         for name, value in {"content-length": str(len(body)), **headers}.items():
@@ -91,7 +87,6 @@ def hangs(receiver: Receiver, handler: Any, _heard: Heard) -> None:
 
 
 def drips_headers(receiver: Receiver, handler: Any, _heard: Heard) -> None:
-    """Sends a header a byte at a time."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
     while not receiver.over.wait(0.02):
         handler.wfile.write(b"a")
@@ -107,7 +102,6 @@ def drips_body(receiver: Receiver, handler: Any, _heard: Heard) -> None:
 
 
 def endless(receiver: Receiver, handler: Any, _heard: Heard) -> None:
-    """Answers with two gigabytes."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2147483648\r\n\r\n")
     block = b"x" * 65_536
     while receiver.written < 2**31:
@@ -123,7 +117,6 @@ def closes(_receiver: Receiver, handler: Any, _heard: Heard) -> None:
 
 @contextmanager
 def receiving(answer: Answer | None = None, **how: Any) -> Iterator[Receiver]:
-    """A receiver for as long as the block."""
     receiver = Receiver(answer or says(), **how)
     try:
         yield receiver

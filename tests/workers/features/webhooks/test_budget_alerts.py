@@ -1,5 +1,3 @@
-"""Webhooks about budgets, over a real ledger and a real receiver."""
-
 import json
 from dataclasses import replace
 
@@ -30,7 +28,6 @@ def ledger(tmp_path):
 
 
 def spend(ledger, percent):
-    """Spend so much of the budget by a job that is answered."""
     there = Deployment(ledger, Given(echo=replace(CENT, input=10_000_000_000)))  # a hundredth of the budget a token
     budget(ledger, 10**9)  # enough to reserve the most that the job may cost
     ledger.ingest([there.new()])

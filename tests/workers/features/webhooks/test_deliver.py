@@ -1,5 +1,3 @@
-"""The step that tells receivers, over a real ledger and real receivers."""
-
 import os
 import signal
 import subprocess
@@ -42,7 +40,6 @@ from headrace_workers.runtime.worker.work import Work
 
 @pytest.fixture
 def ledger(tmp_path):
-    """A ledger in a file."""
     with sqlite_ledger(tmp_path) as made:
         yield made
 
@@ -54,7 +51,6 @@ def jobs(ledger, count, **fields):
 
 
 def rows(ledger):
-    """All deliveries, oldest first."""
     return ledger.of(Webhooks).deliveries(Range(), 1_000)[::-1]
 
 

@@ -1,5 +1,3 @@
-"""How a receiver stands, by a clock of the test's own."""
-
 from headrace_workers.features.webhooks.sender import Reply
 from headrace_workers.features.webhooks.stage import PATIENCE, health_after
 from headrace_workers.features.webhooks.store.endpoints import Health

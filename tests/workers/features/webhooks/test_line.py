@@ -1,5 +1,3 @@
-"""Who may send to an endpoint while others do."""
-
 import asyncio
 from contextlib import ExitStack
 
@@ -9,8 +7,6 @@ from headrace_workers.features.webhooks.sender import CONCURRENCY, Line
 
 
 class Time:
-    """A clock that a test moves."""
-
     def __init__(self):
         self.now = 100.0
 
@@ -19,7 +15,6 @@ class Time:
 
 
 def nothing():
-    """Who asks holds no letter."""
     return False
 
 
@@ -34,7 +29,6 @@ def run(work):
 
 
 async def tell(line, time, seconds, answered=True):
-    """A letter that takes so long."""
     assert await line.turn(nothing)
     with line.on_its_way() as told:
         time.now += seconds

@@ -1,5 +1,3 @@
-"""Asking for the addresses of a name."""
-
 import asyncio
 import threading
 

@@ -1,5 +1,3 @@
-"""Sending, to receivers that answer well and to those that do not."""
-
 import ipaddress
 import threading
 from datetime import UTC, datetime

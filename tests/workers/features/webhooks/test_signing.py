@@ -1,5 +1,3 @@
-"""Signatures and secrets."""
-
 import base64
 import json
 import os
@@ -23,7 +21,6 @@ BODY = body(message="5d0c9f8a-0000-5000-8000-000000000000", event_type="batch.co
 
 
 def signed(*keys: str, at: float | None = None, content: bytes = BODY) -> dict[str, str]:
-    """The headers of an attempt that is made now."""
     return signing.headers("msg-1", int(at or time.time()), content, keys)
 
 

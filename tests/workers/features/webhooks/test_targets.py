@@ -1,5 +1,3 @@
-"""Places that webhooks may go to: addresses and URLs."""
-
 import ipaddress
 
 import pytest

@@ -1,5 +1,3 @@
-"""Who is told of the end of a job, and in which words."""
-
 import json
 from datetime import UTC, datetime
 
@@ -38,7 +36,6 @@ JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 
 
 def result(finish_reason="stop", status="completed", **fields):
-    """A receipt with a text."""
     answer = Answer(
         text=None if status == "blocked" else "the answer", finish_reason=finish_reason, model="m",
         quantization="int8", usage=Usage(prompt_tokens=3, completion_tokens=4),
@@ -56,7 +53,6 @@ DEAD = DeadLetter(job_id=JOB, tenant="t", category=Category.PERMANENT, reason="n
 
 
 def said(end, whole=False, wording=None):
-    """The body as it is read."""
     content = of_job(end, JOB, encode_value(end), "a-b-c", 1_700_000_000_500, whole, wording or Wording())
     return json.loads(content), len(content)
 
@@ -163,7 +159,6 @@ def told(ledger):
 
 
 def content(ledger):
-    """The body of the only delivery."""
     (found,) = ledger.of(Webhooks).deliveries(Range(), 100)
     return json.loads(ledger.of(Webhooks).delivery(found.id)[1])
 

@@ -1,5 +1,3 @@
-"""What reads from Kafka into a ledger."""
-
 import pytest
 from tests.workers.runtime.bridge.records import rules_of
 from tests.workers.tasks_in_memory import Tasks
@@ -13,7 +11,6 @@ from headrace_workers.runtime.wire.assignment import Assigner
 
 @pytest.fixture
 def ingests(ledger):
-    """Makes ingests, and closes them."""
     made = []
 
     def make(kafka, max_active=1_000, name="a", clock=None, retention=86_400.0, **options):

@@ -8,8 +8,6 @@ from headrace_workers.core.tables import JOBS
 
 
 def until(ingest, condition, seconds=120):
-    """Poll until the condition holds."""
-
     def look():
         ingest.once(lambda hint: None)
         return condition()
@@ -18,7 +16,6 @@ def until(ingest, condition, seconds=120):
 
 
 def states(ledger):
-    """The ledger's jobs, with their states."""
     return {row.id: row.state for row in ledger.read(select(JOBS.c.id, JOBS.c.state))}
 
 
@@ -28,6 +25,5 @@ def done_with(ledger, kafka, topic):
 
 
 def keyed(number):
-    """A job and its id."""
     job = generation(idempotency_key=str(number))
     return job, job.job_id("")

@@ -40,15 +40,12 @@ class Models:
     longest_mark = 0
 
     def knows(self, alias: str, tenant: str) -> bool:
-        """As `aliases`."""
         return alias in self.aliases(tenant)
 
     def aliases(self, tenant: str) -> list[str]:
-        """All of them."""
         return ["echo", "other"]
 
     def chain(self, name: str) -> tuple[str, ...] | None:
-        """One: `careful`."""
         return ("echo", "other") if name == "careful" else None
 
     def context_length(self, alias: str) -> int | None:
@@ -56,15 +53,12 @@ class Models:
         return 3_000
 
     def provider(self, alias: str) -> str | None:
-        """Both run here."""
         return None
 
     def lacks(self, alias: str) -> frozenset[str]:
-        """`other` has no `seed`."""
         return frozenset({"seed"} if alias == "other" else ())
 
     def knows_tools(self, alias: str) -> bool:
-        """Only `other` does."""
         return alias == "other"
 
     def prompt_tokens(
@@ -86,7 +80,6 @@ class Embedder:
     alias = "vectors"
 
     def check(self, alias: str) -> None:
-        """There is one."""
         if alias != "vectors":
             raise UnknownModel(f"no embedder is called {alias!r}; there is: vectors")
 
@@ -118,13 +111,10 @@ def rules_of(ledger: Ledger, reach: Reach | None = None, models: KnownModels | N
 
 
 class _Given:
-    """Settings of webhooks, and the defaults of all other groups."""
-
     def __init__(self, webhooks: WebhookSettings) -> None:
         self._webhooks = webhooks
 
     def of(self, kind: Any) -> Any:
-        """Return the settings of a group."""
         return self._webhooks if kind is WebhookSettings else kind()
 
 
@@ -132,15 +122,12 @@ class _NoResources:
     """A ledger of which nothing is asked but what jobs name: all of that exists."""
 
     def of(self, _store: type) -> Any:
-        """A store of it."""
         return self
 
     def unknown(self, _named: Any) -> frozenset[Any]:
-        """None of these."""
         return frozenset()
 
     def file(self, _file_id: str, _tenant: str) -> object:
-        """A file of any tenant."""
         return self
 
     def find(self, _wanted: Any) -> dict[Any, Any]:
@@ -153,32 +140,26 @@ RULES = rules_of(ALL_EXISTS)
 
 
 def accept(sent: Record, rules: AdmissionRules = RULES) -> Accepted:
-    """Decide about one record."""
     return RecordAdmission(rules, NOW).admit(sent)
 
 
 def generation(**fields: Any) -> GenerationJob:
-    """A job that is accepted."""
     return GenerationJob(**{"model": "echo", "prompt": "a b c", **fields})
 
 
 def evaluation(**fields: Any) -> EvaluationJob:
-    """A job for the judge alone."""
     return EvaluationJob(**{"input": "a", "output": "b", "reference": "b", "criteria": (ExactMatch(),), **fields})
 
 
 def embedding(**fields: Any) -> EmbeddingJob:
-    """A job for the embedder."""
     return EmbeddingJob(**{"model": "vectors", "input": "a b c", **fields})
 
 
 def moderation(**fields: Any) -> ModerationJob:
-    """A job for the moderator alone."""
     return ModerationJob(**{"input": "a b c", **fields})
 
 
 def decision(**fields: Any) -> DecisionJob:
-    """A job for a model that decides."""
     asked = (Predicate(type="predicate", instructions="Is it late?"),)
     return DecisionJob(**{"model": "echo", "input": "a b c", "questions": asked, **fields})
 
@@ -203,21 +184,17 @@ def record(event: Event | None = None, /, **changes: Any) -> Record:
 
 
 def without(headers: tuple[tuple[str, Any], ...], name: str) -> tuple[tuple[str, Any], ...]:
-    """Headers without one."""
     return tuple(pair for pair in headers if pair[0] != name)
 
 
 def replaced(headers: tuple[tuple[str, Any], ...], name: str, value: bytes | None) -> tuple[tuple[str, Any], ...]:
-    """Headers with one changed or added."""
     return (*without(headers, name), (name, value))
 
 
 def review(job_id: str, **fields: Any) -> Review:
-    """What a person says of a job."""
     said = {"criterion": "right", "label": True, "who": "ann", "when": datetime(2026, 1, 31, 12, tzinfo=UTC)}
     return Review(job_id=job_id, **(said | fields))
 
 
 def cancel(job_id: str, **fields: Any) -> CancelJob:
-    """The wish to cancel a job."""
     return CancelJob(job_id=job_id, **fields)

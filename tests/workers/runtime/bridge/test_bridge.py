@@ -1,5 +1,3 @@
-"""The bridge's threads, and what it leaves behind."""
-
 import threading
 from contextlib import contextmanager
 
@@ -70,14 +68,11 @@ class Idle:
 
 
 class OwnListener(Idle):
-    """Hears what is said in this process."""
-
     def __init__(self, *hears):
         super().__init__()
         self.heard = hears
 
     def touch(self, *hints):
-        """Tell the loops."""
         for rungs in self.heard:
             for hint in hints:
                 if hint in rungs:
@@ -205,7 +200,6 @@ class Once(Dispatch):
     looked = 0
 
     def once(self):
-        """Count the looks."""
         sent = super().once()
         self.looked, self.rest = self.looked + 1, 3600.0
         return sent
@@ -213,7 +207,6 @@ class Once(Dispatch):
 
 @contextmanager
 def running(made):
-    """A bridge at work."""
     stop = threading.Event()
     thread = threading.Thread(target=made.run, args=(stop,))
     thread.start()

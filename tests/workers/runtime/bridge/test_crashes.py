@@ -31,7 +31,6 @@ MOST = 2
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """One in a file."""
     found = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
     yield found
     found.close()
@@ -39,7 +38,6 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def bridge(tmp_path: Path, redis_server: RedisServer) -> Iterator[Callable[[str], Child]]:
-    """Starts bridges with one duty."""
     make_echo_model(tmp_path)
     env = {
         "HEADRACE_HOME": str(tmp_path), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": redis_server.url,

@@ -1,5 +1,3 @@
-"""Handing work to the task queue, over a real Redis."""
-
 import time
 
 import pytest
@@ -25,7 +23,6 @@ NAMES = RedisNames("test.")
 
 @pytest.fixture
 def client(redis_server):
-    """An empty Redis."""
     client = redis.Redis.from_url(redis_server.url)
     client.flushall()
     yield client
@@ -34,12 +31,10 @@ def client(redis_server):
 
 @pytest.fixture
 def tasks(redis_server, client):
-    """The task queue over it."""
     return TaskQueue(client, NAMES, "a ledger")
 
 
 def jobs(count, lane=Lane.INTERACTIVE):
-    """So many jobs, in one lane."""
     return [generation(lane=lane) for _ in range(count)]
 
 
@@ -57,7 +52,6 @@ def take(client):
 
 
 def leased(ledger):
-    """The lanes of all claims."""
     return [row.lane for row in ledger.read(select(CLAIMS.c.lane).order_by(CLAIMS.c.id))]
 
 
@@ -189,8 +183,6 @@ def test_batch_work_that_needs_no_model_waits_for_company_for_a_moment():
     seen = {}
 
     class Asked:
-        """A ledger that keeps what was wanted of it."""
-
         def claim(self, wanted, **_):
             seen.update({(each.queue, each.lane): each.linger_ms for each in wanted})
             return Claimed()

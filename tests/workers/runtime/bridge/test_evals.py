@@ -46,7 +46,6 @@ def ledger(tmp_path: Path):
 
 
 def with_run(ledger: Ledger, folder: Path, rows: list[str], name: str = "1", tenant: str = "a") -> None:
-    """A run over these rows, which nobody has begun."""
     file = files_of(ledger, folder).add(
         ["\n".join(rows).encode()], tenant=tenant, purpose="evals", name="rows.jsonl", keep=None
     )
@@ -59,12 +58,10 @@ def with_run(ledger: Ledger, folder: Path, rows: list[str], name: str = "1", ten
 
 
 def files_of(ledger: Ledger, folder: Path) -> Files:
-    """The files of a ledger in a folder."""
     return Files(ledger.of(StoredFiles), Store.at(str(folder / "files")))
 
 
 def duty(ledger: Ledger, files: Files, name: str = "bridge", most_bytes: int = 0) -> EvalRuns:
-    """The duty of a bridge."""
     clock = SystemClock()
     return EvalRuns(
         ledger=ledger, files=files, bridge=name, clock=clock, incidents=IncidentReporter(ledger, name, clock),
@@ -73,7 +70,6 @@ def duty(ledger: Ledger, files: Files, name: str = "bridge", most_bytes: int = 0
 
 
 def stands(ledger: Ledger) -> Any:
-    """The run as it is."""
     return ledger.of(Evals).run("eval_1", "evalrun_1", "a")
 
 
@@ -199,13 +195,11 @@ def test_a_run_that_goes_beyond_what_its_tenant_may_keep_fails(ledger: Ledger, t
 
 
 def stored(folder: Path) -> set[str]:
-    """The objects in the store."""
     root = folder / "files"
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
 def lines_of(ledger: Ledger, folder: Path, file_id: str) -> list[bytes]:
-    """The lines of a file."""
     return b"".join(files_of(ledger, folder).chunks(file_id)).splitlines()
 
 
@@ -295,8 +289,6 @@ def test_a_run_at_which_we_fail_ends_and_the_others_go_on(
 
 
 def failing_for(run: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    """A call that fails for the rows of this run."""
-
     def failing(plan: EvalPlan, row: Any, number: int, of: str, tenant: str) -> Any:
         return 1 / 0 if of == run else call(plan, row, number, of, tenant)
 

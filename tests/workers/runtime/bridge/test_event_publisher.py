@@ -21,20 +21,16 @@ class Client:
         self._metadata = self
 
     def make(self, **options):
-        """In place of the library's class."""
         self.made.append(options)
         return self
 
     def partitions_for_topic(self, _topic):
-        """Every topic is there."""
         return {0, 1, 2}
 
     def leader_for_partition(self, _partition):
-        """And led."""
         return 1
 
     def send(self, topic, **record):
-        """Take a record, or raise."""
         if error := self.on_send.get(record["value"]):
             raise error
         self.sent.append((topic, record))
@@ -47,7 +43,6 @@ class Client:
             raise KafkaTimeoutError("one of them")
 
     def close(self, timeout=None):
-        """Once for each that was made."""
         self.closed += 1
 
 
@@ -65,7 +60,6 @@ class _Future:
 
 @pytest.fixture
 def client(monkeypatch):
-    """The client that the publisher will make."""
     client = Client()
     monkeypatch.setattr("kafka.KafkaProducer", client.make)
     return client
@@ -172,7 +166,6 @@ def test_what_the_broker_refuses_is_asked_about_alone(client, publish):
 
 
 def numbered(number, value):
-    """A row of this number."""
     return OutboxRow(number, Outgoing(Topic.OUTPUTS, f"k{number}", {}, value))
 
 

@@ -10,8 +10,6 @@ from headrace_workers.runtime.bridge.fetches import Fetch, Fetches
 
 
 class Time:
-    """A clock that the test moves."""
-
     now = 100.0
 
     def monotonic(self):
@@ -36,24 +34,20 @@ class Fetcher:
 
 @pytest.fixture
 def time():
-    """The consumer's clock."""
     return Time()
 
 
 @pytest.fixture
 def fetcher():
-    """The library's own."""
     return Fetcher()
 
 
 @pytest.fixture
 def fetches(fetcher, time):
-    """What follows it."""
     return Fetches(SimpleNamespace(_fetcher=fetcher), time)
 
 
 def answer(offset=3, end=9, stable=8, error=0, partition="p"):
-    """A partition's part of an answer."""
     data = SimpleNamespace(error_code=error, high_watermark=end, last_stable_offset=stable)
     return SimpleNamespace(topic_partition=partition, partition_data=data, fetched_offset=offset)
 

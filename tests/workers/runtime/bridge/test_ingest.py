@@ -1,5 +1,3 @@
-"""Kafka to ledger, on each broker."""
-
 import json
 import shutil
 import subprocess
@@ -124,12 +122,9 @@ def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monk
 
 
 class Put(SystemClock):
-    """A clock that may be put on."""
-
     by = 0.0
 
     def monotonic(self):
-        """So much later than it is."""
         return super().monotonic() + self.by
 
 

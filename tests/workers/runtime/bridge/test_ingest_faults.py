@@ -240,12 +240,9 @@ def test_a_log_that_began_anew_loses_no_refusal(ledger, embedded_kafka, fresh_pr
 
 
 class Later(SystemClock):
-    """A clock that may be put on."""
-
     by = 0.0
 
     def monotonic(self):
-        """So much later than it is."""
         return super().monotonic() + self.by
 
 

@@ -26,12 +26,9 @@ JOBS_OF_EACH = 60
 
 
 class Hours(SystemClock):
-    """A clock that is set."""
-
     at = 0.0
 
     def monotonic(self) -> float:
-        """As it was set."""
         return self.at
 
 
@@ -64,7 +61,6 @@ def ledger(tmp_path: Path):
 
 
 def duty(ledger: Ledger, name: str = "one", clock: SystemClock | None = None) -> LiveRates:
-    """The duty of a bridge."""
     return LiveRates(ledger=ledger, bridge=name, clock=clock or Hours())
 
 

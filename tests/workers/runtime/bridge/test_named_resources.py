@@ -1,5 +1,3 @@
-"""What jobs name is looked up before they are taken in."""
-
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -28,7 +26,6 @@ class Asked(list[list[tuple[str, str]]]):
         self.there = there
 
     def __call__(self, named: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
-        """The resources that do not exist."""
         self.append(list(named))
         return [each for each in named if each != self.there]
 

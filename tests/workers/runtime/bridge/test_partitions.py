@@ -43,14 +43,11 @@ class Broker:
         ]
 
     def call(self, name):
-        """Fail, where the test wants that."""
         if error := self.fails.get(name):
             raise error
 
 
 class Consumer:
-    """A consumer that notes what it is told."""
-
     def __init__(self, broker, options):
         self.broker, self.options = broker, options
         self.assigned, self.sought, self.told, self.closed = [], {}, [], []
@@ -83,8 +80,6 @@ class Consumer:
 
 
 class Admin:
-    """An admin client that describes topics."""
-
     def __init__(self, broker, options):
         self.broker, self.options, self.asked, self.closed = broker, options, [], 0
 
@@ -124,8 +119,6 @@ def broker(monkeypatch):
 
 
 class Time:
-    """A clock that the test moves."""
-
     now = 100.0
 
     def monotonic(self):
@@ -134,7 +127,6 @@ class Time:
 
 @pytest.fixture
 def time():
-    """The clock of all bridges."""
     return Time()
 
 
@@ -153,13 +145,11 @@ def asked(ledger, monkeypatch):
 
 @pytest.fixture
 def bridge(ledger, time):
-    """What bridge a reads of a broker in memory."""
     return Partitions(IN_MEMORY, ledger, "a", time)
 
 
 @pytest.fixture
 def places():
-    """All that there is to read."""
     return [LogPartition(name, number, "log1") for name in NAMES for number in (0, 1)]
 
 
@@ -172,14 +162,12 @@ def polled(**records):
 
 
 def raw(offset, value=b"v", epoch=0):
-    """A record of the first topic as the library gives it."""
     return SimpleNamespace(
         topic=NAMES[0], partition=0, offset=offset, leader_epoch=epoch, timestamp=1, key=b"k", value=value, headers=[]
     )
 
 
 def read(ledger, offsets):
-    """Let the ledger be so far in these places."""
     ledger.ingest([], following={place: Advance(0, Position(offset)) for place, offset in offsets.items()})
 
 
@@ -405,12 +393,10 @@ def has_read(ledger, broker, bridge):
 
 
 def fetched(*records):
-    """These records of the first partition."""
     return {TopicPartition(NAMES[0], 0): list(records)}
 
 
 def offsets(found):
-    """Which records of the first partition are to be taken."""
     return [record.offset for batch in found.values() for record in batch]
 
 

@@ -1,5 +1,3 @@
-"""Where the relay puts a key: where Kafka's own clients put it."""
-
 from uuid import uuid4
 
 from kafka.partitioner.default import DefaultPartitioner
@@ -8,8 +6,6 @@ from headrace_workers.runtime.bridge.destinations import Partitions
 
 
 class Cluster:
-    """Topics with seven partitions."""
-
     def topics(self):
         return {"t"}
 

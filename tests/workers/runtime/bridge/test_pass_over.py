@@ -1,5 +1,3 @@
-"""What waits for a worker that is not there goes on without."""
-
 import pytest
 from sqlalchemy import select, update
 from tests.workers.core.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
@@ -16,12 +14,10 @@ from headrace_workers.runtime.bridge.reap import StageSkipper
 
 
 def job(**fields):
-    """One that asks for the cache."""
     return GenerationJob.model_validate({"model": "echo", "prompt": "p", "cache": "exact"} | fields)
 
 
 def look(ledger, served=frozenset()):  # noqa: F811
-    """Once, a while later."""
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at - 5_000))
         tx.execute(update(CLAIMS).values(claimed_at=CLAIMS.c.claimed_at - 5_000))

@@ -1,5 +1,3 @@
-"""What time brings about."""
-
 import time
 
 import pytest
@@ -22,24 +20,19 @@ class Time:
         self.found, self.did = Due(leases=True, steps=False), Reaped()
 
     def pass_by(self, seconds: float) -> None:
-        """It goes on."""
         self.ours += seconds
 
     def monotonic(self) -> float:
-        """Our clock, s."""
         return self.ours
 
     def look(self, _lease_ms: int) -> int:
-        """By how much leases were put off."""
         self.calls.append("look")
         return self.gap
 
     def due(self) -> Due:
-        """What there is to do."""
         return self.found
 
     def reap(self, _max_crashes: int) -> Reaped:
-        """What was done."""
         self.calls.append("reap")
         return self.did
 
@@ -66,12 +59,10 @@ class Time:
 
 @pytest.fixture
 def fake():
-    """The clock and the ledger."""
     return Time()
 
 
 def reaper(fake):
-    """A reaper that has looked once."""
     reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0)
     assert reap.once() == 0
     return reap

@@ -1,5 +1,3 @@
-"""Deciding about one record."""
-
 import json
 import random
 from contextlib import suppress

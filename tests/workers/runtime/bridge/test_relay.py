@@ -1,5 +1,3 @@
-"""Outbox to Kafka, on each broker."""
-
 import threading
 import time
 from types import SimpleNamespace
@@ -33,7 +31,6 @@ PUBLISHED = (Topic.OUTPUTS, Topic.RESULTS)
 
 
 def say(ledger, count, *, jobs=5, start=0):
-    """Put numbered records of some jobs into the outbox."""
     records = [
         Outgoing(PUBLISHED[0], f"job{n % jobs}", {"ce_id": f"e{n}", "ce_type": "t"}, str(n).encode())
         for n in range(start, start + count)
@@ -176,13 +173,11 @@ def test_a_broker_that_is_killed_loses_nothing(ledger, durable_broker, relays):
 
 
 def put_values(ledger, *pairs, topic=PUBLISHED[0]):
-    """Put (key, value) pairs into the outbox."""
     with writing(ledger.engine) as tx:
         put(tx, [Outgoing(topic, key, {"ce_type": "t"}, value) for key, value in pairs])
 
 
 def limit(kafka, topic, size):
-    """Set a topic's largest record."""
     admin = KafkaAdminClient(**kafka.client_options())
     change = ConfigResource(ConfigResourceType.TOPIC, kafka.topic(topic), {"max.message.bytes": str(size)})
     admin.alter_configs([change])

@@ -26,8 +26,6 @@ from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
 
 
 class Time:
-    """Our clock, and the ledger's beside it."""
-
     def __init__(self):
         self.ours = 100.0
 
@@ -54,13 +52,11 @@ class Plan:
 
 @pytest.fixture
 def time():
-    """The clock of all bridges."""
     return Time()
 
 
 @pytest.fixture
 def asked(ledger, monkeypatch):
-    """Who asked for the duty."""
     hold, seen = ledger.hold, []
 
     def count(duty, holder, lease_ms):
@@ -72,7 +68,6 @@ def asked(ledger, monkeypatch):
 
 
 def relay_of(ledger, time, name="a", following=None, tasks=None):
-    """A relay with a plan."""
     plan = Plan()
     made = Relay(
         publisher=plan,

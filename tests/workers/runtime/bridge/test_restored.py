@@ -29,12 +29,10 @@ JOBS = [keyed(number) for number in range(40)]
 
 
 def ids(*numbers):
-    """The ids of these jobs."""
     return {JOBS[number][1] for number in numbers}
 
 
 def publish(kafka, *numbers, partition=0):
-    """Put these jobs on their topic, in order."""
     write(kafka, [record(JOBS[number][0], partition=partition) for number in numbers])
 
 
@@ -62,7 +60,6 @@ def ledger_url(request, tmp_path):
 
 @pytest.fixture
 def ledger(ledger_url):
-    """A ledger in which nothing has happened."""
     with closing(Ledger.at(ledger_url)) as ledger:
         yield ledger
 
@@ -180,7 +177,6 @@ def test_what_the_ledger_has_forgotten_is_not_run_again(ledger, kafka, ingests):
 
 @pytest.fixture
 def restored_log(durable_broker, tmp_path):
-    """Takes a backup of a broker's log, and restores it."""
     log, backup = durable_broker.folder / "kafka" / "log", tmp_path / "backup"
 
     class Log:

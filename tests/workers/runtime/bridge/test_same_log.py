@@ -1,5 +1,3 @@
-"""Whether a partition's log is the one that was read, on real brokers."""
-
 from contextlib import closing
 
 import pytest
@@ -17,7 +15,6 @@ from headrace_workers.runtime.bridge.cluster import fingerprint_of, newest_match
 
 
 def fingerprint(offset, digest="ab"):
-    """A fingerprint at an offset."""
     return Fingerprint(offset, 0, offset, digest)
 
 
@@ -35,19 +32,16 @@ def test_marks_are_few_and_go_far_back(step):
 
 
 def consumer_of(kafka):
-    """One that is for this alone."""
     return closing(KafkaConsumer(**kafka.client_options(), auto_offset_reset="earliest", enable_auto_commit=False))
 
 
 @pytest.fixture
 def partition(kafka):
-    """The first of jobs, with six of them."""
     write(kafka, [record(keyed(number)[0]) for number in range(6)])
     return TopicPartition(kafka.topic(Topic.GENERATION), 0)
 
 
 def fingerprints_of(kafka, partition):
-    """A fingerprint of each record."""
     with consumer_of(kafka) as consumer:
         consumer.assign([partition])
         consumer.seek(partition, 0)

@@ -30,12 +30,10 @@ A, B = Topic.OUTPUTS, Topic.RESULTS
 
 
 def waiting(ledger):
-    """(key, value) of all that is in the outbox, oldest first."""
     return [tuple(row) for row in ledger.read(select(OUTBOX.c.key, OUTBOX.c.value).order_by(OUTBOX.c.id))]
 
 
 def values(kafka, topic):
-    """What lies on a topic, by key in order."""
     found = {}
     for record in read(kafka, [topic]):
         found.setdefault(record.key.decode() if record.key else None, []).append(record.value)
@@ -51,7 +49,6 @@ def remove(kafka, topic):
 
 
 def partition_of(key):
-    """Where a key's events go."""
     cluster = SimpleNamespace(partitions_for_topic=lambda _topic: range(PARTITIONS))
     return Partitions().partition("", None, key.encode(), None, None, cluster)
 

@@ -22,7 +22,6 @@ from headrace_workers.runtime.embedded.free_ports import free_ports
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    """A folder that looks like an unpacked Apache Kafka."""
     folder = tmp_path / "release"
     (folder / "libs").mkdir(parents=True)
     (folder / "libs" / "kafka_2.13-4.3.1.jar").touch()

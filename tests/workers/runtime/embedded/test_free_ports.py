@@ -1,5 +1,3 @@
-"""Ports of servers that may be killed and started again."""
-
 import socket
 import subprocess
 import sys

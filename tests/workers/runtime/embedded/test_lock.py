@@ -1,5 +1,3 @@
-"""One stack per home."""
-
 import subprocess
 import sys
 

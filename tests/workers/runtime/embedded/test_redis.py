@@ -1,5 +1,3 @@
-"""The embedded Redis."""
-
 import shutil
 import socket
 
@@ -14,7 +12,6 @@ from headrace_workers.runtime.embedded.free_ports import free_ports
 
 @pytest.fixture(params=["path", "wheel"])
 def binary(request, monkeypatch):
-    """The redis-server of the PATH, and that of the wheel."""
     if request.param == "wheel":
         monkeypatch.setattr(shutil, "which", lambda _name: None)
     return embedded.redis_binary()

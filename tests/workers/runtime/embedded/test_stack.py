@@ -1,5 +1,3 @@
-"""The embedded stack as a whole, with stand-ins for bridge and workers."""
-
 import json
 import os
 import shutil
@@ -31,7 +29,6 @@ SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 
 
 def children(addresses: Addresses) -> list[ChildSpec]:
-    """One child that only runs."""
     return [ChildSpec(name="bridge", argv=SLEEP, env=addresses.env())]
 
 
@@ -144,7 +141,6 @@ def test_a_broker_that_is_given_and_another_that_is_asked_for_contradict(tmp_pat
 
 
 def broker_pid(home: Path) -> int:
-    """The process that the stack has written down as its broker."""
     return next(row["pid"] for row in json.loads((home / "children.json").read_text()) if row["name"] == "broker")
 
 
@@ -165,7 +161,6 @@ def kill_first(monkeypatch, times: int, pid_of) -> list[int]:
 
 
 def broker_of_ours() -> int:
-    """The broker that this test has started last."""
     (pid,) = brokers_now()
     return pid
 
@@ -211,7 +206,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(place: Path) -> Path:
-    """Leave no byte."""
     ballast = place / "ballast"
     with ballast.open("wb", buffering=0) as file:
         try:
@@ -258,7 +252,6 @@ def test_a_full_disk_is_told_once_and_that_it_is_over(small_disk: Path, env, cap
 
 
 def brokers_now() -> set[int]:
-    """The living brokers that this test has started."""
     alive = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
     return {child.pid for child in alive if "tansu" in child.name()} - OTHERS
 

@@ -33,8 +33,6 @@ while True:
 
 
 class Time:
-    """A clock that the test moves."""
-
     def __init__(self):
         self.now = 1000.0
 
@@ -44,26 +42,22 @@ class Time:
 
 @pytest.fixture
 def time():
-    """The supervisor's clock."""
     return Time()
 
 
 @pytest.fixture
 def supervisor(tmp_path, time):
-    """A supervisor whose children are stopped at the end."""
     supervisor = Supervisor(tmp_path, monotonic=time)
     yield supervisor
     supervisor.stop_all()
 
 
 def kill(child):
-    """SIGKILL, and wait for the end."""
     os.kill(child.process.pid, signal.SIGKILL)
     child.process.wait()
 
 
 def warnings(caplog):
-    """What was told so far."""
     return [record.getMessage() for record in caplog.records if record.name == "headrace.stack"]
 
 
@@ -94,7 +88,6 @@ def test_a_restart_that_fails_is_told_once_with_its_log(supervisor, time, caplog
 
 
 def crash(supervisor, time):
-    """Let the first child end by itself, and be started again."""
     supervisor.children[0].process.wait()
     supervisor.check()
     time.now += supervise.LONGEST_DELAY

@@ -1,5 +1,3 @@
-"""Whether a process goes on, seen from inside and from outside."""
-
 import os
 import signal
 import subprocess
@@ -61,7 +59,6 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def settings(tmp_path):
-    """A deployment."""
     return Settings(
         home=tmp_path, kafka=KafkaSettings.at("localhost:1"), redis="redis://localhost:1/0",
         ledger="sqlite:///none.db", stuck=2.0,
@@ -69,7 +66,6 @@ def settings(tmp_path):
 
 
 def process(settings: Settings, *arguments: str, program: str = PROCESS, **env: str) -> "subprocess.Popen[str]":
-    """A process of this deployment, which runs."""
     known = {
         "HEADRACE_HOME": str(settings.home), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": settings.redis,
         "HEADRACE_LEDGER": settings.ledger, "HEADRACE_STUCK": "2", "TMPDIR": str(settings.home),
@@ -84,7 +80,6 @@ def process(settings: Settings, *arguments: str, program: str = PROCESS, **env: 
 
 
 def living(settings: Settings, kind: str) -> list[Report]:
-    """The processes of a kind."""
     return reports(deployment_of(settings), kind)
 
 
@@ -275,7 +270,6 @@ def test_the_check_leaves_the_rest_to_the_command_line(settings, arguments):
 
 
 def state(silent=0.0, awaited=None, waits=0.0, name="turns"):
-    """How a loop stands."""
     return LoopState(name=name, silent=silent, excused=False, awaited=awaited, waits=waits)
 
 

@@ -1,5 +1,3 @@
-"""Whether the ledger takes writes, on each database, and why not."""
-
 import itertools
 import os
 import signal
@@ -49,14 +47,12 @@ def becomes(writes, loop, words):
 
 
 def is_well(writes, loop):
-    """Wait until it has written."""
     eventually(lambda: writes.trouble is None)
     eventually(lambda: loop.state().awaited is None)
 
 
 @pytest.fixture
 def database(postgres):
-    """The URL of a database with tables."""
     return postgres_tables(postgres, f"writes_{next(_names)}_{uuid4().hex[:6]}")
 
 
@@ -78,7 +74,6 @@ def backends(url):
 
 @contextmanager
 def small_disk(folder):
-    """A file system of two megabytes in this folder."""
     folder.mkdir()
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", str(folder)], check=False, capture_output=True

@@ -15,30 +15,25 @@ from headrace_workers.runtime.wire.assignment import Assigner, alone, behind
 
 @pytest.fixture
 def ledger(tmp_path):
-    """An empty ledger."""
     with sqlite_ledger(tmp_path) as ledger:
         yield ledger
 
 
 def assigner(ledger, tasks, **changes):
-    """The bridge's way to the workers, two groups deep."""
     return Assigner(ledger=ledger, tasks=tasks, sender="bridge", depth=2, lease_ms=60_000, **changes)
 
 
 def accepted(*jobs):
-    """These jobs as the bridge takes them."""
     return [accept(record(job), RULES) for job in jobs]
 
 
 def take(ledger, way, jobs):
-    """Take jobs in as the bridge does."""
     taken = ledger.ingest(jobs, room=way.room(alone(jobs)))
     way.send(taken.assigned)
     return taken
 
 
 def states(ledger):
-    """State and attempts of each step."""
     return [tuple(row) for row in ledger.read(select(STEPS.c.state, STEPS.c.attempts))]
 
 

@@ -1,5 +1,3 @@
-"""The message of a claim: what Celery would have written."""
-
 import base64
 import json
 

@@ -1,5 +1,3 @@
-"""Hints over Redis, which nobody waits for."""
-
 import pytest
 import redis
 
@@ -7,14 +5,11 @@ from headrace_workers.runtime.wire.hints import Hint, Notifier
 
 
 class Client:
-    """A Redis that fails like this."""
-
     def __init__(self, error: Exception) -> None:
         self.error = error
         self.asked = 0
 
     def publish(self, _channel: str, _said: str) -> None:
-        """Fail."""
         self.asked += 1
         raise self.error
 

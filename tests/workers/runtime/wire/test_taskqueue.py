@@ -1,5 +1,3 @@
-"""The queue of claims counts what waits."""
-
 from headrace_workers.core.ledger.claims import Claim
 
 

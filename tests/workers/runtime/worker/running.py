@@ -28,13 +28,10 @@ from headrace_workers.runtime.worker.work import Work
 
 
 class Notifier:
-    """Notifier that keeps the hints that it was to send."""
-
     def __init__(self) -> None:
         self.sent = []
 
     def notify(self, *hints) -> None:
-        """Keep it."""
         self.sent += hints
 
 
@@ -58,14 +55,12 @@ def runner(ledger, step, tasks=None, notifier=None, clock=None, units=None, **se
 
 
 def answered(task):
-    """What a model said."""
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     answer = Answer(text="t", finish_reason="stop", model="echo", quantization="none", usage=usage)
     return Done(Output(job_id=task.job_id, tenant="default", answer=answer))
 
 
 def answer_all(tasks):
-    """A step that works."""
     return [answered(task) for task in tasks]
 
 
@@ -75,14 +70,12 @@ def states(ledger):
 
 
 def run_all(ledger, step, **settings):
-    """Claim once and run it."""
     claim = claim_one(ledger)
     runner(ledger, step, **settings).run(claim.id)
     return claim
 
 
 def run_out(ledger):
-    """Let every lease have run out."""
     with writing(ledger.engine) as tx:
         tx.execute(update(CLAIMS).values(lease_until=0))
 

@@ -14,7 +14,6 @@ def started(sizes: Sequence[int], *, queue: str = "model.echo", stage: str = "ge
 
 
 def output(job_id: str, *, read: int, written: int) -> Output:
-    """What a model wrote."""
     usage = Usage(prompt_tokens=read, completion_tokens=written)
     answer = Answer(text="a", finish_reason="stop", model="echo", quantization="none", usage=usage)
     return Output(job_id=job_id, tenant="t", answer=answer)

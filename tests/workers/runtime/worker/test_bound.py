@@ -1,5 +1,3 @@
-"""How long a run may take."""
-
 import pytest
 from tests.workers.runtime.worker.starts import output, started
 

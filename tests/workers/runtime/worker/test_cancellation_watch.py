@@ -1,5 +1,3 @@
-"""Jobs that are cancelled while a model answers them."""
-
 import pytest
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import generation
@@ -16,23 +14,19 @@ from headrace_workers.runtime.worker.runs import CancellationWatch, Runs
 
 @pytest.fixture
 def runs():
-    """Of a process in which nothing runs."""
     return Runs(Progress(), Pipeline(), 600.0)
 
 
 @pytest.fixture
 def watch(ledger, runs):
-    """What asks about these."""
     return CancellationWatch(ledger, runs, Progress().loop("let go"))
 
 
 def begun(ledger):
-    """The next group of a model, begun."""
     return ledger.start(claim_one(ledger).id, worker="w", lease_ms=30_000)
 
 
 def cancel(ledger, job_id):
-    """As its sender does."""
     assert ledger.cancel(Cancellation(job_id, "default", "not wanted any more")) == "cancelled"
 
 

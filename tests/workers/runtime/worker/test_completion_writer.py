@@ -1,5 +1,3 @@
-"""Runs of one worker that are over at the same time."""
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +15,6 @@ _SECONDS = 60
 
 @pytest.fixture
 def begun(ledger):
-    """Three claims of a job each."""
     jobs = [take_in(ledger, [generation()])[0] for _ in range(3)]
     return jobs, [claim_one(ledger, limit=1).id for _ in jobs]
 

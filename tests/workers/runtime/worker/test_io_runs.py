@@ -1,5 +1,3 @@
-"""Runs beside a worker's pool."""
-
 import threading
 
 from headrace_workers.runtime.worker.consumer import IoRuns
@@ -60,7 +58,6 @@ def test_an_end_waits_so_long_at_most():
 
 
 def fail_if_run():
-    """Is never called."""
     raise AssertionError
 
 

@@ -1,5 +1,3 @@
-"""Whether anybody listens to a queue."""
-
 import pytest
 import redis
 from tests.services.eventually import eventually
@@ -14,14 +12,12 @@ NAMES = RedisNames("test.")
 
 @pytest.fixture
 def client(redis_server: RedisServer):
-    """A client of an empty Redis."""
     with redis.Redis.from_url(redis_server.url, socket_connect_timeout=60, socket_timeout=60) as client:
         client.flushall()
         yield client
 
 
 def worker(redis_server: RedisServer, *queues: str) -> Presence:
-    """A worker's sign of life, with a fast pulse."""
     client = redis.Redis.from_url(redis_server.url, socket_connect_timeout=60, socket_timeout=60)
     return Presence(client, NAMES, lambda: queues, Progress().loop("presence"), beat=0.05, keep=1.0)
 

@@ -21,8 +21,6 @@ from headrace_workers.runtime.wire.taskqueue import TASK
 
 
 class Evil:
-    """What runs a command wherever it is unpickled."""
-
     def __init__(self, path):
         self.path = path
 

@@ -1,5 +1,3 @@
-"""A real worker process that delivers webhooks beside its other work."""
-
 import pytest
 from tests.services.eventually import eventually
 from tests.workers.features.webhooks.office import Office
@@ -15,7 +13,6 @@ from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 
 def announce(ledger, subject):
-    """Tell all who listen to batches."""
     with writing(ledger.engine) as tx:
         ledger.of(Webhooks).announce(tx, tenant="default", event_type="batch.completed", subject=subject)
 

@@ -35,7 +35,6 @@ class Restarted:
         self._stack.close()
 
     def look(self):
-        """Start it again, if need be."""
         if not self._worker.running:
             self.codes.append(self._worker.wait(120))
             self.log += self._worker.log

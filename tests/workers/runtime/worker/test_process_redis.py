@@ -115,5 +115,4 @@ def test_deployments_with_prefixes_of_their_own_share_one_redis(ledger, redis_se
 
 
 def claims(ledger):
-    """All claims."""
     return ledger.read(select(CLAIMS.c.id, CLAIMS.c.started_at))

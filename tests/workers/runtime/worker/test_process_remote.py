@@ -1,5 +1,3 @@
-"""A real worker process of a model on another machine."""
-
 import json
 import threading
 import time
@@ -29,17 +27,14 @@ CALLS = 64
 
 
 def rules_of(home: Path) -> AdmissionRules:
-    """The rules of a deployment with the models of a home."""
     return AdmissionRules(CountingModels(home, Registry(home)), Pipeline(), RULES.checks)
 
 
 def sender_of(ledger: Ledger, tasks: TaskQueue, home: Path) -> Dispatch:
-    """A bridge's dispatch for the models of a home."""
     return dispatch(ledger, tasks, models=Registry(home).served, group_size=8)
 
 
 def states(ledger: Ledger) -> list[str]:
-    """The states of all steps in which a model answers."""
     return [row.state for row in ledger.read(select(STEPS.c.state).where(STEPS.c.stage == "generate"))]
 
 
@@ -132,7 +127,6 @@ def test_a_worker_whose_redis_is_gone_goes_on_with_its_calls(
 
 
 def outputs(ledger: Ledger) -> dict[str, str]:
-    """The answers so far, by the model that gave them."""
     rows = ledger.read(select(OUTBOX.c.value).where(OUTBOX.c.topic == "outputs"))
     answers = [json.loads(row.value)["answer"] for row in rows]
     return {answer["model"]: answer["text"] for answer in answers}

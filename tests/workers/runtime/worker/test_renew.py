@@ -1,5 +1,3 @@
-"""Keeping the leases of what runs."""
-
 import time
 
 import pytest
@@ -21,26 +19,22 @@ from headrace_workers.runtime.worker.runs import Runs
 
 @pytest.fixture
 def ledger(tmp_path):
-    """A ledger with a job."""
     with sqlite_ledger(tmp_path) as ledger:
         take_in(ledger, [generation()])
         yield ledger
 
 
 def lease_until(ledger):
-    """The end of the only lease."""
     ((until,),) = ledger.read(select(CLAIMS.c.lease_until))
     return until
 
 
 def renewer_of(ledger, notifier, lease_ms=60_000):
-    """A renewer in which nothing runs."""
     return Renewer(ledger, lease_ms, Progress().loop("renew"), Runs(Progress(), Pipeline(), 600.0), notifier)
 
 
 @pytest.fixture
 def notifier():
-    """What bridges are told."""
     return Notifier()
 
 

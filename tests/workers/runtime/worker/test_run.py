@@ -1,5 +1,3 @@
-"""Running claims against a real ledger, with steps of the tests' own."""
-
 import time
 from functools import partial
 
@@ -210,7 +208,6 @@ class Slow(SystemClock):
         self._now = 0.0
 
     def monotonic(self):
-        """A second later each time."""
         self._now += 1.0
         return self._now
 

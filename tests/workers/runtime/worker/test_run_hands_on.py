@@ -1,5 +1,3 @@
-"""What a run hands on, and a worker gives back, and whom it tells."""
-
 import pytest
 from sqlalchemy import select, update
 from tests.workers.ledger_jobs import claim_one, take_in

@@ -25,7 +25,6 @@ TOLD = Callback(url="https://shop.example/hooks")
 
 
 def end_all(tasks):
-    """A step that ends its jobs."""
     made = Embedding(
         model="vectors",
         embedder="e",
@@ -43,7 +42,6 @@ def end_all(tasks):
 
 
 def run(ledger, jobs, step=end_all, tasks=None, notifier=None, units=None):
-    """Take these jobs in, and let a worker run them in one claim."""
     known = take_in(ledger, jobs)
     units = units or Following([Telling(ledger, Wording()).units]).units
     runner(ledger, step, tasks, notifier, units=units).run(claim_one(ledger, "embed").id)
@@ -56,7 +54,6 @@ def deliveries(ledger):
 
 
 def ends(ledger, known):
-    """How these jobs ended."""
     return {row.id: row.state for row in ledger.read(select(JOBS.c.id, JOBS.c.state).where(JOBS.c.id.in_(known)))}
 
 

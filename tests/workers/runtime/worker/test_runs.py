@@ -1,5 +1,3 @@
-"""What runs, and what of it hangs."""
-
 import threading
 
 import pytest

@@ -1,5 +1,3 @@
-"""An answer as words."""
-
 from decimal import Decimal
 
 import pytest

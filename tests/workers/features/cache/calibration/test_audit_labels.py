@@ -1,5 +1,3 @@
-"""What two answers to one question say about each other."""
-
 import pytest
 from tests.slow import slow_after_first
 

@@ -1,5 +1,3 @@
-"""What a scope is told about its cache."""
-
 import pytest
 
 from headrace_workers.features.cache.calibration.error_bounds import (

@@ -1,5 +1,3 @@
-"""Which serves are audited."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""An allowance that never runs out."""
-
 import math
 
 import numpy as np

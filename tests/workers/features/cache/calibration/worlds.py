@@ -150,7 +150,6 @@ def _bands(similarities: Floats) -> NDArray[np.int64]:
 
 
 def _near(count: int, chance: np.random.Generator) -> Floats:
-    """Similarities from 0.7 on."""
     found = _similarities(3 * count, chance)
     return found[found >= 0.7][:count]
 

@@ -1,5 +1,3 @@
-"""The guard of manner."""
-
 import pytest
 
 from headrace_workers.features.cache.guards.profile import profile

@@ -1,5 +1,3 @@
-"""What guards read of a question."""
-
 import pytest
 from tests.workers.features.cache.guards.families import pairs, wordings
 

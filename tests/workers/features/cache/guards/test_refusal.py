@@ -1,5 +1,3 @@
-"""All guards together."""
-
 import sys
 from collections import Counter
 

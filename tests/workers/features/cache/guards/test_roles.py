@@ -1,5 +1,3 @@
-"""The guard of roles."""
-
 import pytest
 from tests.workers.features.cache.guards.families import pairs, wordings
 

@@ -43,8 +43,6 @@ MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
 
 @dataclass
 class Flow:
-    """A pipeline whose queues the test runs one by one."""
-
     ledger: Ledger
     cache: Any
     retrieval: Any = None
@@ -82,7 +80,6 @@ class Flow:
         self.work = Work(pipeline, steps, settings(), SystemClock())
 
     def send(self, *jobs: GenerationJob) -> list[str]:
-        """Take these in; their ids."""
         return take_in(self.ledger, list(jobs))
 
     def run(self, queue: str, lane: int = 0) -> int:
@@ -117,14 +114,11 @@ class Flow:
 
 @pytest.fixture
 def flow(ledger: Ledger) -> Flow:  # noqa: F811 - the fixture
-    """The cache without likeness."""
     return Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1"))
 
 
 @pytest.fixture
 def asks() -> Callable[..., GenerationJob]:
-    """Makes a job that asks for the exact cache."""
-
     def make(prompt: str = "Name a river.", cache: str = "exact", **more: object) -> GenerationJob:
         return GenerationJob.model_validate({"model": "echo", "prompt": prompt, "cache": cache, **more})
 

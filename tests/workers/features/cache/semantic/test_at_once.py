@@ -33,7 +33,6 @@ def send(flow, asks, *prompts, **more):
 
 
 def waits(flow, jobs):
-    """How many of these wait."""
     return flow.states(jobs).count("parked")
 
 

@@ -25,7 +25,6 @@ BATCH = 1
 
 
 def asked(number):
-    """A question."""
     return f"How do I reset the password of my account in {number} steps?"
 
 
@@ -71,12 +70,10 @@ def serve(flow, asks, number, says, **more):
 
 
 def audits(flow):
-    """All audits of what was served, in the order of their serves."""
     return flow.ledger.read(select(AUDITS).where(AUDITS.c.kind == "hit").order_by(AUDITS.c.served_at, AUDITS.c.id))
 
 
 def run(flow):
-    """Answer afresh what waits, in the lane of bulk work."""
     return flow.run("model.echo", BATCH)
 
 

@@ -22,7 +22,6 @@ from headrace_workers.testing import HashEmbedder
 
 @pytest.fixture
 def grounded(ledger, retrieval):  # noqa: F811
-    """A flow with a base, whose hits are all audited."""
     put(ledger, {"mill.md": MILL})
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)

@@ -27,8 +27,6 @@ ALL = 9  # more than any base here holds
 
 
 class Counting(HashEmbedder):
-    """Notes each call."""
-
     def __init__(self, name="hash"):
         super().__init__(name)
         self.calls = []
@@ -57,19 +55,16 @@ class Spied:
 
 @pytest.fixture
 def embedder():
-    """Makes the vectors of queries."""
     return Counting()
 
 
 @pytest.fixture
 def bases(ledger, embedder):
-    """What a worker holds."""
     return Bases(ledger, embedder)
 
 
 @pytest.fixture
 def follower(bases):
-    """What keeps it up; it has begun."""
     follower = Follower(bases, Progress().loop("follow documents"))
     follower.once()
     return follower

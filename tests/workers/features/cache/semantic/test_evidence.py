@@ -14,7 +14,6 @@ WINDMILL = "The mill by the river stood still all summer because the wind was we
 
 @pytest.fixture
 def asks(asks):
-    """Makes a job that asks for documents, and for the cache."""
     numbers = iter(range(99))
 
     def make(prompt: str = QUESTION, **more: object):
@@ -24,14 +23,12 @@ def asks(asks):
 
 
 def ask(flow, *jobs):  # noqa: F811 - the fixture
-    """Answer these; their ids."""
     sent = flow.send(*jobs)
     flow.drain()
     return sent
 
 
 def entries(flow):  # noqa: F811 - the fixture
-    """State and end of each answer."""
     return [tuple(row) for row in flow.ledger.read(select(ENTRIES.c.state, ENTRIES.c.reason).order_by(ENTRIES.c.id))]
 
 

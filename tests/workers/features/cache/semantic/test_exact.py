@@ -13,7 +13,6 @@ from headrace_workers.features.cache.tables import ENTRIES, SERVES
 
 
 def entries(flow):
-    """State of each entry."""
     return [row.state for row in flow.ledger.read(select(ENTRIES.c.state).order_by(ENTRIES.c.id))]
 
 

@@ -35,7 +35,6 @@ def strict(ledger):
 
 
 def strictly(ledger, least):
-    """The same from a similarity on."""
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
     standings = ScopeLimits(ledger, 0.01, "w", Progress().loop("standings"), serves_unshown=True)
@@ -49,7 +48,6 @@ def strictly(ledger, least):
 
 
 def audits(flow):
-    """All audits, in the order of their look-ups."""
     return flow.ledger.read(select(AUDITS).order_by(AUDITS.c.served_at, AUDITS.c.id))
 
 

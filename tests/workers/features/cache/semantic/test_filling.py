@@ -1,5 +1,3 @@
-"""Files of vector stores become documents."""
-
 import threading
 
 import pytest
@@ -20,13 +18,11 @@ MILL = b"---\nyear: 1976\n---\n# Mills\n\nA mill by the river.\n"
 
 @pytest.fixture
 def files():
-    """What is in files, by their ids."""
     return {"file-a": MILL, "file-b": b"", "file-c": b"\x7fELF\0\1", "file-d": "A clock.".encode("utf-16")}
 
 
 @pytest.fixture
 def filling(ledger, files):
-    """With an embedder, over these files."""
     with Reader() as reader:
         yield Filling(
             ledger, lambda file_id, most: None if file_id not in files else files[file_id][:most], reader,

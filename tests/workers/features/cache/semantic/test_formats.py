@@ -19,7 +19,6 @@ TOOL = {"name": "measure", "parameters": {"type": "object"}}
 
 
 def entries(flow):
-    """Return the state of each entry."""
     return [row.state for row in flow.ledger.read(select(ENTRIES.c.state).order_by(ENTRIES.c.id))]
 
 

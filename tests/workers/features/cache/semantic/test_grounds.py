@@ -31,8 +31,6 @@ QUESTION = "Why stood the mill by the river still all summer?"
 
 
 class Recording(EchoGenerator):
-    """An echo that remembers what it read."""
-
     def __init__(self) -> None:
         super().__init__("echo")
         self.read = []
@@ -43,8 +41,6 @@ class Recording(EchoGenerator):
 
 
 class Says(Recording):
-    """A model that answers always the same."""
-
     def __init__(self, text: str) -> None:
         super().__init__()
         self.text = text
@@ -54,7 +50,6 @@ class Says(Recording):
 
 
 def put(ledger, texts, tenant="default", knowledge="docs", sha256="1", attributes=None):
-    """Documents of one chunk each."""
     for name, text in texts.items():
         (vector,) = EMBEDDER.embed([text])
         chunk = NewChunk(f"key-{name}", "Sights", 7, 7 + len(text), text, vector.tobytes())
@@ -68,14 +63,12 @@ def put(ledger, texts, tenant="default", knowledge="docs", sha256="1", attribute
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """One with the echo."""
     make_echo_model(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def retrieval(ledger, home):
-    """Over the ledger's bases."""
     return Retrieval(
         bases=lambda: Bases(ledger, EMBEDDER), counts=CountingModels(home, Registry(home)), guess=pieces,
         floor=0.5, most_tokens=200,
@@ -100,7 +93,6 @@ def asks(asks):
 
 
 def ask(flow, job):
-    """What ended the job."""
     (job_id,) = flow.send(job)
     flow.drain()
     return flow.result(job_id)
@@ -271,7 +263,6 @@ def test_while_no_embedder_is_here_it_waits_and_says_for_what(flow, asks):
 
 
 def states(flow):
-    """State of each entry."""
     return [row.state for row in flow.ledger.read(select(ENTRIES.c.state).order_by(ENTRIES.c.id))]
 
 

@@ -29,7 +29,6 @@ class Colliding(HashEmbedder):
     """Whatever is asked has one vector: the worst that an attacker could find."""
 
     def embed(self, texts):
-        """The same row each time."""
         return super().embed(["one"] * len(texts))
 
 

@@ -1,5 +1,3 @@
-"""From files to a knowledge base, on each database."""
-
 import gc
 import json
 import threading
@@ -40,7 +38,6 @@ class Counting(HashEmbedder):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three documents."""
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / "a.md").write_text("# Mills\n\nA mill by the river.\n\n## Wheels\n\nThey turn.\n")
@@ -158,7 +155,6 @@ OF_A_DOCUMENT = (Loaded, Document, NewDocument, NewChunk)  # whatever has its te
 
 
 def of_documents():
-    """All of these that are in memory."""
     return [each for each in gc.get_objects() if isinstance(each, OF_A_DOCUMENT)]
 
 

@@ -39,8 +39,6 @@ def test_a_leader_that_is_held_frees_all_who_wait_at_once(flow, asks):
 
 
 class Refuses(EchoGenerator):
-    """A model that can answer nothing."""
-
     def __init__(self, error):
         super().__init__("echo")
         self._error = error

@@ -29,7 +29,6 @@ IN = "How do I reset the password of my account in {}?"
 
 @pytest.fixture
 def semantic(ledger):
-    """A flow with likeness, and what keeps it like the ledger."""
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
     flow = Flow(ledger, AnswerLookup(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))

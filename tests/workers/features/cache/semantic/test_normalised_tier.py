@@ -17,14 +17,12 @@ ASKED, ALIKE = "What is the capital of France?", "Hi team, what is the capital o
 
 
 def first(flow, asks, **more):
-    """Answer the question once."""
     (job,) = flow.send(asks(**{"prompt": ASKED, "cache": "normalised", **more}))
     flow.drain()
     return job
 
 
 def again(flow, asks, prompt=ALIKE, **more):
-    """The tier of a second job."""
     (job,) = flow.send(asks(**{"prompt": prompt, "cache": "normalised", "idempotency_key": prompt, **more}))
     flow.drain()
     (tier,) = tiers(flow, [job])

@@ -1,5 +1,3 @@
-"""Searching a knowledge base: by words, by vectors, and both together."""
-
 from random import Random
 from types import SimpleNamespace
 
@@ -137,7 +135,6 @@ def test_a_row_is_all_that_is_needed():
 
 
 def where(kind, key, value):
-    """A comparison."""
     return TypeAdapter(Filter).validate_python({"type": kind, "key": key, "value": value})
 
 

@@ -1,5 +1,3 @@
-"""What is followed goes on while what is known is rebuilt."""
-
 import threading
 
 from tests.workers.core.ledger.conftest import ledger  # noqa: F401 - a fixture

@@ -87,13 +87,11 @@ class Race:
         return served
 
     def asking(self, question: str) -> LookupRequest:
-        """A job of its own."""
         job = self.asks(question, cache="semantic")
         return LookupRequest(f"job-{next(self.numbers)}", job, CacheMode.SEMANTIC)
 
 
 def answer(text: str) -> bytes:
-    """As the ledger keeps it."""
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     told = Answer(text=text, model="echo", quantization="none", finish_reason="stop", usage=usage)
     return told.model_dump_json().encode()

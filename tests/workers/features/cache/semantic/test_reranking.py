@@ -15,8 +15,6 @@ LONG = 60.0  # s: no test waits for it
 
 
 class Scripted:
-    """Says what it is told to."""
-
     name = "scripted"
 
     def __init__(self, says: Callable[[str, Sequence[str]], Sequence[float]]) -> None:
@@ -29,7 +27,6 @@ class Scripted:
 
 
 def hits(*texts: str) -> list[Hit]:
-    """As a search gives them."""
     return [Hit(Chunk(str(n), "d", "Part", (0, 1), text), 0.5, {}, {}, 1, "v") for n, text in enumerate(texts)]
 
 

@@ -33,8 +33,6 @@ EMBEDDER = HashEmbedder()
 
 
 class Worker:
-    """A recall worker's memory, as it starts."""
-
     def __init__(self, ledger, folder, *, whose=None, embedder=None):  # noqa: F811 - no fixture
         self.known = Known(64)
         self.saved = Saved(folder, whose or ledger.identity, embedder or EMBEDDER.id)
@@ -65,7 +63,6 @@ def read(semantic, monkeypatch):  # noqa: F811 - the fixture
 
 
 def ids(ledger):  # noqa: F811 - no fixture
-    """Of all entries."""
     return [row.id for row in ledger.read(select(ENTRIES.c.id).order_by(ENTRIES.c.id))]
 
 
@@ -119,7 +116,6 @@ def test_nothing_is_saved_of_a_ledger_without_answers(semantic, tmp_path):  # no
 
 
 def flip(worker):
-    """Change a bit of a vector."""
     (path,) = worker.saved.folder.glob("vectors-*")
     data = bytearray(path.read_bytes())
     data[7] ^= 1
@@ -127,8 +123,6 @@ def flip(worker):
 
 
 def edit(**words):
-    """Another's words, under a checksum that fits."""
-
     def change(worker):
         import hashlib
 
@@ -160,7 +154,6 @@ def old(worker):
 
 
 def restored(worker):
-    """The number was given again, to another change."""
     with writing(worker.questions._ledger.engine) as tx:
         mark = worker.questions.reached.mark
         tx.execute(update(CHANGES).where(CHANGES.c.number == mark.number).values(at=CHANGES.c.at + 1))

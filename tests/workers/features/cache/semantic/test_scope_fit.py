@@ -1,5 +1,3 @@
-"""From audits to how a scope stands."""
-
 from dataclasses import replace
 
 from headrace_workers.features.cache.calibration.scope_fit import fit_due, judge, together
@@ -10,7 +8,6 @@ NEW = unheard_of("ab" * 32, "shop")
 
 
 def tally(clean: int, wrong: int = 0, unknown: int = 0, served: int = 10_000, stratum: int = 0) -> Tally:
-    """What audits of one stratum said."""
     return Tally(stratum, 0.05, served, clean, wrong, unknown)
 
 

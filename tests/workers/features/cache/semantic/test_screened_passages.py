@@ -19,7 +19,6 @@ OTHER = "The mill by the river stood still all summer, why: the miller was ill."
 
 
 def says(action, **tenants):
-    """A screener by a policy that does this with prompt injection."""
     own = {tenant: Policy({"prompt_injection": Rule(each)}) for tenant, each in tenants.items()}
     return PolicyModerator([InjectionDetector(suspicions)], Policy({"prompt_injection": Rule(action)}, tenants=own))
 

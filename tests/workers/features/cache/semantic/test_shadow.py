@@ -33,12 +33,10 @@ def shadowed(ledger, max_error=0.01):
 
 @pytest.fixture
 def shadow(ledger):
-    """The same, with the bound that is the default."""
     return shadowed(ledger)
 
 
 def stands(flow):
-    """How the only scope stands."""
     flow.standings.once()
     (found,) = flow.ledger.of(Audits).standings()
     return found

@@ -11,14 +11,12 @@ from headrace_workers.features.cache.tables import ENTRIES
 
 
 def hold(flow: Flow, job_id: str) -> None:
-    """A stage behind moderation leaves this job to a person."""
     with writing(flow.ledger.engine) as tx:
         step = (STEPS.c.job_id == job_id) & (STEPS.c.stage == "judge")
         assert tx.execute(update(STEPS).where(step).values(state="held", ready_at=1)).rowcount == 1
 
 
 def up_to_judge(flow: Flow, *jobs) -> list[str]:
-    """Take these in, and run all but judging."""
     flow.do(without="judge")
     ids = flow.send(*jobs)
     while sum(flow.run(queue) for queue in ("recall", "model.echo", "moderate")):

@@ -35,11 +35,8 @@ VAGUE = "Look under settings, then under security, and follow what it says there
 
 
 class Judge(JudgeModel):
-    """A model of a worker."""
-
     @property
     def urgent(self):
-        """The same model, for urgent work."""
         return self
 
 

@@ -29,14 +29,12 @@ def loop():
 
 
 def begun(ledger, **more):
-    """What a worker holds, and is followed."""
     bases = Bases(ledger, HashEmbedder(), **more)
     Follower(bases, Progress().loop("follow documents")).once()
     return bases
 
 
 def in_memory(bases):
-    """Whose bases are there."""
     return sorted(name.tenant for name, held in bases._held.items() if held.there)
 
 

@@ -193,7 +193,6 @@ def test_what_a_process_writes_is_told(deployment, prefix, process):
 
 
 def _ledger_of(process, settings):
-    """The ledger that such a process works with."""
     if process == "bridge":
         return build_bridge(settings, frozenset({Duty.REAP}), Progress())._ledger
     if process == "worker":

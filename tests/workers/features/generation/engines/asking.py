@@ -6,7 +6,6 @@ from headrace_workers.features.generation.generator import Completion, Request
 
 
 def ask(text: str, **sampling: object) -> Request:
-    """One user turn."""
     return Request((Message(role="user", content=text),), Sampling.model_validate(sampling))
 
 
@@ -18,5 +17,4 @@ def done(answers: list[Completion | HeadraceError]) -> list[Completion]:
 
 
 def one(generator: CTranslate2Generator, request: Request) -> Completion:
-    """The answer to a single request."""
     return done(generator.generate([request]))[0]

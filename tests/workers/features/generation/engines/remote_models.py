@@ -35,7 +35,6 @@ def _toml(value: Any) -> str:
 
 
 def remote(home: Path, engine: str, url: str, redis: str | None = None, **entries: Any) -> Generator:
-    """Load a model of this engine at this address."""
     catalogue(home, engine, url, **entries)
     return load_generator(home, "far", LoadOptions(redis=redis, prefix="test."))
 

@@ -24,7 +24,6 @@ class Shouting:
         return self
 
     def generate(self, requests: list[Request]) -> list[Completion | HeadraceError]:
-        """Answer all."""
         said = [request.messages[-1].content for request in requests]
         return [Completion(text.upper(), "stop", len(text), len(text)) for text in said]
 

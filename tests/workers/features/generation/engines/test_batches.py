@@ -1,5 +1,3 @@
-"""Cutting prompts into batches."""
-
 import logging
 from collections.abc import Callable
 

@@ -1,5 +1,3 @@
-"""One streamed call of a provider that may be broken or hostile."""
-
 import asyncio
 import json
 import random
@@ -39,14 +37,10 @@ LOOK_UP = Tool(name="find", parameters={"type": "object", "properties": {"q": {"
 
 
 class Saying:
-    """A provider whose whole answer is there."""
-
     def __init__(self, *pieces: Piece | Exception) -> None:
         self.pieces = pieces
 
     async def begin(self, _request: Request, _key: str | None) -> AsyncGenerator[Any, None]:
-        """Begin."""
-
         async def events() -> AsyncGenerator[Any, None]:
             for each in self.pieces:
                 if isinstance(each, Exception):
@@ -56,7 +50,6 @@ class Saying:
         return events()
 
     def piece(self, event: Any) -> Piece | None:
-        """Return it."""
         assert isinstance(event, Piece)
         return event
 
@@ -80,7 +73,6 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The key of the model."""
     monkeypatch.setenv("A_KEY", KEY)
     return KEY
 
@@ -274,7 +266,6 @@ def test_a_short_key_and_the_placeholder_are_words_like_others(
 
 
 def too_deep(_provider: Provider, reply: Reply) -> None:
-    """Send JSON of a hundred thousand levels."""
     reply.start()
     name = b"event: content_block_delta\n" if reply.heard.is_anthropic else b""
     reply.raw(name + b'data: {"type": "content_block_delta", "choices": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n")
@@ -289,7 +280,6 @@ def without_fields(_provider: Provider, reply: Reply) -> None:
 
 
 def no_text(_provider: Provider, reply: Reply) -> None:
-    """Send bytes that are no UTF-8."""
     reply.start()
     name = b"event: message_delta\n" if reply.heard.is_anthropic else b""
     reply.raw(name + b'data: {"a": "\xff\xfe"}\n\n')
@@ -341,7 +331,6 @@ def test_a_prompt_that_its_provider_finds_too_long_may_fit_another_model(
 
 
 def floods_error(_provider: Provider, reply: Reply) -> None:
-    """Answer 400 with 20 MB."""
     reply.begin(400)
     for _ in range(20):
         reply.raw(b"x" * 1024 * 1024)

@@ -111,7 +111,6 @@ def test_an_answer_is_shortened_to_any_limit() -> None:
 
 
 def object_of(**properties: object) -> JsonSchemaFormat:
-    """An object that has exactly these."""
     schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
     return JsonSchemaFormat(json_schema=schema)
 
@@ -137,12 +136,10 @@ def tiny(tiny_home: Path) -> CTranslate2Generator:
 
 @pytest.fixture(scope="module")
 def smollm2(smollm2_home: Path) -> CTranslate2Generator:
-    """SmolLM2 computed in float32."""
     return CTranslate2Generator.load(smollm2_home / "models" / SMOLLM2, inter_threads=2, compute_type="float32")
 
 
 def held(text: str, output: OutputFormat, **sampling: object) -> Request:
-    """One user turn whose answer has a format."""
     return replace(ask(text, **sampling), output=output, tenant="t")
 
 
@@ -405,7 +402,6 @@ def test_compiled_grammars_are_kept_within_a_bound(tiny: CTranslate2Generator) -
 
 
 def row_of(output: OutputFormat, tokenizer: str, end: int, **sampling: object) -> ConstrainedRow:
-    """An answer that has begun."""
     found = ConstrainedRow(
         Row(40, ()),
         Sampling.model_validate({"temperature": 0, **sampling}),
@@ -488,7 +484,6 @@ def test_rows_whose_prompts_begin_alike_share_that_beginning(tiny: CTranslate2Ge
         """The engine, and how many tokens each rerun shares."""
 
         def generate_batch(self, prompts: list[list[str]], **options: Any) -> Any:
-            """Note it."""
             if options.get("return_logits_vocab") and len(prompts) > 1:
                 seen.append(len(options.get("static_prompt", ())))
             return tiny._engine.generate_batch(prompts, **options)
@@ -511,7 +506,6 @@ def test_held_rows_begin_with_prompts_of_like_length_and_apart_from_free_ones(ti
         """The engine, and the lengths of the prompts of each run."""
 
         def generate_batch(self, prompts: list[list[str]], **options: Any) -> Any:
-            """Note them."""
             batches.append([len(each) for each in prompts])
             return tiny._engine.generate_batch(prompts, **options)
 

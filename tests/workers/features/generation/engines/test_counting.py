@@ -1,5 +1,3 @@
-"""What prompts cost, as the bridge asks for it."""
-
 import subprocess
 import sys
 from base64 import b64encode

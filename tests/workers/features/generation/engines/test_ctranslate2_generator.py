@@ -1,5 +1,3 @@
-"""The adapter over CTranslate2, on a tiny network: its rules."""
-
 import json
 import shutil
 import subprocess
@@ -30,7 +28,6 @@ MIXED = ("a", "what is this?", "a longer prompt " * 6, "b", "tell me of rivers a
 
 @pytest.fixture(scope="module")
 def tiny(tiny_home: Path) -> CTranslate2Generator:
-    """Two layers of random weights."""
     return CTranslate2Generator.load(tiny_home / "models" / "tiny", device="cpu", inter_threads=2)
 
 
@@ -118,10 +115,7 @@ def test_on_a_gpu_nobody_asks_at_each_token(tiny: CTranslate2Generator) -> None:
 @pytest.mark.parametrize("seed", [None, 7])
 def test_what_is_given_up_before_its_turn_is_not_begun(tiny: CTranslate2Generator, seed: int | None) -> None:
     class Never:
-        """An engine that nobody asks."""
-
         def generate_batch(self, *_: Any, **__: Any) -> list[Any]:
-            """It would say so."""
             raise AssertionError("it was begun")
 
     unasked = copy(tiny)
@@ -332,7 +326,6 @@ def test_no_requests_give_no_answers(tiny: CTranslate2Generator) -> None:
 
 
 def labelled(text: str, *labels: str, **more: Any) -> LabelRequest:
-    """A question with labels."""
     return LabelRequest((Message(role="user", content=text),), labels, **more)
 
 

@@ -1,5 +1,3 @@
-"""The generator without a model."""
-
 import signal
 import subprocess
 import sys
@@ -14,7 +12,6 @@ from headrace_workers.testing import EchoGenerator
 
 
 def ask(text: str, **sampling: object) -> Request:
-    """A system turn and a user turn."""
     turns = (Message(role="system", content="be good"), Message(role="user", content=text))
     return Request(turns, Sampling.model_validate(sampling))
 

@@ -1,5 +1,3 @@
-"""The registry of engines: an engine is one file and one line."""
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -77,7 +75,6 @@ GPU_TYPES = frozenset({"int8", "int8_float16", "int8_float32", "int8_bfloat16", 
 
 
 def machine(cuda_devices: int = 0, cores: int = 4) -> Machine:
-    """A machine with the usual formats."""
     return Machine(
         cores=cores,
         cuda_devices=cuda_devices,

@@ -35,7 +35,6 @@ def llama(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(params=["echo", "tiny", pytest.param("llama.cpp", marks=pytest.mark.slow), *REMOTE_ENGINES])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
-    """A loaded model of each engine."""
     if request.param == "echo":
         make_echo_model(tmp_path)
         yield Served(load_generator(tmp_path, "echo"), repeats=True)
@@ -51,7 +50,6 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def repeating(served: Served) -> Served:
-    """One that repeats its prompt."""
     if not served.repeats:
         pytest.skip("this model has words of its own")
     return served

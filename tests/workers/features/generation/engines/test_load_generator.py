@@ -1,5 +1,3 @@
-"""From an alias to a loaded model."""
-
 from pathlib import Path
 
 import pytest

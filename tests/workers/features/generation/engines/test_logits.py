@@ -1,5 +1,3 @@
-"""Tokens chosen from logits."""
-
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -14,7 +12,6 @@ LOGITS = np.array([1.0, 3.0, 2.0, 0.0, -1.0], dtype=np.float32)
 
 
 def sampling(**fields: object) -> Sampling:
-    """Random, by seed 1."""
     return Sampling.model_validate({"temperature": 1.0, "seed": 1, **fields})
 
 
@@ -26,7 +23,6 @@ def shares(**fields: object) -> dict[int, float]:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities."""
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()
 
@@ -89,7 +85,6 @@ def row(limit: int = 100, stops: tuple[str, ...] = (), ends: tuple[int, ...] = (
 
 
 def certain(token: int, size: int = 5) -> np.ndarray:
-    """Logits that leave no choice."""
     logits = np.full((1, size), -np.inf, dtype=np.float32)
     logits[0, token] = 0.0
     return logits

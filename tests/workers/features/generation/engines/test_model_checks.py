@@ -1,5 +1,3 @@
-"""`headrace doctor` looks at the endpoints of remote models."""
-
 import gzip
 from pathlib import Path
 
@@ -12,8 +10,6 @@ from headrace_workers.features.generation.models.registry import list_cards
 
 
 def lists(*names: str) -> Behaviour:
-    """A provider that has these models, for one key."""
-
     def behave(_provider: Provider, reply: Reply) -> None:
         if reply.heard.headers.get("authorization") == "Bearer right-key":
             reply.status(200, {"object": "list", "data": [{"id": name} for name in names]})

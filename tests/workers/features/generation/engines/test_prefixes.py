@@ -23,7 +23,6 @@ LONG = "You are the assistant of a shop. " * 20
 
 
 def conversation(system: str, said: str = "hello") -> tuple[Message, ...]:
-    """A system prompt and a question."""
     return (Message(role="system", content=system), Message(role="user", content=said))
 
 
@@ -41,7 +40,6 @@ def of(prefixes: Prefixes, system: str, rows: int = 1, tenant: str | None = "a")
 
 
 def keeping(most_tokens: int = 100_000) -> Prefixes:
-    """Nothing was seen yet."""
     return Prefixes(begin, most_tokens=most_tokens)
 
 

@@ -1,5 +1,3 @@
-"""Prompts: chat templates, tokens, and the room that a context leaves."""
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +86,6 @@ def test_a_broken_template_is_refused_when_the_model_is_loaded() -> None:
 
 
 def write_config(folder: Path, **entries: object) -> None:
-    """A tokenizer_config.json with these entries."""
     (folder / "tokenizer_config.json").write_text(json.dumps(entries))
 
 
@@ -117,7 +114,6 @@ FRAME = 19  # tokens of ChatML around one user message of the tiny model: a byte
 
 
 def said(text: str) -> tuple[Message, ...]:
-    """One user turn."""
     return (Message(role="user", content=text),)
 
 
@@ -206,7 +202,6 @@ def test_a_prompt_that_cannot_fit_is_not_read_to_its_end(smollm2: Prompts, monke
 
 
 def conversation(*turns: str) -> tuple[Message, ...]:
-    """A system prompt, then user and assistant by turns."""
     roles = ["system", *("user", "assistant") * len(turns)]
     return tuple(Message(role=role, content=turn) for role, turn in zip(roles, turns, strict=False))
 
@@ -262,7 +257,6 @@ def shipped(request: pytest.FixtureRequest, tiny: Prompts, smollm2: Prompts) -> 
 
 
 def marks(prompts: Prompts) -> list[str]:
-    """Its added tokens."""
     return [each.content for each in prompts.tokenizer.get_added_tokens_decoder().values()]
 
 

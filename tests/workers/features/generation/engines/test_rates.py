@@ -21,7 +21,6 @@ Make = Callable[..., CallRates]
 
 
 def model(**entries: object) -> RemoteModel:
-    """A model with these limits."""
     known = {"model": "m", "endpoint": "http://localhost:1/v1", "provider": "own"}
     return RemoteModel.model_validate({**known, **entries})
 

@@ -52,12 +52,10 @@ def without_time(model: Generator) -> Generator:
 
 
 def hangs(provider: Provider, _reply: Reply) -> None:
-    """Take the request, and say nothing."""
     provider.over.wait(60)
 
 
 def pings(provider: Provider, reply: Reply) -> None:
-    """Keep the connection open, and say nothing."""
     reply.start()
     while not provider.over.wait(0.05):
         reply.ping()
@@ -79,7 +77,6 @@ def drips(provider: Provider, reply: Reply) -> None:
 
 
 def cuts(_provider: Provider, reply: Reply) -> None:
-    """End the connection in the middle of an answer."""
     reply.start()
     reply.text("Hel")
 
@@ -94,18 +91,15 @@ def errs(_provider: Provider, reply: Reply) -> None:
 
 
 def truncates(_provider: Provider, reply: Reply) -> None:
-    """Send JSON that ends too early."""
     reply.start()
     reply.raw(b'event: content_block_delta\ndata: {"type": "content_block_del\n\n')
 
 
 def is_no_stream(_provider: Provider, reply: Reply) -> None:
-    """Answer 200 with something else."""
     reply.status(200, {"title": "Welcome"})
 
 
 def floods(_provider: Provider, reply: Reply) -> None:
-    """Send more than 10 MB."""
     reply.start()
     for _ in range(11 * 1024):
         reply.raw(b": " + b"x" * 1020 + b"\n\n")

@@ -1,5 +1,3 @@
-"""Tools at providers: how they are asked, and calls in their streams."""
-
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +34,6 @@ ABOUT = (
 
 
 def calls(_provider: Provider, reply: Reply) -> None:
-    """Say something, and call two tools in pieces."""
     reply.start()
     reply.text("I look.")
     reply.call("call_7", "get_weather", '{"ci', 'ty": "Ro', 'me"}')
@@ -56,7 +53,6 @@ def ask(messages: tuple[Message, ...], choice: ToolChoice | None, *tools: Tool) 
 
 
 def body(tmp_path: Path, engine: str, provider: Provider, request: Request, **entries: Any) -> dict[str, Any]:
-    """Ask, and return what the provider was sent."""
     remote(tmp_path, engine, provider.url, **entries).generate([request])
     return provider.heard[-1].body
 

@@ -1,5 +1,3 @@
-"""Formats and parameters in the words of a provider."""
-
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,7 +43,6 @@ LIST = {
 
 
 def asking(output: OutputFormat) -> Request:
-    """Return a request for this format."""
     plain = ask("hi there")
     return Request(plain.messages, plain.sampling, output=output)
 

@@ -23,7 +23,6 @@ QUESTIONS = ("What does item 7 cost?", "Hello", "I bought two red shoes a week a
 
 
 def ask(said: str, system: str = SHOP, tenant: str | None = "a", **sampling: object) -> Request:
-    """A question below a system prompt."""
     turns = (Message(role="system", content=system), Message(role="user", content=said))
     return Request(turns, Sampling.model_validate({"max_tokens": 12, **sampling}), tenant)
 

@@ -38,8 +38,6 @@ def test_a_slot_is_given_back_after_an_error():
 
 
 class Clock:
-    """A clock that the test moves."""
-
     def __init__(self):
         self.now = 100.0
 

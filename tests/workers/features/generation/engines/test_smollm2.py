@@ -1,5 +1,3 @@
-"""The adapter over CTranslate2, on SmolLM2: real words."""
-
 from pathlib import Path
 
 import pytest

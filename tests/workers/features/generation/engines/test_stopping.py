@@ -1,5 +1,3 @@
-"""Stop strings and limits."""
-
 from dataclasses import dataclass
 
 import pytest
@@ -10,14 +8,11 @@ from headrace_workers.features.generation.engines.stopping import Row, Stopper, 
 
 @dataclass(frozen=True)
 class Step:
-    """A token for a row."""
-
     batch_id: int
     token_id: int
 
 
 def spell(ids: list[int]) -> str:
-    """Each id is a character."""
     return "".join(map(chr, ids))
 
 

@@ -68,7 +68,6 @@ def turns(word: str = "a") -> tuple[Message, ...]:
 
 @pytest.fixture(scope="module", params=[*ADDED])
 def prompts(request: pytest.FixtureRequest, tiny_home: Path) -> Prompts:
-    """A model with such a template, of which a byte is a token."""
     template, special, further = ADDED[request.param]
     vocabulary = [*special, *further, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))

@@ -35,18 +35,14 @@ class Mirror:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 that it tells."""
         return hashlib.sha256(self.content).hexdigest() if self.sha256 is None else self.sha256
 
     def env(self, **more: str) -> dict[str, str]:
-        """The environment that leads to it."""
         return {"HF_ENDPOINT": self.endpoint, **more}
 
 
 @contextmanager
 def hub_mirror(mirror: Mirror) -> Iterator[Mirror]:
-    """Run the mirror and its store, on two ports."""
-
     class Hub(_Quiet):
         def do_HEAD(self) -> None:
             self._answer()

@@ -1,5 +1,3 @@
-"""Added tokens that no text brings in, in tokenizers of every kind."""
-
 from collections.abc import Callable
 
 import pytest

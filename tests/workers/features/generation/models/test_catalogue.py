@@ -22,7 +22,6 @@ _LOCAL = 'engine = "openai"\nmodel = "m"\nendpoint = "http://localhost:11434/v1"
 
 
 def catalogue(home: Path, text: str) -> None:
-    """Write it."""
     (home / CATALOGUE_FILE).write_text(text)
 
 

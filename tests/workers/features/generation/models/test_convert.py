@@ -1,5 +1,3 @@
-"""Converting what lies on the disk."""
-
 import importlib.util
 import os
 import re

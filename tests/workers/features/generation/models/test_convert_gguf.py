@@ -1,5 +1,3 @@
-"""The tokenizer out of a GGUF file."""
-
 import json
 import subprocess
 import sys
@@ -30,7 +28,6 @@ FIELDS: dict[str, Any] = {
 
 
 def tokens_of(fields: dict[str, Any], text: str) -> list[str]:
-    """What the rebuilt tokenizer makes of a text."""
     tokens: list[str] = build_tokenizer(read_tokenizer(fields, "test")).encode(text).tokens
     return tokens
 

@@ -76,7 +76,6 @@ def convert_from(endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 
 def names_in(folder: Path) -> list[str]:
-    """All files of a folder, as the hub lists them."""
     return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
 
 

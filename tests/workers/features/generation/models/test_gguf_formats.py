@@ -49,7 +49,6 @@ def transformers_logits(path: Path, rows: list[list[int]], **config: Any) -> lis
 
 
 def ids_of(home: Path, alias: str, text: str) -> list[int]:
-    """The tokens that the converted tokenizer makes of a text."""
     from tokenizers import Tokenizer
 
     folder = home / "models" / alias
@@ -66,7 +65,6 @@ def test_each_format_gives_the_logits_of_transformers(architecture: str, kind: s
 
 
 def check_logits(path: Path, home: Path, **config: Any) -> None:
-    """The converted file computes what Transformers computes."""
     card = convert(str(path), "direct", home, "float32")
     assert card.context_length == 128
     ours = logits_of(home, "direct", list(TEXTS))

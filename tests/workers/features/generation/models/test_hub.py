@@ -1,5 +1,3 @@
-"""Files of the model hub, from a mirror on this machine."""
-
 import fcntl
 import hashlib
 import random
@@ -27,7 +25,6 @@ def mirror() -> Iterator[Mirror]:
 
 
 def half(rest: bytes) -> bytes:
-    """A response that ends in the middle."""
     return rest[: len(rest) // 2]
 
 
@@ -202,7 +199,6 @@ def test_two_downloads_of_a_file_do_not_mix(mirror: Mirror, tmp_path: Path) -> N
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of four megabytes."""
     folder = tmp_path / "disk"
     folder.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False)

@@ -1,5 +1,3 @@
-"""Networks of Llama's shape, written layer by layer."""
-
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,6 @@ SHAPES = {"token_embd": (4, 8), "attn_q": (8, 8), "attn_k": (4, 8), "attn_v": (4
 
 
 def weights(name: str) -> np.ndarray:
-    """The same weights for each layer."""
     part = name.split(".")[-2]
     shape = SHAPES.get(part, (8,))
     if name.endswith("bias"):

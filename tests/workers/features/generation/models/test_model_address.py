@@ -1,5 +1,3 @@
-"""Models on other machines, as a command line names them."""
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

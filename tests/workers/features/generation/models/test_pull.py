@@ -1,5 +1,3 @@
-"""Getting a model out of a wheel."""
-
 import importlib.metadata
 import os
 import shutil

@@ -1,5 +1,3 @@
-"""Which number formats are accepted."""
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +76,6 @@ def test_weights_are_rounded_and_use_all_the_room(width: int) -> None:
 
 
 def from_gguf(folder: Path) -> str:
-    """A GGUF file of random weights."""
     import gguf
 
     path = write_gguf(folder / "m.gguf")
@@ -91,12 +88,10 @@ def from_gguf(folder: Path) -> str:
 
 
 def from_sentences(folder: Path) -> str:
-    """A sentence-transformers folder."""
     return str(write_sentence_folder(folder / "sentences"))
 
 
 def from_transformers(folder: Path) -> str:
-    """A Transformers folder of a small Llama."""
     need_torch()
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -1,5 +1,3 @@
-"""The folder of models and its registry."""
-
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,8 +21,6 @@ from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 
 class Clock:
-    """Seconds that a test moves."""
-
     def __init__(self) -> None:
         self.seconds = 100.0
 
@@ -230,7 +226,6 @@ REMOTE = 'engine = "openai"\nmodel = "m"\nendpoint = "http://localhost:9/v1"\nco
 
 
 def write_catalogue(home: Path, *aliases: str, more: str = "") -> None:
-    """Write a catalogue with these models."""
     (home / "models.toml").write_text("".join(f"[models.{alias}]\n{REMOTE}" for alias in aliases) + more)
 
 

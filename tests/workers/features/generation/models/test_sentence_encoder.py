@@ -1,5 +1,3 @@
-"""Weights out of a safetensors file."""
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +36,6 @@ def test_a_scalar_and_an_empty_tensor_are_tensors(tmp_path: Path) -> None:
 
 
 def file_of(header: object, body: bytes = b"\0" * 8) -> bytes:
-    """A file with this header."""
     encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(encoded).to_bytes(8, "little") + encoded + body
 
@@ -90,14 +87,12 @@ def half_as_long(files: dict[str, Any]) -> None:
 
 
 def few_embeddings(files: dict[str, Any]) -> None:
-    """Fewer than the tokenizer has tokens."""
     name = "embeddings.word_embeddings.weight"
     files["weights"][name] = files["weights"][name][:20]
     files["config.json"]["vocab_size"] = 20
 
 
 def strange_weight(files: dict[str, Any]) -> None:
-    """One that BERT does not have."""
     files["weights"]["encoder.layer.2.x"] = np.ones(1, np.float32)
 
 

@@ -51,5 +51,4 @@ def died(category: Category = Category.PERMANENT, reason: str = "it cannot be do
 
 
 def cancelled(reason: str = "") -> JobCancelled:
-    """The end of a job that was cancelled."""
     return JobCancelled(job_id=JOB_ID, tenant="shop", reason=reason)

@@ -1,5 +1,3 @@
-"""Fields and texts of requests."""
-
 from datetime import UTC, datetime
 
 import pytest

@@ -1,5 +1,3 @@
-"""Responses: their messages, references and jobs."""
-
 import pytest
 from tests.workers.features.generation.openai.ends import ASKER, JOB_ID, answered, cancelled, died
 

@@ -40,11 +40,9 @@ class Provider:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
         return f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def answer(self, call: BaseHTTPRequestHandler) -> None:
-        """Answer one call."""
         if self.fault == DOWN:
             call.send_error(503)
             return
@@ -80,7 +78,6 @@ class Provider:
         call.wfile.flush()
 
     def close(self) -> None:
-        """End it."""
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
@@ -88,7 +85,6 @@ class Provider:
 
 @contextmanager
 def provider() -> Iterator[Provider]:
-    """A provider that is gone at the end."""
     made = Provider()
     try:
         yield made

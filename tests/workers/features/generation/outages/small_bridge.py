@@ -66,7 +66,6 @@ class SmallBridge:
                     act()
 
     def send(self, jobs: Sequence[GenerationJob]) -> list[str]:
-        """Take these jobs in; their ids."""
         return take_in(self._ledger, jobs, self._rules)
 
     def made(self, jobs: Sequence[GenerationJob]) -> list[NewJob]:
@@ -74,7 +73,6 @@ class SmallBridge:
         return [new for job in jobs if isinstance(new := accept(record(job), self._rules), NewJob)]
 
     def outputs(self, job_ids: Sequence[str]) -> dict[str, Output]:
-        """The outputs of the jobs that were answered."""
         query = select(STEPS.c.job_id, STEPS.c.event_type, STEPS.c.payload).where(STEPS.c.stage == "moderate")
         found = {row.job_id: decode_value(row.event_type, row.payload) for row in self._ledger.read(query)}
         return {job_id: found[job_id] for job_id in job_ids if isinstance(found.get(job_id), Output)}

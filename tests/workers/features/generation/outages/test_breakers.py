@@ -65,44 +65,37 @@ class Down(EchoGenerator):
         self.error, self.calls = error, 0
 
     def generate(self, requests):
-        """Fail all."""
         self.calls += len(requests)
         return [self.error for _ in requests]
 
 
 def open_now(ledger, model="echo", **values):  # noqa: F811
-    """Let this model's breaker be open for a minute."""
     ledger.of(Breakers).follow(model, lambda _, now: Breaker(
         **({"failures": 5, "openings": 1, "opened_at": now, "open_until": now + 60_000, "reason": "away"} | values)
     ))  # fmt: skip
 
 
 def half_open(ledger, model="echo", open_until=1):  # noqa: F811
-    """Let the time be over for which its breaker is open."""
     with writing(ledger.engine) as tx:
         tx.execute(update(BREAKERS).where(BREAKERS.c.model == model).values(open_until=open_until, probed_until=None))
 
 
 def asked_by(tenant):
-    """A call of this tenant."""
     return Request((Message(role="user", content="hi"),), Sampling(), tenant)
 
 
 def breaker_of(ledger, model="echo"):  # noqa: F811
-    """What the ledger knows."""
     found = ledger.of(Breakers).all().get(model)
     return found.breaker if found else Breaker()
 
 
 def is_due_in(ledger, job_id, ms):  # noqa: F811
-    """Let a job's deadline be so near."""
     now = ledger.now()
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).where(STEPS.c.job_id == job_id).values(deadline=now + ms))
 
 
 def task(ledger, job, due_in=None):  # noqa: F811
-    """A task of this job, as a worker that claimed it has it."""
     (job_id,) = take_in(ledger, [job])
     if due_in is not None:
         is_due_in(ledger, job_id, due_in)
@@ -398,7 +391,6 @@ def test_a_process_looks_more_often_while_a_breaker_is_not_closed(ledger):  # no
 
 
 def rerouting(ledger, live=("model.echo", "model.other")):  # noqa: F811
-    """The duty, which knows that these queues have a worker."""
     known = KnownBreakers(ledger)
     return Rerouting(
         ledger=ledger, pipeline=Pipeline(avoided=known.avoided), breakers=known, models=lambda: ["echo", "other"],
@@ -407,7 +399,6 @@ def rerouting(ledger, live=("model.echo", "model.other")):  # noqa: F811
 
 
 def places(ledger):  # noqa: F811
-    """Queue and lane of each step."""
     return sorted(tuple(row) for row in ledger.read(select(STEPS.c.queue, STEPS.c.lane)))
 
 
@@ -478,8 +469,6 @@ def test_no_provider_saw_the_text_of_a_job_in_a_drill(ledger):  # noqa: F811
 
 
 class Far(EchoGenerator):
-    """A model of a provider."""
-
     provider = "acme"
 
 

@@ -38,7 +38,6 @@ CHAIN = ("far", "echo")
 
 @pytest.fixture
 def far() -> Iterator[Provider]:
-    """The provider of the model `far`."""
     with provider() as made:
         yield made
 
@@ -76,7 +75,6 @@ def answers(bridge: SmallBridge, ids: list[str]):
 
 
 def time_passes(ledger: Ledger) -> None:
-    """Let breakers be half open, and what waits be ready."""
     with writing(ledger.engine) as tx:
         tx.execute(update(BREAKERS).where(BREAKERS.c.open_until.is_not(None)).values(open_until=1))
         tx.execute(update(STEPS).where(STEPS.c.state.in_(("waiting", "parked"))).values(ready_at=1))

@@ -55,7 +55,6 @@ def bridge(ledger: Ledger, tmp_path: Path, redis_server: RedisServer, far: Provi
 
 
 def asking(text: str, **changes: object) -> GenerationJob:
-    """Return a job whose echo is this text."""
     turns = (Message(role="system", content="Be brief."), Message(role="user", content=text))
     return generation(**{"model": CHAIN, "prompt": None, "messages": turns, "output": TREE, **changes})
 

@@ -1,13 +1,9 @@
-"""The time that a tenant's formats may take."""
-
 import pytest
 
 from headrace_workers.features.generation.structured.compiling import ALLOWANCE, FREE, CompileAllowance, FormatsTooSlow
 
 
 class Clock:
-    """A clock that is set by hand."""
-
     now = 1_000.0
 
     def __call__(self) -> float:

@@ -1,5 +1,3 @@
-"""Compiling of grammars in processes of their own."""
-
 import json
 import os
 import signal
@@ -28,7 +26,6 @@ DEEP = "%llguidance {}\nstart: %json " + json.dumps(
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
-    """A server of this test alone."""
     server = _Server()
     monkeypatch.setattr(compiling, "_server", server)
     yield server

@@ -1,5 +1,3 @@
-"""Tests of grammars: what a model may write, byte by byte."""
-
 from typing import Any
 
 import pytest

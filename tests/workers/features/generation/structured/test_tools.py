@@ -335,7 +335,6 @@ USER = Message(role="user", content="How tall is it?")
 
 
 def shown(output: OutputFormat | None, *turns: Message) -> tuple[Message, ...]:
-    """Return these turns as a model reads them."""
     job = generation(prompt=None, messages=turns, output=output)
     return with_format(job.conversation, job)
 

@@ -35,7 +35,6 @@ class Given:
         self.groups = {type(each): each for each in groups}
 
     def of(self, kind: type[Any]) -> Any:
-        """Return the settings of this group."""
         return self.groups.get(kind) or kind.from_env({})
 
 
@@ -54,7 +53,6 @@ def test_a_deployment_whose_verifier_is_a_model_has_a_stage_for_it(group: Any, n
 
 
 def answered(model: Any) -> Done:
-    """What the step says of one pair."""
     task = evaluated(context="The mill opens at 9.")
     context = asking([PAIR], "verify_claims", {}).context
     (outcome,) = verify(
@@ -66,8 +64,6 @@ def answered(model: Any) -> Done:
 
 
 class Written(JudgeModel):
-    """A provider's model, which writes this, or fails with it."""
-
     provider = "openai"
 
     def __init__(self, said: str | Unavailable, read: int = 9) -> None:

@@ -1,5 +1,3 @@
-"""A sentence with one thing changed."""
-
 from itertools import islice
 
 from headrace_workers.features.judging.groundedness.sentences import opposite, other_kinds, other_names, other_numbers

@@ -1,5 +1,3 @@
-"""The error of the rules, and of a verifier, on sentences with labels."""
-
 import pytest
 from tests.workers.features.judging.judge_model import JudgeModel
 

@@ -1,5 +1,3 @@
-"""What a name or a number is told with."""
-
 import numpy as np
 import pytest
 
@@ -14,10 +12,7 @@ TOLD = (
 
 
 class Flat:
-    """All texts are alike."""
-
     def embed(self, texts):
-        """A vector each."""
         return np.ones((len(texts), 1), np.float32)
 
 
@@ -32,7 +27,6 @@ def names(claim):
 
 
 def numbers(claim):
-    """How far its numbers do."""
     said = read(claim)
     return apart(said.numbers, said, said.named(EVIDENCE.names), EVIDENCE)
 

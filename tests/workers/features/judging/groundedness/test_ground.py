@@ -1,5 +1,3 @@
-"""An answer against what it was given, with MiniLM."""
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +18,6 @@ GIVEN = (
 
 @pytest.fixture(scope="module")
 def embedder(minilm_home: Path) -> CountingEmbedder:
-    """MiniLM in int8."""
     return load_embedder(minilm_home, "all-minilm-l6-v2")
 
 
@@ -82,8 +79,6 @@ def test_denials_in_other_words(supported: str, contradicted: str, embedder: Cou
 
 
 class Axes:
-    """An embedder to which all sentences are the same."""
-
     id = "axes"
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:

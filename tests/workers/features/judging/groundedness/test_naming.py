@@ -1,5 +1,3 @@
-"""Names as they stand in a sentence."""
-
 import pytest
 
 from headrace_workers.features.judging.groundedness.sentences import alike, hidden, known_names, names_in

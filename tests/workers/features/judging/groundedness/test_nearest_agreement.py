@@ -7,7 +7,6 @@ from headrace_workers.features.judging.groundedness.polarity import agreeing
 
 
 def evidence(*texts: str) -> Evidence:
-    """Of vectors and names nothing is asked here."""
     found = units(texts, ())
     none = np.zeros((len(found.texts), 1), np.float32)
     return Evidence(found, none, none, ((),) * len(found.texts))
@@ -17,7 +16,6 @@ RULES = evidence("Torches are allowed in the cellar and banned in the attic. Rop
 
 
 def sign(claim: str, given: Evidence) -> float:
-    """Of a sentence from which all parts are equally far."""
     return agreeing(claim, np.full(len(given.units.texts), 0.5, np.float32), given)[0]
 
 

@@ -1,5 +1,3 @@
-"""Whether two parts of sentences affirm the same."""
-
 import pytest
 
 from headrace_workers.features.judging.groundedness.polarity import SIDES, agreement, part

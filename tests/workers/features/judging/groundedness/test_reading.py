@@ -1,5 +1,3 @@
-"""What is read of a sentence."""
-
 import pytest
 
 from headrace_workers.features.judging.groundedness.sentences import read, written_names

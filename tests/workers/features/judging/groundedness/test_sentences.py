@@ -1,5 +1,3 @@
-"""Sentences of an answer, where they stand, and their parts."""
-
 import pytest
 from hypothesis import given
 from tests.schemas.strategies import texts

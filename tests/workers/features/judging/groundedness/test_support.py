@@ -1,5 +1,3 @@
-"""How likely a sentence is supported."""
-
 from dataclasses import replace
 
 import numpy as np

@@ -12,7 +12,6 @@ TINY = "tiny-bert"
 
 @pytest.fixture(scope="session")
 def sentence_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sentence-transformers folder."""
     return write_sentence_folder(tmp_path_factory.mktemp("sentences") / TINY)
 
 

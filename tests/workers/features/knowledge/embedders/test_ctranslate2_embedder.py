@@ -1,5 +1,3 @@
-"""Vectors with CTranslate2."""
-
 import math
 import os
 import subprocess
@@ -21,7 +19,6 @@ ASKED = ("", "a mill", "a river and a mill", "x" * 100_000, "9 mills. 8 rivers?"
 
 @pytest.fixture(scope="module")
 def tiny(embedder_home: Path) -> CTranslate2Embedder:
-    """In int8."""
     return CTranslate2Embedder.load(embedder_home / "models" / "tiny-bert")
 
 

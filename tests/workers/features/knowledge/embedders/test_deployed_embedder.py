@@ -1,5 +1,3 @@
-"""The embedder as the door knows it."""
-
 import os
 import shutil
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""What several ask about is embedded once."""
-
 import numpy as np
 
 from headrace_workers.features.knowledge.embedders.embedding_cache import RememberingEmbedder, embed_for
@@ -7,8 +5,6 @@ from headrace_workers.testing import HashEmbedder
 
 
 class Counting(HashEmbedder):
-    """Notes what it embeds."""
-
     def __init__(self) -> None:
         super().__init__()
         self.read: list[str] = []

@@ -1,5 +1,3 @@
-"""From texts to what an encoder reads."""
-
 from pathlib import Path
 
 import pytest
@@ -30,8 +28,6 @@ def test_of_a_long_text_only_the_beginning_is_read(sentence_folder: Path) -> Non
     read: list[int] = []
 
     class Listening:
-        """A tokenizer that notes what it is given."""
-
         def __init__(self, real: Tokenizer) -> None:
             self._real = real
 

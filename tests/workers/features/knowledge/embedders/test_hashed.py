@@ -1,5 +1,3 @@
-"""The embedder without weights."""
-
 import subprocess
 import sys
 

@@ -1,5 +1,3 @@
-"""From a name to an embedder."""
-
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,3 @@
-"""Vectors with sentence-transformers, where it is installed."""
-
 import importlib.util
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +23,11 @@ def library() -> None:
 
 
 def embedder_of(folder: Path) -> CountingEmbedder:
-    """The embedder of a folder."""
     return load_embedder(Path("/nowhere"), f"sentence-transformers:{folder}")
 
 
 @pytest.fixture(scope="module")
 def tiny(sentence_folder: Path) -> CountingEmbedder:
-    """Of random weights."""
     return embedder_of(sentence_folder)
 
 

@@ -7,13 +7,11 @@ Floats = NDArray[np.float32]
 
 
 def unit(vectors: NDArray[np.generic]) -> Floats:
-    """Each row with length 1."""
     table = np.asarray(vectors, np.float32)
     return table / np.linalg.norm(table, axis=-1, keepdims=True).astype(np.float32)
 
 
 def clustered(count: int, dimension: int, seed: int = 0, latent: int = 24) -> Floats:
-    """Unit vectors in groups of uneven size."""
     chance = np.random.default_rng(seed)
     groups = chance.standard_normal((100, latent))
     of_each = np.minimum(chance.zipf(1.5, count), len(groups)) - 1
@@ -23,10 +21,8 @@ def clustered(count: int, dimension: int, seed: int = 0, latent: int = 24) -> Fl
 
 
 def truth(queries: Floats, vectors: Floats, k: int) -> NDArray[np.int64]:
-    """The rows of the k largest inner products, by comparing all."""
     return np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]
 
 
 def recall(found: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
-    """The share of what was expected that was found."""
     return float(np.mean([len({*f} & {*e}) / len(e) for f, e in zip(found.tolist(), expected.tolist(), strict=True)]))

@@ -9,12 +9,10 @@ VECTORS, MORE = np.split(clustered(8_500, 64), [8_000])
 
 @pytest.fixture(scope="module")
 def lists() -> Lists:
-    """All the vectors in lists."""
     return Lists.built(VECTORS)
 
 
 def together(similarities: np.ndarray, positions: np.ndarray) -> list[tuple[float, int]]:
-    """As one query's are told."""
     return list(zip(similarities.tolist(), positions.tolist(), strict=True))
 
 

@@ -41,7 +41,6 @@ def load(folder: Path, dimension: int = 8) -> tuple[VectorIndex, dict[str, str]]
 
 
 def filled() -> VectorIndex:
-    """Rows in lists and outside, living and dead."""
     index = VectorIndex(8, SMALL)
     index.put(np.arange(80), clustered(80, 8))
     index.compact()
@@ -52,7 +51,6 @@ def filled() -> VectorIndex:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A snapshot of that."""
     save(filled(), tmp_path / "scope" / "snapshot", META)
     return tmp_path / "scope" / "snapshot"
 
@@ -151,7 +149,6 @@ def test_every_byte_of_the_manifest_counts(folder: Path) -> None:
 
 
 def edited(folder: Path, change: Callable[[dict[str, object]], object], version: int | None = None) -> None:
-    """The manifest with another body, and a checksum that fits."""
     path = folder / MANIFEST
     manifest = json.loads(path.read_text())
     body = json.loads(manifest["body"])
@@ -184,7 +181,6 @@ def told(change: Callable[[list[dict[str, object]]], object]) -> Callable[[Path]
 
 
 def body(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    """Its body with a change, under a checksum that fits."""
     return lambda folder: edited(folder, change)
 
 
@@ -221,7 +217,6 @@ def test_who_reads_while_it_is_replaced_reads_the_new_one(folder: Path, monkeypa
     whole = snapshot._body
 
     def replaced(path: Path) -> object:
-        """What it says, and then it is another."""
         found = whole(path)
         monkeypatch.setattr(snapshot, "_body", whole)
         save(VectorIndex(8), path, {"change": "18"})

@@ -1,5 +1,3 @@
-"""What is right for a question, and how well it was found."""
-
 import pytest
 
 from headrace_workers.features.knowledge.chunking import Chunk
@@ -18,7 +16,6 @@ from headrace_workers.features.knowledge.retrieval_quality import (
 def answered(
     rankings: dict[str, list[str]], right: set[str], good: tuple[float, ...] = (), bad: tuple[float, ...] = ()
 ) -> Answered:
-    """A question with what was found."""
     return Answered(LabelledQuestion(1, "q", frozenset(right)), rankings, good, bad)
 
 

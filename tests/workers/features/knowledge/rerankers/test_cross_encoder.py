@@ -26,7 +26,6 @@ def library() -> None:
 
 
 def write_cross_encoder(folder: Path, figures: int = 1) -> Path:
-    """A BERT that gives a pair of texts so many figures."""
     folder.mkdir()
     labels = {str(n): f"LABEL_{n}" for n in range(figures)}
     config = CONFIG | {"architectures": ["BertForSequenceClassification"], "id2label": labels}
@@ -42,13 +41,11 @@ def write_cross_encoder(folder: Path, figures: int = 1) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that gives one figure."""
     return write_cross_encoder(tmp_path_factory.mktemp("reranker") / "tiny-cross")
 
 
 @pytest.fixture(scope="module")
 def tiny(folder: Path) -> Reranker:
-    """The same, loaded."""
     return load_reranker(f"sentence-transformers:{folder}")
 
 

@@ -24,7 +24,6 @@ def library() -> None:
 
 
 def write_nli(folder: Path, labels: list[str]) -> Path:
-    """A BERT that gives a pair of texts these labels."""
     write_cross_encoder(folder, figures=len(labels))
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {str(n): label for n, label in enumerate(labels)}
@@ -40,7 +39,6 @@ def nli(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
 
 
 def value(verifier: Verifier, relation: Relation, first: str, second: str) -> float:
-    """The probability that the relation holds."""
     (found,) = verifier.verify([TextPair(relation, first, second)])
     assert isinstance(found, Verdict)
     return found.value
