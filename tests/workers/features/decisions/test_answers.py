@@ -12,8 +12,8 @@ from headrace_schemas.decision import (
     ScoreAnswer,
 )
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.features.decisions.answers import answer_of
 from headrace_workers.features.decisions.deciding import QuestionScores
+from headrace_workers.features.decisions.stage import answer_of
 
 CHOICE = Choice(
     type="choice",

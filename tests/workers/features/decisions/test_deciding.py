@@ -10,9 +10,15 @@ import pytest
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.decision import Choice, ChoiceOption, Level, Predicate, ScaleQuestion
 from headrace_schemas.errors import PromptTooLong, Unparsable
-from headrace_workers.features.decisions.deciding import MIN_MASS, Decided, DecisionRequest, QuestionScores, decide_all
+from headrace_workers.features.decisions.deciding import (
+    MIN_MASS,
+    Decided,
+    DecisionRequest,
+    QuestionScores,
+    decide_all,
+    written_labels,
+)
 from headrace_workers.features.decisions.prompts import ask, labels_of
-from headrace_workers.features.decisions.written_labels import written_labels
 from headrace_workers.features.generation.engines.echo import LABEL_MASS, EchoGenerator
 from headrace_workers.features.generation.generator import (
     Completion,

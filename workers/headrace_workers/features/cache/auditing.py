@@ -53,27 +53,6 @@ def twice(audit_id: str) -> bool:
     return chosen(audit_id, _TWICE, "twice")
 
 
-def audit_shares(served: Sequence[float], audits: float, least: float) -> list[float]:
-    """Return the probability of an audit, by stratum, so that about `audits` of all serves are audited.
-
-    `served` is how many serves each stratum is expected to have in the time for which there are that many audits. Equal
-    shares make the bound on what is served tightest while audits are clean (then it is about log(1/α) times the largest
-    ratio of serves to audits); yet each stratum gets `least` audits or, where it has fewer serves, all of them, so that
-    rare ones are seen. Where even those are too many, all are cut by the same factor.
-    """
-    floors = [min(float(least), count) for count in served]
-    needed = sum(floors)
-    if needed >= audits:
-        return [audits / needed * floor / count if count else 0.0 for floor, count in zip(floors, served, strict=True)]
-    low, high = 0.0, 1.0
-    for _ in range(60):  # the number of audits grows with the common share
-        common = (low + high) / 2
-        total = sum(max(floor, common * count) for floor, count in zip(floors, served, strict=True))
-        low, high = (common, high) if total < audits else (low, common)
-    # A stratum without serves yet takes whatever comes first.
-    return [max(floor / count, high) if count else 1.0 for floor, count in zip(floors, served, strict=True)]
-
-
 AUDIT: Final = "audit"  # the stage that answers afresh
 _LAST: Final = 9  # of ranks: behind all jobs
 _PATIENCE_MS: Final = 3 * 86_400_000

@@ -2,9 +2,10 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Final, Protocol, runtime_checkable
 
 from headrace_schemas import Category, HeadraceError, Message, Sampling, Usage
@@ -12,7 +13,6 @@ from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.features.decisions.prompts import Question, ask, ask_in_words, labels_of
 from headrace_workers.features.decisions.temperatures import Temperatures, digest_of, tempered
-from headrace_workers.features.decisions.written_labels import written_labels
 from headrace_workers.features.generation.admission import tokens_at_most
 from headrace_workers.features.generation.generator import (
     Completion,
@@ -22,9 +22,13 @@ from headrace_workers.features.generation.generator import (
     NoProbabilities,
     RemoteSource,
     Request,
+    TokenChoices,
     never,
     unbarred,
 )
+
+_ANSWER: Final = re.compile(r'"(\d{1,3})"\s*:\s*\{\s*"answer"\s*:\s*"')
+_UNCLEAR: Final = 0.01  # probability of tokens with which several labels may begin: above it, no label's is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,3 +269,35 @@ def _joined(parts: Sequence[Decided | HeadraceError]) -> Decided | HeadraceError
         answers += part.answers
         read, written, remote = read + part.prompt_tokens, written + part.completion_tokens, part.remote or remote
     return Decided(tuple(answers), read, written, remote)
+
+
+def written_labels(tokens: Sequence[TokenChoices], labels: Sequence[Sequence[str]]) -> list[tuple[float, ...] | None]:
+    """Return the probability of each label of each question, of answers in the format of `ask_in_words`; None for a
+    question whose labels cannot be told apart by one token, or whose answer is not found.
+    """
+    text, ends = "".join(token.text for token in tokens), list(accumulate(len(token.text) for token in tokens))
+    begins = {int(found[1]): found.end() for found in _ANSWER.finditer(text)}
+    masses: list[tuple[float, ...] | None] = []
+    for number, theirs in enumerate(labels, 1):
+        begin = begins.get(number, len(text))
+        place = next((index for index, end in enumerate(ends) if end > begin), None)
+        masses.append(
+            None if place is None else _masses(tokens[place], begin - ends[place] + len(tokens[place].text), theirs)
+        )
+    return masses
+
+
+def _masses(token: TokenChoices, before: int, labels: Sequence[str]) -> tuple[float, ...] | None:
+    """Return the masses by a token, of which so many characters stand before the label."""
+    written = [f'{json.dumps(label, ensure_ascii=False)[1:-1]}"' for label in labels]
+    masses, unclear = [0.0] * len(labels), 0.0
+    for text, probability in token.likely.items():
+        label = text[before:]
+        if not label or text[:before] != token.text[:before]:
+            continue
+        fitting = [place for place, whole in enumerate(written) if whole.startswith(label) or label.startswith(whole)]
+        if len(fitting) == 1:
+            masses[fitting[0]] += probability
+        elif fitting:
+            unclear += probability
+    return None if unclear > _UNCLEAR or not math.fsum(masses) else tuple(masses)

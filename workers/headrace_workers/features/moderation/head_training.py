@@ -114,14 +114,6 @@ def train(examples: Sequence[Example], vectors: NDArray[np.float32], embedder: s
     return Trained(Head(tuple(figures), weights, bias, embedder), figures, left_out)
 
 
-def folds_of(examples: Sequence[Example], category: str) -> NDArray[np.int64]:
-    """Return the fold of each example. Sources, and siblings of one template, are never in two folds."""
-    positive = np.array([example.label(category) is True for example in examples])
-    return _folds(
-        positive, np.array(origins([example.text for example in examples], [example.source for example in examples]))
-    )
-
-
 def _too_few(positive: Bools, sources: NDArray[np.str_]) -> str | None:
     """Return the reason why a category cannot be trained, or None."""
     there = len(set(sources[positive].tolist()))

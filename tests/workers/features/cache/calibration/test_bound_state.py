@@ -1,13 +1,11 @@
 import pytest
 
 from headrace_workers.features.cache.calibration.error_bounds import (
-    WINDOW,
     Recent,
     State,
     Stratum,
     clean_audits_needed,
     standing,
-    window_of,
 )
 
 
@@ -66,10 +64,6 @@ def test_a_recent_window_shows_what_a_long_good_past_hides() -> None:
     assert told.sentence.startswith("Broken: 12 of 60 audits of the newest window were wrong")
     assert told.recent is not None
     assert told.recent.lower > 0.05
-
-
-def test_windows_lie_end_to_end() -> None:
-    assert [window_of(before) for before in (0, WINDOW - 1, WINDOW, 2 * WINDOW)] == [1, 1, 2, 3]
 
 
 def test_a_max_error_that_is_no_share_is_refused() -> None:

@@ -1,11 +1,8 @@
 """The error among what was served: strata, weights, and audits that nobody could decide."""
 
-from collections.abc import Callable
-
 import pytest
 
-from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
-from headrace_workers.features.cache.calibration.error_bounds import Bound, Stratum, served_error, served_error_at_once
+from headrace_workers.features.cache.calibration.error_bounds import Stratum, served_error
 
 
 def test_a_stratum_counts_by_what_it_served_and_not_by_its_audits() -> None:
@@ -26,17 +23,9 @@ def test_undecided_audits_are_shown_both_ways_and_accuse_nobody() -> None:
     assert served_error([Stratum(served=10_000, clean=500, wrong=30, unknown=100)]).lower < accused.lower
 
 
-def test_one_look_is_clopper_pearson_with_alpha_split_over_the_strata() -> None:
-    bound = served_error_at_once([Stratum(800, clean=299, wrong=1), Stratum(200, clean=90, wrong=0)], 0.05)
-    by_hand = 0.8 * clopper_pearson_upper(1, 300, 0.025) + 0.2 * clopper_pearson_upper(0, 90, 0.025)
-    assert bound.upper == pytest.approx(by_hand)
-    assert bound.estimate == pytest.approx(0.8 / 300)
-
-
-@pytest.mark.parametrize("error", [served_error, served_error_at_once])
 @pytest.mark.parametrize("strata", [[], [Stratum(0, 0, 0)], [Stratum(0, 0, 0), Stratum(50, 0, 0)]])
-def test_without_audits_everything_is_possible(error: Callable[[list[Stratum]], Bound], strata: list[Stratum]) -> None:
-    bound = error(strata)
+def test_without_audits_everything_is_possible(strata: list[Stratum]) -> None:
+    bound = served_error(strata)
     assert bound.estimate is None
     assert (bound.lower, bound.upper, bound.upper_if_unknown_wrong) == pytest.approx((0.0, 1.0, 1.0))
 

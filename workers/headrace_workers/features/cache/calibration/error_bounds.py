@@ -25,8 +25,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
-
 Floats = NDArray[np.float64]
 
 # Most strata show no error. The bet for that (b = 1: an error loses all) has half of the weight, since each stratum
@@ -194,22 +192,6 @@ def served_error(strata: Sequence[Stratum], alpha: float = 0.05) -> Bound:
     )
 
 
-def served_error_at_once(strata: Sequence[Stratum], alpha: float = 0.05) -> Bound:
-    """Return the error for audits that are looked at a single time, after a number fixed before.
-
-    Clopper–Pearson per stratum, with an equal part of alpha each: for a report on given data. Looked at again and again
-    it misses the truth far more often than `alpha` says.
-    """
-    shares = _shares(strata, alpha)
-    part = alpha / max(1, len(strata))
-    uppers = [clopper_pearson_upper(stratum.wrong, stratum.decided, part) for stratum in strata]
-    lowers = [clopper_pearson_lower(stratum.wrong, stratum.audits, part) for stratum in strata]
-    doubtful = [clopper_pearson_upper(stratum.wrong + stratum.unknown, stratum.audits, part) for stratum in strata]
-    if not strata:
-        return _bound(strata, shares, 1.0, 0.0, 1.0)
-    return _bound(strata, shares, _weighted(shares, uppers), _weighted(shares, lowers), _weighted(shares, doubtful))
-
-
 def _shares(strata: Sequence[Stratum], alpha: float) -> list[float]:
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha is a probability between 0 and 1, not {alpha}")
@@ -273,11 +255,6 @@ class Standing:
     sentence: str
     bound: Bound
     recent: Bound | None
-
-
-def window_of(audits_before: int) -> int:
-    """Return the number of the window of the next audit. Windows lie end to end, so none is chosen afterwards."""
-    return audits_before // WINDOW + 1
 
 
 def clean_audits_needed(max_error: float, alpha: float = 0.05) -> int:
