@@ -1,13 +1,20 @@
 """`headrace tune list`, `show` and `cancel`: the runs of jobs, asked from a shell."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from tests.workers.cli.conftest import Call, job_id
 from tests.workers.features.tuning.test_store import taken, write
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite
+from headrace_workers.core.sql.database import writing
+from headrace_workers.features.files.object_store import Store
+from headrace_workers.features.generation.models.registry import list_cards, read_card, write_card
+from headrace_workers.features.tuning.copies import copy_model
+from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, begin_run
+from headrace_workers.runtime.settings import home_of
+from headrace_workers.testing import make_echo_model
 
 
 def test_without_a_command_a_recipe_is_run(call: Call) -> None:
@@ -58,6 +65,27 @@ def test_a_run_is_cancelled_once(ledger: Ledger, call: Call) -> None:
     code, _, err = call("tune", "cancel", run)
     assert code == 1
     assert "too late" in err
+
+
+def test_a_tuned_model_is_deleted_unless_it_is_used(ledger: Ledger, call: Call) -> None:
+    home = home_of()
+    folder = make_echo_model(home, "ft-base")
+    write_card(folder, replace(read_card(folder), tenant="shop"))
+    make_echo_model(home, "base")
+    copy_model(home, Store.at(str(home / "files")), "ft-base")
+    for arguments in (("base",), ("ft-none",), ("ft-base", "--tenant", "another")):
+        code, out, err = call("models", "delete", *arguments)
+        assert (code, out) == (2, "")
+        assert f"is called '{arguments[0]}'" in err
+    with writing(ledger.engine) as tx:
+        begin_run(tx, job_id(9), "shop", b'{"model": "ft-base", "training_file": "file-1"}')
+    code, _, err = call("models", "delete", "ft-base")
+    assert (code, job_id(9) in err, "learns from it" in err) == (1, True, True)
+    write(ledger, RunWrite(job_id(9), "failed", changes={"finished_at": 1}))
+    code, _, err = call("models", "delete", "ft-base", "--tenant", "shop")
+    assert code == 0, err
+    assert [card.alias for card in list_cards(home)] == ["base"]
+    assert [path.name for path in (home / "files").rglob("*.*")] == ["copy.json"]
 
 
 @pytest.mark.parametrize("command", ["show", "cancel"])

@@ -12,6 +12,7 @@ from tests.workers.features.applications.test_store import Content
 from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
 
+from headrace_schemas.errors import UnknownModel
 from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.sql.database import writing
@@ -22,7 +23,7 @@ from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.generation.models.registry import model_dir, read_card, write_card
 from headrace_workers.features.tuning import store
-from headrace_workers.features.tuning.copies import copy_model, fetch_missing
+from headrace_workers.features.tuning.copies import copy_model, sync_copy
 from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, TuningRuns
 from headrace_workers.features.tuning.tuner import RESULTS
 from headrace_workers.testing import make_echo_model
@@ -215,9 +216,12 @@ def test_a_tuned_model_is_named_and_deleted_when_no_job_is_open(
     applications.move("tunes", "triage", "production", numbers[1], "ada")
     assert client.models.delete("ft-echo-1").deleted
     assert not model_dir(gateway.settings.home, "ft-echo-1").exists()
-    fetch_missing(gateway.settings.home, store_of(gateway), ["ft-echo-1"])  # nor is there a copy
+    with pytest.raises(UnknownModel, match="it was deleted"):
+        sync_copy(gateway.settings.home, store_of(gateway), "ft-echo-1")
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("ft-echo-1")
+    with pytest.raises(openai.NotFoundError, match="ft-echo-1"):  # though the gateway knew it
+        client.responses.create(model="ft-echo-1", input="i", background=True)
     assert client.fine_tuning.jobs.retrieve(run.id).fine_tuned_model == "ft-echo-1-float32"
     client.models.delete("ft-echo-1-float32")
     with pytest.raises(openai.NotFoundError):  # nothing of the run is kept behind its last model

@@ -9,7 +9,7 @@ from headrace_workers.core import machine
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.generation.models.registry import ModelCard, model_dir, write_card
-from headrace_workers.features.tuning.copies import copy_model
+from headrace_workers.features.tuning.copies import copy_model, remove_copy
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 from headrace_workers.wiring import up
 from headrace_workers.wiring.command_line import run
@@ -54,7 +54,11 @@ def test_tuned_models_are_served_where_there_is_memory_the_newest_first(
     for number, alias in enumerate(("ft-old", "ft-new")):
         os.utime(make_echo_model(home, alias) / "model.toml", (number, number))
     make_echo_model(trained, "ft-elsewhere")
-    copy_model(trained, Store.at(str(home / "files")), "ft-elsewhere")
+    store = Store.at(str(home / "files"))
+    copy_model(trained, store, "ft-elsewhere")
+    make_echo_model(home, "ft-gone")
+    copy_model(home, store, "ft-gone")
+    remove_copy(str(home / "files"), "ft-gone")  # by another home
     monkeypatch.setattr(machine, "available_memory", lambda: up._STACK + 3 * up._WORKER + 1_000_000)
     models = up._models(home, ["echo", "ft-elsewhere"])
     served = up.Served(home, models)

@@ -14,7 +14,7 @@ from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.generation.model_health import KnownBreakers
-from headrace_workers.features.generation.models.registry import Registry, load_card
+from headrace_workers.features.generation.models.registry import TUNED, Registry, load_card
 from headrace_workers.features.generation.parts import generator
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.runtime.settings import Settings
@@ -47,10 +47,10 @@ def serve(
     that of the settings unless stages of your own are to run, too.
     """
     pipeline = pipeline or pipeline_of(settings)
-    if model is not None and model not in Registry(settings.home):
-        from headrace_workers.features.tuning.copies import fetch_missing
+    if model is not None and model.startswith(TUNED):
+        from headrace_workers.features.tuning.copies import sync_copy
 
-        fetch_missing(settings.home, settings.of(FileSettings).place(settings.home), [model])
+        sync_copy(settings.home, settings.of(FileSettings).place(settings.home), model)
     listed = _listed(settings, model, remote=remote)
     return run_worker(
         settings,

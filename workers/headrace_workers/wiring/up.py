@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Final
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from headrace_producers.settings import DEFAULT_HOME, DEFAULT_MODEL, ProducerSettings
-from headrace_schemas.errors import HeadraceError
+from headrace_schemas.errors import HeadraceError, UnknownModel
 from headrace_workers.cli.output import Line, console, hush_kafka, say, table
 from headrace_workers.core.environment import environment
 from headrace_workers.runtime.embedded.broker import Kind
@@ -88,18 +89,24 @@ def up(
 
 
 def _models(home: Path, named: Sequence[str]) -> list[str]:
-    """Return the models to serve: those named here, the judge and the verifiers. Fetch those that are not here.
+    """Return the models to serve: those named here, the judge and the verifiers. Fetch those that are not here, and
+    remove tuned models that were deleted elsewhere.
 
     Classifiers come last: the first model answers prompts and judges.
     """
     from headrace_workers.features.files.settings import FileSettings
     from headrace_workers.features.generation.commands.models import ensure_models, enter_models, local_model
-    from headrace_workers.features.tuning.copies import fetch_missing
+    from headrace_workers.features.generation.models.registry import TUNED, Registry
+    from headrace_workers.features.tuning.copies import sync_copy
 
     judge = ModelSettings.from_env().judge_model
     entered = enter_models(home, [local_model(home, model) for model in named])
     models = list(dict.fromkeys([*entered, *([judge] if judge else []), *_verifiers()]))
-    fetch_missing(home, FileSettings.from_env().place(home), models)
+    where = FileSettings.from_env().place(home)
+    for alias in {*models, *Registry(home).aliases()}:
+        if alias.startswith(TUNED):
+            with suppress(*([] if alias in models else [UnknownModel])):
+                sync_copy(home, where, alias)
     ensure_models(home, models)
     classifiers = _classifiers(home)
     return sorted(models, key=lambda model: model in classifiers)
@@ -130,15 +137,14 @@ class Served:
     def _fitting(self) -> list[str]:
         """Return the tuned models that fit beside those that are served."""
         from headrace_workers.core.machine import available_memory
-        from headrace_workers.features.generation.models.registry import card_file
-        from headrace_workers.features.tuning.recipe import PREFIX
+        from headrace_workers.features.generation.models.registry import TUNED, card_file
 
         memory = available_memory()
         cards = [self._registry.get(alias) for alias in self._here]
         local = {card.alias: card for card in cards if card.remote is None}
         left = math.inf if memory is None else memory - _STACK
         left -= sum(local[alias].size_bytes + _WORKER for alias in self._served if alias in local)
-        tuned = [card for card in local.values() if card.alias.startswith(PREFIX) and card.alias not in self._served]
+        tuned = [card for card in local.values() if card.alias.startswith(TUNED) and card.alias not in self._served]
         fitting = []
         for card in sorted(tuned, key=lambda card: _written(card_file(self._home, card)), reverse=True):
             if card.size_bytes + _WORKER <= left:

@@ -252,6 +252,7 @@ def test_a_label_is_found_by_what_its_version_names(ledger):
     assert applications.label_naming("shop", "ft-base-1") == "triage@production"
     assert applications.label_naming("shop", "ft-base") is None
     assert applications.label_naming("other", "ft-base-1") is None
+    assert applications.label_naming(None, "ft-base-1") == "triage@production"
     pushed(ledger, '{"model": "ft-base-1"}', scope="")
     labelled(ledger, 1, scope="")
     assert applications.label_naming("other", "ft-base-1") == "triage@production"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.generation.models.registry import list_cards, load_card, read_card, write_card
-from headrace_workers.features.tuning.copies import copy_model, fetch_missing, remove_copy
+from headrace_workers.features.tuning.copies import copy_model, remove_copy, sync_copy
 from headrace_workers.testing import make_echo_model
 from headrace_workers.wiring import build_worker
 
@@ -28,7 +28,7 @@ def where(tmp_path: Path) -> str:
     return str(store)
 
 
-def test_a_worker_fetches_the_model_that_its_home_lacks(
+def test_a_worker_follows_the_store_until_the_model_is_deleted(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "other"
@@ -37,21 +37,39 @@ def test_a_worker_fetches_the_model_that_its_home_lacks(
         "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": "redis://localhost:1",
     }  # fmt: skip
     monkeypatch.setattr(build_worker, "run_worker", lambda *_args, **_options: 0)
-    roles = frozenset({"generate"})
-    assert build_worker.serve(build_worker.Settings.from_env(settings), roles, ALIAS, None) == 0  # type: ignore[arg-type]
+
+    def serve(alias: str = ALIAS) -> int:
+        return build_worker.serve(build_worker.Settings.from_env(settings), frozenset({"generate"}), alias, None)  # type: ignore[arg-type]
+
+    assert serve() == 0
+    settings["HEADRACE_FILES"] = "none-such://bucket"
+    assert serve() == 0  # the model is here
+    settings["HEADRACE_FILES"] = where
     assert load_card(home, ALIAS).tenant == "shop"
     assert (home / "models" / ALIAS / "tokenizer.json").read_text() == "{}"
+    with pytest.raises(UnknownModel, match=f"ft-none is neither in {home}/models nor in the file store .* at {where}$"):
+        serve("ft-none")
+    remove_copy(where, ALIAS)
+    with pytest.raises(UnknownModel, match="it was deleted"):
+        serve()
+    assert list_cards(home) == []
 
 
 def test_a_copy_that_is_not_as_it_was_written_is_refused_by_name(where: str, tmp_path: Path) -> None:
     (Path(where) / "models" / ALIAS / "tokenizer.json").write_text("[]")
     with pytest.raises(ConfigurationError, match=f"{ALIAS}.*SHA-256 of tokenizer.json differs"):
-        fetch_missing(tmp_path / "other", where, [ALIAS])
+        sync_copy(tmp_path / "other", where, ALIAS)
     assert not list((tmp_path / "other" / "models").iterdir())
 
 
-def test_a_copy_that_was_removed_or_broke_off_is_none(where: str, tmp_path: Path) -> None:
+def test_only_the_mark_of_a_copy_that_was_removed_stays(where: str) -> None:
     remove_copy(where, ALIAS)
-    assert not (Path(where) / "models" / ALIAS).exists()
-    fetch_missing(tmp_path / "other", where, [ALIAS])
-    assert list_cards(tmp_path / "other") == []
+    remove_copy(where, ALIAS)
+    remove_copy(where, "ft-never-copied")
+    assert [path.name for path in Path(where).rglob("*") if path.is_file()] == ["copy.json"]
+
+
+def test_a_copy_that_broke_off_is_none(where: str, tmp_path: Path) -> None:
+    (Path(where) / "models" / ALIAS / "copy.json").unlink()
+    with pytest.raises(UnknownModel):
+        sync_copy(tmp_path / "other", where, ALIAS)

@@ -41,7 +41,7 @@ from headrace_workers.features.generation.engines.ctranslate2_generator import C
 from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
-from headrace_workers.features.tuning.copies import fetch_missing
+from headrace_workers.features.tuning.copies import sync_copy
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS
 from headrace_workers.features.tuning.publish import CHECKED
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
@@ -201,7 +201,7 @@ def test_a_job_tunes_a_model_in_segments_and_the_model_answers(deployment: Deplo
     assert messages[0].startswith("the data can be trained on: ")
     assert any(message.startswith("Step 12/12: training loss=") for message in messages)
     assert not list((deployment.home / "tuning").glob("*"))
-    fetch_missing(deployment.home / "another", str(deployment.home / "files"), [alias])
+    sync_copy(deployment.home / "another", str(deployment.home / "files"), alias)
     assert registry.load_card(deployment.home / "another", alias) == registry.read_card(folder)
 
 

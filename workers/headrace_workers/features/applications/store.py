@@ -342,13 +342,16 @@ def tenants_with(name: str) -> Select[str]:
     return select(versions.scope).where(versions.name == name, versions.number == 1, versions.scope != SHARED)
 
 
-def _label_naming(connection: Connection, scope: str, text: str) -> str | None:
-    """Return an application of this scope or of all tenants and its label, whose version has this text as a value."""
+def _label_naming(connection: Connection, scope: str | None, text: str) -> str | None:
+    """Return an application and its label, whose version has this text as a value: one of this scope or of all tenants,
+    or any where `scope` is None.
+    """
     versions, labels = APPLICATION_VERSIONS.c, APPLICATION_LABELS.c
     labelled = (labels.scope == versions.scope) & (labels.name == versions.name) & (labels.number == versions.number)
     query = select(labels.name, labels.label).join(APPLICATION_VERSIONS, labelled)
-    named = versions.definition.contains(f'"{text}"', autoescape=True)
-    row = connection.execute(query.where(labels.scope.in_((scope, SHARED)), named).limit(1)).first()
+    query = query.where(versions.definition.contains(f'"{text}"', autoescape=True))
+    query = query if scope is None else query.where(labels.scope.in_((scope, SHARED)))
+    row = connection.execute(query.limit(1)).first()
     return None if row is None else f"{row.name}@{row.label}"
 
 

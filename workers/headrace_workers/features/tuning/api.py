@@ -1,7 +1,5 @@
 """Fine-tuning, as OpenAI's clients ask for it, and the deletion of tuned models."""
 
-from pathlib import Path
-from shutil import rmtree
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header
@@ -11,16 +9,13 @@ from sqlalchemy import Row
 from headrace_schemas import TuningJob
 from headrace_schemas.callback import Callback
 from headrace_schemas.codec import encode_value
-from headrace_schemas.errors import HeadraceError, InvalidRecord
+from headrace_schemas.errors import HeadraceError, InvalidRecord, UnknownModel
 from headrace_schemas.reasons import invalid_record
 from headrace_schemas.tuning import Lora
-from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
-from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.files.api import file_of, stored
 from headrace_workers.features.files.settings import FileSettings
-from headrace_workers.features.generation.models.registry import CARD_FILE, list_cards, model_dir
-from headrace_workers.features.tuning.copies import remove_copy
+from headrace_workers.features.tuning.copies import ModelInUse, deletable, remove_copy, remove_model
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.views import (
     AUTO,
@@ -235,29 +230,15 @@ async def resume(fine_tuning_job_id: str, caller: Writes, services: Wired) -> Tu
 async def delete_model(model: str, caller: Writes, services: Wired) -> ModelDeleted:
     """Delete a tuned model of the tenant. 409 while jobs wait for it or learn from it, or a label uses it."""
     home, where = services.settings.home, services.settings.of(FileSettings).place(services.settings.home)
-    if why := await services.ask(_in_use, services.ledger, home, model, caller.tenant):
-        raise Refusal(Why.CONFLICT, f"{model}: {why}", param="model", should_retry=False)
-    await stored(services, caller, lambda _goes_on: remove_copy(where, model))  # first: it is found again if this fails
-    await services.ask(_delete, services.ledger, home, model, caller.tenant)
+    try:
+        card = await services.ask(deletable, services.ledger, home, model, caller.tenant)
+    except UnknownModel as error:
+        raise refused(error) from error
+    except ModelInUse as error:
+        raise Refusal(Why.CONFLICT, str(error), param="model", should_retry=False) from error
+    await stored(services, caller, lambda _goes_on: remove_copy(where, model))
+    await services.ask(remove_model, services.ledger, home, card)
     return ModelDeleted(id=model)
-
-
-def _in_use(ledger: Ledger, home: Path, model: str, tenant: str) -> str | None:
-    """Return why a tenant's model cannot be deleted now. Raise Refusal if there is none."""
-    if not any(card.alias == model and card.tenant == tenant for card in list_cards(home)):
-        raise Refusal(Why.NOT_FOUND, f"this tenant has no tuned model {model!r}", param="model", code="model_not_found")
-    if why := ledger.of(TuningRuns).needs(model):
-        return why
-    label = ledger.of(Applications).label_naming(tenant, model)
-    return label and f"{label} uses it: move that label first"
-
-
-def _delete(ledger: Ledger, home: Path, model: str, tenant: str) -> None:
-    """Delete a tenant's model, and its run behind the last of its aliases."""
-    folder = model_dir(home, model)
-    (folder / CARD_FILE).unlink(missing_ok=True)  # from now on it does not exist
-    rmtree(folder, ignore_errors=True)
-    ledger.of(TuningRuns).forget_alias(model, tenant)
 
 
 async def _run(services: Services, caller: Caller, run_id: str, param: str = "fine_tuning_job_id") -> Row[Any]:

@@ -49,6 +49,9 @@ def register(app: typer.Typer) -> None:
     for name, command in (("run", run), ("list", list_runs), ("show", show), ("cancel", cancel)):
         group.command(name)(command)
     app.add_typer(group, name="tune")
+    models = next(each.typer_instance for each in app.registered_groups if each.name == "models")
+    assert models is not None  # noqa: S101 - `generation` has added it
+    models.command("delete")(delete_model)
 
 
 def run(
@@ -186,6 +189,27 @@ def cancel(run_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJsonOp
         put_view(view)
     say(f"{view.id} is {view.status}" if before.finished_at is None else f"too late: {view.id} is {view.status}")
     raise typer.Exit(0 if before.finished_at is None else 1)
+
+
+def delete_model(
+    alias: Annotated[str, typer.Argument(help="an alias of a tuned model")], tenant: _TenantOption = None
+) -> None:
+    """Delete a tuned model and its copy in the file store; with the last of its formats its run. Exit code 1: a job
+    waits for it or learns from it, or a label of an application uses it.
+
+    Other homes that fetched it stop to serve it when its worker next starts there.
+
+    Example: `headrace models delete ft-smollm2-135m-instruct-tickets-1f0c7d2e`
+    """
+    from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.files.settings import FileSettings
+    from headrace_workers.features.tuning.copies import deletable, remove_copy, remove_model
+
+    ledger, home = need_ledger(), home_of()
+    card = deletable(ledger, home, alias, tenant)
+    remove_copy(FileSettings.from_env().place(home), alias)
+    remove_model(ledger, home, card)
+    say(f"{alias} is deleted")
 
 
 def _known(ledger: "Ledger", run_id: str, tenant: str | None) -> "Row[Any]":

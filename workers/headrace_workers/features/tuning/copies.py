@@ -1,22 +1,40 @@
-"""Copies of tuned models in the store of files, from which other homes fetch them.
+"""Tuned models in homes, their copies in the store of files, from which other homes fetch them, and their deletion.
 
 A copy is the files of the model's folder, and a list of their SHA-256, which is written last: without it there is none.
+The list of a model that was deleted is `null`, and stays: each home that has the model removes it when it next looks.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Final
 
-from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError, UnknownModel
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.files.object_store import NoSuchObject, Store
-from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir, sha256_of, staged_model
-from headrace_workers.features.tuning.recipe import PREFIX
+from headrace_workers.features.generation.models.registry import (
+    CARD_FILE,
+    TUNED,
+    ModelCard,
+    list_cards,
+    model_dir,
+    models_dir,
+    sha256_of,
+    staged_model,
+)
+from headrace_workers.features.tuning.store import TuningRuns
 
 _LIST: Final = "copy.json"  # the SHA-256 of each file, by its name
 _CHUNK: Final = 1024**2
+
+
+class ModelInUse(HeadraceError):
+    """A tuned model that cannot be deleted now."""
+
+    category = Category.TRANSIENT
 
 
 def chunks_of(path: Path) -> Iterator[bytes]:
@@ -35,32 +53,78 @@ def copy_model(home: Path, store: Store, alias: str) -> None:
     store.write(_place(alias, _LIST), [listed.encode()])
 
 
-def fetch_missing(home: Path, where: str, aliases: Iterable[str]) -> None:
-    """Copy those of these tuned models that are not in this home from the store of files at `where`, if it has them.
+def sync_copy(home: Path, where: str, alias: str) -> None:
+    """Copy a tuned model that is not in this home from the store of files at `where`, or remove it here if it was
+    deleted elsewhere. One that is here is served as it is where the store does not answer.
 
-    Raise ConfigurationError for a copy that is not as it was written, and Unavailable.
+    Raise UnknownModel where it is in neither or was deleted, ConfigurationError for a copy that is not as it was
+    written, and Unavailable.
     """
-    for alias in aliases:
-        if not alias.startswith(PREFIX) or (model_dir(home, alias) / CARD_FILE).is_file():
-            continue
+    is_here = (model_dir(home, alias) / CARD_FILE).is_file()
+    neither = f"{alias} is neither in {models_dir(home)} nor in the file store (HEADRACE_FILES) at {where}"
+    try:
         store = Store.at(where)
-        with suppress(NoSuchObject):
-            listed: dict[str, str] = json.loads(store.read(_place(alias, _LIST)))
-            with staged_model(home, alias) as draft:
-                for name, sha256 in listed.items():
-                    if Path(name).name != name or _fetched(store, _place(alias, name), draft / name) != sha256:
-                        raise ConfigurationError(
-                            f"the copy of {alias} in the file store (HEADRACE_FILES) is not as it was written: the "
-                            f"SHA-256 of {name} differs. Nothing was installed: copy the model's folder from the "
-                            "machine that trained it"
-                        )
+        listed: dict[str, str] | None = json.loads(store.read(_place(alias, _LIST)))
+    except NoSuchObject:
+        if not is_here:
+            raise UnknownModel(neither) from None
+    except HeadraceError:
+        if not is_here:
+            raise
+    else:
+        if listed is None:
+            _remove(home, alias)
+            raise UnknownModel(f"{neither}: it was deleted")
+        if not is_here:
+            _fetch(home, store, alias, listed)
+
+
+def _fetch(home: Path, store: Store, alias: str, listed: Mapping[str, str]) -> None:
+    with staged_model(home, alias) as draft:
+        for name, sha256 in listed.items():
+            if Path(name).name != name or _fetched(store, _place(alias, name), draft / name) != sha256:
+                raise ConfigurationError(
+                    f"the copy of {alias} in the file store (HEADRACE_FILES) is not as it was written: the SHA-256 of "
+                    f"{name} differs. Nothing was installed: copy the model's folder from the machine that trained it"
+                )
+
+
+def deletable(ledger: Ledger, home: Path, alias: str, tenant: str | None = None) -> ModelCard:
+    """Return the card of a tuned model of this home, and of this tenant if one is named. Raise UnknownModel if there is
+    none, and ModelInUse.
+    """
+    card = next((card for card in list_cards(home) if card.alias == alias and alias.startswith(TUNED)), None)
+    if card is None or tenant not in (None, card.tenant):
+        raise UnknownModel(f"no tuned model {'' if tenant is None else f'of {tenant} '}is called {alias!r}")
+    why = ledger.of(TuningRuns).needs(alias)
+    if why is None and (label := ledger.of(Applications).label_naming(card.tenant or None, alias)):
+        why = f"{label} uses it: move that label first"
+    if why is not None:
+        raise ModelInUse(f"{alias}: {why}")
+    return card
 
 
 def remove_copy(where: str, alias: str) -> None:
-    """Remove a model's copy from the store of files at `where`."""
+    """Remove a model's copy, if there is one, from the store of files at `where`. It is the first step of a deletion:
+    the model is found again where one fails.
+    """
     store = Store.at(where)
     names = [path.rpartition("/")[2] for path in store.objects(f"models/{alias}")]
-    store.remove(_place(alias, name) for name in sorted(names, key=_LIST.__ne__))  # from the list on there is none
+    if names:
+        store.write(_place(alias, _LIST), [b"null"])
+        store.remove(_place(alias, name) for name in names if name != _LIST)
+
+
+def remove_model(ledger: Ledger, home: Path, card: ModelCard) -> None:
+    """Remove a model from this home, and its run behind the last of its aliases."""
+    _remove(home, card.alias)
+    ledger.of(TuningRuns).forget_alias(card.alias, card.tenant)
+
+
+def _remove(home: Path, alias: str) -> None:
+    folder = model_dir(home, alias)
+    (folder / CARD_FILE).unlink(missing_ok=True)  # from now on it does not exist
+    rmtree(folder, ignore_errors=True)
 
 
 def _fetched(store: Store, path: str, target: Path) -> str:

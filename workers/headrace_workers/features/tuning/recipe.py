@@ -21,11 +21,10 @@ from headrace_workers.core.toml_file import Keys, fault_at, line_of
 from headrace_workers.features.generation.models.convert import weights_sha256
 from headrace_workers.features.generation.models.convert_gguf import gguf_parts
 from headrace_workers.features.generation.models.quantization import check_quantization
-from headrace_workers.features.generation.models.registry import ModelCard, load_card, may_name, sha256_of
+from headrace_workers.features.generation.models.registry import TUNED, ModelCard, load_card, may_name, sha256_of
 
 MAX_RECIPE_BYTES: Final = 100_000
 MAX_ALIAS: Final = 64
-PREFIX: Final = "ft-"  # of the aliases of tuned models
 BASE_LEARNING_RATE: Final = 2e-4  # what `learning_rate_multiplier` multiplies: usual for LoRA
 SOURCES_FILE: Final = "tuning.toml"  # in the home: what each base was made of
 _ID_LENGTH: Final = 8
@@ -118,7 +117,7 @@ class Plan:
         """Return the name that jobs ask for this model by. The first format of the recipe has the plain name."""
         more = "" if quantization == self.recipe.quantizations[0] else f"-{quantization.replace('_', '-')}"
         end = f"-{self.recipe.suffix}-{self.id}{more}"
-        return f"{PREFIX}{self.base.alias[: MAX_ALIAS - len(PREFIX) - len(end)]}{end}"
+        return f"{TUNED}{self.base.alias[: MAX_ALIAS - len(TUNED) - len(end)]}{end}"
 
 
 def read_recipe(path: Path) -> Recipe:

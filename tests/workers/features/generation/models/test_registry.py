@@ -111,6 +111,15 @@ def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
     assert registry.get("echo").alias == "echo"
 
 
+def test_a_tuned_model_that_is_deleted_is_unknown_at_once(tmp_path: Path) -> None:
+    registry = Registry(tmp_path, monotonic=Clock())
+    folder = make_echo_model(tmp_path, "ft-echo-1")
+    assert "ft-echo-1" in registry
+    (folder / "model.toml").unlink()
+    assert "ft-echo-1" not in registry
+    assert registry.aliases() == []
+
+
 @pytest.mark.parametrize(
     ("line", "damage", "says"),
     [

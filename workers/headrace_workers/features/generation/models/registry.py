@@ -40,6 +40,7 @@ from headrace_workers.features.generation.models.catalogue import (
 )
 
 CARD_FILE: Final = "model.toml"
+TUNED: Final = "ft-"  # begins the aliases of tuned models, which are deleted while processes know them
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 MAX_CONTEXT: Final = 100_000_000  # tokens
 MAX_PENALTY: Final = 2.0
@@ -221,8 +222,9 @@ class Registry:
     """The models that answer jobs: the cards of all generators, in memory. Embedders are not among them. A folder goes
     before an entry of the catalogue with the same alias.
 
-    A hit never looks for its model on the disk. A miss looks for that one model, so that what was just pulled is there
-    at once; all are looked through at most once a second, and so is the catalogue for names that are known.
+    A hit never looks for its model on the disk, unless that is a tuned model, which may be deleted. A miss looks for
+    that one model, so that what was just pulled is there at once; all are looked through at most once a second, and so
+    is the catalogue for names that are known.
     """
 
     def __init__(self, home: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -327,7 +329,10 @@ class Registry:
     def find(self, alias: str) -> ModelCard | None:
         """Return the card of an alias; None where no model has it."""
         card = self._cards.get(alias)
-        if card is None and (card := self._look(alias)) is not None:
+        if card is not None and (not alias.startswith(TUNED) or (model_dir(self._home, alias) / CARD_FILE).is_file()):
+            return card
+        self._cards.pop(alias, None)
+        if (card := self._look(alias)) is not None:
             self._cards[alias] = card
         return card
 
