@@ -65,8 +65,7 @@ class AskedModel:
     @property
     def call(self) -> NextCall:
         """Return the call that it was at."""
-        model = model_of(self.queue) or ""
-        return call_in(context_of(self.context), model) or NextCall(model, None, 0)
+        return call_in(context_of(self.context), model_of(self.queue) or "")
 
 
 def note(connection: Connection, asked: Sequence[AskedModel]) -> None:

@@ -118,13 +118,14 @@ def routed(context: Mapping[str, Any], call: NextCall | None) -> dict[str, Any]:
     return others if call is None else {**others, **call.pinned()}
 
 
-def call_in(context: Mapping[str, Any], model: str | None) -> NextCall | None:
-    """Return the call of this model that a context pins; one without a price where it pins none. Without a model return
-    the training that it pins, if it does.
-    """
-    found = context.get(CALL) or {}
-    if model is not None and found.get("model") != model:
-        return NextCall(model, None, 0)
+def call_in(context: Mapping[str, Any], model: str) -> NextCall:
+    """Return the call of this model that a context pins; one without a price where it pins none."""
+    pinned = _pinned_in(context)
+    return NextCall(model, None, 0) if pinned is None or pinned.model != model else pinned
+
+
+def _pinned_in(context: Mapping[str, Any]) -> NextCall | None:
+    found = context.get(CALL)
     if not found:
         return None
     return NextCall(found["model"], Price(*found["price"]) if "price" in found else UNKNOWN, found["tokens"])
@@ -208,7 +209,7 @@ class Bill(NamedTuple):
         """
         calls = context.get(CALLS)
         models = {name: ModelCharges(*figures) for name, figures in calls.items()} if calls else _NO_CHARGES
-        return cls(models, call_in(context, model))
+        return cls(models, _pinned_in(context) if model is None else call_in(context, model))
 
     def after(self, outcome: Outcome, ran_ms: float, *, is_unit: bool = False) -> "Bill":
         """Return the bill after the step's run of so many ms. A unit that is done and reports no tokens made no call

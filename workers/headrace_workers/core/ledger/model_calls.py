@@ -8,7 +8,7 @@ from sqlalchemy import Connection, and_, bindparam, select, update
 
 from headrace_schemas import Category
 from headrace_workers.core.ledger import accounting
-from headrace_workers.core.ledger.charges import Bill, NextCall, call_in, context_of, cost_of, uncharged
+from headrace_workers.core.ledger.charges import Bill, NextCall, context_of, cost_of, uncharged
 from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.job_ends import ActiveJob, concerned
@@ -148,7 +148,7 @@ def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]
     jobs = [
         WantedWork(
             row.job_id, row.tenant, 0 if row.answered else row.tokens,
-            call_in(context_of(row.context), model_of(row.queue)),
+            Bill.before(context_of(row.context), model_of(row.queue)).call,
         )
         for row in rows
     ]  # fmt: skip

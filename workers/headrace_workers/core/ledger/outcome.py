@@ -59,7 +59,8 @@ class Done:
     routing decides. `model` says which one is to run it, where that is not for the stage to say. `tokens` is what the
     job costs from here on, where that has changed. `usage` are the tokens of the step's model, where no answer says so.
     `to_train` are the tokens that are left for the training of `model`, which the next step begins or goes on with; a
-    step that trained is charged for those that are no longer left.
+    step that trained is charged for those that are no longer left. `advice` ends the reason of a job that may not make
+    its next call.
     """
 
     event: JobEvent | None = None
@@ -71,6 +72,7 @@ class Done:
     tokens: int | None = None
     usage: Usage | None = None
     to_train: int | None = None
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,6 @@ def _unit(row: StepRow, endpoint: str) -> Unit:
     )
 
 
-_REPLAY = ". Raise the budget, then replay the job: it goes on from its last checkpoint"
 _FIRST_TRY_MS, _LONGEST_TRY_MS = 5_000, 120_000  # of what is held until something works
 
 
@@ -247,8 +246,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     wanted = wanted_call(call, bill, goes_on=goes_on)
     if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read)):  # type: ignore[arg-type]
         wanted = replace(wanted, most=wanted.most + behind)
-    advice = "" if done.to_train is None else _REPLAY
-    refusal = _refusal(route.stage.name, row, 0, bill, advice=advice) if wanted else None
+    refusal = _refusal(route.stage.name, row, 0, bill, advice=done.advice) if wanted else None
     return StepResult(
         row.job_id, done, records, (following,), event=event, call=wanted, refusal=refusal, charge=bill.charge
     )

@@ -70,6 +70,7 @@ _CHUNK: Final = 1024**2
 # The fewest held-out answers that show anything are enough for a job: nobody says which difference matters.
 _DIFFERENCE: Final = 1.0
 _MAX_SUFFIX: Final = 18
+_REPLAY: Final = ". Raise the budget, then replay the job: it goes on from its last checkpoint"
 
 
 class _GivenUp(Exception):
@@ -90,7 +91,6 @@ class Tuner:
         """Do a part of a run. It stops when the job is `cancelled`, or this worker is `leaving`."""
         work = _Work(task, self._runs, cancelled, leaving)
         parts = {"prepare": self._prepare, "train": self._train, "check": self._check, "publish": self._publish}
-        self._clear()
         try:
             return parts[part](work)
         except _GivenUp:
@@ -109,6 +109,7 @@ class Tuner:
             self._live = None
 
     def _prepare(self, work: "_Work") -> Outcome:
+        self._clear()
         folder = self._folder_of(work)
         orders = json.loads((folder / ORDERS).read_text(encoding="utf-8"))
         count = orders["lineage"]["rows"]
@@ -118,7 +119,10 @@ class Tuner:
             "to_train": orders["tokens"],
         }  # fmt: skip
         rows = (work.written(QUEUED),)
-        return Done(context={RUN: run}, rows=rows, to="train", model=work.job.model, to_train=orders["tokens"])
+        to_train = orders["tokens"]
+        return Done(
+            context={RUN: run}, rows=rows, to="train", model=work.job.model, to_train=to_train, advice=_REPLAY
+        )  # fmt: skip
 
     def _train(self, work: "_Work") -> Outcome:
         folder = self._ready(work)
@@ -142,7 +146,7 @@ class Tuner:
         if trained is not None:
             self._live, run["trained"] = None, trained
         done = Done(context={RUN: run}, rows=work.all_written(self._host), to_train=run["to_train"] - work.tokens)
-        return done if trained else replace(done, to="train", model=work.job.model)
+        return done if trained else replace(done, to="train", model=work.job.model, advice=_REPLAY)
 
     def _check(self, work: "_Work") -> Outcome:
         folder = self._ready(work)
