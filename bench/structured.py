@@ -62,7 +62,7 @@ class Sizes:
 
 
 _QUICK: Final = Sizes(
-    schemas=4, max_tokens=32, lockstep=2, lockstep_tokens=8, turns=2, others=2, people=2, llama_seconds=30.0
+    schemas=2, max_tokens=8, lockstep=1, lockstep_tokens=4, turns=1, others=1, people=1, llama_seconds=30.0
 )
 _SIZES: Final = {SMOLLM2: Sizes(schemas=24), QWEN: Sizes(schemas=24, llama_seconds=240.0)}
 _PEOPLE: Final = [
@@ -101,7 +101,7 @@ class Timed:
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int | None = None) -> Report:
-    """Some of 200 schemas, or `count`, with SmolLM2 and Qwen; when quick 4 short ones with SmolLM2. No service:
+    """Some of 200 schemas, or `count`, with SmolLM2 and Qwen; when quick 2 short ones with SmolLM2. No service:
     `embedded` changes nothing.
     """
     schemas = [json.loads(line)["schema"] for line in gzip.decompress(SCHEMAS.read_bytes()).splitlines()]
