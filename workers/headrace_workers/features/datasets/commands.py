@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from headrace_workers.core.json_lines import Read
     from headrace_workers.features.datasets.clean import Given, Removed, Tally
     from headrace_workers.features.datasets.examples import Selection
+    from headrace_workers.features.datasets.export import Split
 
 _Source = Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, plain, .gz or .zst")]
 _Target = Annotated[Path, typer.Argument(metavar="OUT", help="the lines that are kept, as they are")]
@@ -105,11 +106,8 @@ def export(
     Examples: `headrace dataset export tickets --application ticket-triage --corrected`,
     `headrace dataset export distilled --application ticket-triage --from-model large --score "right >= 0.8"`
     """
-    from headrace_workers.features.datasets.clean import Rules
-    from headrace_workers.features.datasets.duplicates import evaluation_sets
-    from headrace_workers.features.datasets.examples import Examples, ScoreFilter, Selection
-    from headrace_workers.features.datasets.export import card_of, split_examples, write_dataset
-    from headrace_workers.features.moderation.moderator import build_moderator
+    from headrace_workers.features.datasets.examples import ScoreFilter, Selection
+    from headrace_workers.features.datasets.export import card_of, write_dataset
 
     if teacher is not None and (approved or corrected):
         raise ConfigurationError("--from-model takes the model's own answers: leave --approved and --corrected out")
@@ -121,28 +119,14 @@ def export(
         scores=tuple(map(ScoreFilter.parse, score or ())),
         teacher=teacher,
     )
-    examples = need_ledger().of(Examples)
-    if not examples.may_train(wanted.tenant):
-        raise ConfigurationError(
-            f"the tenant {wanted.tenant!r} has `training = false` in the rules of reviews: its texts train no model"
-        )
-    named = [path.name for path in tests or []]
-    rules = Rules(
-        moderator=build_moderator(policy or ModerationSettings.from_env().policy, aids_here()),
-        language=_checked_language(language),
-        quality=quality,
-        tests=evaluation_sets([*_items(tests or [], None), *examples.eval_texts(wanted.tenant)], named),
-    )
-    with console().status("reading the ledger"):
-        split = split_examples(examples.of(wanted), rules, near=near, held_out=held_out, seed=seed)
-    if not (split.train or split.held_out):
-        raise NoSuchThing(_none_left(wanted, Counter(rule for rule, _, _ in split.removed)))
+    tests = tests or []
+    split = _split(wanted, policy, language, quality, tests, near=near, held_out=held_out, seed=seed)
     asked = {
         "tenant": wanted.tenant,
         "application": application,
         "score": score or [],
         "from_model": teacher,
-        "tests": named,
+        "tests": [path.name for path in tests],
         "near": near,
         "seed": seed,
     }
@@ -153,6 +137,38 @@ def export(
         return
     _show_card(card)
     say(f"{folder}: {len(split.train):,} rows to train on, {len(split.held_out):,} held out; card.json has the counts")
+
+
+def _split(
+    wanted: "Selection", policy: Path | None, language: str | None, quality: bool, tests: list[Path], **how: Any
+) -> "Split":
+    """Return the cleaned answers that are wanted, split as `split_examples` does. Raises ConfigurationError where the
+    tenant's texts train no model, and NoSuchThing where none is left.
+    """
+    from headrace_workers.features.datasets.clean import Rules
+    from headrace_workers.features.datasets.duplicates import evaluation_sets
+    from headrace_workers.features.datasets.examples import Examples
+    from headrace_workers.features.datasets.export import split_examples
+    from headrace_workers.features.moderation.moderator import build_moderator
+
+    examples = need_ledger().of(Examples)
+    if not examples.may_train(wanted.tenant):
+        raise ConfigurationError(
+            f"the tenant {wanted.tenant!r} has `training = false` in the rules of reviews: its texts train no model"
+        )
+    rules = Rules(
+        moderator=build_moderator(policy or ModerationSettings.from_env().policy, aids_here()),
+        language=_checked_language(language),
+        quality=quality,
+        tests=evaluation_sets(
+            [*_items(tests, None), *examples.eval_texts(wanted.tenant)], [path.name for path in tests]
+        ),
+    )
+    with console().status("reading the ledger"):
+        split = split_examples(examples.of(wanted), rules, **how)
+    if not (split.train or split.held_out):
+        raise NoSuchThing(_none_left(wanted, Counter(rule for rule, _, _ in split.removed)))
+    return split
 
 
 def _show_card(card: dict[str, Any]) -> None:
