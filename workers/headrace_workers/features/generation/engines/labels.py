@@ -24,7 +24,7 @@ from headrace_workers.features.generation.generator import LabelScores
 Path = tuple[int, ...]
 
 # Tokens of all rows of a batch, the common beginning in each: the engine copies its state for each row.
-MOST_TOKENS: Final = 5_000
+MOST_TOKENS: Final = 4_096
 AT_ONCE: Final = 16  # paths of a question that are read at once; of more, the first tokens are looked at before
 LEAST_SHARE: Final = 1e-3
 LEAST_TOKENS: Final = 2  # of a row: where one has a single token, the engine counts those of others for its answer's
