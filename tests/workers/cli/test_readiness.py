@@ -53,7 +53,7 @@ def test_a_process_that_ended_instead_is_told_with_its_log(tmp_path: Path):
 
 def test_children_are_told_everything(tmp_path: Path):
     addresses = Addresses("k:1", "redis://r", "sqlite:///l")
-    specs = children_of(tmp_path, ["a", "b"], engine_threads=3)(addresses)
+    specs = children_of(tmp_path, lambda: ["a", "b"], engine_threads=3)(addresses)
     assert [spec.name for spec in specs] == ["generate-a", "generate-b", "recall-moderate-judge-deliver", "bridge"]
     assert list(specs[1].argv)[-5:] == ["worker", "--role", "generate", "--model", "b"]
     assert specs[0].env == {
@@ -66,11 +66,11 @@ def test_children_are_told_everything(tmp_path: Path):
 
 def test_models_on_other_machines_have_one_worker_together(tmp_path: Path):
     addresses = Addresses("k:1", "redis://r", "sqlite:///l")
-    specs = children_of(tmp_path, ["far", "a"], elsewhere={"far"})(addresses)
+    specs = children_of(tmp_path, lambda: ["far", "a"], elsewhere={"far"})(addresses)
     assert [spec.name for spec in specs][:2] == ["generate-a", "generate-remote"]
     assert list(specs[1].argv)[-4:] == ["worker", "--role", "generate", "--remote"]
     assert (specs[0].env or {})["HEADRACE_JUDGE_MODEL"] == "far"
-    assert "generate-remote" in [spec.name for spec in children_of(tmp_path, ["a"], elsewhere=())(addresses)]
+    assert "generate-remote" in [spec.name for spec in children_of(tmp_path, lambda: ["a"], elsewhere=())(addresses)]
 
 
 def test_children_are_watched_for_signs_of_life(tmp_path: Path, monkeypatch):
@@ -78,7 +78,7 @@ def test_children_are_watched_for_signs_of_life(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HEADRACE_STUCK", "7")
     monkeypatch.setenv("HEADRACE_LEASE", "3")
     addresses = Addresses("k:1", "redis://r", "sqlite:///l")
-    (worker, bridge) = children_of(tmp_path, [])(addresses)
+    (worker, bridge) = children_of(tmp_path, list)(addresses)
     assert worker.silence_seconds == bridge.silence_seconds == 10.0
     with watched("worker", Settings.from_env({**os.environ, **(worker.env or {})}), tick=0.01):
         first = worker.sign_of_life(os.getpid())
@@ -91,13 +91,13 @@ def test_a_worker_that_tunes_runs_where_the_extra_is_and_memory_for_it(tmp_path:
     monkeypatch.setattr(stage, "available_memory", lambda: 8_000_000_000)
     for is_installed in (True, False):
         monkeypatch.setattr(stage, "find_spec", lambda _name, found=is_installed: found or None)
-        specs = children_of(tmp_path, [])(Addresses("k:1", "redis://r", "sqlite:///l"))
+        specs = children_of(tmp_path, list)(Addresses("k:1", "redis://r", "sqlite:///l"))
         tuning = [list(spec.argv)[-3:] for spec in specs if spec.name == "tune"]
         assert tuning == [["worker", "--role", "tune"]] * is_installed
 
 
 def test_without_a_model_there_is_no_worker_for_one(tmp_path: Path):
-    specs = children_of(tmp_path, [])(Addresses("k:1", "redis://r", "sqlite:///l"))
+    specs = children_of(tmp_path, list)(Addresses("k:1", "redis://r", "sqlite:///l"))
     assert [spec.name for spec in specs] == ["recall-moderate-judge-deliver", "bridge"]
     assert (specs[0].env or {})["HEADRACE_JUDGE_MODEL"] == ""
 

@@ -143,9 +143,14 @@ def _schema_of(gateway: Gateway, job_id: str) -> dict[str, Any]:
 def _compiling() -> int:
     """Return how many processes of this gateway compile a format now: the children of their server that have files
     open. One that has closed its files has answered, and is about to end.
+
+    It looks twice: whoever is there both times was there in between, together with the others.
     """
     servers = [server for server in _children("self") if _is_server(server)]
-    return sum(_has_files(child) for server in servers for child in _children(server))
+    first, second = (
+        {child for server in servers for child in _children(server) if _has_files(child)} for _ in range(2)
+    )
+    return len(first & second)
 
 
 def _has_files(process: str) -> bool:

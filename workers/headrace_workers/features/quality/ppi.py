@@ -196,6 +196,8 @@ def _judge(of: Verdicts, judged: NDArray[np.bool_], labelled: Ints, share: Float
     weight[judged] = weights_of(None if of.judged is None else of.judged[judged], int(judged.sum()))
     weight /= weight.sum()
     centred = np.where(judged, of.machine, 0.0) - float(weight[judged] @ of.machine[judged])
+    # Of a judge that always says the same, rounding would be left: how much depends on the processor.
+    centred[np.abs(centred) <= _NOTHING * np.abs(of.machine[judged]).max(initial=0.0)] = 0.0
     left_out = np.zeros(len(judged), dtype=np.bool_) if of.judged is None else ~judged & (of.judged < 1.0)
     centred[~judged] = 0.0
     centred[left_out] = -float(centred.sum()) / max(1, int(left_out.sum()))
