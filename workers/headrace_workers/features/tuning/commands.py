@@ -194,10 +194,10 @@ def cancel(run_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJsonOp
 def delete_model(
     alias: Annotated[str, typer.Argument(help="an alias of a tuned model")], tenant: _TenantOption = None
 ) -> None:
-    """Delete a tuned model and its copy in the file store; with the last of its formats its run. Exit code 1: a job
-    waits for it or learns from it, or a label of an application uses it.
+    """Delete a tuned model and its copy in the file store. The run goes with the last of its formats. Exit code 1: a
+    job waits for the model or learns from it, or a label of an application uses it.
 
-    Other homes that fetched it stop to serve it when its worker next starts there.
+    Other homes that fetched the model serve it until its worker starts there again.
 
     Example: `headrace models delete ft-smollm2-135m-instruct-tickets-1f0c7d2e`
     """

@@ -114,14 +114,14 @@ class Tuner:
         orders = json.loads((folder / ORDERS).read_text(encoding="utf-8"))
         count = orders["lineage"]["rows"]
         work.tell(f"the data can be trained on: {count['train']:,} answers, and {count['held_out']:,} held out")
+        to_train = orders["tokens"]
         run = {
             "id": folder.name, "aliases": list(orders["aliases"].values()), "host": self._host, "stored": [],
-            "to_train": orders["tokens"],
+            "to_train": to_train,
         }  # fmt: skip
-        rows = (work.written(QUEUED),)
-        to_train = orders["tokens"]
         return Done(
-            context={RUN: run}, rows=rows, to="train", model=work.job.model, to_train=to_train, advice=_REPLAY
+            context={RUN: run}, rows=(work.written(QUEUED),), to="train", model=work.job.model, to_train=to_train,
+            advice=_REPLAY,
         )  # fmt: skip
 
     def _train(self, work: "_Work") -> Outcome:
