@@ -1,7 +1,7 @@
 r"""Consumers that no record stops.
 
 Brokers pass on every batch: batches packed by a codec that this client lacks, batches that a disk has spoilt,
-header names that are not UTF-8. kafka-python raises for each of them, and then never gets past it: all that lies behind
+header names that are not UTF-8. kafka-python raises for each of them, and then never gets past it: all that comes after
 is read no more, and other partitions wait with it. The library has no setting for that, so this reaches into it: for
 the one consumer that is given, and for no other of the process.
 

@@ -34,7 +34,7 @@ class KafkaSink:
 
     A record is confirmed, or has failed `delivery_timeout` seconds after it was taken, whatever the broker does; which
     of them is told once, by `on_delivery(job_id, error | None)` and by the next `flush` or `close`. Until then it is
-    sent again as often as needed, with all that came behind it, under the same event id: the topic may hold a record
+    sent again as often as needed, with all that came after it, under the same event id: the topic may hold a record
     more than once, and its first copy is in order. A record that has failed may still arrive.
 
     `linger_ms` and `batch_bytes`: a batch goes when it is full or that old; while one is on its way the next fills, so

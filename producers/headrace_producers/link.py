@@ -47,7 +47,7 @@ _NEVER_MS = 10 * 365 * 86_400_000  # its own time limit does not always hold: ou
 class Link:
     """A client that delivers records in order, and says what became of each to `pending`.
 
-    It stops at its first failure, before it sends anything that lies behind what has failed: so what is sent again, in
+    It stops at its first failure, before it sends anything that comes after what has failed: so what is sent again, in
     order and from the oldest on, keeps the order of each key. Raises KafkaError when no broker answers in time.
     """
 

@@ -33,7 +33,7 @@ _URI_REFERENCE = re.compile(
     r"(?:[A-Za-z][A-Za-z0-9+.-]*:|(?![^/?#]*:))"
     rf"(?://(?:(?!/){_CHARACTER}|[\[\]])*(?![^/?#]))?{_CHARACTER}*(?:\?(?:{_CHARACTER}|\?)*)?(?:#(?:{_CHARACTER}|\?)*)?"
 )
-# W3C Trace Context, section 3.2: version, trace id, parent id, flags; later versions may say more behind them.
+# W3C Trace Context, section 3.2: version, trace id, parent id, flags; later versions may say more after them.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _SHA256 = re.compile(SHA256)
 _TRACEPARENT_LENGTH: Final = 55  # of version 00

@@ -84,7 +84,7 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Drop refused events: they are never published, and the events behind them continue.
+    """Drop refused events: they are never published, and the events after them continue.
 
     The ledger keeps the job and its end. Exit code 1: some ids do not exist, or you said no.
 

@@ -41,7 +41,7 @@ _BY_CODE: Final[dict[EndCode, tuple[int, str]]] = {
     EndCode.NO_MODEL: (503, _SERVER),
 }
 _UNAVAILABLE: Final = 503
-_TRY_AFTER: Final = 30.0  # seconds, behind the last attempt of a job
+_TRY_AFTER: Final = 30.0  # seconds, after the last attempt of a job
 _CODES: Final = {Category.INVALID: "invalid_value", Category.QUOTA: "insufficient_quota"}
 # Reasons for which OpenAI has a code of its own, with the parameter.
 _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {

@@ -144,7 +144,7 @@ def forget(connection: Connection, job_ids: Sequence[str]) -> None:
     connection.execute(delete(LOST_CALLS).where(among(connection, LOST_CALLS.c.job_id, job_ids)))
 
 
-# Accounting: each job that ended is given to features once, behind the hot path.
+# Accounting: each job that ended is given to features once, outside the hot path.
 #
 # Jobs are accounted for in the order of their ends, up to a time that lies far enough back that every ending
 # transaction has committed. That time is stored, and moves in the transaction in which features count. (If the
@@ -315,7 +315,7 @@ def learn(connection: Connection, claim_id: int, paid: Mapping[str, int]) -> lis
     known = []
     for call in calls:
         job = jobs[call.job_id]
-        is_last = call.told_at == job.ended_at  # another end has been accounted for: the job was replayed behind it
+        is_last = call.told_at == job.ended_at  # another end has been accounted for: the job was replayed after it
         is_counted = call.told_at is not None and (not is_last or call.told_at <= until)
         known.append(
             KnownCost(

@@ -295,7 +295,7 @@ def _usage_of(outcome: Done | Ended) -> Usage | None:
 
 
 def uncharged(packed: bytes | None) -> bytes | None:
-    """Return the context of a step whose job begins anew behind an end that told of its calls: none has a charge."""
+    """Return the context of a step whose job begins anew after an end that told of its calls: none has a charge."""
     whole = {} if packed is None else from_json(packed)
     calls = whole.get("context", {}).get(CALLS)
     if not calls:

@@ -478,7 +478,7 @@ def put_tried(connection: Connection, steps: Sequence[NewStep], now: int) -> Non
 
 def assign(connection: Connection, steps: Sequence[NewStep], room: QueueRoom | None, now: int) -> tuple[Claim, ...]:
     """Write the new steps that nobody has tried, and return the claims that were assigned at once. The others wait in
-    turn. No step overtakes the steps that wait in its queue and lane. Lock order: behind all else, since turns are, see
+    turn. No step overtakes the steps that wait in its queue and lane. Lock order: after all else, since turns are, see
     `completion.py`.
     """
     left = dict(room.groups) if room else {}

@@ -8,7 +8,7 @@ jobs, steps, review items with their assignments, documents, entries, audits, bu
 clocks, dead letters of refused records, positions; each of a kind in the order of their keys. Other rows to be written
 are locked before the first row is written (`_hold_rows`); the quotas of jobs that end are settled last (see `last` in
 database.py), and turns are given after them. Lost calls belong to the holder of their job's lock, and so do review
-items, but for a writer that locks nothing behind them; the time of the accounting is locked right behind the jobs. The
+items, but for a writer that locks nothing after them; the time of the accounting is locked right after the jobs. The
 holder of a step's claim changes a leased step, the holder of its job any other, so that no two wait for each other.
 Writers that take only free rows (a bridge that claims, a delay that ends, deletion of old rows)
 need no order. `tests/workers/core/ledger/test_deadlocks.py` runs all of them on the same rows.

@@ -57,7 +57,7 @@ def urgency_of(rank: int, due: int) -> int:
 def in_turn(connection: Connection, steps: Sequence[NewStep]) -> list[NewStep]:
     """Give each of these steps its turn: the virtual time at which it would be done. One of no tenant stays as it is.
 
-    Lock order: behind all else, see `completion.py`.
+    Lock order: after all else, see `completion.py`.
     """
     costs: Counter[_Flow] = Counter()
     for step in steps:

@@ -260,7 +260,7 @@ def look(connection: Connection, lease_ms: int) -> int:
     """
     before = select(LOOKS.c.at).where(LOOKS.c.what == _REAP)
     seen = connection.execute(before.with_for_update()).scalar()
-    now = clock(connection)  # behind the lock: another that looked meanwhile must not seem to come from the future
+    now = clock(connection)  # after the lock: another that looked meanwhile must not seem to come from the future
     note = insert(connection, LOOKS).values(what=_REAP, at=now)
     connection.execute(note.on_conflict_do_update(index_elements=["what"], set_={"at": now}))
     gap = now - seen if seen is not None else 0

@@ -51,7 +51,7 @@ def refused(connection: Connection, calls: Mapping[str, WantedCall], active: Map
     """Let features reserve for these calls; return the jobs that may not make theirs, each with the reason.
 
     `active` are all jobs that the caller has locked, also those that end: what features keep of their tenants is locked
-    at once, so that their ends lock nothing more. Lock order: behind the steps, since quotas are.
+    at once, so that their ends lock nothing more. Lock order: after the steps, since quotas are.
     """
     reasons: dict[str, str] = {}
     lost = accounting.spent(connection, [each for each in calls if each in active and active[each].has_lost_calls])

@@ -96,7 +96,7 @@ def peek(
 ) -> list[OutboxRow]:
     """Return the oldest records that may be published, in order: so many, and values of so many bytes, but always one.
 
-    Records behind one that was set aside under the same key are left out: a job's events keep their order. Only records
+    Records after one that was set aside under the same key are left out: a job's events keep their order. Only records
     with a number above `after` are returned; records of the topics `unread` come without their values.
     """
     bounds = {"most": limit, "bytes": max_bytes, "after": after, "unread": [str(topic) for topic in unread]}

@@ -346,7 +346,7 @@ def held(
     connection: Connection, limit: int = 100, tenant: str | None = None, after: tuple[int, str] | None = None
 ) -> list[Row[Any]]:
     """Return the held steps, of all tenants or of one, longest first: job, tenant, stage, reason, since when (ms), and
-    when each is tried again by itself; NEVER if a person must decide. `after`, a time and a job: only steps behind it.
+    when each is tried again by itself; NEVER if a person must decide. `after`, a time and a job: only steps after it.
     """
     query = select(*_COLUMNS).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD)
     if tenant is not None:

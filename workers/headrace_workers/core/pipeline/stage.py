@@ -56,7 +56,7 @@ class Weight(StrEnum):
     """Cost of running a step, which decides how its work is grouped and assigned."""
 
     MODEL = "model"  # a model runs it: it waits in that model's queue, in groups that fit a time quantum
-    LIGHT = "light"  # microseconds a task: groups are large, and what a worker does itself behind it is one transaction
+    LIGHT = "light"  # microseconds a task: groups are large, and what a worker does itself after it is one transaction
     IO = "io"  # it waits for others: groups are large, and nothing waits for it in a transaction
     ENCODER = "encoder"  # an encoder reads: in groups that fit a time quantum, of texts of like length
 

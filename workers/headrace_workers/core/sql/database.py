@@ -241,7 +241,7 @@ def tell(connection: Connection) -> None:
 
 
 def last(connection: Connection, act: Callable[..., object], arguments: Mapping[Any, Any]) -> None:
-    """Call `act` with the connection and all its arguments, at the end of this transaction: its locks come behind all
+    """Call `act` with the connection and all its arguments, at the end of this transaction: its locks come after all
     others, and in one order.
     """
     acts: dict[Callable[..., object], dict[Any, Any]] = connection.info.setdefault(_LAST, {})

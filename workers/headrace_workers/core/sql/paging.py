@@ -40,7 +40,7 @@ def by_bytes(
     newest: bool,
     large: Sequence[Any],
 ) -> Part:
-    """Return the rows of a query in the order of columns that tell each row, or in the reverse one, that stand behind
+    """Return the rows of a query in the order of columns that tell each row, or in the reverse one, that stand after
     those values of them: so many at most, and no more than fit into PART_BYTES, of which the columns `large` are most.
     """
     key = tuple_(*keys)

@@ -78,7 +78,7 @@ def _located(path: Path, text: str, wrong: _Wrong) -> str:
     if wrong.file is not None:
         path, line = wrong.file, wrong.line
     elif wrong.line is not None and line is not None:
-        # A text of several lines begins behind its quotes, or in the next line.
+        # A text of several lines begins after its quotes, or in the next line.
         opened = re.search("(?:\"\"\"|''')(.*)", text.split("\n")[line - 1])
         line += wrong.line - (1 if opened is None or opened[1] else 0) if opened else 0
     return fault_at(str(path), line, wrong.keys, str(wrong))

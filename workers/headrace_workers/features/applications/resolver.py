@@ -23,7 +23,7 @@ from headrace_workers.features.applications.store import PINNED, Version, Wanted
 BELIEVED_SECONDS: Final = 1.0
 _MOST: Final = 10_000  # look-ups that are kept
 _KEPT: Final = 256  # definitions that are read already
-# A job may set these itself. Of its sampling, each field that it gives counts; its criteria come behind those of the
+# A job may set these itself. Of its sampling, each field that it gives counts; its criteria come after those of the
 # application.
 _OVERRIDDEN: Final = frozenset({"sampling", "lane", "criteria"})
 # Fields of a job that agree with whatever an application sets.

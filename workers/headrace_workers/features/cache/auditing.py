@@ -54,7 +54,7 @@ def twice(audit_id: str) -> bool:
 
 
 AUDIT: Final = "audit"  # the stage that answers afresh
-_LAST: Final = 9  # of ranks: behind all jobs
+_LAST: Final = 9  # of ranks: after all jobs
 _PATIENCE_MS: Final = 3 * 86_400_000
 
 

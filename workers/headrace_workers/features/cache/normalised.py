@@ -108,7 +108,7 @@ def without_courtesies(text: str) -> str:
 
 
 def without_smileys(text: str) -> str:
-    """Return a text without smileys and emoji behind its last sentence."""
+    """Return a text without smileys and emoji after its last sentence."""
     return _SMILEYS.sub("", text)
 
 

@@ -143,7 +143,7 @@ def evaluate(
     name: _Name,
     data: Annotated[Path, typer.Option("--data", help="JSON lines: input, label; none that it was trained on")],
     cost: Annotated[
-        float | None, typer.Option("--cost", min=0, help="what 1,000 jobs cost with the model behind it in the chain")
+        float | None, typer.Option("--cost", min=0, help="what 1,000 jobs cost with the model after it in the chain")
     ] = None,
     as_json: OneJsonOption = False,
 ) -> None:

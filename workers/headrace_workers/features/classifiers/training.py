@@ -127,7 +127,7 @@ class _Scan:
         self.digest = whole.hexdigest()
 
     def classes_of(self, classes: Sequence[Label], rows: Labels) -> Labels:
-        """Return the class of each of these rows; the number behind the last for a label that is none of them."""
+        """Return the class of each of these rows; the number after the last for a label that is none of them."""
         places = {label: place for place, label in enumerate(classes)}
         return np.array([places.get(label, len(classes)) for label in self.known], np.intp)[self.kinds[rows]]
 
@@ -153,7 +153,7 @@ def read_data(path: Path, embedder: CountingEmbedder, seed: int) -> Data:
 
 def read_rows(path: Path, embedder: CountingEmbedder, choices: Sequence[Label]) -> Data:
     """Return all rows of a file, at most MOST_ROWS, to measure with. A label that is none of the choices is of the
-    class behind them. Raise ConfigurationError where there are no rows, or more.
+    class after them. Raise ConfigurationError where there are no rows, or more.
     """
     scan = _Scan(path, embedder)
     if not 0 < len(scan.kinds) <= MOST_ROWS:
@@ -222,7 +222,7 @@ def vectors_of(data: Data, embedder: CountingEmbedder) -> Floats:
 @dataclass(frozen=True)
 class Rule:
     """The rule by which a head answers: the probability and the logit of the class that wins are at least these. A
-    class behind the first `choices` is none of them.
+    class after the first `choices` is none of them.
     """
 
     threshold: float

@@ -68,7 +68,7 @@ class AsideFilter:
 
 @dataclass(frozen=True, slots=True)
 class AsideList:
-    """A page of a list. `after` leads on; with `stopped` the rows behind the bound are not read yet."""
+    """A page of a list. `after` leads on; with `stopped` the rows after the bound are not read yet."""
 
     rows: Sequence[Row[Any]]
     after: Place | None
@@ -118,7 +118,7 @@ class _Walk:
         return query if edge is None else query.where(self.at >= edge if self.newest else self.at <= edge)
 
     def behind_edge(self, edge: int) -> Place:
-        """Return the place behind all that `up_to` took."""
+        """Return the place after all that `up_to` took."""
         return Place(edge if self.newest else edge + 1, "")
 
 
@@ -188,7 +188,7 @@ def _shown(kind: Kind, query: Select[Any]) -> Select[Any]:
 
 
 def page(connection: Connection, wanted: AsideFilter, after: Place | None = None) -> AsideList:
-    """Return a page of what fits, behind a place."""
+    """Return a page of what fits, after a place."""
     walk = _WALKS[wanted.kind]
     edge = walk.edge(connection, after)
     query = _shown(wanted.kind, _select(connection, wanted, after, edge)).order_by(*walk.order()).limit(PAGE + 1)

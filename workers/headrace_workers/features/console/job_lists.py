@@ -96,7 +96,7 @@ class JobList:
 
 
 def list_jobs(connection: Connection, wanted: JobFilter, after: Place | None = None) -> JobList:
-    """Return a page of the list behind a place."""
+    """Return a page of the list after a place."""
     found: list[Row[Any]] = []
     read = 0
     for walk, times, most in _walks(connection, wanted, after):
@@ -120,7 +120,7 @@ def list_jobs(connection: Connection, wanted: JobFilter, after: Place | None = N
 def _walks(
     connection: Connection, wanted: JobFilter, after: Place | None
 ) -> Iterator[tuple[Select[Any], Select[Any], int]]:
-    """Yield queries whose rows are the list, one behind the other, and other jobs between them. With each comes the
+    """Yield queries whose rows are the list, one after the other, and other jobs between them. With each comes the
     query of its times alone, and how many of its rows a page reads.
     """
     is_open = wanted.state == UNFINISHED

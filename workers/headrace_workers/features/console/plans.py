@@ -241,6 +241,6 @@ class PlanRuns:
             self._under_way.discard(plan_id)
 
     def close(self) -> None:
-        """Stop behind the part that is under way."""
+        """Stop after the part that is under way."""
         self._stop.set()
         self._executor.shutdown(cancel_futures=True)

@@ -33,7 +33,7 @@ _UNCLEAR: Final = 0.01  # probability of tokens with which several labels may be
 
 @dataclass(frozen=True, slots=True)
 class DecisionRequest:
-    """Questions about one input. The fields behind them are as of `Request`."""
+    """Questions about one input. The fields after them are as of `Request`."""
 
     messages: tuple[Message, ...]
     questions: tuple[Question, ...]

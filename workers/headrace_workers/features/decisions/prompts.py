@@ -33,7 +33,7 @@ class Asked:
     @property
     def whole(self) -> bool:
         """True if a label has to be read to its end, for another one begins with it."""
-        ordered = sorted(self.labels)  # one that begins with another one stands behind it, and behind the nearest such
+        ordered = sorted(self.labels)  # one that begins with another one stands after it, and after the nearest such
         return any(other.startswith(one) for one, other in pairwise(ordered))
 
 

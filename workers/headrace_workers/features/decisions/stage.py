@@ -112,7 +112,7 @@ def _given(task: Task, decisions: Decisions, rows: tuple[StepWrite, ...]) -> End
 def _outcome(
     task: Task, job: DecisionJob, found: Decided | HeadraceError, generator: Generator, ms: float, lookup: Lookup | None
 ) -> Outcome:
-    if isinstance(found, Abstained):  # behind the last model nobody is left to answer
+    if isinstance(found, Abstained):  # after the last model nobody is left to answer
         refusals = Decided((None,) * len(job.questions), found.prompt_tokens, 0)
         on = passed_on(task, found, generator.alias, DECIDE.name)
         return on or _answered(task, job, refusals, generator, ms, lookup)

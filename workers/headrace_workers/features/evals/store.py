@@ -19,7 +19,7 @@ from headrace_workers.features.webhooks.store import deliveries
 
 # Limits of a tenant's evals: their number, runs at a time, bytes that are kept. 0 is no limit.
 #
-# A transaction that adds one counts behind `alone`, so that two at one moment do not both find the last place.
+# A transaction that adds one counts after `alone`, so that two at one moment do not both find the last place.
 
 
 class TooManyEvals(HeadraceError):

@@ -237,7 +237,7 @@ class Files:
         return {by_path[path] for path in self._store.gone(by_path)}
 
     def together(self, pieces: Sequence[Piece]) -> io.RawIOBase:
-        """The bytes of these objects, one behind the other."""
+        """The bytes of these objects, one after the other."""
         return PieceStream(lambda: pieces, self._store.open)
 
     def settle(self, file_id: str) -> str:
@@ -296,7 +296,7 @@ class Files:
 
 def _each(names: Iterable[str], remove: Callable[[str], None]) -> None:
     """Remove each of these. One that the store does not remove is not in the way of the others; a store that removes
-    none of several is away. StoreUnavailable behind all else.
+    none of several is away. StoreUnavailable after all else.
     """
     failure, failed, removed = None, 0, 0
     for name in names:

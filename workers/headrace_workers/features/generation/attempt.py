@@ -44,7 +44,7 @@ from headrace_workers.features.generation.store.breakers import signal_of
 A = TypeVar("A")
 
 GENERATE: Final = "generate"  # the stage that the job goes back to
-TURNS: Final = "turns"  # in the context of who has it asked: what it is told behind the conversation
+TURNS: Final = "turns"  # in the context of who has it asked: what it is told after the conversation
 
 ABSTAINED: Final = "abstained"  # in the context of a step: the models that left its answer to others, and why
 
@@ -202,7 +202,7 @@ def with_failure(outcome: Outcome, task: Task, attempt: Attempt) -> Outcome:
 
 def passed_on(task: Task, error: Abstained, model: str, stage: str) -> Done | None:
     """Return how a job whose model abstained in this stage goes on: to the next model of its chain, at once, as if it
-    had not been asked. Return None where no model is behind it.
+    had not been asked. Return None where no model comes after it.
     """
     following = next_in_chain(task.job, model)
     if following is None:

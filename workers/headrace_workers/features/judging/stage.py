@@ -201,7 +201,7 @@ def stages(verifier: str | None = None, verifier_seconds: float = 60.0) -> tuple
 
 
 STAGES: Final = (
-    # A worker with this role has the embedder. Judging, which comes behind it, is handed what was found.
+    # A worker with this role has the embedder. Judging, which comes after it, is handed what was found.
     Stage(
         name="ground",
         order=60,

@@ -147,7 +147,7 @@ class Bases:
         return counts
 
     def begin(self, _loop: Loop) -> Position:
-        """Let all go: what is asked for from now on is read behind this position."""
+        """Let all go: what is asked for from now on is read after this position."""
         position = self._ledger.horizon()
         self._mark = self._ledger.of(KnowledgeBases).mark(position)
         with self._lock:

@@ -390,7 +390,7 @@ def _lines(text: str, span: Span) -> Iterator[Span]:
 
 
 def _begin(line: Line) -> int:
-    """Return the start of the line, behind the form feed that ends the page before; its indentation is part of it."""
+    """Return the start of the line, after the form feed that ends the page before; its indentation is part of it."""
     return line.end - len(line.text.lstrip("\f"))
 
 

@@ -43,7 +43,7 @@ def pack(passages: Iterable[Passage], budget: int, floor: float, cost: Callable[
     """Take the passages whose relevance is at least `floor`, in their order, while they fit into `budget` tokens.
 
     They come as the search ranked them, the best first: that knows more than the relevance alone. `cost` is what a
-    passage takes of the budget, its marks included. One that does not fit is left out, and a smaller one behind it may
+    passage takes of the budget, its marks included. One that does not fit is left out, and a smaller one after it may
     still go in. A relevance that is no number clears no floor.
     """
     relevant = [each for each in passages if each.relevance >= floor]

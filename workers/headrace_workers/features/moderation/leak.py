@@ -160,5 +160,5 @@ def _places(text: str) -> Sequence[int]:
     """Return the place in the original of each character of the plain text."""
     places: list[int] = []
     for word in _WORD.finditer(text):
-        places += [*range(*word.span()), word.end()]  # and the space behind it
+        places += [*range(*word.span()), word.end()]  # and the space after it
     return places

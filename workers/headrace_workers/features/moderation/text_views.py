@@ -185,7 +185,7 @@ def _fold(word: str, mostly_latin: bool) -> str:
 # Writers, input methods and models put others in their places, and no pattern knows them all. Each is one character for
 # one, so that spans stay where they are.
 
-_PAST: Final = 0x1FC00  # behind Unicode's last digit
+_PAST: Final = 0x1FC00  # after Unicode's last digit
 _DASHES: Final = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2212\ufe63"), "-")  # a — parts sentences, and stays
 _SIGNS: Final = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if not chr(code - 0xFEE0).isalpha()}
 

@@ -366,7 +366,7 @@ def _labelled_rows(
 
 
 _QUARTERS: Final = 4  # of the scale of a machine's value
-_NO_VERDICT: Final = _QUARTERS  # the class behind them
+_NO_VERDICT: Final = _QUARTERS  # the class after them
 _JOINED: Final = _QUARTERS + 1
 _LEAST_ANSWERS: Final = 5  # of a class of its own
 _LABELLED: Final = "labelled"  # the state of what is not missing

@@ -232,7 +232,7 @@ class Labels(LedgerStore):
             yield from by_pages(tx, query, [LABELS.c.said_at, LABELS.c.id])
 
     def page(self, which: Which, after: str | None, limit: int) -> list[Row[Any]] | None:
-        """Return so many of these, by criterion or category and by job, behind the label of the id `after`; None if
+        """Return so many of these, by criterion or category and by job, after the label of the id `after`; None if
         there is no such label.
         """
         keys = (LABELS.c.kind, LABELS.c.about, LABELS.c.job_id, LABELS.c.id)

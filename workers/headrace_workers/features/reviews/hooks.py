@@ -388,7 +388,7 @@ def close(connection: Connection, reasons: Mapping[str, str]) -> None:
 
 
 def close_held(connection: Connection, after: str) -> str | None:
-    """Close the items whose steps wait for a person no longer, of a bounded number of open items behind this id. Return
+    """Close the items whose steps wait for a person no longer, of a bounded number of open items after this id. Return
     the id of the last one that was looked at; None if there were no more.
     """
     query = select(REVIEW_ITEMS.c.id).where(IS_OPEN_OF_HELD, REVIEW_ITEMS.c.id > after)

@@ -1,7 +1,7 @@
 """Review items in the ledger: who is given which, and what people decide about them.
 
 Lock order: the item's job, its step, the item; then the rest in the order of `completion.py`. Whoever changes an
-assignment or a decision of an item holds the item, so what is read of them behind that lock stays so.
+assignment or a decision of an item holds the item, so what is read of them after that lock stays so.
 """
 
 import secrets
@@ -153,7 +153,7 @@ class Reviews(LedgerStore):
     def items(
         self, tenant: str, state: str | None = None, rule: str | None = None, after: str | None = None, limit: int = 20
     ) -> list[ItemRow]:
-        """Return so many of a tenant's items, the newest first: those in this state, of this rule, and behind the item
+        """Return so many of a tenant's items, the newest first: those in this state, of this rule, and after the item
         `after`. Raise InvalidRecord where there is no such item.
         """
         query = select(*_ITEM).where(REVIEW_ITEMS.c.tenant == tenant)
@@ -171,7 +171,7 @@ class Reviews(LedgerStore):
 
     def mine(self, person: Person, after: str | None = None, limit: int = 20) -> list[tuple[ItemRow, Recorded]]:
         """Return so many of the items about which the person decided, the last decided first, each with the newest
-        decision; those behind the item `after`. Raise InvalidRecord where there is no such item.
+        decision; those after the item of the id `after`. Raise InvalidRecord where there is no such item.
         """
         assigned = REVIEW_ASSIGNMENTS.c
         keys = (assigned.at, assigned.item_id)

@@ -19,7 +19,7 @@ from headrace_workers.runtime.bridge.fetches import Fetches
 # Check that a partition's log is the one that was read, by fingerprints of some of its records.
 #
 # A log that was restored from a backup lacks the last records, and soon has others at their offsets. Nothing else
-# tells: the topic is the same, and a consumer goes on behind records that nobody has read.
+# tells: the topic is the same, and a consumer goes on after records that nobody has read.
 
 _MOST = 16
 _SECONDS = 10.0  # for the record at one offset, or a fetch that says that there is none
@@ -87,7 +87,7 @@ def _is_there(consumer: Any, fetches: Fetches, partition: Any, fingerprint: Fing
         for found in consumer.poll(timeout_ms=_POLL_MS, max_records=1).get(partition, ()):
             if found.offset == fingerprint.offset:
                 return fingerprint_of(found) == fingerprint
-            # An offset behind the end leads to the beginning of the log.
+            # An offset beyond the end leads to the beginning of the log.
             return None if found.offset > fingerprint.offset else False
         if fingerprint.offset < end <= consumer.position(partition):
             return None

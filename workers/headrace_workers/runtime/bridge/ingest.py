@@ -35,9 +35,9 @@ _REST = 0.25  # seconds to the next look while another bridge reads
 _SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
 _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
 _HELD_UP = 1.0  # seconds between two of those looks, or polls: a broker takes longer to come back with another log
-_INTERRUPTED = 1.0  # seconds without an answer to a fetch, behind which the log may be another
+_INTERRUPTED = 1.0  # seconds without an answer to a fetch, after which the log may be another
 _RESUME_AT = 0.9  # of the bound
-# Seconds that the records of one poll may take to be admitted; those behind are read again. A new format may take a
+# Seconds that the records of one poll may take to be admitted; those after them are read again. A new format may take a
 # second to compile, and a bridge whose round lasts for minutes would be taken for stuck.
 _ADMITTING = 5.0
 # Seconds between commits while records keep coming: they are for the broker's tools.

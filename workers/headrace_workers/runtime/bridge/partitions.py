@@ -3,7 +3,7 @@
 Offsets are written with the jobs that were read. So a bridge takes over from another in two seconds, a ledger that was
 restored from a backup goes on from where it was then, and a log that began anew is read from its beginning. This needs
 nothing of the broker but its log. If its consumer groups are reliable, bridges commit the offsets there too, so that
-the broker's tools show their lag. They commit behind the ledger: if more is committed than the ledger knows, the ledger
+the broker's tools show their lag. They commit after the ledger: if more is committed than the ledger knows, the ledger
 was restored, and that is reported.
 
 The last record that was read is read once more whenever the log may be another: by a new consumer, under a new leader,

@@ -2,11 +2,11 @@
 
 A bridge that cannot publish gives the duty up for a while, since it may be the only one that cannot: its clock may be
 wrong, or its way to the broker broken. Alone it tries again after that while. A record that Kafka will never take is
-set aside with its reason, and the records behind it under its key wait: a consumer that follows a job by its key must
+set aside with its reason, and the records after it under its key wait: a consumer that follows a job by its key must
 not see its end before what led to it, neither now nor when it is tried again. All other keys go on.
 
 A topic that is missing or forbidden, or a partition without a leader, delays only the rows that are meant for it, and
-the rows behind them under their keys: these stay where they are, and are tried again after a while, from the first.
+the rows after them under their keys: these stay where they are, and are tried again after a while, from the first.
 """
 
 import logging

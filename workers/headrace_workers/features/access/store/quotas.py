@@ -4,7 +4,7 @@ used and what is reserved are never more together than a quota, through whatever
 A reservation is a row by the job's id, and counts against every quota of its tenant and key. A gateway makes it before
 it sends a job, with an expiry, in case that never comes; ingest adopts it, or makes it for a job that came by Kafka or
 in a batch; the one function that ends jobs settles it. Tokens are reserved for the whole job at once. Money is reserved
-for one call of a model at a time, in the transaction that routes the job to it. Lock order: quotas behind all else but
+for one call of a model at a time, in the transaction that routes the job to it. Lock order: quotas after all else but
 turns, in the order of their keys, and then reservations.
 """
 
@@ -525,7 +525,7 @@ def correct(connection: Connection, costs: Sequence[KnownCost]) -> None:
 def _used(told: _Event, reserved: int) -> int:
     """Return what a job used that ended with this event: the tokens of an answer that was made for it, and nothing
     for one that was there. Of one that died while it ran nobody knows: what was reserved. One that was cancelled used
-    nothing, and neither does one for which none are reserved: it was replayed behind its answer, which was counted.
+    nothing, and neither does one for which none are reserved: it was replayed after its answer, which was counted.
     """
     if not reserved:
         return 0

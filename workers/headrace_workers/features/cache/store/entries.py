@@ -1,6 +1,6 @@
 """Answers that may be given again: who makes one, when it may be served, the documents that it rests on, and its end.
 
-Lock order: documents, in the order of their ids; then entries, behind claims, jobs and steps, in the order of their
+Lock order: documents, in the order of their ids; then entries, after claims, jobs and steps, in the order of their
 ids. Who is woken is taken only where it is free. The transaction that admits an answer holds its documents until the
 answer is written. So a change of one of them comes before that, and is seen; or it comes after, and finds the answer.
 """

@@ -174,7 +174,7 @@ def files(
     limit: int = 10_000,
     newest_first: bool = True,
 ) -> list[Row[Any]]:
-    """Return a tenant's files by age, starting behind the file `after`."""
+    """Return a tenant's files by age, starting after the file `after`."""
     query = select(FILES).where(FILES.c.tenant == tenant)
     if purpose is not None:
         query = query.where(FILES.c.purpose == purpose)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _RENEWED_MS: Final = 4_000  # so long the fault lasts when this command is killed
 _RENEW_EVERY: Final = 1.0
 _LONGEST: Final = 3_600.0
-_SETTLES_SECONDS: Final = 30.0  # that jobs of the drill have to end behind it
+_SETTLES_SECONDS: Final = 30.0  # that jobs of the drill have to end after it
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,7 @@
 To mask the logits of every step, each row would need a run of the engine for each token, since nothing can be changed
 within a run. So a row decodes in an ordinary batch until its first token that the grammar forbids. There its run ends;
 the token is chosen again among the allowed ones, every token that can only follow is appended, and the row goes on
-behind them. For greedy decoding this gives the tokens that masking each step gives.
+after them. For greedy decoding this gives the tokens that masking each step gives.
 
 A JSON answer whose tokens run out is closed with the last of them, where all that its schema asks for stands already:
 it is shortened, and valid all the same.

@@ -59,7 +59,7 @@ def unspoken(tokenizer: Tokenizer, spoken: Set[int]) -> int:
 class LabelTree:
     """The paths of a request's labels, and what the model's logits say of them.
 
-    `end_ids` end the turn behind a label; without them, the answer may go on.
+    `end_ids` end the turn after a label; without them, the answer may go on.
     """
 
     def __init__(self, owners: Mapping[Path, int], end_ids: Sequence[int]) -> None:
@@ -129,7 +129,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelRow:
-    """A row of a batch: a question's prompt, and a path of its labels behind it."""
+    """A row of a batch: a question's prompt, and a path of its labels after it."""
 
     question: Question
     path: Path

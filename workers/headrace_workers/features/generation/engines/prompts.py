@@ -344,7 +344,7 @@ class Prompts:
             read *= 4
 
     def end_of_turn(self, ends: Collection[int]) -> int | None:
-        """Return which of these tokens the template writes behind an answer; None where another text comes first."""
+        """Return which of these tokens the template writes after an answer; None where another text comes first."""
         said = [Message(role=role, content=text) for role, text in zip(_ROLES, _TURNS, strict=True)]
         written = self._render(said, NO_TOOLS)
         if isinstance(written, HeadraceError):

@@ -170,7 +170,7 @@ class AddedTokens:
 
     @cached_property
     def _detector(self) -> Tokenizer:
-        """The tokenizer's own look for added tokens, normalization included, and nothing behind it."""
+        """The tokenizer's own look for added tokens, normalization included, and nothing after it."""
         detector = Tokenizer(models.WordLevel({_NONCE: 0}, unk_token=_NONCE))
         if self._tokenizer.normalizer is not None:
             detector.normalizer = self._tokenizer.normalizer

@@ -42,7 +42,7 @@ _CALL: Final = Parameters(
     frozenset({"type", "call_id", "name", "arguments", "input", "id", "status"}), unmeant={"namespace": ()}
 )
 _OUTPUT: Final = Parameters(frozenset({"type", "call_id", "output", "id", "status"}))
-# By the type of a call: the field of its arguments. The type of its output has `_output` behind it.
+# By the type of a call: the field of its arguments. The type of its output has `_output` after it.
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 _PARTS: Final = {"input_text": "text", "input_json": "text", "output_text": "text", "refusal": "refusal"}
 

@@ -21,7 +21,7 @@ from headrace_workers.http.services import Services, Wired
 
 ACCEPTED: Final = "accepted"
 END: Final = "end"
-_NUMBERED: Final = re.compile(r";([0-9]{1,9})$")  # an event's id: behind its fact's, its number in the stream
+_NUMBERED: Final = re.compile(r";([0-9]{1,9})$")  # an event's id: after its fact's, its number in the stream
 
 router = APIRouter(tags=["jobs"])
 _SIGN_OF_LIFE: Final = b": \n\n"  # a comment, so that nobody on the way takes the connection for dead

@@ -45,7 +45,7 @@ class State:
     lists: Lists | None
     living: int  # rows in the lists that live,
     inside: Bits | None  # and which do, a bit each; None: all
-    outside: Bits | None  # which of the rows behind them live; None: all
+    outside: Bits | None  # which of the rows after them live; None: all
 
     @classmethod
     def over(cls, rows: Rows, lists: Lists | None) -> "State":

@@ -393,7 +393,7 @@ def files(
         query = select(INCOMING).where(*mine).limit(limit)
         if state is not None:
             query = query.where(INCOMING.c.state == state)
-        # At the same moment, pending files stand behind documents.
+        # At the same moment, pending files stand after documents.
         text = None if after is None else after.id if after.document_id is None else ""
         columns_of = (INCOMING.c.created_at, INCOMING.c.file_id)
         found += [

@@ -132,7 +132,7 @@ class FileBatches(LedgerStore):
 
 
 def note_files(tx: Connection, tenant: str, knowledge: str, batch_id: str, files: Sequence[Incoming]) -> None:
-    """Write down which files a batch has, behind the files themselves."""
+    """Write down which files a batch has, after the files themselves."""
     names = [[file.file_id, file.name] for file in files]
     tx.execute(
         FILE_BATCHES.insert().values(
