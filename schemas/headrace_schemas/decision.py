@@ -74,7 +74,7 @@ class Choice(_Asked):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if (twice := _twice((type(each.value), each.value) for each in self.choices)) is not None:
+        if (twice := _twice((type(choice.value), choice.value) for choice in self.choices)) is not None:
             raise ValueError(f"choices[{twice}] has the value of a choice before it: name each value once")
         return self
 
@@ -104,9 +104,9 @@ class ScaleQuestion(_Asked):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if (twice := _twice(each.label for each in self.levels)) is not None:
+        if (twice := _twice(level.label for level in self.levels)) is not None:
             raise ValueError(f"levels[{twice}] has the label of a level before it: name each label once")
-        given = [each.value is not None for each in self.levels]
+        given = [level.value is not None for level in self.levels]
         if any(given) and not all(given):
             raise ValueError(f"levels[{given.index(False)}] has no value: give each level one, or none")
         return self

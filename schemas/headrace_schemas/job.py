@@ -185,12 +185,14 @@ class JudgedJob(Job):
     def _doubts_about_others(self) -> Self:
         if not self.criteria:
             return self
-        keys = [each.key for each in self.criteria]
-        always = {each.key for each in self.criteria if each.uncertain is None and each.share == 1.0}
-        for each in self.criteria:
-            if each.uncertain is None:
+        keys = [criterion.key for criterion in self.criteria]
+        always = {
+            criterion.key for criterion in self.criteria if criterion.uncertain is None and criterion.share == 1.0
+        }
+        for criterion in self.criteria:
+            if criterion.uncertain is None:
                 continue
-            about = each.uncertain.criterion
+            about = criterion.uncertain.criterion
             if keys.count(about) != 1 or about not in always:
                 raise ValueError(
                     "uncertain.criterion must be the name, or kind, of one other criterion of the job that is always "
@@ -336,7 +338,7 @@ class GenerationJob(ModelJob, JudgedJob):
         return messages
 
     def _check_tools(self) -> None:
-        names = [each.name for each in self.tools]
+        names = [tool.name for tool in self.tools]
         if len(set(names)) < len(names):
             raise ValueError("tools names a tool twice: name each once")
         if self.tool_choice not in (None, "none") and not self.tools:
@@ -345,8 +347,10 @@ class GenerationJob(ModelJob, JudgedJob):
             raise ValueError(f"tool_choice names {self.tool_choice.name!r}, which is none of the tools")
 
     def _check_floor(self, floor: MinQuality) -> None:
-        always = [each.key for each in self.criteria if each.share == 1.0 and each.uncertain is None]
-        if [each.key for each in self.criteria].count(floor.criterion) != 1 or floor.criterion not in always:
+        always = [
+            criterion.key for criterion in self.criteria if criterion.share == 1.0 and criterion.uncertain is None
+        ]
+        if [criterion.key for criterion in self.criteria].count(floor.criterion) != 1 or floor.criterion not in always:
             raise ValueError(
                 "min_quality.criterion must be the name, or kind, of one of the criteria, by which all jobs are judged"
             )
@@ -471,7 +475,7 @@ class DecisionJob(ModelJob):
     @field_validator("questions")
     @classmethod
     def _few_labels(cls, questions: tuple[Question, ...]) -> tuple[Question, ...]:
-        names = [each.name for each in questions if each.name is not None]
+        names = [question.name for question in questions if question.name is not None]
         if len(set(names)) < len(names):
             raise ValueError("have a name twice: give each its own")
         if (labels := sum(map(labels_of, questions))) > MAX_LABELS:

@@ -197,7 +197,7 @@ def allowed(field: FieldInfo) -> str:
     any text.
     """
     kinds = _kinds(field.annotation)
-    choices = [str(getattr(each, "value", each)) for kind in kinds for each in _choices(kind)]
+    choices = [str(getattr(choice, "value", choice)) for kind in kinds for choice in _choices(kind)]
     if choices:
         return ", ".join(choices)
     noun = {int: "a whole number", float: "a number"}.get(next(iter(kinds)), "")

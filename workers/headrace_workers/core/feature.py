@@ -62,7 +62,9 @@ class ExtensionPoint(Generic[T]):
 
     def values(self) -> tuple[T, ...]:
         """Return what the features add here, in their order."""
-        return tuple(each.load() for feature in installed() for each in feature.extensions if each.point is self)
+        return tuple(
+            extension.load() for feature in installed() for extension in feature.extensions if extension.point is self
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

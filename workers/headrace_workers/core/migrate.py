@@ -94,7 +94,7 @@ def _digest(table: Table) -> str:
 
 def _of_index(index: Index) -> str:
     where = {str(condition) for name, condition in index.dialect_kwargs.items() if name.endswith("_where")}
-    return f"{index.name} {index.unique} {[str(each) for each in index.expressions]} {sorted(where)}"
+    return f"{index.name} {index.unique} {[str(expression) for expression in index.expressions]} {sorted(where)}"
 
 
 def _words(default: object) -> str:

@@ -29,7 +29,7 @@ def line_of(text: str, keys: Keys) -> int | None:
         if quotes is not None:
             quotes = None if line.count(quotes) % 2 else quotes
             continue
-        quotes = next((each for each in _QUOTES if line.count(each) % 2), None)
+        quotes = next((quote for quote in _QUOTES if line.count(quote) % 2), None)
         if header := _HEADER.match(line):
             if path := _only_path(header[1]):
                 table = _numbered(path, counts, opens=header[1].startswith("[["))

@@ -310,8 +310,8 @@ def with_charges(cost: Cost | None, charges: Iterable[Charge]) -> Cost:
     if cost is not None:
         amount = cost.amount
         bill = Bill({
-            each.model: ModelCharges(each.calls, each.amount, each.unknown_calls, cost.currency, each.bound)
-            for each in cost.models
+            model.model: ModelCharges(model.calls, model.amount, model.unknown_calls, cost.currency, model.bound)
+            for model in cost.models
         })  # fmt: skip
     for charge in charges:
         bill = bill.plus(charge)

@@ -45,8 +45,8 @@ def pin(links: Iterable[Link]) -> dict[str, Any]:
     """Return the context that pins this chain."""
     return {
         CHAIN: [
-            {"model": each.model, "tokens": each.tokens} | ({"skipped": each.skipped} if each.skipped else {})
-            for each in links
+            {"model": link.model, "tokens": link.tokens} | ({"skipped": link.skipped} if link.skipped else {})
+            for link in links
         ]
     }
 
@@ -61,7 +61,7 @@ def with_chain(job: Job, context: Mapping[str, Any]) -> Job:
     links = links_in(context) if context else ()
     if not links:
         return job
-    return job.model_copy(update={"model": tuple(each.model for each in links if each.skipped is None)})
+    return job.model_copy(update={"model": tuple(link.model for link in links if link.skipped is None)})
 
 
 def next_in_chain(job: Job, tried: str) -> str | None:
@@ -106,7 +106,7 @@ def with_attempt(context: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]
 def in_words(attempts: Sequence[Attempt], links: Sequence[Link] = ()) -> str:
     """Return what was tried, for a person: `a (reroutable: it did not answer), b (…)`."""
     words = [f"{each.model} ({each.category}: {each.reason})" if each.reason else each.model for each in attempts]
-    words += [f"{each.model} (skipped: {each.skipped})" for each in links if each.skipped]
+    words += [f"{link.model} (skipped: {link.skipped})" for link in links if link.skipped]
     return ", ".join(words)[:MAX_SHORT_TEXT]
 
 

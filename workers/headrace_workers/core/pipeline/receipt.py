@@ -14,7 +14,7 @@ _SEEN: Final = "seen_by"  # the name in the context of a step
 
 def seen_by(context: Mapping[str, Any], *providers: str | None) -> dict[str, Any]:
     """Return the context that adds these providers; nothing where none of them is new. None and `own` are left out."""
-    others = {each for each in providers if each not in (None, OWN)}
+    others = {provider for provider in providers if provider not in (None, OWN)}
     if not others:
         return {}
     before = set(context.get(_SEEN, ()))
@@ -30,7 +30,7 @@ def all_that_saw(
     if answer is not None:
         providers += [answer.provider, *(each.provider for each in answer.attempts)]
     if judge is not None:
-        providers += [each.provider for each in judge.scores]
+        providers += [score.provider for score in judge.scores]
     found = {**context, **seen_by(context, *providers)}.get(_SEEN, ())
     return tuple(found)
 

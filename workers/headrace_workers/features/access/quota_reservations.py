@@ -67,7 +67,7 @@ class QuotaReservations:
             return answers
 
         def release(calls: list[Sequence[AdmissionRequest]]) -> list[None]:
-            quotas.release([(each.job_id, each.digest) for requests in calls for each in requests])
+            quotas.release([(request.job_id, request.digest) for requests in calls for request in requests])
             return [None] * len(calls)
 
         self._find: Batcher[str, bool] = Batcher(find, executor, patience=patience)

@@ -160,18 +160,18 @@ def show(
     versions = applications.versions(app.scope, name, limit)
     newest = Definition.from_json(_version(applications, app, str(app.newest)).definition)
     metric = newest.problem.metric
-    weeks = {each.number: week_of(ledger, app.scope, name, each.number, metric, _WEEK) for each in versions}
-    tests = {each.number: applications.last_test(app.scope, name, each.number) for each in versions}
+    weeks = {version.number: week_of(ledger, app.scope, name, version.number, metric, _WEEK) for version in versions}
+    tests = {version.number: applications.last_test(app.scope, name, version.number) for version in versions}
     if as_json:
         put_json(
             {
                 "application": name, "tenant": app.scope or None, **newest.problem.model_dump(), "labels": app.labels,
                 "review": newest.review and newest.review.model_dump(mode="json", exclude_unset=True),
                 "versions": [
-                    {"version": each.number, "digest": each.digest, "pushed_at": rfc3339(each.pushed_at),
-                     "pushed_by": each.pushed_by, "test": _test_json(tests[each.number]),
-                     "last_7_days": weeks[each.number]._asdict()}
-                    for each in versions
+                    {"version": version.number, "digest": version.digest, "pushed_at": rfc3339(version.pushed_at),
+                     "pushed_by": version.pushed_by, "test": _test_json(tests[version.number]),
+                     "last_7_days": weeks[version.number]._asdict()}
+                    for version in versions
                 ],
             }
         )  # fmt: skip
@@ -182,13 +182,13 @@ def show(
     put(f"labels: {_labels_in_words(app) or 'none'}")
     if newest.review is not None:
         put(f"review rules: {'; '.join(map(str, newest.review.rules)) or 'none'}")
-    for each in versions:
-        if (last := tests[each.number]) is not None:
-            put(f"{name}@{each.number}, tested {show_time(last.at)}: {_test_in_words(last)}")
+    for version in versions:
+        if (last := tests[version.number]) is not None:
+            put(f"{name}@{version.number}, tested {show_time(last.at)}: {_test_in_words(last)}")
     rows = [
-        (f"{each.number:,}", " ".join(sorted(key for key, at in app.labels.items() if at == each.number)),
-         show_time(each.pushed_at), each.pushed_by, *_week_in_words(weeks[each.number]))
-        for each in versions
+        (f"{version.number:,}", " ".join(sorted(key for key, at in app.labels.items() if at == version.number)),
+         show_time(version.pushed_at), version.pushed_by, *_week_in_words(weeks[version.number]))
+        for version in versions
     ]  # fmt: skip
     columns = ("version", "labels", "pushed", "by", "jobs in 7 days", "pass rate", "p50", "p95", "cost")
     console(data=True).print(table(None, columns, rows, right=("version", *columns[4:])))

@@ -279,8 +279,8 @@ class _Reader:
 
     def _check_metric(self, definition: Definition) -> None:
         criteria = [*definition.job.get("criteria", ())]
-        names = [each.get("name") or each["criterion"] for each in criteria]
-        names += [each.key for each in definition.test.criteria] if definition.test else []
+        names = [criterion.get("name") or criterion["criterion"] for criterion in criteria]
+        names += [criterion.key for criterion in definition.test.criteria] if definition.test else []
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise _Wrong(("test", "criteria"), f"two criteria are called {twice[0]!r}: give each a `name` of its own")
         if names and definition.problem.metric not in names:

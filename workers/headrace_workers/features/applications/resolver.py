@@ -157,7 +157,7 @@ def _check_fields(job: GenerationJob, definition: Definition) -> None:
 
 def _with_own(criteria: Sequence[Criterion], own: Sequence[Criterion], application: str) -> tuple[Criterion, ...]:
     """Return an application's criteria and a job's own. Raise InvalidRecord for another one of the same name."""
-    by_name = {each.key: each for each in criteria}
+    by_name = {criterion.key: criterion for criterion in criteria}
     for each in own:
         if by_name.setdefault(each.key, each) != each:
             raise InvalidRecord(

@@ -147,12 +147,15 @@ class Trial:
         criteria = judging(self.definition).criteria
         if self.before is not None:
             number, definition = self.before
-            own = {each.key: each for each in GenerationJob.model_validate({**definition.job, "prompt": "-"}).criteria}
-            for each in criteria:
-                if own.get(each.key, each) != each:
+            own = {
+                criterion.key: criterion
+                for criterion in GenerationJob.model_validate({**definition.job, "prompt": "-"}).criteria
+            }
+            for criterion in criteria:
+                if own.get(criterion.key, criterion) != criterion:
                     raise ConfigurationError(
-                        f"the criterion {each.key!r} of {self.app.name}@{number}, which is in production, is another "
-                        "one, so that scores cannot be compared: give the new one another name"
+                        f"the criterion {criterion.key!r} of {self.app.name}@{number}, which is in production, is "
+                        "another one, so that scores cannot be compared: give the new one another name"
                     )
         return criteria
 

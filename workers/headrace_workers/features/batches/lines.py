@@ -245,7 +245,7 @@ def _cost(jobs: tuple[NewJob, ...], *, judged: bool) -> int:
 
 def _is_judged(line: Mapping[str, Any]) -> bool:
     criteria = line.get("criteria") or ()
-    return any(isinstance(each, dict) and each.get("criterion") == "rubric" for each in criteria)
+    return any(isinstance(criterion, dict) and criterion.get("criterion") == "rubric" for criterion in criteria)
 
 
 def passed_over(read: Read) -> NewLine:

@@ -359,7 +359,7 @@ class Rewriting:
         """The lines that these hold."""
         with io.BufferedReader(self._files.together(pieces)) as stream:
             lines = _telling(read_on(stream, _LONGEST_ANSWER), alive)
-            return {from_json(each.text)["line"] for each in lines}
+            return {from_json(line.text)["line"] for line in lines}
 
     def _rewrite(
         self, batch: Row[Any], missing: Sequence[Row[Any]], alive: Callable[[], object]

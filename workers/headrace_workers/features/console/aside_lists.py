@@ -58,7 +58,7 @@ class AsideFilter:
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """Return the names of its conditions."""
-        return tuple(each.name for each in fields(cls))[1:]
+        return tuple(field.name for field in fields(cls))[1:]
 
     @property
     def given(self) -> dict[str, str]:

@@ -70,7 +70,7 @@ class Form:
         asked = last.content if last.role == "user" else ""
         if answer is not None:
             turns, asked = (*turns, Turn("user", asked), Turn("assistant", answer)), ""
-        rubrics = [each.question for each in job.criteria if each.criterion == "rubric"]
+        rubrics = [criterion.question for criterion in job.criteria if criterion.criterion == "rubric"]
         given = job.sampling.model_fields_set
         return cls(
             question=asked,

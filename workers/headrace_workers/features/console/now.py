@@ -211,7 +211,9 @@ def view(look: Look, services: Services) -> Mapping[str, Any]:
         "stages": rows,
         "idle": idle,
         "holdings": found.holdings,
-        "processes": [(f"{each.kind} {each.pid}", bool(each.incidents), each.waits) for each in look.here.reports],
+        "processes": [
+            (f"{report.kind} {report.pid}", bool(report.incidents), report.waits) for report in look.here.reports
+        ],
         "policies": look.here.policies(),
         "models": list(_models(found)),
         "day": _day(found),

@@ -93,7 +93,7 @@ async def texts_of_passages(services: Services, caller: Caller, answer: Answer |
     """Return the texts that an answer was given, by their keys, as far as the caller may read them."""
     if answer is None or answer.grounding is None or not answer.grounding.citations or not caller.may(KNOWLEDGE_READ):
         return {}
-    keys = {each.chunk: each.document for each in answer.grounding.citations}
+    keys = {citation.chunk: citation.document for citation in answer.grounding.citations}
     return await services.ask(services.ledger.of(KnowledgeBases).texts, caller.tenant, answer.grounding.knowledge, keys)
 
 

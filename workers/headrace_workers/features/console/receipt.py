@@ -197,7 +197,9 @@ def text_of(event: Result) -> Sequence[Piece] | None:
     answer = event.answer
     if answer is None or answer.text is None:
         return None
-    numbers = frozenset(each.number for each in answer.grounding.citations) if answer.grounding else frozenset[int]()
+    numbers = (
+        frozenset(citation.number for citation in answer.grounding.citations) if answer.grounding else frozenset[int]()
+    )
     return pieces(answer.text, [*moderated(answer.text, event.moderation), *doubted(event.judge.scores)], numbers)
 
 

@@ -88,7 +88,7 @@ def _answer(view: ShownItem) -> Sequence[Piece]:
         found += moderated(view.answer, view.verdict)
     elif view.verdict_text is None:
         found += _held_marks(view)
-    return pieces(view.answer, found, frozenset(each.number for each in view.citations))
+    return pieces(view.answer, found, frozenset(citation.number for citation in view.citations))
 
 
 async def _progress(services: Services, caller: Caller) -> Progress:

@@ -49,7 +49,7 @@ def text_of(line: bytes, field: str | None = None) -> str:
 def _of_messages(messages: Any) -> str:
     if not isinstance(messages, list) or not messages:
         raise Unreadable("its messages are no list with something in it")
-    texts = [each.get("content") if isinstance(each, dict) else None for each in messages]
+    texts = [message.get("content") if isinstance(message, dict) else None for message in messages]
     if not all(isinstance(text, str) for text in texts):
         raise Unreadable("one of its messages has no content that is a text")
     return "\n".join(map(str, texts))

@@ -209,7 +209,7 @@ def _is_approved(rows: Sequence[Row[Any]], scores: Iterable[ScoreFilter]) -> boo
             if label.get("criterion") is not None:
                 labels[label["criterion"]].append(label["value"])
     means = {name: sum(values) / len(values) for name, values in labels.items()}
-    return all(mean > _GOOD for mean in means.values()) and all(each.holds(means) for each in scores)
+    return all(mean > _GOOD for mean in means.values()) and all(score.holds(means) for score in scores)
 
 
 def _of_answer(row: Row[Any], wanted: Selection, teacher: str) -> Example | NoExample | None:
@@ -247,6 +247,6 @@ def _unfit(messages: Sequence[Mapping[str, Any]], answer: str) -> str | None:
     """Return why no model is trained on a conversation; None if one may be."""
     if not answer.strip():
         return "its answer is empty"
-    if any(each.get("tool_calls") or each.get("role") == "tool" for each in messages):
+    if any(message.get("tool_calls") or message.get("role") == "tool" for message in messages):
         return "its conversation calls tools"
     return None

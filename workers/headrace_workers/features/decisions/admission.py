@@ -44,7 +44,7 @@ class QuestionCheck(AdmissionCheck):
             raise InvalidRecord(str(error)) from error
         if whole is None:
             return None
-        return whole + sum(pieces_of_question(each) for each in job.questions if each is not longest)
+        return whole + sum(pieces_of_question(question) for question in job.questions if question is not longest)
 
 
 def _too_long(error: PromptTooLong, job: DecisionJob, question: Question) -> PromptTooLong:

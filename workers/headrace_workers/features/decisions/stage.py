@@ -118,7 +118,7 @@ def _outcome(
         return on or _answered(task, job, refusals, generator, ms, lookup)
     if isinstance(found, HeadraceError):
         return failed(task, found, generator, ms)
-    unasked = next((each for each in found.answers if isinstance(each, HeadraceError)), None)
+    unasked = next((answer for answer in found.answers if isinstance(answer, HeadraceError)), None)
     if unasked is not None and next_in_chain(task.job, generator.alias) is not None:
         return failed(task, unasked, generator, ms)  # the next model may be asked all of them
     return _answered(task, job, found, generator, ms, lookup)
@@ -186,7 +186,7 @@ def answer_of(
     if scores is None or isinstance(scores, HeadraceError):
         reason = None if scores is None else reason_of(scores)[:MAX_SHORT_TEXT]
         return RefusedAnswer(type="refusal", name=question.name, reason=reason)
-    shares = [_rounded(each) for each in scores.probabilities]
+    shares = [_rounded(probability) for probability in scores.probabilities]
     of_all: dict[str, Any] = {
         "name": question.name,
         "mass": None if scores.mass is None else _rounded(scores.mass),

@@ -44,9 +44,9 @@ def fingerprint(model_version: str, quantization: str) -> str:
 def tempered(probabilities: Sequence[float], temperature: float) -> tuple[float, ...]:
     """Return probabilities that sum to 1 at another temperature: above 1 less sure, below 1 surer."""
     top = max(probabilities)
-    weights = [math.pow(each / top, 1 / temperature) for each in probabilities]
+    weights = [math.pow(probability / top, 1 / temperature) for probability in probabilities]
     total = math.fsum(weights)
-    return tuple(each / total for each in weights)
+    return tuple(weight / total for weight in weights)
 
 
 def _replace(

@@ -243,7 +243,7 @@ class Analysis:
     @property
     def missing(self) -> int:
         """Return the number of jobs that have not ended yet."""
-        return sum(each.statuses["missing"] for each in self.costs)
+        return sum(cost.statuses["missing"] for cost in self.costs)
 
 
 def analyse(plan: Plan, outcomes: Outcomes, labels: Iterable[Any] = ()) -> Analysis:
@@ -392,7 +392,7 @@ class Gate:
     def parse(cls, text: str, run: Run) -> Self:
         """Return the gate. Raise WrongRun for an invalid gate, or an unknown variant."""
         found = _GATE.fullmatch(text)
-        names = [each.name for each in run.variants]
+        names = [variant.name for variant in run.variants]
         if found is None:
             raise WrongRun(
                 f"--gate is {text!r}; write it as 'B >= A - 0.02', with spaces around each sign, or as 'B >= 0.9'"

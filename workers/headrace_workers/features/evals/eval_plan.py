@@ -130,7 +130,7 @@ class EvalPlan:
         text = (answer or {}).get("text")
         messages: list[dict[str, str]] = []
         if asks is not None and error is None:
-            messages = [{"role": each.role, "content": each.content} for each in asks.messages(scope)]
+            messages = [{"role": message.role, "content": message.content} for message in asks.messages(scope)]
         elif asks is None and error is None:
             text = judged_text(self.judged, scope, row.item)
         usage = (answer or {}).get("usage") or {}

@@ -31,7 +31,7 @@ Cells = Sequence[Sequence[str]]
 
 def score_rows(analysis: Analysis) -> Cells:
     """Return a row for each criterion and variant."""
-    return [_score(each) for each in analysis.scores]
+    return [_score(score) for score in analysis.scores]
 
 
 def short_score_rows(analysis: Analysis) -> Cells:
@@ -49,7 +49,7 @@ def difference_rows(analysis: Analysis) -> Cells:
 
 def cost_rows(analysis: Analysis) -> Cells:
     """Return a row for each variant."""
-    return [_cost(each) for each in analysis.costs]
+    return [_cost(cost) for cost in analysis.costs]
 
 
 def reason_rows(analysis: Analysis) -> Cells:
@@ -75,7 +75,7 @@ def reason_lines(analysis: Analysis) -> Iterator[str]:
 
 def people_rows(plan: Plan, people: Sequence[People]) -> Cells:
     """Return people's results: for each criterion a row for each variant, and for each difference from the first."""
-    names = [each.name for each in plan.run.variants]
+    names = [variant.name for variant in plan.run.variants]
     rows: list[tuple[str, ...]] = []
     for each in people:
         against = [f"{name} − {names[0]}" for name in names[1:]]
@@ -88,7 +88,9 @@ def people_rows(plan: Plan, people: Sequence[People]) -> Cells:
 def verdict_lines(plan: Plan, analysis: Analysis) -> list[str]:
     """Return one sentence for each comparison; without one, the scores of the only variant."""
     if not analysis.compared:
-        return [f"{each.criterion}: {each.variant} has {_mean(each)} ({_interval(each)})" for each in analysis.scores]
+        return [
+            f"{score.criterion}: {score.variant} has {_mean(score)} ({_interval(score)})" for score in analysis.scores
+        ]
     return [
         f"{each.criterion}{' (primary)' if each.criterion == plan.run.primary else ''}: {each.words}"
         for each in analysis.compared
@@ -234,7 +236,7 @@ def summary(plan: Plan, analysis: Analysis, gate: Passed | None) -> dict[str, An
         "level": plan.run.level,
         "gate": None if gate is None else asdict(gate),
         "comparisons": [_compared_json(each) for each in analysis.compared],
-        "scores": [_scored_json(each) for each in analysis.scores],
+        "scores": [_scored_json(score) for score in analysis.scores],
         "people": [_people_json(plan, each) for each in analysis.people],
         "variants": [_cost_json(plan, place, each) for place, each in enumerate(analysis.costs)],
         "run": plan.pinned["run"],

@@ -69,11 +69,11 @@ _ON_TIMES: Final = (
 
 def _figures(plan: Plan, analysis: Analysis, gate: Passed | None) -> list[Figure]:
     figures = [
-        Figure(f"{each.mean.value:.3f}" if isinstance(each.mean, Estimate) else tables.NONE,
-               f"{each.criterion}, {each.variant}")
-        for each in analysis.scores if each.criterion == plan.run.primary
+        Figure(f"{score.mean.value:.3f}" if isinstance(score.mean, Estimate) else tables.NONE,
+               f"{score.criterion}, {score.variant}")
+        for score in analysis.scores if score.criterion == plan.run.primary
     ]  # fmt: skip
-    missing = sum(each.jobs - each.statuses["completed"] for each in analysis.costs)
+    missing = sum(cost.jobs - cost.statuses["completed"] for cost in analysis.costs)
     figures += [
         Figure(f"{len(plan.dataset.items):,}", "items"),
         Figure(f"{missing:,}", f"of {plan.jobs:,} jobs without an answer", None if not missing else False),
@@ -85,11 +85,11 @@ def _figures(plan: Plan, analysis: Analysis, gate: Passed | None) -> list[Figure
 
 def _plots(plan: Plan, analysis: Analysis) -> list[str]:
     drawn = []
-    for criterion in dict.fromkeys(each.criterion for each in analysis.scores):
+    for criterion in dict.fromkeys(score.criterion for score in analysis.scores):
         spans = [
-            pages.Span(each.variant, each.mean.value, each.mean.interval.low, each.mean.interval.high)
-            for each in analysis.scores
-            if each.criterion == criterion and isinstance(each.mean, Estimate)
+            pages.Span(score.variant, score.mean.value, score.mean.interval.low, score.mean.interval.high)
+            for score in analysis.scores
+            if score.criterion == criterion and isinstance(score.mean, Estimate)
         ]
         if spans:
             drawn.append(pages.intervals(criterion, pages.Axis("mean", 0.0, 1.0, pages.plain), spans))
@@ -109,7 +109,7 @@ def _span(each: Compared) -> pages.Span:
 
 
 def _items(plan: Plan, receipts: Receipts) -> Section:
-    names = [each.name for each in plan.run.variants]
+    names = [variant.name for variant in plan.run.variants]
     shown = [item_json(plan, receipts, number) for number in range(min(MOST_ITEMS, len(plan.dataset.items)))]
     rows = [
         (each["item"], _fields(each["row"]), *(_answers(each["variants"][name]) for name in names)) for each in shown
@@ -124,7 +124,7 @@ def _fields(row: dict[str, Any]) -> str:
 
 
 def _answers(answers: Sequence[dict[str, Any]]) -> str:
-    return " ‖ ".join(_answer(each) for each in answers)
+    return " ‖ ".join(_answer(answer) for answer in answers)
 
 
 def _answer(answer: dict[str, Any]) -> str:

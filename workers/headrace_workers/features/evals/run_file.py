@@ -136,7 +136,10 @@ class Run(Value):
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:
-        for what, names in (("variants", [each.name for each in self.variants]), ("criteria", self.criterion_names)):
+        for what, names in (
+            ("variants", [variant.name for variant in self.variants]),
+            ("criteria", self.criterion_names),
+        ):
             if twice := sorted({name for name in names if list(names).count(name) > 1}):
                 raise ValueError(f"{what}: two are called {twice[0]!r}: give each a `name` of its own")
         if self.reference is None and (compares := self._comparing()):
@@ -151,12 +154,12 @@ class Run(Value):
     def _comparing(self) -> str | None:
         """Return the first criterion that needs a reference, or None."""
         compares = ExactMatch | TokenF1 | ChrF | Bleu | Gleu | Rouge | FuzzyMatch | Cosine | Pairwise
-        return next((each.key for each in self.criteria if isinstance(each, compares)), None)
+        return next((criterion.key for criterion in self.criteria if isinstance(criterion, compares)), None)
 
     @property
     def criterion_names(self) -> tuple[str, ...]:
         """The names of the criteria, in order."""
-        return tuple(each.key for each in self.criteria)
+        return tuple(criterion.key for criterion in self.criteria)
 
     @property
     def primary_place(self) -> int:
@@ -197,7 +200,7 @@ def _filled(raw: dict[str, Any], path: Path, default_model: str) -> dict[str, An
         raise WrongRun(f"{path}: common: must be a table: write [common]")
     for name in ("variants", "criteria"):
         tables = filled.get(name, [])
-        if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise WrongRun(f"{path}: {name}: must be tables: write [[{name}]] above each")
     common = _with_texts(common, path, "common")
     own = [_with_texts(each, path, f"variants {place}") for place, each in enumerate(filled.get("variants", []), 1)]

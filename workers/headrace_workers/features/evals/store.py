@@ -126,13 +126,13 @@ def put_items(connection: Connection, run: int, items: Sequence[NewItem], size: 
     rows = [
         {
             "run": run,
-            "number": each.number,
-            "item": each.item,
-            "status": each.status,
-            "sample": each.sample,
+            "number": item.number,
+            "item": item.item,
+            "status": item.status,
+            "sample": item.sample,
             "created_at": now,
         }
-        for each in items
+        for item in items
     ]
     if rows:
         dialect = connection.dialect.name
@@ -169,7 +169,7 @@ def put_ends(
         RUNS.c.errors_read == run.errors_read,
         IS_OPEN,
     )
-    size = RUNS.c.bytes + sum(len(each.sample) + len(each.results) for each in ends)
+    size = RUNS.c.bytes + sum(len(end.sample) + len(end.results) for end in ends)
     if connection.execute(mine.values(tally=json.dumps(tally), bytes=size, **read)).rowcount != 1:
         raise ReadBefore(f"the results of {run.id} have been read meanwhile")
     if ends:
@@ -178,8 +178,8 @@ def put_ends(
         connection.execute(
             place.values(**values),
             [
-                {"at": each.number, "new_status": each.status, "new_sample": each.sample, "new_results": each.results}
-                for each in ends
+                {"at": end.number, "new_status": end.status, "new_sample": end.sample, "new_results": end.results}
+                for end in ends
             ],
         )
 
@@ -415,7 +415,7 @@ def _counted(tenant: str) -> str:
 
 def _size(values: Mapping[str, Any]) -> int:
     """Return the approximate bytes of a row: most of its text is ASCII."""
-    return sum(len(each) for each in values.values() if isinstance(each, str))
+    return sum(len(value) for value in values.values() if isinstance(value, str))
 
 
 def _eval(connection: Connection, eval_id: str, tenant: str) -> Row[Any] | None:
@@ -428,4 +428,4 @@ def _run(connection: Connection, eval_id: str, run_id: str, tenant: str) -> Row[
 
 
 def _cursor(keys: Sequence[Any], row: Row[Any] | None) -> tuple[Any, ...] | None:
-    return None if row is None else tuple(getattr(row, each.key) for each in keys)
+    return None if row is None else tuple(getattr(row, key.key) for key in keys)

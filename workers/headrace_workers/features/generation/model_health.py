@@ -339,7 +339,7 @@ class MonitoredGenerator(WrappedGenerator):
         if permit.wait:
             return [self._open(permit) for _ in requests]
         if fault := self._health.drill():
-            drilled = FaultyGenerator(fault).generate([Request(each.messages, Sampling()) for each in requests])
+            drilled = FaultyGenerator(fault).generate([Request(request.messages, Sampling()) for request in requests])
             self._health.note(drilled, 0, probed=permit.probes)
             return [each for each in drilled if isinstance(each, HeadraceError)]
         begun = self._monotonic()

@@ -76,7 +76,9 @@ class CriteriaCheck(AdmissionCheck):
 
     def is_doubtful(self, job: AnyJob) -> bool:
         """Return True where the job has a pattern or a schema."""
-        return isinstance(job, JudgedJob) and any(isinstance(each, Regex | JsonSchema) for each in job.criteria)
+        return isinstance(job, JudgedJob) and any(
+            isinstance(criterion, Regex | JsonSchema) for criterion in job.criteria
+        )
 
     def examine(self, job: AnyJob) -> None:
         """Raise InvalidRecord, which names the first of the job's criteria that cannot be used."""

@@ -86,7 +86,7 @@ def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: 
     ]  # fmt: skip
     given = [(tag, text) for tag, text in parts if text and tag in of.show]
     question = of.question if of.guidance is None else f"{of.question}\n{of.guidance}"
-    room = room_of(question, context_length, sum(len(each.content) for each in of.messages))
+    room = room_of(question, context_length, sum(len(message.content) for message in of.messages))
     share = room // 2 // len(given) if given else 0
     output_room = max(room // 2, room - sum(min(share, len(html.escape(text, quote=False))) for _, text in given))
     blocks, shortened = [], False
@@ -95,9 +95,9 @@ def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: 
         shortened |= cut
         blocks.append(f"<{tag}>\n{data}\n</{tag}>")
     ask = f"Question about the output: {question}\n{scale.request}"
-    own = [each.content for each in of.messages if each.role == "system"]
+    own = [message.content for message in of.messages if message.role == "system"]
     instructions = "\n\n".join([INSTRUCTIONS, *own, scale.request]) if own else INSTRUCTIONS + scale.request
-    turns = [each for each in of.messages if each.role != "system"]
+    turns = [message for message in of.messages if message.role != "system"]
     last_turn = Message(role="user", content="\n\n".join([*blocks, ask]))
     return Prompt((Message(role="system", content=instructions), *_in_turns([*turns, last_turn])), shortened)
 
@@ -270,10 +270,10 @@ def _answers(generator: Generator, questions: Sequence[_Question], scale: Scale)
         scores = generator.label_probabilities(requests)
     except NoProbabilities:
         one_of_them = ChoiceFormat(choices=labels)  # an engine that cannot make sure of it answers freely
-        choices = [Request(each.messages, _IN_WORDS, each.tenant, output=one_of_them) for each in requests]
+        choices = [Request(request.messages, _IN_WORDS, request.tenant, output=one_of_them) for request in requests]
         written = generator.generate(choices)
         return [_of(lambda said: read_words(said.text, scale), each) for each in written]
-    return [_of(lambda said: read_answer(said.masses, scale), each) for each in scores]
+    return [_of(lambda said: read_answer(said.masses, scale), score) for score in scores]
 
 
 def _of(read: Callable[[T], Answer], said: T | HeadraceError) -> _AnswerOrError:

@@ -399,7 +399,7 @@ def probe(
 
 
 def _show_probe(alias: str, found: "Probe") -> None:
-    rows = [(each.name, *_cells(each), _holds(each)) for each in found.measures]
+    rows = [(measure.name, *_cells(measure), _holds(measure)) for measure in found.measures]
     columns = ("of its verdicts", "share", "interval", "wanted", "")
     console(data=True).print(table(None, columns, rows, right=("share",)))
     mass = "none" if found.mass is None else f"{found.mass:.2f}"
@@ -428,7 +428,7 @@ def _words(found: "Probe") -> str:
 
 def _fault(found: "Probe") -> str | None:
     """Return why a model is no judge; None if nothing speaks against it."""
-    missed = [each.name for each in found.measures if each.holds is False]
+    missed = [measure.name for measure in found.measures if measure.holds is False]
     if found.unanswered * 2 > found.asked:
         why = "" if found.trouble is None else f" (the first of its errors: {found.trouble})"
         return f"it mostly does not answer in the permitted words: no judge{why}; probe another with --model"
@@ -440,7 +440,7 @@ def _fault(found: "Probe") -> str | None:
 def _probe_document(alias: str, found: "Probe") -> dict[str, object]:
     from dataclasses import asdict
 
-    measures = [{**asdict(each), "holds": each.holds} for each in found.measures]
+    measures = [{**asdict(measure), "holds": measure.holds} for measure in found.measures]
     return {
         "model": alias, "asked": found.asked, "unanswered": found.unanswered, "median_mass": found.mass,
         "trouble": found.trouble, "measures": measures, "says": _words(found),

@@ -171,7 +171,7 @@ def past_of(job_id: str, kind: str, payload: bytes, end: bytes, called: str) -> 
         return None
     subject = Subject(**given, criteria=(), reference=job.reference, other=job.other, job_id=job_id)
     scores = (receipt.get("judge") or {}).get("scores", ())
-    mine = [each for each in scores if (each.get("name") or each["criterion"]) == called]
+    mine = [score for score in scores if (score.get("name") or score["criterion"]) == called]
     label = mine[0] if len(mine) == 1 else {}
     return Past(job_id, job.tenant, subject, label.get("value"), label.get("not_judged"))
 

@@ -225,7 +225,7 @@ def _score(found: "Groundedness", said: Verification | None, *, hints: bool) -> 
 
 
 def _use_of(said: Verification) -> VerifiedSentences:
-    count = sum(isinstance(each, Verdict) for each in said.verdicts)
+    count = sum(isinstance(verdict, Verdict) for verdict in said.verdicts)
     return VerifiedSentences(model=said.model, provider=said.provider, sentences=count, ms=round(said.ms, 1))
 
 
@@ -233,7 +233,7 @@ def _note(found: "Groundedness", said: Verification | None) -> str:
     """Return what was not checked, and why not."""
     if said is None:
         return _NOT_CHECKED
-    reasons = [reason_of(each) for each in said.verdicts if isinstance(each, HeadraceError)]
+    reasons = [reason_of(verdict) for verdict in said.verdicts if isinstance(verdict, HeadraceError)]
     count = len(said.verdicts) - len(reasons)
     if count == found.sentences:
         return f"{said.model} verified every sentence"

@@ -121,8 +121,8 @@ def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
     measures = [*_by_order(asking, items), _by_length(asking, items), _by_origin(asking, items)]
     scales = {
         name: (
-            asking.rubrics([(each.question, each.good) for each in items], name),
-            asking.rubrics([(each.question, each.bad) for each in items], name),
+            asking.rubrics([(item.question, item.good) for item in items], name),
+            asking.rubrics([(item.question, item.bad) for item in items], name),
         )
         for name in SCALES
     }
@@ -134,8 +134,8 @@ def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
 
 def _by_order(asking: "_Asking", items: Sequence[Item]) -> list[Measure]:
     """Return what the order of two answers does to the verdict."""
-    ahead = asking.pairs([(each.question, each.good, each.bad) for each in items])
-    behind = asking.pairs([(each.question, each.bad, each.good) for each in items])
+    ahead = asking.pairs([(item.question, item.good, item.bad) for item in items])
+    behind = asking.pairs([(item.question, item.bad, item.good) for item in items])
     both = np.isfinite(ahead) & np.isfinite(behind)
     verdicts = [preferred(float(one), float(other)) for one, other in zip(ahead, behind, strict=True)]
     right = np.array([verdict == 1.0 for verdict in verdicts])
@@ -152,8 +152,8 @@ def _by_order(asking: "_Asking", items: Sequence[Item]) -> list[Measure]:
 
 def _by_length(asking: "_Asking", items: Sequence[Item]) -> Measure:
     """Return how often the longer of two equal answers is preferred."""
-    longer = asking.pairs([(each.question, f"{each.good} {each.padding}", each.good) for each in items])
-    shorter = asking.pairs([(each.question, each.good, f"{each.good} {each.padding}") for each in items])
+    longer = asking.pairs([(item.question, f"{item.good} {item.padding}", item.good) for item in items])
+    shorter = asking.pairs([(item.question, item.good, f"{item.good} {item.padding}") for item in items])
     padded = (longer + 1 - shorter) / 2
     leaning = np.isfinite(padded) & ~np.isclose(padded, 0.5)
     share_of_longer = _share(padded > 0.5, leaning, padded)
@@ -162,7 +162,7 @@ def _by_length(asking: "_Asking", items: Sequence[Item]) -> Measure:
 
 def _by_origin(asking: "_Asking", items: Sequence[Item]) -> Measure:
     """Return how often the model prefers its own answer to a right one."""
-    own = asking.answers([each.question for each in items])
+    own = asking.answers([item.question for item in items])
     mine = asking.pairs([(each.question, own[place], each.good) for place, each in enumerate(items)])
     theirs = asking.pairs([(each.question, each.good, own[place]) for place, each in enumerate(items)])
     liked = (mine + 1 - theirs) / 2
@@ -174,7 +174,7 @@ def _by_origin(asking: "_Asking", items: Sequence[Item]) -> Measure:
 
 def _alone(asking: "_Asking", items: Sequence[Item], together: NDArray[np.float64]) -> Measure:
     """Return how often an answer scores otherwise alone than in a group."""
-    alone = [asking.rubrics([(each.question, each.good)], "yes_no")[0] for each in items]
+    alone = [asking.rubrics([(item.question, item.good)], "yes_no")[0] for item in items]
     moved = np.abs(np.array(alone) - together)
     changed = _share(moved > _MOVED, np.isfinite(moved))
     return Measure(f"asked alone: another value by more than {_MOVED}", changed, 0.2, False)
@@ -219,7 +219,7 @@ class _Asking:
 
     def answers(self, questions: Sequence[str]) -> list[str]:
         """Return the model's own answer to each prompt; empty where it gives none."""
-        requests = [Request((Message(role="user", content=each),), _SHORT) for each in questions]
+        requests = [Request((Message(role="user", content=question),), _SHORT) for question in questions]
         found = self._generator.generate(requests)
         return ["" if isinstance(each, HeadraceError) else each.text.strip() for each in found]
 

@@ -155,7 +155,7 @@ def ended(task: Task, event: Moderated, verdict: JudgeVerdict, usage: Usage | No
 
 
 def _score_by(floor: MinQuality, job: GenerationJob, verdict: JudgeVerdict) -> Score:
-    place = [each.key for each in job.criteria].index(floor.criterion)
+    place = [criterion.key for criterion in job.criteria].index(floor.criterion)
     return verdict.scores[place]
 
 
@@ -202,7 +202,7 @@ def _next(
     decision = decide_next(FailedAttempt(model=answer.model), job.chain, job.lane, None)
     if decision.action != "next":
         return None
-    ms = next((each.ran_ms for each in reversed(event.stages) if each.stage == GENERATE), 0.0)
+    ms = next((stage.ran_ms for stage in reversed(event.stages) if stage.stage == GENERATE), 0.0)
     call = answer.attempts[-1] if answer.attempts else Call(model=answer.model, provider=answer.provider, ms=ms)
     poor = f"its score by {floor.criterion} is {score.value:.3g}, below {floor.value:.3g}"
     failed = call.model_copy(update={"category": decision.category, "reason": poor, "usage": answer.usage})

@@ -90,11 +90,11 @@ def next_judge(subject: Subject, pending: Sequence[int]) -> str:
     criteria = (subject.criteria[place] for place in pending)
     keys = {subject.criteria[place].key for place in pending}
     return next(
-        each.model
-        for each in criteria
-        if isinstance(each, Rubric | Pairwise)
-        and each.model in subject.elsewhere
-        and (each.uncertain is None or each.uncertain.criterion not in keys)
+        criterion.model
+        for criterion in criteria
+        if isinstance(criterion, Rubric | Pairwise)
+        and criterion.model in subject.elsewhere
+        and (criterion.uncertain is None or criterion.uncertain.criterion not in keys)
     )
 
 

@@ -140,9 +140,9 @@ def judge_model(job_id: str, job: Job, judge: str | None) -> str | None:
         return None
     usual = next(iter(job.judge_models), None) or judge or own_model(job_id, job, judge)
     models = [
-        each.model or usual
-        for each in job.criteria
-        if isinstance(each, Rubric | Pairwise) and may_be_judged(job_id, each)
+        criterion.model or usual
+        for criterion in job.criteria
+        if isinstance(criterion, Rubric | Pairwise) and may_be_judged(job_id, criterion)
     ]
     return usual if usual in models else next(iter(models), usual)
 
@@ -152,7 +152,9 @@ def _one_is_judged(kinds: tuple[type[Criterion], ...], job_id: str, job: Job) ->
     its judge: its score says that it was not drawn, wherever it is written.
     """
     criteria = job.criteria if isinstance(job, JudgedJob) else ()
-    return bool(criteria) and any(isinstance(each, kinds) and may_be_judged(job_id, each) for each in criteria)
+    return bool(criteria) and any(
+        isinstance(criterion, kinds) and may_be_judged(job_id, criterion) for criterion in criteria
+    )
 
 
 def _always(_job: Job) -> bool:
@@ -164,7 +166,7 @@ def _further_answers(job: Job) -> FurtherAnswers:
     if not isinstance(job, GenerationJob) or job.min_quality is None:
         return FurtherAnswers()
     floor = job.min_quality
-    wanted = next(each for each in job.criteria if each.key == floor.criterion)
+    wanted = next(criterion for criterion in job.criteria if criterion.key == floor.criterion)
     repeated = job.sampling.max_tokens if wanted.criterion == "grounded" else 0
     if floor.then == "next":
         return FurtherAnswers(len(job.chain) - 1)
@@ -176,15 +178,17 @@ def _most_tokens(job: Job, read: ReadBytes) -> int:
     its own; a comparison is asked in both orders.
     """
     criteria = (
-        [each for each in job.criteria if isinstance(each, Rubric | Pairwise)] if isinstance(job, JudgedJob) else []
+        [criterion for criterion in job.criteria if isinstance(criterion, Rubric | Pairwise)]
+        if isinstance(job, JudgedJob)
+        else []
     )
-    return sum(2 if isinstance(each, Pairwise) else 1 for each in criteria) * (read.total + _JUDGE_TOKENS)
+    return sum(2 if isinstance(criterion, Pairwise) else 1 for criterion in criteria) * (read.total + _JUDGE_TOKENS)
 
 
 def _asks_verifier(verifier: str, _job_id: str, job: Job, _judge: str | None) -> str | None:
     """Return the verifier for jobs whose answers are looked up."""
     criteria = job.criteria if isinstance(job, JudgedJob) else ()
-    return verifier if any(isinstance(each, Grounded) for each in criteria) else None
+    return verifier if any(isinstance(criterion, Grounded) for criterion in criteria) else None
 
 
 def stages(verifier: str | None = None, verifier_seconds: float = 60.0) -> tuple[Stage, ...]:

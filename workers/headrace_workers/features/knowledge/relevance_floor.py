@@ -38,7 +38,7 @@ def fitting_floor(nearest: Sequence[float] | Floats, passages: int, let_through:
     It is at least `LEAST`, or `LEAST_IN_SMALL` for a base of fewer than `SMALL` passages, and at most 1.
     """
     low, high = (float(each) for each in np.quantile(nearest, _QUARTILES))
-    lowest, highest = (-math.log(-math.log(each)) for each in _QUARTILES)
+    lowest, highest = (-math.log(-math.log(quartile)) for quartile in _QUARTILES)
     scale = (high - low) / (highest - lowest)
     floor = low - scale * lowest - scale * math.log(-math.log(1 - let_through))
     return round(min(1.0, max(LEAST if passages >= SMALL else LEAST_IN_SMALL, floor)), 3)

@@ -259,7 +259,7 @@ def verdicts(
     smaller are the same. Intervals are not corrected.
     """
     named = [("A", "B")] * len(comparisons) if names is None else names
-    adjusted = holm([each.p for each in comparisons])
+    adjusted = holm([comparison.p for comparison in comparisons])
     return [_verdict(each, p, margin, *pair) for each, p, pair in zip(comparisons, adjusted, named, strict=True)]
 
 

@@ -138,8 +138,11 @@ def _editor() -> str:
 def _asked_labels(view: ShownItem, keys: Mapping[str, str]) -> dict[str, Any] | str:
     """Ask for each label of an answer. Return the decision, or the key that says something else than yes or no."""
     questions = [
-        ({"criterion": each.name}, f"{each.name}: {each.question}" if each.question else f"{each.name}?")
-        for each in view.asks.criteria
+        (
+            {"criterion": criterion.name},
+            f"{criterion.name}: {criterion.question}" if criterion.question else f"{criterion.name}?",
+        )
+        for criterion in view.asks.criteria
     ]
     questions += [({"category": name}, f"does it belong to {name}?") for name in view.asks.categories]
     labels = []
@@ -205,7 +208,9 @@ def _lines(view: ShownItem) -> Iterator[tuple[str, str | None]]:
 
 def _marked(text: str, findings: Sequence[Finding]) -> str:
     """Return the text with ⟦ and ⟧ around what was found."""
-    marks = sorted({(at, mark) for each in findings for at, mark in ((each.start, "⟦"), (each.end, "⟧"))}, reverse=True)
+    marks = sorted(
+        {(at, mark) for finding in findings for at, mark in ((finding.start, "⟦"), (finding.end, "⟧"))}, reverse=True
+    )
     for at, mark in marks:
         text = text[:at] + mark + text[at:]
     return text

@@ -61,12 +61,12 @@ def snapshot() -> Snapshot:
     providers = {
         provider: tuple(
             _PublicPrice(
-                re.compile(each["match"]),
-                tuple(each["price"]),
-                each.get("start"),
-                tuple(each["long"]) if "long" in each else None,
+                re.compile(entry["match"]),
+                tuple(entry["price"]),
+                entry.get("start"),
+                tuple(entry["long"]) if "long" in entry else None,
             )
-            for each in entries
+            for entry in entries
         )
         for provider, entries in told["providers"].items()
     }

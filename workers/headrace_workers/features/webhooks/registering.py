@@ -101,7 +101,7 @@ def check(name: str, events: Sequence[str]) -> None:
     """EndpointRefused when there is no such event, or the name is too long."""
     if len(name) > _LONGEST_NAME or "\x00" in name:
         raise EndpointRefused(f"the name has more than {_LONGEST_NAME} characters, or holds NUL", "name")
-    if unknown := [each for each in events if each not in WEBHOOK_EVENTS]:
+    if unknown := [event for event in events if event not in WEBHOOK_EVENTS]:
         raise EndpointRefused(
             f"no event is called {unknown[0]!r}; there are {', '.join(WEBHOOK_EVENTS)}", "event_types"
         )

@@ -129,7 +129,7 @@ class _Desk:
         tries = [Tried(name, each.ms, each.status, each.error, each.text) for name, each in replies.items()]
         if not tries:
             return endpoint.health
-        wake = any(each.taken for each in replies.values()) and self.sender.others_wait(self.id)
+        wake = any(reply.taken for reply in replies.values()) and self.sender.others_wait(self.id)
         try:
             judged = self.webhooks.note(
                 self.id, tries, lambda health, now: health_after(health, list(replies.values()), now), wake=wake

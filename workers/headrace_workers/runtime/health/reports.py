@@ -160,9 +160,9 @@ class Report:
     def refused(self) -> list[str]:
         """Return the errors in policy files, and the version in force instead, each once."""
         found = {
-            each.refused: f"the moderation policy of before, {each.version}, holds: {each.refused}"
-            for each in self.policies
-            if each.refused is not None and not each.outdated
+            policy.refused: f"the moderation policy of before, {policy.version}, holds: {policy.refused}"
+            for policy in self.policies
+            if policy.refused is not None and not policy.outdated
         }
         return [*found.values()]
 
@@ -175,7 +175,7 @@ class Report:
             "troubles": self.incidents,
             "waits": self.waits,
             "doing": self.doing,
-            "policies": [asdict(each) for each in self.policies],
+            "policies": [asdict(policy) for policy in self.policies],
         }
 
 

@@ -144,7 +144,7 @@ class CompletionWriter:
 
 def _hints(runs: Sequence[RunOver], done: CompletedTogether, *, is_batch: bool) -> tuple[Hint, ...]:
     """Return the hints of what may be there now: room in the queues, steps and events."""
-    if is_batch and sum(len(each.settled) for each in runs) < COMPANY:
+    if is_batch and sum(len(run.settled) for run in runs) < COMPANY:
         return Hint.TRICKLE, Hint.EVENTS
     return (Hint.WORK, Hint.EVENTS) if done.assigned else (Hint.WORK, Hint.EVENTS, Hint.ENDS)
 

@@ -155,7 +155,7 @@ def _grounded(answer: Answer, grounding: Grounding) -> str:
         return "abstained"
     if not grounding.citations:
         return "without"
-    return "cited" if any(each.cited for each in grounding.citations) else "uncited"
+    return "cited" if any(citation.cited for citation in grounding.citations) else "uncited"
 
 
 def rate(count: float, seconds: float) -> float:
@@ -289,7 +289,7 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
     ]
     stages = [table(None, columns, rows, right=columns[1:])] if rows else []
     sentences = (_done(whole), _speed(whole, this_run, seconds), _flagged(whole))
-    return Group(*stages, *(Line(each) for each in sentences if each))
+    return Group(*stages, *(Line(sentence) for sentence in sentences if sentence))
 
 
 def _done(whole: Tally) -> str:

@@ -104,7 +104,7 @@ def _item(item: Any, param: str, called: dict[object, str]) -> tuple[str, str]:
                 raise wrong(f"{param}.{name}", "must be text")
         called[given["call_id"]] = given["name"]
         return "assistant", f"calls {given['name']} with {given[arguments]}"
-    if kind in {f"{each}_output" for each in _CALLS}:
+    if kind in {f"{call}_output" for call in _CALLS}:
         given = _required(_OUTPUT.given(item, param), ("call_id", "output"), param)
         if not isinstance(given["call_id"], str) or given["call_id"] not in called:
             raise wrong(f"{param}.call_id", "names no call before it: send the call, too")
@@ -162,7 +162,7 @@ def _body(job: DecisionJob, result: Result) -> dict[str, Any]:
     if made is None:
         answers = [{"type": "refusal", "name": question.name} for question in job.questions]
     else:
-        answers = [_answer(each.model_dump(mode="json")) for each in made.answers]
+        answers = [_answer(answer.model_dump(mode="json")) for answer in made.answers]
     return {
         "answers": answers,
         "model": job.first_model if made is None else made.model,

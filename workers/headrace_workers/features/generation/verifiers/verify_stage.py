@@ -135,7 +135,7 @@ class ModelVerifier:
                 _verdict_in(each, lambda said: read_words(said.text, YES_NO), _usage_of_answer)
                 for each in self._generator.generate(requests)
             ]
-        return [_verdict_in(each, lambda said: read_answer(said.masses, YES_NO), lambda _: None) for each in scores]
+        return [_verdict_in(score, lambda said: read_answer(said.masses, YES_NO), lambda _: None) for score in scores]
 
 
 def _verdict_in(

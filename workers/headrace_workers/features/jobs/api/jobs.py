@@ -125,7 +125,7 @@ def _request_schema(schema: dict[str, Any], kind: str) -> dict[str, Any]:
 
 def _job_types() -> dict[str, EventType]:
     """Return the kinds of jobs, each with its event type."""
-    kinds = {each.name.split(".")[2]: each for each in EVENTS if each.name.startswith("headrace.job.")}
+    kinds = {event.name.split(".")[2]: event for event in EVENTS if event.name.startswith("headrace.job.")}
     return {kind: each for kind, each in kinds.items() if job_type(kind) is each}
 
 

@@ -31,7 +31,7 @@ class Rules:
 
     def verify(self, pairs: Sequence[TextPair]) -> list[Verdict | HeadraceError]:
         """Return the probability of each pair that the rules give it."""
-        return [self._verdict(each) for each in pairs]
+        return [self._verdict(pair) for pair in pairs]
 
     def _verdict(self, pair: TextPair) -> Verdict:
         evidence = embedded(units([pair.first], [pair.second]), self._embedder)
@@ -48,12 +48,12 @@ def measure_claims(
     """Ask the verifier about each sentence with what is nearest to it, as workers do; without one, ask the rules. Raise
     ValueError unless there are sentences of both labels.
     """
-    pairs = [TextPair(Relation.SUPPORTED, each.evidence, each.claim) for each in claims]
+    pairs = [TextPair(Relation.SUPPORTED, claim.evidence, claim.claim) for claim in claims]
     if verifier is not None:
-        pairs = [_near(each, embedder) for each in pairs]
-    texts = {text: place for place, text in enumerate(dict.fromkeys(each.evidence for each in claims))}
-    of = [texts[each.evidence] for each in claims]
-    return measure_pairs(verifier or Rules(embedder), pairs, [each.supported for each in claims], of, advance)
+        pairs = [_near(pair, embedder) for pair in pairs]
+    texts = {text: place for place, text in enumerate(dict.fromkeys(claim.evidence for claim in claims))}
+    of = [texts[claim.evidence] for claim in claims]
+    return measure_pairs(verifier or Rules(embedder), pairs, [claim.supported for claim in claims], of, advance)
 
 
 def _near(pair: TextPair, embedder: Embedder) -> TextPair:

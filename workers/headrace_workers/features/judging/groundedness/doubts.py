@@ -46,7 +46,7 @@ def apart(own: Iterable[str], sentence: Read, names: frozenset[str], evidence: E
         signs = [standing[each] for each in sorted(others - {key})[:_MOST_KEYS] if each in standing]
         if key in standing and signs:
             where = evidence.told_of(key)
-            beside = sum(not where.isdisjoint(each) for each in signs)
+            beside = sum(not where.isdisjoint(sign) for sign in signs)
             found.append(min(_MOST, len(signs) - beside) - min(_MOST, beside) / 2)
     return max(found, default=0.0)
 
@@ -82,7 +82,7 @@ def doubts(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> lis
     vectors = embedder.embed(claims)
     nearby = vectors @ evidence.vectors.T  # (sentences, units)
     changes = [_changes(claim, row, evidence) for claim, row in zip(claims, nearby, strict=True)]
-    texts = [text for each in changes for found in each.values() for text in found]
+    texts = [text for change in changes for found in change.values() for text in found]
     nearest = (embedder.embed(texts) @ evidence.vectors.T).max(axis=1) if texts else np.zeros(0, np.float32)
     of_others = _told_of_others(claims, evidence, embedder)
     taken, found = 0, []

@@ -188,8 +188,8 @@ def _parsed(text: bytes, tenant: str) -> Review:
 
 def _chunks(reviews: Iterator[tuple[int, Review]]) -> Iterator[list[tuple[int, Review]]]:
     chunk: list[tuple[int, Review]] = []
-    for each in reviews:
-        chunk.append(each)
+    for review in reviews:
+        chunk.append(review)
         if len(chunk) == _AT_ONCE:
             yield chunk
             chunk = []

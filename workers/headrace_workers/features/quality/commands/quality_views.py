@@ -159,13 +159,17 @@ def _diagram(of: Reliability) -> str:
     """Draw the stated P(correct) against what people found."""
     axis = pages.Axis("P(correct), as it was said", 0.0, 1.0, pages.percent)
     seen = pages.Axis("found correct", 0.0, 1.0, pages.percent)
-    points = [(each.said, each.seen.value) for each in of.points]
+    points = [(point.said, point.seen.value) for point in of.points]
     return pages.lines("Reliability", axis, seen, [pages.Line("found correct", points), _TRUE])
 
 
 def _points(of: Reliability) -> Table:
     rows = [
-        (f"{each.said:.2f}", f"{each.seen.value:.2f}", f"{each.seen.interval.low:.2f} to {each.seen.interval.high:.2f}")
-        for each in of.points
+        (
+            f"{point.said:.2f}",
+            f"{point.seen.value:.2f}",
+            f"{point.seen.interval.low:.2f} to {point.seen.interval.high:.2f}",
+        )
+        for point in of.points
     ]
     return Table(("said", "found correct", "interval"), rows, right=("said", "found correct"))
