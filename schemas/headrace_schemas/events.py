@@ -91,6 +91,9 @@ class ModelCost(OutgoingValue):
     amount: Annotated[Count, Field(description="The cost of the calls whose price is known.")] = 0
     unknown_calls: Annotated[Count, Field(description="The number of calls whose price is not known.")] = 0
     bound: Annotated[Count, Field(description="The part of `amount` that is the most that calls may have cost.")] = 0
+    trained_tokens: Annotated[
+        Count | None, Field(description="The tokens that it was trained with; absent for a model that was asked.")
+    ] = None
 
 
 class Cost(OutgoingValue):

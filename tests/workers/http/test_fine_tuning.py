@@ -16,6 +16,7 @@ from headrace_schemas.errors import UnknownModel
 from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
@@ -135,6 +136,18 @@ def test_what_cannot_be_done_is_refused_by_name(
     with pytest.raises(error) as caught:
         begun(client, file_id, **changes)
     assert caught.value.param == param
+
+
+def test_a_run_that_the_quota_does_not_hold_is_refused(gateway: Gateway) -> None:
+    with openai_of(gateway, gateway.key("short"), max_retries=0) as client:
+        file = client.files.create(file=("chats.jsonl", LINE * 20), purpose="fine-tune")
+        size = len(LINE) * 20
+        gateway.services.ledger.of(Quotas).put("short", size, "ever")
+        with pytest.raises(openai.RateLimitError, match=f"the tenant short may use {size:,} tokens"):
+            begun(client, file.id, hyperparameters={"n_epochs": 4})
+        assert begun(client, file.id, hyperparameters={"n_epochs": 2}).status == "validating_files"
+    (quota,) = gateway.services.ledger.of(Quotas).find(["short"])
+    assert quota.reserved == 1 + 2 * size // 3
 
 
 def test_a_file_of_another_purpose_is_refused(client: openai.OpenAI) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from headrace_schemas import Message
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import type_of
-from headrace_schemas.job import ModelJob
+from headrace_schemas.job import ModelJob, TuningJob
 from headrace_schemas.tool import NO_TOOLS, Offer
 from headrace_workers.core.environment import SettingsOf
 from headrace_workers.core.feature import Feature, installed
@@ -229,6 +229,9 @@ class AdmissionRules:
         """
         context: dict[str, Any] = {}
         first = job = resolved.job
+        if isinstance(job, TuningJob):  # one token a step: runs take turns by their segments
+            training = self.pipeline.training(job.model, tokens)
+            return FirstStep(self.route(job_id, job), 1, pack(routed(context, training), ()), training)
         if isinstance(job, ModelJob) and not isinstance(job.model, str):
             context = pin(self._links(job, job.chain, tokens))
             first = with_chain(job, context)

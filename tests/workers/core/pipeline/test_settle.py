@@ -417,25 +417,28 @@ def trains(outcome, stage, **changes):
     return settled(outcome, stage, pipeline, **TUNING, **changes)
 
 
-def left(tokens, **changes):
+def left(tokens, trained=0, **changes):
     """What a step says of training for which so many tokens are left."""
-    return Done(to="train", model="tiny", to_train=tokens, **changes)
+    return Done(to="train", model="tiny", to_train=tokens, trained=trained, **changes)
 
 
 def test_parts_of_training_cost_together_what_was_reserved_for_the_whole():
     step = trains(left(10), "prepare")
-    assert (step.call, step.charge) == (WantedCall("tiny", 0, 4), None)
-    paid = []
+    assert (step.call, step.charge) == (WantedCall("tiny", 0, 4, to_train=10), None)
+    paid, before = [], 10
     for tokens in (9, 8, 5, 1):
-        step = trains(left(tokens), "train", context=step.following[0].context)
+        step = trains(left(tokens, before - tokens), "train", context=step.following[0].context)
+        before = tokens
         paid.append(step.charge.amount)
-        assert step.call == WantedCall("tiny", sum(paid), 4 - sum(paid), goes_on=True)
-    end = trains(Done(to_train=0), "train", context=step.following[0].context)
+        wanted = WantedCall("tiny", sum(paid), 4 - sum(paid), goes_on=True, trained=10 - tokens, to_train=tokens)
+        assert step.call == wanted
+    end = trains(Done(to_train=0, trained=1), "train", context=step.following[0].context)
     assert (sum(paid) + end.charge.amount, end.call) == (4, None)
-    assert cost_of(end.following[0].context).amount == 4
+    cost = cost_of(end.following[0].context)
+    assert (cost.amount, cost.models[0].trained_tokens) == (4, 10)
 
 
-@pytest.mark.parametrize("outcome", [Retry("killed", billed=True), Dead(Category.PERMANENT, "no"), left(10), left(12)])
+@pytest.mark.parametrize("outcome", [Retry("killed", billed=True), Dead(Category.PERMANENT, "no"), left(10)])
 def test_training_that_keeps_nothing_new_costs_nothing(outcome):
     """It failed, or went on from an older checkpoint: what it trains again was charged before."""
     context = trains(left(10), "prepare").following[0].context

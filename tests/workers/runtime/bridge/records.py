@@ -119,7 +119,9 @@ class _Given:
 
 
 class _NoResources:
-    """A ledger of which nothing is asked but what jobs name: all of that exists."""
+    """A ledger of which nothing is asked but what jobs name: all of that exists. Its files are empty."""
+
+    size = 0
 
     def of(self, _store: type) -> Any:
         return self

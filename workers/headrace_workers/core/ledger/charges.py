@@ -104,8 +104,8 @@ class NextCall(NamedTuple):
     def pinned(self) -> dict[str, Any]:
         """Return the context that pins its price."""
         price = self.price
-        if price is None:
-            return {}
+        if price is None:  # of training the tokens count all the same
+            return {CALL: {"model": self.model, "price": None, "tokens": self.tokens}} if self.tokens else {}
         if not price.known:
             return {CALL: {"model": self.model, "tokens": self.tokens}}
         figures = [price.currency, price.input, price.cached, price.output, price.hour, price.longest_ms]
@@ -128,12 +128,14 @@ def _pinned_in(context: Mapping[str, Any]) -> NextCall | None:
     found = context.get(CALL)
     if not found:
         return None
-    return NextCall(found["model"], Price(*found["price"]) if "price" in found else UNKNOWN, found["tokens"])
+    figures = found.get("price")
+    price = Price(*figures) if figures else None if "price" in found else UNKNOWN
+    return NextCall(found["model"], price, found["tokens"])
 
 
 class Charge(NamedTuple):
     """Cost of a call; `amount` is None if its price is not known. With `is_bound` it is the most that the call may have
-    cost, because nobody knows what it used. A call that was not `made` costs 0.
+    cost, because nobody knows what it used. A call that was not `made` costs 0. `trained` are the tokens of training.
     """
 
     model: str
@@ -141,6 +143,7 @@ class Charge(NamedTuple):
     currency: str | None = None
     is_bound: bool = False
     made: bool = True
+    trained: int = 0
 
     @property
     def known(self) -> int | None:
@@ -181,13 +184,15 @@ class ModelCharges(NamedTuple):
     unknown: int = 0
     currency: str | None = None
     bound: int = 0
+    trained: int = 0
 
     def plus(self, charge: Charge) -> "ModelCharges":
         """Return these charges and this one."""
+        trained = self.trained + charge.trained
         if charge.amount is None:
-            return self._replace(calls=self.calls + 1, unknown=self.unknown + 1)
+            return self._replace(calls=self.calls + 1, unknown=self.unknown + 1, trained=trained)
         bound = self.bound + charge.amount if charge.is_bound else self.bound
-        return ModelCharges(self.calls + 1, self.amount + charge.amount, self.unknown, charge.currency, bound)
+        return ModelCharges(self.calls + 1, self.amount + charge.amount, self.unknown, charge.currency, bound, trained)
 
 
 _NO_CHARGES: Final[Mapping[str, ModelCharges]] = {}
@@ -229,15 +234,17 @@ class Bill(NamedTuple):
                 return self.plus(lost(self.call))
         return self.plus(not_made(self.call.model))
 
-    def trained(self, left: int) -> "Bill":
-        """Return the bill of training after which so many tokens are left to train. All parts of it together cost what
-        was reserved for the whole, however often that is rounded.
+    def trained(self, tokens: int, left: int) -> "Bill":
+        """Return the bill after training with so many tokens, behind which so many are left. All parts of it together
+        cost what was reserved for the whole, however often that is rounded.
         """
-        if self.call is None or self.call.price is None or left >= self.call.tokens:
+        if self.call is None or not tokens:
             return self
         price = self.call.price
-        amount = price.most(self.call.tokens) - price.most(left)
-        return self.plus(Charge(self.call.model, amount, price.currency))
+        if price is None or not price.known:
+            return self.plus(Charge(self.call.model, None, trained=tokens))
+        amount = price.most(left + tokens) - price.most(left)
+        return self.plus(Charge(self.call.model, amount, price.currency, trained=tokens))
 
     def plus(self, charge: Charge) -> "Bill":
         """Return the bill with this charge."""
@@ -262,6 +269,11 @@ class Bill(NamedTuple):
         return sum(charges.amount for charges in self.models.values())
 
     @property
+    def trained_tokens(self) -> int:
+        """Return the tokens that were trained."""
+        return sum(charges.trained for charges in self.models.values())
+
+    @property
     def cost(self) -> Cost:
         """Return the cost of all calls, for a receipt."""
         return _cost(tuple(each for each in self.models.items() if each[1].calls))
@@ -281,6 +293,7 @@ def _cost(models: tuple[tuple[str, ModelCharges], ...]) -> Cost:
                 amount=charges.amount,
                 unknown_calls=charges.unknown,
                 bound=charges.bound,
+                trained_tokens=charges.trained or None,
             )
             for model, charges in models[:MAX_COSTED]
         ),
@@ -310,7 +323,9 @@ def with_charges(cost: Cost | None, charges: Iterable[Charge]) -> Cost:
     if cost is not None:
         amount = cost.amount
         bill = Bill({
-            model.model: ModelCharges(model.calls, model.amount, model.unknown_calls, cost.currency, model.bound)
+            model.model: ModelCharges(
+                model.calls, model.amount, model.unknown_calls, cost.currency, model.bound, model.trained_tokens or 0
+            )
             for model in cost.models
         })  # fmt: skip
     for charge in charges:

@@ -26,13 +26,16 @@ _CHARGED: Final = (
 @dataclass(frozen=True, slots=True)
 class WantedCall:
     """A call of a model that a job is routed to. `spent` is what its calls before cost, save for lost ones, and `most`
-    what this one may cost, in micro-units. Where it `goes_on` with a long one, a budget that was lowered ends it.
+    what this one may cost, in micro-units. Where it `goes_on` with a long one, a budget that was lowered ends it. For
+    training also the tokens that were `trained`, and those that are left `to_train`.
     """
 
     model: str
     spent: int
     most: int
     goes_on: bool = False
+    trained: int = 0
+    to_train: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +148,8 @@ def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]
     ]
     if written:
         connection.execute(_CHARGED, written)
-    jobs = [
-        WantedWork(
-            row.job_id, row.tenant, 0 if row.answered else row.tokens,
-            Bill.before(context_of(row.context), model_of(row.queue)).call,
-        )
-        for row in rows
-    ]  # fmt: skip
+    calls = [Bill.before(context_of(row.context), model_of(row.queue)).call for row in rows]
+    jobs = [WantedWork(row.job_id, row.tenant, _left(row, call), call) for row, call in zip(rows, calls, strict=True)]
     reasons = may_work(connection, jobs)
     return [
         job_burial(
@@ -163,3 +161,10 @@ def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]
         for row in rows
         if row.job_id in reasons
     ]  # fmt: skip
+
+
+def _left(row: Any, call: NextCall | None) -> int:
+    """Return the tokens that a dead job may use from the step where it died."""
+    if row.kind == "tuning":
+        return 0 if call is None else call.tokens
+    return 0 if row.answered else int(row.tokens)

@@ -58,9 +58,8 @@ class Done:
     `rows` are written in the same transaction. `to` names the next stage, which may be an earlier one; without it
     routing decides. `model` says which one is to run it, where that is not for the stage to say. `tokens` is what the
     job costs from here on, where that has changed. `usage` are the tokens of the step's model, where no answer says so.
-    `to_train` are the tokens that are left for the training of `model`, which the next step begins or goes on with; a
-    step that trained is charged for those that are no longer left. `advice` ends the reason of a job that may not make
-    its next call.
+    `to_train` are the tokens that are left for the training of `model`, which the next step begins or goes on with, and
+    `trained` those that this step is charged for. `advice` ends the reason of a job that may not make its next call.
     """
 
     event: JobEvent | None = None
@@ -72,6 +71,7 @@ class Done:
     tokens: int | None = None
     usage: Usage | None = None
     to_train: int | None = None
+    trained: int = 0
     advice: str = ""
 
 

@@ -112,7 +112,7 @@ def _bill(started: Started, row: StepRow, task: Task | Unit | None, outcome: Out
     if bill.call is None:
         return bill
     if model_of(started.queue) is None:  # training, of which only what it keeps is charged
-        return bill.trained(outcome.to_train) if isinstance(outcome, Done) and outcome.to_train is not None else bill
+        return bill.trained(outcome.trained, outcome.to_train or 0) if isinstance(outcome, Done) else bill
     if isinstance(task, Task) and CORRECTED in task.context.get(HELD, ()):  # a person wrote the answer
         return bill.plus(not_made(bill.call.model))
     return bill.after(outcome, conditions.ran_ms / len(started.steps), is_unit=isinstance(task, Unit))
@@ -243,7 +243,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         context=context,
         read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
     )
-    wanted = wanted_call(call, bill, goes_on=goes_on)
+    wanted = wanted_call(call, bill, goes_on=goes_on, to_train=done.to_train)
     if wanted and (behind := pipeline.reserved_behind(route, row.job_id, task.job, event, read)):  # type: ignore[arg-type]
         wanted = replace(wanted, most=wanted.most + behind)
     refusal = _refusal(route.stage.name, row, 0, bill, advice=done.advice) if wanted else None
@@ -318,11 +318,13 @@ def _with_cost(event: JobEvent, charge: Charge | None) -> JobEvent:
     return event.model_copy(update={"answer": event.answer.model_copy(update={"attempts": attempts})})
 
 
-def wanted_call(call: NextCall | None, bill: Bill, *, goes_on: bool = False) -> WantedCall | None:
-    """Return what the ledger reserves for a call, where that has a price."""
-    if call is None or call.most is None:
+def wanted_call(
+    call: NextCall | None, bill: Bill, *, goes_on: bool = False, to_train: int | None = None
+) -> WantedCall | None:
+    """Return what the ledger reserves for a call, where that has a price, or for training."""
+    if call is None or (call.most is None and to_train is None):
         return None
-    return WantedCall(call.model, bill.spent, call.most, goes_on)
+    return WantedCall(call.model, bill.spent, call.most or 0, goes_on, bill.trained_tokens, to_train)
 
 
 def _with_record(task: Task, record: StageRecord) -> tuple[StageRecord, ...]:

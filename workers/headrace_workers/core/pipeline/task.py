@@ -100,7 +100,7 @@ def estimate_tokens(job: Job) -> int:
             return pieces(job.input) + 1
         case DecisionJob():  # the input is read once for all questions
             return sum(pieces(turn.content) for turn in job.conversation) + sum(map(pieces_of_question, job.questions))
-        case TuningJob():  # its file is read by its first stage, which says how much it holds
+        case TuningJob():  # the size of its file says more: see features/tuning/admission.py
             return 1
 
 

@@ -1,12 +1,16 @@
 """Admission of tuning jobs: the base is a model of the tenant's deployment, and the files are the tenant's."""
 
 from collections.abc import Collection
+from typing import Final
 
 from headrace_schemas import TuningJob
 from headrace_schemas.errors import InvalidRecord, UnknownModel, UnknownResource
 from headrace_workers.core.admission import AdmissionCheck, AdmissionParts, Named
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.files.store.stored import StoredFiles
+
+EPOCHS: Final = 3  # of a job that does not say how many
+_BYTES_A_TOKEN: Final = 3  # of a training file, by estimate: English text has more, and JSON adds to each row
 
 
 class RunCheck(AdmissionCheck):
@@ -26,6 +30,13 @@ class RunCheck(AdmissionCheck):
         if (provider := self._models.provider(job.model)) is not None or self._models.chain(job.model) is not None:
             where = "a chain of models" if provider is None else f"run by {provider}"
             raise InvalidRecord(f"model: {job.model} is {where}: only a model of your own can be tuned", param="model")
+
+    def examine(self, job: Job) -> int | None:
+        """Return about how many tokens the run trains, by the size of its file. Its first stage counts them."""
+        if not isinstance(job, TuningJob):
+            return None
+        file = self._ledger.of(StoredFiles).file(job.training_file, job.tenant)
+        return None if file is None else 1 + file.size * (job.epochs or EPOCHS) // _BYTES_A_TOKEN
 
     def named(self, job: Job, _models: Collection[str]) -> Collection[str]:
         """Return the files that the job names."""

@@ -22,6 +22,7 @@ from headrace_workers.features.generation.models.convert import weights_sha256
 from headrace_workers.features.generation.models.convert_gguf import gguf_parts
 from headrace_workers.features.generation.models.quantization import check_quantization
 from headrace_workers.features.generation.models.registry import TUNED, ModelCard, load_card, may_name, sha256_of
+from headrace_workers.features.tuning.admission import EPOCHS
 
 MAX_RECIPE_BYTES: Final = 100_000
 MAX_ALIAS: Final = 64
@@ -40,7 +41,7 @@ class Training(Value):
     held-out loss until training stops; 0 never stops it early.
     """
 
-    epochs: Annotated[int, Field(ge=1, le=50)] = 3
+    epochs: Annotated[int, Field(ge=1, le=50)] = EPOCHS
     batch_size: Annotated[int, Field(ge=1, le=1_024)] = 8
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | None = None

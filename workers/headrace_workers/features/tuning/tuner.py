@@ -145,7 +145,10 @@ class Tuner:
         run = {**work.run, "host": self._host, "stored": stored, "tokens": work.tokens}
         if trained is not None:
             self._live, run["trained"] = None, trained
-        done = Done(context={RUN: run}, rows=work.all_written(self._host), to_train=run["to_train"] - work.tokens)
+        done = Done(
+            context={RUN: run}, rows=work.all_written(self._host), to_train=run["to_train"] - work.tokens,
+            trained=work.tokens - work.run.get("tokens", 0),
+        )  # fmt: skip
         return done if trained else replace(done, to="train", model=work.job.model, advice=_REPLAY)
 
     def _check(self, work: "_Work") -> Outcome:

@@ -3,9 +3,10 @@ used and what is reserved are never more together than a quota, through whatever
 
 A reservation is a row by the job's id, and counts against every quota of its tenant and key. A gateway makes it before
 it sends a job, with an expiry, in case that never comes; ingest adopts it, or makes it for a job that came by Kafka or
-in a batch; the one function that ends jobs settles it. Tokens are reserved for the whole job at once. Money is reserved
-for one call of a model at a time, in the transaction that routes the job to it. Lock order: quotas after all else but
-turns, in the order of their keys, and then reservations.
+in a batch; the one function that ends jobs settles it. Tokens are reserved for the whole job at once; those of a tuning
+job are an estimate until its first stage has counted them. Money is reserved for one call of a model at a time, in the
+transaction that routes the job to it. Lock order: quotas after all else but turns, in the order of their keys, and then
+reservations.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -262,49 +263,57 @@ def _had(row: _Reserved | None, quota: Quota) -> int:
 
 def call(connection: Connection, calls: Mapping[str, WantedCall]) -> dict[str, str]:
     """Reserve for the next calls of jobs that were taken in, in place of the calls before, of which it is known what
-    they cost; return the jobs for which not enough money is left, each with the reason.
+    they cost; return the jobs for which not enough is left, each with the reason.
     """
     quotas = locked_for(connection, sorted(calls))
     rows = _reserved(connection, sorted(calls)) if quotas else {}
     more: dict[QuotaKey, int] = {}
     over: dict[str, str] = {}
     exhausted: set[QuotaKey] = set()
-    changed: dict[str, int] = {}
+    changed: list[_Reserved] = []
     for job_id, row in sorted(rows.items()):
         wanted = calls[job_id]
-        money = wanted.spent + wanted.most
-        amount = money - row.money
-        theirs = [each for each in quotas.get(row.tenant, ()) if each.unit == "money" and each.holds_for(row.key_id)]
-        is_asked = amount > 0 or wanted.goes_on
-        beyond = next((each for each in theirs if is_asked and amount > _free(each, more)), None)
+        tokens = row.tokens if wanted.to_train is None else wanted.trained + wanted.to_train
+        new = row._replace(money=wanted.spent + wanted.most, tokens=tokens)
+        amounts = {"money": new.money - row.money, "tokens": tokens - row.tokens}
+        rests = {"money": wanted.most, "tokens": wanted.to_train or 0}
+        asked = {unit for unit, amount in amounts.items() if amount > 0 or (wanted.goes_on and rests[unit])}
+        theirs = [each for each in quotas.get(row.tenant, ()) if each.holds_for(row.key_id)]
+        beyond = next((each for each in theirs if each.unit in asked and amounts[each.unit] > _free(each, more)), None)
         if beyond is not None:
-            rest = wanted.most if wanted.goes_on else amount  # of it, so much is reserved
+            amount = amounts[beyond.unit]
+            rest = rests[beyond.unit] if wanted.goes_on else amount  # of it, so much is reserved
             over[job_id] = _beyond(beyond, {beyond.key: more.get(beyond.key, 0) + amount - rest}, rest).reason
             exhausted.add(beyond.key)
-        elif amount:  # also where no budget is there: one that is set later counts what is reserved
-            changed[job_id] = money
+        elif new != row:  # also where no budget is there: one that is set later counts what is reserved
+            changed.append(new)
             for each in theirs:
-                more[each.key] = more.get(each.key, 0) + amount
+                more[each.key] = more.get(each.key, 0) + amounts[each.unit]
     if changed:
         _pay(connection, changed)
-    change(connection, quotas, {key: (amount, 0) for key, amount in more.items()})
+    change(connection, quotas, {key: (amount, 0) for key, amount in more.items() if amount})
     tell_exhausted(connection, quotas, exhausted)
     return over
 
 
-def _pay(connection: Connection, money: Mapping[str, int]) -> None:
+def _pay(connection: Connection, reserved: Iterable[_Reserved]) -> None:
     """Write what is reserved for these jobs now."""
-    rows = [{"job": job_id, "worth": worth} for job_id, worth in money.items()]
+    rows = [{"job": row.job_id, "worth": row.money, "counted": row.tokens} for row in reserved]
     if connection.dialect.name == "postgresql":
         run(connection, _PAY_MANY, many("postgresql", rows))
     else:
         run(connection, _PAY, rows)
 
 
-_PAY: Final = update(RESERVATIONS).where(RESERVATIONS.c.job_id == bindparam("job")).values(money=bindparam("worth"))
+_PAY: Final = (
+    update(RESERVATIONS)
+    .where(RESERVATIONS.c.job_id == bindparam("job"))
+    .values(money=bindparam("worth"), tokens=bindparam("counted"))
+)
 _PAY_MANY: Final = text("""
-    UPDATE reservations SET money = now.worth
-    FROM unnest(CAST(:job AS varchar[]), CAST(:worth AS bigint[])) AS now (job, worth)
+    UPDATE reservations SET money = now.worth, tokens = now.counted
+    FROM unnest(CAST(:job AS varchar[]), CAST(:worth AS bigint[]), CAST(:counted AS bigint[]))
+        AS now (job, worth, counted)
     WHERE reservations.job_id = now.job
 """)
 
@@ -513,7 +522,7 @@ def correct(connection: Connection, costs: Sequence[KnownCost]) -> None:
             if quota.unit == "money" and quota.holds_for(row.key_id):
                 changes[quota.key] = (changes.get(quota.key, (0, 0))[0] - less[job_id], 0)
     if rows:
-        _pay(connection, {job_id: row.money - less[job_id] for job_id, row in rows.items()})
+        _pay(connection, [row._replace(money=row.money - less[job_id]) for job_id, row in rows.items()])
     change(connection, quotas, changes)
     ended = {(cost.job_id, cost.claim_id): cost.bound - cost.amount for cost in costs if cost.told_at is not None}
     for paid in take_bounds(connection, ended):
@@ -525,10 +534,15 @@ def correct(connection: Connection, costs: Sequence[KnownCost]) -> None:
 def _used(told: _Event, reserved: int) -> int:
     """Return what a job used that ended with this event: the tokens of an answer that was made for it, and nothing
     for one that was there. Of one that died while it ran nobody knows: what was reserved. One that was cancelled used
-    nothing, and neither does one for which none are reserved: it was replayed after its answer, which was counted.
+    nothing, and neither does one for which none are reserved: it was replayed after its answer, which was counted. A
+    tuning job used what it trained, however it ended.
     """
     if not reserved:
         return 0
+    models: Sequence[Mapping[str, Any]] = (told.get("cost") or {}).get("models", ())
+    trained = sum(int(model.get("trained_tokens") or 0) for model in models)
+    if trained or told.get("kind") == "tuning" or told.get("topic") == Topic.TUNING:
+        return trained
     if "category" in told:
         return 0 if _is_untried(told) else reserved
     if ((told.get("answer") or {}).get("recall") or {}).get("tier", "none") != "none":
