@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.limits import Alias, Tenant
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import first_problem
-from headrace_schemas.tuning import Lora
+from headrace_schemas.tuning import Lora, Quantizations
 from headrace_workers.core.toml_file import Keys, fault_at, line_of
 from headrace_workers.features.generation.models.convert import weights_sha256
 from headrace_workers.features.generation.models.convert_gguf import gguf_parts
@@ -26,14 +26,13 @@ from headrace_workers.features.tuning.admission import EPOCHS
 
 MAX_RECIPE_BYTES: Final = 100_000
 MAX_ALIAS: Final = 64
-BASE_LEARNING_RATE: Final = 2e-4  # what `learning_rate_multiplier` multiplies: usual for LoRA
+BASE_LEARNING_RATE: Final = 2e-4  # usual for LoRA; a job multiplies it
 SOURCES_FILE: Final = "tuning.toml"  # in the home: what each base was made of
 _ID_LENGTH: Final = 8
 _CARD: Final = "card.json"  # of a data set that `headrace dataset export` wrote, and its two sides
 _TRAIN, _HELD_OUT = "train.jsonl", "held-out.jsonl"
 
 _Path = Annotated[str, Field(min_length=1, max_length=4_096)]
-_Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,100}$")]
 
 
 class Training(Value):
@@ -43,22 +42,10 @@ class Training(Value):
 
     epochs: Annotated[int, Field(ge=1, le=50)] = EPOCHS
     batch_size: Annotated[int, Field(ge=1, le=1_024)] = 8
-    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = BASE_LEARNING_RATE
     max_length: Annotated[int, Field(ge=8, le=131_072)] = 1_024
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     patience: Annotated[int, Field(ge=0, le=100)] = 2
-
-    @model_validator(mode="after")
-    def _one_rate(self) -> "Training":
-        if self.learning_rate is not None and self.learning_rate_multiplier is not None:
-            raise ValueError("give learning_rate or learning_rate_multiplier, not both")
-        return self
-
-    @property
-    def rate(self) -> float:
-        """Return the highest learning rate of the schedule."""
-        return self.learning_rate or BASE_LEARNING_RATE * (self.learning_rate_multiplier or 1.0)
 
 
 class Recipe(Value):
@@ -75,15 +62,9 @@ class Recipe(Value):
     suffix: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,17}$")] = "tuned"
     difference: Annotated[float, Field(ge=0.01, le=1)] = 0.1
     tenant: Tenant | None = None
-    quantizations: Annotated[tuple[str, ...], Field(min_length=1, max_length=4)] = ("int8",)
+    quantizations: Quantizations = ("int8",)
     lora: Lora = Lora()
     training: Training = Training()
-
-    @model_validator(mode="after")
-    def _each_once(self) -> "Recipe":
-        if len(set(self.quantizations)) < len(self.quantizations):
-            raise ValueError("quantizations names one of them twice")
-        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,26 +114,12 @@ def read_recipe(path: Path) -> Recipe:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path} is no TOML: {error}") from None
-    _only_known(path, text, (), document, Recipe)
-    for name, part in (("lora", Lora), ("training", Training)):
-        if isinstance(document.get(name), dict):
-            _only_known(path, text, (name,), document[name], part)
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
         place, words = first_problem(error)
         keys: Keys = tuple(place or ())
         raise ConfigurationError(fault_at(str(path), line_of(text, keys), keys, words)) from None
-
-
-def _only_known(path: Path, text: str, keys: Keys, table: dict[str, Any], part: type[Value]) -> None:
-    for name in table:
-        if name not in part.model_fields:
-            known = ", ".join(part.model_fields)
-            place = (*keys, name)
-            raise ConfigurationError(
-                fault_at(str(path), line_of(text, place), place, f"is not known; known are {known}")
-            )
 
 
 def plan_of(path: Path, home: Path) -> Plan:

@@ -34,7 +34,7 @@ from headrace_workers.features.generation.models.registry import CARD_FILE, load
 from headrace_workers.features.tuning.copies import chunks_of, copy_model
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.publish import CHECKED, LINEAGE
-from headrace_workers.features.tuning.recipe import Recipe, Training, planned, source_of
+from headrace_workers.features.tuning.recipe import BASE_LEARNING_RATE, Recipe, Training, planned, source_of
 from headrace_workers.features.tuning.store import (
     CANCELLED,
     MAX_EVENTS,
@@ -277,7 +277,8 @@ class Tuner:
                 held_out = self._download(work, "validation_file", job.validation_file, Path(place))
             values = {"seed": job.seed, "epochs": job.epochs, "batch_size": job.batch_size}
             training = Training(
-                learning_rate_multiplier=job.learning_rate_multiplier, max_length=card.context_length,
+                learning_rate=BASE_LEARNING_RATE * (job.learning_rate_multiplier or 1),
+                max_length=card.context_length,
                 **{name: value for name, value in values.items() if value is not None},
             )  # fmt: skip
             recipe = Recipe(
