@@ -132,19 +132,6 @@ def test_runs_events_and_checkpoints_are_listed_newest_first_by_pages(ledger):
 
 
 @both
-def test_a_run_with_too_many_events_keeps_its_messages_and_every_second_step(ledger, monkeypatch):
-    monkeypatch.setattr(store, "MAX_EVENTS", 10)
-    job_id = taken(ledger)
-    runs = ledger.of(TuningRuns)
-    runs.add_events(job_id, [RunEvent("began")])
-    runs.add_events(job_id, [RunEvent(f"step {n}", data={"step": n}) for n in range(1, 11)])
-    kept = [event.message for event in runs.events(runs.run(job_id).number)]
-    assert kept == ["step 9", "step 7", "step 5", "step 3", "step 1", "began"]
-    runs.add_events(job_id, [RunEvent(f"word {n}") for n in range(20)])
-    assert len(runs.events(runs.run(job_id).number)) <= 10
-
-
-@both
 def test_runs_without_a_model_are_forgotten_with_old_jobs_and_others_stay(ledger):
     failed, done = taken(ledger, 1), taken(ledger, 2)
     tuned = {"tuned": {"aliases": ["a"], "usage": {"prompt_tokens": 1}}}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic_core import from_json
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, or_, select, update
 
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.dead_letters import Burial
@@ -30,7 +30,7 @@ from headrace_workers.features.tuning.tables import CHECKPOINTS, EVENTS, IS_OPEN
 KIND: Final = "tuning"
 VALIDATING_FILES, QUEUED, RUNNING = "validating_files", "queued", "running"
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
-MAX_EVENTS: Final = 10_000  # of a run; where there are more, every second step is forgotten
+MAX_EVENTS: Final = 10_000  # of a run that are read; a worker tells a thousand steps of it, see tuner.py
 _MAX_MESSAGE: Final = 2_000
 
 
@@ -87,7 +87,7 @@ def begin_training(connection: Connection, job_id: str, host: str) -> None:
 
 
 def add_events(connection: Connection, job_id: str, events: Sequence[RunEvent]) -> None:
-    """Add events to a run. There are `MAX_EVENTS` at most: then every second step is forgotten."""
+    """Add events to a run."""
     if not events:
         return
     counted = update(RUNS).where(RUNS.c.job_id == job_id).values(last_event=RUNS.c.last_event + len(events))
@@ -104,21 +104,6 @@ def add_events(connection: Connection, job_id: str, events: Sequence[RunEvent]) 
         for number, event in enumerate(events, first)
     ]  # fmt: skip
     connection.execute(insert(connection, EVENTS), rows)
-    if run.last_event > MAX_EVENTS:
-        _thin(connection, run.number)
-
-
-def _thin(connection: Connection, run: int) -> None:
-    """Forget every second step of a run that has too many events, or else the oldest events."""
-    mine = EVENTS.c.run == run
-    numbers = select(EVENTS.c.number).where(mine).order_by(EVENTS.c.number)
-    count = connection.execute(select(func.count()).where(mine)).scalar_one()
-    if count <= MAX_EVENTS:
-        return
-    steps = connection.execute(numbers.where(EVENTS.c.data.is_not(None))).scalars().all()
-    gone = list(steps[1::2]) if len(steps) // 2 >= count - MAX_EVENTS else []
-    gone = gone or list(connection.execute(numbers.limit(count - MAX_EVENTS)).scalars())
-    connection.execute(delete(EVENTS).where(mine, among(connection, EVENTS.c.number, gone)))
 
 
 def add_checkpoint(connection: Connection, job_id: str, checkpoint: Checkpoint) -> None:

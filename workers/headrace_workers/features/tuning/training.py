@@ -90,8 +90,8 @@ def prepare(plan: Plan, home: Path, goes_on: Callable[[], object] = lambda: None
     training = plan.recipe.training
     orders = {
         "source": str(plan.source.resolve()), "lora": plan.recipe.lora.model_dump(mode="json"),
-        "rate": training.learning_rate, "epochs": training.epochs, "batch_size": training.batch_size, "seed": training.seed,
-        "patience": training.patience, "checkpoint_seconds": CHECKPOINT_SECONDS, "home": str(home.resolve()),
+        "rate": training.learning_rate, "epochs": training.epochs, "batch_size": training.batch_size,
+        "seed": training.seed, "patience": training.patience, "checkpoint_seconds": CHECKPOINT_SECONDS, "home": str(home.resolve()),
         "tokens": sum(row.tokens for row in rows.train) * training.epochs,
         "base": plan.base.alias, "aliases": {kind: plan.alias(kind) for kind in plan.recipe.quantizations},
         "lineage": lineage_of(plan, rows), "tenant": plan.tenant, "job": plan.job_id,

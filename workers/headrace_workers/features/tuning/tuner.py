@@ -65,7 +65,8 @@ SEGMENT_SECONDS: Final = 60.0  # a segment ends at the first checkpoint behind i
 HAND_ON_SECONDS: Final = 15.0  # that a process goes on between two segments
 LEAVING_SECONDS: Final = 15.0  # for a last checkpoint of a worker that ends
 _BUSY_SECONDS, _ELSEWHERE_SECONDS = 5.0, 30.0
-_TOLD_EVERY, _STEP_EVERY = 10.0, 1.0  # seconds between two writes of events, and between two steps that are told
+_TOLD_EVERY: Final = 10.0  # seconds between two writes of events
+_TOLD_STEPS: Final = 1_000  # of a run
 _CHUNK: Final = 1024**2
 # The fewest held-out answers that show anything are enough for a job: nobody says which difference matters.
 _DIFFERENCE: Final = 1.0
@@ -346,7 +347,7 @@ class _Work:
         self._losses: dict[int, dict[str, float]] = {}
         self._runs, self._cancelled = runs, cancelled
         self._events: list[RunEvent] = []
-        self._told = self._stepped = self._asked = 0.0
+        self._told = self._asked = 0.0
         self._seconds_left: float | None = None
 
     def may_go_on(self) -> bool:
@@ -380,8 +381,7 @@ class _Work:
         if kind == "step":
             self._seconds_left = event["seconds_left"]
             self._losses.setdefault(event["step"], {})["train_loss"] = event["loss"]
-            if event["step"] in (1, event["steps"]) or now - self._stepped >= _STEP_EVERY:
-                self._stepped = now
+            if event["step"] in (1, event["steps"]) or event["step"] % -(-event["steps"] // _TOLD_STEPS) == 0:
                 data = {"step": event["step"], "total_steps": event["steps"], "train_loss": event["loss"]}
                 self.tell(f"Step {event['step']}/{event['steps']}: training loss={event['loss']:.4f}", data=data)
         elif kind == "evaluation":
