@@ -11,6 +11,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.generation.models.registry import list_cards, read_card, write_card
+from headrace_workers.features.tuning.commands import _show
 from headrace_workers.features.tuning.copies import copy_model
 from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, begin_run
 from headrace_workers.runtime.settings import home_of
@@ -22,6 +23,13 @@ def test_without_a_command_a_recipe_is_run(call: Call) -> None:
         code, out, err = call("tune", *arguments)
         assert (code, out) == (2, "")
         assert "recipe.toml cannot be read: No such file" in err
+
+
+def test_a_recipe_that_is_run_shows_a_hundred_of_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    for step in range(1, 401):
+        _show({"kind": "step", "step": step, "steps": 400, "loss": 0.5, "seconds_left": 61.0}, as_json=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert (len(lines), lines[0]) == (100, "step 4 of 400, training loss 0.5000, 61 s left")
 
 
 def test_runs_are_listed_newest_first(ledger: Ledger, call: Call) -> None:

@@ -19,6 +19,8 @@ from headrace_workers.features.tuning.copies import ModelInUse, deletable, remov
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.views import (
     AUTO,
+    Hyperparameters,
+    Method,
     TuningCheckpoint,
     TuningEvent,
     TuningRun,
@@ -37,7 +39,6 @@ Reads = Annotated[Caller, needs(JOBS_READ)]
 Writes = Annotated[Caller, needs(JOBS_WRITE)]
 PURPOSE: Final = "fine-tune"  # of files to learn from
 _MOST_METADATA: Final = 16
-_Auto = Literal["auto"]
 _PLACE: Final = "method.supervised.hyperparameters"
 _NAMES: Final = {
     "epochs": f"{_PLACE}.n_epochs",
@@ -45,35 +46,6 @@ _NAMES: Final = {
     "learning_rate_multiplier": f"{_PLACE}.learning_rate_multiplier",
     **{name: f"headrace.{name}" for name in ("quantizations", "lora", "callback")},
 }
-
-
-class Hyperparameters(BaseModel):
-    """How a model learns; `auto` lets headrace choose."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    batch_size: int | _Auto | None = None
-    learning_rate_multiplier: float | _Auto | None = None
-    n_epochs: int | _Auto | None = None
-
-
-class Supervised(BaseModel):
-    """Learning from examples."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    hyperparameters: Hyperparameters | None = None
-
-
-class Method(BaseModel):
-    """The method: `supervised` is the only one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: str
-    supervised: Supervised | None = None
-    dpo: Any = None
-    reinforcement: Any = None
 
 
 class TuningOptions(BaseModel):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -15,13 +15,13 @@ from headrace_workers.cli.output import NoSuchThing, console, flush, printable, 
 from headrace_workers.runtime.settings import home_of
 
 if TYPE_CHECKING:  # they load the database
-    from collections.abc import Callable
-
     from sqlalchemy import Row
 
     from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.features.tuning.training import Event
     from headrace_workers.features.tuning.views import TuningRun
 
+_SHOWN_STEPS: Final = 100
 _ALL: Final = 10_000  # events of a run, which has no more
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _MOST_BARS: Final = 60
@@ -73,43 +73,23 @@ def run(
 
     home = home_of()
     plan = plan_of(recipe, home)
-    with _shown(as_json) as show:
-        published = tune(plan, home, show)
+    published = tune(plan, home, partial(_show, as_json=as_json))
     if not as_json:
         for alias in published["aliases"]:
             put(alias)
 
 
-@contextmanager
-def _shown(as_json: bool) -> "Iterator[Callable[[dict[str, Any]], None]]":
-    """Show events: as JSON lines, as a bar on a terminal, else in a line each but the steps."""
-    if as_json:
-
-        def write(event: dict[str, Any]) -> None:
-            put_json(event)
-            flush()
-
-        yield write
-        return
+def _show(event: "Event", as_json: bool) -> None:
+    """Show an event as a JSON line, or in words: then a hundred of the steps."""
     from headrace_workers.features.tuning.training import in_words
 
-    if not console().is_terminal:
-        yield lambda event: say(line) if (line := in_words(event)) else None
+    if as_json:
+        put_json(event)
+        flush()
+    elif event["kind"] == "step" and event["step"] % -(-event["steps"] // _SHOWN_STEPS):
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(), transient=True) as bar:
-        task = bar.add_task("loading the base", total=None)
-
-        def draw(event: dict[str, Any]) -> None:
-            if event["kind"] == "step":
-                words = f"step {event['step']:,} of {event['steps']:,}, loss {event['loss']:.3f}"
-                bar.update(task, description=words, completed=event["step"], total=event["steps"])
-            elif line := in_words(event):
-                bar.console.print(line, markup=False)
-
-        yield draw
+    elif line := in_words(event):
+        say(line)
 
 
 def list_runs(

@@ -41,6 +41,7 @@ _MODULES: Final = {"train": "network", "check": "publish", "publish": "publish"}
 
 _WORDS: Final = {
     "started": "training for {steps:,} steps",
+    "step": "step {step:,} of {steps:,}, training loss {loss:.4f}, {seconds_left:,.0f} s left",
     "evaluation": "held-out loss after step {step:,}: {loss:.4f}",
     "corrupted": "the checkpoint {file} is not as it was written: the one before is used",
     "trained": "trained {tokens:,} tokens in {step:,} steps; best after step {best_step:,}; {memory_bytes:,} bytes of "
@@ -91,8 +92,8 @@ def prepare(plan: Plan, home: Path, goes_on: Callable[[], object] = lambda: None
     orders = {
         "source": str(plan.source.resolve()), "lora": plan.recipe.lora.model_dump(mode="json"),
         "rate": training.learning_rate, "epochs": training.epochs, "batch_size": training.batch_size,
-        "seed": training.seed, "patience": training.patience, "checkpoint_seconds": CHECKPOINT_SECONDS, "home": str(home.resolve()),
-        "tokens": sum(row.tokens for row in rows.train) * training.epochs,
+        "seed": training.seed, "patience": training.patience, "checkpoint_seconds": CHECKPOINT_SECONDS,
+        "home": str(home.resolve()), "tokens": sum(row.tokens for row in rows.train) * training.epochs,
         "base": plan.base.alias, "aliases": {kind: plan.alias(kind) for kind in plan.recipe.quantizations},
         "lineage": lineage_of(plan, rows), "tenant": plan.tenant, "job": plan.job_id,
     }  # fmt: skip

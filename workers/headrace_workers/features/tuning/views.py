@@ -3,14 +3,14 @@
 import json
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from headrace_schemas import TuningJob
 from headrace_workers.features.tuning.store import SUCCEEDED
 
 PREFIX: Final = "ftjob-"  # before the id of a job
-AUTO: Final = "auto"
+AUTO: Final[Literal["auto"]] = "auto"
 
 
 def job_id_of(run_id: str) -> str:
@@ -26,25 +26,33 @@ class RunError(BaseModel):
     param: str | None
 
 
-class RunHyperparameters(BaseModel):
-    """What was asked for; `auto` where headrace chooses."""
+class Hyperparameters(BaseModel):
+    """How a model learns; `auto` lets headrace choose."""
 
-    batch_size: int | Literal["auto"]
-    learning_rate_multiplier: float | Literal["auto"]
-    n_epochs: int | Literal["auto"]
+    model_config = ConfigDict(extra="forbid")
+
+    batch_size: int | Literal["auto"] = AUTO
+    learning_rate_multiplier: float | Literal["auto"] = AUTO
+    n_epochs: int | Literal["auto"] = AUTO
 
 
-class RunSupervised(BaseModel):
+class Supervised(BaseModel):
     """Learning from examples."""
 
-    hyperparameters: RunHyperparameters
+    model_config = ConfigDict(extra="forbid")
+
+    hyperparameters: Hyperparameters | None = None
 
 
-class RunMethod(BaseModel):
-    """The method, of which there is one."""
+class Method(BaseModel):
+    """The method: `supervised` is the only one."""
 
-    type: Literal["supervised"] = "supervised"
-    supervised: RunSupervised
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = "supervised"
+    supervised: Supervised | None = None
+    dpo: Any = None
+    reinforcement: Any = None
 
 
 class RunDetails(BaseModel):
@@ -69,8 +77,8 @@ class TuningRun(BaseModel):
     organization_id: str = Field(description="The tenant.")
     training_file: str
     validation_file: str | None
-    hyperparameters: RunHyperparameters
-    method: RunMethod
+    hyperparameters: Hyperparameters
+    method: Method
     seed: int
     trained_tokens: int | None
     result_files: list[str]
@@ -84,7 +92,7 @@ class TuningRun(BaseModel):
         """Return the view of a run."""
         job = TuningJob.model_validate_json(run.job)
         aliases = [] if run.aliases is None else json.loads(run.aliases)
-        hyperparameters = RunHyperparameters(
+        hyperparameters = Hyperparameters(
             batch_size=job.batch_size or AUTO,
             learning_rate_multiplier=job.learning_rate_multiplier or AUTO,
             n_epochs=job.epochs or AUTO,
@@ -101,7 +109,7 @@ class TuningRun(BaseModel):
             training_file=job.training_file,
             validation_file=job.validation_file,
             hyperparameters=hyperparameters,
-            method=RunMethod(supervised=RunSupervised(hyperparameters=hyperparameters)),
+            method=Method(supervised=Supervised(hyperparameters=hyperparameters)),
             seed=job.seed or 0,
             trained_tokens=run.trained_tokens if run.state == SUCCEEDED else None,
             result_files=[] if run.result_file is None else [run.result_file],
