@@ -82,7 +82,7 @@ def sync_copy(home: Path, where: str, alias: str) -> None:
 def _fetch(home: Path, store: Store, alias: str, listed: Mapping[str, str]) -> None:
     with staged_model(home, alias) as draft:
         for name, sha256 in listed.items():
-            if Path(name).name != name or _fetched(store, _place(alias, name), draft / name) != sha256:
+            if Path(name).name != name or fetched(store, _place(alias, name), draft / name) != sha256:
                 raise ConfigurationError(
                     f"the copy of {alias} in the file store (HEADRACE_FILES) is not as it was written: the SHA-256 of "
                     f"{name} differs. Nothing was installed: copy the model's folder from the machine that trained it"
@@ -127,7 +127,7 @@ def _remove(home: Path, alias: str) -> None:
     rmtree(folder, ignore_errors=True)
 
 
-def _fetched(store: Store, path: str, target: Path) -> str:
+def fetched(store: Store, path: str, target: Path) -> str:
     """Copy an object into a file, and return its SHA-256."""
     digest: Any = hashlib.sha256()
     with store.open(path) as source, target.open("wb") as file:

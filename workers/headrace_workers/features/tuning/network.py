@@ -2,8 +2,8 @@
 
 It is the adapter of torch, Transformers and PEFT, which take seconds to import and a lot of memory: no worker loads
 them. The folder has the orders (`orders.json`), the rows and the checkpoints. Events go to standard output as JSON
-lines. Each line on standard input says for how many seconds the process may go on, or asks for a checkpoint. It ends
-when its time is over, and when its parent ends.
+lines. Each line on standard input says for how many seconds the process may go on. It ends when its time is over, and
+when its parent ends.
 
 A step is decided by the seed, the rows and the step's number alone. So a run that goes on from a checkpoint computes
 what it would have computed without the interruption.
@@ -30,7 +30,6 @@ from headrace_workers.features.tuning.rows import Row, read_rows
 
 ORDERS, TRAIN, HELD_OUT = "orders.json", "train.jsonl", "held-out.jsonl"
 CHECKPOINTS: Final = "checkpoints"
-NOW: Final = "checkpoint"  # the line that asks for one
 STOPPED: Final = 3  # the exit code of a run that stopped itself, and said why
 # Padded tokens that are computed at once: they bound the memory. A longer row is alone.
 AT_ONCE: Final = 2_048
@@ -49,17 +48,12 @@ def tell(kind: str, **facts: Any) -> None:
     sys.stdout.flush()
 
 
-def live_as_allowed() -> threading.Event:
-    """End this process when standard input ends, or nothing on it allows more time. Return an event that is set when a
-    checkpoint is asked for.
-    """
-    allowed, asked = threading.Event(), threading.Event()
+def live_as_allowed() -> None:
+    """End this process when standard input ends, or nothing on it allows more time."""
+    allowed = threading.Event()
 
     def listen() -> None:
         for line in sys.stdin:
-            if line.strip() == NOW:
-                asked.set()
-                continue
             until[0] = time.monotonic() + float(line)
             allowed.set()
         os._exit(STOPPED)
@@ -73,7 +67,6 @@ def live_as_allowed() -> threading.Event:
     until = [math.inf]
     for run in (listen, watch):
         threading.Thread(target=run, daemon=True).start()
-    return asked
 
 
 def threads() -> int:
@@ -224,12 +217,11 @@ def step_of(path: Path) -> int:
 
 
 class Trainer:
-    """A run that trains from its newest checkpoint to its end. It writes one after the step in which `asked` is set."""
+    """A run that trains from its newest checkpoint to its end."""
 
-    def __init__(self, folder: Path, asked: threading.Event | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         import torch
 
-        self._asked = asked or threading.Event()
         self._orders: dict[str, Any] = json.loads((folder / ORDERS).read_text(encoding="utf-8"))
         self._rows = read_rows(folder / TRAIN)
         self._held_out = read_rows(folder / HELD_OUT)[:_EVALUATED]
@@ -264,8 +256,7 @@ class Trainer:
             if is_evaluated:
                 self._evaluate()
             is_due = time.monotonic() - saved >= self._orders["checkpoint_seconds"]
-            if is_evaluated or is_due or self._asked.is_set():
-                self._asked.clear()
+            if is_evaluated or is_due:
                 self._checkpoints.write(self._state())
                 saved = time.monotonic()
         tell(
@@ -342,9 +333,9 @@ class Trainer:
 
 def main() -> None:
     """Train, and tell what comes of it."""
-    asked = live_as_allowed()
+    live_as_allowed()
     try:
-        Trainer(Path(sys.argv[1]), asked).run()
+        Trainer(Path(sys.argv[1])).run()
     except (Stopped, ConfigurationError) as error:
         tell("stopped", reason=str(error))
         sys.stdout.flush()

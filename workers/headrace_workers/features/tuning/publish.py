@@ -7,10 +7,8 @@ in float32 is compared with what serves it: the ids of prompts, logits, and gree
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
@@ -48,13 +46,10 @@ from headrace_workers.features.tuning.network import (
 from headrace_workers.features.tuning.training import PROMPTS
 
 LINEAGE: Final = "lineage.json"
-MERGED: Final = "merged"  # the folder of the merged network, until it is published
-CHECKED: Final = "checked.json"  # what came of the comparison
 TOLERANCE: Final = 1e-3  # of logits
 _COMPARED: Final = 20  # rows whose logits are compared
 _LONGEST: Final = 64  # tokens of an answer that is compared
-_AT_ONCE: Final = 10  # prompts that are answered between two looks at the clock
-TOLD_EVERY: Final = 10.0  # seconds
+_AT_ONCE: Final = 10  # prompts that are answered together
 
 
 class Asked:
@@ -63,20 +58,6 @@ class Asked:
     def __init__(self, line: str) -> None:
         messages, self.ids, self.answer = json.loads(line)
         self.messages = tuple(Message.model_validate(message) for message in messages)
-
-
-class Telling:
-    """Events of how far a comparison is: one in ten seconds at most."""
-
-    def __init__(self, what: str, prompts: int) -> None:
-        self._what, self._prompts = what, prompts
-        self._told = time.monotonic()
-
-    def note(self, done: int) -> None:
-        """Tell that so many prompts are done, if it is time."""
-        if time.monotonic() - self._told >= TOLD_EVERY:
-            self._told = time.monotonic()
-            tell("compared", what=self._what, done=done, prompts=self._prompts)
 
 
 class Publisher:
@@ -91,31 +72,23 @@ class Publisher:
         self._asked = [Asked(line) for line in (folder / PROMPTS).read_text(encoding="utf-8").splitlines()]
         self._most = min(_LONGEST, max(len(asked.answer) for asked in self._asked) + 1)
 
-    def check(self) -> None:
-        """Merge, and compare with what would be served. Raise Stopped if that is not what was trained."""
+    def publish(self) -> None:
+        """Merge, compare with what would be served, and publish in each format. Raise Stopped if that is not what was
+        trained.
+        """
         trained = json.loads((self._folder / "trained.json").read_text(encoding="utf-8"))
         with TemporaryDirectory(dir=self._folder, prefix=".merged-") as place:
-            draft = Path(place) / MERGED
+            merged = Path(place) / "merged"
             tell("doing", what="merging the adapter into the weights")
-            network, step = self._merged(trained["best_step"], draft)
+            network, step = self._merged(trained["best_step"], merged)
             tell("doing", what="comparing with what is served")
-            answers, report = self._compared(network, draft)
-            rmtree(self._folder / MERGED, ignore_errors=True)
-            draft.rename(self._folder / MERGED)
-        checked = {"answers": answers, "report": report, "metrics": {**report, **trained, "step": step}}
-        (self._folder / CHECKED).write_text(json.dumps(checked), encoding="utf-8")
-        tell("checked", **report)
-
-    def publish(self) -> None:
-        """Publish the model that was checked, in each of its formats."""
-        checked = json.loads((self._folder / CHECKED).read_text(encoding="utf-8"))
-        for quantization, alias in self._orders["aliases"].items():
-            if (model_dir(self._home, alias) / CARD_FILE).is_file():
-                continue  # by a process that was killed
-            tell("doing", what=f"publishing {alias}")
-            self._publish(self._folder / MERGED, quantization, alias, checked["answers"], checked["metrics"])
-        tell("published", aliases=list(self._orders["aliases"].values()), **checked["report"])
-        rmtree(self._folder / MERGED, ignore_errors=True)
+            answers, report = self._compared(network, merged)
+            for quantization, alias in self._orders["aliases"].items():
+                if (model_dir(self._home, alias) / CARD_FILE).is_file():
+                    continue  # by a process that was killed
+                tell("doing", what=f"publishing {alias}")
+                self._publish(merged, quantization, alias, answers, {**report, **trained, "step": step})
+        tell("published", aliases=list(self._orders["aliases"].values()), **report)
 
     def _merged(self, best: int, merged: Path) -> tuple[Any, int]:
         """Write the merged network as a Transformers folder. Return it, and the step that it is of."""
@@ -205,11 +178,9 @@ class Publisher:
         generator = CTranslate2Generator.load(served, device="cpu", inter_threads=threads())
         sampling = Sampling(max_tokens=self._most, repetition_penalty=1)
         answers: list[Completion | HeadraceError] = []
-        telling = Telling("answered", len(self._asked))
         for first in range(0, len(self._asked), _AT_ONCE):
             asked = self._asked[first : first + _AT_ONCE]
             answers += generator.generate([Request(each.messages, sampling) for each in asked])
-            telling.note(len(answers))
         return [answer.text if isinstance(answer, Completion) else f"error: {answer}" for answer in answers]
 
     def _same_answers(self, network: Any, served: Path, answers: Sequence[str]) -> int:
@@ -220,9 +191,7 @@ class Publisher:
         def text_of(ids: Sequence[int]) -> str:
             return presentable(tokenizer.decode(ids, skip_special_tokens=True))
 
-        telling = Telling("compared", len(self._asked))
-        for done, (asked, answer) in enumerate(zip(self._asked, answers, strict=True)):
-            telling.note(done)
+        for asked, answer in zip(self._asked, answers, strict=True):
             ids, tie = _greedy(network, asked.ids, ends, self._most)
             if text_of(ids) == answer:
                 continue
@@ -275,11 +244,10 @@ def _greedy(network: Any, prompt: Sequence[int], ends: set[int], most: int) -> t
 
 
 def main() -> None:
-    """Check or publish, and tell what comes of it."""
+    """Publish, and tell what comes of it."""
     live_as_allowed()
     try:
-        publisher = Publisher(Path(sys.argv[1]))
-        publisher.publish() if sys.argv[2] == "publish" else publisher.check()
+        Publisher(Path(sys.argv[1])).publish()
     except (Stopped, HeadraceError) as error:
         tell("stopped", reason=str(error))
         os._exit(STOPPED)

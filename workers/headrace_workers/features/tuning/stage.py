@@ -1,4 +1,4 @@
-"""The stages of tuning jobs: the data is prepared, a model is trained in segments, checked and published."""
+"""The stages of tuning jobs: the data is prepared, a model is trained in segments, compared and published."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -57,4 +57,4 @@ def _stage(name: str, order: int) -> Stage:
     )
 
 
-STAGES: Final = (_stage("prepare", 96), _stage("train", 97), _stage("check", 98), _stage("publish", 99))
+STAGES: Final = (_stage("prepare", 96), _stage("train", 97), _stage("publish", 98))

@@ -21,7 +21,7 @@ from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailab
 from headrace_workers.core.machine import available_memory
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir, sha256_of
-from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, NOW, ORDERS, TRAIN
+from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, ORDERS, TRAIN
 from headrace_workers.features.tuning.recipe import Plan
 from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, write_rows
 
@@ -37,7 +37,7 @@ _BYTES: Final = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}  # of a w
 _SPARE: Final = 1.2
 # The features of this process are to be known there, too.
 _PROGRAM: Final = "import headrace_workers.wiring; from headrace_workers.features.tuning.{} import main; main()"
-_MODULES: Final = {"train": "network", "check": "publish", "publish": "publish"}  # of the parts of a run
+_MODULES: Final = {"train": "network", "publish": "publish"}  # of the parts of a run
 
 _WORDS: Final = {
     "started": "training for {steps:,} steps",
@@ -47,7 +47,6 @@ _WORDS: Final = {
     "trained": "trained {tokens:,} tokens in {step:,} steps; best after step {best_step:,}; {memory_bytes:,} bytes of "
     "memory",
     "doing": "{what}",
-    "compared": "{what} {done} of {prompts} prompts",
     "model": "{alias}: {exact:.0%} of {prompts} held-out prompts are answered as their examples are; {flips} answers "
     "differ from those in float32",
 }
@@ -166,14 +165,14 @@ def _weights(plan: Plan) -> int:
 
 
 class Process:
-    """A process that trains, checks or publishes. It ends when nobody says that it may go on, and with its parent."""
+    """A process that trains or publishes. It ends when nobody says that it may go on, and with its parent."""
 
     def __init__(self, part: str, folder: Path, lock: int | None = None) -> None:
         self._log = folder / f"{part}.log"
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM.format(_MODULES[part]), str(folder), part],
+                [sys.executable, "-c", _PROGRAM.format(_MODULES[part]), str(folder)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                 start_new_session=True,  # Ctrl-C is for the parent, which says what happens
                 pass_fds=() if lock is None else (lock,),  # held until this process is gone, too
@@ -193,16 +192,9 @@ class Process:
 
     def allow(self, seconds: float = ALLOWED_SECONDS) -> None:
         """Let the process go on for so many seconds."""
-        self._say(str(seconds))
-
-    def ask_checkpoint(self) -> None:
-        """Ask for a checkpoint after the step that is under way."""
-        self._say(NOW)
-
-    def _say(self, line: str) -> None:
         if self._child.stdin is not None:
             with suppress(OSError, ValueError):  # it has ended: its events say why
-                self._child.stdin.write(f"{line}\n")
+                self._child.stdin.write(f"{seconds}\n")
                 self._child.stdin.flush()
 
     def events(self, go_on: Callable[[], bool] = lambda: True) -> Iterator[Event]:

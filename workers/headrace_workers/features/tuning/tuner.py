@@ -31,9 +31,9 @@ from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile, Piece
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.generation.models.registry import CARD_FILE, load_card, model_dir
-from headrace_workers.features.tuning.copies import chunks_of, copy_model
+from headrace_workers.features.tuning.copies import chunks_of, copy_model, fetched
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
-from headrace_workers.features.tuning.publish import CHECKED, LINEAGE
+from headrace_workers.features.tuning.publish import LINEAGE
 from headrace_workers.features.tuning.recipe import BASE_LEARNING_RATE, Recipe, Training, planned, source_of
 from headrace_workers.features.tuning.store import (
     CANCELLED,
@@ -63,11 +63,9 @@ _COLUMNS: Final = ("step", "train_loss", "valid_loss")
 RUN: Final = "tuning"  # the name in the context of a step
 SEGMENT_SECONDS: Final = 60.0  # a segment ends at the first checkpoint behind it, see training.CHECKPOINT_SECONDS
 HAND_ON_SECONDS: Final = 15.0  # that a process goes on between two segments
-LEAVING_SECONDS: Final = 15.0  # for a last checkpoint of a worker that ends
 _BUSY_SECONDS, _ELSEWHERE_SECONDS = 5.0, 30.0
 _TOLD_EVERY: Final = 10.0  # seconds between two writes of events
 _TOLD_STEPS: Final = 1_000  # of a run
-_CHUNK: Final = 1024**2
 # The fewest held-out answers that show anything are enough for a job: nobody says which difference matters.
 _DIFFERENCE: Final = 1.0
 _MAX_SUFFIX: Final = 18
@@ -91,7 +89,7 @@ class Tuner:
     def do(self, part: str, task: Task, cancelled: Callable[[], bool], leaving: threading.Event) -> Outcome:
         """Do a part of a run. It stops when the job is `cancelled`, or this worker is `leaving`."""
         work = _Work(task, self._runs, cancelled, leaving)
-        parts = {"prepare": self._prepare, "train": self._train, "check": self._check, "publish": self._publish}
+        parts = {"prepare": self._prepare, "train": self._train, "publish": self._publish}
         try:
             return parts[part](work)
         except _GivenUp:
@@ -130,12 +128,11 @@ class Tuner:
         process = self._process("train", folder)
         self._runs.begin_training(work.task.job_id, self._host)
         begun, trained = time.monotonic(), None
-        for event in process.events(lambda: work.may_train(process)):
+        for event in process.events(work.may_go_on):
             work.note(event)
             if event["kind"] == "trained":
                 trained = event
-            long = time.monotonic() - begun >= SEGMENT_SECONDS
-            if event["kind"] == "checkpoint" and (long or work.leaving.is_set()):
+            if event["kind"] == "checkpoint" and time.monotonic() - begun >= SEGMENT_SECONDS:
                 break
         else:
             if trained is None:
@@ -152,18 +149,16 @@ class Tuner:
         )  # fmt: skip
         return done if trained else replace(done, to="train", model=work.job.model, advice=_REPLAY)
 
-    def _check(self, work: "_Work") -> Outcome:
-        folder = self._ready(work)
-        (folder / "trained.json").write_text(json.dumps(work.run["trained"]), encoding="utf-8")
-        self._to_end("check", folder, work)
-        return Done(rows=(work.written(RUNNING),))
-
     def _publish(self, work: "_Work") -> Outcome:
         if not self._is_published(work.run["aliases"]):
-            folder = self._ready(work)
-            if not (folder / CHECKED).is_file():  # this is another machine than that which checked
-                return Done(to="check")
-            self._to_end("publish", folder, work)
+            folder, last = self._ready(work), None
+            (folder / "trained.json").write_text(json.dumps(work.run["trained"]), encoding="utf-8")
+            for event in self._process("publish", folder).events(work.may_go_on):
+                work.note(event)
+                last = event["kind"]
+            self._live = None
+            if last != "published":
+                raise _GivenUp
         for alias in work.run["aliases"]:
             work.check()
             copy_model(self._home, self._store, alias)
@@ -200,16 +195,6 @@ class Tuner:
 
     def _is_published(self, aliases: Sequence[str]) -> bool:
         return all((model_dir(self._home, alias) / CARD_FILE).is_file() for alias in aliases)
-
-    def _to_end(self, part: str, folder: Path, work: "_Work") -> None:
-        """Run a part to its end. Raise _GivenUp if that is not wanted any more."""
-        last = None
-        for event in self._process(part, folder).events(work.may_go_on):
-            work.note(event)
-            last = event["kind"]
-        self._live = None
-        if last not in ("checked", "published"):
-            raise _GivenUp
 
     def _process(self, part: str, folder: Path) -> Process:
         """Return the process of this part, which runs already or is started. Any other ends."""
@@ -303,11 +288,9 @@ class Tuner:
 
     def _fetch(self, work: "_Work", folder: Path, name: str) -> None:
         """Copy a checkpoint of the store to its place. Whether it is whole, the process sees."""
+        work.check()
         draft = folder / f".{name}"
-        with self._store.open(work.path_of(name)) as source, draft.open("wb") as file:
-            while chunk := source.read(_CHUNK):
-                work.check()
-                file.write(chunk)
+        fetched(self._store, work.path_of(name), draft)
         draft.rename(folder / CHECKPOINTS / name)
 
     def _stored(self, work: "_Work", folder: Path) -> list[str]:
@@ -340,34 +323,24 @@ class _Work:
 
     def __init__(self, task: Task, runs: TuningRuns, cancelled: Callable[[], bool], leaving: threading.Event) -> None:
         assert isinstance(task.job, TuningJob)  # noqa: S101 - the stages take no other
-        self.task, self.job, self.leaving = task, task.job, leaving
+        self.task, self.job = task, task.job
         self.run: dict[str, Any] = dict(task.context.get(RUN, {}))
         self.tokens: int = self.run.get("tokens", 0)
         self.checkpoints: list[str] = []
         self._losses: dict[int, dict[str, float]] = {}
-        self._runs, self._cancelled = runs, cancelled
+        self._runs, self._cancelled, self._leaving = runs, cancelled, leaving
         self._events: list[RunEvent] = []
-        self._told = self._asked = 0.0
+        self._told = 0.0
         self._seconds_left: float | None = None
 
     def may_go_on(self) -> bool:
         """Return False once the job is not ours any more, or this worker ends."""
-        return not self._cancelled() and not self.leaving.is_set()
+        return not self._cancelled() and not self._leaving.is_set()
 
     def check(self) -> None:
         """Raise _GivenUp once the work is not wanted any more."""
         if not self.may_go_on():
             raise _GivenUp
-
-    def may_train(self, process: Process) -> bool:
-        """Return False once the job is not ours any more. Where this worker ends, ask for a last checkpoint, and return
-        False if that takes long.
-        """
-        now = time.monotonic()
-        if self.leaving.is_set() and not self._asked:
-            self._asked = now
-            process.ask_checkpoint()
-        return not self._cancelled() and not (self._asked and now - self._asked > LEAVING_SECONDS)
 
     def tell(self, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
         """Keep an event, which is written soon."""
