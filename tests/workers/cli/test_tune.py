@@ -50,7 +50,7 @@ def test_a_run_is_shown_with_its_losses_and_newest_events(ledger: Ledger, call: 
     steps = [RunEvent(f"step {n}", data={"step": n, "train_loss": 3.0 - n / 10}) for n in range(1, 21)]
     held_out = [RunEvent(f"held out {n}", data={"step": n, "valid_loss": loss}) for n, loss in ((0, 2.0), (20, 1.5))]
     checkpoint = Checkpoint(20, "tuning/20", "a" * 64, {"train_loss": 1.0})
-    write(ledger, RunWrite(run, "running", [*steps, *held_out, RunEvent("a [bold] word", "warn")], checkpoint))
+    write(ledger, RunWrite(run, "running", [*steps, *held_out, RunEvent("a [bold] word", "warn")], [checkpoint]))
     code, out, err = call("tune", "show", f"ftjob-{run}", "--limit", "2")
     assert code == 0, err
     assert f"ftjob-{run} of shop is running" in out

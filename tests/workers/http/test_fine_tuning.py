@@ -97,7 +97,7 @@ def test_events_and_checkpoints_are_paged_newest_first(gateway: Gateway, client:
     with writing(gateway.services.ledger.engine) as tx:
         for number in (1, 2, 3):
             saved = Checkpoint(number, f"tuning/{number}", "a" * 64, {"train_loss": 1 / number})
-            RunWrite(job_id, "running", [RunEvent(f"step {number}", data=step)], saved).write(tx)
+            RunWrite(job_id, "running", [RunEvent(f"step {number}", data=step)], [saved]).write(tx)
         RunWrite(job_id, "running", [RunEvent("a checkpoint is corrupted", "warn")]).write(tx)
     assert client.fine_tuning.jobs.retrieve(run.id).status == "running"
     events = list(client.fine_tuning.jobs.list_events(run.id, limit=3))

@@ -270,7 +270,7 @@ def test_fine_tuning_works_in_javascript(gateway: Gateway, node: Node):
     events = [RunEvent("step 1", data={"step": 1, "train_loss": 0.5}), RunEvent("step 2")]
     with writing(gateway.services.ledger.engine) as tx:
         saved = Checkpoint(1, "tuning/1", "a" * 64, {"train_loss": 0.5})
-        RunWrite(run["id"].removeprefix("ftjob-"), "running", events, saved).write(tx)
+        RunWrite(run["id"].removeprefix("ftjob-"), "running", events, [saved]).write(tx)
     assert json.loads(node.run(READ_TUNING, env={**env, "RUN": run["id"]})) == {
         "status": "running", "runs": [run["id"]], "events": ["step 2", "step 1"], "checkpoints": [[1, 0.5]],
         "cancelled": "cancelled",

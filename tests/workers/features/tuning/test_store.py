@@ -118,13 +118,12 @@ def test_runs_events_and_checkpoints_are_listed_newest_first_by_pages(ledger):
     checkpoint = Checkpoint(2, "file:///2", "b" * 64, {"loss": 0.5})
     write(
         ledger,
-        RunWrite(first, "running", [RunEvent("one"), RunEvent("two", data={"step": 2})], changes={"host": "mill"}),
-        RunWrite(first, "running", checkpoint=Checkpoint(2, "file:///x", "a" * 64)),
-        RunWrite(first, "running", checkpoint=checkpoint),
-        RunWrite(first, "running", checkpoint=Checkpoint(4, "file:///4", "c" * 64)),
+        RunWrite(first, "running", [RunEvent("one"), RunEvent("two", data={"step": 2})], changes={"trained_tokens": 9}),
+        RunWrite(first, "running", checkpoints=[Checkpoint(2, "file:///x", "a" * 64)]),
+        RunWrite(first, "running", checkpoints=[checkpoint, Checkpoint(4, "file:///4", "c" * 64)]),
     )
     number = runs.run(first).number
-    assert runs.run(first).host == "mill"
+    assert runs.run(first).trained_tokens == 9
     assert [(event.number, event.message) for event in runs.events(number)] == [(2, "two"), (1, "one")]
     assert [event.number for event in runs.events(number, after=2)] == [1]
     assert [found.step for found in runs.checkpoints(number)] == [4, 2]

@@ -174,23 +174,17 @@ def test_too_little_disk_is_said_before_training(plan: Plan, home: Path, monkeyp
         prepare(replace(plan, base=replace(plan.base, size_bytes=10**15 // 2, quantization="float32")), home)
 
 
-def test_a_run_that_another_process_trains_is_not_begun_twice(
-    plan: Plan, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "_LOCK_SECONDS", 0.0)
+def test_a_run_that_another_process_trains_is_not_begun_twice(plan: Plan, home: Path) -> None:
     folder = prepare(plan, home)
     with locked(folder), pytest.raises(Unavailable, match="is trained by another process already"):
         tune(plan, home, print)
 
 
-def test_a_process_that_outlives_its_parent_keeps_the_run(
-    plan: Plan, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_outlives_its_parent_keeps_the_run(plan: Plan, home: Path) -> None:
     """Two of them would write the same checkpoints."""
     folder = prepare(plan, home)
     with locked(folder) as lock:
         process = Process("train", folder, lock)
-    monkeypatch.setattr(training, "_LOCK_SECONDS", 0.0)
     with pytest.raises(Unavailable), locked(folder):
         pass
     process.kill()

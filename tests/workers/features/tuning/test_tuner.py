@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Wait
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import IS_READY, STEPS
 from headrace_workers.features.access.store.quotas import Quotas
@@ -159,6 +162,12 @@ class Deployment:
             tx.execute(update(STEPS).where(waiting).values(state="ready", ready_at=0))
 
 
+def task_of_run(job_id: str) -> Task:
+    """The task of a run."""
+    job = TuningJob(model="tiny", training_file="file-1")
+    return Task(job_id=job_id, job=job, event=job, accepted_at=datetime.now(UTC))
+
+
 def left_of_runs(deployment: Deployment) -> list[Path]:
     """The folders of runs, and their checkpoints in the store."""
     return [*deployment.home.glob("tuning/*"), *deployment.home.glob("files/tuning/*/*/*")]
@@ -274,6 +283,17 @@ def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(deployment: Depl
     assert costs(deployment.ledger)[job_id]["amount"] == -(-333_333 * trained // 1_000_000)
 
 
+def test_a_long_run_tells_a_thousand_of_its_steps(deployment: Deployment) -> None:
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    work = tuner._Work(task_of_run(job_id), deployment.ledger.of(TuningRuns), lambda: False, deployment.leaving)
+    work._told = math.inf  # nothing is written before
+    for step in range(1, 2_501):
+        work.note({"kind": "step", "step": step, "steps": 2_500, "loss": 0.5, "tokens": step, "seconds_left": 1.0})
+    told = [event for event in work.written("running").events if event.data]
+    assert len(told) == 2_500 // 3 + 2
+    assert [event.data["step"] for event in (*told[:2], told[-1])] == [1, 3, 2_500]
+
+
 @pytest.mark.parametrize("stage", ["prepare", "train", "publish"])
 def test_a_job_that_is_cancelled_leaves_no_process_and_no_model(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, stage: str
@@ -375,10 +395,7 @@ def test_a_run_goes_on_elsewhere_from_the_store_and_waits_for_its_host_without(
     assert len(registry.list_cards(elsewhere)) == 2
 
 
-def test_a_run_waits_while_the_process_of_a_worker_that_lost_it_has_not_ended(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "_LOCK_SECONDS", 0.0)
+def test_a_run_waits_while_the_process_of_a_worker_that_lost_it_has_not_ended(deployment: Deployment) -> None:
     job_id = deployment.submit(training_file=deployment.upload(examples(60)))
     first, second = deployment.worker(), deployment.worker()
     for _ in range(2):

@@ -185,17 +185,11 @@ async def cancel(fine_tuning_job_id: str, caller: Writes, services: Wired) -> Tu
 
 
 @router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/pause", responses=ERRORS)
+@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/resume", responses=ERRORS)
 async def pause(fine_tuning_job_id: str, caller: Writes, services: Wired) -> TuningRun:
     """Refuse: runs cannot be paused. Every run goes on from its last checkpoint when its worker starts again."""
     await _run(services, caller, fine_tuning_job_id)
     raise Refusal(Why.INVALID, "runs cannot be paused: cancel it, and start another later", code="unsupported")
-
-
-@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/resume", responses=ERRORS)
-async def resume(fine_tuning_job_id: str, caller: Writes, services: Wired) -> TuningRun:
-    """Refuse: runs are never paused, and so there is nothing to resume."""
-    await _run(services, caller, fine_tuning_job_id)
-    raise Refusal(Why.INVALID, "runs are never paused: an interrupted run goes on by itself", code="unsupported")
 
 
 @router.delete("/v1/models/{model:path}", responses=ERRORS)

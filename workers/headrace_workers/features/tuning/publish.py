@@ -33,6 +33,7 @@ from headrace_workers.features.generation.models.registry import (
     write_card,
 )
 from headrace_workers.features.tuning.network import (
+    HELD_OUT,
     ORDERS,
     STOPPED,
     Checkpoints,
@@ -43,21 +44,14 @@ from headrace_workers.features.tuning.network import (
     threads,
     with_adapter,
 )
-from headrace_workers.features.tuning.training import PROMPTS
+from headrace_workers.features.tuning.rows import Row, read_rows
 
 LINEAGE: Final = "lineage.json"
+CHECKED_PROMPTS: Final = 100
 TOLERANCE: Final = 1e-3  # of logits
 _COMPARED: Final = 20  # rows whose logits are compared
 _LONGEST: Final = 64  # tokens of an answer that is compared
 _AT_ONCE: Final = 10  # prompts that are answered together
-
-
-class Asked:
-    """A held-out prompt: its conversation, the ids that were built for training, and the answer to learn."""
-
-    def __init__(self, line: str) -> None:
-        messages, self.ids, self.answer = json.loads(line)
-        self.messages = tuple(Message.model_validate(message) for message in messages)
 
 
 class Publisher:
@@ -69,7 +63,7 @@ class Publisher:
         self._home = Path(self._orders["home"])
         self._base = model_dir(self._home, self._orders["base"])
         self._card = load_card(self._home, self._orders["base"])
-        self._asked = [Asked(line) for line in (folder / PROMPTS).read_text(encoding="utf-8").splitlines()]
+        self._asked = read_rows(folder / HELD_OUT)[:CHECKED_PROMPTS]
         self._most = min(_LONGEST, max(len(asked.answer) for asked in self._asked) + 1)
 
     def publish(self) -> None:
@@ -144,10 +138,10 @@ class Publisher:
     def _same_ids(self, served: Path) -> None:
         prompts = Prompts.load(served, read_card(served))
         for asked in self._asked:
-            tokens = prompts.encode(asked.messages)
+            tokens = prompts.encode(_conversation(asked))
             if isinstance(tokens, HeadraceError):
                 raise Stopped(f"serving refuses a prompt that was trained: {tokens}")
-            if [prompts.tokenizer.token_to_id(token) for token in tokens] != asked.ids:
+            if [prompts.tokenizer.token_to_id(token) for token in tokens] != asked.prompt:
                 raise Stopped("serving builds other ids for a prompt than training did: nothing is published")
 
     def _same_logits(self, network: Any, served: Path) -> float:
@@ -158,7 +152,7 @@ class Publisher:
         tokenizer = Prompts.load(served, read_card(served)).tokenizer
         largest = 0.0
         for asked in self._asked[:_COMPARED]:
-            ids = [*asked.ids, *asked.answer[:-1]]
+            ids = [*asked.prompt, *asked.answer[:-1]]
             ours = np.array(engine.forward_batch([[tokenizer.id_to_token(number) for number in ids]]))[0]
             with torch.no_grad():
                 theirs = network(torch.tensor([ids])).logits[0].numpy()
@@ -180,7 +174,7 @@ class Publisher:
         answers: list[Completion | HeadraceError] = []
         for first in range(0, len(self._asked), _AT_ONCE):
             asked = self._asked[first : first + _AT_ONCE]
-            answers += generator.generate([Request(each.messages, sampling) for each in asked])
+            answers += generator.generate([Request(_conversation(each), sampling) for each in asked])
         return [answer.text if isinstance(answer, Completion) else f"error: {answer}" for answer in answers]
 
     def _same_answers(self, network: Any, served: Path, answers: Sequence[str]) -> int:
@@ -192,7 +186,7 @@ class Publisher:
             return presentable(tokenizer.decode(ids, skip_special_tokens=True))
 
         for asked, answer in zip(self._asked, answers, strict=True):
-            ids, tie = _greedy(network, asked.ids, ends, self._most)
+            ids, tie = _greedy(network, asked.prompt, ends, self._most)
             if text_of(ids) == answer:
                 continue
             if tie is None or not answer.startswith(text_of(ids[:tie])):
@@ -219,6 +213,10 @@ class Publisher:
             lineage = {**self._orders["lineage"], "metrics": metrics}
             (draft / LINEAGE).write_text(json.dumps(lineage, indent=1, ensure_ascii=False), encoding="utf-8")
         tell("model", alias=alias, quantization=quantization, flips=flips, prompts=len(got), exact=metrics["exact"])
+
+
+def _conversation(row: Row) -> tuple[Message, ...]:
+    return tuple(Message.model_validate(message) for message in row.messages)
 
 
 def _greedy(network: Any, prompt: Sequence[int], ends: set[int], most: int) -> tuple[list[int], int | None]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,11 +40,14 @@ class UnfitData(InvalidRecord):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An answer to learn: the line it stands in, the ids of its prompt, and those of the answer with its end."""
+    """An answer to learn: the line it stands in, the ids of its prompt, and those of the answer with its end. One that
+    is held out also has the messages of its conversation before the answer, as JSON.
+    """
 
     line: int
     prompt: list[int]
     answer: list[int]
+    messages: Sequence[dict[str, Any]] = ()
 
     @property
     def tokens(self) -> int:
@@ -54,11 +57,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows to train on, and rows held out, on which training is measured. `prompts` are conversations held out."""
+    """Rows to train on, and rows held out, on which training is measured."""
 
     train: list[Row]
     held_out: list[Row]
-    prompts: list[tuple[Message, ...]]
 
 
 def least_held_out(difference: float) -> int:
@@ -78,7 +80,11 @@ def build_rows(plan: Plan, home: Path, goes_on: Callable[[], object] = lambda: N
         train, aside = _split(read, plan.recipe.held_out, plan.recipe.training.seed)
     reader.refuse()
     _check_counts(plan, train, aside)
-    return Rows([row for row, _ in train], [row for row, _ in aside], [messages for _, messages in aside])
+    held_out = [
+        replace(row, messages=[each.model_dump(mode="json", exclude_defaults=True) for each in messages])
+        for row, messages in aside
+    ]
+    return Rows([row for row, _ in train], held_out)
 
 
 Read = tuple[Row, tuple[Message, ...]]  # with the conversation up to the answer
@@ -223,7 +229,7 @@ def _check_counts(plan: Plan, train: Sequence[Read], aside: Sequence[Read]) -> N
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write rows for the process that trains."""
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps([row.line, row.prompt, row.answer]) + "\n" for row in rows)
+        file.writelines(json.dumps([row.line, row.prompt, row.answer, row.messages]) + "\n" for row in rows)
 
 
 def read_rows(path: Path) -> list[Row]:

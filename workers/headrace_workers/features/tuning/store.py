@@ -80,10 +80,10 @@ def set_state(connection: Connection, job_id: str, state: str, **changes: Any) -
     connection.execute(update(RUNS).where(RUNS.c.job_id == job_id, ~over).values(state=state, **values))
 
 
-def begin_training(connection: Connection, job_id: str, host: str) -> None:
-    """Note that a run that was queued trains on this machine."""
+def begin_training(connection: Connection, job_id: str) -> None:
+    """Note that a run that was queued trains."""
     queued = (RUNS.c.job_id == job_id) & (RUNS.c.state == QUEUED)
-    connection.execute(update(RUNS).where(queued).values(state=RUNNING, host=host))
+    connection.execute(update(RUNS).where(queued).values(state=RUNNING))
 
 
 def add_events(connection: Connection, job_id: str, events: Sequence[RunEvent]) -> None:
@@ -123,13 +123,13 @@ def add_checkpoint(connection: Connection, job_id: str, checkpoint: Checkpoint) 
 @dataclass(frozen=True, slots=True)
 class RunWrite(StepWrite):
     """What a step writes of its run in the transaction that completes it. `changes` are other columns of the run, such
-    as `trained_tokens`, `host` and `estimated_finish` (ms since 1970). `results` is the file of its losses.
+    as `trained_tokens` and `estimated_finish` (ms since 1970). `results` is the file of its losses.
     """
 
     job_id: str
     state: str
     events: Sequence[RunEvent] = ()
-    checkpoint: Checkpoint | None = None
+    checkpoints: Sequence[Checkpoint] = ()
     changes: Mapping[str, Any] = field(default_factory=dict)
     results: NewFile | None = None
 
@@ -140,8 +140,8 @@ class RunWrite(StepWrite):
         if self.results is not None:
             files.add(connection, self.results)
         add_events(connection, self.job_id, self.events)
-        if self.checkpoint is not None:
-            add_checkpoint(connection, self.job_id, self.checkpoint)
+        for checkpoint in self.checkpoints:
+            add_checkpoint(connection, self.job_id, checkpoint)
 
 
 # -- with the job

@@ -26,7 +26,6 @@ RUNS: Final = Table(
     Column("trained_tokens", BigInteger),
     Column("aliases", Text),  # JSON list
     Column("result_file", String(64)),
-    Column("host", Text),  # that trains, where its checkpoints are
     Column("last_event", Integer, nullable=False, server_default=text("0")),  # the number of the newest
     Index("tuning_runs_tenant", "tenant", "number"),
     partial_index("tuning_runs_open", "model", where=IS_OPEN),

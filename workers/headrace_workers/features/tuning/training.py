@@ -25,12 +25,9 @@ from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, ORDERS, 
 from headrace_workers.features.tuning.recipe import Plan
 from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, write_rows
 
-PROMPTS: Final = "prompts.jsonl"
-CHECKED_PROMPTS: Final = 100
 CHECKPOINT_SECONDS: Final = 240.0  # between two checkpoints, so that a segment of five minutes has one
 ALLOWED_SECONDS: Final = 30.0  # that a process may go on when nobody tells it so
 _TOLD_EVERY: Final = 5.0  # seconds
-_LOCK_SECONDS, _LOCK_PAUSE = 5.0, 0.1  # that a process may take to end, and between two looks
 _LIBRARIES: Final = ("torch", "transformers", "peft")
 _TORCH_MEMORY: Final = 600_000_000  # bytes of the libraries themselves
 _BYTES: Final = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}  # of a weight
@@ -99,11 +96,6 @@ def prepare(plan: Plan, home: Path, goes_on: Callable[[], object] = lambda: None
     private_folder(folder)
     write_rows(folder / TRAIN, rows.train)
     write_rows(folder / HELD_OUT, rows.held_out)
-    asked = [
-        [[message.model_dump(mode="json", exclude_defaults=True) for message in messages], row.prompt, row.answer]
-        for messages, row in list(zip(rows.prompts, rows.held_out, strict=True))[:CHECKED_PROMPTS]
-    ]
-    (folder / PROMPTS).write_text("".join(json.dumps(each) + "\n" for each in asked), encoding="utf-8")
     draft = folder / f".{ORDERS}"
     draft.write_text(json.dumps(orders, indent=1), encoding="utf-8")
     draft.rename(folder / ORDERS)  # last: with it the folder is whole
@@ -276,15 +268,10 @@ def locked(folder: Path) -> Iterator[int]:
     The processes of the run hold it too, so that one of them that outlives its parent is waited for.
     """
     with (folder / "lock").open("w") as file:
-        until = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise RunIsBusy(f"the run {folder.name} is trained by another process already") from None
-                time.sleep(_LOCK_PAUSE)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunIsBusy(f"the run {folder.name} is trained by another process already") from None
         yield file.fileno()
 
 

@@ -63,7 +63,7 @@ _COLUMNS: Final = ("step", "train_loss", "valid_loss")
 RUN: Final = "tuning"  # the name in the context of a step
 SEGMENT_SECONDS: Final = 60.0  # a segment ends at the first checkpoint behind it, see training.CHECKPOINT_SECONDS
 HAND_ON_SECONDS: Final = 15.0  # that a process goes on between two segments
-_BUSY_SECONDS, _ELSEWHERE_SECONDS = 5.0, 30.0
+_BUSY_SECONDS: Final = 5.0
 _TOLD_EVERY: Final = 10.0  # seconds between two writes of events
 _TOLD_STEPS: Final = 1_000  # of a run
 # The fewest held-out answers that show anything are enough for a job: nobody says which difference matters.
@@ -126,7 +126,7 @@ class Tuner:
     def _train(self, work: "_Work") -> Outcome:
         folder = self._ready(work)
         process = self._process("train", folder)
-        self._runs.begin_training(work.task.job_id, self._host)
+        self._runs.begin_training(work.task.job_id)
         begun, trained = time.monotonic(), None
         for event in process.events(work.may_go_on):
             work.note(event)
@@ -144,7 +144,7 @@ class Tuner:
         if trained is not None:
             self._live, run["trained"] = None, trained
         done = Done(
-            context={RUN: run}, rows=work.all_written(self._host), to_train=run["to_train"] - work.tokens,
+            context={RUN: run}, rows=(work.segment_written(),), to_train=run["to_train"] - work.tokens,
             trained=work.tokens - work.run.get("tokens", 0),
         )  # fmt: skip
         return done if trained else replace(done, to="train", model=work.job.model, advice=_REPLAY)
@@ -368,17 +368,16 @@ class _Work:
                 self._runs.add_events(self.task.job_id, self._events)
                 self._events = []
 
-    def written(self, state: str, checkpoint: Checkpoint | None = None, **changes: Any) -> RunWrite:
+    def written(self, state: str, checkpoints: Sequence[Checkpoint] = (), **changes: Any) -> RunWrite:
         """Return what the step writes of the run."""
-        events, self._events = self._events, []
-        return RunWrite(self.task.job_id, state, events, checkpoint, changes)
+        return RunWrite(self.task.job_id, state, self._events, checkpoints, changes)
 
-    def all_written(self, host: str) -> tuple[RunWrite, ...]:
+    def segment_written(self) -> RunWrite:
         """Return what a segment writes of the run: events, checkpoints and how far it is."""
         left = self._seconds_left
         finish = None if left is None else int((time.time() + left) * 1000)
-        first = self.written(RUNNING, trained_tokens=self.tokens, estimated_finish=finish, host=host)
-        return (first, *(self.written(RUNNING, self._checkpoint(name)) for name in self.checkpoints))
+        checkpoints = [self._checkpoint(name) for name in self.checkpoints]
+        return self.written(RUNNING, checkpoints, trained_tokens=self.tokens, estimated_finish=finish)
 
     def path_of(self, name: str) -> str:
         """Return the place of a checkpoint in the store of files."""
