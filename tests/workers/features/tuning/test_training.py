@@ -199,7 +199,7 @@ def _ended(pid: int) -> bool:
 def test_a_process_ends_when_nobody_lets_it_go_on(plan: Plan, home: Path) -> None:
     process = Process("train", prepare(plan, home))
     process.allow(0)
-    eventually(lambda: _ended(process.pid))
+    eventually(lambda: _ended(process._child.pid))
     process.kill()
 
 
@@ -207,7 +207,7 @@ def test_a_process_ends_with_its_parent(plan: Plan, home: Path) -> None:
     program = (
         "import sys, time, pathlib, headrace_workers.wiring\n"
         "from headrace_workers.features.tuning.training import Process\n"
-        "print(Process('train', pathlib.Path(sys.argv[1])).pid, flush=True)\n"
+        "print(Process('train', pathlib.Path(sys.argv[1]))._child.pid, flush=True)\n"
         "time.sleep(600)"
     )
     folder = prepare(plan, home)

@@ -257,7 +257,7 @@ def test_a_run_whose_process_is_killed_at_any_step_trains_as_one_that_was_not(de
                 and worker._live is not None
             ):
                 with suppress(ProcessLookupError):  # it has come to its end
-                    os.kill(worker._live[2].pid, signal.SIGKILL)
+                    os.kill(worker._live[2]._child.pid, signal.SIGKILL)
                     killed += 1
         figures = [json.loads(event.data) for event in deployment.events(job_id) if event.data]
         losses = {each["step"]: each["valid_loss"] for each in figures if "valid_loss" in each}

@@ -104,22 +104,27 @@ class Plan:
 
 def read_recipe(path: Path) -> Recipe:
     """Return a recipe. Raise ConfigurationError, which names the line and what is wrong in it."""
-    try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
-        if len(raw) > MAX_RECIPE_BYTES:
-            raise ConfigurationError(f"{path} has {len(raw):,} bytes; a recipe has {MAX_RECIPE_BYTES:,} at most")
-        document = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is no TOML: {error}") from None
+    text, document = _read_toml(path)
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
         place, words = first_problem(error)
         keys: Keys = tuple(place or ())
         raise ConfigurationError(fault_at(str(path), line_of(text, keys), keys, words)) from None
+
+
+def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the text of a file and what it says. Raise ConfigurationError."""
+    try:
+        raw = path.read_bytes()
+        if len(raw) > MAX_RECIPE_BYTES:
+            raise ConfigurationError(f"{path} has {len(raw):,} bytes; the limit is {MAX_RECIPE_BYTES:,}")
+        text = raw.decode("utf-8")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is no TOML: {error}") from None
 
 
 def plan_of(path: Path, home: Path) -> Plan:
@@ -167,14 +172,7 @@ def source_of(home: Path, base: str) -> Path:
     ConfigurationError without one.
     """
     path = home / SOURCES_FILE
-    try:
-        sources = tomllib.loads(path.read_text(encoding="utf-8")).get("sources")
-    except FileNotFoundError:
-        sources = None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path} is no TOML: {error}") from None
+    sources = _read_toml(path)[1].get("sources") if path.exists() else None
     named = sources.get(base) if isinstance(sources, dict) else None
     if not isinstance(named, str) or not named:
         raise ConfigurationError(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
@@ -173,11 +173,6 @@ class Process:
         self.allow()
 
     @property
-    def pid(self) -> int:
-        """Return the id of the process."""
-        return self._child.pid
-
-    @property
     def is_running(self) -> bool:
         """Return True if it has not ended."""
         return self._child.poll() is None
@@ -236,7 +231,7 @@ class Process:
 def tune(plan: Plan, home: Path, show: Callable[[Event], None]) -> Event:
     """Run a plan to its end, from where it is. Return the event of what was published, or is there already."""
     aliases = [plan.alias(kind) for kind in plan.recipe.quantizations]
-    if all((model_dir(home, alias) / CARD_FILE).is_file() for alias in aliases):
+    if is_published(home, aliases):
         return {"kind": "published", "aliases": aliases}
     folder = prepare(plan, home)
     last: Event = {}
@@ -251,6 +246,11 @@ def tune(plan: Plan, home: Path, show: Callable[[Event], None]) -> Event:
         if part == "train":
             (folder / "trained.json").write_text(json.dumps(last), encoding="utf-8")
     return last
+
+
+def is_published(home: Path, aliases: Sequence[str]) -> bool:
+    """Return True if these models are in the catalogue."""
+    return all((model_dir(home, alias) / CARD_FILE).is_file() for alias in aliases)
 
 
 def begin(part: str, folder: Path) -> Process:

@@ -30,7 +30,7 @@ from headrace_workers.features.files.object_store import NoSuchObject, Store
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile, Piece
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.generation.models.registry import CARD_FILE, load_card, model_dir
+from headrace_workers.features.generation.models.registry import load_card, model_dir
 from headrace_workers.features.tuning.copies import chunks_of, copy_model, fetched
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.publish import LINEAGE
@@ -52,6 +52,7 @@ from headrace_workers.features.tuning.training import (
     RunIsBusy,
     begin,
     in_words,
+    is_published,
     locked,
     need_extra,
     prepare,
@@ -150,7 +151,7 @@ class Tuner:
         return done if trained else replace(done, to="train", model=work.job.model, advice=_REPLAY)
 
     def _publish(self, work: "_Work") -> Outcome:
-        if not self._is_published(work.run["aliases"]):
+        if not is_published(self._home, work.run["aliases"]):
             folder, last = self._ready(work), None
             (folder / "trained.json").write_text(json.dumps(work.run["trained"]), encoding="utf-8")
             for event in self._process("publish", folder).events(work.may_go_on):
@@ -193,9 +194,6 @@ class Tuner:
             pieces=(Piece(path, self._store.write(path, [content])),), digest=hashlib.sha256(content).hexdigest(),
         )  # fmt: skip
 
-    def _is_published(self, aliases: Sequence[str]) -> bool:
-        return all((model_dir(self._home, alias) / CARD_FILE).is_file() for alias in aliases)
-
     def _process(self, part: str, folder: Path) -> Process:
         """Return the process of this part, which runs already or is started. Any other ends."""
         if self._live is not None:
@@ -221,7 +219,10 @@ class Tuner:
             if run["stored"] and not (here / max(run["stored"])).is_file():
                 private_folder(here)
                 for name in run["stored"]:
-                    self._fetch(work, folder, name)
+                    work.check()
+                    draft = folder / f".{name}"
+                    fetched(self._store, work.path_of(name), draft)  # whether it is whole, the process sees
+                    draft.rename(here / name)
         except NoSuchObject as error:
             if run["host"] == self._host:
                 raise
@@ -285,13 +286,6 @@ class Tuner:
                 work.check()
                 file.write(chunk)
         return path
-
-    def _fetch(self, work: "_Work", folder: Path, name: str) -> None:
-        """Copy a checkpoint of the store to its place. Whether it is whole, the process sees."""
-        work.check()
-        draft = folder / f".{name}"
-        fetched(self._store, work.path_of(name), draft)
-        draft.rename(folder / CHECKPOINTS / name)
 
     def _stored(self, work: "_Work", folder: Path) -> list[str]:
         """Copy the checkpoints that are new to the store, and remove those that the process has removed. Return the
