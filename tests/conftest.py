@@ -173,7 +173,7 @@ def durable_broker(tmp_path: Path) -> Iterator[KafkaServer]:
     """An Apache Kafka that this test alone may stop. Its topics are there."""
     server = need(find_apache(tmp_path), _NO_APACHE)
     server.start()
-    ensure_topics(server.settings())
+    ensure_topics(server.settings(), partitions=1)
     yield server
     if server.running:
         server.kill()  # nobody reads its log any more
