@@ -14,12 +14,14 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 from tests.services.tables import sqlite_tables
 from tests.workers.core.ledger.budget_deployment import Given, books, costs
+from tests.workers.features.tuning import forked
 from tests.workers.features.tuning.tiny_base import examples
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import ALL_EXISTS, rules_of
@@ -173,10 +175,17 @@ def left_of_runs(deployment: Deployment) -> list[Path]:
     return [*deployment.home.glob("tuning/*"), *deployment.home.glob("files/tuning/*/*/*")]
 
 
+@pytest.fixture(scope="module")
+def processes() -> ModuleType:
+    """How runs start processes. It is the module's, so that a parallel run loads torch in one process for all tests."""
+    return forked
+
+
 @pytest.fixture
-def deployment(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+def deployment(home: Path, processes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """A deployment that may tune the base. A segment ends at each checkpoint, of which there is one a step."""
     monkeypatch.setenv("HEADRACE_INTER_THREADS", "1")
+    monkeypatch.setattr(training, "subprocess", processes)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(tuner, "SEGMENT_SECONDS", 0.0)
     (home / SOURCES_FILE).write_text('[sources]\ntiny = "source"\n')
