@@ -88,8 +88,8 @@ def test_label_probabilities_are_those_of_score_batch(
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     engine = ctranslate2.Generator(str(folder), compute_type="float32", intra_threads=1)
     text = "The river rose over the meadow, and the old mill stood in the water up to its door. " * 2
-    questions = ["Say something.", f"{text}Is the mill wet?", f"{text}Where is it, or what was it once?", f"{text}So?"]
-    labels = ("Yes", "Yes, it is", "No", "unclear")
+    questions = ["Say something.", f"{text}Is the mill wet?", f"{text}Where is it, or what was it once?"]
+    labels = ("Yes", "Yes, it is", "unclear")
     head = "<|im_start|>system\nAnswer in one word.<|im_end|>\n"
     system = Message(role="system", content="Answer in one word.")
     requests = [LabelRequest((system, Message(role="user", content=each)), labels, whole=whole) for each in questions]

@@ -104,7 +104,7 @@ def from_transformers(folder: Path) -> str:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("source", [from_gguf, from_sentences, from_transformers])
+@pytest.mark.parametrize("source", [from_gguf, from_sentences, pytest.param(from_transformers, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("quantization", "beside"), [("int8", "float32"), ("int8_float16", "float16")])
 def test_every_conversion_writes_weights_that_cannot_overflow(
     tmp_path: Path, source: Callable[[Path], str], quantization: str, beside: str
