@@ -240,9 +240,15 @@ def fresh_prefix() -> Iterator[str]:
     _ENDED.append(prefix)
 
 
+@pytest.fixture
+def partitions() -> int:
+    """Of each topic. Each costs the broker and whoever reads: a test that needs several is parametrized with them."""
+    return 1
+
+
 @pytest.fixture(params=["embedded_kafka", "apache_kafka"])
-def kafka(request: pytest.FixtureRequest, fresh_prefix: str) -> KafkaSettings:
+def kafka(request: pytest.FixtureRequest, fresh_prefix: str, partitions: int) -> KafkaSettings:
     """Settings for a broker with fresh topics; each test runs on each broker."""
     settings: KafkaSettings = request.getfixturevalue(request.param).settings(fresh_prefix)
-    ensure_topics(settings)
+    ensure_topics(settings, partitions=partitions)
     return settings

@@ -42,6 +42,7 @@ def test_redis_comes_back_empty_on_the_same_address(redis_server):
         assert connection.get("a") is None
 
 
+@pytest.mark.parametrize("partitions", [2])
 def test_all_that_lies_on_a_topic_is_read(kafka):
     producer = KafkaProducer(**kafka.client_options(), linger_ms=1_000)  # one batch; closing it ends the wait
     for number in range(1_200):

@@ -88,7 +88,7 @@ def sent(request, node):
     """The records of all cases, as they are read from each broker."""
     prefix = f"odd{uuid4().hex[:8]}."
     kafka = request.getfixturevalue(request.param).settings(prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     messages = [
         {"key": JOB_ID, "value": None if value is None else value.decode("latin-1"), "headers": headers}
         for value, headers, _ in CASES.values()

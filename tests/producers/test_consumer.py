@@ -20,6 +20,7 @@ from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.job import derive_job_id
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_what_is_published_after_open_is_never_missed(kafka, publish):
     publish(("0", result(C)))
     with ResultReader(kafka) as reader:

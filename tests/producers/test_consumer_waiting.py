@@ -19,6 +19,7 @@ def refusal(job_id, category=Category.INVALID, topic="t"):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_waiting_for_one_loses_no_other(kafka, publish):
     with ResultReader(kafka) as reader:
         publish(("1", result(B)), ("2", result(A)), ("3", result(C)))
@@ -92,6 +93,7 @@ def test_waiting_ends_when_the_time_is_up(kafka):
     assert list(results(kafka, job_ids=[A], timeout=0.2)) == []
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_what_is_there_is_read_whole_however_slow_the_broker_is(kafka, publish, monkeypatch):
     publish(*[(str(number), result(A)) for number in range(5)], ("5", result(B)))
     with ResultReader(kafka, from_beginning=True) as reader:

@@ -32,6 +32,7 @@ def consumer(kafka):
     consumer.close()
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_nothing_from_before_is_read_and_everything_after_is(kafka, publish, consumer):
     for partition, sizes in BATCHES.items():
         for size in sizes:
@@ -52,6 +53,7 @@ def test_nothing_from_before_is_read_and_everything_after_is(kafka, publish, con
     assert sorted((record.partition, record.offset) for record in read) == sorted(expected)
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_empty_topics_end_where_they_begin(kafka, consumer):
     partitions = [TopicPartition(kafka.topic(Topic.DEAD), number) for number in range(4)]
     assert assign_at_end(consumer, partitions) == dict.fromkeys(partitions, 0)

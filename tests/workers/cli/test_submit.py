@@ -29,7 +29,7 @@ def test_ctrl_c_while_receipts_are_waited_for_says_that_jobs_go_on(
     tmp_path: Path, embedded_kafka: KafkaServer, fresh_prefix: str, count: int
 ) -> None:
     kafka = embedded_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     (tmp_path / "jobs.jsonl").write_text('{"prompt": "a", "model": "echo"}\n' * count)
     environment = _environment(kafka)
     with subprocess.Popen(
@@ -59,7 +59,7 @@ def test_a_wait_that_took_too_long_names_the_command_that_shows_the_job(
     tmp_path: Path, embedded_kafka: KafkaServer, fresh_prefix: str
 ) -> None:
     kafka = embedded_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     wait = ("submit", "-p", "a", "--model", "echo", "--wait", "--timeout", "0.1")
     done = _run(tmp_path, _environment(kafka), *wait)
     (waits, *said) = done.stderr.splitlines()
@@ -74,7 +74,7 @@ def test_topics_that_no_bridge_has_read_are_told_of(
     tmp_path: Path, apache_kafka: KafkaServer, fresh_prefix: str
 ) -> None:
     kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     submit = ("submit", "-p", "a", "--model", "echo")
     unread = _run(tmp_path, _environment(kafka), *submit)
     assert (unread.returncode, len(unread.stdout.split())) == (0, 1)

@@ -17,7 +17,7 @@ def test_a_key_with_other_content_is_told_before_anything_is_sent(
     call: Call, tmp_path, monkeypatch, embedded_kafka: KafkaServer, fresh_prefix: str, durable: bool
 ):
     kafka = embedded_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     url = sqlite_tables(tmp_path / "ledger.db")
     ledger = Ledger.at(url)
     for name, value in (

@@ -123,7 +123,7 @@ def settings(
     name = f"alone{next(_NUMBERS)}"
     make_echo_model(tmp_path)
     kafka = embedded_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     # Not given back: a call that has outlasted its gateway may still be in it.
     # A machine that stands still for seconds is no outage.
     ledger = f"{postgres_tables(postgres, name)}?connect_timeout=60"

@@ -30,7 +30,7 @@ def gateway(embedded_kafka: KafkaServer, redis_server: RedisServer, tmp_path, fr
     """With a model that has a tokenizer, and nobody who takes jobs in."""
     make_tiny_model(tmp_path)
     kafka = embedded_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     ledger = sqlite_tables(tmp_path / "ledger.db")
     with served(Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=ledger)) as found:
         yield found

@@ -99,6 +99,7 @@ def test_nothing_is_written_behind_a_gap(ledger, ledger_url, kafka, ingests, tmp
     assert states(ledger).keys() == ids(0, 1, 2, 3)
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_bridges_that_take_over_leave_no_gap_in_a_restored_ledger(ledger, ledger_url, kafka, ingests, tmp_path):
     """The one has read on since the dump, the other takes over, and the one that lost its share still polls."""
     first, second = ingests(kafka, name="a"), ingests(kafka, name="b")
@@ -201,7 +202,7 @@ def restored_log(durable_broker, tmp_path):
 def test_a_restored_log_is_read_again_from_where_it_matches(ledger, durable_broker, ingests, restored_log, lives):
     """Also when it holds more records than were read by then; people are told."""
     kafka = durable_broker.settings()
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     ingest = ingests(kafka)
     publish(kafka, 0, 1, 2)
     until_back(ingest, lambda: taken(ledger, 0, 1, 2))

@@ -86,7 +86,7 @@ def test_a_broker_that_takes_seconds_to_answer_is_no_other_log(kafka, partition,
 
 def test_what_kafka_deleted_by_age_speaks_against_nothing(apache_kafka, fresh_prefix):
     kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     write(kafka, [record(keyed(number)[0]) for number in range(6)])
     partition = TopicPartition(kafka.topic(Topic.GENERATION), 0)
     fingerprints = fingerprints_of(kafka, partition)
