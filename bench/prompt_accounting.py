@@ -6,5 +6,5 @@ from headrace_workers.runtime.bridge import reap
 
 if __name__ == "__main__":
     accounting.LAG_MS = 1_000  # type: ignore[misc]
-    reap._COUNT_EVERY = reap._PRUNE_EVERY = 1.0  # type: ignore[misc]
+    reap.COUNT_EVERY = reap.PRUNE_EVERY = 1.0  # type: ignore[misc]
     main()

@@ -25,7 +25,7 @@ from headrace_producers.kafka_internals import fetcher_of, not_as_expected
 from headrace_schemas.errors import ConfigurationError
 
 # A batch as brokers send it: one record with one header, whose name is the byte 0xFF.
-_SAMPLE = bytes.fromhex(
+SAMPLE = bytes.fromhex(
     "00000000000000000000003b0000000002ced4983c00000000000000000000000000000000000000000000"
     "ffffffffffffffffffffffffffff000000011200000001010202ff01"
 )
@@ -48,7 +48,7 @@ def read_any_record(consumer: Any) -> None:
     try:
         fetcher = fetcher_of(consumer)
         fetcher.PartitionRecords = type("PartitionRecords", (_PartitionRecords,), {"_doubted": set()})
-        sample = fetcher.PartitionRecords(0, TopicPartition("sample", 0), MemoryRecords(_SAMPLE))
+        sample = fetcher.PartitionRecords(0, TopicPartition("sample", 0), MemoryRecords(SAMPLE))
         found = [record.headers for record in sample.take()]
     except ConfigurationError:
         raise

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 End = Result | JobCancelled | DeadLetter
 
 _POLL_SECONDS = 0.5
-_COMMIT_SECONDS = 5.0
+COMMIT_SECONDS = 5.0
 _KEPT_BYTES = 32 * 1024**2  # of records that came while others were waited for
 _REMEMBERED = 65_536  # event ids; a second copy that comes later than that many others is read twice
 
@@ -192,7 +192,7 @@ class ResultReader:
         self._check_process()
         self._marks.finish()
         if self._topics is not None:
-            self._commit(self._topics, _COMMIT_SECONDS)
+            self._commit(self._topics, COMMIT_SECONDS)
 
     def close(self) -> None:
         """Disconnect. Records that were not returned are forgotten; the group's next reader gets them. Closing twice is
@@ -204,7 +204,7 @@ class ResultReader:
         if topics is None or os.getpid() != self._pid:
             return
         try:
-            self._note(topics, _COMMIT_SECONDS)
+            self._note(topics, COMMIT_SECONDS)
         finally:
             topics.close()
             self._unread, self._marks, self._looked_at = self._unread.emptied(), Marks(), {}

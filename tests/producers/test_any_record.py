@@ -17,7 +17,7 @@ from tests.services.kafka import spoilt
 from tests.services.need import need
 
 from headrace_producers.admin import ensure_topics
-from headrace_producers.any_record import _SAMPLE, Unreadable, read_any_record
+from headrace_producers.any_record import SAMPLE, Unreadable, read_any_record
 from headrace_producers.codecs import MAX_UNPACKED_BYTES, CannotUnpack, unpack
 from headrace_schemas import Topic
 from headrace_schemas.errors import ConfigurationError
@@ -67,7 +67,7 @@ def test_other_consumers_of_the_process_stay_as_they_are():
     changed = SimpleNamespace(_fetcher=Fetcher.__new__(Fetcher))
     read_any_record(changed)
     with pytest.raises(CorruptRecordError):
-        Fetcher.__new__(Fetcher).PartitionRecords(0, TopicPartition("t", 0), MemoryRecords(_SAMPLE)).take()
+        Fetcher.__new__(Fetcher).PartitionRecords(0, TopicPartition("t", 0), MemoryRecords(SAMPLE)).take()
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_group_cannot_wait_for_jobs_of_ones_own(kafka):
 
 def test_only_what_one_went_on_from_is_done_with(kafka, publish, monkeypatch):
     # A reader that leaves tries for this long to note its place. A broker on a busy machine may take longer.
-    monkeypatch.setattr(consumer, "_COMMIT_SECONDS", 120.0)
+    monkeypatch.setattr(consumer, "COMMIT_SECONDS", 120.0)
     group = f"g.{kafka.prefix}"
     publish(*[(str(number), result(A)) for number in range(5)])
     with ResultReader(kafka, from_beginning=True, group=group) as reader:

@@ -102,7 +102,7 @@ def call(
             emit(handler, record)
 
     monkeypatch.setattr(logging.StreamHandler, "emit", emit_of_this_test)
-    monkeypatch.setattr("headrace_workers.cli.connections._REDIS_SECONDS", 60.0)  # a busy machine's takes its time
+    monkeypatch.setattr("headrace_workers.cli.connections.REDIS_SECONDS", 60.0)  # a busy machine's takes its time
     monkeypatch.chdir(tmp_path)
     for name in ("KAFKA", "REDIS", "LEDGER", "HOME", "MODEL", "TENANT"):
         monkeypatch.delenv(f"HEADRACE_{name}", raising=False)

@@ -69,7 +69,7 @@ def test_who_read_it_just_before_is_listed_too(cache: Call, flow: Flow, shared: 
         "headrace_workers.features.cache.commands.cache.time", SimpleNamespace(sleep=wait, monotonic=lambda: 0.0)
     )
     if not ends:
-        monkeypatch.setattr("headrace_workers.features.cache.commands.cache._WAIT_SECONDS", -1.0)
+        monkeypatch.setattr("headrace_workers.features.cache.commands.cache.WAIT_SECONDS", -1.0)
     code, out, said = cache("wrong", shared[0], "--json")
     assert (code, late in [row["job_id"] for row in json.loads(out)["served"]]) == (0, ends)
     assert ("1 groups began their look-ups before this" in said) is not ends

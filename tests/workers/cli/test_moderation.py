@@ -244,7 +244,7 @@ def test_a_wrong_policy_is_tried_on_nothing(call, policy) -> None:
 
 
 def test_a_long_past_is_read_page_by_page(call, ledger, policy, monkeypatch) -> None:
-    monkeypatch.setattr("headrace_workers.features.moderation.store._PAGE", 2)
+    monkeypatch.setattr("headrace_workers.features.moderation.store.PAGE", 2)
     at = ledger.now() - 1
     for job in take_in(ledger, [moderation(input=f"falcon {n}") for n in range(5)]):
         receipt_of(ledger, job, {}, "allow", at)

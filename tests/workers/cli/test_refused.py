@@ -132,7 +132,7 @@ def test_a_job_tells_what_was_refused_under_its_id(call: Call, ledger: Ledger):
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_the_list_is_readable_at_any_width(call: Call, refused, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr("headrace_workers.cli.output._PLAIN_WIDTH", columns)
+    monkeypatch.setattr("headrace_workers.cli.output.PLAIN_WIDTH", columns)
     code, out, _ = call("dead", "list")
     assert code == 0
     assert "letter" in out

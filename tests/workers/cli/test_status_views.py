@@ -186,7 +186,7 @@ def test_the_whole_shows_what_was_judged_and_what_is_held(call: Call, ledger: Le
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     """A deployment, as the environment names it, in a process that has done nothing by a policy before."""
-    monkeypatch.setattr(config_watch, "_STANDINGS", type(config_watch._STANDINGS)())
+    monkeypatch.setattr(config_watch, "STANDINGS", type(config_watch.STANDINGS)())
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / ".headrace"))
     monkeypatch.setenv("HEADRACE_KAFKA", "localhost:1")

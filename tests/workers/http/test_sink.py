@@ -99,7 +99,7 @@ async def until(condition):
 
 
 def test_what_comes_meanwhile_goes_together(monkeypatch):
-    monkeypatch.setattr(room, "_GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(room, "GATHER_SECONDS", 60.0)
 
     async def work(sink, broker):
         first = asyncio.create_task(sink.publish([record("a")]))
@@ -142,7 +142,7 @@ def test_what_is_not_confirmed_is_told_and_may_still_arrive():
 
 
 def test_a_topic_that_went_missing_is_told_before_its_time_is_up(monkeypatch):
-    monkeypatch.setattr(room, "_DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr(room, "DOUBT_SECONDS", 0.0)
 
     async def work(sink, broker):
         broker.missing = {Topic.GENERATION: "jobs.generation"}
@@ -266,7 +266,7 @@ def refused(told: httpx.Response) -> str:
 def test_a_topic_that_is_deleted_under_a_gateway_is_named(over, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch):
     remedy = "run `headrace init`"
     if kafka.groups:  # nobody looks before the first job is on its way
-        monkeypatch.setattr(sink_module, "_EVERY_SECONDS", 3_600.0)
+        monkeypatch.setattr(sink_module, "EVERY_SECONDS", 3_600.0)
     with served(over(kafka)) as gateway, gateway.client() as client:
         is_taken(client, JOB)
         remove(kafka, Topic.GENERATION)

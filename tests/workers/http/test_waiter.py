@@ -48,7 +48,7 @@ def waiting(work):
 
 @pytest.fixture(autouse=True)
 def _no_looks_unasked(monkeypatch):
-    monkeypatch.setattr(room, "_REST", 60.0)
+    monkeypatch.setattr(room, "REST", 60.0)
 
 
 def test_all_that_wait_share_one_look():
@@ -126,7 +126,7 @@ def test_two_may_wait_for_the_same_job_and_one_may_give_up():
 
 
 def test_a_hint_that_was_lost_costs_the_rest(monkeypatch):
-    monkeypatch.setattr(room, "_REST", 0.05)
+    monkeypatch.setattr(room, "REST", 0.05)
     job_id = str(uuid4())
 
     async def work(waiter, book):
@@ -140,7 +140,7 @@ def test_a_hint_that_was_lost_costs_the_rest(monkeypatch):
 
 
 def test_a_ledger_that_is_away_is_asked_again(monkeypatch):
-    monkeypatch.setattr(room, "_REST", 0.01)
+    monkeypatch.setattr(room, "REST", 0.01)
     job_id = str(uuid4())
 
     async def work(waiter, book):

@@ -93,8 +93,8 @@ def test_a_silent_bell_is_no_half_open_connection(proxy, url, progress, monkeypa
         return ping(self)
 
     monkeypatch.setattr(PubSub, "ping", ask)
-    monkeypatch.setattr("headrace_workers.runtime.wire.hints._ASK_AFTER", 0.2)
-    monkeypatch.setattr("headrace_workers.runtime.wire.hints._ANSWER", 60.0)
+    monkeypatch.setattr("headrace_workers.runtime.wire.hints.ASK_AFTER", 0.2)
+    monkeypatch.setattr("headrace_workers.runtime.wire.hints.ANSWER", 60.0)
     loop = progress.loop("ears")
     ears = HintListener(redis_client(url), NAMES.hints, {hint: threading.Event() for hint in Hint}, loop)
     ears.start()

@@ -59,7 +59,7 @@ def test_tuned_models_are_served_where_there_is_memory_the_newest_first(
     make_echo_model(home, "ft-gone")
     copy_model(home, store, "ft-gone")
     remove_copy(str(home / "files"), "ft-gone")  # by another home
-    monkeypatch.setattr(machine, "available_memory", lambda: up._STACK + 3 * up._WORKER + 1_000_000)
+    monkeypatch.setattr(machine, "available_memory", lambda: up.STACK + 3 * up.WORKER + 1_000_000)
     models = up._models(home, ["echo", "ft-elsewhere"])
     served = up.Served(home, models)
     assert served.now() == [*models, "ft-new"] == ["echo", "ft-elsewhere", "ft-new"]
@@ -70,7 +70,7 @@ def test_a_tuned_model_is_served_from_its_appearance_to_its_deletion(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(registry, "RESCAN_SECONDS", 0.0)
-    monkeypatch.setattr(machine, "available_memory", lambda: up._STACK + 2 * up._WORKER + 1_000_000)
+    monkeypatch.setattr(machine, "available_memory", lambda: up.STACK + 2 * up.WORKER + 1_000_000)
     folders = {alias: make_echo_model(home, alias) for alias in ("echo", "ft-first")}
     served = up.Served(home, ["echo"])
     assert served.now() == ["echo", "ft-first"]

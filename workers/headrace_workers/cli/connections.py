@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headrace_workers.runtime.wire.hints import Notifier
 
 LEDGER_FILE = "ledger.db"
-_REDIS_SECONDS = 1.0  # it gives hints only, which are not worth a longer wait
+REDIS_SECONDS = 1.0  # it gives hints only, which are not worth a longer wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None)
     from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 
     try:
-        client = redis_client(url, _REDIS_SECONDS)
+        client = redis_client(url, REDIS_SECONDS)
     except ValueError:  # no URL
         return None
     with client:
@@ -159,7 +159,7 @@ def _bell(env: Mapping[str, str] | None) -> "Notifier | None":
     from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
     with suppress(ValueError):  # it may be no URL
-        return Notifier(redis_client(url, _REDIS_SECONDS), RedisNames(topic_prefix(env)).hints)
+        return Notifier(redis_client(url, REDIS_SECONDS), RedisNames(topic_prefix(env)).hints)
     return None
 
 

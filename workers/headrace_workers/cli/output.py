@@ -23,7 +23,7 @@ _GAP = 2  # between two columns
 _LEAST_TEXT = 12  # a narrower column of words is hard to read
 _LEAST_CLIPPED = 16
 _COPIED = re.compile(r"\S*[\d/:._@-]\S*")  # a word that may be an id, a URL or a path, and not prose
-_PLAIN_WIDTH = 100  # of a table that goes into a file or a pipe
+PLAIN_WIDTH = 100  # of a table that goes into a file or a pipe
 # Characters that steer a terminal: all of C0 but tabs and line feeds, DEL, and C1.
 _CONTROLS: Final = dict.fromkeys({*range(32), *range(127, 160)} - {9, 10}, "\N{REPLACEMENT CHARACTER}")
 
@@ -76,7 +76,7 @@ def console(*, data: bool = False) -> "Console":
     # `soft_wrap`: a word that is wider than the terminal is neither cut nor broken.
     made = Console(stderr=not data, highlight=False, soft_wrap=True)
     if not made.is_terminal:
-        made = Console(stderr=not data, highlight=False, soft_wrap=True, width=max(made.width, _PLAIN_WIDTH))
+        made = Console(stderr=not data, highlight=False, soft_wrap=True, width=max(made.width, PLAIN_WIDTH))
     return made
 
 

@@ -49,12 +49,12 @@ class _Standings:
         return [replace(standing, outdated=_states(files) != seen) for standing, files, seen in noted]
 
 
-_STANDINGS: Final = _Standings()
+STANDINGS: Final = _Standings()
 
 
 def standings() -> list[Standing]:
     """Return the version of each policy that this process uses, as of its last use, and whether it is outdated."""
-    return _STANDINGS.all()
+    return STANDINGS.all()
 
 
 class ConfigWatch(Generic[R, T]):
@@ -117,7 +117,7 @@ class ConfigWatch(Generic[R, T]):
         """Note the version in force; return True if the reason why the files are refused is known already."""
         self.refused = refused
         standing = Standing(self._what, self._path, self._version(self._value), refused)
-        return _STANDINGS.put(standing, self._files, self._seen)
+        return STANDINGS.put(standing, self._files, self._seen)
 
     def _loaded(self) -> T:
         """Load the files. Their state is noted before they are read, so that a change meanwhile is seen next time."""

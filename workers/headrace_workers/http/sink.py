@@ -24,13 +24,13 @@ from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.errors import KafkaOutage, Refusal, Why, refusal_of, stopping, unsaid
 from headrace_workers.http.timeouts import LATE, Timeouts
 
-_EVERY_SECONDS: Final = 5.0  # the embedded broker confirms records for a topic that was deleted
+EVERY_SECONDS: Final = 5.0  # the embedded broker confirms records for a topic that was deleted
 _AGAIN_SECONDS: Final = 1.0  # while some are missing, or nobody says so
 _THREAD_SECONDS: Final = 1.0  # that a look may wait for a thread
-_DOUBT_SECONDS = 1.0  # then it is looked whether its topic is there
+DOUBT_SECONDS = 1.0  # then it is looked whether its topic is there
 _LOST_SECONDS = 0.5  # a record that waits for so long beyond its time will get no answer
 _WATCH_EVERY = 0.5
-_GATHER_SECONDS = 0.05  # so long others wait for those before them at most: one partition may be slow
+GATHER_SECONDS = 0.05  # so long others wait for those before them at most: one partition may be slow
 _CONNECT_EVERY = 1.0
 _CLOSE_SECONDS = 5.0
 _AWAY = "no Kafka broker answers: the log of the gateway says why"
@@ -99,7 +99,7 @@ class Topics:
             self._doubted.clear()
             await self.look()
             with suppress(TimeoutError):
-                seconds = _AGAIN_SECONDS if self._missing or self.silent else _EVERY_SECONDS
+                seconds = _AGAIN_SECONDS if self._missing or self.silent else EVERY_SECONDS
                 await asyncio.wait_for(self._doubted.wait(), seconds)
 
 
@@ -185,9 +185,9 @@ class Sink:
                 continue  # what was confirmed meanwhile is heard first
             if oldest := self._waited(self._timeouts.silence):
                 self._silent = f"a record has waited {time.monotonic() - self._since[oldest[0]]:.1f} s to be confirmed"
-            if self._waited(_DOUBT_SECONDS):
+            if self._waited(DOUBT_SECONDS):
                 await self._topics.look()
-            for parcel in self._waited(_DOUBT_SECONDS):
+            for parcel in self._waited(DOUBT_SECONDS):
                 if refusal := self._missing(parcel.records, should_retry=False):
                     parcel.ends(refusal)
             for parcel in self._waited(self._timeouts.confirmed + _LOST_SECONDS):
@@ -223,7 +223,7 @@ class Sink:
             for parcel, refusal in zip(parcels, refusals, strict=True):
                 if refusal is not None:
                     parcel.ends(refusal)
-            await asyncio.wait([parcel.end for parcel in parcels], timeout=_GATHER_SECONDS)
+            await asyncio.wait([parcel.end for parcel in parcels], timeout=GATHER_SECONDS)
         self._sending = None
 
     async def _keep_connecting(self) -> None:

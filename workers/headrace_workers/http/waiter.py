@@ -21,7 +21,7 @@ from headrace_workers.core.progress import Loop
 End = Result | DeadLetter | JobCancelled
 Told = tuple[str, bytes]  # a terminal event: its type and its JSON
 
-_REST = 1.0  # seconds without a hint
+REST = 1.0  # seconds without a hint
 _GATHER = 0.005  # hints that come together cost one look; the next comes no sooner than the last one took
 _LONGEST_GATHER = 0.1
 _EAGER = 0.02  # while somebody waits until a job is taken in, of which no hint tells
@@ -152,7 +152,7 @@ class Waiter:
                 self._forget(job_id)
         return {job_id: each.result() for job_id, each in futures.items() if each.done() and not each.cancelled()}
 
-    async def turn(self, seconds: float = _REST) -> None:
+    async def turn(self, seconds: float = REST) -> None:
         """Wait until something may have changed: for who looks himself, such as a stream of events."""
         if self.stopping:
             return
@@ -169,7 +169,7 @@ class Waiter:
         while not self._over:
             eager = any(job.taken for job in self._jobs.values())
             try:
-                async with asyncio.timeout(_EAGER if eager else _REST):
+                async with asyncio.timeout(_EAGER if eager else REST):
                     await self._rung.wait()
             except TimeoutError:
                 pass

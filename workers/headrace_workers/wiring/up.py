@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from headrace_workers.runtime.embedded.stack import Stack
 
-_STACK: Final = 2_000_000_000  # bytes of memory that a stack takes without a model, and the system
-_WORKER: Final = 700_000_000  # bytes of a worker beside the weights of its model, with a full batch
+STACK: Final = 2_000_000_000  # bytes of memory that a stack takes without a model, and the system
+WORKER: Final = 700_000_000  # bytes of a worker beside the weights of its model, with a full batch
 _QUESTION: Final = "What is the capital of France?"
 # Answers of known models to it.
 _ANSWERS: Final = {"smollm2-135m-instruct": "The capital of France is Paris.", "echo": _QUESTION}
@@ -142,13 +142,13 @@ class Served:
         memory = available_memory()
         cards = [self._registry.get(alias) for alias in self._here]
         local = {card.alias: card for card in cards if card.remote is None}
-        left = math.inf if memory is None else memory - _STACK
-        left -= sum(local[alias].size_bytes + _WORKER for alias in self._served if alias in local)
+        left = math.inf if memory is None else memory - STACK
+        left -= sum(local[alias].size_bytes + WORKER for alias in self._served if alias in local)
         tuned = [card for card in local.values() if card.alias.startswith(TUNED) and card.alias not in self._served]
         fitting = []
         for card in sorted(tuned, key=lambda card: _written(card_file(self._home, card)), reverse=True):
-            if card.size_bytes + _WORKER <= left:
-                left -= card.size_bytes + _WORKER
+            if card.size_bytes + WORKER <= left:
+                left -= card.size_bytes + WORKER
                 fitting.append(card.alias)
             elif card.alias not in self._told:
                 self._told.add(card.alias)

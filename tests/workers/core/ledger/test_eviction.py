@@ -87,7 +87,7 @@ def test_a_bounded_number_goes_at_once(ledger, monkeypatch, place):
     """Wherever the look begins, the tenant with the most answers comes first, and in the end no tenant keeps too
     many."""
     monkeypatch.setattr(removal, "EVICTED_AT_ONCE", 2)
-    monkeypatch.setattr(removal, "_COMPARED", 4)
+    monkeypatch.setattr(removal, "COMPARED", 4)
     monkeypatch.setattr(removal.random, "randint", lambda low, high: min(place, high))
     keep(ledger, "a", 6), keep(ledger, "b", 9)
     assert ledger.of(Answers).evict(4) == 2

@@ -121,7 +121,7 @@ def test_a_wake_up_that_was_lost_is_made_good(ledger, begun):
 
 def test_an_end_wakes_a_bounded_number_and_the_others_soon(ledger, begun, monkeypatch):
     """However many wait for it: what takes longer than the ledger has for a statement would never be written."""
-    monkeypatch.setattr(job_ends, "_WOKEN_AT_ONCE", 2)
+    monkeypatch.setattr(job_ends, "WOKEN_AT_ONCE", 2)
     (other,) = take_in(ledger, [generation()])
     bench, jobs = begun(waits_for(other), *(evaluation(input=str(n)) for n in range(5)))
     bench.run()

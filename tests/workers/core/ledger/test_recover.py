@@ -87,8 +87,8 @@ def test_many_jobs_with_one_deadline_end_once_each(ledger, job, monkeypatch):
     """In several transactions, and several looks: each has one terminal record and one letter, its quota is settled,
     and who waited for it is ready; a unit has no record. The last look tells that there is no more.
     """
-    monkeypatch.setattr("headrace_workers.core.ledger.ledger._EXPIRED_AT_ONCE", 4)
-    monkeypatch.setattr("headrace_workers.core.ledger.recovery._EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr("headrace_workers.core.ledger.ledger.EXPIRED_AT_ONCE", 4)
+    monkeypatch.setattr("headrace_workers.core.ledger.recovery.EXPIRED_AT_ONCE", 2)
     ledger.of(Quotas).put("a", 1_000, "ever")
     late = [job(deadline=ledger.now() + 1) for _ in range(7)]
     ledger.ingest([*late, waiter := job()])
@@ -173,7 +173,7 @@ def test_a_delay_that_ended_makes_no_other_step_of_its_job_ready(ledger, job):
 
 
 def test_each_look_does_a_bounded_number(ledger, job, claim, monkeypatch):
-    monkeypatch.setattr("headrace_workers.core.ledger.recovery._MANY", 2)
+    monkeypatch.setattr("headrace_workers.core.ledger.recovery.MANY", 2)
     monkeypatch.setattr("headrace_workers.core.ledger.recovery._AT_ONCE", 2)
     ledger.ingest([job() for _ in range(3)])
     with writing(ledger.engine) as tx:
@@ -185,7 +185,7 @@ def test_each_look_does_a_bounded_number(ledger, job, claim, monkeypatch):
         claim(limit=1)
     run_out(ledger)
     assert [ledger.reap(3).unstarted for _ in range(3)] == [2, 1, 0]
-    monkeypatch.setattr("headrace_workers.core.ledger.recovery._EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr("headrace_workers.core.ledger.recovery.EXPIRED_AT_ONCE", 2)
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(deadline=1))
     for expected in (2, 1, 0):

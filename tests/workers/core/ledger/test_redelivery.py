@@ -69,7 +69,7 @@ def test_what_would_be_sent_again_is_sent_again(many, delivered, shown):
 
 
 def test_the_oldest_are_sent_again_first(ledger, monkeypatch):
-    monkeypatch.setattr("headrace_workers.features.webhooks.store.deliveries._AT_ONCE", 2)
+    monkeypatch.setattr("headrace_workers.features.webhooks.store.deliveries.AT_ONCE", 2)
     for name, at in (("c", 100), ("a", 300), ("b", 200), ("d", 200), ("e", 100)):
         delivery(ledger, name, "dead", created_at=at)
     sent = []

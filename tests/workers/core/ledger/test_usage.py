@@ -60,7 +60,7 @@ def test_days_are_those_of_the_ends(ledger: Ledger, job: Callable[..., NewJob]):
 def test_more_than_one_look_takes_is_counted_whole(
     ledger: Ledger, job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch, at_once: int
 ):
-    monkeypatch.setattr(accounting, "_AT_ONCE", at_once)
+    monkeypatch.setattr(accounting, "AT_ONCE", at_once)
     ended(ledger, job, [LAG_MS + 9_000, LAG_MS + 5_000, LAG_MS + 5_000, LAG_MS + 5_000, LAG_MS + 1_000])
     while ledger.account():
         pass
@@ -80,7 +80,7 @@ def test_what_is_forgotten_was_counted_before(ledger: Ledger, job: Callable[...,
 def test_more_than_one_look_counts_is_forgotten_by_and_by(
     ledger: Ledger, job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(accounting, "_AT_ONCE", 2)
+    monkeypatch.setattr(accounting, "AT_ONCE", 2)
     ended(ledger, job, [60_000 + 1_000 * n for n in range(5)])
     assert ledger.prune(30_000)
     assert 0 < len(ledger.read(JOBS.select())) < 5

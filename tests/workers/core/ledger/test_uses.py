@@ -124,7 +124,7 @@ def test_who_waits_for_an_answer_that_is_withdrawn_runs_by_itself(flow: Flow, as
 
 
 def test_many_answers_of_one_document_die_together(ledger, monkeypatch):
-    monkeypatch.setattr(entries, "_AT_ONCE", 2)
+    monkeypatch.setattr(entries, "AT_ONCE", 2)
     one, other = put(ledger), put(ledger, "b.md")
     answers = [live(ledger, one, other) for _ in range(5)]
     ledger.of(KnowledgeBases).remove([one[0], other[0]])

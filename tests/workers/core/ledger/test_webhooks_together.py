@@ -18,7 +18,7 @@ from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 @pytest.mark.parametrize("ends", ["is written", "comes to nothing"])
 def test_who_sends_a_day_again_sends_it_all_beside_who_sends_an_hour(ledger, monkeypatch, ends):
-    monkeypatch.setattr(deliveries, "_AT_ONCE", 2)
+    monkeypatch.setattr(deliveries, "AT_ONCE", 2)
     for name, at in (("a", 100), ("b", 100), ("c", 200)):
         delivery(ledger, name, "dead", created_at=at)
     with writing(ledger.engine) as tx:

@@ -11,7 +11,7 @@ from headrace_workers.features.applications.week import week_of
 
 
 def test_the_newest_jobs_of_a_version_count(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(week, "_MOST", 250)
+    monkeypatch.setattr(week, "MOST", 250)
     day = 86_400_000
     with writing(ledger.engine) as tx:
         now = clock(tx)
@@ -28,7 +28,7 @@ def test_the_newest_jobs_of_a_version_count(ledger: Ledger, monkeypatch: pytest.
     one = week_of(ledger, "shop", "triage", 1, "f1", timedelta(days=7))
     assert (one.jobs, one.judged, one.p50_ms, one.currency) == (250, 250, 5.0, None)
     assert 160 <= one.passed <= 170
-    monkeypatch.setattr(week, "_MOST", 1_000)
+    monkeypatch.setattr(week, "MOST", 1_000)
     assert week_of(ledger, "shop", "triage", 2, "f1", timedelta(days=7)).jobs == 310
     assert week_of(ledger, "", "triage", 2, "f1", timedelta(days=7)).jobs == 310
     assert week_of(ledger, "mill", "triage", 2, "f1", timedelta(days=7)).jobs == 0

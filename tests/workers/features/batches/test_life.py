@@ -184,7 +184,7 @@ def test_what_is_compressed_is_read_over_in_pieces(ledger, tmp_path, monkeypatch
     assert running.batch(batch_id).taken == 500
     running.bulk.close()
     half = (running.batch(batch_id).position + 1) // 2
-    monkeypatch.setattr("headrace_workers.features.batches.duty._SKIPPED_AT_ONCE", half)
+    monkeypatch.setattr("headrace_workers.features.batches.duty.SKIPPED_AT_ONCE", half)
     other = running.submit(jobs(3))
     running.turn()
     assert (running.batch(batch_id).taken, running.batch(other).taken) == (500, 3)

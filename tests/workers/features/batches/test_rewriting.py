@@ -111,7 +111,7 @@ def test_a_file_of_which_all_is_lost_is_begun_anew(running):
 
 
 def test_an_object_that_went_from_the_middle_is_found_at_the_end(running, monkeypatch):
-    monkeypatch.setattr("headrace_workers.features.files.file_service._SMALL", 0)  # an object for each time
+    monkeypatch.setattr("headrace_workers.features.files.file_service.SMALL", 0)  # an object for each time
     batch_id = running.submit(jobs(6))
     running.turn(2)
     for _ in range(3):

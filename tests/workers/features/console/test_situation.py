@@ -71,7 +71,7 @@ def test_rates_are_of_the_last_minute_and_of_as_many_jobs_as_are_read(ledger: Le
     found = ledger.of(Situations).look()
     assert [(line.stage, line.rate) for line in found.lines] == [("generate", 4.0)]
     assert found.per_minute == 4.0
-    monkeypatch.setattr(situation, "_MOST_ENDS", 2)  # then in the time in which those ended
+    monkeypatch.setattr(situation, "MOST_ENDS", 2)  # then in the time in which those ended
     found = ledger.of(Situations).look()
     assert found.per_minute == pytest.approx(2 * 60_000 / (found.now - now + 1_000))
 

@@ -108,7 +108,7 @@ def test_accepted_answers_of_a_model_make_examples(ledger):
 
 def test_a_long_ledger_is_read_to_its_end(ledger, monkeypatch):
     """Several jobs may have ended in the same millisecond, where a page of rows ends."""
-    monkeypatch.setattr("headrace_workers.features.datasets.examples._AT_ONCE", 2)
+    monkeypatch.setattr("headrace_workers.features.datasets.examples.AT_ONCE", 2)
     jobs = [answered(ledger, number, at=200 + number // 3) for number in range(7)]
     items = [ended(ledger, asked(f"Is mill {number} open?")) for number in range(5)]
     for _ in items:

@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.features.knowledge.suspicious import _PATTERNS, Reason, suspicions
+from headrace_workers.features.knowledge.suspicious import PATTERNS, Reason, suspicions
 
 
 def reasons(text: str) -> set[Reason]:
@@ -52,7 +52,7 @@ def test_every_reason_and_pattern_is_tested() -> None:
     (mark,) = [each for each in test_what_looks_like_an_order.pytestmark if each.name == "parametrize"]
     texts = [text for text, _ in mark.args[1]]
     assert {reason for _, reason in mark.args[1]} == set(Reason)
-    assert [str(pattern.pattern) for _, pattern in _PATTERNS if not any(map(pattern.search, texts))] == []
+    assert [str(pattern.pattern) for _, pattern in PATTERNS if not any(map(pattern.search, texts))] == []
 
 
 @pytest.mark.parametrize(

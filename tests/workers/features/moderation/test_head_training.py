@@ -142,7 +142,7 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_training, "MAX_EXAMPLES", 1)
     with pytest.raises(ConfigurationError, match="line 2: more than 1 examples"):
         list(read_examples([tmp_path / "data"]))
-    monkeypatch.setattr(head_training, "_LONGEST", 10)
+    monkeypatch.setattr(head_training, "LONGEST", 10)
     with pytest.raises(ConfigurationError, match="line 1 has more than 10 bytes"):
         list(read_examples([tmp_path / "data"]))
     with pytest.raises(ConfigurationError, match="none cannot be read"):

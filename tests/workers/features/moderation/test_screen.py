@@ -110,7 +110,7 @@ def test_what_passed_under_another_policy_is_looked_at_again() -> None:
 
 
 def test_no_more_prompts_are_kept_than_there_is_room_for(monkeypatch) -> None:
-    monkeypatch.setattr(seen_module, "_MOST", 2)
+    monkeypatch.setattr(seen_module, "MOST", 2)
     seen = SeenPrompts()
     for text in ("a", "b", "c"):
         seen.note(seen.now(), "shop", said(("user", text), ("user", "1")))

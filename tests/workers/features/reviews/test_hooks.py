@@ -318,9 +318,9 @@ def version(ledger: Ledger, number: int, scope: str = "", **review) -> dict:
 
 @pytest.fixture(autouse=True)
 def _no_versions_are_kept() -> Iterator[None]:
-    hooks._OF_VERSIONS.clear()
+    hooks.OF_VERSIONS.clear()
     yield
-    hooks._OF_VERSIONS.clear()
+    hooks.OF_VERSIONS.clear()
 
 
 def test_rules_of_an_application_take_the_place_of_the_deployments(ledger: Ledger) -> None:

@@ -149,8 +149,8 @@ def test_a_skipped_item_comes_to_others_and_never_back(ledger, reviews):
 
 
 def test_what_is_not_read_of_a_persons_assignments_is_asked_for_one_by_one(ledger, reviews, monkeypatch):
-    monkeypatch.setattr(store, "_MOST_READ", 1)
-    monkeypatch.setattr(store, "_LOOKED_AT", 1)
+    monkeypatch.setattr(store, "MOST_READ", 1)
+    monkeypatch.setattr(store, "LOOKED_AT", 1)
     skipped = [ended(ledger, rank=RANDOM + n)[1] for n in range(3)]
     _, last = ended(ledger, rank=RANDOM + 9)
     for one in skipped:

@@ -10,4 +10,4 @@ __all__ = ["ledger", "ledger_url"]
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver that is there is connected to, however busy the machine is."""
-    monkeypatch.setattr("headrace_workers.features.webhooks.sender._CONNECT_SECONDS", 60.0)
+    monkeypatch.setattr("headrace_workers.features.webhooks.sender.CONNECT_SECONDS", 60.0)

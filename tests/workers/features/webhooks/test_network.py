@@ -48,7 +48,7 @@ def test_a_name_server_that_says_nothing_holds_up_nobody_else(monkeypatch):
     async def both():
         resolver = SystemResolver(ask)
         with monkeypatch.context() as patch:
-            patch.setattr(network, "_SECONDS", 0.05)
+            patch.setattr(network, "SECONDS", 0.05)
             mute = asyncio.ensure_future(resolver("mute.example"))
             while not mute_is_asked.is_set():
                 await asyncio.sleep(0.001)

@@ -96,7 +96,7 @@ def test_an_answer_of_two_gigabytes_is_not_read(sender):
 
 
 def test_an_answer_that_drips_is_taken_at_its_status(sender, monkeypatch):
-    monkeypatch.setattr(module, "_BODY_SECONDS", 0.05)
+    monkeypatch.setattr(module, "BODY_SECONDS", 0.05)
     with receiving(drips_body) as receiver:
         (reply,) = send(sender, letter(receiver.url))
     assert (reply.taken, reply.status) == (True, 200)
@@ -344,7 +344,7 @@ def test_a_name_that_changes_its_address_gains_nothing(monkeypatch):
     """What was checked is what is connected to: a second question, which would lead inside, is never asked for that
     connection; and the next connection's answer is checked anew.
     """
-    monkeypatch.setattr(module, "_IDLE_CONNECTIONS", 0)  # each letter a connection of its own
+    monkeypatch.setattr(module, "IDLE_CONNECTIONS", 0)  # each letter a connection of its own
     answers = iter([["127.0.0.1"], ["169.254.169.254"], ["127.0.0.1", "10.0.0.1"], ["127.0.0.1"]])
     asked = []
 

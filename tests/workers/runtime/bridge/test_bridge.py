@@ -132,7 +132,7 @@ def test_only_the_chosen_duties_run(tmp_path):
 def test_a_bridge_hands_back_what_a_burst_left_again_and_again(tmp_path, monkeypatch):
     """Its memory would grow otherwise."""
     told = []
-    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge._LOOK_AFTER_EVERY", 0.01)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge.LOOK_AFTER_EVERY", 0.01)
     monkeypatch.setattr("headrace_workers.runtime.bridge.bridge.hand_back", lambda: told.append(1))
     with sqlite_ledger(tmp_path) as ledger, running(bridge(ledger, frozenset({Duty.REAP}))):
         eventually(lambda: len(told) > 2)
@@ -152,7 +152,7 @@ def test_a_loop_goes_on_when_a_service_comes_back():
 
 
 def test_an_end_is_published_at_once_and_what_soon_follows_with_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge._FOLLOWED", 3_600.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge.FOLLOWED", 3_600.0)
     stop, relay = threading.Event(), Idle()
     relay.rest = 3_600.0
     with sqlite_ledger(tmp_path) as ledger:
@@ -171,7 +171,7 @@ def test_an_end_is_published_at_once_and_what_soon_follows_with_it(tmp_path, mon
 
 
 def test_a_few_steps_of_the_batch_lane_wait_for_others_before_a_look(tmp_path, monkeypatch):
-    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge._TRICKLE", 3_600.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge.TRICKLE", 3_600.0)
     dispatch = Idle()
     dispatch.rest = 3_600.0
     with sqlite_ledger(tmp_path) as ledger:
@@ -266,7 +266,7 @@ def test_batches_are_gone_on_with_as_soon_as_somebody_rings(tmp_path, monkeypatc
 
 
 def test_while_there_is_no_batch_ends_wake_nobody_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("headrace_workers.features.batches.duty._IDLE", 3_600.0)
+    monkeypatch.setattr("headrace_workers.features.batches.duty.IDLE", 3_600.0)
     with sqlite_ledger(tmp_path) as ledger:
         batches, seconds, looks = Running(ledger, tmp_path).bulk, Idle(), []
         once = batches.once

@@ -89,7 +89,7 @@ def test_after_the_time_limit_nothing_is_waited_for(client, publish):
 
 def test_the_time_limit_is_for_all_together(client, publish, monkeypatch):
     seconds = itertools.count(100.0, 4.0)
-    monkeypatch.setattr("headrace_workers.runtime.bridge.event_publisher._LOOK_EVERY", 60.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.event_publisher.LOOK_EVERY", 60.0)
     monkeypatch.setattr(
         "headrace_workers.runtime.bridge.event_publisher.time", SimpleNamespace(monotonic=lambda: next(seconds))
     )

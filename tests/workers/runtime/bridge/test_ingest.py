@@ -62,7 +62,7 @@ def test_a_refused_record_is_told_with_its_key_and_its_place(ledger, kafka, inge
 
 def test_each_broker_tells_where_its_logs_end(ledger, kafka, ingests, monkeypatch):
     """So that the ledger knows until when all is read, also of partitions that hold nothing."""
-    monkeypatch.setattr(partitions, "_NOTE_EVERY", 0.0)
+    monkeypatch.setattr(partitions, "NOTE_EVERY", 0.0)
     write(kafka, [record(job) for job, _ in map(keyed, range(3))])
     begun, ingest = ledger.now(), ingests(kafka)
     until(ingest, lambda: min([row.read_until or 0 for row in ledger.read(select(POSITIONS))], default=0) > begun)
@@ -230,7 +230,7 @@ def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
     write(kafka, [record(job)])
     ingest = ingests(kafka, max_active=10)
     until(ingest, lambda: job_id in states(ledger))
-    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest._LOOK_EVERY", 0.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest.LOOK_EVERY", 0.0)
     monkeypatch.setattr(ledger, "active_jobs", lambda: 10)
     until(ingest, ingest._consumer.paused)
     write(kafka, [record(cancel(job_id))])
@@ -239,7 +239,7 @@ def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
 
 def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, ingests, monkeypatch):
     counted, count = [], ledger.active_jobs
-    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest._LOOK_EVERY", 0.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest.LOOK_EVERY", 0.0)
     monkeypatch.setattr(ledger, "active_jobs", lambda: counted.append(count()) or counted[-1])
     ingest = ingests(kafka)
     for number in range(3):

@@ -172,7 +172,7 @@ def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, 
 
 def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_prefix, ingests, monkeypatch):
     """The library tries again for ever, and would say nothing to the loop. When it answers again, that is over."""
-    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest._SILENCE", 2.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.ingest.SILENCE", 2.0)
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     ingest = ingests(kafka)

@@ -78,7 +78,7 @@ def test_who_needs_what_it_makes_waits_and_says_for_what(ledger):  # noqa: F811
 
 
 def test_those_that_wait_are_looked_at_once(ledger, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(unserved_steps, "_AT_ONCE", 2)
+    monkeypatch.setattr(unserved_steps, "AT_ONCE", 2)
     take_in(ledger, [job(knowledge="docs", idempotency_key=str(number)) for number in range(4)])
     take_in(ledger, [job(idempotency_key="5")])
     assert sum(look(ledger) for _ in range(3)) == 1

@@ -23,7 +23,7 @@ from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
 from headrace_workers.runtime.bridge.duty import IncidentReporter
-from headrace_workers.runtime.bridge.event_publisher import _PRODUCER, Publisher, waves
+from headrace_workers.runtime.bridge.event_publisher import PRODUCER, Publisher, waves
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
 
@@ -47,7 +47,7 @@ def left(ledger):
 @pytest.fixture
 def relays(ledger, monkeypatch):
     """Makes relays, and closes them. None loses its duty because the machine is busy."""
-    monkeypatch.setattr("headrace_workers.runtime.bridge.relay._DUTY_LEASE", 600.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.relay.DUTY_LEASE", 600.0)
     made = []
 
     def make(kafka, name="a"):
@@ -96,7 +96,7 @@ class Unconfirmed:
 def unconfirmed(relay, monkeypatch, chosen):
     """Let the relay's producer send all, and confirm what is not chosen by its value."""
     publisher = relay._publisher
-    publisher._producer = KafkaProducer(**publisher._kafka.client_options(), **_PRODUCER)
+    publisher._producer = KafkaProducer(**publisher._kafka.client_options(), **PRODUCER)
     send = publisher._producer.send
 
     def unsure(topic, **record):
@@ -310,7 +310,7 @@ def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafk
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     wrong, right = relays(kafka, "wrong"), relays(kafka, "right")
-    monkeypatch.setattr("headrace_workers.runtime.bridge.relay._GIVES_WAY", 600.0)
+    monkeypatch.setattr("headrace_workers.runtime.bridge.relay.GIVES_WAY", 600.0)
     monkeypatch.setattr(wrong._ledger_time, "ms", lambda: int(time.time() * 1000) + 2 * 3_600_000)
     say(ledger, 3)
     with pytest.raises(Unavailable, match="clock is wrong by an hour or more"):

@@ -144,7 +144,7 @@ def test_a_docker_that_does_not_answer_is_told_of(tmp_path, monkeypatch):
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\nexec sleep 60\n")
     docker.chmod(stat.S_IRWXU)
-    monkeypatch.setattr(broker, "_REMOVE_SECONDS", 0.1)
+    monkeypatch.setattr(broker, "REMOVE_SECONDS", 0.1)
     with pytest.raises(Unavailable, match="did not remove the container kafka-1"):
         broker._remove_container(str(docker), "kafka-1")
 

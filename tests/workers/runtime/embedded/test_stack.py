@@ -156,7 +156,7 @@ def kill_first(monkeypatch, times: int, pid_of) -> list[int]:
         return ensure(settings, **more)
 
     monkeypatch.setattr(stack_module, "ensure_topics", ensure_topics)
-    monkeypatch.setattr(stack_module, "_TOPICS_SECONDS", 1.0)  # one that lives is asked again: only the dead are left
+    monkeypatch.setattr(stack_module, "TOPICS_SECONDS", 1.0)  # one that lives is asked again: only the dead are left
     return killed
 
 

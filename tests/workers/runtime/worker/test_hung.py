@@ -54,7 +54,7 @@ class Process:
 @pytest.fixture
 def process(ledger, monkeypatch):
     """One that runs, and has as long for its last words as a busy machine needs."""
-    monkeypatch.setattr(runs, "_LAST_SECONDS", 120.0)
+    monkeypatch.setattr(runs, "LAST_SECONDS", 120.0)
     process = Process(ledger, monkeypatch)
     yield process
     process.renewer.stop()
@@ -102,7 +102,7 @@ def test_a_ledger_that_is_away_keeps_nobody_alive(process, caplog, monkeypatch):
 
 def test_a_ledger_that_does_not_answer_keeps_nobody_alive(process, monkeypatch):
     """Nor does anything else that the thread may hold that hangs."""
-    monkeypatch.setattr(runs, "_LAST_SECONDS", 0.1)
+    monkeypatch.setattr(runs, "LAST_SECONDS", 0.1)
     answer = threading.Event()
     monkeypatch.setattr(process.ledger, "release", lambda *_args: answer.wait())
     process.run(lambda: None)

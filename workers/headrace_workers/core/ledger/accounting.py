@@ -151,7 +151,7 @@ def forget(connection: Connection, job_ids: Sequence[str]) -> None:
 # database's clock is set back, jobs that end in the repeated time are not counted the second time.)
 
 LAG_MS: Final = 120_000  # longer than any transaction may take
-_AT_ONCE = 2_000
+AT_ONCE = 2_000
 _WHAT = "jobs"
 _IS_COUNTED: Final = JOBS.c.subject.is_(None) | (JOBS.c.kind == SILENT)  # silent units ask models too
 
@@ -187,9 +187,9 @@ def account(connection: Connection, up_to: int) -> Accounted:
     if up_to <= until:
         return Accounted(until, False)
     ends = connection.execute(
-        _ends().where(JOBS.c.ended_at > until, JOBS.c.ended_at <= up_to).order_by(JOBS.c.ended_at).limit(_AT_ONCE)
+        _ends().where(JOBS.c.ended_at > until, JOBS.c.ended_at <= up_to).order_by(JOBS.c.ended_at).limit(AT_ONCE)
     ).all()
-    more = len(ends) == _AT_ONCE
+    more = len(ends) == AT_ONCE
     if more:  # perhaps not all of the last millisecond
         last = ends[-1].ended_at
         ends = [row for row in ends if row.ended_at < last]

@@ -268,7 +268,7 @@ _AGAIN = 0.005
 _GATHER, _LONGEST_GATHER, _SHARE = 0.002, 0.1, 4  # what comes together costs one look: of its time, so often it rests
 _TELL_EVERY = 5.0  # s
 _AT_ONCE = 1_000
-_TOO_LONG = KEPT_MS / 1000 / 2  # s without a look: changes may have been forgotten since
+TOO_LONG = KEPT_MS / 1000 / 2  # s without a look: changes may have been forgotten since
 
 
 class _Change(Protocol):
@@ -363,7 +363,7 @@ class Follower(KeepsGoing, Generic[Change]):
             self._tell(self._position)
 
     def _is_to_begin(self) -> bool:
-        if time.monotonic() - self._looked > _TOO_LONG:
+        if time.monotonic() - self._looked > TOO_LONG:
             return True
         return self._was_away and not self._memory.holds()
 

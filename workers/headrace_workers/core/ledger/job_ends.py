@@ -13,7 +13,7 @@ from headrace_workers.core.sql.database import among, bindparam_of, many, now_ms
 from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import IS_PARKED, JOBS, SILENT, STEPS
 
-_WOKEN_AT_ONCE = 5_000
+WOKEN_AT_ONCE = 5_000
 
 _FINISH_JOB = (
     update(JOBS)
@@ -137,9 +137,7 @@ def wake(connection: Connection, job_ids: Sequence[str]) -> int:
     """
     if not job_ids:
         return 0
-    parked = (
-        select(STEPS.c.job_id).where(IS_PARKED, among(connection, STEPS.c.waits_for, job_ids)).limit(_WOKEN_AT_ONCE)
-    )
+    parked = select(STEPS.c.job_id).where(IS_PARKED, among(connection, STEPS.c.waits_for, job_ids)).limit(WOKEN_AT_ONCE)
     free = list(connection.execute(parked.with_for_update(skip_locked=True)).scalars())
     if not free:
         return 0

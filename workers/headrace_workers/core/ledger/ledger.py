@@ -120,7 +120,7 @@ def _stated(connection: Connection) -> dict[Fact, str]:
     return {Fact(row.name): row.value for row in connection.execute(select(DEPLOYMENT))}
 
 
-_EXPIRED_AT_ONCE = 5_000  # jobs, in several transactions
+EXPIRED_AT_ONCE = 5_000  # jobs, in several transactions
 
 
 class ForBridges(Engines):
@@ -172,7 +172,7 @@ class ForBridges(Engines):
         with writing(self._engine) as tx:
             promoted += recovery.retry_held(tx)
         expired, some = 0, 1
-        while some and expired < _EXPIRED_AT_ONCE:
+        while some and expired < EXPIRED_AT_ONCE:
             with writing(self._engine) as tx:
                 some = recovery.expire(tx)
             expired += some

@@ -42,8 +42,8 @@ from headrace_workers.core.tables import (
 )
 
 _AT_ONCE = 500
-_EXPIRED_AT_ONCE = 1_000
-_MANY = 10_000  # of what costs little
+EXPIRED_AT_ONCE = 1_000
+MANY = 10_000  # of what costs little
 
 # A worker may run several claims side by side, and its death does not say which of them was the cause. So a death
 # counts this many times more against a step that was all that its worker ran; and steps that died in company come back
@@ -105,7 +105,7 @@ def _due() -> Any:
 
 def promote(connection: Connection) -> int:
     """Make the steps ready whose delay has ended, a bounded number a call. Steps that others hold come later."""
-    due = select(STEPS.c.job_id, STEPS.c.stage).where(IS_WAITING, STEPS.c.ready_at <= now_ms()).limit(_MANY)
+    due = select(STEPS.c.job_id, STEPS.c.stage).where(IS_WAITING, STEPS.c.ready_at <= now_ms()).limit(MANY)
     steps: dict[str, list[str]] = {}
     for job_id, stage in connection.execute(due.with_for_update(skip_locked=True)):
         steps.setdefault(stage, []).append(job_id)
@@ -133,9 +133,9 @@ def wake_missed(connection: Connection) -> int:
     waited for as long as they said, with all steps that wait for the same job.
     """
     query = select(STEPS.c.waits_for).join(JOBS, JOBS.c.id == STEPS.c.waits_for)
-    missed = connection.execute(query.where(IS_PARKED, JOBS.c.ended_at.is_not(None)).limit(_MANY)).scalars()
+    missed = connection.execute(query.where(IS_PARKED, JOBS.c.ended_at.is_not(None)).limit(MANY)).scalars()
     late = select(STEPS.c.waits_for).where(IS_PARKED, STEPS.c.ready_at <= now_ms(), STEPS.c.waits_for.is_not(None))
-    woken = wake(connection, sorted({*missed, *connection.execute(late.limit(_MANY)).scalars()}))
+    woken = wake(connection, sorted({*missed, *connection.execute(late.limit(MANY)).scalars()}))
     return woken + _wake_on_time(connection)
 
 
@@ -305,7 +305,7 @@ def _apart(job_id: str, crashes: int) -> int:
 def expire(connection: Connection) -> int:
     """End the jobs whose deadline passed while they waited, bounded in number and bytes."""
     where = and_(STEPS.c.deadline < now_ms(), MAY_EXPIRE)
-    late = connection.execute(select(STEPS.c.job_id, STEPS.c.read_bytes).where(where).limit(_EXPIRED_AT_ONCE)).all()
+    late = connection.execute(select(STEPS.c.job_id, STEPS.c.read_bytes).where(where).limit(EXPIRED_AT_ONCE)).all()
     if not late:
         return 0
     late = late[: within_budget([step.read_bytes for step in late], LARGEST_BYTES)]
@@ -326,7 +326,7 @@ def burials(connection: Connection, where: Any, category: Category, reason: str)
                STEPS.c.context)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(where)
-        .limit(_EXPIRED_AT_ONCE)
+        .limit(EXPIRED_AT_ONCE)
     )  # fmt: skip
     found = []
     for row in connection.execute(query).all():

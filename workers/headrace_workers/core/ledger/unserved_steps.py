@@ -13,7 +13,7 @@ from headrace_workers.core.sql.database import among, now_ms
 from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import CLAIMS, IS_READY, JOBS, STEPS
 
-_AT_ONCE = 500
+AT_ONCE = 500
 _PLACE = ("job_id", "ordinal", "lane", "rank", "deadline", "due", "turn", "tokens", "event_type")
 _SINCE = now_ms() - bindparam("longest", type_=BigInteger)
 _READY = select(STEPS.c.job_id).where(IS_READY, STEPS.c.queue == bindparam("queue"), STEPS.c.ready_at < _SINCE)
@@ -65,7 +65,7 @@ def ready(connection: Connection, stage: str, queue: str, reason: str) -> list[A
         select(STEPS.c.job_id, STEPS.c.ordinal, STEPS.c.context, JOBS.c.kind, JOBS.c.payload)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None), others)
-        .limit(_AT_ONCE)
+        .limit(AT_ONCE)
         .with_for_update(skip_locked=True, of=STEPS)
     )
     return list(connection.execute(query))

@@ -16,7 +16,7 @@ from headrace_workers.core.sql.database import among, clock, reading
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.applications.store import SHARED, tenants_with
 
-_MOST: Final = 1_000  # jobs
+MOST: Final = 1_000  # jobs
 _PAGE: Final = 100  # rows in memory at a time
 _HALF: Final = 0.5
 
@@ -45,7 +45,7 @@ def week_of(ledger: Ledger, scope: str, name: str, number: int, metric: str, spa
         # A tenant's own application hides the shared one, and its versions have numbers of their own.
         whose = jobs.tenant.notin_(tenants_with(name)) if scope == SHARED else jobs.tenant == scope
         newest = select(jobs.id).where(jobs.application == f"{name}@{number}", jobs.ended_at >= since, whose)
-        ids = connection.execute(newest.order_by(jobs.ended_at.desc()).limit(_MOST)).scalars().all()
+        ids = connection.execute(newest.order_by(jobs.ended_at.desc()).limit(MOST)).scalars().all()
         ends = []
         for start in range(0, len(ids), _PAGE):
             page = select(jobs.state, (jobs.ended_at - jobs.accepted_at).label("took"), jobs.sent, jobs.terminal)

@@ -33,7 +33,7 @@ _BYTES_AT_ONCE = 4 * 1024**2
 _A_LINE = 16  # bytes that a line counts for beside its own: to read millions of empty ones takes its time, too
 _SKIP = 1024**2  # bytes
 # Of what is compressed, read over at once: others' batches go on meanwhile, and nobody takes the bridge for stuck.
-_SKIPPED_AT_ONCE = 256 * 1024**2
+SKIPPED_AT_ONCE = 256 * 1024**2
 
 
 @dataclass
@@ -51,7 +51,7 @@ class _Reading:
 
     def skip(self) -> bool:
         """Read over a bounded part of that. Return True at `position`, or at the end of a shorter text."""
-        last = max(0, self.to_skip - _SKIPPED_AT_ONCE)
+        last = max(0, self.to_skip - SKIPPED_AT_ONCE)
         while self.to_skip > last:
             skipped = self.stream.read(min(self.to_skip - last, _SKIP))
             self.to_skip = self.to_skip - len(skipped) if skipped else 0
@@ -174,7 +174,7 @@ def _unread(batch: Row[Any], room: int) -> Chunk:
 
 DUTY = "batches"
 _DUTY_LEASE = 10.0  # seconds: so long nothing is fed or written when the bridge that does it was killed
-_IDLE = 1.0  # seconds to the next look while no batch is open
+IDLE = 1.0  # seconds to the next look while no batch is open
 _REST = 0.5  # while one is, and nobody rings: an answer is readable as soon
 _GATHER = 0.05  # so long ends wait for others in any case: all are written at once
 _GATHER_A_LINE = 0.001  # and so long for each line that is under way, `_REST` at most: of many more will end soon
@@ -271,7 +271,7 @@ class BatchDuty:
         `tell` is called with what came of it, and `alive` for each batch, and while a file is written anew, which may
         take minutes.
         """
-        self.is_open, self.gathers, self.rest = False, 0.0, _IDLE
+        self.is_open, self.gathers, self.rest = False, 0.0, IDLE
         unfinished = self._ledger.of(Batches).unfinished()
         forgets = self._clock.monotonic() - self._forgot_at > _FORGET_EVERY
         if not (unfinished or forgets) or not self._duty.held():

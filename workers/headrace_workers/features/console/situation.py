@@ -27,7 +27,7 @@ MOST: Final = 10_000  # rows that are counted; more are "10,000+"
 HOUR_MS: Final = 3_600_000
 _MINUTE_MS: Final = 60_000
 _MOST_PLACES: Final = 200  # queues and lanes with work
-_MOST_ENDS: Final = 250  # jobs from which rates are taken
+MOST_ENDS: Final = 250  # jobs from which rates are taken
 _MOST_CLAIMS: Final = 2_000
 _CALL_MINUTES: Final = 5
 
@@ -183,8 +183,8 @@ def _rates(connection: Connection, lines: dict[tuple[str, str, int], StageLine],
     These are the steps of the jobs that ended last: steps have no index by their ends.
     """
     ended = select(JOBS.c.id, JOBS.c.subject, JOBS.c.ended_at).where(JOBS.c.ended_at > now - _MINUTE_MS)
-    rows = connection.execute(ended.order_by(JOBS.c.ended_at.desc()).limit(_MOST_ENDS)).all()
-    since = rows[-1].ended_at if len(rows) == _MOST_ENDS else now - _MINUTE_MS
+    rows = connection.execute(ended.order_by(JOBS.c.ended_at.desc()).limit(MOST_ENDS)).all()
+    since = rows[-1].ended_at if len(rows) == MOST_ENDS else now - _MINUTE_MS
     factor = _MINUTE_MS / max(1, now - since)
     names = (STEPS.c.stage, STEPS.c.queue, STEPS.c.lane)
     steps = select(*names, func.count().label("steps")).where(

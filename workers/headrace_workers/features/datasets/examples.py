@@ -20,7 +20,7 @@ from headrace_workers.features.evals.store import items_after
 from headrace_workers.features.reviews.hooks import current_rules
 from headrace_workers.features.reviews.store import decisions_after
 
-_AT_ONCE: Final = 500  # rows of a query
+AT_ONCE: Final = 500  # rows of a query
 _GOOD: Final = 0.5  # the least mean of people's labels by a criterion of an approved answer
 
 Source = Literal["corrected", "approved", "answers"]
@@ -117,7 +117,7 @@ def ended_after(
         .where(at.is_not(None), at >= after[0], (at > after[0]) | (job_id > after[1]))
         .where(JOBS.c.tenant == tenant, JOBS.c.kind == kind, JOBS.c.state == "done")
     )
-    return connection.execute(query.order_by(at, job_id).limit(_AT_ONCE)).all()
+    return connection.execute(query.order_by(at, job_id).limit(AT_ONCE)).all()
 
 
 class Examples(LedgerStore):
@@ -135,14 +135,14 @@ class Examples(LedgerStore):
     def eval_texts(self, tenant: str) -> Iterator[tuple[str, str]]:
         """Yield each text of the rows of the tenant's evals, with the id of its eval."""
         after = (-1, -1)
-        while rows := self._next_eval_items(tenant, after, _AT_ONCE):
+        while rows := self._next_eval_items(tenant, after, AT_ONCE):
             for row in rows:
                 yield from ((text, row.eval_id) for text in _texts(from_json(row.item)))
             after = (rows[-1].run, rows[-1].number)
 
     def _reviewed(self, wanted: Selection) -> Iterator[Example | NoExample]:
         after = ""
-        while rows := self._next_decisions(wanted.tenant, after, _AT_ONCE):
+        while rows := self._next_decisions(wanted.tenant, after, AT_ONCE):
             for _, of_item in groupby(rows, key=lambda row: row.item_id):
                 newest = {row.who: row for row in of_item}  # the newest revision of a person counts
                 decided = [row for row in newest.values() if row.action != "undo"]

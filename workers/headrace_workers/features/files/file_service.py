@@ -27,7 +27,7 @@ BATCH_INPUT: Final = "batch"  # the purpose of a file whose lines are counted
 _CHUNK = 1024**2  # bytes
 # What is appended to an object below this size makes a new one with both: so a file that grows slowly has no object for
 # each line, and none is written anew often.
-_SMALL = 1024**2
+SMALL = 1024**2
 _AWAY = 3  # objects that a store does not remove, and none that it does
 _PIECE = 1024**2  # bytes: so much is in memory
 
@@ -215,7 +215,7 @@ class Files:
         """Store data that is to be appended to a file; return the growth that the ledger then writes."""
         tail = self._rows.tail(file.id)
         last = tail.last
-        if last is not None and last.size < _SMALL:
+        if last is not None and last.size < SMALL:
             number = tail.pieces - 1
             path = self._path(file.tenant, file.id, number)
             size = self._store.write(path, (self._store.read(last.path), data))

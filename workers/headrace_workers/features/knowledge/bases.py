@@ -35,7 +35,7 @@ from headrace_workers.features.knowledge.store.documents import DocumentChange, 
 UNUSED: Final = 1_800.0  # s after which a base that nobody asks for is let go
 MOST: Final = 200_000  # passages of all bases together, some 6 kB each; beyond, who was not asked for longest goes
 _AT_ONCE: Final = 100  # documents that are read anew between two beats
-_STRETCH: Final = 500  # passages that are read before others get a turn, where nobody waits for them
+STRETCH: Final = 500  # passages that are read before others get a turn, where nobody waits for them
 
 
 class BaseName(NamedTuple):
@@ -299,7 +299,7 @@ def _yielding(rows: Iterable[Any], wanted: threading.Event) -> Iterator[Any]:
     began = time.monotonic()
     for number, row in enumerate(rows, start=1):
         yield row
-        if number % _STRETCH == 0 and not wanted.is_set():
+        if number % STRETCH == 0 and not wanted.is_set():
             wanted.wait(time.monotonic() - began)
             began = time.monotonic()
 

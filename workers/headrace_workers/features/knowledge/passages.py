@@ -133,8 +133,8 @@ def _shares(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> dict[str, 
 DEPTH: Final = 100  # passages of each leg that are fused, at least
 WORDS: Final = "words"
 VECTORS: Final = "vectors"
-_AT_ONCE: Final = 1_000
-_TOGETHER: Final = 5_000  # chunks that are indexed at once while a base is read
+AT_ONCE: Final = 1_000
+TOGETHER: Final = 5_000  # chunks that are indexed at once while a base is read
 _LOOKS: Final = 3  # at a base that changes while it is searched
 _LIMITS: Final = Limits(exact=10_000)  # more than of answers: lists find the hundredth less surely than the fifth
 
@@ -383,9 +383,9 @@ def chunks_of(ledger: Ledger, tenant: str, knowledge: str, document_id: int | No
     """Yield all chunks of a base, or of one of its documents, as the ledger has them. Unavailable with the ledger."""
     after: ChunkAt | None = FIRST
     while after is not None:
-        rows = ledger.of(KnowledgeBases).chunks(tenant, knowledge, after, _AT_ONCE, document_id)
+        rows = ledger.of(KnowledgeBases).chunks(tenant, knowledge, after, AT_ONCE, document_id)
         yield from rows
-        after = ChunkAt(rows[-1].document_id, rows[-1].id) if len(rows) == _AT_ONCE else None
+        after = ChunkAt(rows[-1].document_id, rows[-1].id) if len(rows) == AT_ONCE else None
 
 
 def _by_documents(rows: Iterable[Any]) -> Iterator[dict[int, list[Any]]]:
@@ -396,7 +396,7 @@ def _by_documents(rows: Iterable[Any]) -> Iterator[dict[int, list[Any]]]:
     for document_id, of_one in groupby(rows, key=lambda row: row.document_id):
         documents[document_id] = list(of_one)
         held += len(documents[document_id])
-        if held >= _TOGETHER:
+        if held >= TOGETHER:
             yield documents
             documents, held = {}, 0
     yield documents

@@ -139,7 +139,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE | re.MULTILINE | re.VERBOSE)
 
 
-_PATTERNS: Final = tuple((reason, _compiled(pattern)) for reason, pattern in _WRITTEN)
+PATTERNS: Final = tuple((reason, _compiled(pattern)) for reason, pattern in _WRITTEN)
 
 # Tags spell ASCII invisibly; only flags of regions (🏴 and then tags) are written with them.
 _TAGS: Final = re.compile("(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+")
@@ -162,7 +162,7 @@ def suspicions(text: str) -> list[Suspicion]:
 
 
 def _suspicions(text: str) -> Iterator[Suspicion]:
-    for reason, pattern in _PATTERNS:
+    for reason, pattern in PATTERNS:
         for match in pattern.finditer(text):
             yield Suspicion(reason, *match.span())
 

@@ -32,7 +32,7 @@ _SETTLED = 1e-10  # of the gradient's largest part
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 MAX_EXAMPLES: Final = 200_000
-_LONGEST: Final = 4_000_000  # bytes of a line
+LONGEST: Final = 4_000_000  # bytes of a line
 # Found by patterns, or by the deployment's own lists: nothing to learn.
 NOT_LEARNT: Final = frozenset({"personal_data", "secrets", "system_prompt_leak", "profanity", "blocklist", "unsafe"})
 LEARNT: Final = tuple(hazard.name for hazard in HAZARDS if hazard.name not in NOT_LEARNT)
@@ -300,7 +300,7 @@ def read_examples(paths: list[Path]) -> Iterator[Example]:
     for path in paths:
         try:
             with path.open("rb") as file:
-                for line, content in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), start=1):
+                for line, content in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
                     if content.strip():
                         number += 1
                         yield _example(path, line, content, number)
@@ -310,8 +310,8 @@ def read_examples(paths: list[Path]) -> Iterator[Example]:
 
 def _example(path: Path, line: int, content: bytes, number: int) -> Example:
     where = f"{path}, line {line}"
-    if len(content) > _LONGEST:
-        raise ConfigurationError(f"{where} has more than {_LONGEST:,} bytes")
+    if len(content) > LONGEST:
+        raise ConfigurationError(f"{where} has more than {LONGEST:,} bytes")
     if number > MAX_EXAMPLES:
         raise ConfigurationError(f"{where}: more than {MAX_EXAMPLES:,} examples; take a sample of each source")
     try:

@@ -40,7 +40,7 @@ from headrace_workers.features.moderation.corrected import MODERATE, by_person
 from headrace_workers.features.moderation.detector import Instructions, Moderation, Moderator
 from headrace_workers.features.moderation.leak import UNMARKED, Canaries
 
-_MOST: Final = 50_000  # digests, of 32 bytes each
+MOST: Final = 50_000  # digests, of 32 bytes each
 _DASHES: Final = re.compile(r"-+")
 _CALL_LOST: Final = "without what is redacted, the arguments of its call would not be what the tool takes"
 
@@ -91,7 +91,7 @@ class SeenPrompts:
                 return
             self._passed[digest] = None
             self._passed.move_to_end(digest)
-            while len(self._passed) > _MOST:
+            while len(self._passed) > MOST:
                 self._passed.popitem(last=False)
 
 

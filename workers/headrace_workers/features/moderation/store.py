@@ -18,7 +18,7 @@ from headrace_workers.features.moderation.tables import POLICIES
 
 KEY: Final = "policies"  # of all of these events: they come in the order in which they happened
 _RESULT: Final = "headrace.result.v1"
-_PAGE: Final = 500  # rows with texts that are in memory at once
+PAGE: Final = 500  # rows with texts that are in memory at once
 
 
 def note(connection: Connection, versions: Mapping[str, str], refused: str | None, *, switched: bool) -> int:
@@ -124,9 +124,9 @@ class ModeratedJobs(LedgerStore):
         before: tuple[int, str] | None = None
         while limit > 0:
             with reading(self._engine) as tx:
-                rows = page(tx, span, kind, before, min(limit, _PAGE))
+                rows = page(tx, span, kind, before, min(limit, PAGE))
             yield from rows
-            if len(rows) < min(limit, _PAGE):
+            if len(rows) < min(limit, PAGE):
                 return
             before, limit = (rows[-1].ended_at, rows[-1].id), limit - len(rows)
 

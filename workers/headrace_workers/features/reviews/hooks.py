@@ -57,7 +57,7 @@ FORGOTTEN: Final = "its job was forgotten: jobs are kept for HEADRACE_RETENTION"
 _KINDS: Final = ("generation", "evaluation")
 _MOST_KEPT: Final = 1_000  # versions of applications whose rules are kept
 _RULES: Final = TypeAdapter(tuple[ReviewRule, ...])
-_OF_VERSIONS: Final[dict[str, tuple[ReviewRule, ...] | None]] = {}  # by digest; None without rules of its own
+OF_VERSIONS: Final[dict[str, tuple[ReviewRule, ...] | None]] = {}  # by digest; None without rules of its own
 
 _ITEM: Final = (
     "id", "tenant", "job_id", "rule", "stage", "ordinal", "replays", "application", "rank", "probability", "wanted",
@@ -199,16 +199,16 @@ def _own_rules(connection: Connection, jobs: Iterable[FinishedJob]) -> Mapping[s
     that have no rules. Versions that the ledger does not have are left out.
     """
     versions = {version["digest"]: (version["name"], job.tenant) for job in jobs if (version := _version(job))}
-    unknown = versions.keys() - _OF_VERSIONS.keys()
+    unknown = versions.keys() - OF_VERSIONS.keys()
     if unknown:
-        if len(_OF_VERSIONS) + len(unknown) > _MOST_KEPT:
-            _OF_VERSIONS.clear()
+        if len(OF_VERSIONS) + len(unknown) > _MOST_KEPT:
+            OF_VERSIONS.clear()
             unknown = set(versions)
         from headrace_workers.features.applications.store import review_rules
 
         found = review_rules(connection, {digest: versions[digest] for digest in unknown})
-        _OF_VERSIONS.update({digest: None if text is None else _rules_in(text) for digest, text in found.items()})
-    return _OF_VERSIONS
+        OF_VERSIONS.update({digest: None if text is None else _rules_in(text) for digest, text in found.items()})
+    return OF_VERSIONS
 
 
 def _version(job: FinishedJob) -> Mapping[str, Any]:

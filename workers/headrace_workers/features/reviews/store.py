@@ -34,8 +34,8 @@ from headrace_workers.features.reviews.tables import (
     REVIEW_ITEMS,
 )
 
-_LOOKED_AT: Final = 200  # candidates of one transaction
-_MOST_READ: Final = 10_000  # of a person's assignments at once
+LOOKED_AT: Final = 200  # candidates of one transaction
+MOST_READ: Final = 10_000  # of a person's assignments at once
 _LOOKS: Final = 50  # transactions until somebody is told that there is nothing
 _LEASE_BITS: Final = 53  # JSON's numbers are exact up to there
 UNDO: Final = "undo"
@@ -299,7 +299,7 @@ def _next(
     if mine is not None:
         return mine, False
     candidates = _candidates(person, rule, held=held).with_for_update(skip_locked=not waits, of=REVIEW_ITEMS)
-    for limit in (1,) if waits else (1, _LOOKED_AT):
+    for limit in (1,) if waits else (1, LOOKED_AT):
         rows = [ItemRow._make(row) for row in connection.execute(candidates.limit(limit))]
         reasons = gone_reasons(connection, [item.id for item in rows])
         close(connection, reasons)
@@ -348,7 +348,7 @@ def _candidates(person: Person, rule: str | None, *, held: bool) -> Select[Any]:
     # newest are read once and passed over quickly; each other item is asked for by itself.
     before = select(assigned.state).where(assigned.item_id == REVIEW_ITEMS.c.id, assigned.who == person.who)
     theirs = (assigned.tenant == person.tenant, assigned.who == person.who)
-    read = select(assigned.item_id, assigned.state).where(*theirs).order_by(assigned.at.desc()).limit(_MOST_READ)
+    read = select(assigned.item_id, assigned.state).where(*theirs).order_by(assigned.at.desc()).limit(MOST_READ)
     newest = read.subquery("newest")
     seen = select(newest.c.item_id).where(newest.c.state != "leased")
     return (

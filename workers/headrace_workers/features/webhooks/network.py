@@ -17,7 +17,7 @@ from headrace_workers.features.webhooks.targets import Reach, refusal
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]  # raises OSError where a name has no address
 
-_SECONDS: Final = 5.0
+SECONDS: Final = 5.0
 _MOST: Final = 64  # questions at a time: a name server that says nothing must not hold up the names of others
 
 
@@ -54,10 +54,10 @@ class SystemResolver:
 
             threading.Thread(target=ask, name="resolve", daemon=True).start()
             try:
-                async with asyncio.timeout(_SECONDS):
+                async with asyncio.timeout(SECONDS):
                     return await answer
             except TimeoutError:
-                raise OSError(f"no name server answered for {name} in {_SECONDS:g} s") from None
+                raise OSError(f"no name server answered for {name} in {SECONDS:g} s") from None
 
 
 def _tell(answer: "asyncio.Future[Sequence[str]]", found: Sequence[str], error: OSError | None) -> None:

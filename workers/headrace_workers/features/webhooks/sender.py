@@ -134,12 +134,12 @@ class Line:
 T = TypeVar("T")
 
 SECONDS: Final = 15.0  # from the first look at its name to the last header of its answer
-_BODY_SECONDS: Final = 2.0  # more, for what of the answer is kept: it decides nothing
-_CONNECT_SECONDS: Final = 5.0  # for each address
+BODY_SECONDS: Final = 2.0  # more, for what of the answer is kept: it decides nothing
+CONNECT_SECONDS: Final = 5.0  # for each address
 _READ: Final = 16 * 1024  # bytes of an answer: with more to come the connection is closed
 _KEPT: Final = 1_024  # characters of it
 _CONNECTIONS: Final = 1_024
-_IDLE_CONNECTIONS: Final = 128
+IDLE_CONNECTIONS: Final = 128
 _IDLE_SECONDS: Final = 30.0
 _LINES: Final = 1_024  # endpoints of which it is remembered how they answer
 _FAILS: Final = 300  # and above: redirects are not followed
@@ -330,7 +330,7 @@ class Sender:
             ),
             headers=[(name.encode(), value.encode()) for name, value in headers.items()],
             content=letter.body,
-            extensions={"timeout": {"connect": min(_CONNECT_SECONDS, self._seconds)}},
+            extensions={"timeout": {"connect": min(CONNECT_SECONDS, self._seconds)}},
         )
         async with asyncio.timeout(self._seconds):
             response = await self._pool(target.scheme).handle_async_request(request)
@@ -353,7 +353,7 @@ class Sender:
             self._pools[scheme] = httpcore.AsyncConnectionPool(
                 ssl_context=self._context or httpx.create_ssl_context(),
                 max_connections=_CONNECTIONS,
-                max_keepalive_connections=_IDLE_CONNECTIONS,
+                max_keepalive_connections=IDLE_CONNECTIONS,
                 keepalive_expiry=_IDLE_SECONDS,
                 network_backend=CheckedNetwork(scheme, self._reach, self._resolve),
             )
@@ -382,7 +382,7 @@ async def _beginning(response: "httpcore.Response") -> str:
     """The first characters of an answer, for people. Neither what it says nor whether it ends decides anything."""
     read = bytearray()
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(BODY_SECONDS):
             async for part in response.aiter_stream():
                 read += part
                 if len(read) >= _READ:

@@ -26,9 +26,9 @@ from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener, H
 # So long a hint from elsewhere, mostly that there is room in a queue, waits for others that come with it: one look is
 # enough for all, and it takes no time from the worker that a job went on to.
 _GATHER = 0.008
-_FOLLOWED = 0.05  # and so long what that worker will soon have more of: see Hint.ENDS
-_TRICKLE = 0.05  # and so long what a few steps of the batch lane left: see Hint.TRICKLE
-_LOOK_AFTER_EVERY = 1.0  # seconds between looks whether all threads live
+FOLLOWED = 0.05  # and so long what that worker will soon have more of: see Hint.ENDS
+TRICKLE = 0.05  # and so long what a few steps of the batch lane left: see Hint.TRICKLE
+LOOK_AFTER_EVERY = 1.0  # seconds between looks whether all threads live
 _HAND_BACK_EVERY = 5  # of these: it takes some milliseconds, and without it what a burst left behind would stay
 _JOIN_SECONDS = 10.0
 
@@ -127,7 +127,7 @@ class Bridge:
         log("bridge", logging.INFO, Action.STARTED, "the bridge runs", duties=",".join(sorted(self._duties)))
         broken: list[str] = []
         looks = 0
-        while not stop.wait(_LOOK_AFTER_EVERY) and not broken:
+        while not stop.wait(LOOK_AFTER_EVERY) and not broken:
             broken = sorted(duty for duty, thread in threads.items() if not thread.is_alive())
             looks += 1
             if looks % _HAND_BACK_EVERY == 0:
@@ -201,7 +201,7 @@ class Bridge:
         self._wake_ups.work.clear()
         self._new_work.clear()
         self._dispatch.once()
-        if self._wake_ups.trickle.wait(self._dispatch.rest) and self._wake_ups.work.wait(_TRICKLE):
+        if self._wake_ups.trickle.wait(self._dispatch.rest) and self._wake_ups.work.wait(TRICKLE):
             self._new_work.wait(_GATHER)
 
     def _relay_once(self) -> Awaited | None:
@@ -211,7 +211,7 @@ class Bridge:
         if self._relay.followed:
             self._tell(Hint.WORK)
         if self._wake_ups.events.wait(self._relay.rest):
-            self._wake_ups.ends.wait(_FOLLOWED)
+            self._wake_ups.ends.wait(FOLLOWED)
         return self._relay.waits
 
     def _feature_once(self, name: str) -> Awaited | None:

@@ -22,7 +22,7 @@ from headrace_schemas import Topic
 from headrace_workers.core.ledger.outbox import OutboxRow
 from headrace_workers.runtime.bridge.destinations import Destination, Destinations, Shut
 
-_PRODUCER = {
+PRODUCER = {
     "acks": "all",
     "enable_idempotence": True,
     "linger_ms": 50,  # `_start` ends it: what is sent at once goes in one request, and not in as many as there are rows
@@ -39,7 +39,7 @@ _PRODUCER = {
 _LARGE = 64 * 1024
 _CLOSE_SECONDS = 2.0
 _BELIEVED_SECONDS = 10.0  # after the broker refused a record for its size, larger ones are not sent: it ends a client
-_LOOK_EVERY = 0.5  # while a row is waited for: whether its place is there at all
+LOOK_EVERY = 0.5  # while a row is waited for: whether its place is there at all
 
 # Errors by which a record will never be taken: the broker's, and the client's before it is sent.
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -254,14 +254,14 @@ class Publisher:
         if self._producer is not None:
             # It waits for all, and raises for the first that fails; the outcome of each is read below.
             with suppress(Exception):
-                self._producer.flush(_LOOK_EVERY)
+                self._producer.flush(LOOK_EVERY)
         return sent
 
     def _send(self, row: OutboxRow, run: _Run) -> Any:
         if self._producer is None:
             from kafka import KafkaProducer
 
-            options = {**_PRODUCER, "partitioner": self._places.partitions}
+            options = {**PRODUCER, "partitioner": self._places.partitions}
             self._producer = KafkaProducer(**self._kafka.client_options(), **options)
         if (row.record.topic not in run.open or run.done.shut) and self._places.look_for(
             self._producer, row.record, run.done.shut
@@ -280,11 +280,11 @@ class Publisher:
         while True:
             left = run.until - time.monotonic()
             try:
-                future.get(timeout=max(0.0, min(_LOOK_EVERY, left)))
+                future.get(timeout=max(0.0, min(LOOK_EVERY, left)))
                 return None
             except KafkaTimeoutError as error:
                 shut = self._places.shut(self._producer, row.record, run.done.shut, time.monotonic() - run.begun)
-                if shut is not None or future.is_done or left <= _LOOK_EVERY:
+                if shut is not None or future.is_done or left <= LOOK_EVERY:
                     return shut or error
             except TopicAuthorizationFailedError as error:
                 return self._places.forbidden(row.record, error) or error

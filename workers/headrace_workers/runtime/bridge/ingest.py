@@ -32,8 +32,8 @@ _Polled = Mapping[Any, Sequence[Any]]  # records by partition
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _REST = 0.25  # seconds to the next look while another bridge reads
-_SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
-_LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
+SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
+LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
 _HELD_UP = 1.0  # seconds between two of those looks, or polls: a broker takes longer to come back with another log
 _INTERRUPTED = 1.0  # seconds without an answer to a fetch, after which the log may be another
 _RESUME_AT = 0.9  # of the bound
@@ -206,7 +206,7 @@ class Ingest:
     def _look(self, consumer: Any) -> None:
         """Check now and then how full the ledger is, and whether a partition fails."""
         now = self._clock.monotonic()
-        if now - self._looked_at < _LOOK_EVERY:
+        if now - self._looked_at < LOOK_EVERY:
             return
         held_up = now - self._looked_at > _HELD_UP  # by the ledger, say: nobody polled meanwhile
         self._looked_at = now
@@ -216,7 +216,7 @@ class Ingest:
         self._say(self._watch.look(consumer, self._fetches.last, left_alone))
         # The library tries for ever, and does not say so to its caller.
         silence = self._fetches.silence(not held_up and bool(consumer.assignment() - set(left_alone)))
-        if silence > _SILENCE:
+        if silence > SILENCE:
             self._give_way(KafkaUnavailable(f"no fetch has been answered for {silence:.0f} s"))
 
     def _give_way(self, failure: KafkaUnavailable) -> NoReturn:

@@ -53,7 +53,7 @@ _CONSUMER = {
 }
 _CLOSE_MS = 5_000
 _LAST_COMMIT_MS = 1_000
-_NOTE_EVERY = 30.0  # seconds between notes of the time until which all is read
+NOTE_EVERY = 30.0  # seconds between notes of the time until which all is read
 _ENDS_MS = 1_000  # that a broker has to tell where its logs end
 
 
@@ -206,7 +206,7 @@ class Partitions:
     def _note(self, now: float) -> None:
         """Note in the ledger until when its partitions are read. All that was polled so far is written."""
         with suppress(KafkaError):  # then it is noted later
-            if not self._ends and now - self._ends_asked_at >= _NOTE_EVERY:
+            if not self._ends and now - self._ends_asked_at >= NOTE_EVERY:
                 self._ends_asked_at, self._ended_at = now, self._ledger.now()
                 ends = self._consumer.end_offsets([_partition(place) for place in sorted(self._mine)], _ENDS_MS)
                 self._ends = {self._place(partition): end for partition, end in ends.items()}

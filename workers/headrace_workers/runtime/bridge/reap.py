@@ -75,8 +75,8 @@ def _nobody(stage: Stage) -> str:
     return f"no worker with the role {stage.role} was running"
 
 
-_PRUNE_EVERY = 60.0
-_COUNT_EVERY = 10.0
+PRUNE_EVERY = 60.0
+COUNT_EVERY = 10.0
 _EVERY = 1.0  # s from one look to the next
 _LOOKS = 10  # a lease, at least: what is noted so often tells a gap well enough
 
@@ -122,17 +122,17 @@ class Reap:
             self._look()
         total = self._reap() if due.leases or due.steps else 0
         total += self._pass_over()
-        counts = self._clock.monotonic() - self._counted_at > _COUNT_EVERY
+        counts = self._clock.monotonic() - self._counted_at > COUNT_EVERY
         if counts and not self._ledger.account():
             self._counted_at = self._clock.monotonic()
-        prunes = self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY
+        prunes = self._clock.monotonic() - self._pruned_at > PRUNE_EVERY
         if prunes and not self._ledger.prune(self._retention_ms):
             self._pruned_at = self._clock.monotonic()
         for place, keep_up in enumerate(self._upkeep):
-            keeps_up = self._clock.monotonic() - self._kept_up_at[place] > _PRUNE_EVERY
+            keeps_up = self._clock.monotonic() - self._kept_up_at[place] > PRUNE_EVERY
             if keeps_up and not keep_up():
                 self._kept_up_at[place] = self._clock.monotonic()
-        withholds = self._clock.monotonic() - self._held_at > _COUNT_EVERY
+        withholds = self._clock.monotonic() - self._held_at > COUNT_EVERY
         if withholds and not self._ledger.withhold_late(self._hold_ms):
             self._held_at = self._clock.monotonic()
         return total

@@ -87,8 +87,8 @@ DUTY = "relay"
 _BATCH = 1_000
 _BATCH_BYTES = 8 * 1024**2
 _IDLE = 1.0  # seconds to the next look without a hint: writers of events send one
-_DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that does it was killed
-_GIVES_WAY = 2.0  # seconds: other bridges look for the duty each second
+DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that does it was killed
+GIVES_WAY = 2.0  # seconds: other bridges look for the duty each second
 _PUBLISH_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
 
@@ -116,7 +116,7 @@ class Relay:
         self._check_cluster = check_cluster
         # Units such as webhooks do not wait until Kafka has confirmed.
         self._follower = ThreadPoolExecutor(1, thread_name_prefix="follow")
-        self._duty = DutyLease(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
+        self._duty = DutyLease(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=DUTY_LEASE)
         self._gives_way_until = float("-inf")
         self._passing: Passing | None = None  # while a place takes nothing
         self.waits: Awaited | None = None  # what keeps it from publishing
@@ -197,7 +197,7 @@ class Relay:
     def _give_way(self, error: BaseException) -> None:
         self._passing = None
         self._duty.give_up()
-        self._gives_way_until = self._clock.monotonic() + _GIVES_WAY
+        self._gives_way_until = self._clock.monotonic() + GIVES_WAY
         self._ledger_time.ask_anew()
         reason = f"events cannot be published from here: {_in_words(error)}"
         failure = KafkaUnavailable(reason)

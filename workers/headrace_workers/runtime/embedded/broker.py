@@ -113,7 +113,7 @@ def _java(kafka_home: Path, folder: Path) -> list[str]:
 
 
 IMAGE = "apache/kafka:4.3.1"
-_REMOVE_SECONDS = 30.0
+REMOVE_SECONDS = 30.0
 
 
 class Kind(StrEnum):
@@ -316,9 +316,9 @@ def _engine_answers(docker: str) -> bool:
 
 def _remove_container(docker: str, name: str) -> None:
     try:
-        subprocess.run([docker, "rm", "--force", name], capture_output=True, check=False, timeout=_REMOVE_SECONDS)
+        subprocess.run([docker, "rm", "--force", name], capture_output=True, check=False, timeout=REMOVE_SECONDS)
     except subprocess.TimeoutExpired:
         raise Unavailable(
-            f"Docker did not remove the container {name} of an earlier start within {_REMOVE_SECONDS:g} s: look "
+            f"Docker did not remove the container {name} of an earlier start within {REMOVE_SECONDS:g} s: look "
             "whether `docker ps` answers, and start again"
         ) from None

@@ -56,8 +56,8 @@ class Notifier:
 
 _PAUSE = 1.0  # seconds before listening again when Redis does not answer
 _WAIT = 1.0  # and to the next look whether to stop
-_ASK_AFTER = 5.0  # of silence: whether anyone is there
-_ANSWER = 5.0  # seconds to the answer, else the connection is half-open
+ASK_AFTER = 5.0  # of silence: whether anyone is there
+ANSWER = 5.0  # seconds to the answer, else the connection is half-open
 
 
 class HintReceiver(Protocol):
@@ -131,9 +131,9 @@ class HintListener:
                     names = message["data"].decode("ascii", "replace").split()
                     self.touch(*(hint for hint in Hint if hint in names))
             elif pinged > heard:
-                if now - pinged > _ANSWER:
+                if now - pinged > ANSWER:
                     raise redis.TimeoutError("a subscription is silent")
-            elif now - heard > _ASK_AFTER:
+            elif now - heard > ASK_AFTER:
                 subscription.ping()
                 pinged = now
             self._loop.beat()

@@ -177,14 +177,14 @@ class Runs:
 # The hung claim is left to its lease. So it counts as its worker's death: its group is tried again in halves, and a job
 # that hangs alone, too, is poison in the end. All else that is in hand has done nothing wrong, and is given back.
 
-_LAST_SECONDS: Final = 3.0  # for words, and for what is given back: the thread that hangs may hold any lock
+LAST_SECONDS: Final = 3.0  # for words, and for what is given back: the thread that hangs may hold any lock
 
 
 def end_process(hung: Sequence[tuple[Run, float]], give_back: Callable[[], int], end: Callable[[int], object]) -> None:
     """Say what hangs, give back the rest if the ledger answers soon, and end."""
     last = threading.Thread(target=_part, args=(hung, give_back), name="parting", daemon=True)
     last.start()
-    last.join(_LAST_SECONDS)
+    last.join(LAST_SECONDS)
     end(STUCK_EXIT)
 
 

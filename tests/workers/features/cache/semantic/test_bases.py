@@ -299,7 +299,7 @@ def test_who_has_not_followed_for_long_reads_anew(ledger, bases, follower):
         tx.execute(delete(CHANGES))
     assert follower.once() == 0
     assert found(bases) == [MILL]
-    follower._looked -= change_feed._TOO_LONG + 1
+    follower._looked -= change_feed.TOO_LONG + 1
     follower.once()
     assert found(bases) == [CLOCK]
 

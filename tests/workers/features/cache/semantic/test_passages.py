@@ -79,8 +79,8 @@ def test_each_leg_is_seen_by_itself(base):
 
 
 def test_all_are_read_and_no_more_are_given_than_asked_for(ledger, base, monkeypatch):
-    monkeypatch.setattr(passages, "_AT_ONCE", 1)
-    monkeypatch.setattr(passages, "_TOGETHER", 1)
+    monkeypatch.setattr(passages, "AT_ONCE", 1)
+    monkeypatch.setattr(passages, "TOGETHER", 1)
     again = Passages.of(ledger, "t", "k", EMBEDDER)
     assert len(again) == len(base) == 4
     assert again.search("the clock", 9) == base.search("the clock", 9)

@@ -120,7 +120,7 @@ def test_all_is_read_again_when_the_follower_began_anew(ledger, loop):
 
 def test_who_asks_meanwhile_waits_for_the_same_reading_and_hurries_it(ledger, loop, monkeypatch):
     put(ledger, {"mill.md": [MILL, CLOCK], "clock.md": [CLOCK]})
-    monkeypatch.setattr(bases_module, "_STRETCH", 1)
+    monkeypatch.setattr(bases_module, "STRETCH", 1)
     bases, reads, asked = begun(ledger), threading.Event(), threading.Event()
     spied = Spied(ledger)
 

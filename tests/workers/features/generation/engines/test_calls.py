@@ -353,7 +353,7 @@ def compresses_error(_provider: Provider, reply: Reply) -> None:
 def test_the_status_of_an_error_holds_whatever_its_body_is(
     tmp_path: Path, engine: str, behave: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_client, "_ERROR_SECONDS", 0.5)
+    monkeypatch.setattr(http_client, "ERROR_SECONDS", 0.5)
     outcome = outcome_of(tmp_path, engine, behave)
     assert isinstance(outcome, ProviderRejects)
     assert outcome.category is Category.PERMANENT

@@ -265,7 +265,7 @@ def test_a_grammar_that_takes_long_to_check_leaves_the_batch(
 ) -> None:
     requests = [held("When?", DATE, max_tokens=40), ask("a", max_tokens=30)]
     expected = done(tiny.generate(requests))
-    monkeypatch.setattr(constrained, "_SECONDS_IN_A_BATCH", 0.0)
+    monkeypatch.setattr(constrained, "SECONDS_IN_A_BATCH", 0.0)
     together: list[int] = []
     go_on = CTranslate2Generator._go_on
 
@@ -282,7 +282,7 @@ def test_a_grammar_that_takes_long_to_check_leaves_the_batch(
 def test_a_grammar_that_exceeds_a_limit_fails_alone(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(constrained, "_SECONDS", 0.0)
+    monkeypatch.setattr(constrained, "SECONDS", 0.0)
     failed, other = tiny.generate([held("When?", DATE, max_tokens=40), ask("a", max_tokens=5)])
     assert isinstance(other, Completion)
     assert isinstance(failed, Unparsable)
@@ -295,7 +295,7 @@ def test_a_grammar_that_exceeds_a_limit_fails_alone(
 def test_too_little_memory_for_a_grammar_is_its_own_failure(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(constrained, "_LIMITS", constrained.limits(max_lexer_states=12))
+    monkeypatch.setattr(constrained, "LIMITS", constrained.limits(max_lexer_states=12))
     monkeypatch.setattr(tiny, "_grammars", Grammars(tiny._tokenizer.to_str, tiny._end_ids))
     answers = tiny.generate(
         [held("a", RegexFormat(pattern="(a|b)*a(a|b){18}"), max_tokens=40), held("b", ChoiceFormat(choices=("x", "y")))]
@@ -397,7 +397,7 @@ def test_compiled_grammars_are_kept_within_a_bound(tiny: CTranslate2Generator) -
     grammars.ask("start: /c/")
     assert grammars.ask("start: /a/") is first
     assert len(grammars._compiled) == constrained.MOST_COMPILED
-    large = grammars.ask(f"start: /{'d' * constrained._MOST_CHARACTERS}/")
+    large = grammars.ask(f"start: /{'d' * constrained.MOST_CHARACTERS}/")
     assert [found for found, _ in grammars._compiled.values()] == [large]
 
 

@@ -188,7 +188,7 @@ def test_a_seeded_answer_is_not_bounded_by_what_logits_may_hold(
     """Runs are cut where they would keep too many."""
     seeded = ask("tell me", temperature=0.3, max_tokens=40, seed=7)
     whole = one(tiny, seeded)
-    monkeypatch.setattr("headrace_workers.features.generation.engines.ctranslate2_generator._LOGITS_BYTES", 3 * 4 * 259)
+    monkeypatch.setattr("headrace_workers.features.generation.engines.ctranslate2_generator.LOGITS_BYTES", 3 * 4 * 259)
     assert one(tiny, seeded) == whole
 
 

@@ -159,7 +159,7 @@ def test_a_deadline_says_nothing_about_a_model_that_had_no_time(
     fair: float,
     kind: type,
 ) -> None:
-    monkeypatch.setattr(generator, "_FAIR_SECONDS", fair)
+    monkeypatch.setattr(generator, "FAIR_SECONDS", fair)
     with providing(behave) as provider:
         (outcome,) = remote(tmp_path, engine, provider.url).generate([replace(ask("hi"), at_most=at_most)])
     assert type(outcome) is kind

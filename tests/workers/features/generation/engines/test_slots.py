@@ -47,7 +47,7 @@ class Clock:
 
 def test_one_run_waits_until_what_is_urgent_has_ended_and_the_others_go_on(monkeypatch):
     """As many stand aside as there are runs too many."""
-    monkeypatch.setattr(slots, "_AT_FIRST", 600.0)  # longer than a busy machine takes for this
+    monkeypatch.setattr(slots, "AT_FIRST", 600.0)  # longer than a busy machine takes for this
     model_slots, gate = Slots(2), threading.Event()
     runs = [model_slots.urgent_runs.start_bulk_run() for _ in range(2)]
     blocked = [model_slots.submit(lambda: gate.wait(120), urgent=False) for _ in range(2)]

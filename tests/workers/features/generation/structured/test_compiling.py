@@ -90,7 +90,7 @@ def test_says_what_it_took(server: _Server) -> None:
 def test_a_server_that_never_begins_is_told(server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit(1)")
-    monkeypatch.setattr(compiling, "_SERVER", broken)
+    monkeypatch.setattr(compiling, "SERVER", broken)
 
     with pytest.raises(compiling.Unavailable, match="ends at once"):
         compile_apart(LETTERS)
@@ -124,12 +124,12 @@ def test_a_process_that_is_killed_blames_no_format(
     ):
         _ended_by(number, times, tmp_path / f"{name}.py")
 
-    monkeypatch.setattr(compiling, "_SERVER", tmp_path / "once.py")
+    monkeypatch.setattr(compiling, "SERVER", tmp_path / "once.py")
     assert compile_apart(LETTERS).fault is None
     server.stop()
-    monkeypatch.setattr(compiling, "_SERVER", tmp_path / "always.py")
+    monkeypatch.setattr(compiling, "SERVER", tmp_path / "always.py")
     with pytest.raises(compiling.Unavailable, match="it was killed each time"):
         compile_apart(LETTERS)
     server.stop()
-    monkeypatch.setattr(compiling, "_SERVER", tmp_path / "cpu.py")
+    monkeypatch.setattr(compiling, "SERVER", tmp_path / "cpu.py")
     assert "it takes more than" in (compile_apart(LETTERS).fault or "")

@@ -21,7 +21,7 @@ def beside(vectors: np.ndarray, first: bool) -> np.ndarray:
 
 
 def test_searches_are_right_while_others_change_and_rebuild(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace_workers.features.knowledge.index.nearest._LEAST_PROBES", 100)
+    monkeypatch.setattr("headrace_workers.features.knowledge.index.nearest.LEAST_PROBES", 100)
     steady = beside(clustered(STEADY, HALF), first=True)
     queries = beside(clustered(20, HALF, seed=1), first=True)
     expected = truth(queries, steady, K)

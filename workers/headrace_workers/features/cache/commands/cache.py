@@ -105,7 +105,7 @@ def _not(job_id: str, reason: str) -> Rerun:
 _HEX = frozenset("0123456789abcdef")
 _LONGEST_ID = 2**63 - 1
 _PAGE = 2_000  # rows of one query
-_WAIT_SECONDS = 10.0
+WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="the job's id")]
 
@@ -321,7 +321,7 @@ def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
 
     if not recalled.killed:
         return
-    until = time.monotonic() + _WAIT_SECONDS
+    until = time.monotonic() + WAIT_SECONDS
     while left := ledger.of(Answers).running(recalled.looking_up):
         if time.monotonic() > until:
             say(f"{len(left)} groups began their look-ups before this: run this again to see if they gave the answer")

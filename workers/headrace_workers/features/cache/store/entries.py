@@ -80,7 +80,7 @@ def resting_on(connection: Connection, document_ids: Sequence[int], but: str | N
 
 
 _JITTER = 0.1  # of a time to live: entries that were made together do not end together
-_AT_ONCE = 500
+AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,7 +372,7 @@ def any_expired(now: Any) -> ColumnElement[bool]:
 
 def outdate(connection: Connection, reasons: Mapping[int, str], but: str | None) -> None:
     """Kill the answers that rest on these documents, each for its document's reason; spare those on version `but`."""
-    while rows := resting_on(connection, list(reasons), but, _AT_ONCE):
+    while rows := resting_on(connection, list(reasons), but, AT_ONCE):
         dying: dict[int, list[int]] = {}
         for entry_id, document_id in {row.entry_id: row.document_id for row in rows}.items():
             dying.setdefault(document_id, []).append(entry_id)
@@ -382,7 +382,7 @@ def outdate(connection: Connection, reasons: Mapping[int, str], but: str | None)
 
 def expire(connection: Connection) -> int:
     """Serve those no more whose time has come, a bounded number a call; how many."""
-    old = [row.id for row in _live(connection, ENTRIES.c.expires_at < now_ms(), limit=_AT_ONCE)]
+    old = [row.id for row in _live(connection, ENTRIES.c.expires_at < now_ms(), limit=AT_ONCE)]
     return kill(connection, old, "too old")
 
 

@@ -17,7 +17,7 @@ from headrace_workers.features.cache.tables import AUDITS, ENTRIES, IS_LIVE, SER
 from headrace_workers.features.knowledge.store import documents
 
 EVICTED_AT_ONCE: Final = 500
-_COMPARED: Final = 4 * EVICTED_AT_ONCE
+COMPARED: Final = 4 * EVICTED_AT_ONCE
 _YOUNG_MS: Final = 3_600_000  # what was just made has had no time to be of use
 
 
@@ -37,9 +37,9 @@ def _some(connection: Connection, tenant: str) -> list[int]:
     theirs = (IS_LIVE, ENTRIES.c.tenant == tenant)
     last = connection.execute(select(func.max(ENTRIES.c.id)).where(*theirs)).scalar_one()
     place = random.randint(0, last)
-    query = select(ENTRIES.c.id).where(*theirs).order_by(ENTRIES.c.id).limit(_COMPARED)
+    query = select(ENTRIES.c.id).where(*theirs).order_by(ENTRIES.c.id).limit(COMPARED)
     behind = list(connection.execute(query.where(ENTRIES.c.id >= place)).scalars())
-    return [*behind, *connection.execute(query.where(ENTRIES.c.id < place)).scalars()][:_COMPARED]
+    return [*behind, *connection.execute(query.where(ENTRIES.c.id < place)).scalars()][:COMPARED]
 
 
 def _least(connection: Connection, ids: list[int], wanted: int) -> list[int]:

@@ -38,12 +38,12 @@ _MOST_ENDING: Final = 64  # tokens of an ending
 _LONGEST_CLOSING: Final = 4  # bytes of a token that closes several brackets at once
 
 MOST_COMPILED: Final = 64  # grammars of a model that are kept
-_MOST_CHARACTERS: Final = 4 * 1024 * 1024  # of all of them together, before they are compiled
+MOST_CHARACTERS: Final = 4 * 1024 * 1024  # of all of them together, before they are compiled
 _COMPILE_SECONDS: Final = 10.0  # of CPU that a grammar may take to compile
 _COMPILE_WAIT: Final = 60.0  # seconds until it is compiled: the tokenizer is read first, and the machine may be busy
 _COMPILERS: Final = 4  # threads, so that a grammar that takes long holds up no other
-_SECONDS_IN_A_BATCH: Final = 0.05  # of CPU that a grammar may take from the other rows of its batch
-_SECONDS: Final = 10.0  # of CPU that a grammar may take for one answer
+SECONDS_IN_A_BATCH: Final = 0.05  # of CPU that a grammar may take from the other rows of its batch
+SECONDS: Final = 10.0  # of CPU that a grammar may take for one answer
 
 
 class Endings:
@@ -102,7 +102,7 @@ def limits(max_lexer_states: int = 50_000) -> LLParserLimits:
     return LLParserLimits(max_lexer_states=max_lexer_states, verbose_errors=False)
 
 
-_LIMITS = limits()
+LIMITS = limits()
 
 
 def grammar_for(request: Request, dialect: Dialect) -> str | None:
@@ -166,7 +166,7 @@ class Grammars:
             self._compiled[digest] = (found, len(grammar))
             while len(self._compiled) > 1 and (
                 len(self._compiled) > MOST_COMPILED
-                or sum(size for _, size in self._compiled.values()) > _MOST_CHARACTERS
+                or sum(size for _, size in self._compiled.values()) > MOST_CHARACTERS
             ):
                 self._compiled.popitem(last=False)
             return found
@@ -195,7 +195,7 @@ class Grammars:
                 self._tokenizer = LLTokenizer(self._read(), eos_token=self._end_ids)
                 self._endings = Endings(self._tokenizer, self._end_ids)
         compiling.begin()
-        return LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
+        return LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
 
 
 class ConstrainedRow:
@@ -273,9 +273,9 @@ class ConstrainedRow:
         begun = time.thread_time()
         run_ends = self._add(token)
         self._seconds += time.thread_time() - begun
-        if self._seconds > _SECONDS and not self.ended:
-            self.fail(f"its grammar takes longer than {_SECONDS:.0f} s to check: make it simpler")
-        if self._seconds > _SECONDS_IN_A_BATCH and not self.is_slow:
+        if self._seconds > SECONDS and not self.ended:
+            self.fail(f"its grammar takes longer than {SECONDS:.0f} s to check: make it simpler")
+        if self._seconds > SECONDS_IN_A_BATCH and not self.is_slow:
             self.is_slow = run_ends = True
         if (
             self._endings

@@ -64,7 +64,7 @@ from headrace_workers.features.generation.generator import (
 from headrace_workers.features.generation.models.registry import ModelCard, broken_model, read_card, with_range
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
-_LOGITS_BYTES = 64 * 1024 * 1024
+LOGITS_BYTES = 64 * 1024 * 1024
 _WORTH_KEEPING = 32  # tokens of each answer for which a batch of constrained rows keeps logits from the beginning
 _APART = 64  # tokens by which constrained prompts of a batch are longer than its shortest, together: many stop at once
 _COMPILE_FIRST = 0.1  # seconds for which a call waits for its grammars, before it computes the rows whose are compiled
@@ -483,7 +483,7 @@ class CTranslate2Generator:
     @property
     def _kept_steps(self) -> int:
         """Over how many steps a run may keep its logits."""
-        return max(1, _LOGITS_BYTES // (4 * self._vocabulary_size))
+        return max(1, LOGITS_BYTES // (4 * self._vocabulary_size))
 
 
 def _decoder(tokenizer: Tokenizer) -> Callable[[list[int]], str]:

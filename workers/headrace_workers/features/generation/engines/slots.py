@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from headrace_workers.core.machine import hand_back
 
-_AT_FIRST: Final = 0.5  # seconds that a run may wait before it has computed anything
+AT_FIRST: Final = 0.5  # seconds that a run may wait before it has computed anything
 
 T = TypeVar("T")
 # Seconds. What comes later takes its pages anew: of SmolLM2 that is 800 MiB at most, and half a second of one core.
@@ -76,7 +76,7 @@ class Run:
     def __init__(self, urgent_runs: UrgentRuns, now: Callable[[], float]) -> None:
         self._urgent_runs = urgent_runs
         self._now = now
-        self._since = now() - _AT_FIRST
+        self._since = now() - AT_FIRST
 
     def between(self) -> None:
         """Wait if an urgent run needs it now, and this run has computed for as long."""

@@ -83,7 +83,7 @@ class CompileAllowance:
         return max(0.0, used - (self._monotonic() - noted) * ALLOWANCE / _MINUTE)
 
 
-_SERVER: Final = Path(__file__).with_name("compile_server.py")
+SERVER: Final = Path(__file__).with_name("compile_server.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class _Server:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", str(_SERVER), str(theirs.fileno())],
+                [sys.executable, "-I", str(SERVER), str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

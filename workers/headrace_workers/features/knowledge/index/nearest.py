@@ -148,7 +148,7 @@ _SAMPLES: Final = 32  # vectors a list that its centre is learned from
 _ROUNDS: Final = 5  # of k-means
 _PROBED: Final = 0.99  # of the nearest neighbours should be in the lists looked into,
 _NEIGHBOURS: Final = 15  # counting so many: more than are asked for mostly, since some of them will die
-_LEAST_PROBES: Final = 16  # and no fewer lists than these
+LEAST_PROBES: Final = 16  # and no fewer lists than these
 _PROBES: Final = 128  # of each of so many vectors
 # So many for each that is asked for are compared exactly, and for the first more: each costs a row from far memory.
 _CANDIDATES: Final = 5
@@ -282,13 +282,13 @@ def _probes(index: Any, vectors: Floats) -> int:
     _, near = nearest_of_all(queries, vectors, None, min(_NEIGHBOURS + 1, len(vectors)))
     near = near[:, 1:]  # the first is the vector itself
     if not near.size:
-        return _LEAST_PROBES
+        return LEAST_PROBES
     centres, lists = index.quantizer, int(index.nlist)
     _, order = centres.search(queries, lists)
     _, of_each = centres.search(vectors[near.ravel()], 1)
     ranks = np.argsort(order, axis=1)  # of each list, by its distance from the query
     needed = np.take_along_axis(ranks, of_each.reshape(near.shape), axis=1)
-    return max(_LEAST_PROBES, int(np.quantile(needed, _PROBED)) + 1)
+    return max(LEAST_PROBES, int(np.quantile(needed, _PROBED)) + 1)
 
 
 def _spread(count: int, wanted: int) -> Positions:

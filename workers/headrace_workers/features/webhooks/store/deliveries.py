@@ -342,7 +342,7 @@ def _view(row: Row[Any]) -> DeliveryView:
     return copied(DeliveryView, row, state=state, next_at=next_at, error=error)
 
 
-_AT_ONCE: Final = 500
+AT_ONCE: Final = 500
 TWICE_MS: Final = 600_000  # what was sent again within this time is not once more
 
 
@@ -388,7 +388,7 @@ def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
         .join(DELIVERIES, DELIVERIES.c.id == JOBS.c.id)
         .where(which.condition(), state, _has_receiver(), ~_twice(now))
         .order_by(DELIVERIES.c.created_at, JOBS.c.id)
-        .limit(_AT_ONCE)
+        .limit(AT_ONCE)
     )
     # Whoever was quicker with all that we saw has changed that alone: there may be more.
     while ids := list(connection.execute(query).scalars()):

@@ -43,7 +43,7 @@ from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, redis_
 
 T = TypeVar("T")
 
-_FAIR_SECONDS: Final = 5.0  # without content, after which the model is to blame, and not the deadline of its job
+FAIR_SECONDS: Final = 5.0  # without content, after which the model is to blame, and not the deadline of its job
 _LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is still wanted
 _LEAST_SECRET: Final = 8  # characters: a shorter key may be a word of the answer
 _HIDDEN: Final = "[secret]"  # no longer than the shortest secret: no text grows
@@ -142,7 +142,7 @@ async def answer(
     except TimeoutError:
         began = heard.has_content
         if total.expired() and longest < limits.total:
-            had_time = not began and longest >= min(_FAIR_SECONDS, limits.first_token)
+            had_time = not began and longest >= min(FAIR_SECONDS, limits.first_token)
             lost = AnswerLost if had_time else CutByDeadline
             return lost(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
         return AnswerLost(_too_late(alias, limits, began=began, whole=total.expired()))

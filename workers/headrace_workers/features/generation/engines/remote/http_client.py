@@ -25,7 +25,7 @@ _MOST_EVENT_LINES: Final = 1_000  # clients copy all of an event for each of its
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 MOST_BYTES: Final = 8 * 1024 * 1024  # of one answer: the longest text, in events of a few letters each
 _MOST_ERROR_BYTES: Final = 64 * 1024
-_ERROR_SECONDS: Final = 5.0  # for the body of an error: its status is known
+ERROR_SECONDS: Final = 5.0  # for the body of an error: its status is known
 _NO_FORMAT: Final = frozenset({400, 422})  # statuses of providers that cannot use a format
 
 
@@ -70,7 +70,7 @@ def http_client(limits: RemoteModel) -> "httpx2.AsyncClient":
         if not response.is_success:
             body = b""
             with suppress(httpx2.HTTPError, TimeoutError):
-                async with asyncio.timeout(_ERROR_SECONDS):
+                async with asyncio.timeout(ERROR_SECONDS):
                     body = await _beginning(response.stream) if is_plain else b""
             raise failure_of_status(response.status_code, response.headers, _json_in(body))
         if not is_plain:
