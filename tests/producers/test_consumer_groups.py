@@ -13,6 +13,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.job import derive_job_id
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_a_group_goes_on_where_it_was(kafka, publish):
     publish(("1", result(A)), ("2", result(B)))
     with ResultReader(kafka, from_beginning=True, group=f"g.{kafka.prefix}") as reader:
@@ -138,6 +139,7 @@ os.kill(os.getpid(), 9)
         assert next(reader.read(timeout=120)).envelope.id == "1"
 
 
+@pytest.mark.parametrize("partitions", [4])
 @pytest.mark.parametrize("kafka", ["apache_kafka"], indirect=True)
 def test_readers_of_a_group_share_while_they_come_and_go(kafka, publish):
     group = f"g.{kafka.prefix}"

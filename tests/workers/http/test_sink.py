@@ -283,7 +283,7 @@ def test_a_topic_that_is_deleted_under_a_gateway_is_named(over, kafka: KafkaSett
         assert (ready.status_code, remedy in ready.json()["kafka"]) == (503, True)
         assert "x-should-retry" not in client.post("/v1/jobs", json=JOB).headers  # it is known by now
         is_taken(client, OTHER)
-        ensure_topics(kafka)
+        ensure_topics(kafka, partitions=1)
         is_taken(client, JOB)
         eventually(lambda: client.get("/readyz").status_code == 200)
 
@@ -300,7 +300,7 @@ def forgetful(tmp_path) -> Iterator[KafkaServer]:
 
 def test_a_broker_that_forgot_its_topics_is_told_of(over, forgetful: KafkaServer):
     kafka = forgetful.settings()
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     with served(over(kafka)) as gateway, gateway.client() as client:
         is_taken(client, JOB)
         forgetful.restart()
@@ -309,7 +309,7 @@ def test_a_broker_that_forgot_its_topics_is_told_of(over, forgetful: KafkaServer
         with served(over(kafka)) as fresh, fresh.client() as other:
             eventually(lambda: other.get("/readyz").status_code == 503)
             assert "headrace init" in refused(other.post("/v1/jobs", json=OTHER))
-        ensure_topics(kafka)
+        ensure_topics(kafka, partitions=1)
         is_taken(client, OTHER)
 
 
@@ -322,7 +322,7 @@ def test_a_gateway_that_never_saw_its_topics_names_them(over, embedded_kafka: Ka
 def test_a_job_that_its_topic_does_not_take_is_too_large(over, apache_kafka: KafkaServer, fresh_prefix: str):
     kafka = apache_kafka.settings(fresh_prefix)
     create_topic(kafka, Topic.GENERATION, {"max.message.bytes": "20000"})
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     with served(over(kafka)) as gateway, gateway.client() as client:
         told = client.post("/v1/jobs", json={"model": "echo", "prompt": "x" * 50_000})
         assert (told.status_code, told.json()["type"]) == (413, "urn:headrace:problem:too_large")
@@ -333,7 +333,7 @@ def test_a_job_that_its_topic_does_not_take_is_too_large(over, apache_kafka: Kaf
 
 def test_a_topic_that_is_forbidden_is_named(over, apache_kafka: KafkaServer, fresh_prefix: str):
     kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     admin = KafkaAdminClient(**kafka.client_options())
     pattern = ResourcePattern(ResourceType.TOPIC, kafka.topic(Topic.GENERATION))
     admin.create_acls(

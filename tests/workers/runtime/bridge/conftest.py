@@ -30,9 +30,3 @@ def ingests(ledger):
     yield make
     for ingest in made:
         ingest.close()
-
-
-@pytest.fixture
-def partitions():
-    """Of each topic: some of these tests share them, or let one fail beside others."""
-    return 4

@@ -84,6 +84,7 @@ def test_header_names_that_are_no_utf8_stop_nothing(ledger, kafka, ingests):
     assert done_with(ledger, kafka, Topic.GENERATION) == 5
 
 
+@pytest.mark.parametrize("partitions", [2])
 @pytest.mark.parametrize("codec", ["lz4", "snappy", "zstd"])
 def test_jobs_that_another_client_packed_are_taken(ledger, kafka, ingests, tmp_path, codec):
     """One record that kafka-python cannot unpack by itself once stopped every partition."""
@@ -128,6 +129,7 @@ class Put(SystemClock):
         return super().monotonic() + self.by
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_records_that_take_long_to_admit_are_written_a_few_at_a_time(ledger, kafka, ingests):
     """A bridge that compiled many formats in one round would count as stuck, end, and begin with the same again."""
     clock, rounds = Put(), []
@@ -152,6 +154,7 @@ def test_records_that_take_long_to_admit_are_written_a_few_at_a_time(ledger, kaf
     assert ledger.dead(DeadFilter()) == []
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_bridges_share_the_partitions_and_take_over_from_each_other(ledger, kafka, ingests):
     first, second, third = (ingests(kafka, name=name) for name in "abc")
     jobs = [keyed(number) for number in range(9)]
@@ -183,7 +186,7 @@ def reads(ingest):
 
 def test_the_brokers_tools_see_how_far_ingest_is(ledger, apache_kafka, fresh_prefix, ingests):
     kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     jobs = [keyed(number) for number in range(3)]
     write(kafka, [record(job) for job, _ in jobs[:2]])
     ingest = ingests(kafka)

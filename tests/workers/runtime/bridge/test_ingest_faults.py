@@ -27,7 +27,7 @@ HALF = 2 * len(INBOUND)  # of all partitions
 
 def test_a_batch_that_the_disk_spoilt_is_a_dead_letter(ledger, apache_kafka, fresh_prefix, ingests):
     kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     jobs = [keyed(number) for number in range(3)]
     for job, _ in jobs:
         write(kafka, [record(job)])
@@ -46,14 +46,14 @@ def test_a_batch_that_the_disk_spoilt_is_a_dead_letter(ledger, apache_kafka, fre
 def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka, fresh_prefix, ingests, runs_on):
     kafka = embedded_kafka.settings(fresh_prefix)
     assert not kafka.groups
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     ingest = ingests(kafka)
     jobs = [keyed(number) for number in range(10)]
     write(kafka, [record(job) for job, _ in jobs[:3]])
     until(ingest, lambda: len(states(ledger)) == 3)
     embedded_kafka.kill()
     embedded_kafka.restart()
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     write(kafka, [record(job) for job, _ in jobs[3:]])
     if not runs_on:
         ingest.close()
@@ -73,7 +73,7 @@ def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka
 
 def test_what_a_producer_took_back_is_not_taken(ledger, apache_kafka, fresh_prefix, ingests):
     kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     jobs = [keyed(number) for number in range(4)]
     producer = KafkaProducer(**kafka.client_options(), transactional_id=f"{kafka.prefix}t")
     producer.init_transactions()
@@ -142,6 +142,7 @@ def test_a_partition_that_the_broker_cannot_read_holds_no_other(
     until(ingest, lambda: set(states(ledger)) == {job_id for _, job_id in jobs[1:]})
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, ingests, monkeypatch):
     monkeypatch.setattr(fetches, "LASTS", 0.5)
     fails = threading.Event()
@@ -174,7 +175,7 @@ def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_p
     """The library tries again for ever, and would say nothing to the loop. When it answers again, that is over."""
     monkeypatch.setattr("headrace_workers.runtime.bridge.ingest.SILENCE", 2.0)
     kafka = embedded_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     ingest = ingests(kafka)
     until(ingest, lambda: ingest._consumer is not None and ingest._consumer.assignment())
 
@@ -194,6 +195,7 @@ def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_p
     eventually(lambda: waits_for() == "nothing")
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_a_bridge_that_cannot_read_leaves_that_to_others(ledger, kafka, ingests):
     cut, well = ingests(kafka, name="cut"), ingests(kafka, name="well")
 
@@ -230,7 +232,7 @@ def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, 
 def test_a_log_that_began_anew_loses_no_refusal(ledger, embedded_kafka, fresh_prefix, ingests):
     kafka = embedded_kafka.settings(fresh_prefix)
     for expected in (1, 2):
-        ensure_topics(kafka)
+        ensure_topics(kafka, partitions=1)
         write(kafka, [record(value=b"bad")])
         ingest = ingests(kafka)
         until(ingest, lambda expected=expected: len(ledger.dead(DeadFilter())) == expected)

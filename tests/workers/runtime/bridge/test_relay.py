@@ -74,6 +74,7 @@ def relays(ledger, monkeypatch):
         relay.close()
 
 
+@pytest.mark.parametrize("partitions", [4])
 def test_events_come_out_in_order_per_job(ledger, kafka, relays):
     say(ledger, 1_200)
     relay = relays(kafka)
@@ -192,7 +193,7 @@ def limit(kafka, topic, size):
 
 def test_an_event_that_is_too_large_is_set_aside_and_the_rest_goes_on(ledger, apache_kafka, fresh_prefix, relays):
     kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     limit(kafka, PUBLISHED[0], 100_000)
     large = b"1" * 150_000
     put_values(ledger, ("a", b"0"), ("a", large), ("b", b"5"), ("a", b"2"))
@@ -218,7 +219,7 @@ def test_an_event_that_is_too_large_is_set_aside_and_the_rest_goes_on(ledger, ap
 def test_of_many_only_those_that_are_too_large_are_set_aside(ledger, apache_kafka, fresh_prefix, relays):
     """After one refusal kafka-python fails all that follows with the very same error: nobody else must suffer."""
     kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     limit(kafka, PUBLISHED[0], 50_000)
     values = [(f"k{n % 40}", b"%d " % n + (b"x" * 60_000 if n in (3, 50, 51) else b"")) for n in range(100)]
     put_values(ledger, *values)
@@ -232,7 +233,7 @@ def test_of_many_only_those_that_are_too_large_are_set_aside(ledger, apache_kafk
 
 def test_many_that_are_too_large_cost_few_clients(ledger, apache_kafka, fresh_prefix, relays, monkeypatch):
     kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     limit(kafka, PUBLISHED[0], 100_000)
     put_values(ledger, *[(f"k{n}", b"%d " % n + b"x" * (900_000 if n % 2 else 90_000)) for n in range(60)])
     made = []
@@ -308,7 +309,7 @@ def test_what_follows_a_large_event_is_sent_when_its_fate_is_known():
 
 def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafka, fresh_prefix, relays, monkeypatch):
     kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     wrong, right = relays(kafka, "wrong"), relays(kafka, "right")
     monkeypatch.setattr("headrace_workers.runtime.bridge.relay.GIVES_WAY", 600.0)
     monkeypatch.setattr(wrong._ledger_time, "ms", lambda: int(time.time() * 1000) + 2 * 3_600_000)
@@ -330,14 +331,14 @@ def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafk
 def test_rows_are_bounded_in_bytes(ledger, embedded_kafka, fresh_prefix, relays):
     put_values(ledger, *[(f"k{n}", b"x" * 3_000_000) for n in range(5)])
     kafka = embedded_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     relay = relays(kafka)
     assert [(relay.once(), relay.rest > 0) for _ in range(3)] == [(3, False), (2, True), (0, True)]
 
 
 def test_a_broker_that_does_not_answer_holds_nobody_for_long(ledger, embedded_kafka, fresh_prefix):
     kafka = embedded_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    ensure_topics(kafka, partitions=1)
     say(ledger, 1)
     publisher = Publisher(kafka)
     now = int(time.time() * 1000)
