@@ -19,6 +19,7 @@ from tests.services.redis import RedisServer
 from tests.services.warm import PROGRAM
 from tests.services.warm import start as start_warm
 
+import headrace_workers.wiring  # noqa: F401 - installs the features
 from headrace_producers import KafkaSettings, Producer, ProducerSettings
 from headrace_producers.admin import ensure_topics
 from headrace_producers.kafka import KafkaSink
