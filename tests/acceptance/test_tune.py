@@ -10,8 +10,24 @@ from tests.services.eventually import eventually
 from tests.workers.features.tuning.tiny_base import examples, make_base, write_lines
 
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
+from headrace_workers.testing import make_tiny_model
 
 pytestmark = pytest.mark.acceptance
+
+
+def test_a_broken_tuned_model_keeps_nobody_from_work_and_is_served_once_it_is_mended(tmp_path: Path) -> None:
+    weights = make_tiny_model(tmp_path / ".headrace", "ft-tiny-broken") / "model.bin"
+    weights.rename(tmp_path / "model.bin")
+    with running(tmp_path, "--gateway-port", "0", HEADRACE_INTER_THREADS="1") as shell:
+        (receipt,) = lines(shell.run("submit", "--prompt", "hello", "--wait", "--json"))
+        assert receipt["answer"]["text"] == "hello"
+        told = r"ft-tiny-broken ended with exit code \d+; see \S+generate-ft-tiny-broken.log; it is started again"
+        eventually(lambda: re.search(told, (tmp_path / "up.log").read_text()))
+        (tmp_path / "model.bin").rename(weights)
+        job = ("--prompt", "hello", "--model", "ft-tiny-broken", "--max-tokens", "2")
+        (receipt,) = lines(shell.run("submit", *job, "--wait", "--json"))
+        assert receipt["answer"]["model"] == "ft-tiny-broken"
+        assert "generate-ft-tiny-broken was started again" in shell.run("status")
 
 
 @pytest.mark.slow

@@ -64,6 +64,35 @@ def test_children_are_told_everything(tmp_path: Path):
     assert addresses.env().items() >= {"HEADRACE_KAFKA": "k:1", "HEADRACE_LEDGER": "sqlite:///l"}.items()
 
 
+def test_only_models_that_were_named_and_stayed_must_be_served(tmp_path: Path):
+    addresses = Addresses("k:1", "redis://r", "sqlite:///l")
+
+    def optional() -> dict[str, str]:
+        return {spec.name.removeprefix("generate-"): spec.optional for spec in specs(addresses) if spec.optional}
+
+    served = ["a", "ft-b", "ft-c"]
+    specs = children_of(tmp_path, lambda: served, named=["a", "ft-b"])
+    assert list(optional()) == ["ft-c"]
+    for part in (f"{tmp_path}/models/ft-c", "headrace models delete ft-c"):
+        assert part in optional()["ft-c"]
+    served.remove("ft-b")
+    assert list(optional()) == ["ft-c"]
+    served.append("ft-b")  # a model that was away may come back without its weights
+    assert list(optional()) == ["ft-c", "ft-b"]
+
+
+def test_nothing_waits_for_the_worker_of_a_model_that_was_not_named(tmp_path: Path):
+    specs = children_of(tmp_path, lambda: ["a", "ft-b"], named=["a"])(Addresses("k:1", "redis://r", "sqlite:///l"))
+    (tmp_path / "log").mkdir()
+    (tmp_path / "children.json").write_text(json.dumps([{"name": "generate-ft-b", "pid": 2**22 + 1}]))
+    (ready,) = [spec.ready for spec in specs if spec.ready]
+    assert not ready()
+    for spec in specs[:1] + specs[2:]:
+        (tmp_path / "log" / f"{spec.name}.log").write_text("ready for work" if spec.works else "the bridge runs")
+    assert ready()
+    assert [spec.was_ready() for spec in specs] == [True, False, True, True]
+
+
 def test_models_on_other_machines_have_one_worker_together(tmp_path: Path):
     addresses = Addresses("k:1", "redis://r", "sqlite:///l")
     specs = children_of(tmp_path, lambda: ["far", "a"], elsewhere={"far"})(addresses)

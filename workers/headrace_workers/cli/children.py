@@ -70,6 +70,7 @@ def children_of(
     home: Path,
     models: Callable[[], Sequence[str]],
     *,
+    named: Collection[str] | None = None,
     elsewhere: Collection[str] | None = None,
     judge_model: str | None = None,
     engine_threads: int | None = None,
@@ -79,16 +80,19 @@ def children_of(
     apart and can be had here, a bridge, and a gateway if it has a port. Models that are `elsewhere` have one worker
     together, which is started unless that is None. `models` may return others later.
 
-    All start side by side, and the last is ready when all are. `judge_model` answers rubrics that name no model: the
-    first model when absent, and nobody where there is no model.
+    All start side by side, and the last is ready when all are, except for the workers of models that were not `named`
+    or were away: all else goes on without them. Where `named` is absent, it is what `models` returns first.
+    `judge_model` answers rubrics that name no model: the first model when absent, and nobody where there is no model.
     """
     judge = judge_model or next(iter(models()), "")
+    vital = set(models() if named is None else named)
 
     @lru_cache(maxsize=1)
     def specs(addresses: Addresses, served: tuple[str, ...]) -> list[ChildSpec]:
         from headrace_workers.core.pipeline.routing import Pipeline
         from headrace_workers.core.pipeline.stage import MODEL_ROLE
 
+        vital.intersection_update(served)
         env = {
             **addresses.env(),
             "HEADRACE_HOME": str(home.absolute()),
@@ -111,17 +115,25 @@ def children_of(
         if gateway_port is not None:
             commands["gateway"] = ("gateway", "--port", str(gateway_port))
         commands["bridge"] = ("bridge",)
-        return _started_together(home.absolute(), commands, env)
+        optional = {
+            f"generate-{model}": f"Mend the folder {home.absolute() / 'models' / model}, or delete the model with "
+            f"`headrace models delete {model}`"
+            for model in served
+            if model not in vital
+        }
+        return _started_together(home.absolute(), commands, env, optional)
 
     return lambda addresses: specs(addresses, tuple(models()))
 
 
-def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: Mapping[str, str]) -> list[ChildSpec]:
+def _started_together(
+    home: Path, commands: Mapping[str, tuple[str, ...]], env: Mapping[str, str], optional: Mapping[str, str]
+) -> list[ChildSpec]:
     watches = {
         name: LogWatch(home / "log" / f"{name}.log", _READY.get(arguments[0], _WORKER_READY))
         for name, arguments in commands.items()
     }
-    patience = _Patience(home, watches)
+    patience = _Patience(home, {name: watch for name, watch in watches.items() if name not in optional})
     settings = Settings.from_env({**environment(), **env})
     return [
         ChildSpec(
@@ -133,6 +145,8 @@ def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: 
             ready_seconds=2 * _READY_SECONDS,  # it is for `patience` to say who is late
             grace_seconds=30.0,  # a group that is being answered may end; then unfinished work is given back
             works=arguments[0] == "worker",
+            was_ready=watches[name].seen,
+            optional=optional.get(name, ""),
             sign_of_life=partial(last_sign, deployment_of(settings), arguments[0]),
             # Later than it would end itself, and than its work has gone to others.
             silence_seconds=settings.stuck + settings.lease,

@@ -135,15 +135,39 @@ def test_a_child_that_always_crashes_ends_in_an_error(supervisor, time):
         crash(supervisor, time)
 
 
+def test_a_child_that_all_else_goes_on_without_is_started_rarely_after_many_crashes(supervisor, time, tmp_path, caplog):
+    healed = tmp_path / "healed"
+    argv = ("sh", "-c", f"test -e {healed} && exec sleep 600; echo no weights; exit 7")
+    spec = ChildSpec(name="broken", argv=argv, works=True, was_ready=healed.exists, optional="Mend the folder")
+    broken = supervisor.start(spec)
+    other = supervisor.start(ChildSpec(name="other", argv=SLEEP))
+    for _ in range(supervise.MAX_CRASHES):
+        time.now += supervise.STEADY_SECONDS  # it takes long to load what is there
+        crash(supervisor, time)
+    told = (
+        f"broken ended with exit code 7; see {broken.log}: no weights; that was crash 10 in a row without progress, "
+        "and all else goes on without it. Mend the folder. It is started again every 300 s"
+    )
+    assert warnings(caplog)[-1] == told
+    healed.touch()
+    time.now += supervise.RARE_DELAY - 2 * supervise.LONGEST_DELAY
+    supervisor.check()
+    assert [child.running for child in supervisor.children] == [False, True]
+    time.now += 2 * supervise.LONGEST_DELAY
+    supervisor.check()
+    assert [child.running for child in supervisor.children] == [True, True]
+    assert supervisor.children[1] is other
+
+
 @pytest.mark.parametrize(
-    ("each", "lives"),
-    [((1, 1), True), ((1, 0), False), ((0, 0), False)],
-    ids=["others are answered", "each job kills it", "nothing ends"],
+    ("each", "was_ready", "lives"),
+    [((1, 1), True, True), ((1, 1), False, False), ((1, 0), True, False), ((0, 0), True, False)],
+    ids=["others are answered", "it takes no job", "each job kills it", "nothing ends"],
 )
-def test_crashes_count_where_no_work_was_done_between_them(tmp_path, time, each, lives):
+def test_crashes_count_where_no_work_was_done_between_them(tmp_path, time, each, was_ready, lives):
     ended, answered = 0, 0
     supervisor = Supervisor(tmp_path, monotonic=time, done=lambda: Done(ended, answered))
-    supervisor.start(ChildSpec(name="works", argv=CRASH, works=True))
+    supervisor.start(ChildSpec(name="works", argv=CRASH, works=True, was_ready=lambda: was_ready))
     supervisor.start(ChildSpec(name="serves", argv=SLEEP))
     gave_up = False
     for _ in range(2 * supervise.MAX_CRASHES + 2):

@@ -25,7 +25,8 @@ _WHY: dict[int, str] = {
     signal.SIGPROF: " (one of its threads held up all others)",
 }
 _PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+# Looked up here: between fork and exec another thread may hold the loader's lock.
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 class ChildFailed(HeadraceError):
@@ -47,7 +48,8 @@ class ChildSpec:
     `grace_seconds` is how long it may take to stop after SIGTERM.
     `sign_of_life` tells when the process of an id was last seen to live (any number that grows; None: it cannot be
     told). A process that gave none for `silence_seconds` is killed and started again. A process that `works` runs jobs,
-    and a job may be what kills it.
+    and a job may be what kills it, unless it ends before it `was_ready`. Where `optional` says what to do about a
+    process that crashes again and again, all else goes on without it.
     """
 
     name: str
@@ -61,6 +63,8 @@ class ChildSpec:
     sign_of_life: Callable[[int], float | None] | None = None
     silence_seconds: float = 60.0
     works: bool = False
+    was_ready: Callable[[], bool] = lambda: True
+    optional: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = 
                 # A group of its own: Ctrl-C in the terminal reaches the parent alone, which stops them in order.
                 process_group=0,
                 umask=0o077,  # what it writes lies in the home
-                preexec_fn=_die_with_parent(os.getpid()) if _LIBC else None,  # noqa: PLW1509 - one system call
+                preexec_fn=_die_with_parent(os.getpid()) if _PRCTL else None,  # noqa: PLW1509 - one system call
             )
         except OSError as error:
             raise ChildFailed(f"{spec.name} cannot be started: {spec.argv[0]}: {error.strerror}") from error
@@ -238,8 +242,8 @@ def _signal_group(pid: int, number: signal.Signals) -> bool:
 def _die_with_parent(parent: int) -> Callable[[], None]:
     def ask() -> None:
         # Runs between fork and exec: nothing but system calls. SIGTERM would let a child linger: nobody waits for it.
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if _PRCTL is not None:
+            _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 

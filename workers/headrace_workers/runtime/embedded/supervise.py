@@ -16,6 +16,7 @@ from headrace_workers.runtime.embedded.child_processes import (
     ChildFailed,
     ChildSpec,
     kill_group,
+    last_words,
     start,
     stop,
     stop_together,
@@ -25,6 +26,7 @@ FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 30.0
 STEADY_SECONDS = 60.0  # a child that ran this long starts with a clean record
 MAX_CRASHES = 10  # in a row, without progress: then something is wrong that another start does not mend
+RARE_DELAY = 300.0  # seconds between later starts of a child that all else goes on without: somebody may have mended it
 _FRUITLESS = 10  # times in a row that jobs did end between two crashes, but none with an answer: each of them kills it
 _LOOK_EVERY = 1.0  # seconds: whether a child gives signs of life
 _CHANCES = 3  # of a child that dies while it is set up, when it is started for the first time
@@ -136,7 +138,8 @@ class Supervisor:
     def check(self) -> None:
         """Look at each child once: note crashes, and start children that are due.
 
-        ChildFailed when one has crashed ten times in a row, and no job has ended meanwhile.
+        ChildFailed when one has crashed ten times in a row, and no job has ended meanwhile. One that all else goes on
+        without is then started rarely.
         """
         now = self._monotonic()
         for watched in self._watched:
@@ -169,7 +172,9 @@ class Supervisor:
 
     def _note_crash(self, watched: _Watched, now: float, what: str) -> None:
         """Note a crash. `what` says who crashed how, and which log to look into."""
-        clean = now - watched.since >= STEADY_SECONDS
+        spec = watched.child.spec
+        # A large model may take long to fail, which is no steadiness.
+        clean = now - watched.since >= STEADY_SECONDS and (not spec.optional or spec.was_ready())
         clean |= self._progressed(watched)
         watched.crashes = 1 if clean else watched.crashes + 1
         if watched.child.process.returncode == STUCK_EXIT:  # it waited for something, and may not have to next time
@@ -177,19 +182,25 @@ class Supervisor:
         if obstacle := self._obstacle():
             watched.crashes = min(watched.crashes, MAX_CRASHES - 1)
             what = f"{what}; {obstacle}"
-        if watched.crashes >= MAX_CRASHES:
-            advice = "there is no other try: mend what the log shows, and start again"
-            raise ChildFailed(f"{what}; that was crash {MAX_CRASHES} in a row without progress, and {advice}")
         delay = restart_delay(watched.crashes)
-        watched.due = now + delay
         again = f"it is started again in {delay:g} s, after crash {watched.crashes} of at most {MAX_CRASHES}"
-        self._tell(watched.child.spec, f"{what}; {again}")
+        if watched.crashes >= MAX_CRASHES:
+            row = f"that was crash {watched.crashes} in a row without progress"
+            if not spec.optional:
+                advice = "there is no other try: mend what the log shows, and start again"
+                raise ChildFailed(f"{what}; {row}, and {advice}")
+            delay = RARE_DELAY
+            what += last_words(watched.child.log)
+            again = f"{row}, and all else goes on without it. {spec.optional}. It is started again every {delay:g} s"
+        watched.due = now + delay
+        self._tell(spec, f"{what}; {again}")
 
     def _progressed(self, watched: _Watched) -> bool:
         """Return True if work was done since this child's last crash. A few jobs in a row may kill it, each until it is
-        known for that; where every job does, the fault is not theirs.
+        known for that; where every job does, or none had begun, the fault is not theirs.
         """
-        done, before = self._done() if watched.child.spec.works else None, watched.done
+        spec, before = watched.child.spec, watched.done
+        done = self._done() if spec.works and spec.was_ready() else None
         if done is None:
             return False
         watched.done = done

@@ -70,6 +70,7 @@ def embedded_stack(
         children_of(
             home,
             served or (lambda: models),
+            named=models,
             elsewhere=models_elsewhere(home, models, all_of_them=gateway_port is not None),
             judge_model=judge_model,
             engine_threads=engine_threads,
