@@ -46,7 +46,7 @@ def test_the_losses_are_those_of_trl(home: Path, tmp_path: Path, capsys: pytest.
         model=with_adapter(load_base(home / "source"), plan.recipe.lora.model_dump(mode="json"), training.seed),
         args=SFTConfig(
             output_dir=str(tmp_path / "trl"), per_device_train_batch_size=8, num_train_epochs=1,
-            learning_rate=training.rate, lr_scheduler_type="linear", warmup_steps=0, weight_decay=0.0,
+            learning_rate=training.learning_rate, lr_scheduler_type="linear", warmup_steps=0, weight_decay=0.0,
             max_grad_norm=1.0, logging_steps=1, report_to=[], use_cpu=True, bf16=False, max_length=None,
             completion_only_loss=True, gradient_checkpointing=False, save_strategy="no", disable_tqdm=True,
             dataset_kwargs={"skip_prepare_dataset": True},

@@ -173,9 +173,9 @@ class Process:
         self.allow()
 
     @property
-    def is_running(self) -> bool:
-        """Return True if it has not ended."""
-        return self._child.poll() is None
+    def has_died(self) -> bool:
+        """Return True if nothing more can be learned from it. What one that ended well told may be unread."""
+        return self._child.poll() not in (None, 0)
 
     def allow(self, seconds: float = ALLOWED_SECONDS) -> None:
         """Let the process go on for so many seconds."""
