@@ -203,6 +203,15 @@ def test_a_tuned_model_is_named_and_deleted_when_no_job_is_open(
     losses = NewFile(id="file-results", tenant="tunes", purpose=RESULTS, name="step_metrics.csv", pieces=(piece,))
     with writing(gateway.services.ledger.engine) as tx:
         RunWrite(run.id.removeprefix("ftjob-"), "running", results=losses).write(tx)
+    aliases = {"aliases": '["ft-echo-1", "ft-echo-1-float32"]'}
+    making = RunWrite(run.id.removeprefix("ftjob-"), "running", changes=aliases)
+    with writing(gateway.services.ledger.engine) as tx:
+        making.write(tx)
+    folder = make_echo_model(gateway.settings.home, "ft-echo-1")
+    write_card(folder, replace(read_card(folder), tenant="tunes"))
+    with pytest.raises(openai.ConflictError, match=f"{making.job_id} makes it"):
+        client.models.delete("ft-echo-1")
+    assert client.fine_tuning.jobs.retrieve(run.id).fine_tuned_model is None
     ended(gateway, run.id, "ft-echo-1", "ft-echo-1-float32")
     found = client.fine_tuning.jobs.retrieve(run.id)
     assert client.files.content(found.result_files[0]).text == "step,train_loss\n"

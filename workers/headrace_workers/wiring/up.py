@@ -4,10 +4,10 @@ import math
 import os
 import shlex
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STACK: Final = 2_000_000_000  # bytes of memory that a stack takes without a model, and the system
 WORKER: Final = 700_000_000  # bytes of a worker beside the weights of its model, with a full batch
+_STORE_SECONDS: Final = 5.0  # that a call of the store of files may take when all stops
 _QUESTION: Final = "What is the capital of France?"
 # Answers of known models to it.
 _ANSWERS: Final = {"smollm2-135m-instruct": "The capital of France is Paris.", "echo": _QUESTION}
@@ -190,10 +191,30 @@ def _run_stack(
         _tell_clients(home, stack, port)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
-        stack.watch(stopped)
+        with _copies_followed(home):
+            stack.watch(stopped)
         say("stopping")
         end_sessions(stack.addresses.ledger)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends it at once
+
+
+@contextmanager
+def _copies_followed(home: Path) -> Iterator[None]:
+    """Have the tuned models of other machines in this home, where a store of files is shared with them."""
+    from headrace_workers.features.files.settings import FileSettings
+    from headrace_workers.features.tuning.copies import follow_copies
+
+    if not (where := FileSettings.from_env().files):
+        yield
+        return
+    stopped = Event()
+    thread = Thread(target=follow_copies, args=(home, where, stopped), name="tuned models", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(_STORE_SECONDS)
 
 
 def _verifiers() -> list[str]:

@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
+from tests.services.eventually import eventually
 
-from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.generation.models.registry import list_cards, load_card, read_card, write_card
-from headrace_workers.features.tuning.copies import copy_model, remove_copy, sync_copy
+from headrace_workers.features.tuning import copies
+from headrace_workers.features.tuning.copies import copy_model, follow_copies, remove_copy, sync_copy
 from headrace_workers.testing import make_echo_model
 from headrace_workers.wiring import build_worker
 
@@ -69,7 +72,57 @@ def test_only_the_mark_of_a_copy_that_was_removed_stays(where: str) -> None:
     assert [path.name for path in Path(where).rglob("*") if path.is_file()] == ["copy.json"]
 
 
+def test_a_copy_that_is_not_wanted_any_more_is_none(where: str, tmp_path: Path) -> None:
+    remove_copy(where, ALIAS)  # its run was cancelled, and the model was deleted
+
+    for checks in range(3):  # before each of two files, and before the list
+        with pytest.raises(StopIteration):
+            copy_model(tmp_path / "trained", Store.at(where), ALIAS, iter(range(checks)).__next__)
+    with pytest.raises(UnknownModel, match="it was deleted"):
+        sync_copy(tmp_path / "other", where, ALIAS)
+
+
 def test_a_copy_that_broke_off_is_none(where: str, tmp_path: Path) -> None:
     (Path(where) / "models" / ALIAS / "copy.json").unlink()
     with pytest.raises(UnknownModel):
         sync_copy(tmp_path / "other", where, ALIAS)
+
+
+def test_the_home_of_a_stack_has_what_the_store_has_and_one_broken_copy_is_told_once(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds: list[int] = []
+    look = Store.objects
+
+    def objects(store: Store, folder: str) -> list[str]:
+        rounds.append(1)
+        if len(rounds) == 2:
+            raise Unavailable("the store is away")
+        return look(store, folder)
+
+    monkeypatch.setattr(copies, "_FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr(Store, "objects", objects)
+    trained, home, stopped = tmp_path / "trained", tmp_path / "other", Event()
+    make_echo_model(home, "ft-by-hand")
+    make_echo_model(trained, "ft-a-broken")
+    copy_model(trained, Store.at(where), "ft-a-broken")
+    (Path(where) / "models" / "ft-a-broken" / "model.toml").write_text("")
+    thread = Thread(target=follow_copies, args=(home, where, stopped))
+    thread.start()
+    try:
+        eventually(lambda: len(rounds) > 5 and [card.alias for card in list_cards(home)] == ["ft-by-hand", ALIAS])
+        told = [record.getMessage() for record in caplog.records if "tuned models of other" in record.getMessage()]
+        assert ["differs" in line for line in told] == [True, False, True]  # between, the store was away
+        remove_copy(where, ALIAS)
+        eventually(lambda: [card.alias for card in list_cards(home)] == ["ft-by-hand"])
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def test_a_copy_that_is_fetched_when_all_stops_leaves_nothing(where: str, tmp_path: Path) -> None:
+    stopped = Event()
+    stopped.set()
+    with pytest.raises(Unavailable, match="this process ends"):
+        sync_copy(tmp_path / "other", where, ALIAS, stopped)
+    assert not list((tmp_path / "other" / "models").iterdir())

@@ -109,6 +109,24 @@ def test_the_end_of_a_job_says_what_became_of_its_run(ledger):
 
 
 @both
+def test_a_model_is_needed_until_the_run_that_makes_it_has_ended(ledger):
+    job_id = taken(ledger)
+    runs = ledger.of(TuningRuns)
+    write(ledger, RunWrite(job_id, "queued", changes={"aliases": '["ft-base-1", "ft-base-1-float32"]'}))
+    for alias in ("ft-base-1", "ft-base-1-float32"):
+        assert runs.needs(alias) == f"the job {job_id} makes it: cancel it first, or wait for its end"
+    assert runs.needs("ft-base") is None
+    with writing(ledger.engine) as tx:
+        store.end_runs(tx, {job_id: b'{"category":"poison","reason":"r"}'})
+    assert runs.needs("ft-base-1") is None
+    runs.forget_alias("ft-base-1", "shop")
+    runs.forget_alias("ft-base-1-float32", "shop")
+    assert runs.run(job_id).state == "failed"  # it can be replayed
+    write(ledger, RunWrite(job_id, "running"))
+    assert runs.needs("ft-base-1") is not None
+
+
+@both
 def test_runs_events_and_checkpoints_are_listed_newest_first_by_pages(ledger):
     first, second, other = taken(ledger, 1), taken(ledger, 2), taken(ledger, 3, "another")
     runs = ledger.of(TuningRuns)

@@ -35,7 +35,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Wait
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.task import Task
+from headrace_workers.core.pipeline.task import Task, unpack
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import IS_READY, STEPS
 from headrace_workers.features.access.store.quotas import Quotas
@@ -47,7 +47,7 @@ from headrace_workers.features.generation.engines.ctranslate2_generator import C
 from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
-from headrace_workers.features.tuning.copies import sync_copy
+from headrace_workers.features.tuning.copies import ModelInUse, deletable, sync_copy
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.store import TuningRuns
@@ -231,11 +231,16 @@ def test_the_losses_become_a_file_of_the_tenant_and_a_publish_that_is_tried_agai
     worker = deployment.worker()
     while deployment.next_stage() != "publish":
         assert deployment.step(worker)
+        if worker._live is not None:  # it has ended before the next segment asks what it did
+            worker._live[2]._child.wait()
     do = worker.do
     with monkeypatch.context() as lost:  # what it did was not written down
         lost.setattr(worker, "do", lambda *asked: do(*asked) and Wait(None, "again", at_most=0.0))
         deployment.step(worker)
     assert deployment.run(job_id).result_file is None
+    (alias,) = (card.alias for card in registry.list_cards(deployment.home) if card.alias != "tiny")
+    with pytest.raises(ModelInUse, match=f"{alias}: the job {job_id} makes it"):  # it would be copied once more
+        deletable(deployment.ledger, deployment.home, alias)
     deployment.wake()
     deployment.to_end(worker)
     file_id = deployment.run(job_id).result_file
@@ -268,9 +273,9 @@ def test_a_run_whose_process_is_killed_at_any_step_trains_as_one_that_was_not(de
                 with suppress(ProcessLookupError):  # it has come to its end
                     os.kill(worker._live[2]._child.pid, signal.SIGKILL)
                     killed += 1
-        figures = [json.loads(event.data) for event in deployment.events(job_id) if event.data]
-        losses = {each["step"]: each["valid_loss"] for each in figures if "valid_loss" in each}
-        ends.append((losses[12], deployment.run(job_id).trained_tokens))
+        (step,) = deployment.ledger.read(select(STEPS.c.context).where(IS_READY))
+        trained = unpack(step.context)[0][tuner.RUN]["trained"]
+        ends.append((trained["step"], trained["held_out_loss"], deployment.run(job_id).trained_tokens))
         deployment.ledger.cancel(Cancellation(job_id, "shop", "seen"))
     assert killed
     assert ends[0] == pytest.approx(ends[1])

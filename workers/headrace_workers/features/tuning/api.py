@@ -194,7 +194,7 @@ async def pause(fine_tuning_job_id: str, caller: Writes, services: Wired) -> Tun
 
 @router.delete("/v1/models/{model:path}", responses=ERRORS)
 async def delete_model(model: str, caller: Writes, services: Wired) -> ModelDeleted:
-    """Delete a tuned model of the tenant. 409 while jobs wait for it or learn from it, or a label uses it."""
+    """Delete a tuned model of the tenant. 409 while jobs make, await or learn from it, or a label uses it."""
     home, where = services.settings.home, services.settings.of(FileSettings).place(services.settings.home)
     try:
         card = await services.ask(deletable, services.ledger, home, model, caller.tenant)

@@ -175,9 +175,10 @@ def delete_model(
     alias: Annotated[str, typer.Argument(help="an alias of a tuned model")], tenant: _TenantOption = None
 ) -> None:
     """Delete a tuned model and its copy in the file store. The run goes with the last of its formats. Exit code 1: a
-    job waits for the model or learns from it, or a label of an application uses it.
+    job waits for the model, learns from it or makes it, or a label of an application uses it.
 
-    Other homes that fetched the model serve it until its worker starts there again.
+    `headrace up` of other machines that share the store removes it there, too. Another worker that holds the model
+    serves it until it starts again.
 
     Example: `headrace models delete ft-smollm2-135m-instruct-tickets-1f0c7d2e`
     """

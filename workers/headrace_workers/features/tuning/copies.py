@@ -2,17 +2,21 @@
 
 A copy is the files of the model's folder, and a list of their SHA-256, which is written last: without it there is none.
 The list of a model that was deleted is `null`, and stays: each home that has the model removes it when it next looks.
+`headrace up` looks again and again.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from shutil import rmtree
+from threading import Event
 from typing import Any, Final
 
-from headrace_schemas.errors import Category, ConfigurationError, HeadraceError, UnknownModel
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError, Unavailable, UnknownModel
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.log import Action, log
 from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.files.object_store import NoSuchObject, Store
 from headrace_workers.features.generation.models.registry import (
@@ -29,6 +33,7 @@ from headrace_workers.features.tuning.store import TuningRuns
 
 _LIST: Final = "copy.json"  # the SHA-256 of each file, by its name
 _CHUNK: Final = 1024**2
+_FOLLOW_SECONDS: Final = 15.0
 
 
 class ModelInUse(HeadraceError):
@@ -44,21 +49,51 @@ def chunks_of(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def copy_model(home: Path, store: Store, alias: str) -> None:
-    """Copy a model of this home to the store. A copy that is there is written anew."""
+def copy_model(home: Path, store: Store, alias: str, check: Callable[[], object] = lambda: None) -> None:
+    """Copy a model of this home to the store. A copy that is there is written anew. Raise what `check` raises, which is
+    called before each file and before the list: without that there is no copy.
+    """
     files = sorted(path for path in model_dir(home, alias).iterdir() if path.is_file())
     for path in files:
+        check()
         store.write(_place(alias, path.name), chunks_of(path))
     listed = json.dumps({path.name: sha256_of(path) for path in files})
+    check()
     store.write(_place(alias, _LIST), [listed.encode()])
 
 
-def sync_copy(home: Path, where: str, alias: str) -> None:
+def follow_copies(home: Path, where: str, stopped: Event) -> None:
+    """Copy every tuned model in the store of files at `where` that is not in this home, and remove here those that were
+    deleted elsewhere, again and again until `stopped` is set. Log what fails once.
+    """
+    known: set[str] = set()
+    while not stopped.is_set():
+        failed: set[str] = set()
+        try:
+            paths = Store.at(where).objects("models")
+        except HeadraceError as error:
+            paths, failed = [], {str(error)}
+        for alias in (path.rpartition("/")[2] for path in paths):
+            try:
+                sync_copy(home, where, alias, stopped)
+            except UnknownModel:  # it was deleted
+                pass
+            except HeadraceError as error:
+                failed.add(str(error))
+        if stopped.is_set():
+            return
+        for reason in failed - known:
+            log("models", logging.WARNING, Action.UNAVAILABLE, f"tuned models of other machines: {reason}")
+        known = failed
+        stopped.wait(_FOLLOW_SECONDS)
+
+
+def sync_copy(home: Path, where: str, alias: str, stopped: Event | None = None) -> None:
     """Copy a tuned model that is not in this home from the store of files at `where`, or remove it here if it was
     deleted elsewhere. One that is here is served as it is where the store does not answer.
 
     Raise UnknownModel where it is in neither or was deleted, ConfigurationError for a copy that is not as it was
-    written, and Unavailable.
+    written, and Unavailable, also once `stopped` is set.
     """
     is_here = (model_dir(home, alias) / CARD_FILE).is_file()
     neither = f"{alias} is neither in {models_dir(home)} nor in the file store (HEADRACE_FILES) at {where}"
@@ -76,13 +111,13 @@ def sync_copy(home: Path, where: str, alias: str) -> None:
             _remove(home, alias)
             raise UnknownModel(f"{neither}: it was deleted")
         if not is_here:
-            _fetch(home, store, alias, listed)
+            _fetch(home, store, alias, listed, stopped)
 
 
-def _fetch(home: Path, store: Store, alias: str, listed: Mapping[str, str]) -> None:
+def _fetch(home: Path, store: Store, alias: str, listed: Mapping[str, str], stopped: Event | None) -> None:
     with staged_model(home, alias) as draft:
         for name, sha256 in listed.items():
-            if Path(name).name != name or fetched(store, _place(alias, name), draft / name) != sha256:
+            if Path(name).name != name or fetched(store, _place(alias, name), draft / name, stopped) != sha256:
                 raise ConfigurationError(
                     f"the copy of {alias} in the file store (HEADRACE_FILES) is not as it was written: the SHA-256 of "
                     f"{name} differs. Nothing was installed: copy the model's folder from the machine that trained it"
@@ -115,8 +150,13 @@ def remove_copy(where: str, alias: str) -> None:
         store.remove(_place(alias, name) for name in names if name != _LIST)
 
 
+def forget_deletion(store: Store, alias: str) -> None:
+    """Let a model be made again that was deleted: no home is to remove it before it is copied."""
+    store.remove([_place(alias, _LIST)])
+
+
 def remove_model(ledger: Ledger, home: Path, card: ModelCard) -> None:
-    """Remove a model from this home, and its run behind the last of its aliases."""
+    """Remove a model from this home, and its run after the last of its aliases."""
     _remove(home, card.alias)
     ledger.of(TuningRuns).forget_alias(card.alias, card.tenant)
 
@@ -127,11 +167,13 @@ def _remove(home: Path, alias: str) -> None:
     rmtree(folder, ignore_errors=True)
 
 
-def fetched(store: Store, path: str, target: Path) -> str:
+def fetched(store: Store, path: str, target: Path, stopped: Event | None = None) -> str:
     """Copy an object into a file, and return its SHA-256."""
     digest: Any = hashlib.sha256()
     with store.open(path) as source, target.open("wb") as file:
         while chunk := source.read(_CHUNK):
+            if stopped is not None and stopped.is_set():
+                raise Unavailable(f"{path} was not fetched: this process ends")
             digest.update(chunk)
             file.write(chunk)
     return str(digest.hexdigest())

@@ -252,13 +252,18 @@ def users_of_file(file_id: str | ColumnElement[str]) -> Select[str]:
 
 
 def needs(connection: Connection, model: str) -> str | None:
-    """Return why a model cannot be deleted now: who waits for it, or learns from it."""
+    """Return why a model cannot be deleted now: who waits for it, learns from it, or makes it."""
     waiting = select(STEPS.c.job_id).where(STEPS.c.queue == model_queue(model), STEPS.c.state.in_(LIVE)).limit(1)
     learning = select(RUNS.c.job_id).where(IS_OPEN, RUNS.c.model == model).limit(1)
-    for what, query in (("waits for it", waiting), ("learns from it", learning)):
+    making = select(RUNS.c.job_id).where(IS_OPEN, _makes(model)).limit(1)
+    for what, query in (("waits for it", waiting), ("learns from it", learning), ("makes it", making)):
         if (job_id := connection.execute(query).scalar()) is not None:
             return f"the job {job_id} {what}: cancel it first, or wait for its end"
     return None
+
+
+def _makes(alias: str) -> ColumnElement[bool]:
+    return RUNS.c.aliases.contains(f'"{alias}"', autoescape=True)
 
 
 # -- the end
@@ -266,7 +271,7 @@ def needs(connection: Connection, model: str) -> str | None:
 
 def forget_alias(connection: Connection, alias: str, tenant: str) -> None:
     """Take an alias from the run of a tenant that made it. A run without aliases is forgotten."""
-    mine = (RUNS.c.tenant == tenant) & RUNS.c.aliases.contains(f'"{alias}"', autoescape=True)
+    mine = (RUNS.c.tenant == tenant) & (RUNS.c.state == SUCCEEDED) & _makes(alias)
     for run in connection.execute(select(RUNS.c.number, RUNS.c.aliases).where(mine).with_for_update()).all():
         left = [each for each in json.loads(run.aliases) if each != alias]
         if left:

@@ -24,7 +24,7 @@ RUNS: Final = Table(
     Column("estimated_finish", BigInteger),
     Column("error", Text),  # JSON object: code, message, param
     Column("trained_tokens", BigInteger),
-    Column("aliases", Text),  # JSON list
+    Column("aliases", Text),  # JSON list, from the preparation on
     Column("result_file", String(64)),
     Column("last_event", Integer, nullable=False, server_default=text("0")),  # the number of the newest
     Index("tuning_runs_tenant", "tenant", "number"),

@@ -31,7 +31,7 @@ from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile, Piece
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.generation.models.registry import load_card, model_dir
-from headrace_workers.features.tuning.copies import chunks_of, copy_model, fetched
+from headrace_workers.features.tuning.copies import chunks_of, copy_model, fetched, forget_deletion
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.publish import LINEAGE
 from headrace_workers.features.tuning.recipe import BASE_LEARNING_RATE, Recipe, Training, planned, source_of
@@ -120,8 +120,8 @@ class Tuner:
             "to_train": to_train,
         }  # fmt: skip
         return Done(
-            context={RUN: run}, rows=(work.written(QUEUED),), to="train", model=work.job.model, to_train=to_train,
-            advice=_REPLAY,
+            context={RUN: run}, rows=(work.written(QUEUED, aliases=json.dumps(run["aliases"])),), to="train",
+            model=work.job.model, to_train=to_train, advice=_REPLAY,
         )  # fmt: skip
 
     def _train(self, work: "_Work") -> Outcome:
@@ -153,6 +153,8 @@ class Tuner:
     def _publish(self, work: "_Work") -> Outcome:
         if not is_published(self._home, work.run["aliases"]):
             folder, last = self._ready(work), None
+            for alias in work.run["aliases"]:
+                forget_deletion(self._store, alias)
             (folder / "trained.json").write_text(json.dumps(work.run["trained"]), encoding="utf-8")
             for event in self._process("publish", folder).events(work.may_go_on):
                 work.note(event)
@@ -161,8 +163,7 @@ class Tuner:
             if last != "published":
                 raise _GivenUp
         for alias in work.run["aliases"]:
-            work.check()
-            copy_model(self._home, self._store, alias)
+            copy_model(self._home, self._store, alias, work.check)
         self._remove(self._home / "tuning" / work.run["id"], work.job.tenant)
         content = (model_dir(self._home, work.run["aliases"][0]) / LINEAGE).read_bytes()
         metrics = json.loads(content)["metrics"]
@@ -195,9 +196,9 @@ class Tuner:
         )  # fmt: skip
 
     def _process(self, part: str, folder: Path) -> Process:
-        """Return the process of this part, which runs already or is started. Any other ends."""
+        """Return the process of this part, which was started before or is now. Any other ends."""
         if self._live is not None:
-            if self._live[:2] == (part, folder) and self._live[2].is_running:
+            if self._live[:2] == (part, folder) and not self._live[2].has_died:
                 return self._live[2]
             self.stop()
         process = begin(part, folder)

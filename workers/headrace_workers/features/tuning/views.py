@@ -91,7 +91,7 @@ class TuningRun(BaseModel):
     def of(cls, run: Row[Any]) -> Self:
         """Return the view of a run."""
         job = TuningJob.model_validate_json(run.job)
-        aliases = [] if run.aliases is None else json.loads(run.aliases)
+        aliases = json.loads(run.aliases) if run.state == SUCCEEDED else []
         hyperparameters = Hyperparameters(
             batch_size=job.batch_size or AUTO,
             learning_rate_multiplier=job.learning_rate_multiplier or AUTO,
