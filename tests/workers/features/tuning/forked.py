@@ -65,7 +65,7 @@ class Popen:
 def _become(program: str, arguments: list[str], environment: dict[str, str], files: list[int]) -> None:
     """Be what `python -c` is. Does not return."""
     os.setsid()
-    for number, file in enumerate(files[:3]):  # those behind them are locks, which are held to the end
+    for number, file in enumerate(files[:3]):  # those after them are locks, which are held to the end
         os.dup2(file, number)
         os.close(file)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115

@@ -152,7 +152,7 @@ def test_a_template_without_an_end_of_turn_is_refused(home: Path, build: Build, 
     """A model that learnt from it would never stop."""
     path = model_dir(home, "tiny") / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template}))
-    with pytest.raises(ConfigurationError, match="the chat template of tiny writes no end behind an answer"):
+    with pytest.raises(ConfigurationError, match="the chat template of tiny writes no end after an answer"):
         build(examples(10))
 
 

@@ -1,4 +1,4 @@
-"""Rows to train on: the tokens of each answer behind the prompt that the serving path builds for its conversation.
+"""Rows to train on: the tokens of each answer after the prompt that the serving path builds for its conversation.
 
 Prompt, answer and end of the turn are made by the template and tokenizer of the base in the catalogue, so that a model
 is trained on the very ids that it is asked with. The loss counts the answer and the end of its turn.
@@ -101,7 +101,7 @@ class _Reader:
         end = self._prompts.end_of_turn(end_ids(folder, self._prompts.tokenizer))
         if end is None:
             raise ConfigurationError(
-                f"the chat template of {plan.base.alias} writes no end behind an answer that serving would stop at: a "
+                f"the chat template of {plan.base.alias} writes no end after an answer that serving would stop at: a "
                 "model that learnt from it would never stop. Choose a base whose template ends its turns"
             )
         self._end = end

@@ -3,7 +3,7 @@
 A run begins with its job, in the transaction that takes the job in, and ends in the transaction that ends the job. They
 are kept until the tuned model is deleted, or, without one, as long as jobs are.
 
-Lock order: a run comes behind all that `completion.py` names before quotas; runs are locked in the order of their jobs.
+Lock order: a run comes after all that `completion.py` names before quotas; runs are locked in the order of their jobs.
 """
 
 import json

@@ -62,7 +62,7 @@ from headrace_workers.runtime.settings import Settings
 RESULTS: Final = "fine-tune-results"  # the purpose of the file of losses
 _COLUMNS: Final = ("step", "train_loss", "valid_loss")
 RUN: Final = "tuning"  # the name in the context of a step
-SEGMENT_SECONDS: Final = 60.0  # a segment ends at the first checkpoint behind it, see training.CHECKPOINT_SECONDS
+SEGMENT_SECONDS: Final = 60.0  # a segment ends at the first checkpoint after it, see training.CHECKPOINT_SECONDS
 HAND_ON_SECONDS: Final = 15.0  # that a process goes on between two segments
 _BUSY_SECONDS: Final = 5.0
 _TOLD_EVERY: Final = 10.0  # seconds between two writes of events
