@@ -235,7 +235,7 @@ class Bill(NamedTuple):
         return self.plus(not_made(self.call.model))
 
     def trained(self, tokens: int, left: int) -> "Bill":
-        """Return the bill after training with so many tokens, behind which so many are left. All parts of it together
+        """Return the bill after training with so many tokens, after which so many are left. All parts of it together
         cost what was reserved for the whole, however often that is rounded.
         """
         if self.call is None or not tokens:
