@@ -39,7 +39,7 @@ def url(proxy):
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch):
     """The ears wait no longer, either, and both look again soon."""
-    for name in ("_ASK_AFTER", "_ANSWER"):
+    for name in ("ASK_AFTER", "ANSWER"):
         monkeypatch.setattr(f"headrace_workers.runtime.wire.hints.{name}", SECONDS)
     for loop in ("wire.hints", "worker.consumer"):
         monkeypatch.setattr(f"headrace_workers.runtime.{loop}._WAIT", 0.1)

@@ -249,7 +249,7 @@ def test_dispatch_says_when_it_looks_again(tmp_path):
 
 
 def test_batches_are_gone_on_with_as_soon_as_somebody_rings(tmp_path, monkeypatch):
-    for name in ("_IDLE", "_REST"):
+    for name in ("IDLE", "_REST"):
         monkeypatch.setattr(f"headrace_workers.features.batches.duty.{name}", 3_600.0)
     with sqlite_ledger(tmp_path) as ledger:
         batches = Running(ledger, tmp_path)

@@ -150,7 +150,7 @@ def deployment(ledger_url, redis_server, prefix, tmp_path, monkeypatch):
     monkeypatch.setattr(Renewer, "start", lambda _: None)
     monkeypatch.setattr(HintListener, "start", lambda ears: heard.append(ears) or ears._thread.start())
     for place in ("wiring.build_bridge.HINT_SECONDS", "wiring.build_worker.HINT_SECONDS",
-                  "wiring.build_gateway.HINT_SECONDS", "cli.connections._REDIS_SECONDS"):  # fmt: skip
+                  "wiring.build_gateway.HINT_SECONDS", "cli.connections.REDIS_SECONDS"):  # fmt: skip
         monkeypatch.setattr(f"headrace_workers.{place}", 60.0)  # else a hint that Redis takes late is told nobody
     make_hash_embedder(tmp_path)
     env = {"HEADRACE_LEDGER": ledger_url, "HEADRACE_REDIS": redis_server.url, "HEADRACE_TOPIC_PREFIX": prefix[0],
