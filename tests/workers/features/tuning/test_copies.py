@@ -107,12 +107,16 @@ def test_the_home_of_a_stack_has_what_the_store_has_and_one_broken_copy_is_told_
     make_echo_model(trained, "ft-a-broken")
     copy_model(trained, Store.at(where), "ft-a-broken")
     (Path(where) / "models" / "ft-a-broken" / "model.toml").write_text("")
+    opened: list[str] = []
+    read = Store.open
+    monkeypatch.setattr(Store, "open", lambda store, path: opened.append(path) or read(store, path))
     thread = Thread(target=follow_copies, args=(home, where, stopped))
     thread.start()
     try:
         eventually(lambda: len(rounds) > 5 and [card.alias for card in list_cards(home)] == ["ft-by-hand", ALIAS])
         told = [record.getMessage() for record in caplog.records if "tuned models of other" in record.getMessage()]
         assert ["differs" in line for line in told] == [True, False, True]  # between, the store was away
+        assert opened.count("models/ft-a-broken/model.toml") == 1  # such a copy may be large
         remove_copy(where, ALIAS)
         eventually(lambda: [card.alias for card in list_cards(home)] == ["ft-by-hand"])
     finally:

@@ -235,8 +235,8 @@ class Bill(NamedTuple):
         return self.plus(not_made(self.call.model))
 
     def trained(self, tokens: int, left: int) -> "Bill":
-        """Return the bill after training with so many tokens, after which so many are left. All parts of it together
-        cost what was reserved for the whole, however often that is rounded.
+        """Return the bill after so many tokens were trained, with so many left. All parts together cost what was
+        reserved for the whole, however often that is rounded.
         """
         if self.call is None or not tokens:
             return self

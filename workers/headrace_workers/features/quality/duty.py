@@ -38,7 +38,7 @@ class LiveRates:
         # The duty is held for as long as what was found is good for: no other bridge does it meanwhile.
         mine = self._ledger.hold(DUTY, self._bridge, int(self._every * 1000))
         count = self._work_all_out(alive) if mine else 0
-        self._looked_at = now  # after it all: where the ledger was away, it is done when that is back
+        self._looked_at = now  # set last: where the ledger was away, all is done when that is back
         return count
 
     def _work_all_out(self, alive: Callable[[], object]) -> int:

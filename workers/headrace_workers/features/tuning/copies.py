@@ -8,6 +8,7 @@ The list of a model that was deleted is `null`, and stays: each home that has th
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from shutil import rmtree
@@ -34,6 +35,7 @@ from headrace_workers.features.tuning.store import TuningRuns
 _LIST: Final = "copy.json"  # the SHA-256 of each file, by its name
 _CHUNK: Final = 1024**2
 _FOLLOW_SECONDS: Final = 15.0
+_BROKEN_SECONDS: Final = 300.0  # until a copy that was not as it was written is fetched again
 
 
 class ModelInUse(HeadraceError):
@@ -67,6 +69,7 @@ def follow_copies(home: Path, where: str, stopped: Event) -> None:
     deleted elsewhere, again and again until `stopped` is set. Log what fails once.
     """
     known: set[str] = set()
+    broken: dict[str, tuple[str, float]] = {}  # by alias: why, and until when it is let alone
     while not stopped.is_set():
         failed: set[str] = set()
         try:
@@ -74,10 +77,17 @@ def follow_copies(home: Path, where: str, stopped: Event) -> None:
         except HeadraceError as error:
             paths, failed = [], {str(error)}
         for alias in (path.rpartition("/")[2] for path in paths):
+            reason, until = broken.get(alias, ("", 0.0))
+            if time.monotonic() < until:
+                failed.add(reason)
+                continue
             try:
                 sync_copy(home, where, alias, stopped)
             except UnknownModel:  # it was deleted
                 pass
+            except ConfigurationError as error:
+                broken[alias] = str(error), time.monotonic() + _BROKEN_SECONDS
+                failed.add(str(error))
             except HeadraceError as error:
                 failed.add(str(error))
         if stopped.is_set():

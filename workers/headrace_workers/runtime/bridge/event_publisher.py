@@ -69,7 +69,7 @@ class _Run:
         self.begun = time.monotonic()
         self.until = self.begun + seconds
         self.done = Published()
-        self.held: set[str] = set()  # keys with an unconfirmed row: the rows after it are sent again, after it
+        self.held: set[str] = set()  # keys with an unconfirmed row: their later rows are sent again, after it
         self.refusals: dict[int, Exception] = {}
         self.open: set[Topic] = set()  # that need not be looked for any more
 

@@ -37,7 +37,7 @@ LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what
 _HELD_UP = 1.0  # seconds between two of those looks, or polls: a broker takes longer to come back with another log
 _INTERRUPTED = 1.0  # seconds without an answer to a fetch, after which the log may be another
 _RESUME_AT = 0.9  # of the bound
-# Seconds that the records of one poll may take to be admitted; those after them are read again. A new format may take a
+# Seconds that the records of one poll may take to be admitted; the others are read again. A new format may take a
 # second to compile, and a bridge whose round lasts for minutes would be taken for stuck.
 _ADMITTING = 5.0
 # Seconds between commits while records keep coming: they are for the broker's tools.

@@ -185,13 +185,13 @@ class Supervisor:
         delay = restart_delay(watched.crashes)
         again = f"it is started again in {delay:g} s, after crash {watched.crashes} of at most {MAX_CRASHES}"
         if watched.crashes >= MAX_CRASHES:
-            row = f"that was crash {watched.crashes} in a row without progress"
+            count = f"that was crash {watched.crashes} in a row without progress"
             if not spec.optional:
                 advice = "there is no other try: mend what the log shows, and start again"
-                raise ChildFailed(f"{what}; {row}, and {advice}")
+                raise ChildFailed(f"{what}; {count}, and {advice}")
             delay = RARE_DELAY
             what += last_words(watched.child.log)
-            again = f"{row}, and all else goes on without it. {spec.optional}. It is started again every {delay:g} s"
+            again = f"{count}, and all else goes on without it. {spec.optional}. It is started again every {delay:g} s"
         watched.due = now + delay
         self._tell(spec, f"{what}; {again}")
 
