@@ -40,7 +40,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import IS_READY, STEPS
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.files.file_service import files_in
-from headrace_workers.features.files.object_store import Store
+from headrace_workers.features.files.object_store import Store, StoreUnavailable
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
@@ -279,6 +279,25 @@ def test_a_run_whose_process_is_killed_at_any_step_trains_as_one_that_was_not(de
         deployment.ledger.cancel(Cancellation(job_id, "shop", "seen"))
     assert killed
     assert ends[0] == pytest.approx(ends[1])
+
+
+def test_a_store_that_is_away_when_training_has_ended_is_tried_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuner, "SEGMENT_SECONDS", 600.0)
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    worker = deployment.worker()
+
+    def away(_store: Store, path: str, _chunks: object) -> int:
+        raise StoreUnavailable(f"{path} is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", away)
+        assert deployment.to_end(worker) == ["prepare", "train"]
+    assert "is away" in deployment.reason(job_id)
+    deployment.wake()
+    assert deployment.to_end(worker) == ["train", "publish"]
+    assert deployment.run(job_id).state == "succeeded", deployment.run(job_id).error
 
 
 def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(deployment: Deployment) -> None:

@@ -138,12 +138,13 @@ class Tuner:
         else:
             if trained is None:
                 raise _GivenUp
+            self._live = None  # it has told all: if the rest is to be done again, another one goes on from its end
         process.allow()
         stored = self._stored(work, folder)
         process.allow(HAND_ON_SECONDS)
         run = {**work.run, "host": self._host, "stored": stored, "tokens": work.tokens}
         if trained is not None:
-            self._live, run["trained"] = None, trained
+            run["trained"] = trained
         done = Done(
             context={RUN: run}, rows=(work.segment_written(),), to_train=run["to_train"] - work.tokens,
             trained=work.tokens - work.run.get("tokens", 0),
