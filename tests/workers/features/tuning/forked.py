@@ -73,5 +73,3 @@ def _become(program: str, arguments: list[str], environment: dict[str, str], fil
     os.environ.update(environment)
     sys.argv = ["-c", *arguments]
     exec(program, {"__name__": "__main__"})
-    sys.stdout.flush()
-    os._exit(0)

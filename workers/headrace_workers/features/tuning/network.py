@@ -18,11 +18,11 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.core.machine import available_cores, peak_memory
 from headrace_workers.features.generation.models.convert_gguf import gguf_parts
 from headrace_workers.features.generation.settings import GenerationSettings
@@ -331,12 +331,18 @@ class Trainer:
         self._best, self._best_step, self._not_better = state["best"], state["best_step"], state["not_better"]
 
 
-def main() -> None:
-    """Train, and tell what comes of it."""
+def be(part: Callable[[Path], None]) -> NoReturn:
+    """Be the process of a part of the run whose folder the command line names, and tell what comes of it."""
     live_as_allowed()
     try:
-        Trainer(Path(sys.argv[1])).run()
-    except (Stopped, ConfigurationError) as error:
+        part(Path(sys.argv[1]))
+    except (Stopped, HeadraceError) as error:
         tell("stopped", reason=str(error))
-        sys.stdout.flush()
         os._exit(STOPPED)
+    # What was told is flushed. The interpreter would end the libraries' threads, and may wait for one of them for ever.
+    os._exit(0)
+
+
+def main() -> None:
+    """Train."""
+    be(lambda folder: Trainer(folder).run())

@@ -5,8 +5,6 @@ in float32 is compared with what serves it: the ids of prompts, logits, and gree
 """
 
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,10 +33,9 @@ from headrace_workers.features.generation.models.registry import (
 from headrace_workers.features.tuning.network import (
     HELD_OUT,
     ORDERS,
-    STOPPED,
     Checkpoints,
     Stopped,
-    live_as_allowed,
+    be,
     load_base,
     tell,
     threads,
@@ -242,10 +239,5 @@ def _greedy(network: Any, prompt: Sequence[int], ends: set[int], most: int) -> t
 
 
 def main() -> None:
-    """Publish, and tell what comes of it."""
-    live_as_allowed()
-    try:
-        Publisher(Path(sys.argv[1])).publish()
-    except (Stopped, HeadraceError) as error:
-        tell("stopped", reason=str(error))
-        os._exit(STOPPED)
+    """Publish."""
+    be(lambda folder: Publisher(folder).publish())
