@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 from multiprocessing import reduction
-from subprocess import PIPE
+from subprocess import PIPE, TimeoutExpired
 from typing import IO, Any, Final
 
-__all__ = ["PIPE", "Popen"]
+__all__ = ["PIPE", "Popen", "TimeoutExpired"]
 
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([
@@ -54,8 +54,10 @@ class Popen:
     def poll(self) -> int | None:
         return self._process.exitcode
 
-    def wait(self) -> int:
-        self._process.join()
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if timeout is not None and self._process.exitcode is None:
+            raise TimeoutExpired("the process", timeout)
         return self._process.exitcode or 0
 
     def kill(self) -> None:

@@ -203,6 +203,23 @@ def test_a_process_ends_when_nobody_lets_it_go_on(plan: Plan, home: Path) -> Non
     process.kill()
 
 
+def test_a_process_that_says_nothing_any_more_is_ended(plan: Plan, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep its job for ever, as one does that waits for a disk which does not answer."""
+    process = Process("train", prepare(plan, home))
+    events = process.events()
+    assert next(events)["kind"] == "started"
+    os.kill(process._child.pid, signal.SIGSTOP)
+    monkeypatch.setattr(training, "SILENT_SECONDS", 0.0)
+    with pytest.raises(Unavailable, match=r"said nothing for 0 minutes, and was ended.*train\.log"):
+        list(events)
+    assert process.has_died
+
+
+def test_a_part_that_takes_long_says_that_the_process_lives(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish.Publisher(trained).publish()
+    assert capsys.readouterr().out.count('"alive"') > 20
+
+
 def test_a_process_ends_with_its_parent(plan: Plan, home: Path) -> None:
     program = (
         "import sys, time, pathlib, headrace_workers.wiring\n"

@@ -2,8 +2,8 @@
 
 It is the adapter of torch, Transformers and PEFT, which take seconds to import and a lot of memory: no worker loads
 them. The folder has the orders (`orders.json`), the rows and the checkpoints. Events go to standard output as JSON
-lines. Each line on standard input says for how many seconds the process may go on. It ends when its time is over, and
-when its parent ends.
+lines; `alive` comes between the parts of a step or a comparison, so that a process that hangs is noticed. Each line on
+standard input says for how many seconds the process may go on. It ends when its time is over, and when its parent ends.
 
 A step is decided by the seed, the rows and the step's number alone. So a run that goes on from a checkpoint computes
 what it would have computed without the interruption.
@@ -279,6 +279,7 @@ class Trainer:
         answers, total = sum(len(row.answer) for row in chosen), 0.0
         self._optimizer.zero_grad(set_to_none=True)
         for part in parts_of(chosen):
+            tell("alive")
             loss = loss_of(self._network, part) / answers
             loss.backward()
             total += float(loss.detach())
@@ -298,8 +299,11 @@ class Trainer:
         import torch
 
         self._network.eval()
+        total = 0.0
         with torch.no_grad():
-            total = sum(float(loss_of(self._network, part)) for part in parts_of(self._held_out))
+            for part in parts_of(self._held_out):
+                tell("alive")
+                total += float(loss_of(self._network, part))
         self._network.train()
         return total / sum(len(row.answer) for row in self._held_out)
 

@@ -149,6 +149,7 @@ class Publisher:
         tokenizer = Prompts.load(served, read_card(served)).tokenizer
         largest = 0.0
         for asked in self._asked[:_COMPARED]:
+            tell("alive")
             ids = [*asked.prompt, *asked.answer[:-1]]
             ours = np.array(engine.forward_batch([[tokenizer.id_to_token(number) for number in ids]]))[0]
             with torch.no_grad():
@@ -170,6 +171,7 @@ class Publisher:
         sampling = Sampling(max_tokens=self._most, repetition_penalty=1)
         answers: list[Completion | HeadraceError] = []
         for first in range(0, len(self._asked), _AT_ONCE):
+            tell("alive")
             asked = self._asked[first : first + _AT_ONCE]
             answers += generator.generate([Request(_conversation(each), sampling) for each in asked])
         return [answer.text if isinstance(answer, Completion) else f"error: {answer}" for answer in answers]
@@ -183,6 +185,7 @@ class Publisher:
             return presentable(tokenizer.decode(ids, skip_special_tokens=True))
 
         for asked, answer in zip(self._asked, answers, strict=True):
+            tell("alive")
             ids, tie = _greedy(network, asked.prompt, ends, self._most)
             if text_of(ids) == answer:
                 continue

@@ -27,6 +27,8 @@ from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, w
 
 CHECKPOINT_SECONDS: Final = 240.0  # between two checkpoints, so that a segment of five minutes has one
 ALLOWED_SECONDS: Final = 30.0  # that a process may go on when nobody tells it so
+SILENT_SECONDS: Final = 1_800.0  # after which a process that says nothing hangs: a part of a step takes minutes
+_END_SECONDS: Final = 30.0  # that a killed process may take: the kernel may wait for a file system
 _TOLD_EVERY: Final = 5.0  # seconds
 _LIBRARIES: Final = ("torch", "transformers", "peft")
 _TORCH_MEMORY: Final = 600_000_000  # bytes of the libraries themselves
@@ -188,9 +190,9 @@ class Process:
         """Yield the events until the process ends. Kill it once `go_on`, which is asked each second, says no. A caller
         may leave, and ask for the other events later.
 
-        Raise TrainingFailed when it stopped, and Unavailable when it died.
+        Raise TrainingFailed when it stopped, and Unavailable when it died or said nothing for too long.
         """
-        told = -math.inf
+        told, heard = -math.inf, time.monotonic()
         while True:
             if not go_on():
                 self.kill()
@@ -201,21 +203,32 @@ class Process:
             try:
                 event = self._events.get(timeout=1.0)
             except Empty:
-                continue
+                if time.monotonic() - heard < SILENT_SECONDS:
+                    continue
+                self.kill()
+                raise Unavailable(
+                    f"the process that trains said nothing for {SILENT_SECONDS / 60:g} minutes, and was ended: see "
+                    f"{self._log}, and check that its disk answers. The next try goes on from the last checkpoint"
+                ) from None
             if event is None:
                 break
             if event["kind"] == "stopped":
                 self.kill()
                 raise TrainingFailed(event["reason"])
-            yield event
+            if event["kind"] != "alive":
+                yield event
+            heard = time.monotonic()
         if (code := self._child.wait()) != 0:
             end = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             raise Unavailable(f"the process that trains ended with {code} ({' '.join(end)[:300]}): see {self._log}")
 
     def kill(self) -> None:
-        """End the process now, and wait until it is gone."""
+        """End the process now, and wait until it is gone. One that a hung file system holds still has the lock of its
+        run.
+        """
         self._child.kill()
-        self._child.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(_END_SECONDS)
 
     def _read(self) -> None:
         for line in self._child.stdout or ():
