@@ -1,9 +1,14 @@
 """What mutmut cannot mutate is found without running it, which takes most of a minute."""
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-from tests.mutation.tree import mutated
+import pytest
+from tests.mutation.tree import TESTS, make_tree, mutated
 
 
 def hidden(source: str) -> list[str]:
@@ -39,3 +44,13 @@ def test_no_method_hides_what_annotations_mean():
     files = mutated()
     assert len(files) > 100
     assert {path.name: found for path in files if (found := hidden(path.read_text(encoding="utf-8")))} == {}
+
+
+@pytest.mark.slow
+def test_the_tests_that_are_to_notice_can_be_collected_there(tmp_path: Path):
+    make_tree(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *TESTS],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": "src"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3_000:] + done.stderr

@@ -23,7 +23,7 @@ _MUTATED = (
 # made when they are imported, before there is a mutant.
 _NOT_MUTATED = ("*/ledger/ledger.py", "*/ledger/for_*.py")
 # What is to notice: the tests that are quick enough to be run for each.
-_TESTS = (
+TESTS = (
     "tests/workers/core/ledger",
     "tests/workers/core/pipeline/test_settle.py",
     "tests/workers/runtime/worker/test_run.py",
@@ -64,7 +64,7 @@ _SETTINGS: dict[str, object] = {
     "do_not_mutate_patterns": [r"^\s*log\(", r"logging\.getLogger"],
     "also_copy": [name for name in _BESIDE if name != "tests"],
     "pytest_add_cli_args": list(_FLAGS),
-    "pytest_add_cli_args_test_selection": list(_TESTS),
+    "pytest_add_cli_args_test_selection": list(TESTS),
     "process_isolation": "forkserver",  # a child must not inherit another's servers and connections
     "timeout_multiplier": 4.0,
     "timeout_constant": 15.0,  # seconds: each child starts services of its own
