@@ -6,7 +6,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("schemas/headrace_schemas", "producers/headrace_producers", "workers/headrace_workers")
-_BESIDE = ("tests", "tools", "bench", "examples", "docs", "README.md")
+_BESIDE = ("tests", "tools", "bench", "examples", "docs", "README.md", "NOTICE")
 
 # What is mutated.
 _MUTATED = (
