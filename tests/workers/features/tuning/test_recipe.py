@@ -36,8 +36,13 @@ def _plan(home: Path, more: str = "", **values: Any) -> Plan:
 @pytest.mark.parametrize(
     ("more", "values", "words"),
     [
-        ("", {"bsae": "tiny"}, "line 5: bsae: is no field that is known here"),
-        ("[training]\nepoch = 3", {}, "line 6: training.epoch: is no field that is known here"),
+        ("", {"bsae": "tiny"}, "line 5: bsae: is no field that is known here; known are base, source, data, held_"),
+        (
+            "[training]\nepoch = 3",
+            {},
+            "line 6: training.epoch: is no field that is known here; known are epochs, batch_",
+        ),
+        ("[lora]\nr = 3", {}, "line 6: lora.r: is no field that is known here; known are rank, alpha, targets"),
         ("[training]\nepochs = 51", {}, "line 6: training.epochs"),
         ("[lora]\nrank = 0", {}, "line 6: lora.rank"),
         ("", {"suffix": "Mine!"}, "line 5: suffix"),

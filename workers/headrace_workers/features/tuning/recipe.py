@@ -67,6 +67,9 @@ class Recipe(Value):
     training: Training = Training()
 
 
+_TABLES: Final[dict[Keys, type[Value]]] = {(): Recipe, ("lora",): Lora, ("training",): Training}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A recipe whose files were found and hashed: the base's card and source, the data and its licences."""
@@ -110,6 +113,8 @@ def read_recipe(path: Path) -> Recipe:
     except ValidationError as error:
         place, words = first_problem(error)
         keys: Keys = tuple(place or ())
+        if keys and error.errors()[0]["type"] == "extra_forbidden":
+            words += f"; known are {', '.join(_TABLES[keys[:-1]].model_fields)}"
         raise ConfigurationError(fault_at(str(path), line_of(text, keys), keys, words)) from None
 
 
