@@ -40,7 +40,7 @@ def _plan(home: Path, more: str = "", **values: Any) -> Plan:
         (
             "[training]\nepoch = 3",
             {},
-            "line 6: training.epoch: is no field that is known here; known are epochs, batch_",
+            "line 6: training.epoch: is no field that is known here; known are epochs",
         ),
         ("[lora]\nr = 3", {}, "line 6: lora.r: is no field that is known here; known are rank, alpha, targets"),
         ("[training]\nepochs = 51", {}, "line 6: training.epochs"),
