@@ -51,10 +51,39 @@ def test_what_is_removed_is_gone(store):
     assert store.objects("a/f") == []
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path):
+    (tmp_path / "files").write_text("in the way")
+    with pytest.raises(ConfigurationError, match=r"HEADRACE_FILES is .*/files, a folder that cannot be created"):
+        Store.at(str(tmp_path / "files"))
+    with pytest.raises(ConfigurationError, match="HEADRACE_FILES is /proc/nowhere/files, a folder that cannot be "):
+        Store.at("/proc/nowhere/files")
+
+
+def test_a_folder_that_was_lost_is_told(tmp_path):
+    store = Store.at(str(tmp_path / "files"))
+    (tmp_path / "files").rmdir()
     (tmp_path / "files").write_text("in the way")
     with pytest.raises(StoreUnavailable, match=r"HEADRACE_FILES.*Not a directory|HEADRACE_FILES.*File exists"):
-        Store.at(str(tmp_path / "files")).write("a/f/0", [b"x"])
+        store.write("a/f/0", [b"x"])
+
+
+def test_a_store_that_does_not_answer_is_named_without_its_secrets(monkeypatch):
+    def never(*_given, **_options):
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr("fsspec.implementations.ftp.FTPFileSystem._connect", never)
+    with pytest.raises(StoreUnavailable) as told:
+        Store.at("ftp://me:secret@files.example/folder")
+    assert str(told.value).startswith(
+        "the file store (HEADRACE_FILES) at ftp://files.example/folder cannot be reached: timed out; see that"
+    )
+
+
+def test_a_url_that_cannot_be_used_is_shown_without_its_secrets():
+    with pytest.raises(ConfigurationError) as told:
+        Store.at("nowhere://me:secret@bucket/folder?token=secret")
+    assert "'nowhere://bucket/folder'" in str(told.value)
+    assert "secret" not in str(told.value)
 
 
 @pytest.mark.integration

@@ -7,6 +7,7 @@ is large is moved to its name when it is whole.
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -37,19 +38,34 @@ class Store:
 
     @classmethod
     def at(cls, where: str) -> "Store":
-        """The store at a path or URL. ConfigurationError when no such place can be reached from here."""
+        """The store at a path or URL; a folder is created. ConfigurationError when no such place can be reached from
+        here, StoreUnavailable when it does not answer.
+        """
         if "://" not in where:
             where = Path(where).absolute().as_uri()
         from fsspec.core import url_to_fs
 
         try:
-            filesystem, root = url_to_fs(where)
+            store = cls(*url_to_fs(where))
         except (ImportError, ValueError) as error:
             raise ConfigurationError(
-                f"HEADRACE_FILES is {where!r}, which cannot be used: {error}; it may be a folder, or a URL that fsspec "
-                "knows (s3://bucket/folder needs the extra `s3`)"
+                f"HEADRACE_FILES is {without_secrets(where)!r}, which cannot be used: {error}; it may be a folder, or "
+                "a URL that fsspec knows (s3://bucket/folder needs the extra `s3`)"
             ) from error
-        return cls(filesystem, root)
+        except Exception as error:  # some connect at once, and each kind of store has errors of its own
+            raise StoreUnavailable(
+                f"the file store (HEADRACE_FILES) at {without_secrets(where)} cannot be reached: {_words(error)}; see "
+                "that it runs and answers from this machine, or name another place"
+            ) from error
+        if store._is_local:
+            try:
+                private_folder(Path(store._root))
+            except OSError as error:
+                raise ConfigurationError(
+                    f"HEADRACE_FILES is {store._root}, a folder that cannot be created: {error.strerror}; name a "
+                    "folder that this user may write"
+                ) from error
+        return store
 
     @property
     def _is_local(self) -> bool:
@@ -194,5 +210,13 @@ def _translated(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NoSuchObject(f"the file store (HEADRACE_FILES) has no {path}: it was deleted") from error
     except Exception as error:  # each kind of store has errors of its own
-        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise StoreUnavailable(f"the file store (HEADRACE_FILES) failed at {path}: {words}") from error
+        raise StoreUnavailable(f"the file store (HEADRACE_FILES) failed at {path}: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def without_secrets(where: str) -> str:
+    """Return the path or URL of a store without the user, the password and the options in it."""
+    return re.sub(r"//[^/]*@", "//", where).partition("?")[0]

@@ -19,7 +19,7 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError,
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.applications.store import Applications
-from headrace_workers.features.files.object_store import NoSuchObject, Store
+from headrace_workers.features.files.object_store import NoSuchObject, Store, without_secrets
 from headrace_workers.features.generation.models.registry import (
     CARD_FILE,
     TUNED,
@@ -106,7 +106,8 @@ def sync_copy(home: Path, where: str, alias: str, stopped: Event | None = None) 
     written, and Unavailable, also once `stopped` is set.
     """
     is_here = (model_dir(home, alias) / CARD_FILE).is_file()
-    neither = f"{alias} is neither in {models_dir(home)} nor in the file store (HEADRACE_FILES) at {where}"
+    there = f"the file store (HEADRACE_FILES) at {without_secrets(where)}"
+    neither = f"{alias} is neither in {models_dir(home)} nor in {there}"
     try:
         store = Store.at(where)
         listed: dict[str, str] | None = json.loads(store.read(_place(alias, _LIST)))
