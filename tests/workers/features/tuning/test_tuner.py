@@ -188,6 +188,8 @@ def deployment(home: Path, processes: ModuleType, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(training, "subprocess", processes)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(tuner, "SEGMENT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "ALLOWED_SECONDS", 600.0)  # a machine that stands still ends no process
+    monkeypatch.setattr(tuner, "HAND_ON_SECONDS", 600.0)
     (home / SOURCES_FILE).write_text('[sources]\ntiny = "source"\n')
     deployment = Deployment(home)
     yield deployment

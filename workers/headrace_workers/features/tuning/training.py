@@ -179,8 +179,9 @@ class Process:
         """Return True if nothing more can be learned from it. What one that ended well told may be unread."""
         return self._child.poll() not in (None, 0)
 
-    def allow(self, seconds: float = ALLOWED_SECONDS) -> None:
-        """Let the process go on for so many seconds."""
+    def allow(self, seconds: float | None = None) -> None:
+        """Let the process go on for so many seconds, or for ALLOWED_SECONDS."""
+        seconds = ALLOWED_SECONDS if seconds is None else seconds
         if self._child.stdin is not None:
             with suppress(OSError, ValueError):  # it has ended: its events say why
                 self._child.stdin.write(f"{seconds}\n")
