@@ -1,7 +1,6 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 
 import numpy as np
 import pytest
@@ -20,73 +19,91 @@ def beside(vectors: np.ndarray, first: bool) -> np.ndarray:
     return np.hstack([vectors, nothing] if first else [nothing, vectors])
 
 
+STEADY_ROWS = beside(clustered(STEADY, HALF), first=True)
+QUERIES = beside(clustered(20, HALF, seed=1), first=True)
+OTHER_QUERIES = beside(clustered(5, HALF, seed=2), first=False)  # all steady rows have similarity 0 with them
+NEAREST = truth(QUERIES, STEADY_ROWS, K).tolist()
+TURNS, FIRST_PASSING = 60, 100_000  # keys from this on are put once and removed
+
+
+def version(key: int, turn: int) -> np.ndarray:
+    """What a writer puts under a key in this turn. It is far from all that is steady."""
+    return beside(unit(np.random.default_rng((key, turn)).standard_normal((1, HALF))), first=False)[0]
+
+
+def change(index: VectorIndex, writer: int, gone: set[int]) -> None:
+    """Replace and remove rows beside the steady ones. `gone` gets each key that never comes back, once its removal has
+    returned.
+    """
+    keys = 1_000 * (writer + 1) + np.arange(20)
+    for turn in range(TURNS):
+        chosen = keys[turn % 7 :: 3]
+        index.put(chosen, [version(int(key), turn) for key in chosen])
+        index.remove(keys[turn % 5 :: 5])
+        passing = FIRST_PASSING + 1_000 * writer + turn
+        index.put([passing], [version(passing, 0)])
+        index.remove([passing])
+        gone.add(passing)
+
+
+def similarities_of(key: int, query: np.ndarray) -> list[float]:
+    """Return the similarities that a key may have with one of the other queries, by each vector that it ever had."""
+    if key < STEADY:
+        return [0.0]
+    return [float(version(key, turn) @ query) for turn in range(1 if key >= FIRST_PASSING else TURNS)]
+
+
+def check_steady(index: VectorIndex) -> None:
+    """The steady rows are found as if nothing changed, by both ways to search."""
+    assert index.search(QUERIES, K)[1].tolist() == NEAREST
+    for query, expected in zip(QUERIES, NEAREST, strict=True):
+        assert [key for key, _ in index.nearest(query, K)] == expected
+
+
+def check_changing(index: VectorIndex, gone: set[int]) -> None:
+    """No row is found twice, or after its removal, and each by a vector that it had."""
+    dead = frozenset(gone)
+    similarities, ids = index.search(OTHER_QUERIES, K)
+    for query, values, keys in zip(OTHER_QUERIES, similarities.tolist(), ids.tolist(), strict=True):
+        assert not dead & {*keys}
+        assert len({*keys}) == K
+        for value, key in zip(values, keys, strict=True):
+            assert min(abs(value - known) for known in similarities_of(key, query)) < 1e-5
+
+
 def test_searches_are_right_while_others_change_and_rebuild(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace_workers.features.knowledge.index.nearest.LEAST_PROBES", 100)
-    steady = beside(clustered(STEADY, HALF), first=True)
-    queries = beside(clustered(20, HALF, seed=1), first=True)
-    expected = truth(queries, steady, K)
     index = VectorIndex(2 * HALF, EAGER)
-    index.put(np.arange(STEADY), steady)
-    over, built = threading.Event(), count()
-    gone: set[int] = set()  # ids that never come back, named only when their removal has returned
+    index.put(np.arange(STEADY), STEADY_ROWS)
+    over, gone = threading.Event(), set[int]()
 
-    def version(key: int, turn: int) -> np.ndarray:
-        return beside(unit(np.random.default_rng((key, turn)).standard_normal((1, HALF))), first=False)[0]
-
-    def change(writer: int) -> None:
-        keys = 1_000 * (writer + 1) + np.arange(20)
-        for turn in range(60):
-            chosen = keys[turn % 7 :: 3]
-            index.put(chosen, [version(int(key), turn) for key in chosen])
-            index.remove(keys[turn % 5 :: 5])
-            passing = 100_000 + 1_000 * writer + turn
-            index.put([passing], [version(passing, 0)])
-            index.remove([passing])
-            gone.add(passing)
-
-    def rebuild() -> None:
-        while not over.is_set():
-            if index.compact():
-                next(built)
-
-    def search() -> int:
-        done = 0
-        probe = beside(clustered(5, HALF, seed=2), first=False)
-        while not over.is_set() or not done:
-            similarities, ids = index.search(queries, K)
-            assert ids.tolist() == expected.tolist()
-            for query, those in zip(queries, expected.tolist(), strict=True):
-                assert [key for key, _ in index.nearest(query, K)] == those
-            dead = frozenset(gone)
-            similarities, ids = index.search(probe, K)
-            for row, (values, keys) in enumerate(zip(similarities.tolist(), ids.tolist(), strict=True)):
-                assert not dead & {*keys}
-                assert len({*keys}) == K
-                for value, key in zip(values, keys, strict=True):
-                    turns = range(1 if key >= 100_000 else 60 if key >= 1_000 else 0)
-                    known = [0.0] if key < STEADY else [float(version(key, turn) @ probe[row]) for turn in turns]
-                    assert min(abs(value - each) for each in known) < 1e-5
-            done += 1
-        return done
-
-    def until_over(work: Callable[[], object]) -> object:
+    def until_over(work: Callable[[], object]) -> int:
+        """Work until the changes are over, and at least once. Return how often it gave something."""
+        given = 0
         try:
-            return work()
+            while True:
+                given += bool(work())
+                if over.is_set():
+                    return given
         except BaseException:
             over.set()  # or the others would go on for ever
             raise
 
+    def search() -> None:
+        check_steady(index)
+        check_changing(index, gone)
+
     with ThreadPoolExecutor(6) as pool:
         searching = [pool.submit(until_over, search) for _ in range(3)]
-        rebuilding = pool.submit(until_over, rebuild)
-        changing = [pool.submit(change, writer) for writer in range(2)]
+        rebuilding = pool.submit(until_over, index.compact)
+        changing = [pool.submit(change, index, writer, gone) for writer in range(2)]
         for each in changing:
             each.result()
         over.set()
-        assert all(each.result() for each in searching)
-        rebuilding.result()
-    assert next(built) > 0
-    left = {int(key) for key in index.search(queries[:1], 2_000)[1][0] if key >= 0}
+        for each in searching:
+            each.result()
+        assert rebuilding.result() > 0
+    left = {int(key) for key in index.search(QUERIES[:1], 2_000)[1][0] if key >= 0}
     assert len(left) == len(index)
     assert {*range(STEADY)} <= left
     assert not left & gone
