@@ -25,6 +25,7 @@ from headrace_schemas.topics import Topic
 TOPICS = (Topic.RESULTS, Topic.DEAD)
 
 _AT_ONCE = 100  # records of a poll: a member that does not poll again for five minutes is put out of its group
+SESSION_MS = 6_000  # after which a group puts a member out that is silent; some brokers let a first one wait half of it
 _CLOSE_MS = 2_000
 
 
@@ -155,7 +156,7 @@ class EndTopics:
                 max_poll_records=_AT_ONCE,
                 fetch_max_bytes=8 * 1024**2,
                 reconnect_backoff_max_ms=2_000,
-                session_timeout_ms=6_000,  # some brokers let a first member wait half of it
+                session_timeout_ms=SESSION_MS,
                 heartbeat_interval_ms=2_000,
                 metrics_enabled=False,
             )
