@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.status import Status
 from tests.workers.ledger_jobs import sqlite_ledger
 
 from headrace_schemas import Message
@@ -108,9 +109,12 @@ def test_calibrating_from_a_shell(
     data = tmp_path / "rows.jsonl"
     lines = [{"input": f"parcel {number}", "question": question, "answer": number % 3 > 0} for number in range(OWN)]
     data.write_text("\n".join(map(json.dumps, lines)))
+    shown: list[str] = []
+    monkeypatch.setattr(Status, "update", lambda _status, words: shown.append(words))
     assert run(["decisions", "calibrate", str(data), "--model", "echo", "--tenant", "shop", "--json"]) == 0
     (said,) = json.loads(capsys.readouterr().out)["questions"]
     assert (said["labels"], said["instructions"]) == (OWN, LATE.instructions)
+    assert shown == [f"asking echo: {done} of {OWN} lines" for done in (64, OWN)]
     assert said["before"]["low"] <= said["before"]["value"] <= said["before"]["high"]
     written = json.loads(json.dumps(lines[0])) | {"answer": "perhaps"}
     data.write_text(json.dumps(written))

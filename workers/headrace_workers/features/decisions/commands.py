@@ -1,5 +1,6 @@
 """`headrace decisions`: calibrate the probabilities that a model gives to answers."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -53,8 +54,12 @@ def calibrate(
     lines = _read(data)
     store = need_ledger().of(Calibrations)
     generator = load_generator(home, alias, needs_logprobs=True)
-    with console().status(f"asking {alias}"):
-        rows, refused = _asked(generator, lines)
+    with console().status(f"asking {alias}: {len(lines):,} lines") as status:
+
+        def show(done: int) -> None:
+            status.update(f"asking {alias}: {done:,} of {len(lines):,} lines")
+
+        rows, refused = _asked(generator, lines, show)
     found = fitted(rows)
     mark = fingerprint(Registry(home).version(alias), generator.quantization)
     store.replace(owner, alias, mark, {digest: (each.temperature, each.labels) for digest, each in found.items()})
@@ -122,8 +127,12 @@ def _place(question: "Question", answer: Any) -> int:
     return [level.label for level in question.levels].index(answer)
 
 
-def _asked(generator: "Generator", lines: list[_Line]) -> "tuple[dict[str, list[Row]], int]":
-    """Return the rows of each question by its digest, and how many the model did not answer."""
+def _asked(
+    generator: "Generator", lines: list[_Line], show: Callable[[int], object]
+) -> "tuple[dict[str, list[Row]], int]":
+    """Return the rows of each question by its digest, and how many the model did not answer. Show how many lines were
+    asked.
+    """
     from headrace_schemas import HeadraceError, Message
     from headrace_workers.features.decisions.calibration import Row
     from headrace_workers.features.decisions.deciding import DecisionRequest, QuestionScores, decide_all
@@ -142,6 +151,7 @@ def _asked(generator: "Generator", lines: list[_Line]) -> "tuple[dict[str, list[
                 refused += 1
             else:
                 rows[digest_of(question)].append(Row(scores.probabilities, place))
+        show(start + len(part))
     return rows, refused
 
 
