@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from sqlalchemy import select, text, update
 from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
+from tests.slow import slow_after_first
 from tests.workers.core.ledger.budget_deployment import CENT
 from tests.workers.core.ledger.test_complete import burial, dies, ends, goes_on, retries
 from tests.workers.features.reviews import review_rows
@@ -33,7 +34,6 @@ from headrace_workers.features.reviews.decision import Conflict, Decision, Perso
 from headrace_workers.features.reviews.store import Reviews
 from headrace_workers.features.reviews.tables import REVIEW_RULES
 
-ROUNDS = 30
 MOST_ROUNDS = 300  # chance decides what a round does: rounds go on until everything has happened
 TENANTS = ("a", "b", "c", "d")
 CALL = NextCall("first", CENT, 10)
@@ -257,7 +257,8 @@ def test_a_cancellation_locks_its_jobs_in_the_order_of_their_ids(ledger_url, job
     load.ledger.close()
 
 
-def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
+@pytest.mark.parametrize("rounds", slow_after_first([10, 30]))
+def test_no_two_writers_ever_wait_for_each_other(ledger_url, job, rounds):
     """Bridges, workers, gateways and what time brings about, all at the same few tenants and jobs: no deadlock."""
     load = _Load(ledger_url, job)
     for tenant in TENANTS:
@@ -272,7 +273,7 @@ def test_no_two_writers_ever_wait_for_each_other(ledger_url, job):
         rng = random.Random(seed)
         try:
             for number in range(MOST_ROUNDS):
-                if number >= ROUNDS and (errors or not load.missing()):
+                if number >= rounds and (errors or not load.missing()):
                     return
                 part(load, rng)
         except Exception as error:

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import delete, select, text, update
 from tests.services.eventually import eventually
-from tests.services.tables import postgres_tables
+from tests.services.tables import give_back, postgres_tables
 from tests.workers.core.ledger.test_complete import burial, dies, ends, goes_on
 
 from headrace_workers.core.ledger.cancellation import Cancellation, cancel
@@ -38,7 +38,9 @@ LEASE = 60_000
 
 @pytest.fixture
 def ledger_url(postgres):
-    return postgres_tables(postgres, f"locks_{uuid4().hex[:8]}")
+    name = f"locks_{uuid4().hex[:8]}"
+    yield postgres_tables(postgres, name)
+    give_back(postgres, name)
 
 
 class Meanwhile:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import bindparam, delete, event, func, literal, select, text
 from tests.services.eventually import eventually
-from tests.services.tables import postgres_tables
+from tests.services.tables import give_back, postgres_tables
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.sql.database import connect, reading, writing
@@ -44,10 +44,12 @@ def single(engine):
 @pytest.fixture
 def server(postgres):
     """An engine of a database on PostgreSQL, and single statements on it."""
-    engine = connect(postgres_tables(postgres, f"reads_{next(_databases)}_{os.getpid()}_{uuid4().hex[:6]}"))
+    name = f"reads_{next(_databases)}_{os.getpid()}_{uuid4().hex[:6]}"
+    engine = connect(postgres_tables(postgres, name))
     with closing(SingleStatements(engine)) as single:
         yield engine, single
     engine.dispose()
+    give_back(postgres, name)
 
 
 def backend(single):
