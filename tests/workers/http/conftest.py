@@ -19,7 +19,7 @@ from tests.services.need import need
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.redis import RedisServer, find_redis
 from tests.services.server import Server
-from tests.services.tables import postgres_tables
+from tests.services.tables import give_back, postgres_tables
 from tests.workers.http.served import IDLE, Gateway, served
 
 from headrace_producers.admin import ensure_topics
@@ -115,7 +115,7 @@ def settings(
     postgres: PostgresServer,
     tmp_path: Path,
     fresh_prefix: str,
-) -> Settings:
+) -> Iterator[Settings]:
     """A deployment without any process: topics, a ledger, and the echo model.
 
     The ledger is PostgreSQL's, which refuses more than SQLite. That both do what is asked, the ledger's tests show.
@@ -124,10 +124,10 @@ def settings(
     make_echo_model(tmp_path)
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka, partitions=1)
-    # Not given back: a call that has outlasted its gateway may still be in it.
     # A machine that stands still for seconds is no outage.
     ledger = f"{postgres_tables(postgres, name)}?connect_timeout=60"
-    return Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=ledger)
+    yield Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=ledger)
+    give_back(postgres, name)
 
 
 @pytest.fixture
