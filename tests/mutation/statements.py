@@ -27,7 +27,7 @@ def modules(package: Path) -> list[Path]:
     return [path for path in below if path.as_posix() not in _LEFT_OUT]
 
 
-_FLAGS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_rerunfailures", "--reruns", "1")
+_FLAGS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_rerunfailures", "--reruns", "1", "-p", "pytest_timeout")
 _SECONDS = 900.0  # beyond that the tests hang: the slowest machine needs a third of it for all
 _VERDICTS = {0: "survived", 1: "killed", 2: "killed"}  # 2: the module cannot even be imported
 

@@ -20,8 +20,9 @@ _MUTATED = (
     "src/headrace_workers/features/judging/*.py",
 )
 # The ledger's face has methods with the names of the modules behind it: its copies would not find those. Tables are
-# made when they are imported, before there is a mutant.
-_NOT_MUTATED = ("*/ledger/ledger.py", "*/ledger/for_*.py")
+# made when they are imported, before there is a mutant. Commands are noticed by the tests of the command line, which
+# are not among those below.
+_NOT_MUTATED = ("*/ledger/ledger.py", "*/ledger/for_*.py", "*/commands.py", "*/commands/*.py")
 # What is to notice: the tests that are quick enough to be run for each.
 TESTS = (
     "tests/workers/core/ledger",
@@ -37,6 +38,7 @@ TESTS = (
     "tests/workers/features/moderation",
     "tests/workers/features/judging",
     "tests/workers/features/generation/test_stage.py",
+    "tests/workers/features/generation/outages/test_breakers.py",
     "tests/workers/features/batches/test_adopting.py",
     "tests/workers/features/batches/test_life.py",
     "tests/workers/features/cache/semantic/test_audits.py",
