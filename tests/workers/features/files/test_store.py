@@ -1,4 +1,7 @@
+import io
 import os
+import socket
+from contextlib import suppress
 from itertools import repeat
 
 import pytest
@@ -68,7 +71,8 @@ def test_a_folder_that_was_lost_is_told(tmp_path):
 
 
 def test_a_store_that_does_not_answer_is_named_without_its_secrets(monkeypatch):
-    def never(*_given, **_options):
+    def never(filesystem):
+        filesystem.ftp = io.BytesIO()  # closed at its end
         raise TimeoutError("timed out")
 
     monkeypatch.setattr("fsspec.implementations.ftp.FTPFileSystem._connect", never)
@@ -77,6 +81,29 @@ def test_a_store_that_does_not_answer_is_named_without_its_secrets(monkeypatch):
     assert str(told.value).startswith(
         "the file store (HEADRACE_FILES) at ftp://files.example/folder cannot be reached: timed out; see that"
     )
+
+
+@pytest.mark.integration
+def test_an_s3_store_that_says_nothing_is_asked_five_times(monkeypatch):
+    """Two libraries try again. Together they would ask 25 times, for six minutes."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setattr(s3fs.S3FileSystem, "read_timeout", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
+        for name, value in zip(names, ("a", "b", "c", f"http://127.0.0.1:{silent.getsockname()[1]}"), strict=True):
+            monkeypatch.setenv(name, value)
+        with pytest.raises(StoreUnavailable, match=r"\(HEADRACE_FILES\) failed at a/f/0: Read timeout on endpoint URL"):
+            Store.at("s3://bucket/folder").read("a/f/0")
+        silent.settimeout(0)
+        asked = []
+        with suppress(BlockingIOError):
+            while True:
+                asked.append(silent.accept()[0])
+        for connection in asked:
+            connection.close()
+    assert len(asked) == 5
 
 
 def test_a_url_that_cannot_be_used_is_shown_without_its_secrets():

@@ -46,7 +46,7 @@ class Store:
         from fsspec.core import url_to_fs
 
         try:
-            store = cls(*url_to_fs(where))
+            store = cls(*url_to_fs(where, **_options(where)))
         except (ImportError, ValueError) as error:
             raise ConfigurationError(
                 f"HEADRACE_FILES is {without_secrets(where)!r}, which cannot be used: {error}; it may be a folder, or "
@@ -211,6 +211,13 @@ def _translated(path: str) -> Iterator[None]:
         raise NoSuchObject(f"the file store (HEADRACE_FILES) has no {path}: it was deleted") from error
     except Exception as error:  # each kind of store has errors of its own
         raise StoreUnavailable(f"the file store (HEADRACE_FILES) failed at {path}: {_words(error)}") from error
+
+
+def _options(where: str) -> dict[str, Any]:
+    """Return what a kind of store is opened with. s3fs tries a call five times, and botocore each of these five times:
+    from a store that says nothing an error would come after six minutes.
+    """
+    return {"config_kwargs": {"retries": {"total_max_attempts": 1}}} if where.startswith(("s3:", "s3a:")) else {}
 
 
 def _words(error: Exception) -> str:
