@@ -2,11 +2,11 @@ import itertools
 from collections.abc import Callable
 from uuid import uuid4
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
+from headrace_workers.core.ledger.accepted import AdmissionRequest, Probe, Reserved
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.dead_letters import Record, refusal
 from headrace_workers.core.ledger.ingest import NewJob
@@ -52,6 +52,18 @@ def test_what_the_ledger_has_decides(ledger: Ledger, job: Callable[..., NewJob])
     new = job()
     ledger.ingest([new])
     assert ledger.reserve([wish(new.id), wish(new.id, "b")]) == [Reserved.KNOWN, Reserved.OTHER]
+
+
+def test_a_probe_that_writes_forgets_nobodys_job(ledger: Ledger, job: Callable[..., NewJob]):
+    """It deletes from the table to see whether it can: never what is there."""
+    new, waits = job(), str(uuid4())
+    ledger.reserve([wish(new.id), wish(waits)])
+    ledger.ingest([new])
+    refuse(ledger, waits)
+    probe = Probe(ledger.engine)
+    probe.write()
+    probe.close()
+    assert {row.job_id for row in ledger.read(select(ACCEPTED.c.job_id))} == {new.id, waits}
 
 
 def test_a_job_that_was_refused_has_a_new_chance(ledger: Ledger):

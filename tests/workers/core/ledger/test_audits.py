@@ -12,7 +12,15 @@ from headrace_workers.core.ledger.charges import NextCall
 from headrace_workers.core.ledger.steps import NewStep
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.features.cache.store.audit_rows import Afresh, Audited, NewAudit, Own, forget, give_up
+from headrace_workers.features.cache.store.audit_rows import (
+    BY_ITSELF,
+    Afresh,
+    Audited,
+    NewAudit,
+    Own,
+    forget,
+    give_up,
+)
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import AUDITS, ENTRIES
 
@@ -161,6 +169,23 @@ def test_a_person_who_says_wrong_ends_what_was_served(ledger, kind, said, kill, 
     assert states(ledger) == {1: "dead" if dies else "live", 2: "live"}
     (why,) = ledger.read(select(ENTRIES.c.reason).where(ENTRIES.c.id == 1))
     assert why.reason == ("wrong: Ann said so of an audit" if dies else None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "already", "dies"),
+    [("hit", "wrong", {}, True), ("hit", "clean", {}, False), ("refused", "wrong", {}, False),
+     ("hit", "wrong", {"label": "clean", "labelled_by": "Ann"}, False)],
+)  # fmt: skip
+def test_a_verifier_that_says_wrong_ends_what_was_served_unless_a_person_spoke(ledger, kind, said, already, dies):
+    entry(ledger, 1)
+    entry(ledger, 2)
+    audit(ledger, "one", **{"kind": kind, "entry_id": 1, "label": "unknown", "labelled_by": BY_ITSELF} | already)
+    ledger.of(Audits).verified("one", said, "verifier:m", "why")
+    assert states(ledger) == {1: "dead" if dies else "live", 2: "live"}
+    found = row_of(ledger, "one")
+    assert (found["label"], found["labelled_by"]) == (
+        tuple(already.values()) if already else (said, "verifier:m")
+    )  # fmt: skip
 
 
 def test_what_a_person_should_label_comes_in_order(ledger):

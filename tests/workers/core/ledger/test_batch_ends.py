@@ -112,6 +112,13 @@ def test_a_batch_ends_when_all_its_lines_are_in_its_files(two, how, state):
     }  # fmt: skip
 
 
+def test_a_batch_that_ran_late_and_lost_no_line_to_its_time_is_completed(two):
+    line(two, 1, 1, "failed", code="invalid")
+    line(two, 2, 1, "failed", code="batch_expired")
+    stand(two, read=True, total=3, taken=3, completed=2, failed=1, expires_at=5)
+    assert two.of(Batches).finish(1, {}).state == "completed"
+
+
 @pytest.mark.parametrize(
     ("events", "told"),
     [((), True), (("batch.failed", "batch.completed"), True), (("batch.failed",), False)],

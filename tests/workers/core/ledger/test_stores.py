@@ -114,6 +114,24 @@ def test_a_file_that_was_given_back_waits_a_moment_and_counts_as_no_try(ledger, 
         age(ledger, INCOMING, "taken_until", 10_000)
 
 
+def test_a_file_that_was_given_back_comes_after_those_that_wait(ledger, stores):
+    create(stores, files=FILES)
+    row = stores.take("t", LEASE_MS)
+    stores.give_back(row.id, row.tries)
+    age(ledger, INCOMING, "taken_until", 10_000)
+    assert [stores.take("t", LEASE_MS).file_id for _ in FILES] == [*FILES[1:], FILES[0]]
+
+
+def test_who_was_too_slow_gives_back_nothing_that_another_reads(ledger, stores):
+    create(stores, files=FILES[:1])
+    slow = stores.take("t", LEASE_MS)
+    age(ledger, INCOMING, "taken_until", LEASE_MS + 1)
+    stores.take("t", LEASE_MS)
+    stores.give_back(slow.id, slow.tries)
+    age(ledger, INCOMING, "taken_until", LEASE_MS - 1_000)
+    assert stores.take("t", LEASE_MS) is None
+
+
 def test_a_file_that_is_removed_meanwhile_does_not_arrive(stores):
     create(stores, files=FILES[:2])
     first, second = stores.take("t", LEASE_MS), stores.take("t", LEASE_MS)

@@ -336,6 +336,8 @@ def test_an_answer_below_its_floor_counts_as_a_failure_of_its_model() -> None:
         "a", Category.REROUTABLE, "its score by contains is 0, below 1",
     )  # fmt: skip
     assert (second.model, second.category) == ("b", None)
+    assert first.usage is not None
+    assert (first.usage.prompt_tokens, first.usage.completion_tokens) == (10, 2)
 
 
 def test_behind_the_last_model_the_best_answer_goes_out() -> None:
