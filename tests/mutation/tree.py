@@ -38,6 +38,7 @@ TESTS = (
     "tests/workers/features/moderation",
     "tests/workers/features/judging",
     "tests/workers/features/generation/test_stage.py",
+    "tests/workers/features/providers/test_identity.py",
     "tests/workers/features/generation/outages/test_breakers.py",
     "tests/workers/features/batches/test_adopting.py",
     "tests/workers/features/batches/test_life.py",

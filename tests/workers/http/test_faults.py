@@ -234,10 +234,12 @@ def test_what_a_service_says_of_itself_is_in_the_log_alone(
         monkeypatch.setattr(gateway.services.of(Files), "add", full)
         told = client.post("/v1/files", files={"file": ("a", b"x")}, data={"purpose": "user_data"})
         assert (told.status_code, told.json()["error"]["code"]) == (503, "store_away")
+        assert told.json()["error"]["message"].startswith("the file store does not work for now: try again")
         assert "mill" not in told.text
         proxy.close()
         told = client.get("/v1/files")
         assert (told.status_code, told.json()["error"]["code"]) == (503, "ledger_away")
+        assert told.json()["error"]["message"].startswith("the ledger does not work for now: try again")
         assert str(proxy.port) not in told.text
         assert "127.0.0.1" not in told.text
     assert "/srv/mill" in caplog.text

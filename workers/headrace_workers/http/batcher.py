@@ -75,7 +75,7 @@ class Batcher(Generic[T, R]):
         try:
             return await future
         except Unavailable as error:
-            raise self._outage(unsaid(error)) from error
+            raise self._outage(unsaid(error, self._service)) from error
         finally:
             self._forget_answered()
 

@@ -171,12 +171,12 @@ class LedgerOutage(Refusal):
         super().__init__(Why.LEDGER_AWAY, detail, retry_after=1.0, should_retry=should_retry, job_id=job_id)
 
 
-def unsaid(error: Unavailable) -> str:
+def unsaid(error: Unavailable, service: str = "the ledger") -> str:
     """Return the text for clients about a service that fails, and log the service's own words, which name our hosts."""
     log("gateway", logging.WARNING, Action.UNAVAILABLE, str(error))
     if isinstance(error, Unwritable):
         return error.plain
-    return "the log of the gateway says why"
+    return f"{service} does not work for now: try again in a moment; the gateway's log says why"
 
 
 def refusal_of(error: HeadraceError) -> Refusal:

@@ -33,7 +33,7 @@ _WATCH_EVERY = 0.5
 GATHER_SECONDS = 0.05  # so long others wait for those before them at most: one partition may be slow
 _CONNECT_EVERY = 1.0
 _CLOSE_SECONDS = 5.0
-_AWAY = "no Kafka broker answers: the log of the gateway says why"
+_AWAY = "no Kafka broker answers: the gateway's log says why"
 
 
 class Transport(Protocol):
@@ -309,7 +309,7 @@ def _not_taken(error: HeadraceError, *, should_retry: bool | None) -> Refusal:
         case ProducerClosed():
             return stopping(should_retry=should_retry)
         case Unavailable():
-            return KafkaOutage(unsaid(error), should_retry=should_retry)
+            return KafkaOutage(unsaid(error, "Kafka"), should_retry=should_retry)
     return refusal_of(error)
 
 

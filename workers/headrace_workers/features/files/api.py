@@ -196,7 +196,7 @@ async def stored(services: Services, caller: Caller, work: Callable[[GoesOn], T]
     except NoSuchObject:
         raise Refusal(Why.NOT_FOUND, "the content of this file was deleted meanwhile") from None
     except StoreUnavailable as error:
-        raise Refusal(Why.STORE_AWAY, unsaid(error), retry_after=1.0) from error
+        raise Refusal(Why.STORE_AWAY, unsaid(error, "the file store"), retry_after=1.0) from error
 
 
 async def refuse_fields(request: Request, known: set[str]) -> None:
