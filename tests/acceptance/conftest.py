@@ -128,7 +128,7 @@ def running(folder: Path, *options: str, program: bool = False, at: str | None =
     process = shell.start("up", *options)
     shell.program = False
     try:
-        eventually(lambda: "Ready" in (folder / "up.log").read_text() or process.poll() is not None, 600)
+        eventually(lambda: "Ctrl-C stops" in (folder / "up.log").read_text() or process.poll() is not None, 600)
         assert process.poll() is None, (folder / "up.log").read_text()
         yield shell
     finally:
