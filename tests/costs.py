@@ -6,6 +6,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 import pytest
+from tests.services.warm import CPU_SECONDS
 from tests.tiers import is_last_of_group
 
 COLLECTION: Final = "collection"
@@ -15,9 +16,10 @@ _KEY: Final = "cpu_seconds"
 
 
 class Costs:
-    """Counts what this process and the children that it waited for take, and adds up the processes of a parallel run.
+    """Counts what this process takes, with the children that it waited for and those that were forked for it
+    (`tests.services.warm`), and adds up the processes of a parallel run.
 
-    Not counted is what a process that forks for all tests (`tests.services.warm`) starts.
+    Not counted is what was killed with its parent: the processes of a `headrace up` that was forked.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -80,4 +82,4 @@ class Costs:
 
 
 def _used() -> float:
-    return sum(os.times()[:4])
+    return sum(os.times()[:4]) + sum(CPU_SECONDS)

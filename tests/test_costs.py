@@ -1,10 +1,13 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.costs import COLLECTION, SERVICES, Costs
+from tests.services.warm import CPU_SECONDS, Forked
 
 
 def counted(**seconds: float) -> Any:
@@ -39,3 +42,13 @@ def test_the_last_test_is_not_charged_with_what_ends_behind_it() -> None:
         next(teardown)
     assert costs.seconds["test_a.py"] == charged
     assert costs.seconds[SERVICES] > 0
+
+
+def test_a_process_that_was_forked_counts_for_whoever_waited(tmp_path: Path) -> None:
+    costs = Costs(SimpleNamespace())  # type: ignore[arg-type]
+    log = tmp_path / "log"
+    Forked(["timeit", "-n", "1", "-r", "1", "pass"], log, dict(os.environ)).wait(60)  # the process that forks is there
+    costs.charge("test_a.py")
+    assert Forked(["timeit", "-n", "1", "-r", "1", "sum(range(9_000_000))"], log, dict(os.environ)).wait(60) == 0
+    costs.charge("test_b.py")
+    assert costs.seconds["test_b.py"] > CPU_SECONDS[-1] - 0.001 > 0.05

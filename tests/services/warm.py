@@ -25,6 +25,7 @@ from typing import Final, cast
 from headrace_workers.runtime.embedded import child_processes
 from headrace_workers.runtime.embedded.child_processes import Child, ChildFailed, ChildSpec, last_words, set_aside, stop
 
+CPU_SECONDS: Final[list[float]] = []  # of each process that was forked for this one, and has ended
 PROGRAM: Final = (sys.executable, "-m", "headrace_workers")
 
 
@@ -95,7 +96,7 @@ request = {{"argv": ["headrace_workers", *sys.argv[1:]], "env": dict(os.environ)
 asked.sendall(json.dumps(request).encode() + b"\\n")
 lines = asked.makefile("r")
 lines.readline()
-sys.exit(int(lines.readline() or 137))
+sys.exit(int((lines.readline() or "137").split()[0]))
 """
 
 
@@ -156,7 +157,11 @@ class Forked:
     def _ended(self, seconds: float | None) -> int | None:
         with self._asking:
             if self.returncode is None and _readable(self._told, seconds):
-                self.returncode = int(self._lines.readline() or -signal.SIGKILL)  # nothing: it died with its parent
+                code, seconds = (
+                    self._lines.readline() or f"{-signal.SIGKILL} 0"
+                ).split()  # nothing: as its parent died
+                self.returncode = int(code)
+                CPU_SECONDS.append(float(seconds))
                 self._told.close()
             return self.returncode
 

@@ -3,7 +3,7 @@
 `python -m tests.services.warm_parent SOCKET PID` listens at that socket until the process of that number has ended.
 
 A request is a line of JSON on a connection of its own: `argv`, `env`, `cwd`, and `files`, which are its standard input,
-output and error. The answers are lines: the number of the process, and in the end its exit code.
+output and error. The answers are lines: the number of the process, and in the end its exit code and its CPU seconds.
 
 A command that starts processes itself, as `headrace up` does, gets a parent of its own that forks them, and dies with
 it: so they are its own as they would be.
@@ -144,11 +144,12 @@ def _serve(listening: socket.socket, ends: int | None = None) -> None:
 
 def _tell_ends(forked: dict[int, socket.socket]) -> None:
     while forked:
-        pid, status = os.waitpid(-1, os.WNOHANG)
+        pid, status, used = os.wait4(-1, os.WNOHANG)
         if not pid:
             return
         with forked.pop(pid) as connection, contextlib.suppress(OSError):  # nobody wants to know
-            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+            seconds = used.ru_utime + used.ru_stime
+            connection.sendall(f"{os.waitstatus_to_exitcode(status)} {seconds:.3f}\n".encode())
 
 
 def _become(request: dict[str, Any]) -> None:
