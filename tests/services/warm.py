@@ -157,9 +157,8 @@ class Forked:
     def _ended(self, seconds: float | None) -> int | None:
         with self._asking:
             if self.returncode is None and _readable(self._told, seconds):
-                code, seconds = (
-                    self._lines.readline() or f"{-signal.SIGKILL} 0"
-                ).split()  # nothing: as its parent died
+                line = self._lines.readline() or f"{-signal.SIGKILL} 0"  # nothing: it died with its parent
+                code, seconds = line.split()
                 self.returncode = int(code)
                 CPU_SECONDS.append(float(seconds))
                 self._told.close()

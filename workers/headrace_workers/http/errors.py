@@ -171,7 +171,7 @@ class LedgerOutage(Refusal):
         super().__init__(Why.LEDGER_AWAY, detail, retry_after=1.0, should_retry=should_retry, job_id=job_id)
 
 
-def unsaid(error: Unavailable, service: str = "the ledger") -> str:
+def unsaid(error: Unavailable, service: str) -> str:
     """Return the text for clients about a service that fails, and log the service's own words, which name our hosts."""
     log("gateway", logging.WARNING, Action.UNAVAILABLE, str(error))
     if isinstance(error, Unwritable):

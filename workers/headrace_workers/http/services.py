@@ -160,7 +160,7 @@ async def ask_on(executor: Executor, patience: float, call: Callable[P, T], *arg
             raise LedgerOutage(f"the ledger did not answer within {patience:g} s")
         return answer.result()
     except Unavailable as error:
-        raise LedgerOutage(unsaid(error)) from error
+        raise LedgerOutage(unsaid(error, "the ledger")) from error
     finally:
         answer.cancel()  # a call that has not begun does not begin for nobody
 

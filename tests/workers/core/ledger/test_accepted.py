@@ -54,8 +54,8 @@ def test_what_the_ledger_has_decides(ledger: Ledger, job: Callable[..., NewJob])
     assert ledger.reserve([wish(new.id), wish(new.id, "b")]) == [Reserved.KNOWN, Reserved.OTHER]
 
 
-def test_a_probe_that_writes_forgets_nobodys_job(ledger: Ledger, job: Callable[..., NewJob]):
-    """It deletes from the table to see whether it can: never what is there."""
+def test_a_probe_deletes_no_accepted_job(ledger: Ledger, job: Callable[..., NewJob]):
+    """It runs a DELETE to see whether the table can be written."""
     new, waits = job(), str(uuid4())
     ledger.reserve([wish(new.id), wish(waits)])
     ledger.ingest([new])
