@@ -48,7 +48,7 @@ from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
 from headrace_workers.features.tuning.copies import ModelInUse, deletable, sync_copy
-from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS
+from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.tuner import Tuner
@@ -404,6 +404,38 @@ def test_a_worker_that_ends_stops_training_and_another_goes_on(deployment: Deplo
     deployment.wake()
     assert deployment.step(deployment.worker()) == "train"
     assert any(message.startswith("going on after step ") for message in deployment.messages(job_id))
+
+
+@pytest.mark.parametrize(("seconds", "is_saved"), [(600.0, True), (0.0, False)])
+def test_a_worker_that_ends_waits_for_a_checkpoint_of_the_present_step_as_long_as_it_may(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, seconds: float, is_saved: bool
+) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 600.0)  # else there is one at the end of an epoch
+    monkeypatch.setattr(training, "SAVE_SECONDS", seconds)
+    job_id = deployment.submit(training_file=deployment.upload(examples(6_000)))
+    worker = deployment.worker()
+    assert deployment.step(worker) == "prepare"
+    note = tuner._Work.note
+
+    def leave_in_mid_epoch(work: tuner._Work, event: dict[str, Any]) -> None:
+        note(work, event)
+        if event["kind"] == "step":
+            deployment.leaving.set()
+
+    monkeypatch.setattr(tuner._Work, "note", leave_in_mid_epoch)
+    assert deployment.step(worker) == "train"
+    assert worker._live is None
+    deployment.leaving.clear()
+    saved = list(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))
+    assert [step_of(path) < 600 for path in saved] == [True] * is_saved  # an epoch has more steps
+    assert [path.name for path in deployment.home.glob("files/tuning/*/*/*")] == [path.name for path in saved]
+    assert deployment.next_stage() == ("train" if is_saved else None)
+    if not is_saved:
+        assert deployment.reason(job_id) == "its worker stopped"
+        return
+    assert deployment.step(deployment.worker()) == "train"
+    on = [message for message in deployment.messages(job_id) if message.startswith("going on after step")]
+    assert on[0].startswith(f"going on after step {step_of(saved[0])} of")
 
 
 def test_a_run_goes_on_elsewhere_from_the_store_and_waits_for_its_host_without(

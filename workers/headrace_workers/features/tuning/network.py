@@ -3,7 +3,8 @@
 It is the adapter of torch, Transformers and PEFT, which take seconds to import and a lot of memory: no worker loads
 them. The folder has the orders (`orders.json`), the rows and the checkpoints. Events go to standard output as JSON
 lines; `alive` comes between the parts of a step or a comparison, so that a process that hangs is noticed. Each line on
-standard input says for how many seconds the process may go on. It ends when its time is over, and when its parent ends.
+standard input says for how many seconds the process may go on, or asks for a checkpoint after the present step. It ends
+when its time is over, and when its parent ends.
 
 A step is decided by the seed, the rows and the step's number alone. So a run that goes on from a checkpoint computes
 what it would have computed without the interruption.
@@ -30,12 +31,14 @@ from headrace_workers.features.tuning.rows import Row, read_rows
 
 ORDERS, TRAIN, HELD_OUT = "orders.json", "train.jsonl", "held-out.jsonl"
 CHECKPOINTS: Final = "checkpoints"
+SAVE: Final = "save"  # the line on standard input that asks for a checkpoint
 STOPPED: Final = 3  # the exit code of a run that stopped itself, and said why
 # Padded tokens that are computed at once: they bound the memory. A longer row is alone.
 AT_ONCE: Final = 2_048
 MAX_NORM: Final = 1.0  # of the gradient
 _EVALUATED: Final = 1_000  # rows held out
 _KEPT: Final = 2  # newest checkpoints, beside the best
+_asked_to_save: Final = threading.Event()
 
 
 class Stopped(Exception):
@@ -54,6 +57,9 @@ def live_as_allowed() -> None:
 
     def listen() -> None:
         for line in sys.stdin:
+            if line.strip() == SAVE:
+                _asked_to_save.set()
+                continue
             until[0] = time.monotonic() + float(line)
             allowed.set()
         os._exit(STOPPED)
@@ -255,7 +261,7 @@ class Trainer:
             is_evaluated = self._step % self._per_epoch == 0
             if is_evaluated:
                 self._evaluate()
-            is_due = time.monotonic() - saved >= self._orders["checkpoint_seconds"]
+            is_due = _asked_to_save.is_set() or time.monotonic() - saved >= self._orders["checkpoint_seconds"]
             if is_evaluated or is_due:
                 self._checkpoints.write(self._state())
                 saved = time.monotonic()

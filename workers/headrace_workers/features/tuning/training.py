@@ -21,12 +21,13 @@ from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailab
 from headrace_workers.core.machine import available_memory
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir, sha256_of
-from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, ORDERS, TRAIN
+from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, ORDERS, SAVE, TRAIN
 from headrace_workers.features.tuning.recipe import Plan
 from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, write_rows
 
 CHECKPOINT_SECONDS: Final = 240.0  # between two checkpoints, so that a segment of five minutes has one
 ALLOWED_SECONDS: Final = 30.0  # that a process may go on when nobody tells it so
+SAVE_SECONDS: Final = 12.0  # until a checkpoint that was asked for is there: a worker that is stopped has 20 seconds
 SILENT_SECONDS: Final = 1_800.0  # after which a process that says nothing hangs: a part of a step takes minutes
 _END_SECONDS: Final = 30.0  # that a killed process may take: the kernel may wait for a file system
 _TOLD_EVERY: Final = 5.0  # seconds
@@ -164,6 +165,7 @@ class Process:
     def __init__(self, part: str, folder: Path, lock: int | None = None) -> None:
         self._log = folder / f"{part}.log"
         self._events: SimpleQueue[Event | None] = SimpleQueue()
+        self._asked_at: float | None = None  # for a checkpoint
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM.format(_MODULES[part]), str(folder)],
@@ -181,10 +183,19 @@ class Process:
 
     def allow(self, seconds: float | None = None) -> None:
         """Let the process go on for so many seconds, or for ALLOWED_SECONDS."""
-        seconds = ALLOWED_SECONDS if seconds is None else seconds
+        self._say(ALLOWED_SECONDS if seconds is None else seconds)
+
+    def save(self) -> bool:
+        """Ask once for a checkpoint after the present step. Return False if it took longer than SAVE_SECONDS."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            self._say(SAVE)
+        return time.monotonic() - self._asked_at < SAVE_SECONDS
+
+    def _say(self, line: object) -> None:
         if self._child.stdin is not None:
             with suppress(OSError, ValueError):  # it has ended: its events say why
-                self._child.stdin.write(f"{seconds}\n")
+                self._child.stdin.write(f"{line}\n")
                 self._child.stdin.flush()
 
     def events(self, go_on: Callable[[], bool] = lambda: True) -> Iterator[Event]:

@@ -129,16 +129,20 @@ class Tuner:
         process = self._process("train", folder)
         self._runs.begin_training(work.task.job_id)
         begun, trained = time.monotonic(), None
-        for event in process.events(work.may_go_on):
+        # A worker that ends waits for one more checkpoint.
+        for event in process.events(lambda: work.may_go_on() or (not work.cancelled() and process.save())):
             work.note(event)
             if event["kind"] == "trained":
                 trained = event
-            if event["kind"] == "checkpoint" and time.monotonic() - begun >= SEGMENT_SECONDS:
+            is_over = work.leaving.is_set() or time.monotonic() - begun >= SEGMENT_SECONDS
+            if event["kind"] == "checkpoint" and is_over:
                 break
         else:
             if trained is None:
                 raise _GivenUp
             self._live = None  # it has told all: if the rest is to be done again, another one goes on from its end
+        if work.leaving.is_set():
+            self.stop()
         process.allow()
         stored = self._stored(work, folder)
         process.allow(HAND_ON_SECONDS)
@@ -324,14 +328,14 @@ class _Work:
         self.tokens: int = self.run.get("tokens", 0)
         self.checkpoints: list[str] = []
         self._losses: dict[int, dict[str, float]] = {}
-        self._runs, self._cancelled, self._leaving = runs, cancelled, leaving
+        self.cancelled, self.leaving, self._runs = cancelled, leaving, runs
         self._events: list[RunEvent] = []
         self._told = 0.0
         self._seconds_left: float | None = None
 
     def may_go_on(self) -> bool:
         """Return False once the job is not ours any more, or this worker ends."""
-        return not self._cancelled() and not self._leaving.is_set()
+        return not self.cancelled() and not self.leaving.is_set()
 
     def check(self) -> None:
         """Raise _GivenUp once the work is not wanted any more."""
