@@ -58,7 +58,7 @@ def test_tuned_models_are_served_where_there_is_memory_the_newest_first(
     copy_model(trained, store, "ft-elsewhere")
     make_echo_model(home, "ft-gone")
     copy_model(home, store, "ft-gone")
-    remove_copy(str(home / "files"), "ft-gone")  # by another home
+    remove_copy(store, "ft-gone")  # by another home
     monkeypatch.setattr(machine, "available_memory", lambda: up.STACK + 3 * up.WORKER + 1_000_000)
     models = up._models(home, ["echo", "ft-elsewhere"])
     served = up.Served(home, models)

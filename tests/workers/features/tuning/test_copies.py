@@ -52,7 +52,7 @@ def test_a_worker_follows_the_store_until_the_model_is_deleted(
     assert (home / "models" / ALIAS / "tokenizer.json").read_text() == "{}"
     with pytest.raises(UnknownModel, match=f"ft-none is neither in {home}/models nor in the file store .* at {where}$"):
         serve("ft-none")
-    remove_copy(where, ALIAS)
+    remove_copy(Store.at(where), ALIAS)
     with pytest.raises(UnknownModel, match="it was deleted"):
         serve()
     assert list_cards(home) == []
@@ -66,14 +66,14 @@ def test_a_copy_that_is_not_as_it_was_written_is_refused_by_name(where: str, tmp
 
 
 def test_only_the_mark_of_a_copy_that_was_removed_stays(where: str) -> None:
-    remove_copy(where, ALIAS)
-    remove_copy(where, ALIAS)
-    remove_copy(where, "ft-never-copied")
+    remove_copy(Store.at(where), ALIAS)
+    remove_copy(Store.at(where), ALIAS)
+    remove_copy(Store.at(where), "ft-never-copied")
     assert [path.name for path in Path(where).rglob("*") if path.is_file()] == ["copy.json"]
 
 
 def test_a_copy_that_is_not_wanted_any_more_is_none(where: str, tmp_path: Path) -> None:
-    remove_copy(where, ALIAS)  # its run was cancelled, and the model was deleted
+    remove_copy(Store.at(where), ALIAS)  # its run was cancelled, and the model was deleted
 
     for checks in range(3):  # before each of two files, and before the list
         with pytest.raises(StopIteration):
@@ -117,7 +117,7 @@ def test_the_home_of_a_stack_has_what_the_store_has_and_one_broken_copy_is_told_
         told = [record.getMessage() for record in caplog.records if "tuned models of other" in record.getMessage()]
         assert ["differs" in line for line in told] == [True, False, True]  # between, the store was away
         assert opened.count("models/ft-a-broken/model.toml") == 1  # such a copy may be large
-        remove_copy(where, ALIAS)
+        remove_copy(Store.at(where), ALIAS)
         eventually(lambda: [card.alias for card in list_cards(home)] == ["ft-by-hand"])
     finally:
         stopped.set()

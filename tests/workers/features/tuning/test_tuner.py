@@ -27,6 +27,7 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import ALL_EXISTS, rules_of
 
 from headrace_schemas import Message, Sampling, TuningJob
+from headrace_schemas.errors import UnknownModel
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.charges import Price
@@ -51,7 +52,7 @@ from headrace_workers.features.tuning.copies import ModelInUse, deletable, sync_
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.store import TuningRuns
-from headrace_workers.features.tuning.tuner import Tuner
+from headrace_workers.features.tuning.tuner import Tuner, tuner_of
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.worker.work import Work
 
@@ -221,6 +222,7 @@ def test_a_job_tunes_a_model_in_segments_and_the_model_answers(deployment: Deplo
     messages = deployment.messages(job_id)
     assert messages[0].startswith("the data can be trained on: ")
     assert any(message.startswith("Step 12/12: training loss=") for message in messages)
+    deployment.tuners[0].clear()
     assert not list((deployment.home / "tuning").glob("*"))
     sync_copy(deployment.home / "another", str(deployment.home / "files"), alias)
     assert registry.load_card(deployment.home / "another", alias) == registry.read_card(folder)
@@ -355,6 +357,47 @@ def test_a_job_that_is_cancelled_leaves_no_process_and_no_model(
     assert left_of_runs(deployment) == []
 
 
+@pytest.mark.parametrize("when", ["it is copied", "all is done, and not yet written down"])
+def test_a_job_that_is_cancelled_after_its_model_is_published_leaves_no_model(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
+    worker = deployment.worker()
+    while deployment.next_stage() != "publish":
+        assert deployment.step(worker)
+
+    def cancel() -> bool:
+        deployment.ledger.cancel(Cancellation(job_id, "shop", "not wanted any more"))
+        return True
+
+    do, published = worker.do, []
+
+    def cancelled(_job_id: str) -> bool:
+        published[:] = [card.alias for card in registry.list_cards(deployment.home) if card.alias != "tiny"]
+        return bool(published) and when == "it is copied" and cancel()
+
+    with monkeypatch.context() as patch:
+        if when != "it is copied":
+            patch.setattr(worker, "do", lambda *asked: (do(*asked), cancel())[0])
+        assert deployment.step(worker, cancelled) == "publish"
+    assert deployment.run(job_id).state == "cancelled"
+    if when != "it is copied":
+        worker.clear()
+    assert [card.alias for card in registry.list_cards(deployment.home)] == ["tiny"]
+    assert left_of_runs(deployment) == []
+    with pytest.raises(UnknownModel):
+        sync_copy(deployment.home / "another", str(deployment.home / "files"), published[0])
+
+
+def test_a_worker_removes_again_and_again_what_is_left_of_runs(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    monkeypatch.setattr(Tuner, "keep_clear", lambda _tuner: begun.set())
+    tuner_of(deployment.settings, deployment.ledger)
+    assert begun.wait(60)
+
+
 def test_what_a_run_left_is_removed_when_it_has_ended_elsewhere_and_what_was_tuned_by_hand_stays(
     deployment: Deployment,
 ) -> None:
@@ -368,11 +411,9 @@ def test_what_a_run_left_is_removed_when_it_has_ended_elsewhere_and_what_was_tun
     (by_hand / ORDERS).write_text('{"job": null}')
     assert len(left_of_runs(deployment)) > 2
     deployment.ledger.cancel(Cancellation(job_id, "shop", "not wanted any more"))
-    deployment.submit(training_file=file, idempotency_key="two")
-    assert deployment.step(worker) == "prepare"
-    left = left_of_runs(deployment)
-    assert len(left) == 2  # the other is that of the second
-    assert by_hand in left
+    worker.stop()
+    worker.clear()
+    assert left_of_runs(deployment) == [by_hand]
 
 
 def test_a_full_disk_at_a_checkpoint_fails_the_job_which_can_be_replayed(deployment: Deployment) -> None:

@@ -14,6 +14,7 @@ from headrace_schemas.reasons import invalid_record
 from headrace_schemas.tuning import Lora
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
 from headrace_workers.features.files.api import file_of, stored
+from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.tuning.copies import ModelInUse, deletable, remove_copy, remove_model
 from headrace_workers.features.tuning.store import TuningRuns
@@ -202,7 +203,7 @@ async def delete_model(model: str, caller: Writes, services: Wired) -> ModelDele
         raise refused(error) from error
     except ModelInUse as error:
         raise Refusal(Why.CONFLICT, str(error), param="model", should_retry=False) from error
-    await stored(services, caller, lambda _goes_on: remove_copy(where, model))
+    await stored(services, caller, lambda _goes_on: remove_copy(Store.at(where), model))
     await services.ask(remove_model, services.ledger, home, card)
     return ModelDeleted(id=model)
 

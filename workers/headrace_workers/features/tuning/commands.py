@@ -183,12 +183,13 @@ def delete_model(
     Example: `headrace models delete ft-smollm2-135m-instruct-tickets-1f0c7d2e`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.files.object_store import Store
     from headrace_workers.features.files.settings import FileSettings
     from headrace_workers.features.tuning.copies import deletable, remove_copy, remove_model
 
     ledger, home = need_ledger(), home_of()
     card = deletable(ledger, home, alias, tenant)
-    remove_copy(FileSettings.from_env().place(home), alias)
+    remove_copy(Store.at(FileSettings.from_env().place(home)), alias)
     remove_model(ledger, home, card)
     say(f"{alias} is deleted")
 

@@ -119,7 +119,7 @@ def sync_copy(home: Path, where: str, alias: str, stopped: Event | None = None) 
             raise
     else:
         if listed is None:
-            _remove(home, alias)
+            remove_here(home, alias)
             raise UnknownModel(f"{neither}: it was deleted")
         if not is_here:
             _fetch(home, store, alias, listed, stopped)
@@ -150,11 +150,10 @@ def deletable(ledger: Ledger, home: Path, alias: str, tenant: str | None = None)
     return card
 
 
-def remove_copy(where: str, alias: str) -> None:
-    """Remove a model's copy, if there is one, from the store of files at `where`. It is the first step of a deletion:
-    the model is found again where one fails.
+def remove_copy(store: Store, alias: str) -> None:
+    """Remove a model's copy, if there is one, from the store of files. It is the first step of a deletion: the model is
+    found again where one fails.
     """
-    store = Store.at(where)
     names = [path.rpartition("/")[2] for path in store.objects(f"models/{alias}")]
     if names:
         store.write(_place(alias, _LIST), [b"null"])
@@ -168,11 +167,12 @@ def forget_deletion(store: Store, alias: str) -> None:
 
 def remove_model(ledger: Ledger, home: Path, card: ModelCard) -> None:
     """Remove a model from this home, and its run after the last of its aliases."""
-    _remove(home, card.alias)
+    remove_here(home, card.alias)
     ledger.of(TuningRuns).forget_alias(card.alias, card.tenant)
 
 
-def _remove(home: Path, alias: str) -> None:
+def remove_here(home: Path, alias: str) -> None:
+    """Remove a model from this home, if it is here."""
     folder = model_dir(home, alias)
     (folder / CARD_FILE).unlink(missing_ok=True)  # from now on it does not exist
     rmtree(folder, ignore_errors=True)

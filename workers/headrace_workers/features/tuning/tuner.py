@@ -31,7 +31,14 @@ from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile, Piece
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.generation.models.registry import load_card, model_dir
-from headrace_workers.features.tuning.copies import chunks_of, copy_model, fetched, forget_deletion
+from headrace_workers.features.tuning.copies import (
+    chunks_of,
+    copy_model,
+    fetched,
+    forget_deletion,
+    remove_copy,
+    remove_here,
+)
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.publish import LINEAGE
 from headrace_workers.features.tuning.recipe import BASE_LEARNING_RATE, Recipe, Training, planned, source_of
@@ -65,6 +72,7 @@ RUN: Final = "tuning"  # the name in the context of a step
 SEGMENT_SECONDS: Final = 60.0  # a segment ends at the first checkpoint after it, see training.CHECKPOINT_SECONDS
 HAND_ON_SECONDS: Final = 15.0  # that a process goes on between two segments
 _BUSY_SECONDS: Final = 5.0
+_CLEAR_SECONDS: Final = 15.0
 _TOLD_EVERY: Final = 10.0  # seconds between two writes of events
 _TOLD_STEPS: Final = 1_000  # of a run
 # The fewest held-out answers that show anything are enough for a job: nobody says which difference matters.
@@ -85,7 +93,6 @@ class Tuner:
         self._rows, self._runs = ledger.of(StoredFiles), ledger.of(TuningRuns)
         self._host = host or socket.gethostname()
         self._live: tuple[str, Path, Process] | None = None
-        self._clear()
 
     def do(self, part: str, task: Task, cancelled: Callable[[], bool], leaving: threading.Event) -> Outcome:
         """Do a part of a run. It stops when the job is `cancelled`, or this worker is `leaving`."""
@@ -95,7 +102,7 @@ class Tuner:
             return parts[part](work)
         except _GivenUp:
             self.stop()
-            self._clear()
+            self.clear()
             return Wait(None, "its worker stopped", at_most=1.0)
         except RunIsBusy as error:  # of a segment that was cut off, and ends by itself
             return Wait(None, str(error), at_most=_BUSY_SECONDS)
@@ -109,7 +116,6 @@ class Tuner:
             self._live = None
 
     def _prepare(self, work: "_Work") -> Outcome:
-        self._clear()
         folder = self._folder_of(work)
         orders = json.loads((folder / ORDERS).read_text(encoding="utf-8"))
         count = orders["lineage"]["rows"]
@@ -169,7 +175,6 @@ class Tuner:
                 raise _GivenUp
         for alias in work.run["aliases"]:
             copy_model(self._home, self._store, alias, work.check)
-        self._remove(self._home / "tuning" / work.run["id"], work.job.tenant)
         content = (model_dir(self._home, work.run["aliases"][0]) / LINEAGE).read_bytes()
         metrics = json.loads(content)["metrics"]
         tuned = Tuned(
@@ -235,27 +240,32 @@ class Tuner:
             raise RunIsBusy(f"the run lies on {run['host']}, and waits for a worker there: {error}") from None
         return folder
 
-    def _clear(self) -> None:
-        """Remove the folders and checkpoints of runs that are over. Those of failed runs, which may be replayed, stay
-        until the ledger forgets the run; those of `headrace tune run` are their user's.
+    def clear(self) -> None:
+        """Remove the folders and checkpoints of runs that are over, and the models of those that were cancelled. Those
+        of failed runs, which may be replayed, stay until the ledger forgets the run; those of `headrace tune run` are
+        their user's.
         """
         for orders in (self._home / "tuning").glob(f"*/{ORDERS}"):
             with suppress(HeadraceError, OSError, ValueError):  # they are removed later
                 told = json.loads(orders.read_text(encoding="utf-8"))
                 if (job_id := told.get("job")) is None:
                     continue
-                run = self._runs.run(job_id)
-                if run is None or run.state in (SUCCEEDED, CANCELLED):
-                    self._remove(orders.parent, told["tenant"])
+                run, folder = self._runs.run(job_id), orders.parent
+                state = None if run is None else run.state
+                if state not in (None, SUCCEEDED, CANCELLED):
+                    continue
+                with locked(folder):  # its process has ended
+                    for alias in told["aliases"].values() if state == CANCELLED else ():
+                        remove_copy(self._store, alias)
+                        remove_here(self._home, alias)
+                    self._store.remove(self._store.objects(f"tuning/{told['tenant']}/{folder.name}"))
+                    rmtree(folder, ignore_errors=True)
 
-    def _remove(self, folder: Path, tenant: str) -> None:
-        """Remove the folder of a run, and its checkpoints in the store."""
-        if self._live is not None and self._live[1] == folder:
-            self.stop()
-        if folder.exists():
-            with locked(folder):
-                self._store.remove(self._store.objects(f"tuning/{tenant}/{folder.name}"))
-                rmtree(folder, ignore_errors=True)
+    def keep_clear(self) -> None:
+        """Clear again and again: a run may be cancelled after its last step, and before the ledger has its end."""
+        while True:
+            self.clear()
+            time.sleep(_CLEAR_SECONDS)
 
     def _folder_of(self, work: "_Work") -> Path:
         """Return the folder of a run with its rows and orders. Raise UnfitData, or the error of what cannot work."""
@@ -315,7 +325,9 @@ def tuner_of(settings: Settings, ledger: Ledger) -> Tuner:
     """Return the tuner of a worker. Raise ConfigurationError where the extra `tune` is not installed."""
     need_extra()
     store = Store.at(settings.of(FileSettings).place(settings.home))
-    return Tuner(settings.home, ledger, files_in(settings, ledger), store)
+    tuner = Tuner(settings.home, ledger, files_in(settings, ledger), store)
+    threading.Thread(target=tuner.keep_clear, name="ended runs", daemon=True).start()
+    return tuner
 
 
 class _Work:
