@@ -3,6 +3,7 @@
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from headrace_schemas import Message
@@ -308,6 +309,7 @@ class AdmissionParts:
     models: KnownModels
     embedder: KnownEmbedder
     settings: SettingsOf
+    home: Path
 
 
 def admission_rules(parts: AdmissionParts) -> AdmissionRules:

@@ -224,7 +224,11 @@ class Admission:
             if (known := await self._known(jobs)) is not None:
                 return known
             raise
-        self._check(resolved)
+        try:
+            self._check(resolved)
+        except UnknownModel:  # a look at what jobs name may find models of other machines
+            await self._check_named(resolved)
+            self._check(resolved)
         tokens = await self._examine(caller.tenant, resolved)
         await self._check_named(resolved)
         began, at = time.monotonic(), self._now()

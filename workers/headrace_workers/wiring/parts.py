@@ -56,6 +56,7 @@ def admission_parts(
         models=counting_models(settings, registry or Registry(settings.home)),
         embedder=ServedEmbedder(settings.home, settings.of(ModelSettings).embedder),
         settings=settings,
+        home=settings.home,
     )
 
 

@@ -3,16 +3,23 @@
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.services.eventually import eventually
+from tests.workers.runtime.bridge.records import ALL_EXISTS, accept, record, rules_of
 
+from headrace_schemas import GenerationJob, TuningJob
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
+from headrace_workers.core.ledger.dead_letters import Burial
+from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.generation.models.registry import list_cards, load_card, read_card, write_card
+from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.features.generation.models.registry import Registry, list_cards, load_card, read_card, write_card
 from headrace_workers.features.tuning import copies
-from headrace_workers.features.tuning.copies import copy_model, follow_copies, remove_copy, sync_copy
+from headrace_workers.features.tuning.admission import RunCheck
+from headrace_workers.features.tuning.copies import SharedModels, copy_model, follow_copies, remove_copy, sync_copy
 from headrace_workers.testing import make_echo_model
 from headrace_workers.wiring import build_worker
 
@@ -130,3 +137,103 @@ def test_a_copy_that_is_fetched_when_all_stops_leaves_nothing(where: str, tmp_pa
     with pytest.raises(Unavailable, match="this process ends"):
         sync_copy(tmp_path / "other", where, ALIAS, stopped)
     assert not list((tmp_path / "other" / "models").iterdir())
+
+
+def known_in(home: Path, where: str) -> tuple[SharedModels, CountingModels]:
+    """What admission knows in a home, whose store of files is this."""
+    return SharedModels(home, where), CountingModels(home, Registry(home))
+
+
+@pytest.mark.parametrize("sees_it", ["admission", "headrace up"])
+def test_a_model_of_another_machine_is_known_by_its_copy_without_its_weights_until_it_is_deleted(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sees_it: str
+) -> None:
+    home = tmp_path / "other"
+    weights = tmp_path / "trained" / "models" / ALIAS / "model.bin"
+    weights.write_text("w")
+    copy_model(tmp_path / "trained", Store.at(where), ALIAS)
+    shared, models = known_in(home, where)
+    assert not models.knows(ALIAS, "shop")
+    shared.look_up([ALIAS, "ft-none"])
+    assert models.knows(ALIAS, "shop")
+    assert not models.knows(ALIAS, "another")
+    assert not models.knows("ft-none", "shop")
+    assert models.context_length(ALIAS)
+    assert sorted(path.name for path in home.rglob("*") if path.is_file()) == ["model.toml", "tokenizer.json"]
+    assert list_cards(home) == []  # nobody serves it here
+    remove_copy(Store.at(where), ALIAS)
+    shared.look_up([ALIAS])
+    assert models.knows(ALIAS, "shop")  # that was asked a moment ago
+    if sees_it == "admission":
+        monkeypatch.setattr(shared, "_next_of", {})
+        shared.look_up([ALIAS])
+    else:
+        with pytest.raises(UnknownModel, match="it was deleted"):
+            sync_copy(home, where, ALIAS)
+    assert not models.knows(ALIAS, "shop")
+
+
+def test_unknown_models_are_looked_up_a_few_times_a_second_for_all_names(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, looks = [100.0], list[float]()
+    look = Store.objects
+    monkeypatch.setattr(Store, "objects", lambda store, folder: looks.append(now[0]) or look(store, folder))
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
+    monkeypatch.setattr(copies, "time", clock)
+    shared, models = known_in(tmp_path / "other", where)
+    for number in range(3):
+        shared.look_up([f"ft-none-{number}"])
+    shared.look_up([ALIAS])
+    assert models.knows(ALIAS, "shop")
+    assert looks == [100.0, 100.25, 100.5, 100.75]
+    shared.look_up([ALIAS])
+    SharedModels(tmp_path / "other", "").look_up(["ft-none"])  # without a store that is shared
+    shared.look_up([])
+    assert len(looks) == 4
+
+
+def test_admission_does_not_wait_for_a_store_that_hangs_and_takes_one_that_fails_for_empty(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, models = known_in(tmp_path / "other", where)
+    looks, goes_on, look = [], Event(), Store.objects
+
+    def hang(store: Store, folder: str) -> list[str]:
+        looks.append(folder)
+        assert goes_on.wait(60)
+        return look(store, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copies, "_LOOK_SECONDS", 0.01)
+        patch.setattr(Store, "objects", hang)
+        for _ in range(2):
+            shared.look_up([ALIAS])
+        assert looks == ["models"]
+        assert not models.knows(ALIAS, "shop")
+        goes_on.set()
+        shared._thread.join()
+    assert models.knows(ALIAS, "shop")  # what was late counts, too
+    shared, models = known_in(tmp_path / "third", "none-such://bucket")
+    shared.look_up([ALIAS])
+    assert not models.knows(ALIAS, "shop")
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        GenerationJob(tenant="shop", model=ALIAS, prompt="a"),
+        GenerationJob(tenant="shop", model=("echo", ALIAS), prompt="a"),
+        TuningJob(tenant="shop", model=ALIAS, training_file="file-1"),
+    ],
+)
+def test_a_bridge_takes_a_job_for_a_model_that_was_published_elsewhere_a_moment_ago(
+    where: str, tmp_path: Path, job: Any
+) -> None:
+    make_echo_model(tmp_path / "other")
+    shared, models = known_in(tmp_path / "other", where)
+    rules = rules_of(ALL_EXISTS, models=models)
+    check = next(check for check in rules.checks if isinstance(check, RunCheck))
+    assert isinstance(accept(record(job), rules), Burial)
+    check._shared = shared
+    assert isinstance(accept(record(job), rules), NewJob)

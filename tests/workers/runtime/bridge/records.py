@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -106,6 +107,7 @@ def rules_of(ledger: Ledger, reach: Reach | None = None, models: KnownModels | N
             models=models or Models(),
             embedder=Embedder(),
             settings=_Given(settings),
+            home=Path("nowhere"),
         )
     )
 

@@ -7,7 +7,10 @@ from headrace_schemas import TuningJob
 from headrace_schemas.errors import InvalidRecord, UnknownModel, UnknownResource
 from headrace_workers.core.admission import AdmissionCheck, AdmissionParts, Named
 from headrace_workers.core.pipeline.task import Job
+from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.features.generation.models.registry import TUNED
+from headrace_workers.features.tuning.copies import SharedModels
 
 EPOCHS: Final = 3  # of a job that does not say how many
 _BYTES_A_TOKEN: Final = 3  # of a training file, by estimate: English text has more, and JSON adds to each row
@@ -17,6 +20,7 @@ class RunCheck(AdmissionCheck):
     """The check of tuning jobs."""
 
     def __init__(self, parts: AdmissionParts) -> None:
+        self._shared = SharedModels(parts.home, parts.settings.of(FileSettings).files)
         self._models = parts.models
         self._ledger = parts.ledger
 
@@ -38,16 +42,17 @@ class RunCheck(AdmissionCheck):
         file = self._ledger.of(StoredFiles).file(job.training_file, job.tenant)
         return None if file is None else 1 + file.size * (job.epochs or EPOCHS) // _BYTES_A_TOKEN
 
-    def named(self, job: Job, _models: Collection[str]) -> Collection[str]:
-        """Return the files that the job names."""
-        if not isinstance(job, TuningJob):
-            return ()
-        return [name for name in (job.training_file, job.validation_file) if name is not None]
+    def named(self, job: Job, models: Collection[str]) -> Collection[str]:
+        """Return the files that the job names, and the tuned models that it may need."""
+        base, *files = (job.model, job.training_file, job.validation_file) if isinstance(job, TuningJob) else ("",)
+        tuned = [alias for alias in (*models, base) if alias.startswith(TUNED)]
+        return [*tuned, *(name for name in files if name is not None)]
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
-        """Return those of these files that the tenant does not have."""
-        files = self._ledger.of(StoredFiles)
-        return [(tenant, name) for tenant, name in named if files.file(name, tenant) is None]
+        """Return those of these files that the tenant does not have. The rules say which models are unknown."""
+        self._shared.look_up([name for _, name in named if name.startswith(TUNED)])
+        files, asked = self._ledger.of(StoredFiles), [each for each in named if not each[1].startswith(TUNED)]
+        return [(tenant, name) for tenant, name in asked if files.file(name, tenant) is None]
 
     def missing(self, named: Named) -> UnknownResource:
         """Return the error of a job that names this file, which does not exist."""

@@ -9,10 +9,11 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
-from threading import Event
+from threading import Event, Lock, Thread
 from typing import Any, Final
 
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError, Unavailable, UnknownModel
@@ -22,6 +23,7 @@ from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.files.object_store import NoSuchObject, Store, without_secrets
 from headrace_workers.features.generation.models.registry import (
     CARD_FILE,
+    SHARED,
     TUNED,
     ModelCard,
     list_cards,
@@ -35,6 +37,7 @@ from headrace_workers.features.tuning.store import TuningRuns
 _LIST: Final = "copy.json"  # the SHA-256 of each file, by its name
 _CHUNK: Final = 1024**2
 _FOLLOW_SECONDS: Final = 15.0
+_LOOK_SECONDS, _LOOK_EVERY = 2.0, 0.25  # that admission waits for the store, and between two looks
 _BROKEN_SECONDS: Final = 300.0  # until a copy that was not as it was written is fetched again
 
 
@@ -98,7 +101,43 @@ def follow_copies(home: Path, where: str, stopped: Event) -> None:
         stopped.wait(_FOLLOW_SECONDS)
 
 
-def sync_copy(home: Path, where: str, alias: str, stopped: Event | None = None) -> None:
+class SharedModels:
+    """The tuned models of other machines, as admission knows them: by their copies in the store of files at `where`,
+    without the weights.
+    """
+
+    def __init__(self, home: Path, where: str) -> None:
+        self._home, self._where, self._lock, self._thread = home, where, Lock(), Thread()
+        self._next, self._next_of = 0.0, dict[str, float]()  # looks at all models, and at models that are known
+
+    def look_up(self, aliases: Collection[str]) -> None:
+        """Look for those of these models that are not in this home, and wait for _LOOK_SECONDS at most. A store that
+        does not answer changes nothing.
+        """
+        now = time.monotonic()
+        away = {alias for alias in aliases if not (model_dir(self._home, alias) / CARD_FILE).is_file()}
+        away = {alias for alias in away if self._next_of.get(alias, now) <= now}
+        if not away or not self._where:
+            return
+        with self._lock:
+            if self._thread.is_alive():  # the store does not answer
+                return
+            time.sleep(max(0.0, self._next - time.monotonic()))
+            self._thread = Thread(target=self._look, args=(away,), name="tuned models", daemon=True)
+            self._thread.start()
+            self._thread.join(_LOOK_SECONDS)
+            self._next = time.monotonic() + _LOOK_EVERY
+
+    def _look(self, away: Collection[str]) -> None:
+        with suppress(HeadraceError):
+            paths = Store.at(self._where).objects("models")
+            for alias in {path.rpartition("/")[2] for path in paths}.intersection(away):
+                with suppress(HeadraceError):  # it was deleted, or is broken
+                    sync_copy(self._home / SHARED, self._where, alias, weights=False)
+                    self._next_of[alias] = time.monotonic() + _FOLLOW_SECONDS
+
+
+def sync_copy(home: Path, where: str, alias: str, stopped: Event | None = None, *, weights: bool = True) -> None:
     """Copy a tuned model that is not in this home from the store of files at `where`, or remove it here if it was
     deleted elsewhere. One that is here is served as it is where the store does not answer.
 
@@ -119,10 +158,11 @@ def sync_copy(home: Path, where: str, alias: str, stopped: Event | None = None) 
             raise
     else:
         if listed is None:
-            remove_here(home, alias)
+            remove(home, alias)
             raise UnknownModel(f"{neither}: it was deleted")
         if not is_here:
-            _fetch(home, store, alias, listed, stopped)
+            wanted = {name: sha256 for name, sha256 in listed.items() if weights or name != "model.bin"}
+            _fetch(home, store, alias, wanted, stopped)
 
 
 def _fetch(home: Path, store: Store, alias: str, listed: Mapping[str, str], stopped: Event | None) -> None:
@@ -167,15 +207,15 @@ def forget_deletion(store: Store, alias: str) -> None:
 
 def remove_model(ledger: Ledger, home: Path, card: ModelCard) -> None:
     """Remove a model from this home, and its run after the last of its aliases."""
-    remove_here(home, card.alias)
+    remove(home, card.alias)
     ledger.of(TuningRuns).forget_alias(card.alias, card.tenant)
 
 
-def remove_here(home: Path, alias: str) -> None:
+def remove(home: Path, alias: str) -> None:
     """Remove a model from this home, if it is here."""
-    folder = model_dir(home, alias)
-    (folder / CARD_FILE).unlink(missing_ok=True)  # from now on it does not exist
-    rmtree(folder, ignore_errors=True)
+    for folder in (model_dir(home / SHARED, alias), model_dir(home, alias)):
+        (folder / CARD_FILE).unlink(missing_ok=True)  # from now on it does not exist
+        rmtree(folder, ignore_errors=True)
 
 
 def fetched(store: Store, path: str, target: Path, stopped: Event | None = None) -> str:

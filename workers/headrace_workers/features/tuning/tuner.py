@@ -31,14 +31,7 @@ from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile, Piece
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.generation.models.registry import load_card, model_dir
-from headrace_workers.features.tuning.copies import (
-    chunks_of,
-    copy_model,
-    fetched,
-    forget_deletion,
-    remove_copy,
-    remove_here,
-)
+from headrace_workers.features.tuning.copies import chunks_of, copy_model, fetched, forget_deletion, remove, remove_copy
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.publish import LINEAGE
 from headrace_workers.features.tuning.recipe import BASE_LEARNING_RATE, Recipe, Training, planned, source_of
@@ -251,13 +244,12 @@ class Tuner:
                 if (job_id := told.get("job")) is None:
                     continue
                 run, folder = self._runs.run(job_id), orders.parent
-                state = None if run is None else run.state
-                if state not in (None, SUCCEEDED, CANCELLED):
+                if run is not None and run.state not in (SUCCEEDED, CANCELLED):
                     continue
                 with locked(folder):  # its process has ended
-                    for alias in told["aliases"].values() if state == CANCELLED else ():
+                    for alias in told["aliases"].values() if run is not None and run.state == CANCELLED else ():
                         remove_copy(self._store, alias)
-                        remove_here(self._home, alias)
+                        remove(self._home, alias)
                     self._store.remove(self._store.objects(f"tuning/{told['tenant']}/{folder.name}"))
                     rmtree(folder, ignore_errors=True)
 

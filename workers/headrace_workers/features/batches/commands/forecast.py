@@ -351,6 +351,7 @@ class Forecasting:
             models=CountingModels(home_of(), self._registry),
             embedder=ServedEmbedder(home_of(), ModelSettings.from_env().embedder),
             settings=EnvironmentSettings(),
+            home=home_of(),
         )
         return RecordAdmission(admission_rules(parts), self._ledger.now()).admit
 

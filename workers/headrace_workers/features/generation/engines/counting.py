@@ -16,7 +16,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.tool import NO_TOOLS, Offer
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.engines.engine import engines
-from headrace_workers.features.generation.models.registry import ModelCard, Registry, may_name, model_dir
+from headrace_workers.features.generation.models.registry import ModelCard, Registry, may_name
 
 if TYPE_CHECKING:
     from headrace_workers.features.generation.engines.prompts import Prompts
@@ -113,7 +113,7 @@ class CountingModels:
         if counter is None:
             return None
         try:
-            prompts: Prompts = counter(card, model_dir(self._home, card.alias))
+            prompts: Prompts = counter(card, self._registry.folder(card.alias))
             return prompts
         except (ConfigurationError, ImportError) as error:
             log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"its prompts are sized by a guess: {error}",

@@ -41,6 +41,7 @@ from headrace_workers.features.generation.models.catalogue import (
 
 CARD_FILE: Final = "model.toml"
 TUNED: Final = "ft-"  # begins the aliases of tuned models, which are deleted while processes know them
+SHARED: Final = "shared"  # the folder of a home with what is known of models of other machines: all but the weights
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 MAX_CONTEXT: Final = 100_000_000  # tokens
 MAX_PENALTY: Final = 2.0
@@ -293,7 +294,7 @@ class Registry:
             return False
         if card.remote is not None:
             return "tools" not in card.remote.lacks
-        return engines("generator")[card.engine].grammar or template_knows_tools(model_dir(self._home, alias), card)
+        return engines("generator")[card.engine].grammar or template_knows_tools(self.folder(alias), card)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -326,10 +327,16 @@ class Registry:
             self._catalogue = readable_catalogue(self._home, self._catalogue)
         return self._catalogue
 
+    def folder(self, alias: str) -> Path:
+        """Return the folder of a model, or of what is known of a tuned model of another machine."""
+        folder = model_dir(self._home, alias)
+        is_away = alias.startswith(TUNED) and not (folder / CARD_FILE).is_file()
+        return model_dir(self._home / SHARED, alias) if is_away else folder
+
     def find(self, alias: str) -> ModelCard | None:
         """Return the card of an alias; None where no model has it."""
         card = self._cards.get(alias)
-        if card is not None and (not alias.startswith(TUNED) or (model_dir(self._home, alias) / CARD_FILE).is_file()):
+        if card is not None and (not alias.startswith(TUNED) or (self.folder(alias) / CARD_FILE).is_file()):
             return card
         self._cards.pop(alias, None)
         if (card := self._look(alias)) is not None:
@@ -338,7 +345,7 @@ class Registry:
 
     def _look(self, alias: str) -> ModelCard | None:
         try:
-            folder = model_dir(self._home, alias)
+            folder = self.folder(alias)
             stat = (folder / CARD_FILE).stat()
         except ConfigurationError:  # no alias
             return None
