@@ -22,6 +22,7 @@ def test_a_missing_service_skips_here_and_fails_in_ci(monkeypatch):
     assert need("there", "no Kafka") == "there"
 
 
+@pytest.mark.slow
 def test_postgres_keeps_its_data_when_it_is_killed(postgres):
     url = postgres.create_database("kept").replace("+psycopg", "")
     with psycopg.connect(url) as connection:

@@ -164,6 +164,7 @@ def answered(stack):
     return stack
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_written_is_told(answered):
     command = shlex.join(answered.argv("submit", "--prompt", "x"))
     full = answered.shell(f"{command} > /dev/full")

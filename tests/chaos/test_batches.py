@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from tests.chaos.batches import prepare, storm
 from tests.chaos.deployment import over
-from tests.chaos.stacks import EMBEDDED, PRODUCTION, services_of
+from tests.chaos.stacks import EACH, services_of
 
 pytestmark = pytest.mark.chaos
 
@@ -22,7 +22,8 @@ def deployment(request, service_folder):
     made.close()
 
 
-@pytest.mark.parametrize("deployment", [PRODUCTION, pytest.param(EMBEDDED, marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("deployment", EACH, indirect=True)
 def test_every_line_has_one_end_however_often_its_bridge_dies(deployment):
     lines = [json.dumps({"prompt": f"line {number}", "idempotency_key": f"k{number}"}) for number in range(LINES)]
     lines[70], lines[LINES - 100] = "{", lines[10]

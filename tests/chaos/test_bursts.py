@@ -83,6 +83,7 @@ def test_redis_is_wiped_during_a_burst(deployment, redis):
     verdict(deployment, burst(deployment, 20))
 
 
+@pytest.mark.slow
 def test_whoever_leads_a_burst_is_killed(deployment):
     ids = coalesced(deployment, 60)
     for name in BOTH:

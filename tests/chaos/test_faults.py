@@ -88,6 +88,7 @@ def catch_a_message(stack: Stack, deployment: Deployment) -> list[str]:
     raise AssertionError("no message was caught on its way")
 
 
+@pytest.mark.slow
 def test_the_broker_is_killed(stack, deployment):
     if not stack.durable:
         pytest.skip("the embedded broker keeps its log in memory")
@@ -100,6 +101,7 @@ def test_the_broker_is_killed(stack, deployment):
     verdict(deployment, publish(deployment, 40))
 
 
+@pytest.mark.slow
 def test_the_database_is_killed(stack, deployment):
     """SIGKILL to PostgreSQL and a restart: all processes wait for it and go on."""
     if stack.postgres is None:
@@ -113,6 +115,7 @@ def test_the_database_is_killed(stack, deployment):
     verdict(deployment, publish(deployment, 40))
 
 
+@pytest.mark.slow
 def test_everything_is_told_to_stop(deployment):
     before = deployment.ended()
     ids = publish(deployment, 120, seconds=LONG)  # six seconds of work
@@ -142,6 +145,7 @@ def test_a_worker_is_paused_past_its_lease(deployment):
     assert history_of(deployment, ids) == told
 
 
+@pytest.mark.slow
 @once
 def test_two_bridges_share_the_work(deployment):
     deployment.start("bridge-2")

@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.batches import BRIDGES
 from tests.chaos.deployment import Deployment, over
 from tests.chaos.history import query
-from tests.chaos.stacks import EMBEDDED, PRODUCTION, services_of
+from tests.chaos.stacks import EACH, services_of
 from tests.workers.features.applications.test_admission import definition
 from tests.workers.http.served import served
 
@@ -105,7 +105,8 @@ def through_batch(deployment: Deployment, ledger: Ledger) -> dict[str, int]:
     return {derive_job_id("a", f"batch:{batch.id}:{number}"): at for number in range(1, EACH_DOOR + 1)}
 
 
-@pytest.mark.parametrize("deployment", [PRODUCTION, pytest.param(EMBEDDED, marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("deployment", EACH, indirect=True)
 def test_each_receipt_names_the_version_that_answered_and_no_label_is_older_than_a_second(deployment: Deployment):
     with closing(Ledger.at(deployment.ledger)) as ledger:
         label = Label(ledger)

@@ -123,6 +123,7 @@ def deployment(request, service_folder):
     made.close()
 
 
+@pytest.mark.slow
 def test_stages_of_ones_own_hold_under_kills(deployment):
     key = fresh_key("own")
     first = deployment.publish(prompts(20, 0.02), f"{key}-plain")

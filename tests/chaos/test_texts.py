@@ -43,6 +43,7 @@ def publish(deployment: Deployment) -> list[str]:
         return [producer.submit(job) for job in (*jobs, *texts)]
 
 
+@pytest.mark.slow
 def test_who_embeds_and_who_moderates_are_killed(deployment):
     ids = publish(deployment)
     told = "SELECT count(*) FROM steps WHERE reason LIKE '%which this job needs%' AND stage IN ('embed', 'moderate')"

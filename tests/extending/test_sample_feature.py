@@ -55,6 +55,7 @@ def path_of(copy: Path) -> str:
     return os.pathsep.join(str(copy / package) for package in PACKAGES)
 
 
+@pytest.mark.slow
 def test_the_copy_keeps_to_the_layout(extended: Path) -> None:
     (extended / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "test_layout.py", extended / "tests")

@@ -122,6 +122,7 @@ def test_nothing_behind_a_failure_overtakes_it(apache_kafka, fresh_prefix):
     assert list(dict.fromkeys(reasons)) == [f"{number}" for number in range(200)]
 
 
+@pytest.mark.slow
 def test_acknowledged_records_are_there_in_order_per_key_across_a_kill(durable_broker):
     told = Told()
     settings = durable_broker.settings()

@@ -13,6 +13,8 @@ from tests.services.python_clients import PythonClients
 from tests.workers.features.generation.engines.remote_models import catalogue
 from tests.workers.http.served import Gateway
 
+pytestmark = pytest.mark.slow
+
 REPORT = {"city": "Bern", "degrees": 21}
 
 

@@ -98,6 +98,7 @@ def test_what_no_database_takes_is_no_fault_of_ours(document: dict, quick: Gatew
                     assert answer.status_code < 500, (path, name, answer.text)
 
 
+@pytest.mark.slow
 def test_nothing_that_can_be_sent_breaks_it(quick: Gateway):
     """Answers are as they are described, whatever is asked. What is valid to the schema may still be refused; that keys
     are looked at is tested by itself, since here one is always sent.

@@ -55,7 +55,8 @@ def numbers_drawn(ledger: Ledger, of: Answers) -> list[int]:
     return [number for number in range(len(of.score)) if job_id(number) in drawn]
 
 
-@pytest.mark.parametrize("world", [SEEN, pytest.param(UNSEEN, marks=pytest.mark.slow)], ids=["seen", "unseen"])
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [SEEN, UNSEEN], ids=["seen", "unseen"])
 def test_what_people_decide_and_skip_over_http_is_estimated_as_by_numbers(alone: Gateway, world: World) -> None:
     of = draw(World(world.name, world.answered, world.of_wrong, ITEMS), np.random.default_rng(7))
     ledger = alone.services.ledger

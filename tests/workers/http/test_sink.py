@@ -298,6 +298,7 @@ def forgetful(tmp_path) -> Iterator[KafkaServer]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_a_broker_that_forgot_its_topics_is_told_of(over, forgetful: KafkaServer):
     kafka = forgetful.settings()
     ensure_topics(kafka, partitions=1)

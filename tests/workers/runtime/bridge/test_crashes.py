@@ -81,6 +81,7 @@ def ends_of(bridge: Callable[[str], Child], duty: str, is_over: Callable[[], Any
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no pipes of this kind")
+@pytest.mark.slow
 def test_a_run_whose_rows_end_their_bridge_again_and_again_fails(
     ledger: Ledger, tmp_path: Path, bridge: Callable[[str], Child]
 ):

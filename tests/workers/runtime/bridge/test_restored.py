@@ -195,10 +195,9 @@ def restored_log(durable_broker, tmp_path):
     return Log()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(
-    "lives", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["the same bridge", "another bridge"]
-)
+@pytest.mark.parametrize("lives", [True, False], ids=["the same bridge", "another bridge"])
 def test_a_restored_log_is_read_again_from_where_it_matches(ledger, durable_broker, ingests, restored_log, lives):
     """Also when it holds more records than were read by then; people are told."""
     kafka = durable_broker.settings()
@@ -224,6 +223,7 @@ def test_a_restored_log_is_read_again_from_where_it_matches(ledger, durable_brok
     assert done_with(ledger, kafka, Topic.GENERATION) == 18
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_a_broker_that_only_restarts_is_no_incident(ledger, durable_broker, ingests):
     kafka = durable_broker.settings()

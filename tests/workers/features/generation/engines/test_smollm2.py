@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from tests.services.models import SMOLLM2
+from tests.slow import slow_after_first
 from tests.workers.features.generation.engines.asking import ask, done, one
 
 from headrace_schemas import Message, Sampling
@@ -75,7 +76,7 @@ def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
     assert (generator.quantization[:4], generator.quantization[-6:]) == ("int8", "_pairs")
 
 
-@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("whole", slow_after_first([False, True]))
 def test_label_probabilities_are_those_of_score_batch(
     smollm2: CTranslate2Generator, smollm2_home: Path, whole: bool
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 from tests.services.eventually import eventually
 from tests.services.redis import RedisServer
+from tests.slow import slow_after_first
 from tests.workers.features.generation.outages.provider import (
     BROKEN,
     BUSY,
@@ -110,7 +111,7 @@ def test_jobs_are_answered_by_the_next_model(
     assert all(answer.because and answer.because.startswith("echo answered in place of far") for answer in found)
 
 
-@pytest.mark.parametrize(("fault", "models"), [(HANG, CHAIN), (DOWN, "far")])
+@pytest.mark.parametrize(("fault", "models"), slow_after_first([(DOWN, "far"), (HANG, CHAIN)]))
 def test_64_open_calls_ask_a_dead_provider_no_more_than_80_times(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer, fault: str,
     models: tuple[str, ...] | str,
@@ -185,6 +186,7 @@ def test_a_worker_that_is_killed_never_begins_the_chain_anew(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_jobs_wait_while_the_breakers_of_all_their_models_are_open(
     bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
 ) -> None:
@@ -221,6 +223,7 @@ def test_batch_work_waits_for_its_model(bridge: SmallBridge, workers: None, far:
     assert models.count("far") >= 25
 
 
+@pytest.mark.slow
 def test_a_chain_goes_on_when_redis_is_gone_for_a_while(
     bridge: SmallBridge, workers: None, far: Provider, redis_server: RedisServer
 ) -> None:
