@@ -5,13 +5,16 @@ To load it is most of what each of them takes. A process that has it, which is s
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from multiprocessing import reduction
 from subprocess import PIPE, TimeoutExpired
 from typing import IO, Any, Final
 
-__all__ = ["PIPE", "Popen", "TimeoutExpired"]
+__all__ = ["PIPE", "STOPS_AFTER", "Popen", "TimeoutExpired"]
+
+STOPS_AFTER: Final = "STOPS_AFTER_STEP"  # the step after whose checkpoint a process that trains stops, as by SIGSTOP
 
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([
@@ -74,4 +77,20 @@ def _become(program: str, arguments: list[str], environment: dict[str, str], fil
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["-c", *arguments]
+    if step := environment.get(STOPS_AFTER):
+        _stop_after(int(step))
     exec(program, {"__name__": "__main__"})
+
+
+def _stop_after(step: int) -> None:
+    """Let this process go no further than to this checkpoint, however fast it is."""
+    from headrace_workers.features.tuning import network
+
+    tell = network.tell
+
+    def tell_and_stop(kind: str, **facts: Any) -> None:
+        tell(kind, **facts)
+        if kind == "checkpoint" and facts["step"] == step:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    network.tell = tell_and_stop

@@ -4,13 +4,11 @@ import hashlib
 import json
 import math
 import os
-import random
 import re
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -260,28 +258,25 @@ def test_the_losses_become_a_file_of_the_tenant_and_a_publish_that_is_tried_agai
     assert len(list(deployment.home.glob("files/shop/*/*"))) == 2  # what was uploaded, and this
 
 
-def test_a_run_whose_process_is_killed_at_any_step_trains_as_one_that_was_not(deployment: Deployment) -> None:
-    file, chance, killed = deployment.upload(examples(60)), random.Random(7), 0
-    ends = []
-    for key in ("whole", "killed"):
+def test_a_run_whose_process_is_killed_twice_trains_as_one_that_was_not(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, ends = deployment.upload(examples(60)), []
+    for key, stops in (("whole", list[int]()), ("killed", [2, 7])):
         job_id, worker = deployment.submit(training_file=file, idempotency_key=key), deployment.worker()
         while deployment.next_stage() != "publish":
-            stage = deployment.step(worker)
+            monkeypatch.setenv(forked.STOPS_AFTER, f"{stops[0]}" if stops else "")
+            deployment.step(worker)
             deployment.wake()  # what failed is tried again
-            if (
-                (key, stage) == ("killed", "train")
-                and killed < 2
-                and chance.random() < 0.3
-                and worker._live is not None
-            ):
-                with suppress(ProcessLookupError):  # it has come to its end
-                    os.kill(worker._live[2]._child.pid, signal.SIGKILL)
-                    killed += 1
+            if stops and list(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-{stops[0]:08}-*.pt")):
+                assert worker._live is not None
+                os.kill(worker._live[2]._child.pid, signal.SIGKILL)
+                del stops[0]
         (step,) = deployment.ledger.read(select(STEPS.c.context).where(IS_READY))
         trained = unpack(step.context)[0][tuner.RUN]["trained"]
         ends.append((trained["step"], trained["held_out_loss"], deployment.run(job_id).trained_tokens))
         deployment.ledger.cancel(Cancellation(job_id, "shop", "seen"))
-    assert killed
+        assert not stops
     assert ends[0] == pytest.approx(ends[1])
 
 
@@ -304,7 +299,10 @@ def test_a_store_that_is_away_when_training_has_ended_is_tried_again(
     assert deployment.run(job_id).state == "succeeded", deployment.run(job_id).error
 
 
-def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(deployment: Deployment) -> None:
+def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(forked.STOPS_AFTER, "2")
     job_id = deployment.submit(training_file=deployment.upload(examples(60)))
     worker = deployment.worker()
     while len(list(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))) < 2:
@@ -312,6 +310,7 @@ def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(deployment: Depl
     worker.stop()
     newest = max(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))
     newest.write_bytes(newest.read_bytes()[:-1] + b"x")
+    monkeypatch.delenv(forked.STOPS_AFTER)
     deployment.to_end(worker)
     assert deployment.run(job_id).state == "succeeded"
     told = [message for message in deployment.messages(job_id) if "is not as it was written" in message]
@@ -503,7 +502,10 @@ def test_a_run_goes_on_elsewhere_from_the_store_and_waits_for_its_host_without(
     assert len(registry.list_cards(elsewhere)) == 2
 
 
-def test_a_run_waits_while_the_process_of_a_worker_that_lost_it_has_not_ended(deployment: Deployment) -> None:
+def test_a_run_waits_while_the_process_of_a_worker_that_lost_it_has_not_ended(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(forked.STOPS_AFTER, "1")
     job_id = deployment.submit(training_file=deployment.upload(examples(60)))
     first, second = deployment.worker(), deployment.worker()
     for _ in range(2):
