@@ -12,7 +12,7 @@ from multiprocessing import reduction
 from subprocess import PIPE, TimeoutExpired
 from typing import IO, Any, Final
 
-__all__ = ["PIPE", "STOPS_AFTER", "Popen", "TimeoutExpired"]
+__all__ = ["PIPE", "STOPS_AFTER", "Popen", "TimeoutExpired", "stop_after"]
 
 STOPS_AFTER: Final = "STOPS_AFTER_STEP"  # the step after whose checkpoint a process that trains stops, as by SIGSTOP
 
@@ -78,11 +78,11 @@ def _become(program: str, arguments: list[str], environment: dict[str, str], fil
     os.environ.update(environment)
     sys.argv = ["-c", *arguments]
     if step := environment.get(STOPS_AFTER):
-        _stop_after(int(step))
+        stop_after(int(step))
     exec(program, {"__name__": "__main__"})
 
 
-def _stop_after(step: int) -> None:
+def stop_after(step: int) -> None:
     """Let this process go no further than to this checkpoint, however fast it is."""
     from headrace_workers.features.tuning import network
 
