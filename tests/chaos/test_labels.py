@@ -52,6 +52,7 @@ class Label:
         self._ledger = ledger
         self._applications = ledger.of(Applications)
         self._over = threading.Event()
+        self._moves: list[tuple[int, int, int]] = []  # to which version, and when that began and was over
         for mark in MARKS.values():
             self._applications.push("a", definition(job={"model": "echo"}, messages=[message(mark)]), "ann")
         self._move(1)
@@ -64,17 +65,20 @@ class Label:
             self._move(1 + (move + 1) % 2)
 
     def _move(self, number: int) -> None:
+        began = self._ledger.now()
         self._applications.move("a", "triage", "production", number, "ann")
+        self._moves.append((number, began, self._ledger.now()))
 
     def stop(self) -> None:
         self._over.set()
         self.thread.join()
 
     def between(self, first: int, last: int) -> set[int]:
-        """The versions that it named at some time from `first` to `last` (ms by the ledger's clock)."""
-        moves = list(reversed(self._applications.history("a", "triage", 100)))
-        ends = [move.at for move in moves[1:]] + [self._ledger.now() + 1]
-        return {move.to_number for move, end in zip(moves, ends, strict=True) if move.at <= last and end >= first}
+        """The versions that it may have named at some time from `first` to `last` (ms by the ledger's clock)."""
+        ends = [over for _, _, over in self._moves[1:]] + [last]
+        return {
+            number for (number, began, _), end in zip(self._moves, ends, strict=True) if began <= last and end >= first
+        }
 
 
 def message(mark: str) -> dict[str, str]:
