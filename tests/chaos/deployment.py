@@ -165,9 +165,12 @@ class Deployment:
         stop(self.children.pop(name))
 
     def terminate(self, seconds: float = 120) -> dict[str, int]:
-        """SIGTERM to all at once; the exit code of each. AssertionError when one does not end in time."""
+        """SIGTERM to all at once, and SIGCONT, to hear it; the exit code of each. AssertionError when one does not end
+        in time.
+        """
         for child in self.children.values():
             child.process.send_signal(signal.SIGTERM)
+        self.wake()
         until = time.monotonic() + seconds
         codes: dict[str, int] = {}
         for name, child in self.children.items():

@@ -118,8 +118,8 @@ def test_the_database_is_killed(stack, deployment):
 @pytest.mark.slow
 def test_everything_is_told_to_stop(deployment):
     before = deployment.ended()
-    ids = publish(deployment, 120, seconds=LONG)  # six seconds of work
-    under_way(deployment, before)
+    ids = publish(deployment, 120, seconds=LONG)
+    deployment.catch_at_work("generate")
     codes = deployment.terminate()
     assert set(codes.values()) == {0}, codes
     assert deployment.held() == (0, 0)
