@@ -14,6 +14,7 @@ from headrace_producers.kafka import KafkaSink
 from headrace_schemas import Result
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.tables import CLAIMS, PROCESS_STARTS
+from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 
 pytestmark = pytest.mark.acceptance
 _numbers = itertools.count()
@@ -53,6 +54,9 @@ def test_a_deployment_as_compose_runs_it(production):
         assert isinstance(received.event, Result), received.event
         assert received.event.status == "completed"
         assert received.event.answer.usage.completion_tokens > 0
+        with redis_client(production.env["HEADRACE_REDIS"]) as client:  # the job has not waited for these two
+            others, keys = {"recall", "deliver"}, RedisNames(settings.prefix)
+            eventually(lambda: live_queues(client, keys, sorted(others)) == others)
         for name in ("health-bridge", "health-worker"):
             production.run(*COMMANDS[name])
         ledger = Ledger.at(production.env["HEADRACE_LEDGER"])
