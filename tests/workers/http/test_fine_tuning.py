@@ -269,6 +269,10 @@ def test_a_model_that_another_machine_published_a_moment_ago_is_asked_and_tuned(
     folder = make_echo_model(tmp_path, "ft-echo-away")
     write_card(folder, replace(read_card(folder), tenant="tunes"))
     copy_model(tmp_path, Store.at(str(tmp_path / "store")), "ft-echo-away")
+    told = {"tuned": {"aliases": ["ft-echo-away"], "usage": {"prompt_tokens": 7}}}
+    job_id = begun(client, file_id).id.removeprefix("ftjob-")
+    with writing(gateway.services.ledger.engine) as tx:
+        store.end_runs(tx, {job_id: json.dumps(told).encode()})
 
     def ask() -> Any:
         return client.responses.create(model="ft-echo-away", input="i", background=True)

@@ -1,5 +1,8 @@
 """Copies of tuned models in the store of files."""
 
+import json
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -8,18 +11,22 @@ from typing import Any
 
 import pytest
 from tests.services.eventually import eventually
+from tests.services.tables import sqlite_tables
 from tests.workers.runtime.bridge.records import ALL_EXISTS, accept, record, rules_of
 
 from headrace_schemas import GenerationJob, TuningJob
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ingest import NewJob
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.sql.database import writing
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.models.registry import Registry, list_cards, load_card, read_card, write_card
 from headrace_workers.features.tuning import copies
 from headrace_workers.features.tuning.admission import RunCheck
 from headrace_workers.features.tuning.copies import SharedModels, copy_model, follow_copies, remove_copy, sync_copy
+from headrace_workers.features.tuning.store import TuningRuns, begin_run, end_runs
 from headrace_workers.testing import make_echo_model
 from headrace_workers.wiring import build_worker
 
@@ -154,6 +161,7 @@ def test_a_model_of_another_machine_is_known_by_its_copy_without_its_weights_unt
     copy_model(tmp_path / "trained", Store.at(where), ALIAS)
     shared, models = known_in(home, where)
     assert not models.knows(ALIAS, "shop")
+    assert shared.due(ALIAS)
     shared.look_up([ALIAS, "ft-none"])
     assert models.knows(ALIAS, "shop")
     assert not models.knows(ALIAS, "another")
@@ -162,10 +170,11 @@ def test_a_model_of_another_machine_is_known_by_its_copy_without_its_weights_unt
     assert sorted(path.name for path in home.rglob("*") if path.is_file()) == ["model.toml", "tokenizer.json"]
     assert list_cards(home) == []  # nobody serves it here
     remove_copy(Store.at(where), ALIAS)
-    shared.look_up([ALIAS])
-    assert models.knows(ALIAS, "shop")  # that was asked a moment ago
+    assert not shared.due(ALIAS)  # that was asked a moment ago
     if sees_it == "admission":
-        monkeypatch.setattr(shared, "_next_of", {})
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 15)
+        monkeypatch.setattr(copies, "time", clock)
+        assert shared.due(ALIAS)
         shared.look_up([ALIAS])
     else:
         with pytest.raises(UnknownModel, match="it was deleted"):
@@ -173,43 +182,60 @@ def test_a_model_of_another_machine_is_known_by_its_copy_without_its_weights_unt
     assert not models.knows(ALIAS, "shop")
 
 
-def test_unknown_models_are_looked_up_a_few_times_a_second_for_all_names(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kept", [True, False], ids=["that lies there", "that is broken"])
+def test_admission_looks_for_models_that_runs_of_their_tenants_made_and_for_each_once_a_while(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
-    now, looks = [100.0], list[float]()
-    look = Store.objects
-    monkeypatch.setattr(Store, "objects", lambda store, folder: looks.append(now[0]) or look(store, folder))
-    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
-    monkeypatch.setattr(copies, "time", clock)
-    shared, models = known_in(tmp_path / "other", where)
-    for number in range(3):
-        shared.look_up([f"ft-none-{number}"])
-    shared.look_up([ALIAS])
-    assert models.knows(ALIAS, "shop")
-    assert looks == [100.0, 100.25, 100.5, 100.75]
-    shared.look_up([ALIAS])
-    SharedModels(tmp_path / "other", "").look_up(["ft-none"])  # without a store that is shared
-    shared.look_up([])
-    assert len(looks) == 4
+    looks = list[str]()
+    read = Store.read
+    monkeypatch.setattr(Store, "read", lambda store, path: looks.append(path) or read(store, path))
+    if not kept:
+        Store.at(where).write(f"models/{ALIAS}/model.toml", [b"other"])
+    with closing(Ledger.at(sqlite_tables(tmp_path / "ledger.db"))) as ledger:
+        rules = rules_of(ledger)
+        check = next(check for check in rules.checks if isinstance(check, RunCheck))
+        check._shared, models = known_in(tmp_path / "other", where)
+        unmade = [("shop", f"ft-none-{number}") for number in range(3)]
+        check.unknown([("another", ALIAS), *unmade])
+        assert looks == []
+        made(ledger, "shop", ALIAS)
+        check.unknown([("shop", ALIAS), *unmade])
+        assert models.knows(ALIAS, "shop") == kept
+        check.unknown([("shop", ALIAS)])
+        assert looks == [f"models/{ALIAS}/copy.json"]
+        ledger.of(TuningRuns).forget_alias(ALIAS, "shop")  # it is deleted by another machine
+        remove_copy(Store.at(where), ALIAS)
+        monkeypatch.setattr(copies, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 15))
+        check.unknown([("shop", ALIAS)])
+        assert not models.knows(ALIAS, "shop")
+
+
+def made(ledger: Ledger, tenant: str, alias: str) -> None:
+    """Write a run that succeeded, with this model."""
+    job = TuningJob(tenant=tenant, model="base", training_file="file-1")
+    told = {"tuned": {"aliases": [alias], "usage": {"prompt_tokens": 1}}}
+    with writing(ledger.engine) as tx:
+        begin_run(tx, "made", tenant, job.model_dump_json().encode())
+        end_runs(tx, {"made": json.dumps(told).encode()})
 
 
 def test_admission_does_not_wait_for_a_store_that_hangs_and_takes_one_that_fails_for_empty(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared, models = known_in(tmp_path / "other", where)
-    looks, goes_on, look = [], Event(), Store.objects
+    looks, goes_on, read = [], Event(), Store.read
 
-    def hang(store: Store, folder: str) -> list[str]:
-        looks.append(folder)
+    def hang(store: Store, path: str) -> bytes:
+        looks.append(path)
         assert goes_on.wait(60)
-        return look(store, folder)
+        return read(store, path)
 
     with monkeypatch.context() as patch:
         patch.setattr(copies, "_LOOK_SECONDS", 0.01)
-        patch.setattr(Store, "objects", hang)
+        patch.setattr(Store, "read", hang)
         for _ in range(2):
             shared.look_up([ALIAS])
-        assert looks == ["models"]
+        assert looks == [f"models/{ALIAS}/copy.json"]
         assert not models.knows(ALIAS, "shop")
         goes_on.set()
         shared._thread.join()
@@ -217,6 +243,7 @@ def test_admission_does_not_wait_for_a_store_that_hangs_and_takes_one_that_fails
     shared, models = known_in(tmp_path / "third", "none-such://bucket")
     shared.look_up([ALIAS])
     assert not models.knows(ALIAS, "shop")
+    assert not SharedModels(tmp_path / "third", "").due(ALIAS)  # no store is shared
 
 
 @pytest.mark.parametrize(
@@ -228,12 +255,15 @@ def test_admission_does_not_wait_for_a_store_that_hangs_and_takes_one_that_fails
     ],
 )
 def test_a_bridge_takes_a_job_for_a_model_that_was_published_elsewhere_a_moment_ago(
-    where: str, tmp_path: Path, job: Any
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Any
 ) -> None:
     make_echo_model(tmp_path / "other")
     shared, models = known_in(tmp_path / "other", where)
-    rules = rules_of(ALL_EXISTS, models=models)
-    check = next(check for check in rules.checks if isinstance(check, RunCheck))
-    assert isinstance(accept(record(job), rules), Burial)
-    check._shared = shared
-    assert isinstance(accept(record(job), rules), NewJob)
+    with closing(Ledger.at(sqlite_tables(tmp_path / "ledger.db"))) as ledger:
+        made(ledger, "shop", ALIAS)
+        monkeypatch.setattr(ALL_EXISTS, "made", ledger.of(TuningRuns).made, raising=False)
+        rules = rules_of(ALL_EXISTS, models=models)
+        check = next(check for check in rules.checks if isinstance(check, RunCheck))
+        assert isinstance(accept(record(job), rules), Burial)
+        check._shared = shared
+        assert isinstance(accept(record(job), rules), NewJob)

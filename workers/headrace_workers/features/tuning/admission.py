@@ -11,6 +11,7 @@ from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.generation.models.registry import TUNED
 from headrace_workers.features.tuning.copies import SharedModels
+from headrace_workers.features.tuning.store import TuningRuns
 
 EPOCHS: Final = 3  # of a job that does not say how many
 _BYTES_A_TOKEN: Final = 3  # of a training file, by estimate: English text has more, and JSON adds to each row
@@ -50,8 +51,11 @@ class RunCheck(AdmissionCheck):
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
         """Return those of these files that the tenant does not have. The rules say which models are unknown."""
-        self._shared.look_up([name for _, name in named if name.startswith(TUNED)])
         files, asked = self._ledger.of(StoredFiles), [each for each in named if not each[1].startswith(TUNED)]
+        if due := [each for each in named if each[1].startswith(TUNED) and self._shared.due(each[1])]:
+            # What nobody made costs no look at the store.
+            made = self._ledger.of(TuningRuns).made({tenant for tenant, _ in due})
+            self._shared.look_up([alias for _, alias in due if alias in made or self._shared.known(alias)])
         return [(tenant, name) for tenant, name in asked if files.file(name, tenant) is None]
 
     def missing(self, named: Named) -> UnknownResource:

@@ -37,7 +37,7 @@ from headrace_workers.features.tuning.store import TuningRuns
 _LIST: Final = "copy.json"  # the SHA-256 of each file, by its name
 _CHUNK: Final = 1024**2
 _FOLLOW_SECONDS: Final = 15.0
-_LOOK_SECONDS, _LOOK_EVERY = 2.0, 0.25  # that admission waits for the store, and between two looks
+_LOOK_SECONDS = 2.0  # that admission waits for the store
 _BROKEN_SECONDS: Final = 300.0  # until a copy that was not as it was written is fetched again
 
 
@@ -108,33 +108,34 @@ class SharedModels:
 
     def __init__(self, home: Path, where: str) -> None:
         self._home, self._where, self._lock, self._thread = home, where, Lock(), Thread()
-        self._next, self._next_of = 0.0, dict[str, float]()  # looks at all models, and at models that are known
+        self._next_of: dict[str, float] = {}  # look at a model
+
+    def due(self, alias: str) -> bool:
+        """Return whether this model is not in this home, and was not looked for a moment ago."""
+        is_here = (model_dir(self._home, alias) / CARD_FILE).is_file()
+        return bool(self._where) and not is_here and self._next_of.get(alias, 0.0) <= time.monotonic()
+
+    def known(self, alias: str) -> bool:
+        """Return whether this model was found before. It may have been deleted since."""
+        return (model_dir(self._home / SHARED, alias) / CARD_FILE).is_file()
 
     def look_up(self, aliases: Collection[str]) -> None:
-        """Look for those of these models that are not in this home, and wait for _LOOK_SECONDS at most. A store that
-        does not answer changes nothing.
-        """
-        now = time.monotonic()
-        away = {alias for alias in aliases if not (model_dir(self._home, alias) / CARD_FILE).is_file()}
-        away = {alias for alias in away if self._next_of.get(alias, now) <= now}
-        if not away or not self._where:
-            return
+        """Look for these models, and wait for _LOOK_SECONDS at most. A store that does not answer changes nothing."""
         with self._lock:
-            if self._thread.is_alive():  # the store does not answer
+            if not aliases or self._thread.is_alive():  # the store does not answer
                 return
-            time.sleep(max(0.0, self._next - time.monotonic()))
-            self._thread = Thread(target=self._look, args=(away,), name="tuned models", daemon=True)
+            self._thread = Thread(target=self._look, args=(aliases,), name="tuned models", daemon=True)
             self._thread.start()
             self._thread.join(_LOOK_SECONDS)
-            self._next = time.monotonic() + _LOOK_EVERY
 
-    def _look(self, away: Collection[str]) -> None:
-        with suppress(HeadraceError):
-            paths = Store.at(self._where).objects("models")
-            for alias in {path.rpartition("/")[2] for path in paths}.intersection(away):
-                with suppress(HeadraceError):  # it was deleted, or is broken
+    def _look(self, aliases: Collection[str]) -> None:
+        for alias in aliases:
+            with suppress(UnknownModel, ConfigurationError):  # it was deleted, or is broken
+                try:
                     sync_copy(self._home / SHARED, self._where, alias, weights=False)
-                    self._next_of[alias] = time.monotonic() + _FOLLOW_SECONDS
+                except Unavailable:
+                    return
+            self._next_of[alias] = time.monotonic() + _FOLLOW_SECONDS
 
 
 def sync_copy(home: Path, where: str, alias: str, stopped: Event | None = None, *, weights: bool = True) -> None:

@@ -239,6 +239,12 @@ def checkpoints(connection: Connection, run: int, after: int | None = None, limi
     return list(connection.execute(query.order_by(CHECKPOINTS.c.step.desc()).limit(limit)))
 
 
+def made(connection: Connection, tenants: Collection[str]) -> set[str]:
+    """Return the aliases of the models that runs of these tenants made."""
+    query = select(RUNS.c.aliases).where(among(connection, RUNS.c.tenant, list(tenants)), RUNS.c.state == SUCCEEDED)
+    return {alias for aliases in connection.execute(query).scalars() for alias in json.loads(aliases)}
+
+
 def _of(query: Select[Any], tenant: str | None) -> Select[Any]:
     return query if tenant is None else query.where(RUNS.c.tenant == tenant)
 
@@ -308,5 +314,6 @@ class TuningRuns(LedgerStore):
     runs = reads(runs)
     events = reads(events)
     checkpoints = reads(checkpoints)
+    made = reads(made)
     needs = reads(needs)
     forget_alias = durable(forget_alias)
