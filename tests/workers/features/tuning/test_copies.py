@@ -220,7 +220,7 @@ def made(ledger: Ledger, tenant: str, alias: str) -> None:
 
 
 def test_admission_does_not_wait_for_a_store_that_hangs_and_takes_one_that_fails_for_empty(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared, models = known_in(tmp_path / "other", where)
     looks, goes_on, read = [], Event(), Store.read
@@ -244,6 +244,11 @@ def test_admission_does_not_wait_for_a_store_that_hangs_and_takes_one_that_fails
     shared.look_up([ALIAS])
     assert not models.knows(ALIAS, "shop")
     assert not SharedModels(tmp_path / "third", "").due(ALIAS)  # no store is shared
+    (tmp_path / "fourth").write_text("no folder")
+    shared, models = known_in(tmp_path / "fourth", where)
+    shared.look_up([ALIAS])
+    assert "HEADRACE_HOME must be a folder that this user can write" in caplog.text
+    assert not shared.due(ALIAS)  # for a second
 
 
 @pytest.mark.parametrize(

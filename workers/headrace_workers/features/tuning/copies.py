@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 from threading import Event, Lock, Thread
@@ -38,6 +37,7 @@ _LIST: Final = "copy.json"  # the SHA-256 of each file, by its name
 _CHUNK: Final = 1024**2
 _FOLLOW_SECONDS: Final = 15.0
 _LOOK_SECONDS = 2.0  # that admission waits for the store
+_AGAIN_SECONDS = 1.0  # until admission asks a store again that did not answer
 _BROKEN_SECONDS: Final = 300.0  # until a copy that was not as it was written is fetched again
 
 
@@ -130,12 +130,15 @@ class SharedModels:
 
     def _look(self, aliases: Collection[str]) -> None:
         for alias in aliases:
-            with suppress(UnknownModel, ConfigurationError):  # it was deleted, or is broken
-                try:
-                    sync_copy(self._home / SHARED, self._where, alias, weights=False)
-                except Unavailable:
-                    return
-            self._next_of[alias] = time.monotonic() + _FOLLOW_SECONDS
+            next_in = _FOLLOW_SECONDS
+            try:
+                sync_copy(self._home / SHARED, self._where, alias, weights=False)
+            except Unavailable as error:
+                log("models", logging.WARNING, Action.UNAVAILABLE, f"a tuned model of another machine: {error}")
+                next_in = _AGAIN_SECONDS
+            except (UnknownModel, ConfigurationError):  # it was deleted, or is broken
+                pass
+            self._next_of[alias] = time.monotonic() + next_in
 
 
 def sync_copy(home: Path, where: str, alias: str, stopped: Event | None = None, *, weights: bool = True) -> None:
