@@ -100,7 +100,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Behind the last test of a group of files, end what the group shares."""
+    """After the last test of a group of files, end what the group shares."""
     yield
     if is_last_of_group(item, nextitem):
         end_shared(item)

@@ -25,7 +25,7 @@ class Stack:
 
 @pytest.fixture(scope="module", params=EACH)
 def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stack]:
-    """Bridge and workers over real services. A test that does not leave it running breaks the tests behind it."""
+    """Bridge and workers over real services. A test that does not leave it running breaks the tests after it."""
     yield from stack_of(request, service_folder)
 
 

@@ -139,7 +139,7 @@ class Deployment:
                 self.children[name] = self.begin(spec, self.folder / "log")
 
     def _command(self, name: str) -> tuple[str, ...]:
-        """Every second worker that moderates does the judging behind it itself: both ways must hold."""
+        """Every second worker that moderates does the judging after it itself: both ways must hold."""
         role = name.partition("-")[0]
         self.moderators += role == "moderate"
         return self.roles[role] + (("--role", "judge") if role == "moderate" and self.moderators % 2 == 0 else ())

@@ -52,7 +52,7 @@ class KafkaServer(Server):
     def forget(self, prefixes: Iterable[str]) -> None:
         """Remove the topics of tests that have ended, where the broker runs and lets us.
 
-        Every client of headrace asks which topics there are, and is told of all: behind some hundred tests that would
+        Every client of headrace asks which topics there are, and is told of all: after some hundred tests that would
         be most of what the next one costs.
         """
         from kafka.admin import KafkaAdminClient

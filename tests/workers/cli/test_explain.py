@@ -45,12 +45,12 @@ def served(*steps: Any, **asks: Any) -> Explained:
 
 
 def handed_on(**found: Any) -> Any:
-    """The step behind recall, which has what was found in its context."""
+    """The step after recall, which has what was found in its context."""
     return step("ready", "generate", context=pack({"recall": found}, ()))
 
 
 def written(recall: Recall) -> Any:
-    """The step behind generate, which has what was found in its event."""
+    """The step after generate, which has what was found in its event."""
     answer = Answer(text="x", finish_reason="stop", model="echo", quantization="none", recall=recall,
                     usage=Usage(prompt_tokens=1, completion_tokens=1))  # fmt: skip
     event = Output(job_id=JOB, tenant="default", answer=answer)

@@ -41,7 +41,7 @@ from headrace_workers.features.spend.store import Spending
 @pytest.mark.parametrize("jobs", [150, pytest.param(10_000, marks=pytest.mark.luck)])
 def test_the_books_balance_under_kills_cancels_retries_and_bursts(ledger: Ledger, jobs: int):
     """At every moment what is spent and reserved is what ends and reservations say, and never more than the budget; at
-    the end all that is not spent is free. Slow workers tell what their lost calls cost, some behind the ends: what is
+    the end all that is not spent is free. Slow workers tell what their lost calls cost, some after the ends: what is
     spent and what is accounted for say so, where receipts tell the bound.
     """
     world = Chaos(ledger, jobs)
@@ -107,7 +107,7 @@ class Chaos:
         with writing(self.ledger.engine) as tx:  # what is killed is found, and nothing is killed any more
             tx.execute(update(CLAIMS).values(lease_until=1))
         self._drain()
-        for started, _ in self.slow:  # behind all ends
+        for started, _ in self.slow:  # after all ends
             self._report(started)
 
     def ends(self) -> set[str]:
@@ -154,7 +154,7 @@ class Chaos:
                     if lost is not None and queue.startswith("model.") and fate < 0.06:  # it was not killed
                         self.slow.append((lost, self.ledger.now() + chance.randrange(400)))
                     continue
-                with self.lock:  # the first of them reports behind all ends
+                with self.lock:  # the first of them reports after all ends
                     is_due = len(self.slow) > 1 and self.slow[1][1] < self.ledger.now()
                     late = self.slow.pop(1)[0] if is_due else None
                 if late is not None:

@@ -218,7 +218,7 @@ def test_a_job_that_died_of_lost_calls_is_corrected_too_and_so_is_its_replay(the
 
 
 def test_the_key_that_sent_the_job_gets_the_rest_back(there: Deployment):
-    """Also behind the end, when its reservation is gone; a quota that was set since had not counted the bound."""
+    """Also after the end, when its reservation is gone; a quota that was set since had not counted the bound."""
     budget(there.ledger, 10**9, "ever", key_id="k")
     budget(there.ledger, 10**9, "ever", key_id="other")
     budget(there.ledger, 10**9, "day")

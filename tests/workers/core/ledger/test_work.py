@@ -1,4 +1,4 @@
-"""What a worker does itself behind a step is written with it: moderation and judging, on both databases."""
+"""What a worker does itself after a step is written with it: moderation and judging, on both databases."""
 
 from dataclasses import replace
 from functools import partial

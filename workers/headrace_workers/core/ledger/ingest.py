@@ -144,7 +144,7 @@ def begin(
         for job in beginning
         for step in job.steps
     ]
-    # Behind this, others wait for the tenants' quotas until the transaction ends.
+    # From here on, others wait for the tenants' quotas until the transaction ends.
     over = _over(connection, beginning, {job.tenant for job in jobs} | set(tenants))
     if over:
         taken = [job for job in taken if job.id not in over]

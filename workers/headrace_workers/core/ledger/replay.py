@@ -111,7 +111,7 @@ def _put_back(connection: Connection, letters: Sequence[Row[Any]], *, again: boo
     ours = select(DEAD_LETTERS.c.id).where(among(connection, DEAD_LETTERS.c.id, [row.id for row in letters]))
     if not again:
         ours = ours.where(DEAD_LETTERS.c.replayed_at.is_(None))
-    # Behind their jobs, and in their order, so that nobody waits for us in a circle.
+    # After their jobs, and in their order, so that nobody waits for us in a circle.
     locked = frozenset(connection.execute(ours.order_by(DEAD_LETTERS.c.id).with_for_update()).scalars())
     letters = [row for row in letters if row.id in locked]
     jobs = {row.job_id for row in letters}
