@@ -25,7 +25,7 @@ from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.generation.models.registry import SHARED, model_dir, read_card, write_card
-from headrace_workers.features.tuning import store
+from headrace_workers.features.tuning import copies, store
 from headrace_workers.features.tuning.admission import RunCheck
 from headrace_workers.features.tuning.copies import SharedModels, copy_model, sync_copy
 from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, TuningRuns
@@ -266,6 +266,7 @@ def test_a_key_whose_job_was_cancelled_before_it_came_begins_no_run(
 def test_a_model_that_another_machine_published_a_moment_ago_is_asked_and_tuned(
     gateway: Gateway, client: openai.OpenAI, file_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(copies, "_LOOK_SECONDS", 60.0)
     folder = make_echo_model(tmp_path, "ft-echo-away")
     write_card(folder, replace(read_card(folder), tenant="tunes"))
     copy_model(tmp_path, Store.at(str(tmp_path / "store")), "ft-echo-away")

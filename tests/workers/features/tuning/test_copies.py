@@ -31,6 +31,7 @@ from headrace_workers.testing import make_echo_model
 from headrace_workers.wiring import build_worker
 
 ALIAS = "ft-echo-tickets-1"
+LATER = 600.0  # seconds
 
 
 @pytest.fixture
@@ -146,6 +147,14 @@ def test_a_copy_that_is_fetched_when_all_stops_leaves_nothing(where: str, tmp_pa
     assert not list((tmp_path / "other" / "models").iterdir())
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No machine is so slow that a look takes longer, and that another is due meanwhile."""
+    monkeypatch.setattr(copies, "_LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(copies, "_AGAIN_SECONDS", LATER)
+    monkeypatch.setattr(copies, "_FOLLOW_SECONDS", LATER)
+
+
 def known_in(home: Path, where: str) -> tuple[SharedModels, CountingModels]:
     """What admission knows in a home, whose store of files is this."""
     return SharedModels(home, where), CountingModels(home, Registry(home))
@@ -172,7 +181,7 @@ def test_a_model_of_another_machine_is_known_by_its_copy_without_its_weights_unt
     remove_copy(Store.at(where), ALIAS)
     assert not shared.due(ALIAS)  # that was asked a moment ago
     if sees_it == "admission":
-        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 15)
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + LATER)
         monkeypatch.setattr(copies, "time", clock)
         assert shared.due(ALIAS)
         shared.look_up([ALIAS])
@@ -205,7 +214,7 @@ def test_admission_looks_for_models_that_runs_of_their_tenants_made_and_for_each
         assert looks == [f"models/{ALIAS}/copy.json"]
         ledger.of(TuningRuns).forget_alias(ALIAS, "shop")  # it is deleted by another machine
         remove_copy(Store.at(where), ALIAS)
-        monkeypatch.setattr(copies, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 15))
+        monkeypatch.setattr(copies, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + LATER))
         check.unknown([("shop", ALIAS)])
         assert not models.knows(ALIAS, "shop")
 
@@ -235,10 +244,10 @@ def test_admission_does_not_wait_for_a_store_that_hangs_and_takes_one_that_fails
         patch.setattr(Store, "read", hang)
         for _ in range(2):
             shared.look_up([ALIAS])
-        assert looks == [f"models/{ALIAS}/copy.json"]
         assert not models.knows(ALIAS, "shop")
         goes_on.set()
         shared._thread.join()
+    assert looks == [f"models/{ALIAS}/copy.json"]
     assert models.knows(ALIAS, "shop")  # what was late counts, too
     shared, models = known_in(tmp_path / "third", "none-such://bucket")
     shared.look_up([ALIAS])
@@ -248,7 +257,7 @@ def test_admission_does_not_wait_for_a_store_that_hangs_and_takes_one_that_fails
     shared, models = known_in(tmp_path / "fourth", where)
     shared.look_up([ALIAS])
     assert "HEADRACE_HOME must be a folder that this user can write" in caplog.text
-    assert not shared.due(ALIAS)  # for a second
+    assert not shared.due(ALIAS)  # for so long
 
 
 @pytest.mark.parametrize(
