@@ -98,3 +98,4 @@ def test_what_is_handed_on_is_bounded_in_bytes(ledger, job, claim):
     handing = QueueRoom({("m", 1): 9}, "w", 60_000)
     done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=handing)
     assert [sent.size for sent in done.assigned] == [2, 1]
+    assert states(ledger) == [("leased", 1)] * 3

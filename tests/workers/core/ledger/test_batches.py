@@ -60,6 +60,18 @@ def test_batches_are_listed_newest_first_in_pages(ledger):
     assert [row.id for row in ledger.of(Batches).unfinished()] == ["batch_1", "batch_3", "batch_4"]
 
 
+def test_crashes_of_a_batch_are_counted_alone_and_never_below_none(two):
+    def crashes():
+        return [row["crashes"] for row in rows(two).values()]
+
+    batches = two.of(Batches)
+    batches.add_crashes(1, 2)
+    assert crashes() == [2, 0]
+    batches.add_crashes(1, -2)
+    batches.add_crashes(1, -1)
+    assert crashes() == [0, 0]
+
+
 def test_lines_that_are_held_are_counted_once(two):
     for name, batch, number, state in (
         ("j1", 1, 1, "held"), ("j2", 1, 1, "held"), ("j3", 1, 2, "held"), ("j4", 1, 3, "ready"), ("j5", 2, 1, "held"),

@@ -102,6 +102,19 @@ def test_a_place_is_known_from_when_it_was_met(ledger):
     assert ledger.of(Webhooks).due("nowhere", "a", [])[0] is None
 
 
+def test_endpoints_that_were_made_in_one_millisecond_are_listed_page_by_page(ledger):
+    names = ["we_2", "we_3", "we_1"]
+    for name in names:
+        add(ledger, name)
+    write(ledger, update(ENDPOINTS).values(created_at=7))
+    listed, after = [], None
+    while page := ledger.of(Webhooks).endpoints("a", 1, after):
+        after = page[0].id
+        listed.append(after)
+        assert len(listed) <= len(names)
+    assert listed == ["we_3", "we_2", "we_1"]
+
+
 def test_an_endpoint_is_changed_alone(ledger):
     add(ledger, "we_1")
     add(ledger, "we_2")
