@@ -62,14 +62,14 @@ def test_batches_are_listed_newest_first_in_pages(ledger):
 
 def test_crashes_of_a_batch_are_counted_alone_and_never_below_none(two):
     def crashes():
-        return [row["crashes"] for row in rows(two).values()]
+        return {name: row["crashes"] for name, row in rows(two).items()}
 
     batches = two.of(Batches)
     batches.add_crashes(1, 2)
-    assert crashes() == [2, 0]
+    assert crashes() == {"batch_1": 2, "batch_2": 0}
     batches.add_crashes(1, -2)
     batches.add_crashes(1, -1)
-    assert crashes() == [0, 0]
+    assert crashes() == {"batch_1": 0, "batch_2": 0}
 
 
 def test_lines_that_are_held_are_counted_once(two):
