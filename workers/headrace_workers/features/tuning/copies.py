@@ -25,6 +25,7 @@ from headrace_workers.features.generation.models.registry import (
     SHARED,
     TUNED,
     ModelCard,
+    is_installed,
     list_cards,
     model_dir,
     models_dir,
@@ -112,12 +113,12 @@ class SharedModels:
 
     def due(self, alias: str) -> bool:
         """Return whether this model is not in this home, and was not looked for a moment ago."""
-        is_here = (model_dir(self._home, alias) / CARD_FILE).is_file()
-        return bool(self._where) and not is_here and self._next_of.get(alias, 0.0) <= time.monotonic()
+        is_due = bool(self._where) and self._next_of.get(alias, 0.0) <= time.monotonic()
+        return is_due and not is_installed(self._home, alias)
 
     def known(self, alias: str) -> bool:
         """Return whether this model was found before. It may have been deleted since."""
-        return (model_dir(self._home / SHARED, alias) / CARD_FILE).is_file()
+        return is_installed(self._home / SHARED, alias)
 
     def look_up(self, aliases: Collection[str]) -> None:
         """Look for these models, and wait for _LOOK_SECONDS at most. A store that does not answer changes nothing."""
@@ -148,7 +149,7 @@ def sync_copy(home: Path, where: str, alias: str, stopped: Event | None = None, 
     Raise UnknownModel where it is in neither or was deleted, ConfigurationError for a copy that is not as it was
     written, and Unavailable, also once `stopped` is set.
     """
-    is_here = (model_dir(home, alias) / CARD_FILE).is_file()
+    is_here = is_installed(home, alias)
     there = f"the file store (HEADRACE_FILES) at {without_secrets(where)}"
     neither = f"{alias} is neither in {models_dir(home)} nor in {there}"
     try:

@@ -19,10 +19,10 @@ from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.models.convert import TOKENIZER_FILES, convert_transformers, weights_sha256
 from headrace_workers.features.generation.models.quantization import weight_range
 from headrace_workers.features.generation.models.registry import (
-    CARD_FILE,
     ModelCard,
     copy_present,
     folder_size,
+    is_installed,
     load_card,
     model_dir,
     read_card,
@@ -75,7 +75,7 @@ class Publisher:
             tell("doing", what="comparing with what is served")
             answers, report = self._compared(network, merged)
             for quantization, alias in self._orders["aliases"].items():
-                if (model_dir(self._home, alias) / CARD_FILE).is_file():
+                if is_installed(self._home, alias):
                     continue  # by a process that was killed
                 tell("doing", what=f"publishing {alias}")
                 self._publish(merged, quantization, alias, answers, {**report, **trained, "step": step})

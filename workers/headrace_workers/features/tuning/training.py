@@ -20,7 +20,7 @@ from typing import Any, Final
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
 from headrace_workers.core.machine import available_memory
 from headrace_workers.core.private_files import private_folder
-from headrace_workers.features.generation.models.registry import CARD_FILE, model_dir, sha256_of
+from headrace_workers.features.generation.models.registry import is_installed, sha256_of
 from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, ORDERS, SAVE, TRAIN
 from headrace_workers.features.tuning.recipe import Plan
 from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, write_rows
@@ -275,7 +275,7 @@ def tune(plan: Plan, home: Path, show: Callable[[Event], None]) -> Event:
 
 def is_published(home: Path, aliases: Sequence[str]) -> bool:
     """Return True if these models are in the catalogue."""
-    return all((model_dir(home, alias) / CARD_FILE).is_file() for alias in aliases)
+    return all(is_installed(home, alias) for alias in aliases)
 
 
 def begin(part: str, folder: Path) -> Process:

@@ -20,11 +20,11 @@ from headrace_workers.features.generation.models.convert_gguf import convert_ggu
 from headrace_workers.features.generation.models.llama_spec import RotaryScaling, scale_rotations
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, quantize, weight_range
 from headrace_workers.features.generation.models.registry import (
-    CARD_FILE,
     ModelCard,
     Progress,
     copy_present,
     folder_size,
+    is_installed,
     load_card,
     model_dir,
     sha256_of,
@@ -103,7 +103,7 @@ def is_made_of(home: Path, alias: str, path: Path) -> bool:
 
     A model of another file under that name is kept: ConfigurationError then says so.
     """
-    if not (model_dir(home, alias) / CARD_FILE).is_file():
+    if not is_installed(home, alias):
         return False
     card = load_card(home, alias)
     if card.source != f"file:{path.name}#sha256={sha256_of(*gguf_parts(path))}":

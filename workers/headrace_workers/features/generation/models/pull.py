@@ -18,11 +18,11 @@ from headrace_workers.features.generation.models.convert_gguf import convert_ggu
 from headrace_workers.features.generation.models.hub import HUB_MODELS, HubFile, download
 from headrace_workers.features.generation.models.quantization import DEFAULT, check_quantization, weight_range
 from headrace_workers.features.generation.models.registry import (
-    CARD_FILE,
     ChecksumMismatch,
     ModelCard,
     Progress,
     folder_size,
+    is_installed,
     load_card,
     model_dir,
     sha256_of,
@@ -151,7 +151,7 @@ def _from_hub(name: str, home: Path, quantization: str, progress: Progress) -> M
             return there
         if not file.sha256:
             file = before  # what the hub said at the first download holds
-    elif (model_dir(home, alias) / CARD_FILE).is_file():
+    elif is_installed(home, alias):
         raise ConfigurationError(
             f"{model_dir(home, alias)} holds another model, made from {load_card(home, alias).source}: remove that "
             "folder first"
@@ -191,7 +191,7 @@ def _hub_source(home: Path, alias: str) -> HubFile | None:
 
 
 def _present(home: Path, name: str, kind: Kind, quantization: str) -> ModelCard | None:
-    if not (model_dir(home, name) / CARD_FILE).is_file():
+    if not is_installed(home, name):
         return None
     try:
         card = load_card(home, name)

@@ -125,6 +125,11 @@ def model_dir(home: Path, alias: str) -> Path:
     return models_dir(home) / alias
 
 
+def is_installed(home: Path, alias: str) -> bool:
+    """Return whether the home has a model of this alias. Raise ConfigurationError for an invalid alias."""
+    return (model_dir(home, alias) / CARD_FILE).is_file()
+
+
 def write_card(folder: Path, card: ModelCard) -> None:
     """Write `model.toml` into the folder, whole or not at all."""
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in card_fields(card).items()]

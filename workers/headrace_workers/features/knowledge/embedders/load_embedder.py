@@ -9,7 +9,14 @@ from headrace_schemas.aliases import DEFAULT_EMBEDDER, SENTENCE_TRANSFORMERS, em
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.generation.engines.engine import Engine, LoadOptions, engines
-from headrace_workers.features.generation.models.registry import CARD_FILE, ModelCard, list_cards, load_card, model_dir
+from headrace_workers.features.generation.models.registry import (
+    CARD_FILE,
+    ModelCard,
+    is_installed,
+    list_cards,
+    load_card,
+    model_dir,
+)
 from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
 from headrace_workers.features.knowledge.stage import check_whole
 
@@ -58,7 +65,7 @@ def load_embedder(home: Path, name: str, *, inter_threads: int = 1) -> CountingE
 
 def embedder_card(home: Path, name: str) -> ModelCard:
     """Return the card of the embedder `<home>/models/<name>`; raise as `load_embedder` does."""
-    if not (model_dir(home, name) / CARD_FILE).is_file():
+    if not is_installed(home, name):
         raise UnknownModel(f"no embedder is called {name!r}; {_ways(home)}")
     card = load_card(home, name)
     if card.kind != "embedder":
