@@ -109,7 +109,7 @@ class SharedModels:
 
     def __init__(self, home: Path, where: str) -> None:
         self._home, self._where, self._lock, self._thread = home, where, Lock(), Thread()
-        self._next_of: dict[str, float] = {}  # look at a model
+        self._next_of: dict[str, float] = {}  # by alias: when to look for the model again
 
     def due(self, alias: str) -> bool:
         """Return whether this model is not in this home, and was not looked for a moment ago."""

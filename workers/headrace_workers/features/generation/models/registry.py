@@ -41,7 +41,7 @@ from headrace_workers.features.generation.models.catalogue import (
 
 CARD_FILE: Final = "model.toml"
 TUNED: Final = "ft-"  # begins the aliases of tuned models, which are deleted while processes know them
-SHARED: Final = "shared"  # the folder of a home with what is known of models of other machines: all but the weights
+SHARED: Final = "shared"  # in a home: tuned models of other machines, without their weights
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 MAX_CONTEXT: Final = 100_000_000  # tokens
 MAX_PENALTY: Final = 2.0
