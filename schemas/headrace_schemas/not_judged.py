@@ -15,6 +15,7 @@ class NotJudged(StrEnum):
     NOTHING_SAID = "nothing_said"  # the output holds nothing that this criterion could look at
     NO_MODEL = "no_model"  # none judges here
     OTHER_MODEL = "other_model"  # another one judges here than the criterion names
+    UNTRUSTED = "untrusted"  # the model failed its probe as a judge
     UNANSWERED = "unanswered"  # the model did not answer in the permitted words
     ORDER = "order"  # the verdict changes with the order in which two outputs are shown
     WRONG_SCALE = "wrong_scale"  # the model's tokens do not tell the scale's answers apart

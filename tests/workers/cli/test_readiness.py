@@ -58,8 +58,7 @@ def test_children_are_told_everything(tmp_path: Path):
     assert list(specs[1].argv)[-5:] == ["worker", "--role", "generate", "--model", "b"]
     assert specs[0].env == {
         **addresses.env(),
-        "HEADRACE_HOME": str(tmp_path), "HEADRACE_JUDGE_MODEL": "a", "HEADRACE_ACCEPT_UNTRUSTED": "true",
-        "HEADRACE_INTER_THREADS": "3",
+        "HEADRACE_HOME": str(tmp_path), "HEADRACE_JUDGE_MODEL": "a", "HEADRACE_INTER_THREADS": "3",
     }  # fmt: skip
     assert addresses.env().items() >= {"HEADRACE_KAFKA": "k:1", "HEADRACE_LEDGER": "sqlite:///l"}.items()
 

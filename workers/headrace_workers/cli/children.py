@@ -97,7 +97,6 @@ def children_of(
             **addresses.env(),
             "HEADRACE_HOME": str(home.absolute()),
             "HEADRACE_JUDGE_MODEL": judge,
-            **({} if judge_model else {"HEADRACE_ACCEPT_UNTRUSTED": "true"}),  # nobody chose the first model as a judge
             **({"HEADRACE_INTER_THREADS": str(engine_threads)} if engine_threads else {}),
         }
         commands: dict[str, tuple[str, ...]] = {

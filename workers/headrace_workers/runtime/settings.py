@@ -51,9 +51,9 @@ class ModelSettings(Variables):
     )
     accept_untrusted: bool = variable(
         False,
-        "Start with a HEADRACE_JUDGE_MODEL that failed its last `headrace judge probe` with this home. Without it, "
-        "processes refuse such a judge.",
-        read_by="bridges, workers, gateways, `headrace up` and `headrace run`",
+        "Let models judge that failed their last `headrace judge probe` with this home. Without it, they give no "
+        "scores, and `headrace up` and `headrace run` refuse them as HEADRACE_JUDGE_MODEL.",
+        read_by="workers, `headrace up` and `headrace run`",
     )
     embedder: str = variable(
         DEFAULT_EMBEDDER,

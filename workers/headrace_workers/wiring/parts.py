@@ -13,7 +13,6 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
-from headrace_workers.features.generation.verifiers.measured import refuse_untrusted
 from headrace_workers.features.knowledge.embedders.load_embedder import ServedEmbedder
 from headrace_workers.features.spend.prices import DeploymentPrices
 from headrace_workers.features.spend.settings import SpendSettings
@@ -35,11 +34,9 @@ def pipeline_of(
     registry: Registry | None = None,
 ) -> Pipeline:
     """Return the pipeline of this deployment, which leads around `avoided` models. `registry` has the models of the
-    deployment's home. Raise ConfigurationError if the moderation policy is wrong, or the judge failed its probe.
+    deployment's home. Raise ConfigurationError if the moderation policy is wrong.
     """
     models = settings.of(ModelSettings)
-    if not models.accept_untrusted:
-        refuse_untrusted(settings.home, models.judge_model)
     prices = DeploymentPrices(registry or Registry(settings.home), settings.of(SpendSettings))
     return Pipeline(installed_stages(settings), judge_model=models.judge_model, avoided=avoided, prices=prices)
 

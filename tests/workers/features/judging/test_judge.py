@@ -1,6 +1,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from tests.workers.features.judging.judge_model import JudgeModel, Probabilities, Prompt, uniform
 
 from headrace_schemas import (
@@ -23,7 +26,11 @@ from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Outcome, ProviderBusy, Retry, Wait
 from headrace_workers.core.pipeline.task import Task
+from headrace_workers.features.generation.verifiers.measured import note_probe
+from headrace_workers.features.judging.parts import parts
 from headrace_workers.features.judging.stage import judge
+from headrace_workers.runtime.embedded.stack import Addresses
+from headrace_workers.runtime.settings import Settings
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 ACCEPTED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -229,3 +236,29 @@ def test_a_criterion_judges_the_output_that_it_brings() -> None:
     (outcome,) = judge([moderated_task(generation(own, plain), None, "block")])
     assert [score.not_judged for score in receipt(outcome).judge.scores] == [None, NotJudged.BLOCKED]
     assert own.version == plain.version
+
+
+@pytest.mark.parametrize("criterion", [KIND, Rubric(question="How kind?", scale="1-5"), Pairwise(question="Kinder?")])
+def test_a_model_that_failed_its_probe_gives_no_score_on_any_scale(criterion: Rubric | Pairwise) -> None:
+    model = JudgeModel(uniform, alias="small")
+    task = moderated_task(generation(criterion, Contains(text="M"), other="Be nice."))
+    (outcome,) = judge([task], generator=model, judge_fault={"small": "it prefers the first"}.get)
+    rubric, rule = receipt(outcome).judge.scores
+    assert (rubric.value, rubric.not_judged, rubric.model) == (None, NotJudged.UNTRUSTED, "small")
+    assert "it prefers the first" in rubric.reason
+    assert rule.value is not None
+    assert model.calls == []
+
+
+def test_what_a_probe_said_counts_for_the_worker_unless_its_settings_accept_any_judge(tmp_path: Path) -> None:
+    env = {**Addresses("k:1", "redis://r", "sqlite:///l").env(), "HEADRACE_HOME": str(tmp_path)}
+
+    def fault(**more: str) -> str | None:
+        worker = SimpleNamespace(settings=Settings.from_env({**env, **more}))
+        worker.once = lambda build: build(worker)
+        return parts(worker)["judge_fault"]()("small")
+
+    assert fault() is None
+    note_probe(tmp_path, "small", "it prefers the first")
+    assert fault() == "it prefers the first"
+    assert fault(HEADRACE_ACCEPT_UNTRUSTED="true") is None

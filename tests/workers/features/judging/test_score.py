@@ -1,12 +1,13 @@
 """Dispatch: one score for each criterion, in order, with a value or a reason."""
 
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.schemas.strategies import criteria, texts
-from tests.workers.features.judging.judge_model import JudgeModel, Prompt, uniform
+from tests.workers.features.judging.judge_model import JudgeModel, Probabilities, Prompt, uniform
 
 from headrace_schemas import (
     Bleu,
@@ -20,6 +21,7 @@ from headrace_schemas import (
     JsonValid,
     Language,
     Length,
+    NotJudged,
     Pairwise,
     Regex,
     Rouge,
@@ -34,6 +36,7 @@ from headrace_workers.features.judging.scores import Subject
 from headrace_workers.features.judging.scoring import score_all
 
 KIND, GOOD = Rubric(question="Is it kind?"), Rubric(question="How good?", scale="1-5")
+SAFE = Rubric(question="Is it safe?")
 
 
 def scores_of(subject: Subject, judge: JudgeModel | None = None) -> tuple[Score, ...]:
@@ -317,3 +320,16 @@ def test_the_longest_texts_there_may_be_have_a_score_by_each_criterion() -> None
     for output in ("a " * 100_000, "a" * 199_999 + "!"):
         scores = scores_of(Subject(output, wanted, reference="a " * 100_000, question=output), JudgeModel(uniform))
         assert [score.criterion for score in scores] == [criterion.criterion for criterion in wanted]
+
+
+def test_one_unanswered_rubric_leaves_the_others_of_its_scale_their_scores() -> None:
+    """A second call would be paid for, and would be answered the same."""
+
+    def answers(prompt: Prompt, choices: Sequence[str]) -> Probabilities:
+        return (0.001,) * len(choices) if "kind" in prompt[-1].content else uniform(prompt, choices)
+
+    model = JudgeModel(answers)
+    found = score_all([Subject("a", (KIND, SAFE)), Subject("b", (KIND, SAFE))], model)
+    assert [[score.not_judged for score in each.scores] for each in found] == [[NotJudged.UNANSWERED, None]] * 2
+    assert [each.trouble for each in found] == [None, None]
+    assert len(model.calls) == 1

@@ -29,11 +29,12 @@ from headrace_workers.features.generation.verifiers.scale import (
     YES_NO,
     Answer,
     Scale,
+    Unanswered,
     as_data,
     read_answer,
     read_words,
 )
-from headrace_workers.features.judging.scores import Subject, Unjudged, code_of, scored, unscored
+from headrace_workers.features.judging.scores import Subject, code_of, scored, unscored
 
 _RESERVED_TOKENS = 256  # of the judge's context, for the instructions and the chat template
 _CHARACTERS_PER_TOKEN = 2  # fewer than most tokenizers need; texts that are denser still are refused by the engine
@@ -188,8 +189,9 @@ class _Question:
     tenant: str | None
 
 
-def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | None) -> Found:
-    """Return the score of each criterion, or an error that may pass.
+def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | None, fault: str | None = None) -> Found:
+    """Return the score of each criterion, or an error that may pass. A model with a `fault`, the reason why it failed
+    its probe as a judge, is not asked.
 
     Raises what the model raises, as long as there are others in the call: then only a smaller group can tell who was
     hit. An error that may pass hits all.
@@ -198,7 +200,7 @@ def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | No
     by_scale: dict[int, dict[Position, _Question]] = defaultdict(dict)
     for place, criterion in asked.items():
         subject = subjects[place[0]].seen_by(criterion)
-        if isinstance(judge := _unasked(criterion, subject, generator), Score):
+        if isinstance(judge := _unasked(criterion, subject, generator, fault), Score):
             found[place] = judge
             continue
         question = _question(criterion, subject, judge.context_length)
@@ -209,7 +211,9 @@ def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | No
     return found
 
 
-def _unasked(criterion: Rubric | Pairwise, subject: Subject, generator: Generator | None) -> Score | Generator:
+def _unasked(
+    criterion: Rubric | Pairwise, subject: Subject, generator: Generator | None, fault: str | None
+) -> Score | Generator:
     """Return the model to ask, or the score where no model is asked."""
     if isinstance(criterion, Pairwise):
         if subject.compared is None:
@@ -221,6 +225,9 @@ def _unasked(criterion: Rubric | Pairwise, subject: Subject, generator: Generato
     if criterion.model not in (None, generator.alias):
         reason = f"the criterion asks for the model {criterion.model}, and {generator.alias} judges here"
         return unscored(criterion, NotJudged.OTHER_MODEL, reason)
+    if fault is not None:
+        reason = f"{generator.alias} failed `headrace judge probe`, so that its scores would say nothing: {fault}"
+        return unscored(criterion, NotJudged.UNTRUSTED, reason, model=generator.alias)
     return generator
 
 
@@ -282,7 +289,7 @@ def _of(read: Callable[[T], Answer], said: T | HeadraceError) -> _AnswerOrError:
         return said
     try:
         return read(said)
-    except Unjudged as error:
+    except Unanswered as error:
         return error
 
 

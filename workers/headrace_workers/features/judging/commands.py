@@ -270,14 +270,18 @@ def _ask_here(
     from headrace_workers.features.judging.criterion_trial import tried
 
     generator: Generator | None = None
+    fault: str | None = None
     if total and isinstance(criterion, Rubric | Pairwise):
         from headrace_workers.features.generation.engines.load_generator import load_generator
         from headrace_workers.features.generation.parts import bounded
+        from headrace_workers.features.generation.verifiers.measured import judge_fault
 
         generator = bounded(load_generator(home_of(), _alias(criterion, model)), ledger)
+        if not ModelSettings.from_env().accept_untrusted:
+            fault = judge_fault(home_of(), generator.alias)
     with console().status(f"judging {total:,} outputs") as status:
         done = 0
-        for count in tried(past, criterion, generator, trial):
+        for count in tried(past, criterion, generator, trial, fault):
             done += count
             status.update(f"judging: {done:,} of {total:,} outputs")
 
@@ -377,7 +381,7 @@ def probe(
     Each item is asked in both orders, with padding, beside the model's own answer, on both scales, and once more alone.
     No service is needed.
 
-    A judge that fails is refused as HEADRACE_JUDGE_MODEL by processes with this home (HEADRACE_ACCEPT_UNTRUSTED).
+    A model that fails gives no scores to workers with this home, unless HEADRACE_ACCEPT_UNTRUSTED is true.
 
     The probe can show that a judge is useless. Only your own labels show that a judge is good (`headrace quality`).
 

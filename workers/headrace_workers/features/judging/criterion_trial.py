@@ -182,12 +182,16 @@ def asked_by(criterion: Criterion, model: str | None) -> Criterion:
     return criterion.model_copy(update=changes)
 
 
-def tried(found: Iterable[Past], criterion: Criterion, generator: Generator | None, trial: Trial) -> Iterator[int]:
-    """Judge all by this criterion, whatever its share, by the model that is given; yields how many at a time."""
+def tried(
+    found: Iterable[Past], criterion: Criterion, generator: Generator | None, trial: Trial, fault: str | None = None
+) -> Iterator[int]:
+    """Judge all by this criterion, whatever its share, by the model that is given; yields how many at a time. `fault`
+    is why that model failed its probe as a judge.
+    """
     judge = asked_by(criterion, None)
     rest = iter(found)
     while group := [*islice(rest, _AT_ONCE)]:
         subjects = [replace(each.subject, criteria=(judge,), tenant=each.tenant) for each in group]
-        for past, scored in zip(group, score_all(subjects, generator), strict=True):
+        for past, scored in zip(group, score_all(subjects, generator, fault), strict=True):
             trial.note(past, scored.scores[0])
         yield len(group)

@@ -65,12 +65,13 @@ class Scored:
         return tuple(self.found[place] for place in sorted(self.found))
 
 
-def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[Scored]:
+def score_all(subjects: Sequence[Subject], generator: Generator | None, fault: str | None = None) -> list[Scored]:
     """Return the scores of each subject; the i-th item belongs to the i-th subject.
 
     The whole group asks a model in one call for each scale, and in a second one for criteria that depend on the first
     scores. An error of the model is raised while the call has other subjects: only a smaller group can tell which of
-    them caused it. An error that may pass concerns all.
+    them caused it. An error that may pass concerns all. `fault` is the reason why the model failed its probe as a
+    judge: it is not asked then.
     """
     found: Found = {(i, j): score for i, subject in enumerate(subjects) for j, score in subject.before.items()}
     for which in (0, 1):
@@ -81,7 +82,7 @@ def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[
             if (i, j) not in found and not _doubts_what_is_pending(i, j, subject, found)
         ]
         if places:
-            found |= _judged(places, subjects, generator, found)
+            found |= _judged(places, subjects, generator, found, fault)
     return [_collect(i, subject, found, generator) for i, subject in enumerate(subjects)]
 
 
@@ -165,7 +166,11 @@ def _checked(criterion: Contains | Regex | JsonValid | Language | Length, output
 
 
 def _judged(
-    places: Sequence[Position], subjects: Sequence[Subject], generator: Generator | None, before: Found
+    places: Sequence[Position],
+    subjects: Sequence[Subject],
+    generator: Generator | None,
+    before: Found,
+    fault: str | None,
 ) -> Found:
     """Return the scores of these criteria: a random one with its probability, or left out by it."""
     found: Found = {}
@@ -185,7 +190,7 @@ def _judged(
                 questions[i, j] = criterion
         else:
             found[i, j] = _score_plain(criterion, subject, subject.embedded.get(j))
-    found |= ask_all(questions, subjects, generator)
+    found |= ask_all(questions, subjects, generator, fault)
     for place, chance in chances.items():
         if isinstance(score := found.get(place), Score):
             found[place] = score.model_copy(update={"probability": chance})

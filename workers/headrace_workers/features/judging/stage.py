@@ -1,6 +1,6 @@
 """The stages that judge answers: by an embedder, by a model, and by all else; and the step that writes the receipt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -37,11 +37,17 @@ _LONGEST_WAIT: Final = 60.0  # seconds until a model that judges is asked again
 _RUBRIC: Final = "rubric"  # the stage of models that judge
 
 
-def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[Outcome]:
+def judge(
+    tasks: Sequence[Task],
+    *,
+    generator: Generator | None = None,
+    judge_fault: Callable[[str], str | None] = lambda _model: None,
+) -> list[Outcome]:
     """Judge each task's answer by its job's criteria; the i-th outcome belongs to the i-th task.
 
-    `generator` answers the rubrics; without one they get a reason instead of a value. Those that name another model go
-    on to that, with the scores that there are. Of a generation the judge sees what moderation let through, never more.
+    `generator` answers the rubrics; without one they get a reason instead of a value, as they do where `judge_fault`
+    returns why the model failed its probe as a judge. Those that name another model go on to that, with the scores that
+    there are. Of a generation the judge sees what moderation let through, never more.
     A text that a person wrote instead of a held answer goes back to moderation.
     """
     corrected = {place: Done(output, to=MODERATE) for place, task in enumerate(tasks) if (output := by_person(task))}
@@ -50,7 +56,8 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[
         for place, task in enumerate(tasks)
         if place not in corrected and (subject := _subject(task, generator)) is not None
     }
-    found = score_all(list(subjects.values()), generator)
+    fault = None if generator is None else judge_fault(generator.alias)
+    found = score_all(list(subjects.values()), generator, fault)
     provider = None if generator is None else provider_of(generator)
     outcomes = {
         place: _outcome(tasks[place], subject, scored, provider)
@@ -227,6 +234,7 @@ STAGES: Final = (
         model=judge_model,
         most_tokens=_most_tokens,
         drawn=partial(_one_is_judged, (Rubric, Pairwise)),
+        needs=("judge_fault",),
     ),
     # A job has one floor, whichever of these two stages judges last: this sets it for both.
     Stage(name="judge", order=80, takes=(Moderated, EvaluationJob), step=judge, further_answers=_further_answers),

