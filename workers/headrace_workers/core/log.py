@@ -5,11 +5,18 @@
 
 import json
 import logging
+import re
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+# Characters that move a terminal's cursor, end a line or turn the order of a text: C0, DEL, C1, line separators and
+# the controls of bidirectional text.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_STACK: Final = "stack"  # the field whose lines are our own
 
 
 class Action(StrEnum):
@@ -81,24 +88,51 @@ class _Lines(logging.Formatter):
         return text
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line: time, level, logger, message, and the fields."""
-        fields: dict[str, Any] = getattr(record, "fields", {})
+        """Return one line: time, level, logger, message, and the fields. The lines of a `stack` follow it.
+
+        Control characters of a text are written as escapes, whoever wrote it: no text makes a line of its own, or
+        reaches a terminal as a command.
+        """
+        fields = {name: _printable(value) for name, value in getattr(record, "fields", {}).items() if name != _STACK}
+        stack = getattr(record, "fields", {}).get(_STACK)
         action = getattr(record, "action", None)
         line: dict[str, Any] = {
             "time": self._time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             **({"action": str(action)} if action else {}),
-            "message": record.getMessage(),
+            "message": _printable(record.getMessage()),
             **fields,
+            **({_STACK: stack} if stack else {}),
         }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+        if record.exc_info and (error := record.exc_info[1]):
+            line["error"] = "\n".join(_lines_of(traceback.TracebackException.from_exception(error)))
         if self._as_json:
-            return json.dumps(line, default=str)
-        extra = " ".join(f"{name}={value}" for name, value in fields.items())
+            return json.dumps(line, default=lambda value: _printable(str(value)))
+        extra = " ".join(f"{name}={_printable(str(value))}" for name, value in fields.items())
         text = f"{line['time']} {record.levelname:<7} {record.name}: {line['message']} {extra}".rstrip()
-        return f"{text}\n{line['error']}" if "error" in line else text
+        return "\n".join([text, *filter(None, (stack, line.get("error")))])
+
+
+def _printable(value: Any) -> Any:
+    """Return a text with its control characters as escapes such as `\\x1b`, and any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
+
+
+def _lines_of(error: traceback.TracebackException) -> Iterator[str]:
+    """Yield the lines of a traceback. The frames have theirs; the text of an exception is one line."""
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        yield from _lines_of(before)
+        yield "which caused:" if error.__cause__ else "and while that was handled:"
+    yield "Traceback (most recent call last):"
+    for entry in error.stack.format():
+        yield from map(_printable, entry.splitlines())
+    yield _printable("".join(error.format_exception_only()).rstrip("\n"))
+    for each in error.exceptions or ():
+        yield from _lines_of(each)
 
 
 class Seldom(logging.Filter):
@@ -144,5 +178,5 @@ def configure(level: str = "INFO", as_json: bool = False) -> None:
 
 
 def log(name: str, level: int, action: Action, message: str, **fields: Any) -> None:
-    """Write one line about an action. Fields are ids, counts and durations."""
+    """Write one line about an action. Fields are ids, counts and durations; `stack` has lines of code."""
     logging.getLogger(f"headrace.{name}").log(level, message, extra={"action": action, "fields": fields})

@@ -84,8 +84,8 @@ class _Watch:
         for loop, state in zip(loops, states, strict=True):
             if state.silent > self._stuck:
                 log("health", logging.ERROR, Action.STUCK,
-                    f"{words_of_silence(state)}: this process ends, to be started again\n{stack_of(loop.thread)}",
-                    loop=state.name)  # fmt: skip
+                    f"{words_of_silence(state)}: this process ends, to be started again",
+                    loop=state.name, stack=stack_of(loop.thread))  # fmt: skip
                 logging.shutdown()
                 self._end(STUCK_EXIT)
 

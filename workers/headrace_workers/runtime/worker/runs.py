@@ -204,9 +204,9 @@ def _tell(run: Run, seconds: float) -> None:
     started = run.started
     log("worker", logging.ERROR, Action.HUNG,
         f"the stage {started.stage} hangs: it has run for {seconds:.0f} s, and may for {run.bound:.0f} s. This process "
-        f"ends, to be started again; what hung is tried again in halves\n{stack_of(run.thread)}",
+        f"ends, to be started again; what hung is tried again in halves",
         claim=started.claim_id, stage=started.stage, queue=started.queue, tokens=started.tokens,
-        steps=len(started.steps), seconds=round(seconds))  # fmt: skip
+        steps=len(started.steps), seconds=round(seconds), stack=stack_of(run.thread))  # fmt: skip
 
 
 _EVERY = 1.0  # seconds
