@@ -41,6 +41,8 @@ class HeadraceError(Exception):
     `param` names the field that is at fault, where it is one: `sampling.top_k`. `code` says what is wrong with it, in
     OpenAI's words: `missing_required_parameter`, `unknown_parameter` or `invalid_value`. `billed` says that a call of a
     model failed for which its provider may want money all the same. A job that ends with the error has the `end_code`.
+    A message that quotes another party, such as a provider that quotes a prompt, is for its own job alone: logs and
+    other tenants are told the `shared` one.
     """
 
     category: ClassVar[Category] = Category.PERMANENT
@@ -48,6 +50,7 @@ class HeadraceError(Exception):
     param: str | None = None
     code: str | None = None
     billed: bool = False
+    shared: str | None = None
 
 
 class InvalidRecord(HeadraceError):

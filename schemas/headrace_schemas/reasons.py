@@ -12,7 +12,7 @@ from headrace_schemas import times
 from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_schemas.job import Sampling
 from headrace_schemas.limits import MAX_SHORT_TEXT, PATTERNS
-from headrace_schemas.surrogates import ADVICE, lone_surrogates, shown
+from headrace_schemas.surrogates import ADVICE, in_words, lone_surrogates, quoted, shown
 
 _MOST_NAMED = 5
 _LONGEST = 1_500
@@ -201,10 +201,13 @@ def _place(kind: str, location: tuple[int | str, ...]) -> str:
     """
     parts = _parts(kind, location)
     if parts and parts[-1] == "[key]":
-        return f"{shown(map(str, parts[:-2]))}: a key "
+        return f"{in_words(map(str, parts[:-2]))}: a key "
     if not parts and kind == "value_error":
         return ""  # a rule about the fields together, which names them
-    return f"{shown(map(str, parts)) or 'value'}: "
+    names = list(map(str, parts))
+    if kind == "extra_forbidden" and names[-1] not in Sampling.model_fields:
+        return f"{in_words(names[:-1])}.{quoted(names[-1])}: ".removeprefix(".")
+    return f"{in_words(names) or 'value'}: "
 
 
 def _parts(kind: str, location: tuple[int | str, ...]) -> list[int | str]:
@@ -264,3 +267,8 @@ def _no_json(reason: str, document: bytes) -> str:
 def reason_of(error: HeadraceError) -> str:
     """Return the error's message as a reason: never empty, without NUL, and no longer than a short text may be."""
     return (str(error) or type(error).__name__).replace("\x00", "\ufffd")[:MAX_SHORT_TEXT]
+
+
+def shared_reason_of(error: HeadraceError) -> str:
+    """Return the reason for logs and other tenants: `reason_of` without words that the error quotes."""
+    return reason_of(error) if error.shared is None else error.shared[:MAX_SHORT_TEXT]

@@ -16,6 +16,8 @@ ADVICE: Final = (
 
 _MOST_NAMED = 5
 _LONGEST_NAME = 64
+_NAME = "(a field's name)"
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]{0,31}|[0-9]{1,9}|\[key\]|\(a field's name\)")
 _WRITTEN = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -58,7 +60,7 @@ def _texts(whole: object) -> Iterator[tuple[_Path, str]]:
                 yield path, value
             case _Fields():
                 for name, _ in value:
-                    yield (path, "(a field's name)"), name
+                    yield (path, _NAME), name
                 todo += [((path, name), inner) for name, inner in reversed(value)]
             case list():
                 todo += [((path, str(place)), inner) for place, inner in reversed(list(enumerate(value)))]
@@ -69,11 +71,23 @@ def _named(path: _Path) -> str:
     while path is not None:
         path, name = path
         names.append(name)
-    return shown(reversed(names)) or "value"
+    return in_words(reversed(names)) or "value"
 
 
 def shown(names: Iterable[str]) -> str:
-    """Return the path to a field, for people: each name bounded in length, and printable."""
-    return ".".join(
-        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:_LONGEST_NAME]) for name in names
-    )
+    """Return the path to a field: each name bounded in length, and printable."""
+    return ".".join(map(_printable, names))
+
+
+def quoted(name: str) -> str:
+    """Return a name that its sender chose, as `shown` does, in quotes: logs leave out what is quoted."""
+    return "'" + _printable(name).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}") + "'"
+
+
+def in_words(names: Iterable[str]) -> str:
+    """Return the path to a field for people. A name that cannot be one of the contract's is quoted."""
+    return ".".join(name if _PLAIN.fullmatch(name) else quoted(name) for name in names)
+
+
+def _printable(name: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:_LONGEST_NAME])

@@ -90,7 +90,7 @@ KINDS = "'eq', 'ne', 'gt', 'gte', 'lt', 'lte', 'in', 'nin'"
         (compared("in", "k", "a"), "knowledge_filter.value: must be a list, not text"),
         (compared("in", "k", ["a", None]), "knowledge_filter.value.1: must be text, a number, true or false, not null"),
         (compared("in", "k", ["a"] * 65), "knowledge_filter.value: at most 64 values, not 65"),
-        (compared("eq", "k", 1) | {"more": 1}, "knowledge_filter.more: is no field that is known here"),
+        (compared("eq", "k", 1) | {"more": 1}, "knowledge_filter.'more': is no field that is known here"),
         (
             {"type": "and", "filters": []},
             "knowledge_filter.filters: holds no filter: leave it out, or compare something",

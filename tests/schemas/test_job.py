@@ -181,7 +181,7 @@ def test_only_the_ledger_may_hold_a_resolution() -> None:
     resolved = GenerationJob(model="m", prompt="p", resolution=Resolution(application=version, turns=0))
     value = encode_value(resolved)
     assert decode_job("generation", value) == resolved
-    with pytest.raises(InvalidRecord, match="resolution: is no field that is known here"):
+    with pytest.raises(InvalidRecord, match="'resolution': is no field that is known here"):
         decode_value("headrace.job.generation.v1", value)
 
 

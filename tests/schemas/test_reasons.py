@@ -68,7 +68,7 @@ KINDS = (
         ({"sampling": {"stop": ["x"] * 9}}, "sampling.stop: at most 8 texts, not 9"),
         ({"sampling": []}, "sampling: must be an object, not a list"),
         ({"max_tokens": 5}, "max_tokens: is no field here: it belongs in `sampling`"),
-        ({"colour": "red"}, "colour: is no field that is known here"),
+        ({"colour": "red"}, "'colour': is no field that is known here"),
         ({"output": "json"}, "output: must be an object, not text"),
         ({"output": {}}, "output.type: is missing"),
         (
@@ -85,9 +85,10 @@ KINDS = (
             {"tools": [{"name": "f"}], "tool_choice": "any"},
             "tool_choice: must be 'none', 'auto' or 'required'; tool_choice: must be an object, not text",
         ),
-        ({"sampling": {"colour": 1}}, "sampling.colour: is no field that is known here"),
+        ({"sampling": {"colour": 1}}, "sampling.'colour': is no field that is known here"),
         ({"metadata": {"": "x"}}, "metadata: a key is empty"),
         ({"metadata": {"a": 5}}, "metadata.a: must be text, not a number"),
+        ({"metadata": {"My 'own' words": 5}}, "metadata.'My ’own’ words': must be text, not a number"),
         ({"metadata": {str(n): "" for n in range(33)}}, "metadata: at most 32 entries"),
         ({"criteria": {}}, "criteria: must be a list, not an object"),
         ({"criteria": [{"criterion": "f1"}] * 17}, "criteria: at most 16 criteria, not 17"),
@@ -193,7 +194,7 @@ def test_a_list_is_too_short_by_what_it_lacks_and_not_by_what_is_wrong(criteria:
 
 def test_several_problems_are_all_told_up_to_five() -> None:
     reason = reason_of(json.dumps({"priority": "high", **dict.fromkeys("abcdefg", 1)}).encode())
-    assert reason.startswith("priority: must be a whole number, not text; a: is no field")
+    assert reason.startswith("priority: must be a whole number, not text; 'a': is no field")
     assert reason.endswith("(and 3 more)")
 
 

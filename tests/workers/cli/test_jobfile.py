@@ -107,7 +107,7 @@ def test_a_file_that_asks_for_vectors_says_so():
         (b'"text"', "not a string"),
         (b"[1]", "not a list"),
         (b"\xff{}", "no UTF-8"),
-        (b'{"prompt":"q","x":1}', "x: is no field"),
+        (b'{"prompt":"q","x":1}', "'x': is no field"),
         (b'{"prompt":1}', "prompt: "),
         (b'{"prompt":"q","sampling":7}', "sampling: "),
         (b'{"prompt":"\\ud800"}', "prompt: character 1 .*Cut between"),

@@ -328,7 +328,7 @@ def test_another_tenants_stores_and_files_are_not_there(door: Door, client: Open
         ({"query": "x", "max_num_results": 51}, "max_num_results: must be at most 50"),
         ({"query": "x", "filters": {"type": "eq", "key": "k"}}, "filters.value: is missing"),
         ({"query": "x", "rewrite_query": True}, "rewrite_query: must be False"),
-        ({"query": "x", "colour": 1}, "colour: is no field that is known here"),
+        ({"query": "x", "colour": 1}, "'colour': is no field that is known here"),
         ({}, "query: is missing"),
     ],
 )

@@ -142,7 +142,7 @@ def test_names_of_fields_may_be_deep():
         ([{**MULTI, "graders": {"a": MULTI}}], r"\[0\].graders.a.type: must be one of string_check"),
         ([{**CHECK, "type": "dream"}], r"\[0\].type: must be one of"),
         ([{**CHECK, "operation": "is"}], r"\[0\]: operation: must be 'eq', 'ne'"),
-        ([{**CHECK, "image": 1}], r"\[0\]: image: is no field"),
+        ([{**CHECK, "image": 1}], r"\[0\]: 'image': is no field"),
         ([{**CHECK, "input": "{{sample.output_json}}"}], r"\[0\].input: \{\{sample.output_json\}\} is not known"),
         ([{**CHECK, "reference": "{{item.x"}], r"\[0\].reference: '\{\{item.x' opens no placeholder"),
         ([{**LIKE, "evaluation_metric": "bert"}], r"\[0\].evaluation_metric: must be one of cosine, fuzzy_match, bleu"),

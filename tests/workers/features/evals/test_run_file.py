@@ -33,7 +33,7 @@ def test_criteria_are_called_by_their_kind_unless_they_have_a_name(tmp_path: Pat
     [
         ("margin = 0.02", "", "margin: is missing"),
         ("margin = 0.02", "margin = 0", "margin: must be greater than 0"),
-        ("margin = 0.02", "margin = 0.02\nmarg = 1", "marg: is no field that is known here"),
+        ("margin = 0.02", "margin = 0.02\nmarg = 1", "'marg': is no field that is known here"),
         ('primary = "right"', 'primary = "best"', "primary: is 'best'; it must be one of right, json_valid"),
         ('name = "B"', 'name = "A"', "variants: two are called 'A'"),
         ('name = "B"', "", "variants 2.name: is missing"),

@@ -48,6 +48,7 @@ from headrace_workers.core.pipeline.task import unpack
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
 from headrace_workers.features.generation.structured import schemas
 from headrace_workers.features.generation.structured.compiling import CompileAllowance
+from headrace_workers.runtime.bridge.ingest import unquoted
 from headrace_workers.runtime.bridge.record_admission import Accepted
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -131,6 +132,22 @@ def content(value):
         with suppress(InvalidRecord):
             return decode_value(f"headrace.job.{kind}.v1", value).model_copy(update={"deadline": None})
     return None
+
+
+@pytest.mark.parametrize(
+    ("changes", "logged"),
+    [
+        ({"my secret": 1}, "'…': is no field that is known here"),
+        ({"my_secret": 1}, "'…': is no field that is known here"),
+        ({"it's \x1b[2J": 1}, "'…': is no field that is known here"),
+        ({"metadata": {"My secret": 5}}, "metadata.'…': must be text, not a number"),
+        ({"x y" * 500: "\ud800"}, "'…': character 1 is half of a surrogate pair"),
+        ({"sampling": {"top_p": 0}}, "sampling.top_p: must be greater than 0"),
+    ],
+)
+def test_the_log_has_no_field_name_that_only_its_sender_knows(changes, logged):
+    found = refused(accept(record(value=value(**changes)), RULES))
+    assert unquoted(found.reason).startswith(logged)
 
 
 @pytest.mark.parametrize(("content", "reason"), BAD_VALUES.values(), ids=BAD_VALUES)

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from headrace_schemas import Category, HeadraceError, Sampling
 from headrace_schemas.errors import Unavailable, Unparsable
-from headrace_schemas.reasons import reason_of
+from headrace_schemas.reasons import reason_of, shared_reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.log import Action, log
@@ -278,7 +278,7 @@ def _is_failure(error: HeadraceError) -> bool:
 def _failed(breaker: Breaker, now: int, *, error: HeadraceError, probed: bool, jitter: float) -> Breaker:
     wish = error.after if isinstance(error, ProviderBusy) and error.is_sure else None
     until = None if wish is None else now + int(wish * 1000)
-    return after_failure(breaker, now, reason_of(error), probed=probed, until=until, jitter=jitter)
+    return after_failure(breaker, now, shared_reason_of(error), probed=probed, until=until, jitter=jitter)
 
 
 def _log(model: str, change: Change) -> None:

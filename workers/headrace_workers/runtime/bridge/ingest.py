@@ -44,6 +44,11 @@ _ADMITTING = 5.0
 _COMMIT_EVERY = 1.0
 
 
+def unquoted(reason: str) -> str:
+    """Return a reason for the log, which holds no text of senders: what is quoted is left out."""
+    return _QUOTED.sub("'…'", reason)[:120]
+
+
 class Ingest:
     """Ingest by one consumer. Belongs to the thread that calls `once`."""
 
@@ -173,8 +178,7 @@ class Ingest:
         new = written.new
         log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
         if refused:
-            # Reasons without their quotes: the log holds no text of senders. Equal reasons are logged once.
-            reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
+            reasons = "; ".join(sorted({unquoted(burial.reason) for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
         events = refused or cancellations or reviews or new < len(jobs)
         work = cancellations or len(jobs) > len(written.assigned)  # what ends may be waited for, or followed

@@ -16,9 +16,10 @@ from cryptography.x509.oid import NameOID
 from tests.services.provider import Behaviour, Provider, Reply, providing
 from tests.workers.features.generation.engines.remote_models import REMOTE_ENGINES, ask, remote
 
-from headrace_schemas import Category
+from headrace_schemas import Category, HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
+from headrace_schemas.reasons import shared_reason_of
 from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.features.generation.engines.remote import generator
 from headrace_workers.features.generation.engines.remote.failures import (
@@ -199,6 +200,26 @@ def test_the_status_decides_the_category(tmp_path: Path, engine: str, status: in
     assert type(outcome) is kind
     assert not outcome.billed
     assert "no, thanks" in str(outcome) or kind is ProviderBusy
+
+
+@pytest.mark.parametrize("status", [401, 429, 500, 503, None])
+def test_what_is_shared_of_a_failure_quotes_no_provider(tmp_path: Path, engine: str, status: int | None) -> None:
+    """Its words may be the prompt, which is for the job alone. None is an error in the stream."""
+    told = {"error": {"message": "cannot read: my diagnosis", "code": "my diagnosis", "type": "my diagnosis"}}
+
+    def fails(_provider: Provider, reply: Reply) -> None:
+        if status is not None:
+            reply.status(status, told)
+            return
+        reply.start()
+        reply.event({"type": "error", **told}, "error") if reply.heard.is_anthropic else reply.error("my diagnosis")
+
+    outcome = outcome_of(tmp_path, engine, fails)
+    assert isinstance(outcome, HeadraceError)
+    assert "my diagnosis" in str(outcome)
+    shared = shared_reason_of(outcome)
+    assert shared.endswith("with an error" if status is None else f"answered {status}")
+    assert "diagnosis" not in shared
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])

@@ -344,6 +344,25 @@ def test_opening_and_closing_are_events(ledger):  # noqa: F811
     assert closed == BreakerClosed(model="echo", opened_at=closed.opened_at)
 
 
+def test_a_breaker_tells_others_no_word_of_the_provider(ledger, caplog):  # noqa: F811
+    """The provider may have quoted the prompt of the job that failed, which is told all of it."""
+    error = RemoteFailed("the provider answered 401: cannot read 'my diagnosis'")
+    error.shared = "the provider answered 401"
+    failing = MonitoredGenerator(Down(error), ModelHealth(ledger, "echo"))
+    failed = [generate([task(ledger, generation())], generator=failing)[0] for _ in range(PATIENCE)]
+    assert all("my diagnosis" in outcome.reason for outcome in failed)
+    (waits,) = generate([task(ledger, generation())], generator=MonitoredGenerator(Down(), ModelHealth(ledger, "echo")))
+    told = [
+        waits.reason,
+        breaker_of(ledger).reason,
+        *(each.reason for each in ledger.overview().incidents),
+        *(str(each.record.value) for each in ledger.outbox(9) if each.record.topic is Topic.MODELS),
+        *(record.getMessage() for record in caplog.records if "breaker" in record.getMessage()),
+    ]
+    assert len(told) == 5
+    assert all("answered 401" in each and "diagnosis" not in each for each in told)
+
+
 def test_steps_that_wait_for_a_model_are_ready_when_it_answers_again(ledger):  # noqa: F811
     open_now(ledger)
     take_in(ledger, [generation()])

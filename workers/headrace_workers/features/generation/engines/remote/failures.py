@@ -77,9 +77,16 @@ class RequestRejected(ProviderRejects):
 
 def failure_of_status(status: int, headers: Mapping[str, str], body: object) -> HeadraceError:
     """Return the failure that an answer with this status means. It has the provider's words as they came: `answer`
-    cleans and shortens them.
+    cleans and shortens them. They may quote the prompt, so what is `shared` is the status, and a code of a closed set.
     """
     error = _error_in(body)
+    failure = _failure_of(status, headers, error)
+    code = _text(error, "code")
+    failure.shared = f"the provider answered {status}" + (f" ({code})" if code in _HARD else "")
+    return failure
+
+
+def _failure_of(status: int, headers: Mapping[str, str], error: Mapping[str, Any] | None) -> HeadraceError:
     words = f"the provider answered {status}" + (f": {message}" if (message := _message(error)) else "")
     if status == _TOO_LARGE or (status < 500 and _is_too_long(error)):
         return PromptTooLong(words)
@@ -100,7 +107,12 @@ def failure_in_stream(endpoint: str, error: Exception, *, began: bool) -> Headra
     if body is None:
         reason = "it is not valid JSON" if isinstance(error, ValueError) else type(error).__name__
         return AnswerLost(f"{endpoint}: the connection was lost while it answered, or its answer is broken: {reason}")
-    told = _error_in(body)
+    failure = _failure_told(endpoint, _error_in(body), began=began)
+    failure.shared = f"{endpoint} ended its answer with an error"
+    return failure
+
+
+def _failure_told(endpoint: str, told: Mapping[str, Any] | None, *, began: bool) -> HeadraceError:
     words = f"{endpoint} ended its answer with an error" + (f": {message}" if (message := _message(told)) else "")
     if not began and _text(told, "type") in _BUSY_TYPES:
         return ProviderBusy(words, after=retry_after({}, told))

@@ -394,7 +394,9 @@ class RemoteGenerator:
                 return outcome
             left = self._rates.slow_down(outcome.after)
             after = self._rates.take(0, in_line=True) or left
-            return ProviderBusy(str(outcome), after=after, is_sure=outcome.is_sure)
+            later = ProviderBusy(str(outcome), after=after, is_sure=outcome.is_sure)
+            later.shared = outcome.shared
+            return later
         return outcome
 
 
