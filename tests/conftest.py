@@ -3,10 +3,11 @@
 import gc
 import itertools
 import logging
+import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,10 +68,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Guard unit tests, count CPU seconds, and make databases fast."""
+    """Guard unit tests, count CPU seconds, make databases fast, and give the whole run one temporary folder."""
+    if not hasattr(config, "workerinput"):  # the processes of a parallel run inherit it
+        config.add_cleanup(_own_temporary_folder())
     make_fast()
     config.pluginmanager.register(Guard(), "guard-of-unit-tests")
     config.pluginmanager.register(Costs(config), "cpu-seconds")
+
+
+def _own_temporary_folder() -> Callable[[], object]:
+    """Make a temporary folder for this process and its children, since a killed one removes nothing. Return the
+    function that removes the folder.
+    """
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # pytest keeps the files of its last runs
+    folder = Path(tempfile.mkdtemp(prefix="headrace-tests-"))
+    folder.chmod(0o1777)  # PostgreSQL runs as another user
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None
+    return lambda: subprocess.Popen(["rm", "-rf", str(folder)], start_new_session=True)
 
 
 @pytest.hookimpl(optionalhook=True)

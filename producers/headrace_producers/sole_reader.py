@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from headrace_producers.settings import KafkaSettings
@@ -21,22 +22,31 @@ class SoleReader:
 
         identity = "\n".join((kafka.address, kafka.prefix, group)).encode()
         path = Path(tempfile.gettempdir()) / f"headrace-group-{hashlib.sha256(identity).hexdigest()[:24]}.lock"
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise Unavailable(f"{path} cannot be opened, which locks the group {group!r}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._file)
-            raise Unavailable(
-                f"the group {group!r} has a reader: on the embedded broker there is one at a time. "
-                "Without a group each reader sees everything; Apache Kafka shares (see docs/reference/python-client.md)"
-            ) from error
+        self._path = path
+        while True:
+            try:
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                reason = f"{path} cannot be opened, which locks the group {group!r}: {error.strerror}"
+                raise Unavailable(reason) from error
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(self._file)
+                raise Unavailable(
+                    f"the group {group!r} has a reader: on the embedded broker there is one at a time. Without a group "
+                    "each reader sees everything; Apache Kafka shares (see docs/reference/python-client.md)"
+                ) from error
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), os.fstat(self._file)):
+                    return
+            os.close(self._file)  # the reader before removed the file after it was opened here
 
     def release(self) -> None:
-        """Let another be it. Also where this process has forked, and a child still holds the file."""
+        """Remove the file, and let another be the reader, even if a child that this process forked holds the file."""
         import fcntl
 
+        with suppress(OSError):
+            self._path.unlink()
         fcntl.flock(self._file, fcntl.LOCK_UN)
         os.close(self._file)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from tests.services.server import Server
+from tests.services.server import KEPT, Server
 
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
@@ -126,8 +126,8 @@ def _prepared(home: Path) -> Path:
     """
     jars = sorted((jar.name, jar.stat().st_mtime_ns) for jar in home.glob("libs/*.jar"))
     digest = hashlib.sha256(repr((home, shutil.which("java"), jars)).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"headrace-kafka-{os.getuid()}-{digest}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = KEPT / f"kafka-{digest}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "classes.jsa").exists():

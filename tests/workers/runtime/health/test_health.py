@@ -202,11 +202,34 @@ def test_a_folder_that_cannot_be_written_stops_no_work(settings, monkeypatch, ca
 def test_a_process_that_ends_as_it_should_leaves_nothing_behind(settings, folder):
     with watched("bridge", settings, tick=60.0):
         assert [report.pid for report in living(settings, "bridge")] == [os.getpid()]
-        (file,) = folder.glob("*.json")
+        (file,) = folder.glob("*/*.json")
         assert file.stat().st_mode & 0o777 == 0o600
-        assert f"headrace-{os.getuid()}-" in file.name
-    assert list(folder.iterdir()) == []
+        assert file.parent.stat().st_mode & 0o777 == 0o700
+        assert file.parent.name == f"headrace-{os.getuid()}"
+    assert list(file.parent.iterdir()) == []
     assert trouble(settings) == "no bridge of this deployment runs here"
+
+
+def test_the_next_process_of_any_deployment_removes_the_files_of_those_that_were_killed(settings, folder):
+    killed = process(settings, "turn")
+    try:
+        eventually(lambda: trouble(settings) is None)
+    finally:
+        killed.kill()
+        killed.wait()
+    with watched("worker", changed(settings, ledger="sqlite:///other.db"), tick=60.0):
+        assert [path.stem.rpartition("-")[2] for path in folder.glob("*/*.json")] == [str(os.getpid())]
+
+
+def test_no_process_writes_into_a_folder_that_others_may_write_and_none_is_believed_there(settings, folder, caplog):
+    """Anybody may make the folder first: the system's temporary folder is everybody's."""
+    theirs = folder / f"headrace-{os.getuid()}"
+    with watched("bridge", settings, tick=60.0):
+        theirs.chmod(0o777)
+        assert living(settings, "bridge") == []
+        with watched("worker", settings, tick=60.0):
+            assert list(theirs.glob("*-worker-*")) == []
+    assert "belongs to another user" in caplog.text
 
 
 # Runs the command line, and then tells of the modules that it loaded.

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from uuid import uuid4
 
 import psycopg
@@ -155,7 +156,7 @@ def test_a_database_that_may_only_be_read_is_told_of(database):
 
 def test_a_database_on_a_full_disk_is_told_of(database):
     name = f"space_{uuid4().hex[:6]}"
-    with small_disk(Path("/tmp") / name) as folder:  # the server's user may not enter the folders of a test
+    with small_disk(Path(gettempdir()) / name) as folder:  # the server's user may not enter the folders of a test
         (folder / "space").mkdir()
         os.system(f"chown postgres {folder}/space")
         asked(database, f"CREATE TABLESPACE {name} LOCATION '{folder}/space'")

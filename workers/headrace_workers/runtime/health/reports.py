@@ -2,12 +2,14 @@
 files, and the health check of containers.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import logging
 import os
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -42,8 +44,8 @@ def _bare(url: str) -> list[str]:
 
 
 def path_of(deployment: str, name: str) -> Path:
-    """Return the path of a deployment's file."""
-    return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}-{deployment}-{name}.json"
+    """Return the path of a deployment's file, in the folder of this user's processes."""
+    return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}" / f"{deployment}-{name}.json"
 
 
 class OwnFile:
@@ -55,11 +57,15 @@ class OwnFile:
 
     @classmethod
     def create(cls, path: Path) -> "OwnFile":
-        """Create and lock the file. It gets its name only then, since readers take an unlocked file for a dead
-        process's.
+        """Create and lock the file, and remove those of processes that were killed. It gets its name only when it is
+        locked, since readers take an unlocked file for a dead process's.
         """
         draft = path.with_suffix(".new")
         try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            if not _is_ours(path.parent):
+                raise PermissionError(errno.EPERM, "its folder belongs to another user")
+            _remove_dead(path.parent)
             draft.unlink(missing_ok=True)  # of a process before us with the same id
             descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,6 +99,20 @@ class OwnFile:
     def _complain(path: Path, error: OSError) -> None:
         log("health", logging.WARNING, Action.UNAVAILABLE,
             f"{path} cannot be written ({error.strerror}): `headrace health` will not know this process")  # fmt: skip
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return True if a folder is this user's alone: anybody may make one in the system's temporary folder."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove the files of processes of any deployment that were killed."""
+    for path in folder.glob("*.json"):
+        with suppress(OSError), path.open("rb") as file:
+            if not is_locked(file.fileno()):
+                path.unlink(missing_ok=True)
 
 
 def is_locked(descriptor: int) -> bool:
@@ -182,6 +202,8 @@ class Report:
 def reports(deployment: str, kind: str) -> list[Report]:
     """Return every process of this kind and deployment that lives on this machine and belongs to this user."""
     pattern = path_of(deployment, f"{kind}-*")
+    if not pattern.parent.is_dir() or not _is_ours(pattern.parent):
+        return []
     found = (_read(path) for path in sorted(pattern.parent.glob(pattern.name)))
     return [report for report in found if report is not None]
 
