@@ -278,7 +278,8 @@ def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(settings: Settings,
         finally:
             embedded_kafka.thaw()
         alone.services.sink._timeouts = SHORT_WITH_KAFKA
-        eventually(lambda: client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).status_code == 202)
+        other = {**JOB, "prompt": "y"}  # nothing was sent under the key
+        eventually(lambda: client.post("/v1/jobs", json=other, headers={"Idempotency-Key": "k"}).status_code == 202)
 
 
 def test_a_kafka_that_died_is_told_of_and_used_again(settings: Settings, tmp_path: Path):

@@ -36,6 +36,24 @@ def test_a_tenant_uses_what_it_may_and_no_more(alone: Gateway, bridge):
         assert client.post("/v1/jobs", json={**JOB, "sampling": {"max_tokens": 60}}).status_code == 202
 
 
+def test_a_key_whose_job_a_quota_refused_may_be_used_for_other_content(alone: Gateway):
+    alone.services.ledger.of(Quotas).put("default", 100, "day")
+    key = {"Idempotency-Key": "k"}
+    with alone.client() as client:
+        large = {**JOB, "sampling": {"max_tokens": 20_000}}
+        assert client.post("/v1/jobs", json=large, headers=key).status_code == 429
+        assert client.post("/v1/jobs", json=JOB, headers=key).status_code == 202
+
+
+def test_a_list_that_is_refused_for_one_key_leaves_the_others_free(alone: Gateway):
+    taken, free = {**JOB, "idempotency_key": "taken"}, {**JOB, "idempotency_key": "free"}
+    other = {"prompt": "Name a lake."}
+    with alone.client() as client:
+        assert client.post("/v1/jobs", json=taken).status_code == 202
+        assert client.post("/v1/jobs", json=[free, taken | other]).status_code == 409
+        assert client.post("/v1/jobs", json=free | other).status_code == 202
+
+
 def test_the_answers_that_a_floor_may_ask_for_are_reserved_at_the_door(alone: Gateway):
     again = {
         "criteria": [{"criterion": "contains", "text": "Rhine"}],

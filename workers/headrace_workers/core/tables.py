@@ -255,6 +255,7 @@ ACCEPTED: Final = Table(
     Column("digest", String(64), nullable=False),  # SHA-256 of what the job says, in hex
     Column("at", BigInteger, nullable=False),
     Column("published", Boolean, nullable=False, server_default=false()),  # Kafka has confirmed it
+    Column("senders", Integer, nullable=False, server_default="1"),  # requests that sent it, or are about to
     Index("accepted_at", "at"),
 )
 

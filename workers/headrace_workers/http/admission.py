@@ -5,7 +5,8 @@ says so until ingest takes it in, so that every gateway knows of it. With a log 
 the gateway waits until ingest has the job.
 
 The row of a job without a key is written while Kafka takes the job: nobody knows its id before both have happened. The
-id of a job with a key can be known, so its row is written when Kafka has confirmed it.
+id of a job with a key can be known, so its row is reserved first, and says that the job is published when Kafka has
+confirmed it. A job that was not sent gives its row back.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from headrace_producers.sink import Record
 from headrace_schemas import Envelope, GenerationJob
 from headrace_schemas.codec import check_size, encode, encode_given
-from headrace_schemas.errors import InvalidRecord, Unavailable, UnknownModel
+from headrace_schemas.errors import HeadraceError, InvalidRecord, Unavailable, UnknownModel
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import Lane
 from headrace_workers.core.admission import AdmissionCheck, AdmissionRules, Named, ResolvedJob, milliseconds, named_by
@@ -34,7 +35,7 @@ from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.http.batcher import Batcher, for_all
 from headrace_workers.http.caller import Caller, check_named
-from headrace_workers.http.errors import KafkaOutage, LedgerOutage, Refusal, Why, stopping
+from headrace_workers.http.errors import LedgerOutage, Refusal, Why, stopping
 from headrace_workers.http.limits import Slot, TenantSlots
 from headrace_workers.http.metrics import Metrics
 from headrace_workers.http.sink import Sink
@@ -237,9 +238,13 @@ class Admission:
         ]
         await self._load_shedding.check({self._place(letter) for letter in letters})
         to_send = await self._reserved(letters)
-        paid = await self._quotas.reserve(
-            [Want(letter.request, letter.resolved, letter.tokens, caller.key_id) for letter in to_send]
-        )
+        try:
+            paid = await self._quotas.reserve(
+                [Want(letter.request, letter.resolved, letter.tokens, caller.key_id) for letter in to_send]
+            )
+        except HeadraceError:
+            await self._withdraw([letter for letter in to_send if self._is_reserved(letter)])
+            raise
         await self._send(to_send, began, paid)
         for job in jobs:
             self._metrics.count_admitted(kind_of(job))
@@ -303,13 +308,14 @@ class Admission:
 
     async def _reserved(self, letters: Sequence[EncodedJob]) -> list[EncodedJob]:
         """Return the jobs that are to be sent. The id of a job without a key is unique."""
-        wanted = [letter for letter in letters if letter.keyed or not self._durable]
+        wanted = [letter for letter in letters if self._is_reserved(letter)]
         if not wanted:
             return list(letters)
         answers = await self._reserve.ask([letter.request for letter in wanted])
         answer_of = {id(letter): answer for letter, answer in zip(wanted, answers, strict=True)}
         for letter in letters:
             if answer_of.get(id(letter)) is Reserved.OTHER:
+                await self._withdraw([letter for letter in wanted if answer_of[id(letter)] is Reserved.SEND])
                 raise Refusal(
                     Why.CONFLICT,
                     f"the idempotency key of job {letter.request.job_id} was used with other content: send another key",
@@ -317,6 +323,10 @@ class Admission:
                     job_id=letter.request.job_id,
                 )
         return [letter for letter in letters if answer_of.get(id(letter)) is not Reserved.KNOWN]
+
+    def _is_reserved(self, letter: EncodedJob) -> bool:
+        """Return True if a job's row is written before the job is sent."""
+        return letter.keyed or not self._durable
 
     async def _send(self, letters: Sequence[EncodedJob], began: float, paid: bool) -> None:
         if not letters:
@@ -328,15 +338,19 @@ class Admission:
         found = self._publish.put(_Sent(free, began)) if free and self._durable else None
         try:
             await self._sink.publish([letter.record for letter in letters])
-        except KafkaOutage as error:
-            if found is not None:
-                await self._withdraw(found, [letter.request.job_id for letter in free])
+        except Refusal as error:
+            # A key keeps its content for as long as Kafka may have the job.
+            await self._withdraw(letters if error.should_retry is None else free, found)
             if error.should_retry is None:
                 if paid:
                     await self._quotas.release([letter.request for letter in letters])
                 raise
-            raise KafkaOutage(
-                f"{error}; the job may still be run", error.why, should_retry=should_retry, job_id=job_id
+            raise Refusal(
+                error.why,
+                f"{error}; the job may still be run",
+                retry_after=error.retry_after,
+                should_retry=should_retry,
+                job_id=job_id,
             ) from error
         if not self._durable:
             await self._taken_in([letter.request.job_id for letter in letters], should_retry, job_id)
@@ -351,12 +365,16 @@ class Admission:
                 f"{error}; Kafka has the job, and it will be run", should_retry=should_retry, job_id=job_id
             ) from error
 
-    async def _withdraw(self, found: "asyncio.Future[None]", job_ids: Sequence[str]) -> None:
-        """Withdraw jobs that Kafka may not have, so that clients find only accepted jobs."""
-        with suppress(LedgerOutage):
-            await self._publish.answer(found)
-        with suppress(LedgerOutage):  # then the ledger calls them accepted, although no client was told so
-            await self._forget.ask(job_ids)
+    async def _withdraw(self, letters: Sequence[EncodedJob], found: "asyncio.Future[None] | None" = None) -> None:
+        """Withdraw jobs that were not sent, or whose ids no client knows: clients find only accepted jobs, and a key
+        may be used for other content.
+        """
+        if found is not None:
+            with suppress(LedgerOutage):
+                await self._publish.answer(found)
+        if letters:
+            with suppress(LedgerOutage):  # then their rows stay, although no client was told that they are accepted
+                await self._forget.ask([letter.request.job_id for letter in letters])
 
     async def _taken_in(self, job_ids: Collection[str], should_retry: bool | None, job_id: str | None) -> None:
         taken = await self._waiter.taken(job_ids, self._timeouts.admitted)

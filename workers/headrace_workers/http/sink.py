@@ -153,7 +153,7 @@ class Sink:
                 log("gateway", logging.WARNING, Action.UNAVAILABLE, f"not all records were confirmed: {error}")
 
     async def publish(self, records: Sequence[Record]) -> None:
-        """Return when Kafka has confirmed all of these (acks=all). Raise KafkaOutage if it refuses them, or does not
+        """Return when Kafka has confirmed all of these (acks=all). Raise a refusal if it refuses them, or does not
         confirm them in time: they may still arrive, unless `should_retry` is None.
         """
         if self._silence:
@@ -310,7 +310,9 @@ def _not_taken(error: HeadraceError, *, should_retry: bool | None) -> Refusal:
             return stopping(should_retry=should_retry)
         case Unavailable():
             return KafkaOutage(unsaid(error, "Kafka"), should_retry=should_retry)
-    return refusal_of(error)
+    refusal = refusal_of(error)
+    refusal.should_retry = should_retry
+    return refusal
 
 
 def _refusal_of_all(errors: Sequence[BaseException], *, should_retry: bool | None) -> KafkaOutage:

@@ -82,6 +82,8 @@ def test_a_job_that_was_refused_has_a_new_chance(ledger: Ledger):
     ledger.confirm_admission([wish(job_id, "b")])
     assert ledger.standings([job_id])[job_id].refused is None
     assert ledger.look_for([], [job_id]).refused == {}
+    ledger.withdraw_admission([job_id])
+    assert ledger.reserve([wish(job_id)]) == [Reserved.SEND]  # its first sender counts no more
 
 
 def test_a_look_tells_how_those_stand_that_have_ended_and_are_wanted_whole(ledger: Ledger, job: Callable[..., NewJob]):
@@ -120,6 +122,33 @@ def test_rows_go_when_the_ledger_knows_the_job(ledger: Ledger, job: Callable[...
     assert [row.job_id for row in ledger.read(ACCEPTED.select())] == [waits]
     forget(ledger, older_than_ms=1_000)
     assert ledger.read(ACCEPTED.select()) == []
+
+
+def test_a_job_that_nobody_sent_leaves_its_id_to_other_content(ledger: Ledger):
+    job_id = str(uuid4())
+    ledger.reserve([wish(job_id)])
+    ledger.withdraw_admission([job_id])
+    assert ledger.reserve([wish(job_id, "b")]) == [Reserved.SEND]
+
+
+def test_an_id_is_kept_until_each_of_its_senders_has_sent_nothing(ledger: Ledger):
+    """Kafka may have the job of one whose outcome is unknown."""
+    job_id = str(uuid4())
+    assert ledger.reserve([wish(job_id), wish(job_id)]) == [Reserved.SEND] * 2
+    assert ledger.reserve([wish(job_id)]) == [Reserved.SEND]
+    ledger.withdraw_admission([job_id, job_id])
+    assert ledger.reserve([wish(job_id, "b")]) == [Reserved.OTHER]
+    ledger.withdraw_admission([job_id])
+    assert ledger.reserve([wish(job_id, "b")]) == [Reserved.SEND]
+
+
+def test_an_hour_begins_when_a_job_is_sent_again(ledger: Ledger):
+    job_id = str(uuid4())
+    ledger.reserve([wish(job_id)])
+    forget(ledger, minutes=50)
+    ledger.reserve([wish(job_id)])
+    forget(ledger, minutes=50)
+    assert ledger.reserve([wish(job_id, "b")]) == [Reserved.OTHER]
 
 
 def test_who_was_never_published_is_forgotten_after_an_hour(ledger: Ledger):

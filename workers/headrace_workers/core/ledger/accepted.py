@@ -1,11 +1,13 @@
 """Jobs that gateways admitted, until ingest has taken them in from Kafka.
 
-A row says that Kafka has the job (`published`), or that somebody is about to send it: then nobody else may send another
-job under its id. Every gateway finds a job here before ingest has taken it in.
+A row says that Kafka has the job (`published`), or may have it: then nobody may send other content under its id. It is
+deleted when all its senders say that they sent nothing, and where nobody knows whether Kafka has the job, an hour after
+it was last sent. Every gateway finds a published job here before ingest has taken it in.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property, lru_cache
@@ -18,7 +20,6 @@ from headrace_workers.core.ledger.dead_letters import INGEST
 from headrace_workers.core.ledger.ingest import RecordContent, repeated
 from headrace_workers.core.sql.database import (
     among,
-    bindparam_of,
     clock,
     connect,
     insert,
@@ -26,7 +27,6 @@ from headrace_workers.core.sql.database import (
     lose_together,
     many,
     now_ms,
-    one_of,
     reading,
     writing,
 )
@@ -35,7 +35,7 @@ from headrace_workers.core.tables import ACCEPTED, DEAD_LETTERS, JOBS, PROBE_SLO
 
 _AT_ONCE = 500
 _LEAST_MS = 60_000  # a row stays at least so long
-_UNSENT_MS = 3_600_000  # and one of which Kafka has confirmed nothing, as long
+_UNSENT_MS = 3_600_000  # one of which Kafka has confirmed nothing, from when it was last sent
 
 
 class Reserved(Enum):
@@ -61,9 +61,10 @@ def reserve(connection: Connection, requests: Sequence[AdmissionRequest]) -> lis
     first = {request.job_id: request for request in reversed(requests)}
     known = _known(connection, list(first.values()))
     free = [first[job_id] for job_id in sorted(first) if job_id not in known]
-    made = _insert(connection, free)
+    senders = Counter(request.job_id for request in requests if request.digest == first[request.job_id].digest)
+    made = _insert(connection, free, senders)
     there = [request for request in free if request.job_id not in made]
-    answers = known | dict.fromkeys(made, Reserved.SEND) | _reserve_again(connection, there)
+    answers = known | dict.fromkeys(made, Reserved.SEND) | _reserve_again(connection, there, senders)
     # Of two for one id in one call, the second says the same or something else.
     return [
         answers[request.job_id] if request.digest == first[request.job_id].digest else Reserved.OTHER
@@ -87,9 +88,17 @@ def confirm(where: Connection | SingleStatements, requests: Sequence[AdmissionRe
         rows_of(where, _published(dialect), each | {"age": age})
 
 
-def withdraw(where: Connection | SingleStatements, job_ids: Collection[str]) -> None:
-    """Forget these jobs, which Kafka did not confirm. If ingest takes one in after all, requests find it then."""
-    rows_of(where, _withdrawn(where.dialect.name), {"ids": sorted(job_ids)})
+def withdraw(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Note of each of these jobs, as often as it is named, that a sender sent nothing or that no client knows its id.
+    Forget the jobs without another sender. If ingest takes one in after all, requests find it then.
+    """
+    connection.execute(
+        update(ACCEPTED).where(ACCEPTED.c.job_id == bindparam("job")).values(senders=ACCEPTED.c.senders - 1),
+        [{"job": job_id} for job_id in sorted(job_ids)],
+    )
+    connection.execute(
+        delete(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, sorted(set(job_ids))), ACCEPTED.c.senders <= 0)
+    )
 
 
 def forget(connection: Connection, older_than_ms: int) -> bool:
@@ -126,44 +135,63 @@ def _known(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict
     return {request.job_id: Reserved.KNOWN if n in same else Reserved.OTHER for n, request in enumerate(known)}
 
 
-def _reserve_again(connection: Connection, requests: Sequence[AdmissionRequest]) -> dict[str, Reserved]:
+def _reserve_again(
+    connection: Connection, requests: Sequence[AdmissionRequest], senders: Mapping[str, int]
+) -> dict[str, Reserved]:
     """Return what the senders of jobs that have a row may do: another sender's row, or one from an earlier try."""
     if not requests:
         return {}
     query = (
-        select(ACCEPTED.c.job_id, ACCEPTED.c.digest, ACCEPTED.c.published, was_refused().label("refused"))
+        select(
+            ACCEPTED.c.job_id,
+            ACCEPTED.c.digest,
+            ACCEPTED.c.published,
+            ACCEPTED.c.senders,
+            was_refused().label("refused"),
+        )
         .where(among(connection, ACCEPTED.c.job_id, [request.job_id for request in requests]))
         .order_by(ACCEPTED.c.job_id)
     )
     rows = {row.job_id: row for row in connection.execute(query.with_for_update())}
     answers: dict[str, Reserved] = {}
-    anew: list[AdmissionRequest] = []
+    counts = dict(senders)
     for request in requests:
         row = rows.get(request.job_id)
-        if row is None or row.refused:  # a corrected one under the key of one that was refused is a new chance
+        if row is None or row.refused:  # you may send a corrected job under the key of one that was refused
             answers[request.job_id] = Reserved.SEND
-            anew.append(request)
         elif row.digest != request.digest:
             answers[request.job_id] = Reserved.OTHER
         else:
             answers[request.job_id] = Reserved.KNOWN if row.published else Reserved.SEND
-    if anew:
+            counts[request.job_id] += row.senders
+    if to_send := [request for request in requests if answers[request.job_id] is Reserved.SEND]:
         connection.execute(
             update(ACCEPTED)
             .where(ACCEPTED.c.job_id == bindparam("job"))
-            .values(digest=bindparam("says"), at=now_ms(), published=False),
-            [{"job": request.job_id, "says": request.digest} for request in anew],
+            .values(
+                digest=bindparam("says"),
+                at=now_ms(),
+                published=False,
+                senders=bindparam("sent_by"),
+            ),
+            [{"job": request.job_id, "says": request.digest, "sent_by": counts[request.job_id]} for request in to_send],
         )
     return answers
 
 
-def _insert(connection: Connection, requests: Collection[AdmissionRequest]) -> set[str]:
+def _insert(connection: Connection, requests: Collection[AdmissionRequest], senders: Mapping[str, int]) -> set[str]:
     """Write a row for each job that has none, since it is about to be sent; return the ids of those jobs."""
     if not requests:
         return set()
     dialect, now = connection.dialect.name, clock(connection)
     rows = [
-        {"job_id": request.job_id, "tenant": request.tenant, "digest": request.digest, "at": now}
+        {
+            "job_id": request.job_id,
+            "tenant": request.tenant,
+            "digest": request.digest,
+            "at": now,
+            "senders": senders[request.job_id],
+        }
         for request in requests
     ]
     return {row[0] for row in run(connection, _new_rows(dialect), many(dialect, rows))}
@@ -171,16 +199,9 @@ def _insert(connection: Connection, requests: Collection[AdmissionRequest]) -> s
 
 @lru_cache
 def _new_rows(dialect: str) -> Any:
-    columns = [ACCEPTED.c[name] for name in ("job_id", "tenant", "digest", "at")]
+    columns = [ACCEPTED.c[name] for name in ("job_id", "tenant", "digest", "at", "senders")]
     statement = insert_many(dialect, ACCEPTED, columns, {"published": literal(False)})
     return statement.on_conflict_do_nothing(index_elements=["job_id"]).returning(ACCEPTED.c.job_id)
-
-
-@lru_cache
-def _withdrawn(dialect: str) -> Any:
-    return delete(ACCEPTED).where(
-        one_of(dialect, ACCEPTED.c.job_id, bindparam_of(dialect, ACCEPTED.c.job_id, name="ids"))
-    )
 
 
 @lru_cache

@@ -207,7 +207,7 @@ class ForGateways(Engines):
 
     reserve = durable(accepted.reserve)
     confirm_admission = single_durable(accepted.confirm)
-    withdraw_admission = single_durable(accepted.withdraw)
+    withdraw_admission = durable(accepted.withdraw)
     look_for = reads(job_status.look)
     standings = reads(job_status.standings)
     pressure = reads(counts.pressure)
