@@ -16,11 +16,11 @@ from tests.workers.http.test_reviews import key_of
 
 from headrace_schemas import Finding, GenerationJob, ModerationVerdict, Output
 from headrace_schemas.grounding import Citation, Grounding
-from headrace_workers.core.scopes import JOBS_READ, usual_scopes
+from headrace_workers.core.scopes import JOBS_READ, REVIEWS_TEXTS, usual_scopes
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.console.review import changes
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
-from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
+from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_WRITE
 from headrace_workers.features.quality.tables import LABELS
 from headrace_workers.features.reviews.tables import REVIEW_DECISIONS
 

@@ -1,14 +1,19 @@
+import json
+
 import pytest
 from sqlalchemy import select, update
 from tests.workers.http.served import Gateway
+from tests.workers.http.test_console import browser
 from tests.workers.ledger_jobs import take_in
-from tests.workers.runtime.bridge.records import evaluation
+from tests.workers.runtime.bridge.records import evaluation, generation
 
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.scopes import JOBS_WRITE
+from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE, REVIEWS_TEXTS
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
-from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
+from headrace_workers.features.generation.openai.response_body import response_id
+from headrace_workers.features.generation.store.responses import Responses
+from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_WRITE
 
 REASON = "does it name a customer?"
 
@@ -49,6 +54,25 @@ def test_the_text_needs_a_scope_of_its_own(alone: Gateway, held: list[str]):
         shown = reader.get(f"/v1/held/{held[0]}").json()
         assert (shown["asked"], shown["text"]) == ("0", "b")
         assert reader.get(f"/v1/held/{held[3]}").status_code == 404
+
+
+def test_no_door_shows_the_texts_of_a_held_job_to_a_key_without_the_scope(alone: Gateway):
+    ledger, said = alone.services.ledger, "Kingfisher"
+    (job,) = take_in(ledger, [generation(prompt=said)])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.job_id == job).values(state="held", held_at=1, ready_at=NEVER))
+    body = json.dumps({"model": "echo", "input": said, "instructions": said}).encode()
+    ledger.of(Responses).keep("default", job, body)
+    pages = [f"playground/{job}/", f"playground/{job}/part", f"playground/?again={job}", f"jobs/{job}/"]
+    for scopes, is_shown in (((JOBS_READ, JOBS_WRITE), False), ((JOBS_READ, JOBS_WRITE, REVIEWS_TEXTS), True)):
+        key = alone.key("default", *scopes)
+        with alone.client(key) as api, browser(alone, key=key) as console:
+            assert said not in api.get(f"/v1/jobs/{job}").text
+            items = api.get(f"/v1/responses/{response_id(job)}/input_items")
+            assert (items.status_code, said in items.text) == ((200, True) if is_shown else (403, False))
+            response = api.get(f"/v1/responses/{response_id(job)}")
+            assert (response.status_code, said in response.text) == (200, is_shown)
+            assert [said in console.get(page).text for page in pages] == [is_shown] * len(pages)
 
 
 def test_a_decision_is_made_once(alone: Gateway, held: list[str]):

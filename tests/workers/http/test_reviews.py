@@ -9,13 +9,13 @@ from tests.workers.changed_settings import changed
 from tests.workers.features.reviews.review_rows import FOUND, SAID, ended, held
 from tests.workers.http.served import Gateway, served
 
-from headrace_workers.core.scopes import Scope, all_scopes
+from headrace_workers.core.scopes import REVIEWS_TEXTS, Scope, all_scopes
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.access import keyring
 from headrace_workers.features.access.commands import new_key
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
+from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_WRITE
 from headrace_workers.features.reviews.tables import REVIEW_DECISIONS, REVIEW_ITEMS
 
 GOOD = {"labels": [{"criterion": "good", "value": 1}]}

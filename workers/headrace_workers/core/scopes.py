@@ -13,6 +13,7 @@ Scope = NewType("Scope", str)  # one permission, such as "files:read"
 
 JOBS_READ: Final = Scope("jobs:read")  # jobs, their ends and events; models
 JOBS_WRITE: Final = Scope("jobs:write")  # send, cancel, and ask for answers
+REVIEWS_TEXTS: Final = Scope("reviews:texts")  # texts that moderation has not allowed
 # Of the whole deployment: of no tenant's business, and never given unasked.
 METRICS: Final = Scope("metrics")  # figures
 OPERATOR: Final = Scope("operator")  # the console's pages about processes, and about the jobs of all tenants

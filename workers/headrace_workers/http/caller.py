@@ -8,7 +8,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from headrace_workers.core.pipeline.task import Job
-from headrace_workers.core.scopes import Scope, allows, resources_named_by
+from headrace_workers.core.scopes import REVIEWS_TEXTS, Scope, allows, resources_named_by
 from headrace_workers.http.errors import Refusal, Why
 
 
@@ -35,6 +35,17 @@ class Caller:
         if not self.may(scope):
             where = "" if place is None else f"{place}: "
             raise Refusal(Why.FORBIDDEN, f"{where}this key lacks the scope {scope}: use a key that has it")
+
+    def may_read_texts(self, *, held: bool) -> bool:
+        """Return True if the caller, who may read a job, may read its texts. Those of a job that is held are texts that
+        moderation has not allowed.
+        """
+        return not held or self.may(REVIEWS_TEXTS)
+
+    def need_texts(self, *, held: bool) -> None:
+        """Raise 403 if the caller may not read the texts of a job."""
+        if not self.may_read_texts(held=held):
+            self.need(REVIEWS_TEXTS, "the job is held")
 
 
 class FindsCallers(Protocol):

@@ -168,6 +168,11 @@ class Standing:
     accepted_at: int | None = None
     refused: DeadLetter | None = None
 
+    @property
+    def is_held(self) -> bool:
+        """Return True if a step of the job is held."""
+        return any(step.state == "held" for step in self.steps)
+
 
 def look(
     connection: Connection, known: Collection[str], unknown: Collection[str], whole: Collection[str] = ()

@@ -95,7 +95,8 @@ def _named(ledger: Ledger, name: str, tenants: Sequence[str | None]) -> list[str
 async def _asked(services: Services, caller: Caller, found: Seen) -> tuple[Asked, Job | None]:
     """Return the job as the playground shows it, and what was asked for."""
     row, job, receipt = found.standing.row, None, None
-    if found.view is not None and found.view.job.payload:
+    may_read = caller.may_read_texts(held=found.standing.is_held)
+    if may_read and found.view is not None and found.view.job.payload:
         with suppress(HeadraceError):  # the page shows all the rest
             job = decode_job(found.view.job.kind, bytes(found.view.job.payload))
     if row is not None and row.end is not None:
@@ -106,7 +107,7 @@ async def _asked(services: Services, caller: Caller, found: Seen) -> tuple[Asked
     generation = job if isinstance(job, GenerationJob) else None
     is_own = found.standing.tenant == caller.tenant
     texts = await texts_of_passages(services, caller, answer_of(receipt)) if is_own else {}
-    return Asked(found.job_id, found.standing, generation, receipt, texts), job
+    return Asked(found.job_id, found.standing, generation, receipt, texts, may_read), job
 
 
 async def _values(request: Request, services: Services, caller: Caller, found: Seen) -> dict[str, Any]:

@@ -54,8 +54,9 @@ async def choices(services: Services, caller: Caller) -> Choices:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A job as the playground shows it. `job` is absent until the ledger has it, and of other kinds of jobs. `passages`
-    are the texts that the answer was given, by their keys, as far as the caller may read them.
+    """A job as the playground shows it. `job` is absent until the ledger has it, for other kinds of jobs, and where the
+    caller may not read its texts. `passages` are the texts that the answer was given, by their keys, as far as the
+    caller may read them.
     """
 
     job_id: str
@@ -63,6 +64,7 @@ class Asked:
     job: GenerationJob | None
     receipt: Receipt | None
     passages: Mapping[str, str]
+    may_read: bool
 
     @property
     def answer(self) -> str | None:
@@ -74,14 +76,16 @@ async def asked(services: Services, caller: Caller, job_id: str) -> Asked:
     """Return a job of the caller's. Raise 404 if there is none."""
     standing = await services.standing(job_id, caller.tenant)
     row, job, receipt = standing.row, None, None
+    may_read = caller.may_read_texts(held=standing.is_held)
     if row is not None:
-        view = await services.ask(services.ledger.job, job_id)
+        view = await services.ask(services.ledger.job, job_id) if may_read else None
         read = decode_job(view.job.kind, bytes(view.job.payload)) if view is not None else None
         job = read if isinstance(read, GenerationJob) else None
         receipt = None if row.end is None else Receipt.decode(*row.end)
     elif standing.refused is not None:
         receipt = Receipt(standing.refused)
-    return Asked(job_id, standing, job, receipt, await texts_of_passages(services, caller, answer_of(receipt)))
+    passages = await texts_of_passages(services, caller, answer_of(receipt))
+    return Asked(job_id, standing, job, receipt, passages, may_read)
 
 
 def answer_of(receipt: Receipt | None) -> Answer | None:
@@ -104,6 +108,7 @@ def shown(asked: Asked, address: str, *, may_write: bool) -> dict[str, Any]:
     values: dict[str, Any] = {
         "job_id": asked.job_id,
         "job": asked.job,
+        "may_read": asked.may_read,
         "over": is_over(asked.standing),
         "may_write": may_write,
         "bars": bars,

@@ -19,7 +19,7 @@ from headrace_workers.features.console.playground import texts_of_passages
 from headrace_workers.features.console.receipt import STAGES, Mark, Piece, doubted, judgements, moderated, pieces
 from headrace_workers.features.console.sign_in import form_of
 from headrace_workers.features.console.visitors import CONSOLE
-from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
+from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_WRITE
 from headrace_workers.features.reviews.api import checked_id, person_of
 from headrace_workers.features.reviews.decision import Conflict, Decision, decision_of
 from headrace_workers.features.reviews.hooks import ReviewQueue
@@ -112,7 +112,8 @@ async def _show(
     mine = await services.ask(services.ledger.of(Reviews).mine, person, None, _LAST)
     view = None if item is None else ShownItem.seen(item)
     rule, found = request.query_params.get("rule", ""), await services.ask(services.ledger.of(ReviewQueue).rules)
-    rules = [HELD] if caller.may(REVIEWS_TEXTS) else []
+    may_see_held = caller.may_read_texts(held=True)
+    rules = [HELD] if may_see_held else []
     rules += [each.name for each in found.rules if each.tenant in (None, caller.tenant)] + [MANUAL]
     values: dict[str, Any] = {
         "rule": rule,
@@ -123,7 +124,7 @@ async def _show(
         "said": said,
         "fault": "" if fault is None else str(fault),
         "may_write": caller.may(REVIEWS_WRITE),
-        "may_see_held": caller.may(REVIEWS_TEXTS),
+        "may_see_held": may_see_held,
     }
     if view is None or item is None:
         return page(request, "review.html", status=_status(fault), **values, progress=await _progress(services, caller))
@@ -152,7 +153,7 @@ def _status(fault: Refusal | None) -> int:
 
 async def _next(request: Request, services: Services, caller: Caller) -> Item | None:
     next_item, rule = services.ledger.of(Reviews).next, request.query_params.get("rule") or None
-    return await services.ask(next_item, person_of(caller, None), rule=rule, held=caller.may(REVIEWS_TEXTS))
+    return await services.ask(next_item, person_of(caller, None), rule=rule, held=caller.may_read_texts(held=True))
 
 
 def _go_on(request: Request, done: _Done) -> Response:
@@ -164,8 +165,7 @@ def _go_on(request: Request, done: _Done) -> Response:
 async def _item(services: Services, caller: Caller, item_id: str) -> Item:
     """Return an item as the caller sees it. Raise NoSuchItem, and 403 for a held one that they may not see."""
     found = await services.ask(services.ledger.of(Reviews).item, person_of(caller, None), checked_id(item_id))
-    if found.row.held:
-        caller.need(REVIEWS_TEXTS)
+    caller.need_texts(held=found.row.held)
     return found
 
 

@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.limits import NO_NUL
-from headrace_workers.core.scopes import JOBS_WRITE
+from headrace_workers.core.scopes import JOBS_WRITE, REVIEWS_TEXTS
 from headrace_workers.features.generation.api.answers import answer
 from headrace_workers.features.generation.openai.moderations import PARAMETERS, read
 from headrace_workers.features.moderation.views import HeldJob, HeldText
-from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
+from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_WRITE
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import ANSWERS, Refusal, Why

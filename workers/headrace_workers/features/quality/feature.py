@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import ExtensionPoint, Feature
-from headrace_workers.core.scopes import Scope
+from headrace_workers.core.scopes import REVIEWS_TEXTS, Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -18,7 +18,6 @@ SAMPLES: "Final[ExtensionPoint[Callable[[Connection, str, int], Sequence[Sampled
 
 REVIEWS_READ: Final = Scope("reviews:read")
 REVIEWS_WRITE: Final = Scope("reviews:write")
-REVIEWS_TEXTS: Final = Scope("reviews:texts")  # texts that moderation has not allowed
 
 
 def _routers() -> "Sequence[APIRouter]":

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.limits import INTEGRAL, NO_NUL, Alias, Key
 from headrace_schemas.review import MAX_PEOPLE
-from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_TEXTS, REVIEWS_WRITE
+from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_WRITE
 from headrace_workers.features.reviews.decision import Decision, NoSuchItem, Person
 from headrace_workers.features.reviews.hooks import ReviewQueue
 from headrace_workers.features.reviews.progress import Progress, ReviewProgress
@@ -101,7 +101,7 @@ async def next_item(caller: _Writes, services: Wired, asked: AskedNext | None = 
     asked = asked or AskedNext()
     person = person_of(caller, asked.who)
     reviews = services.ledger.of(Reviews)
-    found = await services.ask(reviews.next, person, rule=asked.rule, held=caller.may(REVIEWS_TEXTS))
+    found = await services.ask(reviews.next, person, rule=asked.rule, held=caller.may_read_texts(held=True))
     return NextItem(item=None if found is None else ShownItem.seen(found))
 
 
@@ -151,8 +151,7 @@ async def show_item(item_id: str, caller: _Reads, services: Wired, who: _WhoQuer
     found = await services.ask(
         services.ledger.of(Reviews).item, person_of(caller, who, anybody=True), checked_id(item_id)
     )
-    if found.row.held:
-        caller.need(REVIEWS_TEXTS)
+    caller.need_texts(held=found.row.held)
     return ShownItem.seen(found)
 
 

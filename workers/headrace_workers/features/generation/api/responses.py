@@ -130,13 +130,16 @@ def only_job(read: OpenAIRequest) -> GenerationJob:
 
 
 async def body_of(services: Services, caller: Caller, stored: Stored) -> dict[str, Any]:
-    """Return the response in its present state."""
+    """Return the response in its present state, without the instructions that the caller may not read."""
     standing = await services.standing(stored.job_id, caller.tenant)
     end = _end(standing)
     if end is not None:
         return ended_body(stored.asked, stored.job, stored.job_id, end, stored.asked_at)
     begun = any(step.started_at is not None for step in standing.steps)
-    return unended_body(stored.asked, stored.job, stored.job_id, "in_progress" if begun else "queued", stored.asked_at)
+    asked = stored.asked
+    if not caller.may_read_texts(held=standing.is_held):
+        asked = {**asked, "instructions": None}
+    return unended_body(asked, stored.job, stored.job_id, "in_progress" if begun else "queued", stored.asked_at)
 
 
 async def earlier(services: Services, caller: Caller, body: Body) -> tuple[Message, ...]:
@@ -264,10 +267,11 @@ async def list_input_items(
 ) -> Response:
     """Return the input items of a response, the last first.
 
-    Earlier turns belong to the response that it continues.
+    Earlier turns belong to the response that it continues. While its job is held, this needs `reviews:texts`.
     """
     LISTED.given(request.query_params)
     stored = await find(services, caller, response_id)
+    caller.need_texts(held=(await services.standing(stored.job_id, caller.tenant)).is_held)
     return json_response(page(input_items(stored.asked, stored.job_id), after=after, limit=limit, order=order))
 
 
