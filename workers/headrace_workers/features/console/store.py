@@ -69,6 +69,12 @@ def offer(connection: Connection, digest: str, name: str, key_id: str) -> None:
     connection.execute(CONSOLE_TOKENS.insert().values(digest=digest, name=name, key_id=key_id, expires_at=expires))
 
 
+def is_offered(connection: Connection, token: str) -> bool:
+    """Return True if the token of this digest was offered, and is kept."""
+    query = select(CONSOLE_TOKENS.c.digest).where(CONSOLE_TOKENS.c.digest == token)
+    return connection.execute(query).first() is not None
+
+
 def redeem(connection: Connection, token: str, digest: str) -> bool:
     """Begin a session by the token of this digest; return False where it was used, has expired, or is nobody's."""
     valid = CONSOLE_TOKENS.c.used_at.is_(None) & (CONSOLE_TOKENS.c.expires_at > now_ms())
@@ -118,5 +124,6 @@ class ConsoleSessions(LedgerStore):
     redeem = durable(redeem)
     begin = durable(begin)
     find = reads(find)
+    is_offered = reads(is_offered)
     end = durable(end)
     end_of_up = durable(end_of_up)

@@ -1,4 +1,4 @@
-"""Visitors of the console: sessions by cookie, the address that may send forms, and limits on attempts to sign in."""
+"""Visitors of the console: sessions by cookie, the address that may send forms, and a limit on failed sign-ins."""
 
 import secrets
 import time
@@ -17,7 +17,7 @@ from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.services import Services
 
 CONSOLE: Final = "/console"
-MOST_ATTEMPTS: Final = 10  # that fail, of one address in a window; ten times as many of all
+MOST_ATTEMPTS: Final = 10  # that fail, of one address in a window
 _WINDOW: Final = 60.0  # seconds
 _POLLED_SECONDS: Final = 5.0  # in which a page that asks again and again has its session looked up once
 _MOST_POLLS: Final = 1_000
@@ -97,22 +97,25 @@ class Visitors:
         return session
 
     async def redeem(self, request: Request, services: Services, token: str) -> Secret | None:
-        """Begin a session by a token of `headrace up`. Return None where it is not valid, and 429 for too many."""
-        peer = self._attempts.check(request)
-        secret = Secret.new()
-        if await services.ask(services.ledger.of(ConsoleSessions).redeem, Secret(token).digest, secret.digest):
+        """Begin a session by a token of `headrace up`. Return None if it is not valid; raise 429 if too many were not.
+
+        A token that is nobody's costs no write.
+        """
+        sessions, digest, secret = services.ledger.of(ConsoleSessions), Secret(token).digest, Secret.new()
+        if await services.ask(sessions.is_offered, digest) and await services.ask(
+            sessions.redeem, digest, secret.digest
+        ):
             return secret
-        self._attempts.failed(peer)
+        self._attempts.failed(request)
         return None
 
     async def sign_in(self, request: Request, services: Services, name: str, key: str) -> Secret:
-        """Begin a session by an API key. Raise 401 where it is not valid, and 429 for too many attempts."""
-        peer = self._attempts.check(request)
+        """Begin a session by an API key. Raise 401 if it is not valid, and 429 if too many were not."""
         try:
             caller = await services.keyring.caller(request, key, own_page=True)
         except Refusal as refusal:
             if refusal.why is Why.UNAUTHORIZED:
-                self._attempts.failed(peer)
+                self._attempts.failed(request)
             raise
         secret = Secret.new()
         session = Session(name, caller.key_id, self._run if caller.key_id == OPEN else "")
@@ -147,31 +150,22 @@ class Visitors:
 
 
 class Attempts:
-    """Failed attempts to sign in, by address and in all. A valid key waits, too, where too many have failed."""
+    """Failed attempts to sign in, by address. A valid key or token always signs in, however many others have failed
+    from the same address: else anybody could lock out all who share a proxy. Their 192 random bits or more cannot be
+    guessed at any rate; the limit tells clients that try again and again to wait.
+    """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._failed: OrderedDict[str, deque[float]] = OrderedDict()
-        self._all: deque[float] = deque()
 
-    def check(self, request: Request) -> str:
-        """Return the address of the client. Raise 429 where it, or all together, have failed too often."""
-        peer = request.client.host if request.client else ""
-        begin = self._monotonic() - _WINDOW
-        for times, most in ((self._failed.get(peer, deque()), MOST_ATTEMPTS), (self._all, MOST_ATTEMPTS * 10)):
-            while times and times[0] <= begin:
-                times.popleft()
-            if len(times) >= most:
-                raise Refusal(
-                    Why.RATE, "too many attempts to sign in have failed: wait a minute", retry_after=times[0] - begin
-                )
-        return peer
-
-    def failed(self, peer: str) -> None:
-        """Count a failed attempt."""
-        now = self._monotonic()
-        for times in (self._failed.setdefault(peer, deque()), self._all):
-            times.append(now)
+    def failed(self, request: Request) -> None:
+        """Count a failed attempt. Raise 429 if the client's address has failed too often."""
+        peer, now = request.client.host if request.client else "", self._monotonic()
+        times = self._failed.setdefault(peer, deque(maxlen=MOST_ATTEMPTS))
         self._failed.move_to_end(peer)
-        while len(self._failed) > _MOST_PEERS:
+        if len(self._failed) > _MOST_PEERS:
             self._failed.popitem(last=False)
+        if len(times) == MOST_ATTEMPTS and (wait := times[0] + _WINDOW - now) > 0:
+            raise Refusal(Why.RATE, "too many attempts to sign in have failed: wait a minute", retry_after=wait)
+        times.append(now)
