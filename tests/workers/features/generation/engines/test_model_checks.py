@@ -97,3 +97,12 @@ def test_a_list_of_models_that_is_hostile_is_no_list(
     for behave in (expands, nests, lists("\x1b[2Jother")):
         with providing(behave) as provider:
             assert said(tmp_path, engine, provider.url, api_key="env:A_KEY") == []
+
+
+def test_a_name_in_the_list_of_models_shows_nobody_the_key(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", "right-key")
+    with providing(lists("the RIGHT-KEY model")) as provider:
+        (line,) = said(tmp_path, engine, provider.url, api_key="env:A_KEY")
+    assert line.endswith("it has the [secret] model")

@@ -3,6 +3,8 @@
 import gzip
 import re
 import ssl
+from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -363,6 +365,131 @@ def test_a_refusal_by_policy_is_permanent(tmp_path: Path, engine: str) -> None:
     outcome = outcome_of(tmp_path, engine, refuses)
     assert isinstance(outcome, ProviderRefuses)
     assert outcome.category is Category.PERMANENT
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"error": {"code": "content_policy_violation"}}),
+        (400, {"error": {"code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+        (400, {"error": {"code": "BadRequest", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+        (400, {"error": {"code": 400, "type": "content_filter", "message": "considered high risk"}}),
+        (400, {"error": {"code": "invalid_prompt", "message": "your prompt was flagged as potentially violating …"}}),
+        (400, {"error": {"code": "data_inspection_failed"}}),
+        (400, {"error": {"code": "InputTextSensitiveContentDetected"}}),
+        (400, {"error": {"code": "1301"}}),
+        (400, {"error": {"code": "invalid_request_error", "message": "Content Exists Risk"}}),
+        (400, {"error": {"type": "invalid_request_error", "message": "Output blocked by content filtering policy"}}),
+        (403, {"error": {"code": 403, "metadata": {"reasons": ["violence"], "flagged_input": "x"}}}),
+        (403, {"code": "permission-denied", "error": "Content violates usage guidelines."}),
+        (422, {"detail": "Content Exists Risk"}),
+    ],
+)
+def test_a_refusal_by_policy_may_be_an_error(tmp_path: Path, engine: str, status: int, body: object) -> None:
+    """A job with `fallback_on_refusal` goes on to its next model, which a wrong request does not."""
+    outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(status, body))
+    assert isinstance(outcome, ProviderRefuses)
+    assert outcome.end_code == "content_policy"
+
+
+def test_a_refusal_by_policy_may_be_an_error_in_the_stream(tmp_path: Path, engine: str) -> None:
+    def errs(_provider: Provider, reply: Reply) -> None:
+        reply.start()
+        reply.text("Hel")
+        error = {"type": "invalid_request_error", "message": "Output blocked by content filtering policy"}
+        reply.event({"type": "error", "error": error}, "error" if reply.heard.is_anthropic else None)
+
+    assert isinstance(outcome_of(tmp_path, engine, errs), ProviderRefuses)
+
+
+@pytest.mark.parametrize(
+    "reason", ["SAFETY", "content_filter: PROHIBITED_CONTENT", "guardrail_intervened", "sensitive"]
+)
+def test_other_providers_withhold_an_answer_with_reasons_of_their_own(tmp_path: Path, reason: str) -> None:
+    def withholds(_provider: Provider, reply: Reply) -> None:
+        reply.start()
+        reply.text("Hel")
+        reply.end(reason)
+
+    assert isinstance(outcome_of(tmp_path, "openai", withholds), ProviderRefuses)
+
+
+def refuses_in_letters(words: str) -> Behaviour:
+    """Refuse with these words, a letter at a time, and end the answer."""
+
+    def behave(_provider: Provider, reply: Reply) -> None:
+        reply.start()
+        for letter in words:
+            reply.event(reply.chunk({"refusal": letter}))
+        reply.end()
+
+    return behave
+
+
+def refuses_at_length(_provider: Provider, reply: Reply) -> None:
+    """Refuse in 10 MB."""
+    reply.start()
+    for _ in range(1_000):
+        reply.event(reply.chunk({"refusal": "I cannot help. " * 700}))
+    reply.end()
+
+
+def refuses_for_ever(provider: Provider, reply: Reply) -> None:
+    reply.start()
+    while not provider.over.wait(0.01):
+        reply.event(reply.chunk({"refusal": "n"}))
+
+
+def refuses_and_hangs(provider: Provider, reply: Reply) -> None:
+    reply.start()
+    reply.event(reply.chunk({"refusal": "I cannot help."}))
+    provider.over.wait(60)
+
+
+def refuses_and_breaks(_provider: Provider, reply: Reply) -> None:
+    reply.start(content_length="10000")
+    reply.event(reply.chunk({"refusal": "I cannot help."}))
+
+
+@pytest.mark.parametrize(
+    ("behave", "entries"),
+    [
+        (refuses_at_length, {}), (refuses_for_ever, {}), (refuses_and_hangs, {}), (refuses_and_breaks, {}),
+        (refuses_and_hangs, {"first_token": 0.3}), (refuses_for_ever, {"total": 0.3}),
+    ],
+)  # fmt: skip
+def test_a_refusal_without_an_end_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behave: Behaviour, entries: dict[str, object]
+) -> None:
+    """Another model must not be asked because of the way in which a provider refuses."""
+    monkeypatch.setattr(generator, "REFUSAL_SECONDS", 60.0 if entries else 0.5)
+    outcome = outcome_of(tmp_path, "openai", behave, **entries)
+    assert isinstance(outcome, ProviderRefuses)
+    assert len(str(outcome)) <= 400
+
+
+@pytest.mark.parametrize("form", [str, str.upper, " ".join, lambda key: b64encode(key.encode()).decode()])
+def test_a_refusal_in_letters_shows_nobody_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[str], str]
+) -> None:
+    key = "sk-0123456789abcdefghijklmnopq"
+    monkeypatch.setenv("A_KEY", key)
+    outcome = outcome_of(tmp_path, "openai", refuses_in_letters(f"No: {form(key)}"), api_key="env:A_KEY")
+    assert str(outcome) == "the provider refused to answer: No: [secret]"
+
+
+def test_an_error_shows_no_tenant_where_its_provider_is(tmp_path: Path, engine: str) -> None:
+    """Endpoints in a private network are the operator's."""
+
+    def quotes(provider: Provider, reply: Reply) -> None:
+        reply.status(404, {"error": {"message": f"POST {provider.url}/v1 at 127.0.0.1: no such model at 10.1.2.3:80"}})
+
+    with providing() as provider:
+        gone = provider.url
+    (unreachable,) = remote(tmp_path, engine, gone).generate([ask("hi")])
+    for outcome in (unreachable, *(outcome_of(tmp_path, engine, behave) for behave in (quotes, errs, truncates, cuts))):
+        assert isinstance(outcome, RemoteFailed)
+        assert not re.search(r"127\.0\.0\.1|10\.1\.2\.3|localhost|https?:|:\d", str(outcome)), str(outcome)
 
 
 def test_a_key_that_changes_is_read_again(tmp_path: Path, engine: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from headrace_schemas import HeadraceError
 from headrace_workers.features.generation.engines.engine import int8_saturates
 from headrace_workers.features.generation.engines.remote.http_client import MOST_BYTES, failed_connection
+from headrace_workers.features.generation.engines.remote.masking import masked
 from headrace_workers.features.generation.engines.remote.rates import key_of
 from headrace_workers.features.generation.models.catalogue import RemoteModel, read_catalogue
 from headrace_workers.features.generation.models.pull import pullable
@@ -114,17 +115,17 @@ def _models_at(remote: RemoteModel, engine: str) -> tuple[int, set[str] | None]:
     except httpx2.HTTPError as error:
         raise failed_connection(error, remote.endpoint) from None
     try:
-        return answer.status_code, _names_in(json.loads(content))
+        return answer.status_code, _names_in(json.loads(content), key)
     except (ValueError, RecursionError):
         return answer.status_code, None
 
 
-def _names_in(body: Any) -> set[str] | None:
+def _names_in(body: Any, key: str | None) -> set[str] | None:
     entries = body.get("data") if isinstance(body, dict) else None
     if not isinstance(entries, list):
         return None
     names = {entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)}
-    return {name for name in names if len(name) <= _LONGEST_NAME and name.isprintable()}
+    return {masked(name, key) for name in names if len(name) <= _LONGEST_NAME and name.isprintable()}
 
 
 def _is_among(model: str, known: set[str]) -> bool:

@@ -51,7 +51,7 @@ class AnthropicProvider:
             return await create(**body, **output)
 
         output = anthropic_body(native_format(request, self._model), self._model)
-        events = await sent(post, output, self._model.endpoint, self._anthropic.APIConnectionError)
+        events = await sent(post, output, self._anthropic.APIConnectionError)
         return aiter(events)
 
     def piece(self, event: Any) -> Piece | None:

@@ -32,6 +32,23 @@ _BUSY: Final = frozenset({429, 503, 529})
 _TOO_LARGE: Final = 413
 _TOO_LONG: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})  # of OpenAI; of llama-server
 _TOO_LONG_WORDS: Final = "prompt is too long"  # of Anthropic, which has no code for it
+# Names and words of a policy's refusal, without signs and capitals: of OpenAI; of Azure and Moonshot; of Azure; of
+# OpenAI; of Alibaba; of Volcengine; of Zhipu; of OpenRouter.
+_REFUSED: Final = re.compile(
+    r"contentpolicy(violation)?|contentfilter(ed)?|responsibleaipolicyviolation|moderationblocked|datainspectionfailed"
+    r"|\w*sensitivecontentdetected|1301|refusal"
+)
+_SIGNS: Final = re.compile(r"[^0-9A-Za-z]+")
+_LONGEST_NAME: Final = 100
+_REFUSED_WORDS: Final = (
+    "content filtering policy",  # of Anthropic, which has no code for it
+    "content management policy",  # of Azure
+    "flagged as potentially violating",  # of OpenAI, whose code `invalid_prompt` has other meanings elsewhere
+    "result of our safety system",  # of OpenAI
+    "content exists risk",  # of DeepSeek
+    "violates usage guidelines",  # of xAI
+    "datainspectionfailed",  # of Alibaba, through others
+)
 _BUSY_TYPES: Final = frozenset({"overloaded_error", "rate_limit_error", "rate_limit_exceeded"})
 _BAD_REQUEST: Final = frozenset({400, 422})
 _OTHERS: Final = frozenset({401, 402, 403, 404, 408, 409, 425})  # another model may answer
@@ -90,6 +107,8 @@ def _failure_of(status: int, headers: Mapping[str, str], error: Mapping[str, Any
     words = f"the provider answered {status}" + (f": {message}" if (message := _message(error)) else "")
     if status == _TOO_LARGE or (status < 500 and _is_too_long(error)):
         return PromptTooLong(words)
+    if status < 500 and status not in _BUSY and _is_refusal(error):
+        return ProviderRefuses(words)
     if status in _BUSY and _text(error, "code") not in _HARD:
         return ProviderBusy(words, after=retry_after(headers, error))
     if status == 500:
@@ -99,21 +118,23 @@ def _failure_of(status: int, headers: Mapping[str, str], error: Mapping[str, Any
     return RequestRejected(words, status=status) if status in _BAD_REQUEST else ProviderRejects(words, status=status)
 
 
-def failure_in_stream(endpoint: str, error: Exception, *, began: bool) -> HeadraceError:
+def failure_in_stream(error: Exception, *, began: bool) -> HeadraceError:
     """Return the failure that an exception means which was raised while an answer was read, after the status 200.
     Once the answer `began`, its provider may bill it, whatever it says then.
     """
     body = getattr(error, "body", None)  # of an event that says that there is an error
     if body is None:
         reason = "it is not valid JSON" if isinstance(error, ValueError) else type(error).__name__
-        return AnswerLost(f"{endpoint}: the connection was lost while it answered, or its answer is broken: {reason}")
-    failure = _failure_told(endpoint, _error_in(body), began=began)
-    failure.shared = f"{endpoint} ended its answer with an error"
+        return AnswerLost(f"the connection was lost while the provider answered, or its answer is broken: {reason}")
+    failure = _failure_told(_error_in(body), began=began)
+    failure.shared = "the provider ended its answer with an error"
     return failure
 
 
-def _failure_told(endpoint: str, told: Mapping[str, Any] | None, *, began: bool) -> HeadraceError:
-    words = f"{endpoint} ended its answer with an error" + (f": {message}" if (message := _message(told)) else "")
+def _failure_told(told: Mapping[str, Any] | None, *, began: bool) -> HeadraceError:
+    words = "the provider ended its answer with an error" + (f": {message}" if (message := _message(told)) else "")
+    if _is_refusal(told):
+        return ProviderRefuses(words)
     if not began and _text(told, "type") in _BUSY_TYPES:
         return ProviderBusy(words, after=retry_after({}, told))
     if not began and _is_too_long(told):
@@ -160,8 +181,22 @@ def _is_too_long(error: Mapping[str, Any] | None) -> bool:
     return named or _message(error).startswith(_TOO_LONG_WORDS)
 
 
+def _is_refusal(error: Mapping[str, Any] | None) -> bool:
+    """Return True if an error says that the provider's policy withheld the answer."""
+    if error is None:
+        return False
+    inner, metadata = error.get("innererror"), error.get("metadata")
+    if isinstance(metadata, Mapping) and "flagged_input" in metadata:  # of OpenRouter
+        return True
+    names = [error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, Mapping) else None]
+    if any(_REFUSED.fullmatch(_SIGNS.sub("", str(name)[:_LONGEST_NAME]).lower()) for name in names):
+        return True
+    message = _message(error).lower()
+    return any(words in message for words in _REFUSED_WORDS)
+
+
 def _message(error: Mapping[str, Any] | None) -> str:
-    return _text(error, "message").strip()
+    return (_text(error, "message") or _text(error, "error") or _text(error, "detail")).strip()
 
 
 def _text(error: Mapping[str, Any] | None, name: str) -> str:

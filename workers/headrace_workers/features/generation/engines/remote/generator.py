@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self, TypeVar
 
@@ -23,7 +23,13 @@ from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.pipeline.task import pieces
 from headrace_workers.features.generation.admission import tokens_at_most
 from headrace_workers.features.generation.engines.engine import LoadOptions
-from headrace_workers.features.generation.engines.remote.failures import AnswerLost, CutByDeadline, failure_in_stream
+from headrace_workers.features.generation.engines.remote.failures import (
+    AnswerLost,
+    CutByDeadline,
+    ProviderRefuses,
+    failure_in_stream,
+)
+from headrace_workers.features.generation.engines.remote.masking import masked, without_addresses
 from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
 from headrace_workers.features.generation.generator import (
     Completion,
@@ -45,8 +51,8 @@ T = TypeVar("T")
 
 FAIR_SECONDS: Final = 5.0  # without content, after which the model is to blame, and not the deadline of its job
 _LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is still wanted
-_LEAST_SECRET: Final = 8  # characters: a shorter key may be a word of the answer
-_HIDDEN: Final = "[secret]"  # no longer than the shortest secret: no text grows
+REFUSAL_SECONDS: Final = 5.0  # for the rest of a refusal, which is one already
+_LONGEST_REFUSAL: Final = 4_000  # characters that are read of one: more than an error shows
 _LONGEST_WORDS: Final = 400  # characters of an error
 _LONGEST_NAME: Final = 256
 _MOST_TOKENS: Final = 4_096  # whose probabilities are kept
@@ -71,6 +77,7 @@ class Piece:
     """
 
     text: str = ""
+    refusal: str = ""  # in its own words, why the provider does not answer
     calls: tuple[CallPiece, ...] = ()
     tokens: tuple[TokenChoices, ...] = ()
     is_content: bool = False
@@ -96,7 +103,7 @@ class Provider(Protocol):
 
     def piece(self, event: Any) -> Piece | None:
         """Return the piece in an event; None where the event says nothing of the answer. Raise ProviderRefuses for a
-        refusal, and any other exception for an event that is malformed.
+        refusal without words, and any other exception for an event that is malformed.
         """
 
     async def close(self) -> None:
@@ -140,6 +147,8 @@ async def answer(
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
     except TimeoutError:
+        if heard.refusal:
+            return _shown(heard.refused(), key, limits.endpoint)
         began = heard.has_content
         if total.expired() and longest < limits.total:
             had_time = not began and longest >= min(FAIR_SECONDS, limits.first_token)
@@ -147,9 +156,15 @@ async def answer(
             return lost(f"{alias}: its answer took longer than {longest:.3g} s, its share of the deadline")
         return AnswerLost(_too_late(alias, limits, began=began, whole=total.expired()))
     except HeadraceError as error:
-        error.args = (_cleaned([" ".join(str(error).split())], key)[:_LONGEST_WORDS],)
-        return error
+        return _shown(error, key, limits.endpoint)
     return heard.completion(limits, alias, key, most_tokens)
+
+
+def _shown(error: HeadraceError, key: str | None, endpoint: str) -> HeadraceError:
+    """Return an error whose words its tenant may read."""
+    words = _cleaned([" ".join(str(error).split())], key)[: 2 * _LONGEST_REFUSAL]
+    error.args = (without_addresses(words, endpoint)[:_LONGEST_WORDS],)
+    return error
 
 
 async def _read(
@@ -159,17 +174,34 @@ async def _read(
         while heard.length <= MAX_TEXT:
             try:
                 piece = provider.piece(await anext(events))
+                if piece is not None and piece.refusal:
+                    heard.refusal.append(piece.refusal)
+                    await _read_refusal(provider, heard.refusal, events)
+                    raise heard.refused()
             except StopAsyncIteration:
                 return
             except HeadraceError:
                 raise
             except Exception as error:
-                raise failure_in_stream(limits.endpoint, error, began=heard.began) from None
+                raise failure_in_stream(error, began=heard.began) from None
             if piece is not None:
                 heard.add(piece)
                 if piece.is_content:
                     quiet.reschedule(asyncio.get_running_loop().time() + limits.idle)
     heard.add(Piece(finish="length"))  # the rest would be cut off anyway
+
+
+async def _read_refusal(provider: Provider, parts: list[str], events: AsyncGenerator[Any, None]) -> None:
+    """Add the rest of a refusal to its parts. Its end may be missing: it is a refusal all the same."""
+    length = sum(map(len, parts))
+    with suppress(Exception):
+        async with asyncio.timeout(REFUSAL_SECONDS):
+            async for event in events:
+                if (piece := provider.piece(event)) is not None:
+                    parts.append(piece.refusal)
+                    length += len(piece.refusal)
+                if length > _LONGEST_REFUSAL:
+                    return
 
 
 async def _while_wanted(reading: "asyncio.Future[None]", given_up: Callable[[], bool]) -> None:
@@ -204,6 +236,7 @@ class _Heard:
     def __init__(self) -> None:
         self.began = self.has_content = False
         self.length = 0  # characters of text and calls
+        self.refusal: list[str] = []
         self._texts: list[str] = []
         self._tokens: list[TokenChoices] = []
         self._calls: list[_Call] = []  # one more than an answer may have, at most
@@ -238,6 +271,13 @@ class _Heard:
             self._calls.append(call)
         call.name = call.name or part.name
         call.arguments.append(part.arguments)
+
+    def refused(self) -> ProviderRefuses:
+        """Return the refusal that the provider sent in place of an answer."""
+        words = "the provider refused to answer"
+        refuses = ProviderRefuses(f"{words}: {''.join(self.refusal)[:_LONGEST_REFUSAL]}")
+        refuses.shared = words
+        return refuses
 
     def completion(self, limits: RemoteModel, alias: str, key: str | None, most_tokens: int) -> Completion | AnswerLost:
         """Return the answer, if it came to its end."""
@@ -280,13 +320,19 @@ def _part_of(whole: int | None, part: int | None) -> int | None:
 
 
 def _cleaned(parts: Iterable[str], key: str | None) -> str:
-    """Return the parts as one text of whole characters, without NUL and without the key.
+    """Return the parts as one text of whole characters, without NUL and without the key, which may be split over parts
+    as well.
+    """
+    return masked(_whole(parts), key)
+
+
+def _whole(parts: Iterable[str]) -> str:
+    """Return the parts as one text of whole characters, without NUL.
 
     JSON may split an emoji into two surrogates, and a stream may send each in a part of its own: these are joined, and
-    one without the other is replaced. A key may be split over parts, too.
+    one without the other is replaced.
     """
-    text = "".join(parts).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\x00", "\ufffd")
-    return text if key is None or len(key) < _LEAST_SECRET else text.replace(key, _HIDDEN)
+    return "".join(parts).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\x00", "\ufffd")
 
 
 class RemoteGenerator:

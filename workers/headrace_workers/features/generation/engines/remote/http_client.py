@@ -86,19 +86,17 @@ def http_client(limits: RemoteModel) -> "httpx2.AsyncClient":
     )
 
 
-async def sent(
-    post: Callable[[dict[str, Any]], Awaitable[Any]], output: dict[str, Any], endpoint: str, lost: type[Exception]
-) -> Any:
+async def sent(post: Callable[[dict[str, Any]], Awaitable[Any]], output: dict[str, Any], lost: type[Exception]) -> Any:
     """Return the client's stream of an answer, once `post(output)` has sent the request. A provider that cannot use the
     format `output` is asked without it: the prompt names it, too. The client raises `lost` for every failure.
     """
     try:
         return await post(output)
     except (lost, HeadraceError) as error:  # of the two clients, one wraps what our response hook raises
-        failure = failed_connection(error, endpoint)
+        failure = failed_connection(error)
         if not (output and isinstance(failure, ProviderRejects) and failure.status in _NO_FORMAT):
             raise failure from None
-    return await sent(post, {}, endpoint, lost)
+    return await sent(post, {}, lost)
 
 
 def _lines_in(part: bytes) -> int:
@@ -121,13 +119,16 @@ def _json_in(content: bytes) -> object:
         return None
 
 
-def failed_connection(error: BaseException, endpoint: str) -> HeadraceError:
-    """Return the failure that our response hook raised inside the client, or that of a connection that was not made."""
+def failed_connection(error: BaseException, endpoint: str = "the provider") -> HeadraceError:
+    """Return the failure that our response hook raised inside the client, or that of a connection that was not made.
+    Name the `endpoint` to operators alone: tenants read the failures of their jobs.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, HeadraceError):
             return cause
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return ProviderRejects(f"{endpoint} has a certificate that cannot be trusted: {cause.verify_message}")
+            reason = cause.verify_message.partition(",")[0]  # behind it stands the host
+            return ProviderRejects(f"{endpoint} has a certificate that cannot be trusted: {reason}")
         cause = cause.__cause__ or cause.__context__
     return RemoteFailed(f"{endpoint} could not be reached, or the connection was lost: {type(error).__name__}")

@@ -23,6 +23,13 @@ from headrace_workers.features.generation.models.catalogue import RemoteModel
 from headrace_workers.features.generation.models.registry import ModelCard
 
 _FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
+# Reasons of a provider's policy: of OpenAI; of Gemini, in capitals; of Bedrock; of Cohere; of Zhipu.
+_WITHHELD: Final = frozenset(
+    {
+        "content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii", "content_filtered",
+        "guardrail_intervened", "error_toxic", "sensitive", "refusal",
+    }
+)  # fmt: skip
 _MOST_PARTS: Final = 128  # of calls in one chunk, which has one or two
 _LIKELIEST: Final = 20  # tokens whose probabilities are asked for: OpenAI's bound
 _LONGEST_TOKEN: Final = 100  # characters
@@ -57,7 +64,7 @@ class OpenAIProvider:
             )  # fmt: skip
 
         output = openai_body(native_format(request, self._model), self._model)
-        chunks = await sent(post, output, self._model.endpoint, self._openai.APIConnectionError)
+        chunks = await sent(post, output, self._openai.APIConnectionError)
         return aiter(chunks)
 
     def piece(self, event: Any) -> Piece:
@@ -92,7 +99,7 @@ class OpenAIProvider:
 
 def _piece(chunk: Any) -> Piece:
     """Return what is in a chunk, as far as there is anything: servers differ in what they leave out."""
-    text, is_content, finish = "", False, None
+    text, refusal, is_content, finish = "", "", False, None
     calls: tuple[CallPiece, ...] = ()
     tokens: tuple[TokenChoices, ...] = ()
     choices = _of(chunk, "choices")
@@ -104,16 +111,16 @@ def _piece(chunk: Any) -> Piece:
         parts = _of(_of(choice, "logprobs"), "content")
         tokens = tuple(map(_token, parts[:_MOST_PARTS])) if isinstance(parts, list) else ()
         is_content = bool(text or calls or _of(delta, "reasoning_content") or _of(delta, "reasoning"))
-        if refusal := _of(delta, "refusal"):
-            raise ProviderRefuses(f"the provider refused to answer: {refusal}")
+        refusal = str(_of(delta, "refusal") or "")
         reason = _of(choice, "finish_reason")
-        if reason == "content_filter":
+        if reason and str(reason).lower().partition(":")[0] in _WITHHELD:
             raise ProviderRefuses("the provider's content filter withheld the answer")
         finish = _FINISH.get(str(reason), "stop") if reason else None
     usage = _of(chunk, "usage")
     model, fingerprint = _of(chunk, "model"), _of(chunk, "system_fingerprint")
     return Piece(
         text=text,
+        refusal=refusal,
         calls=calls,
         tokens=tokens,
         is_content=is_content,
