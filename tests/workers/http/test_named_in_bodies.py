@@ -317,11 +317,14 @@ def test_what_is_named_needs_the_scope_to_read_it(gateway: Gateway, asked: tuple
 
 @pytest.mark.parametrize("url", [None, "/v1/chat/completions"])
 def test_lines_of_a_batch_name_what_the_key_that_submitted_it_may_read(gateway: Gateway, url: str | None):
-    """A file of lines opens no knowledge base, and rings at no endpoint, that a body would not."""
+    """A file of lines opens no knowledge base, and rings at no endpoint, that a body would not. Nor does it tell which
+    there are.
+    """
     few = gateway.key("default", BATCHES_WRITE, FILES_WRITE)
     with gateway.client() as own, gateway.client(few) as client:
         store, endpoint = a_store(own), an_endpoint(own)
-        wishes = [{}, {"knowledge": store}, {"callback": {"endpoint": endpoint}}]
+        bases, endpoints = [store, "none"], [endpoint, f"we_{'2' * 24}"]
+        wishes = [{}, *({"knowledge": name} for name in bases), *({"callback": {"endpoint": id}} for id in endpoints)]
         rows = [
             {"custom_id": f"{n}", "method": "POST", "url": url, "body": {**CHAT, "headrace": wish}}
             if url
@@ -340,6 +343,9 @@ def test_lines_of_a_batch_name_what_the_key_that_submitted_it_may_read(gateway: 
         eventually(ended)
         found = ended()
         assert found is not None
-        assert found["request_counts"] == {"total": 3, "completed": 1, "failed": 2}
+        assert found["request_counts"] == {"total": 5, "completed": 1, "failed": 4}
         errors = client.get(f"/v1/files/{found['error_file_id']}/content").text
-        assert [scope in errors for scope in ("knowledge:read", "webhooks:read")] == [True, True]
+        told = [json.dumps(json.loads(line)["error"]) for line in errors.splitlines()]
+        assert ["knowledge:read" in each for each in told] == [True, True, False, False]
+        assert ["webhooks:read" in each for each in told] == [False, False, True, True]
+        assert (told[0], told[2]) == (told[1], told[3])

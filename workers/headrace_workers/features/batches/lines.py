@@ -4,6 +4,7 @@ admission. Pure but for what `admit` asks.
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -88,10 +89,11 @@ def terms_of(batch: Row[Any]) -> Terms:
 
 def admitted_job(kind: EventType, value: bytes, number: int, terms: Terms, admit: Admit) -> NewJob:
     """Return the job that a record from Kafka with this value would become. Raise NoJob where it is refused."""
+    if terms.withheld:  # before anything is looked up: the answer does not tell if the resource exists
+        with suppress(HeadraceError):  # `admit` says what is wrong with the record
+            _refuse_withheld(decode_value(kind.name, value), terms)
     found = admit(Record(kind.topic, 0, number, _headers(kind, number, terms), value))
     if isinstance(found, NewJob):
-        if terms.withheld:
-            _refuse_withheld(decode_value(kind.name, value), terms)
         return replace(found, batch=terms.number, line=number, steps=tuple(_due(step, terms) for step in found.steps))
     if isinstance(found, Burial):
         param = None if found.error is None else found.error.param
