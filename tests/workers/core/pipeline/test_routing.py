@@ -233,6 +233,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "health",
             "embedder",
             "claim_verifier",
+            "judge_fault",
             "embedder_alias",
             "cache",
             "retrieval",
@@ -255,7 +256,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
             "max_wait", "auditing", "claim_verifier",
         ],
-        "generate": ["cancelled", "temperatures", "earlier", "generator", "shown"], "judge": [],
+        "generate": ["cancelled", "temperatures", "earlier", "generator", "shown", "judge_fault"], "judge": [],
         "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],
         "deliver": ["webhooks", "sender", "sealer"], "tune": ["tuner", "cancelled", "leaving"],
     }[role]  # fmt: skip

@@ -127,7 +127,7 @@ def test_examples_are_read_in_order_from_all_files(tmp_path: Path) -> None:
         (line(labels={"email": True}), "line 2: .*'email' is none that is learnt; those are harassment, "),
         (line(benign=True), "line 2: .*it is benign, and labelled otherwise"),
         (line(labels={}), "line 2: .*it has neither labels nor benign: true"),
-        (line(label="x"), "line 2: label"),
+        (line(label="x"), "line 2: 'label'"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, bad: str, why: str) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from headrace_workers.features.generation.parts import held_models
-from headrace_workers.features.generation.verifiers.measured import judge_fault, refuse_chance
+from headrace_workers.features.generation.verifiers.measured import judge_fault, no_fault, refuse_chance
 from headrace_workers.features.generation.verifiers.verifier import Relation
 from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
 from headrace_workers.features.judging.ground_step import ClaimVerifier
@@ -26,7 +26,7 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
 def _judge_fault(worker: WorkerParts) -> Callable[[str], str | None]:
     """Return the function that says why a model failed its probe; a later probe counts from the next group on."""
     if worker.settings.of(ModelSettings).accept_untrusted:
-        return lambda _model: None
+        return no_fault
     return partial(judge_fault, worker.settings.home)
 
 

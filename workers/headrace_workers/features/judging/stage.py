@@ -26,6 +26,7 @@ from headrace_workers.core.pipeline.task import Job, Task, pieces
 from headrace_workers.features.generation.generator import Generator, Unseen, provider_of
 from headrace_workers.features.generation.stage import own_model
 from headrace_workers.features.generation.structured.tools import said_in
+from headrace_workers.features.generation.verifiers.measured import no_fault
 from headrace_workers.features.generation.verifiers.verify_stage import verify_stage
 from headrace_workers.features.judging.ground_step import MOST_CLAIMS, VERIFY_CLAIMS, ground_answers
 from headrace_workers.features.judging.quality_retry import asked_for, judged, stopped
@@ -41,7 +42,7 @@ def judge(
     tasks: Sequence[Task],
     *,
     generator: Generator | None = None,
-    judge_fault: Callable[[str], str | None] = lambda _model: None,
+    judge_fault: Callable[[str], str | None] = no_fault,
 ) -> list[Outcome]:
     """Judge each task's answer by its job's criteria; the i-th outcome belongs to the i-th task.
 

@@ -27,6 +27,7 @@ from headrace_workers.features.decisions.deciding import uncalibrated
 from headrace_workers.features.generation.attempt import no_job
 from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.stage import as_it_is
+from headrace_workers.features.generation.verifiers.measured import no_fault
 from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation.detector import Moderator
 from headrace_workers.features.moderation.leak import UNMARKED
@@ -72,6 +73,7 @@ class Flow:
             "cache_ttl": lambda: 3_600.0, "max_wait": lambda: self.max_wait,
             "auditing": lambda: Auditing(pipeline, self.audit_share), "embedder": lambda: HashEmbedder,
             "embedder_alias": lambda: "hash", "claim_verifier": lambda: None,
+            "judge_fault": lambda: no_fault,
             "audit_texts": lambda: self.ledger.of(Audits).texts,
         }  # fmt: skip
         steps = pipeline.steps_of(set(pipeline.roles) - {without, "deliver", "tune"}, "echo", needs)

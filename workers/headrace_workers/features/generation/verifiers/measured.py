@@ -57,6 +57,11 @@ def judge_fault(home: Path, model: str) -> str | None:
     return fault
 
 
+def no_fault(_model: str) -> str | None:
+    """Return None for every model."""
+    return None
+
+
 def _read(home: Path) -> dict[str, dict[str, Any]]:
     try:
         found: dict[str, dict[str, Any]] = json.loads((home / _FILE).read_text(encoding="utf-8"))
