@@ -20,7 +20,7 @@ from headrace_schemas.decision import Choice, ChoiceOption, Predicate
 from headrace_schemas.output_format import ChoiceFormat
 
 if TYPE_CHECKING:
-    from headrace_workers.features.generation.generator import Generator
+    from headrace_workers.models.generator import Generator
 
 NAME = "decisions"
 _TURNS: Final = 3
@@ -41,8 +41,8 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     nothing.
     """
     import headrace_workers.wiring  # noqa: F401 - installs the engines
-    from headrace_workers.features.generation.engines.load_generator import load_generator
-    from headrace_workers.features.generation.models.pull import pull
+    from headrace_workers.models.engines.load_generator import load_generator
+    from headrace_workers.models.pull import pull
 
     count, turns = (2, 1) if quick else (40, _TURNS)
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +116,7 @@ def _decide(generator: "Generator", questions: tuple[Predicate, ...]) -> int:
 
 def _choose(generator: "Generator", questions: tuple[Predicate, ...]) -> object:
     from headrace_workers.features.decisions.prompts import ask
-    from headrace_workers.features.generation.generator import Request
+    from headrace_workers.models.generator import Request
 
     asked = [ask(_TEXT, question) for question in questions]
     sampling = Sampling(temperature=0, max_tokens=8)
@@ -129,7 +129,7 @@ def _to_cost_model(generator: "Generator", questions: tuple[Predicate, ...], tur
     """Return the processor seconds that these questions take, and those that the cost model predicts: the tokens that
     are read, at what one takes in a prompt of one question.
     """
-    from headrace_workers.features.generation.engines.labels import MOST_TOKENS
+    from headrace_workers.models.engines.labels import MOST_TOKENS
 
     measured, alone = _in_turns(
         turns,
@@ -170,7 +170,7 @@ def _classifier(home: Path) -> "Generator":
     from headrace_workers.features.classifiers.card import Card
     from headrace_workers.features.classifiers.generator import ClassifierGenerator
     from headrace_workers.features.classifiers.head import Head
-    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+    from headrace_workers.models.embedders.load_embedder import load_embedder
 
     embedder = load_embedder(home, _EMBEDDER)
     card = Card(
@@ -191,8 +191,8 @@ def _peak(home: Path, what: str, count: int) -> float:
 def _compute(home: Path, what: str, count: int) -> None:
     import headrace_workers.wiring  # noqa: F401 - installs the engines
     from headrace_workers.core.machine import peak_memory
-    from headrace_workers.features.generation.engines.load_generator import load_generator
-    from headrace_workers.features.generation.generator import Request
+    from headrace_workers.models.engines.load_generator import load_generator
+    from headrace_workers.models.generator import Request
 
     generator = load_generator(home, DEFAULT_MODEL)
     if what == "questions":

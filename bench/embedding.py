@@ -12,8 +12,8 @@ from bench.report import Report, Row, report, row
 from bench.services import Services, services
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.job import Lane
-from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
-from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+from headrace_workers.models.embedders.embedder import CountingEmbedder
+from headrace_workers.models.embedders.load_embedder import load_embedder
 
 NAME = "embedding"
 PAGES = Path(__file__).parents[1] / "docs"

@@ -25,8 +25,8 @@ from bench.ends import Say, Stalled
 from bench.report import Report, Row, report, row
 from headrace_schemas import HeadraceError
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.redis import live_queues, redis_client
 from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.runtime.wire.redis import live_queues, redis_client
 
 NAME = "fallback"
 _ANSWERS = 0.5  # seconds

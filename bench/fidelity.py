@@ -26,7 +26,7 @@ _LOAD: Final = "import sys, ctranslate2; ctranslate2.Encoder(sys.argv[1]).forwar
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """Compare 100 documents (4 when quick) and their sentences. No service: `embedded` changes nothing."""
-    from headrace_workers.features.generation.models.pull import pull
+    from headrace_workers.models.pull import pull
 
     asked = texts(_QUICK if quick else None)
     with tempfile.TemporaryDirectory() as name:

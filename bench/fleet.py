@@ -20,12 +20,12 @@ from headrace_workers.core.ledger import change_feed
 from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
+from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Questions, Reached, Saved
 from headrace_workers.features.cache.store import entries
 from headrace_workers.runtime.wire.hints import Hint, HintListener, Notifier
-from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 NAME = "fleet"
 _DIMENSIONS = 384

@@ -75,8 +75,8 @@ def make_home(folder: Path, *models: str) -> Path:
 
     Cards name no repetition penalty: the plain scripts that headrace is compared with have none.
     """
-    from headrace_workers.features.generation.models.pull import pull
-    from headrace_workers.features.generation.models.registry import write_card
+    from headrace_workers.models.pull import pull
+    from headrace_workers.models.registry import write_card
     from headrace_workers.testing import make_echo_model
 
     home = folder / "home"

@@ -25,10 +25,10 @@ from headrace_workers.core.identity import end_id
 from headrace_workers.core.ledger.job_ends import finish, lock_active
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
+from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.core.sql.database import among, clock, writing
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.runtime.wire.hints import Hint, Notifier
-from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 _MANY = 1_000
 _BETWEEN = 0.05  # seconds from one end to the next, when they come one by one

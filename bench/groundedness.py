@@ -17,7 +17,6 @@ from bench import groundedness_foreign as foreign
 from bench.ends import Say
 from bench.groundedness_texts import CONTRADICTION, HELD_OUT, HELD_OUT_2, SUPPORTED, TEXTS, Pair, pairs
 from bench.report import Report, Row, report, row, skipped
-from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
 from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
 from headrace_workers.features.judging.groundedness.doubts import (
     KINDS,
@@ -31,7 +30,8 @@ from headrace_workers.features.judging.groundedness.doubts import (
     worst,
 )
 from headrace_workers.features.judging.groundedness.evidence import embedded, units
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
+from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.verifiers.verify_stage import ModelVerifier
 
 NAME = "groundedness"
 # Kinds of change, and what is left out of the fit with each: who knows one kind of denial knows something of the other.
@@ -57,8 +57,8 @@ Floats = NDArray[np.float64]
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """Foreign documents, and our own with reworded sentences; no service is needed, so `embedded` changes nothing."""
     from headrace_schemas.aliases import DEFAULT_EMBEDDER
-    from headrace_workers.features.generation.models.pull import pull
-    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+    from headrace_workers.models.embedders.load_embedder import load_embedder
+    from headrace_workers.models.pull import pull
 
     with tempfile.TemporaryDirectory() as folder:
         say("getting the embedder")
@@ -117,9 +117,9 @@ def _verified(embedder: Embedder, say: Say, *, quick: bool) -> list[Row]:
     """A small model in the place of the rules, and the rules, on the same foreign sentences: as many of each kind."""
     if quick or not qwen.path().is_file():
         return [skipped(f"foreign, verified by {_VERIFIER}: AUROC", "make qwen, and no --quick")]
-    from headrace_workers.features.generation.engines.engine import LoadOptions
-    from headrace_workers.features.generation.engines.load_generator import load_generator
-    from headrace_workers.features.generation.models.convert import convert
+    from headrace_workers.models.convert import convert
+    from headrace_workers.models.engines.engine import LoadOptions
+    from headrace_workers.models.engines.load_generator import load_generator
 
     found = foreign.pairs()
     chosen = [

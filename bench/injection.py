@@ -23,7 +23,7 @@ from headrace_workers.features.knowledge.suspicious import suspicions
 from headrace_workers.features.moderation.detector import Detector
 from headrace_workers.features.moderation.head import SCORE_FLOOR
 from headrace_workers.features.moderation.injection import InjectionDetector, InjectionHeadDetector, injection_head
-from headrace_workers.features.quality.detection_rates import share
+from headrace_workers.stats.detection_rates import share
 
 NAME = "injection"
 _QUICK: Final = 10  # every so many text
@@ -33,8 +33,8 @@ _MOST: Final = {"ordinary": 0.02, "mail": 0.05, "about_mail": 0.05}  # that may 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """Foreign sets by the patterns, the head without its embedder and with it, and both. No service is needed."""
     from headrace_schemas.aliases import DEFAULT_EMBEDDER
-    from headrace_workers.features.generation.models.pull import pull
-    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+    from headrace_workers.models.embedders.load_embedder import load_embedder
+    from headrace_workers.models.pull import pull
 
     found = list(dict.fromkeys([*attacks(), *traps(), *honest_work(), *_harmless()]))
     items = found[::_QUICK] if quick else found

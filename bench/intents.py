@@ -21,11 +21,11 @@ import headrace_workers.wiring  # noqa: F401 - installs the engines
 from headrace_producers.settings import DEFAULT_MODEL
 from headrace_schemas import Message, Sampling
 from headrace_schemas.output_format import ChoiceFormat
-from headrace_workers.features.generation.engines.load_generator import load_generator
-from headrace_workers.features.generation.generator import Completion, Request
-from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
-from headrace_workers.features.quality.detection_rates import wilson
+from headrace_workers.models.embedders.load_embedder import load_embedder
+from headrace_workers.models.engines.load_generator import load_generator
+from headrace_workers.models.generator import Completion, Request
 from headrace_workers.runtime.settings import home_of
+from headrace_workers.stats.detection_rates import wilson
 
 SEED: Final = 20261202
 _CHOOSING, _ASIDE, _TESTED = 60, 100, 300  # rows; those aside choose a prompt, or are held out of training

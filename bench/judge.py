@@ -9,7 +9,7 @@ from bench.ends import Say
 from bench.report import Report, Row, report, row, skipped
 from headrace_producers.settings import DEFAULT_MODEL
 from headrace_workers.features.judging.judge_probe import ITEMS, Measure, probe
-from headrace_workers.features.quality.estimates import Undefined
+from headrace_workers.stats.estimates import Undefined
 
 NAME = "judge"
 _QUICK: Final = 6  # items
@@ -17,8 +17,8 @@ _QUICK: Final = 6  # items
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """24 plain items, asked in pairs, on both scales, and once more alone. No service: `embedded` changes nothing."""
-    from headrace_workers.features.generation.engines.load_generator import load_generator
-    from headrace_workers.features.generation.models.pull import pull
+    from headrace_workers.models.engines.load_generator import load_generator
+    from headrace_workers.models.pull import pull
 
     items = ITEMS[:_QUICK] if quick else ITEMS
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.ends import Say
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
+from headrace_workers.models.embedders.embedder import Embedder
 
 FOLDER = Path(".headrace") / "bench"  # git leaves it out, `make clean` removes it
 _AT_ONCE = 256  # texts in a file: what an interruption costs, in the worst case

@@ -21,11 +21,11 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions, forget_read
 from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.generation.models.pull import pull
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
-from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
-from headrace_workers.features.knowledge.index.nearest import Lists, faiss
-from headrace_workers.features.knowledge.index.vector_index import DEFAULTS
+from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.embedders.load_embedder import load_embedder
+from headrace_workers.models.pull import pull
+from headrace_workers.models.vectors.nearest import Lists, faiss
+from headrace_workers.models.vectors.vector_index import DEFAULTS
 
 NAME = "lookup"
 _DIMENSIONS = 384

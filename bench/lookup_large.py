@@ -13,8 +13,8 @@ from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question
 from headrace_workers.features.cache.semantic.scope import key_of, scope_of
-from headrace_workers.features.generation.models.pull import pull
-from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+from headrace_workers.models.embedders.load_embedder import load_embedder
+from headrace_workers.models.pull import pull
 
 NAME = "lookup-large"
 _DIMENSIONS = 384

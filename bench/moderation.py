@@ -22,14 +22,14 @@ from bench.moderation_texts import BENIGN, BORDERLINE, Template
 from bench.report import Report, Row, report, row, skipped
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import Unavailable
-from headrace_workers.features.generation.generator import Completion, Request
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.moderation.detector import Moderation
 from headrace_workers.features.moderation.head import SCORE_FLOOR, Head, HeadDetector
 from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES, fit
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
-from headrace_workers.features.quality.detection_rates import rates, share
-from headrace_workers.features.quality.estimates import Estimate, Undefined
+from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.generator import Completion, Request
+from headrace_workers.stats.detection_rates import rates, share
+from headrace_workers.stats.estimates import Estimate, Undefined
 
 NAME = "moderation"
 OUTPUTS: Final = 32
@@ -53,8 +53,8 @@ class Item(NamedTuple):
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """Public sets by leaving each out in turn, and our own texts by template. No service is needed."""
     from headrace_schemas.aliases import DEFAULT_EMBEDDER
-    from headrace_workers.features.generation.models.pull import pull
-    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+    from headrace_workers.models.embedders.load_embedder import load_embedder
+    from headrace_workers.models.pull import pull
 
     found = [Item(*each) for each in harms(sets())] + [*_ours(BENIGN, "benign"), *_ours(BORDERLINE, "borderline")]
     items = found[::_QUICK] if quick else found
@@ -251,8 +251,8 @@ def _timed(work: Callable[[], object]) -> float:
 
 def _generated(count: int, tokens: int) -> tuple[list[str], float]:
     """Answers of one batch, and the seconds for one of them."""
-    from headrace_workers.features.generation.engines.engine import LoadOptions
-    from headrace_workers.features.generation.engines.load_generator import load_generator
+    from headrace_workers.models.engines.engine import LoadOptions
+    from headrace_workers.models.engines.load_generator import load_generator
 
     with tempfile.TemporaryDirectory() as folder:
         generator = load_generator(make_home(Path(folder), SMOLLM2), SMOLLM2, LoadOptions(inter_threads=1))

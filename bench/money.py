@@ -10,7 +10,7 @@ from bench.report import Report, report, row
 from bench.services import services
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE
+from headrace_workers.models.catalogue import CATALOGUE_FILE
 
 NAME = "money"
 _PRICE = "[prices.echo]\ninput = 1.0\noutput = 2.0\n"

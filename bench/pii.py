@@ -27,7 +27,7 @@ from headrace_workers.features.moderation.detector import Detector
 from headrace_workers.features.moderation.name_model import NameModel, NameModelDetector
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.personal_patterns import COUNTRIES
-from headrace_workers.features.quality.detection_rates import share
+from headrace_workers.stats.detection_rates import share
 
 NAME = "pii"
 # A model that finds names: National Design Studio's Rampart.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.quality.estimates import Interval, Undefined, t_quantile
-from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
+from headrace_workers.stats.estimates import Interval, Undefined, t_quantile
+from headrace_workers.stats.ppi import Corrected, Verdicts, by_item, true_mean
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

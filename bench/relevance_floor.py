@@ -22,11 +22,11 @@ from bench.kept import FOLDER, KeptVectors
 from bench.report import Report, Row, report, row
 from bench.retrieval import by_faq, documentation, indexed, read
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
-from headrace_workers.features.generation.models.pull import pull
 from headrace_workers.features.knowledge.chunking import SIZE, Chunk, chunk
-from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 from headrace_workers.features.knowledge.passages import Passages
 from headrace_workers.features.knowledge.relevance_floor import LEAST, embedded_questions
+from headrace_workers.models.embedders.load_embedder import load_embedder
+from headrace_workers.models.pull import pull
 
 NAME = "relevance-floor"
 SIZES: Final = (600, 10_000)

@@ -23,13 +23,13 @@ from bench.kept import FOLDER, KeptVectors
 from bench.report import Report, Row, percentile, report, row
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.errors import Unavailable
-from headrace_workers.features.generation.models.pull import pull
 from headrace_workers.features.knowledge.chunking import SEPARATOR, SIZE, Chunk, chunk
 from headrace_workers.features.knowledge.documents import Document
-from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 from headrace_workers.features.knowledge.passages import DEPTH, VECTORS, WORDS, Passages, fuse
 from headrace_workers.features.knowledge.reading import Reader, load
 from headrace_workers.features.knowledge.retrieval_quality import ndcg, recall
+from headrace_workers.models.embedders.load_embedder import load_embedder
+from headrace_workers.models.pull import pull
 
 NAME = "retrieval"
 PACKAGE = "python3.13-doc"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from bench.ends import Say
 from bench.report import Report, Row, report, row
 from headrace_workers.features.quality.assessment import by_subject, corrected_mean, mean_bounds
-from headrace_workers.features.quality.estimates import Estimate, Interval, t_quantile
-from headrace_workers.features.quality.ppi import Corrected
 from headrace_workers.features.quality.store import Sampled, Verdict
+from headrace_workers.stats.estimates import Estimate, Interval, t_quantile
+from headrace_workers.stats.ppi import Corrected
 
 NAME = "review-estimates"
 SETS = 2_000

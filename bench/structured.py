@@ -29,12 +29,12 @@ from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import InvalidRecord, PromptTooLong, Unparsable
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.machine import available_cores
-from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
-from headrace_workers.features.generation.generator import Completion, Request
-from headrace_workers.features.generation.structured.grammar import grammar_of
-from headrace_workers.features.generation.structured.json_schema import in_its_dialect
-from headrace_workers.features.generation.structured.schemas import check_format
-from headrace_workers.features.generation.structured.validity import failure_of
+from headrace_workers.models.engines.ctranslate2_generator import CTranslate2Generator
+from headrace_workers.models.generator import Completion, Request
+from headrace_workers.models.structured.grammar import grammar_of
+from headrace_workers.models.structured.json_schema import in_its_dialect
+from headrace_workers.models.structured.schemas import check_format
+from headrace_workers.models.structured.validity import failure_of
 
 NAME = "structured"
 SCHEMAS: Final = Path(__file__).parent / "structured_schemas.jsonl.gz"
@@ -140,8 +140,8 @@ def _spread(schemas: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 def _models(say: Say, *, quick: bool) -> Iterator[tuple[str, Path]]:
     """Make the models ready; yield their aliases and GGUF files."""
-    from headrace_workers.features.generation.models.convert import convert
-    from headrace_workers.features.generation.models.pull import pull
+    from headrace_workers.models.convert import convert
+    from headrace_workers.models.pull import pull
 
     MODELS.mkdir(parents=True, exist_ok=True)
     say(f"{SMOLLM2} is made ready")

@@ -21,6 +21,7 @@ from bench.flow import ECHO, make_home
 from bench.report import Report, Row, percentile, report, row
 from bench.services import Services, services
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.webhooks import registering
@@ -32,7 +33,6 @@ from headrace_workers.features.webhooks.tables import DELIVERIES
 from headrace_workers.features.webhooks.targets import Reach
 from headrace_workers.runtime.embedded.free_ports import free_ports
 from headrace_workers.runtime.wire.hints import Hint, Notifier
-from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 NAME = "webhooks"
 _WORKERS = {**TWO_WORKERS, "deliver": ["--role", "deliver"]}

@@ -71,8 +71,8 @@ Method = Callable[[Turn, KnownVectors], Iterable[int | None]]
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """About 50,000 look-ups, half of them behind a preamble; no service is needed, so `embedded` changes nothing."""
     from headrace_schemas.aliases import DEFAULT_EMBEDDER
-    from headrace_workers.features.generation.models.pull import pull
-    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+    from headrace_workers.models.embedders.load_embedder import load_embedder
+    from headrace_workers.models.pull import pull
 
     meanings, missing = _meanings(say)
     if quick:

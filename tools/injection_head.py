@@ -23,12 +23,12 @@ from bench.kept import FOLDER, KeptVectors
 from numpy.typing import NDArray
 
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
-from headrace_workers.features.generation.models.pull import pull
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
-from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
 from headrace_workers.features.moderation.head_training import Example, families, fit
 from headrace_workers.features.moderation.injection import BUCKETS, CATEGORY, InjectionHead, buckets, packed
 from headrace_workers.features.moderation.segments import segments
+from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.embedders.load_embedder import load_embedder
+from headrace_workers.models.pull import pull
 from tools import attack_texts, ordinary_texts
 from tools.attack_texts import Sourced
 

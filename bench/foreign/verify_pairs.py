@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+from headrace_workers.models.embedders.load_embedder import load_embedder
 
 SHA256: Final = "1246385f9c8ad00dd22f2e6da78e72d85451b32427f4b6f5646f8d18f4ae3826"
 FOLDER: Final = "contradish/benchmarks/v2/"

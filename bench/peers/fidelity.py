@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from bench.flow import SMOLLM2
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
-from headrace_workers.features.knowledge.embedders.ctranslate2_embedder import CTranslate2Embedder
+from headrace_workers.models.embedders.ctranslate2_embedder import CTranslate2Embedder
 
 _KINDS = ("float32", "int8")
 

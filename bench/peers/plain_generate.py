@@ -13,8 +13,8 @@ import ctranslate2
 from tokenizers import Tokenizer
 
 from headrace_schemas import Message
-from headrace_workers.features.generation.engines.prefixes import common
-from headrace_workers.features.generation.engines.prompts import load_chat_template
+from headrace_workers.models.engines.prefixes import common
+from headrace_workers.models.engines.prompts import load_chat_template
 
 _SIZES = (8, 16, 32, 64)
 

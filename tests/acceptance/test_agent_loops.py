@@ -11,7 +11,7 @@ from tests.services.node import Node
 from tests.services.python_clients import PythonClients
 from tests.services.qwen import path as qwen_path
 
-from headrace_workers.features.generation.models.convert import convert
+from headrace_workers.models.convert import convert
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 

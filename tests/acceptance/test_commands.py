@@ -13,8 +13,8 @@ from headrace_producers import KafkaSettings, Producer, ResultReader
 from headrace_producers.kafka import KafkaSink
 from headrace_schemas import Result
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.redis import RedisNames, live_queues, redis_client
 from headrace_workers.core.tables import CLAIMS, PROCESS_STARTS
-from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 
 pytestmark = pytest.mark.acceptance
 _numbers = itertools.count()

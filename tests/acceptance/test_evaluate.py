@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.conftest import Shell
 from tests.services.eventually import eventually
 from tests.services.provider import Portions, providing
-from tests.workers.features.generation.engines.remote_models import catalogue
+from tests.workers.models.engines.remote_models import catalogue
 
 pytestmark = pytest.mark.acceptance
 

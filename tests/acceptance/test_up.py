@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 from tests.acceptance.conftest import Shell, end, lines, running
 from tests.services.eventually import eventually
-from tests.workers.features.generation.models.random_gguf import write_random_gguf
+from tests.workers.models.random_gguf import write_random_gguf
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.tables import JOBS

@@ -5,7 +5,7 @@ import pytest
 from bench.lookup import by_likeness, faiss_alone, in_turns, question, worded
 from bench.vectors import KnownVectors, clustered, near
 
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.models.embedders.hashed import HashEmbedder
 
 
 def test_vectors_come_in_groups():

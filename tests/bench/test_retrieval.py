@@ -7,7 +7,7 @@ from bench.kept import KeptVectors
 from bench.retrieval import _page_of, by_faq, by_index, compared, halves, indexed, read, timed
 
 from headrace_workers.features.knowledge.chunking import chunk
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.models.embedders.hashed import HashEmbedder
 
 PAGES = {
     "library/mill.html": "<h1>Mills</h1><p>A mill by the river grinds corn.</p>",

@@ -6,7 +6,7 @@ from bench.vectors import KnownVectors
 from bench.wrong_hits import LEAST, Look, cosine, guarded, is_wrong, looked_up, measure, turns, upper
 from bench.wrong_hits_pairs import CAPITALS, PREAMBLE, Meaning, about_entities, swapped
 
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.models.embedders.hashed import HashEmbedder
 
 EMBED = HashEmbedder().embed
 ALIKE = [

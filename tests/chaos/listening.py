@@ -3,7 +3,7 @@
 import redis
 from tests.chaos.deployment import Deployment
 
-from headrace_workers.runtime.wire.redis import RedisNames, live_queues
+from headrace_workers.core.redis import RedisNames, live_queues
 
 
 def start_listening(deployment: Deployment, *names: str) -> None:

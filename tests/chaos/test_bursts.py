@@ -8,7 +8,7 @@ from tests.chaos.listening import start_listening
 from tests.chaos.mid_run import fresh_key, verdict
 from tests.chaos.stacks import PRODUCTION, services_of
 
-from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.models.embedders.hashed import make_hash_embedder
 
 pytestmark = pytest.mark.chaos
 

@@ -9,7 +9,7 @@ from tests.chaos.mid_run import verdict
 from tests.chaos.stacks import PRODUCTION, services_of
 
 from headrace_schemas import EmbeddingJob, ModerationJob
-from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.models.embedders.hashed import make_hash_embedder
 
 pytestmark = pytest.mark.chaos
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.pictures.terminal import picture, printed
 
-from headrace_workers.features.generation.models.pull import pull
+from headrace_workers.models.pull import pull
 
 _EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 _MODEL: Final = "smollm2-135m-instruct"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_workers.features.generation.models.pull import pull
+from headrace_workers.models.pull import pull
 
 SMOLLM2 = "smollm2-135m-instruct"
 MINILM = "all-minilm-l6-v2"

@@ -13,7 +13,7 @@ from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.serving import tasks_of
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.runtime.wire.redis import redis_client
+from headrace_workers.core.redis import redis_client
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 from headrace_workers.testing import make_tiny_model
 

@@ -104,7 +104,7 @@ def _submit() -> None:
 def _prepare() -> None:
     from headrace_workers.core.migrate import migrate
     from headrace_workers.core.sql.database import connect
-    from headrace_workers.features.generation.engines.echo import make_echo_model
+    from headrace_workers.models.engines.echo import make_echo_model
 
     make_echo_model(Path(os.environ["HEADRACE_HOME"]))
     migrate(connect(os.environ["HEADRACE_LEDGER"]))

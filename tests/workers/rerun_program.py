@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from headrace_schemas.output_format import RegexFormat
-from headrace_workers.features.generation.engines import ctranslate2_generator
-from headrace_workers.features.generation.structured.grammar import grammar_of
+from headrace_workers.models.engines import ctranslate2_generator
+from headrace_workers.models.structured.grammar import grammar_of
 
 
 class _Waiting(ctranslate2_generator.CTranslate2Generator):

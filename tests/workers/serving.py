@@ -11,8 +11,8 @@ from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.outage import OUTAGE_ERRORS
+from headrace_workers.core.redis import RedisNames, live_queues, redis_client
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 NAMES = RedisNames("headrace.")

@@ -10,7 +10,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.applications.store import Applications
-from headrace_workers.features.generation.engines.echo import make_echo_model
+from headrace_workers.models.engines.echo import make_echo_model
 from headrace_workers.runtime.settings import home_of
 
 FILE = """

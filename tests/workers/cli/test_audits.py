@@ -18,7 +18,7 @@ from headrace_schemas import GenerationJob
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import AUDITS, ENTRIES
-from headrace_workers.features.generation.generator import Completion
+from headrace_workers.models.generator import Completion
 
 pytestmark = pytest.mark.integration
 

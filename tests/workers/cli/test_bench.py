@@ -7,10 +7,10 @@ import pytest
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.generation.engines.echo import make_echo_model
-from headrace_workers.features.generation.verifiers.measured import refuse_chance
-from headrace_workers.features.generation.verifiers.verifier import Relation
-from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.models.embedders.hashed import make_hash_embedder
+from headrace_workers.models.engines.echo import make_echo_model
+from headrace_workers.models.verifiers.measured import refuse_chance
+from headrace_workers.models.verifiers.verifier import Relation
 
 PAIRS = [
     {"question": "How long do 2 eggs boil?", "other": "How long do 2 eggs boil, please?", "same": True},

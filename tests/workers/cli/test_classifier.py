@@ -11,7 +11,7 @@ from tests.workers.ledger_jobs import sqlite_ledger, take_in
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.decisions.deciding import Decided, QuestionScores
-from headrace_workers.features.generation.models.registry import model_dir, read_card
+from headrace_workers.models.registry import model_dir, read_card
 from headrace_workers.testing import make_hash_embedder
 from headrace_workers.wiring.command_line import run
 

@@ -21,7 +21,7 @@ from headrace_workers.cli import doctor_checks
 from headrace_workers.core.feature import Check
 from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.features.generation.commands import model_checks
-from headrace_workers.features.generation.models.registry import read_card, write_card
+from headrace_workers.models.registry import read_card, write_card
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_tiny_model
 

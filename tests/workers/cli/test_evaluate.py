@@ -13,8 +13,8 @@ from headrace_workers.cli.connections import RunningStack
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.generation.commands import serving
-from headrace_workers.features.generation.engines.echo import make_echo_model
 from headrace_workers.features.quality.tables import LABELS
+from headrace_workers.models.engines.echo import make_echo_model
 
 CALL = ("evaluate", "run.toml", "-o", "out", "--no-start")
 

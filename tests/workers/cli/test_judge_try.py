@@ -28,9 +28,9 @@ from headrace_workers.cli.connections import RunningStack
 from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.generation.commands import serving
-from headrace_workers.features.generation.engines.echo import make_echo_model
 from headrace_workers.features.judging import commands
 from headrace_workers.features.providers.store import AllowedProviders
+from headrace_workers.models.engines.echo import make_echo_model
 
 POLITE = Contains(text="please", name="polite")
 OUTPUTS = (

@@ -12,8 +12,8 @@ from tests.services.interrupts import hear_interrupts
 from tests.workers.features.knowledge.pdfs import pdf
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.features.knowledge.store.documents import FIRST, KnowledgeBases
+from headrace_workers.models.embedders.hashed import make_hash_embedder
 
 WIDEST = 100
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases
+from headrace_workers.models.embedders.hashed import make_hash_embedder
 
 FILES = 4_000  # of which 50,000 take ten times as long, and no more memory for each
 FEW = 400

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import select, update
 from tests.services.redis import RedisServer
 from tests.workers.cli.conftest import Call
-from tests.workers.features.generation.engines.remote_models import catalogue
 from tests.workers.ledger_jobs import claim_one, take_in
+from tests.workers.models.engines.remote_models import catalogue
 from tests.workers.runtime.bridge.records import generation
 
 from headrace_producers.settings import topic_prefix
@@ -16,18 +16,18 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
+from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import NEVER, STEPS
 from headrace_workers.features.generation.commands.drill import in_words, run_drill
-from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model
-from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
-from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
 from headrace_workers.features.generation.model_health import ModelHealth, MonitoredGenerator
-from headrace_workers.features.generation.models.registry import list_cards
 from headrace_workers.features.generation.stage import generate
 from headrace_workers.features.generation.store.breakers import Breaker, Breakers
 from headrace_workers.features.generation.tables import BREAKERS
-from headrace_workers.runtime.wire.redis import RedisNames, redis_client
+from headrace_workers.models.engines.echo import EchoGenerator, make_echo_model
+from headrace_workers.models.engines.remote.failures import RemoteFailed
+from headrace_workers.models.engines.remote.rates import CallRates, key_of
+from headrace_workers.models.registry import list_cards
 
 
 @pytest.fixture

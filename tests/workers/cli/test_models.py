@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.workers.cli.conftest import Call
-from tests.workers.features.generation.models.random_gguf import write_random_gguf
+from tests.workers.models.random_gguf import write_random_gguf
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.generation.commands.models import embedder_line, ensure_embedder, local_model

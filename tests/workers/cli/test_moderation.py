@@ -16,7 +16,7 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.models.embedders.hashed import make_hash_embedder
 from headrace_workers.wiring.command_line import run
 
 

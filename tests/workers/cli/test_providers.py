@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from tests.services.provider import Provider, Reply, echoes, providing
 from tests.workers.cli.conftest import Call
-from tests.workers.features.generation.engines.remote_models import catalogue
+from tests.workers.models.engines.remote_models import catalogue
 
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.generation.models.catalogue import read_catalogue
 from headrace_workers.features.providers.store import AllowedProviders
+from headrace_workers.models.catalogue import read_catalogue
 from headrace_workers.runtime.settings import home_of
 
 

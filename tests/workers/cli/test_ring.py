@@ -8,10 +8,10 @@ from tests.workers.runtime.bridge.records import RULES, accept, evaluation, gene
 from headrace_schemas import Topic
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outbox import Outgoing, put
+from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.runtime.wire.hints import Hint
-from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 JOB = evaluation(idempotency_key="held").job_id("")
 

@@ -13,7 +13,7 @@ from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.unserved import UnservedWarning, start_command, unserved
 from headrace_workers.cli.waiting import LedgerJobs
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.runtime.wire.redis import RedisNames
+from headrace_workers.core.redis import RedisNames
 
 COMMAND = "headrace worker --role generate --model echo"
 

@@ -24,7 +24,7 @@ from tests.workers.http.served import IDLE, Gateway, served
 
 from headrace_producers.admin import ensure_topics
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.models.embedders.hashed import make_hash_embedder
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import GatewaySettings, ModelSettings, Settings
 from headrace_workers.testing import make_echo_model

@@ -10,8 +10,8 @@ from tests.clients.agent_loops import LOOPS, run_loops
 from tests.services.node import Node
 from tests.services.provider import Provider, Reply, providing
 from tests.services.python_clients import PythonClients
-from tests.workers.features.generation.engines.remote_models import catalogue
 from tests.workers.http.served import Gateway
+from tests.workers.models.engines.remote_models import catalogue
 
 pytestmark = pytest.mark.slow
 

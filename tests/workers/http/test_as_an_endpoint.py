@@ -1,12 +1,12 @@
 from pathlib import Path
 
 import pytest
-from tests.workers.features.generation.engines.remote_models import ask, remote
 from tests.workers.http.served import Gateway
+from tests.workers.models.engines.remote_models import ask, remote
 
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
-from headrace_workers.features.generation.generator import Completion, Generator
+from headrace_workers.models.engines.remote.failures import RemoteFailed
+from headrace_workers.models.generator import Completion, Generator
 
 
 @pytest.fixture

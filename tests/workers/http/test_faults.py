@@ -24,6 +24,7 @@ from tests.workers.http.conftest import bridge_of
 from tests.workers.http.served import PATIENT, Gateway, answer, hang_up_while_waiting, served
 
 from headrace_producers.admin import ensure_topics
+from headrace_workers.core.redis import redis_client
 from headrace_workers.core.scopes import JOBS_WRITE
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import StoreUnavailable
@@ -32,7 +33,6 @@ from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.services import Wired
 from headrace_workers.http.timeouts import Timeouts
 from headrace_workers.runtime.settings import ModelSettings, Settings
-from headrace_workers.runtime.wire.redis import redis_client
 from headrace_workers.testing import make_hash_embedder
 from headrace_workers.wiring import build_bridge as main_bridge
 from headrace_workers.wiring import build_gateway as main_gateway

@@ -24,12 +24,12 @@ from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile
-from headrace_workers.features.generation.models.registry import SHARED, model_dir, read_card, write_card
 from headrace_workers.features.tuning import copies, store
 from headrace_workers.features.tuning.admission import RunCheck
 from headrace_workers.features.tuning.copies import SharedModels, copy_model, sync_copy
 from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, TuningRuns
 from headrace_workers.features.tuning.tuner import RESULTS
+from headrace_workers.models.registry import SHARED, model_dir, read_card, write_card
 from headrace_workers.testing import make_echo_model
 
 LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'

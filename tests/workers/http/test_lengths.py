@@ -12,9 +12,9 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import GenerationJob, Message
 from headrace_schemas.errors import PromptTooLong
 from headrace_workers.features.generation.admission import TURN_TOKENS, PromptCheck
-from headrace_workers.features.generation.engines.counting import CountingModels
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.moderation.leak import LONGEST_MARK, Canaries
+from headrace_workers.models.engines.counting import CountingModels
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.testing import make_tiny_model
 

@@ -6,10 +6,10 @@ from redis.asyncio import Redis
 from tests.services.need import need
 from tests.services.redis import RedisServer, find_redis
 
+from headrace_workers.core.redis import RedisNames
 from headrace_workers.http import limits as rates_module
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.limits import RateLimiter
-from headrace_workers.runtime.wire.redis import RedisNames
 
 
 def client(url: str) -> Redis:

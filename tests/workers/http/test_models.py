@@ -3,14 +3,14 @@ from shutil import rmtree
 
 import openai
 import pytest
-from tests.workers.features.generation.engines.remote_models import catalogue
 from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
+from tests.workers.models.engines.remote_models import catalogue
 
 from headrace_workers.features.applications.definition import Definition
 from headrace_workers.features.applications.store import SHARED, Applications
-from headrace_workers.features.generation.models.registry import read_card, write_card
 from headrace_workers.features.providers.store import AllowedProviders
+from headrace_workers.models.registry import read_card, write_card
 from headrace_workers.testing import make_echo_model
 
 

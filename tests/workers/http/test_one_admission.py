@@ -24,7 +24,7 @@ from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.json_lines import read_on
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.features.batches.lines import LONGEST_LINE, Terms, admitted
-from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
+from headrace_workers.models.embedders.hashed import make_hash_embedder
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import make_echo_model, make_tiny_model
@@ -106,7 +106,7 @@ def settings(embedded_kafka: KafkaServer, redis_server: RedisServer, tmp_path_fa
 
 def test_every_way_refuses_a_job_with_the_same_words(settings: Settings, monkeypatch: pytest.MonkeyPatch):
     # Too little for the large pattern. Whether it takes more than a second depends on the machine.
-    monkeypatch.setattr("headrace_workers.features.generation.structured.compiling.MEMORY", 144 * 1024**2)
+    monkeypatch.setattr("headrace_workers.models.structured.compiling.MEMORY", 144 * 1024**2)
     ids: dict[str, str] = {}
     with served(settings) as gateway, bridge_of(settings), gateway.client() as client:
         with Producer(KafkaSink(settings.kafka)) as producer:

@@ -16,9 +16,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.quality.assessment import by_subject, corrected_mean, mean_bounds
-from headrace_workers.features.quality.ppi import Corrected
 from headrace_workers.features.quality.store import Labels
 from headrace_workers.features.reviews.tables import REVIEW_ITEMS
+from headrace_workers.stats.ppi import Corrected
 
 pytestmark = pytest.mark.integration
 ITEMS = 1_600

@@ -13,12 +13,12 @@ from tests.workers.http.served import Gateway, served
 
 from headrace_workers.core.sql import paging
 from headrace_workers.features.files.file_service import files_in
-from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.features.knowledge.intake import Filling
 from headrace_workers.features.knowledge.passage_search import SEARCHES_AT_A_TIME, PassageSearch
 from headrace_workers.features.knowledge.reading import Reader
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
+from headrace_workers.models.embedders.hashed import make_hash_embedder
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import HashEmbedder
 

@@ -12,9 +12,9 @@ from tests.services.proxy import proxied
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.progress import Awaited, Progress
+from headrace_workers.core.redis import RedisNames, live_queues, redis_client
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
 from headrace_workers.runtime.wire.hints import Hint, HintListener, Notifier
-from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 from headrace_workers.runtime.worker.consumer import ClaimConsumer, Presence
 

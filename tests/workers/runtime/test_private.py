@@ -10,7 +10,7 @@ from headrace_workers.core.migrate import migrate
 from headrace_workers.core.private_files import keep_private, opened_privately, private_folder
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.generation.models.registry import staged_model
+from headrace_workers.models.registry import staged_model
 from headrace_workers.runtime.embedded.home import HomeLock
 
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from headrace_workers.features.generation.models.registry import load_card, sha256_of
+from headrace_workers.models.registry import load_card, sha256_of
 from headrace_workers.testing import make_tiny_model
 
 

@@ -114,7 +114,7 @@ def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None)
     url = find_redis_url(env)
     if url is None:
         return None
-    from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
+    from headrace_workers.core.redis import RedisNames, live_queues, redis_client
 
     try:
         client = redis_client(url, REDIS_SECONDS)
@@ -155,8 +155,8 @@ def _bell(env: Mapping[str, str] | None) -> "Notifier | None":
     url = find_redis_url(env)
     if url is None:
         return None
+    from headrace_workers.core.redis import RedisNames, redis_client
     from headrace_workers.runtime.wire.hints import Notifier
-    from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
     with suppress(ValueError):  # it may be no URL
         return Notifier(redis_client(url, REDIS_SECONDS), RedisNames(topic_prefix(env)).hints)

@@ -20,9 +20,9 @@ from headrace_workers.cli.status_views import redis_is_away, trouble_lines
 from headrace_workers.core.feature import Check, installed
 from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.core.migrate import require_current
+from headrace_workers.core.redis import redis_client
 from headrace_workers.core.sql.database import connect
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.redis import redis_client
 
 
 @dataclass(frozen=True, slots=True)

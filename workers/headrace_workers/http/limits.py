@@ -15,8 +15,8 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
 from headrace_workers.core.log import Action, log
+from headrace_workers.core.redis import RedisNames
 from headrace_workers.http.errors import Refusal, Why
-from headrace_workers.runtime.wire.redis import RedisNames
 
 Slot: TypeAlias = asyncio.Semaphore  # `release` gives it back
 _AWAY_SECONDS: Final = 5.0  # without asking a Redis that did not answer

@@ -6,9 +6,9 @@ It speaks nonsense, but everything around it is true: CTranslate2, a byte-level 
 from pathlib import Path
 from typing import Any, Final
 
-from headrace_workers.features.generation.models.convert_gguf import write_tokenizer_config
-from headrace_workers.features.generation.models.llama_spec import LlamaShape, Vocabulary, save_llama
-from headrace_workers.features.generation.models.registry import (
+from headrace_workers.models.convert_gguf import write_tokenizer_config
+from headrace_workers.models.llama_spec import LlamaShape, Vocabulary, save_llama
+from headrace_workers.models.registry import (
     ModelCard,
     folder_size,
     sha256_of,

@@ -14,8 +14,9 @@ from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
+from headrace_workers.core.redis import HINT_SECONDS, RedisNames, live_queues, redis_client
 from headrace_workers.features.generation.model_health import KnownBreakers
-from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty, WakeUps
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
@@ -28,7 +29,6 @@ from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener, HintReceiver, Notifier
-from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, live_queues, redis_client
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 from headrace_workers.wiring.parts import admission_parts, assigner_of, follow_up, pipeline_of, task_queue
 

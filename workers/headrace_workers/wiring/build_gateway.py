@@ -17,13 +17,13 @@ from headrace_workers.core.ledger.accepted import Probe
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
+from headrace_workers.core.redis import HINT_SECONDS, RedisNames, redis_client
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.http.timeouts import Timeouts
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener, HintReceiver, Notifier
-from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, redis_client
 from headrace_workers.wiring.parts import admission_parts, pipeline_of
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without

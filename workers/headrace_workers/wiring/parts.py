@@ -11,14 +11,14 @@ from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
-from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.core.redis import RedisNames
 from headrace_workers.features.generation.parts import counting_models
-from headrace_workers.features.knowledge.embedders.load_embedder import ServedEmbedder
 from headrace_workers.features.spend.prices import DeploymentPrices
 from headrace_workers.features.spend.settings import SpendSettings
+from headrace_workers.models.embedders.load_embedder import ServedEmbedder
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
-from headrace_workers.runtime.wire.redis import RedisNames
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 

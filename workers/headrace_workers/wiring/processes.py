@@ -197,7 +197,7 @@ def init(
     from headrace_producers.admin import ensure_topics
     from headrace_producers.settings import KafkaSettings
     from headrace_schemas import Topic
-    from headrace_workers.features.generation.models.pull import pull as pull_model
+    from headrace_workers.models.pull import pull as pull_model
 
     # Report what is missing before anything is made. Redis is not needed for this.
     kafka, ledger = KafkaSettings.from_env(), ledger_url()

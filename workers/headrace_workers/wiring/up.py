@@ -97,8 +97,8 @@ def _models(home: Path, named: Sequence[str]) -> list[str]:
     """
     from headrace_workers.features.files.settings import FileSettings
     from headrace_workers.features.generation.commands.models import ensure_models, enter_models, local_model
-    from headrace_workers.features.generation.models.registry import TUNED, Registry
     from headrace_workers.features.tuning.copies import sync_copy
+    from headrace_workers.models.registry import TUNED, Registry
 
     judge = ModelSettings.from_env().judge_model
     entered = enter_models(home, [local_model(home, model) for model in named])
@@ -119,7 +119,7 @@ class Served:
     """
 
     def __init__(self, home: Path, named: Sequence[str]) -> None:
-        from headrace_workers.features.generation.models.registry import Registry
+        from headrace_workers.models.registry import Registry
 
         self._home, self._named = home, named
         self._registry = Registry(home)
@@ -138,7 +138,7 @@ class Served:
     def _fitting(self) -> list[str]:
         """Return the tuned models that fit beside those that are served."""
         from headrace_workers.core.machine import available_memory
-        from headrace_workers.features.generation.models.registry import TUNED, card_file
+        from headrace_workers.models.registry import TUNED, card_file
 
         memory = available_memory()
         cards = [self._registry.get(alias) for alias in self._here]
@@ -167,7 +167,7 @@ def _written(file: Path) -> float:
 
 def _classifiers(home: Path) -> frozenset[str]:
     from headrace_workers.features.classifiers.engine import ENGINE_NAME
-    from headrace_workers.features.generation.models.registry import list_cards
+    from headrace_workers.models.registry import list_cards
 
     return frozenset(card.alias for card in list_cards(home) if card.engine == ENGINE_NAME)
 
@@ -220,8 +220,8 @@ def _copies_followed(home: Path) -> Iterator[None]:
 def _verifiers() -> list[str]:
     """Return the models that verify in this deployment."""
     from headrace_workers.features.cache.settings import CacheSettings
-    from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
     from headrace_workers.features.judging.settings import JudgingSettings
+    from headrace_workers.models.verifiers.verify_stage import model_of_verifier
 
     named = (CacheSettings.from_env().verify, JudgingSettings.from_env().grounded_verify)
     return [model for name in named if (model := model_of_verifier(name)) is not None]
@@ -296,7 +296,7 @@ def _better_model() -> str:
     """Return how to serve a better model, the largest of the list that this machine can hold."""
     from headrace_workers.core.machine import available_memory
     from headrace_workers.features.generation.commands.models import show_size
-    from headrace_workers.features.generation.models.hub import HUB_MODELS, largest_that_fits
+    from headrace_workers.models.hub import HUB_MODELS, largest_that_fits
 
     name = largest_that_fits(available_memory())
     if name is None:

@@ -29,8 +29,8 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.cache.stage import stages
-from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair
-from headrace_workers.features.generation.verifiers.verify_stage import asking
+from headrace_workers.models.verifiers.verifier import Relation, TextPair
+from headrace_workers.models.verifiers.verify_stage import asking
 
 CENT = Price("USD", input=10_000_000, cached=1_000_000, output=20_000_000)  # 10 and 20 micro-units a token
 DEAR = replace(CENT, input=15_000_000, output=30_000_000)

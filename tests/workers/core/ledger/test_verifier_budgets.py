@@ -32,7 +32,7 @@ from headrace_workers.features.cache.auditing import label_work
 from headrace_workers.features.cache.store.audit_rows import Audited, Labelled, NewAudit
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import AUDITS
-from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses
+from headrace_workers.models.engines.remote.failures import ProviderRefuses
 
 
 def verifying(ledger: Ledger, **prices: Any) -> Deployment:

@@ -12,7 +12,7 @@ from headrace_schemas.errors import PromptTooLong
 from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.pipeline.chain import FailedAttempt, ProviderRefuses, attempt_of, decide_next
-from headrace_workers.features.generation.engines.remote.failures import (
+from headrace_workers.models.engines.remote.failures import (
     AnswerLost,
     ProviderRejects,
     RemoteFailed,

@@ -38,13 +38,13 @@ from headrace_workers.core.pipeline.settle import Conditions, failed, task_of
 from headrace_workers.core.pipeline.stage import RetrySchedule, Stage
 from headrace_workers.core.pipeline.task import pack
 from headrace_workers.core.tables import INCIDENTS, NEVER
-from headrace_workers.features.generation.engines.remote.failures import (
+from headrace_workers.features.generation.stage import shared_prefix
+from headrace_workers.models.engines.remote.failures import (
     ProviderRefuses,
     ProviderRejects,
     RemoteFailed,
     RequestRejected,
 )
-from headrace_workers.features.generation.stage import shared_prefix
 
 FREE = not_made("echo")
 

@@ -8,7 +8,7 @@ from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.features.cache import auditing as audits
 from headrace_workers.features.cache.auditing import audit
 from headrace_workers.features.cache.store.audit_rows import Audited, Own
-from headrace_workers.features.generation.generator import Completion
+from headrace_workers.models.generator import Completion
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 JOB = GenerationJob(model="small", prompt="Who?")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from tests.workers.features.judging.judge_model import JudgeModel
 
-from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
 from headrace_workers.features.cache.guards.refusal import Refusal
 from headrace_workers.features.cache.measuring import (
     Judged,
@@ -17,7 +16,8 @@ from headrace_workers.features.cache.measuring import (
     upper_bound,
     upper_bounds,
 )
-from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
+from headrace_workers.models.verifiers.verify_stage import ModelVerifier
+from headrace_workers.stats.binomial import clopper_pearson_upper
 
 ODD = Refusal("odd", "one is odd")
 

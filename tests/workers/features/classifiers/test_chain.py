@@ -22,11 +22,11 @@ from headrace_workers.core.tables import JOBS
 from headrace_workers.features.classifiers.decided import DecidedRows
 from headrace_workers.features.decisions.deciding import Decided, QuestionScores
 from headrace_workers.features.decisions.stage import decide
-from headrace_workers.features.generation.engines.load_generator import load_generator
 from headrace_workers.features.generation.model_health import ModelHealth, monitored
 from headrace_workers.features.generation.store.breakers import PATIENCE, Breaker
 from headrace_workers.features.reviews.hooks import put_rules
 from headrace_workers.features.reviews.rules import ReviewRules, TenantReviews
+from headrace_workers.models.engines.load_generator import load_generator
 from headrace_workers.runtime.worker.work import Work
 
 

@@ -25,9 +25,9 @@ from headrace_workers.features.classifiers.card import (
 from headrace_workers.features.classifiers.head import Head
 from headrace_workers.features.classifiers.training import Trained, read_data, train, vectors_of
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest
-from headrace_workers.features.generation.engines.load_generator import load_generator
-from headrace_workers.features.generation.generator import Abstained, NoProbabilities, Request
-from headrace_workers.features.generation.models.registry import model_dir, read_card, write_card
+from headrace_workers.models.engines.load_generator import load_generator
+from headrace_workers.models.generator import Abstained, NoProbabilities, Request
+from headrace_workers.models.registry import model_dir, read_card, write_card
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 

@@ -21,7 +21,7 @@ from headrace_workers.features.decisions.temperatures import (
     temperatures_of,
     tempered,
 )
-from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model
+from headrace_workers.models.engines.echo import EchoGenerator, make_echo_model
 from headrace_workers.wiring.command_line import run
 
 INPUT = (Message(role="user", content="The parcel has not come."),)

@@ -19,8 +19,8 @@ from headrace_workers.features.decisions.deciding import (
     written_labels,
 )
 from headrace_workers.features.decisions.prompts import ask, labels_of
-from headrace_workers.features.generation.engines.echo import LABEL_MASS, EchoGenerator
-from headrace_workers.features.generation.generator import (
+from headrace_workers.models.engines.echo import LABEL_MASS, EchoGenerator
+from headrace_workers.models.generator import (
     Completion,
     GivenUp,
     LabelRequest,

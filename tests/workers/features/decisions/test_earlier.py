@@ -31,10 +31,10 @@ from headrace_workers.features.decisions.deciding import Decided, uncalibrated
 from headrace_workers.features.decisions.earlier import EarlierDecisions, earlier_decisions
 from headrace_workers.features.decisions.stage import decide
 from headrace_workers.features.decisions.temperatures import digest_of
-from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model
-from headrace_workers.features.generation.generator import Abstained
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
+from headrace_workers.models.engines.echo import EchoGenerator, make_echo_model
+from headrace_workers.models.generator import Abstained
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.worker.work import Work
 
 PIPELINE = Pipeline(prices=Given(echo=CENT, other=CENT))

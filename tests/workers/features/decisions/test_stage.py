@@ -35,10 +35,10 @@ from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.decisions.admission import QuestionCheck
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, QuestionScores
 from headrace_workers.features.decisions.stage import decide, most_tokens
-from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed
-from headrace_workers.features.generation.generator import Abstained, GivenUp, RemoteSource
 from headrace_workers.features.generation.model_health import BreakerIsOpen
 from headrace_workers.features.spend.store import Usage
+from headrace_workers.models.engines.remote.failures import ProviderRefuses, RemoteFailed
+from headrace_workers.models.generator import Abstained, GivenUp, RemoteSource
 from headrace_workers.runtime.worker.work import Work
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"

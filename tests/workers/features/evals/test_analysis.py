@@ -9,8 +9,8 @@ from headrace_workers.features.evals.analysis import Gate, analyse, judge_gate, 
 from headrace_workers.features.evals.outcomes import Receipts, read_outcomes
 from headrace_workers.features.evals.report import reason_lines
 from headrace_workers.features.evals.run_file import WrongRun
-from headrace_workers.features.quality.comparison import Comparison
-from headrace_workers.features.quality.estimates import Estimate, Undefined
+from headrace_workers.stats.comparison import Comparison
+from headrace_workers.stats.estimates import Estimate, Undefined
 
 
 def test_both_variances_are_found() -> None:

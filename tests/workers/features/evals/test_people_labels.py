@@ -10,8 +10,8 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.features.evals.analysis import Analysis, analyse
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.report import markdown, summary
-from headrace_workers.features.quality.estimates import Estimate, Undefined
-from headrace_workers.features.quality.ppi import Corrected
+from headrace_workers.stats.estimates import Estimate, Undefined
+from headrace_workers.stats.ppi import Corrected
 
 ITEMS = 600
 

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.workers.features.generation.engines.remote_models import catalogue
+from tests.workers.models.engines.remote_models import catalogue
 from tests.workers.runtime.bridge.records import Models, generation
 
 from headrace_schemas import GenerationJob, Message, Sampling
@@ -12,8 +12,8 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_schemas.tool import NO_TOOLS, Offer, Tool, ToolCall
 from headrace_workers.features.generation.admission import PromptCheck
-from headrace_workers.features.generation.engines.counting import CountingModels
-from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.models.engines.counting import CountingModels
+from headrace_workers.models.registry import Registry
 from headrace_workers.testing import make_echo_model, make_tiny_model
 
 pytestmark = pytest.mark.integration  # schemas are compiled in a process of their own

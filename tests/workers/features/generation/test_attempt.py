@@ -15,8 +15,8 @@ from headrace_workers.core.pipeline.chain import TRIED, Link, pin, tried_in
 from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.pipeline.task import Task, pack
 from headrace_workers.features.generation.attempt import objected, passed_on
-from headrace_workers.features.generation.generator import Abstained, Completion
 from headrace_workers.features.generation.stage import generate
+from headrace_workers.models.generator import Abstained, Completion
 
 TREE = JsonSchemaFormat(
     json_schema={"type": "object", "properties": {"tall": {"type": "integer"}}, "required": ["tall"]}

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.workers.features.generation.engines.test_prompts import FAMILIES, of_family
+from tests.workers.models.engines.test_prompts import FAMILIES, of_family
 from tests.workers.runtime.bridge.records import generation
 from tokenizers import normalizers
 
@@ -13,11 +13,11 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_schemas.tool import Tool, ToolCall
 from headrace_workers.core.pipeline.stage import ReadBytes
-from headrace_workers.features.generation.engines.prompts import ChatTemplate, Prompts
-from headrace_workers.features.generation.models.convert_gguf import build_tokenizer, read_tokenizer
-from headrace_workers.features.generation.models.registry import read_card
 from headrace_workers.features.generation.stage import most_tokens
-from headrace_workers.features.generation.structured.tools import with_format
+from headrace_workers.models.convert_gguf import build_tokenizer, read_tokenizer
+from headrace_workers.models.engines.prompts import ChatTemplate, Prompts
+from headrace_workers.models.registry import read_card
+from headrace_workers.models.structured.tools import with_format
 
 QWEN = Path(__file__).with_name("engines") / "templates" / "qwen2.5.jinja"
 TEXTS = {

@@ -25,9 +25,9 @@ from headrace_workers.core.pipeline.chain import TRIED, Link, pin
 from headrace_workers.core.pipeline.stage import run_isolated
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.cache.store.audit_rows import Audited
-from headrace_workers.features.generation.engines.remote.failures import ProviderRefuses, RemoteFailed, ServerFailed
-from headrace_workers.features.generation.generator import Completion, GivenUp, LabelRequest, LabelScores, Request
 from headrace_workers.features.generation.stage import generate
+from headrace_workers.models.engines.remote.failures import ProviderRefuses, RemoteFailed, ServerFailed
+from headrace_workers.models.generator import Completion, GivenUp, LabelRequest, LabelScores, Request
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f1{}"
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from headrace_schemas import HeadraceError, Message
-from headrace_workers.features.generation.generator import Completion, LabelRequest, LabelScores, Request
+from headrace_workers.models.generator import Completion, LabelRequest, LabelScores, Request
 
 Probabilities = tuple[float, ...] | HeadraceError
 Prompt = tuple[Message, ...]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from tests.services.provider import Provider, Reply, providing
-from tests.workers.features.generation.engines.remote_models import remote
+from tests.workers.models.engines.remote_models import remote
 
 from headrace_schemas import Rubric, Score
 from headrace_workers.features.judging.ask_model import ask_all

@@ -33,16 +33,16 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import mode_of
-from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.generator import Completion, Request
 from headrace_workers.features.generation.stage import generate
 from headrace_workers.features.judging.ground_step import ground_answers
 from headrace_workers.features.judging.stage import judge
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation.blocklist import BlocklistDetector
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.policy import Policy, Rule
 from headrace_workers.features.moderation.step import moderate
+from headrace_workers.models.embedders.hashed import HashEmbedder
+from headrace_workers.models.engines.echo import EchoGenerator
+from headrace_workers.models.generator import Completion, Request
 
 WATER = Contains(text="water")
 ASKED = "Why did the mill stand still?"

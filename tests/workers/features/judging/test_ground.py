@@ -11,9 +11,9 @@ from headrace_workers.features.judging.ground_step import ground_answers
 from headrace_workers.features.judging.scores import EMBEDDED, from_context
 from headrace_workers.features.judging.stage import judge
 from headrace_workers.features.knowledge.chunking import Chunk
-from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.knowledge.prompt import Passage, user_turn
+from headrace_workers.models.embedders.embedder import CountingEmbedder
+from headrace_workers.models.embedders.hashed import HashEmbedder
 
 SAID = "It opens at 9. It closes at 17."
 

@@ -26,9 +26,9 @@ from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Outcome, ProviderBusy, Retry, Wait
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.features.generation.verifiers.measured import note_probe
 from headrace_workers.features.judging.parts import parts
 from headrace_workers.features.judging.stage import judge
+from headrace_workers.models.verifiers.measured import note_probe
 from headrace_workers.runtime.embedded.stack import Addresses
 from headrace_workers.runtime.settings import Settings
 

@@ -9,12 +9,12 @@ from tests.workers.features.judging.judge_model import JudgeModel, Prompt
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.engines import load_generator
-from headrace_workers.features.generation.generator import Completion, Request
-from headrace_workers.features.generation.verifiers.measured import refuse_untrusted
 from headrace_workers.features.judging import commands
 from headrace_workers.features.judging.judge_probe import ITEMS, Probe, probe
-from headrace_workers.features.quality.estimates import Undefined
+from headrace_workers.models.engines import load_generator
+from headrace_workers.models.generator import Completion, Request
+from headrace_workers.models.verifiers.measured import refuse_untrusted
+from headrace_workers.stats.estimates import Undefined
 
 GOOD = {item.good for item in ITEMS}
 OWN = "I think that it depends."

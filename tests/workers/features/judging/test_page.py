@@ -4,7 +4,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from headrace_schemas import Criterion, NotJudged
-from headrace_workers.features.generation.verifiers.scale import MIN_MASS
+from headrace_workers.models.verifiers.scale import MIN_MASS
 
 PAGE = (Path(__file__).parents[4] / "docs" / "reference" / "criteria.md").read_text(encoding="utf-8")
 

@@ -1,8 +1,8 @@
 import pytest
 
 from headrace_schemas import Rubric
-from headrace_workers.features.generation.verifiers.scale import Unanswered, read_words
 from headrace_workers.features.judging.ask_model import PAIR, SCALES, scale_of
+from headrace_workers.models.verifiers.scale import Unanswered, read_words
 
 YES_NO, DIGITS = SCALES["yes_no"], SCALES["1-5"]
 

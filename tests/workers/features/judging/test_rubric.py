@@ -9,9 +9,9 @@ from tests.schemas.strategies import texts
 
 from headrace_schemas import Message, Rubric
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
-from headrace_workers.features.generation.verifiers.scale import MIN_MASS, Unanswered, read_answer
 from headrace_workers.features.judging.ask_model import SCALES, build_prompt
 from headrace_workers.features.judging.scores import Subject
+from headrace_workers.models.verifiers.scale import MIN_MASS, Unanswered, read_answer
 
 KIND = Rubric(question="Is it kind?")
 YES_NO, ONE_TO_FIVE = SCALES["yes_no"], SCALES["1-5"]

@@ -14,11 +14,11 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.pipeline.stage import ReadBytes
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.features.generation.verifiers.verifier import TextPair, Verdict
-from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier, verify
 from headrace_workers.features.judging.ground_step import ClaimVerifier, ground_answers
 from headrace_workers.features.judging.stage import stages
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.models.embedders.hashed import HashEmbedder
+from headrace_workers.models.verifiers.verifier import TextPair, Verdict
+from headrace_workers.models.verifiers.verify_stage import ModelVerifier, verify
 
 GIVEN = "The mill opens at 9. Entry is free."  # by the rules it does not say when it closes
 

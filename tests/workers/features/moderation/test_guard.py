@@ -6,12 +6,12 @@ import pytest
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
-from headrace_workers.features.generation.engines.echo import LABEL_MASS, EchoGenerator
-from headrace_workers.features.generation.generator import LabelRequest, LabelScores
 from headrace_workers.features.moderation.detector import Moderation, NoAnswer
 from headrace_workers.features.moderation.guard import GuardDetector
 from headrace_workers.features.moderation.moderator import Aids, with_policy
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.models.engines.echo import LABEL_MASS, EchoGenerator
+from headrace_workers.models.generator import LabelRequest, LabelScores
 
 
 class Guard(EchoGenerator):

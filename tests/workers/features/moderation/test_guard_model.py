@@ -10,12 +10,12 @@ import pytest
 from tests.services.models import SMOLLM2
 
 from headrace_schemas import HeadraceError, Message
-from headrace_workers.features.generation.engines.load_generator import load_generator
-from headrace_workers.features.generation.generator import Generator, LabelRequest
 from headrace_workers.features.moderation.detector import Moderation, NoAnswer
 from headrace_workers.features.moderation.guard import GuardDetector
 from headrace_workers.features.moderation.moderator import Aids, warm_up, with_policy
 from headrace_workers.features.moderation.policy_file import load_policy
+from headrace_workers.models.engines.load_generator import load_generator
+from headrace_workers.models.generator import Generator, LabelRequest
 from headrace_workers.wiring.command_line import run
 
 pytestmark = pytest.mark.slow

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from tests.workers.features.moderation.heads import examples
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation import head as head_module
 from headrace_workers.features.moderation.detector import Moderation
 from headrace_workers.features.moderation.head import Head, HeadDetector, load_head, save_head
 from headrace_workers.features.moderation.head_training import train
 from headrace_workers.features.moderation.moderator import Aids, build_moderator
 from headrace_workers.features.moderation.segments import segments
+from headrace_workers.models.embedders.hashed import HashEmbedder
 
 EMBEDDER = HashEmbedder()
 

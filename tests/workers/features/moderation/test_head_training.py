@@ -6,7 +6,6 @@ import pytest
 from tests.workers.features.moderation.heads import examples
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation import head_training
 from headrace_workers.features.moderation.head_training import (
     Example,
@@ -18,7 +17,8 @@ from headrace_workers.features.moderation.head_training import (
     read_examples,
     train,
 )
-from headrace_workers.features.quality.estimates import Estimate
+from headrace_workers.models.embedders.hashed import HashEmbedder
+from headrace_workers.stats.estimates import Estimate
 
 EMBEDDER = HashEmbedder()
 

@@ -29,9 +29,9 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.generation.attempt import no_job
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.store.model_generations import model_versions
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.models.embedders.hashed import HashEmbedder
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
 from headrace_workers.runtime.worker.claim_run import Runner

@@ -10,11 +10,11 @@ from headrace_schemas.errors import ProviderNotAllowed, Unavailable
 from headrace_schemas.message import Message
 from headrace_workers.core.cached_values import RecentReads
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.generator import LabelRequest, NoProbabilities, Request
 from headrace_workers.features.generation.parts import BoundedGenerator
 from headrace_workers.features.providers.boundary import allows
 from headrace_workers.features.providers.store import AllowedProviders
+from headrace_workers.models.engines.echo import EchoGenerator
+from headrace_workers.models.generator import LabelRequest, NoProbabilities, Request
 
 pytestmark = pytest.mark.integration  # providers open sockets
 

@@ -10,9 +10,9 @@ from headrace_schemas import GenerationJob, Result
 from headrace_schemas.recall import CacheTier
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.store.model_generations import ModelGenerations, ReturnedModel, model_versions
 from headrace_workers.features.providers.store import AllowedProviders
+from headrace_workers.models.registry import Registry
 
 pytestmark = pytest.mark.integration  # providers open sockets
 

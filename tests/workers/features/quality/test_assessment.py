@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from headrace_workers.features.quality.assessment import Assessment, Labelled, assess
-from headrace_workers.features.quality.detection_rates import DetectionRates
-from headrace_workers.features.quality.estimates import Estimate, Undefined
-from headrace_workers.features.quality.ppi import Corrected
+from headrace_workers.stats.detection_rates import DetectionRates
+from headrace_workers.stats.estimates import Estimate, Undefined
+from headrace_workers.stats.ppi import Corrected
 
 SINCE = 1_000
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
-from headrace_workers.features.cache.calibration.error_bounds import watched_lower
 from headrace_workers.features.quality.assessment import drift
+from headrace_workers.stats.binomial import clopper_pearson_upper
+from headrace_workers.stats.error_bounds import watched_lower
 
 
 def rang(before: float, fresh: float, seed: int) -> str | None:

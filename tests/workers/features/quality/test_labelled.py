@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from headrace_workers.features.quality.assessment import assess, by_subject
-from headrace_workers.features.quality.estimates import Undefined
-from headrace_workers.features.quality.ppi import Corrected
 from headrace_workers.features.quality.store import Sampled, Verdict
+from headrace_workers.stats.estimates import Undefined
+from headrace_workers.stats.ppi import Corrected
 
 NEVER = 2**62
 

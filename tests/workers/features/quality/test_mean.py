@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from headrace_workers.features.quality.comparison import mean
-from headrace_workers.features.quality.detection_rates import wilson
-from headrace_workers.features.quality.estimates import Estimate, Undefined
+from headrace_workers.stats.comparison import mean
+from headrace_workers.stats.detection_rates import wilson
+from headrace_workers.stats.estimates import Estimate, Undefined
 
 
 def estimate(*args: object) -> Estimate:

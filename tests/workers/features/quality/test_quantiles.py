@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace_workers.features.quality.estimates import normal_quantile, t_quantile, t_tail
+from headrace_workers.stats.estimates import normal_quantile, t_quantile, t_tail
 
 FREEDOM = [0.5, 1, 1.5, 2, 4.7, 29, 500, 999.9, 1_000, 5_000, 1e7, 1e12]
 LEVELS = [0.01, 0.5, 0.6, 0.9, 0.95, 0.999, 0.99999]

@@ -4,8 +4,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from headrace_workers.features.quality.comparison import Comparison, compare, verdicts
-from headrace_workers.features.quality.estimates import Interval
+from headrace_workers.stats.comparison import Comparison, compare, verdicts
+from headrace_workers.stats.estimates import Interval
 
 
 def comparison(difference: float, half: float, p: float, items: int = 200) -> Comparison:

@@ -5,10 +5,10 @@ import pytest
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ledger.charges import UNKNOWN, Price
-from headrace_workers.features.generation.models.catalogue import read_catalogue
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.spend.prices import DeploymentPrices, snapshot
 from headrace_workers.features.spend.settings import SpendSettings
+from headrace_workers.models.catalogue import read_catalogue
+from headrace_workers.models.registry import Registry
 from headrace_workers.testing import make_echo_model
 
 LUNA = """

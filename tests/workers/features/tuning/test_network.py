@@ -125,7 +125,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_lines(
     """The base has weights for the letter Z that are no numbers, and one line of 60 has one."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from headrace_workers.features.generation.models.convert import convert
+    from headrace_workers.models.convert import convert
 
     network = AutoModelForCausalLM.from_pretrained(home / "source")
     letter = AutoTokenizer.from_pretrained(home / "source").convert_tokens_to_ids("Z")

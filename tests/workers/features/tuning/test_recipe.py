@@ -9,8 +9,8 @@ import pytest
 from tests.workers.features.tuning.tiny_base import chat, write_lines, write_recipe
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
-from headrace_workers.features.generation.models.registry import model_dir, read_card, sha256_of, write_card
 from headrace_workers.features.tuning.recipe import Plan, plan_of, read_recipe
+from headrace_workers.models.registry import model_dir, read_card, sha256_of, write_card
 from headrace_workers.testing import make_tiny_model
 
 

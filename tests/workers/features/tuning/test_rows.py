@@ -10,10 +10,10 @@ from tests.workers.features.tuning.tiny_base import chat, examples, write_lines
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.engines.prompts import Prompts
-from headrace_workers.features.generation.models.registry import model_dir, read_card
 from headrace_workers.features.tuning.recipe import Plan, Recipe
 from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, least_held_out
+from headrace_workers.models.engines.prompts import Prompts
+from headrace_workers.models.registry import model_dir, read_card
 from headrace_workers.testing import make_tiny_model
 
 Build = Callable[..., Rows]

@@ -17,14 +17,14 @@ from tests.workers.features.tuning.tiny_base import examples, write_lines, write
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
-from headrace_workers.features.generation.generator import Completion, Request
-from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import publish, training
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, Stopped, Trainer
 from headrace_workers.features.tuning.recipe import Plan, plan_of
 from headrace_workers.features.tuning.rows import UnfitData
 from headrace_workers.features.tuning.training import Process, locked, prepare, run_folder, tune
+from headrace_workers.models import registry
+from headrace_workers.models.engines.ctranslate2_generator import CTranslate2Generator
+from headrace_workers.models.generator import Completion, Request
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # torch takes seconds to import
 

@@ -41,16 +41,16 @@ from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.files.file_service import files_in
 from headrace_workers.features.files.object_store import Store, StoreUnavailable
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.generation.engines.counting import CountingModels
-from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
-from headrace_workers.features.generation.generator import Completion, Request
-from headrace_workers.features.generation.models import registry
 from headrace_workers.features.tuning import training, tuner
 from headrace_workers.features.tuning.copies import ModelInUse, deletable, sync_copy
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.tuner import Tuner, tuner_of
+from headrace_workers.models import registry
+from headrace_workers.models.engines.counting import CountingModels
+from headrace_workers.models.engines.ctranslate2_generator import CTranslate2Generator
+from headrace_workers.models.generator import Completion, Request
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.worker.work import Work
 

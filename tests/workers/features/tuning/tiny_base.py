@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.workers.features.generation.models.test_convert import need_torch
+from tests.workers.models.test_convert import need_torch
 
-from headrace_workers.features.generation.models.convert import convert
+from headrace_workers.models.convert import convert
 from headrace_workers.testing.tiny import _save_tokenizer
 
 COLOURS = ("red", "blue")

@@ -27,9 +27,9 @@ from headrace_workers.core.admission import AdmissionParts, AdmissionRules, Know
 from headrace_workers.core.ledger.dead_letters import Record
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.features.generation.engines.prompts import InvalidTemplate
 from headrace_workers.features.webhooks.settings import HttpUse, WebhookSettings
 from headrace_workers.features.webhooks.targets import Reach
+from headrace_workers.models.engines.prompts import InvalidTemplate
 from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdmission
 
 NOW = 1_800_000_000_000  # ms: what the ledger's clock shows

@@ -12,9 +12,9 @@ from headrace_workers.core.ledger.claims import Claim, Claimed
 from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.pipeline.routing import ServedModel
+from headrace_workers.core.redis import PRIORITIES, RedisNames
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.runtime.wire.redis import PRIORITIES, RedisNames
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 QUEUE = "model.echo"

@@ -46,8 +46,8 @@ from headrace_workers.core.pipeline.chain import links_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import unpack
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
-from headrace_workers.features.generation.structured import schemas
-from headrace_workers.features.generation.structured.compiling import CompileAllowance
+from headrace_workers.models.structured import schemas
+from headrace_workers.models.structured.compiling import CompileAllowance
 from headrace_workers.runtime.bridge.ingest import unquoted
 from headrace_workers.runtime.bridge.record_admission import Accepted
 

@@ -4,8 +4,8 @@ import json
 from tests.workers.serving import NAMES
 
 from headrace_workers.core.ledger.claims import Claim
+from headrace_workers.core.redis import PRIORITIES
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
-from headrace_workers.runtime.wire.redis import PRIORITIES
 from headrace_workers.runtime.wire.taskqueue import TASK
 
 _UNIQUE = {"id", "root_id", "correlation_id", "delivery_tag"}

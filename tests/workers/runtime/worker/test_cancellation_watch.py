@@ -8,7 +8,7 @@ from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.outcome import outcome_of
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.generation.generator import GivenUp
+from headrace_workers.models.generator import GivenUp
 from headrace_workers.runtime.worker.runs import CancellationWatch, Runs
 
 

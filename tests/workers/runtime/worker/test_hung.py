@@ -83,11 +83,11 @@ def test_it_says_what_hangs_where_and_for_how_long(process, caplog):
     (record,) = [record for record in caplog.records if getattr(record, "action", "") == "hung"]
     assert record.fields == {
         "claim": process.hangs.id, "stage": "generate", "queue": "model.echo", "tokens": record.fields["tokens"],
-        "steps": 1, "seconds": 100_000,
+        "steps": 1, "seconds": 100_000, "stack": record.fields["stack"],
     }  # fmt: skip
     assert record.fields["tokens"] > 0
     assert "the stage generate hangs: it has run for 100000 s, and may for " in record.getMessage()
-    assert "test_hung.py" in record.getMessage()
+    assert "test_hung.py" in record.fields["stack"]
 
 
 def test_a_ledger_that_is_away_keeps_nobody_alive(process, caplog, monkeypatch):

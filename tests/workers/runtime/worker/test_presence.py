@@ -4,7 +4,7 @@ from tests.services.eventually import eventually
 from tests.services.redis import RedisServer
 
 from headrace_workers.core.progress import Progress
-from headrace_workers.runtime.wire.redis import RedisNames, live_queues
+from headrace_workers.core.redis import RedisNames, live_queues
 from headrace_workers.runtime.worker.consumer import KEEP_SECONDS, Presence
 
 NAMES = RedisNames("test.")

@@ -12,11 +12,11 @@ from tests.workers.worker_process import worker
 
 from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.redis import PRIORITIES
+from headrace_workers.core.redis import live_queues as listened_to
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
-from headrace_workers.runtime.wire.redis import PRIORITIES
-from headrace_workers.runtime.wire.redis import live_queues as listened_to
 from headrace_workers.runtime.wire.taskqueue import TASK
 
 

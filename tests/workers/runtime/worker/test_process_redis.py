@@ -9,9 +9,9 @@ from tests.workers.runtime.bridge.records import evaluation, generation
 from tests.workers.serving import NAMES, is_done, send, served, started, tasks_of
 from tests.workers.worker_process import worker
 
+from headrace_workers.core.redis import RedisNames
+from headrace_workers.core.redis import live_queues as listened_to
 from headrace_workers.core.tables import CLAIMS, STEPS
-from headrace_workers.runtime.wire.redis import RedisNames
-from headrace_workers.runtime.wire.redis import live_queues as listened_to
 
 ROLES = pytest.mark.parametrize(
     ("role", "job", "concurrency"),

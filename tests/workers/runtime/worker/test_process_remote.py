@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.provider import Provider, Reply, echoes, providing
-from tests.workers.features.generation.engines.remote_models import catalogue
 from tests.workers.ledger_jobs import dispatch, take_in
+from tests.workers.models.engines.remote_models import catalogue
 from tests.workers.runtime.bridge.records import RULES, generation
 from tests.workers.worker_process import worker
 
@@ -18,8 +18,8 @@ from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.tables import OUTBOX, STEPS
-from headrace_workers.features.generation.engines.counting import CountingModels
-from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.models.engines.counting import CountingModels
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.bridge.dispatch import Dispatch
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 

@@ -8,9 +8,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.toml_file import Keys, line_of
 from headrace_workers.features.applications.definition import Definition
 from headrace_workers.features.applications.store import SHARED
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.store.model_generations import model_versions
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import home_of
 
 

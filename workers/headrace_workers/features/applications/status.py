@@ -5,7 +5,7 @@ from typing import Final
 from headrace_workers.cli.status_views import StatusPart
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.applications.store import Applications
-from headrace_workers.features.generation.models.registry import list_cards, readable_catalogue
+from headrace_workers.models.registry import list_cards, readable_catalogue
 from headrace_workers.runtime.settings import home_of
 
 _MOST: Final = 10_000  # applications

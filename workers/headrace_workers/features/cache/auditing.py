@@ -23,10 +23,10 @@ from headrace_workers.core.pipeline.task import Job, Unit, estimate_tokens, pack
 from headrace_workers.features.cache.calibration.audit_labels import compare
 from headrace_workers.features.cache.semantic.lookup_types import Hit, NearMiss
 from headrace_workers.features.cache.store.audit_rows import Afresh, Audited, Label, Labelled, LabelWork, NewAudit, Own
-from headrace_workers.features.generation.generator import Completion, Generator, Request
-from headrace_workers.features.generation.structured.tools import with_format
-from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict
-from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier, tokens_at_most
+from headrace_workers.models.generator import Completion, Generator, Request
+from headrace_workers.models.structured.tools import with_format
+from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verdict
+from headrace_workers.models.verifiers.verify_stage import ModelVerifier, tokens_at_most
 
 # The lowest similarity of each stratum; the first stratum also takes everything below it. Errors gather at low
 # similarities.

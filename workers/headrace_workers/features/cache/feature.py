@@ -49,7 +49,7 @@ def _hooks() -> "Hooks":
 
 def _stages(settings: "Settings | None") -> "Sequence[Stage]":
     from headrace_workers.features.cache.stage import stages
-    from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
+    from headrace_workers.models.verifiers.verify_stage import model_of_verifier
 
     if settings is None:
         return stages()

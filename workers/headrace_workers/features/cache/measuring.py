@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas import HeadraceError
-from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
 from headrace_workers.features.cache.guards.refusal import Refusal
-from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict, Verifier
+from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verdict, Verifier
+from headrace_workers.stats.binomial import clopper_pearson_upper
 
 THRESHOLDS: Final = tuple(round(0.70 + number / 100, 2) for number in range(30))  # 0.70 to 0.99
 ALPHA: Final = 0.05

@@ -10,13 +10,13 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.features.cache.auditing import Auditing
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import held_models
 from headrace_workers.features.generation.store.model_generations import model_versions
-from headrace_workers.features.generation.verifiers.measured import refuse_chance
-from headrace_workers.features.generation.verifiers.verifier import Relation, Verifier
-from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
 from headrace_workers.features.knowledge.parts import question_embedder
+from headrace_workers.models.registry import Registry
+from headrace_workers.models.verifiers.measured import refuse_chance
+from headrace_workers.models.verifiers.verifier import Relation, Verifier
+from headrace_workers.models.verifiers.verify_stage import model_of_verifier
 from headrace_workers.runtime.worker.parts import WorkerParts, woken_by_changes
 
 if TYPE_CHECKING:  # it imports NumPy, which most processes do without

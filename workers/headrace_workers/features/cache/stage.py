@@ -9,7 +9,7 @@ from headrace_workers.core.pipeline.task import Job, StepEvent
 from headrace_workers.features.cache.auditing import AUDIT, LABEL, audit, label_audits, label_tokens
 from headrace_workers.features.cache.step import VERIFY_HIT, mode_of, recall
 from headrace_workers.features.generation.stage import most_tokens, sampling_group, shared_prefix
-from headrace_workers.features.generation.verifiers.verify_stage import verify_stage
+from headrace_workers.models.verifiers.verify_stage import verify_stage
 
 
 def stages(

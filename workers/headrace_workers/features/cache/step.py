@@ -24,9 +24,6 @@ from headrace_workers.features.cache.semantic.lookup_types import (
     VerifierSaid,
 )
 from headrace_workers.features.cache.store.entries import Disallow, Served, Withdraw
-from headrace_workers.features.generation.structured.tool_calls import fault_of_calls
-from headrace_workers.features.generation.structured.validity import failure_of
-from headrace_workers.features.generation.verifiers.verify_stage import asking, forgotten, verification
 from headrace_workers.features.knowledge import grounding
 from headrace_workers.features.knowledge.grounding import (
     SCREENED,
@@ -37,6 +34,9 @@ from headrace_workers.features.knowledge.grounding import (
     grounded,
     ungrounded,
 )
+from headrace_workers.models.structured.tool_calls import fault_of_calls
+from headrace_workers.models.structured.validity import failure_of
+from headrace_workers.models.verifiers.verify_stage import asking, forgotten, verification
 
 if TYPE_CHECKING:
     from headrace_workers.features.cache.auditing import Auditing

@@ -20,7 +20,7 @@ from headrace_schemas.reasons import describe
 from headrace_workers.features.classifiers.engine import ENGINE_NAME
 from headrace_workers.features.classifiers.head import MOST_CLASSES, Head, read_head, write_head
 from headrace_workers.features.classifiers.training import Rule
-from headrace_workers.features.generation.models.registry import (
+from headrace_workers.models.registry import (
     ModelCard,
     broken_model,
     folder_size,

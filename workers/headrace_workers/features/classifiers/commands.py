@@ -90,7 +90,7 @@ def _trained(
     from headrace_workers.features.classifiers.card import Card, save_classifier
     from headrace_workers.features.classifiers.training import check_enough, read_data, vectors_of
     from headrace_workers.features.classifiers.training import train as learn
-    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+    from headrace_workers.models.embedders.load_embedder import load_embedder
 
     embedder_name = ModelSettings.from_env().embedder
     embedder = load_embedder(home, embedder_name)
@@ -156,8 +156,8 @@ def evaluate(
     from headrace_workers.features.classifiers.card import find_classifier, load_classifier
     from headrace_workers.features.classifiers.generator import ClassifierGenerator
     from headrace_workers.features.classifiers.training import Rule, figures_of, interval, read_rows, vectors_of
-    from headrace_workers.features.generation.models.registry import model_dir
-    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+    from headrace_workers.models.embedders.load_embedder import load_embedder
+    from headrace_workers.models.registry import model_dir
 
     home = home_of()
     card, head = load_classifier(model_dir(home, name), find_classifier(home, name))
@@ -210,7 +210,7 @@ def list_all(tenant: _Tenant = None, as_json: JsonLinesOption = False) -> None:
     Example: `headrace classifier list --tenant acme`
     """
     from headrace_workers.features.classifiers.card import classifiers, load_classifier
-    from headrace_workers.features.generation.models.registry import model_dir
+    from headrace_workers.models.registry import model_dir
 
     home = home_of()
     found = [(card, load_classifier(model_dir(home, card.alias), card)[0]) for card in classifiers(home, tenant)]

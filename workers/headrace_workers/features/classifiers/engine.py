@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from headrace_workers.core.machine import available_cores
-from headrace_workers.features.generation.engines.engine import Engine, LoadOptions
-from headrace_workers.features.generation.models.registry import ModelCard
+from headrace_workers.models.engines.engine import Engine, LoadOptions
+from headrace_workers.models.registry import ModelCard
 
 if TYPE_CHECKING:
     from headrace_workers.features.classifiers.generator import ClassifierGenerator
@@ -16,7 +16,7 @@ ENGINE_NAME: Final = "classifier"
 def _load(card: ModelCard, folder: Path, options: LoadOptions) -> "ClassifierGenerator":
     from headrace_workers.features.classifiers.card import load_classifier
     from headrace_workers.features.classifiers.generator import ClassifierGenerator
-    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+    from headrace_workers.models.embedders.load_embedder import load_embedder
 
     threads = options.inter_threads or available_cores()
     own, head = load_classifier(folder, card)

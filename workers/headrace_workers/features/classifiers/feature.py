@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature
-from headrace_workers.features.generation.feature import ENGINES
+from headrace_workers.models import ENGINES
 
 if TYPE_CHECKING:  # most processes do without it
-    from headrace_workers.features.generation.engines.engine import Engine
+    from headrace_workers.models.engines.engine import Engine
 
 
 def _engines() -> "Sequence[Engine[Any, Any]]":

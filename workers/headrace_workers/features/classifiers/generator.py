@@ -12,8 +12,8 @@ from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_workers.features.classifiers.card import Card
 from headrace_workers.features.classifiers.head import Floats, Head, softmax
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, QuestionScores
-from headrace_workers.features.generation.generator import Abstained, Completion, GivenUp, NoProbabilities, Request
-from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
+from headrace_workers.models.embedders.embedder import CountingEmbedder
+from headrace_workers.models.generator import Abstained, Completion, GivenUp, NoProbabilities, Request
 
 
 class ClassifierGenerator:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.models.sentence_encoder import StoredTensor, read_header, read_tensor
+from headrace_workers.models.sentence_encoder import StoredTensor, read_header, read_tensor
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.intp]

@@ -25,7 +25,6 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import NonEmptyText
 from headrace_schemas.reasons import describe
 from headrace_workers.core.json_lines import LineTooLong, lines
-from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
 from headrace_workers.features.classifiers.head import (
     MOST_CLASSES,
     STRENGTHS,
@@ -38,7 +37,8 @@ from headrace_workers.features.classifiers.head import (
     softmax,
     temperature,
 )
-from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
+from headrace_workers.models.embedders.embedder import CountingEmbedder
+from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pearson_upper
 
 MOST_ROWS: Final = 100_000  # that a head is trained on
 LEAST_OF_LABEL: Final = 5

@@ -16,6 +16,7 @@ from headrace_workers.cli.job_views import LANES
 from headrace_workers.cli.pages import Axis, columns, plain
 from headrace_workers.cli.status_views import Local, Served, local_of, redis_is_away, trouble_lines, unserved_lines
 from headrace_workers.core.pipeline.stage import installed_stages
+from headrace_workers.core.redis import HINT_SECONDS, RedisNames, live_queues, redis_client
 from headrace_workers.core.scopes import OPERATOR
 from headrace_workers.features.console.connections import ConsoleReads
 from headrace_workers.features.console.frame import PART, SignedInRoute, go_to, html, page, visitor_of
@@ -25,7 +26,6 @@ from headrace_workers.features.console.visitors import CONSOLE
 from headrace_workers.http.routes import ReadsItsURL
 from headrace_workers.http.services import Services, Wired
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.redis import HINT_SECONDS, RedisNames, live_queues, redis_client
 
 router = ReadsItsURL(prefix=f"{CONSOLE}/now", route_class=SignedInRoute, include_in_schema=False)
 LIFETIME: Final = 1.0  # seconds that a look is shown at least

@@ -196,7 +196,7 @@ def _none_left(wanted: "Selection", removed: Counter[str]) -> str:
 
 def _licences() -> dict[str, str]:
     """Return the licences of this machine's models, by their names."""
-    from headrace_workers.features.generation.models.registry import list_cards
+    from headrace_workers.models.registry import list_cards
 
     return {card.alias: card.licence for card in list_cards(home_of())}
 

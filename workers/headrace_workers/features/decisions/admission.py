@@ -6,7 +6,7 @@ from headrace_schemas.errors import InvalidRecord, PromptTooLong
 from headrace_workers.core.admission import AdmissionCheck, KnownModels
 from headrace_workers.core.pipeline.task import Job, pieces_of_question
 from headrace_workers.features.decisions.prompts import Question, ask
-from headrace_workers.features.generation.admission import tokens_at_most
+from headrace_workers.models.token_bounds import tokens_at_most
 
 
 class QuestionCheck(AdmissionCheck):

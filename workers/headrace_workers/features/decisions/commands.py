@@ -15,7 +15,7 @@ from headrace_workers.runtime.settings import home_of
 if TYPE_CHECKING:
     from headrace_workers.features.decisions.calibration import Calibrated, CalibrationError, Row
     from headrace_workers.features.decisions.prompts import Question
-    from headrace_workers.features.generation.generator import Generator
+    from headrace_workers.models.generator import Generator
 
 _MOST_ROWS: Final = 100_000
 _AT_ONCE: Final = 64
@@ -47,8 +47,8 @@ def calibrate(
     from headrace_workers.cli.connections import need_ledger
     from headrace_workers.features.decisions.calibration import calibrate as fitted
     from headrace_workers.features.decisions.temperatures import Calibrations, digest_of, fingerprint
-    from headrace_workers.features.generation.engines.load_generator import load_generator
-    from headrace_workers.features.generation.models.registry import Registry
+    from headrace_workers.models.engines.load_generator import load_generator
+    from headrace_workers.models.registry import Registry
 
     alias, owner, home = model or ProducerSettings.from_env().model, tenant_meant(tenant), home_of()
     lines = _read(data)

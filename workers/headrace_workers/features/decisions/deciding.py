@@ -13,8 +13,7 @@ from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.features.decisions.prompts import Question, ask, ask_in_words, labels_of
 from headrace_workers.features.decisions.temperatures import Temperatures, digest_of, tempered
-from headrace_workers.features.generation.admission import tokens_at_most
-from headrace_workers.features.generation.generator import (
+from headrace_workers.models.generator import (
     Completion,
     Generator,
     LabelRequest,
@@ -26,6 +25,7 @@ from headrace_workers.features.generation.generator import (
     never,
     unbarred,
 )
+from headrace_workers.models.token_bounds import tokens_at_most
 
 _ANSWER: Final = re.compile(r'"(\d{1,3})"\s*:\s*\{\s*"answer"\s*:\s*"')
 _UNCLEAR: Final = 0.01  # probability of tokens with which several labels may begin: above it, no label's is known

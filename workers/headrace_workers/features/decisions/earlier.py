@@ -20,9 +20,9 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, Entry, NewEntry, Served
 from headrace_workers.features.decisions.temperatures import Temperatures, digest_of, fingerprint
-from headrace_workers.features.generation.generator import Generator
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.store.model_generations import BELIEVED_SECONDS, ModelGenerations
+from headrace_workers.models.generator import Generator
+from headrace_workers.models.registry import Registry
 
 _OF_ONE_JOB: Final = {"recall", "attempts", "because"}  # fields of decisions that say nothing of the answers
 

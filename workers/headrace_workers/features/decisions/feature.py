@@ -50,14 +50,14 @@ def _commands() -> Sequence[Callable[[Any], None]]:
 def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     def temperatures() -> "Temperatures":
         from headrace_workers.features.decisions.temperatures import temperatures_of
-        from headrace_workers.features.generation.models.registry import Registry
+        from headrace_workers.models.registry import Registry
 
         return temperatures_of(worker.ledger, worker.model or "", Registry(worker.settings.home).version)
 
     def earlier() -> "EarlierDecisions":
         from headrace_workers.features.cache.settings import CacheSettings
         from headrace_workers.features.decisions.earlier import earlier_decisions
-        from headrace_workers.features.generation.models.registry import Registry
+        from headrace_workers.models.registry import Registry
 
         own = worker.settings.of(CacheSettings)
         registry = Registry(worker.settings.home)

@@ -47,9 +47,9 @@ from headrace_workers.features.generation.attempt import (
     share_left,
     source_fields,
 )
-from headrace_workers.features.generation.generator import Abstained, Generator
 from headrace_workers.features.generation.stage import own_chain, own_model
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
+from headrace_workers.models.generator import Abstained, Generator
 
 
 def decide(

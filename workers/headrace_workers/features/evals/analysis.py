@@ -18,10 +18,10 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.features.evals.outcomes import STATUSES, Floats, Outcomes
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.run_file import Run, WrongRun
-from headrace_workers.features.quality.agreement import alpha, kappa, raw_agreement
-from headrace_workers.features.quality.comparison import Comparison, Verdict, compare, mean, verdicts
-from headrace_workers.features.quality.estimates import Estimate, Undefined
-from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
+from headrace_workers.stats.agreement import alpha, kappa, raw_agreement
+from headrace_workers.stats.comparison import Comparison, Verdict, compare, mean, verdicts
+from headrace_workers.stats.estimates import Estimate, Undefined
+from headrace_workers.stats.ppi import Corrected, Verdicts, by_item, true_mean
 
 _HALF: Final = 0.5
 _UNEVEN: Final = Undefined("labels name different probabilities with which their jobs were drawn, or some name none")
@@ -34,7 +34,7 @@ class People:
     """The results of one criterion by labels.
 
     `means` are what people would say of each variant, `differences` of each but the first against that: by the labels
-    of some answers and the verdicts of all (features/quality/ppi.py). `among_people` is Krippendorff's α.
+    of some answers and the verdicts of all (stats/ppi.py). `among_people` is Krippendorff's α.
     """
 
     criterion: str

@@ -8,9 +8,9 @@ from typing import Any, Final
 from headrace_workers.features.evals.analysis import Analysis, Bounds, Compared, Cost, Passed, People, Scored
 from headrace_workers.features.evals.outcomes import Receipts, failure_of, scores_of, status_of, text_of
 from headrace_workers.features.evals.plan import Plan
-from headrace_workers.features.quality.comparison import Comparison
-from headrace_workers.features.quality.estimates import Estimate, Interval, Undefined
-from headrace_workers.features.quality.ppi import Corrected
+from headrace_workers.stats.comparison import Comparison
+from headrace_workers.stats.estimates import Estimate, Interval, Undefined
+from headrace_workers.stats.ppi import Corrected
 
 NONE: Final = "–"
 _MOST_REASONS: Final = 10

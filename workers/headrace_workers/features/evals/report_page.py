@@ -10,8 +10,8 @@ from headrace_workers.features.evals.analysis import Analysis, Compared, Passed
 from headrace_workers.features.evals.outcomes import Receipts
 from headrace_workers.features.evals.plan import Plan
 from headrace_workers.features.evals.report import item_json
-from headrace_workers.features.quality.comparison import Comparison
-from headrace_workers.features.quality.estimates import Estimate
+from headrace_workers.stats.comparison import Comparison
+from headrace_workers.stats.estimates import Estimate
 
 MOST_ITEMS: Final = 200
 _MOST_FIELDS: Final = 2_000  # characters of a row, and of an answer

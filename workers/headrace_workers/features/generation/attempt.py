@@ -28,8 +28,10 @@ from headrace_workers.core.pipeline.chain import (
 )
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.generation.answer_additions import answering
-from headrace_workers.features.generation.engines.remote.failures import ServerFailed
-from headrace_workers.features.generation.generator import (
+from headrace_workers.features.generation.model_health import BreakerIsOpen
+from headrace_workers.features.generation.store.breakers import signal_of
+from headrace_workers.models.engines.remote.failures import ServerFailed
+from headrace_workers.models.generator import (
     Abstained,
     Completion,
     Generator,
@@ -38,8 +40,6 @@ from headrace_workers.features.generation.generator import (
     RemoteSource,
     Unseen,
 )
-from headrace_workers.features.generation.model_health import BreakerIsOpen
-from headrace_workers.features.generation.store.breakers import signal_of
 
 A = TypeVar("A")
 

@@ -15,8 +15,8 @@ from headrace_schemas.job import ModelJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.tables import IS_ACTIVE, JOBS
-from headrace_workers.features.generation.engines.remote.failures import RemoteFailed
-from headrace_workers.features.generation.generator import Completion, GivenUp, Request, Unseen
+from headrace_workers.models.engines.remote.failures import RemoteFailed
+from headrace_workers.models.generator import Completion, GivenUp, Request, Unseen
 
 DOWN: Final = "down"
 HANG: Final = "hang"

@@ -1,9 +1,10 @@
-"""The generation feature: models, engines, and OpenAI's methods for text."""
+"""The generation feature: how models answer jobs, and OpenAI's methods for text."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Check, ExtensionPoint, Feature
+from headrace_workers.models import ENGINES
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -15,16 +16,14 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.ledger.ledger import Ledger
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.generation.answer_additions import Answering
-    from headrace_workers.features.generation.engines.engine import Engine
     from headrace_workers.features.generation.parts import PromptMarks
+    from headrace_workers.models.engines.engine import Engine
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
 # Additions to how a model answers a job.
 ANSWERING: "Final[ExtensionPoint[Answering]]" = ExtensionPoint()
-# The engines that model cards may name.
-ENGINES: "Final[ExtensionPoint[Sequence[Engine[Any, Any]]]]" = ExtensionPoint()
 # Each value returns the marks that are added to prompts, so that their tokens are counted, too.
 PROMPT_MARKS: "Final[ExtensionPoint[Callable[[Settings], PromptMarks]]]" = ExtensionPoint()
 # Each value returns, as /v1/models shows them, the names that a tenant's jobs may give in place of a model's: all that
@@ -96,7 +95,7 @@ def _checks() -> Sequence[Check]:
 
 
 def _engines() -> "Sequence[Engine[Any, Any]]":
-    from headrace_workers.features.generation.engines import load_generator
+    from headrace_workers.models.engines import load_generator
 
     return load_generator.ENGINES
 

@@ -15,19 +15,7 @@ from headrace_schemas.reasons import reason_of, shared_reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
 from headrace_workers.features.generation.fault_injection import FaultyGenerator
-from headrace_workers.features.generation.generator import (
-    Abstained,
-    Completion,
-    Generator,
-    HasProvider,
-    LabelRequest,
-    LabelScores,
-    NotAsked,
-    Request,
-    WrappedGenerator,
-)
 from headrace_workers.features.generation.store.breakers import (
     Breaker,
     Breakers,
@@ -39,6 +27,18 @@ from headrace_workers.features.generation.store.breakers import (
     after_success,
 )
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
+from headrace_workers.models.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
+from headrace_workers.models.generator import (
+    Abstained,
+    Completion,
+    Generator,
+    HasProvider,
+    LabelRequest,
+    LabelScores,
+    NotAsked,
+    Request,
+    WrappedGenerator,
+)
 
 _READ_EVERY: Final = 0.5  # seconds between two readings of all breakers
 # The same while one of them is not closed: jobs wait for its model until their bridge knows that a probe failed.

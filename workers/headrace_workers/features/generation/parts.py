@@ -7,9 +7,13 @@ from headrace_schemas import HeadraceError, Message
 from headrace_workers.core.cached_values import RecentReads
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.stage import model_queue
-from headrace_workers.features.generation.engines.counting import CountingModels
+from headrace_workers.core.redis import RedisNames, live_queues, redis_client
 from headrace_workers.features.generation.feature import PROMPT_MARKS
-from headrace_workers.features.generation.generator import (
+from headrace_workers.features.generation.model_health import ModelHealth, monitored
+from headrace_workers.features.generation.settings import GenerationSettings
+from headrace_workers.features.providers.boundary import Allows, allows, not_allowed
+from headrace_workers.models.engines.counting import CountingModels
+from headrace_workers.models.generator import (
     Completion,
     Generator,
     LabelRequest,
@@ -19,12 +23,8 @@ from headrace_workers.features.generation.generator import (
     WrappedGenerator,
     provider_of,
 )
-from headrace_workers.features.generation.model_health import ModelHealth, monitored
-from headrace_workers.features.generation.models.registry import Registry
-from headrace_workers.features.generation.settings import GenerationSettings
-from headrace_workers.features.providers.boundary import Allows, allows, not_allowed
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import Settings
-from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 from headrace_workers.runtime.worker.parts import WorkerParts
 
 _BELIEVED_SECONDS: Final = 2.0
@@ -55,8 +55,8 @@ def held_models(worker: WorkerParts) -> Callable[[str], bool]:
 
 def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Generator:
     """Load the model with this alias as the deployment wants it."""
-    from headrace_workers.features.generation.engines.engine import LoadOptions
-    from headrace_workers.features.generation.engines.load_generator import load_generator
+    from headrace_workers.models.engines.engine import LoadOptions
+    from headrace_workers.models.engines.load_generator import load_generator
 
     options = LoadOptions(
         device=settings.of(GenerationSettings).device,

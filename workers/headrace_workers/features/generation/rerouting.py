@@ -35,14 +35,14 @@ from headrace_workers.core.pipeline.settle import wanted_call
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, model_queue, no_chain
 from headrace_workers.core.pipeline.task import pack, unpack
 from headrace_workers.core.progress import Awaited
+from headrace_workers.core.redis import RedisNames, live_queues, redis_client
 from headrace_workers.core.sql.database import among, now_ms
 from headrace_workers.core.sql.store import LedgerStore, durable
 from headrace_workers.core.tables import IS_READY, JOBS, NEVER, STEPS
 from headrace_workers.features.generation.model_health import KnownBreakers
-from headrace_workers.features.generation.models.registry import Registry
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.bridge.duty import BridgeParts, Turn
 from headrace_workers.runtime.wire.hints import Hint, HintReceiver
-from headrace_workers.runtime.wire.redis import RedisNames, live_queues, redis_client
 
 _AT_ONCE: Final = 500
 

@@ -3,8 +3,8 @@
 from typing import ClassVar
 
 from headrace_workers.core.environment import Variables, number, variable
-from headrace_workers.features.generation.engines.engine import Device
-from headrace_workers.features.generation.engines.prefixes import MOST_TOKENS
+from headrace_workers.models.engines.engine import Device
+from headrace_workers.models.engines.prefixes import MOST_TOKENS
 
 _READ_BY = "workers that run a model"
 

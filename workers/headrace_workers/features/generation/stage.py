@@ -22,7 +22,6 @@ from headrace_workers.core.pipeline.stage import (
     unexpected,
 )
 from headrace_workers.core.pipeline.task import Job, Task
-from headrace_workers.features.generation.admission import tokens_at_most
 from headrace_workers.features.generation.answer_additions import answering
 from headrace_workers.features.generation.attempt import (
     failed,
@@ -40,12 +39,13 @@ from headrace_workers.features.generation.attempt import (
     with_room,
     without_repair,
 )
-from headrace_workers.features.generation.engines.prefixes import digest_of
-from headrace_workers.features.generation.generator import Completion, Generator, Request
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
-from headrace_workers.features.generation.structured.tool_calls import with_tools
-from headrace_workers.features.generation.structured.tools import with_format
-from headrace_workers.features.generation.structured.validity import failure_of
+from headrace_workers.models.engines.prefixes import digest_of
+from headrace_workers.models.generator import Completion, Generator, Request
+from headrace_workers.models.structured.tool_calls import with_tools
+from headrace_workers.models.structured.tools import with_format
+from headrace_workers.models.structured.validity import failure_of
+from headrace_workers.models.token_bounds import tokens_at_most
 
 Shown: TypeAlias = Callable[[str, Sequence[Message]], tuple[Message, ...]]
 

@@ -17,14 +17,15 @@ from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import ChoiceFormat
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.log import Action
-from headrace_workers.features.generation.generator import (
+from headrace_workers.features.judging.scores import Subject, code_of, scored, unscored
+from headrace_workers.models.generator import (
     Generator,
     LabelRequest,
     NoProbabilities,
     Request,
     provider_of,
 )
-from headrace_workers.features.generation.verifiers.scale import (
+from headrace_workers.models.verifiers.scale import (
     INSTRUCTIONS,
     YES_NO,
     Answer,
@@ -34,7 +35,6 @@ from headrace_workers.features.generation.verifiers.scale import (
     read_answer,
     read_words,
 )
-from headrace_workers.features.judging.scores import Subject, code_of, scored, unscored
 
 _RESERVED_TOKENS = 256  # of the judge's context, for the instructions and the chat template
 _CHARACTERS_PER_TOKEN = 2  # fewer than most tokenizers need; texts that are denser still are refused by the engine

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from headrace_workers.features.judging.scores import NotCovered, TooDeep, Unsure, UnusablePattern, UnusableSchema
 
 if TYPE_CHECKING:
-    from headrace_workers.features.generation.structured.json_schema import BoundedCheck
+    from headrace_workers.models.structured.json_schema import BoundedCheck
 
 _DIGITS: Final = 4_000  # of a whole number; Python reads none of more than 4,300
 # Of one pattern when it is compiled. Matching takes time by its size and by the text's: with 1,000,000 a hostile one
@@ -45,7 +45,7 @@ def compiled_schema(schema: dict[str, Any]) -> "BoundedCheck":
     """Return the check that `first_fault` uses. Raise UnusableSchema."""
     import jsonschema_rs
 
-    from headrace_workers.features.generation.structured.json_schema import BoundedCheck
+    from headrace_workers.models.structured.json_schema import BoundedCheck
 
     try:
         validator = jsonschema_rs.validator_for(
@@ -68,7 +68,7 @@ def first_fault(check: "BoundedCheck", document: Any) -> str | None:
     """
     import jsonschema_rs
 
-    from headrace_workers.features.generation.structured.json_schema import TooCostly, Unexplained
+    from headrace_workers.models.structured.json_schema import TooCostly, Unexplained
 
     try:
         check.run(document)  # the first fault alone: all of them may be as many as the document has places

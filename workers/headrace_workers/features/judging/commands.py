@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from headrace_workers.cli.jobfile import JobFile
     from headrace_workers.cli.receipts import Receipt
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.generation.generator import Generator
     from headrace_workers.features.judging.criterion_trial import Past, Trial
     from headrace_workers.features.judging.judge_probe import Measure, Probe
     from headrace_workers.features.moderation.store import ModeratedJobs, Span
+    from headrace_workers.models.generator import Generator
 
 _EVIDENCE: Final = ("evidence", "context", "premise")
 _CLAIM: Final = ("claim", "sentence", "hypothesis")
@@ -272,9 +272,9 @@ def _ask_here(
     generator: Generator | None = None
     fault: str | None = None
     if total and isinstance(criterion, Rubric | Pairwise):
-        from headrace_workers.features.generation.engines.load_generator import load_generator
         from headrace_workers.features.generation.parts import bounded
-        from headrace_workers.features.generation.verifiers.measured import judge_fault
+        from headrace_workers.models.engines.load_generator import load_generator
+        from headrace_workers.models.verifiers.measured import judge_fault
 
         generator = bounded(load_generator(home_of(), _alias(criterion, model)), ledger)
         if not ModelSettings.from_env().accept_untrusted:
@@ -301,7 +301,7 @@ def _past_outputs(jobs: "ModeratedJobs", span: "Span", kind: str, limit: int, ca
 
 
 def _trial_document(trial: "Trial", criterion: "Criterion", called: str) -> dict[str, Any]:
-    from headrace_workers.features.quality.estimates import Undefined
+    from headrace_workers.stats.estimates import Undefined
 
     drift, mean = trial.drift, trial.mean
     document: dict[str, Any] = {
@@ -320,7 +320,7 @@ def _trial_document(trial: "Trial", criterion: "Criterion", called: str) -> dict
 
 
 def _show_trial(trial: "Trial", file: Path, called: str, since: str) -> None:
-    from headrace_workers.features.quality.estimates import Undefined
+    from headrace_workers.stats.estimates import Undefined
 
     if not trial.tried:
         say(f"there is no output since {since} that could be judged")
@@ -387,9 +387,9 @@ def probe(
 
     Example: `headrace judge probe --model smollm2-135m-instruct`
     """
-    from headrace_workers.features.generation.engines.load_generator import load_generator
-    from headrace_workers.features.generation.verifiers.measured import note_probe
     from headrace_workers.features.judging.judge_probe import probe as ask
+    from headrace_workers.models.engines.load_generator import load_generator
+    from headrace_workers.models.verifiers.measured import note_probe
 
     alias = model or ModelSettings.from_env().judge_model or ProducerSettings.from_env().model
     generator = load_generator(home_of(), alias, needs_logprobs=True)
@@ -412,7 +412,7 @@ def _show_probe(alias: str, found: "Probe") -> None:
 
 
 def _cells(each: "Measure") -> tuple[str, str, str]:
-    from headrace_workers.features.quality.estimates import Undefined
+    from headrace_workers.stats.estimates import Undefined
 
     wanted = "" if each.more_is_better is None else "≥ " if each.more_is_better else "≤ "
     if isinstance(each.found, Undefined):

@@ -21,12 +21,12 @@ from headrace_schemas.codec import decode_job
 from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
-from headrace_workers.features.generation.generator import Generator
 from headrace_workers.features.judging.admission import check_criteria
 from headrace_workers.features.judging.scores import Subject
 from headrace_workers.features.judging.scoring import score_all
-from headrace_workers.features.quality.comparison import Comparison, compare, mean
-from headrace_workers.features.quality.estimates import Estimate, Undefined
+from headrace_workers.models.generator import Generator
+from headrace_workers.stats.comparison import Comparison, compare, mean
+from headrace_workers.stats.estimates import Estimate, Undefined
 
 _LONGEST_FILE: Final = 100_000  # bytes
 

@@ -57,9 +57,9 @@ def _job_check() -> "AdmissionCheck":
 
 
 def _stages(settings: "Settings | None") -> "Sequence[Stage]":
-    from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
     from headrace_workers.features.judging.settings import JudgingSettings
     from headrace_workers.features.judging.stage import stages
+    from headrace_workers.models.verifiers.verify_stage import model_of_verifier
 
     if settings is None:
         return stages()

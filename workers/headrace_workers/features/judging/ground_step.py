@@ -16,14 +16,6 @@ from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_UNSUPPORTED
 from headrace_schemas.reasons import reason_of
 from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.features.generation.verifiers.verifier import Verdict, Verifier
-from headrace_workers.features.generation.verifiers.verify_stage import (
-    Verification,
-    asking,
-    forgotten,
-    in_time,
-    verification,
-)
 from headrace_workers.features.judging.scores import (
     EMBEDDED,
     TooLongToEmbed,
@@ -32,9 +24,17 @@ from headrace_workers.features.judging.scores import (
     may_be_judged,
     to_context,
 )
-from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
 from headrace_workers.features.knowledge.grounding import turn_of
 from headrace_workers.features.knowledge.prompt import passages_of
+from headrace_workers.models.embedders.embedder import CountingEmbedder
+from headrace_workers.models.verifiers.verifier import Verdict, Verifier
+from headrace_workers.models.verifiers.verify_stage import (
+    Verification,
+    asking,
+    forgotten,
+    in_time,
+    verification,
+)
 
 if TYPE_CHECKING:
     from headrace_workers.features.judging.groundedness.ground import Groundedness

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas import HeadraceError, Message, Rubric, Sampling
-from headrace_workers.features.generation.generator import Generator, LabelRequest, Request
-from headrace_workers.features.generation.verifiers.scale import Scale, Unanswered, read_answer
 from headrace_workers.features.judging.ask_model import PAIR, SCALES, build_pair, build_prompt, preferred
 from headrace_workers.features.judging.scores import Subject
-from headrace_workers.features.quality.detection_rates import share
-from headrace_workers.features.quality.estimates import Estimate, Undefined
+from headrace_workers.models.generator import Generator, LabelRequest, Request
+from headrace_workers.models.verifiers.scale import Scale, Unanswered, read_answer
+from headrace_workers.stats.detection_rates import share
+from headrace_workers.stats.estimates import Estimate, Undefined
 
 
 class Item(NamedTuple):

@@ -5,12 +5,12 @@ from functools import partial
 from typing import Any
 
 from headrace_workers.features.generation.parts import held_models
-from headrace_workers.features.generation.verifiers.measured import judge_fault, no_fault, refuse_chance
-from headrace_workers.features.generation.verifiers.verifier import Relation
-from headrace_workers.features.generation.verifiers.verify_stage import model_of_verifier
 from headrace_workers.features.judging.ground_step import ClaimVerifier
 from headrace_workers.features.judging.settings import JudgingSettings
 from headrace_workers.features.knowledge.load_verifier import load_verifier
+from headrace_workers.models.verifiers.measured import judge_fault, no_fault, refuse_chance
+from headrace_workers.models.verifiers.verifier import Relation
+from headrace_workers.models.verifiers.verify_stage import model_of_verifier
 from headrace_workers.runtime.settings import ModelSettings
 from headrace_workers.runtime.worker.parts import WorkerParts
 

@@ -40,8 +40,8 @@ from headrace_workers.core.pipeline.receipt import receipt, seen_by
 from headrace_workers.core.pipeline.task import SCORES, Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.generation.attempt import GENERATE, given_up, objected, turns_in
-from headrace_workers.features.generation.structured.tools import said_in
 from headrace_workers.features.judging.scores import forgotten
+from headrace_workers.models.structured.tools import said_in
 
 _MOST_NAMED: Final = 5  # sentences that are not supported
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from headrace_schemas import Criterion, HeadraceError, NotJudged, Score
 from headrace_schemas.errors import PromptTooLong, ProviderNotAllowed
 from headrace_schemas.limits import MAX_SHORT_TEXT
-from headrace_workers.features.generation.verifiers.scale import Unanswered
+from headrace_workers.models.verifiers.scale import Unanswered
 
 
 class Unjudged(HeadraceError):

@@ -27,7 +27,6 @@ from headrace_schemas import (
     TokenF1,
 )
 from headrace_schemas.reasons import reason_of
-from headrace_workers.features.generation.generator import Generator
 from headrace_workers.features.judging import checks, reference
 from headrace_workers.features.judging.ask_model import Found, Position, ask_all, judged_by, trouble
 from headrace_workers.features.judging.scores import (
@@ -41,6 +40,7 @@ from headrace_workers.features.judging.scores import (
     scored,
     unscored,
 )
+from headrace_workers.models.generator import Generator
 
 _BLOCKED = "the output was blocked by moderation"
 _NO_REFERENCE = "the job gave no reference to compare with"

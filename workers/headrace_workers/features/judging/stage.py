@@ -23,16 +23,16 @@ from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcom
 from headrace_workers.core.pipeline.receipt import receipt, seen_by
 from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, FurtherAnswers, ReadBytes, Stage, Weight
 from headrace_workers.core.pipeline.task import Job, Task, pieces
-from headrace_workers.features.generation.generator import Generator, Unseen, provider_of
 from headrace_workers.features.generation.stage import own_model
-from headrace_workers.features.generation.structured.tools import said_in
-from headrace_workers.features.generation.verifiers.measured import no_fault
-from headrace_workers.features.generation.verifiers.verify_stage import verify_stage
 from headrace_workers.features.judging.ground_step import MOST_CLAIMS, VERIFY_CLAIMS, ground_answers
 from headrace_workers.features.judging.quality_retry import asked_for, judged, stopped
 from headrace_workers.features.judging.scores import EMBEDDED, JUDGED, Subject, from_context, may_be_judged, to_context
 from headrace_workers.features.judging.scoring import Scored, next_judge, score_all
 from headrace_workers.features.moderation.corrected import MODERATE, by_person
+from headrace_workers.models.generator import Generator, Unseen, provider_of
+from headrace_workers.models.structured.tools import said_in
+from headrace_workers.models.verifiers.measured import no_fault
+from headrace_workers.models.verifiers.verify_stage import verify_stage
 
 _LONGEST_WAIT: Final = 60.0  # seconds until a model that judges is asked again
 _RUBRIC: Final = "rubric"  # the stage of models that judge

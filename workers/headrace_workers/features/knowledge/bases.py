@@ -26,11 +26,11 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Loop
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
-from headrace_workers.features.knowledge.embedders.embedding_cache import embed_for
 from headrace_workers.features.knowledge.passages import Hit, Passages, chunks_of
 from headrace_workers.features.knowledge.relevance_floor import embedded_questions
 from headrace_workers.features.knowledge.store.documents import DocumentChange, KnowledgeBases, LatelyUsed
+from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.embedders.embedding_cache import embed_for
 
 UNUSED: Final = 1_800.0  # s after which a base that nobody asks for is let go
 MOST: Final = 200_000  # passages of all bases together, some 6 kB each; beyond, who was not asked for longest goes

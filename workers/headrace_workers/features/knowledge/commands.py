@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.knowledge.embedders.embedder import Embedder
     from headrace_workers.features.knowledge.intake import Status
+    from headrace_workers.models.embedders.embedder import Embedder
 
 _MOST_BYTES = 10_000_000  # of a file of questions
 _STEPS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
@@ -361,7 +361,7 @@ def named(name: str) -> str:
 
 def embedder_here() -> "Embedder":
     """Return the embedder that HEADRACE_EMBEDDER names."""
-    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+    from headrace_workers.models.embedders.load_embedder import load_embedder
 
     return load_embedder(home_of(), ModelSettings.from_env().embedder)
 
@@ -369,7 +369,7 @@ def embedder_here() -> "Embedder":
 def _counter(embedder: "Embedder") -> Callable[[str], int]:
     """Return the embedder's own count of tokens if it has one, else an estimate."""
     from headrace_workers.core.pipeline.task import pieces
-    from headrace_workers.features.knowledge.embedders.embedder import CountsTokens
+    from headrace_workers.models.embedders.embedder import CountsTokens
 
     return embedder.count_tokens if isinstance(embedder, CountsTokens) else pieces
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import ExtensionPoint, Feature
 from headrace_workers.core.scopes import Scope
-from headrace_workers.features.generation.feature import ANSWERING, ENGINES
+from headrace_workers.features.generation.feature import ANSWERING
+from headrace_workers.models import ENGINES
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -16,8 +17,8 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.generation.answer_additions import Answering
-    from headrace_workers.features.generation.engines.engine import Engine
     from headrace_workers.http.services import GatewayParts
+    from headrace_workers.models.engines.engine import Engine
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
 
@@ -93,7 +94,7 @@ def _schemas() -> Mapping[str, Any]:
 
 
 def _engines() -> "Sequence[Engine[Any, Any]]":
-    from headrace_workers.features.knowledge.embedders.load_embedder import ENGINES
+    from headrace_workers.models.embedders.load_embedder import ENGINES
 
     return ENGINES
 

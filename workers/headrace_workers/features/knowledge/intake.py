@@ -20,12 +20,12 @@ from headrace_workers.core.progress import Awaited, Loop
 from headrace_workers.features.knowledge import chunking
 from headrace_workers.features.knowledge.chunking import SIZE, CountTokens, FrontMatter, chunk
 from headrace_workers.features.knowledge.documents import Document, DocumentRefused
-from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder, Embedder
 from headrace_workers.features.knowledge.lexical import Terms
 from headrace_workers.features.knowledge.reading import MARKDOWN, SIZE_LIMIT, FoundFiles, Loaded, Reader, load
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument, written
 from headrace_workers.features.knowledge.store.store_files import document_name
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
+from headrace_workers.models.embedders.embedder import CountingEmbedder, Embedder
 
 LONGEST_NAME: Final = 2_000  # bytes of UTF-8: what PostgreSQL's indexes take
 _CHUNKS_AT_ONCE: Final = 1_000

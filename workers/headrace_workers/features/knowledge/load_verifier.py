@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.generator import provider_of
 from headrace_workers.features.generation.settings import GenerationSettings
-from headrace_workers.features.generation.verifiers.verifier import Verifier
-from headrace_workers.features.generation.verifiers.verify_stage import IN_PROCESS, ModelVerifier, model_of_verifier
+from headrace_workers.models.generator import provider_of
+from headrace_workers.models.verifiers.verifier import Verifier
+from headrace_workers.models.verifiers.verify_stage import IN_PROCESS, ModelVerifier, model_of_verifier
 
 
 def load_verifier_here(home: Path, name: str) -> Verifier:
@@ -14,8 +14,8 @@ def load_verifier_here(home: Path, name: str) -> Verifier:
 
     ConfigurationError when it cannot be loaded, or is a provider's: no tenant has allowed that.
     """
-    from headrace_workers.features.generation.engines.engine import LoadOptions
-    from headrace_workers.features.generation.engines.load_generator import load_generator
+    from headrace_workers.models.engines.engine import LoadOptions
+    from headrace_workers.models.engines.load_generator import load_generator
 
     if model_of_verifier(name) is None:
         return load_verifier(name)
@@ -28,6 +28,6 @@ def load_verifier_here(home: Path, name: str) -> Verifier:
 
 def load_verifier(name: str, most_seconds: float | None = None) -> Verifier:
     """Load the model behind `sentence-transformers:`. ConfigurationError when it cannot be loaded."""
-    from headrace_workers.features.knowledge.sentence_transformers_models import CrossEncoderVerifier
+    from headrace_workers.models.embedders.sentence_transformers_models import CrossEncoderVerifier
 
     return CrossEncoderVerifier.load(name.removeprefix(IN_PROCESS), most_seconds=most_seconds)

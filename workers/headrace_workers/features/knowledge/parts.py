@@ -13,10 +13,10 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.task import pieces
 from headrace_workers.core.progress import Progress
 from headrace_workers.features.files.file_service import files_in
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.parts import counting_models
-from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder, Embedder
 from headrace_workers.features.knowledge.settings import KnowledgeSettings
+from headrace_workers.models.embedders.embedder import CountingEmbedder, Embedder
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.runtime.wire.hints import Broadcast
 from headrace_workers.runtime.worker.parts import WorkerParts, woken_by_changes
@@ -49,14 +49,14 @@ def question_embedder(worker: WorkerParts) -> Embedder:
 
 def embedder_of(settings: Settings) -> CountingEmbedder:
     """Load the embedder of a deployment. UnknownModel where it is not here."""
-    from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+    from headrace_workers.models.embedders.load_embedder import load_embedder
 
     return load_embedder(settings.home, settings.of(ModelSettings).embedder)
 
 
 def remembering(embedder: Embedder) -> Embedder:
     """Return an embedder that knows the vectors of its last texts."""
-    from headrace_workers.features.knowledge.embedders.embedding_cache import RememberingEmbedder
+    from headrace_workers.models.embedders.embedding_cache import RememberingEmbedder
 
     return RememberingEmbedder(embedder)
 

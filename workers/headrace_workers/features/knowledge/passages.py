@@ -16,12 +16,12 @@ from headrace_schemas.attributes import AnyFilter, AttributeMap, matches
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.knowledge.chunking import Chunk
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
-from headrace_workers.features.knowledge.index.vector_index import Limits, VectorIndex
-from headrace_workers.features.knowledge.index.vectors import VectorRefused, read_vector, read_vectors
 from headrace_workers.features.knowledge.lexical import LexicalIndex, Matches, Terms, words
 from headrace_workers.features.knowledge.relevance_floor import FittingFloor
 from headrace_workers.features.knowledge.store.documents import FIRST, ChunkAt, KnowledgeBases, version_of
+from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.vectors.vector_index import Limits, VectorIndex
+from headrace_workers.models.vectors.vectors import VectorRefused, read_vector, read_vectors
 
 # Texts that say nearly the same in nearly the same words: of these the first is kept. Pure.
 #

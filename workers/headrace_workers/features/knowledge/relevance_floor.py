@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
+from headrace_workers.models.embedders.embedder import Embedder
 
 Floats = NDArray[np.float32]
 

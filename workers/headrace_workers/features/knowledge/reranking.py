@@ -44,7 +44,7 @@ def load_reranker(name: str) -> Reranker:
             f"HEADRACE_RERANKER is {name!r}: write {_SENTENCE_TRANSFORMERS}NAME, with a cross-encoder's folder or its "
             "name on the hub"
         )
-    from headrace_workers.features.knowledge.sentence_transformers_models import SentenceTransformersReranker
+    from headrace_workers.models.embedders.sentence_transformers_models import SentenceTransformersReranker
 
     return SentenceTransformersReranker.load(name.removeprefix(_SENTENCE_TRANSFORMERS))
 

@@ -10,12 +10,12 @@ from headrace_schemas.attributes import AnyFilter, AttributeMap
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.tool import NO_TOOLS, Offer
-from headrace_workers.features.generation.structured.tools import as_json, described, with_format
 from headrace_workers.features.knowledge.admission import no_such_base
 from headrace_workers.features.knowledge.grounding import Found, Grounds, NoGrounds, UnknownBase, with_turn
 from headrace_workers.features.knowledge.passages import VECTORS, Hit
 from headrace_workers.features.knowledge.prompt import INSTRUCTION, Passage, around, pack, shown_passage, user_turn
 from headrace_workers.features.knowledge.suspicious import suspicions
+from headrace_workers.models.structured.tools import as_json, described, with_format
 
 CANDIDATES: Final = 20  # passages that are looked at: more than go into a prompt
 _ANSWERS_SHARE: Final = 4  # an answer keeps its max_tokens, or a quarter of the context where it asks for more

@@ -4,20 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from headrace_schemas import Category, Embedding, EmbeddingJob, HeadraceError, Usage
-from headrace_schemas.errors import InputTooLong, UnknownModel
+from headrace_schemas.errors import UnknownModel
 from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome, outcome_of
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.stage import EMBEDDER_ROLE, Stage, Weight
 from headrace_workers.core.pipeline.task import Task
-from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
-
-
-def check_whole(alias: str, tokens: int, most: int) -> None:
-    """Raise InputTooLong where a text of so many tokens would be cut."""
-    if tokens > most:
-        raise InputTooLong(
-            f"the input has {tokens} tokens, and {alias} reads {most} at most: send it in parts, a job each"
-        )
+from headrace_workers.models.embedders.embedder import CountingEmbedder, check_whole
 
 
 class TooManyDimensions(HeadraceError):
@@ -45,7 +37,7 @@ def embed(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder], em
             outcomes[index] = outcome_of(error)
     if not tokens:
         return outcomes
-    from headrace_workers.features.knowledge.embedders.unit import packed
+    from headrace_workers.models.embedders.unit import packed
 
     vectors = model.embed([jobs[index].input for index in tokens])
     for (index, read), vector in zip(tokens.items(), vectors, strict=True):

@@ -13,8 +13,8 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.cache.step import CONTEXT as RECALL
 from headrace_workers.features.cache.step import GIVEN
 from headrace_workers.features.generation.attempt import GENERATE, TURNS, given_up, objected, turns_in
-from headrace_workers.features.generation.structured.tools import said_in
 from headrace_workers.features.moderation.detector import Moderation
+from headrace_workers.models.structured.tools import said_in
 
 MOST: Final = 2  # times, of one job
 _CONTEXT: Final = "asked_again"

@@ -5,9 +5,9 @@ from typing import Final
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.features.generation.generator import Generator, LabelRequest
 from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, NoAnswer, with_part
 from headrace_workers.features.moderation.segments import Part, stretches
+from headrace_workers.models.generator import Generator, LabelRequest
 
 CATEGORY: Final = "unsafe"
 _SAID: Final = ("safe", "unsafe")

@@ -13,9 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import HazardName
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, with_part
 from headrace_workers.features.moderation.segments import Part, segments
+from headrace_workers.models.embedders.embedder import Embedder
 
 MAX_BYTES: Final = 16_000_000
 MAX_CATEGORIES: Final = 64

@@ -17,8 +17,8 @@ from headrace_schemas.limits import NonEmptyText, ShortText
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
 from headrace_workers.features.moderation.head import SCORE_FLOOR, Head
-from headrace_workers.features.quality.detection_rates import DetectionRates, rates
-from headrace_workers.features.quality.estimates import Estimate, Undefined
+from headrace_workers.stats.detection_rates import DetectionRates, rates
+from headrace_workers.stats.estimates import Estimate, Undefined
 
 _WORD: Final = re.compile(r"\w+")
 _SHARED: Final = 0.5  # of the three-word sequences of the shorter text

@@ -15,9 +15,9 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, with_part
 from headrace_workers.features.moderation.head import found_in_parts
+from headrace_workers.models.embedders.embedder import Embedder
 
 CATEGORY: Final = "prompt_injection"
 _SCORE: Final = 1.0

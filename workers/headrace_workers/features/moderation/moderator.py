@@ -13,8 +13,6 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.log import Action as LogAction
-from headrace_workers.features.generation.generator import Generator
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.moderation.decision import Judge
 from headrace_workers.features.moderation.detector import (
     Detection,
@@ -31,6 +29,8 @@ from headrace_workers.features.moderation.openai_endpoint import OpenAIDetector
 from headrace_workers.features.moderation.policy import Policy
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.text_views import Look, looks_at
+from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.generator import Generator
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = (

@@ -31,14 +31,14 @@ from headrace_workers.core.pipeline.task import SAID, VERDICT, Task
 from headrace_workers.core.tables import RELEASED
 from headrace_workers.features.cache.step import CONTEXT, ENTRY, GIVEN, PLACES, TTL_MS
 from headrace_workers.features.cache.store.entries import Admit, Disallow, EntryKeys, Withdraw
-from headrace_workers.features.generation.structured.tool_calls import fault_of
-from headrace_workers.features.generation.structured.tools import as_json
-from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.knowledge.grounding import SCREENED, USED
 from headrace_workers.features.moderation.asked_again import send_back, whole
 from headrace_workers.features.moderation.corrected import MODERATE, by_person
 from headrace_workers.features.moderation.detector import Instructions, Moderation, Moderator
 from headrace_workers.features.moderation.leak import UNMARKED, Canaries
+from headrace_workers.models.structured.tool_calls import fault_of
+from headrace_workers.models.structured.tools import as_json
+from headrace_workers.models.structured.validity import failure_of
 
 MOST: Final = 50_000  # digests, of 32 bytes each
 _DASHES: Final = re.compile(r"-+")

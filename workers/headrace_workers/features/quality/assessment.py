@@ -14,20 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas.review import HELD
-from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
-from headrace_workers.features.cache.calibration.error_bounds import (
+from headrace_workers.features.quality.store import PassRate, Sampled, Verdict
+from headrace_workers.stats.agreement import alpha, kappa, raw_agreement
+from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pearson_upper
+from headrace_workers.stats.detection_rates import DetectionRates, rates
+from headrace_workers.stats.error_bounds import (
     LOWER_BETS,
     LOWER_WEIGHTS,
     UPPER_BETS,
     UPPER_WEIGHTS,
     log_value,
 )
-from headrace_workers.features.quality.agreement import alpha, kappa, raw_agreement
-from headrace_workers.features.quality.detection_rates import DetectionRates, rates
-from headrace_workers.features.quality.estimates import Estimate, Floats, Ids, Interval, Ints, Undefined
-from headrace_workers.features.quality.ppi import Corrected, Verdicts, by_item, true_mean
-from headrace_workers.features.quality.reliability import Reliability, reliability
-from headrace_workers.features.quality.store import PassRate, Sampled, Verdict
+from headrace_workers.stats.estimates import Estimate, Floats, Ids, Interval, Ints, Undefined
+from headrace_workers.stats.ppi import Corrected, Verdicts, by_item, true_mean
+from headrace_workers.stats.reliability import Reliability, reliability
 
 _PART: Final = 0.5  # of alpha, for the labels from before; the rest is for the fresh ones
 

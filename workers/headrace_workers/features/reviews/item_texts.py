@@ -26,9 +26,9 @@ from headrace_schemas.job import AnyJob
 from headrace_schemas.reasons import reason_of
 from headrace_schemas.tool import ToolCall
 from headrace_workers.core.pipeline.task import HELD, SAID, SCORES, VERDICT
-from headrace_workers.features.generation.structured.validity import failure_of
 from headrace_workers.features.reviews.decision import Decision
 from headrace_workers.features.reviews.rules import ANSWER_STAGES
+from headrace_workers.models.structured.validity import failure_of
 
 GOOD: Final = "good"  # the criterion of answers whose job names none
 

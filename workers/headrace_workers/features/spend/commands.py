@@ -112,8 +112,8 @@ def set_budget(
 def _say_what_has_no_price() -> None:
     """Say which models jobs under a budget may not use."""
     from headrace_workers.core.ledger.charges import UNKNOWN
-    from headrace_workers.features.generation.models.registry import Registry
     from headrace_workers.features.spend.prices import DeploymentPrices
+    from headrace_workers.models.registry import Registry
     from headrace_workers.runtime.settings import home_of
 
     registry = Registry(home_of())

@@ -8,9 +8,9 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 
 from headrace_workers.core.ledger.charges import UNKNOWN, Price
-from headrace_workers.features.generation.models.catalogue import CataloguePrice
-from headrace_workers.features.generation.models.registry import ModelCard, Registry
 from headrace_workers.features.spend.settings import SpendSettings
+from headrace_workers.models.catalogue import CataloguePrice
+from headrace_workers.models.registry import ModelCard, Registry
 
 _SNAPSHOT: Final = "public_prices.json"
 _MICRO: Final = 1_000_000

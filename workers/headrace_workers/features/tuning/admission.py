@@ -9,9 +9,9 @@ from headrace_workers.core.admission import AdmissionCheck, AdmissionParts, Name
 from headrace_workers.core.pipeline.task import Job
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.generation.models.registry import TUNED
 from headrace_workers.features.tuning.copies import SharedModels
 from headrace_workers.features.tuning.store import TuningRuns
+from headrace_workers.models.registry import TUNED
 
 EPOCHS: Final = 3  # of a job that does not say how many
 _BYTES_A_TOKEN: Final = 3  # of a training file, by estimate: English text has more, and JSON adds to each row

@@ -20,7 +20,8 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.files.object_store import NoSuchObject, Store, without_secrets
-from headrace_workers.features.generation.models.registry import (
+from headrace_workers.features.tuning.store import TuningRuns
+from headrace_workers.models.registry import (
     CARD_FILE,
     SHARED,
     TUNED,
@@ -32,7 +33,6 @@ from headrace_workers.features.generation.models.registry import (
     sha256_of,
     staged_model,
 )
-from headrace_workers.features.tuning.store import TuningRuns
 
 _LIST: Final = "copy.json"  # the SHA-256 of each file, by its name
 _CHUNK: Final = 1024**2

@@ -25,9 +25,9 @@ from typing import Any, Final, NoReturn
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.core.machine import available_cores, peak_memory
-from headrace_workers.features.generation.models.convert_gguf import gguf_parts
 from headrace_workers.features.generation.settings import GenerationSettings
 from headrace_workers.features.tuning.rows import Row, read_rows
+from headrace_workers.models.convert_gguf import gguf_parts
 
 ORDERS, TRAIN, HELD_OUT = "orders.json", "train.jsonl", "held-out.jsonl"
 CHECKPOINTS: Final = "checkpoints"

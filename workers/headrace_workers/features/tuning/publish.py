@@ -13,23 +13,6 @@ from typing import Any, Final
 import numpy as np
 
 from headrace_schemas import HeadraceError, Message, Sampling
-from headrace_workers.features.generation.engines.prompts import Prompts, end_ids
-from headrace_workers.features.generation.engines.stopping import presentable
-from headrace_workers.features.generation.generator import Completion, Request
-from headrace_workers.features.generation.models.convert import TOKENIZER_FILES, convert_transformers, weights_sha256
-from headrace_workers.features.generation.models.quantization import weight_range
-from headrace_workers.features.generation.models.registry import (
-    ModelCard,
-    copy_present,
-    folder_size,
-    is_installed,
-    load_card,
-    model_dir,
-    read_card,
-    sha256_of,
-    staged_model,
-    write_card,
-)
 from headrace_workers.features.tuning.network import (
     HELD_OUT,
     ORDERS,
@@ -42,6 +25,23 @@ from headrace_workers.features.tuning.network import (
     with_adapter,
 )
 from headrace_workers.features.tuning.rows import Row, read_rows
+from headrace_workers.models.convert import TOKENIZER_FILES, convert_transformers, weights_sha256
+from headrace_workers.models.engines.prompts import Prompts, end_ids
+from headrace_workers.models.engines.stopping import presentable
+from headrace_workers.models.generator import Completion, Request
+from headrace_workers.models.quantization import weight_range
+from headrace_workers.models.registry import (
+    ModelCard,
+    copy_present,
+    folder_size,
+    is_installed,
+    load_card,
+    model_dir,
+    read_card,
+    sha256_of,
+    staged_model,
+    write_card,
+)
 
 LINEAGE: Final = "lineage.json"
 CHECKED_PROMPTS: Final = 100
@@ -165,7 +165,7 @@ class Publisher:
 
     def _answers(self, served: Path) -> list[str]:
         """Return greedy answers through the serving path."""
-        from headrace_workers.features.generation.engines.ctranslate2_generator import CTranslate2Generator
+        from headrace_workers.models.engines.ctranslate2_generator import CTranslate2Generator
 
         generator = CTranslate2Generator.load(served, device="cpu", inter_threads=threads())
         sampling = Sampling(max_tokens=self._most, repetition_penalty=1)

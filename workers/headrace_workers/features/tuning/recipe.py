@@ -18,11 +18,11 @@ from headrace_schemas.model import Value
 from headrace_schemas.reasons import first_problem
 from headrace_schemas.tuning import Lora, Quantizations
 from headrace_workers.core.toml_file import Keys, fault_at, line_of
-from headrace_workers.features.generation.models.convert import weights_sha256
-from headrace_workers.features.generation.models.convert_gguf import gguf_parts
-from headrace_workers.features.generation.models.quantization import check_quantization
-from headrace_workers.features.generation.models.registry import TUNED, ModelCard, load_card, may_name, sha256_of
 from headrace_workers.features.tuning.admission import EPOCHS
+from headrace_workers.models.convert import weights_sha256
+from headrace_workers.models.convert_gguf import gguf_parts
+from headrace_workers.models.quantization import check_quantization
+from headrace_workers.models.registry import TUNED, ModelCard, load_card, may_name, sha256_of
 
 MAX_RECIPE_BYTES: Final = 100_000
 MAX_ALIAS: Final = 64

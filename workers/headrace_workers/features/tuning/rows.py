@@ -20,9 +20,9 @@ from headrace_schemas.limits import MAX_MESSAGES
 from headrace_schemas.reasons import describe
 from headrace_workers.core.json_lines import NoJSON, listed, parsed_object, read_on
 from headrace_workers.core.text_file import NotReadable, text_of
-from headrace_workers.features.generation.engines.prompts import Prompts, end_ids
-from headrace_workers.features.generation.models.registry import model_dir
 from headrace_workers.features.tuning.recipe import Plan
+from headrace_workers.models.engines.prompts import Prompts, end_ids
+from headrace_workers.models.registry import model_dir
 
 MOST_ROWS: Final = 200_000
 MAX_LINE: Final = 4_000_000  # bytes

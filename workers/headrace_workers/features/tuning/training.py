@@ -20,10 +20,10 @@ from typing import Any, Final
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
 from headrace_workers.core.machine import available_memory
 from headrace_workers.core.private_files import private_folder
-from headrace_workers.features.generation.models.registry import is_installed, sha256_of
 from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, ORDERS, SAVE, TRAIN
 from headrace_workers.features.tuning.recipe import Plan
 from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, write_rows
+from headrace_workers.models.registry import is_installed, sha256_of
 
 CHECKPOINT_SECONDS: Final = 240.0  # between two checkpoints, so that a segment of five minutes has one
 ALLOWED_SECONDS: Final = 30.0  # that a process may go on when nobody tells it so

@@ -30,7 +30,6 @@ from headrace_workers.features.files.object_store import NoSuchObject, Store
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile, Piece
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.generation.models.registry import load_card, model_dir
 from headrace_workers.features.tuning.copies import chunks_of, copy_model, fetched, forget_deletion, remove, remove_copy
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.publish import LINEAGE
@@ -57,6 +56,7 @@ from headrace_workers.features.tuning.training import (
     need_extra,
     prepare,
 )
+from headrace_workers.models.registry import load_card, model_dir
 from headrace_workers.runtime.settings import Settings
 
 RESULTS: Final = "fine-tune-results"  # the purpose of the file of losses

@@ -5,7 +5,7 @@ from typing import Any, Final
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-from headrace_workers.runtime.wire.redis import ANSWER_SECONDS, PRIORITIES, RedisNames
+from headrace_workers.core.redis import ANSWER_SECONDS, PRIORITIES, RedisNames
 
 # Transport options of a reader that takes nothing of the batch lane.
 INTERACTIVE_ONLY: Final = {"priority_steps": [PRIORITIES["interactive"]]}

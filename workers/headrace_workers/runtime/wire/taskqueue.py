@@ -13,7 +13,7 @@ from headrace_producers.words import words
 from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.ledger.steps import INTERACTIVE
 from headrace_workers.core.outage import REDIS_ERRORS, RedisUnavailable
-from headrace_workers.runtime.wire.redis import PRIORITIES, Line, RedisNames
+from headrace_workers.core.redis import PRIORITIES, Line, RedisNames
 
 # A claim as a Celery worker reads it: protocol 2 of Celery, in the envelope that kombu puts into Redis.
 #

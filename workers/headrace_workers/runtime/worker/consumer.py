@@ -23,7 +23,7 @@ from kombu.entity import Queue
 from headrace_workers.core.log import Action
 from headrace_workers.core.outage import REDIS_ERRORS, awaited
 from headrace_workers.core.progress import Loop
-from headrace_workers.runtime.wire.redis import RedisNames
+from headrace_workers.core.redis import RedisNames
 
 # Celery's consumer, which outlives its connections to Redis, and tells of its progress.
 #
@@ -258,7 +258,7 @@ class IoRuns:
 
 
 # Hint over Redis of the queues that have a worker, so that people know what to start, and bridges what no worker does.
-# It is read in runtime/wire/redis.py.
+# It is read in core/redis.py.
 #
 # A key a queue, which any worker of that queue puts off the end of. Workers that were killed put off nothing, and it
 # ends by itself; so does that of workers that were stopped, since another may still listen to the same queue.

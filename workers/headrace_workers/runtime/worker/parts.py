@@ -11,9 +11,9 @@ from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
+from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener
-from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 
 T = TypeVar("T")
 

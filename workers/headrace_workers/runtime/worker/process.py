@@ -27,10 +27,10 @@ from headrace_workers.core.machine import spare_what_is_loaded
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, model_queue
 from headrace_workers.core.progress import Loop, Progress
+from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.runtime.health.watched import watched
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.celery_app import INTERACTIVE_ONLY, create_app, queue_of
-from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 from headrace_workers.runtime.wire.taskqueue import TASK
 from headrace_workers.runtime.worker.claim_run import Runner
 from headrace_workers.runtime.worker.consumer import ClaimConsumer, IoRuns, Presence, consumer_that_tells

@@ -14,8 +14,8 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.progress import Awaited, Progress
+from headrace_workers.core.redis import RedisNames
 from headrace_workers.runtime.wire.celery_app import queue_of
-from headrace_workers.runtime.wire.redis import RedisNames
 from headrace_workers.runtime.worker.consumer import ClaimConsumer, IoRuns
 
 _EVERY: Final = 1.0  # seconds between two looks at the catalogue

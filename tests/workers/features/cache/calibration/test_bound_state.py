@@ -1,6 +1,6 @@
 import pytest
 
-from headrace_workers.features.cache.calibration.error_bounds import (
+from headrace_workers.stats.error_bounds import (
     Recent,
     State,
     Stratum,

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.workers.features.cache.calibration.worlds import peeked_misses, watched_misses
 
-from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
-from headrace_workers.features.cache.calibration.error_bounds import (
+from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pearson_upper
+from headrace_workers.stats.error_bounds import (
     LOWER_BETS,
     LOWER_WEIGHTS,
     UPPER_BETS,

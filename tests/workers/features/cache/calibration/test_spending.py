@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.workers.features.cache.calibration.worlds import missed_together
 
-from headrace_workers.features.cache.calibration.error_bounds import spend
+from headrace_workers.stats.error_bounds import spend
 
 
 def test_all_parts_together_stay_below_the_whole() -> None:

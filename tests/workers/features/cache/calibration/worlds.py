@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.features.cache.auditing import BANDS
-from headrace_workers.features.cache.calibration.binomial import clopper_pearson_upper
-from headrace_workers.features.cache.calibration.error_bounds import (
+from headrace_workers.features.cache.calibration.scope_fit import Curve, fit, threshold
+from headrace_workers.stats.binomial import clopper_pearson_upper
+from headrace_workers.stats.error_bounds import (
     UPPER_BETS,
     UPPER_WEIGHTS,
     Stratum,
@@ -16,7 +17,6 @@ from headrace_workers.features.cache.calibration.error_bounds import (
     spend,
     watched_upper,
 )
-from headrace_workers.features.cache.calibration.scope_fit import Curve, fit, threshold
 
 Floats = NDArray[np.float64]
 _ALPHA = 0.05

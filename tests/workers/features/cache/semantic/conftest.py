@@ -25,10 +25,7 @@ from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.decisions.deciding import uncalibrated
 from headrace_workers.features.generation.attempt import no_job
-from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.generation.stage import as_it_is
-from headrace_workers.features.generation.verifiers.measured import no_fault
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
 from headrace_workers.features.moderation.detector import Moderator
 from headrace_workers.features.moderation.leak import UNMARKED
 from headrace_workers.features.moderation.moderator import PolicyModerator
@@ -36,6 +33,9 @@ from headrace_workers.features.moderation.personal_data import PersonalDataDetec
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.stage import no_tenant
 from headrace_workers.features.moderation.step import SeenPrompts
+from headrace_workers.models.embedders.hashed import HashEmbedder
+from headrace_workers.models.engines.echo import EchoGenerator
+from headrace_workers.models.verifiers.measured import no_fault
 from headrace_workers.runtime.worker.work import Work
 
 QUEUES = ("screen", "recall", "model.judge", "model.echo", "moderate", "judge")

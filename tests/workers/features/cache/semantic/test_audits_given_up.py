@@ -9,7 +9,7 @@ from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
-from headrace_workers.features.generation.engines.echo import EchoGenerator
+from headrace_workers.models.engines.echo import EchoGenerator
 
 
 @pytest.mark.parametrize("how", ["expired", "poison", "forgotten"])

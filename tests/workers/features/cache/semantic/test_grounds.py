@@ -14,14 +14,14 @@ from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.tables import ENTRIES
-from headrace_workers.features.generation.engines.counting import CountingModels
-from headrace_workers.features.generation.engines.echo import EchoGenerator, make_echo_model
-from headrace_workers.features.generation.models.registry import Registry, read_card, write_card
 from headrace_workers.features.knowledge.bases import Bases
 from headrace_workers.features.knowledge.prompt import INSTRUCTION
 from headrace_workers.features.knowledge.relevance_floor import LEAST, everyday_questions
 from headrace_workers.features.knowledge.retrieval import Retrieval
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
+from headrace_workers.models.engines.counting import CountingModels
+from headrace_workers.models.engines.echo import EchoGenerator, make_echo_model
+from headrace_workers.models.registry import Registry, read_card, write_card
 from headrace_workers.testing import HashEmbedder
 
 EMBEDDER = HashEmbedder()

@@ -11,10 +11,10 @@ from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, STEPS
-from headrace_workers.features.generation.engines.echo import EchoGenerator
 from headrace_workers.features.moderation.moderator import PolicyModerator
 from headrace_workers.features.moderation.personal_data import PersonalDataDetector
 from headrace_workers.features.moderation.policy import Policy, Rule
+from headrace_workers.models.engines.echo import EchoGenerator
 
 REVIEWED = {category: Rule("review") for category in PersonalDataDetector.categories}
 

@@ -22,7 +22,7 @@ def test_changes_are_followed_while_what_is_due_is_rebuilt(semantic, asks, monke
     ask(semantic, asks, ASKED)
     memory.tidy()
     assert not begun.acquire(blocking=False)
-    monkeypatch.setattr("headrace_workers.features.knowledge.index.vector_index.needs_rebuild", lambda *_: True)
+    monkeypatch.setattr("headrace_workers.models.vectors.vector_index.needs_rebuild", lambda *_: True)
     memory.tidy()
     assert begun.acquire(timeout=60)
     ask(semantic, asks, "How do I bake bread in my oven?")

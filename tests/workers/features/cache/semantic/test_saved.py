@@ -25,7 +25,7 @@ from headrace_workers.features.cache.semantic.questions import Keeping, Question
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import kill
 from headrace_workers.features.cache.tables import ENTRIES
-from headrace_workers.features.knowledge.index.snapshot import MANIFEST
+from headrace_workers.models.vectors.snapshot import MANIFEST
 from headrace_workers.testing import HashEmbedder
 
 BREAD, RIVER = "How do I bake bread in my oven?", "Where does the river rise in spring?"
@@ -88,7 +88,7 @@ def test_a_worker_starts_from_what_was_saved_and_catches_up(semantic, asks, tmp_
 
 
 def _held(worker):
-    from headrace_workers.features.knowledge.index.vector_index import VectorIndex
+    from headrace_workers.models.vectors.vector_index import VectorIndex
 
     states, kept = worker.known.live.held()
     return {scope: VectorIndex.of(state) for scope, state in states.items()}, kept

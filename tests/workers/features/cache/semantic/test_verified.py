@@ -26,7 +26,7 @@ from headrace_workers.features.cache.semantic.scope_limits import AuditLabels, S
 from headrace_workers.features.cache.stage import stages
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import AUDITS
-from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
+from headrace_workers.models.verifiers.verify_stage import ModelVerifier
 from headrace_workers.testing import HashEmbedder
 
 YES, NO, MUTE = (0.8, 0.0, 0.1, 0.0), (0.1, 0.0, 0.8, 0.0), (0.0, 0.0, 0.0, 0.0)

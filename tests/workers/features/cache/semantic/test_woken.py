@@ -19,17 +19,17 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
+from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.semantic.question_indexes import Known
 from headrace_workers.features.cache.semantic.questions import Keeping, Questions
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.tables import ENTRIES
-from headrace_workers.features.knowledge.embedders.hashed import make_hash_embedder
 from headrace_workers.features.knowledge.passage_search import PassageSearch
+from headrace_workers.models.embedders.hashed import make_hash_embedder
 from headrace_workers.runtime.bridge.bridge import Duty
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.hints import Hint, HintListener, Notifier
-from headrace_workers.runtime.wire.redis import RedisNames, redis_client
 from headrace_workers.runtime.worker.parts import WorkerParts
 from headrace_workers.runtime.worker.renew import Renewer
 from headrace_workers.testing import HashEmbedder

@@ -19,14 +19,14 @@ from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.redis import live_queues, redis_client
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.generation.admission import PromptCheck
-from headrace_workers.features.generation.engines.counting import CountingModels
 from headrace_workers.features.generation.model_health import KnownBreakers
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.rerouting import Rerouting
+from headrace_workers.models.engines.counting import CountingModels
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.bridge.dispatch import Dispatch
-from headrace_workers.runtime.wire.redis import live_queues, redis_client
 
 _EVERY = 0.02
 

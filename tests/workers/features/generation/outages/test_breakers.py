@@ -26,16 +26,6 @@ from headrace_workers.core.pipeline.settle import task_of
 from headrace_workers.core.pipeline.task import unpack
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.generation.engines.echo import EchoGenerator
-from headrace_workers.features.generation.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
-from headrace_workers.features.generation.generator import (
-    Abstained,
-    Completion,
-    LabelRequest,
-    NotAsked,
-    RemoteSource,
-    Request,
-)
 from headrace_workers.features.generation.model_health import (
     BreakerIsOpen,
     KnownBreakers,
@@ -50,6 +40,16 @@ from headrace_workers.features.generation.store import breakers as store
 from headrace_workers.features.generation.store.breakers import FIRST_MS, PATIENCE, Breaker, Breakers, Calls, signal_of
 from headrace_workers.features.generation.store.model_generations import ModelGenerations
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
+from headrace_workers.models.engines.echo import EchoGenerator
+from headrace_workers.models.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
+from headrace_workers.models.generator import (
+    Abstained,
+    Completion,
+    LabelRequest,
+    NotAsked,
+    RemoteSource,
+    Request,
+)
 from headrace_workers.runtime.worker.work import Work
 
 DOWN = RemoteFailed("it could not be reached")

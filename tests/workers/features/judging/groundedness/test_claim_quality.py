@@ -1,10 +1,10 @@
 import pytest
 from tests.workers.features.judging.judge_model import JudgeModel
 
-from headrace_workers.features.generation.verifiers.verifier import Relation
-from headrace_workers.features.generation.verifiers.verify_stage import ModelVerifier
 from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
-from headrace_workers.features.knowledge.embedders.hashed import HashEmbedder
+from headrace_workers.models.embedders.hashed import HashEmbedder
+from headrace_workers.models.verifiers.verifier import Relation
+from headrace_workers.models.verifiers.verify_stage import ModelVerifier
 
 CLAIMS = [
     LabelledClaim(f"The mill {n} opens at {n}. Entry is free. The shop sells flour.", claim, supported)

@@ -7,8 +7,8 @@ import pytest
 from headrace_workers.features.judging.groundedness.doubts import _told_of_others, doubts
 from headrace_workers.features.judging.groundedness.evidence import MOST_UNITS, embedded, units
 from headrace_workers.features.judging.groundedness.ground import MOST_SENTENCES, ground
-from headrace_workers.features.knowledge.embedders.embedder import CountingEmbedder
-from headrace_workers.features.knowledge.embedders.load_embedder import load_embedder
+from headrace_workers.models.embedders.embedder import CountingEmbedder
+from headrace_workers.models.embedders.load_embedder import load_embedder
 
 GIVEN = (
     "The mill museum is open from Tuesday to Sunday between 10 and 17 o'clock. It was founded in 1926 by Clara Moss. "

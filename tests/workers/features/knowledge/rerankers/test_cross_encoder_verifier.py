@@ -10,8 +10,8 @@ from tests.workers.features.knowledge.rerankers.test_cross_encoder import write_
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict, Verifier
 from headrace_workers.features.knowledge.load_verifier import load_verifier
+from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verdict, Verifier
 
 pytestmark = pytest.mark.slow  # to load torch takes longer than all that is done with it
 PAIR = ("a mill by the river", "a river with a half \ud800 of a mill")

@@ -306,7 +306,7 @@ class Forecasting:
     """The reader of files as a bridge would read them, with the models of this home. It writes nothing."""
 
     def __init__(self, here: Deployment) -> None:
-        from headrace_workers.features.generation.models.registry import Registry
+        from headrace_workers.models.registry import Registry
 
         self._ledger = here.ledger
         self._registry = Registry(home_of())
@@ -341,8 +341,8 @@ class Forecasting:
         from headrace_workers.core.admission import AdmissionParts, admission_rules
         from headrace_workers.core.environment import EnvironmentSettings
         from headrace_workers.core.pipeline.routing import Pipeline
-        from headrace_workers.features.generation.engines.counting import CountingModels
-        from headrace_workers.features.knowledge.embedders.load_embedder import ServedEmbedder
+        from headrace_workers.models.embedders.load_embedder import ServedEmbedder
+        from headrace_workers.models.engines.counting import CountingModels
         from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 
         parts = AdmissionParts(

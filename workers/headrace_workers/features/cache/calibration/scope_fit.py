@@ -16,7 +16,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.cache.calibration.error_bounds import (
+from headrace_workers.features.cache.store.audits import OtherCounts, Pair, Tally, Window
+from headrace_workers.features.cache.store.standings import NOT_YET, OFF, ScopeStanding
+from headrace_workers.features.cache.store.standings import State as Told
+from headrace_workers.stats.error_bounds import (
     UPPER_BETS,
     UPPER_WEIGHTS,
     Bound,
@@ -28,9 +31,6 @@ from headrace_workers.features.cache.calibration.error_bounds import (
     spend,
     standing,
 )
-from headrace_workers.features.cache.store.audits import OtherCounts, Pair, Tally, Window
-from headrace_workers.features.cache.store.standings import NOT_YET, OFF, ScopeStanding
-from headrace_workers.features.cache.store.standings import State as Told
 
 Floats = NDArray[np.float64]
 

@@ -102,7 +102,7 @@ def tell_quality(home: Path, name: str, found: "VerifierQuality", as_json: bool)
     """Show what a verifier was measured to be, and note it in the home: workers refuse one that is no better than
     chance. The exit code is 1 for such a one.
     """
-    from headrace_workers.features.generation.verifiers.measured import note
+    from headrace_workers.models.verifiers.measured import note
 
     note(home, name, found.relation, is_chance=found.is_chance, sentence=found.sentence)
     if as_json:

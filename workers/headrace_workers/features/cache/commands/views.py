@@ -177,7 +177,7 @@ def guard_dicts(found: Sequence["OfGuard"]) -> list[dict[str, Any]]:
 
 def _needless(found: "OfGuard") -> tuple[float, float] | None:
     """Return the 95 % interval of the share of needless refusals, of those with a verdict; None without any."""
-    from headrace_workers.features.cache.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
+    from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pearson_upper
 
     right, decided = found.labels.clean, found.labels.decided
     if not decided:

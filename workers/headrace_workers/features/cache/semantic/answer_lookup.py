@@ -30,7 +30,7 @@ from headrace_workers.features.cache.semantic.lookup_types import (
 from headrace_workers.features.cache.semantic.nearest import Likeness, Near
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Entry
-from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verifier
+from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verifier
 
 
 class HitVerification:

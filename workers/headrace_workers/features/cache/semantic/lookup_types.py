@@ -8,7 +8,7 @@ from headrace_schemas import Answer, Category, GenerationJob, HeadraceError
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.recall import CacheMode, CacheTier, Verified
 from headrace_workers.features.cache.store.entries import EntryKeys
-from headrace_workers.features.generation.verifiers.verifier import TextPair, Verdict
+from headrace_workers.models.verifiers.verifier import TextPair, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from headrace_workers.features.cache.guards.refusal import Refusal, against, ref
 from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Neighbour, Question, Shelf
 from headrace_workers.features.cache.semantic.scope_limits import Limit
 from headrace_workers.features.cache.store.answers import Change
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
-from headrace_workers.features.knowledge.embedders.embedding_cache import embed_for
+from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.embedders.embedding_cache import embed_for
 
 
 class Nearly(NamedTuple):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.knowledge.index.vector_index import State, VectorIndex
-from headrace_workers.features.knowledge.index.vectors import VectorRefused, read_vector
+from headrace_workers.models.vectors.vector_index import State, VectorIndex
+from headrace_workers.models.vectors.vectors import VectorRefused, read_vector
 
 
 class Entry(NamedTuple):

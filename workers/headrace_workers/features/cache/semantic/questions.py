@@ -24,8 +24,8 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question, Shelf
 from headrace_workers.features.cache.store.answers import Answers, Change
-from headrace_workers.features.knowledge.index import snapshot
-from headrace_workers.features.knowledge.index.snapshot import Bytes, NoSnapshot, SnapshotRefused
+from headrace_workers.models.vectors import snapshot
+from headrace_workers.models.vectors.snapshot import Bytes, NoSnapshot, SnapshotRefused
 
 LEAST_CHANGES: Final = 1_000  # are followed before it is worth to save again,
 _SHARE: Final = 10  # and this part of what is known,

@@ -11,11 +11,11 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.cache.auditing import by_model, label_work
-from headrace_workers.features.cache.calibration.error_bounds import WINDOW, clean_audits_needed
 from headrace_workers.features.cache.store.audit_rows import Label, LabelWork
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.standings import NOT_YET, OFF, SHOWN, ScopeStanding
-from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict, Verifier
+from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verdict, Verifier
+from headrace_workers.stats.error_bounds import WINDOW, clean_audits_needed
 
 _PAUSE: Final = 2.0  # s between two looks
 _LEASE_MS: Final = 30_000

@@ -34,13 +34,13 @@ from headrace_workers.features.evals.store import EvalBounds, Evals, NewEval, Ne
 from headrace_workers.features.evals.templates import SAMPLED
 from headrace_workers.features.files.api import file_of, stored
 from headrace_workers.features.files.file_service import Files, new_id
-from headrace_workers.features.generation.structured.schemas import check_format
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why
 from headrace_workers.http.openai import ERRORS, Refused, refused, wrong
 from headrace_workers.http.paging import PAGE, After, Limit, Order
 from headrace_workers.http.services import Services, Wired
+from headrace_workers.models.structured.schemas import check_format
 from headrace_workers.runtime.settings import GatewaySettings
 
 router = APIRouter(tags=["evals"], route_class=JSONRoute)

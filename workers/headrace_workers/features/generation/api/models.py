@@ -10,10 +10,15 @@ from headrace_schemas.output_format import FormatName
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import JOBS_READ
 from headrace_workers.features.generation.api.answers import json_response, no_query
-from headrace_workers.features.generation.engines.engine import engines
 from headrace_workers.features.generation.feature import NAMES
-from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE, CataloguePrice
-from headrace_workers.features.generation.models.registry import (
+from headrace_workers.features.providers.store import AllowedProviders
+from headrace_workers.http.caller import Caller, needs
+from headrace_workers.http.openai import ERRORS, Refused
+from headrace_workers.http.routes import ReadsItsURL
+from headrace_workers.http.services import Services, Wired
+from headrace_workers.models.catalogue import CATALOGUE_FILE, CataloguePrice
+from headrace_workers.models.engines.engine import engines
+from headrace_workers.models.registry import (
     ModelCard,
     card_file,
     list_cards,
@@ -22,11 +27,6 @@ from headrace_workers.features.generation.models.registry import (
     readable_catalogue,
     template_knows_tools,
 )
-from headrace_workers.features.providers.store import AllowedProviders
-from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.openai import ERRORS, Refused
-from headrace_workers.http.routes import ReadsItsURL
-from headrace_workers.http.services import Services, Wired
 
 router = ReadsItsURL(tags=["openai"])
 

@@ -48,7 +48,7 @@ def outage(
     """
     from headrace_workers.cli.connections import need_ledger
     from headrace_workers.features.generation.fault_injection import FAULTS
-    from headrace_workers.features.generation.models.registry import Registry
+    from headrace_workers.models.registry import Registry
 
     seconds = parse_life(duration, "--for").total_seconds()
     if seconds > _LONGEST:

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from headrace_schemas import HeadraceError
-from headrace_workers.features.generation.engines.engine import int8_saturates
-from headrace_workers.features.generation.engines.remote.http_client import MOST_BYTES, failed_connection
-from headrace_workers.features.generation.engines.remote.masking import masked
-from headrace_workers.features.generation.engines.remote.rates import key_of
-from headrace_workers.features.generation.models.catalogue import RemoteModel, read_catalogue
-from headrace_workers.features.generation.models.pull import pullable
-from headrace_workers.features.generation.models.quantization import DEFAULT, weight_range
-from headrace_workers.features.generation.models.registry import ModelCard, list_cards
+from headrace_workers.models.catalogue import RemoteModel, read_catalogue
+from headrace_workers.models.engines.engine import int8_saturates
+from headrace_workers.models.engines.remote.http_client import MOST_BYTES, failed_connection
+from headrace_workers.models.engines.remote.masking import masked
+from headrace_workers.models.engines.remote.rates import key_of
+from headrace_workers.models.pull import pullable
+from headrace_workers.models.quantization import DEFAULT, weight_range
+from headrace_workers.models.registry import ModelCard, list_cards
 from headrace_workers.runtime.settings import Settings
 
 _SECONDS: Final = 10.0

@@ -17,9 +17,9 @@ from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.runtime.settings import ModelSettings, home_of
 
 if TYPE_CHECKING:
-    from headrace_workers.features.generation.engines.engine import Kind
-    from headrace_workers.features.generation.models.catalogue import RemoteModel
     from headrace_workers.features.generation.store.breakers import Calls, Health
+    from headrace_workers.models.catalogue import RemoteModel
+    from headrace_workers.models.engines.engine import Kind
 
 _QuantizationOption = Annotated[str, typer.Option("--quantization", "-q", help="int8, float32, float16, …")]
 _ElsewhereOption = Annotated[
@@ -49,7 +49,7 @@ def list_models(as_json: _JsonOption = False) -> None:
 
     Example: `headrace models list`
     """
-    from headrace_workers.features.generation.models.registry import card_fields, list_cards
+    from headrace_workers.models.registry import card_fields, list_cards
 
     cards = list_cards(home_of())
     if as_json:
@@ -95,7 +95,7 @@ def pull(
 
     Examples: `headrace models pull`; `headrace models pull qwen2.5-1.5b-instruct`
     """
-    from headrace_workers.features.generation.models.pull import pull as get
+    from headrace_workers.models.pull import pull as get
 
     if name is None:
         _show_choices(as_json)
@@ -107,7 +107,7 @@ def pull(
 
 def _show_choices(as_json: bool) -> None:
     from headrace_workers.core.machine import available_memory
-    from headrace_workers.features.generation.models.hub import HUB_MODELS
+    from headrace_workers.models.hub import HUB_MODELS
 
     memory = available_memory()
     if as_json:
@@ -150,7 +150,7 @@ def convert(
 
     Example: `headrace models convert ./my-model --alias my-model --quantization int8`
     """
-    from headrace_workers.features.generation.models.convert import convert as make
+    from headrace_workers.models.convert import convert as make
 
     if not Path(source).exists() and not _HUB_ID.fullmatch(source):
         raise ConfigurationError(f"{source} is neither a folder, a .gguf file nor a hub id (owner/name)")
@@ -169,8 +169,8 @@ def local_model(home: Path, model: str) -> str:
     path = Path(model).expanduser()
     if path.suffix.lower() != ".gguf":
         return model
-    from headrace_workers.features.generation.models.convert import convert as make
-    from headrace_workers.features.generation.models.convert import is_made_of
+    from headrace_workers.models.convert import convert as make
+    from headrace_workers.models.convert import is_made_of
 
     if not path.is_file():
         raise ConfigurationError(f"{model} does not exist: give a .gguf file, or the name of a model")
@@ -193,9 +193,9 @@ def enter_models(home: Path, names: Sequence[str]) -> list[str]:
     Raise ConfigurationError if its alias means another model here.
     """
     from headrace_workers.core.pipeline.chain import OWN
-    from headrace_workers.features.generation.engines.engine import need_client
-    from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE, read_catalogue
-    from headrace_workers.features.generation.models.model_address import enter_model, parse_address
+    from headrace_workers.models.catalogue import CATALOGUE_FILE, read_catalogue
+    from headrace_workers.models.engines.engine import need_client
+    from headrace_workers.models.model_address import enter_model, parse_address
 
     aliases = []
     for name in names:
@@ -219,12 +219,12 @@ def ensure_models(home: Path, aliases: Sequence[str]) -> None:
     An embedder does not count, since it answers no job. `echo` is made here: it answers with the question's words.
     Raise ConfigurationError if the client of a model's provider is not installed.
     """
-    from headrace_workers.features.generation.engines.engine import need_client
-    from headrace_workers.features.generation.models.registry import Registry, list_cards
+    from headrace_workers.models.engines.engine import need_client
+    from headrace_workers.models.registry import Registry, list_cards
 
     registry = Registry(home)
     if ECHO in aliases and ECHO not in registry:
-        from headrace_workers.features.generation.engines.echo import make_echo_model
+        from headrace_workers.models.engines.echo import make_echo_model
 
         make_echo_model(home)
         registry = Registry(home)
@@ -245,7 +245,7 @@ def ensure_models(home: Path, aliases: Sequence[str]) -> None:
             f"{wrong}; here are: {known}. `headrace models pull` gets {', '.join(generators)}, and `headrace models "
             "convert SOURCE` any other"
         )
-    from headrace_workers.features.generation.models.pull import pull as get
+    from headrace_workers.models.pull import pull as get
 
     for alias in missing:
         with _progress(alias) as show:
@@ -257,8 +257,8 @@ def ensure_embedder(home: Path, name: str) -> None:
 
     If it cannot be pulled, the jobs that need it say so.
     """
-    from headrace_workers.features.generation.models.pull import pull as get
-    from headrace_workers.features.generation.models.registry import CARD_FILE, models_dir
+    from headrace_workers.models.pull import pull as get
+    from headrace_workers.models.registry import CARD_FILE, models_dir
 
     if name in _pullable("embedder") and not (models_dir(home) / name / CARD_FILE).is_file():
         with _progress(name) as show:
@@ -266,7 +266,7 @@ def ensure_embedder(home: Path, name: str) -> None:
 
 
 def _pullable(kind: "Kind") -> list[str]:
-    from headrace_workers.features.generation.models.pull import pullable
+    from headrace_workers.models.pull import pullable
 
     return pullable(kind)
 
@@ -315,8 +315,8 @@ def status(
     Examples: `headrace models status`, `headrace models status --minutes 60 --json`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.generation.models.registry import Registry
     from headrace_workers.features.generation.store.breakers import Breakers
+    from headrace_workers.models.registry import Registry
 
     store = need_ledger().of(Breakers)
     health, calls = store.all(), store.calls(minutes)
@@ -343,8 +343,8 @@ def resume(model: Annotated[str, typer.Argument(help="the model that may be aske
     """
     from headrace_schemas.errors import UnknownModel
     from headrace_workers.cli.connections import need_ledger, ring_bridges
-    from headrace_workers.features.generation.models.registry import Registry
     from headrace_workers.features.generation.store.breakers import Breaker, Breakers
+    from headrace_workers.models.registry import Registry
 
     registry = Registry(home_of())
     if model not in registry:
@@ -366,8 +366,8 @@ def _end_pause(remote: "RemoteModel") -> None:
     from headrace_producers.settings import topic_prefix
     from headrace_schemas.errors import ConfigurationError, Unavailable
     from headrace_workers.cli.connections import find_redis_url
-    from headrace_workers.features.generation.engines.remote.rates import CallRates, key_of
-    from headrace_workers.runtime.wire.redis import RedisNames, redis_client
+    from headrace_workers.core.redis import RedisNames, redis_client
+    from headrace_workers.models.engines.remote.rates import CallRates, key_of
 
     url = find_redis_url()
     if url is None:

@@ -14,7 +14,7 @@ from headrace_workers.core.pipeline.chain import OWN
 from headrace_workers.runtime.settings import home_of
 
 if TYPE_CHECKING:
-    from headrace_workers.features.generation.models.catalogue import CatalogueModel
+    from headrace_workers.models.catalogue import CatalogueModel
 
 _NAME: Final = TypeAdapter[str](Name)
 _SHOWN: Final = 80  # characters of a wrong name
@@ -61,9 +61,9 @@ def add(
     Examples: `headrace providers add openai --model gpt-5-mini --key env:OPENAI_API_KEY --price 0.25:2`,
     `headrace providers add openai --model qwen3 --url http://localhost:11434/v1`
     """
-    from headrace_workers.features.generation.engines.engine import need_client
-    from headrace_workers.features.generation.models.catalogue import CATALOGUE_FILE
-    from headrace_workers.features.generation.models.model_address import ModelAddress, enter_model, known_engines
+    from headrace_workers.models.catalogue import CATALOGUE_FILE
+    from headrace_workers.models.engines.engine import need_client
+    from headrace_workers.models.model_address import ModelAddress, enter_model, known_engines
 
     if provider not in known_engines():
         known = ", ".join(known_engines())
@@ -89,7 +89,7 @@ def add(
 
 def _price(text: str | None) -> tuple[float, float] | None:
     """Return the prices in a text such as `0.25:2`."""
-    from headrace_workers.features.generation.models.catalogue import MOST_PRICE
+    from headrace_workers.models.catalogue import MOST_PRICE
 
     if text is None:
         return None
@@ -105,9 +105,9 @@ def _price(text: str | None) -> tuple[float, float] | None:
 def _try(alias: str, entry: "CatalogueModel", price: tuple[float, float] | None) -> str:
     """Ask the model once, and return what to say of its answer. Raise ConfigurationError if it gave none."""
     from headrace_schemas import Message, Sampling
-    from headrace_workers.features.generation.engines.engine import LoadOptions, engines
-    from headrace_workers.features.generation.generator import Completion, Request
-    from headrace_workers.features.generation.models.registry import remote_card
+    from headrace_workers.models.engines.engine import LoadOptions, engines
+    from headrace_workers.models.generator import Completion, Request
+    from headrace_workers.models.registry import remote_card
 
     say(f"asking {entry.model} at {entry.endpoint}; its answer may take up to {entry.first_token:g} s to begin")
     generator = engines("generator")[entry.engine].load(remote_card(alias, entry), home_of(), LoadOptions())
@@ -160,8 +160,8 @@ def allow(
     Example: `headrace providers allow shop openai,anthropic`
     """
     from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.generation.models.registry import list_cards
     from headrace_workers.features.providers.store import AllowedProviders
+    from headrace_workers.models.registry import list_cards
 
     names = _checked(providers)
     store = need_ledger().of(AllowedProviders)

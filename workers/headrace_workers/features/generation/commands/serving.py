@@ -13,7 +13,7 @@ from headrace_workers.cli.children import children_of
 from headrace_workers.cli.connections import running
 from headrace_workers.cli.interrupts import TERMINATED
 from headrace_workers.cli.output import say
-from headrace_workers.features.generation.verifiers.measured import refuse_untrusted
+from headrace_workers.models.verifiers.measured import refuse_untrusted
 from headrace_workers.runtime.embedded.broker import Kind
 from headrace_workers.runtime.embedded.stack import Stack
 from headrace_workers.runtime.embedded.supervise import Done
@@ -89,7 +89,7 @@ def models_elsewhere(home: Path, models: Sequence[str], *, all_of_them: bool) ->
     """Return the models among these that other machines run; None where no worker is to ask any. `all_of_them`: also
     those of the catalogue that are not among these are to be asked.
     """
-    from headrace_workers.features.generation.models.registry import readable_catalogue
+    from headrace_workers.models.registry import readable_catalogue
 
     entries = readable_catalogue(home).models.keys()
     named = set(models) & entries
@@ -98,7 +98,7 @@ def models_elsewhere(home: Path, models: Sequence[str], *, all_of_them: bool) ->
 
 def need_models(aliases: Sequence[str]) -> None:
     """Raise UnknownModel if the stack of this home lacks one of these models: its jobs would be refused."""
-    from headrace_workers.features.generation.models.registry import Registry
+    from headrace_workers.models.registry import Registry
 
     stack, registry = running(), Registry(home_of())
     missing = [alias for alias in aliases if alias not in registry]

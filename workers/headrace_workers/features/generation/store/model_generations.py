@@ -14,8 +14,8 @@ from headrace_workers.core.cached_values import RecentReads
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import insert, now_ms
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
-from headrace_workers.features.generation.models.registry import Registry
 from headrace_workers.features.generation.tables import MODEL_GENERATIONS
+from headrace_workers.models.registry import Registry
 
 BELIEVED_SECONDS: Final = 2.0  # for which a process relies on a generation that it has read
 

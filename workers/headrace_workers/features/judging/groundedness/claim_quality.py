@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from headrace_schemas import HeadraceError
 from headrace_workers.features.cache.measuring import VerifierQuality, measure_pairs
-from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict, Verifier
 from headrace_workers.features.judging.groundedness.doubts import doubts, support
 from headrace_workers.features.judging.groundedness.evidence import embedded, units
 from headrace_workers.features.judging.groundedness.ground import ground, pairs_of
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
+from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verdict, Verifier
 
 
 class LabelledClaim(NamedTuple):

@@ -25,7 +25,7 @@ from headrace_workers.features.judging.groundedness.sentences import (
     read,
     with_last_words,
 )
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
+from headrace_workers.models.embedders.embedder import Embedder
 
 _MOST: Final = 2  # of either kind that count
 _MOST_KEYS: Final = 100  # of a sentence that are looked at

@@ -21,7 +21,7 @@ from headrace_workers.features.judging.groundedness.sentences import (
     sentences,
     written_names,
 )
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
+from headrace_workers.models.embedders.embedder import Embedder
 
 Floats = NDArray[np.float32]
 

@@ -7,12 +7,12 @@ from typing import Any, Final
 import numpy as np
 
 from headrace_schemas import HeadraceError
-from headrace_workers.features.generation.verifiers.verifier import Relation, TextPair, Verdict
 from headrace_workers.features.judging.groundedness.doubts import Doubts, Support, doubts, support
 from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats, Units, embedded, units
 from headrace_workers.features.judging.groundedness.sentences import Sentence, read, sentences
-from headrace_workers.features.knowledge.embedders.embedder import Embedder
 from headrace_workers.features.knowledge.grounding import cited
+from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verdict
 
 MOST_SENTENCES: Final = 200  # of one answer
 _ENOUGH: Final = 0.5

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from headrace_workers.features.knowledge.embedders.embedder import Embedder
     from headrace_workers.features.moderation.store import VerdictRow
+    from headrace_workers.models.embedders.embedder import Embedder
 
 _COLUMNS = ("from", "texts", "redacted", "blocked", "category", "looked at", "objected to", "share")
 _AT_ONCE: Final = 256

@@ -26,9 +26,9 @@ from headrace_workers.runtime.settings import home_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace_workers.features.generation.generator import Generator
     from headrace_workers.features.moderation.moderator import Aids
     from headrace_workers.features.moderation.store import ModeratedJobs, Span
+    from headrace_workers.models.generator import Generator
 
 RELEASED: Final = "released"  # a person let it pass
 UNDECIDED: Final = "held: a detector failed"
@@ -147,7 +147,7 @@ def aids_here() -> "Aids":
 
 
 def _guard(alias: str) -> "Generator":
-    from headrace_workers.features.generation.engines.load_generator import load_generator
+    from headrace_workers.models.engines.load_generator import load_generator
 
     return load_generator(home_of(), alias, needs_logprobs=True)
 

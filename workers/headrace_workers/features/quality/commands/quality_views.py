@@ -8,11 +8,11 @@ from headrace_workers.cli import pages
 from headrace_workers.cli.output import Rows, table
 from headrace_workers.cli.pages import Section, Table, page
 from headrace_workers.features.quality.assessment import Assessment, Subject
-from headrace_workers.features.quality.detection_rates import DetectionRates
-from headrace_workers.features.quality.estimates import Estimate, Undefined
-from headrace_workers.features.quality.ppi import Corrected
-from headrace_workers.features.quality.reliability import Reliability
 from headrace_workers.features.quality.store import Verdict
+from headrace_workers.stats.detection_rates import DetectionRates
+from headrace_workers.stats.estimates import Estimate, Undefined
+from headrace_workers.stats.ppi import Corrected
+from headrace_workers.stats.reliability import Reliability
 
 _NONE: Final = "–"
 _RATES: Final = ("precision", "recall", "f1", "benign_false_positives")

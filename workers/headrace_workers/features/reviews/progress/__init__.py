@@ -118,7 +118,7 @@ def _agreement_of(rule: str, kind: str, about: str, rows: Sequence[Row[Any]]) ->
     import numpy as np
 
     from headrace_workers.features.quality.assessment import among_people
-    from headrace_workers.features.quality.estimates import Undefined
+    from headrace_workers.stats.estimates import Undefined
 
     people = Counter(item for item, _ in {(row.item, row.who) for row in rows})
     rows = [row for row in rows if people[row.item] > 1]
@@ -149,7 +149,7 @@ def _takes_all(rule: ReviewRule) -> bool:
 
 
 def _words_of_labels(labelled: Sequence[LabelledJobs], rules: Sequence[RuleProgress], where: str) -> Iterator[str]:
-    from headrace_workers.features.quality.ppi import LEAST_LABELS, LEAST_RARE
+    from headrace_workers.stats.ppi import LEAST_LABELS, LEAST_RARE
 
     if not labelled and rules:
         yield f"Nobody has labelled anything: an estimate needs {LEAST_LABELS} labels of a criterion {where}"

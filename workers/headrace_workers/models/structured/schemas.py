@@ -1,0 +1,356 @@
+"""Which formats a job may ask for. A format that cannot be had is refused at admission, with its place.
+
+A format is taken when llguidance can hold a model to it, as far as it knows its keywords (see `grammar`), and
+jsonschema-rs can check the whole of it. Compiling is bounded in time and memory, since it runs in a process of its own.
+"""
+
+import hashlib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from threading import Lock
+from typing import Any, Final
+from urllib.parse import quote
+
+import jsonschema_rs
+
+from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.output_format import (
+    MAX_CHOICES,
+    GrammarFormat,
+    JsonSchemaFormat,
+    OutputFormat,
+    RegexFormat,
+)
+from headrace_schemas.tool import Offer, Tool
+from headrace_workers.models.structured.compiling import CPU_SECONDS, CompileAllowance, compile_apart
+from headrace_workers.models.structured.grammar import grammar_of, grammar_of_call
+from headrace_workers.models.structured.json_schema import (
+    OutsideReference,
+    Step,
+    Subschemas,
+    dialect_of,
+    parts_of,
+    parts_of_same_value,
+    pointer,
+)
+from headrace_workers.models.structured.tools import Dialect, arguments_schema, as_json
+from headrace_workers.models.structured.validity import LARGE_PATTERN, check_of
+
+MAX_CHAIN: Final = 200  # subschemas that apply to one value because the one before them does
+MAX_PATTERNS: Final = 1_000  # different ones, where a large one counts as ten
+_SMALL_PATTERN: Final = 20_000
+_OF_A_LARGE: Final = 10
+_LONGEST: Final = 1_000  # characters of a place
+_KEPT: Final = 1_024  # formats whose result is kept
+_LOOK_AROUND: Final = re.compile(r"\(\?<?[=!]")
+_MOST_PARTS: Final = 64  # that are compiled to find the one that is at fault
+_UNSATISFIABLE: Final = "Unsatisfiable schema"  # begins llguidance's words about what no value satisfies
+_ROOT: Final = "#/$defs/root"
+_AT: Final = re.compile(r"while processing \S*?#(/\S*)")
+
+_Fault = tuple[Step, str]  # where it is in the schema, and what it is
+
+_results: OrderedDict[bytes, _Fault | None] = OrderedDict()  # by digest; the oldest is forgotten first
+_lock: Final = Lock()
+_allowance: Final = CompileAllowance()
+
+
+class _Compiler:
+    """Compiling of the grammars of one check. `seconds`: the CPU time of the processes that did it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def fault_of(self, grammar: str) -> str | None:
+        """Return why a grammar cannot be compiled; None where it can."""
+        compiled = compile_apart(grammar)
+        self.seconds += compiled.seconds
+        return compiled.fault
+
+
+_Check = Callable[[_Compiler], _Fault | None]
+
+
+def check_format(output: OutputFormat, tenant: str) -> None:
+    """Raise InvalidRecord where a format cannot be had. The first time it takes up to about a second; see `is_known`.
+
+    Raise FormatsTooSlow where new formats of this tenant took too long lately, and Unavailable where the machine is too
+    busy to tell.
+    """
+    match output:
+        case JsonSchemaFormat(json_schema=schema):
+            text = output.as_json
+            fault = _result(tenant, text, lambda compiler: _fault_of(schema, text) or _of_compiler(schema, compiler))
+            _raise(fault, "output.json_schema")
+        case RegexFormat():
+            fault = _result(tenant, grammar_of(output), partial(_fault_of_grammar, output))
+            _raise(fault, "output.pattern")
+        case GrammarFormat():
+            fault = _result(tenant, grammar_of(output), partial(_fault_of_grammar, output))
+            _raise(fault, "output.grammar")
+
+
+def check_tools_schemas(tools: Sequence[Tool], tenant: str, output: OutputFormat | None = None) -> None:
+    """Raise InvalidRecord, which names the tool, where no arguments can be held to its parameters. All are compiled
+    together, so that many tools take no longer than one schema, and with the format of an answer without a call.
+
+    Raise FormatsTooSlow and Unavailable as `check_format` does.
+    """
+    texts: dict[str, str] = {}
+    for index, tool in enumerate(tools):
+        param = f"tools[{index}].parameters"
+        kind = tool.parameters.get("type", "object")
+        if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+            raise InvalidRecord(
+                f"the parameters of the tool {tool.name} have the type {as_json(kind)}: arguments are an object, so "
+                'say "type": "object"',
+                param=f"{param}/type",
+                code="invalid_value",
+            )
+        schema = arguments_schema(tool)
+        texts[param] = text = as_json(schema)
+        _raise(_result(tenant, f"part {text}", partial(_fault_apart, schema, text)), param)
+    together = "".join(f"{tool.name} {text}\n" for tool, text in zip(tools, texts.values(), strict=True))
+    if output is not None:
+        together += output.model_dump_json()
+    fault = _result(tenant, together, partial(_fault_of_calls, tools, output))
+    if fault is not None and fault[0]:  # the first step is the number of a tool
+        _raise((fault[0][1:], fault[1]), f"tools[{fault[0][0]}].parameters")
+    _raise(fault, "tools")
+
+
+def is_known(output: OutputFormat) -> bool:
+    """Return True where `check_format` answers at once: the format is simple, or was checked before."""
+    match output:
+        case JsonSchemaFormat():
+            return _digest(output.as_json) in _results
+        case RegexFormat() | GrammarFormat():
+            return _digest(grammar_of(output)) in _results
+    return True
+
+
+def _raise(fault: _Fault | None, param: str) -> None:
+    if fault is not None:
+        where, words = pointer(fault[0])[:_LONGEST], " ".join(fault[1].split())
+        place = f"{param}, at {where}" if where else param
+        raise InvalidRecord(f"{place}: {words}", param=param + where, code="invalid_value")
+
+
+def _result(tenant: str, text: str, check: _Check) -> _Fault | None:
+    """Return the result of a check, run once for each text, within the tenant's allowance."""
+    digest = _digest(text)
+    with _lock:
+        if digest in _results:
+            _results.move_to_end(digest)
+            return _results[digest]
+    _allowance.check(tenant)
+    began, compiler = time.thread_time(), _Compiler()
+    fault = check(compiler)
+    _allowance.use(tenant, time.thread_time() - began + compiler.seconds)
+    with _lock:
+        _results[digest] = fault
+        if len(_results) > _KEPT:
+            _results.popitem(last=False)
+    return fault
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _fault_of_grammar(output: RegexFormat | GrammarFormat, compiler: _Compiler) -> _Fault | None:
+    words = compiler.fault_of(grammar_of(output))
+    return None if words is None else ((), words)
+
+
+def _fault_of_calls(tools: Sequence[Tool], output: OutputFormat | None, compiler: _Compiler) -> _Fault | None:
+    """Return why the tools cannot be compiled together, with the number of the tool that is at fault by itself."""
+    offer = Offer(tuple(tools), required=output is None, beside_format=output is not None)
+    words = compiler.fault_of(grammar_of_call(offer, Dialect.HERMES, output))
+    if words is None:
+        return None
+    for index, tool in enumerate(tools[:_MOST_PARTS]):
+        if compiler.seconds < CPU_SECONDS and (fault := _of_compiler(arguments_schema(tool), compiler)) is not None:
+            return (str(index), *fault[0]), fault[1]
+    return (), words
+
+
+def _fault_of(schema: dict[str, Any], text: str) -> _Fault | None:
+    """Return the first fault of a schema, whose JSON is `text`. The checks that cost little come first."""
+    dialect = dialect_of(schema)
+    if dialect is None:
+        return ("$schema",), "it names none of the drafts 4, 6, 7, 2019-09 and 2020-12"
+    subschemas = Subschemas(schema)
+    try:
+        fault = (
+            _of_references(subschemas) or _of_keywords(subschemas) or _of_loops(subschemas) or _of_patterns(subschemas)
+        )
+    except OutsideReference as error:
+        return (), str(error)
+    return fault or _of_validator(schema, text)
+
+
+def _fault_apart(schema: dict[str, Any], text: str, _: _Compiler) -> _Fault | None:
+    """Return the first fault of a schema that is compiled with others."""
+    return _fault_of(schema, text)
+
+
+def _of_references(subschemas: Subschemas) -> _Fault | None:
+    for node in subschemas.nodes:  # grows while targets are found
+        try:
+            subschemas.targets(node)
+        except OutsideReference as error:
+            keyword = next(each for each in ("$ref", "$dynamicRef", "$recursiveRef") if isinstance(node.get(each), str))
+            return (*subschemas.steps[id(node)], keyword), str(error)
+    return None
+
+
+def _of_keywords(subschemas: Subschemas) -> _Fault | None:
+    values = 0
+    for node in subschemas.nodes:
+        steps = subschemas.steps[id(node)]
+        for keyword in ("then", "else"):
+            if keyword in node and "if" not in node:
+                return (*steps, keyword), "it stands without if"
+        if isinstance(node.get("enum"), list):
+            values += len(node["enum"])
+            if values > MAX_CHOICES:
+                return (*steps, "enum"), f"with it there are more than {MAX_CHOICES} values of enums"
+    return None
+
+
+def _of_loops(subschemas: Subschemas) -> _Fault | None:
+    """Return the first subschema that applies to a value because it applies to the same value already."""
+    done: dict[int, int] = {}  # the longest chain from a subschema on
+    for start in subschemas.nodes:
+        path = [(start, iter(_same_value(subschemas, start)), 1)] if id(start) not in done else []
+        open_ = {id(start)}
+        longest = [0]
+        while path:
+            node, parts, _ = path[-1]
+            part = next(parts, None)
+            if part is None:
+                path.pop()
+                open_.discard(id(node))
+                done[id(node)] = longest.pop() + 1
+                if longest:
+                    longest[-1] = max(longest[-1], done[id(node)])
+                continue
+            if id(part) in open_:
+                return subschemas.steps[id(part)], "it refers to itself for the very same value, without end"
+            if id(part) in done:
+                longest[-1] = max(longest[-1], done[id(part)])
+            else:
+                path.append((part, iter(_same_value(subschemas, part)), len(path)))
+                open_.add(id(part))
+                longest.append(0)
+            if len(path) + longest[-1] > MAX_CHAIN:
+                return subschemas.steps[id(node)], f"more than {MAX_CHAIN} subschemas apply one through the other"
+    return None
+
+
+def _same_value(subschemas: Subschemas, node: dict[str, Any]) -> list[dict[str, Any]]:
+    parts = [part for _, part in parts_of_same_value(node)] + [target for _, target in subschemas.targets(node)]
+    return [part for part in parts if isinstance(part, dict)]
+
+
+def _of_patterns(subschemas: Subschemas) -> _Fault | None:
+    seen: set[str] = set()
+    weight = 0
+    for node in subschemas.nodes:
+        named = node.get("patternProperties")
+        found: list[tuple[Step, Any]] = [(("pattern",), node.get("pattern"))]
+        found += [(("patternProperties", each), each) for each in (named if isinstance(named, dict) else ())]
+        for steps, pattern in found:
+            if not isinstance(pattern, str) or pattern in seen:
+                continue
+            seen.add(pattern)
+            place = (*subschemas.steps[id(node)], *steps)
+            if not _compiles(pattern, LARGE_PATTERN):
+                if _LOOK_AROUND.search(pattern):
+                    return (
+                        place,
+                        "the pattern looks around; only patterns without look-around are matched in linear time",
+                    )
+                return place, "the pattern is no regular expression that is matched in linear time, or is too large"
+            weight += 1 if _compiles(pattern, _SMALL_PATTERN) else _OF_A_LARGE
+            if weight > MAX_PATTERNS:
+                return place, f"with it there are more than {MAX_PATTERNS} patterns, where a large one counts as ten"
+    return None
+
+
+def _compiles(pattern: str, size: int) -> bool:
+    try:
+        jsonschema_rs.validator_for({"pattern": pattern}, pattern_options=jsonschema_rs.RegexOptions(size_limit=size))
+    except (jsonschema_rs.ValidationError, ValueError):
+        return False
+    return True
+
+
+def _of_validator(schema: dict[str, Any], text: str) -> _Fault | None:
+    try:
+        check_of(schema, text)
+    except jsonschema_rs.ValidationError as error:
+        return tuple(map(str, error.instance_path)), f"it is no JSON Schema: {error.message.splitlines()[0][:300]}"
+    except (jsonschema_rs.ReferencingError, ValueError) as error:
+        return (), f"it cannot be used: {str(error)[:300]}"
+    return None
+
+
+def _of_compiler(schema: dict[str, Any], compiler: _Compiler) -> _Fault | None:
+    """Return why a schema cannot be compiled, with the place of the smallest part that cannot be compiled by itself."""
+    fault = _words_of(schema, compiler)
+    if fault is None:
+        return None
+    found = _AT.search(fault)
+    steps = tuple(each.replace("~1", "/").replace("~0", "~") for each in found[1].split("/")[1:]) if found else ()
+    subschemas = Subschemas(schema)
+    node = next((node for node in subschemas.nodes if subschemas.steps[id(node)] == steps), schema)
+    waiting, seen = _applied(subschemas, node, fault), {id(node)}
+    while len(seen) < _MOST_PARTS and compiler.seconds < CPU_SECONDS and (part := next(waiting, None)) is not None:
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        place = subschemas.steps[id(part)]
+        words = _words_of(_alone(schema, place), compiler)
+        if words is not None and words.startswith(_UNSATISFIABLE) == fault.startswith(_UNSATISFIABLE):
+            steps, fault, waiting = place, words, _applied(subschemas, part, words)
+    return steps, fault.split("\n  while processing")[0].replace(_ROOT, "#")
+
+
+def _words_of(schema: dict[str, Any], compiler: _Compiler) -> str | None:
+    return compiler.fault_of(grammar_of(JsonSchemaFormat.model_construct(json_schema=schema)))
+
+
+def _applied(subschemas: Subschemas, node: dict[str, Any], fault: str) -> Iterator[dict[str, Any]]:
+    """Yield the parts of a subschema that may be the reason for its fault."""
+    needed = set(node.get("required") or ())
+    for steps, part in parts_of(node):
+        idle = steps[0] in ("$defs", "definitions", "not", "if", "then", "else")
+        optional = steps[0] == "properties" and steps[1] not in needed
+        if isinstance(part, dict) and not idle and not (optional and fault.startswith(_UNSATISFIABLE)):
+            yield part
+    yield from (target for _, target in subschemas.targets(node) if isinstance(target, dict))
+
+
+def _alone(schema: dict[str, Any], steps: Step) -> dict[str, Any]:
+    """Return a schema that asks for one part of a schema. The references of the others lead to where they led."""
+    name = next((schema[key] for key in ("$id", "id") if isinstance(schema.get(key), str)), "").rstrip("#")
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [moved(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        found = {key: moved(each) for key, each in value.items()}
+        target = found.get("$ref")
+        local = target.removeprefix(name) if isinstance(target, str) else ""
+        if local == "#" or local.startswith("#/"):
+            found["$ref"] = _ROOT + local[1:]
+        return found
+
+    whole = {key: each for key, each in moved(schema).items() if key not in ("$id", "id", "$schema")}
+    return {"$schema": dialect_of(schema), "$defs": {"root": whole}, "$ref": _ROOT + quote(pointer(steps))}
