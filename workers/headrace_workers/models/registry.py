@@ -439,7 +439,7 @@ def staged_model(home: Path, alias: str) -> Iterator[Path]:
             draft.rename(target)
     except OSError as error:
         raise Unavailable(
-            f"the model {alias} cannot be made in {target.parent}: {error.strerror or error}; HEADRACE_HOME must be a "
+            f"the model {alias} cannot be made: {error.strerror or type(error).__name__}; HEADRACE_HOME must be a "
             "folder that this user can write, with room in it"
         ) from error
 

@@ -1,5 +1,6 @@
 """Rows: trained ids are served ids, and data that cannot be trained on is refused with its lines."""
 
+import gzip
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ from tests.workers.features.tuning.tiny_base import chat, examples, write_lines
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.features.tuning import rows
 from headrace_workers.features.tuning.recipe import Plan, Recipe
 from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, least_held_out
 from headrace_workers.models.engines.prompts import Prompts
@@ -30,8 +32,12 @@ def home(tmp_path: Path) -> Path:
 def build(home: Path) -> Build:
     """Builds the rows of these records, which are all trained on, or of two files."""
 
-    def rows(train: Iterable[Any], held_out: Iterable[Any] | None = (), **values: Any) -> Rows:
-        data = write_lines(home / "train.jsonl", train)
+    def built(train: Iterable[Any] | bytes, held_out: Iterable[Any] | None = (), **values: Any) -> Rows:
+        data = home / "train.jsonl"
+        if isinstance(train, bytes):
+            data.write_bytes(train)
+        else:
+            write_lines(data, train)
         aside = None
         if held_out is not None:
             aside = write_lines(home / "aside.jsonl", held_out or examples(6))
@@ -44,7 +50,7 @@ def build(home: Path) -> Build:
         )  # fmt: skip
         return build_rows(plan, home)
 
-    return rows
+    return built
 
 
 def _served(home: Path, *turns: tuple[str, str]) -> list[int]:
@@ -108,6 +114,30 @@ def test_a_line_that_cannot_be_trained_is_refused_with_its_number(build: Build, 
 def test_a_row_of_a_hundred_thousand_tokens_is_refused(build: Build) -> None:
     with pytest.raises(UnfitData, match="line 11: the prompt has more than"):
         build([*examples(10), chat("a" * 100_000, "b")])
+
+
+def test_rows_are_refused_at_the_line_at_which_they_have_too_many_tokens(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer repeats the conversation before it: the rows of a small file may have a hundred times its tokens."""
+    turns = [{"role": role, "content": "a"} for _ in range(8) for role in ("user", "assistant")]
+    chats = [{"messages": turns}] * 50
+    train = build([*chats[:2], *examples(10)]).train
+    each = sum(row.tokens for row in train if row.line == 1)
+    assert each > 4 * max(row.tokens for row in train)
+    monkeypatch.setattr(rows, "MOST_TOKENS", 3 * each - 1)
+    with pytest.raises(UnfitData) as refused:
+        build(chats)
+    counts = f"the rows up to here have {3 * each:,} tokens; the limit is {3 * each - 1:,}. "
+    assert str(refused.value).startswith(f"train.jsonl, line 3: {counts}")
+
+
+def test_the_error_of_a_torn_file_names_no_folder(home: Path, build: Build) -> None:
+    lines = "".join(json.dumps(each) + "\n" for each in examples(2_000)).encode()
+    torn = gzip.compress(lines)[:-200]
+    with pytest.raises(UnfitData, match=r"^train\.jsonl cannot be decompressed: ") as refused:
+        build(torn)
+    assert str(home) not in str(refused.value)
 
 
 def test_conversations_that_call_tools_are_refused(build: Build) -> None:

@@ -185,8 +185,8 @@ class Checkpoints:
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise Stopped(
-                f"the checkpoint of step {state['step']} cannot be written to {self._folder}: {error.strerror}; make "
-                "room and start the run again: it goes on from the checkpoint before"
+                f"the checkpoint of step {state['step']} cannot be written: {error.strerror}; make room in tuning/ of "
+                "HEADRACE_HOME and start the run again: it goes on from the checkpoint before"
             ) from error
         tell("checkpoint", step=state["step"], file=path.name, bytes=len(data), best=state["best_step"])
         for old in self._paths()[_KEPT:]:

@@ -123,13 +123,13 @@ def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         raw = path.read_bytes()
         if len(raw) > MAX_RECIPE_BYTES:
-            raise ConfigurationError(f"{path} has {len(raw):,} bytes; the limit is {MAX_RECIPE_BYTES:,}")
+            raise ConfigurationError(f"{path.name} has {len(raw):,} bytes; the limit is {MAX_RECIPE_BYTES:,}")
         text = raw.decode("utf-8")
         return text, tomllib.loads(text)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"{path.name} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is no TOML: {error}") from None
+        raise ConfigurationError(f"{path.name} is no TOML: {error}") from None
 
 
 def plan_of(path: Path, home: Path) -> Plan:
@@ -182,7 +182,7 @@ def source_of(home: Path, base: str) -> Path:
     if not isinstance(named, str) or not named:
         raise ConfigurationError(
             f"{base} cannot be tuned: nobody says what it was made of. Name its GGUF file or Transformers folder under "
-            f'[sources] in {path}: "{base}" = "PATH"'
+            f'[sources] in {SOURCES_FILE} of HEADRACE_HOME: "{base}" = "PATH"'
         )
     return _at(path, named)
 
@@ -195,18 +195,20 @@ def _at(recipe: Path, written: str) -> Path:
 def _checked_source(base: ModelCard, source: Path) -> str:
     """Return the SHA-256 of the weights. Raise ConfigurationError unless the base in the catalogue was made of them."""
     if not source.exists():
-        raise ConfigurationError(f"{source} does not exist: name the GGUF file or folder that {base.alias} was made of")
+        raise ConfigurationError(
+            f"{source.name} does not exist: name the GGUF file or folder that {base.alias} was made of"
+        )
     found = weights_sha256(source) if source.is_dir() else sha256_of(*gguf_parts(source))
     expected = base.source.rpartition("#sha256=")[2] if "#sha256=" in base.source else ""
     if not expected:
         raise ConfigurationError(
             f"{base.alias} does not say which weights it was made of ({base.source}): convert {source.name} again with "
-            f"`headrace models convert {source} --alias {base.alias}`"
+            f"`headrace models convert {source.name} --alias {base.alias}`"
         )
     if found != expected:
         raise ConfigurationError(
-            f"{source} is not what {base.alias} was made of: its SHA-256 begins with {found[:12]}, and the card of "
-            f"{base.alias} says {expected[:12]}"
+            f"{source.name} is not what {base.alias} was made of: its SHA-256 begins with {found[:12]}, and the card "
+            f"of {base.alias} says {expected[:12]}"
         )
     return found
 

@@ -19,12 +19,15 @@ from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_schemas.limits import MAX_MESSAGES
 from headrace_schemas.reasons import describe
 from headrace_workers.core.json_lines import NoJSON, listed, parsed_object, read_on
+from headrace_workers.core.machine import available_memory
 from headrace_workers.core.text_file import NotReadable, text_of
 from headrace_workers.features.tuning.recipe import Plan
 from headrace_workers.models.engines.prompts import Prompts, end_ids
 from headrace_workers.models.registry import model_dir
 
 MOST_ROWS: Final = 200_000
+MOST_TOKENS: Final = 100_000_000  # of all rows of a run, once; an answer's row repeats the conversation before it
+TOKEN_BYTES: Final = 40  # of memory that a token of a row takes: a number, and its place in a list
 MAX_LINE: Final = 4_000_000  # bytes
 MAX_DATA: Final = 2 * 1024**3  # bytes of a file
 LEAST_ROWS: Final = 10  # to train on, as at OpenAI
@@ -98,6 +101,9 @@ class _Reader:
         folder = model_dir(home, plan.base.alias)
         self._prompts = Prompts.load(folder, plan.base)
         self._most = min(plan.recipe.training.max_length, plan.base.context_length)
+        memory = available_memory()
+        self._room = MOST_TOKENS if memory is None else min(MOST_TOKENS, memory // TOKEN_BYTES)
+        self._tokens = 0  # of all rows so far
         end = self._prompts.end_of_turn(end_ids(folder, self._prompts.tokenizer))
         if end is None:
             raise ConfigurationError(
@@ -113,7 +119,7 @@ class _Reader:
         count = 0
         try:
             if path.stat().st_size > MAX_DATA:
-                raise UnfitData(f"{path} has more than {MAX_DATA / 1024**3:.0f} GiB")
+                raise UnfitData(f"{path.name} has more than {MAX_DATA / 1024**3:.0f} GiB")
             with path.open("rb", buffering=0) as raw:
                 for line in read_on(text_of(raw, bounded=True), MAX_LINE):
                     if line.is_empty:
@@ -124,15 +130,22 @@ class _Reader:
                             raise UnfitData(f"the line is longer than {MAX_LINE:,} bytes")
                         for read in self._of_line(line.number, line.text):
                             count += 1
+                            self._tokens += read[0].tokens
                             yield read
                     except (NoJSON, HeadraceError) as error:
                         self._note(f"{path.name}, line {line.number}: {error}")
                     if count > MOST_ROWS:
-                        raise UnfitData(f"{path} has more than {MOST_ROWS:,} answers")
+                        raise UnfitData(f"{path.name} has more than {MOST_ROWS:,} answers")
+                    if self._tokens > self._room:
+                        raise UnfitData(
+                            f"{path.name}, line {line.number}: the rows up to here have {self._tokens:,} tokens; the "
+                            f"limit is {self._room:,}. Each answer is a row with the conversation before it: split "
+                            "long conversations, give answers the weight 0, or send fewer lines"
+                        )
         except NotReadable as error:
-            raise UnfitData(f"{path}: {error}") from None
+            raise UnfitData(str(error.of(path.name))) from None
         except OSError as error:
-            raise UnfitData(f"{path} cannot be read: {error.strerror}") from error
+            raise UnfitData(f"{path.name} cannot be read: {error.strerror}") from error
 
     def refuse(self) -> None:
         """Raise UnfitData if something was wrong."""

@@ -22,7 +22,7 @@ from headrace_workers.core.machine import available_memory
 from headrace_workers.core.private_files import private_folder
 from headrace_workers.features.tuning.network import AT_ONCE, HELD_OUT, ORDERS, SAVE, TRAIN
 from headrace_workers.features.tuning.recipe import Plan
-from headrace_workers.features.tuning.rows import Rows, UnfitData, build_rows, write_rows
+from headrace_workers.features.tuning.rows import TOKEN_BYTES, Rows, UnfitData, build_rows, write_rows
 from headrace_workers.models.registry import is_installed, sha256_of
 
 CHECKPOINT_SECONDS: Final = 240.0  # between two checkpoints, so that a segment of five minutes has one
@@ -34,6 +34,7 @@ _TOLD_EVERY: Final = 5.0  # seconds
 _LIBRARIES: Final = ("torch", "transformers", "peft")
 _TORCH_MEMORY: Final = 600_000_000  # bytes of the libraries themselves
 _BYTES: Final = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}  # of a weight
+_ROW_BYTES: Final = 7  # of a token in the file of rows
 _SPARE: Final = 1.2
 # The features of this process are to be known there, too.
 _PROGRAM: Final = "import headrace_workers.wiring; from headrace_workers.features.tuning.{} import main; main()"
@@ -85,7 +86,7 @@ def prepare(plan: Plan, home: Path, goes_on: Callable[[], object] = lambda: None
     rows = build_rows(plan, home, goes_on)
     for name, path in (("data", plan.data), ("held_out", plan.held_out)):
         if path is not None and sha256_of(path) != plan.sha256[name]:
-            raise UnfitData(f"{path} changed while it was read: start the run again")
+            raise UnfitData(f"{path.name} changed while it was read: start the run again")
     check_room(plan, rows, home)
     training = plan.recipe.training
     orders = {
@@ -121,7 +122,7 @@ def lineage_of(plan: Plan, rows: Rows) -> dict[str, Any]:
 
 def check_room(plan: Plan, rows: Rows, home: Path) -> None:
     """Raise ConfigurationError where memory or disk are too small by an estimate: torch, the weights in float32, and
-    what the largest part of a batch keeps for its gradient.
+    what the largest part of a batch keeps for its gradient, and the rows.
     """
     needed = memory_needed(plan, rows)
     memory = available_memory()
@@ -133,15 +134,15 @@ def check_room(plan: Plan, rows: Rows, home: Path) -> None:
     weights = _weights(plan)
     # The merged network, its float32 form that is compared, each published form, and the checkpoints.
     disk = weights * (4 + 4 + sum(_BYTES.get(kind.partition("_")[0], 4) for kind in plan.recipe.quantizations))
-    disk += weights // 10 * 12
+    disk += weights // 10 * 12 + _ROW_BYTES * _tokens(rows)
     place = home
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     if disk > free:
         raise ConfigurationError(
-            f"the run needs about {disk / 1e9:.1f} GB on the disk of {home}, and {free / 1e9:.1f} GB are free: make "
-            "room there, or move HEADRACE_HOME"
+            f"the run needs about {disk / 1e9:.1f} GB on the disk of HEADRACE_HOME, and {free / 1e9:.1f} GB are free: "
+            "make room there, or move HEADRACE_HOME"
         )
 
 
@@ -151,7 +152,12 @@ def memory_needed(plan: Plan, rows: Rows) -> int:
     longest = max(row, min(AT_ONCE, row * plan.recipe.training.batch_size))
     # A token keeps about sixteen numbers for each feature of each layer; layers × features ≈ √(weights × layers / 12).
     per_token = 16 * 4 * int((weights * 30 / 12) ** 0.5)
-    return int(_SPARE * (_TORCH_MEMORY + 4 * weights + longest * per_token))
+    return int(_SPARE * (_TORCH_MEMORY + 4 * weights + longest * per_token + TOKEN_BYTES * _tokens(rows)))
+
+
+def _tokens(rows: Rows) -> int:
+    """Return the tokens of all rows."""
+    return sum(row.tokens for row in (*rows.train, *rows.held_out))
 
 
 def _weights(plan: Plan) -> int:

@@ -288,7 +288,7 @@ class Tuner:
     def _download(self, work: "_Work", field: str, file_id: str, folder: Path) -> Path:
         if self._rows.file(file_id, work.job.tenant) is None:
             raise InvalidRecord(f"{field} is {file_id}, and there is no such file", param=field)
-        path = folder / f"{file_id}.jsonl"
+        path = folder / file_id  # errors name the file so
         with path.open("wb") as file:
             for chunk in self._files.chunks(file_id):
                 work.check()
