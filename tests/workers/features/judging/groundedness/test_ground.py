@@ -176,6 +176,24 @@ def test_numbers_units_and_names_are_read_in_any_form(
     assert counted == ([] if reason is None else [reason])
 
 
+@pytest.mark.parametrize(
+    ("sentence", "reason"),
+    [
+        ('The song is on the album "One in a Million".', None),
+        ("The song is on the album Hygiène.", None),
+        ("The CDC kept the album.", None),
+        ("The National Guild of Song (NGS) kept the album.", "a name that is nowhere in it: guild"),
+        ("The SDC kept the album.", "a name that is nowhere in it: sdc"),
+        ("The song is on the album Two in a Billion.", "a number that is nowhere in it: 1000000000, 2"),
+    ],
+)
+def test_a_name_is_there_however_it_is_written(sentence: str, reason: str | None, embedder: CountingEmbedder) -> None:
+    given = "The song is on the album One in a Million, and on the album Hygiene. The national centers kept the album."
+    given += " The Centers for Disease Control and Prevention kept it."
+    counted = [each.reason for each in ground(sentence, [given], embedder).unsupported if each.checked]
+    assert counted == ([] if reason is None else [reason])
+
+
 def test_what_says_nothing_is_not_counted(embedder: CountingEmbedder) -> None:
     assert ground("And so it is. When would you like to come?", [GIVEN], embedder).sentences == 0
     assert ground("", [GIVEN], embedder).sentences == 0

@@ -1,7 +1,8 @@
 """The evidence of an answer, read once: sentences and their parts, with vectors."""
 
 import re
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.cache.guards.words import lines_of
+from headrace_workers.features.cache.guards.words import lines_of, stem
 from headrace_workers.features.judging.groundedness.sentences import (
     Read,
     clauses,
@@ -29,6 +30,8 @@ _MONTHS: Final = (
     "January February March April May June July August September October November December".split()  # noqa: SIM905
 )
 _ONE: Final = re.compile(r"\b(?:one|once|single)\b", re.IGNORECASE)
+_WORD: Final = re.compile(r"[^\W\d_]{2,60}")
+_LONG_NAME: Final = re.compile(r"\b[A-Z][\w'-]{0,60}(?: (?:[a-z]{1,3} ){0,2}[A-Z][\w'-]{0,60}){1,8}")
 _LEAST_FORM: Final = 4  # letters of a name that may have another ending
 _ROOT: Final = 5  # letters that words of one root have in common
 MOST_UNITS: Final = 600  # sentences and parts of them; a second of an encoder's time on one slow core
@@ -134,8 +137,10 @@ class Evidence:
         """Return what a sentence mentions and the evidence does not."""
         said = read(sentence)
         names = {name for name in said.named(self.names) - self.keys if not self._has_form(name)}
+        names = {name for name in names if _folded(name) not in self._as_written}
         if names:  # by its initials: `the UN`, `the United Nations`
-            short = {name.lower() for name in names} & self._initials
+            long = self._initials | _all_initials([sentence])
+            short = {name for name in names if any(name == each or (name in each and len(name) > 2) for each in long)}
             spelt = [name for name in written_names(sentence) if _initials(name) in self.keys]
             names -= short.union(*(read(f"of {name}").names for name in spelt))
         words = said.words - self.keys - said.units
@@ -168,8 +173,14 @@ class Evidence:
         return frozenset(key[:_ROOT] for key in self.keys if len(key) >= _ROOT)
 
     @cached_property
+    def _as_written(self) -> frozenset[str]:
+        """The stems of all words as they are written: a name such as `One in a Million` is read as numbers."""
+        return frozenset(_folded(word) for text in self.units.whole for word in _WORD.findall(text))
+
+    @cached_property
     def _initials(self) -> frozenset[str]:
-        return frozenset(_initials(name) for names in self.written for name in names if " " in name)
+        spaced = (name for names in self.written for name in names if " " in name)
+        return _all_initials(self.units.whole).union(map(_initials, spaced))
 
 
 def units(texts: Sequence[str], near: Sequence[str]) -> Units:
@@ -184,6 +195,18 @@ def units(texts: Sequence[str], near: Sequence[str]) -> Units:
         found.sort(key=lambda each: -len(_keys(whole[each[1]]) & wanted))
         found = sorted(found[:MOST_UNITS], key=lambda each: each[1])
     return Units(tuple(text for text, _ in found), tuple(place for _, place in found), whole)
+
+
+def _folded(word: str) -> str:
+    """Return the stem of a word without the marks on its letters: `Hygiène` is `hygiene`."""
+    plain = unicodedata.normalize("NFKD", word.lower())
+    return stem("".join(sign for sign in plain if not unicodedata.combining(sign)))
+
+
+def _all_initials(texts: Iterable[str]) -> frozenset[str]:
+    """Return the initials of names, across short words: `nasm` of `National Air and Space Museum`."""
+    runs = (run.group() for text in texts for run in _LONG_NAME.finditer(text))
+    return frozenset("".join(word[0] for word in run.split() if word[0].isupper()).lower() for run in runs)
 
 
 def _initials(name: str) -> str:
