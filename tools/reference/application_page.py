@@ -16,7 +16,18 @@ from headrace_schemas.limits import (
     MAX_VARIABLES,
 )
 from headrace_schemas.review import MAX_RULES
-from headrace_workers.core.templates import COMPARED, FILTERED, MAX_DEPTH, MAX_STEPS, PART_STEPS
+from headrace_workers.core.templates import (
+    CASED,
+    COMPARED,
+    EXPRESSION_STEPS,
+    LOOK_UP_STEPS,
+    MAX_DEPTH,
+    MAX_STEPS,
+    PART_STEPS,
+    SEARCHED,
+    WRITTEN,
+    WRITTEN_STEPS,
+)
 from headrace_workers.features.applications.definition import MAX_ENUM, Problem, Test, Turn, Variable
 from headrace_workers.features.applications.file import MAX_DATASET_BYTES, MAX_FILE_BYTES, SECTIONS
 from tools.reference.markdown_text import anchor, beginning, block, paragraphs, table
@@ -115,12 +126,15 @@ _BOUNDS: Final = f"""\
 | blocks in blocks, and expressions in expressions | {MAX_DEPTH} |
 | steps of all templates of an application | {MAX_STEPS:,} |
 
-Steps bound the time that rendering takes, to about a second at most. They are counted when the file is read, for the
+Steps bound the time that rendering takes, to about 5 ms at most. They are counted when the file is read, for the
 longest values that the variables may have:
 
 - Each part of a template (a text, a tag, a variable, a constant) costs {PART_STEPS} steps, once.
-- Each expression costs 1 step whenever it is reached. A filter costs 1 more for each {FILTERED} characters that it may
-  give, a comparison 1 more for each {COMPARED:,} characters that it may read.
+- Whenever they are reached, a text, a tag and a round of a loop cost 1 step, an expression {EXPRESSION_STEPS}, a
+  look-up such as `loop.last` {LOOK_UP_STEPS} more, and a number or list that is written {WRITTEN_STEPS} more.
+- A filter costs 4 to 20 more, and 1 for each item of a list and each {WRITTEN} characters that it may give; `upper`
+  and `lower` cost 1 for each {CASED} characters.
+- A comparison costs 1 more for each {COMPARED} characters that it may read, `in` a text 1 for each {SEARCHED}.
 - What stands in a loop is reached as often as the list may have items; in a loop within a loop, as often as both
   numbers multiplied.
 

@@ -139,6 +139,9 @@ def test_a_template_that_calls_looks_up_or_imports_is_refused(code: str) -> None
     "text",
     [
         "{% for a in items %}{% for b in items %}{% for c in items %}{% endfor %}{% endfor %}{% endfor %}",
+        "{% for a in items %}{% for b in items %}{% if loop.first == loop.last %}y{% endif %}{% endfor %}{% endfor %}",
+        "{% for a in items %}{% for b in items %}{{ count }}{% endfor %}{% endfor %}",
+        "{% for a in items %}{% if a in long %}{% endif %}{% endfor %}",
         "{% for a in items %}{% if long | upper == 'X' %}{% endif %}{% endfor %}",
         "{{ text | tojson | tojson | tojson | tojson | tojson }}",
         "{{ text }}" * 5_000,

@@ -22,13 +22,22 @@ if TYPE_CHECKING:
     from jinja2.nodes import Filter, For, Node
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-MAX_STEPS: Final = 100_000  # of an application's templates together: at most a second
+# A step is 0.05 µs on the machine of docs/explanation/application-templates.md, where each price was measured.
+MAX_STEPS: Final = 100_000  # of an application's templates together: at most 5 ms
 MAX_DEPTH: Final = 16  # blocks in blocks, and expressions in expressions
-# Steps of a part of a template (a text, a tag, a variable, a constant), which is compiled once: 50 µs.
-PART_STEPS: Final = 20
+# Of a part of a template (a text, a tag, a variable, a constant), which is compiled once: 50 µs.
+PART_STEPS: Final = 100
+PASSED_STEPS: Final = 1  # of a round of a loop, a tag or a text, each time
+EXPRESSION_STEPS: Final = 2
+LOOP_STEPS: Final = 6  # of each start of a loop
+LOOK_UP_STEPS: Final = 4  # of `loop.index` and its like, and of each round of a loop that has one
+WRITTEN_STEPS: Final = 20  # of a value that is written as JSON
+START_STEPS: Final = 20  # of each start of a loop that has such a look-up
 # Characters that are handled in one step.
-COMPARED: Final = 1_000
-FILTERED: Final = 200
+COMPARED: Final = 300
+SEARCHED: Final = 4  # by `in` a text: some texts make the search slow
+CASED: Final = 5  # by `upper` and `lower`: some letters become three
+WRITTEN: Final = 100
 _LONGEST: Final = 8 * MAX_TEXT  # characters of a value on its way
 _COMPILED: Final = 1_024  # templates that are kept
 _PLACE: Final = re.compile(r"\{\{\s*([^\s{}](?:[^{}]*[^\s{}])?)\s*\}\}")
@@ -74,19 +83,23 @@ class _FilterRule(NamedTuple):
     arguments: tuple[Kind, ...] = ()  # constants that may follow
     gives: Kind | None = None  # None: what it takes
     growth: int = 1
+    steps: int = 4
+    per_step: int | None = None  # characters that it copies in one step
 
 
 FILTERS: Final[Mapping[str, _FilterRule]] = {
-    "upper": _FilterRule(("text",), growth=3),  # one letter may become three
-    "lower": _FilterRule(("text",), growth=3),
-    "trim": _FilterRule(("text",)),
+    "upper": _FilterRule(("text",), growth=3, per_step=CASED),
+    "lower": _FilterRule(("text",), growth=3, per_step=CASED),
+    "trim": _FilterRule(("text",), per_step=20),
     "length": _FilterRule(("list", "text"), gives="number"),
     "first": _FilterRule(("list", "text"), gives="text"),
     "last": _FilterRule(("list", "text"), gives="text"),
-    "join": _FilterRule(("list",), ("text",), gives="text"),
+    "join": _FilterRule(("list",), ("text",), gives="text", steps=15, per_step=WRITTEN),
     "default": _FilterRule(("text",), ("text", "boolean")),
-    "round": _FilterRule(("number",), ("number",)),
-    "tojson": _FilterRule(("boolean", "list", "number", "text"), gives="text", growth=6),  # \u001f
+    "round": _FilterRule(("number",), ("number",), steps=10),
+    "tojson": _FilterRule(
+        ("boolean", "list", "number", "text"), gives="text", growth=6, steps=20, per_step=WRITTEN
+    ),  # \u001f
 }
 # Words of the language, which no variable may be called.
 RESERVED: Final = frozenset(
@@ -108,8 +121,7 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else _as_json(value)
 
 
-def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+_as_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +189,18 @@ def _compiled(text: str) -> "jinja2.Template":
 @lru_cache(maxsize=1)
 def _environment() -> "ImmutableSandboxedEnvironment":
     from jinja2 import StrictUndefined
+    from jinja2.runtime import LoopContext
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(
+    class Environment(ImmutableSandboxedEnvironment):
+        """The sandbox, which looks up `loop.index` and its like without its checks: they took ten times as long."""
+
+        def getattr(self, obj: Any, attribute: str) -> Any:
+            if type(obj) is LoopContext and attribute in _LOOP:
+                return getattr(obj, attribute)
+            return super().getattr(obj, attribute)
+
+    environment = Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=as_text, cache_size=0
     )
     known: Mapping[str, Any] = {
@@ -234,11 +255,13 @@ class _Check:
         for node in body:
             if depth > MAX_DEPTH:
                 raise _too_deep(node.lineno)
+            self._count(node, rounds * PASSED_STEPS)
             match node:
                 case nodes.Output():
                     for part in node.nodes:
+                        self._count(part, rounds * PASSED_STEPS)
                         if not isinstance(part, nodes.TemplateData):
-                            self._shape(part, loops, rounds)
+                            self._written(part, self._shape(part, loops, rounds), rounds)
                 case nodes.If():
                     self._shape(node.test, loops, rounds)
                     for block in (node.body, node.elif_, node.else_):
@@ -260,11 +283,18 @@ class _Check:
         if name in self._variables or name in loops or name in RESERVED:
             raise WrongTemplate(f"`for {name}` takes a name that is in use: choose another one", node.lineno)
         inside = {**loops, name: Shape("text", listed.size)}
-        self._count(node, within)
+        looks_up = any(found.name == "loop" for part in node.body for found in part.find_all(nodes.Name))
+        self._count(node, rounds * (LOOP_STEPS + START_STEPS * looks_up))
+        self._count(node, within * (PASSED_STEPS + LOOK_UP_STEPS * looks_up))
         if node.test is not None:
             self._shape(node.test, inside, within)
         self._block(node.body, {**inside, "loop": NUMBER}, within, depth + 1)
         self._block(node.else_, loops, rounds, depth + 1)
+
+    def _written(self, node: "Node", shape: Shape, rounds: int) -> None:
+        """Count the steps that write a value: others than texts become JSON."""
+        if shape.kind != "text":
+            self._count(node, rounds * (WRITTEN_STEPS + shape.items + shape.characters // WRITTEN))
 
     def _shape(self, node: "Node", loops: Mapping[str, Shape], rounds: int, depth: int = 0) -> Shape:
         """Return the shape of an expression, and count the steps that it takes."""
@@ -276,7 +306,7 @@ class _Check:
         def inner(part: "Node") -> Shape:
             return self._shape(part, loops, rounds, depth + 1)
 
-        work = 0  # steps for the characters that are handled
+        work = 0  # steps beside those of any expression
         match node:
             case nodes.Name():
                 shape = self._named(node, node.name, loops)
@@ -284,7 +314,7 @@ class _Check:
                 items = [_constant(item) for item in node.items]
                 shape = Shape("list", max((item.size for item in items), default=0), len(items))
             case nodes.Getattr(node=nodes.Name(name="loop"), attr=attr) if "loop" in loops and attr in _LOOP:
-                shape = _LOOP[attr]
+                shape, work = _LOOP[attr], LOOK_UP_STEPS
             case nodes.Not():
                 inner(node.node)
                 shape = BOOLEAN
@@ -297,17 +327,16 @@ class _Check:
                 shape = _either(inner(node.expr1), inner(node.expr2))
             case nodes.Compare():
                 sides = [(operand.op, inner(operand.expr)) for operand in node.ops]
-                work = _compared(node, inner(node.expr), sides) // COMPARED
+                work = _compared(node, inner(node.expr), sides)
                 shape = BOOLEAN
             case nodes.Filter(node=nodes.Node() as filtered):
-                shape = _filtered(node, inner(filtered))
-                work = shape.characters // FILTERED
+                shape, work = _filtered(node, inner(filtered))
             case _:
                 shape = _constant(node)
         if shape.characters > _LONGEST:
             size = f"{shape.characters:,}"
             raise WrongTemplate(f"may give {size} characters: give its variables a `max_length`", node.lineno)
-        self._count(node, rounds * (1 + work))
+        self._count(node, rounds * (EXPRESSION_STEPS + work))
         return shape
 
     def _count(self, node: "Node", steps: int) -> None:
@@ -354,8 +383,8 @@ def _either(one: Shape, other: Shape) -> Shape:
 
 
 def _compared(node: "Node", first: Shape, others: Sequence[tuple[str, Shape]]) -> int:
-    """Return the most characters that are compared."""
-    handled = first.characters
+    """Return the steps that a comparison takes beside those of its sides."""
+    steps = 0
     for op, other in others:
         if op in ("in", "notin"):
             fits = other.kind == "list" or first.kind == other.kind == "text"
@@ -364,11 +393,15 @@ def _compared(node: "Node", first: Shape, others: Sequence[tuple[str, Shape]]) -
         if not fits:
             one, two = (shape.kind or "value of several types" for shape in (first, other))
             raise WrongTemplate(f"a {one} cannot be compared with a {two} in this way", node.lineno)
-        first, handled = other, handled + other.characters
-    return handled
+        searched = op in ("in", "notin") and other.kind == "text"
+        steps += EXPRESSION_STEPS + other.items
+        steps += (first.characters + other.characters) // (SEARCHED if searched else COMPARED)
+        first = other
+    return steps
 
 
-def _filtered(node: "Filter", taken: Shape) -> Shape:
+def _filtered(node: "Filter", taken: Shape) -> tuple[Shape, int]:
+    """Return the shape that a filter gives, and the steps that it takes beside those of any expression."""
     rule = FILTERS.get(node.name)
     if rule is None:
         raise WrongTemplate(f"{node.name!r} is no filter here; filters are {', '.join(FILTERS)}", node.lineno)
@@ -381,12 +414,12 @@ def _filtered(node: "Filter", taken: Shape) -> Shape:
         known = f"constants in brackets ({', '.join(rule.arguments)})" if rule.arguments else "nothing in brackets"
         raise WrongTemplate(f"the filter {node.name} takes {known}", node.lineno)
     if rule.gives == "number":
-        return NUMBER
+        return NUMBER, rule.steps
     if node.name in ("first", "last"):
-        return Shape("text", taken.size if taken.kind == "list" else 1)
-    added = 4 + (given[0].size if given else 0)
-    size = (taken.size * rule.growth + added) * taken.items
-    return Shape(rule.gives or taken.kind, size)
+        return Shape("text", taken.size if taken.kind == "list" else 1), rule.steps
+    size = (taken.size * rule.growth + 4 + (given[0].size if given else 0)) * taken.items
+    shape = Shape(rule.gives or taken.kind, size)
+    return shape, rule.steps + (taken.items + shape.characters // rule.per_step if rule.per_step else 0)
 
 
 def _too_deep(line: int) -> WrongTemplate:
