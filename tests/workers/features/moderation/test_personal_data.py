@@ -41,6 +41,11 @@ def found(detector: PersonalDataDetector, text: str) -> list[tuple[str, str]]:
         ("PLEASE CALL 4155552671.", "phone", "4155552671"),
         ("Büro: 089/1234567, Herr Maier.", "phone", "089/1234567"),
         ("Portable : 06 12 34 56 78.", "phone", "06 12 34 56 78"),
+        ("Llámame al 612 34 56 78.", "phone", "612 34 56 78"),
+        ("Mi móvil es 612 345 678.", "phone", "612 345 678"),
+        ("Mi teléfono: 612345678.", "phone", "612345678"),
+        ("Mój numer telefonu to 601 234 567.", "phone", "601 234 567"),
+        ("Komórka: 512-345-678.", "phone", "512-345-678"),
     ],
 )
 def test_finds_with_exact_span(personal_data: PersonalDataDetector, text: str, category: str, span: str) -> None:
@@ -55,6 +60,7 @@ def test_finds_with_exact_span(personal_data: PersonalDataDetector, text: str, c
         "Order 4155552671 was shipped on 2024-05-12 at 10:30:15 and arrived on 12/05/2024.",
         "Invoice 20240512-0042 over 1.234.567,89 EUR is due on 31.12.2024.",
         "The population is 67 390 000; of them 3 100 200 live in the capital.",
+        "Priset är 3 000-8 000 kronor, eller 300 000 – 800 000 kr, budżet 601 234 567 zł, pedido 612345678.",
         "ISBN 978-3-16-148410-0, DOI 10.1000/182, part no. 7731-2204.",
         "Upgrade from version 81.2.1.2 to version 10.0.1.3; lodash@4.17.21 stays.",
         "Call std::vector<int>::size() at 12:30:45.",
@@ -218,6 +224,8 @@ SHAPED, PLAIN, NONE = 0.6, 0.3, 0.0
         ("<4155552671>", PLAIN),
         ("<3 100 200>", PLAIN),  # an amount
         ("<12.345.678>", PLAIN),
+        ("<3 000-8 000>", PLAIN),  # from an amount to another
+        ("<( 1 2 3 4 5 6 7 8 9>", PLAIN),
         ("<3 100 200 1>", SHAPED),
         *((f"{sign}<202-555-2671>", PLAIN) for sign in "-/#_$€£"),
         *((f"<202-555-2671>{sign}", PLAIN) for sign in "-/_%"),

@@ -171,6 +171,13 @@ def test_doubtful_numbers_need_a_word() -> None:
         ("geboren am 3. Mai 1971", "3. Mai 1971"),
         ("Date of birth 1971-05-03", "1971-05-03"),
         ("Fecha de nacimiento: 3 de mayo de 1971", "3 de mayo de 1971"),
+        ("Nací en Sevilla el 3 de mayo del 2001.", "3 de mayo del 2001"),
+        ("F. nac.: 03-05-1971", "03-05-1971"),
+        ("Nasci no dia 3 de maio de 1971.", "3 de maio de 1971"),
+        ("Data de nasc.: 03/05/1971", "03/05/1971"),
+        ("Urodziłam się 3 maja 1971 roku.", "3 maja 1971"),
+        ("Data urodzenia: 03.05.1971", "03.05.1971"),
+        ("Jan Kowalski, ur. 12 III 1985", "12 III 1985"),
     ],
 )
 def test_a_date_of_birth_is_found(personal_data: PersonalDataDetector, text: str, date: str) -> None:
@@ -178,7 +185,13 @@ def test_a_date_of_birth_is_found(personal_data: PersonalDataDetector, text: str
 
 
 @pytest.mark.parametrize(
-    "text", ["The mill opened on 12 March 1985.", "He was born in 1985.", "born to run. 3 May 1971"]
+    "text",
+    [
+        "The mill opened on 12 March 1985.",
+        "He was born in 1985.",
+        "born to run. 3 May 1971",
+        "Fiesta nacional: 3/5/1971",
+    ],
 )
 def test_other_dates_are_left(text: str) -> None:
     assert list(birth_dates(text)) == []

@@ -34,6 +34,7 @@ def test_a_name_behind_a_word_for_it_is_found(personal_data: PersonalDataDetecto
         "Dear Sir or Madam,\nwe write to you about the mill.",
         "Dear Customer,\nthe parcel has left.",
         "The name is not known. Monday is better.",
+        "CALL ME WHEN U CAN",
         "Thanks\nto everyone who came.",
     ],
 )

@@ -95,7 +95,10 @@ _CONTEXTS: Final = {
     "ssn": ("social", "security", "ssn", "ssns", "ssid"),
     "national_id": WORDS,
     "itin": ("individual", "taxpayer", "itin", "tax", "payer", "taxid", "tin"),
-    "phone": ("phone", "number", "telephone", "cell", "cellphone", "mobile", "call"),
+    "phone": (
+        "phone|number|telephone|cell|cellphone|mobile|call|whatsapp",  # and in Spanish, Portuguese and Polish
+        r"tel|tel[eé]fono|telefone|m[oó]vil|telem[oó]vel|celular|ll[aá]mame|telefon\w{0,3}|kom[oó]rk\w|zadzwoń",
+    ),
 }
 
 

@@ -33,27 +33,32 @@ class QuickPattern:
         return compiled
 
 
-# Dates of birth: dates that stand shortly after a word that says so, in eight languages.
+# Dates of birth: dates that stand shortly after a word that says so, in nine languages.
 
 _MONTHS: Final = (
     r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec|january|february|march|april|june|july|august|september"
     r"|october|november|december|januar|februar|märz|mai|juni|juli|oktober|dezember|janvier|février|mars|avril|juin"
     r"|juillet|août|septembre|octobre|novembre|décembre|enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre"
     r"|octubre|noviembre|diciembre|gennaio|febbraio|aprile|maggio|giugno|luglio|settembre|ottobre|dicembre|janeiro"
-    r"|fevereiro|março|maio|junho|julho|setembro|outubro|novembro|dezembro|januari|februari|maart|mei|augustus)\.?"
+    r"|fevereiro|março|maio|junho|julho|setembro|outubro|novembro|dezembro|januari|februari|maart|mei|augustus"
+    r"|stycznia|lutego|marca|kwietnia|maja|czerwca|lipca|sierpnia|września|października|listopada|grudnia"
+    r"|i{1,3}|i?[vx]|vi{1,3}|xi{1,2})\.?"  # months as Roman numerals
 )
 _YEAR: Final = r"(?:1[89]|20)\d\d"
 _BIRTH_DATE: Final = (
     rf"(?:{_YEAR}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[-/. ]{{1,2}}\d{{1,2}}[-/. ]{{1,2}}(?:{_YEAR}|\d\d)"
-    rf"|\d{{1,2}}(?:st|nd|rd|th|er|º|\.)?[ -](?:of[ ]|de[ ])?{_MONTHS},?[ -](?:de[ ])?{_YEAR}"
+    rf"|\d{{1,2}}(?:st|nd|rd|th|er|º|\.)?[ -](?:of[ ]|de[ ])?{_MONTHS},?[ -](?:del?[ ])?{_YEAR}"
     rf"|{_MONTHS}[ ]\d{{1,2}}(?:st|nd|rd|th)?,?[ ]{_YEAR})"
 )
 _NOUNS: Final = (
     r"(?:birth[ -]?dates?|birth[ ]?days?|dates?[ ]of[ ]birth|d\.?o\.?b\b\.?|geburtsdatum|geburtstag"
-    r"|date[ ]de[ ]naissance|fecha[ ]de[ ]nacimiento|data[ ]di[ ]nascita|data[ ]de[ ]nascimento|geboortedatum"
-    r"|födelsedatum)"
+    r"|date[ ]de[ ]naissance|fecha[ ]de[ ]nacimiento|(?:fecha|f\.)(?:[ ]de)?[ ]nac\.|data[ ]di[ ]nascita"
+    r"|data[ ]de[ ]nascimento|data[ ]de[ ]nasc\.|geboortedatum|födelsedatum|dat[aęy][ ]urodzenia)"
 )
-_VERBS: Final = r"(?:born|geboren|geb\.|née?[ ]le|nacid[oa]|nat[oa][ ]il|nascid[oa]|född)"
+_VERBS: Final = (
+    r"(?:born|geboren|geb\.|née?[ ]le|nací|nació|nacid[oa]|nat[oa][ ]il|nasc(?:i|eu|id[oa])\b|född|urodzi[łl]"
+    r"|urodzon[aey]|ur\.)"
+)
 BIRTH: Final = QuickPattern(rf"(?i)\b(?:{_NOUNS}|{_VERBS})")
 # A noun may stand in the sentence before: "Your date of birth? It is …".
 _BORN: Final = re.compile(
@@ -89,7 +94,7 @@ _NAME_FORMS: Final = tuple(
     re.compile(form)
     for form in (
         rf"\b(?i:(?:my|his|her|your|their|maiden|last|first|full|middle|family)[ ](?:[a-z]+[ ])?"
-        rf"name(?:['’]s|[ ]is|[ ]was)|(?:call|calls)[ ]me|(?:I['’]m|I[ ]am|was|is)[ ]called"
+        rf"name(?:['’]s|[ ]is|[ ]was)|(?-i:[Cc]alls?[ ]me)|(?:I['’]m|I[ ]am|was|is)[ ]called"
         rf"|m[ey][ ]llamo|mi[ ]nombre[ ]es|ich[ ]heiße|mein[ ]name[ ]ist"
         rf"|je[ ]m['’]appelle|mon[ ]nom[ ]est|mi[ ]chiamo|mio[ ]nome[ ]è|meu[ ]nome[ ]é"
         rf"|chamo-me|ik[ ]heet|mijn[ ]naam[ ]is)[ ](?:{_TITLE})?({_NOBODY}{_PERSON})",

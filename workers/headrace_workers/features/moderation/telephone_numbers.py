@@ -16,9 +16,11 @@ _DATE = re.compile(
     r"|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d"
     r"|[0-3]?\d[-./][01]?\d[-./]\d\d\b"
 )
-_AMOUNT = re.compile(r"\d{1,3}(?:[\u00a0 .]\d{3})+")  # 3 100 200: also how some countries write a number to call
+_FIGURE = r"\d{1,3}(?:[\u00a0 .]\d{3})+"
+# 3 100 200, 3 000-8 000: the first is also how some countries write a number to call
+_AMOUNT = re.compile(rf"{_FIGURE}(?:[ ]?[-‐-―−][ ]?(?!0){_FIGURE})?")
 # First none, for numbers with `+`. Canada shares the plan of the United States.
-REGIONS: Final = (None, "US", "GB", "DE", "FR", "IL", "IN", "BR")
+REGIONS: Final = (None, "US", "GB", "DE", "FR", "IL", "IN", "BR", "ES", "PL")
 LENIENCY: Final = 1  # phonenumbers' VALID
 
 
@@ -65,7 +67,7 @@ def _shape(text: str, start: int, end: int) -> float:
     before, after = text[max(0, start - 1) : start], text[end : end + 1]
     if not ENOUGH_DIGITS.search(raw) or _DATE.search(raw):
         return 0.0
-    if raw.startswith(("+", "＋", "(")):
+    if raw.startswith(("+", "＋")) or (raw.startswith("(") and ")" in raw):
         return SHAPED_SCORE
     if before in ("-", "/", "#", "_", "$", "€", "£") or after in ("-", "/", "_", "%"):
         return PLAIN_SCORE
