@@ -9,7 +9,7 @@ from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.pipeline.routing import Pipeline
+from headrace_workers.core.pipeline.routing import Pipeline, none_avoided
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.redis import RedisNames
 from headrace_workers.features.generation.parts import counting_models
@@ -29,7 +29,7 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
 
 def pipeline_of(
     settings: Settings,
-    avoided: Callable[[], Collection[str]] = tuple,
+    avoided: Callable[[str], Collection[str]] = none_avoided,
     *,
     registry: Registry | None = None,
 ) -> Pipeline:

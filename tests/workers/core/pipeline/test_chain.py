@@ -29,7 +29,7 @@ def failed(model, context=None, *, chain=CHAIN, avoided=(), category=Category.RE
     assert isinstance(task, Task)
     attempt = Attempt(model=model, category=category, reason="it is down", ms=5)
     retry = Retry("it is down", category=category, context=with_attempt(task.context, attempt), again=again)
-    pipeline = Pipeline((GENERATE, *BEHIND), avoided=lambda: frozenset(avoided))
+    pipeline = Pipeline((GENERATE, *BEHIND), avoided=lambda _tenant: frozenset(avoided))
     started = Started(1, f"model.{model}", "generate", "g", False, 12, NOW, (given,))
     return settle(started, given, task, retry, Conditions(pipeline, 3, random.Random(1), ran_ms=250.0))
 
@@ -111,7 +111,7 @@ def test_a_task_knows_how_long_its_job_has_left():
 
 @pytest.mark.parametrize(("lane", "queue"), [(Lane.INTERACTIVE, "model.b"), (Lane.BATCH, "model.a")])
 def test_only_interactive_jobs_are_led_around_a_model(lane, queue):
-    pipeline = Pipeline((GENERATE, *BEHIND), avoided=lambda: {"a"})
+    pipeline = Pipeline((GENERATE, *BEHIND), avoided=lambda _tenant: {"a"})
     job = generation(model=("a", "b"), lane=lane)
     route = pipeline.next_step(JOB_ID, job, job)
     assert route is not None

@@ -1,6 +1,7 @@
 """A classifier at the front of a chain, through the ledger; and what it learns from the model behind it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def test_an_abstention_is_neither_an_attempt_nor_a_failure(ledger: Ledger, tmp_p
     for number in range(PATIENCE + 1):
         take_in(ledger, [asking(f"zebra quartz {number}", model="echo")])
         run(ledger, classifier)
-    assert breaker_of(ledger) == Breaker()
+    assert replace(breaker_of(ledger), answered={}) == Breaker()
     (job_id,) = take_in(ledger, [asking("zebra quartz")])
     run(ledger, classifier)
     run(ledger, Decider(scores(0.1, 0.7, 0.2), alias="other"))
@@ -106,7 +107,7 @@ def test_an_abstention_shows_that_a_classifier_works_and_closes_its_breaker(ledg
     half_open(ledger)
     take_in(ledger, [asking("zebra quartz", model="echo")])
     run(ledger, monitored(load_generator(tmp_path, "echo"), ModelHealth(ledger, "echo")))
-    assert breaker_of(ledger) == Breaker()
+    assert replace(breaker_of(ledger), answered={}) == Breaker()
 
 
 def answered_by_other(ledger: Ledger, *jobs: tuple[str, Decided]) -> None:

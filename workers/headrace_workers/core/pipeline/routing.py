@@ -75,11 +75,16 @@ class Queue:
 _AROUND: Final = 200  # tokens around what says what is wrong with an answer
 
 
+def none_avoided(_tenant: str) -> Collection[str]:
+    """Return no models."""
+    return ()
+
+
 class Pipeline:
     """The stages, in the order in which a job passes them. Everything that depends on the set of stages asks this.
 
     Without `stages` it has the stages of all features. `judge_model` answers rubrics that name no model. `avoided`
-    returns the models that interactive jobs are not sent to while another model may answer them. `prices` has the
+    returns the models that a tenant's interactive jobs are not sent to while another may answer them. `prices` has the
     prices of the deployment's models; without it no price is known.
     """
 
@@ -88,7 +93,7 @@ class Pipeline:
         stages: Sequence[Stage] | None = None,
         *,
         judge_model: str | None = None,
-        avoided: Callable[[], Collection[str]] = tuple,
+        avoided: Callable[[str], Collection[str]] = none_avoided,
         prices: Prices | None = None,
     ) -> None:
         self.stages = installed_stages() if stages is None else in_order(stages)
@@ -104,7 +109,7 @@ class Pipeline:
             stage for stage in self.stages if stage.further_answers is not no_further_answers
         )
 
-    def avoiding(self, avoided: Callable[[], Collection[str]]) -> "Pipeline":
+    def avoiding(self, avoided: Callable[[str], Collection[str]]) -> "Pipeline":
         """Return the same pipeline, which leads around the models that `avoided` returns."""
         found = copy(self)
         found._avoided = avoided
@@ -165,7 +170,7 @@ class Pipeline:
             return decide_next(attempt, (), Lane.BATCH, seconds_left, opens_in), None
         named = stage.model(job_id, job, self._judge_model)
         chain = stage.chain(job) or (() if named is None else (named,))
-        decision = decide_next(attempt, chain, job.lane, seconds_left, opens_in, self._avoided())
+        decision = decide_next(attempt, chain, job.lane, seconds_left, opens_in, self._avoided(job.tenant))
         to = decision.model
         return decision, None if to is None else self._route_to(stage, job_id, job, to)
 
@@ -185,7 +190,7 @@ class Pipeline:
         if model is None:
             return None
         chain = stage.chain(job)
-        if len(chain) > 1 and model in (avoided := self._avoided()):
+        if len(chain) > 1 and model in (avoided := self._avoided(job.tenant)):
             model = decide_next(FailedAttempt(model=model), chain, job.lane, None, inf, avoided).model or model
         return self._route_to(stage, job_id, job, model)
 

@@ -4,10 +4,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from headrace_schemas import Category, HeadraceError, Sampling
 from headrace_schemas.errors import Unavailable, Unparsable
@@ -40,6 +40,9 @@ from headrace_workers.models.generator import (
     WrappedGenerator,
 )
 
+R = TypeVar("R")
+A = TypeVar("A")
+
 _READ_EVERY: Final = 0.5  # seconds between two readings of all breakers
 # The same while one of them is not closed: jobs wait for its model until their bridge knows that a probe failed.
 _READ_OFTEN: Final = 0.1
@@ -65,22 +68,33 @@ class KnownBreakers:
         self._ahead = 0.0  # ms by which the ledger's clock is ahead of ours
         self._notes = 0
 
-    def avoided(self) -> frozenset[str]:
-        """Return the models that nobody may ask at the moment. While the ledger does not answer, what was read last
-        holds.
+    def avoided(self, tenant: str) -> frozenset[str]:
+        """Return the models that this tenant may not ask at the moment. While the ledger does not answer, what was read
+        last holds.
         """
         known, now = self._last()
-        return frozenset(model for model, each in known.items() if each.breaker.opens_in(now))
+        return frozenset(
+            model for model, each in known.items() if each.breaker.opens_in(now) or tenant in each.breaker.open_for(now)
+        )
+
+    def barred(self) -> dict[str, frozenset[str] | None]:
+        """Return the tenants that may not ask a model at the moment, by model; None stands for all."""
+        known, now = self._last()
+        found = {
+            model: None if each.breaker.opens_in(now) else each.breaker.open_for(now) for model, each in known.items()
+        }
+        return {model: tenants for model, tenants in found.items() if tenants is None or tenants}
 
     def groups(self) -> dict[str, int]:
-        """Return how many groups may be sent to models whose breakers are not closed: none, or one that probes. While
-        the ledger does not answer, what was read last holds.
+        """Return how many groups may be sent to models whose breakers are not closed: none, or one that probes. A model
+        that has answered nobody but the tenants that failed alone gets one, too. While the ledger does not answer, what
+        was read last holds.
         """
         known, now = self._last()
         return {
             model: 0 if each.breaker.opens_in(now) else 1
             for model, each in known.items()
-            if each.breaker.open_until is not None
+            if each.breaker.open_until is not None or not each.breaker.answers_others()
         }
 
     def look(self) -> tuple[Mapping[str, Health], int]:
@@ -88,7 +102,9 @@ class KnownBreakers:
         Unavailable where the ledger must be read, and does not answer.
         """
         with self._lock:
-            is_calm = all(each.breaker.open_until is None for each in self._known.values())
+            is_calm = all(
+                each.breaker.open_until is None and not each.breaker.singled_out() for each in self._known.values()
+            )
             if self._monotonic() - self._known_at <= (self._look_every if is_calm else _READ_OFTEN):
                 return self._known, self._now()
             notes = self._notes
@@ -99,11 +115,11 @@ class KnownBreakers:
                 self._set_clock(next((each.now for each in found.values()), 0))
             return self._known, self._now()
 
-    def last(self, model: str) -> Breaker:
-        """Return a model's breaker as it is known, however old that is."""
+    def last(self, model: str) -> tuple[Breaker, int]:
+        """Return a model's breaker as it is known, however old that is, and the ledger's time (ms)."""
         with self._lock:
             known = self._known.get(model)
-            return known.breaker if known else Breaker()
+            return known.breaker if known else Breaker(), self._now()
 
     def note(self, model: str, breaker: Breaker, now: int) -> None:
         """Note how this process changed a model's breaker, and when that was by the ledger's clock (ms)."""
@@ -173,10 +189,11 @@ class ModelHealth:
         """
         health, now = self._look()
         breaker = health.breaker
-        if breaker.open_until is None:
+        if breaker.is_closed(tenant):
             return Permit()
+        reason = breaker.of(tenant).reason or breaker.reason
         if wait := breaker.opens_in(now, tenant):
-            return Permit(wait / 1000, reason=breaker.reason)
+            return Permit(wait / 1000, reason=reason)
         lease_ms = int((probe_seconds or _PROBE_SECONDS) * 1000)
         try:
             if self._breakers.take_probe(self._model, lease_ms, tenant):
@@ -184,26 +201,34 @@ class ModelHealth:
         except Unavailable:
             return Permit()
         self._known.forget()
-        return Permit(_HALF_OPEN_SECONDS, reason=breaker.reason)
+        return Permit(_HALF_OPEN_SECONDS, reason=reason)
 
-    def barred(self) -> float:
-        """Return for how many seconds nobody may ask the model, except for a call that probes it."""
+    def singles_out(self, tenants: Collection[str]) -> bool:
+        """Return True if the model's breaker is not closed for one of these tenants alone."""
+        return bool(self._look()[0].breaker.singled_out().keys() & tenants)
+
+    def barred(self, tenant: str = "") -> float:
+        """Return for how many seconds this tenant may not ask the model, except for a call that probes it."""
         health, now = self._look()
-        if health.breaker.open_until is None:
+        if health.breaker.is_closed(tenant):
             return 0.0
-        return max(_HALF_OPEN_SECONDS, health.breaker.opens_in(now) / 1000)
+        return max(_HALF_OPEN_SECONDS, health.breaker.opens_in(now, tenant) / 1000)
 
     def drill(self) -> str | None:
         """Return the fault that a drill injects at the moment."""
         return self._look()[0].drill
 
-    def note(self, answers: Sequence[object], ms: float, *, probed: bool) -> None:
-        """Note what the answers of a call came to. An error that has nothing to do with the model counts as neither. A
-        model that abstains works: it closes its breaker, and counts as no call.
+    def note(self, answers: Sequence[object], ms: float, *, probed: bool, tenants: Sequence[str] = ()) -> None:
+        """Note what the answers of a call came to, each for its tenant. An error that has nothing to do with the model
+        counts as neither. A model that abstains works: it closes its breaker, and counts as no call.
         """
-        failures = [answer for answer in answers if isinstance(answer, HeadraceError) and _is_failure(answer)]
+        told = list(zip(answers, tenants or [""] * len(answers), strict=False))
+        failures = [(error, of) for error, of in told if isinstance(error, HeadraceError) and _is_failure(error)]
         answered = sum(not isinstance(answer, HeadraceError) for answer in answers)
-        works = bool(answered) or any(isinstance(answer, Abstained) for answer in answers)
+        works_for = {
+            of for answer, of in told if not isinstance(answer, HeadraceError) or isinstance(answer, Abstained)
+        }
+        works_for -= {of for _, of in failures}
         with self._lock:
             found = self._calls
             self._calls = Calls(
@@ -213,12 +238,14 @@ class ModelHealth:
                 max(found.slowest_ms, int(ms)) if answered else found.slowest_ms,
             )
         try:
-            for error in failures:
-                self._follow(partial(_failed, error=error, probed=probed, jitter=self._chance()))
-            if works and not failures and (probed or self._known.last(self._model) != Breaker()):
-                self._follow(lambda breaker, _: after_success(breaker))
-            elif probed and not failures:
-                self._follow(after_nothing)
+            for error, of in failures:
+                self._follow(partial(_failed, error=error, tenant=of, probed=probed, jitter=self._chance()))
+            for of in sorted(works_for):
+                known, now = self._known.last(self._model)
+                if probed or after_success(known, now, of) != known:
+                    self._follow(partial(after_success, tenant=of))
+            if probed and not failures and not works_for:
+                self._follow(partial(after_nothing, tenant=_one_of(tenants)))
             self._tell()
             sources = [answer.remote for answer in answers if isinstance(answer, Completion) and answer.remote]
             self._saw([source.model for source in sources])
@@ -275,10 +302,11 @@ def _is_failure(error: HeadraceError) -> bool:
     return not isinstance(error, ProviderBusy) or not error.is_sure or (error.after or 0) >= _HARD_SECONDS
 
 
-def _failed(breaker: Breaker, now: int, *, error: HeadraceError, probed: bool, jitter: float) -> Breaker:
+def _failed(breaker: Breaker, now: int, *, error: HeadraceError, tenant: str, probed: bool, jitter: float) -> Breaker:
     wish = error.after if isinstance(error, ProviderBusy) and error.is_sure else None
     until = None if wish is None else now + int(wish * 1000)
-    return after_failure(breaker, now, shared_reason_of(error), probed=probed, until=until, jitter=jitter)
+    reason = shared_reason_of(error)
+    return after_failure(breaker, now, reason, tenant=tenant, probed=probed, until=until, jitter=jitter)
 
 
 def _log(model: str, change: Change) -> None:
@@ -287,6 +315,13 @@ def _log(model: str, change: Change) -> None:
         log("models", logging.WARNING, Action.MODEL_DOWN, f"its breaker opened: {change.after.reason}", model=model)
     elif after == "closed" and before != "closed":
         log("models", logging.INFO, Action.MODEL_UP, "its breaker closed: it answers again", model=model)
+    alone, before_alone = change.after.singled_out(), change.before.singled_out()
+    for tenant in alone.keys() - before_alone.keys() if before == "closed" else ():
+        log("models", logging.WARNING, Action.MODEL_DOWN, f"its breaker opened for one tenant: {alone[tenant].reason}",
+            model=model, tenant=tenant)  # fmt: skip
+    for tenant in before_alone.keys() - change.after.tenants.keys():
+        log("models", logging.INFO, Action.MODEL_UP, "its breaker closed for one tenant: it answers again",
+            model=model, tenant=tenant)  # fmt: skip
 
 
 class BreakerIsOpen(NotAsked):
@@ -315,19 +350,35 @@ class MonitoredGenerator(WrappedGenerator):
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all; each is a BreakerIsOpen where the model may not be asked. A drill's fault comes in its place."""
-        permit = self._health.permit(_longest(requests), _tenant(requests))
+        return self._for_each_tenant(requests, self._generate)
+
+    def _generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+        tenants = _tenants(requests)
+        permit = self._health.permit(_longest(requests), _one_of(tenants))
         if permit.wait:
             return [self._open(permit) for _ in requests]
         if not permit.probes and self.provider is not None:  # a model of this machine is asked at once
-            requests = [replace(request, barred=self._health.barred) for request in requests]
+            barred = self._health.barred
+            requests = [replace(each, barred=partial(barred, of)) for each, of in zip(requests, tenants, strict=True)]
         fault = self._health.drill()
         answer_all = self._inner.generate if fault is None else FaultyGenerator(fault).generate
         begun = self._monotonic()
         found = answer_all(requests)
-        self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes)
+        self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes, tenants=tenants)
         if permit.probes:  # one that failed has opened the breaker: its model is not asked once more
             found = [RemoteFailed(reason_of(each)) if isinstance(each, ServerFailed) else each for each in found]
         return found
+
+    def _for_each_tenant(self, requests: Sequence[R], ask: Callable[[Sequence[R]], list[A]]) -> list[A]:
+        """Return what `ask` returns. While the breaker is open for one of their tenants alone, ask for each alone."""
+        tenants = _tenants(requests)
+        if len(set(tenants)) < 2 or not self._health.singles_out(set(tenants)):
+            return ask(requests)
+        found: dict[int, A] = {}
+        for tenant in dict.fromkeys(tenants):
+            places = [place for place, of in enumerate(tenants) if of == tenant]
+            found.update(zip(places, ask([requests[place] for place in places]), strict=True))
+        return [found[place] for place in range(len(requests))]
 
     def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
         """Return the probabilities of the labels of all, or a BreakerIsOpen for each."""
@@ -335,19 +386,23 @@ class MonitoredGenerator(WrappedGenerator):
 
     def _asked(self, requests: Sequence[Any], ask: Callable[[Sequence[Any]], Sequence[Any]]) -> list[Any]:
         """Return what this call of the model returns, or a BreakerIsOpen for each request, or a drill's fault."""
-        permit = self._health.permit(_longest(requests), _tenant(requests))
+        return self._for_each_tenant(requests, partial(self._asked_once, ask=ask))
+
+    def _asked_once(self, requests: Sequence[Any], ask: Callable[[Sequence[Any]], Sequence[Any]]) -> list[Any]:
+        tenants = _tenants(requests)
+        permit = self._health.permit(_longest(requests), _one_of(tenants))
         if permit.wait:
             return [self._open(permit) for _ in requests]
         if fault := self._health.drill():
             drilled = FaultyGenerator(fault).generate([Request(request.messages, Sampling()) for request in requests])
-            self._health.note(drilled, 0, probed=permit.probes)
+            self._health.note(drilled, 0, probed=permit.probes, tenants=tenants)
             return [each for each in drilled if isinstance(each, HeadraceError)]
         begun = self._monotonic()
         found: Sequence[Any] = ()
         try:
             found = ask(requests)
         finally:  # a probe that raised came to nothing
-            self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes)
+            self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes, tenants=tenants)
         return list(found)
 
     def _open(self, permit: Permit) -> BreakerIsOpen:
@@ -376,10 +431,14 @@ def monitored(inner: Generator, health: ModelHealth) -> MonitoredGenerator:
     return (MonitoredDecider if isinstance(inner, _Decides) else MonitoredGenerator)(inner, health)
 
 
-def _tenant(requests: Sequence[Request] | Sequence[LabelRequest]) -> str:
+def _tenants(requests: Sequence[Any]) -> list[str]:
+    """Return whose calls these are, each; nothing where nobody is named."""
+    return [request.tenant or "" for request in requests]
+
+
+def _one_of(tenants: Sequence[str]) -> str:
     """Return whose calls these are; nothing where they are of several tenants."""
-    tenants = {request.tenant or "" for request in requests}
-    return tenants.pop() if len(tenants) == 1 else ""
+    return tenants[0] if len(set(tenants)) == 1 else ""
 
 
 def _longest(requests: Sequence[Request] | Sequence[LabelRequest]) -> float | None:

@@ -9,7 +9,7 @@ from functools import partial
 from math import inf
 from typing import Any, Final
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, or_, select, true, update
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.codec import decode_job
@@ -73,14 +73,15 @@ def reroute(
     reason: str,
     *,
     unserved: bool = False,
+    tenants: Collection[str] | None = None,
 ) -> int:
     """Move steps of a stage that are ready in this queue to the place that `place(row)` returns; return how many moved.
 
     A row has job_id, ordinal, tokens, context, deadline, kind, the job's payload, and the time `now` (ms). Steps of
     batch work are looked at when their deadline is no further than `near_ms`. Steps without another place, and steps
     whose budget does not allow the other model, get the reason, and are not looked at again while it is the same. With
-    `unserved`, claims that no worker has begun are taken back before. Lock order: claims, jobs, steps, and then what
-    features reserve.
+    `unserved`, claims that no worker has begun are taken back before. With `tenants`, only steps of their jobs move.
+    Lock order: claims, jobs, steps, and then what features reserve.
     """
     if unserved:
         take_back(connection, queue)
@@ -95,6 +96,7 @@ def reroute(
         )
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, urgent, unseen)
+        .where(true() if tenants is None else JOBS.c.tenant.in_(tenants))
         .limit(_AT_ONCE)
     )
     places = {row.job_id: (row, place(row)) for row in connection.execute(query).all()}
@@ -175,7 +177,8 @@ class Rerouting:
     def once(self) -> int:
         """Look once; return how many steps moved."""
         moved = sum(
-            self._move(model, f"{model} was not asked: its breaker is open") for model in self._breakers.avoided()
+            self._move(model, f"{model} was not asked: its breaker is open", tenants=tenants)
+            for model, tenants in self._breakers.barred().items()
         )
         if self._clock.monotonic() - self._looked_at >= _UNSERVED_EVERY:
             self._unserved = self._without_worker()
@@ -194,7 +197,7 @@ class Rerouting:
         live = self._live(list(late)) if late else frozenset()
         return frozenset() if live is None else frozenset(late[queue] for queue in late.keys() - live)
 
-    def _move(self, model: str, reason: str, *, unserved: bool = False) -> int:
+    def _move(self, model: str, reason: str, *, unserved: bool = False, tenants: Collection[str] | None = None) -> int:
         moved = sum(
             self._ledger.of(WaitingSteps).reroute(
                 stage.name,
@@ -203,6 +206,7 @@ class Rerouting:
                 partial(self._place, stage, model, reason),
                 reason,
                 unserved=unserved,
+                tenants=tenants,
             )
             for stage in self._pipeline.stages
             if stage.chain is not no_chain

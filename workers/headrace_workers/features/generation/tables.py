@@ -30,6 +30,8 @@ BREAKERS: Final = Table(
     Column("probed_until", BigInteger),
     Column("probed_by", String(64)),  # the tenant that probed last
     Column("reason", Text),
+    Column("tenants", Text),  # JSON: the breakers of tenants that failed since they were answered
+    Column("answered", Text),  # JSON: when tenants were answered
     Column("drill", String(8)),  # the fault that is injected until:
     Column("drilled_until", BigInteger),
 )

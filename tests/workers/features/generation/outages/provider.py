@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 OK, DOWN, HANG, SLOW, BUSY, BROKEN = "ok", "down", "hang", "slow", "busy", "broken"
+POISON: Final = "poison"  # in a prompt: its call fails with 500 and all of the prompt, and a command to a terminal
 
 
 class Provider:
@@ -28,10 +29,13 @@ class Provider:
                 pass
 
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
+                body = self.rfile.read(int(self.headers["content-length"]))
                 provider.calls.append(time.monotonic())
                 with suppress(OSError):
-                    provider.answer(self)
+                    if POISON.encode() in body:
+                        provider.quote(self, body.decode())
+                    else:
+                        provider.answer(self)
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -69,6 +73,14 @@ class Provider:
                     return
         self._piece(call, {"content": self.text}, "stop")
         call.wfile.write(b"data: [DONE]\n\n")
+
+    @staticmethod
+    def quote(call: BaseHTTPRequestHandler, asked: str) -> None:
+        content = json.dumps({"error": {"message": f"\x1b[2J cannot read {asked}"}}).encode()
+        call.send_response(500)
+        call.send_header("content-length", str(len(content)))
+        call.end_headers()
+        call.wfile.write(content)
 
     @staticmethod
     def _piece(call: BaseHTTPRequestHandler, delta: dict[str, str], finish: str | None = None) -> None:

@@ -9,12 +9,14 @@ from headrace_workers.features.generation.store.breakers import (
     FIRST_MS,
     LONGEST_MS,
     LONGEST_WISH_MS,
+    MOST_TENANTS,
     OTHERS_FIRST_MS,
     PATIENCE,
     Breaker,
     after_failure,
     after_nothing,
     after_success,
+    probing,
 )
 
 NOW = 1_800_000_000_000
@@ -121,3 +123,117 @@ def test_the_tenant_that_probed_last_lets_others_go_first():
 def test_while_somebody_probes_nobody_else_asks():
     breaker = Breaker(openings=1, open_until=NOW, probed_until=NOW + 500)
     assert (breaker.state(NOW), breaker.opens_in(NOW), breaker.opens_in(NOW + 500)) == ("half_open", 500, 0)
+
+
+def answers(breaker, *tenants, now=NOW):
+    """The breaker after the model answered these tenants, in this order."""
+    for tenant in tenants:
+        breaker = after_success(breaker, now, tenant)
+    return breaker
+
+
+def fails_for(breaker, *tenants, now=NOW, **more):
+    """The breaker after the model failed for these tenants, in this order."""
+    for tenant in tenants:
+        breaker = after_failure(breaker, now, "it is down", tenant=tenant, **more)
+    return breaker
+
+
+def test_a_tenant_alone_that_fails_opens_the_breaker_for_itself():
+    """Its prompts may be what fails, however often others are answered in between."""
+    breaker = answers(Breaker(), "victim")
+    for round_ in range(40):
+        breaker = fails_for(breaker, "attacker", now=NOW + round_)
+        breaker = answers(breaker, "victim", now=NOW + round_) if round_ % 7 == 6 else breaker
+    assert (breaker.state(NOW), breaker.opens_in(NOW, "victim")) == ("closed", 0)
+    assert breaker.opens_in(NOW + 5, "attacker") > FIRST_MS - 50
+    assert breaker.open_for(NOW + 5) == {"attacker"}
+
+
+def test_an_outage_opens_the_breaker_though_one_tenant_has_nearly_all_calls():
+    breaker = answers(Breaker(), "large", "small")
+    breaker = fails_for(breaker, *["large"] * 38, "small")
+    assert breaker.state(NOW) == "closed"
+    assert fails_for(breaker, "small").state(NOW) == "open"
+
+
+def test_a_failure_of_another_tenant_now_and_then_is_no_outage():
+    breaker = answers(Breaker(), "victim")
+    for _ in range(20):
+        breaker = answers(fails_for(breaker, *["attacker"] * 9, "victim"), "victim")
+        assert breaker.state(NOW) == "closed"
+
+
+def test_failures_of_many_tenants_open_the_breaker():
+    assert fails_for(answers(Breaker(), "a"), *"bcde").state(NOW) == "closed"
+    assert fails_for(answers(Breaker(), "a"), *"bcdef").state(NOW) == "open"
+
+
+def test_failures_before_an_answer_count_for_nothing_in_an_outage():
+    breaker = answers(Breaker(), "a")
+    for tenant in "bcdefgh":
+        breaker = answers(fails_for(breaker, tenant, *["attacker"] * 9), "a")
+        assert breaker.state(NOW) == "closed"
+    assert fails_for(breaker, *"bcde").state(NOW) == "closed"
+    assert fails_for(breaker, *"bcdef").state(NOW) == "open"
+
+
+@pytest.mark.parametrize(
+    ("known", "state"), [(Breaker(), "open"), (answers(Breaker(), "only"), "open"), (answers(Breaker(), "b"), "closed")]
+)
+def test_a_model_that_one_tenant_uses_is_protected_by_its_failures_alone(known, state):
+    assert fails_for(known, *["only"] * PATIENCE).state(NOW) == state
+    assert fails_for(known, *["only"] * PATIENCE, now=NOW + 3_600_000).state(NOW + 3_600_000) == "open"
+
+
+def test_a_probe_of_a_tenant_alone_says_nothing_about_others():
+    breaker = fails_for(answers(Breaker(), "victim"), *["attacker"] * PATIENCE)
+    later = NOW + FIRST_MS
+    probed = probing(breaker, later, "attacker", 500)
+    assert (probed.opens_in(later, "attacker"), probed.opens_in(later, "victim")) == (500, 0)
+    assert probing(breaker, later, "victim", 500) is None
+    failed_again = fails_for(probed, "attacker", now=later, probed=True)
+    assert failed_again.state(later) == "closed"
+    assert (failed_again.opens_in(later, "attacker"), failed_again.opens_in(later, "victim")) == (LONGEST_MS, 0)
+    nothing = after_nothing(probed, later, "attacker")
+    assert (nothing.state(later), nothing.opens_in(later, "attacker")) == ("closed", 0)
+    assert answers(probed, "attacker", now=later).is_closed("attacker")
+
+
+def test_a_probe_that_others_need_is_not_for_a_tenant_that_fails_alone():
+    opened = fails_for(Breaker(), *["attacker"] * 20, "a", "b")
+    later = opened.open_until
+    still = replace(opened, tenants={"attacker": replace(opened.tenants["attacker"], open_until=later + 9_000)})
+    assert probing(still, later, "attacker", 500) is None
+    probed = probing(still, later, "a", 500)
+    closed = answers(probed, "a", now=later)
+    assert (closed.state(later), closed.opens_in(later, "b"), closed.opens_in(later, "attacker")) == (
+        "closed",
+        0,
+        9_000,
+    )
+
+
+def test_answers_of_one_tenant_do_not_keep_another_asking_a_model_that_fails_for_it():
+    breaker = Breaker()
+    for _ in range(PATIENCE):
+        breaker = answers(fails_for(breaker, "victim"), "attacker")
+    assert breaker.open_for(NOW) == {"victim"}
+
+
+def test_what_is_kept_of_tenants_is_bounded():
+    breaker = answers(Breaker(), *(f"t{number}" for number in range(99)))
+    assert len(breaker.answered) == 2
+    for number in range(500):
+        breaker = fails_for(replace(breaker, failures=0), f"t{number}", *["attacker"] * 2)
+    assert len(breaker.tenants) == MOST_TENANTS
+    assert "attacker" in breaker.tenants
+
+
+def test_an_answer_is_noted_again_once_a_tenant_fails_alone():
+    """Few writes, and yet the bridge knows whether anybody is answered."""
+    breaker = answers(Breaker(), "a", "b")
+    assert answers(breaker, "a", "c", now=NOW + 500) == breaker
+    alone = fails_for(breaker, *["attacker"] * PATIENCE, now=NOW + 500)
+    assert not alone.answers_others()
+    assert answers(alone, "c", now=NOW + 600).answers_others()

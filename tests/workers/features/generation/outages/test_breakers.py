@@ -1,6 +1,7 @@
 """Breakers in the ledger: workers share them, one of them probes, and routing and dispatch know them."""
 
 import threading
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -398,15 +399,15 @@ def test_nothing_is_sent_to_a_model_whose_breaker_is_open(ledger):  # noqa: F811
 def test_a_process_looks_more_often_while_a_breaker_is_not_closed(ledger):  # noqa: F811
     now = [0.0]
     known = KnownBreakers(ledger, lambda: now[0])
-    assert known.avoided() == frozenset()
+    assert known.avoided("a") == frozenset()
     open_now(ledger)
     now[0] += 0.2
-    assert known.avoided() == frozenset()
+    assert known.avoided("a") == frozenset()
     now[0] += 0.4
-    assert known.avoided() == {"echo"}
+    assert known.avoided("a") == {"echo"}
     ledger.of(Breakers).follow("echo", lambda *_: Breaker())
     now[0] += 0.2
-    assert known.avoided() == frozenset()
+    assert known.avoided("a") == frozenset()
 
 
 def rerouting(ledger, live=("model.echo", "model.other")):  # noqa: F811
@@ -500,3 +501,118 @@ def test_a_drill_is_felt_until_its_time_is_over(ledger):  # noqa: F811
     ledger.of(Breakers).drill("echo", None, 0)
     (done,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(answers, ModelHealth(ledger, "echo")))
     assert isinstance(done, Done)
+
+
+class Poisoned(EchoGenerator):
+    """A generator that fails for the prompts of one tenant. It counts the calls of each tenant."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_down, self.calls = False, Counter()
+
+    def generate(self, requests):
+        self.calls.update(request.tenant for request in requests)
+        return [ServerFailed("500") if self.is_down or request.tenant == "attacker" else ANSWER for request in requests]
+
+
+def workers_of(ledger, model):  # noqa: F811
+    """Two workers that hold this model, which know what the ledger has."""
+
+    def ask(*tenants):
+        made = [MonitoredGenerator(model, ModelHealth(ledger, "echo")) for _ in range(2)]
+        return [made[number % 2].generate([asked_by(tenant)])[0] for number, tenant in enumerate(tenants)]
+
+    return ask
+
+
+def owns_open_until(ledger, open_until):  # noqa: F811
+    def change(breaker, _now):
+        own = {name: replace(each, open_until=open_until) for name, each in breaker.tenants.items() if each.open_until}
+        return replace(breaker, tenants=own)
+
+    ledger.of(Breakers).follow("echo", change)
+
+
+def test_a_tenant_whose_prompts_fail_is_stopped_and_others_keep_their_model(ledger):  # noqa: F811
+    model = Poisoned()
+    ask = workers_of(ledger, model)
+    ask("victim")
+    for _ in range(9):
+        ask(*["attacker"] * 3)
+        assert ask("victim") == [ANSWER]
+    assert model.calls["victim"] == 10
+    assert PATIENCE <= model.calls["attacker"] <= PATIENCE + 1  # a worker knows for a moment what it read last
+    known = KnownBreakers(ledger)
+    assert (known.avoided("attacker"), known.avoided("victim"), known.groups()) == ({"echo"}, set(), {})
+    assert [row for row in ledger.outbox(9) if row.record.topic is Topic.MODELS] == []
+    (incident,) = ledger.overview().incidents
+    assert incident.subject == "model echo, tenant attacker"
+    assert incident.reason == "its breaker is open, for this tenant alone: 500"
+
+
+def test_probes_of_a_tenant_whose_prompts_fail_cost_others_nothing(ledger):  # noqa: F811
+    model = Poisoned()
+    ask = workers_of(ledger, model)
+    ask("victim", *["attacker"] * PATIENCE)
+    for _ in range(4):
+        owns_open_until(ledger, 1)
+        asked = model.calls["attacker"]
+        found = ask("attacker", "attacker", "victim")
+        assert [isinstance(each, BreakerIsOpen) for each in found] == [False, True, False]
+        assert model.calls["attacker"] == asked + 1
+    assert breaker_of(ledger).state(ledger.now()) == "closed"
+
+
+def test_a_provider_that_is_down_is_spared_by_all_tenants(ledger):  # noqa: F811
+    model = Poisoned()
+    ask = workers_of(ledger, model)
+    ask("large", "small")
+    model.is_down = True
+    ask(*["large"] * 38, "small", "small")
+    assert KnownBreakers(ledger).avoided("anybody") == {"echo"}
+    asked = model.calls.total()
+    assert all(isinstance(each, BreakerIsOpen) for each in ask("large", "small", "anybody"))
+    assert model.calls.total() == asked
+    model.is_down = False
+    half_open(ledger)
+    assert ask("small") == [ANSWER]
+    assert KnownBreakers(ledger).avoided("small") == frozenset()
+    owns_open_until(ledger, 1)
+    assert ask("large", "large") == [ANSWER, ANSWER]
+    assert breaker_of(ledger).tenants == {}
+
+
+def test_a_group_of_several_tenants_is_asked_without_the_one_that_is_stopped(ledger):  # noqa: F811
+    model = Poisoned()
+    ask = workers_of(ledger, model)
+    ask("victim", *["attacker"] * PATIENCE)
+    of_many = MonitoredGenerator(model, ModelHealth(ledger, "echo"))
+    found = of_many.generate([asked_by(each) for each in ("victim", "attacker", "other")])
+    assert [isinstance(each, BreakerIsOpen) for each in found] == [False, True, False]
+
+
+def test_steps_of_a_tenant_that_is_stopped_go_to_the_next_model_and_others_stay(ledger):  # noqa: F811
+    ids = take_in(ledger, [CHAIN(tenant="victim"), CHAIN(tenant="attacker")], RULES)
+    workers_of(ledger, Poisoned())("victim", *["attacker"] * PATIENCE)
+    assert rerouting(ledger).once() == 1
+    found = {row.job_id: row.queue for row in ledger.read(select(STEPS))}
+    assert [found[each] for each in ids] == ["model.echo", "model.other"]
+
+
+def test_steps_of_a_tenant_that_is_stopped_are_sent_by_ones_until_somebody_is_answered(ledger):  # noqa: F811
+    ask = workers_of(ledger, Poisoned())
+    ask("victim", *["attacker"] * PATIENCE)
+    assert KnownBreakers(ledger).groups() == {"echo": 1}
+    ask("victim")
+    assert KnownBreakers(ledger).groups() == {}
+
+
+def test_steps_that_wait_are_ready_when_the_model_answers_their_tenant_again(ledger):  # noqa: F811
+    model = Poisoned()
+    workers_of(ledger, model)("victim", *["attacker"] * PATIENCE)
+    take_in(ledger, [generation()])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(state="parked", waits_for=signal_of("echo"), ready_at=2**62))
+    owns_open_until(ledger, 1)
+    ModelHealth(ledger, "echo").note([ANSWER], 5, probed=True, tenants=["attacker"])
+    assert [row.state for row in ledger.read(select(STEPS.c.state))] == ["ready"]

@@ -1,7 +1,8 @@
 """Chains of models through outages: real workers, a real Redis, and a provider that fails in many ways."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.workers.features.generation.outages.provider import (
     DOWN,
     HANG,
     OK,
+    POISON,
     SLOW,
     Provider,
     catalogue,
@@ -30,7 +32,7 @@ from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, STEPS
-from headrace_workers.features.generation.store.breakers import Breakers
+from headrace_workers.features.generation.store.breakers import Breakers, TenantBreaker
 from headrace_workers.features.generation.tables import BREAKERS
 from headrace_workers.testing import make_echo_model
 
@@ -76,9 +78,17 @@ def answers(bridge: SmallBridge, ids: list[str]):
 
 
 def time_passes(ledger: Ledger) -> None:
+    """Let breakers be half open, for all and for tenants, and steps be due."""
+    for model, health in ledger.of(Breakers).all().items():
+        if any(own.open_until for own in health.breaker.tenants.values()):
+            ledger.of(Breakers).follow(model, lambda breaker, _: replace(breaker, tenants=_half_open(breaker.tenants)))
     with writing(ledger.engine) as tx:
         tx.execute(update(BREAKERS).where(BREAKERS.c.open_until.is_not(None)).values(open_until=1))
         tx.execute(update(STEPS).where(STEPS.c.state.in_(("waiting", "parked"))).values(ready_at=1))
+
+
+def _half_open(tenants: Mapping[str, TenantBreaker]) -> dict[str, TenantBreaker]:
+    return {name: replace(own, open_until=own.open_until and 1) for name, own in tenants.items()}
 
 
 def test_the_first_model_answers_while_it_can(bridge: SmallBridge, workers: None, far: Provider) -> None:
@@ -150,6 +160,29 @@ def test_a_model_that_answers_500_once_is_asked_once_more(
     ]  # fmt: skip
     assert len(far.calls) == 2
     assert "far" in ledger.of(Breakers).all()
+
+
+def test_prompts_of_one_tenant_that_fail_move_no_other_tenant_and_are_told_to_none(
+    bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    far_worker = partial(worker, tmp_path, redis_server, "generate", model="far")
+    with far_worker() as one, far_worker() as other, worker(tmp_path, redis_server, "generate"):
+        listening(redis_server, "far", "echo")
+        victims = bridge.send([generation(model=CHAIN, tenant="victim")])
+        answers(bridge, victims)
+        for number in range(5):
+            poison = [f"{POISON} {number} {each} my diagnosis" for each in range(4)]
+            attacks = bridge.send([generation(model=CHAIN, tenant="attacker", prompt=prompt) for prompt in poison])
+            victims = bridge.send([generation(model=CHAIN, tenant="victim", prompt=f"{number} {n}") for n in range(3)])
+            assert {answer.model for answer in answers(bridge, victims)} == {"far"}
+            assert {answer.model for answer in answers(bridge, attacks)} == {"echo"}
+        log = one.log + other.log
+    breaker = ledger.of(Breakers).all()["far"].breaker
+    assert (breaker.open_until, [*breaker.singled_out()]) == (None, ["attacker"])
+    assert len(far.calls) <= 40  # of 56 without a breaker
+    assert "its breaker opened for one tenant: the provider answered 500" in log
+    assert not [word for word in ("\x1b", "diagnosis") if word in log]
+    assert "diagnosis" not in str(ledger.overview().incidents)
 
 
 def test_a_slow_model_does_not_eat_the_deadline(

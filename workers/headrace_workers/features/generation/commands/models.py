@@ -389,6 +389,7 @@ def status_of(name: str, health: "Health | None", calls: "Calls | None", minutes
         "since": rfc3339(breaker.opened_at) if breaker else None,
         "open_until": rfc3339(breaker.open_until) if breaker else None,
         "asked_again_in_ms": breaker.opens_in(now) if breaker else 0,
+        "open_for_tenants": sorted(breaker.singled_out()) if breaker else [],
         "drill": health.drill if health else None,
         "last_failure": breaker.reason if breaker else None,
         "minutes": minutes,
@@ -404,7 +405,7 @@ def _status_row(each: Mapping[str, Any]) -> tuple[str, ...]:
     share = f"{100 * each['failures'] / each['calls']:.0f} %" if each["calls"] else "–"
     return (
         each["model"],
-        each["breaker"].replace("_", " ") + (f", drill: {each['drill']}" if each["drill"] else ""),
+        _breaker_words(each),
         show_ms(each["asked_again_in_ms"]) if each["asked_again_in_ms"] else "–",
         f"{each['calls_per_minute']:g}",
         share,
@@ -412,3 +413,10 @@ def _status_row(each: Mapping[str, Any]) -> tuple[str, ...]:
         show_ms(each["slowest_ms"]),
         each["last_failure"] or "–",
     )
+
+
+def _breaker_words(each: Mapping[str, Any]) -> str:
+    alone, drill = len(each["open_for_tenants"]), each["drill"]
+    tenants = f", open for {alone} tenant{'s' if alone > 1 else ''}" if alone else ""
+    state = str(each["breaker"]).replace("_", " ")
+    return state + tenants + (f", drill: {drill}" if drill else "")

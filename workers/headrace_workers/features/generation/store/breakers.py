@@ -4,15 +4,21 @@ After five failures in a row it is open, and nobody asks the model for ten secon
 tries (Nygard, "Release It!"). A success closes it. Each further failure doubles the time, up to 15 seconds, so that
 traffic returns soon after an outage. Each time is shortened by a random part of up to a half, so that probes do not
 fall in step with what makes the model fail.
+
+The prompts of one tenant may be all that fails. So a breaker opens for all only on failures of several tenants: of
+five in a row, three at most count of one tenant. Five failures of one tenant since it was last answered open the
+breaker for that tenant, whose probes and failures are its own from then on; others go on. Where the model answered no
+other tenant in the last hour, the failures of one open it for all, too.
 """
 
+import json
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, select, update
 
 from headrace_schemas.event_types import type_of
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
@@ -30,10 +36,18 @@ from headrace_workers.core.tables import IS_PARKED, STEPS
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
 
 PATIENCE: Final = 5  # failures in a row
+MOST_OF_ONE: Final = 3  # of them that count of one tenant
 FIRST_MS: Final = 10_000
 LONGEST_MS: Final = 15_000
 OTHERS_FIRST_MS: Final = 5_000  # at the end of a pause, in which only another tenant than the last may probe
 LONGEST_WISH_MS: Final = 3_600_000  # that a provider may ask for
+
+MOST_TENANTS: Final = 64  # whose failures are kept
+_ANSWERED_MS: Final = 3_600_000  # after its last answer a tenant does not use the model
+_MARKED_MS: Final = 600_000  # after which an answer is noted again
+_MARKS: Final = 2  # tenants whose last answers are noted: any tenant that fails is another than one of them
+_MOST_NAMED: Final = 10  # tenants, of a model
+_LONGEST_REASON: Final = 200  # characters, of a tenant's breaker
 
 MINUTE_MS: Final = 60_000
 KEPT_MINUTES: Final = 60
@@ -47,12 +61,32 @@ _STATES: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TenantBreaker:
+    """State of a model's breaker for one tenant. `failures` are those since the tenant was answered, `in_row` those
+    since anybody was; the other fields are `Breaker`'s.
+    """
+
+    failures: int = 0
+    in_row: int = 0
+    openings: int = 0
+    opened_at: int | None = None
+    open_until: int | None = None
+    probed_until: int | None = None
+    reason: str | None = None
+
+    def state(self, now: int) -> str:
+        """Return `closed`, `open` or `half_open`."""
+        return _state(self.open_until, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
     """State of a breaker. Times are in ms by the ledger's clock.
 
     `failures` are those in a row, `openings` those since it was closed, `opened_at` is when that began. It is open
     until `open_until`, and longer while somebody probes until `probed_until`. The tenant that probed last, `probed_by`,
-    lets others go first: its prompts may be what fails. `reason` is of the last failure.
+    lets others go first: its prompts may be what fails. `reason` is of the last failure. `tenants` are those that
+    failed since they were answered. `answered` says when tenants were answered, as far as the rule needs it.
     """
 
     failures: int = 0
@@ -62,57 +96,162 @@ class Breaker:
     probed_until: int | None = None
     probed_by: str | None = None
     reason: str | None = None
+    tenants: Mapping[str, TenantBreaker] = field(default_factory=dict)
+    answered: Mapping[str, int] = field(default_factory=dict)
 
     def state(self, now: int) -> str:
-        """Return `closed`, `open` or `half_open`."""
-        if self.open_until is None:
-            return "closed"
-        return "half_open" if self.open_until <= now else "open"
+        """Return `closed`, `open` or `half_open`, for all tenants."""
+        return _state(self.open_until, now)
+
+    def of(self, tenant: str | None) -> TenantBreaker:
+        """Return the breaker of a tenant alone."""
+        return self.tenants.get(tenant or "", _CLOSED)
+
+    def is_closed(self, tenant: str) -> bool:
+        """Return True if this tenant may ask the model, and need not probe it."""
+        return self.open_until is None and self.of(tenant).open_until is None
 
     def opens_in(self, now: int, tenant: str | None = None) -> int:
         """Return in how many ms somebody, or this tenant, may ask the model; 0 where it may be asked now."""
-        if self.open_until is None:
-            return 0
+        own = _opens_in(self.of(tenant), self.of(tenant).open_until, now)
         since = self.open_until
-        if tenant is not None and tenant == self.probed_by:
+        if since is not None and tenant is not None and tenant == self.probed_by:
             since += OTHERS_FIRST_MS
-        return max(0, since - now, (self.probed_until or 0) - now)
+        return max(own, _opens_in(self, since, now))
+
+    def open_for(self, now: int) -> frozenset[str]:
+        """Return the tenants that may not ask the model, though others may."""
+        return frozenset(tenant for tenant, own in self.tenants.items() if _opens_in(own, own.open_until, now))
+
+    def singled_out(self) -> dict[str, TenantBreaker]:
+        """Return the breakers of the tenants for which alone it is not closed."""
+        if self.open_until is not None:
+            return {}
+        return {tenant: own for tenant, own in self.tenants.items() if own.open_until is not None}
+
+    def answers_others(self) -> bool:
+        """Return True unless it is not closed for some tenant, and the model has answered no other one since then."""
+        return all(
+            any(tenant != other and at >= (own.opened_at or 0) for other, at in self.answered.items())
+            for tenant, own in self.singled_out().items()
+        )
 
 
-def after_success(_breaker: Breaker) -> Breaker:
-    """Return the state of a breaker whose model answered: closed."""
-    return Breaker()
+_CLOSED: Final = TenantBreaker()
+_B = TypeVar("_B", Breaker, TenantBreaker)
+
+
+def _state(open_until: int | None, now: int) -> str:
+    if open_until is None:
+        return "closed"
+    return "half_open" if open_until <= now else "open"
+
+
+def _opens_in(breaker: Breaker | TenantBreaker, since: int | None, now: int) -> int:
+    return 0 if since is None else max(0, since - now, (breaker.probed_until or 0) - now)
+
+
+def after_success(breaker: Breaker, now: int = 0, tenant: str = "") -> Breaker:
+    """Return the state of a breaker whose model answered this tenant: closed, except for others alone that fail."""
+    others = {name: replace(own, in_row=0) for name, own in breaker.tenants.items() if name != tenant}
+    return Breaker(tenants=others, answered=_marked(breaker, now, tenant))
+
+
+def _marked(breaker: Breaker, now: int, tenant: str) -> Mapping[str, int]:
+    """Return when tenants were answered, with this one if that is worth a write: of each model, two are noted."""
+    since = max((own.opened_at or 0 for own in breaker.singled_out().values()), default=0)
+    fresh = [name for name, at in breaker.answered.items() if at >= max(since, now - _MARKED_MS)]
+    if not tenant or tenant in fresh or len(fresh) >= _MARKS:
+        return breaker.answered
+    others = sorted(breaker.answered.items(), key=lambda mark: mark[1], reverse=True)
+    return dict([(tenant, now), *(mark for mark in others if mark[0] != tenant)][:_MARKS])
 
 
 def after_failure(
-    breaker: Breaker, now: int, reason: str, *, probed: bool = False, until: int | None = None, jitter: float = 0.0
+    breaker: Breaker,
+    now: int,
+    reason: str,
+    *,
+    tenant: str = "",
+    probed: bool = False,
+    until: int | None = None,
+    jitter: float = 0.0,
 ) -> Breaker:
-    """Return the state of a breaker whose model failed: open where it failed often enough, or was only `probed`, or its
-    provider named a time `until` which it takes no call. `jitter`, from 0 to 1, cuts a time that nobody named.
+    """Return the state of a breaker whose model failed for this tenant: open, for all or for the tenant, where it
+    failed often enough, or was only `probed`. A time `until` which the provider takes no call is of its key, which all
+    share. `jitter`, from 0 to 1, cuts a time that nobody named.
 
-    A call that began before the breaker opened, and fails after that, opens it no longer.
+    A call that began before the breaker opened, and fails after that, opens it no longer. Nobody answers for a call
+    without a tenant, so it counts as one of many.
     """
     breaker = replace(breaker, failures=breaker.failures + 1, reason=reason)
-    if probed:
+    if tenant:
+        own = _own_after_failure(breaker.of(tenant), now, reason, probed=probed, jitter=jitter)
+        breaker = replace(breaker, tenants=_kept({**breaker.tenants, tenant: own}))
+    is_probe = probed and breaker.state(now) == "half_open"
+    if is_probe:
         breaker = replace(breaker, probed_until=None)
     elif breaker.open_until is not None:
         return breaker if until is None else _open(breaker, now, until)
     if until is not None:
         return _open(breaker, now, until)
-    if probed or breaker.failures >= PATIENCE:
-        pause = int(min(LONGEST_MS, FIRST_MS << min(breaker.openings, 10)) * (1 - jitter / 2))
-        return _open(breaker, now, now + pause - (OTHERS_FIRST_MS if probed else 0))
+    if is_probe or _fails_for_all(breaker, now, tenant):
+        return _open(breaker, now, now + _pause(breaker, jitter) - (OTHERS_FIRST_MS if is_probe else 0))
     return breaker
 
 
-def after_nothing(breaker: Breaker, now: int) -> Breaker:
+def _own_after_failure(own: TenantBreaker, now: int, reason: str, *, probed: bool, jitter: float) -> TenantBreaker:
+    own = replace(own, failures=own.failures + 1, in_row=own.in_row + 1, reason=reason[:_LONGEST_REASON])
+    is_probe = probed and own.state(now) == "half_open"
+    if is_probe:
+        own = replace(own, probed_until=None)
+    if is_probe or (own.open_until is None and own.failures >= PATIENCE):
+        return _open(own, now, now + _pause(own, jitter))
+    return own
+
+
+def _fails_for_all(breaker: Breaker, now: int, tenant: str) -> bool:
+    """Return True if failures in a row are the model's fault, and not that of one tenant's prompts: see above."""
+    of_one = [own.in_row for own in breaker.tenants.values()]
+    if breaker.failures - sum(of_one) + sum(min(count, MOST_OF_ONE) for count in of_one) >= PATIENCE:
+        return True
+    is_alone = not any(name != tenant and now - at < _ANSWERED_MS for name, at in breaker.answered.items())
+    return is_alone and breaker.of(tenant).in_row >= PATIENCE
+
+
+def _kept(tenants: Mapping[str, TenantBreaker]) -> Mapping[str, TenantBreaker]:
+    """Return the tenants without the one that failed least, where they are too many."""
+    if len(tenants) <= MOST_TENANTS:
+        return tenants
+    least = min(tenants, key=lambda name: (tenants[name].open_until or 0, tenants[name].failures))
+    return {name: own for name, own in tenants.items() if name != least}
+
+
+def probing(breaker: Breaker, now: int, tenant: str, lease_ms: int) -> Breaker | None:
+    """Return the state of a breaker that this tenant probes for so long; None where it may not, or need not."""
+    if breaker.is_closed(tenant) or breaker.opens_in(now, tenant):
+        return None
+    own = breaker.of(tenant)
+    if own.open_until is not None:
+        breaker = replace(breaker, tenants={**breaker.tenants, tenant: replace(own, probed_until=now + lease_ms)})
+    return breaker if breaker.open_until is None else replace(breaker, probed_until=now + lease_ms, probed_by=tenant)
+
+
+def after_nothing(breaker: Breaker, now: int, tenant: str = "") -> Breaker:
     """Return the state of a breaker whose probe came to nothing, such as a cancelled job's: other tenants may probe."""
+    own = breaker.of(tenant)
+    if own.probed_until is not None:
+        breaker = replace(breaker, tenants={**breaker.tenants, tenant: replace(own, probed_until=None)})
     if breaker.open_until is None:
         return breaker
     return replace(breaker, probed_until=None, open_until=max(breaker.open_until, now))
 
 
-def _open(breaker: Breaker, now: int, until: int) -> Breaker:
+def _pause(breaker: Breaker | TenantBreaker, jitter: float) -> int:
+    return int(min(LONGEST_MS, FIRST_MS << min(breaker.openings, 10)) * (1 - jitter / 2))
+
+
+def _open(breaker: _B, now: int, until: int) -> _B:
     return replace(
         breaker,
         openings=breaker.openings + 1,
@@ -132,6 +271,8 @@ class _Known(NamedTuple):
     probed_until: int | None
     probed_by: str | None
     reason: str | None
+    tenants: str | None
+    answered: str | None
     drill: str | None
     drilled_until: int | None
     now: int
@@ -177,29 +318,41 @@ class Calls:
 def follow(connection: Connection, model: str, change: Callable[[Breaker, int], Breaker]) -> Change:
     """Write what follows from a breaker by `change(breaker, now)`. One that closes wakes the steps that wait for it."""
     connection.execute(insert(connection, BREAKERS).values(model=model).on_conflict_do_nothing())
-    row = connection.execute(select(BREAKERS).where(BREAKERS.c.model == model).with_for_update()).one()
+    row = connection.execute(_row_of(model)).one()
     now = clock(connection)
     before = _health(row, now).breaker
     after = change(before, now)
     if after != before:
-        connection.execute(
-            update(BREAKERS)
-            .where(BREAKERS.c.model == model)
-            .values(
-                failures=after.failures,
-                openings=after.openings,
-                opened_at=after.opened_at,
-                open_until=after.open_until,
-                probed_until=after.probed_until,
-                probed_by=after.probed_by,
-                reason=None if after.reason is None else after.reason[:2_000],
-            )
-        )
-    if before.open_until is not None and after.open_until is None:
+        _write(connection, model, after)
+    was_open = before.open_until is not None
+    if (was_open and after.open_until is None) or before.singled_out().keys() - after.tenants.keys():
         wake(connection, [signal_of(model)])
-    if (before.open_until is None) != (after.open_until is None):
+    if was_open != (after.open_until is not None):
         put(connection, [_event_of(model, before, after, now)])
     return Change(before, after, now)
+
+
+def _row_of(model: str) -> Select[Any]:
+    return select(BREAKERS).where(BREAKERS.c.model == model).with_for_update()
+
+
+def _write(connection: Connection, model: str, breaker: Breaker) -> None:
+    tenants = {name: asdict(own) for name, own in breaker.tenants.items()}
+    connection.execute(
+        update(BREAKERS)
+        .where(BREAKERS.c.model == model)
+        .values(
+            failures=breaker.failures,
+            openings=breaker.openings,
+            opened_at=breaker.opened_at,
+            open_until=breaker.open_until,
+            probed_until=breaker.probed_until,
+            probed_by=breaker.probed_by,
+            reason=breaker.reason,
+            tenants=json.dumps(tenants) if tenants else None,
+            answered=json.dumps(dict(breaker.answered)) if breaker.answered else None,
+        )
+    )
 
 
 def _event_of(model: str, before: Breaker, after: Breaker, now: int) -> Outgoing:
@@ -228,15 +381,13 @@ def take_probe(connection: Connection, model: str, lease_ms: int, tenant: str) -
     """Return True for one caller, where the breaker is half open: it may ask the model, and has so long for it. The
     tenant that probed last lets others go first for a while.
     """
-    free = or_(BREAKERS.c.probed_until.is_(None), BREAKERS.c.probed_until <= now_ms())
-    others = or_(BREAKERS.c.probed_by.is_(None), BREAKERS.c.probed_by != tenant)
-    its_turn = or_(others, BREAKERS.c.open_until <= now_ms() - OTHERS_FIRST_MS)
-    taken = connection.execute(
-        update(BREAKERS)
-        .where(BREAKERS.c.model == model, BREAKERS.c.open_until <= now_ms(), free, its_turn)
-        .values(probed_until=now_ms() + lease_ms, probed_by=tenant)
-    )
-    return taken.rowcount == 1
+    row = connection.execute(_row_of(model)).one_or_none()
+    now = clock(connection)
+    after = None if row is None else probing(_health(row, now).breaker, now, tenant, lease_ms)
+    if after is None:
+        return False
+    _write(connection, model, after)
+    return True
 
 
 def make_due(connection: Connection, model: str) -> int:
@@ -253,18 +404,18 @@ def make_due(connection: Connection, model: str) -> int:
 
 
 def incidents(connection: Connection) -> list[Incident]:
-    """Return the breakers that are not closed, for `headrace status`."""
-    return [
-        Incident(
-            "models",
-            f"model {model}",
-            f"{_STATES[state]}: {found.breaker.reason}",
-            found.breaker.opened_at or found.now,
-            mends_itself=state == "half_open",
-        )
-        for model, found in sorted(all_of(connection).items())
-        if (state := found.breaker.state(found.now)) != "closed"
-    ]
+    """Return the breakers that are not closed, for `headrace status`: of tenants alone, the first."""
+    found = []
+    for model, health in sorted(all_of(connection).items()):
+        breaker, now = health.breaker, health.now
+        alone = sorted(breaker.singled_out().items())[:_MOST_NAMED]
+        not_closed = [("", breaker)] if breaker.open_until is not None else alone
+        for tenant, each in not_closed:
+            state = each.state(now)
+            subject = f"model {model}, tenant {tenant}" if tenant else f"model {model}"
+            words = f"{_STATES[state]}{', for this tenant alone' if tenant else ''}: {each.reason}"
+            found.append(Incident("models", subject, words, each.opened_at or now, mends_itself=state == "half_open"))
+    return found
 
 
 def drill(connection: Connection, model: str, kind: str | None, for_ms: int) -> None:
@@ -322,7 +473,9 @@ def all_of(where: Connection | SingleStatements) -> dict[str, Health]:
 
 
 def _health(row: Any, now: int) -> Health:
-    return Health(copied(Breaker, row), row.drill if (row.drilled_until or 0) > now else None, now)
+    tenants = {name: TenantBreaker(**own) for name, own in json.loads(row.tenants or "{}").items()}
+    breaker = copied(Breaker, row, tenants=tenants, answered=json.loads(row.answered or "{}"))
+    return Health(breaker, row.drill if (row.drilled_until or 0) > now else None, now)
 
 
 class Breakers(LedgerStore):
