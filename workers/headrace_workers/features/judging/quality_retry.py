@@ -220,7 +220,7 @@ def _held(floor: MinQuality, score: Score, verdict: JudgeVerdict) -> Held:
 def _asks_person(floor: MinQuality, score: Score) -> str:
     wants = f"the job wants {floor.value:.3g} or a person's word"
     if score.value is None:
-        return f"it could not be judged by {floor.criterion} ({score.not_judged}: {score.reason}), and {wants}"
+        return f"it could not be judged by {floor.criterion} ({score.not_judged}), and {wants}"
     return f"its score by {floor.criterion} is {score.value:.3g}, and {wants}"
 
 
