@@ -46,6 +46,24 @@ def test_of_questions_that_are_typed_in_a_hurry_no_trap_passes() -> None:
     assert served >= 2 / 3 * len(same)
 
 
+def test_nobody_who_changed_places_and_no_other_side_of_a_time_passes() -> None:
+    """Only small words differ, so no guard of the words sees it."""
+    verbs = {"call": "called", "help": "helped", "like": "liked", "use": "used", "hurt": "hurt", "own": "owned"}
+    times = ("9am", "10:30", "noon", "Monday", "2019", "lunch", "having it", "getting some")
+    traps = [
+        *((f"Is it wise to {act} before {time}?", f"Is it wise to {act} after {time}?")
+          for act in ("run", "eat", "call a client") for time in times),
+        *((f"Does she {verb} him?", f"Does he {verb} her?") for verb in verbs),
+        *((f"If Ann met Bob, would he {verb} her?", f"If Ann met Bob, would she {verb} him?") for verb in verbs),
+        *((f"Does Ann {verb} him?", f"Does he {verb} Ann?") for verb in verbs),
+        *((f"Does Ann {verb} Bob?", f"Is Ann {done} by Bob?") for verb, done in verbs.items()),
+    ]  # fmt: skip
+    both = [pair for asked, cached in traps for pair in ((asked, cached), (cached, asked))]
+    assert [pair for pair in both if refusal(*map(profile, pair)) is None] == []
+    same = [(f"Does Ann {verb} Bob?", f"Is Bob {done} by Ann?") for verb, done in verbs.items() if verb != "like"]
+    assert [pair for pair in same if refusal(*map(profile, pair)) is not None] == []
+
+
 FOUND_ELSEWHERE = (
     ("Is a German licence valid in Japan?", "Is a Japanese licence valid in Germany?"),
     ("Where can I eat Mexican food?", "Where can I eat food in Mexico?"),

@@ -48,6 +48,7 @@ def test_refuses(asked: str, cached: str) -> None:
         ("At what temperature does ethanol boil?", "The boiling temperature of ethanol"),
         ("How long does learning the guitar take?", "How long do I need to learn the guitar?"),
         ("Bonn is the capital of which country?", "Which country's capital is Bonn?"),
+        ("Should she call him if he calls her?", "If he calls her, should she call him?"),
         ("How does a bee differ from a wasp?", "What is the difference between a wasp and a bee?"),
     ],
 )
@@ -61,5 +62,6 @@ def test_the_first_look_decides_as_the_long_way_does(monkeypatch: pytest.MonkeyP
     asked = [(profile(one), profile(other)) for one, other in [*((a, c) for _, _, a, c in pairs()[::2]), *typed]]
     plain = [pair for pair in asked if roles._named_alike(*pair)]
     assert len(plain) > 1_000
+    at_first = [Roles().refuse(*pair) for pair in plain]
     monkeypatch.setattr(roles, "_named_alike", lambda *_: False)
-    assert [Roles().refuse(*pair) for pair in plain] == [None] * len(plain)
+    assert [Roles().refuse(*pair) for pair in plain] == at_first

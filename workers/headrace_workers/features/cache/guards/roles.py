@@ -74,6 +74,8 @@ class Directions:
         """Return why not, in words; None where each word is reached in the same direction."""
         if symmetric(asked, cached):
             return None
+        if (sides := {_side(asked), _side(cached)}) == {"before", "after"}:
+            return f"asks about {_side(asked)}; the answer is about {(sides - {_side(asked)}).pop()}"
         ours, theirs = _reached(asked), _reached(cached)
         ways = {word: (way, theirs[word]) for word, way in ours.items() if theirs.get(word, way) != way}
         if exchanged := _exchanged(asked, ways):
@@ -105,6 +107,13 @@ def _exchanged(asked: Profile, reached: dict[str, tuple[str, str]]) -> list[str]
 def _written_about(one: str, other: str, asked: Profile) -> bool:
     """Return True if one is `about`: `who wrote about Moby Dick` is not `who wrote Moby Dick`."""
     return "about" in {one, other} and not asked.keys.isdisjoint({"who", "whom"})
+
+
+@read_once
+def _side(read: Profile) -> str | None:
+    """Return the one of `before` and `after` that a question has; None where it has both or neither."""
+    sides = read.keys & {"before", "after"}
+    return next(iter(sides)) if len(sides) == 1 else None
 
 
 @read_once
@@ -171,6 +180,9 @@ class Roles:
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Return why not, in words; None where what both name stands in the same roles."""
+        people, others = _people(asked), _people(cached)
+        if people and others and people != others:
+            return f"asks about {in_words(people, asked)}; the answer is about {in_words(others, cached)}"
         if _named_alike(asked, cached) or symmetric(asked, cached):
             return None
         ours, theirs = _numbered(asked), _numbered(cached)
@@ -195,6 +207,20 @@ class Roles:
         return None
 
 
+# `she` acts; `him` and `his` do not.
+_PEOPLE: Final = {
+    word: words.split()[0] for words in ("he", "she", "him his himself", "her hers herself") for word in words.split()
+}
+
+
+@read_once
+def _people(read: Profile) -> list[str]:
+    """Return other persons by their pronouns, in no order, since clauses may change places: `does she owe him` is not
+    `does he owe her`.
+    """
+    return sorted({_PEOPLE[token.key] for token in read.tokens if token.key in _PEOPLE})
+
+
 def _named_alike(asked: Profile, cached: Profile) -> bool:
     """Return True if two plainly active sentences name their common things in the same order: most pairs are such."""
     ours, theirs = _plainly(asked), _plainly(cached)
@@ -206,7 +232,8 @@ def _named_alike(asked: Profile, cached: Profile) -> bool:
 @read_once
 def _plainly(read: Profile) -> list[str] | None:
     """Return the keys that `_parts` would name, where it would keep their order; None where it might change it."""
-    if "'s" in read.keys or ("be" in read.keys and any(_participle(token.text) for token in read.tokens)):
+    passive = "be" in read.keys and ("by" in read.keys or any(_participle(token.text) for token in read.tokens))
+    if "'s" in read.keys or passive:
         return None
     return [
         token.key for token in read.tokens if is_content(token) and not (token.kind == "word" and token.key in _NO_ROLE)
@@ -292,12 +319,14 @@ def _parts(read: Profile) -> list[_Part]:
     owners = (0, 0)  # from where to where stand the parts that own what follows
     topic = 0  # so many parts stand before the question: `mac how to take a screenshot`
     be = doer = False
-    for token in read.tokens:
+    for at, token in enumerate(read.tokens):
         key = token.key
+        by_next = any(after.key == "by" for after in read.tokens[at + 1 : at + 2])
+        acted = be and verb < 0 and by_next and token.text.lower().endswith("ed")
         if token.kind == "word" and key in _NO_ROLE:
             doer = False
-        elif is_content(token):
-            if be and verb < 0 and token.kind == "word" and _participle(token.text):
+        elif is_content(token) or acted:  # `is liked by`: `like` is a small word
+            if acted or (be and verb < 0 and token.kind == "word" and _participle(token.text)):
                 verb = len(parts)
             acts = token.kind == "word" and not token.name and (doer or _participle(token.text) or _ing(token))
             parts.append(_Part(key, tie, run, token.text, acts, token.kind == "unit"))

@@ -61,7 +61,7 @@ _FORMS: Final = {form: forms[0] for line in lines_of("irregular") for forms in [
 PARTICIPLES: Final = words_of(
     """written sung eaten seen taken given gotten made become begun broken brought built bought caught chosen
     cut drawn drunk driven fallen fed felt fought found flown forgotten frozen grown heard hidden hit held
-    kept known laid led lent let lost meant met paid put read ridden rung risen run said sold sent set
+    hurt kept known laid led lent let lost meant met paid put read ridden rung risen run said sold sent set
     shaken shot shown shut sunk slept spoken spent spread stolen stuck struck taught torn told thought
     thrown understood woken worn won done"""
 )
