@@ -82,7 +82,7 @@ def test_messages_that_become_too_long_together_are_refused() -> None:
 
 
 def test_the_templates_of_all_messages_share_their_steps() -> None:
-    definition = application("{{ text | upper }}" * 4, text={"type": "text"})
+    definition = application("{{ text | trim }}" * 6, text={"type": "text"})
     assert len(definition.model_copy().templates) == 2
     with pytest.raises(ConfigurationError, match="may take more than 100,000 steps, with the messages before it"):
         _ = definition.model_copy(update={"messages": definition.messages * 2}).templates
