@@ -48,10 +48,13 @@ def test_a_classifier_is_trained_evaluated_listed_and_deleted(home: Path, capsys
     assert 0.6 < found["share"] < 0.8  # most of the texts that it knows, and few of the others
     assert 0.98 < found["agreement_interval"][0] < found["agreement"] <= found["agreement_interval"][1]
     assert found["cost_after"] == pytest.approx(0.40 * (1 - found["share"]))
+    assert 100 <= found["foreign"] < 150  # the others, and few of the texts that it knows
     shares = [each["share"] for each in found["thresholds"]]
     assert shares == sorted(shares, reverse=True)
     assert run(["classifier", "evaluate", "kinds", "--data", str(home / "test.jsonl")]) == 0
-    assert "(its own)" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "(its own)" in shown.out
+    assert f"{found['foreign']} of 400 texts" in " ".join(shown.err.split())
     assert told(capsys, "list", "--tenant", "acme")["classifier"] == "kinds"
     assert run(["classifier", "list", "--tenant", "globex"]) == 0
     assert "no classifiers here" in capsys.readouterr().err

@@ -79,7 +79,9 @@ def test_an_abstention_is_neither_an_attempt_nor_a_failure(ledger: Ledger, tmp_p
     found = decisions_of(ledger, job_id)
     assert (found.model, found.attempts) == ("other", ())
     assert found.because is not None
-    assert found.because.startswith("other answered in place of echo (abstained: it is not sure: 0.")
+    assert found.because.startswith(
+        "other answered in place of echo (abstained: the input is outside what the classifier was trained on"
+    )
     assert [(record.stage, record.attempt) for record in end_of(ledger, job_id).stages] == [("decide", 1)]
 
 

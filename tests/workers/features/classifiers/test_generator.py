@@ -53,17 +53,27 @@ def make(home: Path, alias: str = "kinds", *, tenant: str = "", **changes: Any) 
     """Write a classifier of three labels, and the embedder that it needs."""
     make_hash_embedder(home)
     words = changes.pop("words", WORDS)
+    novelty = changes.pop("novelty", None)
     classes, digest, found = _trained(json.dumps([(key, *values) for key, values in words.items()]))
     fields = {
         "question": "kind", "labels": classes, "none": False, "embedder": "hash", "embedder_id": EMBEDDER.id,
         "threshold": found.rule.threshold, "least_logit": found.rule.least_logit, "agreement": 0.9,
         "agreement_bound": found.figures.agreement_bound, "rows": 400, "held_out": 80, "served": found.figures.served,
-        "agreed": found.figures.agreed, "right": found.figures.right, "calibration_error": 0.0, "calibrated": True,
+        "agreed": found.figures.agreed, "right": found.figures.right, "foreign": found.figures.foreign,
+        "calibration_error": 0.0, "calibrated": True,
         "data_sha256": digest, "seed": 0,
     }  # fmt: skip
     card = Card(**(fields | changes))
     save_classifier(
-        home, alias, card, found.head, source="labels.jsonl", licence="CC0-1.0", tenant=tenant, context_length=256
+        home,
+        alias,
+        card,
+        found.head,
+        novelty or found.novelty,
+        source="labels.jsonl",
+        licence="CC0-1.0",
+        tenant=tenant,
+        context_length=256,
     )
     return card, found.head
 
@@ -112,7 +122,9 @@ UNREAD = {
         replace(asking(""), messages=(Message(role="system", content=SURE),)), "it reads an input, and no conversation",
     ),
     "too long an input": (asking(f"{SURE} " * 86), "the input has 258 tokens, and it reads 256"),
-    "an input like no other": (asking("zebra quartz umbrella"), "it is not sure: 0."),
+    "an input like no other": (
+        asking("zebra quartz umbrella"), "the input is outside what the classifier was trained on",
+    ),
 }  # fmt: skip
 
 
@@ -127,13 +139,15 @@ def test_it_abstains_from_all_that_it_was_not_trained_for(home: Path, what: str)
 
 def test_it_abstains_below_its_threshold(tmp_path: Path) -> None:
     unclear = asking("invoice thanks")
+    _, _, found = _trained(json.dumps([(key, *values) for key, values in WORDS.items()]))
+    lenient = replace(found.novelty, scale=np.array([0, 1, 0, 1, 1e9], np.float32))
     for threshold, kind in ((0.999, Abstained), (0.0, Decided)):
-        make(tmp_path, threshold=threshold, least_logit=-99.0)
-        (found,) = answered(tmp_path, unclear)
-        assert isinstance(found, kind)
-        if isinstance(found, Abstained):
-            assert str(found).startswith("it is not sure: 0.")
-            assert found.prompt_tokens == 2
+        make(tmp_path, threshold=threshold, least_logit=-99.0, novelty=lenient)
+        (answer,) = answered(tmp_path, unclear)
+        assert isinstance(answer, kind)
+        if isinstance(answer, Abstained):
+            assert str(answer).startswith("it is not sure: 0.")
+            assert answer.prompt_tokens == 2
 
 
 def test_instructions_of_its_card_must_be_those_of_the_question(tmp_path: Path) -> None:
@@ -178,10 +192,11 @@ def test_the_levels_of_a_scale_are_labels(home: Path) -> None:
 def test_a_text_that_no_choice_fits_is_left_to_others(tmp_path: Path) -> None:
     """The head's last class stands for none of the labels."""
     card, head = make(tmp_path)
+    _, _, novelty = load_classifier(model_dir(tmp_path, "kinds"), read_card(model_dir(tmp_path, "kinds")))
     whole = Head(np.vstack([head.weights, -head.weights.sum(axis=0)]), np.append(head.bias, np.float32(1_000.0)))
     save_classifier(
-        tmp_path, "kinds", card.model_copy(update={"none": True}), whole, source="", licence="", tenant="",
-        context_length=256,
+        tmp_path, "kinds", card.model_copy(update={"none": True}), whole, novelty, source="", licence="",
+        tenant="", context_length=256,
     )  # fmt: skip
     (found,) = answered(tmp_path, asking("invoice refund charge"))
     assert isinstance(found, Abstained)
@@ -225,7 +240,7 @@ def test_a_card_reads_back_as_it_was_written(tmp_path: Path) -> None:
     names = {'a \x7f "b"': WORDS["billing"], True: WORDS["broken"], "true": WORDS["praise"]}
     card, head = make(tmp_path, words=names, instructions="one\ntwo")
     folder = model_dir(tmp_path, "kinds")
-    found, same = load_classifier(folder, read_card(folder))
+    found, same, _ = load_classifier(folder, read_card(folder))
     assert found == card
     assert set(found.labels) == set(names)
     assert np.array_equal(same.weights, head.weights)

@@ -1,5 +1,6 @@
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.classifiers.head import (
+    KEPT_ROWS,
     Head,
+    Novelty,
     calibration_error,
     fit,
     log_loss,
@@ -25,6 +28,11 @@ def rows(count: int, classes: int = 4, dimensions: int = 16, seed: int = 0) -> t
     labels = random.integers(0, classes, count)
     vectors = centres[labels] + random.normal(size=(count, dimensions)) * 1.3
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def novelty_of(count: int = 300) -> Novelty:
+    vectors, _ = rows(count)
+    return Novelty.of(vectors[: count * 3 // 4], vectors[count * 3 // 4 :], seed=0)
 
 
 def test_a_head_is_as_good_as_that_of_scikit_learn() -> None:
@@ -55,8 +63,9 @@ def test_the_temperature_makes_overconfident_logits_right() -> None:
 
 def test_a_head_reads_back_as_it_was_written(tmp_path: Path) -> None:
     head = fit(*rows(100), 4, 1.0, seed=0)
-    write_head(head, path := tmp_path / "head.safetensors")
-    found = read_head(path)
+    write_head(head, novelty := novelty_of(), path := tmp_path / "head.safetensors")
+    found, test = read_head(path)
+    assert all(np.array_equal(getattr(test, name), value) for name, value in vars(novelty).items())
     assert np.array_equal(found.weights, head.weights)
     assert np.array_equal(found.bias, head.bias)
     (length,) = struct.unpack_from("<Q", data := path.read_bytes())
@@ -75,7 +84,10 @@ def _with_header(data: bytes, **changes: object) -> bytes:
 
 
 def test_a_file_that_is_no_head_is_refused_with_words(tmp_path: Path) -> None:
-    write_head(Head(np.ones((2, 3), np.float32), np.ones(2, np.float32)), path := tmp_path / "head.safetensors")
+    novelty = replace(novelty_of(), rows=np.ones((2, 16), np.float32))
+    write_head(
+        Head(np.ones((2, 16), np.float32), np.ones(2, np.float32)), novelty, path := tmp_path / "head.safetensors"
+    )
     data = path.read_bytes()
     faults = [
         b"", data[:20], struct.pack("<Q", 2**60) + data[8:], data[:-9], _with_header(data, dtype="I64"),
@@ -85,6 +97,50 @@ def test_a_file_that_is_no_head_is_refused_with_words(tmp_path: Path) -> None:
         path.write_bytes(fault)
         with pytest.raises(ConfigurationError, match=r"head\.safetensors .*again"):
             read_head(path)
-    write_head(Head(np.full((2, 3), np.nan, np.float32), np.ones(2, np.float32)), path)
+    write_head(Head(np.full((2, 16), np.nan, np.float32), np.ones(2, np.float32)), novelty, path)
     with pytest.raises(ConfigurationError, match="again"):
         read_head(path)
+
+
+@pytest.mark.parametrize("fault", ["missing", "another length", "too many rows", "no number", "no deviation"])
+def test_a_file_without_a_usable_novelty_test_is_refused_with_the_command_that_trains_it_again(
+    tmp_path: Path, fault: str
+) -> None:
+    novelty, head = novelty_of(), Head(np.ones((2, 16), np.float32), np.ones(2, np.float32))
+    scale = novelty.scale.copy()
+    scale[1] = 0.0
+    faulty = {
+        "missing": novelty,
+        "another length": replace(novelty, centre=np.ones(15, np.float32)),
+        "too many rows": replace(novelty, rows=np.ones((KEPT_ROWS + 1, 16), np.float32)),
+        "no number": replace(novelty, whitening=np.full((16, 16), np.nan, np.float32)),
+        "no deviation": replace(novelty, scale=scale),
+    }[fault]
+    (folder := tmp_path / "kinds").mkdir()
+    write_head(head, faulty, path := folder / "head.safetensors")
+    if fault == "missing":
+        path.write_bytes(path.read_bytes().replace(b'"whitening"', b'"whitenin_"'))
+    with pytest.raises(ConfigurationError, match=r"`headrace classifier train kinds`"):
+        read_head(path)
+
+
+def test_a_novelty_test_refuses_what_is_far_from_its_rows_and_few_texts_like_them() -> None:
+    novelty, (unseen, _) = novelty_of(2_000), rows(2_000, seed=1)
+    strange = np.random.default_rng(2).normal(size=(500, 16)).astype(np.float32)
+    strange /= np.linalg.norm(strange, axis=1, keepdims=True)
+    assert 0.02 < novelty.foreign(unseen).mean() < 0.08
+    assert novelty.foreign(strange).mean() > 3 * novelty.foreign(unseen).mean()
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_rows_that_are_all_the_same_are_not_foreign_to_themselves_and_others_are(count: int) -> None:
+    same = np.tile(np.eye(16, dtype=np.float32)[0], (count, 1))
+    novelty = Novelty.of(same, same, seed=0)
+    assert novelty.fits(16)
+    assert not novelty.foreign(same).any()
+    assert novelty.foreign(np.eye(16, dtype=np.float32)[1:]).all()
+
+
+def test_of_many_rows_a_novelty_test_keeps_a_bounded_number() -> None:
+    vectors, _ = rows(30_000)
+    assert len(Novelty.of(vectors, vectors[:1_000], seed=0).rows) == KEPT_ROWS

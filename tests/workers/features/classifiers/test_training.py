@@ -43,9 +43,12 @@ def test_a_head_answers_what_the_held_out_rows_show_it_to_know(tmp_path: Path) -
     assert found.figures.rows == 120
     assert found.figures.agreement_bound >= 0.95
     assert found.figures.served > 90
+    assert found.figures.foreign < 20
     unseen = texts(300, seed=1)
     data = read_rows(write(tmp_path / "test.jsonl", unseen), EMBEDDER, ("billing", "broken", "praise"))
-    figures = figures_of(found.head.logits(vectors_of(data, EMBEDDER)), data.labels, found.rule)
+    vectors = vectors_of(data, EMBEDDER)
+    foreign = found.novelty.foreign(vectors)
+    figures = figures_of(found.head.logits(vectors), data.labels, foreign, found.rule)
     assert figures.agreed / figures.served > 0.95
 
 
@@ -86,21 +89,37 @@ def test_a_text_without_a_fitting_choice_is_learnt_and_never_answered(tmp_path: 
     found = trained(tmp_path, [*texts(600), *nothing])
     assert (len(found.head.bias), found.rule.choices) == (4, 3)
     data = read_rows(write(tmp_path / "test.jsonl", other), EMBEDDER, ("billing", "broken", "praise"))
-    assert not found.rule.served(found.head.logits(vectors_of(data, EMBEDDER))).any()
-    assert Rule(0.0, -99.0, 4).served(found.head.logits(vectors_of(data, EMBEDDER))).all()
+    logits, known = found.head.logits(vectors_of(data, EMBEDDER)), np.zeros(2, bool)
+    assert not found.rule.served(logits, known).any()
+    assert Rule(0.0, -99.0, 4).served(logits, known).all()
 
 
 def test_a_text_that_is_like_no_row_is_not_answered(tmp_path: Path) -> None:
     found = trained(tmp_path, texts(600))
     strange = [(f"zebra {number} quartz umbrella violin", "billing") for number in range(50)]
     data = read_rows(write(tmp_path / "test.jsonl", strange), EMBEDDER, ("billing", "broken", "praise"))
-    assert found.rule.served(found.head.logits(vectors_of(data, EMBEDDER))).mean() < 0.1
+    vectors = vectors_of(data, EMBEDDER)
+    assert found.novelty.foreign(vectors).mean() > 0.9
+    assert found.rule.served(found.head.logits(vectors), found.novelty.foreign(vectors)).mean() < 0.1
 
 
 def test_a_class_that_wins_with_a_low_logit_is_not_answered() -> None:
     """A text far from all rows may still be much nearer to one class than to the others."""
     logits = np.array([[0.2, -9.0, -9.0], [6.0, -3.0, -3.0]], np.float32)
-    assert Rule(0.9, 2.0, 3).served(logits).tolist() == [False, True]
+    assert Rule(0.9, 2.0, 3).served(logits, np.zeros(2, bool)).tolist() == [False, True]
+
+
+def test_a_foreign_text_is_not_answered_however_sure_the_head_is() -> None:
+    logits = np.array([[9.0, -9.0], [9.0, -9.0]], np.float32)
+    assert Rule(0.0, -99.0, 2).served(logits, np.array([True, False])).tolist() == [False, True]
+
+
+def test_a_text_that_no_choice_fits_makes_the_novelty_test_no_wider(tmp_path: Path) -> None:
+    """Such rows stand for all other texts: what is like them may still be foreign."""
+    nothing = [(f"weather rain sunny {number}", None) for number in range(200)]
+    found = trained(tmp_path, [*texts(600), *nothing])
+    data = read_rows(write(tmp_path / "test.jsonl", nothing[:50]), EMBEDDER, ("billing", "broken", "praise"))
+    assert found.novelty.foreign(vectors_of(data, EMBEDDER)).mean() > 0.9
 
 
 def test_true_and_the_text_true_are_different_labels(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.limits import Key, Text
 from headrace_schemas.reasons import describe
 from headrace_workers.features.classifiers.engine import ENGINE_NAME
-from headrace_workers.features.classifiers.head import MOST_CLASSES, Head, read_head, write_head
+from headrace_workers.features.classifiers.head import MOST_CLASSES, Head, Novelty, read_head, write_head
 from headrace_workers.features.classifiers.training import Rule
 from headrace_workers.models.registry import (
     ModelCard,
@@ -64,6 +64,7 @@ class Card(BaseModel):
     served: int
     agreed: int
     right: int
+    foreign: int
     calibration_error: _Share
     calibrated: bool
     data_sha256: str
@@ -104,14 +105,23 @@ def values_of(question: Predicate | Choice | ScaleQuestion) -> tuple[str | bool,
 
 
 def save_classifier(
-    home: Path, alias: str, card: Card, head: Head, *, source: str, licence: str, tenant: str, context_length: int
+    home: Path,
+    alias: str,
+    card: Card,
+    head: Head,
+    novelty: Novelty,
+    *,
+    source: str,
+    licence: str,
+    tenant: str,
+    context_length: int,
 ) -> None:
     """Write a classifier in place of the one of this name. Raise ConfigurationError if the name is of another model,
     or of another tenant's.
     """
     check_name(home, alias, tenant)
     with staged_model(home, alias) as folder:
-        write_head(head, folder / _HEAD_FILE)
+        write_head(head, novelty, folder / _HEAD_FILE)
         values = card.model_dump(mode="json", exclude_none=True).items()
         lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values]
         (folder / _CARD_FILE).write_text("".join(lines).replace("\x7f", "\\u007f"), encoding="utf-8")
@@ -138,8 +148,10 @@ def check_name(home: Path, alias: str, tenant: str) -> None:
         raise ConfigurationError(f"{alias} is the name of another model here: choose another name")
 
 
-def load_classifier(folder: Path, model: ModelCard) -> tuple[Card, Head]:
-    """Return the card and the head in a folder. Raise ConfigurationError, which says what is wrong with them."""
+def load_classifier(folder: Path, model: ModelCard) -> tuple[Card, Head, Novelty]:
+    """Return the card, the head and its novelty test in a folder. Raise ConfigurationError, which says what is wrong
+    with them.
+    """
     path = folder / _CARD_FILE
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -152,10 +164,10 @@ def load_classifier(folder: Path, model: ModelCard) -> tuple[Card, Head]:
         raise ConfigurationError(f"{path} cannot be read: {error}; train the classifier again") from error
     if digest != model.sha256:
         raise ConfigurationError(f"the files of the classifier {model.alias} were changed; train it again")
-    head = read_head(folder / _HEAD_FILE)
+    head, novelty = read_head(folder / _HEAD_FILE)
     if len(head.bias) != len(card.labels) + card.none:
         raise ConfigurationError(f"{path}: the head has {len(head.bias)} classes; train the classifier again")
-    return card, head
+    return card, head, novelty
 
 
 def classifiers(home: Path, tenant: str | None = None) -> list[ModelCard]:

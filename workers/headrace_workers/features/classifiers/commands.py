@@ -106,11 +106,12 @@ def _trained(
         embedder=embedder_name, embedder_id=embedder.id, threshold=trained.rule.threshold,
         least_logit=trained.rule.least_logit, agreement=agreement, agreement_bound=figures.agreement_bound,
         rows=trained.rows, held_out=figures.rows, served=figures.served, agreed=figures.agreed, right=figures.right,
+        foreign=figures.foreign,
         calibration_error=figures.calibration_error, calibrated=trained.calibrated, data_sha256=rows.digest, seed=seed,
     )  # fmt: skip
     save_classifier(
-        home, name, card, trained.head, source=f"{data.name}#{rows.digest[:12]}", licence=licence, tenant=owner,
-        context_length=embedder.max_tokens,
+        home, name, card, trained.head, trained.novelty, source=f"{data.name}#{rows.digest[:12]}", licence=licence,
+        tenant=owner, context_length=embedder.max_tokens,
     )  # fmt: skip
     return card
 
@@ -160,16 +161,17 @@ def evaluate(
     from headrace_workers.models.registry import model_dir
 
     home = home_of()
-    card, head = load_classifier(model_dir(home, name), find_classifier(home, name))
+    card, head, novelty = load_classifier(model_dir(home, name), find_classifier(home, name))
     embedder = load_embedder(home, card.embedder)
-    ClassifierGenerator(name, card, head, embedder)  # refuses another embedder
+    ClassifierGenerator(name, card, head, novelty, embedder)  # refuses another embedder
     rows = read_rows(data, embedder, card.labels)
     for line in rows.said:
         say(f"{data.name}: {line}")
-    logits = head.logits(vectors_of(rows, embedder))
+    vectors = vectors_of(rows, embedder)
+    logits, foreign = head.logits(vectors), novelty.foreign(vectors)
 
     def line_of(rule: Rule) -> dict[str, Any]:
-        found = figures_of(logits, rows.labels, rule)
+        found = figures_of(logits, rows.labels, foreign, rule)
         return {
             "threshold": round(rule.threshold, 4), "rows": found.rows, "served": found.served, "agreed": found.agreed,
             "share": found.served / found.rows, "share_interval": interval(found.served, found.rows),
@@ -178,16 +180,22 @@ def evaluate(
             "cost": cost, "cost_after": None if cost is None else cost * (1 - found.served / found.rows),
         }  # fmt: skip
 
+    refused, count = int(foreign.sum()), len(foreign)
+    refused_interval = interval(refused, count)
     own = line_of(card.rule)
     others = [line_of(Rule(at, card.least_logit, len(card.labels))) for at in _THRESHOLDS]
     if as_json:
-        put_json({"classifier": name, **own, "accuracy": figures_of(logits, rows.labels, card.rule).right / own["rows"],
-                  "thresholds": others})  # fmt: skip
+        accuracy = figures_of(logits, rows.labels, foreign, card.rule).right / count
+        put_json({"classifier": name, **own, "accuracy": accuracy, "foreign": refused,
+                  "foreign_interval": refused_interval, "thresholds": others})  # fmt: skip
         return
     cells = [_cells(each) for each in (own, *others)]
     cells[0] = (f"{cells[0][0]} (its own)", *cells[0][1:])
     columns = ("threshold", "answers", "95 %", "as labelled", "95 %", "1,000 jobs cost")
     console(data=True).print(table(name, columns, cells, right=columns[1:]))
+    low, high = refused_interval
+    say(f"{refused:,} of {count:,} texts ({low:.1%} to {high:.1%}) are outside what {name} was trained on: it leaves "
+        "them to the next model at every threshold")  # fmt: skip
 
 
 def _cells(line: dict[str, Any]) -> tuple[str, ...]:
@@ -224,11 +232,12 @@ def list_all(tenant: _Tenant = None, as_json: JsonLinesOption = False) -> None:
         return
     rows = [
         (model.alias, card.question, f"{len(card.labels):,}", model.tenant or "all", f"{card.rows:,}",
-         f"{card.served / card.held_out:.1%}", f"{card.agreement_bound:.3f}", card.embedder)
+         f"{card.served / card.held_out:.1%}", f"{card.foreign / card.held_out:.1%}", f"{card.agreement_bound:.3f}",
+         card.embedder)
         for model, card in found
     ]  # fmt: skip
-    columns = ("classifier", "question", "labels", "tenant", "rows", "answers", "agreement", "embedder")
-    console(data=True).print(table(None, columns, rows, right=columns[2:3] + columns[4:7]))
+    columns = ("classifier", "question", "labels", "tenant", "rows", "answers", "outside", "agreement", "embedder")
+    console(data=True).print(table(None, columns, rows, right=columns[2:3] + columns[4:8]))
 
 
 def delete(name: _Name, tenant: _Tenant = None) -> None:

@@ -19,9 +19,9 @@ def _load(card: ModelCard, folder: Path, options: LoadOptions) -> "ClassifierGen
     from headrace_workers.models.embedders.load_embedder import load_embedder
 
     threads = options.inter_threads or available_cores()
-    own, head = load_classifier(folder, card)
+    own, head, novelty = load_classifier(folder, card)
     embedder = load_embedder(folder.parent.parent, own.embedder, inter_threads=threads)
-    return ClassifierGenerator(card.alias, own, head, embedder, threads)
+    return ClassifierGenerator(card.alias, own, head, novelty, embedder, threads)
 
 
 ENGINE: "Final[Engine[ClassifierGenerator, None]]" = Engine(

@@ -10,7 +10,7 @@ import numpy as np
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_workers.features.classifiers.card import Card
-from headrace_workers.features.classifiers.head import Floats, Head, softmax
+from headrace_workers.features.classifiers.head import Floats, Head, Novelty, softmax
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, QuestionScores
 from headrace_workers.models.embedders.embedder import CountingEmbedder
 from headrace_workers.models.generator import Abstained, Completion, GivenUp, NoProbabilities, Request
@@ -19,7 +19,9 @@ from headrace_workers.models.generator import Abstained, Completion, GivenUp, No
 class ClassifierGenerator:
     """A classifier as a model of jobs. Thread-safe, as its embedder is."""
 
-    def __init__(self, alias: str, card: Card, head: Head, embedder: CountingEmbedder, parallel: int = 1) -> None:
+    def __init__(
+        self, alias: str, card: Card, head: Head, novelty: Novelty, embedder: CountingEmbedder, parallel: int = 1
+    ) -> None:
         """Raise ConfigurationError where the head was trained over another embedder's vectors."""
         if embedder.id != card.embedder_id or embedder.dimensions != head.weights.shape[1]:
             raise ConfigurationError(
@@ -30,7 +32,7 @@ class ClassifierGenerator:
         self.quantization = "float32"
         self.context_length = embedder.max_tokens
         self.parallel = parallel
-        self._card, self._head, self._embedder = card, head, embedder
+        self._card, self._head, self._novelty, self._embedder = card, head, novelty, embedder
 
     @property
     def urgent(self) -> "ClassifierGenerator":
@@ -56,10 +58,12 @@ class ClassifierGenerator:
         ]
         if not read:
             return found
-        logits = self._head.logits(self._embedder.embed([requests[place].messages[0].content for place in read]))
-        served, probabilities = self._card.rule.served(logits), softmax(logits)
-        for place, is_served, row in zip(read, served, probabilities, strict=True):
-            found[place] = self._answer(requests[place], row) if is_served else self._unsure(requests[place], row)
+        vectors = self._embedder.embed([requests[place].messages[0].content for place in read])
+        logits, foreign = self._head.logits(vectors), self._novelty.foreign(vectors)
+        served = self._card.rule.served(logits, foreign)
+        for place, is_served, is_foreign, row in zip(read, served, foreign, softmax(logits), strict=True):
+            request = requests[place]
+            found[place] = self._answer(request, row) if is_served else self._unsure(request, row, foreign=is_foreign)
         return found
 
     def _unread(self, request: DecisionRequest) -> Abstained | None:
@@ -82,6 +86,9 @@ class ClassifierGenerator:
         scores = QuestionScores(probabilities, mass if self._card.none else None, calibrated=self._card.calibrated)
         return Decided((scores,), self._tokens(request), 0)
 
-    def _unsure(self, request: DecisionRequest, row: Floats) -> Abstained:
+    def _unsure(self, request: DecisionRequest, row: Floats, *, foreign: bool) -> Abstained:
+        tokens = self._tokens(request)
+        if foreign:
+            return Abstained("the input is outside what the classifier was trained on", prompt_tokens=tokens)
         what = "none of the choices fits" if int(row.argmax()) >= len(self._card.labels) else "it is not sure"
-        return Abstained(f"{what}: {row.max():.2f}", prompt_tokens=self._tokens(request))
+        return Abstained(f"{what}: {row.max():.2f}", prompt_tokens=tokens)

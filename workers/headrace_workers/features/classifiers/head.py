@@ -1,4 +1,5 @@
-"""Heads: a multinomial logistic regression over vectors of texts, its training, and its file in the safetensors format.
+"""Heads: a multinomial logistic regression over vectors of texts, its training, its test for texts that are unlike the
+rows, and its file in the safetensors format.
 
 A head is trained in minibatches by Adam. With the same rows and seed it comes out the same on one machine.
 """
@@ -6,9 +7,10 @@ A head is trained in minibatches by Adam. With the same rows and seed it comes o
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from math import ceil
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.models.sentence_encoder import StoredTensor, read_header, read_tensor
 
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 Labels = NDArray[np.intp]
 
@@ -26,7 +29,15 @@ _EPOCHS: Final = 30
 _LEAST_STEPS, _MOST_STEPS = 600, 3_000
 _RATE: Final = 0.1
 _AT_ONCE: Final = 4_096  # rows whose probabilities are computed together
-_MOST_BYTES: Final = 64_000_000  # of a file
+_MOST_BYTES: Final = 128_000_000  # of a file
+KEPT_ROWS: Final = 1_000  # that a text is compared with
+REFUSED: Final = 0.05  # of texts like the rows
+_COVARIANCE_ROWS: Final = 20_000  # bounds the memory of a training
+_NEIGHBOURS: Final = 5
+_SHRINKAGE: Final = 0.1
+_LEAST_VARIANCE: Final = 1e-6  # where all rows are the same
+_LEAST_DEVIATION: Final = 1e-3
+_ROUNDING: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,69 @@ class Head:
     def scaled(self, factor: float) -> "Head":
         """Return the head whose logits are so many times these."""
         return replace(self, weights=self.weights * np.float32(factor), bias=self.bias * np.float32(factor))
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """A test that finds vectors of length 1 which are unlike the rows of a training.
+
+    Its score is the sum of a vector's Mahalanobis distance from the centre of the rows and its distance from the
+    nearest rows, each in standard deviations of its values on rows that the test was not made from. `scale` has the
+    mean and the deviation of both, and the threshold, which refuses one in twenty of these rows.
+    """
+
+    centre: Floats  # (dimensions,)
+    whitening: Floats  # (dimensions, dimensions)
+    rows: Floats  # (rows, dimensions)
+    scale: Floats  # (5,)
+
+    @classmethod
+    def of(cls, rows: Floats, others: Floats, seed: int) -> Self:
+        """Return the test made from `rows`, with its threshold from the `others`."""
+        drawn = rows[np.random.default_rng(seed).permutation(len(rows))[:_COVARIANCE_ROWS]]
+        centre = drawn.mean(axis=0)
+        apart = (drawn - centre).astype(np.float64)
+        covariance = apart.T @ apart / len(apart)
+        variance = max(float(np.trace(covariance)) / len(centre), _LEAST_VARIANCE)
+        covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * variance * np.eye(len(centre))
+        whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T / np.sqrt(len(centre))
+        plain = cls(centre, whitening.astype(np.float32), drawn[:KEPT_ROWS], np.array([0, 1, 0, 1, 0], np.float32))
+        distances = plain._distances(others)
+        mean, deviation = distances.mean(axis=1), np.maximum(distances.std(axis=1), _LEAST_DEVIATION)
+        scores = np.sort(((distances - mean[:, None]) / deviation[:, None]).sum(axis=0))
+        # This rank of n rows refuses at most the share of new rows like them (conformal prediction).
+        threshold = scores[min(len(scores), ceil((1 - REFUSED) * (len(scores) + 1))) - 1] + _ROUNDING
+        scale = np.array([mean[0], deviation[0], mean[1], deviation[1], threshold], np.float32)
+        return cls(plain.centre, plain.whitening, plain.rows, scale)
+
+    def foreign(self, vectors: Floats) -> Bools:
+        """Return which vectors are unlike the rows."""
+        far, away = self._distances(vectors)
+        mean, deviation, mean_near, deviation_near, threshold = self.scale
+        return np.asarray((far - mean) / deviation + (away - mean_near) / deviation_near > threshold)
+
+    def fits(self, dimensions: int) -> bool:
+        """Return whether the arrays belong together and to vectors of so many dimensions."""
+        return (
+            (self.centre.shape, self.whitening.shape, self.scale.shape)
+            == ((dimensions,), (dimensions, dimensions), (5,))
+            and self.rows.ndim == 2
+            and 0 < len(self.rows) <= KEPT_ROWS
+            and self.rows.shape[1] == dimensions
+            and all(np.isfinite(array).all() for array in (self.centre, self.whitening, self.rows, self.scale))
+            and bool((self.scale[[1, 3]] > 0).all())
+        )
+
+    def _distances(self, vectors: Floats) -> NDArray[np.float32]:
+        """Return the distance from the centre and from the nearest rows, (2, vectors)."""
+        found = np.empty((2, len(vectors)), np.float32)
+        for start in range(0, len(vectors), KEPT_ROWS):
+            some = vectors[start : start + KEPT_ROWS]
+            found[0, start : start + len(some)] = (((some - self.centre) @ self.whitening) ** 2).sum(axis=1)
+            alike = some @ self.rows.T
+            nearest = np.partition(alike, -min(_NEIGHBOURS, len(self.rows)), axis=1)[:, -_NEIGHBOURS:]
+            found[1, start : start + len(some)] = 1.0 - nearest.mean(axis=1)
+        return found
 
 
 def softmax(logits: Floats) -> Floats:
@@ -108,10 +182,10 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 
     return float(sum(abs(confidence[part].sum() - right[part].sum()) for part in parts) / max(1, len(confidence)))
 
 
-def write_head(head: Head, path: Path) -> None:
-    """Write the file of a head."""
+def write_head(head: Head, novelty: Novelty, path: Path) -> None:
+    """Write the file of a head and its novelty test."""
     header: dict[str, Any] = {}
-    arrays = {"weights": head.weights, "bias": head.bias}
+    arrays: dict[str, Floats] = {"weights": head.weights, "bias": head.bias, **vars(novelty)}
     start = 0
     for name, array in arrays.items():
         header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [start, start + array.nbytes]}
@@ -122,8 +196,10 @@ def write_head(head: Head, path: Path) -> None:
     path.write_bytes(b"".join([struct.pack("<Q", len(text)), text, *parts]))
 
 
-def read_head(path: Path) -> Head:
-    """Return the head in a file. Raise ConfigurationError, which says what is wrong with it. Nothing in it is run."""
+def read_head(path: Path) -> tuple[Head, Novelty]:
+    """Return the head in a file and its novelty test. Raise ConfigurationError, which says what is wrong with the file.
+    Nothing in it is run.
+    """
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ConfigurationError(f"{path} has more than {_MOST_BYTES:,} bytes")
@@ -131,9 +207,14 @@ def read_head(path: Path) -> Head:
         weights, bias = (_floats(path, stored, name) for name in ("weights", "bias"))
         if weights.ndim != 2 or bias.shape != weights.shape[:1] or not np.isfinite(weights).all():
             raise ConfigurationError(f"{path} is no head: its arrays do not fit together")
+        novelty = Novelty(**{field.name: _floats(path, stored, field.name) for field in fields(Novelty)})
+        if not novelty.fits(weights.shape[1]):
+            raise ConfigurationError(f"{path} has no usable novelty test: its arrays do not fit together")
     except (ConfigurationError, OSError, ValueError) as error:
-        raise ConfigurationError(f"{error}; train the classifier again") from error
-    return Head(weights, bias)
+        raise ConfigurationError(
+            f"{error}; train the classifier again with `headrace classifier train {path.parent.name}`"
+        ) from error
+    return Head(weights, bias), novelty
 
 
 def _floats(path: Path, stored: Mapping[str, StoredTensor], name: str) -> Floats:

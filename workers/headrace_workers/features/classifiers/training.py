@@ -2,9 +2,10 @@
 its answers are shown to have.
 
 A fifth of each label's rows is held out and bounds the agreement. The rest trains the head: the regularization is
-chosen on one part of it, and the thresholds to try on all of it, by heads that did not see the row. The threshold is
-the last of those, from the safest on, which the held-out rows show to have the agreement that is asked for (testing in
-a fixed sequence).
+chosen on one part of it, and the thresholds to try on all of it, by heads that did not see the row. The novelty test
+gets its own threshold from the same part, and the rest of it from the other parts. The threshold of the answers is the
+last of those, from the safest on, which the held-out rows show to have the agreement that is asked for (testing in a
+fixed sequence).
 """
 
 from array import array
@@ -28,9 +29,11 @@ from headrace_workers.core.json_lines import LineTooLong, lines
 from headrace_workers.features.classifiers.head import (
     MOST_CLASSES,
     STRENGTHS,
+    Bools,
     Floats,
     Head,
     Labels,
+    Novelty,
     calibration_error,
     fit,
     log_loss,
@@ -53,7 +56,6 @@ _FLOOR: Final = 0.1  # of the right rows have a winning logit below the least th
 _CANDIDATES: Final = 200  # thresholds
 _MARGIN: Final = 3.0  # standard deviations of the errors among the held-out rows
 
-Bools = NDArray[np.bool_]
 Label = str | bool | None
 
 
@@ -222,29 +224,31 @@ def vectors_of(data: Data, embedder: CountingEmbedder) -> Floats:
 @dataclass(frozen=True)
 class Rule:
     """The rule by which a head answers: the probability and the logit of the class that wins are at least these. A
-    class after the first `choices` is none of them.
+    class after the first `choices` is none of them, and a foreign text is not answered.
     """
 
     threshold: float
     least_logit: float
     choices: int
 
-    def served(self, logits: Floats) -> Bools:
+    def served(self, logits: Floats, foreign: Bools) -> Bools:
         """Return which rows are answered."""
-        sure = softmax(logits).max(axis=1) >= self.threshold
+        sure = ~foreign & (softmax(logits).max(axis=1) >= self.threshold)
         return np.asarray(sure & (logits.max(axis=1) >= self.least_logit) & (logits.argmax(axis=1) < self.choices))
 
 
 @dataclass(frozen=True)
 class Figures:
     """What a head does on rows that it was not trained on: how many there are, how many it answers, and how many of
-    these as they are labelled. `right` counts the rows, answered or not, whose label wins.
+    these as they are labelled. `right` counts the rows, answered or not, whose label wins; `foreign` those that the
+    novelty test refuses.
     """
 
     rows: int
     served: int
     agreed: int
     right: int
+    foreign: int
     calibration_error: float
 
     @property
@@ -260,11 +264,12 @@ def interval(count: int, of: int) -> tuple[float, float]:
     return clopper_pearson_lower(count, of, _BOTH_SIDES), clopper_pearson_upper(count, of, _BOTH_SIDES)
 
 
-def figures_of(logits: Floats, labels: Labels, rule: Rule) -> Figures:
+def figures_of(logits: Floats, labels: Labels, foreign: Bools, rule: Rule) -> Figures:
     """Return what these logits come to."""
-    served, right = rule.served(logits), logits.argmax(axis=1) == labels
+    served, right = rule.served(logits, foreign), logits.argmax(axis=1) == labels
     error = calibration_error(softmax(logits).max(axis=1), right)
-    return Figures(len(labels), int(served.sum()), int((served & right).sum()), int(right.sum()), error)
+    agreed, refused = int((served & right).sum()), int(foreign.sum())
+    return Figures(len(labels), int(served.sum()), agreed, int(right.sum()), refused, error)
 
 
 def labels_needed(agreement: float, wrong: float = 0.0) -> int:
@@ -280,9 +285,10 @@ def labels_needed(agreement: float, wrong: float = 0.0) -> int:
 
 @dataclass(frozen=True)
 class Trained:
-    """A head, the rule by which it answers, and its figures on the rows that were held out."""
+    """A head, its novelty test, the rule by which it answers, and its figures on the rows that were held out."""
 
     head: Head
+    novelty: Novelty
     rule: Rule
     figures: Figures
     rows: int
@@ -311,17 +317,21 @@ def train(vectors: Floats, labels: Labels, classes: int, choices: int, agreement
     calibrated = int(own.sum()) >= LEAST_TO_CALIBRATE
     scale = 1.0 / temperature(logits[own], labels[own]) if calibrated else 1.0
     head = fit(vectors[own], labels[own], classes, strength, seed).scaled(scale)
+    named = labels < choices
+    novelty = Novelty.of(vectors[own & named & (part != 1)], vectors[named & (part == 1)], seed)
+    foreign = novelty.foreign(vectors)
     logits_held, labels_held = head.logits(vectors[held]), labels[held]
     passed: tuple[Rule, Figures] | None = None
     # The order of the rules does not depend on the held-out rows, so that all rules until the first that fails hold.
-    for rule in _rules(logits[own] * np.float32(scale), labels[own], choices, agreement, len(labels_held)):
-        found = figures_of(logits_held, labels_held, rule)
+    scaled = logits[own] * np.float32(scale)
+    for rule in _rules(scaled, labels[own], foreign[own], choices, agreement, len(labels_held)):
+        found = figures_of(logits_held, labels_held, foreign[held], rule)
         if found.agreement_bound < agreement:
             break
         passed = rule, found
     if passed is None:
         raise _not_shown(found, agreement)
-    return Trained(head, *passed, len(labels), calibrated)
+    return Trained(head, novelty, *passed, len(labels), calibrated)
 
 
 def _not_shown(found: Figures, agreement: float) -> ConfigurationError:
@@ -361,14 +371,14 @@ def _cross_fitted(vectors: Floats, labels: Labels, part: Labels, classes: int, s
     return best, logits
 
 
-def _rules(logits: Floats, labels: Labels, choices: int, agreement: float, held: int) -> Iterator[Rule]:
+def _rules(logits: Floats, labels: Labels, foreign: Bools, choices: int, agreement: float, held: int) -> Iterator[Rule]:
     """Yield rules that answer ever more rows. The first is one that the held-out rows will most probably show to have
     this agreement.
     """
     right = logits.argmax(axis=1) == labels
     in_scope = logits.max(axis=1)[right & (labels < choices)]
     floor = float(np.quantile(in_scope, _FLOOR)) if in_scope.size else 0.0
-    sure = np.where(Rule(0.0, floor, choices).served(logits), softmax(logits).max(axis=1), -1.0)
+    sure = np.where(Rule(0.0, floor, choices).served(logits, foreign), softmax(logits).max(axis=1), -1.0)
     answered = sure[sure >= 0]
     thresholds = np.unique(np.quantile(answered, np.linspace(0, 1, _CANDIDATES))) if answered.size else np.ones(1)
     share = held / len(labels)
