@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def test_a_model_is_added_once_it_has_answered(call: Call, monkeypatch: pytest.M
         assert "gpt-5-mini answered: it read" in err
         assert "writes 200 costs 0.000525" in err
         assert "sk-of-far" not in err
+        assert not any("gpt-5-mini" in thread.name for thread in threading.enumerate())  # each call is over
         found = read_catalogue(home_of())
         assert (str(found.models["gpt-5-mini"].api_key), found.prices["gpt-5-mini"].output) == ("env:FAR_KEY", 2.0)
         code, _, err = call(*add)

@@ -10,7 +10,9 @@ from headrace_workers.core.migrate import migrate
 from headrace_workers.core.private_files import keep_private, opened_privately, private_folder
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.files.object_store import Store
+from headrace_workers.models.model_address import ModelAddress, enter_model
 from headrace_workers.models.registry import staged_model
+from headrace_workers.models.verifiers.measured import note_probe
 from headrace_workers.runtime.embedded.home import HomeLock
 
 
@@ -31,6 +33,15 @@ def test_a_folder_is_made_private_with_those_above_it_that_are_missing(tmp_path:
     private_folder(there / "a" / "b")
     private_folder(there / "a" / "b")
     assert [mode(each) for each in (there, there / "a", there / "a" / "b")] == [0o755, 0o700, 0o700]
+
+
+def test_a_home_that_a_command_makes_is_private_with_its_files(tmp_path: Path):
+    homes = [tmp_path / "catalogue", tmp_path / "measured"]
+    enter_model(homes[0], ModelAddress("openai", "m", "http://localhost:1/v1"))
+    note_probe(homes[1], "m", None)
+    assert [mode(home) for home in homes] == [0o700, 0o700]
+    files = {path.name: mode(path) for home in homes for path in home.iterdir()}
+    assert files == dict.fromkeys(("models.toml", ".models.toml.lock", "verifiers.json"), 0o600)
 
 
 def test_a_home_that_is_there_is_closed_with_all_that_is_in_it(tmp_path: Path):

@@ -23,6 +23,20 @@ def opened_privately(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that readers see the whole new text or the old one. Only the owner may read it: addresses may
+    hold passwords.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.touch(mode=0o600)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
 def keep_private(home: Path) -> None:
     """Create a home, and take from others what they may with it and with all that is in it.
 

@@ -6,7 +6,6 @@ openai:gpt-5-mini                  a model of a provider, by the provider's engi
 
 import fcntl
 import json
-import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 from headrace_schemas.aliases import alias_of
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.reasons import describe
+from headrace_workers.core.private_files import opened_privately, private_folder, write_atomically
 from headrace_workers.models.catalogue import (
     CATALOGUE_FILE,
     CatalogueModel,
@@ -125,9 +125,7 @@ def _enter(home: Path, address: ModelAddress) -> str | None:
         )
     entry = address.entry()
     before = path.read_text(encoding="utf-8") if path.exists() else ""
-    draft = home / f".{CATALOGUE_FILE}.{os.getpid()}"
-    draft.write_text(f"{before.rstrip()}\n\n{entry}".lstrip(), encoding="utf-8")
-    draft.replace(path)
+    write_atomically(path, f"{before.rstrip()}\n\n{entry}".lstrip())
     read_catalogue(home)  # raises what is wrong with it now
     return entry
 
@@ -135,7 +133,7 @@ def _enter(home: Path, address: ModelAddress) -> str | None:
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """Let one process at a time change the catalogue: two that read it at once would each lose the other's entry."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / f".{CATALOGUE_FILE}.lock").open("w") as file:
+    private_folder(home)
+    with open(home / f".{CATALOGUE_FILE}.lock", "w", opener=opened_privately) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

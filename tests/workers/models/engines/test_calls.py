@@ -28,7 +28,7 @@ from headrace_workers.models.engines.engine import LoadOptions
 from headrace_workers.models.engines.load_generator import load_generator
 from headrace_workers.models.engines.remote import http_client
 from headrace_workers.models.engines.remote.failures import AnswerLost, ProviderRefuses, ProviderRejects
-from headrace_workers.models.engines.remote.generator import Piece, answer
+from headrace_workers.models.engines.remote.generator import CallLoop, Piece, answer
 from headrace_workers.models.generator import Completion, Request
 
 KEY = "sk-0123456789abcdef"
@@ -328,6 +328,28 @@ def test_a_prompt_that_its_provider_finds_too_long_may_fit_another_model(
     outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(status, {"error": error}))
     assert type(outcome) is PromptTooLong
     assert not outcome.billed
+
+
+def test_a_loop_that_ends_closes_what_its_calls_left_open() -> None:
+    """Else Python tells each user of a command that a task was destroyed."""
+    loop, kept, closed = CallLoop("calls"), list[AsyncGenerator[int, None]](), list[bool]()
+
+    async def parts() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    async def reads_one() -> None:
+        kept.append(parts())
+        await anext(kept[0])
+
+    loop.begin(reads_one()).result()
+    loop.end(asyncio.sleep(0))
+    loop.join()
+    assert closed == [True]
 
 
 def floods_error(_provider: Provider, reply: Reply) -> None:

@@ -199,9 +199,9 @@ def first_key(home: Path, ledger_url: str) -> "Token":
     """
     from headrace_producers.settings import ProducerSettings
     from headrace_workers.core.ledger.ledger import Ledger
+    from headrace_workers.core.private_files import write_atomically
     from headrace_workers.core.scopes import all_scopes
     from headrace_workers.features.access.store.keys import ApiKeys
-    from headrace_workers.runtime.embedded.home import write_atomically
 
     file, ledger = home / KEY_FILE, Ledger.at(ledger_url)
     try:

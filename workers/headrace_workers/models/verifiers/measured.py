@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.core.private_files import private_folder, write_atomically
 from headrace_workers.models.verifiers.verifier import Relation
 
 _FILE: Final = "verifiers.json"  # in the home
@@ -26,10 +27,8 @@ def note_probe(home: Path, model: str, fault: str | None) -> None:
 def _write(home: Path, name: str, measured: str, result: dict[str, Any]) -> None:
     found = _read(home)
     found.setdefault(name, {})[measured] = result
-    home.mkdir(parents=True, exist_ok=True)
-    draft = home / f".{_FILE}"
-    draft.write_text(json.dumps(found, indent=2, sort_keys=True), encoding="utf-8")
-    draft.replace(home / _FILE)
+    private_folder(home)
+    write_atomically(home / _FILE, json.dumps(found, indent=2, sort_keys=True))
 
 
 def refuse_chance(home: Path, name: str | None, relation: Relation) -> None:

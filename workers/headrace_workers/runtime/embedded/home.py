@@ -11,7 +11,7 @@ from typing import IO, Self
 
 from headrace_producers.settings import LOCK_FILE
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
-from headrace_workers.core.private_files import keep_private, opened_privately
+from headrace_workers.core.private_files import keep_private, opened_privately, write_atomically
 from headrace_workers.runtime.embedded.child_processes import Child, kill_group, started_at
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -122,17 +122,3 @@ def end_leftovers(home: Path) -> list[str]:
             ended.append(name)
     path.unlink(missing_ok=True)
     return ended
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that readers see the whole new text or the old one. Only the owner may read it: addresses may
-    hold passwords.
-    """
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.touch(mode=0o600)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise

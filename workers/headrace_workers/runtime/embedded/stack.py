@@ -19,11 +19,11 @@ from headrace_producers.settings import RUN_FILE, KafkaSettings
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.environment import environment
 from headrace_workers.core.log import Action, log
-from headrace_workers.core.private_files import private_folder
+from headrace_workers.core.private_files import private_folder, write_atomically
 from headrace_workers.runtime.embedded.broker import Broker, Kind, choose
 from headrace_workers.runtime.embedded.child_processes import Child, ChildFailed, ChildSpec
 from headrace_workers.runtime.embedded.free_ports import LOOPBACK, answers, free_ports
-from headrace_workers.runtime.embedded.home import HomeLock, obstacle, unusable, write_atomically, write_children
+from headrace_workers.runtime.embedded.home import HomeLock, obstacle, unusable, write_children
 from headrace_workers.runtime.embedded.supervise import Done, Supervisor
 from headrace_workers.runtime.settings import check_redis_url
 

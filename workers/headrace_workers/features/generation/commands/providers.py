@@ -1,5 +1,6 @@
 """`headrace providers`: the providers that may see a tenant's texts."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -106,12 +107,15 @@ def _try(alias: str, entry: "CatalogueModel", price: tuple[float, float] | None)
     """Ask the model once, and return what to say of its answer. Raise ConfigurationError if it gave none."""
     from headrace_schemas import Message, Sampling
     from headrace_workers.models.engines.engine import LoadOptions, engines
+    from headrace_workers.models.engines.remote.generator import RemoteGenerator
     from headrace_workers.models.generator import Completion, Request
     from headrace_workers.models.registry import remote_card
 
     say(f"asking {entry.model} at {entry.endpoint}; its answer may take up to {entry.first_token:g} s to begin")
     generator = engines("generator")[entry.engine].load(remote_card(alias, entry), home_of(), LoadOptions())
-    (found,) = generator.generate([Request((Message(role="user", content="Say yes."),), Sampling(max_tokens=16))])
+    assert isinstance(generator, RemoteGenerator)  # noqa: S101 - as all engines of `known_engines` make
+    with closing(generator):
+        (found,) = generator.generate([Request((Message(role="user", content="Say yes."),), Sampling(max_tokens=16))])
     if not isinstance(found, Completion):
         raise ConfigurationError(f"nothing was added, since one call of {entry.model} failed: {found}")
     told = f"{entry.model} answered: it read {found.prompt_tokens} tokens and wrote {found.completion_tokens}."

@@ -52,6 +52,7 @@ T = TypeVar("T")
 FAIR_SECONDS: Final = 5.0  # without content, after which the model is to blame, and not the deadline of its job
 _LOOK_EVERY: Final = 0.25  # seconds between two questions whether the answer is still wanted
 REFUSAL_SECONDS: Final = 5.0  # for the rest of a refusal, which is one already
+_END_SECONDS: Final = 5.0
 _LONGEST_REFUSAL: Final = 4_000  # characters that are read of one: more than an error shows
 _LONGEST_WORDS: Final = 400  # characters of an error
 _LONGEST_NAME: Final = 256
@@ -115,14 +116,29 @@ class CallLoop:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def end(self, last: Coroutine[Any, Any, object]) -> None:
-        """Run a last call, and end the thread. Returns at once."""
-        asyncio.run_coroutine_threadsafe(last, self._loop).add_done_callback(
-            lambda _: self._loop.call_soon_threadsafe(self._loop.stop)
-        )
+        """Run a last call, close what earlier ones left open, and end the thread. Returns at once: see `join`."""
+        asyncio.run_coroutine_threadsafe(self._wind_up(last), self._loop)
+
+    def join(self) -> None:
+        """Wait until the thread has ended, for some seconds at most."""
+        self._thread.join(_END_SECONDS)
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
+
+    async def _wind_up(self, last: Coroutine[Any, Any, object]) -> None:
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await last
+                await self._loop.shutdown_asyncgens()  # streams that were not read to their end
+                await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
+        finally:
+            self._loop.stop()
 
     def begin(self, call: Coroutine[Any, Any, T]) -> "Future[T]":
         """Begin a call, and return what will hold its result."""
@@ -349,7 +365,8 @@ class RemoteGenerator:
         self._sleep = sleep
         self._calls = CallLoop(f"calls of {card.alias}")
         # An entry that changed has another generator: this one goes when its last call has ended.
-        weakref.finalize(self, _close, self._calls, provider).atexit = False
+        self._end = weakref.finalize(self, _close, self._calls, provider)
+        self._end.atexit = False
 
     @classmethod
     def load(cls, card: ModelCard, provider: Provider, options: LoadOptions) -> Self:
@@ -360,6 +377,11 @@ class RemoteGenerator:
         client = redis_client(options.redis, HINT_SECONDS) if options.redis else None
         name = RedisNames(options.prefix).calls(key_of(card.remote))
         return cls(card, provider, CallRates(card.remote, client, name))
+
+    def close(self) -> None:
+        """Close its connections, and wait for it."""
+        self._end()
+        self._calls.join()
 
     @property
     def alias(self) -> str:
