@@ -9,5 +9,5 @@ def test_each_text_has_its_verdict(gateway: Gateway):
     assert (flagged.flagged, plain.flagged) == (True, False)
     assert flagged.categories.model_extra["personal_data"] is True
     assert plain.categories.model_extra["personal_data"] is False
-    assert (plain.categories.violence, plain.category_scores.violence) == (None, None)
+    assert (plain.categories.violence, plain.category_scores.violence) == (False, 0.0)
     assert found.model == "headrace-policy"

@@ -38,21 +38,22 @@ def test_a_verdict_is_told_as_it_is():
     one, other = body["results"]
     assert (one["flagged"], other["flagged"]) == (True, False)
     for name, there in told.items():
-        assert {key: value for key, value in one[name].items() if value is not None} == there
+        assert {key: one[name][key] for key in there} == there
     assert {key for key, types in one["category_applied_input_types"].items() if types} == {"personal_data", "hate"}
+    assert [told["measured"] for told in body["headrace"]] == [["hate", "personal_data"], []]
     assert body["headrace"][0]["moderation"]["category_scores"] == told["category_scores"]
     assert (body["id"], body["model"]) == (f"modr-{JOB_ID}", "headrace-policy")
 
 
-def test_what_nobody_looked_for_is_neither_true_nor_false():
-    """The client's classes have OpenAI's categories as attributes; a false one, or a score of 0, would be a claim."""
+def test_a_category_that_nobody_looked_for_is_false_and_not_among_the_measured():
+    """OpenAI's clients in typed languages fail on null."""
     body = read({"input": "a"}, ASKER).answer([moderated(categories={"hate": False}, category_scores={"hate": 0.0})])
     result = ModerationCreateResponse.construct(**body).results[0]
     told = result if isinstance(result, dict) else result.model_dump(by_alias=True)
-    for name, looked in (("categories", False), ("category_scores", 0.0)):
-        assert told[name].pop("hate") == looked
-        assert len(told[name]) == 19
-        assert set(told[name].values()) == {None}
+    for name, kind in (("categories", bool), ("category_scores", float)):
+        assert len(told[name]) == 20
+        assert {(type(value), value) for value in told[name].values()} == {(kind, kind())}
+    assert body["headrace"][0]["measured"] == ["hate"]
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ async def create(request: Request, caller: Writes, services: Wired) -> Response:
             return json_response(unended_body(given, only_job(read), job_id, "queued", asked_at))
     ends = await ends_in_time(request, caller, services, [job_id], keep=asked_at is not None or should_retry is None)
     answered = answer_of(read, ends)
-    return response_of(read, answered if asked_at is None else {**answered, "created_at": asked_at})
+    return response_of(read, answered if asked_at is None else {**answered, "created_at": int(asked_at)})
 
 
 @router.post("/v1/responses/input_tokens", responses=ERRORS)

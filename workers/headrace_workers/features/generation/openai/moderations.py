@@ -52,7 +52,7 @@ def read(body: Body, asker: RequestContext) -> OpenAIRequest:
             "id": f"modr-{results[0].job_id}",
             "model": asked.get("model", POLICY_MODEL),
             "results": [_openai_verdict(result.moderation) for result in results if result.moderation is not None],
-            WISHES: [receipt(result) for result in results],
+            WISHES: [{**receipt(result), "measured": _measured(result.moderation)} for result in results],
         }
 
     return OpenAIRequest(jobs, answer)
@@ -65,15 +65,20 @@ def _inputs(asked: Body) -> list[tuple[str, str]]:
     return texts_of(asked, "input", MAX_INPUTS)
 
 
+def _measured(verdict: ModerationVerdict | None) -> list[str]:
+    """Return the categories that a detector looked for. The others say nothing about the text."""
+    return sorted(verdict.categories) if verdict is not None else []
+
+
 def _openai_verdict(verdict: ModerationVerdict) -> dict[str, Any]:
     """Return a verdict in OpenAI's form.
 
-    A category that no detector looked for is null, which is neither true nor false.
+    A category that no detector looked for is false, with the score 0: clients in typed languages fail on null.
     """
     names = sorted({*verdict.not_covered, *verdict.categories})
     return {
         "flagged": verdict.flagged,
-        "categories": {name: verdict.categories.get(name) for name in names},
-        "category_scores": {name: verdict.category_scores.get(name) for name in names},
+        "categories": {name: verdict.categories.get(name, False) for name in names},
+        "category_scores": {name: verdict.category_scores.get(name, 0.0) for name in names},
         "category_applied_input_types": {name: ["text"] if name in verdict.categories else [] for name in names},
     }

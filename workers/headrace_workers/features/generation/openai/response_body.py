@@ -72,7 +72,7 @@ def ended_body(
     return {
         **_response(asked, job, job_id, status, began if created_at is None else created_at),
         "model": model_of(end, asked),
-        "completed_at": None if reason else began + end.total_ms / 1000,
+        "completed_at": None if reason else int(began + end.total_ms / 1000),
         "incomplete_details": {"reason": reason} if reason else None,
         "output": _output(asked, job, end, said, status),
         "usage": _usage(end),
@@ -84,7 +84,7 @@ def _response(asked: Body, job: GenerationJob, job_id: str, status: str, created
     return {
         "id": response_id(job_id),
         "object": "response",
-        "created_at": created_at,
+        "created_at": int(created_at),
         "completed_at": None,
         "status": status,
         "background": asked.get("background", False),
