@@ -24,14 +24,16 @@ from headrace_schemas.output_format import (
     RegexFormat,
 )
 from headrace_workers.models.engines import constrained, ctranslate2_generator
-from headrace_workers.models.engines.constrained import Compiling, ConstrainedRow, Endings, Grammars
+from headrace_workers.models.engines.constrained import Compiling, ConstrainedRow, Endings, Grammars, Numbers
 from headrace_workers.models.engines.ctranslate2_generator import CTranslate2Generator
 from headrace_workers.models.engines.stopping import Row
 from headrace_workers.models.generator import Completion, GivenUp, Request
 from headrace_workers.models.structured.grammar import grammar_of
+from headrace_workers.models.structured.validity import read_whole
 
 BYTES = LLTokenizer("byte")
 ENDINGS = Endings(BYTES, BYTES.eos_tokens)
+NUMBERS = Numbers(BYTES)
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -65,6 +67,48 @@ def closing_row(text: str, limit: int, *, schema: dict[str, Any] = SCHEMA, short
         if row.add(token):
             break
     return row
+
+
+def text_that_likes(wanted: bytes, schema: dict[str, Any], *, seeded: bool = False) -> str:
+    """Return the answer of a model that writes these bytes where it may, and closes brackets else."""
+    compiled = Compiling()
+    compiled.matcher.set_result(matcher(schema))
+    row = ConstrainedRow(
+        Row(60, ()), Sampling(temperature=0), compiled, endings=None, numbers=lambda: NUMBERS,
+        end_ids=BYTES.eos_tokens, decode=lambda ids: bytes(ids).decode(),
+    )  # fmt: skip
+    row.start()
+    while not row.ended and len(row.row.ids) < len(wanted):
+        token = wanted[len(row.row.ids)]
+        logits = np.zeros(BYTES.vocab_size, dtype=np.float32)
+        logits[[*b"}]"]] = 1.0
+        logits[token] = 2.0
+        if seeded or (row.add(token) and row.is_violated):
+            row.choose(logits)
+    assert row.error is None
+    return bytes(row.row.ids).decode()
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+@pytest.mark.parametrize(
+    ("schema", "wanted", "written"),
+    [
+        ({"type": "number"}, b"7e535991", "7e53"),
+        ({"type": "number"}, b"7e-5359", "7e-535"),
+        ({"type": "array", "items": {"type": "number"}}, b"[1e+999]", "[1e+99]"),
+        ({}, b'{"a": 123.5e307}', '{"a": 123.5e30}'),
+        ({"type": "array", "items": {"type": "number"}}, b"[1e-5,1.5E300,-2e308]", "[1e-5,1.5E300,-2e30]"),
+        ({"type": "string"}, b'"7e535991"', '"7e535991"'),
+        ({"type": "string", "pattern": "^7e[0-9]{6}$"}, b'"7e535991"', '"7e535991"'),
+    ],
+)
+def test_a_number_is_written_only_as_large_as_it_can_be_read(
+    schema: dict[str, Any], wanted: bytes, written: str, *, seeded: bool
+) -> None:
+    text = text_that_likes(wanted, schema, seeded=seeded)
+    assert text.startswith(written)
+    if text[-1] in "]}":
+        read_whole(text)
 
 
 @pytest.mark.parametrize(

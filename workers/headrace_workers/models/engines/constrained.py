@@ -9,6 +9,8 @@ A JSON answer whose tokens run out is closed with the last of them, where all th
 it is shortened, and valid all the same.
 """
 
+import math
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -34,6 +36,11 @@ from headrace_workers.models.generator import Request
 from headrace_workers.models.structured.grammar import grammar_of, grammar_of_call
 from headrace_workers.models.structured.tools import Dialect
 
+_NUMBER_TOKENS: Final = 64  # that are looked at before a token of a number
+_EXPONENT_DIGITS: Final = 3  # 1e308 is the largest power of ten
+_DIGIT: Final = re.compile(rb"\d")
+_IN_NUMBER: Final = re.compile(rb"\d(?:[eE][+-]?\d*)?$")
+_NUMBER: Final = re.compile(rb"\d+(?:\.\d+)?[eE][+-]?(\d+)")
 _MOST_ENDING: Final = 64  # tokens of an ending
 _LONGEST_CLOSING: Final = 4  # bytes of a token that closes several brackets at once
 
@@ -97,6 +104,44 @@ def _first(bits: NDArray[np.uint8], order: NDArray[np.int64]) -> int | None:
     return int(allowed[0]) if len(allowed) else None
 
 
+class Numbers:
+    """The tokens that would write a number of JSON that nobody can read, such as 7e535991. llguidance lets an exponent
+    have any digits, and takes no other rule for numbers.
+    """
+
+    def __init__(self, tokenizer: LLTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._quotes = [each for each in range(tokenizer.vocab_size) if tokenizer.decode_bytes([each]) == b'"']
+
+    def may_leave(self, written: Sequence[int], token: int) -> bool:
+        """Return True if a token behind these would write such a number, unless they stand in a string."""
+        return self._leaves(self._tail(written), token)
+
+    def bounded(self, may: NDArray[np.bool_], written: Sequence[int]) -> NDArray[np.bool_]:
+        """Return which of the tokens that may follow these write no such number. A string, in which a quote may follow,
+        may have all; and so may an answer that could not go on otherwise.
+        """
+        tail = self._tail(written)
+        in_string = may[self._quotes].any()
+        if in_string or not _IN_NUMBER.search(tail):
+            return may
+        found = may.copy()
+        found[[token for token in np.flatnonzero(may) if self._leaves(tail, int(token))]] = False
+        return found if found.any() else may
+
+    def _tail(self, written: Sequence[int]) -> bytes:
+        return self._tokenizer.decode_bytes(list(written[-_NUMBER_TOKENS:]))
+
+    def _leaves(self, tail: bytes, token: int) -> bool:
+        text = self._tokenizer.decode_bytes([token])
+        if not _DIGIT.search(text):
+            return False
+        numbers = _NUMBER.finditer(tail + text)
+        return any(
+            len(each[1]) > _EXPONENT_DIGITS or math.isinf(float(each[0])) for each in numbers if each.end() > len(tail)
+        )
+
+
 def limits(max_lexer_states: int = 50_000) -> LLParserLimits:
     """Return the bounds of one grammar: a state of its lexer takes a kilobyte or two. Else they are the library's."""
     return LLParserLimits(max_lexer_states=max_lexer_states, verbose_errors=False)
@@ -149,6 +194,7 @@ class Grammars:
         self._end_ids = list(end_ids)
         self._tokenizer: LLTokenizer | None = None
         self._endings: Endings | None = None
+        self._numbers: Numbers | None = None
         self._lock = Lock()
         self._reading = Lock()
         self._compiled: OrderedDict[bytes, tuple[Compiling, int]] = OrderedDict()
@@ -179,21 +225,29 @@ class Grammars:
         sampling: Sampling,
         decode: Callable[[list[int]], str],
     ) -> "ConstrainedRow":
-        """Return an answer that must follow a grammar. JSON is shortened, but no call of a tool: that is acted on."""
+        """Return an answer that must follow a grammar. JSON is shortened, but no call of a tool: that is acted on, and
+        has no `output`.
+        """
         is_json = isinstance(output, JsonSchemaFormat | JsonObjectFormat)
-        endings = self._known_endings if is_json else None
-        return ConstrainedRow(row, sampling, self.ask(grammar), endings=endings, end_ids=self._end_ids, decode=decode)
+        return ConstrainedRow(
+            row, sampling, self.ask(grammar), endings=self._known_endings if is_json else None,
+            numbers=self._known_numbers if is_json or output is None else None, end_ids=self._end_ids, decode=decode,
+        )  # fmt: skip
 
     def _known_endings(self) -> Endings:
         """Return the endings of answers; only once a grammar is compiled."""
         assert self._endings is not None  # noqa: S101 - `_compile` comes first
         return self._endings
 
+    def _known_numbers(self) -> Numbers:
+        assert self._numbers is not None  # noqa: S101 - `_compile` comes first
+        return self._numbers
+
     def _compile(self, grammar: str, compiling: Compiling) -> LLMatcher:
         with self._reading:
             if self._tokenizer is None:
                 self._tokenizer = LLTokenizer(self._read(), eos_token=self._end_ids)
-                self._endings = Endings(self._tokenizer, self._end_ids)
+                self._endings, self._numbers = Endings(self._tokenizer, self._end_ids), Numbers(self._tokenizer)
         compiling.begin()
         return LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
 
@@ -202,7 +256,7 @@ class ConstrainedRow:
     """An answer that must follow a grammar, while it grows. It belongs to one thread at a time.
 
     A run of the engine ends with its first token that the grammar forbids: the row `is_violated`. `error` says why no
-    answer can come. Without `endings` no answer is shortened.
+    answer can come. Without `endings` no answer is shortened, and without `numbers` no number is bounded.
     """
 
     def __init__(
@@ -212,6 +266,7 @@ class ConstrainedRow:
         compiling: Compiling,
         *,
         endings: Callable[[], Endings] | None,
+        numbers: Callable[[], Numbers] | None = None,
         end_ids: Sequence[int],
         decode: Callable[[list[int]], str],
     ) -> None:
@@ -227,7 +282,7 @@ class ConstrainedRow:
         self._compiling = compiling
         self._asked = time.monotonic()
         self._matcher: LLMatcher | None = None
-        self._endings = endings
+        self._endings, self._numbers = endings, numbers
         self._look_at = row.limit // 2  # tokens after which an ending is looked for
         self._last_ending: tuple[int, list[int]] | None = None  # the tokens before it, and it
         self._end_ids: Final = frozenset(end_ids)
@@ -299,12 +354,11 @@ class ConstrainedRow:
 
     def allowed(self, logits: NDArray[np.float32], point: float) -> int | None:
         """Return the token that `point`, in [0, 1), falls on among those allowed; None if the row has failed."""
-        matcher = self._started
-        allowed = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
+        allowed = self._may_follow()
         if not self._works():
             return None
         known = min(len(logits), len(allowed))  # a model may have logits for more than its tokenizer has, as padding
-        may = allowed[:known].astype(bool)
+        may = allowed[:known]
         if not may.any():
             self.fail("its grammar allows no further token, and no end", "unsatisfiable")
             return None
@@ -313,6 +367,11 @@ class ConstrainedRow:
         except UnusableLogits as error:
             self.ended, self.error = True, error
             return None
+
+    def _may_follow(self) -> NDArray[np.bool_]:
+        bits = np.frombuffer(self._started.compute_bitmask(), dtype=np.uint8)
+        may = np.unpackbits(bits, bitorder="little").astype(bool)
+        return self._numbers().bounded(may, self.row.ids) if self._numbers else may
 
     def add_forced(self) -> None:
         """Append every token that alone can follow."""
@@ -349,6 +408,9 @@ class ConstrainedRow:
         if token in self._end_ids:
             self.is_whole = matcher.is_accepting()
             self.ended, self.is_violated = self.is_whole, not self.is_whole
+            return True
+        if self._numbers and self._numbers().may_leave(self.row.ids, token) and not self._may_follow()[token]:
+            self.is_violated = self._works()
             return True
         forced = matcher.compute_ff_tokens()
         if (forced and forced[0] != token) or not matcher.try_consume_tokens([token]):
