@@ -1,7 +1,9 @@
 """Applications, asked for through a gateway by OpenAI's client and by plain HTTP."""
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,7 +13,7 @@ from tests.workers.features.applications.test_admission import definition
 from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
 
-from headrace_workers.features.applications.resolver import BELIEVED_SECONDS
+from headrace_workers.features.applications.resolver import BELIEVED_SECONDS, ApplicationResolver
 from headrace_workers.features.applications.store import Applications
 
 TENANT = "desk"  # other tests have applications of their own
@@ -136,3 +138,38 @@ def test_under_a_key_it_is_one_job_though_the_label_moved(
     assert desk.post("/v1/jobs", json=job, headers=key).json()["id"] == ids[0]
     assert desk.post("/v1/jobs", json=job).status_code == 400
     assert desk.post("/v1/jobs", json={**job, "priority": 3}, headers=key).status_code == 400
+
+
+def test_the_gateway_answers_others_while_the_applications_of_many_jobs_are_rendered(
+    asking: openai.OpenAI, desk: httpx.Client, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renders, go_on = threading.Event(), threading.Event()
+    resolve = ApplicationResolver.resolve
+
+    def slowly(self: ApplicationResolver, *args: Any) -> Any:
+        renders.set()
+        assert go_on.wait(60)
+        return resolve(self, *args)
+
+    monkeypatch.setattr(ApplicationResolver, "resolve", slowly)
+    jobs = [{"application": "triage", "variables": {"ticket": f"It burns {number}"}} for number in range(3)]
+    with ThreadPoolExecutor(1) as other:
+        sent = other.submit(desk.post, "/v1/jobs", json=jobs, timeout=120)
+        try:
+            assert renders.wait(60)
+            with gateway.client(None) as client:
+                assert client.get("/healthz", timeout=30).status_code == 200
+        finally:
+            go_on.set()
+        assert sent.result().status_code == 202
+
+
+def test_a_request_whose_applications_take_too_long_is_refused_whole(
+    asking: openai.OpenAI, desk: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace_workers.http.admission._RENDERING_SECONDS", -1.0)
+    job = {"application": "triage", "variables": {"ticket": "It burns"}}
+    refused = desk.post("/v1/jobs", json=[job] * 3)
+    assert (refused.status_code, "retry-after" in refused.headers) == (429, True)
+    assert "send fewer jobs in one request" in refused.text
+    assert desk.post("/v1/jobs", json=[job] * 2).status_code == 202

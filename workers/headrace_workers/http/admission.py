@@ -50,6 +50,8 @@ _FRESH_SECONDS: Final = 1.0
 _WAIT_FULL: Final = 5.0  # seconds to a next try
 _WAIT_OLD: Final = 10.0
 SOURCE: Final = "/headrace/gateway"
+_RENDERED_HERE: Final = 2  # jobs with applications that are rendered in the event loop, at most 5 ms each
+_RENDERING_SECONDS: Final = 5.0  # for the applications of one request
 MOST_JOBS: Final = 2_048  # of one request: as many as OpenAI takes inputs for embeddings
 _MARGIN_MS: Final = 2  # between two clocks that are rounded
 
@@ -201,6 +203,7 @@ class Admission:
         self._metrics = metrics
         self._quotas = quotas
         self.examinations = Examinations(timeouts.begun)
+        self._renderings = Examinations(timeouts.begun, at_a_time=1)
         self._timeouts = timeouts
         self._now = now
 
@@ -261,7 +264,23 @@ class Admission:
             return [self._rules.resolve(job) for job in jobs], [None] * len(jobs)
         found = await self._find.ask(wanted)
         pins = [resolver.pin(found[name]) if name in found else None for name in names]
-        return [self._rules.resolve(job, name, found) for job, name in zip(jobs, names, strict=True)], pins
+        if len(jobs) <= _RENDERED_HERE:
+            return [self._rules.resolve(job, name, found) for job, name in zip(jobs, names, strict=True)], pins
+
+        def render() -> list[ResolvedJob]:
+            until, resolved = time.monotonic() + _RENDERING_SECONDS, list[ResolvedJob]()
+            for job, name in zip(jobs, names, strict=True):
+                if time.monotonic() > until:
+                    raise Refusal(
+                        Why.BUSY,
+                        f"the applications of these {len(jobs)} jobs took more than {_RENDERING_SECONDS:g} s to "
+                        f"render, and {len(resolved)} are done: send fewer jobs in one request",
+                        retry_after=_RENDERING_SECONDS,
+                    )
+                resolved.append(self._rules.resolve(job, name, found))
+            return resolved
+
+        return await self._renderings.run(jobs[0].tenant, render), pins
 
     async def _known(self, jobs: Sequence[Job]) -> list[str] | None:
         """Return the ids of these jobs if the ledger has all of them with this content, else None.
@@ -430,12 +449,12 @@ def _letter(
 class Examinations:
     """Checks on threads of their own, so that calls of the ledger never wait for them. Belongs to the event loop.
 
-    A check has to begin within `patience` seconds.
+    A check has to begin within `patience` seconds. A tenant has `at_a_time` of them at a time.
     """
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float, at_a_time: int = AT_A_TIME) -> None:
         self._threads = ThreadPoolExecutor(THREADS, "examine")
-        self._slots = TenantSlots("checks", AT_A_TIME)
+        self._slots = TenantSlots("checks", at_a_time)
         self._patience = patience
 
     async def run(self, tenant: str, check: Callable[[], T]) -> T:

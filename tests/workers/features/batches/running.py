@@ -56,21 +56,22 @@ def with_usage(row, prompt=3, completion=2, attempt=1):
 class Running:
     """A ledger and a file store with the duty over both. `bridge` makes another duty over the same."""
 
-    def __init__(self, ledger, folder, *, most=1_000, window=1_000, store=None):
+    def __init__(self, ledger, folder, *, most=1_000, window=1_000, store=None, clock=None):
         self.ledger = ledger
         self.store = store or Store.at(str(folder / "files"))
         self.files = Files(ledger.of(StoredFiles), self.store)
         self.heard = []
         self.reach = Reach(http_loopback=True)  # of callbacks
         self._limits = LineQuota(most, window)
+        self._clock = clock or SystemClock()
         self.bulk = self.bridge()
 
     def bridge(self):
-        name, clock = process_name("bridge"), SystemClock()
+        name, clock = process_name("bridge"), self._clock
         return BatchDuty(
             ledger=self.ledger,
             files=self.files,
-            feed=Feed(batches=self.ledger.of(Batches), files=self.files, admit=self.admit),
+            feed=Feed(batches=self.ledger.of(Batches), files=self.files, admit=self.admit, clock=clock),
             outputs=Outputs(batches=self.ledger.of(Batches), files=self.files, keep=3_600),
             rewriting=Rewriting(batches=self.ledger.of(Batches), files=self.files),
             room=self._limits,

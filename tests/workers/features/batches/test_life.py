@@ -13,6 +13,7 @@ from tests.workers.features.webhooks.office import Office
 
 from headrace_schemas import Category
 from headrace_schemas.job import derive_job_id
+from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.progress import Awaited
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, NEVER, STEPS
@@ -633,3 +634,23 @@ def test_who_goes_on_with_many_batches_says_so_for_each(running):
     beats = []
     assert running.bulk.once(running.heard.append, lambda: beats.append(len(running.jobs()))) == 3
     assert beats == [0, 1, 2]
+
+
+def test_lines_that_take_long_to_admit_are_taken_in_a_few_at_a_time(ledger, tmp_path):
+    """Two seconds a line: the bridge goes on with others' batches after each, and says that it lives."""
+
+    class Slow(SystemClock):
+        later = 0.0
+
+        def monotonic(self):
+            Slow.later += 2.0
+            return super().monotonic() + Slow.later
+
+    slow = Running(ledger, tmp_path, clock=Slow())
+    ids = [slow.submit(jobs(3)) for _ in range(2)]
+    slow.turn(2)
+    taken = [slow.batch(each).taken for each in ids]
+    assert max(taken) - min(taken) <= 1
+    assert sum(taken) < 6
+    slow.turn(6)
+    assert [slow.batch(each).taken for each in ids] == [3, 3]

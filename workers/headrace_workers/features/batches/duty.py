@@ -29,6 +29,7 @@ from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintReceiver
 
 _LINES_AT_ONCE = 500  # of one batch in one transaction
+_SECONDS_AT_ONCE = 1.0  # for these lines: others' batches go on meanwhile, and nobody takes the bridge for stuck
 _BYTES_AT_ONCE = 4 * 1024**2
 _A_LINE = 16  # bytes that a line counts for beside its own: to read millions of empty ones takes its time, too
 _SKIP = 1024**2  # bytes
@@ -77,7 +78,8 @@ class Feed:
     `admit` gives what decides about records at the moment.
     """
 
-    def __init__(self, *, batches: Batches, files: Files, admit: Callable[[], Admit]) -> None:
+    def __init__(self, *, batches: Batches, files: Files, admit: Callable[[], Admit], clock: Clock) -> None:
+        self._clock = clock
         self._batches = batches
         self._files = files
         self._admit = admit
@@ -144,7 +146,7 @@ class Feed:
         """Return so many lines from where the input stands, with their jobs."""
         goes_on = batch.state != CANCELLING and batch.reason is None
         sends = goes_on and batch.expires_at > now and not batch.exhausted
-        admit, terms = self._admit(), terms_of(batch)
+        admit, terms, began = self._admit(), terms_of(batch), self._clock.monotonic()
         found: list[NewLine] = []
         position, line, size, read_all = batch.position, batch.line, 0, True
         try:
@@ -152,7 +154,8 @@ class Feed:
                 position, line, size = read.end, read.number, size + len(read.text) + _A_LINE
                 if not read.is_empty:
                     found.append(admitted(read, terms, admit) if sends else passed_over(read))
-                if len(found) >= room or size >= _BYTES_AT_ONCE:
+                is_late = self._clock.monotonic() - began >= _SECONDS_AT_ONCE
+                if len(found) >= room or size >= _BYTES_AT_ONCE or is_late:
                     read_all = False
                     break
         except NotReadable:
@@ -399,7 +402,12 @@ def duty_of(bridge: BridgeParts) -> BatchDuty:
     return BatchDuty(
         ledger=ledger,
         files=files,
-        feed=Feed(batches=batches, files=files, admit=lambda: RecordAdmission(bridge.rules, ledger.now()).admit),
+        feed=Feed(
+            batches=batches,
+            files=files,
+            admit=lambda: RecordAdmission(bridge.rules, ledger.now()).admit,
+            clock=bridge.clock,
+        ),
         outputs=Outputs(batches=batches, files=files, keep=settings.of(BatchSettings).files_retention),
         rewriting=Rewriting(batches=batches, files=files),
         room=LineQuota(max(1, settings.max_active // 2), settings.of(BatchSettings).batch_window),

@@ -24,7 +24,7 @@ from headrace_workers.core.progress import Awaited
 from headrace_workers.runtime.bridge.duty import IncidentReporter, LedgerTime
 from headrace_workers.runtime.bridge.fetches import Fetches, PartitionWatch
 from headrace_workers.runtime.bridge.partitions import DUTY, Partitions
-from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdmission
+from headrace_workers.runtime.bridge.record_admission import Accepted, RecordAdmission, RoundBudget
 from headrace_workers.runtime.wire.assignment import Assigner, alone
 from headrace_workers.runtime.wire.hints import Hint
 
@@ -158,13 +158,12 @@ class Ingest:
 
     def _take(self, polled: Mapping[Any, Sequence[Any]]) -> list[Hint]:
         now, sent = self._ledger_time.ms(), _in_turns(polled)
-        until = self._clock.monotonic() + _ADMITTING
-        admitted = RecordAdmission(self._rules, now).admit_all(
-            [self._record(raw) for _, raw in sent], lambda: self._clock.monotonic() < until
-        )
-        taken, left = sent[: len(admitted)], sent[len(admitted) :]
-        following = self._partitions.following(_by_partition(taken))
-        decided = [self._decided(raw, each, now) for (_, raw), each in zip(taken, admitted, strict=True)]
+        budget = RoundBudget(_ADMITTING, self._clock.monotonic)
+        admitted = RecordAdmission(self._rules, now).admit_all([self._record(raw) for _, raw in sent], budget)
+        found = [(polled, each) for polled, each in zip(sent, admitted, strict=True) if each is not None]
+        left = [polled for polled, each in zip(sent, admitted, strict=True) if each is None]
+        following = self._partitions.following(_by_partition([polled for polled, _ in found]))
+        decided = [self._decided(raw, each, now) for (_, raw), each in found]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]

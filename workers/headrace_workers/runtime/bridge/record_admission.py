@@ -1,7 +1,9 @@
 """Admission of Kafka records: jobs, cancellations and reviews, or refusals with a reason."""
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +18,7 @@ from headrace_schemas.job import Job as SentJob
 from headrace_schemas.limits import Key, Tenant
 from headrace_schemas.review import Review
 from headrace_schemas.structured import to_binary
-from headrace_schemas.topics import ABOUT_JOBS
+from headrace_schemas.topics import ABOUT_JOBS, Topic
 from headrace_workers.core.admission import AdmissionRules, NamedResources, ResolvedJob, milliseconds
 from headrace_workers.core.json_lines import NoJSON, parsed
 from headrace_workers.core.ledger.cancellation import Cancellation
@@ -58,6 +60,7 @@ def _fields(value: bytes | None) -> dict[str, Any] | None:
 
 
 _TRACEPARENT_LENGTH = 64
+_TENANT_SHARE: Final = 0.25  # of a round, for the jobs of one tenant in each part
 
 Accepted = NewJob | Cancellation | ReceivedReview | Burial
 
@@ -78,6 +81,43 @@ class _JobToAdmit(NamedTuple):
     resolved: ResolvedJob
 
 
+class _Part(NamedTuple):
+    """A part of a round, which ends when this share of the round's time is used up."""
+
+    name: str
+    ends_at: float
+
+
+# Applications are rendered in the first half, so that what was rendered can be decided in the same round.
+_RENDERING: Final = _Part("rendering", 0.5)
+_DECIDING: Final = _Part("deciding", 1.0)
+
+
+class RoundBudget:
+    """The seconds that the records of one round may take, and how many of them each tenant has used in each part."""
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._began = monotonic()
+        self._used: dict[tuple[str, _Part], float] = {}
+
+    def allows(self, tenant: str, part: _Part) -> bool:
+        """Return True if there is time for a further job of this tenant."""
+        if self._monotonic() - self._began >= self._seconds * part.ends_at:
+            return False
+        return self._used.get((tenant, part), 0.0) < self._seconds * _TENANT_SHARE
+
+    @contextmanager
+    def counted(self, tenant: str, part: _Part) -> Iterator[None]:
+        """Count the time of the body as the tenant's."""
+        began = self._monotonic()
+        try:
+            yield
+        finally:
+            self._used[tenant, part] = self._used.get((tenant, part), 0.0) + self._monotonic() - began
+
+
 class RecordAdmission:
     """Admission of the records of one look. `now` is the time by the ledger's clock (ms)."""
 
@@ -86,45 +126,71 @@ class RecordAdmission:
         self._now = now
         self._named = NamedResources(rules.checks)
 
-    def admit_all(self, records: Sequence[Record], go_on: Callable[[], bool] = lambda: True) -> list[Accepted]:
+    def admit_all(self, records: Sequence[Record], budget: RoundBudget | None = None) -> list[Accepted | None]:
         """Decide about these records in their order, and ask the ledger once for all that they name.
 
-        Where `go_on` returns False, or the machine is too busy to compile a format, the decisions end: there is one at
-        least. A bad record becomes a `Burial`; no content raises. Raise Unavailable where the ledger does not answer,
-        or the machine is too busy for the first of them.
+        A record is None that is to be read again, and so are the later ones of its partition: the round or its tenant's
+        part of it is used up, or the machine is too busy to compile its format. At least one record is decided. A bad
+        record becomes a `Burial`; no content raises. Raise Unavailable where the ledger does not answer, or the machine
+        is too busy for the first of them.
         """
-        read = self._resolved([_read(record) for record in records])
+        budget = budget or RoundBudget(float("inf"), time.monotonic)
+        read = self._resolved([_read(record) for record in records], records, budget)
         self._named.look_up(each.resolved for each in read if isinstance(each, _JobToAdmit))
-        decided: list[Accepted] = []
-        for each in read:
-            if decided and not go_on():
-                break
-            try:
-                decided.append(self._admit(*each) if isinstance(each, _JobToAdmit) else each)
-            except Unavailable:
-                if not decided:
-                    raise
-                break
+        decided: list[Accepted | None] = []
+        left: set[tuple[Topic, int]] = set()  # partitions whose later records are read again
+        count, busy = 0, False
+        for record, each in zip(records, read, strict=True):
+            found = None if busy or each is None or _place(record) in left else each
+            if isinstance(found, _JobToAdmit):
+                tenant = found.sent.job.tenant
+                if count and not budget.allows(tenant, _DECIDING):
+                    found = None
+                else:
+                    try:
+                        with budget.counted(tenant, _DECIDING):
+                            found = self._admit(*found)
+                    except Unavailable:
+                        if not count:
+                            raise
+                        found, busy = None, True
+            if found is None:
+                left.add(_place(record))
+            count += found is not None
+            decided.append(found)
         return decided
 
     def admit(self, record: Record) -> Accepted:
         """Decide about one record; see `admit_all`."""
-        return self.admit_all([record])[0]
+        (decided,) = self.admit_all([record])
+        assert decided is not None  # noqa: S101 - one is always decided
+        return decided
 
-    def _resolved(self, read: "Sequence[_SentJob | Accepted]") -> "list[_JobToAdmit | Accepted]":
+    def _resolved(
+        self, read: "Sequence[_SentJob | Accepted]", records: Sequence[Record], budget: RoundBudget
+    ) -> "list[_JobToAdmit | Accepted | None]":
         """Return these jobs with their names resolved, or refused. The ledger is asked once for all of them."""
         names = [
             self._rules.wanted(sent.job, sent.envelope.applicationversion) if isinstance(sent, _SentJob) else None
             for sent in read
         ]
         found = self._rules.find(names)
-        resolved: list[_JobToAdmit | Accepted] = []
-        for sent, name in zip(read, names, strict=True):
+        resolved: list[_JobToAdmit | Accepted | None] = []
+        left: set[tuple[Topic, int]] = set()
+        for record, sent, name in zip(records, read, names, strict=True):
+            if _place(record) in left:
+                resolved.append(None)
+                continue
             if not isinstance(sent, _SentJob):
                 resolved.append(sent)
                 continue
+            if resolved and not budget.allows(sent.job.tenant, _RENDERING):
+                left.add(_place(record))
+                resolved.append(None)
+                continue
             try:
-                resolved.append(_JobToAdmit(sent, self._rules.resolve(sent.job, name, found)))
+                with budget.counted(sent.job.tenant, _RENDERING):
+                    resolved.append(_JobToAdmit(sent, self._rules.resolve(sent.job, name, found)))
             except HeadraceError as error:
                 resolved.append(_refusal(sent.record, sent.envelope, error, sound=True))
         return resolved
@@ -185,6 +251,10 @@ class RecordAdmission:
             money=(first.call.most or 0) if first.call else 0,
             unpriced=resolved.unpriced,
         )
+
+
+def _place(record: Record) -> tuple[Topic, int]:
+    return record.topic, record.partition
 
 
 def _read(record: Record) -> _SentJob | Accepted:
