@@ -84,7 +84,7 @@ def test_a_prompt_that_is_too_long_by_itself_is_refused_as_ever() -> None:
     assert found.value.param is None
 
 
-QWEN = Path(__file__).with_name("engines") / "templates" / "qwen2.5.jinja"
+QWEN = Path(__file__).parents[2] / "models" / "engines" / "templates" / "qwen2.5.jinja"
 WEATHER = Tool(name="get_weather", parameters={"type": "object", "properties": {"city": {"type": "string"}}})
 
 

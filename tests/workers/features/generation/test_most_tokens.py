@@ -19,7 +19,7 @@ from headrace_workers.models.engines.prompts import ChatTemplate, Prompts
 from headrace_workers.models.registry import read_card
 from headrace_workers.models.structured.tools import with_format
 
-QWEN = Path(__file__).with_name("engines") / "templates" / "qwen2.5.jinja"
+QWEN = Path(__file__).parents[2] / "models" / "engines" / "templates" / "qwen2.5.jinja"
 TEXTS = {
     "a word": "Hello",
     "nothing but blanks": " \n\t" * 50,
