@@ -152,6 +152,24 @@ def labels_of(question: Predicate | Choice | ScaleQuestion) -> int:
     return 2
 
 
+class Calibration(OutgoingValue):
+    """How the probabilities of an answer were made of those of the model, by what was fitted to labelled data."""
+
+    temperature: Annotated[float, Field(description="The logarithm of each probability is divided by it.")]
+    bias: Annotated[
+        tuple[float, ...],
+        Field(
+            max_length=MAX_CHOICES,
+            description="What is added to the logarithm of each label, in the question's order; a predicate has true, "
+            "then false. Empty: nothing is.",
+        ),
+    ] = ()
+    raw: Annotated[
+        tuple[Unit, ...],
+        Field(max_length=MAX_CHOICES, description="The probabilities of the model, in the same order."),
+    ]
+
+
 class _Answered(OutgoingValue):
     """Fields that the answer to every question has."""
 
@@ -166,6 +184,12 @@ class _Answered(OutgoingValue):
     calibrated: Annotated[bool, Field(description="True if the probabilities were calibrated on labelled data.")] = (
         False
     )
+    calibration: Annotated[
+        Calibration | None,
+        Field(
+            description="What was fitted, and the probabilities before; absent if nothing was fitted to the question."
+        ),
+    ] = None
     stated: Annotated[
         bool, Field(description="True if the model stated the probabilities in words, as numbers that it wrote.")
     ] = False

@@ -12,9 +12,10 @@ from tests.workers.ledger_jobs import sqlite_ledger
 from headrace_schemas import Message
 from headrace_schemas.decision import Predicate
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.decisions.calibration import OWN, SHARED, Row, calibrate, error_of, fit
+from headrace_workers.features.decisions.calibration import OWN, SHARED, Row, calibrate, error_of, fit, fit_bias
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, decide_all
 from headrace_workers.features.decisions.temperatures import (
+    Calibration,
     Calibrations,
     digest_of,
     fingerprint,
@@ -52,9 +53,9 @@ def test_a_temperature_changes_how_sure_and_not_which() -> None:
 def test_few_labels_share_a_temperature_and_fewer_have_none() -> None:
     found = calibrate({"own": rows(OWN, 3.0), "shared": rows(SHARED, 3.0, 2), "none": rows(SHARED - 1, 3.0, 3)})
     own, shared, none = found["own"], found["shared"], found["none"]
-    assert (own.shared, shared.shared, none.temperature) == (False, True, None)
-    assert own.temperature == fit(rows(OWN, 3.0))
-    assert shared.temperature == fit([*rows(OWN, 3.0), *rows(SHARED, 3.0, 2), *rows(SHARED - 1, 3.0, 3)])
+    assert (own.shared, shared.shared, none.calibration) == (False, True, None)
+    assert own.calibration == Calibration(fit(rows(OWN, 3.0)))
+    assert shared.calibration == Calibration(fit([*rows(OWN, 3.0), *rows(SHARED, 3.0, 2), *rows(SHARED - 1, 3.0, 3)]))
 
 
 def test_the_error_is_that_of_rows_that_nothing_was_fitted_on() -> None:
@@ -68,6 +69,53 @@ def test_the_error_is_that_of_rows_that_nothing_was_fitted_on() -> None:
     assert error_of(sure).value == pytest.approx(0.1)
 
 
+def preferring(count: int, bias: tuple[float, ...], seed: int = 1) -> list[Row]:
+    """Rows of a model that is right but for what it adds to the logarithm of each label."""
+    random = np.random.default_rng(seed)
+    shares = random.dirichlet([0.5] * len(bias), count)
+    right = [int(random.choice(len(bias), p=each)) for each in shares]
+    return [Row(tempered(tuple(each), 1.0, bias), place) for each, place in zip(shares, right, strict=True)]
+
+
+def test_a_model_that_prefers_a_label_is_corrected() -> None:
+    fitted = fit_bias(preferring(4_000, (3.0, 0.0, -3.0)))
+    assert fitted.temperature == pytest.approx(1.0, rel=0.1)
+    assert fitted.bias == pytest.approx((-3.0, 0.0, 3.0), abs=0.2)
+    found = calibrate({"q": preferring(OWN, (3.0, 0.0, -3.0))})["q"]
+    assert found.calibration is not None
+    assert found.calibration.bias
+    assert found.accuracy_before is not None
+    assert found.accuracy_after is not None
+    assert found.accuracy_after > found.accuracy_before + 0.15
+
+
+def test_a_bias_that_gains_nothing_on_other_rows_is_left_out() -> None:
+    found = calibrate({"q": rows(400, 3.0)})["q"]
+    assert found.calibration is not None
+    assert found.calibration.bias == ()
+    assert found.accuracy_after == found.accuracy_before
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_model_that_answers_at_chance_is_not_called_calibrated(seed: int) -> None:
+    """Its probabilities say nothing about the labels, of which one is much more frequent."""
+    random = np.random.default_rng(seed)
+    shares = random.dirichlet([1.0, 1.0], OWN)
+    right = random.random(OWN) > 0.87
+    found = calibrate({"q": [Row(tuple(each), int(place)) for each, place in zip(shares, right, strict=True)]})["q"]
+    assert (found.calibration, found.at_chance) == (None, True)
+    assert found.largest == pytest.approx(1 - right.mean())
+
+
+def test_labels_that_no_row_has_and_certain_rows_are_fitted_as_well() -> None:
+    certain = [Row((1.0, 0.0, 0.0), 0), Row((0.0, 1.0, 0.0), 1)] * OWN
+    fitted = fit_bias(certain)
+    assert np.isfinite([fitted.temperature, *fitted.bias]).all()
+    found = calibrate({"q": certain})["q"]
+    assert (found.accuracy_after, found.largest) == (1.0, 0.5)
+    assert calibrate({"q": [Row((0.9, 0.1), 0)] * OWN})["q"].largest == 1.0
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with sqlite_ledger(tmp_path) as found:
@@ -77,7 +125,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def test_temperatures_hold_for_their_tenant_question_model_and_version(ledger: Ledger) -> None:
     other = Predicate(type="predicate", instructions="The parcel is here.")
     mark = fingerprint("echo/v1", "none")
-    ledger.of(Calibrations).replace("shop", "echo", mark, {digest_of(LATE): (2.0, 100), digest_of(other): (None, 3)})
+    ledger.of(Calibrations).replace(
+        "shop", "echo", mark, {digest_of(LATE): (Calibration(2.0, (0.5, -0.5)), 100), digest_of(other): (None, 3)}
+    )
 
     def found(tenant: str, question: Predicate, version: str = "echo/v1") -> bool:
         temperatures = temperatures_of(ledger, "echo", lambda _alias: version)
@@ -90,6 +140,7 @@ def test_temperatures_hold_for_their_tenant_question_model_and_version(ledger: L
         assert after is not None
         assert (after.probabilities != before.probabilities) is after.calibrated
         assert after.mass == before.mass
+        assert after.raw == (before.probabilities if after.calibrated else ())
         return after.calibrated
 
     named = LATE.model_copy(update={"name": "late"})
@@ -115,6 +166,9 @@ def test_calibrating_from_a_shell(
     (said,) = json.loads(capsys.readouterr().out)["questions"]
     assert (said["labels"], said["instructions"]) == (OWN, LATE.instructions)
     assert shown == [f"asking echo: {done} of {OWN} lines" for done in (64, OWN)]
+    assert said["at_chance"]
+    assert (said["temperature"], said["bias"]) == (None, None)
+    assert said["largest"] == pytest.approx(0.66, abs=0.01)
     assert said["before"]["low"] <= said["before"]["value"] <= said["before"]["high"]
     written = json.loads(json.dumps(lines[0])) | {"answer": "perhaps"}
     data.write_text(json.dumps(written))

@@ -35,6 +35,7 @@ from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.decisions.admission import QuestionCheck
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, QuestionScores
 from headrace_workers.features.decisions.stage import decide, most_tokens
+from headrace_workers.features.decisions.temperatures import Calibration
 from headrace_workers.features.generation.model_health import BreakerIsOpen
 from headrace_workers.features.spend.store import Usage
 from headrace_workers.models.engines.remote.failures import ProviderRefuses, RemoteFailed
@@ -90,6 +91,18 @@ def test_four_hundred_questions_are_answered_in_their_order() -> None:
     found = decisions_of(one(decision(questions=asked), decided(400)))
     assert [each.name for each in found.answers] == names
     assert (found.model, found.usage.prompt_tokens, found.usage.completion_tokens) == ("echo", 7, 3)
+
+
+def test_an_answer_says_how_it_was_calibrated_and_what_the_model_said() -> None:
+    scores = QuestionScores(
+        (0.4, 0.6), 0.5, calibrated=True, calibration=Calibration(2.0, (0.5, -0.5)), raw=(0.25, 0.75)
+    )
+    (found,) = decisions_of(one(decision(), Decided((scores,), 7, 3))).answers
+    assert found.calibration is not None
+    assert (found.calibration.temperature, found.calibration.bias) == (2.0, (0.5, -0.5))
+    assert found.calibration.raw == (0.25, 0.75)
+    (plain,) = decisions_of(one(decision(), decided())).answers
+    assert plain.calibration is None
 
 
 def test_the_next_model_answers_for_one_that_failed_and_the_receipt_tells() -> None:

@@ -1,7 +1,10 @@
-"""Calibration of decisions: one temperature that makes probabilities as likely as they say, fitted on labelled inputs.
+"""Calibration of decisions: a temperature that makes probabilities as likely as they say, and a bias of each label that
+corrects a model that prefers some labels, fitted on labelled inputs.
 
-A question has its own from OWN labels on. With fewer, from SHARED on, it has that of all labels of its model; with
-fewer still it has none. What is reported of a temperature was measured on rows that it was not fitted on.
+A question has its own from OWN labels on. With fewer, from SHARED on, it has the temperature of all labels of its
+model, and no bias; with fewer still it has none. A bias is used only where it gains on rows that it was not fitted on.
+The reported figures were measured on such rows. A question whose calibrated probabilities say no more about these rows
+than the shares of its labels is not calibrated: its model answers it at chance.
 """
 
 import math
@@ -12,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.decisions.temperatures import tempered
+from headrace_workers.features.decisions.temperatures import LEAST, Calibration, tempered
 
 OWN: Final = 100
 SHARED: Final = 50
@@ -20,7 +23,10 @@ SHARED: Final = 50
 _FOLDS: Final = 5
 _BINS: Final = 10
 _DRAWS: Final = 1_000
-_LEAST, _MOST = math.log(0.05), math.log(20.0)  # of a temperature
+_LOWEST, _HIGHEST = 0.05, 20.0  # temperatures
+_RIDGE: Final = 0.1
+_STEPS: Final = 50
+_SHORTEST: Final = 1e-6
 
 Floats = NDArray[np.float64]
 
@@ -44,13 +50,21 @@ class CalibrationError:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What a question came to: its temperature, None without enough labels, and its errors before and after."""
+    """What a question came to: its calibration, None without enough labels or `at_chance`.
+
+    Errors and accuracies (shares of right answers) are those before and after. `largest` is the share of the label that
+    most rows have.
+    """
 
     labels: int
-    temperature: float | None = None
+    calibration: Calibration | None = None
     shared: bool = False
     before: CalibrationError | None = None
     after: CalibrationError | None = None
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+    largest: float | None = None
+    at_chance: bool = False
 
 
 def calibrate(questions: Mapping[str, Sequence[Row]], seed: int = 0) -> dict[str, Calibrated]:
@@ -63,28 +77,75 @@ def calibrate(questions: Mapping[str, Sequence[Row]], seed: int = 0) -> dict[str
             continue
         shared = len(rows) < OWN
         others = [row for row in everything if row not in rows] if shared else []
-        after = _held_out(rows, others, seed)
+        after, use_bias = _held_out(rows, others, seed, biased=False), False
+        if not shared and _gains(biased := _held_out(rows, [], seed, biased=True), after):
+            after, use_bias = biased, True
+        at_chance = not _says_more_than_shares(rows, after, seed)
+        calibration = Calibration(fit(everything if shared else rows)) if not use_bias else fit_bias(rows)
+        places = [row.right for row in rows]
         found[digest] = Calibrated(
-            len(rows), fit(everything if shared else rows), shared, error_of(rows, seed), error_of(after, seed)
+            len(rows),
+            None if at_chance else calibration,
+            shared,
+            error_of(rows, seed),
+            error_of(after, seed),
+            _accuracy(rows),
+            _accuracy(after),
+            max(map(places.count, set(places))) / len(rows),
+            at_chance,
         )
     return found
 
 
-def _held_out(rows: Sequence[Row], others: Sequence[Row], seed: int) -> list[Row]:
-    """Return the rows, each at a temperature that was fitted without it."""
-    order = np.random.default_rng(seed).permutation(len(rows))
-    after: list[Row] = []
-    for fold in range(_FOLDS):
-        held = {int(index) for index in order[fold::_FOLDS]}
-        temperature = fit([*others, *(row for index, row in enumerate(rows) if index not in held)])
-        after += [Row(tempered(rows[index].probabilities, temperature), rows[index].right) for index in sorted(held)]
-    return after
+def _folds(count: int, seed: int) -> list[list[int]]:
+    """Return the places of the rows of each fold, in the order of the rows."""
+    order = np.random.default_rng(seed).permutation(count)
+    return [sorted(int(place) for place in order[fold::_FOLDS]) for fold in range(_FOLDS)]
+
+
+def _held_out(rows: Sequence[Row], others: Sequence[Row], seed: int, *, biased: bool) -> list[Row]:
+    """Return the rows in their order, each calibrated by what was fitted without it."""
+    after: dict[int, Row] = {}
+    for held in _folds(len(rows), seed):
+        rest = [*others, *(row for place, row in enumerate(rows) if place not in set(held))]
+        calibration = fit_bias(rest) if biased else Calibration(fit(rest))
+        for place in held:
+            after[place] = Row(tempered(rows[place].probabilities, *calibration), rows[place].right)
+    return [after[place] for place in range(len(rows))]
+
+
+def _gains(biased: Sequence[Row], plain: Sequence[Row]) -> bool:
+    """Return True if held-out rows are likelier with a bias, and no fewer of them are right."""
+    likelier = _losses(biased).sum() < _losses(plain).sum()
+    return bool(likelier) and _accuracy(biased) >= _accuracy(plain)
+
+
+def _says_more_than_shares(rows: Sequence[Row], after: Sequence[Row], seed: int) -> bool:
+    """Return True if the right labels are likelier by the calibrated probabilities than by the shares of the labels
+    among other rows, by more than one standard error.
+    """
+    labels = len(rows[0].probabilities)
+    by_shares = np.zeros(len(rows))
+    for held in _folds(len(rows), seed):
+        rest = [row.right for place, row in enumerate(rows) if place not in set(held)]
+        shares = (np.bincount(rest, minlength=labels) + 1) / (len(rest) + labels)
+        by_shares[held] = [-math.log(shares[rows[place].right]) for place in held]
+    gains = by_shares - _losses(after)
+    return float(gains.mean()) > float(gains.std()) / math.sqrt(len(rows))
+
+
+def _losses(rows: Sequence[Row]) -> Floats:
+    return np.array([-math.log(max(row.probabilities[row.right], LEAST)) for row in rows])
+
+
+def _accuracy(rows: Sequence[Row]) -> float:
+    return sum(row.probabilities[row.right] == max(row.probabilities) for row in rows) / len(rows)
 
 
 def fit(rows: Sequence[Row]) -> float:
     """Return the temperature at which the right labels are likeliest, between 0.05 and 20."""
     golden = (math.sqrt(5) - 1) / 2
-    low, high = _LEAST, _MOST
+    low, high = math.log(_LOWEST), math.log(_HIGHEST)
     logs = [np.log(np.maximum(np.array(row.probabilities), 1e-30)) for row in rows]
     rights = [row.right for row in rows]
 
@@ -102,6 +163,50 @@ def fit(rows: Sequence[Row]) -> float:
         else:
             low = left
     return math.exp((low + high) / 2)
+
+
+def fit_bias(rows: Sequence[Row]) -> Calibration:
+    """Return the temperature and the bias of each label at which the right labels are likeliest, by Newton's method: a
+    logistic regression on the logarithms, in which the sum of the squared biases counts for _RIDGE each.
+    """
+    logs = np.log(np.maximum(np.array([row.probabilities for row in rows]), LEAST))
+    logs -= logs.mean(axis=1, keepdims=True)
+    right = np.array([row.right for row in rows])
+    hit = np.zeros_like(logs)
+    hit[np.arange(len(rows)), right] = 1.0
+    count = logs.shape[1]
+
+    def loss(at: Floats) -> float:
+        scaled = at[0] * logs + at[1:]
+        likely = scaled[np.arange(len(rows)), right] - np.logaddexp.reduce(scaled, axis=1)
+        return float(_RIDGE / 2 * (at[1:] @ at[1:]) - likely.sum())
+
+    at = np.concatenate([[1.0], np.zeros(count)])
+    known = loss(at)
+    for _ in range(_STEPS):
+        scaled = at[0] * logs + at[1:]
+        shares = np.exp(scaled - np.logaddexp.reduce(scaled, axis=1)[:, None])
+        slope = np.concatenate([[((shares - hit) * logs).sum()], (shares - hit).sum(axis=0) + _RIDGE * at[1:]])
+        means = (shares * logs).sum(axis=1)
+        curve = np.empty((count + 1, count + 1))
+        curve[0, 0] = (shares * logs**2).sum() - (means**2).sum() + _RIDGE
+        curve[0, 1:] = curve[1:, 0] = (shares * logs).sum(axis=0) - means @ shares
+        curve[1:, 1:] = np.diag(shares.sum(axis=0) + _RIDGE) - shares.T @ shares
+        step = np.linalg.solve(curve, slope)
+        length = 1.0
+        while length > _SHORTEST:
+            tried = at - length * step
+            tried[0] = min(max(tried[0], 1 / _HIGHEST), 1 / _LOWEST)
+            if (found := loss(tried)) < known:
+                break
+            length /= 2
+        else:
+            break
+        done, at, known = known - found < _SHORTEST, tried, found
+        if done:
+            break
+    bias = at[1:] - at[1:].mean()
+    return Calibration(float(1 / at[0]), tuple(float(each) for each in bias))
 
 
 def error_of(rows: Sequence[Row], seed: int = 0) -> CalibrationError:

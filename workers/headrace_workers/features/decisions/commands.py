@@ -35,12 +35,15 @@ def calibrate(
     tenant: Annotated[str | None, typer.Option("--tenant", help="whose decisions are calibrated")] = None,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Fit a temperature to each question, and write it to the ledger for the workers of the model.
+    """Fit a temperature and a bias of each label to each question, and write them to the ledger for the workers of the
+    model.
 
     A line is `{"input": …, "question": {"type": "predicate", …}, "answer": true}`: the question as jobs ask it, and
     its right answer (true or false, the value of a choice, the label of a level). A question with 100 lines gets a
-    temperature of its own, one with 50 that of all lines; with fewer, its answers stay `calibrated: false`. The errors
-    are measured on lines that the temperature was not fitted on. Another model or another version of headrace voids it.
+    calibration of its own, one with 50 the temperature of all lines; with fewer, its answers stay `calibrated: false`,
+    and so do those that say no more about the lines than the shares of the labels. A bias is used only where it gains.
+    Errors and accuracies are measured on lines that nothing was fitted on. Another model or another version of headrace
+    voids a calibration.
 
     Example: `headrace decisions calibrate labelled.jsonl --model smollm2-135m-instruct`
     """
@@ -62,15 +65,21 @@ def calibrate(
         rows, refused = _asked(generator, lines, show)
     found = fitted(rows)
     mark = fingerprint(Registry(home).version(alias), generator.quantization)
-    store.replace(owner, alias, mark, {digest: (each.temperature, each.labels) for digest, each in found.items()})
+    store.replace(owner, alias, mark, {digest: (each.calibration, each.labels) for digest, each in found.items()})
     questions = {digest_of(question): question for _, question, _ in lines}
     if as_json:
         put_json({"model": alias, "tenant": owner, "refused": refused,
                   "questions": [_document(questions[digest], each) for digest, each in found.items()]})  # fmt: skip
         return
     cells = [_cells(questions[digest], each) for digest, each in found.items()]
-    columns = ("question", "lines", "temperature", "error before", "error after")
-    console(data=True).print(table(None, columns, cells, right=("lines", "temperature")))
+    columns = ("question", "lines", "temperature", "bias", "right before", "right after", "largest label",
+               "error before", "error after")  # fmt: skip
+    console(data=True).print(table(None, columns, cells, right=columns[1:7]))
+    for digest, each in found.items():
+        if each.at_chance:
+            say(f"{_name(questions[digest])}: not calibrated: {alias} answers it at chance. Its probabilities say no "
+                "more about these lines than the shares of the labels: give more lines, ask another model, or train a "
+                "classifier (`headrace classifier train`)")  # fmt: skip
     say(f"{alias}: {sum(map(len, rows.values()))} lines were answered, {refused} were refused for too little mass")
 
 
@@ -158,15 +167,27 @@ def _asked(
 def _document(question: "Question", found: "Calibrated") -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {"name": question.name, "instructions": question.instructions, **asdict(found)}
+    document = {"name": question.name, "instructions": question.instructions, **asdict(found)}
+    fitted = document.pop("calibration")
+    return document | {"temperature": fitted and fitted[0], "bias": fitted and list(fitted[1])}
 
 
-def _cells(question: "Question", found: "Calibrated") -> tuple[str, str, str, str, str]:
-    temperature = "–" if found.temperature is None else f"{found.temperature:.2f}"
-    if found.shared:
-        temperature += " (of the model)"
-    name = question.name or question.instructions[:40]
-    return name, f"{found.labels}", temperature, _error(found.before), _error(found.after)
+def _name(question: "Question") -> str:
+    return question.name or question.instructions[:40]
+
+
+def _cells(question: "Question", found: "Calibrated") -> tuple[str, ...]:
+    temperature = bias = "–"
+    if found.calibration is not None:
+        temperature = f"{found.calibration.temperature:.2f}" + (" (of the model)" if found.shared else "")
+        bias = "yes" if found.calibration.bias else "no gain"
+    elif found.at_chance:
+        temperature = "at chance"
+    shares = (found.accuracy_before, found.accuracy_after, found.largest)
+    return (
+        _name(question), f"{found.labels}", temperature, bias,
+        *("–" if share is None else f"{share:.0%}" for share in shares), _error(found.before), _error(found.after),
+    )  # fmt: skip
 
 
 def _error(error: "CalibrationError | None") -> str:

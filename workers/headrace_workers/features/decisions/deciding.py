@@ -12,7 +12,7 @@ from headrace_schemas import Category, HeadraceError, Message, Sampling, Usage
 from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.features.decisions.prompts import Question, ask, ask_in_words, labels_of
-from headrace_workers.features.decisions.temperatures import Temperatures, digest_of, tempered
+from headrace_workers.features.decisions.temperatures import Calibration, Temperatures, digest_of, tempered
 from headrace_workers.models.generator import (
     Completion,
     Generator,
@@ -49,12 +49,15 @@ class QuestionScores:
     """The probabilities of a question's labels in their order, which sum to 1: of a predicate those of yes and no.
 
     `mass` is what the labels had together before that. They are `stated` if the model wrote them in words.
+    `calibration` is what was fitted to labelled data and applied to the `raw` ones.
     """
 
     probabilities: tuple[float, ...]
     mass: float | None
     stated: bool = False
     calibrated: bool = False
+    calibration: Calibration | None = None
+    raw: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ _TOKENS_OF_ANSWER: Final = 32  # in words; a label's own are added
 _THOUGHTS: Final = 1_024  # tokens of a model that thinks first, which count as those of its answer
 
 
-def uncalibrated(_tenant: str, _quantization: str) -> Mapping[str, float]:
-    """Return no temperatures."""
+def uncalibrated(_tenant: str, _quantization: str) -> Mapping[str, Calibration]:
+    """Return no calibrations."""
     return {}
 
 
@@ -147,7 +150,9 @@ def _if_asked(decided: Decided | HeadraceError) -> Decided | HeadraceError:
 
 
 def _decided(
-    scores: Sequence[LabelScores | HeadraceError], questions: Sequence[Question], temperatures: Mapping[str, float]
+    scores: Sequence[LabelScores | HeadraceError],
+    questions: Sequence[Question],
+    temperatures: Mapping[str, Calibration],
 ) -> Decided | HeadraceError:
     answers: list[QuestionScores | HeadraceError | None] = []
     read = written = 0
@@ -162,13 +167,14 @@ def _decided(
     return _if_asked(Decided(tuple(answers), read, written))
 
 
-def _scores(masses: Sequence[float], temperature: float | None = None) -> QuestionScores | None:
+def _scores(masses: Sequence[float], calibration: Calibration | None = None) -> QuestionScores | None:
     if (mass := math.fsum(masses)) < MIN_MASS:
         return None
-    shares = tuple(each / mass for each in masses)
-    if temperature is not None:
-        shares = tempered(shares, temperature)
-    return QuestionScores(shares, min(1.0, mass), calibrated=temperature is not None)
+    raw = tuple(each / mass for each in masses)
+    if calibration is None:
+        return QuestionScores(raw, min(1.0, mass))
+    shares = tempered(raw, *calibration)
+    return QuestionScores(shares, min(1.0, mass), calibrated=True, calibration=calibration, raw=raw)
 
 
 def _in_words(generator: Generator, requests: Sequence[DecisionRequest]) -> list[Decided | HeadraceError]:

@@ -19,7 +19,7 @@ from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, Entry, NewEntry, Served
-from headrace_workers.features.decisions.temperatures import Temperatures, digest_of, fingerprint
+from headrace_workers.features.decisions.temperatures import Calibration, Temperatures, digest_of, fingerprint
 from headrace_workers.features.generation.store.model_generations import BELIEVED_SECONDS, ModelGenerations
 from headrace_workers.models.generator import Generator
 from headrace_workers.models.registry import Registry
@@ -88,7 +88,7 @@ class EarlierDecisions:
         return found
 
 
-def key_of(job: DecisionJob, model: str, temperatures: Mapping[str, float]) -> str:
+def key_of(job: DecisionJob, model: str, temperatures: Mapping[str, Calibration]) -> str:
     """Return the key of a request: SHA-256, in hexadecimal. `model` is the fingerprint of the model, of the prompt and
     of the scoring. What only names a question is left out.
     """

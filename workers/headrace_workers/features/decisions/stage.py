@@ -7,6 +7,9 @@ from typing import Any, Final
 
 from headrace_schemas import Category, DecisionJob, Decisions, HeadraceError, Usage
 from headrace_schemas.decision import (
+    Calibration as FittedCalibration,
+)
+from headrace_schemas.decision import (
     Choice,
     ChoiceAnswer,
     ChoiceProbability,
@@ -35,7 +38,7 @@ from headrace_workers.features.decisions.deciding import (
     uncalibrated,
 )
 from headrace_workers.features.decisions.earlier import EarlierDecisions, Lookup
-from headrace_workers.features.decisions.temperatures import Temperatures
+from headrace_workers.features.decisions.temperatures import Calibration, Temperatures
 from headrace_workers.features.generation.attempt import (
     failed,
     fields_of,
@@ -191,6 +194,7 @@ def answer_of(
         "name": question.name,
         "mass": None if scores.mass is None else _rounded(scores.mass),
         "calibrated": scores.calibrated,
+        "calibration": None if scores.calibration is None else _calibration(scores.calibration, scores.raw),
         "stated": scores.stated,
     }
     match question:
@@ -225,6 +229,14 @@ def answer_of(
 def _likeliest(shares: Sequence[float]) -> int:
     """Return the place of the largest share; of equal ones the first."""
     return max(range(len(shares)), key=lambda place: (shares[place], -place))
+
+
+def _calibration(fitted: Calibration, raw: Sequence[float]) -> FittedCalibration:
+    return FittedCalibration(
+        temperature=float(f"{fitted.temperature:.6g}"),
+        bias=tuple(float(f"{each:.6g}") for each in fitted.bias),
+        raw=tuple(map(_rounded, raw)),
+    )
 
 
 def _rounded(share: float) -> float:

@@ -1,11 +1,11 @@
-"""The temperatures of decisions, which `calibration` fits: what they hold for, and where workers read them."""
+"""The calibrations of decisions, which `calibration` fits: what they hold for, and where workers read them."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, Float, Integer, String, Table, delete, select
+from sqlalchemy import JSON, BigInteger, Column, Connection, Float, Integer, String, Table, delete, select
 
 from headrace_workers.core.cached_values import RecentReads
 from headrace_workers.core.ledger.ledger import Ledger
@@ -22,11 +22,24 @@ CALIBRATIONS: Final = Table(
     Column("tenant", String(64), primary_key=True),
     Column("model", String(64), primary_key=True),
     Column("question", String(64), primary_key=True),  # its digest
-    Column("fingerprint", String(64), nullable=False),  # of what the temperature holds for
+    Column("fingerprint", String(64), nullable=False),  # of what the calibration holds for
     Column("temperature", Float, nullable=False),
+    Column("bias", JSON, nullable=False),  # of each label, or none at all
     Column("labels", Integer, nullable=False),
     Column("made_at", BigInteger, nullable=False),
 )
+
+
+class Calibration(NamedTuple):
+    """The temperature of a question's probabilities, and what is added to the logarithm of each label's; no bias is 0
+    for all.
+    """
+
+    temperature: float
+    bias: tuple[float, ...] = ()
+
+
+LEAST: Final = 1e-12  # probability: a label that has less can still be lifted by its bias
 
 
 def digest_of(question: Question) -> str:
@@ -35,60 +48,74 @@ def digest_of(question: Question) -> str:
 
 
 def fingerprint(model_version: str, quantization: str) -> str:
-    """Return the digest of what a temperature holds for beside its question: the model, its number format, and the
+    """Return the digest of what a calibration holds for beside its question: the model, its number format, and the
     words and the scoring of this version.
     """
     return sha256(f"{model_version}\n{quantization}\n{VERSION}".encode()).hexdigest()
 
 
-def tempered(probabilities: Sequence[float], temperature: float) -> tuple[float, ...]:
-    """Return probabilities that sum to 1 at another temperature: above 1 less sure, below 1 surer."""
-    top = max(probabilities)
-    weights = [math.pow(probability / top, 1 / temperature) for probability in probabilities]
+def tempered(probabilities: Sequence[float], temperature: float, bias: Sequence[float] = ()) -> tuple[float, ...]:
+    """Return probabilities that sum to 1 at another temperature: above 1 less sure, below 1 surer. Add a `bias` to the
+    logarithm of each before they are scaled.
+    """
+    if not bias:
+        top = max(probabilities)
+        weights = [math.pow(probability / top, 1 / temperature) for probability in probabilities]
+    else:
+        logs = [
+            math.log(max(each, LEAST)) / temperature + added for each, added in zip(probabilities, bias, strict=True)
+        ]
+        highest = max(logs)
+        weights = [math.exp(each - highest) for each in logs]
     total = math.fsum(weights)
     return tuple(weight / total for weight in weights)
 
 
-def _replace(
-    connection: Connection, tenant: str, model: str, mark: str, temperatures: Mapping[str, tuple[float | None, int]]
-) -> None:
-    """Write the temperature and the labels of each question, by its digest; one without a temperature loses its own."""
+Fitted = Mapping[str, tuple[Calibration | None, int]]
+"""What was fitted to each question, by its digest, and to how many labels."""
+
+
+def _replace(connection: Connection, tenant: str, model: str, mark: str, fitted: Fitted) -> None:
+    """Write the calibration and the labels of each question; one without a calibration loses its own."""
     mine = (CALIBRATIONS.c.tenant == tenant) & (CALIBRATIONS.c.model == model)
-    for question, (temperature, labels) in temperatures.items():
+    for question, (calibration, labels) in fitted.items():
         connection.execute(delete(CALIBRATIONS).where(mine, CALIBRATIONS.c.question == question))
-        if temperature is not None:
+        if calibration is not None:
             row = {"tenant": tenant, "model": model, "question": question, "fingerprint": mark, "labels": labels,
-                   "temperature": temperature, "made_at": now_ms()}  # fmt: skip
+                   "temperature": calibration.temperature, "bias": list(calibration.bias),
+                   "made_at": now_ms()}  # fmt: skip
             connection.execute(CALIBRATIONS.insert().values(row))
 
 
-def _temperatures(connection: Connection, tenant: str, model: str, mark: str) -> dict[str, float]:
-    """Return the temperatures of a tenant's questions to a model, by digest: those that hold for this fingerprint."""
+def _found(connection: Connection, tenant: str, model: str, mark: str) -> dict[str, Calibration]:
+    """Return the calibrations of a tenant's questions to a model, by digest: those that hold for this fingerprint."""
     column = CALIBRATIONS.c
-    query = select(column.question, column.temperature).where(
+    query = select(column.question, column.temperature, column.bias).where(
         column.tenant == tenant, column.model == model, column.fingerprint == mark
     )
-    return {row.question: row.temperature for row in connection.execute(query)}
+    return {row.question: Calibration(row.temperature, tuple(row.bias)) for row in connection.execute(query)}
 
 
 class Calibrations(LedgerStore):
-    """The temperatures of one ledger. Thread-safe."""
+    """The calibrations of one ledger. Thread-safe."""
 
     replace = durable(_replace)
-    temperatures = reads(_temperatures)
+    found = reads(_found)
 
 
-Temperatures = Callable[[str, str], Mapping[str, float]]
-"""Returns the temperatures of a tenant's questions, by their digests, for a model with this number format."""
+Temperatures = Callable[[str, str], Mapping[str, Calibration]]
+"""Returns the calibrations of a tenant's questions, by their digests, for a model with this number format."""
 
 
 def temperatures_of(ledger: Ledger, model: str, version: Callable[[str], str]) -> Temperatures:
-    """Return what tells the temperatures of a model, as the ledger had them a moment ago. `version` is `Registry`'s."""
+    """Return the function that returns the calibrations of a model, as the ledger had them a moment ago. `version` is
+    `Registry`'s.
+    """
     store = ledger.of(Calibrations)
 
-    def read(key: tuple[str, str]) -> Mapping[str, float]:
+    def read(key: tuple[str, str]) -> Mapping[str, Calibration]:
         tenant, quantization = key
-        return store.temperatures(tenant, model, fingerprint(version(model), quantization))
+        return store.found(tenant, model, fingerprint(version(model), quantization))
 
-    recent: RecentReads[tuple[str, str], Mapping[str, float]] = RecentReads(read, _BELIEVED_SECONDS)
+    recent: RecentReads[tuple[str, str], Mapping[str, Calibration]] = RecentReads(read, _BELIEVED_SECONDS)
     return lambda tenant, quantization: recent((tenant, quantization))

@@ -27,7 +27,7 @@ PARAMETERS: Final = Parameters(
     options=OF_DECISION,
 )
 
-_OWN: Final = ("mass", "calibrated", "stated", "reason")  # fields of an answer that OpenAI's has not
+_OWN: Final = ("mass", "calibrated", "calibration", "stated", "reason")  # fields of an answer that OpenAI's has not
 _QUESTIONS: Final = {
     "predicate": Parameters(frozenset({"type", "name", "instructions"})),
     "choice": Parameters(frozenset({"type", "name", "instructions", "choices"})),
