@@ -10,10 +10,19 @@ from rich.status import Status
 from tests.workers.ledger_jobs import sqlite_ledger
 
 from headrace_schemas import Message
-from headrace_schemas.decision import Predicate
+from headrace_schemas.decision import Choice, Predicate
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.decisions.calibration import OWN, SHARED, Row, calibrate, error_of, fit, fit_bias
-from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, decide_all
+from headrace_workers.features.decisions.calibration import (
+    OWN,
+    SHARED,
+    Row,
+    calibrate,
+    error_of,
+    fit,
+    fit_bias,
+    without_labels,
+)
+from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, QuestionScores, decide_all
 from headrace_workers.features.decisions.temperatures import (
     Calibration,
     Calibrations,
@@ -23,6 +32,7 @@ from headrace_workers.features.decisions.temperatures import (
     tempered,
 )
 from headrace_workers.models.engines.echo import EchoGenerator, make_echo_model
+from headrace_workers.models.registry import Registry
 from headrace_workers.wiring.command_line import run
 
 INPUT = (Message(role="user", content="The parcel has not come."),)
@@ -174,3 +184,36 @@ def test_calibrating_from_a_shell(
     data.write_text(json.dumps(written))
     assert run(["decisions", "calibrate", str(data), "--model", "echo"]) != 0
     assert "line 1" in capsys.readouterr().err
+
+
+def test_choices_are_corrected_without_labels_by_texts_without_content(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_echo_model(tmp_path)
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_LEDGER", str(ledger.engine.url))
+    choice = {"type": "choice", "instructions": "What is it?", "choices": [{"value": "bill"}, {"value": "a threat"}]}
+    data = tmp_path / "choices.jsonl"
+    data.write_text(json.dumps({"question": choice}) + "\n")
+    command = ["decisions", "calibrate", str(data), "--model", "echo", "--tenant", "shop", "--content-free"]
+    assert run([*command, "--json"]) == 0
+    (said,) = json.loads(capsys.readouterr().out)["questions"]
+    assert (said["labels"], said["temperature"], len(said["bias"])) == (0, 1.0, 2)
+    question = Choice.model_validate(choice)
+    version = Registry(tmp_path).version
+    temperatures = temperatures_of(ledger, "echo", version)
+    asked = [DecisionRequest((Message(role="user", content="N/A"),), (question,), "shop")]
+    (decided,) = decide_all(EchoGenerator(), asked, temperatures)
+    assert isinstance(decided, Decided)
+    (answer,) = decided.answers
+    assert isinstance(answer, QuestionScores)
+    assert (answer.calibrated, answer.calibration is not None) == (False, True)
+    data.write_text(json.dumps({"question": LATE.model_dump(mode="json")}))
+    assert run(command) != 0
+    assert "has a predicate, and --content-free is for choices" in capsys.readouterr().err
+
+
+def test_the_bias_without_labels_makes_texts_without_content_equally_likely_to_be_anything() -> None:
+    said = (0.7, 0.2, 0.1)
+    fitted = without_labels([said, said])
+    assert tempered(said, fitted.temperature, fitted.bias) == pytest.approx((1 / 3,) * 3)

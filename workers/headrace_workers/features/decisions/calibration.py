@@ -110,7 +110,9 @@ def _held_out(rows: Sequence[Row], others: Sequence[Row], seed: int, *, biased: 
         rest = [*others, *(row for place, row in enumerate(rows) if place not in set(held))]
         calibration = fit_bias(rest) if biased else Calibration(fit(rest))
         for place in held:
-            after[place] = Row(tempered(rows[place].probabilities, *calibration), rows[place].right)
+            after[place] = Row(
+                tempered(rows[place].probabilities, calibration.temperature, calibration.bias), rows[place].right
+            )
     return [after[place] for place in range(len(rows))]
 
 
@@ -207,6 +209,14 @@ def fit_bias(rows: Sequence[Row]) -> Calibration:
             break
     bias = at[1:] - at[1:].mean()
     return Calibration(float(1 / at[0]), tuple(float(each) for each in bias))
+
+
+def without_labels(said: Sequence[Sequence[float]]) -> Calibration:
+    """Return the bias that makes all labels of a choice as likely for texts without content, of which the model gave
+    these probabilities: contextual calibration (Zhao et al. 2021, arXiv 2102.09690).
+    """
+    means = np.log(np.maximum(np.array(said).mean(axis=0), LEAST))
+    return Calibration(1.0, tuple(float(each) for each in means.mean() - means), labelled=False)
 
 
 def error_of(rows: Sequence[Row], seed: int = 0) -> CalibrationError:

@@ -33,6 +33,12 @@ def calibrate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="JSON lines: input, question, answer")],
     model: Annotated[str | None, typer.Option("--model", help="by default HEADRACE_MODEL")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="whose decisions are calibrated")] = None,
+    content_free: Annotated[
+        bool,
+        typer.Option(
+            "--content-free", help="fit choices without labels, to what the model says of texts without content"
+        ),
+    ] = False,
     as_json: OneJsonOption = False,
 ) -> None:
     """Fit a temperature and a bias of each label to each question, and write them to the ledger for the workers of the
@@ -45,16 +51,20 @@ def calibrate(
     Errors and accuracies are measured on lines that nothing was fitted on. Another model or another version of headrace
     voids a calibration.
 
+    Without labels, `--content-free` takes lines with a choice each and corrects what the model prefers when the input
+    says nothing. It may help or hurt, and answers stay `calibrated: false`: prefer labels.
+
     Example: `headrace decisions calibrate labelled.jsonl --model smollm2-135m-instruct`
     """
     from headrace_workers.cli.connections import need_ledger
+    from headrace_workers.features.decisions.calibration import Calibrated, without_labels
     from headrace_workers.features.decisions.calibration import calibrate as fitted
     from headrace_workers.features.decisions.temperatures import Calibrations, digest_of, fingerprint
     from headrace_workers.models.engines.load_generator import load_generator
     from headrace_workers.models.registry import Registry
 
     alias, owner, home = model or ProducerSettings.from_env().model, tenant_meant(tenant), home_of()
-    lines = _read(data)
+    lines = _choices(data) if content_free else _read(data)
     store = need_ledger().of(Calibrations)
     generator = load_generator(home, alias, needs_logprobs=True)
     with console().status(f"asking {alias}: {len(lines):,} lines") as status:
@@ -63,7 +73,11 @@ def calibrate(
             status.update(f"asking {alias}: {done:,} of {len(lines):,} lines")
 
         rows, refused = _asked(generator, lines, show)
-    found = fitted(rows)
+    if content_free:
+        found = {digest: Calibrated(0, without_labels([row.probabilities for row in asked]))
+                 for digest, asked in rows.items() if asked}  # fmt: skip
+    else:
+        found = fitted(rows)
     mark = fingerprint(Registry(home).version(alias), generator.quantization)
     store.replace(owner, alias, mark, {digest: (each.calibration, each.labels) for digest, each in found.items()})
     questions = {digest_of(question): question for _, question, _ in lines}
@@ -84,9 +98,24 @@ def calibrate(
 
 
 _Line = tuple[str, "Question", int]
+_CONTENT_FREE: Final = ("N/A", "[MASK]", "-")
 
 
-def _read(data: Path) -> list[_Line]:
+def _choices(data: Path) -> list[_Line]:
+    """Return each choice of the file once with each text without content. ConfigurationError names another question."""
+    from headrace_schemas.decision import Choice
+    from headrace_workers.features.decisions.temperatures import digest_of
+
+    questions = {digest_of(question): question for _, question, _ in _read(data, labelled=False)}
+    for question in questions.values():
+        if not isinstance(question, Choice):
+            raise ConfigurationError(
+                f"{data} has a {question.type}, and --content-free is for choices: leave it out, or give labelled lines"
+            )
+    return [(text, question, 0) for question in questions.values() for text in _CONTENT_FREE]
+
+
+def _read(data: Path, *, labelled: bool = True) -> list[_Line]:
     """Return input, question and the place of the right label of each line. ConfigurationError names a wrong line."""
     import json
 
@@ -108,11 +137,13 @@ def _read(data: Path) -> list[_Line]:
                 try:
                     row = json.loads(line)
                     question = questions.validate_python(row["question"])
-                    lines.append((texts.validate_python(row["input"]), question, _place(question, row["answer"])))
+                    text = texts.validate_python(row["input"]) if labelled else ""
+                    lines.append((text, question, _place(question, row["answer"]) if labelled else 0))
                 except (ValidationError, ValueError, KeyError, TypeError, RecursionError) as error:
+                    missing = f"`{error.args[0]}` is missing: " if isinstance(error, KeyError) else ""
                     raise ConfigurationError(
-                        f"{data}, line {number}: give input, question and answer, the answer one of the question's "
-                        f"({type(error).__name__})"
+                        f"{data}, line {number}: {missing}give input, question and answer, the answer one of the "
+                        "question's"
                     ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{data} cannot be read: {error}") from error

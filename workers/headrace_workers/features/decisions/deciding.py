@@ -173,8 +173,8 @@ def _scores(masses: Sequence[float], calibration: Calibration | None = None) -> 
     raw = tuple(each / mass for each in masses)
     if calibration is None:
         return QuestionScores(raw, min(1.0, mass))
-    shares = tempered(raw, *calibration)
-    return QuestionScores(shares, min(1.0, mass), calibrated=True, calibration=calibration, raw=raw)
+    shares = tempered(raw, calibration.temperature, calibration.bias)
+    return QuestionScores(shares, min(1.0, mass), calibrated=calibration.labelled, calibration=calibration, raw=raw)
 
 
 def _in_words(generator: Generator, requests: Sequence[DecisionRequest]) -> list[Decided | HeadraceError]:

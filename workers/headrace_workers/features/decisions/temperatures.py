@@ -32,11 +32,12 @@ CALIBRATIONS: Final = Table(
 
 class Calibration(NamedTuple):
     """The temperature of a question's probabilities, and what is added to the logarithm of each label's; no bias is 0
-    for all.
+    for all. It was fitted to labels, or to what the model says of texts without content.
     """
 
     temperature: float
     bias: tuple[float, ...] = ()
+    labelled: bool = True
 
 
 LEAST: Final = 1e-12  # probability: a label that has less can still be lifted by its bias
@@ -90,10 +91,12 @@ def _replace(connection: Connection, tenant: str, model: str, mark: str, fitted:
 def _found(connection: Connection, tenant: str, model: str, mark: str) -> dict[str, Calibration]:
     """Return the calibrations of a tenant's questions to a model, by digest: those that hold for this fingerprint."""
     column = CALIBRATIONS.c
-    query = select(column.question, column.temperature, column.bias).where(
+    query = select(column.question, column.temperature, column.bias, column.labels).where(
         column.tenant == tenant, column.model == model, column.fingerprint == mark
     )
-    return {row.question: Calibration(row.temperature, tuple(row.bias)) for row in connection.execute(query)}
+    return {
+        row.question: Calibration(row.temperature, tuple(row.bias), row.labels > 0) for row in connection.execute(query)
+    }
 
 
 class Calibrations(LedgerStore):
