@@ -147,11 +147,17 @@ class TestOfProviders:
             reply.text("42")
             reply.end(written=9, thought=7, cached=1)
 
-        until: list[float | None] = []  # each time until which a call may be silent
+        until: list[float] = []  # each time until which a call may be silent
         reschedule = asyncio.Timeout.reschedule
+
+        def noted(self: asyncio.Timeout, when: float | None) -> None:
+            until.extend([] if when is None else [when])
+            reschedule(self, when)
+
+        monkeypatch.setattr(asyncio.Timeout, "reschedule", noted)
         monkeypatch.setattr(
-            asyncio.Timeout, "reschedule", lambda self, when: until.append(when) or reschedule(self, when)
-        )
+            "headrace_workers.models.engines.remote.generator._END_SECONDS", None
+        )  # no silence of a call
         with providing(thinks) as provider:
             outcome = completed(remote(tmp_path, engine, provider.url).generate([ask("hi")])[0])
         assert len(until) == 2 + 6 + 1  # the whole call and its first token; the thoughts; the text

@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -99,23 +98,24 @@ class RoundBudget:
     def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
         self._seconds = seconds
         self._monotonic = monotonic
-        self._began = monotonic()
+        self._began = self._at = monotonic()
         self._used: dict[tuple[str, _Part], float] = {}
 
     def allows(self, tenant: str, part: _Part) -> bool:
         """Return True if there is time for a further job of this tenant."""
-        if self._monotonic() - self._began >= self._seconds * part.ends_at:
+        if self._at - self._began >= self._seconds * part.ends_at:
             return False
         return self._used.get((tenant, part), 0.0) < self._seconds * _TENANT_SHARE
 
-    @contextmanager
-    def counted(self, tenant: str, part: _Part) -> Iterator[None]:
-        """Count the time of the body as the tenant's."""
-        began = self._monotonic()
-        try:
-            yield
-        finally:
-            self._used[tenant, part] = self._used.get((tenant, part), 0.0) + self._monotonic() - began
+    def count(self, tenant: str, part: _Part) -> None:
+        """Count the time since the last call as the tenant's."""
+        now = self._monotonic()
+        self._used[tenant, part] = self._used.get((tenant, part), 0.0) + now - self._at
+        self._at = now
+
+    def skip(self) -> None:
+        """Count the time since the last call as nobody's."""
+        self._at = self._monotonic()
 
 
 class RecordAdmission:
@@ -137,25 +137,27 @@ class RecordAdmission:
         budget = budget or RoundBudget(float("inf"), time.monotonic)
         read = self._resolved([_read(record) for record in records], records, budget)
         self._named.look_up(each.resolved for each in read if isinstance(each, _JobToAdmit))
+        budget.skip()
         decided: list[Accepted | None] = []
         left: set[tuple[Topic, int]] = set()  # partitions whose later records are read again
         count, busy = 0, False
         for record, each in zip(records, read, strict=True):
-            found = None if busy or each is None or _place(record) in left else each
+            place = record.topic, record.partition
+            found = None if busy or each is None or place in left else each
             if isinstance(found, _JobToAdmit):
                 tenant = found.sent.job.tenant
                 if count and not budget.allows(tenant, _DECIDING):
                     found = None
                 else:
                     try:
-                        with budget.counted(tenant, _DECIDING):
-                            found = self._admit(*found)
+                        found = self._admit(*found)
                     except Unavailable:
                         if not count:
                             raise
                         found, busy = None, True
+                    budget.count(tenant, _DECIDING)
             if found is None:
-                left.add(_place(record))
+                left.add(place)
             count += found is not None
             decided.append(found)
         return decided
@@ -175,24 +177,27 @@ class RecordAdmission:
             for sent in read
         ]
         found = self._rules.find(names)
+        budget.skip()
         resolved: list[_JobToAdmit | Accepted | None] = []
         left: set[tuple[Topic, int]] = set()
         for record, sent, name in zip(records, read, names, strict=True):
-            if _place(record) in left:
+            place = record.topic, record.partition
+            if place in left:
                 resolved.append(None)
                 continue
             if not isinstance(sent, _SentJob):
                 resolved.append(sent)
                 continue
             if resolved and not budget.allows(sent.job.tenant, _RENDERING):
-                left.add(_place(record))
+                left.add(place)
                 resolved.append(None)
                 continue
             try:
-                with budget.counted(sent.job.tenant, _RENDERING):
-                    resolved.append(_JobToAdmit(sent, self._rules.resolve(sent.job, name, found)))
+                resolved.append(_JobToAdmit(sent, self._rules.resolve(sent.job, name, found)))
             except HeadraceError as error:
                 resolved.append(_refusal(sent.record, sent.envelope, error, sound=True))
+            if name is not None:  # it was rendered
+                budget.count(sent.job.tenant, _RENDERING)
         return resolved
 
     def _admit(self, sent: _SentJob, resolved: ResolvedJob) -> NewJob | Burial:
@@ -251,10 +256,6 @@ class RecordAdmission:
             money=(first.call.most or 0) if first.call else 0,
             unpriced=resolved.unpriced,
         )
-
-
-def _place(record: Record) -> tuple[Topic, int]:
-    return record.topic, record.partition
 
 
 def _read(record: Record) -> _SentJob | Accepted:
