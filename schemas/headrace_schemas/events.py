@@ -250,7 +250,7 @@ class Unsupported(OutgoingValue):
 
 
 class VerifiedSentences(OutgoingValue):
-    """A verifier's part in a score of `grounded`. What its calls cost stands in the receipt's `cost`, by model."""
+    """A verifier's part in a score of `grounded`. The receipt's `cost` has the cost of its calls, by model."""
 
     model: Annotated[ShortText, Field(description="The verifier.")]
     provider: Annotated[
@@ -354,7 +354,7 @@ class Decisions(OutgoingValue):
 
 
 class Tuned(OutgoingValue):
-    """What came of a tuning job: the aliases of the tuned model."""
+    """Result of a tuning job: the aliases of the tuned model."""
 
     model: Annotated[Alias, Field(description="The base: the model that was tuned.")]
     aliases: Annotated[

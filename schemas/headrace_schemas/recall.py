@@ -35,7 +35,7 @@ class CacheTier(StrEnum):
 
 
 class Verified(OutgoingValue):
-    """What a verifier said of the question whose answer was served. The receipt's `cost` has its call, by model."""
+    """A verifier's verdict about the question whose answer was served. The receipt's `cost` has its call, by model."""
 
     model: Annotated[str, Field(description="The verifier.")]
     provider: Annotated[
@@ -52,8 +52,8 @@ class Verified(OutgoingValue):
 class Recall(OutgoingValue):
     """Result of the cache lookup, for a job that asked for it.
 
-    Of an answer that was served: its age (s), the job that it was made for, and what was saved. Of one that was not:
-    the nearest question's similarity, and why that was refused. `threshold` is the similarity that was asked for.
+    Of an answer that was served: its age (s), the job that it was made for, and what was saved. For a job that was not
+    served: the nearest question's similarity, and why it was refused. `threshold` is the similarity that was asked for.
     """
 
     tier: Annotated[CacheTier, Field(description="Where the answer came from.")] = CacheTier.NONE

@@ -169,7 +169,7 @@ DecisionAction = Literal["label", "release", "withhold", "correct"]
 
 
 class ReviewedLabel(OutgoingValue):
-    """What a decision says by one criterion, or of one category of moderation."""
+    """A decision's label for one criterion, or for one category of moderation."""
 
     criterion: Annotated[Label | None, Field(description="The criterion.")] = None
     category: Annotated[HazardName | None, Field(description="The moderation category, instead of a criterion.")] = None

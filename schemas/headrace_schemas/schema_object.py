@@ -1,4 +1,4 @@
-"""JSON Schemas in jobs, bounded in size and depth. What they say is checked at admission. Pure."""
+"""JSON Schemas in jobs, bounded in size and depth. Their contents are checked at admission. Pure."""
 
 import json
 from typing import Annotated, Any, Final

@@ -31,7 +31,7 @@ _MOST: Final = 10_000  # values that are kept
 
 
 class RecentReads(Generic[K, V]):
-    """Values that `read(key)` returned at most `seconds` ago. Thread-safe. What `read` raises is not kept."""
+    """Values that `read(key)` returned at most `seconds` ago. Thread-safe. Errors of `read` are not kept."""
 
     def __init__(
         self, read: Callable[[K], V], seconds: float, *, monotonic: Callable[[], float] = time.monotonic

@@ -40,7 +40,8 @@ def write_atomically(path: Path, text: str) -> None:
 def keep_private(home: Path) -> None:
     """Create a home, and take from others what they may with it and with all that is in it.
 
-    What another user owns, and where links lead, stays as it is. A folder that is closed already is not looked into.
+    Files of other users, and the targets of links, stay as they are. A folder that is closed already is not looked
+    into.
     """
     private_folder(home)
     _close(home, always=True)

@@ -3,9 +3,9 @@
 There are two ways to write one. A text with places has `{{field}}` in it and nothing else: each place is the name of a
 field, and any other text stands for itself. A template with logic is written in a part of Jinja2: it is checked before
 it is compiled, and may hold the nodes that `_Check` knows and no other. There is no look-up by dot or index, no call,
-no assignment and no arithmetic. What it may do is counted in steps from the bounds of its variables, so that a template
-which could run long is refused when it is written, and not when it is rendered. Then it runs in Jinja2's immutable
-sandbox. A text that grows too long is given up while it is written.
+no assignment and no arithmetic. Its work is counted in steps from the bounds of its variables, so that a template which
+could run long is refused when it is written, and not when it is rendered. Then it runs in Jinja2's immutable sandbox. A
+text that grows too long is given up while it is written.
 """
 
 import json
@@ -62,7 +62,7 @@ class WrongTemplate(ValueError):
 
 
 class Shape(NamedTuple):
-    """What a value may be: its kind, and the most characters of a text, or of each of a list's `items`."""
+    """Permitted values of a variable: their kind, and the most characters of a text, or of each of a list's `items`."""
 
     kind: Kind | None  # None: one of several kinds
     size: int

@@ -285,7 +285,7 @@ class Admission:
     async def _known(self, jobs: Sequence[Job]) -> list[str] | None:
         """Return the ids of these jobs if the ledger has all of them with this content, else None.
 
-        What an application said when a job was admitted holds for the job: it is not resolved again.
+        A known job keeps the version of its application: it is not resolved again.
         """
         if any(job.idempotency_key is None for job in jobs):
             return None

@@ -38,7 +38,7 @@ def body_bound(path: str, usual: int) -> int:
 
 @dataclass(slots=True)
 class Pace:
-    """Of one body: `left` is in seconds. What comes at the least rate or faster may take as long as it takes."""
+    """Pace of one body; `left` is in seconds. A body at the least rate or faster may take any time."""
 
     left: float = field(default_factory=lambda: GRACE_SECONDS)
 

@@ -1,5 +1,5 @@
-"""`Idempotency-Key`: which routes know it, and that the others refuse it. Who sends one relies on it: passed over, a
-second try would be a second thing.
+"""`Idempotency-Key`: which routes know it, and that the others refuse it. Senders rely on it: without it, a second try
+would make a second object.
 """
 
 from collections.abc import Iterator

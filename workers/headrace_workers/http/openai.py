@@ -1,4 +1,4 @@
-"""What routes for OpenAI's clients share: their parameters, their errors, and how OpenAPI describes both."""
+"""Shared parts of the routes for OpenAI's clients: their parameters, their errors, and how OpenAPI describes both."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -208,9 +208,9 @@ def answered(ends: Sequence[End], kind: str) -> list[Result]:
 class Parameters:
     """Every parameter of a method, in one of three classes.
 
-    What `works`; what is `refused`, each with the values that are taken since they mean the default; and what is
-    `unmeant`, refused in the same way: it is about what headrace is not, and not about to be. `options` are
-    headrace's own: requests put them into the object `headrace`, and never beside OpenAI's parameters.
+    Those that work (`works`); those that are refused, each with the values that are accepted because they mean the
+    default (`refused`); and those of services that headrace does not offer, refused in the same way (`unmeant`).
+    `options` are headrace's own: requests put them into the object `headrace`, and never beside OpenAI's parameters.
     """
 
     works: frozenset[str]

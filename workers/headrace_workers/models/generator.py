@@ -55,8 +55,7 @@ class LabelRequest:
     """A prompt, and the labels of which one may be its answer, or what it begins with where that need not be `whole`.
     `tenant`, `given_up` and `at_most` are `Request`'s.
 
-    What the prompts of requests that follow each other begin with, such as a text that all of them ask about, is
-    computed once.
+    The common beginning of consecutive requests, such as a text that all of them ask about, is computed once.
     """
 
     messages: tuple[Message, ...]

@@ -1,8 +1,8 @@
 """A sentence-transformers folder as a CTranslate2 folder: a BERT encoder whose vectors are averaged over the tokens.
 Neither torch nor transformers is needed.
 
-Whatever else such a folder may ask for (another network, another pooling, a layer after it) is refused by name, never
-dropped: the vectors would be others than the model's.
+All other contents of such a folder (another network, another pooling, a further layer) are refused by name: without
+them, the vectors would differ from the model's.
 """
 
 import json

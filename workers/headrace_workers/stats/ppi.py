@@ -9,7 +9,7 @@ The judge's mean may be anything: what it says too much of the labelled it also 
 how far the judge is followed: 0 is people alone, and the best is the slope of y on f. The paper tells n labelled items
 from N others, so that its λ is ours / (1 + n/N).
 
-What is added here, each because without it the interval held less often than it said:
+Additions here, each because without it the interval held less often than it said:
 
 - λ of a label's item comes from other items (cross-fitting in ten folds), and lies in [0, 1].
 - Labels sampled unevenly count by 1 / probability, and weights are divided by their sum (Hájek 1971).

@@ -3,7 +3,7 @@ most that the call may cost: a price that changes while the call runs changes no
 job's steps, with the sum of all calls so far, so that a receipt lists every call, whichever worker made it. Money is in
 micro-units: millionths of a currency.
 
-A step's charge is decided in one place, `Bill.after`. Whoever settles the step carries its bill.
+A step's charge is decided in one place, `Bill.after`. The settling transaction carries its bill.
 """
 
 from collections.abc import Iterable, Mapping

@@ -195,7 +195,7 @@ def _clean(reason: str) -> str:
 
 
 def announce(burial: Burial, at_ms: int) -> Outgoing:
-    """Return the record that tells of it. What refers to one job lies in one partition."""
+    """Return the record that tells of it. All letters about one job lie in one partition."""
     return outgoing(
         letter(burial),
         event_id=burial.id,

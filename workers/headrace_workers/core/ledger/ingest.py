@@ -100,7 +100,7 @@ def ingest(
 ) -> Taken:
     """Write the new jobs, with their first steps. With `room`, these are assigned at once if there is room.
 
-    What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none. `tenants` are others of
+    Jobs beyond their tenant's quota are not taken in; of the jobs of one line, all or none are. `tenants` are others of
     this transaction: see `Hooks.on_admit`.
     """
     return begin(connection, jobs, write(connection, jobs), room, tenants=tenants)
@@ -333,8 +333,8 @@ def consume(
     sends them.
 
     A record that comes again with the same content is passed over, even where it is refused now, such as after its
-    deadline. A record under the id of another job, or about another tenant's job, gets a dead letter. What gateways
-    reserved for records that do not become jobs is given back.
+    deadline. A record under the id of another job, or about another tenant's job, gets a dead letter. Reservations of
+    gateways for records that do not become jobs are given back.
     """
     tenants = {each.tenant for each in refused if each.tenant is not None}
     taken, outcomes = _take_in(connection, jobs, cancellations, room, tenants)

@@ -45,7 +45,7 @@ class Route(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that is served. Of one that answers on another machine, a worker holds so many calls open."""
+    """A model that is served. A worker holds `open_calls` calls open to a model of another machine."""
 
     alias: str
     open_calls: int = 0

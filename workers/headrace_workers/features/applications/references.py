@@ -1,4 +1,4 @@
-"""What a version of an application names: models, judges, a knowledge base, a dataset; and what it finds of them."""
+"""References of an application's version: models, judges, a knowledge base, a dataset; and which of them exist."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Resolution of a job's application: the version that its name stands for, rendered with the job's variables.
 
-Admission resolves each job once. What a label stands for is believed for a second.
+Admission resolves each job once. The version of a label is believed for a second.
 """
 
 import threading

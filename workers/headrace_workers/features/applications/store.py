@@ -1,7 +1,7 @@
 """Applications as the ledger keeps them: versions, labels with their history, and the last test of each version.
 
-`scope` is a tenant, or SHARED. Whoever changes an application waits behind `alone` for whoever else does. A version is
-never removed, so version 1 is there if any is.
+`scope` is a tenant, or SHARED. Changes of one application wait for each other (`alone`). A version is never removed, so
+version 1 is there if any is.
 """
 
 import json

@@ -42,7 +42,7 @@ def band(similarity: float, bands: Sequence[float] = BANDS) -> int:
 def chosen(serve_id: str, share: float, purpose: str = "audit") -> bool:
     """Return True if this serve is in the `share` of all that are taken. The result is the same for an id everywhere.
 
-    Uniform, and independent from one purpose to another. Who is taken at some share is taken at every larger one.
+    Uniform, and independent from one purpose to another. A larger share includes all serves of a smaller one.
     """
     digest = blake2b(f"{purpose}\0{serve_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64

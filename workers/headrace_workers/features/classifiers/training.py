@@ -239,9 +239,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a head does on rows that it was not trained on: how many there are, how many it answers, and how many of
-    these as they are labelled. `right` counts the rows, answered or not, whose label wins; `foreign` those that the
-    novelty test refuses.
+    """Results of a head on rows that it was not trained on: how many rows there are, how many it answers, and how many
+    of these correctly. `right` counts the rows, answered or not, whose label wins; `foreign` those that the novelty
+    test refuses.
     """
 
     rows: int

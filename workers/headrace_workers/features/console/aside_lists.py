@@ -230,7 +230,7 @@ def of_places(connection: Connection, kind: Kind, wanted: Sequence[Place]) -> Se
 
 
 class AsideLists(LedgerStore):
-    """What is set aside in one ledger. Thread-safe. Unavailable when it does not answer."""
+    """Steps and dead letters that are set aside in one ledger. Thread-safe. Unavailable when it does not answer."""
 
     page = reads(page)
     count = reads(count)

@@ -1,4 +1,4 @@
-"""What `headrace up` does for the console: it signs in the person at the terminal, and ends those sessions."""
+"""Sign-in of the person who runs `headrace up`, and the end of these sessions."""
 
 import getpass
 from contextlib import suppress

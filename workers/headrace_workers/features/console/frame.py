@@ -1,4 +1,4 @@
-"""What is around every page of the console: policy headers, relative links, who may see it, and its own error pages."""
+"""Frame of every page of the console: policy headers, relative links, who may see it, and its own error pages."""
 
 import hashlib
 from collections.abc import Callable, Coroutine

@@ -35,7 +35,7 @@ _KINDS: Final = {"generator": "Models", "chain": "Chains of models", "applicatio
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the visitor may name: models by what they are, and knowledge bases."""
+    """Names that the visitor may choose: models by their kind, and knowledge bases."""
 
     models: Sequence[tuple[str, Sequence[str]]]
     knowledge: Sequence[str]

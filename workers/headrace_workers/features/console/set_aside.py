@@ -35,7 +35,7 @@ _LONGEST_REASON: Final = 2_000
 
 
 class _Deed(NamedTuple):
-    """What can be done to many at once."""
+    """Actions on many rows at once."""
 
     kind: Kind
     scope: Scope

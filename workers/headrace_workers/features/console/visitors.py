@@ -40,7 +40,7 @@ class Visitors:
     def address(self, request: Request) -> str | None:
         """Return the address of this gateway for its users; None where nobody has said it.
 
-        What the request says of itself is not asked: a page of somebody else's would say it, too.
+        The request's own claims are not trusted: a page of somebody else could make them, too.
         """
         if self._public_url:
             return self._public_url

@@ -50,7 +50,7 @@ class CalibrationError:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What a question came to: its calibration, None without enough labels or `at_chance`.
+    """Result for one question: its calibration, None without enough labels or `at_chance`.
 
     Errors and accuracies (shares of right answers) are those before and after. `largest` is the share of the label that
     most rows have.

@@ -90,7 +90,7 @@ class EarlierDecisions:
 
 def key_of(job: DecisionJob, model: str, temperatures: Mapping[str, Calibration]) -> str:
     """Return the key of a request: SHA-256, in hexadecimal. `model` is the fingerprint of the model, of the prompt and
-    of the scoring. What only names a question is left out.
+    of the scoring. Names of questions are left out.
     """
     digests = [digest_of(question) for question in job.questions]
     asked: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What a model is asked about an input: one question with its labels, or several to be answered in words. Pure."""
+"""Prompts about an input: one question with its labels, or several to be answered in words. Pure."""
 
 import html
 import json

@@ -72,7 +72,7 @@ class Store:
         return "file" in _protocols(self._filesystem)
 
     def write(self, path: str, chunks: Iterable[bytes]) -> int:
-        """Write an object; its size. StoreUnavailable: then there is none. What `chunks` raises comes through."""
+        """Write an object; its size. StoreUnavailable: then there is none. Errors of `chunks` are passed on."""
         if self._is_local:
             return self._write_file(Path(self._full(path)), chunks)
         source = iter(chunks)

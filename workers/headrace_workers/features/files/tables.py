@@ -1,4 +1,4 @@
-"""The tables of files and uploads. What is in a file lies in the file store: here stands where."""
+"""The tables of files and uploads. The content of a file is in the file store; its row says where."""
 
 from typing import Final
 

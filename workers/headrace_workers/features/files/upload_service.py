@@ -82,8 +82,8 @@ class Uploads:
         lines: bool,
         goes_on: Callable[[], object] = lambda: None,
     ) -> Row[Any]:
-        """The file that these parts are; other parts are dropped. Who asks for the same again, since the answer was
-        lost, has the same file. `goes_on` is called while they are read, and may raise: the upload stays as it is.
+        """The file that these parts are; other parts are dropped. A repeated request, such as after a lost answer,
+        returns the same file. `goes_on` is called while they are read, and may raise: the upload stays as it is.
         WrongUpload, NotReadable, NotPending.
         """
         try:
@@ -151,5 +151,5 @@ class Uploads:
 
 
 def _digest(part_ids: Sequence[str], md5: str | None) -> str:
-    """Of what an upload is completed with."""
+    """Return the digest of the parts that complete an upload."""
     return hashlib.sha256(json.dumps([*part_ids, md5 and md5.lower()]).encode()).hexdigest()

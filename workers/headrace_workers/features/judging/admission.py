@@ -26,7 +26,7 @@ def check_usable(job: AnyJob) -> None:
 
 def check_criteria(criteria: Sequence[Criterion]) -> None:
     """Raise InvalidRecord, which names the first criterion that cannot be used: a pattern that RE2 cannot read, or a
-    wrong schema. What is too much to be looked at here is left to the judge.
+    wrong schema. Criteria that are too large to be checked here are left to the judge.
     """
     left, left_in_schemas = _MOST, _MOST_IN_SCHEMAS
     for number, each in enumerate(criteria):

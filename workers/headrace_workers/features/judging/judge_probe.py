@@ -86,7 +86,7 @@ class Measure:
     def holds(self) -> bool | None:
         """True if the whole interval keeps the bound, False if none of it does; None where it cannot be said.
 
-        Of what should be fair it can only be said that it is not.
+        A fair share can only be refuted.
         """
         if isinstance(self.found, Undefined):
             return None

@@ -1,4 +1,4 @@
-"""What is judged, and the scores that come of it: values, reasons, random choice, and scores that a job carries."""
+"""Subjects of judging and their scores: values, reasons, random choice, and scores that a job carries."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -140,8 +140,8 @@ CONVERTERS: Final = {
 def office_to_markdown(data: bytes, suffix: str) -> str:
     """Return the document's text. Raise DocumentRefused with the reason alone if there is none.
 
-    The pages of a PDF are parted by form feeds, unless there are tables in it. What else its libraries raise concerns
-    this file.
+    The pages of a PDF are parted by form feeds, unless there are tables in it. All other errors of its libraries
+    concern this file.
     """
     try:
         from markitdown import MissingDependencyException, StreamInfo, converters

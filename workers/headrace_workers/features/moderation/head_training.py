@@ -43,7 +43,7 @@ _MOST_FOLDS: Final = 5
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one category: how many examples there are, and how the head does where each source was left out in turn."""
+    """Results for one category: its number of examples, and the head's results with each source left out in turn."""
 
     positives: int
     negatives: int

@@ -53,7 +53,7 @@ class RefusedLabel(BaseModel):
 
 
 class LabelsAdded(BaseModel):
-    """What became of the labels that were sent. A label that was there before is not new."""
+    """Result of sending labels. A label that was there before is not new."""
 
     object: Literal["labels.added"] = "labels.added"
     new: int

@@ -34,7 +34,7 @@ class Conflict(HeadraceError):
 
 
 class GivenLabel(ReviewedLabel, extra="forbid"):
-    """What the person says by one criterion, or of one category of moderation."""
+    """A person's label for one criterion, or for one category of moderation."""
 
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
@@ -44,7 +44,7 @@ class GivenLabel(ReviewedLabel, extra="forbid"):
 
 
 class Decision(Value):
-    """What a person decides about an item, under the number of their lease."""
+    """A person's decision about an item, with the number of their lease."""
 
     action: Annotated[
         DecisionAction, Field(description="`label` for an answer; `release`, `withhold` or `correct` for a held job.")

@@ -1,4 +1,4 @@
-"""What enters the review queue, and the items that end without enough decisions.
+"""Entry into the review queue, and the end of items without enough decisions.
 
 Held steps enter in the transaction that holds them, and ended answers in the accounting, some minutes after their end:
 nothing is added to a job's own path.
@@ -437,7 +437,7 @@ class ReviewQueue(LedgerStore):
 
 
 class ReviewUpkeep:
-    """What the reaping bridge does for the queue once a minute, a bounded part at each call."""
+    """Do a bounded part of the queue's upkeep; the reaping bridge calls it once a minute."""
 
     def __init__(self, queue: ReviewQueue, path: Path, *, required: bool) -> None:
         """Follow the rules in a file, which may be missing if it is not `required`."""

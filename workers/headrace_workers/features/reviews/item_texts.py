@@ -1,4 +1,4 @@
-"""What people are shown of an item's job, and what a decision keeps of it."""
+"""Texts of an item's job that people see, and that a decision keeps."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
@@ -35,7 +35,7 @@ GOOD: Final = "good"  # the criterion of answers whose job names none
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemContent:
-    """What the ledger has of an item's job, and of the step at which it is held."""
+    """Rows of an item's job, and of the step at which it is held."""
 
     kind: str
     payload: bytes
@@ -91,7 +91,7 @@ class AskedCriterion(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a person is shown of an item.
+    """Texts of an item that a person sees.
 
     `context` is the text that the output of an evaluation job rests on. Of a held job, `reason` says what is asked.
     `verdict` is that of moderation, with spans in characters of the text `of_text`, where that is not the answer.

@@ -79,7 +79,7 @@ def _lease(text: str) -> str:
 
 
 class TenantReviews(Value):
-    """What is different for a tenant."""
+    """Differences for one tenant."""
 
     training: Annotated[bool, Field(description="Whether decisions keep a copy of this tenant's texts.")] = True
 

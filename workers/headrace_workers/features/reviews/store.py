@@ -1,7 +1,7 @@
 """Review items in the ledger: who is given which, and what people decide about them.
 
-Lock order: the item's job, its step, the item; then the rest in the order of `completion.py`. Whoever changes an
-assignment or a decision of an item holds the item, so what is read of them after that lock stays so.
+Lock order: the item's job, its step, the item; then the rest in the order of `completion.py`. A transaction that
+changes an assignment or a decision locks the item first, so that rows read after the lock do not change.
 """
 
 import secrets

@@ -1,1 +1,1 @@
-"""What models cost: prices, spending and budgets."""
+"""Costs of models: prices, spending and budgets."""

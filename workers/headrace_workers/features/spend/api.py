@@ -32,9 +32,9 @@ class DayShape(BaseModel):
 
 
 class CostShape(BaseModel):
-    """What calls of a model cost on a day (UTC), in millionths of the currency: judges and failed jobs included.
-    `amount` says nothing of the `unknown_calls`, whose price is not known. `bound` is the part of it that is the most
-    that calls may have cost, because nobody knows what they used.
+    """Cost of a model's calls on a day (UTC), in millionths of the currency: judges and failed jobs included. `amount`
+    says nothing of the `unknown_calls`, whose price is not known. `bound` is the part of it that is the most that calls
+    may have cost, because nobody knows what they used.
     """
 
     day: date

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # they load the database
 
 
 class CostRow(BaseModel):
-    """What calls of models cost, in millionths of the currency. `unknown_calls` are those whose price is not known:
+    """Cost of models' calls, in millionths of the currency. `unknown_calls` are those whose price is not known:
     `amount` says nothing of them. `bound` is the part of the amount that is the most that calls may have cost, because
     nobody knows what they used.
     """

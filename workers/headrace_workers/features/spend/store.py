@@ -1,4 +1,4 @@
-"""What tenants use and what it costs, by day: tables, sums, and their queries."""
+"""Use and cost of tenants by day: tables, sums, and their queries."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -122,8 +122,8 @@ def add_checkpoint(connection: Connection, job_id: str, checkpoint: Checkpoint) 
 
 @dataclass(frozen=True, slots=True)
 class RunWrite(StepWrite):
-    """What a step writes of its run in the transaction that completes it. `changes` are other columns of the run, such
-    as `trained_tokens` and `estimated_finish` (ms since 1970). `results` is the file of its losses.
+    """The rows of a run that its step writes in the transaction that completes it. `changes` are other columns of the
+    run, such as `trained_tokens` and `estimated_finish` (ms since 1970). `results` is the file of its losses.
     """
 
     job_id: str

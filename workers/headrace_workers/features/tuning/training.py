@@ -184,7 +184,7 @@ class Process:
 
     @property
     def has_died(self) -> bool:
-        """Return True if nothing more can be learned from it. What one that ended well told may be unread."""
+        """Return True if nothing more can be learned from it. Messages of a process that ended well may be unread."""
         return self._child.poll() not in (None, 0)
 
     def allow(self, seconds: float | None = None) -> None:

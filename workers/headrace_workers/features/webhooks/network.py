@@ -30,7 +30,7 @@ class SystemResolver:
         self._room = asyncio.Semaphore(_MOST)
 
     async def __call__(self, name: str) -> Sequence[str]:
-        """The addresses of a name. Whoever asks for it meanwhile gets the same answer."""
+        """The addresses of a name. Concurrent callers get the same answer."""
         asked = self._pending.get(name)
         if asked is None:
             asked = self._pending[name] = asyncio.ensure_future(self._once(name))

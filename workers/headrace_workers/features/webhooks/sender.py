@@ -74,7 +74,9 @@ class Line:
         return self._kept_off() if self._begun else True
 
     async def turn(self, holds: Callable[[], bool]) -> bool:
-        """Wait for the turn of one letter; False where it is kept off. Who `holds` others on their way waits anyway."""
+        """Wait for the turn of one letter; False where it is kept off. A caller that `holds` letters on their way waits
+        in any case.
+        """
         while True:
             left = self._patience()
             if left <= 0 and not holds():
@@ -87,7 +89,7 @@ class Line:
 
     @contextmanager
     def on_its_way(self) -> Iterator[Callable[[bool], None]]:
-        """The time of one letter, at its turn. What is yielded is told whether there was an answer."""
+        """Time one letter at its turn. Yield a function to call with True if there was an answer."""
         letter, begun = object(), self._monotonic()
         self._begun[letter] = begun
 

@@ -1,6 +1,6 @@
 """Signatures and secrets of Standard Webhooks. Pure, but for chance.
 
-What is signed is `id.timestamp.body`. `v1` is HMAC-SHA256 with a secret that both sides know; `v1a` is Ed25519, whose
+The signed text is `id.timestamp.body`. `v1` is HMAC-SHA256 with a secret that both sides know; `v1a` is Ed25519, whose
 public key is all that a receiver needs. While a secret rotates there is a signature by each of the two.
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """

@@ -68,7 +68,7 @@ _KEPT_OFF = 5.0  # where the receiver is silent about others; its next answer wa
 def deliver(units: Sequence[Unit], *, webhooks: Webhooks, sender: Sender, sealer: Sealer) -> list[Outcome]:
     """Send each delivery to its endpoint; the i-th outcome belongs to the i-th unit.
 
-    What is not tried, because its receiver is spared for a while, has cost no attempt.
+    A delivery that waits because its receiver is spared for a while costs no attempt.
     """
     outcomes: dict[str, Outcome] = {}
     for endpoint_id in dict.fromkeys(unit.endpoint for unit in units):

@@ -1,6 +1,6 @@
 """An embedder with a cache: a text that several jobs of one tenant contain is embedded once.
 
-What one tenant asked makes nothing faster for another, who could tell by that what it was.
+A tenant's texts make nothing faster for another tenant, who could otherwise tell what they were.
 """
 
 import hashlib

@@ -172,8 +172,8 @@ class CTranslate2Generator:
         return view
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
-        """Answer all. A request with a seed (and a temperature) runs alone: see `logits`. What others begin with
-        together is computed once: see `prefixes`. A request with a format is held to it: see `constrained`.
+        """Answer all. A request with a seed (and a temperature) runs alone: see `logits`. A common beginning of prompts
+        is computed once: see `prefixes`. A request with a format is held to it: see `constrained`.
 
         A batch that cannot be computed is an error of its own rows; the others have their answers.
         """
@@ -192,8 +192,8 @@ class CTranslate2Generator:
         return [answers[index] for index in range(len(requests))]
 
     def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
-        """Return the probability of each label with the end of the turn: see `labels`. What the prompts of questions
-        that follow each other begin with is computed once a batch, and not kept.
+        """Return the probability of each label with the end of the turn: see `labels`. The common beginning of
+        consecutive questions is computed once a batch, and not kept.
         """
         trees = {labels: paths_of(labels, self._prompts.text_ids) for labels in {each.labels for each in requests}}
         errors: dict[int, HeadraceError] = {}

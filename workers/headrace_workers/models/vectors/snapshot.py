@@ -103,8 +103,8 @@ def save(
     """Write these indices into the folder, in place of the snapshot there, and return True if it was done. Raise
     OSError if it fails.
 
-    It is not done while another process saves there. What changes meanwhile is not in it, so `words` may hold a
-    change's number that was read before the states: what came after it is in the snapshot or comes again.
+    It is not done while another process saves there. Later changes are not in it. `words` may hold a change's number
+    that was read before the states: changes after that number are in the snapshot, or come again.
     """
     private_folder(folder)
     with _alone(folder) as alone:

@@ -9,7 +9,7 @@ from headrace_schemas import HeadraceError, Usage
 
 
 class Relation(StrEnum):
-    """What a verifier is asked about two texts."""
+    """Question that a verifier answers about two texts."""
 
     SAME_QUESTION = "same question"  # a right answer to the first question is a right answer to the second
     SAME_ANSWER = "same answer"  # both texts say the same in answer to one question

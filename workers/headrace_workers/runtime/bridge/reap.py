@@ -85,8 +85,8 @@ class Reap:
     """Reaper that takes back lost work, ends expired jobs and deletes old rows.
 
     `retention` (seconds) is that of jobs and units. `pass_over` moves on what waits for a worker that is not there, and
-    returns how many. What was held for `hold` seconds is withheld. Each of `upkeep` is what a feature does once a
-    minute, a bounded part of it at each call; it returns whether there is more.
+    returns how many. Answers that were held for `hold` seconds are withheld. Each of `upkeep` is what a feature does
+    once a minute, a bounded part of it at each call; it returns whether there is more.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class _Watch:
         self._kernel = kernel
 
     def run(self, stop: threading.Event, tick: float) -> None:
-        """Look each tick. What was more than two of them, the process did not live: it was stopped meanwhile."""
+        """Look each tick. Count at most two ticks at a time: for the rest, the process was stopped."""
         before = time.monotonic()
         while not stop.wait(tick):
             now = time.monotonic()

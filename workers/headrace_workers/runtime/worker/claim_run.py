@@ -1,7 +1,7 @@
 """The run of one claim: start it, run the step over the whole group, complete it.
 
-Whatever happens, no claim stays begun by a worker that has let go of it: that would look like the worker's death, and
-count against its jobs.
+No claim stays begun by a worker that has released it: that would look like the worker's death, and count against its
+jobs.
 """
 
 import logging

@@ -62,7 +62,7 @@ class RemoteModels(KeepsGoing):
         return [model_queue(alias) for alias in list(self._held)]
 
     def stop(self, seconds: float | None = None) -> None:
-        """Take no more work. What runs goes on."""
+        """Take no more work. Running calls go on."""
         self._stop.set()
         for _, consumer in list(self._held.values()):  # the other thread may look meanwhile
             consumer.stop()

@@ -1,6 +1,6 @@
 """The quotas of tenants and their keys, in tokens or money: how much of each is used and reserved, and who is told.
 
-Whoever changes quotas locks all those of the tenants concerned first, in the order of their keys.
+A transaction that changes quotas locks all those of the tenants concerned first, in the order of their keys.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -83,8 +83,8 @@ def tell_exhausted(
 def put(
     connection: Connection, tenant: str, most: int, period: Period, *, unit: Unit = "tokens", key_id: str = ""
 ) -> None:
-    """Set a quota of a tenant, or of one of its keys. What was used in this period stays used, and what is reserved
-    for jobs that run counts from the start.
+    """Set a quota of a tenant, or of one of its keys. Earlier use in this period still counts, and reservations of
+    running jobs count from the start.
     """
     locked(connection, {tenant})
     theirs = RESERVATIONS.c.tenant == tenant
@@ -199,8 +199,8 @@ _CHANGE: Final = (
 def change(
     connection: Connection, quotas: Mapping[str, Sequence[Quota]], changes: Mapping[QuotaKey, tuple[int, int]]
 ) -> None:
-    """Reserve so much more (or less), and count so much as used, of each of these quotas, which are locked. What was
-    read when they were locked may be older than what this transaction has changed since.
+    """Reserve so much more (or less), and count so much as used, of each of these quotas, which are locked. The rows as
+    they were read under the lock may be older than the changes of this transaction.
     """
     grown = []
     for quota in (each for tenant in sorted(quotas) for each in quotas[tenant] if each.key in changes):

@@ -1,5 +1,5 @@
-"""Quotas of tenants and their keys, in tokens or money: reserved before a job runs, settled when it has ended. What is
-used and what is reserved are never more together than a quota, through whatever door jobs come.
+"""Quotas of tenants and their keys, in tokens or money: reserved before a job runs, settled when it has ended. Use and
+reservations together never exceed a quota, whichever door jobs come through.
 
 A reservation is a row by the job's id, and counts against every quota of its tenant and key. A gateway makes it before
 it sends a job, with an expiry, in case that never comes; ingest adopts it, or makes it for a job that came by Kafka or
@@ -194,8 +194,8 @@ def reserve(
     connection: Connection, wants: Sequence[WantedQuota], *, adopt: bool, also: Collection[str] = ()
 ) -> dict[str, Beyond]:
     """Reserve for each job what it may use, where its tenant has a quota; return the jobs for which not enough is left,
-    each with the quota: for these nothing changes. What was reserved before under a job's id, perhaps for other
-    content, counts towards what this one wants, and becomes just that.
+    each with the quota: for these nothing changes. An earlier reservation under a job's id, perhaps for other content,
+    counts towards this job's, and is replaced by it.
 
     With `adopt` what is reserved is so until the jobs end; else until they are taken in, or it expires. A job that was
     taken in keeps what it has: what else comes under its id is refused. `also` are tenants whose quotas this
@@ -341,8 +341,8 @@ def waiting(connection: Connection, job_ids: Collection[str]) -> set[str]:
 
 
 def release(connection: Connection, refused: Collection[tuple[str, str]]) -> None:
-    """Give back what is reserved for these jobs (id and digest), which will not be taken in. What was taken in, or is
-    reserved for other content under the same id, stays.
+    """Give back what is reserved for these jobs (id and digest), which will not be taken in. Reservations of jobs that
+    were taken in, or for other content under the same id, stay.
     """
     if refused:
         job_ids, digests = (sorted(set(column)) for column in zip(*refused, strict=True))
@@ -532,10 +532,10 @@ def correct(connection: Connection, costs: Sequence[KnownCost]) -> None:
 
 
 def _used(told: _Event, reserved: int) -> int:
-    """Return what a job used that ended with this event: the tokens of an answer that was made for it, and nothing
-    for one that was there. Of one that died while it ran nobody knows: what was reserved. One that was cancelled used
-    nothing, and neither does one for which none are reserved: it was replayed after its answer, which was counted. A
-    tuning job used what it trained, however it ended.
+    """Return what a job used that ended with this event: the tokens of an answer that was made for it, and nothing for
+    one that was there. For a job that died while it ran, the use is unknown: return its reservation. One that was
+    cancelled used nothing, and neither does one for which none are reserved: it was replayed after its answer, which
+    was counted. A tuning job used what it trained, however it ended.
     """
     if not reserved:
         return 0

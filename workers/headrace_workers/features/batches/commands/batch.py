@@ -313,7 +313,7 @@ def retry_failed(
 
 
 def _copy(here: "Deployment", batch: Any, file_id: str | None, output: Path | None, *, in_order: bool) -> None:
-    """Write a file of a batch. What interrupts it leaves the old file as it was."""
+    """Write a file of a batch. An interruption leaves the old file as it was."""
     from headrace_workers.cli.output import write_file
     from headrace_workers.features.batches.commands.batch_files import ordered
     from headrace_workers.features.batches.views import progress_words

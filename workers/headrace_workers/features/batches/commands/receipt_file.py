@@ -22,8 +22,8 @@ class NotReceipts(HeadraceError):
 class ReceiptFile:
     """A file to which receipts are appended. Opening it cuts off a torn last line and remembers which jobs are there.
 
-    One process at a time: another one's file is a ConfigurationError. NotReceipts when the file is none of ours.
-    What is no regular file (a pipe, a device) only gets receipts: `keeps` is false, and nothing is read from it.
+    One process at a time: another one's file is a ConfigurationError. NotReceipts when the file is none of ours. A pipe
+    or a device only gets receipts: `keeps` is false, and nothing is read from it.
     """
 
     def __init__(self, path: Path) -> None:

@@ -124,8 +124,9 @@ class Fed:
 def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | None:
     """Take in these lines, which begin at this position of the text. Return None if another process took them in.
 
-    Lines whose `custom_id` an earlier one has are refused. What does not fit the budget now is left for later while
-    lines are under way, which may cost less than was reserved; else that line and the rest are not run.
+    Lines whose `custom_id` an earlier one has are refused. A line that does not fit the budget now is left for later
+    while other lines are under way, since these may cost less than was reserved; otherwise that line and the rest are
+    not run.
     """
     found = locked(connection, number)
     if found is None or found.position != at or found.read:

@@ -48,7 +48,9 @@ class EndedLine:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """The outcome of a line: with a `code` it failed. What its jobs cost, and whether no model was run for it."""
+    """The outcome of a line: with a `code` it failed. It has the cost of its jobs, and is `cached` if no model was run
+    for it.
+    """
 
     line: EndedLine
     code: str | None = None

@@ -68,7 +68,7 @@ def fit(similarities: Sequence[float], correct: Sequence[bool], alpha: float = 0
     """Return the curve of labelled pairs, such as looked-up pairs whose new question was answered afresh.
 
     Pairs are drawn as look-ups come, not chosen by hand. Raises ValueError where lengths differ or a similarity is no
-    finite number. Who fits again as labels come in gives each fit its part of alpha (`spending.spend`).
+    finite number. If you fit again as labels come in, give each fit its part of alpha (`spending.spend`).
     """
     if len(similarities) != len(correct):
         raise ValueError(f"{len(similarities)} similarities and {len(correct)} labels: each pair has one of both")

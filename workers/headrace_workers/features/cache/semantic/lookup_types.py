@@ -13,9 +13,9 @@ from headrace_workers.models.verifiers.verifier import TextPair, Verdict
 
 @dataclass(frozen=True, slots=True)
 class LookupRequest:
-    """A job that asks. One that has waited for another already, in vain or not, waits for nobody again. Of one that
-    `explores`, it is wanted what it was nearly served. What rests on passages that nobody screened is nothing to who is
-    `screened`. `said` is what a verifier said of one answer, for a job that comes back from it.
+    """A job that asks. One that has waited for another already, in vain or not, waits for nobody again. If it
+    `explores`, the answer that it was nearly served is wanted. A `screened` job is served no answer that rests on
+    passages without screening. `said` is what a verifier said of one answer, for a job that comes back from it.
     """
 
     job_id: str

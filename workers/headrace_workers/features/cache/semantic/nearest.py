@@ -99,9 +99,9 @@ class NearestQuestions:
     """Index that looks questions up among known ones. Thread-safe.
 
     Only one whose cosine is `least` or more is served, and no guard may refuse it: cosine alone tells "enable" from
-    "disable" less well than from "turn on". What audits have shown of a scope, its `limit`, may ask for more than
-    `least`, or do with less, or turn the scope off. A scope in shadow serves nothing, and explores each
-    question that it would have served.
+    "disable" less well than from "turn on". The `limit` of a scope, which comes from its audits, may be above or below
+    `least`, or turn the scope off. A scope in shadow serves nothing, and explores each question that it would have
+    served.
     """
 
     def __init__(

@@ -158,7 +158,7 @@ class Questions:
     def begin(self, loop: Loop) -> Position:
         """Start from what was saved, or else read all that there is.
 
-        Whatever changes meanwhile is followed from the place that was read before.
+        Later changes are followed from the position that was read before.
         """
         self._known.clear()
         self._reached = None

@@ -1,8 +1,9 @@
 """Answers that may be given again: who makes one, when it may be served, the documents that it rests on, and its end.
 
-Lock order: documents, in the order of their ids; then entries, after claims, jobs and steps, in the order of their
-ids. Who is woken is taken only where it is free. The transaction that admits an answer holds its documents until the
-answer is written. So a change of one of them comes before that, and is seen; or it comes after, and finds the answer.
+Lock order: documents, in the order of their ids; then entries, after claims, jobs and steps, in the order of their ids.
+A waiting job is woken only if its row is not locked. The transaction that admits an answer holds its documents until
+the answer is written. So a change of one of them comes before that, and is seen; or it comes after, and finds the
+answer.
 """
 
 import random
@@ -244,8 +245,8 @@ def _insert(connection: Connection, entry: NewEntry) -> int | None:
 @dataclass(frozen=True, slots=True)
 class Admit:
     """Moderation has allowed the answer of a pending entry: it is live from this transaction on, in the place of an
-    older one to the same request. Who waits for it is woken. An answer of a later model of the chain is kept
-    in that model's `place`, and given to nobody who asks the first.
+    older one to the same request. Waiting jobs are woken. An answer of a later model of the chain is kept in that
+    model's `place`, and given to nobody who asks the first.
     """
 
     entry_id: int

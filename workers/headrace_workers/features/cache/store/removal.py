@@ -129,7 +129,9 @@ _STAGES = ("recall", "decide")  # those that look answers up
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerOf:
-    """An answer that a job made or was given. Of one that is forgotten only what was noted when it was given."""
+    """An answer that a job made or was given. For a forgotten answer, only the fields that were noted when it was given
+    are known.
+    """
 
     entry_id: int
     state: str  # pending | live | dead | GONE
@@ -200,7 +202,7 @@ def running(connection: Connection, claim_ids: Sequence[int]) -> frozenset[int]:
 
 
 def served(connection: Connection, entry_ids: Collection[int], after: int, limit: int) -> list[Row[Any]]:
-    """Whom these answers were given to, in the order in which that was noted, those after the id `after`.
+    """Return the serves of these answers, in the order in which they were noted, from the id `after` on.
 
     id, job_id, entry_id, tenant, scope, tier, similarity, first_job, saved_tokens, saved_ms, served_at, and `state` of
     the job: None where the ledger has forgotten it.

@@ -68,8 +68,8 @@ _AGREES_BY_WORDS: Final = -0.2  # and by words that deny each other
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """Of one sentence: cosine to the nearest unit of the evidence, what the evidence lacks of it, and by kind how much
-    nearer the worst change of it would be (a difference of cosines, and what words add to it).
+    """Doubts about one sentence: its cosine to the nearest unit of the evidence, the parts that the evidence lacks, and
+    by kind how much nearer the worst change of it would be (a difference of cosines, and what words add to it).
     """
 
     nearness: float

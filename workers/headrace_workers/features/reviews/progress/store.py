@@ -1,4 +1,4 @@
-"""What the queue's tables say about draws and people."""
+"""Queries of the review queue about draws and people."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping

@@ -131,8 +131,8 @@ def announce(
     """Tell the tenant's endpoints that listen to such events, and the place `callback`, of what is no job's end: of a
     batch's, say. How many are told; none a second time.
 
-    `subject` is the id of what it is about, of at most 64 characters. `data` is told with that id. What may happen to
-    a subject more than once has a name for each time, its `occurrence`.
+    `subject` is the id of what it is about, of at most 64 characters. `data` is told with that id. An event that a
+    subject may have more than once has a name for each time, its `occurrence`.
     """
     now = clock(connection)
     asked = select(ENDPOINTS).where(LISTENS, ENDPOINTS.c.tenant == tenant)
@@ -379,7 +379,7 @@ def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
 
     Call it until it finds none.
 
-    What was sent again a moment ago is not sent once more, whatever became of it: a double click sends nothing twice.
+    A delivery that was sent again a moment ago is left out: a double click sends nothing twice.
     """
     now = clock(connection)
     state = JOBS.c.state.in_(_replayable(delivered=delivered))
