@@ -1,7 +1,7 @@
 """Progress of a process's loops: when each last went on, and which service it waits for. Health is read from it.
 
 A bounded wait for a service that is away is progress. A loop that stopped going on is stuck, and ends its process:
-see health.py.
+see runtime/health/watched.py.
 """
 
 import logging

@@ -80,7 +80,7 @@ JOBS: Final = Table(
     Column("id", String(36), primary_key=True),
     Column("tenant", String(64), nullable=False),
     Column("kind", String(16), nullable=False),  # generation | evaluation | embedding | moderation | unit | audit
-    # Of a unit, which follows an event (see units.py): the job or batch of the event, and the endpoint.
+    # Of a unit, which follows an event (see event_units.py): the job or batch of the event, and the endpoint.
     Column("subject", String(36)),
     Column("endpoint", Text),
     Column("state", String(12), nullable=False),  # active | done | dead | cancelled | dropped
@@ -142,7 +142,7 @@ STEPS: Final = Table(
     Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
     Column("prefix", BigInteger),  # digest of the long system prompt that its prompt begins with, where it has one
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
-    Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # weighted: see recover.py
+    Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # weighted: see recovery.py
     # When it became, or will become, ready; of one that is parked, at the latest; of one that is held, by itself.
     Column("ready_at", BigInteger, nullable=False),
     Column("held_at", BigInteger),  # since when it is held, also while it is tried again
@@ -176,7 +176,7 @@ STEPS: Final = Table(
 )  # fmt: skip
 
 # One row for each group that was assigned. Its id is the fencing token; deleting it ends the lease. The id is drawn
-# at random (claim.py): one that is counted comes again when the ledger is restored from a backup.
+# at random (claims.py): one that is counted comes again when the ledger is restored from a backup.
 CLAIMS: Final = Table(
     "claims",
     METADATA,

@@ -38,7 +38,7 @@ class StepRow(NamedTuple):
     context: bytes | None
     woken_by: str | None
     held_at: int | None  # since when it is held, where it is run again because of that
-    subject: str | None  # this and the next: of a unit, see units.py
+    subject: str | None  # this and the next: of a unit, see event_units.py
     endpoint: str | None
     due: int
     batch: int | None

@@ -19,7 +19,6 @@ _LEAST_SHARE: Final = 0.001  # seconds
 
 
 OWN: Final = "own"  # the provider of models on machines of the deployment: texts that they read stay inside
-# the provider of models on machines of the deployment: texts that they read stay inside
 
 
 class ProviderRefuses(HeadraceError):

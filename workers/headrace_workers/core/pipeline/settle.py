@@ -1,4 +1,4 @@
-"""Reading of the task, or the unit, that a claimed step is."""
+"""Settlement of a claimed step: its task or unit is read, and its outcome becomes rows and events. Pure."""
 
 import random
 from collections.abc import Mapping, Sequence

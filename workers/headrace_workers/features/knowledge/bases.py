@@ -1,4 +1,4 @@
-"""The knowledge bases that a worker holds in memory: read when they are first asked for, or before that (warming.py),
+"""The knowledge bases that a worker holds in memory: read when they are first asked for, or before that (`Warming`),
 and kept like the ledger.
 
 A base is registered before it is read, so that its reader gets every change made meanwhile; once it is read, only its

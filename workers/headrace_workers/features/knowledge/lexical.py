@@ -1,6 +1,6 @@
 """BM25 over chunks, with documents that come, change and go.
 
-The index is a handful of segments that never change (`index_segment.py`), each at least twice as large as the next. A
+The index is a handful of segments that never change, each at least twice as large as the next. A
 change makes a new segment of what came, marks what went, and puts a new tuple of segments in the old one's place: a
 search goes on with the tuple that it took, so it sees a change whole or not at all, and waits for none. Neighbours of
 like size are merged, so that a chunk is written again a logarithmic number of times. bm25s, which computes each score

@@ -46,7 +46,7 @@ CHUNKS: Final = Table(
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another chunk's
 )
 
-# How often each knowledge base is asked, a week back: see base_uses.py.
+# How often each knowledge base is asked, a week back: see `bases.py`.
 BASE_USES: Final = Table(
     "base_uses",
     METADATA,

@@ -294,20 +294,6 @@ class CTranslate2Generator:
             if prompt.is_seeded:
                 yield self._draw, [prompt]
 
-    def _run_all(
-        self, work: Sequence[tuple[Callable[[list[Prompt]], list[T]], list[Prompt]]]
-    ) -> dict[int, T | HeadraceError]:
-        # Everything is handed over before the first answer is waited for, so that no slot idles.
-        with IDLE_MEMORY.busy():
-            running = [
-                self._slots.submit(partial(isolate_failures, run, batch), urgent=self._urgent) for run, batch in work
-            ]
-            return {
-                prompt.index: answer
-                for future, (_, batch) in zip(running, work, strict=True)
-                for prompt, answer in zip(batch, future.result(), strict=True)
-            }
-
     def _run(self, prompts: list[Prompt], rows: list[Row], **options: Any) -> list[Any]:
         """Run one batch through the engine now. Each row records what is noted of its answer meanwhile."""
         beginning = prompts[0].beginning

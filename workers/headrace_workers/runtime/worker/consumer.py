@@ -73,7 +73,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
         """Begin the turn of a new connection."""
         super().register_with_event_loop(hub)
         hub.on_tick.add(self.progress.beat)
-        set_event_loop(hub)  # forgotten when a connection is lost; threads.py asks for it
+        set_event_loop(hub)  # forgotten when a connection is lost; the pool of threads asks for it
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
         """Do nothing: the outage is reported as progress, and not logged."""

@@ -1,6 +1,6 @@
 """Keeping the leases of what runs, in a thread of its own: a step may run long, but a dead worker's lease must end.
 
-A run has a bound all the same. A hung run is not renewed beyond it, and ends its process: see hung.py.
+A run has a bound all the same. A hung run is not renewed beyond it, and ends its process: see runs.py.
 """
 
 import logging

@@ -122,7 +122,7 @@ class Run:
 class Runs:
     """The runs of this process. Thread-safe.
 
-    Time is what the process has lived: while it was stopped, nothing could go on. `longest_run`, see bound.py, is of
+    Time is what the process has lived: while it was stopped, nothing could go on. `longest_run` is of
     the stages that say nothing themselves.
     """
 

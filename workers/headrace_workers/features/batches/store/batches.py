@@ -1,6 +1,6 @@
 """Batches: files of lines that become jobs, each exactly once, a bounded number at a time.
 
-batch_feeding.py takes lines in, batch_outputs.py brings their results into files, and batch_ends.py ends batches.
+feeding.py takes lines in, and outputs.py brings their results into files.
 
 Lock order: a batch comes before all that `completion.py` names.
 """

@@ -98,7 +98,7 @@ def _take(connection: Connection, number: int, jobs: Sequence[NewJob]) -> None:
 class Chunk:
     """Lines that were read, in order; where the next begins, how many were read till there, and whether that is all.
 
-    With `own_keys` the jobs of lines may be there already: see batch_adopting.py.
+    With `own_keys` the jobs of lines may be there already: see `adopt`.
     """
 
     lines: Sequence[NewLine]

@@ -1,8 +1,8 @@
 """Audits: a share of the questions served by likeness is answered afresh, to learn how often the served answer is
 wrong.
 
-An audit of a hit is a row of `audits` and a unit of work (see units.py), made with the serve in one transaction. Nobody
-hears of its end: where it dies, its row says so, and there is no dead letter. A near miss has only a row, and is
+An audit of a hit is a row of `audits` and a unit of work (see event_units.py), made with the serve in one transaction.
+Nobody hears of its end: where it dies, its row says so, and there is no dead letter. A near miss has only a row, and is
 compared with the answer that its job is given instead. Lock order: audits after jobs, steps and entries.
 """
 
