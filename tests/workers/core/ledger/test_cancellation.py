@@ -12,7 +12,6 @@ from headrace_workers.core.identity import end_id
 from headrace_workers.core.ledger.cancellation import Cancellation, cancel
 from headrace_workers.core.ledger.dead_letters import Record
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.tables import JOBS, STEPS
 
@@ -41,16 +40,6 @@ def count(seen, act):
     before = len(seen)
     act()
     return len(seen) - before
-
-
-def test_two_wishes_for_one_job_are_one_cancellation(ledger, job):
-    known = job()
-    ledger.ingest([known])
-    ledger.ingest([], [], [wish(known.id), replace(wish(known.id, offset=1), reason="too late")])
-    ledger.ingest([], [], [wish(known.id, offset=2)])
-    (told,) = ledger.outbox(10)
-    assert b"why not" in told.record.value
-    assert ledger.dead(DeadFilter()) == []
 
 
 def test_a_wish_for_another_tenants_job_is_told(ledger, job):
@@ -164,28 +153,8 @@ def test_a_cancellation_is_told_after_what_was_said_before(ledger, begun):
     assert [found.record.headers["ce_type"] for found in ledger.outbox(10)] == ["x", CANCELLED]
 
 
-def test_a_cancellation_that_waited_leaves_no_step_behind(ledger, begun):
-    (row,) = begun.steps
-    cancel_while(ledger, begun, [goes_on(row.job_id)])
-    states = dict(ledger.read(select(STEPS.c.stage, STEPS.c.state).where(STEPS.c.job_id == row.job_id)))
-    assert states == {"generate": "done", "moderate": "cancelled"}
-
-
 def test_a_cancellation_that_waited_for_the_end_comes_too_late(ledger, begun):
     (row,) = begun.steps
     completed, outcome = cancel_while(ledger, begun, [ends(row.job_id, "headrace.result.v1")])
     assert (bool(completed), outcome) == (True, "already_ended")
     assert [found.record.headers["ce_type"] for found in ledger.outbox(10)] == ["headrace.result.v1"]
-
-
-def test_nothing_is_left_to_do_of_a_cancelled_job(ledger, job, claim):
-    ready, waiting, leased = jobs = [job(), job(), job(rank=0)]
-    ledger.ingest(jobs)
-    assert claim(limit=1).size == 1  # the most urgent
-    with writing(ledger.engine) as tx:
-        tx.execute(update(STEPS).where(STEPS.c.job_id == waiting.id).values(state="waiting", ready_at=0))
-    for each in (ready, waiting, leased):
-        assert ledger.cancel(Cancellation(each.id, "a", "")) == "cancelled"
-    ledger.reap(3)
-    assert {row.state for row in ledger.read(select(STEPS.c.state))} == {"cancelled"}
-    assert claim() is None

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
-from tests.workers.core.ledger.test_complete import goes_on
 
 from headrace_workers.core.ledger.claims import (
     LARGEST_BUDGET,
@@ -27,11 +26,6 @@ def test_urgent_work_goes_first(ledger, job, claim):
     assert order == [urgent.id, due_soon.id, due_late.id, plain.id]
 
 
-def test_a_group_is_of_one_kind(ledger, job, claim):
-    ledger.ingest([job(group="g"), job(group="h"), job(group="g")])
-    assert [claim().size, claim().size, claim()] == [2, 1, None]
-
-
 def test_a_group_ends_at_its_token_budget(ledger, job, claim):
     ledger.ingest([job(tokens=3_000) for _ in range(4)] + [job(tokens=100_000)])
     assert [claim().size for _ in range(5)] == [1, 1, 1, 1, 1]
@@ -48,18 +42,6 @@ def test_a_group_is_of_prompts_that_begin_with_the_same(ledger, job, claim):
         groups.append({begins[step.job_id] for step in steps})
         assert ledger.read(select(CLAIMS.c.full).where(CLAIMS.c.id == taken.id)) == [(False,)]
     assert sorted(map(len, groups)) == [1, 1, 1, 2]
-
-
-def test_nothing_is_claimed_twice(ledger, job, claim):
-    ledger.ingest([job() for _ in range(10)])
-    first, second = claim(limit=6), claim(limit=6, bridge="other")
-    assert (first.size, second.size, claim()) == (6, 4, None)
-
-
-def test_lanes_are_claimed_apart(ledger, job, claim):
-    ledger.ingest([job(lane=0), job(lane=1)])
-    assert claim(lane=0).size == 1
-    assert claim(lane=0) is None
 
 
 def test_work_of_another_lane_or_queue_hides_none(ledger, job, claim):
@@ -115,17 +97,6 @@ def test_a_worker_that_asks_again_is_told_the_same(ledger, job, claim):
     assert ledger.start(taken.id + 1, worker="w", lease_ms=60_000) is None
 
 
-def test_a_claim_is_of_one_stage(ledger, job, claim):
-    ledger.ingest([job()])
-    begun = ledger.start(claim().id, worker="w", lease_ms=60_000)
-    (row,) = begun.steps
-    ledger.complete(begun.claim_id, [goes_on(row.job_id)], ran_ms=1, quantum_ms=5_000)
-    (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b").claims
-    assert (taken.queue, taken.stage, taken.size) == ("m", "moderate", 1)
-    steps = ledger.read(select(STEPS.c.stage, STEPS.c.state, STEPS.c.attempts, STEPS.c.claim_id))
-    assert sorted(map(tuple, steps)) == [("generate", "done", 1, None), ("moderate", "leased", 1, taken.id)]
-
-
 def test_several_groups_are_claimed_at_once(ledger, job):
     ledger.ingest([job(group=name, rank=n) for n, name in enumerate("abc")])
     ledger.ingest([job(lane=0, group="i"), job(queue="r", group="x"), job(queue="r", group="x")])
@@ -159,28 +130,6 @@ def test_what_another_is_claiming_is_passed_over(ledger, job, claim, window):
         taken = claim(window=window, limit=9)
         assert taken.size == 2
     assert claim(window=window).size == 1
-
-
-def test_a_claim_starts_once(ledger, job, claim):
-    ledger.ingest([job()])
-    taken = claim()
-    assert len(ledger.start(taken.id, worker="w", lease_ms=1000).steps) == 1
-    assert ledger.start(taken.id, worker="w2", lease_ms=1000) is None
-
-
-def test_release_undoes_the_attempt(ledger, job, claim):
-    ledger.ingest([job()])
-    claim()
-    assert ledger.release_unstarted("b") == 1
-    again = ledger.start(claim().id, worker="w", lease_ms=1000)
-    assert again.steps[0].attempts == 1
-
-
-def test_renew_tells_which_leases_still_are(ledger, job, claim):
-    ledger.ingest([job(), job()])
-    one, two = claim(limit=1), claim(limit=1)
-    ledger.release([one.id])
-    assert ledger.renew([one.id, two.id], 60_000) == {two.id}
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1), st.integers(1, 5000))
@@ -296,3 +245,12 @@ def test_groups_of_one_step_are_claimed_in_order_whatever_their_keys(ledger, job
     assert {(each.tokens, each.steps[0].attempts, each.full) for each in begun} == {(7, 1, False)}
     groups = {new.id: new.steps[0].group_key for new in made}
     assert [each.group_key for each in begun] == [groups[each.steps[0].job_id] for each in begun]
+
+
+def test_ids_of_claims_use_all_that_both_databases_hold(ledger, job, claim):
+    ledger.ingest([job() for _ in range(24)])
+    ids = [claim(limit=1).id for _ in range(24)]
+    assert len(set(ids)) == 24
+    assert 2**53 < max(ids) < 2**63
+    assert min(ids) > 2**32
+    assert ids != sorted(ids)

@@ -3,7 +3,6 @@ from sqlalchemy import select
 from tests.workers.core.pipeline.claimed import result
 
 from headrace_schemas import Category, Topic
-from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.claims import LEAST_BUDGET, QueueRoom, Wanted
 from headrace_workers.core.ledger.completion import RunOver, StepResult
 from headrace_workers.core.ledger.dead_letters import bury, job_burial
@@ -69,15 +68,6 @@ def test_outcomes_are_written_together(ledger, begun):
     assert ledger.overview().claims == 0
 
 
-def test_the_last_step_ends_the_job_once(ledger, begun):
-    a = begun.steps[0].job_id
-    rest = [goes_on(row.job_id) for row in begun.steps[1:]]
-    assert finish(ledger, begun, [ends(a, "headrace.result.v1"), *rest])
-    assert not finish(ledger, begun, [ends(a, "headrace.result.v1"), *rest])
-    assert ledger.terminals([a]) == {a: ("headrace.result.v1", b"{}")}
-    assert len(ledger.outbox(10)) == 3
-
-
 def test_a_lost_lease_changes_nothing(ledger, begun, claim):
     """A worker that was given up for dead comes back too late: the other's outcome stands."""
     ledger.release([begun.claim_id])
@@ -85,24 +75,6 @@ def test_a_lost_lease_changes_nothing(ledger, begun, claim):
     assert not finish(ledger, begun, [dies(row.job_id) for row in begun.steps])
     assert finish(ledger, other, [goes_on(row.job_id) for row in other.steps])
     assert ledger.overview().dead == 0
-
-
-def test_a_job_cancelled_while_it_runs_publishes_only_that(ledger, begun):
-    a, b, c = (row.job_id for row in begun.steps)
-    assert ledger.cancel(Cancellation(a, "a", "no longer needed")) == "cancelled"
-    assert finish(ledger, begun, [ends(a), goes_on(b), goes_on(c)])
-    kinds = [(row.record.key, row.record.headers["ce_type"]) for row in ledger.outbox(10)]
-    assert sorted(kinds) == sorted([(a, "headrace.job.cancelled.v1"), (b, "x"), (c, "x")])
-
-
-def test_cancel_is_well_defined_before_and_after(ledger, job, begun):
-    late = job()
-    assert ledger.cancel(Cancellation(late.id, "a", "")) == "cancelled_ahead"
-    assert ledger.ingest([late]).new == 0
-    a = begun.steps[0].job_id
-    assert ledger.cancel(Cancellation(a, "someone", "")) == "not_yours"
-    finish(ledger, begun, [ends(row.job_id) for row in begun.steps])
-    assert ledger.cancel(Cancellation(a, "a", "")) == "already_ended"
 
 
 def test_full_groups_teach_the_budget(ledger, job, claim):
@@ -161,15 +133,6 @@ def test_what_its_worker_says_nothing_of_is_put_away(ledger, begun):
     done = finish(ledger, begun, [goes_on(a)])
     rows = ledger.read(select(STEPS).where(STEPS.c.stage == "generate", STEPS.c.job_id != a))
     assert {(row.state, row.claim_id, row.ended_at) for row in rows} == {("cancelled", None, done.now)}
-
-
-def test_a_done_step_keeps_no_payload(ledger, begun):
-    finish(ledger, begun, [goes_on(row.job_id) for row in begun.steps])
-    rows = ledger.read(select(STEPS.c.stage, STEPS.c.payload, JOBS.c.state).join(JOBS, JOBS.c.id == STEPS.c.job_id))
-    assert {(r.stage, r.payload is None, r.state) for r in rows} == {
-        ("generate", True, "active"),
-        ("moderate", False, "active"),
-    }
 
 
 @pytest.mark.parametrize(

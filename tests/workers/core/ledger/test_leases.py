@@ -78,13 +78,6 @@ def test_a_lease_that_is_longer_is_not_made_shorter(ledger, held):
     assert left(ledger) > 10 * LEASE / 1000
 
 
-def test_silence_while_a_bridge_looks_ends_a_lease(ledger, held):
-    for _ in range(5):
-        pass_by(ledger, 5_000)
-        assert ledger.look(LEASE) == 0
-    assert ledger.reap(3).crashed == 1
-
-
 def test_what_nobody_began_is_put_off_too(ledger, job, claim):
     """The workers could not ask for it."""
     ledger.ingest([job()])
@@ -201,14 +194,6 @@ def test_only_what_a_bridge_sent_and_nobody_began_is_given_back(ledger, job, cla
         ("ready", 0, True),
     ]  # fmt: skip
     assert ledger.release_unstarted("b") == 0
-
-
-def test_given_back_what_is_no_lease_any_more_changes_nothing(ledger, held):
-    assert ledger.release([held.claim_id], reason="why") == 1
-    assert ledger.release([held.claim_id], 60_000, "late") == 0
-    assert ledger.release([]) == 0
-    (step,) = ledger.read(select(STEPS))
-    assert (step.state, step.attempts, step.reason) == ("ready", 0, "why")
 
 
 def test_a_lease_ends_as_late_after_its_renewal_as_was_asked(ledger, held):

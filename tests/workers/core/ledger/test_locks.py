@@ -4,21 +4,20 @@ SQLite has one writer at a time.
 """
 
 import threading
-import time
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import select, text, update
 from tests.services.eventually import eventually
 from tests.services.tables import give_back, postgres_tables
-from tests.workers.core.ledger.test_complete import burial, dies, ends, goes_on
+from tests.workers.core.ledger.test_complete import burial, ends, goes_on
 
 from headrace_workers.core.ledger.cancellation import Cancellation, cancel
 from headrace_workers.core.ledger.claims import QueueRoom, Wanted
 from headrace_workers.core.ledger.completion import complete
 from headrace_workers.core.ledger.dead_letters import letter_row
-from headrace_workers.core.ledger.leases import hold, renew
+from headrace_workers.core.ledger.leases import renew
 from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
@@ -76,49 +75,11 @@ class Meanwhile:
         return self.ended or self._ledger.read(text(waits))
 
 
-def lock_jobs(tx):
-    hold(tx, list(tx.execute(select(JOBS.c.id)).scalars()))
-    tx.execute(select(JOBS.c.id).order_by(JOBS.c.id).with_for_update())
-
-
-def touch_steps(tx):
-    tx.execute(update(STEPS).values(reason="touched"))
-
-
-def collide(ledger, call):
-    """The call comes between a cancellation's two locks: both go through."""
-    with writing(ledger.engine) as tx:
-        lock_jobs(tx)
-        meanwhile = Meanwhile(ledger, call)
-        touch_steps(tx)
-    return meanwhile.result()
-
-
 @pytest.fixture
 def begun(ledger, job, claim):
     """Two claims of two jobs each, in the hands of two workers."""
     ledger.ingest([job(job_id=f"{n:036}") for n in range(4)])
     return [ledger.start(claim(limit=2).id, worker=f"w{n}", lease_ms=LEASE) for n in range(2)]
-
-
-def test_completing_what_goes_on_and_what_dies(ledger, begun):
-    first, second = (row.job_id for row in begun[0].steps)
-    settled = [goes_on(first), dies(second)]
-    assert collide(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))
-
-
-def test_cancelling_much_of_what_is_being_completed_or_taken_back(ledger, begun):
-    jobs = sorted(row.job_id for row in begun[0].steps)
-    wishes = [Cancellation(job_id, "a", "") for job_id in jobs]
-    with writing(ledger.engine) as tx:
-        tx.execute(delete(CLAIMS).where(CLAIMS.c.id == begun[0].claim_id))
-        tx.execute(update(STEPS).where(STEPS.c.job_id == jobs[1]).values(state="ready", claim_id=None))
-        meanwhile = Meanwhile(ledger, lambda: ledger.ingest([], [], wishes))
-        assert not meanwhile.ended
-        tx.execute(update(STEPS).where(STEPS.c.job_id == jobs[0]).values(state="ready", claim_id=None))
-    meanwhile.result()
-    rows = ledger.read(select(STEPS.c.state).where(STEPS.c.job_id.in_(jobs)))
-    assert rows == [("cancelled",)] * 2
 
 
 def test_a_cancellation_waits_for_no_other_jobs_completion(ledger, begun):
@@ -127,22 +88,6 @@ def test_a_cancellation_waits_for_no_other_jobs_completion(ledger, begun):
         tx.execute(select(JOBS).where(JOBS.c.id == begun[0].steps[0].job_id).with_for_update())
         meanwhile = Meanwhile(ledger, lambda: ledger.cancel(Cancellation(begun[1].steps[0].job_id, "a", "")))
         assert meanwhile.result() == "cancelled"
-
-
-def test_taking_back_leaves_what_is_being_cancelled(ledger, begun):
-    with writing(ledger.engine) as tx:
-        tx.execute(update(CLAIMS).values(renewed_at=0, lease_until=1))
-    assert collide(ledger, lambda: ledger.reap(3)).crashed == 0
-    assert ledger.reap(3).crashed == 4
-
-
-def test_what_was_delayed_and_is_late(ledger, job):
-    ledger.ingest([job(deadline=ledger.now() + 1)])
-    with writing(ledger.engine) as tx:
-        tx.execute(update(STEPS).values(state="waiting", ready_at=0))
-    time.sleep(0.02)
-    collide(ledger, lambda: ledger.reap(3))
-    assert ledger.overview().dead == 1
 
 
 def test_a_job_that_is_cancelled_while_its_deadline_passes_has_one_end(ledger, job):
@@ -155,20 +100,6 @@ def test_a_job_that_is_cancelled_while_its_deadline_passes_has_one_end(ledger, j
     assert ledger.job(only.id).job.state == "cancelled"
     assert [row.record.headers["ce_type"] for row in ledger.outbox(9)] == ["headrace.job.cancelled.v1"]
     assert ledger.dead(DeadFilter()) == []
-
-
-def test_giving_back(ledger, begun):
-    """Claims that are released touch steps of many jobs."""
-    assert collide(ledger, lambda: ledger.release([started.claim_id for started in begun])) == 4
-
-
-def test_forgetting_what_is_replayed(ledger, job):
-    ledger.ingest([job(deadline=ledger.now() + 1)])
-    time.sleep(0.02)
-    ledger.reap(3)
-    collide(ledger, lambda: ledger.prune(-1_000))
-    assert ledger.replay(DeadFilter()) == (1, 0)
-    assert ledger.active_jobs() == 1
 
 
 @pytest.mark.parametrize("room", [0, 1])

@@ -6,13 +6,6 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.tables import JOBS, STEPS
 
 
-def test_a_job_sent_twice_is_taken_once(ledger, job):
-    first = job()
-    assert ledger.ingest([first, first]).new == 1
-    assert ledger.ingest([first, job()]).new == 1
-    assert ledger.active_jobs() == 2
-
-
 def test_tenants_take_turns_in_proportion_to_tokens(ledger, job, claim):
     ledger.ingest([job(tenant="greedy") for _ in range(20)])
     ledger.ingest([job(tenant="modest") for _ in range(2)])

@@ -3,7 +3,6 @@ import time
 import pytest
 from sqlalchemy import event, select, update
 from tests.workers.core.ledger.dying import begin, run_out
-from tests.workers.core.ledger.test_complete import retries
 
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.claims import LARGEST_BYTES
@@ -13,31 +12,6 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, LOOKS, NEVER, STEPS
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.runtime.bridge.reap import Reap
-
-
-def test_a_lease_in_time_is_left_alone(ledger, job, claim):
-    ledger.ingest([job()])
-    begin(ledger, claim())
-    assert ledger.reap(3).crashed == 0
-    assert claim() is None
-
-
-def test_a_claim_nobody_began_goes_back_as_it_was(ledger, job, claim):
-    ledger.ingest([job(), job()])
-    claim()
-    run_out(ledger)
-    assert ledger.reap(3).unstarted == 2
-    again = begin(ledger, claim())
-    assert [row.attempts for row in again.steps] == [1, 1]
-
-
-def test_an_expired_job_ends_in_dead(ledger, job):
-    ledger.ingest([job(deadline=ledger.now() + 20), job()])
-    time.sleep(0.05)
-    ledger.reap(3)
-    (letter,) = ledger.dead(DeadFilter())
-    assert (letter.category, letter.stage) == ("expired", "generate")
-    assert ledger.active_jobs() == 1
 
 
 def done_behind(ledger, job_id):
@@ -61,13 +35,6 @@ def test_what_a_job_has_behind_it_stays_done(ledger, job, claim):
     assert dict(ledger.read(select(STEPS.c.stage, STEPS.c.state))) == {"before": "done", "generate": "dead"}
     (letter,) = ledger.dead(DeadFilter())
     assert letter.stage == "generate"
-
-
-def test_a_deadline_that_is_ahead_ends_nothing(ledger, job):
-    ledger.ingest([job(deadline=ledger.now() + 600_000), job()])
-    with writing(ledger.engine) as tx:
-        assert expire(tx) == 0
-    assert ledger.active_jobs() == 2
 
 
 def test_what_expires_is_bounded_in_bytes(ledger, job):
@@ -107,36 +74,6 @@ def test_many_jobs_with_one_deadline_end_once_each(ledger, job, monkeypatch):
     assert sorted(bytes(row.terminal or b"") for row in rows) == sorted([b"", *(each.value for each in told)])
     assert [(each.reserved, each.used) for each in ledger.of(Quotas).find()] == [(10, 0)]  # the waiter's
     assert ledger.read(select(STEPS.c.state).where(STEPS.c.job_id == waiter.id)) == [("ready",)]
-
-
-def test_a_delayed_step_becomes_ready(ledger, job, claim):
-    ledger.ingest([job()])
-    begun = begin(ledger, claim())
-    ledger.complete(begun.claim_id, [retries(begun.steps[0].job_id, 30)], ran_ms=1, quantum_ms=1)
-    assert claim() is None
-    time.sleep(0.05)
-    ledger.reap(3)
-    assert begin(ledger, claim()).steps[0].attempts == 2
-
-
-def test_a_delay_is_waited_for(ledger, job, claim):
-    ledger.ingest([job()])
-    begun = begin(ledger, claim())
-    ledger.complete(begun.claim_id, [retries(begun.steps[0].job_id, 60_000)], ran_ms=1, quantum_ms=1)
-    ((due,),) = ledger.read(select(STEPS.c.ready_at))
-    assert 50_000 < due - ledger.now() <= 60_000
-    ledger.reap(3)
-    assert claim() is None
-
-
-def test_replay_goes_on_where_the_job_died(ledger, job, claim):
-    ledger.ingest([job(deadline=ledger.now() + 1)])
-    time.sleep(0.02)
-    ledger.reap(3)
-    assert ledger.replay(DeadFilter()) == (1, 0)
-    assert ledger.dead(DeadFilter()) == []
-    assert ledger.active_jobs() == 1
-    assert claim().size == 1
 
 
 def test_a_step_says_why_it_came_back(ledger, job, claim):

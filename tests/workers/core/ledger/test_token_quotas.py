@@ -43,13 +43,6 @@ def reserved(ledger: Ledger) -> set[str]:
     return {row.job_id for row in ledger.read(select(RESERVATIONS.c.job_id))}
 
 
-def test_without_a_quota_nothing_is_reserved(ledger: Ledger, job: Make):
-    ledger.of(Quotas).put("a", 5, "ever")
-    ledger.ingest([job(tenant="b", tokens=1_000)])
-    assert ledger.of(Quotas).reserve([WantedQuota("x", "b", 10_000)]) == {}
-    assert (reserved(ledger), ledger.active_jobs()) == (set(), 1)
-
-
 def test_a_job_that_may_be_answered_again_is_let_in_where_all_its_answers_fit(ledger: Ledger, job: Make):
     ledger.of(Quotas).put("a", 100, "ever")
     first, second = (replace(job(tokens=30), most_tokens=most) for most in (90, 101))
@@ -70,17 +63,6 @@ def test_a_job_by_kafka_is_reserved_in_its_own_transaction_or_refused(ledger: Le
     again = replace(second, record=replace(second.record, offset=10_000))
     assert ledger.ingest([again]).new == 1
     assert state(ledger) == (10, 90)
-
-
-def test_what_comes_again_is_not_reserved_again(ledger: Ledger, job: Make):
-    ledger.of(Quotas).put("a", 100, "ever")
-    new = job(tokens=60)
-    ledger.ingest([new, new])
-    ledger.ingest([new])
-    assert state(ledger) == (0, 60)
-    answer(ledger, new.id)
-    ledger.ingest([new])
-    assert (state(ledger), refused(ledger)) == ((10, 0), [])
 
 
 def test_a_gateway_reserves_for_all_jobs_of_a_request_or_none(ledger: Ledger, job: Make):
