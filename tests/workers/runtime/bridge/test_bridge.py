@@ -129,15 +129,6 @@ def test_only_the_chosen_duties_run(tmp_path):
     assert (dispatch.calls, ingest.calls) == ([], [])
 
 
-def test_a_bridge_hands_back_what_a_burst_left_again_and_again(tmp_path, monkeypatch):
-    """Its memory would grow otherwise."""
-    told = []
-    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge.LOOK_AFTER_EVERY", 0.01)
-    monkeypatch.setattr("headrace_workers.runtime.bridge.bridge.hand_back", lambda: told.append(1))
-    with sqlite_ledger(tmp_path) as ledger, running(bridge(ledger, frozenset({Duty.REAP}))):
-        eventually(lambda: len(told) > 2)
-
-
 def test_a_loop_goes_on_when_a_service_comes_back():
     stop, calls = threading.Event(), []
 
@@ -235,17 +226,6 @@ def test_what_time_brings_about_waits_for_no_look(tmp_path, change, sent):
                 tx.execute(update(STEPS).values(**change))
             eventually(lambda: dispatch.looked == 2)
     assert len(tasks.sent) == sent
-
-
-def test_dispatch_says_when_it_looks_again(tmp_path):
-    soon, late, seconds = Idle(), Idle(), Idle()
-    late.rest = 3600.0
-    with sqlite_ledger(tmp_path) as ledger:
-        with running(bridge(ledger, frozenset({Duty.DISPATCH}), dispatch=soon)):
-            eventually(lambda: len(soon.calls) > 3)
-        with running(bridge(ledger, frozenset({Duty.DISPATCH, Duty.REAP}), dispatch=late, reap=seconds)):
-            eventually(lambda: late.calls and len(seconds.calls) > 2)
-    assert late.calls == ["once"]
 
 
 def test_batches_are_gone_on_with_as_soon_as_somebody_rings(tmp_path, monkeypatch):

@@ -6,19 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 from sqlalchemy import update
 from tests.services.tables import sqlite_tables
 from tests.workers.core.ledger.rows import write
 
-from headrace_workers.core import text_file
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.store.batches import DONE
 from headrace_workers.features.batches.store.outputs import Anew
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES
-from headrace_workers.features.evals import duty as evals_duty
 from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.evals.eval_plan import EvalPlan
 from headrace_workers.features.evals.store import Evals, NewEval, NewRun
@@ -26,7 +23,7 @@ from headrace_workers.features.evals.tables import RUNS
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.runtime.bridge.duty import DutyLease, IncidentReporter
+from headrace_workers.runtime.bridge.duty import IncidentReporter
 
 ROWS = 450  # more than are written down at once
 CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "1", "operation": "eq"}
@@ -227,38 +224,6 @@ def test_empty_lines_are_read_a_bounded_part_at_a_time(ledger: Ledger, tmp_path:
     assert ledger.of(Evals).run("eval_2", "evalrun_2", "a").total == 1
 
 
-@pytest.mark.parametrize("packs", [zstandard.compress, bytes])
-def test_a_run_over_more_lines_than_a_file_may_have_fails(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packs: Callable[[bytes], bytes]
-):
-    """With the bound, though none of them has something in it."""
-    for module in (evals_duty, text_file):
-        monkeypatch.setattr(module, "MOST_LINES", 300_000)
-    file = files_of(ledger, tmp_path).add(
-        [packs(b"\n" * 2_000_000)], tenant="a", purpose="evals", name="rows.jsonl", keep=None
-    )
-    source = json.dumps({"type": "jsonl", "source": {"type": "file_id", "id": file.id}})
-    ledger.of(Evals).start("eval_1", "a", NewRun(id="evalrun_2", name="", data_source=source, metadata="{}"))
-    bridge = duty(ledger, files_of(ledger, tmp_path))
-    for _ in range(2):
-        bridge.once(lambda _: None)
-    run = ledger.of(Evals).run("eval_1", "evalrun_2", "a")
-    why = "its data cannot be read: the file has more than 300,000 lines, empty ones among them: split it into several"
-    assert (run.state, run.reason) == ("failed", f"{why} files")
-
-
-def test_who_has_lost_the_duty_in_the_middle_leaves_the_rest(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    files, has = files_of(ledger, tmp_path), iter([True, True, False])
-    with monkeypatch.context() as patch:
-        patch.setattr(DutyLease, "held", lambda _: next(has))
-        assert duty(ledger, files).once(lambda _: None) == 0
-    assert (stands(ledger).state, ledger.of(Evals).count(stands(ledger).number, None)) == ("queued", 399)
-    assert not list((tmp_path / "files").rglob(".unfinished-*"))
-    assert duty(ledger, files).once(lambda _: None) == ROWS
-
-
 def test_rows_that_are_large_are_written_down_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As many as 200 of them would take a gigabyte."""
     ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
@@ -352,16 +317,3 @@ def test_who_follows_a_file_that_was_written_anew_begins_again(ledger: Ledger, t
     number = ledger.of(Batches).batch(stands(ledger).batch).number
     ledger.of(Batches).rewritten(number, Anew(answers.id, DONE, pieces, pieces, [], ""))
     assert (stands(ledger).output_read, stands(ledger).errors_read) == (0, 7)
-
-
-def test_what_is_removed_is_forgotten_bit_by_bit(ledger: Ledger, tmp_path: Path):
-    files = files_of(ledger, tmp_path)
-    duty(ledger, files).once(lambda _: None)
-    run = stands(ledger)
-    ledger.of(Evals).finish(run.number, "failed", None, {"error": {"code": "lost", "message": "x"}})
-    ledger.of(Evals).remove("eval_1", "a")
-    assert stands(ledger) is None
-    for _ in range(3):
-        duty(ledger, files).once(lambda _: None)
-    assert ledger.of(Evals).items(run.number, after=None, limit=1).rows == []
-    assert not ledger.of(Evals).forget()

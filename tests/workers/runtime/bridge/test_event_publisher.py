@@ -108,14 +108,6 @@ def test_a_record_is_sent_as_it_was_decided(client, publish):
     assert (options["acks"], options["enable_idempotence"]) == ("all", True)
 
 
-def test_what_is_sent_at_once_goes_together(client, publish):
-    publish(("a", b"1"), ("b", b"2"), ("c", b"3"))
-    (options,) = client.made
-    assert options["linger_ms"] > 0
-    assert client.waited == [0.5] * 3
-    assert client.flushed == [(3, 0.5)]
-
-
 def test_a_client_is_kept_until_something_fails(client, publish):
     """What is in its buffer then must not be sent after what is sent again."""
     publish(("a", b"1"))
@@ -191,10 +183,3 @@ def test_what_is_no_smaller_than_what_was_refused_is_not_sent(client, monkeypatc
     assert refused(numbered(10, larger)) == ([10], 0)
     seconds[0] += 10.1
     assert refused(numbered(11, larger)) == ([], 0)
-
-
-def test_a_record_without_a_key_that_is_refused_holds_no_other(client, publish):
-    client.on_wait = {b"1": MessageSizeTooLargeError()}
-    done = publish((None, b"1"), (None, b"2"))
-    assert [record["value"] for _, record in client.sent] == [b"1", b"2", b"1"]
-    assert (done.confirmed, list(done.refused)) == ([1], [0])

@@ -10,11 +10,10 @@ from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.header_names import OddName
 from tests.services.need import need
-from tests.workers.runtime.bridge.broker import committed, write
+from tests.workers.runtime.bridge.broker import write
 from tests.workers.runtime.bridge.ingesting import done_with, keyed, states, until
 from tests.workers.runtime.bridge.records import cancel, evaluation, generation, record, replaced, review
 
-from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
@@ -182,33 +181,6 @@ def reads(ingest):
     """What a bridge reads after one more poll."""
     ingest.once(lambda hint: None)
     return ingest._consumer.assignment() if ingest._consumer else set()
-
-
-def test_the_brokers_tools_see_how_far_ingest_is(ledger, apache_kafka, fresh_prefix, ingests):
-    kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka, partitions=1)
-    jobs = [keyed(number) for number in range(3)]
-    write(kafka, [record(job) for job, _ in jobs[:2]])
-    ingest = ingests(kafka)
-    until(ingest, lambda: committed(kafka, kafka.ingest_group, Topic.GENERATION) == 2)
-    write(kafka, [record(jobs[2][0])])
-    until(ingest, lambda: len(states(ledger)) == 3)
-    ingest.close()
-    assert committed(kafka, kafka.ingest_group, Topic.GENERATION) == 3
-
-
-def test_duplicates_are_passed_over(ledger, kafka, ingests):
-    job, job_id = keyed(1)
-    write(kafka, [record(job), record(job), record(value=b"")])
-    ingest = ingests(kafka)
-    until(ingest, lambda: states(ledger) and ledger.dead(DeadFilter()))
-    for name, offset in [(p, 0) for p in ingest._consumer.assignment()]:
-        ingest._consumer.seek(name, offset)
-    last, last_id = keyed(2)
-    write(kafka, [record(last)])
-    until(ingest, lambda: last_id in states(ledger))
-    assert set(states(ledger)) == {job_id, last_id}
-    assert len(ledger.dead(DeadFilter())) == 1
 
 
 def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):

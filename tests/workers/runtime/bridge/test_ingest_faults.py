@@ -1,19 +1,16 @@
 """Kafka to ledger where a log is spoilt, begins anew or stays open, or a broker gives nothing."""
 
-import threading
 from contextlib import suppress
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
-from kafka.errors import KafkaError
+from kafka import KafkaProducer
 from tests.services.eventually import eventually
 from tests.services.kafka import spoilt
 from tests.workers.runtime.bridge.broker import write
 from tests.workers.runtime.bridge.ingesting import done_with, keyed, states, until
-from tests.workers.runtime.bridge.records import generation, record
+from tests.workers.runtime.bridge.records import record
 
 from headrace_producers.admin import ensure_topics
-from headrace_producers.kafka_internals import follow_fetches
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
@@ -71,29 +68,6 @@ def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka
     assert ledger.overview().incidents == ()  # that is how such a broker is, and no incident
 
 
-def test_what_a_producer_took_back_is_not_taken(ledger, apache_kafka, fresh_prefix, ingests):
-    kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka, partitions=1)
-    jobs = [keyed(number) for number in range(4)]
-    producer = KafkaProducer(**kafka.client_options(), transactional_id=f"{kafka.prefix}t")
-    producer.init_transactions()
-    for (job, _), keep in zip(jobs, (False, True, False, True), strict=True):
-        producer.begin_transaction()
-        sent = record(job)
-        producer.send(kafka.topic(Topic.GENERATION), value=sent.value, headers=list(sent.headers), partition=0)
-        producer.flush()
-        if keep:
-            producer.commit_transaction()
-        else:
-            producer.abort_transaction()
-    producer.close()
-    ingest = ingests(kafka)
-    until(ingest, lambda: len(states(ledger)) >= 2)
-    write(kafka, [record(generation(idempotency_key="last"))])
-    until(ingest, lambda: len(states(ledger)) >= 3)
-    assert set(states(ledger)) == {jobs[1][1], jobs[3][1], generation(idempotency_key="last").job_id("")}
-
-
 def only_trouble(ledger, kafka):
     """Why the first partition of jobs is not read, while nothing else is wrong: on a busy machine other partitions take
     half a second, too, for a moment.
@@ -142,35 +116,6 @@ def test_a_partition_that_the_broker_cannot_read_holds_no_other(
     until(ingest, lambda: set(states(ledger)) == {job_id for _, job_id in jobs[1:]})
 
 
-@pytest.mark.parametrize("partitions", [4])
-def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, ingests, monkeypatch):
-    monkeypatch.setattr(fetches, "LASTS", 0.5)
-    fails = threading.Event()
-
-    def follow(consumer, *, parse, handle):
-        def failing(own, completed):
-            def read(part):
-                if fails.is_set() and part.topic_partition == (kafka.topic(Topic.GENERATION), 0):
-                    raise KafkaError("no whole batch")
-                return own(part)
-
-            return parse(read, completed)
-
-        follow_fetches(consumer, parse=failing, handle=handle)
-
-    monkeypatch.setattr(fetches, "follow_fetches", follow)
-    fails.set()
-    jobs = [keyed(number) for number in range(3)]
-    ingest = ingests(kafka)
-    until(ingest, lambda: ingest._consumer and ingest._consumer.assignment())
-    write(kafka, [record(job, partition=number) for number, (job, _) in enumerate(jobs)])
-    words = "no whole batch; the other partitions go on"
-    until(ingest, lambda: len(states(ledger)) == 2 and only_trouble(ledger, kafka).endswith(words))
-    assert set(states(ledger)) == {job_id for _, job_id in jobs[1:]}
-    fails.clear()
-    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.open_incidents())
-
-
 def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_prefix, ingests, monkeypatch):
     """The library tries again for ever, and would say nothing to the loop. When it answers again, that is over."""
     monkeypatch.setattr("headrace_workers.runtime.bridge.ingest.SILENCE", 2.0)
@@ -215,30 +160,6 @@ def test_a_bridge_that_cannot_read_leaves_that_to_others(ledger, kafka, ingests)
     assert trouble.reason in ("no fetch has been answered for 11 s", "no way")
     cut._partitions._look = look
     eventually(lambda: read() == [HALF, HALF] and not ledger.open_incidents())
-
-
-def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, monkeypatch):
-    closed = []
-    close = KafkaConsumer.close
-    monkeypatch.setattr(KafkaConsumer, "close", lambda self, **options: closed.append(self) or close(self, **options))
-    for step in ("assign", "seek"):
-        with monkeypatch.context() as patched:
-            patched.setattr(KafkaConsumer, step, lambda *_: (_ for _ in ()).throw(KafkaError("gone")))
-            with pytest.raises(KafkaError):
-                ingests(kafka, name="a").once(lambda hint: None)
-    assert len(closed) == 2
-
-
-def test_a_log_that_began_anew_loses_no_refusal(ledger, embedded_kafka, fresh_prefix, ingests):
-    kafka = embedded_kafka.settings(fresh_prefix)
-    for expected in (1, 2):
-        ensure_topics(kafka, partitions=1)
-        write(kafka, [record(value=b"bad")])
-        ingest = ingests(kafka)
-        until(ingest, lambda expected=expected: len(ledger.dead(DeadFilter())) == expected)
-        ingest.close()
-        embedded_kafka.kill()
-        embedded_kafka.restart()
 
 
 class Later(SystemClock):

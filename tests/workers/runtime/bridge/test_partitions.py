@@ -371,13 +371,6 @@ def test_groups_that_a_broker_does_not_show_are_no_reason_to_wait(ledger, broker
     assert ledger.overview().incidents == ()
 
 
-def test_another_broker_is_told_nothing(broker, bridge):
-    consumer = bridge.open()
-    bridge.commit()
-    bridge.close()
-    assert consumer.told == []
-
-
 # -- whether the log is the one that was read
 
 

@@ -1,29 +1,23 @@
 import threading
 import time
-from types import SimpleNamespace
-from typing import ClassVar
 
 import pytest
-from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import KafkaError, MessageSizeTooLargeError
 from sqlalchemy import func, select
 from tests.services.eventually import eventually
 from tests.services.records import read
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_producers.admin import ensure_topics
-from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.event_units import Following
 from headrace_workers.core.ledger.outbox import OutboxRow, Outgoing, put
-from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
 from headrace_workers.runtime.bridge.duty import IncidentReporter
-from headrace_workers.runtime.bridge.event_publisher import PRODUCER, Publisher, waves
+from headrace_workers.runtime.bridge.event_publisher import Publisher, waves
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
 
@@ -87,41 +81,6 @@ def test_events_come_out_in_order_per_job(ledger, kafka, relays):
     assert by_job == {f"job{j}".encode(): list(range(j, 1_200, 5)) for j in range(5)}
 
 
-class Unconfirmed:
-    """A future that failed, as kafka-python leaves it when its `flush` returns all the same."""
-
-    def get(self, timeout=None):
-        raise KafkaError("no answer")
-
-
-def unconfirmed(relay, monkeypatch, chosen):
-    """Let the relay's producer send all, and confirm what is not chosen by its value."""
-    publisher = relay._publisher
-    publisher._producer = KafkaProducer(**publisher._kafka.client_options(), **PRODUCER)
-    send = publisher._producer.send
-
-    def unsure(topic, **record):
-        future = send(topic, **record)
-        return Unconfirmed() if int(record["value"]) in chosen else future
-
-    monkeypatch.setattr(publisher._producer, "send", unsure)
-
-
-def test_events_that_were_not_confirmed_are_sent_again(ledger, kafka, relays, monkeypatch):
-    """So is what follows under their keys, behind them; all else is done with. Nothing is lost, ids stay the same."""
-    say(ledger, 10)
-    relay = relays(kafka)
-    unconfirmed(relay, monkeypatch, {1, 7})
-    with pytest.raises(Unavailable, match="KafkaError: no answer"):
-        relay.once()
-    assert [int(row.record.value) for row in ledger.outbox(99)] == [1, 6, 7]
-    relay._gives_way_until = 0
-    assert relay.once() == 3
-    ids = [dict(record.headers)["ce_id"] for record in read(kafka, PUBLISHED)]
-    assert (len(set(ids)), left(ledger)) == (10, 0)
-    assert [int(r.value) for r in read(kafka, PUBLISHED) if r.key == b"job1"] == [1, 6, 1, 6]
-
-
 def test_a_ledger_that_fails_after_the_publishing_means_twice_and_never_none(ledger, kafka, relays, monkeypatch):
     say(ledger, 3)
     relay, published, failures = relays(kafka), ledger.published, [Unavailable("away")]
@@ -137,40 +96,6 @@ def test_a_ledger_that_fails_after_the_publishing_means_twice_and_never_none(led
         relay.once()
     assert relay.once() == 3
     assert left(ledger) == 0
-
-
-def test_only_one_of_two_bridges_publishes(ledger, kafka, relays):
-    first, second = relays(kafka, "a"), relays(kafka, "b")
-    say(ledger, 5)
-    assert (first.once(), second.once()) == (5, 0)
-    say(ledger, 5, start=5)
-    assert second.once() == 0
-    ledger.lay_down("a")
-    assert second.once() == 5
-    assert [int(r.value) for r in sorted(read(kafka, PUBLISHED), key=lambda r: int(r.value))] == list(range(10))
-
-
-def test_a_broker_that_is_killed_loses_nothing(ledger, durable_broker, relays):
-    kafka = durable_broker.settings()
-    relay = relays(kafka)
-    say(ledger, 20)
-    assert relay.once() == 20
-    durable_broker.kill()
-    say(ledger, 20, start=20)
-    relay._ledger.hold("relay", "a", 60_000)
-    published = []
-
-    def publish():
-        try:
-            published.append(relay.once())
-        except OUTAGE_ERRORS:
-            return False
-        return left(ledger) == 0
-
-    durable_broker.restart()
-    eventually(publish)
-    values = {int(record.value) for record in read(kafka, PUBLISHED)}
-    assert values == set(range(40))
 
 
 def put_values(ledger, *pairs, topic=PUBLISHED[0]):
@@ -231,71 +156,6 @@ def test_of_many_only_those_that_are_too_large_are_set_aside(ledger, apache_kafk
     assert told == set(range(100)) - {3, 43, 83, 50, 90, 51, 91}
 
 
-def test_many_that_are_too_large_cost_few_clients(ledger, apache_kafka, fresh_prefix, relays, monkeypatch):
-    kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka, partitions=1)
-    limit(kafka, PUBLISHED[0], 100_000)
-    put_values(ledger, *[(f"k{n}", b"%d " % n + b"x" * (900_000 if n % 2 else 90_000)) for n in range(60)])
-    made = []
-    monkeypatch.setattr("kafka.KafkaProducer", lambda **options: made.append(KafkaProducer(**options)) or made[-1])
-    relay = relays(kafka)
-    while relay.once():
-        pass
-    assert [int(row.key[1:]) for row in ledger.aside()] == list(range(1, 60, 2))
-    assert {int(record.value.split()[0]) for record in read(kafka, PUBLISHED)} == set(range(0, 60, 2))
-    assert len(made) <= 4
-    limit(kafka, PUBLISHED[0], 1_000_000)
-    assert ledger.retry_outbox(None) == 30
-    while relay.once():
-        pass
-    assert (ledger.aside(), left(ledger)) == ([], 0)
-
-
-class Dying:
-    """A producer as kafka-python's: it sends what it has when it is waited for, the last first, and after one refusal
-    it fails all with the same error."""
-
-    taken: ClassVar[list[bytes]] = []
-
-    def __init__(self, **_options):
-        self._metadata = SimpleNamespace(partitions_for_topic=lambda topic: {0})
-        self._dead = False
-        self._left = []
-        self._sent = []
-
-    def send(self, _topic, *, value, **_record):
-        self._left.append(value)
-        return SimpleNamespace(get=lambda timeout: self._result(value))
-
-    def _result(self, wanted):
-        while self._left:
-            value = self._left.pop()
-            self._dead = self._dead or value == b"large"
-            if not self._dead:
-                self._sent.append(value)
-        if wanted not in self._sent:
-            raise MessageSizeTooLargeError
-        self.taken.append(wanted)
-
-
-def test_who_fails_after_anothers_refusal_is_sent_by_a_new_client(monkeypatch):
-    monkeypatch.setattr("kafka.KafkaProducer", Dying)
-    values = [b"1", b"2", b"large", b"3", b"large", b"4"]
-    rows = [OutboxRow(n, Outgoing(PUBLISHED[0], f"k{n}", {}, value)) for n, value in enumerate(values)]
-    done = Publisher(KafkaSettings.at("127.0.0.1:9")).publish(rows, timestamp=0, seconds=5)
-    assert (sorted(done.confirmed), sorted(done.refused), done.error) == ([0, 1, 3, 5], [2, 4], None)
-    assert sorted(Dying.taken) == [b"1", b"2", b"3", b"4"]
-
-
-def test_what_this_client_itself_will_not_send_is_set_aside(ledger, kafka, relays):
-    put_values(ledger, ("a", b"x" * 9_000_000), ("b", b"1"))
-    relay = relays(kafka)
-    while relay.once():
-        pass
-    assert [(row.key, row.size) for row in ledger.aside()] == [("a", 9_000_000)]
-    assert [record.value for record in read(kafka, PUBLISHED)] == [b"1"]
-
-
 def test_what_follows_a_large_event_is_sent_when_its_fate_is_known():
     small, large = b"s", b"x" * 100_000
     pairs = [("a", small), ("a", large), ("b", large), ("c", small), ("b", small), ("a", small), (None, large)]
@@ -305,27 +165,6 @@ def test_what_follows_a_large_event_is_sent_when_its_fate_is_known():
     rows = [rows[0], OutboxRow(9, Outgoing(PUBLISHED[1], "a", {}, small)), rows[4]]
     assert [[row.id for row in wave] for wave in waves(rows, {PUBLISHED[0]})] == [[0], [9, 4]]
     assert [[row.id for row in wave] for wave in waves(rows, {PUBLISHED[1]})] == [[0, 9, 4]]
-
-
-def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafka, fresh_prefix, relays, monkeypatch):
-    kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka, partitions=1)
-    wrong, right = relays(kafka, "wrong"), relays(kafka, "right")
-    monkeypatch.setattr("headrace_workers.runtime.bridge.relay.GIVES_WAY", 600.0)
-    monkeypatch.setattr(wrong._ledger_time, "ms", lambda: int(time.time() * 1000) + 2 * 3_600_000)
-    say(ledger, 3)
-    with pytest.raises(Unavailable, match="clock is wrong by an hour or more"):
-        wrong.once()
-    assert [(t.holder, t.subject) for t in ledger.open_incidents()] == [("wrong", "relay")]
-    assert wrong.once() == 0
-    assert right.once() == 3
-    wrong._gives_way_until = 0
-    assert wrong.once() == 0
-    assert ledger.open_incidents() == []
-    say(ledger, 3, start=3)
-    ledger.lay_down("right")
-    monkeypatch.undo()
-    assert wrong.once() == 3
 
 
 def test_rows_are_bounded_in_bytes(ledger, embedded_kafka, fresh_prefix, relays):

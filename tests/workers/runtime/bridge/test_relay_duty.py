@@ -84,11 +84,6 @@ def relay_of(ledger, time, name="a", following=None, tasks=None):
     return made, plan
 
 
-def test_a_relay_begins_without_any_trouble(ledger, time):
-    relay, _ = relay_of(ledger, time)
-    assert relay.waits is None
-
-
 def test_the_duty_is_asked_for_when_half_of_its_lease_is_gone(ledger, time, asked):
     relay, _ = relay_of(ledger, time)
     for seconds, times in ((0, 1), (2.4, 1), (0.1, 2), (2.4, 2), (5, 3)):

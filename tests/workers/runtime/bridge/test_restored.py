@@ -221,17 +221,3 @@ def test_a_restored_log_is_read_again_from_where_it_matches(ledger, durable_brok
     assert "read up to offset 8, and matches up to 3" in trouble.reason
     ingest.close()
     assert done_with(ledger, kafka, Topic.GENERATION) == 18
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
-def test_a_broker_that_only_restarts_is_no_incident(ledger, durable_broker, ingests):
-    kafka = durable_broker.settings()
-    ingest = ingests(kafka)
-    publish(kafka, 0, 1, 2)
-    until_back(ingest, lambda: taken(ledger, 0, 1, 2))
-    durable_broker.restart()
-    publish(kafka, 3)
-    until_back(ingest, lambda: taken(ledger, 3))
-    until_back(ingest, lambda: not ledger.overview().incidents)  # that the broker was away is over by itself
-    assert done_with(ledger, kafka, Topic.GENERATION) == 4

@@ -121,18 +121,6 @@ def test_a_missing_topic_holds_only_what_is_meant_for_it(ledger, kafka, relays):
     assert (ledger.open_incidents(), relay.waits) == ([], None)
 
 
-def test_a_topic_that_goes_while_it_is_written_to_holds_nobody(ledger, kafka, relays):  # noqa: F811
-    relay = relays(kafka)
-    put_values(ledger, ("a", b"0"), ("b", b"0"))
-    run_out(relay)
-    remove(kafka, A)
-    put_values(ledger, ("a", b"1"))
-    put_values(ledger, ("b", b"2"), ("a", b"2"), topic=B)
-    eventually(lambda: relay.once() == 0 and relay.waits)
-    assert waiting(ledger) == [("a", b"1"), ("a", b"2")]
-    assert values(kafka, B)["b"] == [b"2"]
-
-
 def test_a_forbidden_topic_holds_only_what_is_meant_for_it(ledger, kafka, relays):  # noqa: F811
     admin = KafkaAdminClient(**kafka.client_options())
     pattern = ResourcePattern(ResourceType.TOPIC, kafka.topic(A))

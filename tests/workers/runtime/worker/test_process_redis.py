@@ -6,7 +6,7 @@ from tests.services.eventually import eventually
 from tests.services.proxy import proxied
 from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.runtime.bridge.records import evaluation, generation
-from tests.workers.serving import NAMES, is_done, send, served, started, tasks_of
+from tests.workers.serving import NAMES, is_done, send, served, tasks_of
 from tests.workers.worker_process import worker
 
 from headrace_workers.core.redis import RedisNames
@@ -39,32 +39,6 @@ def test_a_worker_serves_again_after_redis_was_killed(role, job, concurrency, le
         tasks._redis.flushall()
         eventually(served(ledger, tasks, job()))
         assert loaded(process, concurrency or 1)
-
-
-def test_a_worker_that_ran_while_redis_died_serves_again(ledger, tasks, redis_server, tmp_path):
-    with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1") as process:
-        slow = send(ledger, tasks, generation(prompt="%%sleep:1.5%%"), "model.echo")
-        eventually(lambda: started(ledger))
-        redis_server.kill()
-        redis_server.restart()
-        eventually(is_done(ledger, slow))
-        for _ in range(3):
-            eventually(served(ledger, tasks, generation()))
-        assert loaded(process)
-
-
-def test_a_worker_serves_again_after_redis_was_frozen(ledger, tasks, redis_server, tmp_path):
-    with worker(tmp_path, redis_server, "generate", program=IMPATIENT) as process:
-        eventually(served(ledger, tasks, generation()))
-        redis_server.freeze()
-        try:
-            eventually(lambda: "waiting for Redis" in process.log)
-        finally:
-            redis_server.thaw()
-        eventually(served(ledger, tasks, generation()))
-        eventually(lambda: "Redis is there again" in process.log)
-        assert loaded(process)
-        assert "Traceback" not in process.log
 
 
 def test_a_worker_leaves_a_connection_that_is_half_open(ledger, tasks, redis_server, tmp_path):

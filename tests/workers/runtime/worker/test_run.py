@@ -1,4 +1,3 @@
-import time
 from functools import partial
 
 import pytest
@@ -6,19 +5,18 @@ from sqlalchemy import select, update
 from tests.workers.features.judging.judge_model import JudgeModel
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import embedding, evaluation, generation
-from tests.workers.runtime.worker.running import answer_all, answered, crashes, run_all, run_out, runner, states
+from tests.workers.runtime.worker.running import answer_all, crashes, run_all, runner, states
 
 from headrace_schemas import (
     Category,
     ExactMatch,
     Rubric,
-    Sampling,
 )
 from headrace_schemas.codec import decode_value
-from headrace_schemas.errors import PromptTooLong, Unavailable
+from headrace_schemas.errors import Unavailable
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.outcome import Dead, Retry
+from headrace_workers.core.ledger.outcome import Dead
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import BUDGETS, JOBS, STEPS
@@ -45,26 +43,6 @@ def test_a_message_that_comes_twice_runs_once(ledger):
     assert len(ledger.outbox(9)) == 1
 
 
-def test_retry_comes_back_until_the_attempts_are_used_up(ledger):
-    (job_id,) = take_in(ledger, [generation()])
-    seen = []
-
-    def busy(tasks):
-        seen.extend(task.attempt for task in tasks)
-        return [Retry("busy") for _ in tasks]
-
-    for attempt in range(1, 4):
-        run_all(ledger, busy, max_attempts=3)
-        if attempt < 3:
-            assert states(ledger) == {(job_id, "generate"): "waiting"}
-            with writing(ledger.engine) as tx:
-                tx.execute(update(STEPS).values(ready_at=0))
-            ledger.reap(3)
-    assert seen == [1, 2, 3]
-    (letter,) = ledger.dead(DeadFilter())
-    assert (letter.job_id, letter.attempts, letter.reason) == (job_id, 3, "given up after 3 attempts: busy")
-
-
 def test_an_answer_does_not_die_of_a_judge_that_is_away(ledger):
     """After the last attempt the job is done, and its receipt says what could not be judged and why."""
     rubric = Rubric(question="Is it kind?", model="echo")
@@ -77,16 +55,6 @@ def test_an_answer_does_not_die_of_a_judge_that_is_away(ledger):
     assert (exact.value, judged.value, judged.reason) == (1.0, None, "given up: away")
 
 
-def test_dead_is_dead_at_once(ledger):
-    take_in(ledger, [generation(), generation(prompt="bad")])
-    run_all(ledger, lambda tasks: [
-        Dead(Category.PERMANENT, "no") if t.job.prompt == "bad" else answered(t) for t in tasks
-    ])  # fmt: skip
-    (letter,) = ledger.dead(DeadFilter())
-    assert (letter.category, letter.reason, letter.stage) == ("permanent", "no", "generate")
-    assert sorted(states(ledger).values()) == ["dead", "done", "ready"]
-
-
 def test_what_expired_before_its_run_is_not_run(ledger):
     late, _ = take_in(ledger, [generation(), generation()])
     with writing(ledger.engine) as tx:
@@ -97,51 +65,6 @@ def test_what_expired_before_its_run_is_not_run(ledger):
     assert len(ran) == 1
     (letter,) = ledger.dead(DeadFilter())
     assert (letter.job_id, letter.category) == (late, "expired")
-
-
-def test_one_of_32_that_raises_fails_alone(ledger):
-    short = Sampling(max_tokens=8)  # so that all of them fit one group
-    take_in(ledger, [generation(prompt=str(n), sampling=short) for n in range(32)])
-
-    def step(tasks):
-        if any(task.job.prompt == "17" for task in tasks):
-            raise PromptTooLong("too long")
-        return answer_all(tasks)
-
-    run_all(ledger, step)
-    (letter,) = ledger.dead(DeadFilter())
-    assert (letter.reason, letter.stage) == ("too long", "generate")
-    assert sorted(states(ledger).values()) == ["dead"] + ["done"] * 31 + ["ready"] * 31
-
-
-def test_a_worker_that_lost_its_lease_changes_nothing(ledger):
-    (job_id,) = take_in(ledger, [generation()])
-
-    def slow(tasks):
-        time.sleep(0.01)
-        run_out(ledger)
-        ledger.reap(3)
-        run_all(ledger, answer_all)
-        return [Dead(Category.PERMANENT, "too late") for _ in tasks]
-
-    run_all(ledger, slow)
-    assert states(ledger) == {(job_id, "generate"): "done", (job_id, "moderate"): "ready"}
-    assert ledger.dead(DeadFilter()) == []
-    assert len(ledger.outbox(9)) == 1
-
-
-def test_a_job_cancelled_while_it_runs_is_not_answered(ledger):
-    """Its neighbour is; the only event about it says that it was cancelled."""
-    gone, kept = take_in(ledger, [generation(), generation()])
-
-    def step(tasks):
-        assert ledger.cancel(Cancellation(gone, "default", "never mind")) == "cancelled"
-        return answer_all(tasks)
-
-    run_all(ledger, step)
-    kinds = {row.record.key: row.record.headers["ce_type"] for row in ledger.outbox(9)}
-    assert kinds == {gone: "headrace.job.cancelled.v1", kept: "headrace.output.v1"}
-    assert states(ledger) == {(gone, "generate"): "cancelled", (kept, "generate"): "done", (kept, "moderate"): "ready"}
 
 
 def test_a_group_that_was_cancelled_whole_runs_nothing(ledger):
