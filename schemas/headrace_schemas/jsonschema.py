@@ -134,10 +134,10 @@ def build_json_schema(event_type: EventType, *, references: str = "#/$defs/") ->
 def _plain(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     """Return a model's schema with its title, without titles on fields, and with the rules of its validators."""
     plain: dict[str, Any] = {"title": name, **_strip(schema), **_RULES.get(name, {})}
-    if "criterion" in plain.get("properties", {}) and "const" in plain["properties"]["criterion"]:
-        # The discriminator has a default in Python only: on the wire it decides what the rest means.
-        del plain["properties"]["criterion"]["default"]
-        plain["required"] = ["criterion", *plain.get("required", [])]
+    for field, known in plain.get("properties", {}).items():
+        if "const" in known and known.pop("default", None):
+            # A discriminator has a default in Python only: on the wire it decides what the rest means.
+            plain["required"] = [field, *plain.get("required", [])]
     return plain
 
 

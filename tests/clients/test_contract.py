@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from tests.schemas.near_misses import neighbours
+from tests.schemas.documents import neighbours
 from tests.schemas.test_agreement import BEYOND_SCHEMAS, refusal
 
 from headrace_schemas import InvalidRecord

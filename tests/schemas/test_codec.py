@@ -2,26 +2,22 @@
 
 import contextlib
 import json
-from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.schemas.strategies import STRATEGIES
+from tests.schemas.documents import documents
 
-from headrace_schemas import Envelope, GenerationJob, InvalidRecord, Message
-from headrace_schemas.codec import decode, decode_job, decode_value, encode, encode_given, encode_value
+from headrace_schemas import GenerationJob, InvalidRecord, Message
+from headrace_schemas.codec import decode, decode_job, decode_value, encode_given, encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.event_types import (
     EVENTS,
     Event,
-    EventType,
     add_types,
     kind_of,
     known_types,
-    topic_for,
-    type_named,
     type_of,
     types_on,
 )
@@ -40,9 +36,9 @@ def headers(**changes: str | None) -> list[tuple[str, bytes]]:
     return [(name, value.encode()) for name, value in found.items() if value is not None]
 
 
-def test_every_type_has_a_strategy_and_a_topic() -> None:
+def test_every_type_has_an_example_and_a_topic() -> None:
     names, classes = [row.name for row in EVENTS], [row.cls for row in EVENTS]
-    assert sorted(names) == sorted(STRATEGIES) == sorted(EXAMPLES)
+    assert sorted(names) == sorted(EXAMPLES)
     assert len(names) == len(set(classes))
     assert set(classes) == set(get_args(Event))
     assert {row for topic in Topic for row in types_on(topic)} == set(EVENTS)
@@ -85,21 +81,8 @@ def test_a_feature_adds_no_event_that_cannot_be_told_from_others_or_shown() -> N
     assert known_types() == EVENTS
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize("event_type", STRATEGIES)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data())
-def test_round_trip(event_type: str, data: st.DataObject) -> None:
-    """Every event comes back equal from its own bytes, with its envelope."""
-    event = data.draw(STRATEGIES[event_type])
-    envelope = Envelope(id="1", type=type_of(event), source="/test", time=datetime(2026, 1, 2, tzinfo=UTC))
-    assert type_of(event) == event_type
-    assert decode(*encode(event, envelope)) == (envelope, event)
-    assert type_named(event_type) == EventType(event_type, type(event), topic_for(event))
-
-
 @settings(max_examples=200, deadline=None)
-@given(value=st.binary(max_size=200), event_type=st.sampled_from(sorted(STRATEGIES)))
+@given(value=st.binary(max_size=200), event_type=st.sampled_from(sorted(EXAMPLES)))
 def test_any_bytes_are_read_or_refused(value: bytes, event_type: str) -> None:
     with contextlib.suppress(InvalidRecord):
         assert type_of(decode_value(event_type, value)) == event_type
@@ -119,38 +102,6 @@ def test_a_job_is_read_by_its_kind() -> None:
 
 def test_absent_fields_are_left_out() -> None:
     assert b"null" not in encode_value(GenerationJob(model="m", prompt="hello"))
-
-
-@pytest.mark.parametrize(
-    ("value", "reason"),
-    [
-        (b"", "is empty"),
-        (b"hello", "not JSON"),
-        (b"\xff\xfe{}", "UTF-16"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b"[]", "value"),
-        (b"null", "value"),
-        (json.dumps(GOOD | {"prompt": "a\0b"}).encode(), "prompt"),
-        (json.dumps(GOOD | {"metadata": {"k": "\0"}}).encode(), "metadata"),
-        (json.dumps(GOOD | {"colour": "red"}).encode(), "colour"),
-        (json.dumps(GOOD | {"priority": "5"}).encode(), "priority"),
-        (json.dumps(GOOD | {"priority": 5.5}).encode(), "priority"),
-        (json.dumps(GOOD | {"priority": True}).encode(), "priority"),
-        (json.dumps(GOOD | {"prompt": 5}).encode(), "prompt"),
-        (json.dumps(GOOD | {"lane": "fast"}).encode(), "lane"),
-        (json.dumps(GOOD | {"deadline": 1_800_000_000}).encode(), "deadline"),
-        (json.dumps(GOOD | {"deadline": "2026-01-01T00:00:00"}).encode(), "deadline"),
-        (json.dumps(GOOD | {"criteria": [{"criterion": "taste"}]}).encode(), "criteria"),
-        (json.dumps(GOOD | {"criteria": [{"text": "x"}]}).encode(), "criteria"),
-        (b'{"model": "m", "prompt": "a", "sampling": {"temperature": NaN}}', "temperature"),
-        (json.dumps(GOOD | {"prompt": "x" * 200_001}).encode(), "prompt"),
-        (json.dumps(GOOD | {"prompt": "x" * 10_000_000}).encode(), str(MAX_VALUE_BYTES)),
-        (None, "no value"),
-    ],
-)
-def test_a_wrong_value_is_refused(value: bytes | None, reason: str) -> None:
-    with pytest.raises(InvalidRecord, match=reason):
-        decode(headers(), value)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +217,8 @@ def test_a_number_that_is_too_large_is_refused_with_its_field(number: str) -> No
         decode_value(GENERATION, GIVEN_TEMPERATURE % number.encode())
 
 
-@given(STRATEGIES[GENERATION])
-def test_a_job_that_is_sent_without_its_defaults_is_the_same_job(job: GenerationJob) -> None:
-    assert decode_value(GENERATION, encode_given(job)) == job
+def test_a_job_that_is_sent_without_its_defaults_is_the_same_job() -> None:
+    for document in documents(GENERATION):
+        job = decode_value(GENERATION, json.dumps(document).encode())
+        assert isinstance(job, GenerationJob)
+        assert decode_value(GENERATION, encode_given(job)) == job

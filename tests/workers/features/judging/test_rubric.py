@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.schemas.strategies import texts
+from tests.schemas.documents import texts
 
 from headrace_schemas import Message, Rubric
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT

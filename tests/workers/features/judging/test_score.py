@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.schemas.strategies import criteria, texts
+from pydantic import TypeAdapter
+from tests.schemas.documents import CRITERIA, texts
 from tests.workers.features.judging.judge_model import JudgeModel, Probabilities, Prompt, uniform
 
 from headrace_schemas import (
@@ -29,6 +30,7 @@ from headrace_schemas import (
     Score,
     TokenF1,
 )  # fmt: skip
+from headrace_schemas.criteria import Criterion
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.features.judging.reference import bleu, chrf
@@ -45,11 +47,14 @@ def scores_of(subject: Subject, judge: JudgeModel | None = None) -> tuple[Score,
     return scored.scores
 
 
+_CRITERION = TypeAdapter(Criterion)
+
+
 @pytest.mark.integration
 @settings(deadline=None)
 @given(
     output=st.none() | texts,
-    wanted=st.lists(criteria, max_size=6).map(tuple),
+    wanted=st.lists(st.sampled_from([_CRITERION.validate_python(each) for each in CRITERIA]), max_size=6).map(tuple),
     reference=st.none() | texts,
     question=texts,
     figures=st.lists(st.floats(), min_size=5, max_size=5),

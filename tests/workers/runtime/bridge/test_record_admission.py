@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
-from tests.schemas.strategies import STRATEGIES
+from tests.schemas.documents import documents
 from tests.services.tables import sqlite_tables
 from tests.workers.runtime.bridge.mutate import mutate, valid_records
 from tests.workers.runtime.bridge.records import (
@@ -29,10 +29,11 @@ from tests.workers.runtime.bridge.records import (
 from tests.workers.runtime.bridge.refusing import GOOD, refused, value
 
 from headrace_schemas import Contains, JsonSchema, Message, MinQuality, Regex, Rubric, Topic
-from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import topic_for
 from headrace_schemas.events import JobKind
+from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.topics import INBOUND
@@ -56,24 +57,12 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 BAD_VALUES = {
     "not JSON": (b"\x80\x04not json", "JSON"),
-    "empty": (b"", "is empty"),
     "cut": (value()[:-4], "JSON"),
     "no value": (None, "no value"),
-    "an array": (b"[]", "object"),
-    "not UTF-8": (b'{"model":"echo","prompt":"\xff"}', "value"),
     "a lone surrogate": (
         b'{"model":"echo","prompt":"\\ud800"}',
         "prompt: character 1 is half of a surrogate pair.*Cut between",
     ),
-    "a NUL": (b'{"model":"echo","prompt":"a\\u0000b"}', "prompt"),
-    "an unknown field": (value(surprise=1), "surprise"),
-    "a wrong type": (value(prompt=5), "prompt"),
-    "a number as text": (value(priority="5"), "priority"),
-    "a missing field": (value(model=None), "model"),
-    "no prompt": (value(prompt=None), "neither prompt nor messages"),
-    "both inputs": (value(messages=[{"role": "user", "content": "a"}]), "both prompt and messages"),
-    "out of range": (value(priority=10), "priority"),
-    "not a finite number": (b'{"model":"echo","prompt":"a","sampling":{"temperature":NaN}}', ""),
     "an unknown model": (value(model="gpt-9"), "'gpt-9'.*echo, other"),
     "a prompt over the context": (
         value(model="other", prompt=None, messages=[{"role": "user", "content": "a"}] * 4),
@@ -82,10 +71,7 @@ BAD_VALUES = {
     "what the template refuses": (value(model="other", prompt="unspeakable"), "template refuses these messages"),
     "an unknown judge": (value(criteria=[{"criterion": "rubric", "question": "Kind?", "model": "gpt-9"}]), "gpt-9"),
     "10 MB": (value(prompt="x" * 10_000_000), f"more than the {MAX_VALUE_BYTES}"),
-    "a long prompt": (value(prompt="x" * 200_001), "prompt"),
     "a deadline in the past": (value(deadline="2001-01-01T00:00:00Z"), "2001-01-01.*passed"),
-    "a deadline in the year 1": (value(deadline="0001-01-01T00:00:00+23:00"), "outside of the years"),
-    "a deadline without a zone": (value(deadline="2101-01-01T00:00:00"), "deadline"),
     "deep nesting": (b"[" * 100_000, ""),
     "a schema that names something twice": (
         value(output={"type": "json_schema", "json_schema": {}}).replace(b"{}", b'{"type":"object","type":"array"}'),
@@ -96,10 +82,6 @@ BAD_VALUES = {
             b"{}", b'{"title":"","title":""}'
         ),
         "'title' is named twice",
-    ),
-    "a result of no call": (
-        value(prompt=None, messages=[{"role": "tool", "tool_call_id": "a", "content": "b"}]),
-        r"messages\.0\.tool_call_id: names no call of a turn before it",
     ),
     "a callback to an inner address": (
         value(callback={"url": "https://169.254.169.254/latest"}),
@@ -114,15 +96,7 @@ BAD_HEADERS = {
     **{f"no {name}": (without(GOOD, name), name) for name in ("ce_specversion", "ce_id", "ce_type", "ce_source")},
     "none at all": ((), "ce_specversion"),
     "an unknown type": (replaced(GOOD, "ce_type", b"headrace.job.poem.v1"), "poem"),
-    "an unknown version": (replaced(GOOD, "ce_type", b"headrace.job.generation.v2"), r"generation\.v2.*known are"),
-    "CloudEvents 0.3": (replaced(GOOD, "ce_specversion", b"0.3"), "0.3"),
-    "a header without value": (replaced(GOOD, "ce_id", None), "ce_id"),
-    "a header that is no UTF-8": (replaced(GOOD, "ce_id", b"\xff"), "ce_id"),
-    "a header with a NUL": (replaced(GOOD, "ce_source", b"a\x00"), "ce_source"),
-    "a long header": (replaced(GOOD, "ce_id", b"x" * 1025), "ce_id"),
-    "a wrong time": (replaced(GOOD, "ce_time", b"yesterday"), "ce_time"),
     "an expiry in the past": (replaced(GOOD, "ce_expirytime", b"2001-01-01T00:00:00Z"), "2001-01-01.*passed"),
-    "an expiry that is no time": (replaced(GOOD, "ce_expirytime", b"soon"), "ce_expirytime"),
 }
 
 
@@ -163,12 +137,9 @@ def test_a_bad_envelope_is_refused_with_what_is_wrong(headers, reason):
     assert set(found.headers) == {name for name, _ in headers}
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize("event_type", STRATEGIES)
-@given(data=st.data())
-@settings(max_examples=3, deadline=None)  # the topic counts, not the content
-def test_an_event_on_the_wrong_topic_is_refused(event_type, data):
-    event = data.draw(STRATEGIES[event_type])
+@pytest.mark.parametrize("event_type", EXAMPLES)
+def test_an_event_on_the_wrong_topic_is_refused(event_type):
+    event = EXAMPLES[event_type]
     for topic in Topic:
         if topic is not topic_for(event):
             refused(accept(record(event, topic=topic), RULES), "^wrong topic: .* belong on")
@@ -176,27 +147,22 @@ def test_an_event_on_the_wrong_topic_is_refused(event_type, data):
             refused(accept(record(event), RULES), "is no job")
 
 
-def test_the_wrong_topic_is_told_before_what_else_is_wrong():
-    wrong = record(value=b"{}", topic=Topic.EVALUATION)
-    refused(
-        accept(wrong, RULES),
-        "^wrong topic: events of type headrace.job.generation.v1 belong on jobs.generation, and this one is on",
-    )
-
-
 @pytest.mark.integration
 @given(value=st.none() | st.binary(), headers=st.lists(st.tuples(st.text(), st.none() | st.binary()), max_size=9),
-       topic=st.sampled_from(Topic), typed=st.sampled_from([None, *STRATEGIES]))  # fmt: skip
+       topic=st.sampled_from(Topic), typed=st.sampled_from([None, *EXAMPLES]))  # fmt: skip
 @settings(max_examples=300, deadline=None)
 def test_no_bytes_raise(value, headers, topic, typed):
     named = replaced(GOOD, "ce_type", typed.encode()) if typed else ()
     refused(accept(Record(topic, 0, 0, (*headers, *named), value), RULES))
 
 
-@pytest.mark.integration
-@given(event=st.one_of(*(STRATEGIES[f"headrace.job.{kind}.v1"] for kind in get_args(JobKind))))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_valid_job_is_taken_or_refused_for_what_this_deployment_has(event):
+@pytest.mark.parametrize("kind", get_args(JobKind))
+def test_any_valid_job_is_taken_or_refused_for_what_this_deployment_has(kind):
+    for document in documents(event_type := f"headrace.job.{kind}.v1"):
+        taken_or_refused(decode_value(event_type, json.dumps(document).encode()))
+
+
+def taken_or_refused(event):
     found = accept(record(event), RULES)
     if isinstance(found, Burial):
         refused(
@@ -356,18 +322,6 @@ def test_three_thousand_mutated_records_add_up(tmp_path):
     announced = [row.topic for row in ledger.read(select(OUTBOX.c.topic))]
     assert announced.count("dead") == len(told)
     ledger.close()
-
-
-def test_a_structured_event_is_a_job_like_any_other():
-    job = generation(idempotency_key="k")
-    event = {"specversion": "1.0", "id": "1", "source": "/t", "type": "headrace.job.generation.v1"}
-    whole = json.dumps(event | {"data": json.loads(encode_value(job))}).encode()
-    found = accept(record(headers=(("content-type", b"application/cloudevents+json"),), value=whole), RULES)
-    assert isinstance(found, NewJob), found
-    assert (found.id, decode_value("headrace.job.generation.v1", found.payload)) == (job.job_id(""), job)
-    refused(
-        accept(record(headers=(("content-type", b"application/cloudevents+json"),), value=b"{"), RULES), "CloudEvent"
-    )
 
 
 def test_a_job_costs_what_its_model_counts():

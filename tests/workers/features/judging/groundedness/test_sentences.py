@@ -1,6 +1,6 @@
 import pytest
 from hypothesis import given
-from tests.schemas.strategies import texts
+from tests.schemas.documents import texts
 
 from headrace_workers.features.judging.groundedness.sentences import clauses, sentences
 
