@@ -64,18 +64,6 @@ def test_what_is_sent_again_is_in_order(broker):
     assert list(dict.fromkeys(reasons)) == [f"{number}" for number in range(400)]
 
 
-def test_a_producer_outlives_several_such_brokers(broker):
-    told = Told()
-    with Producer(KafkaSink(broker.settings(), on_delivery=told)) as producer:
-        for _ in range(3):
-            sent = generate(producer, 2)
-            producer.flush()
-            assert {*told.confirmed[-2:]} == {*sent_jobs(broker.settings())} == {*sent}
-            broker.kill()
-            broker.start()
-            ensure_topics(broker.settings())
-
-
 @pytest.mark.parametrize(
     "error", [ProducerFencedError, OutOfOrderSequenceNumberError, UnknownProducerIdError, InvalidProducerEpochError]
 )

@@ -9,14 +9,13 @@ from redis.client import PubSub
 from tests.services.eventually import eventually
 from tests.services.proxy import proxied
 
-from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.progress import Awaited, Progress
-from headrace_workers.core.redis import RedisNames, live_queues, redis_client
+from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
 from headrace_workers.runtime.wire.hints import Hint, HintListener, Notifier
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
-from headrace_workers.runtime.worker.consumer import ClaimConsumer, Presence
+from headrace_workers.runtime.worker.consumer import ClaimConsumer
 
 NAMES = RedisNames("half.")
 QUEUE = "model.echo"
@@ -146,36 +145,3 @@ def test_the_express_that_runs_a_claim_waits_for_nothing(redis_server, progress)
     finally:
         express.stop(5)
     assert told == [None]
-
-
-def test_the_task_queue_gives_up_soon(proxy, url):
-    tasks = TaskQueue(redis_client(url, SECONDS), NAMES, "ledger")
-    claim = Claim(1, QUEUE, "generate", 0, 1)
-
-    def arrives():
-        with suppress(Unavailable):  # on a busy machine its second may pass before Redis has answered
-            tasks.send(claim)
-            return tasks.waiting([(QUEUE, 0)])[QUEUE, 0]
-        return 0
-
-    before = eventually(arrives)
-    proxy.swallow()
-    for act in (lambda: tasks.send(claim), lambda: tasks.waiting([(QUEUE, 0)])):
-        with pytest.raises(Unavailable, match="Redis did not answer"):
-            act()
-    proxy.heal()
-    assert eventually(arrives) > before  # what was not confirmed may have arrived, too
-
-
-def test_a_sign_of_life_comes_back(proxy, url, redis_server, progress):
-    loop = progress.loop("presence")
-    with (
-        redis_client(redis_server.url) as client,
-        Presence(redis_client(url, SECONDS), NAMES, lambda: ["judge"], loop, beat=0.05, keep=1.0),
-    ):
-        eventually(lambda: live_queues(client, NAMES, ["judge"]))
-        proxy.swallow()
-        eventually(lambda: waits(loop) == "Redis")
-        eventually(lambda: live_queues(client, NAMES, ["judge"]) == frozenset())
-        proxy.heal()
-        eventually(lambda: live_queues(client, NAMES, ["judge"]))

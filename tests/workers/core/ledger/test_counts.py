@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 from sqlalchemy import update
 from tests.workers.core.ledger.test_complete import dies, ends, goes_on, retries
@@ -64,12 +62,6 @@ def test_steps_are_counted_by_queue_stage_and_lane(ledger, mixed, job):
     )
 
 
-def test_a_group_in_hand_counts_each_of_its_steps(ledger, job, claim):
-    ledger.ingest([job() for _ in range(5)])
-    claim(limit=3)
-    assert ledger.overview().queues == (QueueCount("q", "generate", 1, 2, 3),)
-
-
 def test_ages_are_by_the_ledgers_clock(ledger, mixed):
     with writing(ledger.engine) as tx:
         tx.execute(
@@ -99,53 +91,6 @@ def test_what_was_set_aside_and_what_cannot_be_done_is_shown(ledger, mixed):
     assert [(t.holder, t.subject, t.reason) for t in seen.incidents] == [("b", "relay", "no broker")]
     assert [aside.id for aside in ledger.job(mixed[8].id).set_aside] == [ours.id]
     assert ledger.job(mixed[9].id).set_aside == ()
-
-
-def test_one_job_with_its_steps(ledger, mixed):
-    """In the order in which they came; what is in hand says whose hands, and since when."""
-    onward_of = ledger.job(mixed[6].id)
-    assert [(step.stage, step.state) for step in onward_of.steps] == [("generate", "done"), ("moderate", "ready")]
-    assert onward_of.job.id == mixed[6].id
-    assert abs(onward_of.now - ledger.now()) < 60_000
-    (held,) = ledger.job(mixed[8].id).steps
-    assert (held.state, held.worker) == ("leased", "w")
-    assert held.begun_at <= ledger.now()
-    (ready,) = ledger.job(mixed[9].id).steps
-    assert (ready.state, ready.worker, ready.begun_at) == ("ready", None, None)
-    assert ledger.job("nobody's") is None
-
-
-def test_steps_that_came_at_one_time_are_shown_by_their_names(ledger, mixed):
-    """So that two looks show the same."""
-    with writing(ledger.engine) as tx:
-        tx.execute(update(STEPS).values(ready_at=5))
-    assert [step.stage for step in ledger.job(mixed[6].id).steps] == ["generate", "moderate"]
-    with writing(ledger.engine) as tx:
-        tx.execute(update(STEPS).where(STEPS.c.stage == "moderate").values(ready_at=4))
-    assert [step.stage for step in ledger.job(mixed[6].id).steps] == ["moderate", "generate"]
-
-
-def test_jobs_are_found_by_their_correlation(ledger, job):
-    jobs = [replace(job(), correlationid=name) for name in ("order", "other", "order", "order")]
-    for number, each in enumerate(jobs):
-        ledger.ingest([each])
-        with writing(ledger.engine) as tx:
-            tx.execute(update(JOBS).where(JOBS.c.id == each.id).values(accepted_at=number))
-    assert ledger.named("order", None, 9) == [jobs[3].id, jobs[2].id, jobs[0].id]
-    assert ledger.named("order", None, 2) == [jobs[3].id, jobs[2].id]
-    assert ledger.named("none", None, 9) == []
-
-
-def test_ends_are_told_of_what_has_ended(ledger, mixed):
-    """A job that goes on has none, and neither has one that nobody knows."""
-    ends = ledger.terminals([each.id for each in mixed] + ["nobody's"])
-    assert {job_id: kind for job_id, (kind, _value) in ends.items()} == {
-        mixed[0].id: "headrace.result.v1",
-        **{mixed[n].id: "headrace.dead.v1" for n in (1, 2)},
-        **{mixed[n].id: "headrace.job.cancelled.v1" for n in (3, 4, 5)},
-    }
-    assert list(ledger.terminals([mixed[1].id, mixed[9].id])) == [mixed[1].id]
-    assert ledger.terminals([]) == {}
 
 
 def test_what_is_held_is_counted_by_stage_and_by_what_it_waits_for(ledger, job):

@@ -165,24 +165,11 @@ def test_a_letter_is_replayed_once(ledger):
     assert found(ledger) == ["0"]
 
 
-def test_what_was_cut_cannot_be_replayed(ledger):
-    ledger.ingest([], [burial(id="cut", value=b"x" * (MAX_VALUE_BYTES + 1)), burial(id="whole")])
-    assert ledger.replay(DeadFilter()) == (1, 1)
-    assert found(ledger) == ["cut"]
-
-
 def test_without_a_key_a_record_is_replayed_under_the_id_it_refers_to(ledger):
     """So that it lies where the job's other records do."""
     ledger.ingest([], [burial(origin=replace(ORIGIN, key=None))])
     ledger.replay(DeadFilter())
     assert [row.record.key for row in ledger.outbox(9)] == [JOB, JOB]
-
-
-def test_a_record_with_a_long_key_is_replayed_too(ledger):
-    key = "k" * 1_024
-    ledger.ingest([], [burial(id="long", origin=replace(ORIGIN, key=key)), burial(id="other")])
-    assert ledger.replay(DeadFilter()) == (2, 0)
-    assert {row.record.key for row in ledger.outbox(9)} == {JOB, key, "the key"}
 
 
 def test_a_refusal_says_where_the_record_lay_and_what_it_said_of_itself():

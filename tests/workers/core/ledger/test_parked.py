@@ -20,7 +20,7 @@ from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import Stage
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.tables import JOBS, OUTBOX, POSITIONS, RELEASED, STEPS
+from headrace_workers.core.tables import JOBS, POSITIONS, RELEASED, STEPS
 from headrace_workers.features.judging.stage import judge
 from headrace_workers.runtime.worker.work import Work
 
@@ -281,14 +281,6 @@ def test_a_wait_for_a_time_ends_then(ledger, begun):
     assert second.state == "parked"
 
 
-@pytest.mark.parametrize("outcome", [Wait(JobEnd("nobody"), "?"), Held("?")], ids=["waits", "held"])
-def test_what_waits_can_be_cancelled(begun, outcome):
-    bench, (job,) = begun(lambda tasks: [outcome for _ in tasks], evaluation())
-    bench.run()
-    bench.end(job)
-    assert bench.row(job).state == "cancelled"
-
-
 def test_a_job_goes_round_again(ledger, begun):
     def step(tasks):
         return [Done(to="mine") if task.ordinal == 0 else Done() for task in tasks]
@@ -310,29 +302,6 @@ def test_what_a_step_writes_is_written_with_it(ledger, begun):
     bench.run()
     (position,) = ledger.read(select(POSITIONS.c["topic", "partition", "log", "next"]))
     assert tuple(position) == ("t", 1, "l", 7)
-
-
-def test_context_goes_on_and_is_not_published(ledger, begun):
-    bench, _ = begun(lambda tasks: [Done(context={"k": task.job.input}) for task in tasks], evaluation(input="é"))
-    bench.run()
-    assert [row.context for row in ledger.read(select(STEPS.c.context))] == [None, None]
-    headers = [row.headers for row in ledger.read(select(OUTBOX.c.headers))]
-    assert len(headers) == 1
-    assert "headrace.result.v1" in headers[0]
-
-
-def test_unfinished_context_is_read_back(ledger, begun):
-    found = []
-
-    def step(tasks):
-        found.extend(task.context for task in tasks)
-        return [Held("?") if task.context else Done(context={"k": [1]}, to="mine") for task in tasks]
-
-    bench, (job,) = begun(step, evaluation())
-    assert bench.run()[job, "mine", 1] == "held"
-    ledger.release_held([job])
-    bench.run()
-    assert found == [{}, {"k": [1]}, {"k": [1]}]
 
 
 @pytest.mark.parametrize(

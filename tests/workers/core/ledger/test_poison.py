@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
 from sqlalchemy import select, update
 from tests.workers.core.ledger.dying import be_due, begin, run_out
 from tests.workers.core.ledger.test_complete import retries
@@ -82,25 +81,6 @@ def test_a_group_is_split_in_the_order_of_its_urgency(ledger, job, claim):
         (rank, f"g~{0 if rank < 4 else 1}", 0, "ready") for rank in (1, 2, 3, 4, 5)
     ]  # fmt: skip
     assert "the worker died or hung" in ledger.read(select(STEPS.c.reason))[0].reason
-
-
-@pytest.mark.parametrize(
-    ("first", "other"),
-    [
-        ({"rank": 1, "due": 9, "turn": 9}, {"rank": 2, "due": 8, "turn": 8}),
-        ({"rank": 1, "due": 8, "turn": 9}, {"rank": 1, "due": 9, "turn": 8}),
-        ({"rank": 1, "due": 9, "turn": 8}, {"rank": 1, "due": 9, "turn": 9}),
-    ],
-)
-def test_of_two_the_more_urgent_is_the_first_half(ledger, job, claim, first, other):
-    ledger.ingest([job(job_id=name) for name in "ab"])
-    begin(ledger, claim())
-    run_out(ledger)
-    with writing(ledger.engine) as tx:
-        for name, values in (("a", other), ("b", first)):
-            tx.execute(update(STEPS).where(STEPS.c.job_id == name).values(**values))
-    assert ledger.reap(3).crashed == 2
-    assert dict(ledger.read(select(STEPS.c.job_id, STEPS.c.group_key))) == {"b": "g~0", "a": "g~1"}
 
 
 def test_steps_that_died_in_company_come_back_at_different_times(ledger, job, claim):

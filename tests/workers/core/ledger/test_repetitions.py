@@ -74,7 +74,6 @@ def test_a_repetition_of_the_same_content_is_silent(ledger, sent, again, polls):
 
 
 FORMAT = {"type": "json_schema", "json_schema": {"type": "object", "required": ["id"]}}
-TOOL = {"name": "file", "parameters": {"type": "object", "properties": {"id": {"type": "integer"}}}}
 DIFFERENT = {
     "prompt": {"prompt": "another"},
     "lane": {"lane": "batch"},
@@ -92,34 +91,6 @@ def test_a_conflict_names_the_fields_that_differ(ledger, sent, fields, after):
         f"job {first.id} is there with other content (it differs in {fields}): send this under an idempotency key of "
         "its own"
     )
-
-
-OTHERS = {
-    "another schema": (
-        {"output": FORMAT},
-        {"output": FORMAT | {"json_schema": {"type": "object", "required": ["name"]}}},
-    ),
-    "a schema that is not in the prompt": ({"output": FORMAT}, {"output": FORMAT | {"in_prompt": False}}),
-    "a format where none was": ({}, {"output": FORMAT}),
-    "another tool": (
-        {"tools": [TOOL], "tool_choice": "required"},
-        {"tools": [TOOL | {"parameters": {"type": "object"}}], "tool_choice": "required"},
-    ),
-    "another choice of tools": (
-        {"tools": [TOOL], "tool_choice": "required"},
-        {"tools": [TOOL], "tool_choice": {"name": "file"}},
-    ),
-}
-
-
-@pytest.mark.parametrize(("before", "after"), OTHERS.values(), ids=OTHERS)
-def test_a_key_belongs_to_one_format_and_to_one_list_of_tools(ledger, sent, before, after):
-    first = sent(PROMPT | before)
-    ledger.ingest([first, sent(PROMPT | before)])
-    assert letters(ledger) == []
-    ledger.ingest([sent(PROMPT | after)])
-    (letter,) = letters(ledger)
-    assert (letter.category, letter.refers_to) == (Category.CONFLICT, first.id)
 
 
 def test_a_conflict_is_told_with_the_trace_of_the_record_that_came_second(ledger, sent):

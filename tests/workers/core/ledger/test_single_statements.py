@@ -6,7 +6,7 @@ from itertools import count
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import bindparam, delete, event, func, literal, select, text
+from sqlalchemy import bindparam, delete, func, literal, select, text
 from tests.services.eventually import eventually
 from tests.services.tables import give_back, postgres_tables
 
@@ -75,13 +75,6 @@ def test_a_write_that_stands_alone_is_committed_at_once(engine, single):
         assert tx.execute(select(OUTBOX.c.key)).scalars().all() == ["other"]
 
 
-def test_who_listens_to_statements_sees_it(engine, single):
-    seen = []
-    event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
-    assert list(single.rows(_NAMED, {"name": "k"})) == []
-    assert sum(each.startswith("SELECT") for each in seen) == 1
-
-
 def test_it_opens_no_transaction_and_uses_its_connection_again(server):
     _, single = server
     times = select(func.transaction_timestamp(), func.pg_backend_pid())
@@ -130,15 +123,6 @@ def test_what_the_engine_loses_or_leaves_is_left_here_too(server, how):
     assert backend(single) != before
 
 
-def test_one_that_is_in_use_then_is_not_kept(server):
-    _, single = server
-    driver = single._opened()
-    kept = single._kept
-    single.close()
-    single._keep(driver, kept)
-    assert (driver.closed, single._kept) == (True, [])
-
-
 def test_a_statement_that_was_broken_off_leaves_nothing_behind(server):
     """As by Ctrl-C: the answer that is still to come must not be the next one's."""
     _, single = server
@@ -151,29 +135,11 @@ def test_a_statement_that_was_broken_off_leaves_nothing_behind(server):
     assert (driver.closed, single._kept) == (True, [])
 
 
-def test_few_are_kept(server):
-    _, single = server
-    drivers = [single._opened() for _ in range(6)]
-    for driver in drivers:
-        single._keep(driver, single._kept)
-    assert [driver.closed for driver in drivers] == [False] * 4 + [True] * 2
-
-
 def test_a_server_that_is_not_there_is_unavailable():
     engine = connect("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
     with closing(SingleStatements(engine)) as single, pytest.raises(Unavailable):
         single.rows(_BACKEND, {})
     engine.dispose()
-
-
-def test_a_pool_that_has_none_left_is_unavailable(server):
-    engine, single = server
-    engine.pool._timeout = 0.05  # nobody gives one back, however long it is waited for
-    with ExitStack() as stack:
-        for _ in range(engine.pool.size() + engine.pool._max_overflow):
-            stack.enter_context(engine.connect())
-        with pytest.raises(Unavailable):
-            single.rows(_BACKEND, {})
 
 
 def test_reads_at_once_are_bounded(server, monkeypatch):
@@ -185,12 +151,4 @@ def test_reads_at_once_are_bounded(server, monkeypatch):
             stack.enter_context(single._room)
         with pytest.raises(Unavailable, match="12 statements"):
             single.rows(_BACKEND, {})
-    assert backend(single)
-
-
-def test_a_read_that_fails_takes_no_room(server):
-    _, single = server
-    for _ in range(13):
-        with pytest.raises(LedgerRefused):
-            single.rows(_FAILS, {"by": 0})
     assert backend(single)

@@ -9,7 +9,6 @@ from tests.workers.core.ledger.rows import LATE, job, step, write
 from headrace_schemas import ModerationVerdict, Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.job import derive_job_id
-from headrace_workers.core.ledger.accepted import AdmissionRequest, Reserved
 from headrace_workers.core.ledger.counts import Pressure
 from headrace_workers.core.ledger.unserved_steps import Move, Stay
 from headrace_workers.core.tables import CLAIMS, OUTBOX, STEPS, TURNS
@@ -69,19 +68,6 @@ def test_how_long_the_next_of_each_place_has_waited(ledger):
     assert 500_000 <= found.ages["q", 1] < 900_000
     assert found.ages["q", 0] == 0
     assert ledger.pressure([]) == Pressure(6, {})
-
-
-def test_what_is_held_of_a_job_is_told_whole(ledger):
-    for name in ("one", "two", "free"):
-        job(ledger, name, "active", payload=name.encode(), kind=f"of {name}")
-        step(ledger, name, "ready" if name == "free" else "held", "moderate", held_at=5, ready_at=6, reason="asks",
-             event_type="e", payload=b"p")  # fmt: skip
-    step(ledger, "one", "done", "generate")
-    assert ledger.held_of("one")._asdict() == {
-        "job_id": "one", "tenant": "a", "stage": "moderate", "reason": "asks", "since": 5, "again": 6, "kind": "of one",
-        "payload": b"one", "event_type": "e", "event": b"p",
-    }  # fmt: skip
-    assert ledger.held_of("free") is ledger.held_of("three") is None
 
 
 def test_jobs_are_found_by_their_names(ledger):
@@ -173,13 +159,6 @@ def test_a_key_that_nobody_was_shown_is_taken_back(ledger):
     assert {name: row.expires_at for name, row in found.items()} == {
         name: before[name].expires_at for name in ("k1", "k2", "other")
     }
-
-
-def test_what_was_not_let_in_may_be_sent_again(ledger):
-    wishes = [AdmissionRequest(str(uuid4()), "a", b"{}", digest * 64) for digest in "xy"]
-    ledger.confirm_admission(wishes)
-    ledger.withdraw_admission([wishes[0].job_id])
-    assert ledger.reserve(wishes) == [Reserved.SEND, Reserved.KNOWN]
 
 
 def test_events_that_kafka_refused_are_dropped_by_number(ledger):

@@ -9,7 +9,6 @@ from sqlalchemy import event
 from tests.workers.core.ledger.test_complete import dies, ends, record
 from tests.workers.group_costs import FILE
 
-from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Held
@@ -64,12 +63,3 @@ def test_ingest_takes_as_many_statements_however_many_features_there_are(ledger,
     with counted(ledger) as seen:
         assert ledger.ingest([job() for _ in range(jobs)]).new == jobs
     assert len(seen) == STATEMENTS[ledger.engine.dialect.name]["comes"], seen
-
-
-@pytest.mark.parametrize("jobs", [2, 9])
-def test_cancellation_takes_as_many_statements_however_many_jobs_there_are(ledger, job, jobs):
-    new = [job() for _ in range(jobs)]
-    ledger.ingest(new)
-    with counted(ledger) as seen:
-        assert {*ledger.cancel_all([Cancellation(each.id, each.tenant, "no") for each in new])} == {"cancelled"}
-    assert len(seen) == STATEMENTS[ledger.engine.dialect.name]["is cancelled"], seen

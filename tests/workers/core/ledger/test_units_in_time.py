@@ -41,46 +41,6 @@ def test_a_unit_is_remembered_like_a_job(ledger):
     assert kinds(ledger) == set()
 
 
-def test_more_units_than_one_call_forgets_are_told(ledger):
-    """So that the rest goes soon."""
-    heard(ledger)
-    with writing(ledger.engine) as tx:
-        (unit,) = tx.execute(select(JOBS).where(JOBS.c.subject.is_not(None)))
-        (step,) = tx.execute(select(STEPS).where(STEPS.c.job_id == unit.id))
-        tx.execute(JOBS.insert(), [{**unit._mapping, "id": f"u{n}"} for n in range(500)])
-        tx.execute(STEPS.insert(), [{**step._mapping, "job_id": f"u{n}"} for n in range(500)])
-    ended(ledger, 40)
-    assert ledger.prune(30_000) is True
-    assert len(ledger.read(select(JOBS))) == 2
-    assert ledger.prune(30_000) is False
-    assert kinds(ledger) == set()
-
-
-def test_more_jobs_than_one_call_forgets_are_told(ledger, job):
-    ledger.ingest([job() for _ in range(501)])
-    ended(ledger, 40)
-    assert ledger.prune(30_000) is True
-
-
-def test_a_unit_of_an_event_that_was_set_aside_is_kept_with_its_job(ledger):
-    """Else the event, published at last, would make it once more."""
-    after = After(ledger)
-    (job,) = take_in(ledger, [evaluation(metadata={"tell": "a"})])
-    answer(ledger, job)
-    (row,) = ledger.outbox(10)
-    ledger.make_units(after.following.units([row.record], ledger.now()))
-    ledger.set_aside({row.id: "too large"})
-    after.run()
-    ended(ledger, 40)
-    ledger.prune(10_000)
-    assert kinds(ledger) == {"job", "unit"}
-    ledger.retry_outbox()
-    after.relay()
-    assert after.units() == {(job, "a"): "done"}
-    ledger.prune(10_000)
-    assert kinds(ledger) == set()
-
-
 def test_a_replayed_unit_has_its_patience_anew(ledger):
     """Else it would expire at once. Those that live go on as they were."""
     after = After(ledger, patience=7_200.0)

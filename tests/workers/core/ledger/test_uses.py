@@ -6,23 +6,18 @@ from itertools import count
 
 import pytest
 from sqlalchemy import select, update
-from tests.workers.core.ledger.test_complete import goes_on
 from tests.workers.core.ledger.test_documents import document
-from tests.workers.core.ledger.test_locks import Meanwhile
 from tests.workers.features.cache.semantic.conftest import Flow, asks, flow  # noqa: F401 - fixtures
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, NewEntry
 from headrace_workers.features.cache.tables import ENTRIES, USES
-from headrace_workers.features.knowledge.store import documents
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 
-POSTGRESQL = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 _keys = count()
 
 
@@ -141,86 +136,6 @@ def test_what_an_answer_rests_on_is_forgotten_with_it(ledger):
         tx.execute(update(ENTRIES).where(ENTRIES.c.id == old).values(died_at=1))
     ledger.prune(3_600_000)
     assert [row.entry_id for row in ledger.read(select(USES.c.entry_id))] == [new]
-
-
-@POSTGRESQL
-@pytest.mark.parametrize("how", ["changed", "removed"])
-def test_an_answer_that_is_admitted_while_its_document_changes_waits_for_that(ledger, how):
-    one = put(ledger)
-    entry = pending(ledger)
-
-    def write():
-        with writing(ledger.engine) as tx:
-            admit(entry, one).write(tx)
-
-    with writing(ledger.engine) as tx:
-        if how == "changed":
-            documents.put(tx, document(sha="2"))
-        else:
-            documents.remove(tx, [one[0]])
-        meanwhile = Meanwhile(ledger, write)
-        assert not meanwhile.ended
-    meanwhile.result()
-    assert states(ledger, entry) == [None]
-
-
-@POSTGRESQL
-@pytest.mark.parametrize("how", ["changed", "removed"])
-def test_a_document_that_changes_while_an_answer_is_admitted_waits_for_that(ledger, how):
-    one = put(ledger)
-    entry = pending(ledger)
-    with writing(ledger.engine) as tx:
-        admit(entry, one).write(tx)
-        meanwhile = Meanwhile(
-            ledger,
-            (lambda: put(ledger, sha="2")) if how == "changed" else lambda: ledger.of(KnowledgeBases).remove([one[0]]),
-        )
-        assert not meanwhile.ended
-    meanwhile.result()
-    assert states(ledger, entry) == ["dead"]
-
-
-@POSTGRESQL
-def test_answers_are_admitted_beside_each_other(ledger):
-    one = put(ledger)
-    first, second = pending(ledger), pending(ledger)
-
-    def write():
-        with writing(ledger.engine) as tx:
-            admit(second, one).write(tx)
-
-    with writing(ledger.engine) as tx:
-        admit(first, one).write(tx)
-        meanwhile = Meanwhile(ledger, write)
-        assert meanwhile.ended
-    meanwhile.result()
-    assert states(ledger, first, second) == ["live", "live"]
-
-
-@POSTGRESQL
-def test_a_group_of_answers_and_a_change_do_not_wait_in_a_circle(ledger, job, claim):
-    one, other = put(ledger), put(ledger, "b.md")
-    before = live(ledger, other, key="same")
-    after, second = pending(ledger, "same", [before]), pending(ledger)
-    ledger.ingest([job(job_id=f"{n:036}") for n in range(3)])
-    begun = ledger.start(claim().id, worker="w", lease_ms=60_000)
-
-    class Between:
-        """The change comes when one answer is written, and the next is not."""
-
-        def write(self, _connection):
-            self.meanwhile = Meanwhile(ledger, lambda: put(ledger, "b.md", sha="2"))
-            assert not self.meanwhile.ended
-
-    between = Between()
-    rows = [admit(after, one), between, admit(second, other)]
-    settled = [
-        goes_on(row.job_id)._replace(outcome=Done(rows=(written,)))
-        for row, written in zip(begun.steps, rows, strict=True)
-    ]
-    assert ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=9) is not None
-    between.meanwhile.result()
-    assert states(ledger, before, after, second) == ["dead", "live", "dead"]
 
 
 class Race:

@@ -3,7 +3,6 @@ import json
 from sqlalchemy import select, text, update
 from tests.workers.core.ledger.test_hot_path import plan_of, scans, statements
 from tests.workers.features.webhooks.office import ORIGINS, Office
-from tests.workers.features.webhooks.receiver import receiving
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import evaluation
@@ -11,7 +10,7 @@ from tests.workers.runtime.bridge.records import evaluation
 from headrace_schemas.callback import Callback, Recipient
 from headrace_workers.core.sql.database import locks_rows, writing
 from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.features.webhooks.store.deliveries import TWICE_MS, Range
+from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.endpoints import anybody, heard
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS, DELIVERIES, ENDPOINTS
@@ -19,32 +18,6 @@ from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS, DELIVER
 
 def jobs(ledger, count, **fields):
     return take_in(ledger, [evaluation(input=str(n), **fields) for n in range(count)])
-
-
-def test_endpoints_are_listed_newest_first_and_in_pages(ledger):
-    office = Office(ledger)
-    mine = [office.register(f"http://127.0.0.1:{n}/", name=str(n))[0] for n in range(1, 5)]
-    with writing(ledger.engine) as tx:
-        for age, endpoint in enumerate(mine):
-            tx.execute(update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint).values(created_at=age))
-    office.register("http://127.0.0.1:9/", tenant="other")
-    ledger.of(Webhooks).met({"place": ("default", "https://shop.example")})
-    assert [each.id for each in ledger.of(Webhooks).endpoints("default")] == mine[::-1]
-    assert [each.id for each in ledger.of(Webhooks).endpoints("default", 2)] == mine[:1:-1]
-    assert [each.id for each in ledger.of(Webhooks).endpoints("default", 2, mine[2])] == mine[1::-1]
-    assert ledger.of(Webhooks).endpoints("default", 2, "we_unknown") == []
-    assert ledger.of(Webhooks).endpoint(mine[0], "other") is None
-    assert "place" in [each.id for each in ledger.of(Webhooks).endpoints(origins=ORIGINS)]
-
-
-def test_an_endpoint_is_changed_and_forgotten(ledger):
-    office = Office(ledger)
-    endpoint, secret = office.register("http://127.0.0.1:1/")
-    changed = ledger.of(Webhooks).change(endpoint, {"name": "new", "events": ("job.failed",)})
-    assert (changed.name, changed.events) == ("new", ("job.failed",))
-    assert secret not in repr(changed)
-    ledger.of(Webhooks).remove(endpoint)
-    assert ledger.of(Webhooks).endpoint(endpoint) is None
 
 
 def test_a_batch_is_announced_once_to_who_listens(ledger):
@@ -72,54 +45,6 @@ def test_a_batch_is_announced_once_to_who_listens(ledger):
     ])  # fmt: skip
     _, body = ledger.of(Webhooks).delivery(found[0].id)
     assert json.loads(body)["data"] == {"id": told["subject"], "counts": {"total": 3}}
-
-
-def test_a_double_click_sends_nothing_twice(ledger):
-    office = Office(ledger)
-    with receiving() as receiver:
-        endpoint, _ = office.register(receiver.url)
-        office.end(*jobs(ledger, 5))
-        office.deliver()
-        which = Range(endpoint_id=endpoint)
-        assert ledger.of(Webhooks).preview(which, delivered=False).failed == 0
-        assert ledger.of(Webhooks).replay(which, delivered=False) == 0
-        shown = ledger.of(Webhooks).preview(which, delivered=True)
-        assert (shown.failed, shown.delivered, shown.just_now) == (0, 5, 0)
-        assert ledger.of(Webhooks).replay(which, delivered=True) == 5
-        assert ledger.of(Webhooks).replay(which, delivered=True) == 0
-        office.deliver()
-        shown = ledger.of(Webhooks).preview(which, delivered=True)
-        assert (shown.delivered, shown.just_now) == (0, 5)
-        assert ledger.of(Webhooks).replay(which, delivered=True) == 0
-        assert len(receiver.heard) == 10
-        assert len({each.headers["webhook-id"] for each in receiver.heard}) == 5
-        with writing(ledger.engine) as tx:
-            tx.execute(update(DELIVERIES).values(replayed_at=DELIVERIES.c.replayed_at - TWICE_MS - 1))
-        assert ledger.of(Webhooks).replay(which, delivered=True) == 5
-    assert {row.replays for row in ledger.read(select(JOBS.c.replays).where(JOBS.c.subject.is_not(None)))} == {2}
-
-
-def test_a_range_is_sent_again(ledger):
-    office = Office(ledger)
-    one, _ = office.register("http://127.0.0.1:1/")
-    two, _ = office.register("http://127.0.0.1:2/")
-    office.end(*jobs(ledger, 4))
-    with writing(ledger.engine) as tx:
-        tx.execute(update(JOBS).where(JOBS.c.subject.is_not(None)).values(state="dead", ended_at=1))
-        tx.execute(update(STEPS).where(STEPS.c.stage == "deliver").values(state="dead", attempts=10, deadline=1))
-        ids = tx.execute(select(DELIVERIES.c.id).where(DELIVERIES.c.endpoint_id == one)).scalars().all()
-        for at, delivery in enumerate(sorted(ids)):
-            tx.execute(update(DELIVERIES).where(DELIVERIES.c.id == delivery).values(created_at=at))
-    which = Range(endpoint_id=one, since=1, until=3)
-    assert ledger.of(Webhooks).preview(which, delivered=False).failed == 2
-    assert ledger.of(Webhooks).replay(which, delivered=False) == 2
-    assert sorted(office.states(endpoint_id=one)) == ["failed", "failed", "pending", "pending"]
-    assert office.states(endpoint_id=two) == ["failed"] * 4
-    revived = ledger.read(select(STEPS).where(STEPS.c.stage == "deliver", STEPS.c.state == "ready"))
-    assert {row.attempts for row in revived} == {0}
-    assert all(row.deadline > ledger.now() + 5 * 86_400_000 for row in revived)
-    assert ledger.of(Webhooks).replay(Range(tenant="other"), delivered=True) == 0
-    assert ledger.of(Webhooks).replay(Range(tenant="default"), delivered=True) == 6
 
 
 def test_what_is_forgotten_goes_with_its_job(ledger):

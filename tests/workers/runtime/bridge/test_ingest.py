@@ -1,6 +1,4 @@
 import json
-import shutil
-import subprocess
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,7 +7,6 @@ from kafka import TopicPartition
 from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.header_names import OddName
-from tests.services.need import need
 from tests.workers.runtime.bridge.broker import write
 from tests.workers.runtime.bridge.ingesting import done_with, keyed, states, until
 from tests.workers.runtime.bridge.records import cancel, evaluation, generation, record, replaced, review
@@ -81,23 +78,6 @@ def test_header_names_that_are_no_utf8_stop_nothing(ledger, kafka, ingests):
     assert json.loads(refused.headers)["trace\\xff\x00"] == "1"
     ingest.close()
     assert done_with(ledger, kafka, Topic.GENERATION) == 5
-
-
-@pytest.mark.parametrize("partitions", [2])
-@pytest.mark.parametrize("codec", ["lz4", "snappy", "zstd"])
-def test_jobs_that_another_client_packed_are_taken(ledger, kafka, ingests, tmp_path, codec):
-    """One record that kafka-python cannot unpack by itself once stopped every partition."""
-    kcat = need(shutil.which("kcat"), "kcat is needed (Debian: kcat)")
-    job, other = generation(prompt="ab " * 60_000, idempotency_key="1"), generation(idempotency_key="2")
-    packed = record(job)
-    (tmp_path / "value").write_bytes(packed.value)
-    headers = [part for name, text in packed.headers for part in ("-H", f"{name}={text.decode()}")]
-    command = [kcat, "-b", kafka.address, "-t", kafka.topic(Topic.GENERATION), "-p", "0", "-z", codec, "-P"]
-    subprocess.run([*command, *headers, str(tmp_path / "value")], check=True, timeout=240)
-    write(kafka, [record(other, partition=1), record(other, partition=0)])
-    until(ingests(kafka), lambda: len(states(ledger)) == 2)
-    assert set(states(ledger)) == {job.job_id(""), other.job_id("")}
-    assert ledger.dead(DeadFilter()) == []
 
 
 def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monkeypatch):

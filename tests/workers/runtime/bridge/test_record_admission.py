@@ -268,11 +268,6 @@ def test_a_label_is_taken_unless_it_names_another_job():
     assert refused(accept(replace(said, value=json.dumps(both).encode()), RULES), "one of both").refers_to == job_id
 
 
-def test_the_same_record_is_refused_under_the_same_id():
-    ids = [accept(record(value=b"", offset=offset), RULES).id for offset in (1, 1, 2)]
-    assert ids[0] == ids[1] != ids[2]
-
-
 def test_a_refused_job_is_named():
     """What could be read of the job is kept: who waits for it learns its end."""
     job = generation(model="gone", tenant="shop", idempotency_key="k")

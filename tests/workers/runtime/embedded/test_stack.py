@@ -17,7 +17,7 @@ from headrace_producers import KafkaSettings, Producer
 from headrace_producers.admin import missing_topics
 from headrace_producers.kafka import KafkaSink
 from headrace_schemas import Topic
-from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.runtime.embedded import stack as stack_module
 from headrace_workers.runtime.embedded.broker import Kind, tansu_binary
 from headrace_workers.runtime.embedded.child_processes import ChildFailed, ChildSpec
@@ -181,16 +181,6 @@ def test_a_broker_that_always_dies_while_it_is_set_up_is_an_error(tmp_path: Path
     assert brokers_now() == set()
 
 
-def test_a_broker_that_is_killed_again_while_its_topics_are_made_anew(tmp_path: Path, env, monkeypatch):
-    with Stack(tmp_path, children, lambda _url: None, env=env) as stack:
-        settings = KafkaSettings.at(stack.addresses.kafka)
-        first = broker_pid(tmp_path)
-        killed = kill_first(monkeypatch, 1, broker_of_ours)
-        os.kill(first, signal.SIGKILL)
-        eventually(lambda: stack.check() or (killed and broker_pid(tmp_path) not in (first, *killed)))
-        eventually(lambda: stack.check() or missing_topics(settings, Topic) == [])
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with 8 MB."""
@@ -233,36 +223,9 @@ def test_a_full_disk_while_a_child_dies_ends_nothing(small_disk: Path, env, capl
     assert brokers_now() == set()
 
 
-def test_a_full_disk_is_told_once_and_that_it_is_over(small_disk: Path, env, caplog):
-    home = small_disk / "home"
-
-    def told() -> list[str]:
-        return [record.getMessage() for record in caplog.records if record.name == "headrace.stack"]
-
-    with Stack(home, children, lambda _url: None, env=env) as stack:
-        stack.check()
-        assert told() == []
-        ballast = fill(small_disk)
-        stack.check()
-        stack.check()
-        assert told() == [f"no space is left on the disk of {home}: make room; until then nothing goes on"]
-        ballast.unlink()
-        stack.check()
-        assert told()[1:] == [f"there is room again on the disk of {home}"]
-
-
 def brokers_now() -> set[int]:
     alive = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
     return {child.pid for child in alive if "tansu" in child.name()} - OTHERS
-
-
-def test_a_full_disk_at_the_start_is_told(small_disk: Path, env):
-    ballast = fill(small_disk)
-    home = small_disk / "home"
-    with pytest.raises(Unavailable, match=r"no space is left for .*/home.*: make room"):
-        Stack(home, children, lambda _url: None, env=env).start()
-    ballast.unlink()
-    Stack(home, lambda _addresses: [], lambda _url: None, env=env).start().stop()
 
 
 UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")

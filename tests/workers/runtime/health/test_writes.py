@@ -1,11 +1,6 @@
 import itertools
-import os
-import signal
 import sqlite3
-import subprocess
 from contextlib import closing, contextmanager
-from pathlib import Path
-from tempfile import gettempdir
 from uuid import uuid4
 
 import psycopg
@@ -73,33 +68,6 @@ def backends(url):
         return [pid for (pid,) in rows]
 
 
-@contextmanager
-def small_disk(folder):
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", str(folder)], check=False, capture_output=True
-    )
-    if made.returncode:
-        pytest.skip("a file system cannot be mounted here (root is needed): a disk cannot be made full")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder):
-    """Leave no byte free; the file that takes them."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (65_536, 4_096, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-    return filler
-
-
 def test_a_process_writes_to_one_row_of_its_own(database):
     """However often it does, so that nothing grows; another process has another row."""
     with written(database) as (writes, loop), written(database) as (others, their_loop):
@@ -132,19 +100,6 @@ def test_a_file_that_another_process_writes_to_is_told_of(tmp_path):
         is_well(writes, loop)
 
 
-def test_a_file_on_a_full_disk_is_told_of(tmp_path):
-    with small_disk(tmp_path / "disk") as folder:
-        url = sqlite_tables(folder / "ledger.db")
-        with written(url) as (writes, loop):
-            is_well(writes, loop)
-            with closing(sqlite3.connect(folder / "ledger.db")) as other:
-                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            filler = fill(folder)
-            becomes(writes, loop, "the ledger's disk is full")
-            filler.unlink()
-            is_well(writes, loop)
-
-
 def test_a_database_that_may_only_be_read_is_told_of(database):
     name = make_url(database).database
     asked(database, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
@@ -152,27 +107,6 @@ def test_a_database_that_may_only_be_read_is_told_of(database):
         becomes(writes, loop, "the ledger is read-only")
         asked(database, f'ALTER DATABASE "{name}" SET default_transaction_read_only = off')
         is_well(writes, loop)
-
-
-def test_a_database_on_a_full_disk_is_told_of(database):
-    name = f"space_{uuid4().hex[:6]}"
-    with small_disk(Path(gettempdir()) / name) as folder:  # the server's user may not enter the folders of a test
-        (folder / "space").mkdir()
-        os.system(f"chown postgres {folder}/space")
-        asked(database, f"CREATE TABLESPACE {name} LOCATION '{folder}/space'")
-        ours = make_url(database).set(drivername="postgresql").render_as_string()
-        try:
-            with psycopg.connect(ours, autocommit=True) as connection:
-                connection.execute(f"ALTER TABLE probes SET TABLESPACE {name}")
-            filler = fill(folder)
-            with written(database) as (writes, loop):
-                becomes(writes, loop, "the ledger's disk is full")
-                filler.unlink()
-                is_well(writes, loop)
-        finally:
-            with psycopg.connect(ours, autocommit=True) as connection:
-                connection.execute("ALTER TABLE probes SET TABLESPACE pg_default")
-            asked(database, f"DROP TABLESPACE {name}")
 
 
 def test_a_server_that_is_silent_is_told_of_while_it_is_waited_for(database):
@@ -185,24 +119,6 @@ def test_a_server_that_is_silent_is_told_of_while_it_is_waited_for(database):
         proxy.swallow()
         becomes(writes, loop, "answer")
         proxy.heal()
-        is_well(writes, loop)
-
-
-def test_a_server_that_was_stopped_is_told_of(database):
-    with written(database) as (writes, loop):
-        is_well(writes, loop)
-        name = make_url(database).database
-        with psycopg.connect(
-            make_url(database).set(database="postgres", drivername="postgresql").render_as_string()
-        ) as c:
-            pids = [pid for (pid,) in c.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", [name])]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            becomes(writes, loop, "answer")
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
         is_well(writes, loop)
 
 

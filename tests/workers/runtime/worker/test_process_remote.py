@@ -101,31 +101,6 @@ def test_a_busy_provider_costs_no_attempt_and_is_asked_no_more(
     assert {row.attempts for row in ledger.read(select(STEPS.c.attempts).where(STEPS.c.stage == "generate"))} == {1}
 
 
-def test_a_worker_whose_redis_is_gone_goes_on_with_its_calls(
-    ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
-) -> None:
-    """Calls that are open when Redis dies are answered and written, since the ledger has them."""
-    asked, go_on = threading.Event(), threading.Event()
-
-    def waits(provider: Provider, reply: Reply) -> None:
-        asked.set()
-        go_on.wait(300)
-        echoes(provider, reply)
-
-    with providing(waits) as provider:
-        catalogue(tmp_path, "openai", provider.url, first_token=300.0, total=600.0, requests_per_minute=600)
-        take_in(ledger, [generation(model="far")], rules_of(tmp_path))
-        sender = sender_of(ledger, tasks, tmp_path)
-        with worker(tmp_path, redis_server, "generate", model="far", HEADRACE_LEASE="120"):
-            eventually(lambda: (sender.once(), asked.is_set())[1], 120)
-            redis_server.kill()
-            try:
-                go_on.set()
-                eventually(lambda: states(ledger) == ["done"], 120)
-            finally:
-                redis_server.restart()
-
-
 def outputs(ledger: Ledger) -> dict[str, str]:
     rows = ledger.read(select(OUTBOX.c.value).where(OUTBOX.c.topic == "outputs"))
     answers = [json.loads(row.value)["answer"] for row in rows]
