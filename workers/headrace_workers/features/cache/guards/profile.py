@@ -25,13 +25,11 @@ class Profile:
     """A question as guards see it. Made by `profile`; the caller keeps it as long as the text.
 
     `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `quoted` is what stands in quotation
-    marks, letter by letter; `text` is the whole question, but for greetings and thanks. `kept` is what guards have read
-    of it: see `read_once`.
+    marks, letter by letter. `kept` is what guards have read of it: see `read_once`.
     """
 
     tokens: tuple[Token, ...]
     quoted: tuple[str, ...]
-    text: str = ""
     kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -49,23 +47,17 @@ class Profile:
         """The keys of all tokens."""
         return frozenset([token.key for token in self.tokens])
 
-    @cached_property
-    def words(self) -> frozenset[str]:
-        """The same, with all texts in small letters."""
-        return self.keys.union([token.text.lower() for token in self.tokens])
-
 
 def profile(text: str) -> Profile:
     """Return the profile of any text. Linear in its length."""
-    text = _asked(text)
-    parts = pieces(text)
+    parts = pieces(_asked(text))
     found = rewritten(tokens(parts))
     if not (
         _MEASURED.isdisjoint([token.key for token in found])
         and _MEASURED.isdisjoint([token.text.lower() for token in found])
     ):
         found = dates(measures(numerals(found)))
-    return Profile(found, quotations(parts), text)
+    return Profile(found, quotations(parts))
 
 
 def _asked(text: str) -> str:

@@ -7,7 +7,7 @@ from headrace_workers.features.cache.guards.profile import Profile, have_same_re
 from headrace_workers.features.cache.guards.question_type import AskedFor
 from headrace_workers.features.cache.guards.roles import Directions, Roles
 from headrace_workers.features.cache.guards.unmatched_words import Residual
-from headrace_workers.features.cache.guards.wording import Dates, Form, Manner, Negation, Numbers, SharedWords, form
+from headrace_workers.features.cache.guards.wording import Dates, Negation, Numbers, Repeats, Tense
 
 
 class Guard(Protocol):
@@ -32,15 +32,14 @@ class Refusal:
 
 
 GUARDS: Final[tuple[Guard, ...]] = (
-    Form(),
     Numbers(),
     Dates(),
     Negation(),
     AskedFor(),
     Directions(),
     Roles(),
-    Manner(),
-    SharedWords(),
+    Tense(),
+    Repeats(),
     Residual(),
 )
 
@@ -51,7 +50,7 @@ def refusal(asked: Profile, cached: Profile) -> Refusal | None:
     No guard refuses a question against itself, so none runs if both read alike. A guard's exception is passed on: the
     caller treats it as a refusal and logs it.
     """
-    if have_same_reading(asked, cached) and form(asked) == form(cached):
+    if have_same_reading(asked, cached):
         return None
     for guard in GUARDS:
         reason = guard.refuse(asked, cached)
