@@ -4,10 +4,10 @@ import pytest
 import redis as redis_client
 from tests.chaos.deployment import ROLES, Deployment, over
 from tests.chaos.history import query
-from tests.chaos.listening import start_listening
 from tests.chaos.mid_run import fresh_key, verdict
 from tests.chaos.stacks import PRODUCTION, services_of
 
+from headrace_workers.core.redis import RedisNames, live_queues
 from headrace_workers.models.embedders.hashed import make_hash_embedder
 
 pytestmark = pytest.mark.chaos
@@ -16,6 +16,15 @@ RECALL = ("worker", "--role", "recall")
 BOTH = ("recall", "recall-2")
 WORDINGS = ("How do I reset the password of my account?", "How do I reset my account's password?",
             "How do I reset the password for my account?", "how do I reset my account password?")  # fmt: skip
+
+
+def start_listening(deployment: Deployment, *names: str) -> None:
+    """Start these, where they do not run, and wait until one is heard: while none is, jobs go on without the cache."""
+    keys = RedisNames(deployment.prefix)
+    with redis_client.Redis.from_url(deployment.redis) as client:
+        client.delete(keys.listens("recall"))  # of those that were killed
+        deployment.start(*names)
+        deployment.wait_until(lambda: bool(live_queues(client, keys, ["recall"])), "a recall worker listens")
 
 
 @pytest.fixture(params=[PRODUCTION])

@@ -7,7 +7,7 @@ from tests.services.eventually import eventually
 from headrace_producers.admin import ensure_topics
 from headrace_producers.attentive import attend
 from headrace_producers.end_topics import EndTopics
-from headrace_producers.kafka_internals import fetch_wait_ms, set_fetch_wait_ms
+from headrace_producers.kafka_internals import fetch_wait_ms
 from headrace_schemas import Topic
 from headrace_workers.runtime.bridge.partitions import _consumer
 
@@ -32,22 +32,6 @@ def consumer(embedded, place):
     found.seek(place, 0)
     with closing(found):
         yield found
-
-
-def test_it_is_what_the_library_asks_the_broker_for(consumer, place):
-    eventually(lambda: consumer.poll(timeout_ms=100) == {} and place in consumer.assignment())
-    set_fetch_wait_ms(consumer, 321)
-    said = []
-
-    def next_fetch():
-        consumer.poll(timeout_ms=100)
-        consumer._fetcher._nodes_with_pending_fetch_requests.clear()
-        said.extend(request.max_wait_ms for request, _ in consumer._fetcher._create_fetch_requests().values())
-        return said
-
-    consumer.poll = type(consumer).poll.__get__(consumer)  # as the library has it: the wait stays as it is set here
-    eventually(next_fetch)
-    assert set(said) == {321}
 
 
 def test_it_grows_while_nothing_comes_and_is_short_again_when_something_does(embedded, place, consumer):

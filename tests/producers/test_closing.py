@@ -4,25 +4,13 @@ import subprocess
 import sys
 
 import pytest
-from tests.producers.deliveries import Told, generate, sent_jobs
+from tests.producers.deliveries import generate, sent_jobs
 from tests.services.eventually import eventually
 
-from headrace_producers import DeliveryFailed, KafkaSettings, Producer
+from headrace_producers import KafkaSettings, Producer
 from headrace_producers.kafka import KafkaSink
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
-
-
-def test_close_tells_what_it_gives_up(broker):
-    told = Told()
-    producer = Producer(KafkaSink(broker.settings(), on_delivery=told))
-    generate(producer, 1)
-    producer.flush()
-    broker.kill()
-    lost = generate(producer, 3)
-    with pytest.raises(DeliveryFailed):
-        producer.close(timeout=0.1)
-    assert told.failed == lost
 
 
 def test_mistakes_in_on_delivery_are_the_callers_own(broker, caplog):

@@ -3,21 +3,18 @@ import sys
 
 import pytest
 from kafka import KafkaProducer
-from kafka.admin import ConfigResource, KafkaAdminClient
 from tests.producers.ends import NOW, SOURCES, A, B, C, dead, publish_to, result
-from tests.services.header_names import OddName
 from tests.services.kafka import find_tansu
 from tests.services.need import need
 
 from headrace_producers import KafkaSettings, ResultReader, TopicMissing
 from headrace_producers.admin import ensure_topics
 from headrace_producers.consumer import SeenIds
-from headrace_schemas import JobCancelled, Topic
+from headrace_schemas import JobCancelled
 from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.event_types import topic_for, type_of
-from headrace_schemas.job import derive_job_id
 
 
 @pytest.mark.parametrize("partitions", [4])
@@ -27,14 +24,6 @@ def test_what_is_published_after_open_is_never_missed(kafka, publish):
         publish(("1", result(A)), ("2", dead(B)))
         received = list(reader.read(job_ids={A, B}, timeout=120))
     assert {(each.job_id, each.envelope.id) for each in received} == {(A, "1"), (B, "2")}
-
-
-def test_what_was_there_before_open_is_not_read(kafka, publish):
-    publish(*[(str(number), result(A)) for number in range(5)], ("5", dead(B)), ("6", dead(B)))
-    with ResultReader(kafka) as reader:
-        publish(("7", result(A)), ("8", dead(B)))
-        rows = reader.read(timeout=120)
-        assert sorted(next(rows).envelope.id for _ in range(2)) == ["7", "8"]
 
 
 def test_every_kind_of_end_is_read_and_each_event_once(kafka, publish):
@@ -49,17 +38,6 @@ def test_every_kind_of_end_is_read_and_each_event_once(kafka, publish):
 def test_records_that_are_no_events_are_passed_over(kafka, publish):
     client = KafkaProducer(**kafka.client_options())
     client.send(f"{kafka.prefix}results", key=A.encode(), value=b"no event").get(120)
-    client.close()
-    publish(("1", result(A)))
-    with ResultReader(kafka, from_beginning=True) as reader:
-        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=120)] == ["1"]
-        assert reader.unreadable == 1
-
-
-def test_header_names_that_are_no_utf8_hide_nothing(kafka, publish):
-    """A record with such a header is passed over or read by what else is in it, and so are its neighbours."""
-    client = KafkaProducer(**kafka.client_options())
-    client.send(f"{kafka.prefix}results", key=A.encode(), value=b"", headers=[(OddName(b"\xff"), b"")]).get(120)
     client.close()
     publish(("1", result(A)))
     with ResultReader(kafka, from_beginning=True) as reader:
@@ -92,25 +70,6 @@ def test_what_a_producer_took_back_is_not_read(kafka, publish):
     client.close()
     with ResultReader(kafka, from_beginning=True) as reader:
         assert next(reader.read(timeout=120)).envelope.id == "committed"
-
-
-@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-def test_topics_of_any_compression_are_read(apache_kafka, fresh_prefix, codec):
-    settings = apache_kafka.settings(fresh_prefix)
-    ensure_topics(settings)
-    admin = KafkaAdminClient(**settings.client_options())
-    admin.alter_configs([ConfigResource("topic", settings.topic(Topic.RESULTS), {"compression.type": codec})])
-    admin.close()
-    client = KafkaProducer(**settings.client_options(), linger_ms=1_000)
-    for number in range(50):
-        event = result(derive_job_id("default", str(number)))
-        headers, value = encode(event, Envelope(id=str(number), type=type_of(event), source="/s", time=NOW))
-        client.send(settings.topic(Topic.RESULTS), key=b"k", value=value, headers=headers)
-    client.flush()
-    client.close()
-    with ResultReader(settings, from_beginning=True) as reader:
-        rows = reader.read(timeout=120)
-        assert [next(rows).envelope.id for _ in range(50)] == [str(number) for number in range(50)]
 
 
 @pytest.mark.integration

@@ -51,17 +51,6 @@ def test_a_new_group_begins_where_its_reader_was_opened(kafka, publish):
 
 
 @pytest.mark.parametrize("kafka", ["apache_kafka"], indirect=True)
-def test_a_reader_that_joins_a_group_at_work_changes_nothing_for_it(kafka, publish):
-    group = f"g.{kafka.prefix}"
-    with ResultReader(kafka, group=group) as first:
-        publish(("1", result(A)), ("2", dead(B)))
-        with ResultReader(kafka, group=group):
-            pass
-        rows = first.read(timeout=240)
-        assert sorted(next(rows).envelope.id for _ in range(2)) == ["1", "2"]
-
-
-@pytest.mark.parametrize("kafka", ["apache_kafka"], indirect=True)
 def test_a_reader_cannot_move_a_group_that_reads_from_the_beginning(kafka, publish):
     """Where members are at work but have noted no position yet, a newcomer that would begin at the end notes none."""
     publish(*[(str(number), result(A)) for number in range(3)])

@@ -110,14 +110,6 @@ def test_what_is_there_is_read_whole_however_slow_the_broker_is(kafka, publish, 
         assert [each.envelope.id for each in reader.read_existing()] == ["6"]
 
 
-def test_a_reader_at_the_end_finds_nothing_there(kafka, publish):
-    publish(("0", result(A)))
-    with ResultReader(kafka) as reader:
-        assert list(reader.read_existing()) == []
-        publish(("1", result(A)))
-        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=120)] == ["1"]
-
-
 @pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
 def test_records_that_do_not_come_are_no_end(kafka, publish, monkeypatch):
     publish(("0", result(A)), ("1", result(A)))

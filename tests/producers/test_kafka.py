@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.producers.deliveries import Told, delivered
-from tests.services.eventually import eventually
 from tests.services.kafka import find_tansu
 from tests.services.need import need
 
@@ -96,23 +94,6 @@ def test_a_ca_file_that_is_not_there_is_named():
     settings = replace(KafkaSettings.at("127.0.0.1:1"), security_protocol="SSL", ca_file="/nowhere.pem")
     with pytest.raises(ConfigurationError, match=r"HEADRACE_KAFKA_CA_FILE is '/nowhere\.pem'"):
         KafkaSink(settings)
-
-
-def test_a_failed_delivery_is_raised_once_and_told_to_the_callback(own_broker):
-    told = Told()
-    producer = Producer(KafkaSink(own_broker.settings(), delivery_timeout=3.0, on_delivery=told))
-    eventually(lambda: delivered(producer))
-    assert told.confirmed
-    told.calls.clear()
-    own_broker.kill()
-    lost = [producer.generate(prompt=f"after {number}") for number in range(3)]
-    with pytest.raises(DeliveryFailed) as caught:
-        producer.flush()
-    assert sorted(caught.value.job_ids) == sorted(lost)
-    assert caught.value.count == 3
-    assert sorted(told.failed) == sorted(lost)
-    producer.flush()
-    producer.close()
 
 
 def test_flush_that_takes_too_long_keeps_the_records(own_broker):

@@ -145,23 +145,3 @@ def test_acknowledged_records_are_there_in_order_per_key_across_a_kill(durable_b
     assert {job_id: [*found] for job_id, found in first.items()} == {
         job_id: list(range(count)) for job_id, count in sent.items()
     }
-
-
-def test_a_buffer_stays_bounded_through_a_restart(broker):
-    from headrace_producers import BufferFull
-
-    sink = KafkaSink(broker.settings(), buffer_bytes=20_000)
-    producer = Producer(sink)
-    generate(producer, 1)
-    producer.flush()
-    sink._max_block = 0.2  # from here on: a broker that answers is waited for
-    broker.kill()
-    taken: list[str] = []
-    with pytest.raises(BufferFull):
-        taken.extend(producer.generate(prompt="x" * 500) for _ in range(1_000))
-    assert 10 < len(taken) < 40
-    broker.start()
-    ensure_topics(broker.settings())
-    producer.flush()
-    generate(producer, 20)
-    producer.close()

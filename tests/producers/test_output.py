@@ -1,6 +1,6 @@
 """Tests of formats of answers in the Python client: what `output` takes, and how an end is read."""
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field, field_validator
@@ -10,8 +10,6 @@ from headrace_schemas import Answer, DeadLetter, GenerationJob, JobCancelled, Re
 from headrace_schemas.errors import NoAnswer, Unparsable
 from headrace_schemas.output_format import ChoiceFormat, JsonSchemaFormat, OutputFormat
 from headrace_schemas.tool import NamedTool, Tool
-
-T = TypeVar("T")
 
 _JOB = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 
@@ -29,10 +27,6 @@ class Ticket(BaseModel):
         return title
 
 
-class _Box(BaseModel, Generic[T]):
-    content: T
-
-
 class _Unspeakable(BaseModel):
     model_config = {"arbitrary_types_allowed": True}
     value: MemoryProducer
@@ -48,13 +42,6 @@ def _format_of(output: Any) -> OutputFormat | None:
 
 def test_takes_a_model() -> None:
     assert _format_of(Ticket) == JsonSchemaFormat(json_schema=Ticket.model_json_schema(), name="Ticket")
-
-
-def test_names_a_generic_model() -> None:
-    found = _format_of(_Box[int])
-
-    assert isinstance(found, JsonSchemaFormat)
-    assert found.name == "Box_int"
 
 
 @pytest.mark.parametrize("schema", [{"type": "object"}, {"$ref": "#/$defs/a", "$defs": {"a": {"type": "null"}}}, {}])

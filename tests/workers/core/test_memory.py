@@ -42,37 +42,6 @@ def test_what_is_garbage_at_that_moment_goes() -> None:
     assert knot() is None
 
 
-def test_what_comes_later_is_still_freed() -> None:
-    spare_what_is_loaded()
-    knot = weakref.ref(Knot())
-    gc.collect()
-    assert knot() is None
-
-
-# 16 blocks of 8 MiB, ten times over: without it each is taken from the kernel and given back.
-_SCRIPT = """
-import resource, sys
-from headrace_workers.core.machine import keep_freed_memory
-if sys.argv[1] == "kept":
-    keep_freed_memory()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    blocks = [bytearray(8 * 1024**2) for _ in range(16)]
-    del blocks
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-def _faults(how: str) -> int:
-    ran = subprocess.run([sys.executable, "-c", _SCRIPT, how], capture_output=True, text=True, check=True)
-    return int(ran.stdout)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is asked")
-def test_freed_memory_is_not_taken_anew():
-    assert _faults("kept") * 2 < _faults("given back")
-
-
 # 20 blocks of 8 MiB are in use, and then free: what is resident (MiB) with them, without, and when that is handed back.
 _RESIDENT = """
 import psutil

@@ -4,8 +4,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from pydantic_core import from_json
-from sqlalchemy import select, update
+from sqlalchemy import select
 from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given, books, budget, kill
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import claim_one
@@ -15,12 +14,10 @@ from headrace_schemas.recall import CacheTier
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.outcome import Done, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Done, Outcome
 from headrace_workers.core.ledger.steps import BATCH
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.sql.database import clock, writing
-from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.features.access.tables import RESERVATIONS
 from headrace_workers.features.cache.auditing import Auditing, twice
 from headrace_workers.features.cache.semantic.lookup_types import Hit
 from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
@@ -123,13 +120,6 @@ def test_an_audit_that_the_budget_does_not_hold_is_given_up(there: Deployment):
     assert books(there.ledger) == (0, 0)
 
 
-def test_an_audit_without_a_budget_costs_what_it_costs(there: Deployment):
-    make(there)
-    assert there.ledger.read(select(RESERVATIONS)) == []
-    run(there, answered)
-    assert by_day(there) == 130
-
-
 def test_a_killed_audit_is_charged_with_the_most(there: Deployment):
     budget(there.ledger, 10**9)
     _, most = make(there)
@@ -141,27 +131,3 @@ def test_a_killed_audit_is_charged_with_the_most(there: Deployment):
     run(there, answered)
     assert books(there.ledger) == (most + 130, 0)
     assert by_day(there) == most + 130
-
-
-def test_a_killed_audit_whose_next_call_does_not_fit_ends(there: Deployment):
-    budget(there.ledger, drawn(there).afresh.call.most * 3 // 2)  # type: ignore[union-attr,operator]
-    _, most = make(there)
-    claim = take(there)
-    assert claim is not None
-    kill(there, claim)
-    there.ledger.reap(3)
-    assert books(there.ledger) == (most, 0)
-    assert take(there) is None
-    (row,) = there.ledger.read(select(JOBS.c.state, JOBS.c.terminal))
-    assert (row.state, from_json(row.terminal)["cost"]["amount"]) == ("dead", most)
-
-
-def test_an_audit_that_is_cut_off_is_billed_and_asked_again(there: Deployment):
-    budget(there.ledger, 10**9)
-    _, most = make(there)
-    run(there, lambda _name: Retry("cut", billed=True))
-    assert books(there.ledger) == (0, 2 * most)
-    with writing(there.ledger.engine) as tx:
-        tx.execute(update(STEPS).values(state="ready", ready_at=1))
-    run(there, answered)
-    assert books(there.ledger) == (most + 130, 0)

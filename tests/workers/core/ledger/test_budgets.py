@@ -32,7 +32,6 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import OUTBOX, STEPS
 from headrace_workers.features.access.store.quotas import Quotas, WantedQuota
-from headrace_workers.features.access.tables import RESERVATIONS
 from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.rerouting import Rerouting
 from headrace_workers.features.spend.store import Spending
@@ -65,13 +64,6 @@ def test_a_count_above_what_is_reserved_is_charged_with_the_most(there: Deployme
     there.to_the_end()
     assert books(there.ledger) == (new.money, 0)
     assert costs(there.ledger)[new.id]["bound"] == new.money
-
-
-def test_without_a_budget_the_receipt_tells_the_cost_all_the_same(there: Deployment):
-    there.ledger.ingest([new := there.new()])
-    there.to_the_end()
-    assert costs(there.ledger)[new.id]["amount"] == 130
-    assert there.ledger.read(select(RESERVATIONS)) == []
 
 
 def test_an_own_model_without_a_price_runs_under_a_budget(there: Deployment):
@@ -171,18 +163,6 @@ def test_a_further_call_that_the_budget_does_not_hold_ends_the_job(there: Deploy
     assert costs(there.ledger)[new.id]["amount"] == new.money
     assert books(there.ledger) == (new.money, 0)
     assert there.run("model.other") == []
-
-
-def test_a_failure_that_is_not_billed_costs_nothing(there: Deployment):
-    new = there.new()
-    budget(there.ledger, most_of(new))
-    there.ledger.ingest([new])
-    there.run("model.echo", lambda *_: Retry("connection refused"))
-    assert books(there.ledger) == (0, new.money)
-    with writing(there.ledger.engine) as tx:
-        tx.execute(update(STEPS).values(ready_at=1))
-    there.to_the_end()
-    assert books(there.ledger) == (130, 0)
 
 
 def test_a_killed_worker_is_billed_all_the_same(there: Deployment):
@@ -333,16 +313,6 @@ def test_a_judge_that_tells_of_no_tokens_is_charged_with_the_most(there: Deploym
     assert costs(there.ledger)[new.id]["amount"] == 130 + most == books(there.ledger)[0]
 
 
-def test_a_judge_that_the_budget_does_not_hold_ends_the_job(there: Deployment):
-    new = there.new(criteria=(RUBRIC,))
-    budget(there.ledger, new.money)
-    there.ledger.ingest([new])
-    there.to_the_end()
-    (letter,) = there.ledger.dead(DeadFilter())
-    assert (letter.category, letter.stage) == (Category.QUOTA, "rubric")
-    assert books(there.ledger) == (130, 0)
-
-
 def test_a_job_that_the_budget_ended_is_replayed_where_it_stopped(there: Deployment):
     new = there.new(criteria=(RUBRIC,))
     budget(there.ledger, new.money)
@@ -376,35 +346,6 @@ def test_a_replayed_job_reserves_its_next_call_and_pays_for_what_comes_behind(th
         account(tx, clock(tx))
     (day,), _ = there.ledger.of(Spending).spent(["tenant"], date.min, date.max)
     assert (day.calls, day.amount, day.unknown_calls) == (2, new.money + 130, 0)
-
-
-def test_a_job_that_died_at_its_judge_pays_for_its_answer_once(there: Deployment):
-    budget(there.ledger, 10**9)
-    there.ledger.ingest([new := there.new(criteria=(RUBRIC,))])
-    there.run("model.echo")
-    there.run("moderate")
-    there.run("model.other", lambda *_: Dead(Category.PERMANENT, "no", billed=True))
-    spent, reserved = books(there.ledger)
-    assert (spent > 130, reserved) == (True, 0)
-    assert there.ledger.replay(DeadFilter()) == (1, 0)
-    assert books(there.ledger) == (spent, spent - 130)
-    there.run("model.other", judged)
-    there.to_the_end()
-    assert books(there.ledger) == (spent + 540, 0)
-    cost = costs(there.ledger)[new.id]
-    assert (cost["amount"], cost["unknown"], [each["model"] for each in cost["models"]]) == (540, False, ["other"])
-
-
-def test_a_replayed_job_whose_price_is_not_known_is_refused_under_a_budget(there: Deployment):
-    there.prices.prices["echo"] = UNKNOWN
-    there.ledger.ingest([new := there.new()])
-    there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no"))
-    budget(there.ledger, 10**9)
-    assert there.ledger.replay(DeadFilter()) == (1, 0)
-    assert there.run("model.echo") == []
-    (letter,) = there.ledger.dead(DeadFilter())
-    assert (letter.job_id, letter.category) == (new.id, Category.QUOTA)
-    assert "the price of the model echo is not known" in letter.reason
 
 
 def test_a_step_that_is_led_around_its_model_reserves_for_the_next(there: Deployment):

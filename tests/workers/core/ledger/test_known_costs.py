@@ -24,7 +24,7 @@ from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.outcome import Dead, Retry
+from headrace_workers.core.ledger.outcome import Retry
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.core.tables import JOBS, LOST_CALLS, STEPS
@@ -99,18 +99,6 @@ def test_a_client_that_waits_is_told_the_same_end_as_kafka(there: Deployment):
     assert told.value in {row.record.value for row in there.ledger.outbox(99)}
 
 
-def test_a_report_while_the_next_attempt_runs_is_on_its_receipt(there: Deployment):
-    new, late = slow(there)
-    claim = claim_one(there.ledger, lane=0)
-    assert claim is not None
-    second = there.start(claim)
-    assert second is not None
-    there.report(late, usual)
-    there.complete(second, usual)
-    there.to_the_end()
-    assert costs(there.ledger)[new.id]["amount"] == 2 * PAID == books(there.ledger)[0]
-
-
 @pytest.mark.parametrize("counted", [False, True])
 def test_a_report_behind_the_end_corrects_all_but_the_receipt(there: Deployment, counted: bool):
     new, late = slow(there)
@@ -142,18 +130,6 @@ def test_a_second_report_changes_nothing(there: Deployment, when: str):
     assert spent(there.ledger) == (2, 2 * PAID, 0)
     assert there.report(late, usual) == []
     assert (books(there.ledger), spent(there.ledger)) == ((2 * PAID, 0), (2, 2 * PAID, 0))
-
-
-def test_two_lost_calls_of_a_job_are_corrected_each(there: Deployment):
-    new, first = slow(there)
-    second = lose(there)
-    lose(there)
-    there.report(first, usual)
-    there.to_the_end()
-    assert books(there.ledger) == (2 * new.money + 2 * PAID, 0)
-    there.report(second, usual)
-    assert books(there.ledger) == (new.money + 3 * PAID, 0)
-    assert spent(there.ledger) == (4, new.money + 3 * PAID, new.money)
 
 
 def test_a_call_that_was_not_billed_costs_nothing(there: Deployment):
@@ -245,14 +221,6 @@ def test_the_key_that_sent_the_job_gets_the_rest_back(there: Deployment):
         ("", "ever"): (4 * PAID, 0), ("", "day"): (4 * PAID, 0), ("", "month"): (0, 0),
         ("k", "ever"): (4 * PAID, 0), ("other", "ever"): (0, 0),
     }  # fmt: skip
-
-
-def test_a_failed_job_pays_for_its_lost_call_and_for_the_one_that_failed(there: Deployment):
-    new, _ = slow(there)
-    there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no", billed=True))
-    assert books(there.ledger) == (2 * new.money, 0)
-    told = costs(there.ledger)[new.id]
-    assert (told["amount"], told["bound"], told["models"][0]["calls"]) == (2 * new.money, 2 * new.money, 2)
 
 
 def test_lost_calls_are_forgotten_with_their_job(there: Deployment):

@@ -9,8 +9,7 @@ from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given,
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.runtime.bridge.records import generation
 
-from headrace_schemas import Category, DeadLetter, GenerationJob, Sampling, Usage
-from headrace_schemas.codec import decode_job
+from headrace_schemas import Category, Sampling, Usage
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
@@ -64,16 +63,6 @@ def test_the_end_and_the_dead_letter_tell_the_failure_and_its_place(there: Deplo
     assert (letter.failure, letter.place) == ("unparsable", "/tall")
 
 
-def test_the_end_tells_when_the_job_was_accepted_and_the_tokens_of_its_last_answer(there: Deployment) -> None:
-    there.ledger.ingest([new := there.new(output=TREE)])
-    ((accepted_at,),) = there.ledger.read(select(JOBS.c.accepted_at).where(JOBS.c.id == new.id))
-    there.run("model.echo", unparsable)
-    end = DeadLetter.model_validate(terminal(there.ledger, new.id))
-    assert end.usage == USAGE
-    assert end.accepted_at is not None
-    assert round(end.accepted_at.timestamp() * 1000) == accepted_at
-
-
 def test_metrics_count_the_jobs_by_failure(there: Deployment) -> None:
     there.ledger.ingest([there.new(output=TREE), there.new(output=TREE), there.new()])
     there.run("model.echo", lambda _, task: unparsable(_, task) if task.job.output else Dead(Category.PERMANENT, "no"))
@@ -81,12 +70,6 @@ def test_metrics_count_the_jobs_by_failure(there: Deployment) -> None:
     with there.ledger.engine.connect() as connection:
         (metric,) = unparsable_jobs(connection)
     assert [(each.labels, each.value) for each in metric.samples] == [({"failure": "unparsable"}, 2)]
-
-
-def test_a_job_without_a_format_has_no_failure_of_this_kind(there: Deployment) -> None:
-    there.ledger.ingest([new := there.new()])
-    there.run("model.echo", lambda *_: Dead(Category.PERMANENT, "no"))
-    assert {"failure", "place"}.isdisjoint(terminal(there.ledger, new.id))
 
 
 def test_an_unparsable_answer_costs_the_tokens_that_it_took(there: Deployment) -> None:
@@ -142,18 +125,6 @@ def test_a_job_that_gives_up_tells_its_last_failure(there: Deployment) -> None:
     (letter,) = there.ledger.dead(DeadFilter())
     assert (letter.failure, letter.place) == ("unparsable", "/tall")
     assert letter.reason.startswith("given up after 3 attempts")
-
-
-def test_a_replay_asks_for_the_same_format(there: Deployment) -> None:
-    there.ledger.ingest([new := there.new(output=TREE)])
-    there.run("model.echo", unparsable)
-    there.ledger.replay(DeadFilter())
-    ((kind, payload, state),) = there.ledger.read(select(JOBS.c.kind, JOBS.c.payload, JOBS.c.state))
-    job = decode_job(kind, payload)
-    assert isinstance(job, GenerationJob)
-    assert (job.output, state) == (TREE, "active")
-    there.to_the_end()
-    assert terminal(there.ledger, new.id)["status"] == "completed"
 
 
 def test_a_job_with_a_format_reserves_the_tokens_of_a_second_answer(there: Deployment) -> None:

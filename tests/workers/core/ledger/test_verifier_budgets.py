@@ -12,7 +12,6 @@ from tests.workers.core.ledger.budget_deployment import (
     books,
     budget,
     costs,
-    kill,
 )
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import claim_one
@@ -27,12 +26,10 @@ from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.access.tables import RESERVATIONS
-from headrace_workers.features.cache import auditing
 from headrace_workers.features.cache.auditing import label_work
 from headrace_workers.features.cache.store.audit_rows import Audited, Labelled, NewAudit
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import AUDITS
-from headrace_workers.models.engines.remote.failures import ProviderRefuses
 
 
 def verifying(ledger: Ledger, **prices: Any) -> Deployment:
@@ -70,21 +67,6 @@ def test_a_verifiers_call_that_the_budget_does_not_hold_ends_the_job(there: Depl
     assert (row.state, Category.QUOTA in row.terminal.decode()) == ("dead", True)
     assert claim_one(there.ledger, "model.other") is None
     assert books(there.ledger) == (0, 0)
-
-
-def test_a_verifier_that_was_killed_is_charged_with_the_most(there: Deployment):
-    budget(there.ledger, 10**9)
-    there.ledger.ingest([there.new(cache="semantic")])
-    there.run("recall")
-    claim = claim_one(there.ledger, "model.other")
-    assert claim is not None
-    kill(there, claim)
-    there.ledger.reap(3)
-    there.to_the_end()
-    (cost,) = costs(there.ledger).values()
-    amounts = {each["model"]: (each["calls"], each["amount"]) for each in cost["models"]}
-    assert (amounts["other"][0], amounts["other"][1] > 1_500 * 20) == (2, True)
-    assert books(there.ledger) == (cost["amount"], 0)
 
 
 def test_a_verifier_whose_price_is_not_known_is_refused_under_a_budget(ledger: Ledger):
@@ -128,19 +110,6 @@ def test_a_label_reserves_its_call_and_pays_what_it_cost(there: Deployment):
     assert there.ledger.read(select(RESERVATIONS)) == []
 
 
-@pytest.mark.parametrize("billed", [False, True])
-def test_a_label_is_charged_only_for_a_call_that_may_be_billed(there: Deployment, billed: bool):
-    budget(there.ledger, 10**9)
-    unlabelled(there)
-    ask(there)
-    most = books(there.ledger)[1]
-    claim = claim_one(there.ledger, "model.other", lane=BATCH)
-    assert claim is not None
-    broken = ProviderRefuses("no")
-    run_label(there, claim, auditing._label_outcome("a", broken if billed else None, "other"))
-    assert books(there.ledger) == (most if billed else 0, 0)
-
-
 def run_label(there: Deployment, claim: Claim, outcome: Outcome | None = None) -> None:
     """Run a group of labels: each is clean, or comes to this outcome."""
     started = there.start(claim)
@@ -156,12 +125,3 @@ def run_label(there: Deployment, claim: Claim, outcome: Outcome | None = None) -
         if row.subject is not None
     ]  # fmt: skip
     assert there.ledger.complete(started.claim_id, settled, ran_ms=5, quantum_ms=1_000)
-
-
-def test_a_label_that_the_budget_does_not_hold_is_given_up(there: Deployment):
-    budget(there.ledger, 10)
-    unlabelled(there)
-    ask(there)
-    assert labels(there) == [("unknown", "verifier:other")]
-    assert claim_one(there.ledger, "model.other", lane=BATCH) is None
-    assert books(there.ledger) == (0, 0)

@@ -2,7 +2,7 @@ import time
 
 import pytest
 import redis
-from sqlalchemy import select, update
+from sqlalchemy import select
 from tests.workers.ledger_jobs import dispatch, take_in
 from tests.workers.runtime.bridge.records import embedding, generation
 from tests.workers.tasks_in_memory import Tasks
@@ -10,10 +10,8 @@ from tests.workers.tasks_in_memory import Tasks
 from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.claims import Claim, Claimed
 from headrace_workers.core.ledger.steps import BATCH, INTERACTIVE
-from headrace_workers.core.outage import OUTAGE_ERRORS
 from headrace_workers.core.pipeline.routing import ServedModel
 from headrace_workers.core.redis import PRIORITIES, RedisNames
-from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, STEPS
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
@@ -108,30 +106,6 @@ def test_claims_that_redis_did_not_take_are_given_back(ledger, tasks, client, mo
     assert [row.id for row in ledger.read(select(CLAIMS.c.id))] == sent
     attempts = ledger.read(select(STEPS.c.attempts).where(STEPS.c.state == "ready"))
     assert [row.attempts for row in attempts] == [0, 0, 0]
-
-
-def test_a_redis_that_is_away_leaves_nothing_claimed(ledger, tasks, redis_server):
-    """Its failure is one that the loop waits out; afterwards work is sent as if nothing had been."""
-    take_in(ledger, jobs(2))
-    sender = dispatch(ledger, tasks)
-    redis_server.kill()
-    with pytest.raises(OUTAGE_ERRORS):
-        sender.once()
-    assert leased(ledger) == []
-    redis_server.restart()
-    assert sender.once() == 2
-
-
-def test_a_wiped_redis_gets_the_work_again(ledger, tasks, client):
-    take_in(ledger, jobs(2))
-    sender = dispatch(ledger, tasks)
-    assert sender.once() == 2
-    client.flushall()
-    with writing(ledger.engine) as tx:
-        tx.execute(update(CLAIMS).values(lease_until=0))
-    assert ledger.reap(3).unstarted == 2
-    assert sender.once() == 2
-    assert waiting(client, "interactive") == 2
 
 
 def test_work_for_a_model_that_is_not_here_waits(ledger, tasks):

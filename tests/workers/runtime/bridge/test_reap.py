@@ -1,12 +1,6 @@
-import time
-
 import pytest
-from sqlalchemy import select
-from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
-from tests.workers.runtime.bridge.records import RULES, accept, generation, record
 
 from headrace_workers.core.ledger.recovery import Due, Reaped
-from headrace_workers.core.tables import DEAD_LETTERS
 from headrace_workers.runtime.bridge.reap import Reap
 
 
@@ -134,25 +128,6 @@ def test_features_are_kept_up_until_nothing_is_left(fake):
     for _ in range(4):
         reap.once()
     assert fake.kept_up == 2
-
-
-def test_a_silent_workers_job_is_ready_again_on_a_real_ledger(tmp_path):
-    with sqlite_ledger(tmp_path) as ledger:
-        take_in(ledger, [generation()])
-        claim = claim_one(ledger)
-        ledger.start(claim.id, worker="w", lease_ms=1)
-        time.sleep(0.02)
-        assert Reap(ledger=ledger, clock=Time(), lease_ms=30_000, max_crashes=3, retention=60.0).once() == 1
-        assert claim_one(ledger).size == 1
-
-
-def test_refusals_are_forgotten_too_whether_or_not_a_job_was_read(tmp_path):
-    """A job that was refused for its model was never in the ledger: its letter does not stay for ever."""
-    with sqlite_ledger(tmp_path) as ledger:
-        ledger.ingest([], [accept(record(generation(model="gone")), RULES), accept(record(value=b"", offset=1), RULES)])
-        assert len(ledger.read(select(DEAD_LETTERS.c.job_id))) == 2
-        ledger.prune(-1_000)
-        assert ledger.read(select(DEAD_LETTERS.c.id)) == []
 
 
 def test_usage_is_counted_until_nothing_is_left(fake):

@@ -184,40 +184,6 @@ def test_crashes_count_where_no_work_was_done_between_them(tmp_path, time, each,
     assert gave_up is not lives
 
 
-def test_what_others_do_excuses_no_process_that_runs_no_jobs(tmp_path, time):
-    ended = iter(range(1_000))
-    supervisor = Supervisor(tmp_path, monotonic=time, done=lambda: Done(*[next(ended)] * 2))
-    supervisor.start(ChildSpec(name="serves", argv=CRASH))
-
-    for _ in range(supervise.MAX_CRASHES - 1):
-        crash(supervisor, time)
-    with pytest.raises(ChildFailed, match="that was crash 10 in a row without progress"):
-        crash(supervisor, time)
-    supervisor.stop_all()
-
-
-def test_a_restart_that_does_not_get_ready_counts_as_a_crash(supervisor, time):
-    ready = iter([True, False, True])
-    first = supervisor.start(ChildSpec(name="a", argv=SLEEP, ready=lambda: next(ready), ready_seconds=0.0))
-    kill(first)
-    supervisor.check()
-    time.now += restart_delay(1)
-    supervisor.check()
-    assert not supervisor.children[0].running
-    time.now += restart_delay(2)
-    supervisor.check()
-    assert supervisor.children[0].running
-
-
-def test_children_are_stopped_in_the_reverse_order(supervisor):
-    seen = []
-    supervisor._changed = lambda children: seen.append([child.spec.name for child in children])
-    for name in ("broker", "bridge", "worker"):
-        supervisor.start(ChildSpec(name=name, argv=SLEEP))
-    supervisor.stop_all()
-    assert seen[-4:] == [["broker", "bridge", "worker"], ["broker", "bridge"], ["broker"], []]
-
-
 def test_those_that_run_jobs_stop_together(supervisor, tmp_path):
     seen, workers = [], []
     supervisor._changed = lambda children: seen.append([child.spec.name for child in children])

@@ -1,14 +1,12 @@
 import pytest
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import generation
-from tests.workers.runtime.worker.running import answered, run_out, runner, states
+from tests.workers.runtime.worker.running import run_out
 from tests.workers.runtime.worker.starts import started
 
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.ledger.outcome import outcome_of
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
-from headrace_workers.models.generator import GivenUp
 from headrace_workers.runtime.worker.runs import CancellationWatch, Runs
 
 
@@ -65,22 +63,6 @@ def test_what_another_worker_has_now_is_let_go_of_and_what_runs_here_again_is_no
     runs.do(first, look)
     runs.do(first, lambda _started: runs.do(second, look))
     assert seen == [True, False]
-
-
-def test_the_others_of_its_group_are_answered(ledger):
-    ids = take_in(ledger, [generation() for _ in range(2)])
-
-    def step(tasks):
-        cancel(ledger, ids[0])
-        return [outcome_of(GivenUp()) if task.job_id == ids[0] else answered(task) for task in tasks]
-
-    runner(ledger, step).run(claim_one(ledger).id)
-    assert states(ledger) == {
-        (ids[0], "generate"): "cancelled",
-        (ids[1], "generate"): "done",
-        (ids[1], "moderate"): "ready",
-    }
-    assert ledger.overview().claims == 0
 
 
 def test_a_ledger_is_not_asked_while_no_model_is_at_work(runs):

@@ -13,7 +13,6 @@ from tests.workers.worker_process import worker
 from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.redis import PRIORITIES
-from headrace_workers.core.redis import live_queues as listened_to
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
@@ -60,16 +59,6 @@ def test_a_pickled_message_is_never_read(role, queue, job, ledger, tasks, redis_
         assert process.running
         eventually(lambda: not any(tasks._redis.llen(NAMES.line(queue, line)) for line in PRIORITIES))
         assert not trap.exists()
-
-
-def test_a_worker_shows_which_queues_it_listens_to(ledger, tasks, redis_server, tmp_path):
-    """So that whoever looks can tell what nobody does; several processes of one worker are one sign of life."""
-    with worker(tmp_path, redis_server, "moderate", "judge", concurrency=2) as process:
-        eventually(
-            lambda: listened_to(tasks._redis, NAMES, ["model.echo", "moderate", "judge"]) == {"moderate", "judge"}
-        )
-        eventually(is_done(ledger, send(ledger, tasks, evaluation(), "judge")))
-        assert process.running
 
 
 def test_a_stop_finishes_the_group_in_hand(ledger, tasks, redis_server, tmp_path):

@@ -156,30 +156,6 @@ def test_a_worker_of_all_providers_follows_the_catalogue(
             assert running.running
 
 
-def test_calls_that_are_open_end_with_the_client_that_made_them(
-    ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path
-) -> None:
-    over = threading.Event()
-
-    def waits(provider: Provider, reply: Reply) -> None:
-        over.wait(300)
-        echoes(provider, reply)
-
-    with providing(waits) as before, providing(echoes) as after:
-        catalogue(tmp_path, "openai", before.url, "far", first_token=300.0, total=600.0)
-        take_in(ledger, [generation(model="far", prompt="early")], rules_of(tmp_path))
-        sender = sender_of(ledger, tasks, tmp_path)
-        with worker(tmp_path, redis_server, "generate", model=None, HEADRACE_LEASE="120") as running:
-            eventually(lambda: (sender.once(), len(before.heard) == 1)[1], 200)
-            catalogue(tmp_path, "openai", after.url, "far")
-            eventually(lambda: running.log.count("calls at a time") == 2, 60)
-            take_in(ledger, [generation(model="far", prompt="late")], rules_of(tmp_path))
-            eventually(lambda: (sender.once(), len(after.heard) == 1)[1], 200)
-            over.set()
-            eventually(answered(ledger, sender), 200)
-        assert [len(before.heard), len(after.heard)] == [1, 1]
-
-
 @pytest.mark.slow
 def test_a_worker_that_is_killed_with_open_calls_loses_none(
     ledger: Ledger, tasks: TaskQueue, redis_server: Any, tmp_path: Path

@@ -70,16 +70,6 @@ def at_its_end(ledger):
     return ledger.reap(3)
 
 
-def test_one_that_was_paused_past_its_lease_cannot_renew_it(ledger):
-    claim = claim_one(ledger)
-    ledger.start(claim.id, worker="w", lease_ms=1)
-    time.sleep(0.02)
-    ledger.reap(3)
-    other = claim_one(ledger)
-    assert ledger.renew([claim.id, other.id], 60_000) == {other.id}
-    assert not ledger.complete(claim.id, [], ran_ms=1, quantum_ms=1)
-
-
 @pytest.mark.parametrize("error", [Unavailable("away"), RuntimeError("odd")], ids=["away", "unforeseen"])
 def test_renewing_goes_on_after_an_error(ledger, renewing, monkeypatch, error):
     """Whatever went wrong once, the next round renews: else every lease of the process would end."""
@@ -125,25 +115,3 @@ def test_bridges_are_told_of_what_was_let_go_of(renewing, notifier):
     assert notifier.sent == []
     renewer.give_up(claim.id)
     eventually(lambda: notifier.sent == [Hint.WORK])
-
-
-def test_a_ledger_that_was_away_is_asked_again_soon(ledger, monkeypatch):
-    claim = claim_one(ledger)
-    renewer = renewer_of(ledger, Notifier(), lease_ms=600_000)
-    waits, renew, failures = [], ledger.renew, [Unavailable("away")]
-
-    def flaky(*args):
-        if failures:
-            raise failures.pop()
-        renewer.stop()
-        return renew(*args)
-
-    def wait(seconds):
-        waits.append(seconds)
-        return len(waits) > 2
-
-    monkeypatch.setattr(ledger, "renew", flaky)
-    monkeypatch.setattr(renewer, "_rest", wait)
-    with renewer.renewing(claim.id):
-        renewer._loop()
-    assert waits == [200, 1, 200]
